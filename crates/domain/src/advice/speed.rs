@@ -1,0 +1,98 @@
+//! The speed objective: the least expected time for a delivered message, failover and losses included.
+//!
+//! The time of a relay is its median and its 95th percentile, mixed; a message that it fails costs the time until the
+//! next relay may try, and a lost one a fixed penalty. The fastest takes everything, relays within five per cent share
+//! with it, and a relay without a minimum sample gets a small share to be measured.
+
+use super::figures::Candidate;
+use super::score::Scored;
+use super::{AdviceSettings, Merits, words};
+
+pub(super) fn merits(
+    candidates: &[Candidate<'_>],
+    contenders: &[usize],
+    scored: &[Scored],
+    settings: &AdviceSettings,
+) -> Option<Merits> {
+    let time = |index: usize| scored[index].parts.time_per_delivered_ms;
+    let best = contenders
+        .iter()
+        .copied()
+        .min_by_key(|&index| (time(index), std::cmp::Reverse(scored[index].parts.success_basis_points)))?;
+    let limit = u128::from(time(best)) * (10_000 + u128::from(settings.speed_tie_basis_points));
+    let ties = |index: usize| u128::from(time(index)) * 10_000 <= limit;
+    let mut merits = Merits::none(candidates.len(), scored[best].speed_order.clone());
+    for &index in contenders {
+        let own = words::duration(time(index));
+        let (score, reason) = match () {
+            () if index == best => {
+                (1, format!("a delivered message takes {own}, failures included: the least"))
+            }
+            () if ties(index) => (1, format!("a delivered message takes {own}, as good as the least")),
+            () => (
+                0,
+                format!(
+                    "a delivered message takes {own}, more than the {} of the best",
+                    words::duration(time(best))
+                ),
+            ),
+        };
+        merits.scores[index] = score;
+        merits.reasons[index] = reason;
+    }
+    merits.summary = format!(
+        "{} has the least expected time for a delivered message, {} with failures ({})",
+        candidates[best].figures.relay,
+        words::duration(time(best)),
+        words::measured(candidates[best].figures),
+    );
+    Some(merits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{figures, settings, shares};
+    use super::super::{Role, advise};
+    use crate::policy::PolicyObjective;
+
+    #[test]
+    fn the_fastest_takes_everything() {
+        let relays = [
+            figures("alpha").sent(1_000, 990).times(3_000, 8_000).build(),
+            figures("beta").sent(1_000, 990).times(1_000, 2_000).build(),
+        ];
+        let advice = advise(&PolicyObjective::Speed, &relays, &[], &settings());
+        assert_eq!(shares(&advice), [("alpha", 0), ("beta", 10_000)]);
+        assert_eq!(advice.order[0].as_str(), "beta");
+    }
+
+    #[test]
+    fn a_fast_relay_that_loses_messages_is_slow() {
+        let relays = [
+            figures("alpha").sent(1_000, 850).times(500, 900).build(),
+            figures("beta").sent(1_000, 990).times(1_000, 2_000).build(),
+        ];
+        let advice = advise(&PolicyObjective::Speed, &relays, &[], &settings());
+        assert_eq!(shares(&advice), [("alpha", 0), ("beta", 10_000)]);
+    }
+
+    #[test]
+    fn a_relay_below_the_minimum_sample_is_only_measured() {
+        let relays = [
+            figures("alpha").sent(1_000, 990).times(3_000, 8_000).build(),
+            figures("beta").sent(49, 49).times(10, 20).build(),
+        ];
+        let advice = advise(&PolicyObjective::Speed, &relays, &[], &settings());
+        assert_eq!(shares(&advice), [("alpha", 9_800), ("beta", 200)]);
+        assert_eq!(advice.entries[1].role, Role::Measuring);
+        assert!(advice.entries[1].reasons[1].contains("49"), "{:?}", advice.entries[1].reasons);
+    }
+
+    #[test]
+    fn nobody_measured_means_even_shares() {
+        let relays =
+            [figures("alpha").build(), figures("beta").sent(10, 10).build(), figures("gamma").build()];
+        let advice = advise(&PolicyObjective::Speed, &relays, &[], &settings());
+        assert_eq!(shares(&advice), [("alpha", 3_400), ("beta", 3_300), ("gamma", 3_300)]);
+    }
+}

@@ -1,0 +1,307 @@
+//! The catalogue of events: type strings, schema versions, reading and writing, upcasting.
+//!
+//! Events are for ever. A type string is ours and never a Rust path; a change that old readers could not ignore
+//! gets a new schema version and one upcaster from the version before it. `golden/` holds one file for every
+//! version that was ever written.
+
+use serde_json::Value;
+
+use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
+use crate::lot::{
+    LotAccepted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptsRecorded,
+    RelayResponded,
+};
+use crate::opt_out::{OptOutRecorded, OptOutWithdrawn};
+use crate::policy::{PolicyDefined, WeightsAdvised};
+use crate::receipt::{ParkedReceiptsSettled, ReceiptsParked};
+use crate::relay::{RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended};
+use crate::sender::{SenderRegistered, SenderWithdrawn};
+use crate::sending::{
+    SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingReleased,
+};
+use crate::template::{TemplateDeleted, TemplateSaved};
+use crate::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated};
+
+/// Why a stored event could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A type of a newer program, or not ours.
+    #[error("no event type {kind:?} of schema version {version} is known")]
+    UnknownKind {
+        /// The type string.
+        kind: String,
+        /// The schema version.
+        version: u16,
+    },
+    /// The data is not of the shape that its type and version promise.
+    #[error("the data of a {kind} (schema version {version}) cannot be read")]
+    Malformed {
+        /// The type string.
+        kind: String,
+        /// The schema version.
+        version: u16,
+        /// Where it broke.
+        source: serde_json::Error,
+    },
+}
+
+/// What is to be known of an event type without looking into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventType {
+    /// The type string.
+    pub kind: &'static str,
+    /// The newest schema version.
+    pub version: u16,
+    /// The stream that it is appended to, with its variable parts in angle brackets.
+    pub stream: &'static str,
+    /// What happened, in words.
+    pub description: &'static str,
+}
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $variant:ident = $kind:literal v $version:literal in $stream:literal),* $(,)?) => {
+        /// Any event that Kite has ever written, in its newest shape.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Event {
+            $($(#[doc = $doc])* $variant($variant),)*
+        }
+
+        impl Event {
+            /// Every type string with its newest schema version.
+            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version)),*];
+
+            /// Every event type, in the order of the catalogue.
+            pub const TYPES: &'static [EventType] = &[$(EventType {
+                kind: $kind,
+                version: $version,
+                stream: $stream,
+                description: concat!($($doc),*),
+            }),*];
+
+            /// The type string.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// The schema version that [`Event::to_json`] writes.
+            pub fn schema_version(&self) -> u16 {
+                match self { $(Self::$variant(_) => $version,)* }
+            }
+
+            /// The event's data as JSON text.
+            pub fn to_json(&self) -> Vec<u8> {
+                let written = match self { $(Self::$variant(data) => serde_json::to_vec(data),)* };
+                written.expect("events hold only strings, numbers and string-keyed maps")
+            }
+
+            /// Reads stored data, bringing an old version up to the newest shape.
+            pub fn from_json(kind: &str, version: u16, data: &[u8]) -> Result<Self, DecodeError> {
+                match kind {
+                    $($kind => if version == $version {
+                        serde_json::from_slice(data).map(Self::$variant)
+                    } else {
+                        upcast(UPCASTERS, kind, version, $version, data)?
+                            .and_then(|value| serde_json::from_value(value)).map(Self::$variant)
+                    }
+                    .map_err(|source| DecodeError::Malformed { kind: kind.to_owned(), version, source }),)*
+                    _ => Err(unknown(kind, version)),
+                }
+            }
+        }
+
+        $(impl From<$variant> for Event {
+            fn from(data: $variant) -> Self {
+                Self::$variant(data)
+            }
+        })*
+    };
+}
+
+events! {
+    /// A tenant exists.
+    TenantCreated = "tenant-created" v 1 in "tenant-<tenant>",
+    /// A key may speak for the tenant.
+    ApiKeyIssued = "api-key-issued" v 1 in "tenant-<tenant>",
+    /// It no longer may.
+    ApiKeyRevoked = "api-key-revoked" v 1 in "tenant-<tenant>",
+    /// A relay is there, or its terms are new.
+    RelayDefined = "relay-defined" v 1 in "relay-<relay>",
+    /// An operator took a relay out of use.
+    RelaySuspended = "relay-suspended" v 1 in "relay-<relay>",
+    /// An operator put it back.
+    RelayResumed = "relay-resumed" v 1 in "relay-<relay>",
+    /// The breaker of a relay changed its mind.
+    RelayBreakerChanged = "relay-breaker-changed" v 1 in "relay-<relay>",
+    /// How a tenant wants a channel to be split.
+    PolicyDefined = "policy-defined" v 1 in "policy-<tenant>-<channel>",
+    /// New weights from live figures, under a policy that follows them.
+    WeightsAdvised = "weights-advised" v 1 in "policy-<tenant>-<channel>",
+    /// A number or address may send through these relays.
+    SenderRegistered = "sender-registered" v 1 in "sender-<tenant>-<address>",
+    /// It may no longer send.
+    SenderWithdrawn = "sender-withdrawn" v 1 in "sender-<tenant>-<address>",
+    /// A recipient refuses advertisements.
+    OptOutRecorded = "opt-out-recorded" v 1 in "opt-out-<tenant>-<hash of the address>",
+    /// The refusal was taken back.
+    OptOutWithdrawn = "opt-out-withdrawn" v 1 in "opt-out-<tenant>-<hash of the address>",
+    /// A message template is new or changed.
+    TemplateSaved = "template-saved" v 1 in "template-<tenant>-<template>",
+    /// It is gone.
+    TemplateDeleted = "template-deleted" v 1 in "template-<tenant>-<template>",
+    /// Contacts are new or changed.
+    ContactsSaved = "contacts-saved" v 1 in "contact-book-<tenant>-<year><month>",
+    /// A contact is gone.
+    ContactDeleted = "contact-deleted" v 1 in "contact-book-<tenant>-<year><month>",
+    /// A group is new or renamed.
+    GroupSaved = "group-saved" v 1 in "contact-book-<tenant>-<year><month>",
+    /// A group is gone; its contacts are not.
+    GroupDeleted = "group-deleted" v 1 in "contact-book-<tenant>-<year><month>",
+    /// Contacts joined or left a group.
+    GroupMembersChanged = "group-members-changed" v 1 in "contact-book-<tenant>-<year><month>",
+    /// An idempotency key now belongs to a sending.
+    SendingClaimed = "sending-claimed" v 1 in "idempotency-<tenant>-<hash of the key>",
+    /// The seal: all lots are in the log, the sending counts.
+    SendingAccepted = "sending-accepted" v 1 in "sending-<sending>",
+    /// It never will be sealed.
+    SendingAbandoned = "sending-abandoned" v 1 in "sending-<sending>",
+    /// Its time has come.
+    SendingReleased = "sending-released" v 1 in "sending-<sending>",
+    /// What is not handed over yet never will be.
+    SendingCancelled = "sending-cancelled" v 1 in "sending-<sending>",
+    /// Every message is final.
+    SendingCompleted = "sending-completed" v 1 in "sending-<sending>",
+    /// A slice of a sending's messages.
+    LotAccepted = "lot-accepted" v 1 in "lot-<sending>-<number>",
+    /// Which messages go to which relay, and why.
+    MessagesRouted = "messages-routed" v 1 in "lot-<sending>-<number>",
+    /// The intent, before the relay is called.
+    MessagesSubmitted = "messages-submitted" v 1 in "lot-<sending>-<number>",
+    /// What the relay said, or that it said nothing.
+    RelayResponded = "relay-responded" v 1 in "lot-<sending>-<number>",
+    /// Delivery reports.
+    ReceiptsRecorded = "receipts-recorded" v 1 in "lot-<sending>-<number>",
+    /// Not now: the window is closed.
+    MessagesHeld = "messages-held" v 1 in "lot-<sending>-<number>",
+    /// Final, other than by a delivery receipt.
+    MessagesFinished = "messages-finished" v 1 in "lot-<sending>-<number>",
+    /// Receipts for references that nobody knows yet.
+    ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
+    /// They were matched, or given up.
+    ParkedReceiptsSettled = "parked-receipts-settled" v 1 in "receipts-<relay>",
+}
+
+fn unknown(kind: &str, version: u16) -> DecodeError {
+    DecodeError::UnknownKind { kind: kind.to_owned(), version }
+}
+
+/// Hides what no reader of the log is to see: what relays and we know each other by, hashes of keys. That they are
+/// there stays visible.
+pub fn redact(kind: &str, data: &mut Value) {
+    const HIDDEN: &str = "(not shown)";
+    match kind {
+        "relay-defined" => {
+            let credentials = data.pointer_mut("/profile/credentials").and_then(Value::as_object_mut);
+            for value in credentials.into_iter().flat_map(|map| map.values_mut()) {
+                *value = Value::from(HIDDEN);
+            }
+        }
+        "api-key-issued" => {
+            if let Some(hash) = data.get_mut("hash") {
+                *hash = Value::from(HIDDEN);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One step from a schema version to the next, on plain values.
+struct Upcaster {
+    kind: &'static str,
+    from: u16,
+    step: fn(Value) -> Value,
+}
+
+/// Every step there is. No event has a second version yet.
+const UPCASTERS: &[Upcaster] = &[];
+
+/// Brings data of version `from` to version `to`. The outer error: there is no such chain; the inner: not JSON.
+fn upcast(
+    chain: &[Upcaster],
+    kind: &str,
+    from: u16,
+    to: u16,
+    data: &[u8],
+) -> Result<Result<Value, serde_json::Error>, DecodeError> {
+    let mut value: Value = match serde_json::from_slice(data) {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(error)),
+    };
+    if from > to {
+        return Err(unknown(kind, from));
+    }
+    for version in from..to {
+        let upcaster = chain
+            .iter()
+            .find(|upcaster| upcaster.kind == kind && upcaster.from == version)
+            .ok_or_else(|| unknown(kind, version))?;
+        value = (upcaster.step)(value);
+    }
+    Ok(Ok(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn secrets_are_hidden_and_their_presence_is_not() {
+        let mut data = json!({"profile": {"relay": "alpha", "credentials": {"api_key": "s", "receipt_secret": "whsec_x"}}});
+        redact("relay-defined", &mut data);
+        let hidden = json!({"api_key": "(not shown)", "receipt_secret": "(not shown)"});
+        assert_eq!(data["profile"], json!({"relay": "alpha", "credentials": hidden}));
+        let mut data = json!({"key_id": "k", "hash": "h"});
+        redact("api-key-issued", &mut data);
+        assert_eq!(data, json!({"key_id": "k", "hash": "(not shown)"}));
+    }
+
+    #[test]
+    fn old_data_climbs_the_chain_one_step_at_a_time() {
+        fn rename(mut value: Value) -> Value {
+            let old = value["relay_name"].take();
+            json!({ "relay": old })
+        }
+        fn add(mut value: Value) -> Value {
+            value["reason"] = json!("not recorded before version 3");
+            value
+        }
+        let chain = [
+            Upcaster { kind: "relay-suspended", from: 2, step: add },
+            Upcaster { kind: "relay-suspended", from: 1, step: rename },
+        ];
+        let raised = upcast(&chain, "relay-suspended", 1, 3, br#"{"relay_name":"alpha"}"#).unwrap().unwrap();
+        assert_eq!(raised, json!({ "relay": "alpha", "reason": "not recorded before version 3" }));
+        assert!(matches!(
+            upcast(&chain, "relay-suspended", 4, 3, b"{}"),
+            Err(DecodeError::UnknownKind { .. })
+        ));
+        assert!(matches!(upcast(&chain, "relay-resumed", 1, 2, b"{}"), Err(DecodeError::UnknownKind { .. })));
+    }
+
+    #[test]
+    fn an_event_of_a_newer_program_is_named() {
+        let error = Event::from_json("message-teleported", 1, b"{}").unwrap_err();
+        assert_eq!(error.to_string(), "no event type \"message-teleported\" of schema version 1 is known");
+        assert!(matches!(Event::from_json("lot-accepted", 9, b"{}"), Err(DecodeError::UnknownKind { .. })));
+        assert!(matches!(Event::from_json("lot-accepted", 1, b"[1"), Err(DecodeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn type_strings_are_distinct_and_plain() {
+        let mut kinds: Vec<_> = Event::KINDS.iter().map(|(kind, _)| *kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), Event::KINDS.len());
+        assert!(kinds.iter().all(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
+    }
+}

@@ -1,0 +1,237 @@
+//! Why an attempt failed, and what may be tried next.
+//!
+//! A relay's own code is turned into a [`FailureClass`] by the code dictionary ([`crate::codes`]); everything that
+//! decides on a failure decides on the class, never on a code. The answers follow one rule each:
+//! - another relay helps only if the failure was the relay's: a handset that is off is off for every relay, and sending
+//!   what one relay refused as spam through another evades a filter, which is itself unlawful;
+//! - another channel helps only if the failure was the address's;
+//! - an attempt whose answer was lost is not failed: it goes on only where sending twice was allowed (design, law 4).
+//!
+//! Deliberately absent: what a policy allows (which classes qualify, how long to wait), which relays are left, and the
+//! decision itself. This is what is possible at all; a policy can only narrow it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why an attempt did not succeed. Closed: whatever a relay may say is one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// The relay or its network: no route, queue full, connection refused, a time-out before acceptance.
+    RelayFault,
+    /// The recipient's device for now: off, out of coverage, busy, memory full. The relay has already retried.
+    HandsetTemporary,
+    /// The recipient's address for good: no such number or mailbox, suspended, refuses.
+    HandsetPermanent,
+    /// The sender's number or address: not registered, forged, blocked.
+    Sender,
+    /// What was sent: taken for spam, too large, not allowed.
+    Content,
+    /// What was sent does not match the approved Kakao template.
+    Template,
+    /// The recipient refused advertisements.
+    OptOut,
+    /// An advertisement outside its hours, or not marked as one.
+    AdRule,
+    /// The relay has seen this message before.
+    Duplicate,
+    /// No balance left, or the contract does not cover it.
+    Balance,
+    /// No answer after the hand-over: the message may or may not be on its way.
+    Unknown,
+    /// A code that the dictionary does not hold. Never guessed.
+    Unclassified,
+}
+
+/// Whether a failed attempt may go to another relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayFailover {
+    /// At once.
+    AtOnce,
+    /// Only to a relay at which the sender is registered.
+    OnlyWhereRegistered,
+    /// Only if the policy allows a message to be delivered twice (`at_least_once`).
+    OnlyAtLeastOnce,
+    /// Not at all.
+    Never,
+}
+
+/// Whether a failed message may go over another channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelFailover {
+    /// Once the relays of this channel are used up.
+    AfterRelays,
+    /// If the policy names this class.
+    ByPolicy,
+    /// To e-mail; never to a channel that needs the same phone.
+    EmailOnly,
+    /// From a Kakao template to a plain text message.
+    TextMessageOnly,
+    /// After the wait that the policy names.
+    AfterWait,
+    /// Not at all.
+    Never,
+}
+
+/// Whether an operator has to do something before the same failure stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alert {
+    /// Nobody needs to act.
+    None,
+    /// An operator or the tenant has to act: register, pay, or name the code.
+    Operator,
+}
+
+impl FailureClass {
+    /// Every class, in the order of the table in the messaging facts.
+    pub const ALL: [Self; 12] = [
+        Self::RelayFault,
+        Self::HandsetTemporary,
+        Self::HandsetPermanent,
+        Self::Sender,
+        Self::Content,
+        Self::Template,
+        Self::OptOut,
+        Self::AdRule,
+        Self::Duplicate,
+        Self::Balance,
+        Self::Unknown,
+        Self::Unclassified,
+    ];
+
+    /// Whether another relay may try the same message over the same channel.
+    pub fn another_relay(self) -> RelayFailover {
+        match self {
+            Self::RelayFault | Self::Balance => RelayFailover::AtOnce,
+            Self::Sender => RelayFailover::OnlyWhereRegistered,
+            Self::Unknown => RelayFailover::OnlyAtLeastOnce,
+            Self::HandsetTemporary
+            | Self::HandsetPermanent
+            | Self::Content
+            | Self::Template
+            | Self::OptOut
+            | Self::AdRule
+            | Self::Duplicate
+            | Self::Unclassified => RelayFailover::Never,
+        }
+    }
+
+    /// Whether the message may go over another channel once no relay of this one is left to try.
+    pub fn another_channel(self) -> ChannelFailover {
+        match self {
+            Self::RelayFault => ChannelFailover::AfterRelays,
+            Self::HandsetTemporary | Self::Unclassified => ChannelFailover::ByPolicy,
+            Self::HandsetPermanent => ChannelFailover::EmailOnly,
+            Self::Template => ChannelFailover::TextMessageOnly,
+            Self::Unknown => ChannelFailover::AfterWait,
+            Self::Sender | Self::Content | Self::OptOut | Self::AdRule | Self::Duplicate | Self::Balance => {
+                ChannelFailover::Never
+            }
+        }
+    }
+
+    /// Whether somebody has to act. A relay fault is no alert: the breaker sees to it.
+    pub fn alert(self) -> Alert {
+        match self {
+            Self::Sender | Self::Balance | Self::Unclassified => Alert::Operator,
+            Self::RelayFault
+            | Self::HandsetTemporary
+            | Self::HandsetPermanent
+            | Self::Content
+            | Self::Template
+            | Self::OptOut
+            | Self::AdRule
+            | Self::Duplicate
+            | Self::Unknown => Alert::None,
+        }
+    }
+
+    /// Whether there is anything at all that may be tried next, on another relay or another channel.
+    pub fn is_failover_eligible(self) -> bool {
+        self.another_relay() != RelayFailover::Never || self.another_channel() != ChannelFailover::Never
+    }
+
+    /// Whether the failure counts against the relay (for its breaker and its figures) and not against the recipient,
+    /// the sender or the text.
+    pub fn is_relay_fault(self) -> bool {
+        self == Self::RelayFault
+    }
+
+    /// The word used in events, in the API and in the code dictionary.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RelayFault => "relay_fault",
+            Self::HandsetTemporary => "handset_temporary",
+            Self::HandsetPermanent => "handset_permanent",
+            Self::Sender => "sender",
+            Self::Content => "content",
+            Self::Template => "template",
+            Self::OptOut => "opt_out",
+            Self::AdRule => "ad_rule",
+            Self::Duplicate => "duplicate",
+            Self::Balance => "balance",
+            Self::Unknown => "unknown",
+            Self::Unclassified => "unclassified",
+        }
+    }
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_messaging_facts_row_by_row() {
+        use FailureClass as Class;
+        let table = [
+            // class, another relay?, another channel?, alert?
+            (Class::RelayFault, RelayFailover::AtOnce, ChannelFailover::AfterRelays, Alert::None),
+            (Class::HandsetTemporary, RelayFailover::Never, ChannelFailover::ByPolicy, Alert::None),
+            (Class::HandsetPermanent, RelayFailover::Never, ChannelFailover::EmailOnly, Alert::None),
+            (Class::Sender, RelayFailover::OnlyWhereRegistered, ChannelFailover::Never, Alert::Operator),
+            (Class::Content, RelayFailover::Never, ChannelFailover::Never, Alert::None),
+            (Class::Template, RelayFailover::Never, ChannelFailover::TextMessageOnly, Alert::None),
+            (Class::OptOut, RelayFailover::Never, ChannelFailover::Never, Alert::None),
+            (Class::AdRule, RelayFailover::Never, ChannelFailover::Never, Alert::None),
+            (Class::Duplicate, RelayFailover::Never, ChannelFailover::Never, Alert::None),
+            (Class::Balance, RelayFailover::AtOnce, ChannelFailover::Never, Alert::Operator),
+            (Class::Unknown, RelayFailover::OnlyAtLeastOnce, ChannelFailover::AfterWait, Alert::None),
+            (Class::Unclassified, RelayFailover::Never, ChannelFailover::ByPolicy, Alert::Operator),
+        ];
+        assert_eq!(table.map(|row| row.0), FailureClass::ALL);
+        for (class, relay, channel, alert) in table {
+            assert_eq!(class.another_relay(), relay, "{class}: another relay");
+            assert_eq!(class.another_channel(), channel, "{class}: another channel");
+            assert_eq!(class.alert(), alert, "{class}: alert");
+        }
+    }
+
+    #[test]
+    fn what_must_never_be_tried_again_is_not_eligible() {
+        let finished: Vec<_> =
+            FailureClass::ALL.into_iter().filter(|class| !class.is_failover_eligible()).collect();
+        assert_eq!(
+            finished,
+            [FailureClass::Content, FailureClass::OptOut, FailureClass::AdRule, FailureClass::Duplicate]
+        );
+    }
+
+    #[test]
+    fn the_stored_word_is_the_displayed_word() {
+        for class in FailureClass::ALL {
+            let stored = serde_json::to_string(&class).unwrap();
+            assert_eq!(stored, format!("\"{class}\""));
+            assert_eq!(serde_json::from_str::<FailureClass>(&stored).unwrap(), class);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What ends or moves messages without a relay saying anything: time, a cancellation, a relay that takes nothing.
+
+use chrono::{DateTime, Utc};
+
+use super::Lot;
+use super::failover::{Aftermath, Failure, RoutingContext};
+use super::message::{AttemptState, Message, Outcome};
+use crate::event::Event;
+use crate::failure::FailureClass;
+use crate::sending::SendingAccepted;
+use crate::seq_set::SeqSet;
+use crate::slug::RelayId;
+
+impl Lot {
+    /// What time alone has decided: lifetimes that are over, receipts that did not come. Once the lifetime and every
+    /// receipt deadline are over, nothing stays open.
+    pub fn expire(&self, terms: &SendingAccepted, context: &RoutingContext<'_>) -> Vec<Event> {
+        let mut aftermath = Aftermath::default();
+        for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
+            if message.is_not_handed_over() {
+                if terms.expires_at <= context.now {
+                    aftermath.finish(seq, Outcome::Expired, "lifetime".into(), None);
+                }
+            } else if is_overdue(message, context.now) {
+                aftermath.follow(self, seq, &Failure::no_receipt(), terms, context);
+            }
+        }
+        aftermath.into_events().collect()
+    }
+
+    /// Ends what was never handed over.
+    pub fn cancel(&self) -> Vec<Event> {
+        let mut aftermath = Aftermath::default();
+        for (seq, message) in self.messages() {
+            if message.outcome.is_none() && message.is_not_handed_over() {
+                aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+            }
+        }
+        aftermath.into_events().collect()
+    }
+
+    /// [`Lot::expire`] for a cancelled sending: what was not handed over is cancelled, what was waits for its receipt
+    /// until the deadline, and nothing is tried again.
+    pub fn expire_cancelled(&self, now: DateTime<Utc>) -> Vec<Event> {
+        let mut aftermath = Aftermath::default();
+        for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
+            if message.is_not_handed_over() {
+                aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+            } else if is_overdue(message, now) {
+                let Failure { class, code, outcome } = Failure::no_receipt();
+                aftermath.finish(seq, outcome, code, Some(class));
+            }
+        }
+        aftermath.into_events().collect()
+    }
+
+    /// Takes messages that wait for a relay which takes nothing at the moment to another one, where there is one.
+    pub fn take_away(
+        &self,
+        terms: &SendingAccepted,
+        relay: &RelayId,
+        candidates: &SeqSet,
+        reason: &str,
+        context: &RoutingContext<'_>,
+    ) -> Vec<Event> {
+        let mut aftermath = Aftermath::default();
+        for seq in candidates {
+            let Some(message) = self.message(seq).filter(|message| message.outcome.is_none()) else {
+                continue;
+            };
+            let waits_there = message
+                .attempts
+                .last()
+                .is_some_and(|last| last.state == AttemptState::Routed && self.relay_of(last) == relay);
+            if waits_there {
+                aftermath.take_away(self, seq, reason, terms, context);
+            }
+        }
+        aftermath.into_events().collect()
+    }
+
+    /// Where an attempt stands, if it was this relay's.
+    pub(super) fn attempt_at(&self, seq: u32, relay: &RelayId, number: u16) -> Option<AttemptState> {
+        let attempt = self.message(seq)?.attempt(number)?;
+        (self.relay_of(attempt) == relay).then_some(attempt.state)
+    }
+
+    /// Whether reaching `state` ends the newest attempt of an open message, so that something must follow.
+    pub(super) fn fails_now(&self, seq: u32, number: u16, state: AttemptState) -> bool {
+        self.message(seq).is_some_and(|message| {
+            message.outcome.is_none()
+                && message.attempts_made() == number
+                && message.attempts.last().is_some_and(|last| {
+                    last.state < state || (state == AttemptState::Unknown && last.state == state)
+                })
+        })
+    }
+}
+
+/// Whether the newest attempt has had its time. An attempt that is known to have failed while its message is still open
+/// cannot come from these decisions; should it be in the log, it ends here too.
+fn is_overdue(message: &Message, now: DateTime<Utc>) -> bool {
+    let now_ms = now.timestamp_millis();
+    message.attempts.last().is_some_and(|last| last.receipt_by_ms <= now_ms)
+}
+
+impl Failure {
+    /// The outcome is not known, and nobody will say.
+    fn no_receipt() -> Self {
+        Self { class: FailureClass::Unknown, code: "no_receipt".into(), outcome: Outcome::Expired }
+    }
+}

@@ -1,0 +1,290 @@
+//! What follows a failed attempt (대체발송): another relay of the channel, then e-mail, or the end.
+//!
+//! The failure class says what is possible at all, the sending's terms narrow it, and the relays as they stand now
+//! decide who is left.
+
+use chrono::{DateTime, Utc};
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+
+use super::message::{Attempt, Message, Outcome};
+use super::{Lot, MessagesFinished, MessagesRouted, RouteSet};
+use crate::event::Event;
+use crate::failure::{ChannelFailover, FailureClass, RelayFailover};
+use crate::policy::FailoverTerms;
+use crate::relay::{RelayDirectory, RelayEntry};
+use crate::sending::SendingAccepted;
+use crate::seq_set::SeqSet;
+use crate::slug::RelayId;
+use crate::text::MessageType;
+
+/// What the rest of the world looks like when a lot decides.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutingContext<'c> {
+    /// All relays as they stand.
+    pub directory: &'c RelayDirectory,
+    /// The relays that the sending's phone number is registered with.
+    pub phone_relays: &'c [RelayId],
+    /// The relays that the sending's e-mail address is registered with.
+    pub email_relays: &'c [RelayId],
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+impl RoutingContext<'_> {
+    /// The relays that the sending's sender is registered with on a channel.
+    pub fn registered(&self, channel: MessageType) -> &[RelayId] {
+        match channel {
+            MessageType::Email => self.email_relays,
+            MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
+                self.phone_relays
+            }
+        }
+    }
+}
+
+/// Why the last attempt is over.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) class: FailureClass,
+    pub(super) code: SmolStr,
+    /// How the message ends if nobody is left to try.
+    pub(super) outcome: Outcome,
+}
+
+/// Collects what follows from failures, so that messages with the same fate share one event. A message has one fate:
+/// the first that is decided.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    routes: BTreeMap<RouteKey, RouteSet>,
+    finished: Vec<MessagesFinished>,
+    decided: SeqSet,
+}
+
+/// What messages that go on together have in common.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RouteKey {
+    relay: RelayId,
+    channel: MessageType,
+    attempt: u16,
+    fallbacks: Vec<RelayId>,
+    reason: String,
+}
+
+impl Aftermath {
+    /// Decides what follows the failure of a message's newest attempt: the next attempt, or the end.
+    pub(super) fn follow(
+        &mut self,
+        lot: &Lot,
+        seq: u32,
+        failure: &Failure,
+        terms: &SendingAccepted,
+        context: &RoutingContext<'_>,
+    ) {
+        let Some((message, last)) = newest_attempt(lot, seq) else { return };
+        let next = may_go_on(message, terms, context)
+            .then(|| {
+                let policy = &terms.failover;
+                another_relay(lot, message, last, failure.class, policy, context).or_else(|| {
+                    let has_address = lot.recipient(seq).is_some_and(|recipient| recipient.email.is_some());
+                    let may_change = has_address && last.channel != MessageType::Email;
+                    another_channel(failure.class, policy, context).filter(|_| may_change)
+                })
+            })
+            .flatten();
+        match next {
+            Some(next) => self.route(seq, message.attempts_made() + 1, next, failure),
+            None => self.finish(seq, failure.outcome, failure.code.clone(), Some(failure.class)),
+        }
+    }
+
+    /// Decides what follows an answer that was lost and will not be asked for: another relay, where sending twice was
+    /// allowed. Otherwise nothing: the receipt may still come, and the deadline decides about another channel.
+    pub(super) fn follow_unknown(
+        &mut self,
+        lot: &Lot,
+        seq: u32,
+        terms: &SendingAccepted,
+        context: &RoutingContext<'_>,
+    ) {
+        let Some((message, last)) = newest_attempt(lot, seq) else { return };
+        let failure =
+            Failure { class: FailureClass::Unknown, code: "no_answer".into(), outcome: Outcome::Expired };
+        if !may_go_on(message, terms, context) {
+            return;
+        }
+        if let Some(next) = another_relay(lot, message, last, failure.class, &terms.failover, context) {
+            self.route(seq, message.attempts_made() + 1, next, &failure);
+        }
+    }
+
+    /// Takes messages that were never handed over away from a relay that takes nothing at the moment. Those that
+    /// nobody else can carry stay.
+    pub(super) fn take_away(
+        &mut self,
+        lot: &Lot,
+        seq: u32,
+        reason: &str,
+        terms: &SendingAccepted,
+        context: &RoutingContext<'_>,
+    ) {
+        let Some((message, last)) = newest_attempt(lot, seq) else { return };
+        if !may_go_on(message, terms, context) {
+            return;
+        }
+        let failure =
+            Failure { class: FailureClass::RelayFault, code: reason.into(), outcome: Outcome::Undelivered };
+        if let Some(next) = another_relay(lot, message, last, failure.class, &terms.failover, context) {
+            self.route(seq, message.attempts_made() + 1, next, &failure);
+        }
+    }
+
+    /// Ends a message.
+    pub(super) fn finish(
+        &mut self,
+        seq: u32,
+        outcome: Outcome,
+        reason: SmolStr,
+        class: Option<FailureClass>,
+    ) {
+        if !self.decide(seq) {
+            return;
+        }
+        let same = |set: &&mut MessagesFinished| {
+            set.outcome == outcome && set.reason == reason && set.class == class
+        };
+        match self.finished.iter_mut().find(same) {
+            Some(set) => set.messages.push(seq),
+            None => self.finished.push(MessagesFinished {
+                messages: std::iter::once(seq).collect(),
+                outcome,
+                reason,
+                class,
+            }),
+        }
+    }
+
+    /// The events, routes first.
+    pub(super) fn into_events(self) -> impl Iterator<Item = Event> {
+        let routed = (!self.routes.is_empty())
+            .then(|| MessagesRouted { routes: self.routes.into_values().collect(), splits: Vec::new() });
+        routed.map(Event::from).into_iter().chain(self.finished.into_iter().map(Event::from))
+    }
+
+    fn route(&mut self, seq: u32, attempt: u16, next: Next<'_>, failure: &Failure) {
+        if !self.decide(seq) {
+            return;
+        }
+        let key = RouteKey {
+            relay: next.entry.profile.relay.clone(),
+            channel: next.channel,
+            attempt,
+            fallbacks: next.fallbacks,
+            reason: format!("{} after {} ({})", next.why, failure.class.as_str(), failure.code),
+        };
+        let set = self.routes.entry(key).or_insert_with_key(|key| {
+            let terms = next.entry.profile.channels.get(&key.channel);
+            RouteSet {
+                relay: key.relay.clone(),
+                channel: key.channel,
+                attempt: key.attempt,
+                messages: SeqSet::default(),
+                fallbacks: key.fallbacks.clone(),
+                price_milliwon: terms.map_or(0, |terms| terms.price_milliwon),
+                bills: terms.map(|terms| terms.bills).unwrap_or_default(),
+                reason: key.reason.clone(),
+            }
+        });
+        set.messages.push(seq);
+    }
+
+    /// Whether nothing was decided about the message yet; from now on something is.
+    fn decide(&mut self, seq: u32) -> bool {
+        let is_new = !self.decided.contains(seq);
+        self.decided.push(seq);
+        is_new
+    }
+}
+
+fn newest_attempt(lot: &Lot, seq: u32) -> Option<(&Message, &Attempt)> {
+    let message = lot.message(seq)?;
+    Some((message, message.attempts.last()?))
+}
+
+fn may_go_on(message: &Message, terms: &SendingAccepted, context: &RoutingContext<'_>) -> bool {
+    message.attempts_made() < terms.failover.attempts_max && context.now < terms.expires_at
+}
+
+struct Next<'c> {
+    entry: &'c RelayEntry,
+    channel: MessageType,
+    fallbacks: Vec<RelayId>,
+    why: &'static str,
+}
+
+/// The next of those that the first route named. A relay is named once, so none is tried twice.
+fn another_relay<'c>(
+    lot: &Lot,
+    message: &Message,
+    last: &Attempt,
+    class: FailureClass,
+    terms: &FailoverTerms,
+    context: &RoutingContext<'c>,
+) -> Option<Next<'c>> {
+    let allowed = match class.another_relay() {
+        RelayFailover::AtOnce | RelayFailover::OnlyWhereRegistered => terms.relays,
+        RelayFailover::OnlyAtLeastOnce => terms.relays && terms.at_least_once,
+        RelayFailover::Never => false,
+    };
+    if !allowed {
+        return None;
+    }
+    let reach = message.reach.filter(|_| last.channel != MessageType::Email);
+    let left = &lot.fallbacks[usize::from(last.fallbacks)];
+    let chosen = left.iter().position(|relay| {
+        context.directory.eligible(relay, last.channel, reach, context.registered(last.channel)).is_ok()
+    })?;
+    Some(Next {
+        entry: context.directory.get(&left[chosen])?,
+        channel: last.channel,
+        fallbacks: left
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != chosen)
+            .map(|(_, id)| id.clone())
+            .collect(),
+        why: "next relay",
+    })
+}
+
+/// By e-mail, the cheapest relay first.
+fn another_channel<'c>(
+    class: FailureClass,
+    terms: &FailoverTerms,
+    context: &RoutingContext<'c>,
+) -> Option<Next<'c>> {
+    let allowed = match class.another_channel() {
+        ChannelFailover::AfterRelays | ChannelFailover::EmailOnly => terms.email,
+        ChannelFailover::ByPolicy => terms.email && terms.email_after_temporary,
+        ChannelFailover::AfterWait => terms.email && terms.at_least_once,
+        ChannelFailover::TextMessageOnly | ChannelFailover::Never => false,
+    };
+    if !allowed {
+        return None;
+    }
+    let channel = MessageType::Email;
+    let mut eligible: Vec<&RelayEntry> = context
+        .email_relays
+        .iter()
+        .filter_map(|relay| context.directory.eligible(relay, channel, None, context.email_relays).ok())
+        .collect();
+    eligible
+        .sort_by_key(|entry| (entry.profile.channels[&channel].price_milliwon, entry.profile.relay.clone()));
+    let (entry, rest) = eligible.split_first()?;
+    Some(Next {
+        entry,
+        channel,
+        fallbacks: rest.iter().map(|entry| entry.profile.relay.clone()).collect(),
+        why: "e-mail",
+    })
+}

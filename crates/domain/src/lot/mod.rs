@@ -1,0 +1,34 @@
+//! A lot (묶음): up to 1,000 messages of one sending and everything that happens to them.
+//!
+//! Its events speak of *sets* of messages, so a lot takes tens of events, not thousands. The rules that matter most
+//! are here: at most one attempt in flight, an unanswered attempt is unknown and not failed, state by rank and not
+//! by arrival, a failure and what follows from it in one append.
+
+//!
+//! One file a decision: `routing` (first routes), `submit`, `respond`, `receive`, `close`; each answers with the events
+//! to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `state` is the fold.
+
+mod close;
+mod events;
+mod failover;
+mod ledger;
+mod message;
+mod receive;
+mod respond;
+mod routing;
+mod state;
+mod submit;
+
+pub use events::{
+    AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesFinished, MessagesHeld,
+    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, RefusedSet, RelayResponded,
+    RouteSet, SplitRecord, TypeGroup, UnknownSet,
+};
+pub use failover::RoutingContext;
+pub use ledger::{LedgerAhead, SplitLedger};
+pub use message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
+pub use receive::Note;
+pub use respond::{AcceptedMessage, RefusedMessage, ResponseNote};
+pub use routing::{PolicyInForce, RoutingBlocked};
+pub use state::{Lot, PendingHandover};
+pub use submit::{Handover, Submission};

@@ -1,0 +1,187 @@
+//! The relay's answer to a hand-over or to a question, and what follows from it.
+
+use smol_str::SmolStr;
+
+use super::failover::{Aftermath, Failure, RoutingContext};
+use super::message::{AttemptState, Outcome};
+use super::{AcceptedSet, DeferredSet, Lot, RefusedSet, RelayResponded, UnknownSet};
+use crate::event::Event;
+use crate::failure::FailureClass;
+use crate::sending::SendingAccepted;
+use crate::seq_set::SeqSet;
+use crate::slug::RelayId;
+
+/// A message that the relay accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedMessage {
+    /// Which message.
+    pub seq: u32,
+    /// The relay's own reference.
+    pub relay_reference: Option<SmolStr>,
+}
+
+/// A message that the relay refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedMessage {
+    /// Which message.
+    pub seq: u32,
+    /// The relay's code.
+    pub code: SmolStr,
+    /// What it means.
+    pub class: FailureClass,
+    /// The relay's words.
+    pub text: Option<String>,
+}
+
+/// What a relay said to one call, for the messages of one lot and attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseNote {
+    /// How long the call took, in milliseconds; none: nobody lived to see.
+    pub call_ms: Option<u32>,
+    /// Taken.
+    pub accepted: Vec<AcceptedMessage>,
+    /// The relay gives no receipts.
+    pub accepted_is_final: bool,
+    /// Not taken.
+    pub refused: Vec<RefusedMessage>,
+    /// No answer.
+    pub unknown: Option<UnknownSet>,
+    /// Not taken by this call, and welcome later. Of an unknown message that was asked about: certainly not taken.
+    pub deferred: Option<DeferredSet>,
+}
+
+impl Lot {
+    /// Records what the relay said, and what follows from its refusals, in one append.
+    ///
+    /// A message that was handed over again after an answer was lost may be with the relay whatever the second call
+    /// says: a deferral of that call leaves it unknown, and "seen before" means that the first call was taken.
+    pub fn respond(
+        &self,
+        terms: &SendingAccepted,
+        relay: &RelayId,
+        attempt: u16,
+        note: ResponseNote,
+        context: &RoutingContext<'_>,
+    ) -> Vec<Event> {
+        let ResponseNote { call_ms, mut accepted, accepted_is_final, refused, unknown, deferred } = note;
+        let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
+        let is_resend = |seq: u32| self.is_resend(seq, attempt);
+        let (repeats, refused): (Vec<_>, Vec<_>) = refused
+            .into_iter()
+            .filter(|one| is_ours(one.seq))
+            .partition(|one| one.class == FailureClass::Duplicate && is_resend(one.seq));
+        accepted
+            .extend(repeats.into_iter().map(|one| AcceptedMessage { seq: one.seq, relay_reference: None }));
+        let unknown = unknown.and_then(|set| {
+            let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
+            (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
+        });
+        let (deferred, doubtful) =
+            deferred.map_or((None, None), |set| self.cut_deferred(set, relay, attempt));
+
+        let mut aftermath = Aftermath::default();
+        for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
+            let failure = Failure { class: one.class, code: one.code.clone(), outcome: Outcome::Undelivered };
+            aftermath.follow(self, one.seq, &failure, terms, context);
+        }
+        if let Some(set) = unknown.as_ref().filter(|set| set.inquire_at.is_none()) {
+            let open = set.messages.iter().filter(|seq| self.fails_now(*seq, attempt, AttemptState::Unknown));
+            open.for_each(|seq| aftermath.follow_unknown(self, seq, terms, context));
+        }
+        let responded = RelayResponded {
+            relay: relay.clone(),
+            attempt,
+            call_ms,
+            accepted: accepted_set(accepted, accepted_is_final, is_ours),
+            refused: refused_sets(refused),
+            unknown,
+            deferred,
+        };
+        let says_nothing = responded.accepted.is_none()
+            && responded.refused.is_empty()
+            && responded.unknown.is_none()
+            && responded.deferred.is_none();
+        let doubtful = doubtful.map(|unknown| {
+            Event::from(RelayResponded {
+                relay: relay.clone(),
+                attempt,
+                call_ms,
+                accepted: None,
+                refused: Vec::new(),
+                unknown: Some(unknown),
+                deferred: None,
+            })
+        });
+        let responded = (!says_nothing).then(|| Event::from(responded));
+        responded.into_iter().chain(doubtful).chain(aftermath.into_events()).collect()
+    }
+
+    /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
+    /// may have been taken.
+    fn cut_deferred(
+        &self,
+        set: DeferredSet,
+        relay: &RelayId,
+        attempt: u16,
+    ) -> (Option<DeferredSet>, Option<UnknownSet>) {
+        let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
+        let back = picked(&set.messages, |seq| is_ours(seq) && !self.is_resend(seq, attempt));
+        let doubtful = picked(&set.messages, |seq| is_ours(seq) && self.is_resend(seq, attempt));
+        let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
+            messages: doubtful,
+            reason: set.reason.clone(),
+            inquire_at: Some(set.until),
+        });
+        ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
+    }
+
+    /// Whether the answer to be heard now is that of a second call under the same reference, whose first call had none.
+    fn is_resend(&self, seq: u32, number: u16) -> bool {
+        self.message(seq)
+            .and_then(|message| message.attempt(number))
+            .is_some_and(|attempt| attempt.state == AttemptState::Submitted && attempt.may_be_taken)
+    }
+
+    fn is_handed_over(&self, seq: u32, relay: &RelayId, number: u16) -> bool {
+        self.attempt_at(seq, relay, number).is_some_and(|state| state != AttemptState::Routed)
+    }
+}
+
+fn picked(messages: &SeqSet, keep: impl Fn(u32) -> bool) -> SeqSet {
+    messages.iter().filter(|seq| keep(*seq)).collect()
+}
+
+/// One set a code and class; the relay's words are those of the first.
+fn refused_sets(refused: Vec<RefusedMessage>) -> Vec<RefusedSet> {
+    let mut sets: Vec<RefusedSet> = Vec::new();
+    for one in refused {
+        match sets.iter_mut().find(|set| set.code == one.code && set.class == one.class) {
+            Some(set) => set.messages.push(one.seq),
+            None => sets.push(RefusedSet {
+                messages: std::iter::once(one.seq).collect(),
+                code: one.code,
+                class: one.class,
+                text: one.text,
+            }),
+        }
+    }
+    sets
+}
+
+fn accepted_set(
+    accepted: Vec<AcceptedMessage>,
+    is_final: bool,
+    is_ours: impl Fn(u32) -> bool,
+) -> Option<AcceptedSet> {
+    let mut ours: Vec<AcceptedMessage> = accepted.into_iter().filter(|one| is_ours(one.seq)).collect();
+    ours.sort_by_key(|one| one.seq);
+    ours.dedup_by_key(|one| one.seq);
+    if ours.is_empty() {
+        return None;
+    }
+    let has_references = ours.iter().any(|one| one.relay_reference.is_some());
+    let messages = ours.iter().map(|one| one.seq).collect();
+    let references = ours.into_iter().map(|one| one.relay_reference.unwrap_or_default());
+    let relay_references = if has_references { references.collect() } else { Vec::new() };
+    Some(AcceptedSet { messages, relay_references, is_final })
+}

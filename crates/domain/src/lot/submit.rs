@@ -1,0 +1,190 @@
+//! The hand-over: the last look at what may have changed since the route was made, and the intent.
+
+use chrono::{DateTime, Utc};
+
+use super::failover::Aftermath;
+use super::message::{AttemptState, Message, Outcome};
+use super::state::NEVER_MS;
+use super::{Lot, MessagesHeld, MessagesSubmitted, RelayResponded, UnknownSet};
+use crate::event::Event;
+use crate::sending::{MessageClass, SendingAccepted, WindowAction};
+use crate::seq_set::SeqSet;
+use crate::slug::RelayId;
+use crate::text::MessageType;
+
+/// What the relay worker knows at hand-over that the lot does not.
+pub struct Handover<'h> {
+    /// The relay.
+    pub relay: &'h RelayId,
+    /// Which attempt.
+    pub attempt: u16,
+    /// Whether the sending was cancelled.
+    pub is_cancelled: bool,
+    /// How long the relay has for its receipt.
+    pub receipt_deadline: chrono::Duration,
+    /// Until when the night window is closed for a message, by its sequence number; none: it is open.
+    pub closed_until: &'h dyn Fn(u32) -> Option<DateTime<Utc>>,
+    /// Whether an address has refused advertisements.
+    pub has_opted_out: &'h dyn Fn(&str) -> bool,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// What a hand-over comes to.
+#[derive(Debug, Default)]
+pub struct Submission {
+    /// To be appended before the relay is called.
+    pub events: Vec<Event>,
+    /// What to call the relay with, once they are.
+    pub messages: SeqSet,
+}
+
+enum Verdict {
+    Go,
+    Hold(DateTime<Utc>),
+    End(Outcome, &'static str),
+}
+
+impl Lot {
+    /// Checks at the last moment what may have changed since the route was made, and states the intent to hand over
+    /// what is left. `candidates` are messages routed to this relay for this attempt, or unknown there and to be
+    /// handed over again under the same reference.
+    ///
+    /// The relay may already have an unknown message, so what would end a new one only keeps an unknown one from being
+    /// handed over again: it goes on waiting for its receipt or its deadline.
+    pub fn submit(
+        &self,
+        terms: &SendingAccepted,
+        candidates: &SeqSet,
+        handover: &Handover<'_>,
+    ) -> Submission {
+        let mut messages = SeqSet::default();
+        let mut held = MessagesHeld {
+            messages: SeqSet::default(),
+            reason: "night window".to_owned(),
+            until_ms: Vec::new(),
+        };
+        let mut left_alone: Vec<UnknownSet> = Vec::new();
+        let mut aftermath = Aftermath::default();
+        for seq in candidates {
+            let Some((message, state)) = self.awaiting(seq, handover.relay, handover.attempt) else {
+                continue;
+            };
+            match self.verdict(seq, message, terms, handover) {
+                Verdict::Go => messages.push(seq),
+                Verdict::Hold(until) => {
+                    held.messages.push(seq);
+                    held.until_ms.push(until.timestamp_millis());
+                }
+                Verdict::End(outcome, reason) if state == AttemptState::Routed => {
+                    aftermath.finish(seq, outcome, reason.into(), None);
+                }
+                Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
+            }
+        }
+        let mut events = Vec::new();
+        if !messages.is_empty() {
+            events.push(
+                MessagesSubmitted {
+                    relay: handover.relay.clone(),
+                    attempt: handover.attempt,
+                    messages: messages.clone(),
+                    receipt_by: handover.now + handover.receipt_deadline,
+                }
+                .into(),
+            );
+        }
+        if !held.messages.is_empty() {
+            events.push(held.into());
+        }
+        events.extend(left_alone.into_iter().map(|unknown| {
+            Event::from(RelayResponded {
+                relay: handover.relay.clone(),
+                attempt: handover.attempt,
+                call_ms: None,
+                accepted: None,
+                refused: Vec::new(),
+                unknown: Some(unknown),
+                deferred: None,
+            })
+        }));
+        events.extend(aftermath.into_events());
+        Submission { events, messages }
+    }
+
+    /// The message and where its newest attempt stands, if this relay is to take it now for this attempt.
+    fn awaiting(&self, seq: u32, relay: &RelayId, number: u16) -> Option<(&Message, AttemptState)> {
+        let message = self.message(seq).filter(|message| message.outcome.is_none())?;
+        let last = message.attempts.last()?;
+        let is_this = message.attempts_made() == number && self.relay_of(last) == relay;
+        let may_go = match last.state {
+            AttemptState::Routed => true,
+            AttemptState::Unknown => last.not_before_ms != NEVER_MS,
+            AttemptState::Submitted
+            | AttemptState::Accepted
+            | AttemptState::Expired
+            | AttemptState::Refused
+            | AttemptState::Undelivered
+            | AttemptState::Delivered => false,
+        };
+        (is_this && may_go).then_some((message, last.state))
+    }
+
+    fn verdict(
+        &self,
+        seq: u32,
+        message: &Message,
+        terms: &SendingAccepted,
+        handover: &Handover<'_>,
+    ) -> Verdict {
+        if handover.is_cancelled {
+            return Verdict::End(Outcome::Cancelled, "cancelled");
+        }
+        if terms.expires_at <= handover.now {
+            return Verdict::End(Outcome::Expired, "lifetime");
+        }
+        match terms.class {
+            MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),
+            MessageClass::Otp | MessageClass::Notice => Verdict::Go,
+        }
+    }
+
+    /// 정보통신망법 제50조: not to one who refused, over whatever channel; not at night without a consent to it, except
+    /// by e-mail.
+    fn ad_verdict(
+        &self,
+        seq: u32,
+        message: &Message,
+        terms: &SendingAccepted,
+        handover: &Handover<'_>,
+    ) -> Verdict {
+        let refuses = self.recipient(seq).is_some_and(|recipient| {
+            let mut addresses = std::iter::once(&recipient.to).chain(&recipient.email);
+            addresses.any(|address| (handover.has_opted_out)(address))
+        });
+        if refuses {
+            return Verdict::End(Outcome::Refused, "opt_out");
+        }
+        let is_email = message.attempts.last().is_some_and(|attempt| attempt.channel == MessageType::Email);
+        let ad = terms.ad.as_ref();
+        if is_email || ad.is_some_and(|ad| ad.night_consent) {
+            return Verdict::Go;
+        }
+        match ((handover.closed_until)(seq), ad.map(|ad| ad.window).unwrap_or_default()) {
+            (None, _) => Verdict::Go,
+            (Some(until), WindowAction::Hold) => Verdict::Hold(until),
+            (Some(_), WindowAction::Refuse) => Verdict::End(Outcome::Refused, "night_window"),
+        }
+    }
+}
+
+/// An unknown message that may not be handed over again is not asked about either: there is nothing to be done but wait.
+fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
+    let reason = format!("not handed over again: {why}");
+    match sets.iter_mut().find(|set| set.reason == reason) {
+        Some(set) => set.messages.push(seq),
+        None => {
+            sets.push(UnknownSet { messages: std::iter::once(seq).collect(), reason, inquire_at: None });
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How a tenant wants the messages of a channel split over the relays, and what happens when one fails.
+
+mod failover_terms;
+
+pub use failover_terms::FailoverTerms;
+
+use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::slug::{RelayId, TenantId};
+use crate::text::Channel;
+
+/// Weights are hundredths of a per cent and sum to this.
+pub const WEIGHT_SUM: u32 = 10_000;
+
+/// A relay and its share, in hundredths of a per cent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayWeight {
+    /// The relay.
+    pub relay: RelayId,
+    /// Its share in hundredths of a per cent (basis points).
+    pub weight: u32,
+}
+
+/// What the split aims at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "objective", rename_all = "snake_case")]
+pub enum PolicyObjective {
+    /// Exactly these shares.
+    Ratio {
+        /// Sums to [`WEIGHT_SUM`].
+        weights: Vec<RelayWeight>,
+    },
+    /// The least expected cost of a delivered message.
+    Price,
+    /// The shortest measured time to delivery.
+    Speed,
+    /// Success, price and speed weighed together.
+    Recommended,
+}
+
+impl PolicyObjective {
+    /// The word for it, as on the wire.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ratio { .. } => "ratio",
+            Self::Price => "price",
+            Self::Speed => "speed",
+            Self::Recommended => "recommended",
+        }
+    }
+}
+
+/// A new version of a tenant's policy for a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyDefined {
+    /// Whose policy.
+    pub tenant: TenantId,
+    /// For which channel.
+    pub channel: Channel,
+    /// Counts up from 1.
+    pub version: u32,
+    /// What the split aims at.
+    #[serde(flatten)]
+    pub objective: PolicyObjective,
+    /// What happens when a relay or the channel fails.
+    pub failover: FailoverTerms,
+}
+
+/// Weights that an objective other than `ratio` led to, from live figures. The router routes by the newest
+/// advice for the set of eligible relays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsAdvised {
+    /// Whose policy.
+    pub tenant: TenantId,
+    /// For which channel.
+    pub channel: Channel,
+    /// The policy version that the advice follows.
+    pub version: u32,
+    /// Counts up from 1 within the channel.
+    pub advice: u32,
+    /// Sums to [`WEIGHT_SUM`]; every relay that was looked at, those that get nothing too.
+    pub weights: Vec<RelayWeight>,
+    /// The order in which relays are tried after the first.
+    pub order: Vec<RelayId>,
+    /// Why, in words with figures.
+    pub reasons: Vec<String>,
+}
+
+/// Why weights were refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// Nothing to split over.
+    #[error("a ratio needs at least one relay")]
+    Empty,
+    /// A relay twice.
+    #[error("relay {0} is named more than once")]
+    Repeated(RelayId),
+    /// Not 100 per cent.
+    #[error("the weights sum to {} %, not 100 %", percent(*.0))]
+    Sum(u64),
+}
+
+fn percent(basis_points: u64) -> String {
+    format!("{}.{:02}", basis_points / 100, basis_points % 100)
+}
+
+/// Checks what a ratio promises: at least one relay, none twice, a sum of 100 %.
+pub fn check_weights(weights: &[RelayWeight]) -> Result<(), WeightsError> {
+    if weights.is_empty() {
+        return Err(WeightsError::Empty);
+    }
+    for (place, entry) in weights.iter().enumerate() {
+        if weights[..place].iter().any(|earlier| earlier.relay == entry.relay) {
+            return Err(WeightsError::Repeated(entry.relay.clone()));
+        }
+    }
+    match weights.iter().map(|entry| u64::from(entry.weight)).sum() {
+        sum if sum == u64::from(WEIGHT_SUM) => Ok(()),
+        sum => Err(WeightsError::Sum(sum)),
+    }
+}
+
+/// The stream of a policy: `policy-<tenant>-<channel>`.
+pub fn stream(tenant: &TenantId, channel: Channel) -> SmolStr {
+    format_smolstr!("policy-{tenant}-{channel}")
+}

@@ -1,0 +1,76 @@
+//! A relay (중계사): a carrier that accepts messages for delivery. Operators define relays for the whole platform.
+
+mod directory;
+mod profile;
+
+pub use directory::{Ineligible, RelayDirectory, RelayEntry};
+pub use profile::{
+    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, SmtpSecurity,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::slug::RelayId;
+
+/// A relay is there, or its terms are new. The newest definition counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayDefined {
+    /// All of it.
+    pub profile: RelayProfile,
+}
+
+/// An operator took the relay out of use. Nothing automatic puts it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelaySuspended {
+    /// Which relay.
+    pub relay: RelayId,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// An operator put the relay back into use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayResumed {
+    /// Which relay.
+    pub relay: RelayId,
+}
+
+/// Where a relay's circuit breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerPhase {
+    /// Everything goes through.
+    #[default]
+    Passing,
+    /// Nothing does.
+    Tripped,
+    /// A few do, to see.
+    Probing,
+}
+
+/// The breaker of a relay changed its mind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayBreakerChanged {
+    /// Which relay.
+    pub relay: RelayId,
+    /// Where it stood.
+    pub from: BreakerPhase,
+    /// Where it stands.
+    pub to: BreakerPhase,
+    /// Why, in words with figures.
+    pub reason: String,
+    /// When tripped: not to be probed before.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "chrono::serde::ts_milliseconds_option"
+    )]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// The stream of a relay: `relay-<id>`.
+pub fn stream(relay: &RelayId) -> SmolStr {
+    format_smolstr!("relay-{relay}")
+}

@@ -1,0 +1,135 @@
+//! The terms of a relay: where it is, what it takes, what it costs, what can be expected of it. All of it is data.
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+
+use crate::address::PhoneKind;
+use crate::slug::RelayId;
+use crate::text::Channel;
+
+/// When the relay charges for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum BillingMoment {
+    /// As soon as it accepts it.
+    Accepted,
+    /// Only once it is delivered.
+    #[default]
+    Delivered,
+}
+
+/// What a relay offers on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelTerms {
+    /// The price of one message (part) in thousandths of a won.
+    pub price_milliwon: i64,
+    /// When that price is due.
+    #[serde(default)]
+    pub bills: BillingMoment,
+    /// How long to wait for a receipt after the hand-over, in seconds; then the outcome is unknown for good.
+    pub receipt_deadline_s: u32,
+}
+
+/// How receipts come from the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptMode {
+    /// The relay calls us.
+    Push,
+    /// We ask, persist, then acknowledge.
+    Pull,
+    /// There are none: acceptance is the last that is heard, and counts as delivered.
+    None,
+}
+
+/// Whether an SMTP connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum SmtpSecurity {
+    /// STARTTLS when the server offers it.
+    #[default]
+    Opportunistic,
+    /// STARTTLS, or no connection.
+    Required,
+    /// TLS from the first byte.
+    Wrapped,
+    /// Never; for a server on the same machine.
+    Plain,
+}
+
+/// How the relay is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum Endpoint {
+    /// The protocol of docs/relay-protocol.md.
+    Http {
+        /// Without the `/v1/…`.
+        base_url: String,
+    },
+    /// A mail server.
+    Smtp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Encryption.
+        #[serde(default)]
+        security: SmtpSecurity,
+    },
+}
+
+/// What the relay and we know each other by. Never shown again once stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct RelayCredentials {
+    /// We to the relay: the bearer key, or the SMTP password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// We to the relay: the SMTP user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The relay to us: the secret that signs pushed receipts (`whsec_…`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<String>,
+}
+
+impl std::fmt::Debug for RelayCredentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RelayCredentials(…)")
+    }
+}
+
+/// Everything that is known of a relay beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayProfile {
+    /// Its id.
+    pub relay: RelayId,
+    /// Its name, for people.
+    pub name: String,
+    /// How it is reached.
+    pub endpoint: Endpoint,
+    /// What it offers.
+    pub channels: BTreeMap<Channel, ChannelTerms>,
+    /// The kinds of phone number that it delivers to.
+    pub reaches: Vec<PhoneKind>,
+    /// The most messages in one call.
+    pub batch_max: u32,
+    /// The most message parts a second; none: unlimited.
+    pub rate_parts_per_second: Option<u32>,
+    /// The most calls at once.
+    pub calls_in_flight_max: u16,
+    /// How long to wait for the answer to a call, in milliseconds. After that the outcome is unknown.
+    pub answer_timeout_ms: u32,
+    /// A repeated reference is not delivered again.
+    pub deduplicates: bool,
+    /// It can be asked what became of a reference.
+    pub answers_status: bool,
+    /// How receipts come.
+    pub receipts: ReceiptMode,
+    /// The name of the dictionary that explains its codes.
+    pub codes: SmolStr,
+    /// What we know each other by; in an object of its own, so that it can be kept out of audits.
+    #[serde(default)]
+    pub credentials: RelayCredentials,
+}

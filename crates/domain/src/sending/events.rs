@@ -1,0 +1,134 @@
+//! The events of a sending.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+
+use super::MessageClass;
+use crate::ids::SendingId;
+use crate::policy::FailoverTerms;
+use crate::slug::TenantId;
+
+/// What to do with an advertisement whose window is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowAction {
+    /// Wait until it opens, then go out spread over a while.
+    #[default]
+    Hold,
+    /// Finish the message as refused.
+    Refuse,
+}
+
+/// What an advertisement was accepted under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdTerms {
+    /// What to do at night.
+    pub window: WindowAction,
+    /// The recipients have agreed to night advertisements too, so that no window applies.
+    pub night_consent: bool,
+}
+
+/// What is to be said, with `#{variables}` still in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingContent {
+    /// For lms and e-mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Normalised; the ad marking included.
+    pub text: String,
+    /// Values for variables that a recipient does not bring.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<SmolStr, String>,
+}
+
+/// The seal. The lots are in the log before it; without it none of them is ever routed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingAccepted {
+    /// Which sending.
+    pub sending: SendingId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// How urgent.
+    pub class: MessageClass,
+    /// The sending number, for sms and lms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_phone: Option<SmolStr>,
+    /// The sending address, for e-mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_email: Option<SmolStr>,
+    /// How many lots, numbered from 0.
+    pub lots: u32,
+    /// How many messages in all of them.
+    pub messages: u32,
+    /// How many recipients were refused and are no message.
+    pub refused: u32,
+    /// Not to be routed before.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "chrono::serde::ts_milliseconds_option"
+    )]
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// Not to be handed over after.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub expires_at: DateTime<Utc>,
+    /// What happens on failure.
+    pub failover: FailoverTerms,
+    /// Set for advertisements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ad: Option<AdTerms>,
+    /// The caller's own name for the sending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_reference: Option<String>,
+    /// The caller's own data, given back as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Value>,
+    /// SHA-256 of the request's body, hexadecimal; what the same idempotency key is held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_hash: Option<String>,
+    /// What is to be said; may name people.
+    pub personal: SendingContent,
+}
+
+/// An idempotency key belongs to this sending from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingClaimed {
+    /// Which sending.
+    pub sending: SendingId,
+    /// SHA-256 of the request's body, hexadecimal.
+    pub body_hash: String,
+}
+
+/// The sending was claimed and never sealed (the process died): this takes the place of the seal for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingAbandoned {
+    /// Which sending.
+    pub sending: SendingId,
+}
+
+/// The scheduled time has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingReleased {
+    /// Which sending.
+    pub sending: SendingId,
+}
+
+/// What is not handed over yet never will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingCancelled {
+    /// Which sending.
+    pub sending: SendingId,
+    /// Why, in the caller's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Every message is final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingCompleted {
+    /// Which sending.
+    pub sending: SendingId,
+}

@@ -1,0 +1,79 @@
+//! A sending (발송): one request to send to 1..N recipients. Its stream holds what is true for all its messages:
+//! text, sender, terms, and its life: accepted, released when due, cancelled, completed.
+
+mod events;
+mod idempotency;
+
+pub use events::{
+    AdTerms, SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted,
+    SendingContent, SendingReleased, WindowAction,
+};
+pub use idempotency::idempotency_stream;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::event::Event;
+
+/// How urgent a message is, and which rules bind it. Each class has its own lane at every relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageClass {
+    /// A one-time password or the like: late is worse than never.
+    Otp,
+    /// Information that the recipient expects.
+    Notice,
+    /// An advertisement: consent, marking, night window.
+    Ad,
+}
+
+impl MessageClass {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Otp, Self::Notice, Self::Ad];
+
+    /// The word for it, as on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Otp => "otp",
+            Self::Notice => "notice",
+            Self::Ad => "ad",
+        }
+    }
+}
+
+/// A sending as it stands.
+#[derive(Debug, Clone, Default)]
+pub struct Sending {
+    /// The seal, once it is there.
+    pub accepted: Option<Arc<SendingAccepted>>,
+    /// When its scheduled time had come.
+    pub released_at: Option<DateTime<Utc>>,
+    /// When it was cancelled.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// It never will be sealed.
+    pub abandoned: bool,
+    /// Every message is final.
+    pub completed: bool,
+}
+
+impl Sending {
+    /// Folds an event of this sending's stream; others leave it as it is.
+    pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) {
+        match event {
+            Event::SendingAccepted(accepted) => self.accepted = Some(Arc::new(accepted.clone())),
+            Event::SendingReleased(_) => self.released_at = Some(time),
+            Event::SendingCancelled(_) => self.cancelled_at = Some(time),
+            Event::SendingAbandoned(_) => self.abandoned = true,
+            Event::SendingCompleted(_) => self.completed = true,
+            _ => {}
+        }
+    }
+
+    /// Whether its messages may be routed now: sealed, not cancelled, and due.
+    pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let Some(accepted) = &self.accepted else { return false };
+        self.cancelled_at.is_none()
+            && accepted.scheduled_at.is_none_or(|scheduled| scheduled <= now || self.released_at.is_some())
+    }
+}

@@ -1,0 +1,152 @@
+//! Why a recipient's text cannot be sent.
+
+use super::cp949::Unmappable;
+use super::message_type::{MaxType, MessageType};
+use super::template::RenderError;
+use serde::Serialize;
+use smol_str::SmolStr;
+use std::fmt;
+
+/// Which text a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextPart {
+    /// The subject.
+    Subject,
+    /// The text itself.
+    Text,
+}
+
+impl fmt::Display for TextPart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Subject => "subject",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// Why a recipient's text cannot be sent. Serialises with its stable code and its details.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum TextRefusal {
+    /// The recipient has no value for a variable.
+    #[error("the variable {name} has no value")]
+    MissingVariable {
+        /// The name of the variable.
+        name: SmolStr,
+    },
+    /// A value would bring `#{` into what is sent.
+    #[error("the {part} with its values would hold a literal #{{ at index {position}")]
+    PlaceholderInResult {
+        /// In which text.
+        part: TextPart,
+        /// Where, in characters from 0.
+        position: usize,
+    },
+    /// Characters that a Korean text message cannot hold.
+    #[error("{part}: {unmappable}")]
+    UnmappableCharacters {
+        /// In which text.
+        part: TextPart,
+        /// The characters.
+        #[serde(flatten)]
+        unmappable: Unmappable,
+    },
+    /// There is no text.
+    #[error("the text is empty")]
+    TextEmpty,
+    /// The text is longer than the type takes.
+    #[error("the text has {bytes} bytes; {message_type} takes at most {bytes_max}")]
+    TextTooLong {
+        /// The type that was tried.
+        message_type: MessageType,
+        /// Bytes of the text.
+        bytes: usize,
+        /// Most bytes of that type.
+        bytes_max: usize,
+    },
+    /// A text to another country takes too many parts.
+    #[error("the text takes {parts} parts; at most {parts_max} are sent to another country")]
+    TooManyParts {
+        /// Parts that the text takes.
+        parts: usize,
+        /// Most parts allowed.
+        parts_max: usize,
+    },
+    /// The subject is longer than the type takes.
+    #[error("the subject has {bytes} bytes; {message_type} takes at most {bytes_max}")]
+    SubjectTooLong {
+        /// The type.
+        message_type: MessageType,
+        /// Bytes of the subject.
+        bytes: usize,
+        /// Most bytes of a subject.
+        bytes_max: usize,
+    },
+    /// The subject has more than one line.
+    #[error("the subject must be a single line")]
+    SubjectLineBreak,
+    /// The type has no subject, and dropping it would be cutting.
+    #[error("{message_type} has no subject")]
+    SubjectNotForType {
+        /// The type.
+        message_type: MessageType,
+    },
+    /// The text needs a dearer type than the request allows.
+    #[error("the text of {bytes} bytes needs {needed}, but at most {max_type} is allowed")]
+    PromotionRefused {
+        /// The type that it needs.
+        needed: MessageType,
+        /// The dearest type allowed.
+        max_type: MaxType,
+        /// Bytes of the text.
+        bytes: usize,
+        /// Most bytes of an sms; a text within it needs more because of its subject or because it was asked for.
+        bytes_max: usize,
+    },
+    /// The type asked for cannot go to this kind of address.
+    #[error("{message_type} cannot go to such an address")]
+    AddressNotForType {
+        /// The type asked for.
+        message_type: MessageType,
+    },
+    /// The type is not supported yet.
+    #[error("{message_type} is not supported yet")]
+    TypeNotSupported {
+        /// The type asked for, or that an image needs.
+        message_type: MessageType,
+    },
+}
+
+impl TextRefusal {
+    /// Stable code for problem documents and stored reasons.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingVariable { .. } => "missing_variable",
+            Self::PlaceholderInResult { .. } => "placeholder_in_result",
+            Self::UnmappableCharacters { .. } => "unmappable_characters",
+            Self::TextEmpty => "text_empty",
+            Self::TextTooLong { .. } => "text_too_long",
+            Self::TooManyParts { .. } => "too_many_parts",
+            Self::SubjectTooLong { .. } => "subject_too_long",
+            Self::SubjectLineBreak => "subject_line_break",
+            Self::SubjectNotForType { .. } => "subject_not_for_type",
+            Self::PromotionRefused { .. } => "promotion_refused",
+            Self::AddressNotForType { .. } => "address_not_for_type",
+            Self::TypeNotSupported { .. } => "type_not_supported",
+        }
+    }
+
+    pub(super) fn from_render(part: TextPart, error: RenderError) -> Self {
+        match error {
+            RenderError::MissingVariable { name } => Self::MissingVariable { name },
+            RenderError::PlaceholderInResult { position } => Self::PlaceholderInResult { part, position },
+        }
+    }
+
+    pub(super) fn from_unmappable(part: TextPart, unmappable: Unmappable) -> Self {
+        Self::UnmappableCharacters { part, unmappable }
+    }
+}

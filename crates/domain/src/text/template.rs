@@ -1,0 +1,469 @@
+//! Texts with variables: `#{name}님, 예약이 확정되었습니다.`
+//!
+//! A template is parsed once for a sending and then filled in for each recipient. Two promises: a value is
+//! inserted as it is and never read as template, and no `#{` ever goes out, neither from a malformed template
+//! (refused when parsed) nor from a value (refused when filled in).
+//!
+//! The fixed pieces are measured once. Measuring for a recipient then only measures the values, as long as no
+//! value can join with its neighbours in normalisation; else the whole text is filled in and measured.
+
+use super::cp949::{Cp949Length, Measurer, Unmappable, bytes_if_simple, measure_normalised};
+use super::normalise::{normalise, stands_alone};
+use serde::Serialize;
+use smol_str::SmolStr;
+use std::borrow::Cow;
+
+/// Longest name of a variable, in characters.
+pub const VARIABLE_NAME_LENGTH_MAX: usize = 64;
+
+/// A parsed text with variables. A text without any is a template too, and the cheapest to measure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    pieces: Vec<Piece>,
+    variables: Vec<SmolStr>,
+    literal_length: Result<Cp949Length, Unmappable>,
+    literal_utf8_bytes: usize,
+    joints: Joints,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    /// Normalised text without `#{`.
+    Literal(Box<str>),
+    Variable(SmolStr),
+}
+
+/// Whether the fixed pieces may stand beside any simple value without changing in normalisation and without
+/// forming `#{` with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joints {
+    Simple,
+    Delicate,
+}
+
+/// Why a text is not a template. Serialises with its stable code and its details.
+///
+/// Positions are indexes in the text as it was given, in characters from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum TemplateError {
+    /// `#{` without `}`.
+    #[error("the variable that begins with #{{ at index {position} has no closing }}")]
+    VariableNotClosed {
+        /// Where `#{` stands.
+        position: usize,
+    },
+    /// `#{}`.
+    #[error("the variable at index {position} has no name")]
+    VariableNameEmpty {
+        /// Where `#{` stands.
+        position: usize,
+    },
+    /// The name is longer than [`VARIABLE_NAME_LENGTH_MAX`].
+    #[error("the name of the variable at index {position} has more than {length_max} characters")]
+    VariableNameTooLong {
+        /// Where `#{` stands.
+        position: usize,
+        /// The most characters that a name may have.
+        length_max: usize,
+    },
+    /// The name holds something other than letters, digits, `_` and `-`.
+    #[error(
+        "the name of a variable may hold letters, digits, _ and -, not {character:?} (at index {position})"
+    )]
+    VariableNameCharacterNotAllowed {
+        /// The first such character.
+        character: char,
+        /// Where it stands.
+        position: usize,
+    },
+}
+
+impl TemplateError {
+    /// Stable code for problem documents.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::VariableNotClosed { .. } => "variable_not_closed",
+            Self::VariableNameEmpty { .. } => "variable_name_empty",
+            Self::VariableNameTooLong { .. } => "variable_name_too_long",
+            Self::VariableNameCharacterNotAllowed { .. } => "variable_name_character_not_allowed",
+        }
+    }
+}
+
+/// Why a template cannot be filled in for a recipient. Serialises with its stable code and its details.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum RenderError {
+    /// The recipient has no value for a variable. An empty value is a value.
+    #[error("the variable {name} has no value")]
+    MissingVariable {
+        /// The name of the variable.
+        name: SmolStr,
+    },
+    /// A value brought `#{` into the text.
+    #[error("the text with its values would hold a literal #{{ at index {position}")]
+    PlaceholderInResult {
+        /// Where in the filled-in text, in characters from 0.
+        position: usize,
+    },
+}
+
+/// Why a template has no length for a recipient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeasureError {
+    /// It cannot be filled in.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// Filled in, it holds characters that CP949 does not have.
+    #[error(transparent)]
+    Unmappable(#[from] Unmappable),
+}
+
+impl Template {
+    /// Reads `text`, in which `#{name}` stands for a variable. Spaces around the name are dropped.
+    ///
+    /// # Errors
+    /// [`TemplateError`] says what is malformed and where.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        let mut position = 0;
+        while let Some(start) = rest.find("#{") {
+            push_literal(&mut pieces, &rest[..start]);
+            position += rest[..start].chars().count();
+            let inner = &rest[start + 2..];
+            let end = inner.find('}').ok_or(TemplateError::VariableNotClosed { position })?;
+            pieces.push(Piece::Variable(parse_name(&inner[..end], position)?));
+            position += 3 + inner[..end].chars().count();
+            rest = &inner[end + 1..];
+        }
+        push_literal(&mut pieces, rest);
+        Ok(Self::from_pieces(pieces))
+    }
+
+    fn from_pieces(pieces: Vec<Piece>) -> Self {
+        let mut variables: Vec<SmolStr> = Vec::new();
+        let mut measurer = Measurer::default();
+        let mut literal_utf8_bytes = 0;
+        let mut joints = Joints::Simple;
+        for (index, piece) in pieces.iter().enumerate() {
+            match piece {
+                Piece::Literal(literal) => {
+                    measurer.add(literal);
+                    literal_utf8_bytes += literal.len();
+                    let follows_variable = index > 0;
+                    let precedes_variable = index + 1 < pieces.len();
+                    let joins_backwards = literal.starts_with(|first| first == '{' || !stands_alone(first));
+                    if follows_variable && joins_backwards || precedes_variable && literal.ends_with('#') {
+                        joints = Joints::Delicate;
+                    }
+                }
+                Piece::Variable(name) => {
+                    measurer.skip("#{}".len() + name.chars().count());
+                    if !variables.contains(name) {
+                        variables.push(name.clone());
+                    }
+                }
+            }
+        }
+        Self { pieces, variables, literal_length: measurer.finish(), literal_utf8_bytes, joints }
+    }
+
+    /// The names of the variables, each once, in the order of the text.
+    #[must_use]
+    pub fn variables(&self) -> &[SmolStr] {
+        &self.variables
+    }
+
+    /// Whether the text is the same for every recipient.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        self.variables.is_empty()
+    }
+
+    /// The normalised text, if it is the same for every recipient.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.pieces.as_slice() {
+            [] => Some(""),
+            [Piece::Literal(literal)] => Some(literal),
+            _ => None,
+        }
+    }
+
+    /// The CP949 length of the fixed pieces: the least that any recipient's text takes.
+    ///
+    /// # Errors
+    /// The characters of the fixed pieces that CP949 does not have: no recipient's text can go out by sms or
+    /// lms. Positions are indexes in the normalised template, with `#{name}` written without spaces.
+    pub fn literal_length(&self) -> Result<Cp949Length, &Unmappable> {
+        self.literal_length.as_ref().copied()
+    }
+
+    /// The text for one recipient, normalised.
+    ///
+    /// # Errors
+    /// That a value is missing, or would bring `#{` into the text.
+    pub fn render<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> Result<String, RenderError> {
+        let mut text = String::new();
+        self.render_into(lookup, &mut text)?;
+        Ok(text)
+    }
+
+    /// As [`render`](Self::render), into a buffer that is cleared first and may be used again.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render); the buffer then holds no usable text.
+    pub fn render_into<'v>(
+        &self,
+        lookup: impl Fn(&str) -> Option<&'v str>,
+        text: &mut String,
+    ) -> Result<(), RenderError> {
+        text.clear();
+        text.reserve(self.literal_utf8_bytes + 16 * self.variables.len());
+        let mut joints = self.joints;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(literal) => text.push_str(literal),
+                Piece::Variable(name) => {
+                    let value = value_of(name, &lookup)?;
+                    if !is_simple(value) {
+                        joints = Joints::Delicate;
+                    }
+                    text.push_str(value);
+                }
+            }
+        }
+        if joints == Joints::Simple {
+            return Ok(());
+        }
+        if let Cow::Owned(normal) = normalise(text) {
+            *text = normal;
+        }
+        match text.find("#{") {
+            Some(start) => Err(RenderError::PlaceholderInResult { position: text[..start].chars().count() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The CP949 length of the text for one recipient: that of [`render`](Self::render), without rendering
+    /// where that is possible.
+    ///
+    /// # Errors
+    /// That the text cannot be filled in, or holds characters that CP949 does not have.
+    pub fn measure<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> Result<Cp949Length, MeasureError> {
+        if let Some(length) = self.measure_values(&lookup)? {
+            return Ok(length);
+        }
+        let text = self.render(lookup)?;
+        Ok(measure_normalised(&text)?)
+    }
+
+    /// The length as the sum of fixed pieces and values, or nothing where that would not be exact.
+    fn measure_values<'v>(
+        &self,
+        lookup: &impl Fn(&str) -> Option<&'v str>,
+    ) -> Result<Option<Cp949Length>, RenderError> {
+        let (Ok(literal), Joints::Simple) = (&self.literal_length, self.joints) else {
+            return Ok(None);
+        };
+        let mut bytes = literal.bytes;
+        for piece in &self.pieces {
+            let Piece::Variable(name) = piece else { continue };
+            let value = value_of(name, lookup)?;
+            match bytes_if_simple(value) {
+                Some(value_bytes) if is_simple(value) => bytes += value_bytes,
+                Some(_) | None => return Ok(None),
+            }
+        }
+        Ok(Some(Cp949Length { bytes }))
+    }
+}
+
+fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
+    if !text.is_empty() {
+        // `#`, `{` and `}` never change or join in normalisation, so the pieces may be normalised one by one.
+        pieces.push(Piece::Literal(normalise(text).into()));
+    }
+}
+
+fn parse_name(written: &str, position: usize) -> Result<SmolStr, TemplateError> {
+    let name = written.trim();
+    if name.is_empty() {
+        return Err(TemplateError::VariableNameEmpty { position });
+    }
+    let leading = written.chars().take_while(|character| character.is_whitespace()).count();
+    // A letter may be written with a combining mark (NFD); it is composed before it is judged.
+    let name = normalise(name);
+    let offender = name
+        .chars()
+        .enumerate()
+        .find(|(_, character)| !character.is_alphanumeric() && !matches!(character, '_' | '-'));
+    if let Some((index, character)) = offender {
+        let position = position + 2 + leading + index;
+        return Err(TemplateError::VariableNameCharacterNotAllowed { character, position });
+    }
+    if name.chars().count() > VARIABLE_NAME_LENGTH_MAX {
+        return Err(TemplateError::VariableNameTooLong { position, length_max: VARIABLE_NAME_LENGTH_MAX });
+    }
+    Ok(SmolStr::new(name))
+}
+
+fn value_of<'v>(name: &SmolStr, lookup: &impl Fn(&str) -> Option<&'v str>) -> Result<&'v str, RenderError> {
+    lookup(name).ok_or_else(|| RenderError::MissingVariable { name: name.clone() })
+}
+
+/// Whether a value neither joins with what stands beside it nor can be part of `#{`.
+fn is_simple(value: &str) -> bool {
+    value.chars().all(|character| stands_alone(character) && !matches!(character, '#' | '{'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Template {
+        Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn with<'v>(values: &'v [(&'v str, &'v str)]) -> impl Fn(&str) -> Option<&'v str> {
+        move |name| values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn fills_in_each_variable_literally() {
+        let template = parse("#{ 이름 }님 #{item-1}, #{이름}님!\r\n끝 # } {");
+        assert_eq!(template.variables(), ["이름", "item-1"]);
+        assert!(!template.is_literal());
+        let text = template.render(with(&[("이름", "홍길동"), ("item-1", "50% }$1\\n")])).unwrap();
+        assert_eq!(text, "홍길동님 50% }$1\\n, 홍길동님!\n끝 # } {");
+    }
+
+    #[test]
+    fn a_text_without_variables_is_a_literal() {
+        let template = parse("그냥\r\n글");
+        assert_eq!(template.as_literal(), Some("그냥\n글"));
+        assert_eq!(template.literal_length(), Ok(Cp949Length { bytes: 7 }));
+        assert_eq!(template.render(with(&[])).unwrap(), "그냥\n글");
+        assert_eq!(parse("").as_literal(), Some(""));
+        assert_eq!(parse("#{a}").as_literal(), None);
+    }
+
+    #[test]
+    fn malformed_variables_are_refused_with_their_position() {
+        use TemplateError as E;
+        let long = format!("가#{{{}}}", "a".repeat(65));
+        let cases = [
+            ("안녕 #{name", E::VariableNotClosed { position: 3 }),
+            ("#{", E::VariableNotClosed { position: 0 }),
+            ("a#{}", E::VariableNameEmpty { position: 1 }),
+            ("a#{  }", E::VariableNameEmpty { position: 1 }),
+            ("#{a}#{ b c}", E::VariableNameCharacterNotAllowed { character: ' ', position: 8 }),
+            ("#{#{a}}", E::VariableNameCharacterNotAllowed { character: '#', position: 2 }),
+            ("#{a.b}", E::VariableNameCharacterNotAllowed { character: '.', position: 3 }),
+            (long.as_str(), E::VariableNameTooLong { position: 1, length_max: 64 }),
+        ];
+        for (text, error) in cases {
+            assert_eq!(serde_json::to_value(&error).unwrap()["code"], error.code());
+            assert_eq!(Template::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_value_is_refused_and_an_empty_one_is_not() {
+        let template = parse("#{a}/#{b}");
+        let missing = RenderError::MissingVariable { name: "b".into() };
+        assert_eq!(template.render(with(&[("a", "1")])), Err(missing.clone()));
+        assert_eq!(template.measure(with(&[("a", "1")])), Err(MeasureError::Render(missing)));
+        assert_eq!(template.render(with(&[("a", ""), ("b", "")])).unwrap(), "/");
+    }
+
+    #[test]
+    fn no_placeholder_goes_out_from_a_value_or_across_a_joint() {
+        let cases = [
+            ("가 #{a}", "#{x}", 2),
+            ("#{a}", "only #{", 5),
+            ("#{a}{x}", "#", 0),
+            ("##{a}", "{x}", 0),
+            ("##{a}{x}", "", 0),
+        ];
+        for (text, value, position) in cases {
+            let template = parse(text);
+            let error = RenderError::PlaceholderInResult { position };
+            assert_eq!(template.render(with(&[("a", value)])), Err(error.clone()), "{text}");
+            assert_eq!(template.measure(with(&[("a", value)])), Err(MeasureError::Render(error)), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_join_with_their_neighbours() {
+        let cases = [
+            ("가#{a}", "\u{11A8}", "각", 2),
+            ("#{a}\u{11A8}", "가", "각", 2),
+            ("#{a}\n", "x\r", "x\n", 2),
+            ("#{a}#{b}", "\r", "\n", 1),
+        ];
+        for (text, value, rendered, bytes) in cases {
+            let values = [("a", value), ("b", "\n")];
+            let template = parse(text);
+            assert_eq!(template.render(with(&values)).unwrap(), rendered, "{text}");
+            assert_eq!(template.measure(with(&values)).unwrap().bytes, bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_emoji_in_a_name_is_found_at_its_place_in_the_filled_in_text() {
+        let error = parse("안녕 #{name}님").measure(with(&[("name", "김😀")])).unwrap_err();
+        let MeasureError::Unmappable(unmappable) = error else { panic!("{error}") };
+        assert_eq!((unmappable.characters[0].character, unmappable.characters[0].position), ('😀', 4));
+    }
+
+    #[test]
+    fn unmappable_fixed_text_is_known_before_any_recipient() {
+        let template = parse("#{ 이름 }님 ₩1,000");
+        let unmappable = template.literal_length().unwrap_err();
+        assert_eq!((unmappable.characters[0].character, unmappable.characters[0].position), ('₩', 7));
+    }
+
+    proptest! {
+        #[test]
+        fn measuring_equals_measuring_the_rendered_text(
+            pieces in proptest::collection::vec("[a-c가-갃\\u{1161}\\u{11A8}\\u{301}#{\r\n₩·]{0,3}", 1..5),
+            value in "[a-c가-갃\\u{1161}\\u{11A8}\\u{301}#{\r\n₩·]{0,3}",
+        ) {
+            if let Ok(template) = Template::parse(&pieces.join("#{v}")) {
+                let lookup = |_: &str| Some(value.as_str());
+                match template.render(lookup) {
+                    Ok(text) => {
+                        prop_assert!(text.find("#{").is_none(), "a placeholder went out");
+                        prop_assert_eq!(normalise(&text), text.as_str());
+                        let measured = measure(&text).map_err(MeasureError::Unmappable);
+                        prop_assert_eq!(template.measure(lookup), measured);
+                    }
+                    Err(error) => {
+                        prop_assert_eq!(template.measure(lookup), Err(MeasureError::Render(error)));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn rendering_is_substitution_and_normalisation(value in "[^#{]{0,12}") {
+            let text = parse("가 #{v}\n#{v}나").render(|_| Some(value.as_str())).unwrap();
+            let substituted = format!("가 {value}\n{value}나");
+            prop_assert_eq!(text, normalise(&substituted));
+        }
+
+        #[test]
+        fn no_text_panics(text in "[#{} a가\\u{301}\r]{0,20}", value in any::<String>()) {
+            if let Ok(template) = Template::parse(&text) {
+                let _ = template.render(|_| Some(value.as_str()));
+                prop_assert_eq!(template.is_literal(), template.as_literal().is_some());
+            }
+        }
+    }
+}

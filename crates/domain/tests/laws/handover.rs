@@ -1,0 +1,249 @@
+//! At most one attempt in flight (law 4), and what is checked at the last moment (law 9).
+
+use chrono::Duration;
+use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
+use kite_domain::lot::*;
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::sending::{AdTerms, SendingAccepted, WindowAction};
+
+use crate::world::*;
+
+/// A sending whose messages have no answer from alpha and may be handed over again there.
+fn unanswered(terms: SendingAccepted, messages: u32) -> Case {
+    let seqs: Vec<u32> = (0..messages).collect();
+    let mut case = Case::routed(terms, messages);
+    assert_eq!(case.submit("alpha", 1, &seqs), seqs);
+    let at = case.world.now + Duration::seconds(10);
+    case.respond("alpha", 1, unknown(&seqs, Some(at)));
+    case.world.now = at;
+    case
+}
+
+#[test]
+fn a_message_is_handed_over_once() {
+    let mut case = Case::routed(terms(), 2);
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), [0, 1]);
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), Vec::<u32>::new(), "it is in flight");
+    case.respond("alpha", 1, accepted(&[0]));
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), Vec::<u32>::new());
+    assert_eq!(case.submit("beta", 1, &[0, 1]), Vec::<u32>::new(), "another relay's");
+    assert_eq!(case.submit("alpha", 2, &[0, 1]), Vec::<u32>::new(), "another attempt");
+    assert_eq!(case.submit("alpha", 1, &[7_000]), Vec::<u32>::new(), "another lot's");
+}
+
+#[test]
+fn an_unanswered_message_goes_out_again_under_the_same_reference() {
+    let mut case = unanswered(terms(), 1);
+    assert_eq!(case.submit("alpha", 1, &[0]), [0]);
+    assert_eq!(case.attempts(0), [("alpha".to_owned(), AttemptState::Submitted)], "still the first attempt");
+}
+
+#[test]
+fn an_unanswered_message_that_is_not_to_be_asked_about_is_never_handed_over_again() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, unknown(&[0], None));
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.lot.pending(), [], "it waits for its receipt");
+    assert!(case.lot.next_due_ms(case.terms.expires_at).is_some());
+}
+
+#[test]
+fn a_deferral_of_the_second_call_says_nothing_of_the_first() {
+    let mut case = unanswered(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    let later = case.world.now + Duration::seconds(30);
+    case.respond("alpha", 1, deferred(&[0], later));
+    assert_eq!(
+        case.last(0),
+        ("alpha".to_owned(), AttemptState::Unknown),
+        "the first call may have been taken"
+    );
+    assert_eq!(case.lot.cancel(), [], "so it cannot be cancelled as never handed over");
+    let world = case.world.context();
+    assert_eq!(case.lot.take_away(&case.terms, &relay("alpha"), &set([0]), "tripped", &world), []);
+    assert_eq!(
+        case.lot.pending()[0].not_before_ms,
+        later.timestamp_millis(),
+        "and is handed over again later"
+    );
+}
+
+#[test]
+fn a_deferral_of_the_first_call_gives_the_message_back() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, deferred(&[0], case.world.now + Duration::seconds(1)));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Routed));
+    let world = case.world.context();
+    assert_ne!(case.lot.take_away(&case.terms, &relay("alpha"), &set([0]), "tripped", &world), []);
+}
+
+#[test]
+fn an_answer_to_the_question_that_it_was_not_taken_gives_the_message_back() {
+    let mut case = unanswered(terms(), 1);
+    case.respond("alpha", 1, deferred(&[0], case.world.now));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Routed));
+    // A deferral of the next call is again certain.
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, deferred(&[0], case.world.now));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Routed));
+}
+
+#[test]
+fn seen_before_means_that_the_first_call_was_taken() {
+    let mut case = unanswered(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Accepted));
+    assert_eq!(case.outcome(0), None);
+}
+
+#[test]
+fn the_lifetime_is_checked_at_hand_over() {
+    let mut case = Case::routed(terms(), 1);
+    case.world.now = case.terms.expires_at - Duration::milliseconds(1);
+    assert_eq!(case.submission("alpha", 1, &[0]).messages, set([0]));
+    case.world.now = case.terms.expires_at;
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), Some(Outcome::Expired));
+}
+
+#[test]
+fn a_cancellation_that_overtakes_the_lots_is_seen_at_hand_over() {
+    let mut case = Case::routed(terms(), 1);
+    case.is_cancelled = true;
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn what_a_relay_may_have_is_neither_cancelled_nor_handed_over_again_after_a_cancellation() {
+    let mut case = unanswered(terms(), 1);
+    case.is_cancelled = true;
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), None, "it may be on its way");
+    assert_eq!(case.lot.pending(), [], "and nobody asks again and again");
+    case.receive("alpha", &[receipt(0, 1, ReceiptStatus::Delivered, FailureClass::Unclassified)]);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered));
+}
+
+#[test]
+fn cancelling_races_with_the_hand_over_message_by_message() {
+    let mut case = Case::routed(terms(), 3);
+    case.submit("alpha", 1, &[0]);
+    let events = case.lot.cancel();
+    case.fold(events);
+    assert_eq!(
+        [0, 1, 2].map(|seq| case.outcome(seq)),
+        [None, Some(Outcome::Cancelled), Some(Outcome::Cancelled)]
+    );
+    assert_eq!(case.submit("alpha", 1, &[1, 2]), Vec::<u32>::new());
+    case.respond("alpha", 1, accepted(&[0]));
+    case.world.now += Duration::hours(26);
+    let events = case.lot.expire_cancelled(case.world.now);
+    case.fold(events);
+    assert_eq!(case.outcome(0), Some(Outcome::Expired), "what was handed over ends too");
+    assert_eq!(case.lot.counts().open, 0);
+}
+
+#[test]
+fn an_advertisement_waits_for_the_window_or_is_refused() {
+    let mut case = Case::routed(ad_terms(WindowAction::Hold), 1);
+    case.night = true;
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    let until = case.world.now + Duration::hours(8);
+    assert_eq!(case.lot.pending()[0].not_before_ms, until.timestamp_millis());
+    assert_eq!(case.lot.next_due_ms(case.terms.expires_at), Some(until.timestamp_millis()));
+    case.night = false;
+    case.world.now = until;
+    assert_eq!(case.submit("alpha", 1, &[0]), [0]);
+
+    let mut case = Case::routed(ad_terms(WindowAction::Refuse), 1);
+    case.night = true;
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), Some(Outcome::Refused));
+}
+
+#[test]
+fn an_unanswered_advertisement_is_held_too_and_not_forgotten() {
+    let mut case = unanswered(ad_terms(WindowAction::Hold), 1);
+    case.night = true;
+    let submission = case.submission("alpha", 1, &[0]);
+    assert!(submission.messages.is_empty());
+    assert!(matches!(submission.events[..], [Event::MessagesHeld(_)]), "{:?}", submission.events);
+    case.fold(submission.events);
+    let until = case.world.now + Duration::hours(8);
+    let pending = case.lot.pending();
+    assert_eq!(
+        (pending[0].state, pending[0].not_before_ms),
+        (AttemptState::Unknown, until.timestamp_millis())
+    );
+    assert_eq!(case.lot.next_due_ms(case.terms.expires_at), Some(until.timestamp_millis()));
+}
+
+#[test]
+fn an_unanswered_advertisement_to_one_who_refuses_meanwhile_is_left_alone() {
+    for night in [false, true] {
+        let mut case = unanswered(ad_terms(WindowAction::Refuse), 1);
+        case.night = night;
+        if !night {
+            case.opted_out.push("01000000000".to_owned());
+        }
+        assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+        assert_eq!(case.outcome(0), None, "the relay may have it");
+        assert_eq!(case.lot.pending(), []);
+    }
+}
+
+#[test]
+fn night_consent_and_e_mail_open_the_window() {
+    let mut terms = ad_terms(WindowAction::Hold);
+    terms.ad = Some(AdTerms { window: WindowAction::Hold, night_consent: true });
+    let mut case = Case::routed(terms, 1);
+    case.night = true;
+    assert_eq!(case.submit("alpha", 1, &[0]), [0]);
+
+    let mut terms = ad_terms(WindowAction::Hold);
+    terms.failover.email = true;
+    let mut case = Case::routed(terms, 1);
+    case.submit("alpha", 1, &[0]);
+    case.night = true;
+    case.respond("alpha", 1, refused(&[0], FailureClass::HandsetPermanent));
+    assert_eq!(case.submit("mail-b", 2, &[0]), [0], "e-mail is exempt from the window");
+}
+
+#[test]
+fn a_failover_into_the_night_is_held() {
+    let mut case = Case::routed(ad_terms(WindowAction::Hold), 1);
+    case.submit("alpha", 1, &[0]);
+    case.night = true;
+    case.respond("alpha", 1, refused(&[0], FailureClass::RelayFault));
+    assert_eq!(case.submit("beta", 2, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), None);
+    assert_ne!(case.lot.pending()[0].not_before_ms, 0);
+}
+
+#[test]
+fn a_refusal_binds_all_addresses_and_channels_of_a_person_but_only_for_advertisements() {
+    for refused_address in ["01000000000", "p0@example.com"] {
+        let mut case = Case::routed(ad_terms(WindowAction::Hold), 1);
+        case.opted_out.push(refused_address.to_owned());
+        assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+        assert_eq!(case.outcome(0), Some(Outcome::Refused));
+
+        let mut case = Case::routed(terms(), 1);
+        case.opted_out.push(refused_address.to_owned());
+        case.night = true;
+        assert_eq!(case.submit("alpha", 1, &[0]), [0], "information is not bound");
+    }
+    let mut terms = ad_terms(WindowAction::Hold);
+    terms.failover.email = true;
+    let mut case = Case::routed(terms, 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::HandsetPermanent));
+    case.opted_out.push("01000000000".to_owned());
+    assert_eq!(case.submit("mail-b", 2, &[0]), Vec::<u32>::new(), "nor by e-mail after a refusal by phone");
+    assert_eq!(case.outcome(0), Some(Outcome::Refused));
+}
