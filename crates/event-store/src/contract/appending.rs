@@ -1,0 +1,259 @@
+//! What an append promises.
+
+use super::*;
+
+/// Every field comes back, whatever characters are in it, from each way of reading.
+pub async fn an_append_comes_back_as_it_was(store: &dyn EventStore) {
+    let data = Bytes::from(r#"{"text":"인증번호 ﷽ 🪁 \u0000 \" '; DROP TABLE events"}"#);
+    let plain = NewEvent { id: id(1), kind: "Accepted".into(), schema_version: 1, data: data.clone() };
+    let odd =
+        NewEvent { id: id(2), kind: "발송-접수".into(), schema_version: u16::MAX, data: Bytes::new() };
+    let with_all = Metadata {
+        time: time(1) + TimeDelta::milliseconds(123),
+        tenant: Some("고객사".into()),
+        correlation: id(90),
+        causation: Some(id(91)),
+        actor: "key:담당자".into(),
+    };
+    let without = Metadata { tenant: None, causation: None, correlation: Uuid::nil(), ..with_all.clone() };
+    let longest = "s".repeat(255);
+    let appends = vec![
+        StreamAppend {
+            stream: longest.as_str().into(),
+            expected: Expected::Version(0),
+            metadata: with_all.clone(),
+            events: vec![plain.clone(), odd.clone()],
+        },
+        StreamAppend {
+            stream: "relay-1".into(),
+            expected: Expected::Version(0),
+            metadata: without.clone(),
+            events: vec![event(3)],
+        },
+    ];
+    for result in append_all(store, BatchMode::Independent, appends).await {
+        assert!(!result.expect("the append is in order").repeated);
+    }
+
+    let log = whole_log(store).await;
+    assert_eq!(log.len(), 3);
+    for (recorded, (version, new)) in log.iter().zip([(1, &plain), (2, &odd)]) {
+        assert_eq!((recorded.stream.as_str(), recorded.version), (longest.as_str(), version));
+        let same = (recorded.id, &recorded.kind, recorded.schema_version, &recorded.data);
+        assert_eq!(same, (new.id, &new.kind, new.schema_version, &new.data));
+        assert_eq!(recorded.metadata, with_all);
+    }
+    assert_eq!(log[2].metadata, without);
+    assert_eq!(stream_of(store, &longest).await, log[..2]);
+    let correlated = store.read_correlation(id(90), 0, 10).await.expect("the correlation can be read");
+    assert_eq!(correlated, log[..2]);
+}
+
+/// What is finer than a millisecond is cut off, for all readers alike.
+pub async fn time_is_kept_in_milliseconds(store: &dyn EventStore) {
+    let mut fine = append("a", Expected::Any, [1]);
+    fine.metadata.time = time(1) + TimeDelta::nanoseconds(987_654_321);
+    given(store, fine).await;
+    let expected = time(1) + TimeDelta::milliseconds(987);
+    assert_eq!(stream_of(store, "a").await[0].metadata.time, expected);
+    assert_eq!(whole_log(store).await[0].metadata.time, expected);
+}
+
+/// `Version(n)` is taken only by a stream of n events.
+pub async fn expected_version_is_checked(store: &dyn EventStore) {
+    let refused = append_one(store, append("a", Expected::Version(1), [1])).await;
+    assert_eq!(refused, Err(AppendError::Conflict { actual: 0 }), "there is no such stream yet");
+
+    let first = given(store, append("a", Expected::Version(0), [2, 3])).await;
+    assert_eq!((first.version, first.repeated), (2, false));
+    for wrong in [0, 1, 3, u64::MAX] {
+        let refused = append_one(store, append("a", Expected::Version(wrong), [4])).await;
+        assert_eq!(refused, Err(AppendError::Conflict { actual: 2 }), "expected {wrong}");
+    }
+    let second = given(store, append("a", Expected::Version(2), [5])).await;
+    assert_eq!(second.version, 3);
+    assert!(second.position > first.position);
+    let stream = stream_of(store, "a").await;
+    assert_eq!(ids(&stream), numbered([2, 3, 5]), "what was refused is not there");
+    assert_eq!(stream.iter().map(|event| event.version).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((stream[1].position, stream[2].position), (first.position, second.position));
+}
+
+/// `Any` appends to whatever is there.
+pub async fn any_version_is_taken(store: &dyn EventStore) {
+    assert_eq!(given(store, append("a", Expected::Any, [1])).await.version, 1);
+    assert_eq!(given(store, append("a", Expected::Any, [2, 3])).await.version, 3);
+    assert_eq!(ids(&stream_of(store, "a").await), numbered(1..=3));
+}
+
+/// No appends: no results, and nothing happens.
+pub async fn an_empty_batch_does_nothing(store: &dyn EventStore) {
+    assert!(append_all(store, BatchMode::Ordered, Vec::new()).await.is_empty());
+    assert_eq!(*store.head().borrow(), 0);
+    assert!(whole_log(store).await.is_empty());
+}
+
+/// An append without events checks its expectation and leaves nothing behind.
+pub async fn an_append_without_events_only_checks(store: &dyn EventStore) {
+    let none: [u64; 0] = [];
+    let checked = given(store, append("a", Expected::Version(0), none)).await;
+    assert_eq!((checked.version, checked.repeated), (0, true));
+    given(store, append("a", Expected::Version(0), [1])).await;
+    let refused = append_one(store, append("a", Expected::Version(0), none)).await;
+    assert_eq!(refused, Err(AppendError::Conflict { actual: 1 }));
+    assert_eq!(given(store, append("a", Expected::Any, none)).await.version, 1);
+    assert_eq!(whole_log(store).await.len(), 1);
+}
+
+/// Appends of an independent batch stand alone.
+pub async fn a_conflict_harms_only_its_own_append(store: &dyn EventStore) {
+    given(store, append("b", Expected::Any, [1])).await;
+    let results = append_all(
+        store,
+        BatchMode::Independent,
+        vec![
+            append("a", Expected::Version(0), [2]),
+            append("b", Expected::Version(0), [3, 4]),
+            append("c", Expected::Version(0), [5]),
+        ],
+    )
+    .await;
+    assert!(results[0].is_ok());
+    assert_eq!(results[1], Err(AppendError::Conflict { actual: 1 }));
+    assert!(results[2].is_ok());
+    assert_eq!(ids(&whole_log(store).await), numbered([1, 2, 5]));
+}
+
+/// After a refusal the rest of an ordered batch is not tried; what came before it stays.
+pub async fn an_ordered_batch_ends_at_the_first_refusal(store: &dyn EventStore) {
+    let results = append_all(
+        store,
+        BatchMode::Ordered,
+        vec![
+            append("a", Expected::Version(0), [1]),
+            append("b", Expected::Version(7), [2]),
+            append("c", Expected::Version(0), [3]),
+            append("d", Expected::Any, [4]),
+        ],
+    )
+    .await;
+    assert!(results[0].is_ok());
+    assert_eq!(results[1], Err(AppendError::Conflict { actual: 0 }));
+    assert_eq!(results[2..], [Err(AppendError::NotTried), Err(AppendError::NotTried)]);
+    assert_eq!(ids(&whole_log(store).await), numbered([1]));
+
+    let again = append_all(
+        store,
+        BatchMode::Ordered,
+        vec![append("a", Expected::Version(0), [1]), append("c", Expected::Version(0), [3])],
+    )
+    .await;
+    assert!(again[0].as_ref().is_ok_and(|first| first.repeated), "a repeat does not end the batch");
+    assert!(again[1].as_ref().is_ok_and(|second| !second.repeated));
+}
+
+/// The version check takes earlier appends of the same batch into account.
+pub async fn appends_of_a_batch_see_each_other(store: &dyn EventStore) {
+    let results = append_all(
+        store,
+        BatchMode::Independent,
+        vec![
+            append("a", Expected::Version(0), [1]),
+            append("a", Expected::Version(0), [2]),
+            append("a", Expected::Version(1), [3]),
+        ],
+    )
+    .await;
+    assert_eq!(results[0].as_ref().map(|first| first.version), Ok(1));
+    assert_eq!(results[1], Err(AppendError::Conflict { actual: 1 }));
+    assert_eq!(results[2].as_ref().map(|third| third.version), Ok(2));
+    let positions: Vec<_> = whole_log(store).await.iter().map(|event| event.position).collect();
+    assert!(positions.is_sorted_by(|earlier, later| earlier < later));
+}
+
+/// The same events again are answered as the first time, and are not written again.
+pub async fn a_repeat_is_recognised_whatever_it_expects(store: &dyn EventStore) {
+    given(store, append("a", Expected::Any, [1])).await;
+    let first = given(store, append("a", Expected::Version(1), [2, 3])).await;
+    for expected in [Expected::Version(1), Expected::Any, Expected::Version(3), Expected::Version(40)] {
+        let again = append_one(store, append("a", expected, [2, 3])).await;
+        assert_eq!(again, Ok(Appended { repeated: true, ..first }), "expected {expected:?}");
+    }
+    let suffix = given(store, append("a", Expected::Version(2), [3])).await;
+    assert!(suffix.repeated, "the last event alone stands there too");
+    assert_eq!(ids(&whole_log(store).await), numbered(1..=3));
+    assert_eq!(given(store, append("a", Expected::Version(3), [4])).await.version, 4);
+}
+
+/// The same append twice in a batch is written once.
+pub async fn a_repeat_within_a_batch_is_recognised(store: &dyn EventStore) {
+    let twice = vec![append("a", Expected::Version(0), [1, 2]), append("a", Expected::Version(0), [1, 2])];
+    let results = append_all(store, BatchMode::Ordered, twice).await;
+    let first = results[0].clone().expect("the first is in order");
+    assert!(!first.repeated);
+    assert_eq!(results[1], Ok(Appended { repeated: true, ..first }));
+    assert_eq!(whole_log(store).await.len(), 2);
+}
+
+/// Version and position of a repeat are those of the first time.
+pub async fn a_repeat_gets_the_first_answer_after_the_stream_has_grown(store: &dyn EventStore) {
+    let first = given(store, append("a", Expected::Version(0), [1, 2])).await;
+    given(store, append("b", Expected::Any, [10])).await;
+    given(store, append("a", Expected::Version(2), [3])).await;
+    let again = given(store, append("a", Expected::Version(0), [1, 2])).await;
+    assert_eq!(again, Appended { repeated: true, ..first });
+}
+
+/// Some of the events, another order, or another stream: not a repeat, and nothing is written.
+pub async fn a_partial_repeat_is_a_conflict(store: &dyn EventStore) {
+    given(store, append("a", Expected::Any, [1, 2])).await;
+    for numbers in [vec![1, 2, 3], vec![2, 1], vec![1, 3], vec![3, 1], vec![2, 3]] {
+        for expected in [Expected::Version(0), Expected::Version(1), Expected::Version(2), Expected::Any] {
+            let result = append_one(store, append("a", expected, numbers.clone())).await;
+            let conflict = Err(AppendError::Conflict { actual: 2 });
+            assert_eq!(result, conflict, "events {numbers:?}, expected {expected:?}");
+        }
+    }
+    assert_eq!(ids(&whole_log(store).await), numbered([1, 2]));
+    // The store goes on where it was.
+    assert_eq!(given(store, append("a", Expected::Version(2), [3])).await.version, 3);
+    assert_eq!(given(store, append("b", Expected::Version(0), [4])).await.version, 1);
+}
+
+/// Two events of one append cannot have one id.
+pub async fn an_id_twice_in_an_append_is_a_conflict(store: &dyn EventStore) {
+    let refused = append_one(store, append("a", Expected::Version(0), [1, 2, 1])).await;
+    assert_eq!(refused, Err(AppendError::Conflict { actual: 0 }));
+    assert!(stream_of(store, "a").await.is_empty());
+    assert_eq!(given(store, append("a", Expected::Version(0), [1, 2])).await.version, 2);
+}
+
+/// Events of half a megabyte, the bound of a lot.
+pub async fn large_data_comes_back(store: &dyn EventStore) {
+    let mut large = append("a", Expected::Any, [1, 2]);
+    for (event, fill) in large.events.iter_mut().zip([b'1', b'2']) {
+        event.data = Bytes::from(vec![fill; 256 * 1024]);
+    }
+    let sent: Vec<_> = large.events.iter().map(|event| event.data.clone()).collect();
+    given(store, large).await;
+    let stream: Vec<_> = stream_of(store, "a").await.into_iter().map(|event| event.data).collect();
+    assert_eq!(stream, sent);
+    let log: Vec<_> = whole_log(store).await.into_iter().map(|event| event.data).collect();
+    assert_eq!(log, sent);
+}
+
+/// A batch larger than what an adapter writes at once.
+pub async fn a_batch_of_many_appends_is_written_whole(store: &dyn EventStore) {
+    let appends: Vec<_> = (0..48)
+        .map(|number| {
+            let mut lot = append(&stream_name(number), Expected::Version(0), [number * 2, number * 2 + 1]);
+            lot.events[0].data = Bytes::from(vec![b'x'; 200 * 1024]);
+            lot
+        })
+        .collect();
+    let results = append_all(store, BatchMode::Ordered, appends).await;
+    let positions: Vec<_> =
+        results.into_iter().map(|result| result.expect("each append is in order").position).collect();
+    assert!(positions.is_sorted_by(|earlier, later| earlier < later), "written in the order of the batch");
+    assert_eq!(ids(&whole_log(store).await), numbered(0..96));
+}

@@ -1,0 +1,125 @@
+//! What reading promises.
+
+use super::*;
+
+/// Pages of a stream follow each other without a gap.
+pub async fn a_stream_is_read_in_pages(store: &dyn EventStore) {
+    for number in 0..25 {
+        given(store, append("a", Expected::Version(number), [number])).await;
+        given(store, append("b", Expected::Version(number), [100 + number])).await;
+    }
+    let read = async |after, limit| {
+        ids(&store.read_stream("a", after, limit).await.expect("the stream can be read"))
+    };
+    assert_eq!(read(0, 10).await, numbered(0..10));
+    assert_eq!(read(10, 10).await, numbered(10..20));
+    assert_eq!(read(20, 10).await, numbered(20..25));
+    assert_eq!(read(25, 10).await, numbered([]));
+    assert_eq!(read(u64::MAX, 10).await, numbered([]));
+    assert_eq!(read(3, 0).await, numbered([]));
+    assert!(stream_of(store, "no such stream").await.is_empty());
+    assert!(stream_of(store, "A").await.is_empty(), "names are compared byte by byte");
+}
+
+/// However long, a stream is read whole when the limit allows it.
+pub async fn a_long_stream_is_read_at_once(store: &dyn EventStore) {
+    for lot in 0..40 {
+        let mut large = append("a", Expected::Any, lot * 10..lot * 10 + 10);
+        large.events[0].data = Bytes::from(vec![b'x'; 400 * 1024]);
+        given(store, large).await;
+    }
+    assert_eq!(ids(&stream_of(store, "a").await), numbered(0..400));
+    let most = store.read_stream("a", 5, 390).await.expect("the stream can be read");
+    assert_eq!(ids(&most), numbered(5..395));
+}
+
+/// Whatever the limit of a page, the log is read whole and in order.
+pub async fn the_log_is_read_in_pages(store: &dyn EventStore) {
+    for number in 0..30 {
+        given(store, append(&stream_name(number % 4), Expected::Any, [number * 2, number * 2 + 1])).await;
+    }
+    for limit in [1, 7, 60, 1000] {
+        let log = log_after(store, 0, limit, &Filter::everything()).await;
+        assert_eq!(ids(&log), numbered(0..60), "in pages of {limit}");
+        assert!(log.is_sorted_by(|earlier, later| earlier.position < later.position));
+        let middle = log[20].position;
+        assert_eq!(ids(&log_after(store, middle, limit, &Filter::everything()).await), numbered(21..60));
+    }
+}
+
+/// A filter leaves out other types, and still moves on over them.
+pub async fn a_filter_passes_over_other_types(store: &dyn EventStore) {
+    for number in 0..40 {
+        let kind = if number % 10 == 3 { "Rare" } else { "Common" };
+        let mut one = append("a", Expected::Any, []);
+        one.events.push(event_of(number, kind));
+        given(store, one).await;
+    }
+    let head = *store.head().borrow();
+    for limit in [1, 3, 100] {
+        let rare = log_after(store, 0, limit, &Filter::kinds(["Rare"])).await;
+        assert_eq!(ids(&rare), numbered([3, 13, 23, 33]), "in pages of {limit}");
+    }
+    let both = log_after(store, 0, 9, &Filter::kinds(["Rare", "Common"])).await;
+    assert_eq!(both.len(), 40);
+    let none = store.read_all(0, 10, &Filter::kinds(["Never"])).await.expect("the log can be read");
+    assert!(none.events.is_empty());
+    assert_eq!(none.next, head, "everything was looked at");
+    assert!(log_after(store, 0, 10, &Filter::kinds([])).await.is_empty(), "no type: no event");
+}
+
+/// At the end `next` is what was asked for; before it, the last event that was looked at.
+pub async fn next_says_when_there_is_nothing_more(store: &dyn EventStore) {
+    let everything = Filter::everything();
+    let empty = store.read_all(0, 10, &everything).await.expect("the log can be read");
+    assert_eq!((empty.events.len(), empty.next), (0, 0));
+    given(store, append("a", Expected::Any, [1, 2, 3])).await;
+    let page = store.read_all(0, 2, &everything).await.expect("the log can be read");
+    assert_eq!(page.next, page.events[1].position);
+    let rest = store.read_all(page.next, 2, &everything).await.expect("the log can be read");
+    assert_eq!(ids(&rest.events), numbered([3]));
+    assert_eq!(rest.next, *store.head().borrow());
+    let end = store.read_all(rest.next, 2, &everything).await.expect("the log can be read");
+    assert_eq!((end.events.len(), end.next), (0, rest.next));
+}
+
+/// All that one request set off, in order, in pages.
+pub async fn a_correlation_is_read_across_streams(store: &dyn EventStore) {
+    for number in 0..30 {
+        let mut one = append(&stream_name(number % 3), Expected::Any, [number]);
+        one.metadata.correlation = id(500 + number % 2);
+        given(store, one).await;
+    }
+    let read = async |correlation, after, limit| {
+        store.read_correlation(correlation, after, limit).await.expect("the correlation can be read")
+    };
+    let odd = read(id(501), 0, 100).await;
+    assert_eq!(ids(&odd), numbered((0..30).filter(|number| number % 2 == 1)));
+    assert!(odd.is_sorted_by(|earlier, later| earlier.position < later.position));
+    let (first, rest) = (read(id(501), 0, 4).await, read(id(501), odd[3].position, 100).await);
+    assert_eq!([first, rest].concat(), odd);
+    assert!(read(id(777), 0, 10).await.is_empty());
+}
+
+/// The first event at a time or after it.
+pub async fn a_position_is_found_by_time(store: &dyn EventStore) {
+    let find = async |time| store.position_at(time).await.expect("a position can be found");
+    let empty = find(time(0)).await;
+    assert!(empty > 0, "there is always a position before it to read after");
+    for number in [10, 20, 20, 20, 30] {
+        let count = stream_of(store, "a").await.len() as u64;
+        let mut one = append("a", Expected::Any, [number * 10 + count]);
+        one.metadata.time = time(number);
+        given(store, one).await;
+    }
+    let positions: Vec<_> = whole_log(store).await.iter().map(|event| event.position).collect();
+    assert_eq!(find(time(0)).await, positions[0]);
+    assert_eq!(find(time(10)).await, positions[0]);
+    assert_eq!(find(time(11)).await, positions[1]);
+    assert_eq!(find(time(20)).await, positions[1]);
+    assert_eq!(find(time(30)).await, positions[4]);
+    let past = find(time(31)).await;
+    assert!(past > positions[4]);
+    let page = store.read_all(past - 1, 10, &Filter::everything()).await.expect("the log can be read");
+    assert!(page.events.is_empty());
+}

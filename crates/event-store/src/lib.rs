@@ -1,0 +1,20 @@
+//! The log: what happened, once, in order, for ever.
+//!
+//! This crate is the *port* ([`EventStore`]) and its adapters. It knows bytes, streams and positions, and no
+//! event of the domain. Every adapter passes the same contract suite ([`contract`]).
+//!
+//! Deliberately absent: deleting, truncating, projections, snapshots, a clock (whoever appends says when).
+
+pub mod contract;
+mod envelope;
+mod memory;
+mod port;
+pub mod sqlite;
+
+pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+pub use memory::MemoryEventStore;
+pub use port::{
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Page, Position, ReadError,
+    StreamAppend,
+};
+pub use sqlite::SqliteEventStore;

@@ -1,0 +1,191 @@
+//! The port that every event store adapter implements.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use smol_str::SmolStr;
+use std::collections::BTreeSet;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+
+/// A place in the whole log; 0 is before the first event.
+pub type Position = u64;
+
+/// What the caller believes of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Append whatever is there.
+    Any,
+    /// The stream holds exactly this many events; 0: there is none.
+    Version(u64),
+}
+
+/// Events for one stream: all of them are appended, or none.
+#[derive(Debug, Clone)]
+pub struct StreamAppend {
+    /// The stream.
+    pub stream: StreamName,
+    /// The concurrency check.
+    pub expected: Expected,
+    /// Who, when and why.
+    pub metadata: Metadata,
+    /// At least one. (Without any, only the expectation is checked and nothing is written.)
+    pub events: Vec<NewEvent>,
+}
+
+/// What a refused append means for those that come after it in the same batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchMode {
+    /// Nothing: each stands alone.
+    Independent,
+    /// They are not tried ([`AppendError::NotTried`]): if one is in the log, all before it are.
+    Ordered,
+}
+
+/// Appends handed in together, for the price of one durable write where the adapter can. Not atomic as a
+/// whole: each [`StreamAppend`] is.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// See [`BatchMode`].
+    pub mode: BatchMode,
+    /// In the order in which they are tried.
+    pub appends: Vec<StreamAppend>,
+}
+
+/// Where an append ended up. Answered only once it is durable. A repeated append gets the version and position
+/// of the first time, although the stream may have grown since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The version of the append's last event: the number of events in the stream right after it.
+    pub version: u64,
+    /// The position of the append's last event.
+    pub position: Position,
+    /// These very events (by id) were there before: an earlier try had succeeded.
+    pub repeated: bool,
+}
+
+/// Why an append did not happen, or is not known to have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The stream is not at the expected version; or some of the events' ids, but not all of them in this
+    /// order, are taken by events that stand already.
+    #[error("the stream holds {actual} events, not the expected number")]
+    Conflict {
+        /// How many events the stream holds.
+        actual: u64,
+    },
+    /// An earlier append of an ordered batch failed.
+    #[error("not tried, because an earlier append of the batch failed")]
+    NotTried,
+    /// The store's queue is full; nothing was written. Try later.
+    #[error("the event store is busy")]
+    Busy,
+    /// Larger than the store takes; nothing was written.
+    #[error("an append of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The size of the data.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
+    /// It may or may not be in the log: read the stream to find out, or append again with the same ids.
+    #[error("the answer of the event store was lost")]
+    AnswerLost,
+    /// The store has stopped after a failed write and takes nothing any more. Restart the process.
+    #[error("the event store has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The engine could not read.
+    #[error("the event store cannot read: {0}")]
+    Unreadable(String),
+    /// The store has stopped.
+    #[error("the event store has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Which events a reader of the whole log wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only these types; none: every type.
+    pub kinds: Option<BTreeSet<SmolStr>>,
+}
+
+impl Filter {
+    /// Every event.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Only events of these types.
+    pub fn kinds<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { kinds: Some(kinds.into_iter().map(SmolStr::new).collect()) }
+    }
+
+    /// Whether an event of this type passes.
+    pub fn admits(&self, kind: &str) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
+    }
+}
+
+/// A piece of the log.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// In the order of the log.
+    pub events: Vec<RecordedEvent>,
+    /// Everything up to and including this position has been looked at: read on from here. Equal to the
+    /// position that was asked for when there is nothing after it.
+    pub next: Position,
+}
+
+/// An append-only log of streams with one total order.
+///
+/// Promises of every adapter, each a test of [`crate::contract`]:
+/// - an append that was answered with `Ok` survives a crash of the process and of the machine;
+/// - events of one [`StreamAppend`] are adjacent in the stream and appear to readers all at once;
+/// - an append whose events (by id, in order) already stand in the stream at that place is answered as
+///   [`Appended::repeated`], whatever it expected;
+/// - a reader that has seen position p never later finds an event at a position below p;
+/// - `head` is told after each durable write, never before.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Appends. One result for each [`StreamAppend`], in their order.
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>>;
+
+    /// Events of a stream with a version above `after_version`, at most `limit`, in order. Fewer than `limit`
+    /// only at the end of the stream.
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError>;
+
+    /// Events of the whole log after `after`, at most `limit` of those that pass the filter. A page may hold
+    /// fewer, even none, although there are more (pages are bounded in bytes and in the number of events looked
+    /// at): only `next == after` says that there is nothing after it yet.
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError>;
+
+    /// Events with this correlation after position `after`, at most `limit`, in the order of the log. Fewer
+    /// than `limit` only when there are no more.
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError>;
+
+    /// The first position whose event's time is `time` or later, found by halving; one past the head when there
+    /// is none. Read on from it with `read_all(position - 1, …)`.
+    ///
+    /// Times are set by whoever appends and so are only nearly in the order of positions: take a time that is
+    /// earlier by the greatest difference of clocks, and leave out what does not belong.
+    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError>;
+
+    /// The position of the last durable event, as it moves: wait for it, then read.
+    fn head(&self) -> watch::Receiver<Position>;
+}

@@ -1,0 +1,52 @@
+//! What operators see of the writer.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use std::time::Instant;
+
+/// The writer's metrics, looked up once. A recorder has to be installed before the store is opened.
+pub(super) struct Measures {
+    commit_seconds: Histogram,
+    commit_events: Histogram,
+    appended_events: Counter,
+    queue_requests: Gauge,
+    wal_bytes: Gauge,
+}
+
+impl Measures {
+    pub(super) fn new() -> Self {
+        Self {
+            commit_seconds: histogram!("kite_event_store_commit_seconds"),
+            commit_events: histogram!("kite_event_store_commit_events"),
+            appended_events: counter!("kite_event_store_appended_events_total"),
+            queue_requests: gauge!("kite_event_store_queue_requests"),
+            wal_bytes: gauge!("kite_event_store_wal_bytes"),
+        }
+    }
+
+    pub(super) fn committed(&self, stopwatch: &Stopwatch, events: usize) {
+        self.commit_seconds.record(stopwatch.0.elapsed());
+        self.commit_events.record(events as f64);
+        self.appended_events.increment(events as u64);
+    }
+
+    pub(super) fn queue(&self, requests: usize) {
+        self.queue_requests.set(requests as f64);
+    }
+
+    pub(super) fn wal(&self, bytes: u64) {
+        self.wal_bytes.set(bytes as f64);
+    }
+}
+
+/// Real time, for metrics only.
+pub(super) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures how long the disk takes; not part of any decision"
+    )]
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+}

@@ -1,0 +1,183 @@
+//! What waits for the writer: bounded in requests and in bytes, in two lanes.
+//!
+//! A large request (a campaign's lots) and a small one (a password) do not wait in the same line: each commit
+//! takes the small ones first and gives the large one at hand what is left of the commit's bound.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use tokio::sync::oneshot;
+
+use super::SqliteOptions;
+use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
+
+/// From this size on a request is a large one.
+const BULK_BYTES: usize = 64 * 1024;
+/// What an event takes beside its data, roughly: in memory and, with its indexes, on disk.
+pub(super) const EVENT_OVERHEAD_BYTES: usize = 200;
+
+pub(super) type Answer = Vec<Result<Appended, AppendError>>;
+
+/// The data of an append in bytes, and what keeping it costs beside.
+pub(super) fn weight_bytes(append: &StreamAppend) -> usize {
+    append.events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum()
+}
+
+/// A batch on its way through the writer.
+pub(super) struct Request {
+    pub(super) mode: BatchMode,
+    /// Those not tried yet.
+    pub(super) appends: std::vec::IntoIter<StreamAppend>,
+    /// One result for each append that was tried.
+    pub(super) results: Answer,
+    /// So many of the results are durable.
+    pub(super) durable: usize,
+    /// One of the results is an error.
+    pub(super) refused: bool,
+    bytes: usize,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Request {
+    pub(super) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
+        let bytes = batch.appends.iter().map(weight_bytes).sum();
+        let results = Vec::with_capacity(batch.appends.len());
+        let appends = batch.appends.into_iter();
+        Self { mode: batch.mode, appends, results, durable: 0, refused: false, bytes, answer }
+    }
+
+    /// Tells the caller, who may have gone away.
+    pub(super) fn answer(self) {
+        let _ = self.answer.send(self.results);
+    }
+
+    /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is said of what was
+    /// written but not known to be durable.
+    pub(super) fn give_up(mut self, stopped: &AppendError, uncertain: &AppendError) {
+        for result in &mut self.results[self.durable..] {
+            if result.is_ok() {
+                *result = Err(uncertain.clone());
+            }
+        }
+        self.results.extend(self.appends.by_ref().map(|_| Err(stopped.clone())));
+        self.answer();
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    small: VecDeque<Request>,
+    bulk: VecDeque<Request>,
+    bytes: usize,
+    /// The store is closing: what waits is still written, nothing new is taken.
+    closing: bool,
+    /// Why nothing is taken any more.
+    stopped: Option<String>,
+}
+
+impl Waiting {
+    fn requests(&self) -> usize {
+        self.small.len() + self.bulk.len()
+    }
+}
+
+/// The writer's queue.
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    ready: Condvar,
+    requests_max: usize,
+    bytes_max: usize,
+}
+
+impl Queue {
+    pub(super) fn new(options: &SqliteOptions) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            ready: Condvar::new(),
+            requests_max: options.queue_requests_max,
+            bytes_max: options.queue_bytes_max,
+        }
+    }
+
+    /// Takes the request, or says at once why not. One that is over the bound in bytes by itself gets in when
+    /// nothing else waits.
+    pub(super) fn push(&self, request: Request) -> Result<(), AppendError> {
+        let mut waiting = self.waiting.lock();
+        if let Some(reason) = &waiting.stopped {
+            return Err(AppendError::Stopped(reason.clone()));
+        }
+        if waiting.closing {
+            return Err(AppendError::Stopped("it was closed".to_owned()));
+        }
+        let is_full = waiting.requests() >= self.requests_max
+            || (waiting.requests() > 0 && waiting.bytes + request.bytes > self.bytes_max);
+        if is_full {
+            return Err(AppendError::Busy);
+        }
+        let was_empty = waiting.requests() == 0;
+        waiting.bytes += request.bytes;
+        if request.bytes < BULK_BYTES {
+            waiting.small.push_back(request);
+        } else {
+            waiting.bulk.push_back(request);
+        }
+        drop(waiting);
+        if was_empty {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Moves small requests of up to `bytes_max` and, if there is none at hand, a large one to the writer.
+    /// Waits until there is something to do. False: the store is closing and everything is done.
+    pub(super) fn take(
+        &self,
+        small: &mut Vec<Request>,
+        bulk: &mut Option<Request>,
+        bytes_max: usize,
+    ) -> bool {
+        let mut waiting = self.waiting.lock();
+        while bulk.is_none() && waiting.requests() == 0 {
+            if waiting.closing {
+                return false;
+            }
+            self.ready.wait(&mut waiting);
+        }
+        let mut taken_bytes = 0;
+        while taken_bytes < bytes_max
+            && let Some(request) = waiting.small.pop_front()
+        {
+            taken_bytes += request.bytes;
+            small.push(request);
+        }
+        if bulk.is_none() {
+            *bulk = waiting.bulk.pop_front();
+            taken_bytes += bulk.as_ref().map_or(0, |request| request.bytes);
+        }
+        waiting.bytes -= taken_bytes;
+        true
+    }
+
+    /// How many requests wait.
+    pub(super) fn requests(&self) -> usize {
+        self.waiting.lock().requests()
+    }
+
+    /// Takes nothing new from now on; the writer ends when what waits is written.
+    pub(super) fn close(&self) {
+        self.waiting.lock().closing = true;
+        self.ready.notify_all();
+    }
+
+    /// Takes nothing any more, and gives up what waits. The first reason stays.
+    pub(super) fn stop(&self, reason: &str) {
+        let mut waiting = self.waiting.lock();
+        let error = AppendError::Stopped(waiting.stopped.get_or_insert_with(|| reason.to_owned()).clone());
+        waiting.bytes = 0;
+        let small = std::mem::take(&mut waiting.small);
+        let bulk = std::mem::take(&mut waiting.bulk);
+        drop(waiting);
+        for request in small.into_iter().chain(bulk) {
+            request.give_up(&error, &error);
+        }
+    }
+}

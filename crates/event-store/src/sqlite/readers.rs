@@ -1,0 +1,257 @@
+//! Connections that only read.
+//!
+//! Two sets: point reads (the newest state of one stream, a few events) are made right where they are asked for,
+//! because handing them to another thread costs more than they do; everything that may take longer goes to a
+//! blocking thread and uses the other set, so that a point read never waits for a long one.
+
+use bytes::Bytes;
+use chrono::DateTime;
+use parking_lot::Mutex;
+use rusqlite::{Connection, Row};
+use smol_str::SmolStr;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use uuid::Uuid;
+
+use super::recent::PageBuilder;
+use super::{OpenError, SqliteOptions, schema};
+use crate::envelope::{Metadata, RecordedEvent, StreamName};
+use crate::port::{Filter, Page, Position, ReadError};
+
+const WORDS_MAX: usize = 65_536;
+
+/// A query for the columns that [`Names::event`] takes apart.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!(
+            "SELECT position, stream, version, id, kind, schema_version, time, tenant, actor, correlation, ",
+            "causation, data FROM events ",
+            $rest
+        )
+    };
+}
+
+const STREAM_SQL: &str = select_events!(
+    "WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT ?3"
+);
+const CORRELATION_SQL: &str = select_events!(
+    "INDEXED BY events_by_correlation WHERE correlation = ?1 AND position > ?2 ORDER BY position LIMIT ?3"
+);
+const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIMIT ?2");
+
+/// How much one read may bring: after either bound it ends, though there may be more.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+/// What one read brought.
+pub(super) struct Piece {
+    pub(super) events: Vec<RecordedEvent>,
+    /// It ended at a bound: there may be more.
+    pub(super) is_cut: bool,
+}
+
+/// A few read-only connections.
+pub(super) struct Readers {
+    connections: Vec<Mutex<Option<Reader>>>,
+    next: AtomicUsize,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
+        let connections = (0..options.readers.max(1))
+            .map(|_| Ok(Mutex::new(Some(Reader::new(schema::open_reader(path, options)?)))))
+            .collect::<Result<_, OpenError>>()?;
+        Ok(Self { connections, next: AtomicUsize::new(0) })
+    }
+
+    /// Reads with the first free connection; waits when none is.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let count = self.connections.len();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let free = (0..count).find_map(|offset| self.connections[(start + offset) % count].try_lock());
+        let mut slot = free.unwrap_or_else(|| self.connections[start % count].lock());
+        let reader = slot.as_mut().ok_or_else(|| ReadError::Stopped("it was closed".to_owned()))?;
+        read(reader)
+    }
+
+    /// Ends the reads under way and answers later ones with [`ReadError::Stopped`].
+    pub(super) fn close(&self) {
+        for connection in &self.connections {
+            drop(connection.lock().take());
+        }
+    }
+}
+
+/// One connection and the names it has met.
+pub(super) struct Reader {
+    connection: Connection,
+    names: Names,
+}
+
+#[derive(Default)]
+struct Names {
+    words: HashMap<i64, SmolStr>,
+    /// Events of one stream often stand together.
+    last_stream: Option<(i64, StreamName)>,
+}
+
+impl Reader {
+    fn new(connection: Connection) -> Self {
+        Self { connection, names: Names::default() }
+    }
+
+    /// Events of a stream in order.
+    pub(super) fn stream(
+        &mut self,
+        stream: &str,
+        after_version: u64,
+        bounds: Bounds,
+    ) -> Result<Piece, ReadError> {
+        let parameters = (stream, signed(after_version), signed(bounds.events as u64));
+        self.collect(STREAM_SQL, parameters, bounds)
+    }
+
+    /// Events of a correlation in order.
+    pub(super) fn correlation(
+        &mut self,
+        correlation: Uuid,
+        after: Position,
+        bounds: Bounds,
+    ) -> Result<Piece, ReadError> {
+        let parameters = (&correlation.as_bytes()[..], signed(after), signed(bounds.events as u64));
+        self.collect(CORRELATION_SQL, parameters, bounds)
+    }
+
+    fn collect(
+        &mut self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        bounds: Bounds,
+    ) -> Result<Piece, ReadError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(unreadable)?;
+        let mut rows = statement.query(parameters).map_err(unreadable)?;
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        while bytes < bounds.bytes
+            && let Some(row) = rows.next().map_err(unreadable)?
+        {
+            let kind = self.names.word(&self.connection, row.get(4).map_err(unreadable)?)?;
+            let event = self.names.event(&self.connection, row, kind)?;
+            bytes += event.data.len();
+            events.push(event);
+        }
+        let is_cut = bytes >= bounds.bytes || events.len() >= bounds.events;
+        Ok(Piece { events, is_cut })
+    }
+
+    /// A page of the whole log.
+    pub(super) fn page(&mut self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        let mut builder = PageBuilder::new(after, limit);
+        let mut statement = self.connection.prepare_cached(PAGE_SQL).map_err(unreadable)?;
+        let parameters = (signed(after), signed(builder.scan_left() as u64));
+        let mut rows = statement.query(parameters).map_err(unreadable)?;
+        while builder.has_room()
+            && let Some(row) = rows.next().map_err(unreadable)?
+        {
+            let kind = self.names.word(&self.connection, row.get(4).map_err(unreadable)?)?;
+            if filter.admits(&kind) {
+                builder.push(self.names.event(&self.connection, row, kind)?);
+            } else {
+                builder.skip(row.get::<_, i64>(0).map_err(unreadable)? as u64);
+            }
+        }
+        Ok(builder.finish())
+    }
+
+    /// The time of the event at this position, in epoch milliseconds.
+    pub(super) fn time_at(&self, position: Position) -> Result<i64, ReadError> {
+        self.connection
+            .prepare_cached("SELECT time FROM events WHERE position = ?1")
+            .and_then(|mut statement| statement.query_row([signed(position)], |row| row.get(0)))
+            .map_err(unreadable)
+    }
+}
+
+impl Names {
+    fn word(&mut self, connection: &Connection, id: i64) -> Result<SmolStr, ReadError> {
+        if let Some(word) = self.words.get(&id) {
+            return Ok(word.clone());
+        }
+        let word = look_up(connection, "SELECT word FROM words WHERE id = ?1", id)?;
+        if self.words.len() >= WORDS_MAX {
+            self.words.clear();
+        }
+        self.words.insert(id, word.clone());
+        Ok(word)
+    }
+
+    fn stream(&mut self, connection: &Connection, id: i64) -> Result<StreamName, ReadError> {
+        match &self.last_stream {
+            Some((last, name)) if *last == id => Ok(name.clone()),
+            _ => {
+                let name = look_up(connection, "SELECT name FROM streams WHERE id = ?1", id)?;
+                self.last_stream = Some((id, name.clone()));
+                Ok(name)
+            }
+        }
+    }
+
+    fn event(
+        &mut self,
+        connection: &Connection,
+        row: &Row<'_>,
+        kind: SmolStr,
+    ) -> Result<RecordedEvent, ReadError> {
+        let number = |column: usize| row.get::<_, i64>(column).map_err(unreadable);
+        let tenant = row.get::<_, Option<i64>>(7).map_err(unreadable)?;
+        let metadata = Metadata {
+            time: DateTime::from_timestamp_millis(number(6)?)
+                .ok_or_else(|| ReadError::Unreadable("an event's time is out of range".to_owned()))?,
+            tenant: tenant.map(|id| self.word(connection, id)).transpose()?,
+            correlation: uuid(row, 9)?.ok_or_else(|| ReadError::Unreadable("no correlation".to_owned()))?,
+            causation: uuid(row, 10)?,
+            actor: self.word(connection, number(8)?)?,
+        };
+        let data = row.get_ref(11).and_then(|value| Ok(value.as_blob()?)).map_err(unreadable)?;
+        Ok(RecordedEvent {
+            position: number(0)? as u64,
+            stream: self.stream(connection, number(1)?)?,
+            version: number(2)? as u64,
+            id: uuid(row, 3)?.ok_or_else(|| ReadError::Unreadable("an event has no id".to_owned()))?,
+            kind,
+            schema_version: row.get(5).map_err(unreadable)?,
+            metadata,
+            data: Bytes::copy_from_slice(data),
+        })
+    }
+}
+
+fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, ReadError> {
+    let bytes = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?)).map_err(unreadable)?;
+    bytes.map(Uuid::from_slice).transpose().map_err(unreadable)
+}
+
+fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, ReadError> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement.query_row([id], |row| Ok(SmolStr::new(row.get_ref(0)?.as_str()?)))
+        })
+        .map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> ReadError {
+    ReadError::Unreadable(error.to_string())
+}
+
+/// SQLite's numbers are signed; nothing is ever at a place beyond.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

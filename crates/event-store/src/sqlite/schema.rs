@@ -1,0 +1,142 @@
+//! The tables, and how each connection to them is set up.
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{OpenError, SqliteOptions};
+
+/// The first release in which a checkpoint racing a commit can no longer lose the commit (3.51.3).
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// "KITE", so that a file of something else is not taken for ours.
+const APPLICATION_ID: i64 = 0x4b49_5445;
+/// The shape below. A later shape comes with the way from the earlier one.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Stream names and the words of the envelope (type, tenant, actor) are numbers in `events`: that and ids that
+/// sort by time are worth more than anything else here. Columns that a reader skips over come before `data`, so
+/// that skipping an event reads none of its data. Positions are given by the writer, without gaps.
+const SCHEMA: &str = "
+CREATE TABLE streams (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE words (
+    id   INTEGER PRIMARY KEY,
+    word TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE events (
+    position       INTEGER PRIMARY KEY,
+    stream         INTEGER NOT NULL REFERENCES streams (id),
+    version        INTEGER NOT NULL,
+    id             BLOB NOT NULL,
+    kind           INTEGER NOT NULL REFERENCES words (id),
+    schema_version INTEGER NOT NULL,
+    time           INTEGER NOT NULL,
+    tenant         INTEGER REFERENCES words (id),
+    actor          INTEGER NOT NULL REFERENCES words (id),
+    correlation    BLOB NOT NULL,
+    causation      BLOB,
+    data           BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
+CREATE UNIQUE INDEX events_by_id ON events (id);
+CREATE INDEX events_by_correlation ON events (correlation);
+CREATE VIEW log AS
+SELECT e.position, s.name AS stream, e.version, k.word AS kind, e.schema_version,
+       strftime('%Y-%m-%dT%H:%M:%fZ', e.time / 1000.0, 'unixepoch') AS time,
+       t.word AS tenant, a.word AS actor, lower(hex(e.id)) AS id, lower(hex(e.correlation)) AS correlation,
+       lower(hex(e.causation)) AS causation, CAST(e.data AS TEXT) AS data
+FROM events e JOIN streams s ON s.id = e.stream JOIN words k ON k.id = e.kind JOIN words a ON a.id = e.actor
+LEFT JOIN words t ON t.id = e.tenant;
+";
+
+/// Refuses an SQLite that can lose a commit.
+pub(super) fn check_engine() -> Result<(), OpenError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(OpenError::EngineTooOld { version: rusqlite::version().to_owned() });
+    }
+    Ok(())
+}
+
+/// The only connection that writes events. Creates the file and its tables if need be.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(path, flags)?;
+    let journal_mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::engine)?;
+    if journal_mode != "wal" {
+        return Err(OpenError::Engine(format!(
+            "write-ahead logging is not possible here, only {journal_mode}"
+        )));
+    }
+    // Foreign keys are given by the writer itself; checking them costs a look-up each. Checkpoints: checkpoint.rs.
+    connection
+        .execute_batch(&format!(
+            "PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = OFF;
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = {};
+             PRAGMA cache_size = -{};",
+            2 * u64::from(options.checkpoint_pages) * 4096,
+            options.writer_cache_bytes / 1024,
+        ))
+        .map_err(OpenError::engine)?;
+    create_or_check(&connection)?;
+    Ok(connection)
+}
+
+/// The connection that copies the write-ahead log into the database.
+pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, OpenError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
+        .map_err(OpenError::engine)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
+        .map_err(OpenError::engine)?;
+    Ok(connection)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
+    let connection = Connection::open_with_flags(path, flags).map_err(OpenError::engine)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(OpenError::engine)?;
+    // After a failed fsync nothing may be copied any more; a regular close does it before.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(OpenError::engine)?;
+    Ok(connection)
+}
+
+fn create_or_check(connection: &Connection) -> Result<(), OpenError> {
+    let pragma = |name: &str| {
+        connection
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
+            .map_err(OpenError::engine)
+    };
+    let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
+    if (application_id, version) == (APPLICATION_ID, SCHEMA_VERSION) {
+        return Ok(());
+    }
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(OpenError::engine)?;
+    if application_id == APPLICATION_ID {
+        return Err(OpenError::OtherSchema { found: version, known: SCHEMA_VERSION });
+    }
+    if application_id != 0 || tables != 0 {
+        return Err(OpenError::NotAnEventStore);
+    }
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA}
+             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        ))
+        .map_err(OpenError::engine)
+}

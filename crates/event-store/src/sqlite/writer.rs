@@ -1,0 +1,174 @@
+//! The one thread that writes: takes what waits, writes it in one transaction, tells everyone after the commit.
+//!
+//! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second
+//! fsync may succeed without having written anything; a new process reads what is there and goes on.
+
+use rusqlite::Connection;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use super::checkpoint::{Checkpoints, WalKeeper};
+use super::log::{Log, Statements};
+use super::measure::{Measures, Stopwatch};
+use super::queue::{Queue, Request, weight_bytes};
+use super::recent::Recent;
+use crate::envelope::RecordedEvent;
+use crate::port::{AppendError, BatchMode, Position};
+
+/// What a large request may write in a commit even when small ones fill it.
+const BULK_BYTES_MIN: usize = 512 * 1024;
+
+/// What the writer's thread works with.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) queue: Arc<Queue>,
+    pub(super) recent: Arc<Recent>,
+    pub(super) head: watch::Sender<Position>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) log: Log,
+    pub(super) commit_bytes_max: usize,
+    pub(super) checkpoint_pages: u32,
+}
+
+/// Requests at hand.
+#[derive(Default)]
+struct Work {
+    small: Vec<Request>,
+    bulk: Option<Request>,
+}
+
+/// Why the writer stops.
+struct Failure {
+    reason: String,
+    /// The commit itself failed: what it held may be found in the log after a restart.
+    in_commit: bool,
+}
+
+impl Failure {
+    fn before_commit(error: rusqlite::Error) -> Self {
+        Self { reason: format!("a write failed: {error}"), in_commit: false }
+    }
+}
+
+/// However the thread ends: nobody waits for ever.
+struct StopAtEnd(Arc<Queue>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.stop(if std::thread::panicking() { "its writer panicked" } else { "it was closed" });
+    }
+}
+
+impl Writer {
+    /// The writer's thread. An error: a write failed.
+    pub(super) fn run(mut self) -> Result<(), String> {
+        let _stop = StopAtEnd(Arc::clone(&self.queue));
+        let mut work = Work::default();
+        let Err(failure) = self.write_until_closed(&mut work) else { return Ok(()) };
+
+        tracing::error!(reason = failure.reason, "the event store stops");
+        self.queue.stop(&failure.reason);
+        let stopped = AppendError::Stopped(failure.reason.clone());
+        let uncertain = if failure.in_commit { &AppendError::AnswerLost } else { &stopped };
+        for request in work.small.into_iter().chain(work.bulk) {
+            request.give_up(&stopped, uncertain);
+        }
+        Err(failure.reason)
+    }
+
+    fn write_until_closed(&mut self, work: &mut Work) -> Result<(), Failure> {
+        let measures = Measures::new();
+        let mut sql = Statements::new(&self.connection).map_err(Failure::before_commit)?;
+        let mut keeper =
+            WalKeeper::new(&self.connection, Arc::clone(&self.checkpoints), self.checkpoint_pages)
+                .map_err(Failure::before_commit)?;
+        while self.queue.take(&mut work.small, &mut work.bulk, self.commit_bytes_max) {
+            measures.queue(self.queue.requests());
+            let mut fresh = Vec::with_capacity(work.small.len());
+            let stopwatch = Stopwatch::start();
+            write(&mut self.log, &mut sql, work, &mut fresh, self.commit_bytes_max)?;
+            if !fresh.is_empty() {
+                measures.committed(&stopwatch, fresh.len());
+                self.recent.push(fresh);
+                self.head.send_replace(self.log.last_position());
+            }
+            work.answer_durable();
+            let wal_bytes = keeper.tend().map_err(Failure::before_commit)?;
+            measures.wal(wal_bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    /// Everything tried so far is durable now: tells those whose request is through.
+    fn answer_durable(&mut self) {
+        for request in self.small.drain(..) {
+            request.answer();
+        }
+        if let Some(mut request) = self.bulk.take() {
+            if request.appends.len() == 0 {
+                request.answer();
+            } else {
+                request.durable = request.results.len();
+                self.bulk = Some(request);
+            }
+        }
+    }
+}
+
+/// One transaction: all small requests, and of the large one as much as the bound leaves.
+fn write(
+    log: &mut Log,
+    sql: &mut Statements<'_>,
+    work: &mut Work,
+    fresh: &mut Vec<RecordedEvent>,
+    bytes_max: usize,
+) -> Result<(), Failure> {
+    sql.begin.raw_execute().map_err(Failure::before_commit)?;
+    let mut bytes = 0;
+    for request in &mut work.small {
+        bytes += write_request(log, sql, request, fresh, usize::MAX).map_err(Failure::before_commit)?;
+    }
+    if let Some(request) = &mut work.bulk {
+        let left = bytes_max.saturating_sub(bytes).max(BULK_BYTES_MIN);
+        write_request(log, sql, request, fresh, left).map_err(Failure::before_commit)?;
+    }
+    sql.commit
+        .raw_execute()
+        .map(drop)
+        .map_err(|error| Failure { reason: format!("a commit failed: {error}"), in_commit: true })
+}
+
+/// Appends of the request, at least one, until the bound is passed. Gives back the bytes written.
+fn write_request(
+    log: &mut Log,
+    sql: &mut Statements<'_>,
+    request: &mut Request,
+    fresh: &mut Vec<RecordedEvent>,
+    bytes_max: usize,
+) -> rusqlite::Result<usize> {
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some(append) = request.appends.next()
+    {
+        if request.refused && request.mode == BatchMode::Ordered {
+            request.results.push(Err(AppendError::NotTried));
+            continue;
+        }
+        let append_bytes = weight_bytes(&append);
+        match log.append(sql, append, fresh) {
+            Ok(verdict) => {
+                bytes += if verdict.is_ok() { append_bytes } else { 0 };
+                request.refused |= verdict.is_err();
+                request.results.push(verdict);
+            }
+            Err(error) => {
+                // Written before the commit and lost with it; `give_up` says so. One result for each append.
+                request.results.push(Err(AppendError::Stopped(format!("a write failed: {error}"))));
+                return Err(error);
+            }
+        }
+    }
+    Ok(bytes)
+}

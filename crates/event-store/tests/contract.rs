@@ -1,0 +1,103 @@
+//! Every adapter against the contract suite.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use kite_event_store::sqlite::SqliteOptions;
+use kite_event_store::{EventStore, MemoryEventStore, SqliteEventStore, contract};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One test for each promise, named after it, against the store that `$make` gives.
+macro_rules! promises {
+    ($make:expr; $($single:ident)*; shared $($shared:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $single() {
+            let (_kept, store) = $make;
+            contract::$single(&*store).await;
+        })*
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $shared() {
+            let (_kept, store) = $make;
+            contract::$shared(store).await;
+        })*
+    };
+    ($make:expr) => {
+        promises! { $make;
+            an_append_comes_back_as_it_was
+            time_is_kept_in_milliseconds
+            expected_version_is_checked
+            any_version_is_taken
+            an_empty_batch_does_nothing
+            an_append_without_events_only_checks
+            a_conflict_harms_only_its_own_append
+            an_ordered_batch_ends_at_the_first_refusal
+            appends_of_a_batch_see_each_other
+            a_repeat_is_recognised_whatever_it_expects
+            a_repeat_within_a_batch_is_recognised
+            a_repeat_gets_the_first_answer_after_the_stream_has_grown
+            a_partial_repeat_is_a_conflict
+            an_id_twice_in_an_append_is_a_conflict
+            large_data_comes_back
+            a_batch_of_many_appends_is_written_whole
+            a_stream_is_read_in_pages
+            a_long_stream_is_read_at_once
+            the_log_is_read_in_pages
+            a_filter_passes_over_other_types
+            next_says_when_there_is_nothing_more
+            a_correlation_is_read_across_streams
+            a_position_is_found_by_time
+            head_is_told_and_then_readable;
+            shared a_live_tail_sees_everything_once
+            many_writers_on_many_streams_lose_nothing
+            many_writers_on_one_stream_take_turns
+            retries_at_the_same_time_are_written_once
+            readers_see_appends_whole_and_nothing_behind_them
+        }
+    };
+}
+
+mod memory {
+    use super::*;
+
+    fn store() -> ((), Arc<dyn EventStore>) {
+        ((), Arc::new(MemoryEventStore::new()))
+    }
+
+    promises!(store());
+}
+
+mod sqlite {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Arc<dyn EventStore>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), SqliteOptions::default());
+        (directory, Arc::new(store.unwrap()))
+    }
+
+    promises!(store());
+}
+
+/// The same promises with hardly any memory: streams' versions are looked up, nothing recent is kept, each commit
+/// takes little and the write-ahead log is copied all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract_with_the_smallest_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let number = AtomicUsize::new(0);
+    let make = async || {
+        let name: PathBuf = format!("{}.sqlite", number.fetch_add(1, Ordering::Relaxed)).into();
+        let options = SqliteOptions {
+            heads_max: 2,
+            recent_bytes_max: 0,
+            commit_bytes_max: 1,
+            checkpoint_pages: 10,
+            readers: 1,
+            ..SqliteOptions::default()
+        };
+        let store: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&directory.path().join(name), options).unwrap());
+        store
+    };
+    contract::run_all(make).await;
+}

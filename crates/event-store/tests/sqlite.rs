@@ -1,0 +1,211 @@
+//! What the SQLite adapter promises beyond the contract: it survives, it refuses, it stops.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use bytes::Bytes;
+use kite_event_store::sqlite::{OpenError, SqliteOptions};
+use kite_event_store::{
+    AppendError, Batch, BatchMode, EventStore, Expected, Filter, ReadError, SqliteEventStore, StreamAppend,
+};
+use std::sync::Arc;
+use support::{append, append_one, log_of, open};
+
+/// One event with so many bytes of data.
+fn padded(stream: &str, number: u64, bytes: usize) -> StreamAppend {
+    let mut padded = append(stream, Expected::Any, [number]);
+    padded.events[0].data = Bytes::from(vec![b'x'; bytes]);
+    padded
+}
+
+#[tokio::test]
+async fn everything_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a/directory/that/is/made/log.sqlite");
+    let store = open(&file);
+    for number in 0..20 {
+        append_one(&store, append(&format!("s-{}", number % 3), Expected::Any, [number])).await.unwrap();
+    }
+    let before = log_of(&store).await;
+    store.close();
+
+    let store = open(&file);
+    assert_eq!(*store.head().borrow(), 20);
+    assert_eq!(log_of(&store).await, before);
+    let next = append_one(&store, append("s-0", Expected::Version(7), [20])).await.unwrap();
+    assert_eq!((next.version, next.position), (8, 21));
+    let again = append_one(&store, append("s-1", Expected::Any, [1])).await.unwrap();
+    assert_eq!((again.version, again.position, again.repeated), (1, 2, true), "ids are remembered");
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_lets_another_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let store = open(&file);
+    append_one(&store, append("a", Expected::Any, [1])).await.unwrap();
+
+    let second = SqliteEventStore::open(&file, SqliteOptions::default());
+    let Err(error @ OpenError::InUse { .. }) = second else { panic!("{second:?}") };
+    assert!(error.to_string().contains("log.sqlite.lock"), "{error}");
+
+    store.close();
+    store.close();
+    let refused = append_one(&store, append("a", Expected::Any, [2])).await;
+    assert_eq!(refused, Err(AppendError::Stopped("it was closed".to_owned())));
+    let unread = store.read_stream("a", 0, 10).await;
+    assert_eq!(unread, Err(ReadError::Stopped("it was closed".to_owned())));
+    assert!(!directory.path().join("log.sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
+    assert_eq!(log_of(&open(&file)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let store = Arc::new(open(&file));
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let store = Arc::clone(&store);
+        waiting.spawn(async move {
+            append_one(&store, append(&format!("s-{number}"), Expected::Any, [number])).await
+        });
+    }
+    // The first answer: others are on their way or not even sent.
+    let first = waiting.join_next().await.unwrap().unwrap();
+    let closing = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
+    let mut acknowledged = usize::from(first.is_ok());
+    while let Some(result) = waiting.join_next().await {
+        match result.unwrap() {
+            Ok(_) => acknowledged += 1,
+            Err(error) => assert_eq!(error, AppendError::Stopped("it was closed".to_owned())),
+        }
+    }
+    assert_eq!(log_of(&open(&file)).await.len(), acknowledged, "answered with Ok and written are the same");
+}
+
+#[tokio::test]
+async fn other_databases_and_later_shapes_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let foreign = directory.path().join("foreign.sqlite");
+    let connection = rusqlite::Connection::open(&foreign).unwrap();
+    connection.execute_batch("CREATE TABLE something (else_entirely TEXT)").unwrap();
+    drop(connection);
+    let refused = SqliteEventStore::open(&foreign, SqliteOptions::default());
+    assert!(matches!(refused, Err(OpenError::NotAnEventStore)), "{refused:?}");
+
+    let later = directory.path().join("later.sqlite");
+    open(&later).close();
+    let connection = rusqlite::Connection::open(&later).unwrap();
+    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(connection);
+    let refused = SqliteEventStore::open(&later, SqliteOptions::default());
+    assert!(matches!(refused, Err(OpenError::OtherSchema { found: 99, known: 1 })), "{refused:?}");
+
+    let garbage = directory.path().join("garbage.sqlite");
+    std::fs::write(&garbage, "not a database, but long enough to be looked at ".repeat(100)).unwrap();
+    let refused = SqliteEventStore::open(&garbage, SqliteOptions::default());
+    assert!(matches!(refused, Err(OpenError::Engine(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_append_over_the_bound_is_refused_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { append_bytes_max: 1000, ..SqliteOptions::default() };
+    let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
+    let appends = vec![padded("a", 1, 1001), padded("b", 2, 1000), append("a", Expected::Version(0), [3])];
+    let results = store.append(Batch { mode: BatchMode::Independent, appends }).await;
+    assert_eq!(results[0], Err(AppendError::TooLarge { bytes: 1001, limit: 1000 }));
+    assert!(results[1].is_ok() && results[2].is_ok());
+}
+
+/// More callers than may wait: some are told at once to come back, and what was refused is not written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_answers_busy() {
+    for options in [
+        SqliteOptions { queue_requests_max: 2, ..SqliteOptions::default() },
+        SqliteOptions { queue_bytes_max: 600_000, ..SqliteOptions::default() },
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap());
+        let mut callers = tokio::task::JoinSet::new();
+        for number in 0..200 {
+            let store = Arc::clone(&store);
+            callers.spawn(async move {
+                append_one(&store, padded(&format!("s-{number}"), number, 100_000)).await
+            });
+        }
+        let results = callers.join_all().await;
+        let written = results.iter().filter(|result| result.is_ok()).count();
+        let busy = results.iter().filter(|result| **result == Err(AppendError::Busy)).count();
+        assert_eq!(written + busy, 200, "{results:?}");
+        assert!(busy > 0 && written > 0);
+        assert_eq!(log_of(&store).await.len(), written);
+    }
+}
+
+/// A batch over the queue's bound is taken when nothing else waits, and spread over commits.
+#[tokio::test]
+async fn a_batch_over_the_bounds_is_spread_over_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { queue_bytes_max: 1000, commit_bytes_max: 1000, ..SqliteOptions::default() };
+    let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
+    let appends = (0..30).map(|number| padded(&format!("s-{number}"), number, 100_000)).collect();
+    let results = store.append(Batch { mode: BatchMode::Ordered, appends }).await;
+    let positions: Vec<_> = results.into_iter().map(|result| result.unwrap().position).collect();
+    assert_eq!(positions, (1..=30).collect::<Vec<_>>());
+}
+
+/// The newest events come from memory, older ones from the database: the same either way.
+#[tokio::test]
+async fn the_seam_between_memory_and_database_does_not_show() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { recent_bytes_max: 5_000, ..SqliteOptions::default() };
+    let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
+    for number in 0..60 {
+        append_one(&store, append(&format!("s-{}", number % 5), Expected::Any, [number])).await.unwrap();
+    }
+    let whole = log_of(&store).await;
+    assert_eq!(whole.len(), 60);
+    for after in 0..=60 {
+        let page = store.read_all(after, 7, &Filter::everything()).await.unwrap();
+        let expected = &whole[after as usize..whole.len().min(after as usize + 7)];
+        assert_eq!(page.events, expected, "after {after}");
+        assert_eq!(page.next, expected.last().map_or(after, |last| last.position));
+    }
+}
+
+/// Commits go on while the write-ahead log is copied, and it does not grow for ever.
+#[tokio::test]
+async fn the_write_ahead_log_stays_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let options = SqliteOptions { checkpoint_pages: 50, ..SqliteOptions::default() };
+    let store = SqliteEventStore::open(&file, options).unwrap();
+    let mut largest = 0;
+    for number in 0..3000 {
+        append_one(&store, padded("a", number, 2000)).await.unwrap();
+        largest = largest.max(directory.path().join("log.sqlite-wal").metadata().unwrap().len());
+    }
+    // Every append writes at least four pages, so never starting anew would come to over 48 MB.
+    assert!(largest < 24_000_000, "the write-ahead log grew to {largest} bytes");
+    assert_eq!(log_of(&store).await.len(), 3000);
+}
+
+#[tokio::test]
+async fn the_log_can_be_read_with_plain_sql() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let store = open(&file);
+    append_one(&store, append("a", Expected::Any, [1, 2])).await.unwrap();
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let row: (String, i64, String, String, String) = connection
+        .query_row("SELECT stream, version, kind, time, data FROM log WHERE position = 2", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .unwrap();
+    let expected = ("a", 2, "Happened", "2026-05-28T20:26:40.001Z", r#"{"number":2}"#);
+    assert_eq!((&*row.0, row.1, &*row.2, &*row.3, &*row.4), expected);
+}
