@@ -1,0 +1,133 @@
+//! Cancelling: what was not handed over never will be; what was, goes on.
+
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::sending::{Sending, SendingCancelled};
+use kite_domain::slug::TenantId;
+use kite_event_store::{AppendError, Expected, Position};
+use smol_str::SmolStr;
+
+use super::Acceptance;
+use crate::journal::{Cause, Entry, JournalError};
+use crate::lots::{Lots, LotsError};
+
+/// What a cancellation came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CancelOutcome {
+    /// Messages that were stopped by this.
+    pub cancelled: u32,
+    /// Messages that are with a relay and go on.
+    pub in_flight: u32,
+    /// Messages that were final before.
+    pub finished: u32,
+    /// Where in the log.
+    pub position: Position,
+}
+
+/// Why a sending was not cancelled.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    /// The tenant has no such sending.
+    #[error("there is no sending {0}")]
+    NotFound(SendingId),
+    /// It had been cancelled, or everything in it was final.
+    #[error("sending {0} is over already")]
+    Over(SendingId),
+    /// The log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A lot.
+    #[error(transparent)]
+    Lots(#[from] LotsError),
+}
+
+impl Acceptance {
+    /// Cancels a sending of this tenant. The cancellation itself is durable first; if the process dies before every
+    /// lot is told, the timekeeper goes on.
+    pub async fn cancel(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        id: SendingId,
+        reason: Option<String>,
+    ) -> Result<CancelOutcome, CancelError> {
+        let cause = Cause { correlation: id.0, ..cause.clone() };
+        let (lots, position) = self.write_cancellation(&cause, tenant, id, reason).await?;
+        let ids: Vec<LotId> = (0..lots).map(|number| LotId { sending: id, number }).collect();
+        let mut outcome = CancelOutcome { cancelled: 0, in_flight: 0, finished: 0, position };
+        let actor = SmolStr::clone(&cause.actor);
+        for counted in self
+            .lots
+            .change(&ids, &actor, |_, lot, _| {
+                let events = lot.cancel();
+                let stopped: u32 = events
+                    .iter()
+                    .map(|event| match event {
+                        Event::MessagesFinished(finished) => finished.messages.len() as u32,
+                        _ => 0,
+                    })
+                    .sum();
+                let counts = lot.counts();
+                (events, (stopped, counts.open - stopped, counts.total() - counts.open))
+            })
+            .await
+        {
+            let (stopped, in_flight, finished) = counted?;
+            outcome.cancelled += stopped;
+            outcome.in_flight += in_flight;
+            outcome.finished += finished;
+        }
+        Ok(outcome)
+    }
+
+    async fn write_cancellation(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        id: SendingId,
+        reason: Option<String>,
+    ) -> Result<(u32, Position), CancelError> {
+        loop {
+            let mut sending = Sending::default();
+            let told = self.journal().read_stream(&id.stream(), 0).await?;
+            told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
+            let terms = sending
+                .accepted
+                .filter(|accepted| &accepted.tenant == tenant)
+                .ok_or(CancelError::NotFound(id))?;
+            if sending.cancelled_at.is_some() || sending.completed {
+                return Err(CancelError::Over(id));
+            }
+            let event = Event::from(SendingCancelled { sending: id, reason: reason.clone() });
+            let entry = Entry {
+                stream: id.stream(),
+                expected: Expected::Version(told.last().map_or(0, |last| last.recorded.version)),
+                tenant: Some(tenant.clone()),
+                cause: cause.clone(),
+                events: vec![event.clone()],
+            };
+            // However this ends, also by a caller that goes away: what is kept of the sending is read anew.
+            let _forgets = ForgetsSending { lots: &self.lots, id };
+            match self.journal().append_one(entry).await {
+                Ok(appended) => {
+                    self.lots.note_sending(id, &event);
+                    return Ok((terms.lots, appended.position));
+                }
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => return Err(JournalError::from(error).into()),
+            }
+        }
+    }
+}
+
+/// Drops what is kept of a sending when it goes out of scope.
+struct ForgetsSending<'l> {
+    lots: &'l Lots,
+    id: SendingId,
+}
+
+impl Drop for ForgetsSending<'_> {
+    fn drop(&mut self) {
+        self.lots.forget_sending(self.id);
+    }
+}

@@ -1,0 +1,315 @@
+//! From rows to lots: each row is parsed, typed and put into a lot, or refused with its reason.
+
+use kite_domain::address::{Address, EmailAddress, PhoneKind};
+use kite_domain::ids::{SEQS_PER_LOT, SendingId};
+use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
+use kite_domain::relay::Ineligible;
+use kite_domain::sending::MessageClass;
+use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::{MessageType, Resolved, TextRefusal, TypeRequest, resolve};
+use smol_str::SmolStr;
+use std::collections::HashSet;
+
+use super::request::{AcceptLimits, DuplicateRow, RecipientInput, RefusedRow, SendRequest};
+use super::terms::CheckedTerms;
+use crate::directory::{Directory, DirectoryState};
+use crate::policy::policy_in_force;
+
+/// A lot is bounded in bytes too: KurrentDB takes 1 MiB an append by default.
+const LOT_BYTES_MAX: usize = 512 * 1_024;
+
+/// What a recipient costs in a lot beside its strings.
+const RECIPIENT_BYTES: usize = 40;
+
+/// What the id of a contact costs.
+const CONTACT_BYTES: usize = 46;
+
+/// A lot before it has a sending.
+#[derive(Debug)]
+pub(super) struct ComposedLot {
+    number: u32,
+    class: MessageClass,
+    groups: Vec<TypeGroup>,
+    recipients: Vec<Recipient>,
+    bytes: usize,
+}
+
+impl ComposedLot {
+    fn new(number: u32, class: MessageClass) -> Self {
+        Self { number, class, groups: Vec::new(), recipients: Vec::new(), bytes: 0 }
+    }
+
+    pub(super) fn into_event(self, sending: SendingId, tenant: &TenantId) -> LotAccepted {
+        LotAccepted {
+            sending,
+            tenant: tenant.clone(),
+            class: self.class,
+            number: self.number,
+            groups: self.groups,
+            personal: LotPersonal { recipients: self.recipients },
+        }
+    }
+
+    pub(super) fn groups(&self) -> &[TypeGroup] {
+        &self.groups
+    }
+
+    /// The sequence number of the recipient at this place.
+    pub(super) fn seq(&self, place: usize) -> u32 {
+        self.number * SEQS_PER_LOT + place as u32
+    }
+
+    fn is_full(&self, bytes: usize) -> bool {
+        self.recipients.len() >= SEQS_PER_LOT as usize
+            || (self.bytes + bytes > LOT_BYTES_MAX && !self.recipients.is_empty())
+    }
+
+    fn push(&mut self, good: GoodRow, bytes: usize) {
+        let seq = self.seq(self.recipients.len());
+        let parts = u16::try_from(good.resolved.parts).unwrap_or(u16::MAX);
+        let same = |group: &&mut TypeGroup| {
+            group.message_type == good.resolved.message_type
+                && group.parts == parts
+                && group.reach == good.reach
+        };
+        match self.groups.iter_mut().find(same) {
+            Some(group) => group.messages.push(seq),
+            None => self.groups.push(TypeGroup {
+                message_type: good.resolved.message_type,
+                parts,
+                reach: good.reach,
+                messages: std::iter::once(seq).collect::<SeqSet>(),
+            }),
+        }
+        self.recipients.push(good.recipient);
+        self.bytes += bytes;
+    }
+}
+
+/// What became of all rows.
+#[derive(Debug)]
+pub(super) struct Composed {
+    pub(super) lots: Vec<ComposedLot>,
+    pub(super) messages: u32,
+    pub(super) refused: Vec<RefusedRow>,
+    pub(super) duplicates: Vec<DuplicateRow>,
+}
+
+struct GoodRow {
+    recipient: Recipient,
+    resolved: Resolved,
+    reach: Option<PhoneKind>,
+}
+
+/// Goes through the rows; gives way to others after every lot, so that a large request does not delay a small one.
+pub(super) async fn compose(
+    tenant: &TenantId,
+    request: &SendRequest,
+    terms: &CheckedTerms,
+    directory: &DirectoryState,
+    opt_outs: &Directory,
+    limits: &AcceptLimits,
+) -> Composed {
+    let mut composer = Composer {
+        tenant,
+        class: request.class,
+        request: TypeRequest {
+            requested: request.message_type,
+            max_type: request.max_type,
+            images: 0,
+            limits: limits.text,
+        },
+        terms,
+        directory,
+        opt_outs,
+        carriers: Vec::new(),
+    };
+    let mut composed =
+        Composed { lots: Vec::new(), messages: 0, refused: Vec::new(), duplicates: Vec::new() };
+    let mut seen: HashSet<SmolStr> = HashSet::with_capacity(request.recipients.len());
+    for (place, row) in request.recipients.iter().enumerate() {
+        if place > 0 && place % 500 == 0 {
+            tokio::task::yield_now().await;
+        }
+        let good = match composer.row(row) {
+            Ok(good) => good,
+            Err(refused) => {
+                composed.refused.push(refused);
+                continue;
+            }
+        };
+        if !request.allow_duplicates && !seen.insert(good.recipient.to.clone()) {
+            composed.duplicates.push(DuplicateRow { row: row.row, to: row.to.clone() });
+            continue;
+        }
+        let bytes = size_of_row(&good.recipient);
+        if composed.lots.last().is_none_or(|lot| lot.is_full(bytes)) {
+            composed.lots.push(ComposedLot::new(composed.lots.len() as u32, request.class));
+        }
+        if let Some(lot) = composed.lots.last_mut() {
+            lot.push(good, bytes);
+        }
+        composed.messages += 1;
+    }
+    composed
+}
+
+fn size_of_row(recipient: &Recipient) -> usize {
+    let variables: usize = recipient.variables.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let texts = [&recipient.email, &recipient.reference];
+    let optional: usize = texts.into_iter().flatten().map(|text| text.len() + 14).sum();
+    let contact = if recipient.contact.is_some() { CONTACT_BYTES } else { 0 };
+    RECIPIENT_BYTES + recipient.to.len() + variables + optional + contact
+}
+
+struct Composer<'c> {
+    tenant: &'c TenantId,
+    class: MessageClass,
+    request: TypeRequest,
+    terms: &'c CheckedTerms,
+    directory: &'c DirectoryState,
+    opt_outs: &'c Directory,
+    /// Whether any relay could ever carry a type to a kind of number for this sender.
+    carriers: Vec<(Carriage, Result<(), String>)>,
+}
+
+/// What is to be carried: a type to a kind of number.
+type Carriage = (MessageType, Option<PhoneKind>);
+
+impl Composer<'_> {
+    fn row(&mut self, row: &RecipientInput) -> Result<GoodRow, RefusedRow> {
+        let refused = |field: &'static str, code: &'static str, detail: String| RefusedRow {
+            row: row.row,
+            field,
+            code,
+            detail,
+            to: row.to.clone(),
+        };
+        let address =
+            Address::parse(&row.to).map_err(|error| refused("to", error.code(), error.to_string()))?;
+        let email = row
+            .email
+            .as_deref()
+            .map(EmailAddress::parse)
+            .transpose()
+            .map_err(|error| refused("email", error.code(), error.to_string()))?;
+        let resolved =
+            resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, |name| {
+                let own = row.variables.get(name).map(String::as_str);
+                own.or_else(|| self.terms.content.variables.get(name).map(String::as_str))
+            })
+            .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
+        let reach = address.as_phone().map(|phone| phone.kind());
+        let sender = match resolved.message_type {
+            MessageType::Email => self.terms.from_email.as_ref().ok_or("from_email"),
+            _ => self.terms.from_phone.as_ref().ok_or("from"),
+        };
+        if let Err(field) = sender {
+            let detail = format!("an {} needs a sender (`{field}`)", resolved.message_type);
+            return Err(refused("to", "sender_missing", detail));
+        }
+        if let Err(detail) = self.carrier(resolved.message_type, reach) {
+            return Err(refused("to", "no_relay", detail));
+        }
+        if self.class == MessageClass::Ad {
+            let email = email.as_ref().map(|email| ("email", email.as_str()));
+            let mut addresses = std::iter::once(("to", address.as_str())).chain(email);
+            if let Some((field, _)) =
+                addresses.find(|(_, text)| self.opt_outs.has_opted_out(self.tenant, text))
+            {
+                return Err(refused(field, "opted_out", "the recipient refuses advertisements".to_owned()));
+            }
+        }
+        Ok(GoodRow {
+            recipient: Recipient {
+                to: address.as_str().into(),
+                email: email.map(|email| email.as_str().into()),
+                contact: row.contact,
+                reference: row.reference.clone(),
+                variables: self.needed_variables(row),
+            },
+            resolved,
+            reach,
+        })
+    }
+
+    /// Only what the text asks for is stored with the message.
+    fn needed_variables(&self, row: &RecipientInput) -> std::collections::BTreeMap<SmolStr, String> {
+        if row.variables.is_empty() {
+            return row.variables.clone();
+        }
+        let subject = self.terms.subject.as_ref();
+        let is_needed = |name: &SmolStr| {
+            self.terms.text.variables().contains(name)
+                || subject.is_some_and(|subject| subject.variables().contains(name))
+        };
+        row.variables
+            .iter()
+            .filter(|(name, _)| is_needed(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    fn carrier(&mut self, channel: MessageType, reach: Option<PhoneKind>) -> Result<(), String> {
+        let key = (channel, reach);
+        if let Some((_, known)) = self.carriers.iter().find(|(known, _)| *known == key) {
+            return known.clone();
+        }
+        let sender = match channel {
+            MessageType::Email => self.terms.from_email.as_deref(),
+            _ => self.terms.from_phone.as_deref(),
+        };
+        let registered = self.directory.sender_relays(self.tenant, sender);
+        let answer = possible_carriers(self.directory, channel, reach, registered).and_then(|possible| {
+            let in_force = policy_in_force(self.directory, self.tenant, channel, &possible);
+            let has_share =
+                in_force.weights.iter().any(|share| share.weight > 0 && possible.contains(&share.relay));
+            match has_share {
+                true => Ok(()),
+                false => Err(format!("the policy gives no share to a relay that can carry this {channel}")),
+            }
+        });
+        self.carriers.push((key, answer.clone()));
+        answer
+    }
+}
+
+/// The relays that can carry such a message now, or could after what keeps them from it has passed.
+fn possible_carriers(
+    directory: &DirectoryState,
+    channel: MessageType,
+    reach: Option<PhoneKind>,
+    registered: &[RelayId],
+) -> Result<Vec<RelayId>, String> {
+    let mut possible = Vec::new();
+    let mut reasons = Vec::new();
+    for (relay, _) in directory.relays.iter() {
+        match directory.relays.eligible(relay, channel, reach, registered) {
+            Ok(_) => possible.push(relay.clone()),
+            Err(reason) if reason.is_passing() => possible.push(relay.clone()),
+            Err(Ineligible::NoChannel) => {}
+            Err(reason) => reasons.push(format!("{relay}: {reason}")),
+        }
+    }
+    match (possible.is_empty(), reasons.is_empty()) {
+        (false, _) => Ok(possible),
+        (true, true) => Err(format!("no relay offers {channel}")),
+        (true, false) => Err(format!("no relay can carry this {channel} ({})", reasons.join("; "))),
+    }
+}
+
+fn refused_field(refusal: &TextRefusal) -> &'static str {
+    match refusal {
+        TextRefusal::MissingVariable { .. } | TextRefusal::PlaceholderInResult { .. } => "variables",
+        TextRefusal::SubjectTooLong { .. }
+        | TextRefusal::SubjectLineBreak
+        | TextRefusal::SubjectNotForType { .. } => "subject",
+        TextRefusal::AddressNotForType { .. } => "to",
+        TextRefusal::TypeNotSupported { .. } | TextRefusal::PromotionRefused { .. } => "type",
+        TextRefusal::UnmappableCharacters { .. }
+        | TextRefusal::TextEmpty
+        | TextRefusal::TextTooLong { .. }
+        | TextRefusal::TooManyParts { .. } => "text",
+    }
+}

@@ -1,0 +1,355 @@
+//! Accepting a sending: everything that can be refused is refused now, and what gets an answer is durable.
+//!
+//! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
+//! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
+
+mod cancel;
+mod compose;
+mod preview;
+mod request;
+mod terms;
+
+pub use cancel::{CancelError, CancelOutcome};
+pub use preview::{Preview, PreviewGroup, PreviewRelay, PreviewRow};
+pub use request::{
+    AcceptError, AcceptLimits, Accepted, AdInput, DuplicateRow, Idempotency, RecipientInput, RefusedRow,
+    RequestRefusal, SendRequest,
+};
+
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_domain::ids::SendingId;
+use kite_domain::lot::Lot;
+use kite_domain::sending::{SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream};
+use kite_domain::slug::TenantId;
+use kite_event_store::{AppendError, BatchMode, Expected, Position};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::directory::Directory;
+use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::lots::Lots;
+use compose::Composed;
+
+/// How full the house is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BacklogLevel {
+    /// Messages that are not final.
+    pub open_messages: u64,
+    /// Events that the slowest projector has not seen.
+    pub projector_lag_events: u64,
+}
+
+/// Tells how full the house is; asked before anything is accepted.
+pub type BacklogGauge = Arc<dyn Fn() -> BacklogLevel + Send + Sync>;
+
+/// Accepts sendings. Cheap to clone.
+#[derive(Clone)]
+pub struct Acceptance {
+    lots: Lots,
+    directory: Directory,
+    limits: Arc<AcceptLimits>,
+    backlog: BacklogGauge,
+    /// Idempotency keys that this process is working on.
+    in_progress: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Acceptance {
+    /// Accepts into these lots, by this directory, within these limits.
+    pub fn new(lots: Lots, directory: Directory, limits: AcceptLimits, backlog: BacklogGauge) -> Self {
+        Self { lots, directory, limits: Arc::new(limits), backlog, in_progress: Arc::default() }
+    }
+
+    fn journal(&self) -> &Journal {
+        self.lots.journal()
+    }
+
+    /// Shows what would become of a request. Nothing is written.
+    pub async fn preview(&self, tenant: &TenantId, request: &SendRequest) -> Result<Preview, AcceptError> {
+        let directory = self.directory.snapshot();
+        let terms = terms::check(tenant, request, &directory, &self.limits, self.journal().now())?;
+        let composed =
+            compose::compose(tenant, request, &terms, &directory, &self.directory, &self.limits).await;
+        Ok(preview::describe(tenant, &terms, composed, &directory, self.journal().now()))
+    }
+
+    /// Accepts a request, all of it or the rows that are good. Durable when it answers.
+    pub async fn accept(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        request: SendRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Accepted, AcceptError> {
+        let Some(idempotency) = idempotency else {
+            return self.accept_new(cause, tenant, request, None).await;
+        };
+        let key = format!("{tenant}/{}", idempotency.key);
+        if !self.in_progress.lock().insert(key.clone()) {
+            return Err(AcceptError::InProgress);
+        }
+        let _working = InProgress { keys: &self.in_progress, key };
+        self.accept_once(cause, tenant, request, idempotency).await
+    }
+
+    /// Under an idempotency key: the same key is the same sending, for ever.
+    async fn accept_once(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        request: SendRequest,
+        idempotency: Idempotency,
+    ) -> Result<Accepted, AcceptError> {
+        let stream = idempotency_stream(tenant, &idempotency.key);
+        let claims = self.journal().read_stream(&stream, 0).await?;
+        let newest = claims.last().and_then(|told| match &told.event {
+            Event::SendingClaimed(claimed) => Some((claimed.clone(), told.recorded.version)),
+            _ => None,
+        });
+        let mut version = 0;
+        if let Some((claimed, claim_version)) = newest {
+            version = claim_version;
+            if let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await? {
+                return Ok(accepted);
+            }
+        }
+        let claim = Claim { stream, version, body_hash: idempotency.body_hash };
+        self.accept_new(cause, tenant, request, Some(claim)).await
+    }
+
+    /// What became of an earlier claim: its sending, or none because it was never sealed and now never will be.
+    async fn settle_claim(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        claimed: &SendingClaimed,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Accepted>, AcceptError> {
+        if self.lots.sending(claimed.sending).await?.is_none() {
+            // Whoever writes first into the sending's stream decides: the seal of a slow request, or this.
+            let abandon = Entry {
+                stream: claimed.sending.stream(),
+                expected: Expected::Version(0),
+                tenant: Some(tenant.clone()),
+                cause: cause.clone(),
+                events: vec![SendingAbandoned { sending: claimed.sending }.into()],
+            };
+            match self.journal().append_one(abandon).await {
+                Ok(_) => return Ok(None),
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(sealed) = self.lots.sending(claimed.sending).await? else { return Ok(None) };
+        if claimed.body_hash != idempotency.body_hash {
+            return Err(AcceptError::KeyReused);
+        }
+        let terms = &sealed.terms;
+        Ok(Some(Accepted {
+            sending: claimed.sending,
+            messages: terms.messages,
+            lots: terms.lots,
+            refused: Vec::new(),
+            refused_count: terms.refused,
+            duplicates: Vec::new(),
+            scheduled_at: terms.scheduled_at,
+            position: 0,
+            repeated: true,
+        }))
+    }
+
+    async fn accept_new(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        request: SendRequest,
+        claim: Option<Claim>,
+    ) -> Result<Accepted, AcceptError> {
+        self.check_backlog(request.recipients.len())?;
+        let directory = self.directory.snapshot();
+        let now = self.journal().now();
+        let terms = terms::check(tenant, &request, &directory, &self.limits, now)?;
+        let composed =
+            compose::compose(tenant, &request, &terms, &directory, &self.directory, &self.limits).await;
+        let is_refused = composed.messages == 0 || (request.strict && !composed.refused.is_empty());
+        if is_refused {
+            return Err(AcceptError::RowsRefused(composed.refused));
+        }
+        let sending = SendingId(self.journal().next_id());
+        let cause = Cause { correlation: sending.0, ..cause.clone() };
+        let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
+        let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
+        // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
+        lots.into_iter().for_each(|(lot, version)| self.lots.remember(lot, version));
+        self.lots.remember_sending(Arc::new(sealed.clone()));
+        let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
+        let position = self.seal(&cause, &sealed).await?;
+        unsealed.keep();
+        metrics::counter!("kite_accepted_total", "class" => sealed.class.word())
+            .increment(sealed.messages.into());
+        Ok(Accepted {
+            sending,
+            messages: sealed.messages,
+            lots: sealed.lots,
+            refused_count: sealed.refused,
+            refused: composed.refused,
+            duplicates: composed.duplicates,
+            scheduled_at: sealed.scheduled_at,
+            position,
+            repeated: false,
+        })
+    }
+
+    fn check_backlog(&self, recipients: usize) -> Result<(), AcceptError> {
+        let level = (self.backlog)();
+        let is_full = level.open_messages + recipients as u64 > self.limits.open_messages_max
+            || level.projector_lag_events > self.limits.projector_lag_events_max;
+        match is_full {
+            true => Err(AcceptError::Backlog { retry_after_s: self.limits.retry_after_s }),
+            false => Ok(()),
+        }
+    }
+
+    fn seal_of(
+        &self,
+        sending: SendingId,
+        tenant: &TenantId,
+        request: SendRequest,
+        terms: terms::CheckedTerms,
+        composed: &Composed,
+        claim: Option<&Claim>,
+    ) -> SendingAccepted {
+        SendingAccepted {
+            sending,
+            tenant: tenant.clone(),
+            class: request.class,
+            from_phone: terms.from_phone,
+            from_email: terms.from_email,
+            lots: composed.lots.len() as u32,
+            messages: composed.messages,
+            refused: composed.refused.len() as u32,
+            scheduled_at: request.scheduled_at,
+            expires_at: terms.expires_at,
+            failover: terms.failover,
+            ad: terms.ad,
+            client_reference: request.client_reference,
+            custom: request.custom,
+            body_hash: claim.map(|claim| claim.body_hash.clone()),
+            personal: terms.content,
+        }
+    }
+
+    /// Appends the claim and the lots. A lost race for the claim leaves lots that are never sealed.
+    async fn write_lots(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        sending: SendingId,
+        claim: Option<Claim>,
+        lots: Vec<compose::ComposedLot>,
+    ) -> Result<Vec<(Lot, u64)>, AcceptError> {
+        let mut entries = Vec::with_capacity(lots.len() + 1);
+        if let Some(claim) = claim {
+            entries.push(Entry {
+                stream: claim.stream,
+                expected: Expected::Version(claim.version),
+                tenant: Some(tenant.clone()),
+                cause: cause.clone(),
+                events: vec![SendingClaimed { sending, body_hash: claim.body_hash }.into()],
+            });
+        }
+        let mut folded = Vec::with_capacity(lots.len());
+        for lot in lots {
+            let accepted = lot.into_event(sending, tenant);
+            let state = Lot::new(&accepted);
+            entries.push(Entry {
+                stream: state.id.stream(),
+                expected: Expected::Version(0),
+                tenant: Some(tenant.clone()),
+                cause: cause.clone(),
+                events: vec![accepted.into()],
+            });
+            folded.push((state, 1));
+        }
+        // Ordered: without the claim, no lot is written.
+        for answer in self.journal().append(BatchMode::Ordered, entries).await {
+            match answer {
+                Ok(_) => {}
+                Err(AppendError::Conflict { .. } | AppendError::NotTried) => {
+                    return Err(AcceptError::InProgress);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(folded)
+    }
+
+    async fn seal(&self, cause: &Cause, sealed: &SendingAccepted) -> Result<Position, AcceptError> {
+        let entry = Entry {
+            stream: sealed.sending.stream(),
+            expected: Expected::Version(0),
+            tenant: Some(sealed.tenant.clone()),
+            cause: cause.clone(),
+            events: vec![sealed.clone().into()],
+        };
+        match self.journal().append_one(entry).await {
+            Ok(appended) => Ok(appended.position),
+            // Another request under the same key took over while this one was slow.
+            Err(AppendError::Conflict { .. }) => Err(AcceptError::InProgress),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+struct Claim {
+    stream: kite_event_store::StreamName,
+    version: u64,
+    body_hash: String,
+}
+
+/// A sending that is kept and not certain to be sealed: forgotten when the seal fails, and when the caller goes away
+/// before the answer, so that nobody takes it for accepted.
+struct Unsealed<'a> {
+    lots: &'a Lots,
+    sending: Option<SendingId>,
+}
+
+impl Unsealed<'_> {
+    fn keep(mut self) {
+        self.sending = None;
+    }
+}
+
+impl Drop for Unsealed<'_> {
+    fn drop(&mut self) {
+        if let Some(sending) = self.sending {
+            self.lots.forget_sending(sending);
+        }
+    }
+}
+
+struct InProgress<'a> {
+    keys: &'a Mutex<HashSet<String>>,
+    key: String,
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.keys.lock().remove(&self.key);
+    }
+}
+
+impl From<AppendError> for AcceptError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Busy => Self::Busy,
+            other => Self::Journal(JournalError::Append(other)),
+        }
+    }
+}
+
+/// The end of a message's life, unless the request says otherwise.
+pub(crate) fn expires_at(start: DateTime<Utc>, lifetime_s: u32) -> DateTime<Utc> {
+    start + chrono::Duration::seconds(lifetime_s.into())
+}

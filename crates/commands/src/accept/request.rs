@@ -1,0 +1,210 @@
+//! What is asked for, what is answered, and every way to be refused.
+
+use chrono::{DateTime, Utc};
+use kite_domain::ids::{ContactId, SendingId, TemplateId};
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sending::{MessageClass, WindowAction};
+use kite_domain::text::{MaxType, RequestedType, TypeLimits};
+use kite_event_store::Position;
+use serde::Serialize;
+use serde_json::Value;
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+
+use crate::journal::JournalError;
+
+/// A request to send, as it came in: nothing in it is checked.
+#[derive(Debug, Clone)]
+pub struct SendRequest {
+    /// How urgent.
+    pub class: MessageClass,
+    /// The type asked for.
+    pub message_type: RequestedType,
+    /// The dearest type allowed.
+    pub max_type: Option<MaxType>,
+    /// The sending number.
+    pub from_phone: Option<String>,
+    /// The sending e-mail address.
+    pub from_email: Option<String>,
+    /// For lms and e-mail.
+    pub subject: Option<String>,
+    /// The text; not beside a template.
+    pub text: Option<String>,
+    /// A stored text; not beside a text.
+    pub template: Option<TemplateId>,
+    /// Values for variables that a recipient does not bring.
+    pub variables: BTreeMap<SmolStr, String>,
+    /// To whom.
+    pub recipients: Vec<RecipientInput>,
+    /// Not before.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// How long the messages are worth handing over, in seconds.
+    pub lifetime_s: Option<u32>,
+    /// What happens on failure; none: as the tenant's policy says.
+    pub failover: Option<FailoverTerms>,
+    /// For advertisements.
+    pub ad: Option<AdInput>,
+    /// One bad row refuses all.
+    pub strict: bool,
+    /// The same address may come twice.
+    pub allow_duplicates: bool,
+    /// The caller's own name for it.
+    pub client_reference: Option<String>,
+    /// The caller's own data.
+    pub custom: Option<Value>,
+}
+
+/// What an advertisement needs beside its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AdInput {
+    /// What to do at night.
+    pub window: WindowAction,
+    /// The recipients have agreed to night advertisements.
+    pub night_consent: bool,
+    /// Add what is missing of the marking; otherwise a text without it is refused.
+    pub mark_automatically: bool,
+}
+
+/// One row of recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientInput {
+    /// The row that the caller knows it by, from 0.
+    pub row: u32,
+    /// Number or e-mail address, as it came.
+    pub to: SmolStr,
+    /// The e-mail address to fail over to, as it came.
+    pub email: Option<SmolStr>,
+    /// The contact that it came from.
+    pub contact: Option<ContactId>,
+    /// The caller's own name for the message.
+    pub reference: Option<SmolStr>,
+    /// Values for variables.
+    pub variables: BTreeMap<SmolStr, String>,
+}
+
+/// The caller's key for this request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// As the caller gave it.
+    pub key: String,
+    /// SHA-256 of the body, hexadecimal.
+    pub body_hash: String,
+}
+
+/// The bounds of acceptance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptLimits {
+    /// Recipients in one request.
+    pub recipients_max: usize,
+    /// Messages that are not final, over all tenants.
+    pub open_messages_max: u64,
+    /// Events that a projector may be behind.
+    pub projector_lag_events_max: u64,
+    /// What a refused caller is told to wait, in seconds.
+    pub retry_after_s: u32,
+    /// How far ahead a sending may be scheduled, in days.
+    pub schedule_days_max: u32,
+    /// Text limits.
+    pub text: TypeLimits,
+}
+
+impl Default for AcceptLimits {
+    fn default() -> Self {
+        Self {
+            recipients_max: 10_000,
+            open_messages_max: 2_000_000,
+            projector_lag_events_max: 500_000,
+            retry_after_s: 5,
+            schedule_days_max: 183,
+            text: TypeLimits::default(),
+        }
+    }
+}
+
+/// A row that became no message, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedRow {
+    /// The caller's row, from 0.
+    pub row: u32,
+    /// Which of its fields.
+    pub field: &'static str,
+    /// Stable word for the reason.
+    pub code: &'static str,
+    /// The reason, in words.
+    pub detail: String,
+    /// What stood there.
+    pub to: SmolStr,
+}
+
+/// A row that was dropped because its address came before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DuplicateRow {
+    /// The caller's row, from 0.
+    pub row: u32,
+    /// What stood there.
+    pub to: SmolStr,
+}
+
+/// Accepted and durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Which sending.
+    pub sending: SendingId,
+    /// How many messages.
+    pub messages: u32,
+    /// In how many lots.
+    pub lots: u32,
+    /// How many rows were refused.
+    pub refused_count: u32,
+    /// Which rows were refused; not told again on a repeat.
+    pub refused: Vec<RefusedRow>,
+    /// Which rows were dropped; not told again on a repeat.
+    pub duplicates: Vec<DuplicateRow>,
+    /// Not before.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// Where the seal is in the log; 0 on a repeat.
+    pub position: Position,
+    /// An earlier request under the same key had done it.
+    pub repeated: bool,
+}
+
+/// Something is wrong with the request as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {detail}")]
+pub struct RequestRefusal {
+    /// Which field.
+    pub field: &'static str,
+    /// Stable word for the reason.
+    pub code: &'static str,
+    /// The reason, in words.
+    pub detail: String,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The request as a whole.
+    #[error(transparent)]
+    Refused(#[from] RequestRefusal),
+    /// Every row is bad, or one is and all were asked for.
+    #[error("{} rows were refused", .0.len())]
+    RowsRefused(Vec<RefusedRow>),
+    /// The idempotency key belongs to another body.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The same key is being worked on.
+    #[error("a request under the same idempotency key is in progress")]
+    InProgress,
+    /// The house is full.
+    #[error("too many messages are open")]
+    Backlog {
+        /// When to come again.
+        retry_after_s: u32,
+    },
+    /// The log's queue is full.
+    #[error("the log is busy")]
+    Busy,
+    /// The log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}

@@ -1,0 +1,259 @@
+//! What is true for all messages of a request: sender, text, advertising rules, times. Checked before any row.
+
+use chrono::{DateTime, Utc};
+use kite_domain::address::{EmailAddress, SenderNumber};
+use kite_domain::advertisement::{AdvertisementRules, Advertiser, RefusalNumber};
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sending::{AdTerms, MessageClass, SendingContent, WindowAction};
+use kite_domain::slug::TenantId;
+use kite_domain::text::{Channel, RequestedType, Template, normalise};
+use kite_domain::time_window::NightWindow;
+use smol_str::SmolStr;
+
+use super::request::{AcceptError, AcceptLimits, RequestRefusal, SendRequest};
+use crate::directory::{DirectoryState, SenderState};
+
+/// Lifetimes of the classes, in seconds: a late one-time password is worse than none.
+const LIFETIME_OTP_S: u32 = 600;
+const LIFETIME_OTHER_S: u32 = 24 * 3_600;
+const LIFETIME_MAX_S: u32 = 7 * 24 * 3_600;
+
+/// The checked terms of a request.
+pub(super) struct CheckedTerms {
+    pub(super) from_phone: Option<SmolStr>,
+    pub(super) from_email: Option<SmolStr>,
+    pub(super) content: SendingContent,
+    pub(super) text: Template,
+    pub(super) subject: Option<Template>,
+    pub(super) expires_at: DateTime<Utc>,
+    pub(super) failover: FailoverTerms,
+    pub(super) ad: Option<AdTerms>,
+}
+
+fn refuse<T>(field: &'static str, code: &'static str, detail: impl ToString) -> Result<T, RequestRefusal> {
+    Err(RequestRefusal { field, code, detail: detail.to_string() })
+}
+
+pub(super) fn check(
+    tenant: &TenantId,
+    request: &SendRequest,
+    directory: &DirectoryState,
+    limits: &AcceptLimits,
+    now: DateTime<Utc>,
+) -> Result<CheckedTerms, AcceptError> {
+    check_recipients(request, limits)?;
+    let phone = phone_sender(tenant, request, directory)?;
+    let email = email_sender(tenant, request, directory)?;
+    if phone.is_none() && email.is_none() {
+        refuse(
+            "from",
+            "sender_missing",
+            "a sender is needed: `from` for sms and lms, `from_email` for e-mail",
+        )?;
+    }
+    let mut failover = failover(tenant, request, directory);
+    if failover.email && email.is_none() {
+        if request.failover.is_some() {
+            refuse("from_email", "sender_missing", "failing over to e-mail needs a sending e-mail address")?;
+        }
+        // The policy would allow it; this request gives no address to send from.
+        failover.email = false;
+    }
+    let (subject, text) = content(tenant, request, directory)?;
+    let (subject, text, ad) = match request.class {
+        MessageClass::Ad => advertisement(request, subject, text, phone.as_ref(), email.as_ref(), now)?,
+        MessageClass::Otp | MessageClass::Notice if request.ad.is_some() => {
+            refuse("ad", "not_an_ad", "advertising terms are only for the class `ad`")?
+        }
+        MessageClass::Otp | MessageClass::Notice => (subject, text, None),
+    };
+    let expires_at = times(request, limits, now)?;
+    let text_template = template("text", &text)?;
+    let subject_template = subject.as_deref().map(|subject| template("subject", subject)).transpose()?;
+    Ok(CheckedTerms {
+        from_phone: phone.map(|sender| sender.registered.address.clone()),
+        from_email: email.map(|sender| sender.registered.address.clone()),
+        content: SendingContent { subject, text, variables: request.variables.clone() },
+        text: text_template,
+        subject: subject_template,
+        expires_at,
+        failover,
+        ad,
+    })
+}
+
+fn check_recipients(request: &SendRequest, limits: &AcceptLimits) -> Result<(), RequestRefusal> {
+    match request.recipients.len() {
+        0 => refuse("recipients", "recipients_missing", "there is no recipient"),
+        count if count > limits.recipients_max => refuse(
+            "recipients",
+            "too_many_recipients",
+            format_args!("{count} recipients; at most {} are taken in one request", limits.recipients_max),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn phone_sender(
+    tenant: &TenantId,
+    request: &SendRequest,
+    directory: &DirectoryState,
+) -> Result<Option<SenderState>, RequestRefusal> {
+    let Some(raw) = &request.from_phone else { return Ok(None) };
+    let number = match SenderNumber::parse(raw) {
+        Ok(number) => number,
+        Err(error) => refuse("from", error.code(), &error)?,
+    };
+    match directory.senders.get(&(tenant.clone(), SmolStr::from(number.as_str()))) {
+        Some(sender) => Ok(Some(sender.clone())),
+        None => {
+            refuse("from", "sender_not_registered", format_args!("{} is not registered", number.as_str()))
+        }
+    }
+}
+
+fn email_sender(
+    tenant: &TenantId,
+    request: &SendRequest,
+    directory: &DirectoryState,
+) -> Result<Option<SenderState>, RequestRefusal> {
+    let Some(raw) = &request.from_email else { return Ok(None) };
+    let address = match EmailAddress::parse(raw) {
+        Ok(address) => address,
+        Err(error) => refuse("from_email", error.code(), &error)?,
+    };
+    match directory.senders.get(&(tenant.clone(), SmolStr::from(address.as_str()))) {
+        Some(sender) => Ok(Some(sender.clone())),
+        None => refuse(
+            "from_email",
+            "sender_not_registered",
+            format_args!("{} is not registered", address.as_str()),
+        ),
+    }
+}
+
+/// The request's own terms, or those of the policy for the channel that is most likely meant.
+fn failover(tenant: &TenantId, request: &SendRequest, directory: &DirectoryState) -> FailoverTerms {
+    let channel = match request.message_type {
+        RequestedType::Lms => Channel::Lms,
+        RequestedType::Email => Channel::Email,
+        RequestedType::Auto | RequestedType::Sms | RequestedType::Mms | RequestedType::Alimtalk => {
+            Channel::Sms
+        }
+    };
+    let policy = directory.policies.get(&(tenant.clone(), channel));
+    request
+        .failover
+        .clone()
+        .or_else(|| policy.map(|policy| policy.defined.failover.clone()))
+        .unwrap_or_default()
+}
+
+fn content(
+    tenant: &TenantId,
+    request: &SendRequest,
+    directory: &DirectoryState,
+) -> Result<(Option<String>, String), RequestRefusal> {
+    let (subject, text) = match (&request.text, request.template) {
+        (Some(_), Some(_)) => refuse("template", "text_and_template", "give a text or a template, not both")?,
+        (None, None) => refuse("text", "text_missing", "there is no text and no template")?,
+        (Some(text), None) => (request.subject.clone(), text.clone()),
+        (None, Some(template)) => match directory.templates.get(&(tenant.clone(), template)) {
+            Some(saved) => (request.subject.clone().or_else(|| saved.subject.clone()), saved.text.clone()),
+            None => refuse("template", "template_unknown", format_args!("there is no template {template}"))?,
+        },
+    };
+    let subject =
+        subject.map(|subject| normalise(&subject).into_owned()).filter(|subject| !subject.trim().is_empty());
+    Ok((subject, normalise(&text).into_owned()))
+}
+
+type Advertisement = (Option<String>, String, Option<AdTerms>);
+
+fn advertisement(
+    request: &SendRequest,
+    subject: Option<String>,
+    text: String,
+    phone: Option<&SenderState>,
+    email: Option<&SenderState>,
+    now: DateTime<Utc>,
+) -> Result<Advertisement, RequestRefusal> {
+    let input = request.ad.unwrap_or_default();
+    let rules = AdvertisementRules::default();
+    let (mut subject, mut text) = (subject, text);
+    if let Some(sender) = phone {
+        let advertiser = advertiser(sender)?;
+        if input.mark_automatically {
+            text = match rules.mark(&text, &advertiser) {
+                Ok(marked) => marked.into_owned(),
+                Err(violation) => refuse("text", violation.code(), &violation)?,
+            };
+        } else if let Err(violation) = rules.check(&text, &advertiser) {
+            refuse("text", violation.code(), &violation)?;
+        }
+    }
+    if email.is_some() {
+        if input.mark_automatically
+            && let Some(unmarked) = &subject
+        {
+            subject = match rules.mark_email_subject(unmarked) {
+                Ok(marked) => Some(marked.into_owned()),
+                Err(violation) => refuse("subject", violation.code(), &violation)?,
+            };
+        }
+        if let Err(violation) = rules.check_email(subject.as_deref(), &text) {
+            refuse("subject", violation.code(), &violation)?;
+        }
+    }
+    let is_night = NightWindow::default().contains(request.scheduled_at.unwrap_or(now));
+    let window_counts = phone.is_some() && !input.night_consent;
+    if is_night && window_counts && input.window == WindowAction::Refuse {
+        refuse("ad", "night_window", "advertisements may not go out between 21:00 and 08:00 (Asia/Seoul)")?;
+    }
+    Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent })))
+}
+
+fn advertiser(sender: &SenderState) -> Result<Advertiser, RequestRefusal> {
+    let registered = &sender.registered;
+    let (Some(brand), Some(number)) = (&registered.brand, &registered.refusal_number) else {
+        return refuse(
+            "from",
+            "sender_not_for_ads",
+            "an advertisement needs a sender with a brand name and a free number for refusing (080)",
+        );
+    };
+    match RefusalNumber::parse(number) {
+        Ok(refusal_number) => Ok(Advertiser { name: brand.into(), refusal_number }),
+        Err(error) => refuse("from", "sender_not_for_ads", error),
+    }
+}
+
+fn times(
+    request: &SendRequest,
+    limits: &AcceptLimits,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, RequestRefusal> {
+    if let Some(scheduled_at) = request.scheduled_at {
+        if scheduled_at < now {
+            refuse("scheduled_at", "scheduled_in_the_past", format_args!("{scheduled_at} is past"))?;
+        }
+        if scheduled_at > now + chrono::Duration::days(limits.schedule_days_max.into()) {
+            let days = limits.schedule_days_max;
+            refuse("scheduled_at", "scheduled_too_far", format_args!("at most {days} days ahead"))?;
+        }
+    }
+    let usual = match request.class {
+        MessageClass::Otp => LIFETIME_OTP_S,
+        MessageClass::Notice | MessageClass::Ad => LIFETIME_OTHER_S,
+    };
+    let lifetime_s = request.lifetime_s.unwrap_or(usual);
+    if lifetime_s == 0 || lifetime_s > LIFETIME_MAX_S {
+        let detail = format_args!("{lifetime_s} is not between 1 and {LIFETIME_MAX_S} seconds").to_string();
+        refuse("lifetime_seconds", "lifetime_out_of_range", detail)?;
+    }
+    Ok(super::expires_at(request.scheduled_at.unwrap_or(now), lifetime_s))
+}
+
+fn template(field: &'static str, text: &str) -> Result<Template, RequestRefusal> {
+    Template::parse(text).or_else(|error| refuse(field, error.code(), &error))
+}

@@ -1,0 +1,158 @@
+//! The adviser: turns live figures into weights for every policy that follows them. A change is an event with its
+//! reasons; the router follows the newest. Small movements change nothing, so that shares do not flap.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::advice::{Advice, AdviceSettings, RelayFigures, advise, should_replace};
+use kite_domain::policy::{PolicyObjective, RelayWeight, WeightsAdvised};
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::Channel;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::directory::{Directory, DirectoryState, describe};
+use crate::journal::{Cause, Journal};
+use crate::manage::{Manage, ManageError};
+use crate::open_work::OpenWork;
+use crate::worker::{Step, Worker, WorkerError};
+
+/// How often the figures are looked at.
+const INTERVAL_MS: i64 = 2_000;
+
+/// See the module.
+pub struct Adviser {
+    journal: Journal,
+    directory: Directory,
+    manage: Manage,
+    open_work: Arc<dyn OpenWork>,
+    settings: AdviceSettings,
+}
+
+/// What one tenant's channel follows.
+struct Follower {
+    tenant: TenantId,
+    channel: Channel,
+    version: u32,
+    objective: PolicyObjective,
+    previous: Vec<RelayWeight>,
+    relays: BTreeSet<RelayId>,
+}
+
+impl Adviser {
+    /// Advises by these figures.
+    pub fn new(
+        journal: Journal,
+        directory: Directory,
+        manage: Manage,
+        open_work: Arc<dyn OpenWork>,
+        settings: AdviceSettings,
+    ) -> Self {
+        Self { journal, directory, manage, open_work, settings }
+    }
+
+    async fn advise(&self, follower: &Follower, figures: &[RelayFigures]) -> Result<(), WorkerError> {
+        let of_interest: Vec<RelayFigures> =
+            figures.iter().filter(|one| follower.relays.contains(&one.relay)).cloned().collect();
+        let advice = advise(&follower.objective, &of_interest, &follower.previous, &self.settings);
+        let Some(why) = should_replace(&follower.previous, &advice, &self.settings) else { return Ok(()) };
+        let cause = Cause::new("adviser", self.journal.next_id());
+        match self.manage.advise_weights(&cause, advised(follower, advice, why)).await {
+            Ok(_) => Ok(()),
+            Err(ManageError::Refused(refusal)) => {
+                tracing::warn!(tenant = %follower.tenant, channel = %follower.channel, %refusal, "advice refused");
+                Ok(())
+            }
+            Err(error @ ManageError::Journal(_)) => Err(WorkerError::Retry(describe(&error))),
+        }
+    }
+}
+
+fn advised(follower: &Follower, advice: Advice, why: String) -> WeightsAdvised {
+    // Those without a share stay listed: a relay that is not in the list counts as new the next time.
+    let weights = advice.weights();
+    let told = advice
+        .entries
+        .iter()
+        .flat_map(|entry| entry.reasons.iter().map(move |reason| format!("{}: {reason}", entry.relay)));
+    let reasons = [why, advice.reason.clone()].into_iter().chain(told).collect();
+    WeightsAdvised {
+        tenant: follower.tenant.clone(),
+        channel: follower.channel,
+        version: follower.version,
+        advice: 0,
+        weights,
+        order: advice.order,
+        reasons,
+    }
+}
+
+/// Every tenant's channel that follows figures: by its policy, or because it has none and a sender to send with.
+fn followers(directory: &DirectoryState) -> Vec<Follower> {
+    let mut registered: HashMap<&TenantId, BTreeSet<RelayId>> = HashMap::new();
+    for ((tenant, _), sender) in &directory.senders {
+        registered.entry(tenant).or_default().extend(sender.registered.relays.iter().cloned());
+    }
+    let mut followers = Vec::new();
+    for (tenant, relays) in registered {
+        for channel in [Channel::Sms, Channel::Lms, Channel::Email] {
+            let key = (tenant.clone(), channel);
+            let policy = directory.policies.get(&key);
+            let objective = match policy.map(|policy| &policy.defined.objective) {
+                Some(PolicyObjective::Ratio { .. }) => continue,
+                Some(objective) => objective.clone(),
+                None => PolicyObjective::Recommended,
+            };
+            let offering: BTreeSet<RelayId> = relays
+                .iter()
+                .filter(|relay| {
+                    directory
+                        .relays
+                        .get(relay)
+                        .is_some_and(|entry| entry.profile.channels.contains_key(&channel))
+                })
+                .cloned()
+                .collect();
+            // One relay is no choice.
+            if offering.len() < 2 {
+                continue;
+            }
+            let newest = match policy {
+                Some(policy) => policy.advised.as_ref(),
+                None => directory.default_advice.get(&key),
+            };
+            followers.push(Follower {
+                tenant: tenant.clone(),
+                channel,
+                version: policy.map_or(0, |policy| policy.defined.version),
+                objective,
+                previous: newest.map(|advised| advised.weights.clone()).unwrap_or_default(),
+                relays: offering,
+            });
+        }
+    }
+    followers
+}
+
+#[async_trait]
+impl Worker for Adviser {
+    fn name(&self) -> &str {
+        "adviser"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let now: DateTime<Utc> = self.journal.now();
+        let mut figures: HashMap<Channel, Vec<RelayFigures>> = HashMap::new();
+        for follower in followers(&self.directory.snapshot()) {
+            let figures = match figures.entry(follower.channel) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let measured = self.open_work.figures(follower.channel, now).await;
+                    place.insert(measured.map_err(|error| WorkerError::Retry(error.to_string()))?)
+                }
+            };
+            self.advise(&follower, figures).await?;
+        }
+        Ok(Step::Idle(Some(now + chrono::Duration::milliseconds(INTERVAL_MS))))
+    }
+}

@@ -1,0 +1,218 @@
+//! The event store as the write side speaks to it: domain events in, domain events out.
+
+use chrono::{DateTime, Utc};
+use kite_domain::event::{DecodeError, Event};
+use kite_domain::slug::TenantId;
+use kite_event_store::{
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Position,
+    ReadError, RecordedEvent, StreamAppend, StreamName,
+};
+use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Ids};
+
+/// Why an append or a read came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store did not take it.
+    #[error("the log did not take the events")]
+    Append(#[from] AppendError),
+    /// The store did not give it.
+    #[error("the log cannot be read")]
+    Read(#[from] ReadError),
+    /// It gave what cannot be understood.
+    #[error("an event of stream {stream} cannot be understood")]
+    Decode {
+        /// Where it stands.
+        stream: StreamName,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+}
+
+/// Why something is done, and by whom: becomes the envelope of every event that follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `key:<id>`, `admin`, `router`, `worker:<relay>`, `timekeeper`, `relay:<relay>`.
+    pub actor: SmolStr,
+    /// The same over everything that follows from one request; for what belongs to a sending, its id.
+    pub correlation: Uuid,
+    /// The event that is answered.
+    pub causation: Option<Uuid>,
+}
+
+impl Cause {
+    /// Something that starts here.
+    pub fn new(actor: impl Into<SmolStr>, correlation: Uuid) -> Self {
+        Self { actor: actor.into(), correlation, causation: None }
+    }
+}
+
+/// Events for one stream, not yet written.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The stream.
+    pub stream: StreamName,
+    /// How many events it holds, as far as the writer knows.
+    pub expected: Expected,
+    /// Whose it is; none: the platform's.
+    pub tenant: Option<TenantId>,
+    /// Why and by whom.
+    pub cause: Cause,
+    /// At least one.
+    pub events: Vec<Event>,
+}
+
+/// An event read back.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The envelope; its data is already understood.
+    pub recorded: RecordedEvent,
+    /// What happened.
+    pub event: Event,
+}
+
+/// The log, for domain events. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    store: Arc<dyn EventStore>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+}
+
+impl Journal {
+    /// Speaks to this store.
+    pub fn new(store: Arc<dyn EventStore>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        Self { store, clock, ids }
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// A new id.
+    pub fn next_id(&self) -> Uuid {
+        self.ids.next()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Writes entries together: one answer each, in order.
+    pub async fn append(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Result<Appended, AppendError>> {
+        self.append_keeping(mode, entries).await.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// [`Journal::append`] that gives the events back, to be folded.
+    pub async fn append_keeping(
+        &self,
+        mode: BatchMode,
+        entries: Vec<Entry>,
+    ) -> Vec<(Vec<Event>, Result<Appended, AppendError>)> {
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let time = self.clock.now();
+        let (appends, events): (Vec<_>, Vec<_>) =
+            entries.into_iter().map(|entry| self.stream_append(entry, time)).unzip();
+        let mut answers = self.store.append(Batch { mode, appends }).await.into_iter();
+        events
+            .into_iter()
+            .map(|events| (events, answers.next().unwrap_or(Err(AppendError::AnswerLost))))
+            .collect()
+    }
+
+    /// Writes one entry.
+    pub async fn append_one(&self, entry: Entry) -> Result<Appended, AppendError> {
+        let mut answers = self.append(BatchMode::Independent, vec![entry]).await;
+        answers.pop().unwrap_or(Err(AppendError::AnswerLost))
+    }
+
+    fn stream_append(&self, entry: Entry, time: DateTime<Utc>) -> (StreamAppend, Vec<Event>) {
+        let command = self.ids.next();
+        let events = entry
+            .events
+            .iter()
+            .enumerate()
+            .map(|(index, event)| NewEvent {
+                id: event_id(command, index),
+                kind: SmolStr::new_static(event.kind()),
+                schema_version: event.schema_version(),
+                data: event.to_json().into(),
+            })
+            .collect();
+        let append = StreamAppend {
+            stream: entry.stream,
+            expected: entry.expected,
+            metadata: Metadata {
+                time,
+                tenant: entry.tenant.map(|tenant| SmolStr::from(tenant.as_str())),
+                correlation: entry.cause.correlation,
+                causation: entry.cause.causation,
+                actor: entry.cause.actor,
+            },
+            events,
+        };
+        (append, entry.events)
+    }
+
+    /// A whole stream after a version, however long.
+    pub async fn read_stream(&self, stream: &str, after_version: u64) -> Result<Vec<Told>, JournalError> {
+        const PAGE: usize = 500;
+        let mut told = Vec::new();
+        let mut after = after_version;
+        loop {
+            let page = self.store.read_stream(stream, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(told) };
+            after = last.version;
+            told.reserve(page.len());
+            for recorded in page {
+                told.push(understand(recorded)?);
+            }
+        }
+    }
+
+    /// A piece of the whole log, and where to read on.
+    pub async fn read_all(
+        &self,
+        after: Position,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<(Vec<Told>, Position), JournalError> {
+        let page = self.store.read_all(after, limit, filter).await?;
+        let told = page.events.into_iter().map(understand).collect::<Result<_, _>>()?;
+        Ok((told, page.next))
+    }
+}
+
+fn understand(recorded: RecordedEvent) -> Result<Told, JournalError> {
+    match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
+        Ok(event) => Ok(Told { recorded, event }),
+        Err(source) => Err(JournalError::Decode { stream: recorded.stream, source }),
+    }
+}
+
+/// The id of the `index`-th event of a command: deterministic, so that a repeat is seen as one, and sorting by time
+/// like the command's own id (48 bits of milliseconds, then a hash).
+fn event_id(command: Uuid, index: usize) -> Uuid {
+    if index == 0 {
+        return command;
+    }
+    let mut hash = Sha256::new();
+    hash.update(command.as_bytes());
+    hash.update((index as u64).to_be_bytes());
+    let mut bytes = *command.as_bytes();
+    bytes[6..].copy_from_slice(&hash.finalize()[..10]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}

@@ -1,0 +1,28 @@
+//! The write side: load, decide, append, and try again on a conflict.
+//!
+//! Every process that reads the log and acts on it (router, timekeeper) is a [`Worker`]: a loop over `step()`. What
+//! wakes it only shortens the wait; that nothing is forgotten rests on the log and on periodic scans.
+//!
+//! Deliberately absent: HTTP, relays, SQL, sleeping, a clock of its own.
+
+pub mod accept;
+pub mod address_book;
+pub mod adviser;
+pub mod clock;
+pub mod directory;
+pub mod journal;
+pub mod lots;
+pub mod manage;
+pub mod open_work;
+pub mod policy;
+pub mod receipts;
+pub mod router;
+pub mod timekeeper;
+pub mod worker;
+
+pub use clock::{Clock, Ids};
+pub use journal::{Cause, Journal, JournalError};
+/// The log's port, for those who read it through the write side.
+pub use kite_event_store as event_store;
+pub use lots::{Lots, LotsError};
+pub use worker::{Step, Worker, WorkerError};

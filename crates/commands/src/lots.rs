@@ -1,0 +1,353 @@
+//! Lots and their sendings, loaded from the log, kept while they are in use, and changed by decisions.
+//!
+//! A lot is changed under a lock of its own, so that the workers of this process do not run into each other; between
+//! processes the expected version is the lock. The cache may forget at any time: the log has it all.
+
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::Lot;
+use kite_domain::sending::{Sending, SendingAccepted};
+use kite_event_store::{AppendError, BatchMode, Expected};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use smol_str::SmolStr;
+use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::journal::{Cause, Entry, Journal, JournalError};
+
+/// How often a decision is taken anew before a conflict is reported.
+const CONFLICT_RETRIES_MAX: u32 = 20;
+
+/// Why a lot could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LotsError {
+    /// There is no such lot, or its sending was never sealed.
+    #[error("there is no lot {0}")]
+    NotFound(LotId),
+    /// Others kept changing it.
+    #[error("lot {0} is being changed by others")]
+    Contended(LotId),
+    /// The log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<AppendError> for LotsError {
+    fn from(error: AppendError) -> Self {
+        Self::Journal(error.into())
+    }
+}
+
+/// A lot as it stands in the log, and how many events that took.
+#[derive(Debug, Clone)]
+struct Standing {
+    lot: Lot,
+    version: u64,
+}
+
+type Opened = (SealedSending, OwnedMutexGuard<Option<Standing>>);
+
+/// A lot in the cache. Its size never changes, so its weight does not either (the cache relies on that).
+#[derive(Clone)]
+struct LotCell {
+    standing: Arc<tokio::sync::Mutex<Option<Standing>>>,
+    messages: u64,
+}
+
+impl LotCell {
+    fn new(standing: Standing) -> Self {
+        let messages = standing.lot.len() as u64;
+        Self { standing: Arc::new(tokio::sync::Mutex::new(Some(standing))), messages }
+    }
+}
+
+/// A sealed sending, with what may still change of it.
+#[derive(Debug, Clone)]
+pub struct SealedSending {
+    /// What it was accepted with.
+    pub terms: Arc<SendingAccepted>,
+    /// Whether it was cancelled.
+    pub is_cancelled: bool,
+}
+
+/// All lots. Cheap to clone.
+#[derive(Clone)]
+pub struct Lots {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    journal: Journal,
+    lots: Cache<LotId, LotCell, LotWeight>,
+    sendings: Cache<SendingId, Arc<Mutex<Sending>>>,
+}
+
+#[derive(Clone)]
+struct LotWeight;
+
+impl quick_cache::Weighter<LotId, LotCell> for LotWeight {
+    /// In messages, and a little for the lot itself.
+    fn weight(&self, _id: &LotId, cell: &LotCell) -> u64 {
+        cell.messages + 2
+    }
+}
+
+impl Lots {
+    /// Keeps about `messages_max` messages in memory.
+    pub fn new(journal: Journal, messages_max: u64) -> Self {
+        let lots = Cache::with_weighter((messages_max / 20) as usize, messages_max, LotWeight);
+        let sendings = Cache::new((messages_max / 20) as usize);
+        Self { inner: Arc::new(Inner { journal, lots, sendings }) }
+    }
+
+    /// The log.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.journal
+    }
+
+    /// Keeps a lot that was just appended, so that it need not be read back. To be called before anybody else can know
+    /// of the lot. One that is kept already stays.
+    pub fn remember(&self, lot: Lot, version: u64) {
+        let id = lot.id;
+        if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
+            let _ = place.insert(LotCell::new(Standing { lot, version }));
+        }
+    }
+
+    /// Keeps a sending that is about to be sealed. To be called before the seal is written.
+    pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
+        let id = terms.sending;
+        let sending = Sending { accepted: Some(terms), ..Sending::default() };
+        self.inner.sendings.insert(id, Arc::new(Mutex::new(sending)));
+    }
+
+    /// Drops what is kept of a sending, where the log may say something else.
+    pub fn forget_sending(&self, id: SendingId) {
+        self.inner.sendings.remove(&id);
+    }
+
+    /// Reads on what the log has beyond what is kept of a lot. Decisions do not need it (an append with an old version
+    /// is refused); who concludes from the *absence* of work does.
+    pub async fn refresh(&self, id: LotId) -> Result<(), LotsError> {
+        let mut guard = self.lock(id).await?;
+        let standing = guard.as_mut().ok_or(LotsError::NotFound(id))?;
+        for told in self.inner.journal.read_stream(&id.stream(), standing.version).await? {
+            tracing::warn!(lot = %id, version = told.recorded.version, "a lot that was kept lagged behind the log");
+            standing.lot.evolve(&told.event);
+            standing.version = told.recorded.version;
+        }
+        Ok(())
+    }
+
+    /// Folds an event of a sending's stream that is in the log into what is kept of it.
+    pub fn note_sending(&self, id: SendingId, event: &Event) {
+        if let Some(sending) = self.inner.sendings.get(&id) {
+            sending.lock().evolve(event, self.inner.journal.now());
+        }
+    }
+
+    /// The sending, if it is sealed.
+    pub async fn sending(&self, id: SendingId) -> Result<Option<SealedSending>, JournalError> {
+        if let Some(sealed) = self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.lock())) {
+            return Ok(Some(sealed));
+        }
+        let mut sending = Sending::default();
+        let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
+        told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
+        if sending.accepted.is_none() {
+            return Ok(None);
+        }
+        let kept = Arc::new(Mutex::new(sending));
+        self.inner.sendings.insert(id, kept.clone());
+        // What was written between the reading and the keeping was told to nobody.
+        let version = told.last().map_or(0, |last| last.recorded.version);
+        for told in self.inner.journal.read_stream(&id.stream(), version).await? {
+            kept.lock().evolve(&told.event, told.recorded.metadata.time);
+        }
+        let answer = sealed(&kept.lock());
+        Ok(answer)
+    }
+
+    /// Looks at a lot and its sending.
+    pub async fn read<T>(
+        &self,
+        id: LotId,
+        look: impl FnOnce(&Lot, &SealedSending) -> T,
+    ) -> Result<T, LotsError> {
+        let sending = self.sending(id.sending).await?.ok_or(LotsError::NotFound(id))?;
+        let guard = self.lock(id).await?;
+        let standing = guard.as_ref().ok_or(LotsError::NotFound(id))?;
+        Ok(look(&standing.lot, &sending))
+    }
+
+    /// Decides on each lot, appends what was decided in one batch, and folds it. One answer a lot, in order. `decide`
+    /// gets the place in `ids`; it is called again when another process was faster. `ids` are distinct.
+    pub async fn change<T>(
+        &self,
+        ids: &[LotId],
+        actor: &SmolStr,
+        mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
+    ) -> Vec<Result<T, LotsError>> {
+        let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
+        let mut left: Vec<usize> = (0..ids.len()).collect();
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            if left.is_empty() {
+                break;
+            }
+            left =
+                self.change_once(ids, left, BatchMode::Independent, actor, &mut decide, &mut answers).await;
+        }
+        answered(ids, answers)
+    }
+
+    /// [`Lots::change`] for decisions that build on each other: if one lot's events are in the log, so are those of all
+    /// lots before it. Tried once: from the first conflict on the answer is [`LotsError::Contended`].
+    pub async fn change_in_order<T>(
+        &self,
+        ids: &[LotId],
+        actor: &SmolStr,
+        mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
+    ) -> Vec<Result<T, LotsError>> {
+        let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
+        let places = (0..ids.len()).collect();
+        self.change_once(ids, places, BatchMode::Ordered, actor, &mut decide, &mut answers).await;
+        answered(ids, answers)
+    }
+
+    /// [`Lots::change`] for one lot.
+    pub async fn change_one<T>(
+        &self,
+        id: LotId,
+        actor: &SmolStr,
+        mut decide: impl FnMut(&Lot, &SealedSending) -> (Vec<Event>, T),
+    ) -> Result<T, LotsError> {
+        let mut answers = self.change(&[id], actor, |_, lot, sending| decide(lot, sending)).await;
+        answers.pop().unwrap_or(Err(LotsError::NotFound(id)))
+    }
+
+    /// Locks, decides, appends, folds. Answers the places that met a conflict and may be tried again.
+    async fn change_once<T>(
+        &self,
+        ids: &[LotId],
+        places: Vec<usize>,
+        mode: BatchMode,
+        actor: &SmolStr,
+        decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
+        answers: &mut [Option<Result<T, LotsError>>],
+    ) -> Vec<usize> {
+        let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T)> = Vec::new();
+        let mut entries = Vec::with_capacity(places.len());
+        for (place, opened) in self.open_all(ids, places).await {
+            let id = ids[place];
+            let (sending, mut guard) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    answers[place] = Some(Err(error));
+                    continue;
+                }
+            };
+            // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
+            let Some(standing) = guard.take() else {
+                answers[place] = Some(Err(LotsError::NotFound(id)));
+                continue;
+            };
+            let (events, answer) = decide(place, &standing.lot, &sending);
+            if events.is_empty() {
+                answers[place] = Some(Ok(answer));
+                *guard = Some(standing);
+                continue;
+            }
+            entries.push(Entry {
+                stream: id.stream(),
+                expected: Expected::Version(standing.version),
+                tenant: Some(standing.lot.tenant.clone()),
+                cause: Cause::new(actor.clone(), id.sending.0),
+                events,
+            });
+            changing.push((place, guard, standing, answer));
+        }
+        let results = self.inner.journal.append_keeping(mode, entries).await;
+        let mut again = Vec::new();
+        for ((place, mut guard, mut standing, answer), (events, result)) in changing.into_iter().zip(results)
+        {
+            match result {
+                Ok(appended) => {
+                    events.iter().for_each(|event| standing.lot.evolve(event));
+                    standing.version = appended.version;
+                    *guard = Some(standing);
+                    answers[place] = Some(Ok(answer));
+                }
+                Err(AppendError::NotTried) => {
+                    *guard = Some(standing);
+                    again.push(place);
+                }
+                // Another process was faster: it is read anew before it is decided anew.
+                Err(AppendError::Conflict { .. }) => again.push(place),
+                // What is in the log is not certain any more.
+                Err(error) => answers[place] = Some(Err(error.into())),
+            }
+        }
+        again
+    }
+
+    /// Locks in one order everywhere, so that no two changes wait for each other; answers in the order of `places`.
+    async fn open_all(&self, ids: &[LotId], places: Vec<usize>) -> Vec<(usize, Result<Opened, LotsError>)> {
+        let mut in_lock_order = places.clone();
+        in_lock_order.sort_unstable_by_key(|place| ids[*place]);
+        let mut opened: Vec<Option<Result<Opened, LotsError>>> = ids.iter().map(|_| None).collect();
+        for place in in_lock_order {
+            opened[place] = Some(self.open(ids[place]).await);
+        }
+        places
+            .into_iter()
+            .map(|place| (place, opened[place].take().unwrap_or(Err(LotsError::Contended(ids[place])))))
+            .collect()
+    }
+
+    async fn open(&self, id: LotId) -> Result<Opened, LotsError> {
+        let sending = self.sending(id.sending).await?.ok_or(LotsError::NotFound(id))?;
+        Ok((sending, self.lock(id).await?))
+    }
+
+    /// Locks a lot, reading it from the log if it is not kept.
+    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<Standing>>, LotsError> {
+        let cell = match self.inner.lots.get(&id) {
+            Some(cell) => cell,
+            None => {
+                let cell = LotCell::new(self.load(id).await?);
+                // Another task may have put one in meanwhile; then both use that one.
+                match self.inner.lots.get_value_or_guard(&id, None) {
+                    quick_cache::sync::GuardResult::Value(kept) => kept,
+                    quick_cache::sync::GuardResult::Guard(place) => {
+                        let _ = place.insert(cell.clone());
+                        cell
+                    }
+                    quick_cache::sync::GuardResult::Timeout => cell,
+                }
+            }
+        };
+        let mut guard = cell.standing.lock_owned().await;
+        if guard.is_none() {
+            *guard = Some(self.load(id).await?);
+        }
+        Ok(guard)
+    }
+
+    async fn load(&self, id: LotId) -> Result<Standing, LotsError> {
+        let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
+        let version = told.last().map_or(0, |last| last.recorded.version);
+        let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
+        Ok(Standing { lot, version })
+    }
+}
+
+fn sealed(sending: &Sending) -> Option<SealedSending> {
+    let terms = sending.accepted.clone()?;
+    Some(SealedSending { terms, is_cancelled: sending.cancelled_at.is_some() })
+}
+
+fn answered<T>(ids: &[LotId], answers: Vec<Option<Result<T, LotsError>>>) -> Vec<Result<T, LotsError>> {
+    let answers = answers.into_iter().zip(ids);
+    answers.map(|(answer, id)| answer.unwrap_or(Err(LotsError::Contended(*id)))).collect()
+}

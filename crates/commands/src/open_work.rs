@@ -1,0 +1,62 @@
+//! What the write side asks a read model for: where to go on after a restart, and what may be due.
+//!
+//! The answers may lag and need not be complete at any one moment: each is only a hint to look at a stream, which
+//! then decides. What is missing now is there at the next scan.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::advice::RelayFigures;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::receipt::RawReceipt;
+use kite_domain::slug::RelayId;
+use kite_domain::split::Carry;
+use kite_domain::text::Channel;
+use kite_event_store::Position;
+use smol_str::SmolStr;
+
+/// The read model could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the open work cannot be read: {0}")]
+pub struct OpenWorkError(pub String);
+
+/// Where the router goes on.
+#[derive(Debug, Clone, Default)]
+pub struct RouterMemory {
+    /// Everything up to here is in the rest; what comes after is read from the log.
+    pub position: Position,
+    /// Where each split stands.
+    pub carries: Vec<(SmolStr, Carry)>,
+    /// Sealed sendings with messages that have no route yet; scheduled ones only once they are released.
+    pub unrouted: Vec<SendingId>,
+}
+
+/// A receipt that fitted nothing when it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedReceipt {
+    /// From which relay.
+    pub relay: RelayId,
+    /// As it came.
+    pub receipt: RawReceipt,
+    /// When it came.
+    pub parked_at: DateTime<Utc>,
+}
+
+/// See the module.
+#[async_trait]
+pub trait OpenWork: Send + Sync + 'static {
+    /// Where the router goes on.
+    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError>;
+    /// Scheduled sendings whose time has come and that are not released.
+    async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
+    /// Lots with a deadline, a lifetime or a hold that is over.
+    async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
+    /// Lots of cancelled sendings with messages that are not final.
+    async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
+    /// Sealed sendings whose messages are all final and that are not completed.
+    async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
+    /// Receipts that wait for their message.
+    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError>;
+    /// Live figures of every relay that offers the channel.
+    async fn figures(&self, channel: Channel, now: DateTime<Utc>)
+    -> Result<Vec<RelayFigures>, OpenWorkError>;
+}

@@ -1,0 +1,183 @@
+//! Receipts: delivery reports of the relays, whatever their order. Durable when recorded; only then may they be
+//! acknowledged to the relay.
+
+use kite_domain::codes::CodeDictionary;
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::{AttemptReference, LotId};
+use kite_domain::lot::Note;
+use kite_domain::receipt::{ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked, parked_stream};
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::RelayId;
+use kite_event_store::Expected;
+use smol_str::{SmolStr, format_smolstr};
+use std::collections::{BTreeMap, HashSet};
+
+use crate::directory::Directory;
+use crate::journal::{Cause, Entry, JournalError};
+use crate::lots::{Lots, LotsError};
+use crate::open_work::ParkedReceipt;
+
+/// What became of a delivery of receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiptSummary {
+    /// Recorded, or known before.
+    pub matched: usize,
+    /// Kept until their message is known.
+    pub parked: usize,
+}
+
+/// Takes receipts in. Cheap to clone.
+#[derive(Clone)]
+pub struct ReceiptBook {
+    lots: Lots,
+    directory: Directory,
+}
+
+impl ReceiptBook {
+    /// Records into these lots.
+    pub fn new(lots: Lots, directory: Directory) -> Self {
+        Self { lots, directory }
+    }
+
+    /// Records what a relay reports. Everything is in the log when this answers with `Ok`; on an error some of it may
+    /// be, and the relay should say it all again.
+    pub async fn record(
+        &self,
+        relay: &RelayId,
+        receipts: Vec<RawReceipt>,
+    ) -> Result<ReceiptSummary, JournalError> {
+        let total = receipts.len();
+        let unmatched = self.place(relay, &receipts).await?;
+        let parked: Vec<RawReceipt> = unmatched.into_iter().map(|place| receipts[place].clone()).collect();
+        let summary = ReceiptSummary { matched: total - parked.len(), parked: parked.len() };
+        if !parked.is_empty() {
+            self.write(relay, ReceiptsParked { relay: relay.clone(), receipts: parked }.into()).await?;
+        }
+        if summary.parked > 0 {
+            metrics::counter!("kite_receipts_parked_total", "relay" => relay.to_string())
+                .increment(summary.parked as u64);
+        }
+        Ok(summary)
+    }
+
+    /// Tries parked receipts again; those that came before `give_up_before` are given up.
+    pub async fn retry_parked(
+        &self,
+        parked: Vec<ParkedReceipt>,
+        give_up_before: chrono::DateTime<chrono::Utc>,
+    ) -> Result<usize, JournalError> {
+        let mut by_relay: BTreeMap<RelayId, Vec<ParkedReceipt>> = BTreeMap::new();
+        for one in parked {
+            by_relay.entry(one.relay.clone()).or_default().push(one);
+        }
+        let mut settled_count = 0;
+        for (relay, parked) in by_relay {
+            let receipts: Vec<RawReceipt> = parked.iter().map(|one| one.receipt.clone()).collect();
+            let unmatched: HashSet<usize> = self.place(&relay, &receipts).await?.into_iter().collect();
+            let mut settled =
+                ParkedReceiptsSettled { relay: relay.clone(), matched: Vec::new(), given_up: Vec::new() };
+            for (place, one) in parked.into_iter().enumerate() {
+                match unmatched.contains(&place) {
+                    false => settled.matched.push(one.receipt.reference),
+                    true if one.parked_at < give_up_before => settled.given_up.push(one.receipt.reference),
+                    true => {}
+                }
+            }
+            let count = settled.matched.len() + settled.given_up.len();
+            if count > 0 {
+                settled_count += count;
+                self.write(&relay, settled.into()).await?;
+            }
+        }
+        Ok(settled_count)
+    }
+
+    async fn write(&self, relay: &RelayId, event: kite_domain::event::Event) -> Result<(), JournalError> {
+        let journal = self.lots.journal();
+        let entry = Entry {
+            stream: parked_stream(relay),
+            expected: Expected::Any,
+            tenant: None,
+            cause: Cause::new(actor(relay), journal.next_id()),
+            events: vec![event],
+        };
+        journal.append_one(entry).await?;
+        Ok(())
+    }
+
+    /// Records receipts with their lots. Answers the places of those that fit no attempt.
+    async fn place(&self, relay: &RelayId, receipts: &[RawReceipt]) -> Result<Vec<usize>, JournalError> {
+        let directory = self.directory.snapshot();
+        let dictionary =
+            directory.relays.get(relay).and_then(|entry| CodeDictionary::named(&entry.profile.codes));
+        let mut by_lot: BTreeMap<LotId, (Vec<Note>, Vec<usize>)> = BTreeMap::new();
+        let mut unmatched = Vec::new();
+        for (place, receipt) in receipts.iter().enumerate() {
+            let Ok(reference) = receipt.reference.parse::<AttemptReference>() else {
+                unmatched.push(place);
+                continue;
+            };
+            let (notes, places) = by_lot.entry(reference.message.lot()).or_default();
+            notes.push(note(receipt, reference, dictionary));
+            places.push(place);
+        }
+        let ids: Vec<LotId> = by_lot.keys().copied().collect();
+        let sets: Vec<(Vec<Note>, Vec<usize>)> = by_lot.into_values().collect();
+        let now = self.lots.journal().now();
+        let answers = self
+            .lots
+            .change(&ids, &actor(relay), |index, lot, sending| {
+                let terms = &sending.terms;
+                let context = directory.routing_context(terms, now);
+                let (events, strangers) = lot.receive(terms, relay, &sets[index].0, &context);
+                (events, (strangers, lot.class))
+            })
+            .await;
+        for ((notes, places), answer) in sets.iter().zip(answers) {
+            match answer {
+                Ok((strangers, class)) => {
+                    count(relay, class, notes, &strangers);
+                    unmatched.extend(strangers.into_iter().map(|index| places[index]));
+                }
+                Err(LotsError::NotFound(_)) => unmatched.extend(places),
+                Err(LotsError::Contended(_)) => return Err(kite_event_store::AppendError::Busy.into()),
+                Err(LotsError::Journal(error)) => return Err(error),
+            }
+        }
+        Ok(unmatched)
+    }
+}
+
+/// Counts receipts that found their message, however they came: pushed, pulled or asked for.
+fn count(relay: &RelayId, class: MessageClass, notes: &[Note], strangers: &[usize]) {
+    for (status, word) in
+        [(ReceiptStatus::Delivered, "delivered"), (ReceiptStatus::Undelivered, "undelivered")]
+    {
+        let is_counted = |(place, note): &(usize, &Note)| note.status == status && !strangers.contains(place);
+        let receipts = notes.iter().enumerate().filter(is_counted).count();
+        if receipts > 0 {
+            let (relay, class) = (relay.to_string(), class.word());
+            metrics::counter!("kite_receipts_total", "relay" => relay, "class" => class, "status" => word)
+                .increment(receipts as u64);
+        }
+    }
+}
+
+fn actor(relay: &RelayId) -> SmolStr {
+    format_smolstr!("relay:{relay}")
+}
+
+fn note(receipt: &RawReceipt, reference: AttemptReference, dictionary: Option<&CodeDictionary>) -> Note {
+    let meaning = dictionary.map(|dictionary| dictionary.lookup(&receipt.code));
+    let class = meaning.as_ref().and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified);
+    let is_failure = receipt.status == ReceiptStatus::Undelivered;
+    Note {
+        seq: reference.message.seq,
+        attempt: reference.attempt,
+        status: receipt.status,
+        code: receipt.code.clone(),
+        class,
+        billable_failure: is_failure && meaning.is_some_and(|meaning| meaning.billable),
+        at_ms: receipt.at.timestamp_millis(),
+    }
+}

@@ -1,0 +1,353 @@
+//! The router: first routes for every sealed, due sending.
+//!
+//! There is one router for all tenants of a log. It holds the place of every split in its sequence, and nothing else
+//! appends first routes, so the split stays exact over sendings and restarts: on start it takes what the routing read
+//! model knows, and folds what the log holds beyond that.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
+use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
+use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_event_store::{AppendError, Filter, Position};
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::directory::{Directory, DirectoryState, describe};
+use crate::journal::JournalError;
+use crate::lots::{Lots, LotsError};
+use crate::open_work::OpenWork;
+use crate::policy::policy_in_force;
+use crate::worker::{Step, Worker, WorkerError};
+
+/// How many messages are routed in one append.
+const MESSAGES_PER_STEP: u32 = 1_000;
+/// How many lots are routed in one append.
+const LOTS_PER_STEP: usize = 128;
+/// How many events of the log are read at once.
+const PAGE: usize = 512;
+/// How long a sending that no relay can take waits before it is tried again.
+const BLOCKED_RETRY_S: i64 = 5;
+
+/// See the module.
+pub struct Router {
+    lots: Lots,
+    directory: Directory,
+    directory_changes: watch::Receiver<u64>,
+    open_work: Arc<dyn OpenWork>,
+    actor: SmolStr,
+    ledger: SplitLedger,
+    /// Where it reads on in the log; none: it has to find its place first.
+    position: Option<Position>,
+    waiting: BTreeMap<MessageClass, VecDeque<Waiting>>,
+    known: HashSet<SendingId>,
+    blocked: Vec<Waiting>,
+    blocked_until: Option<DateTime<Utc>>,
+}
+
+/// A sending with lots that have no route yet.
+#[derive(Debug)]
+struct Waiting {
+    sending: SendingId,
+    class: MessageClass,
+    lots: VecDeque<u32>,
+    messages_per_lot: u32,
+}
+
+impl Waiting {
+    fn new(terms: &SendingAccepted) -> Self {
+        Self {
+            sending: terms.sending,
+            class: terms.class,
+            lots: (0..terms.lots).collect(),
+            messages_per_lot: terms.messages.div_ceil(terms.lots.max(1)),
+        }
+    }
+
+    /// A lot that comes back.
+    fn one(next: Next) -> Self {
+        let Next { lot, class } = next;
+        Self { sending: lot.sending, class, lots: [lot.number].into(), messages_per_lot: SEQS_PER_LOT }
+    }
+}
+
+/// A lot that is to be routed.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    lot: LotId,
+    class: MessageClass,
+}
+
+/// What routing one lot came to.
+struct Routed {
+    event: Option<MessagesRouted>,
+    blocked: Vec<RoutingBlocked>,
+}
+
+impl Router {
+    /// Routes these lots by this directory.
+    pub fn new(lots: Lots, directory: Directory, open_work: Arc<dyn OpenWork>) -> Self {
+        let directory_changes = directory.changes();
+        Self {
+            lots,
+            directory,
+            directory_changes,
+            open_work,
+            actor: SmolStr::new_static("router"),
+            ledger: SplitLedger::default(),
+            position: None,
+            waiting: BTreeMap::new(),
+            known: HashSet::new(),
+            blocked: Vec::new(),
+            blocked_until: None,
+        }
+    }
+
+    /// Forgets everything, so that the next step finds its place anew: after an append whose answer was lost.
+    fn forget(&mut self) {
+        self.position = None;
+        self.ledger = SplitLedger::default();
+        self.waiting.clear();
+        self.known.clear();
+        self.blocked.clear();
+        self.blocked_until = None;
+    }
+
+    async fn find_place(&mut self) -> Result<(), WorkerError> {
+        self.forget();
+        let memory =
+            self.open_work.router_memory().await.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        for (key, carry) in memory.carries {
+            self.ledger.record(key, carry);
+        }
+        for id in memory.unrouted {
+            self.take_up(id).await?;
+        }
+        let filter = Filter::kinds(["sending-accepted", "sending-released", "messages-routed"]);
+        let mut position = memory.position;
+        loop {
+            let (told, next) =
+                self.lots.journal().read_all(position, PAGE, &filter).await.map_err(journal_error)?;
+            let is_end = next == position;
+            position = next;
+            for told in told {
+                match &told.event {
+                    Event::MessagesRouted(routed) => self.ledger.evolve(routed),
+                    other => self.note(other).await?,
+                }
+            }
+            if is_end {
+                break;
+            }
+        }
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Reads on; answers whether there may be more. First routes are not read: they are the router's own, and folded when they are appended.
+    async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
+        let filter = Filter::kinds(["sending-accepted", "sending-released"]);
+        let (told, next) =
+            self.lots.journal().read_all(position, PAGE, &filter).await.map_err(journal_error)?;
+        for told in &told {
+            self.note(&told.event).await?;
+        }
+        self.position = Some(next);
+        // A page without news may be followed by one with: only a position that stands still is the end.
+        Ok(next != position)
+    }
+
+    async fn note(&mut self, event: &Event) -> Result<(), WorkerError> {
+        match event {
+            Event::SendingAccepted(accepted) => {
+                let now = self.lots.journal().now();
+                if accepted.scheduled_at.is_none_or(|scheduled| scheduled <= now) {
+                    self.enqueue(Waiting::new(accepted));
+                }
+            }
+            Event::SendingReleased(released) => self.take_up(released.sending).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn take_up(&mut self, id: SendingId) -> Result<(), WorkerError> {
+        let sealed = self.lots.sending(id).await.map_err(journal_error)?;
+        if let Some(sealed) = sealed {
+            self.enqueue(Waiting::new(&sealed.terms));
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) {
+        if self.known.insert(waiting.sending) {
+            self.waiting.entry(waiting.class).or_default().push_back(waiting);
+        }
+    }
+
+    /// Blocked sendings are tried again when the directory has changed, and every few seconds.
+    fn release_blocked(&mut self) {
+        let now = self.lots.journal().now();
+        let has_news = self.directory_changes.has_changed().unwrap_or(false);
+        let is_time = self.blocked_until.is_some_and(|until| until <= now);
+        if self.blocked.is_empty() || !(has_news || is_time) {
+            return;
+        }
+        self.directory_changes.mark_unchanged();
+        self.blocked_until = None;
+        for waiting in std::mem::take(&mut self.blocked) {
+            self.waiting.entry(waiting.class).or_default().push_back(waiting);
+        }
+    }
+
+    /// The next lots to route: the most urgent class first, sendings of a class in the order of the log.
+    fn next_lots(&mut self) -> Vec<Next> {
+        let mut lots = Vec::new();
+        let mut messages = 0;
+        for (class, queue) in &mut self.waiting {
+            // What is more urgent is not made to wait for what is routed beside it.
+            if !lots.is_empty() {
+                return lots;
+            }
+            while let Some(waiting) = queue.front_mut() {
+                while let Some(&number) = waiting.lots.front() {
+                    if lots.len() >= LOTS_PER_STEP || (messages >= MESSAGES_PER_STEP && !lots.is_empty()) {
+                        return lots;
+                    }
+                    waiting.lots.pop_front();
+                    messages += waiting.messages_per_lot;
+                    lots.push(Next { lot: LotId { sending: waiting.sending, number }, class: *class });
+                }
+                if let Some(done) = queue.pop_front() {
+                    self.known.remove(&done.sending);
+                }
+            }
+        }
+        lots
+    }
+
+    async fn route(&mut self, next: Vec<Next>) -> Result<(), WorkerError> {
+        let directory = self.directory.snapshot();
+        let now = self.lots.journal().now();
+        let mut ledger = self.ledger.ahead();
+        let ids: Vec<LotId> = next.iter().map(|next| next.lot).collect();
+        let answers = self
+            .lots
+            .change_in_order(&ids, &self.actor, |_, lot, sending| {
+                if sending.is_cancelled {
+                    return (lot.cancel(), Routed { event: None, blocked: Vec::new() });
+                }
+                let (event, blocked) = route_lot(lot, &sending.terms, &mut ledger, &directory, now);
+                (event.clone().map(Event::from).into_iter().collect(), Routed { event, blocked })
+            })
+            .await;
+        let mut not_taken = Vec::new();
+        let mut overtaken = false;
+        let mut uncertain = None;
+        for (next, answer) in next.into_iter().zip(answers) {
+            match answer {
+                Ok(routed) => self.routed(next, routed),
+                Err(LotsError::NotFound(lot)) => tracing::error!(%lot, "a sealed sending lacks a lot"),
+                Err(LotsError::Journal(JournalError::Append(AppendError::Busy))) => not_taken.push(next),
+                Err(LotsError::Contended(_)) => {
+                    overtaken |= not_taken.is_empty();
+                    not_taken.push(next);
+                }
+                Err(LotsError::Journal(error)) => uncertain = Some(error),
+            }
+        }
+        self.after_failure(not_taken, overtaken, uncertain)
+    }
+
+    /// What did not get into the log is tried again. Where it is not certain what did, or where somebody else has
+    /// written, the place in the log is found anew: a carry that others have moved would no longer be exact.
+    fn after_failure(
+        &mut self,
+        not_taken: Vec<Next>,
+        overtaken: bool,
+        uncertain: Option<JournalError>,
+    ) -> Result<(), WorkerError> {
+        if let Some(error) = uncertain {
+            self.forget();
+            return Err(journal_error(error));
+        }
+        if overtaken {
+            self.forget();
+            return Ok(());
+        }
+        if not_taken.is_empty() {
+            return Ok(());
+        }
+        for next in not_taken.into_iter().rev() {
+            self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
+        }
+        Err(journal_error(AppendError::Busy.into()))
+    }
+
+    fn routed(&mut self, next: Next, routed: Routed) {
+        if let Some(event) = &routed.event {
+            self.ledger.evolve(event);
+            for route in &event.routes {
+                let (relay, class) = (route.relay.to_string(), next.class.word());
+                metrics::counter!("kite_routed_total", "relay" => relay, "class" => class)
+                    .increment(route.messages.len() as u64);
+            }
+        }
+        let Some(blocked) = routed.blocked.first() else { return };
+        if self.blocked.is_empty() {
+            // The others of this round are left out for the same reasons, or will be named next time.
+            let (lot, channel) = (next.lot, blocked.channel);
+            tracing::warn!(%lot, %channel, reason = blocked.reason(), "no relay can take these messages now");
+        }
+        let retry_at = self.lots.journal().now() + chrono::Duration::seconds(BLOCKED_RETRY_S);
+        self.blocked_until.get_or_insert(retry_at);
+        self.blocked.push(Waiting::one(next));
+    }
+}
+
+#[async_trait]
+impl Worker for Router {
+    fn name(&self) -> &str {
+        "router"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let Some(position) = self.position else {
+            self.find_place().await?;
+            return Ok(Step::Worked);
+        };
+        let has_news = self.read_on(position).await?;
+        self.release_blocked();
+        let lots = self.next_lots();
+        if lots.is_empty() {
+            return Ok(if has_news { Step::Worked } else { Step::Idle(self.blocked_until) });
+        }
+        self.route(lots).await?;
+        Ok(Step::Worked)
+    }
+}
+
+fn route_lot(
+    lot: &Lot,
+    terms: &SendingAccepted,
+    ledger: &mut LedgerAhead<'_>,
+    directory: &DirectoryState,
+    now: DateTime<Utc>,
+) -> (Option<MessagesRouted>, Vec<RoutingBlocked>) {
+    let context = directory.routing_context(terms, now);
+    lot.route(ledger, &context, |channel, eligible| {
+        policy_in_force(directory, &terms.tenant, channel, eligible)
+    })
+}
+
+fn journal_error(error: JournalError) -> WorkerError {
+    match &error {
+        JournalError::Decode { .. } | JournalError::Append(AppendError::Stopped(_)) => {
+            WorkerError::Fatal(describe(&error))
+        }
+        JournalError::Append(_) | JournalError::Read(_) => WorkerError::Retry(describe(&error)),
+    }
+}

@@ -1,0 +1,262 @@
+//! What time alone brings about: scheduled sendings are released, lifetimes and receipt deadlines end, cancelled lots
+//! are finished off, sendings are completed, parked receipts are tried again.
+//!
+//! It looks at what the open-work read model says may be due, about once a second; the streams then decide. A hint
+//! that is stale costs a look, one that is missing comes with the next scan.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::sending::{Sending, SendingCompleted, SendingReleased};
+use kite_event_store::{AppendError, BatchMode, Expected};
+use smol_str::SmolStr;
+use std::sync::Arc;
+
+use crate::directory::{Directory, describe};
+use crate::journal::{Cause, Entry, JournalError};
+use crate::lots::{Lots, LotsError};
+use crate::open_work::{OpenWork, OpenWorkError};
+use crate::receipts::ReceiptBook;
+use crate::worker::{Step, Worker, WorkerError};
+
+/// How often it looks.
+const SCAN_INTERVAL_MS: i64 = 1_000;
+/// How much of each kind it does in one step, at least and at most.
+const PORTION_MIN: usize = 256;
+const PORTION_MAX: usize = 16_384;
+/// How many streams are held at once while they are changed.
+const CHUNK: usize = 256;
+/// How long a receipt is kept for a message that nobody knows: the longest deadline on record is 80 h.
+const PARKED_HOURS_MAX: i64 = 81;
+/// How often parked receipts are tried again.
+const PARKED_RETRY_S: i64 = 30;
+
+/// Told about lots whose relay workers may have something to do, such as the end of a hold.
+pub type Reviver = Arc<dyn Fn(LotId) + Send + Sync>;
+
+/// How much of a kind is asked for. After a full answer it is twice as much, so that work does not pile up, and what
+/// cannot be helped at the moment does not hide what can.
+#[derive(Debug, Clone, Copy)]
+struct Portion(usize);
+
+impl Portion {
+    fn note(&mut self, got: usize) {
+        self.0 = if got >= self.0 { (self.0 * 2).min(PORTION_MAX) } else { PORTION_MIN };
+    }
+}
+
+/// The portions of each kind.
+#[derive(Debug, Clone, Copy)]
+struct Portions {
+    releases: Portion,
+    lots: Portion,
+    cancelled: Portion,
+    finished: Portion,
+    parked: Portion,
+}
+
+/// See the module.
+pub struct Timekeeper {
+    lots: Lots,
+    directory: Directory,
+    open_work: Arc<dyn OpenWork>,
+    receipts: ReceiptBook,
+    revive: Reviver,
+    actor: SmolStr,
+    parked_at: Option<DateTime<Utc>>,
+    portions: Portions,
+}
+
+impl Timekeeper {
+    /// Keeps time for these lots.
+    pub fn new(
+        lots: Lots,
+        directory: Directory,
+        open_work: Arc<dyn OpenWork>,
+        receipts: ReceiptBook,
+        revive: Reviver,
+    ) -> Self {
+        Self {
+            lots,
+            directory,
+            open_work,
+            receipts,
+            revive,
+            actor: SmolStr::new_static("timekeeper"),
+            parked_at: None,
+            portions: Portions {
+                releases: Portion(PORTION_MIN),
+                lots: Portion(PORTION_MIN),
+                cancelled: Portion(PORTION_MIN),
+                finished: Portion(PORTION_MIN),
+                parked: Portion(PORTION_MIN),
+            },
+        }
+    }
+
+    async fn release_due(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
+        let due = self.open_work.due_sendings(now, self.portions.releases.0).await?;
+        self.portions.releases.note(due.len());
+        self.write_once(due, |sending| {
+            let is_open =
+                sending.accepted.is_some() && sending.cancelled_at.is_none() && sending.released_at.is_none();
+            is_open.then_some(|id| SendingReleased { sending: id }.into())
+        })
+        .await
+    }
+
+    /// That all messages of a sending are final can only become true, never untrue again: the hint is enough.
+    async fn complete_finished(&mut self) -> Result<(), TickError> {
+        let finished = self.open_work.finished_sendings(self.portions.finished.0).await?;
+        self.portions.finished.note(finished.len());
+        self.write_once(finished, |sending| {
+            let is_open = sending.accepted.is_some() && !sending.completed;
+            is_open.then_some(|id| SendingCompleted { sending: id }.into())
+        })
+        .await
+    }
+
+    /// Appends an event to each sending's stream unless it is there. Whoever is faster has done it.
+    async fn write_once<E: Fn(SendingId) -> Event>(
+        &self,
+        ids: Vec<SendingId>,
+        decide: impl Fn(&Sending) -> Option<E>,
+    ) -> Result<(), TickError> {
+        for some in ids.chunks(CHUNK) {
+            self.write_some_once(some, &decide).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_some_once<E: Fn(SendingId) -> Event>(
+        &self,
+        ids: &[SendingId],
+        decide: &impl Fn(&Sending) -> Option<E>,
+    ) -> Result<(), TickError> {
+        let journal = self.lots.journal();
+        let mut entries = Vec::new();
+        let mut events = Vec::new();
+        for id in ids.iter().copied() {
+            let told = journal.read_stream(&id.stream(), 0).await?;
+            let mut sending = Sending::default();
+            told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
+            let Some(event) = decide(&sending).map(|event| event(id)) else { continue };
+            events.push((id, event.clone()));
+            entries.push(Entry {
+                stream: id.stream(),
+                expected: Expected::Version(told.last().map_or(0, |last| last.recorded.version)),
+                tenant: sending.accepted.map(|accepted| accepted.tenant.clone()),
+                cause: Cause::new(self.actor.clone(), id.0),
+                events: vec![event],
+            });
+        }
+        let mut failure = None;
+        for (answer, (id, event)) in
+            journal.append(BatchMode::Independent, entries).await.into_iter().zip(events)
+        {
+            match answer {
+                Ok(_) => self.lots.note_sending(id, &event),
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(JournalError::from(error).into()))
+    }
+
+    async fn close_due(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
+        let mut ids = self.open_work.due_lots(now, self.portions.lots.0).await?;
+        self.portions.lots.note(ids.len());
+        let cancelled = self.open_work.cancelled_lots(self.portions.cancelled.0).await?;
+        self.portions.cancelled.note(cancelled.len());
+        // The model says so, so the log does too; what is kept may be from before.
+        cancelled.iter().for_each(|lot| self.lots.forget_sending(lot.sending));
+        ids.extend(cancelled);
+        ids.sort_unstable();
+        ids.dedup();
+        let mut failure = None;
+        for some in ids.chunks(CHUNK) {
+            if let Err(error) = self.close_some(some, now).await {
+                failure = Some(error);
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<(), JournalError> {
+        let directory = self.directory.snapshot();
+        let answers = self
+            .lots
+            .change(ids, &self.actor, |_, lot, sending| {
+                let events = match sending.is_cancelled {
+                    true => lot.expire_cancelled(now),
+                    false => lot.expire(&sending.terms, &directory.routing_context(&sending.terms, now)),
+                };
+                let count = events.len();
+                (events, count)
+            })
+            .await;
+        let mut failure = None;
+        for (id, answer) in ids.iter().zip(answers) {
+            match answer {
+                Ok(0) => (self.revive)(*id),
+                Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
+                Err(LotsError::Journal(error)) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn retry_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
+        if self.parked_at.is_some_and(|last| now - last < chrono::Duration::seconds(PARKED_RETRY_S)) {
+            return Ok(());
+        }
+        self.parked_at = Some(now);
+        let parked = self.open_work.parked_receipts(self.portions.parked.0).await?;
+        self.portions.parked.note(parked.len());
+        let give_up_before = now - chrono::Duration::hours(PARKED_HOURS_MAX);
+        self.receipts.retry_parked(parked, give_up_before).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Worker for Timekeeper {
+    fn name(&self) -> &str {
+        "timekeeper"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let now = self.lots.journal().now();
+        // One kind that fails does not keep the others waiting.
+        let done = [
+            self.release_due(now).await,
+            self.close_due(now).await,
+            self.complete_finished().await,
+            self.retry_parked(now).await,
+        ];
+        done.into_iter().collect::<Result<(), TickError>>()?;
+        // The hints lag behind what was just done, so it waits in any case before it looks again.
+        Ok(Step::Idle(Some(now + chrono::Duration::milliseconds(SCAN_INTERVAL_MS))))
+    }
+}
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum TickError {
+    #[error(transparent)]
+    OpenWork(#[from] OpenWorkError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<TickError> for WorkerError {
+    fn from(error: TickError) -> Self {
+        match &error {
+            TickError::Journal(
+                JournalError::Decode { .. } | JournalError::Append(AppendError::Stopped(_)),
+            ) => Self::Fatal(describe(&error)),
+            TickError::Journal(_) | TickError::OpenWork(_) => Self::Retry(describe(&error)),
+        }
+    }
+}

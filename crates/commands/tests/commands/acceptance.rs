@@ -1,0 +1,287 @@
+//! What becomes of a good request.
+
+use chrono::Duration;
+use kite_commands::accept::{AcceptError, AdInput};
+use kite_domain::event::Event;
+use kite_domain::ids::TemplateId;
+use kite_domain::lot::LotAccepted;
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sending::{MessageClass, SendingAccepted, WindowAction};
+use kite_domain::template::TemplateSaved;
+use kite_domain::text::{MessageType, RequestedType};
+use uuid::Uuid;
+
+use crate::house::*;
+
+async fn seal(house: &House) -> SendingAccepted {
+    match house.events("sending-accepted").await.pop() {
+        Some(Event::SendingAccepted(accepted)) => accepted,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn lots(house: &House) -> Vec<LotAccepted> {
+    let lots = house.events("lot-accepted").await;
+    lots.into_iter()
+        .map(|event| if let Event::LotAccepted(lot) = event { lot } else { unreachable!() })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_large_request_is_cut_into_lots_and_sealed_last() {
+    let house = House::furnished().await;
+    let accepted = house.accept(notice(recipients(2_500))).await.unwrap();
+    assert_eq!((accepted.messages, accepted.lots, accepted.repeated), (2_500, 3, false));
+    let log = house.log().await;
+    let tail: Vec<&str> = log.iter().rev().take(4).map(|told| told.event.kind()).collect();
+    assert_eq!(tail, ["sending-accepted", "lot-accepted", "lot-accepted", "lot-accepted"]);
+    assert_eq!(log.last().unwrap().recorded.position, accepted.position);
+    assert!(log.iter().rev().take(4).all(|told| told.recorded.metadata.correlation == accepted.sending.0));
+    let sizes: Vec<usize> = lots(&house).await.iter().map(|lot| lot.personal.recipients.len()).collect();
+    assert_eq!(sizes, [1_000, 1_000, 500]);
+    assert_eq!(seal(&house).await.expires_at, noon() + Duration::hours(24));
+}
+
+#[tokio::test]
+async fn a_lot_is_bounded_in_bytes_too() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(300));
+    request.text = Some("#{story}".to_owned());
+    request.message_type = RequestedType::Lms;
+    for row in &mut request.recipients {
+        row.variables.insert("story".into(), "x".repeat(1_900));
+        row.variables.insert("unused".into(), "x".repeat(1_900));
+    }
+    let accepted = house.accept(request).await.unwrap();
+    assert_eq!((accepted.messages, accepted.lots), (300, 2));
+    for lot in lots(&house).await {
+        assert!(Event::from(lot.clone()).to_json().len() <= 600 * 1_024);
+        assert!(
+            lot.personal.recipients.iter().all(|one| !one.variables.contains_key("unused")),
+            "only what is needed"
+        );
+        assert_eq!(
+            lot.groups[0].messages.as_slice()[0],
+            lot.number * 1_000,
+            "a lot begins at its own number"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bad_rows_do_not_cost_good_ones() {
+    let house = House::furnished().await;
+    let mut rows = recipients(3);
+    rows.push(row(3, "not a number"));
+    rows.push(row(4, "02-555-0199"));
+    rows.push(row(5, "010-2000-0001"));
+    let mut bad_email = row(6, "010-2000-0006");
+    bad_email.email = Some("nobody at home".into());
+    rows.push(bad_email);
+    let accepted = house.accept(notice(rows)).await.unwrap();
+    assert_eq!(accepted.messages, 3);
+    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.field)).collect();
+    assert_eq!(refused, [(3, "to"), (4, "to"), (6, "email")]);
+    assert_eq!(accepted.refused[1].code, "no_relay");
+    assert_eq!(accepted.duplicates.iter().map(|one| one.row).collect::<Vec<_>>(), [5]);
+    assert_eq!(seal(&house).await.refused, 3);
+}
+
+#[tokio::test]
+async fn strict_refuses_all_for_one() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(3));
+    request.recipients.push(row(3, "bad"));
+    request.strict = true;
+    let before = house.log().await.len();
+    let Err(AcceptError::RowsRefused(rows)) = house.accept(request).await else { panic!("accepted") };
+    assert_eq!(rows.len(), 1);
+    assert_eq!(house.log().await.len(), before, "nothing half done");
+}
+
+#[tokio::test]
+async fn with_no_good_row_there_is_no_sending() {
+    let house = House::furnished().await;
+    let answer = house.accept(notice(vec![row(0, "bad")])).await;
+    assert!(matches!(answer, Err(AcceptError::RowsRefused(rows)) if rows.len() == 1));
+}
+
+#[tokio::test]
+async fn duplicates_are_kept_when_asked_for() {
+    let house = House::furnished().await;
+    let mut request = notice(vec![row(0, "010-2000-0001"), row(1, "+82 10 2000 0001")]);
+    request.allow_duplicates = true;
+    assert_eq!(house.accept(request.clone()).await.unwrap().messages, 2);
+    request.allow_duplicates = false;
+    let accepted = house.accept(request).await.unwrap();
+    assert_eq!((accepted.messages, accepted.duplicates[0].row), (1, 1), "the same number in another form");
+}
+
+#[tokio::test]
+async fn each_recipient_gets_the_type_that_fits() {
+    let house = House::furnished().await;
+    let mut request =
+        notice(vec![row(0, "010-2000-0001"), row(1, "010-2000-0002"), row(2, "kim@example.com")]);
+    request.text = Some("Dear #{name}, welcome.".to_owned());
+    request.variables.insert("name".into(), "customer".to_owned());
+    request.recipients[1].variables.insert("name".into(), "가".repeat(50));
+    assert_eq!(house.accept(request).await.unwrap().messages, 3);
+    let types: Vec<_> = lots(&house).await[0]
+        .groups
+        .iter()
+        .map(|group| (group.message_type, group.messages.as_slice().to_vec()))
+        .collect();
+    assert_eq!(
+        types,
+        [(MessageType::Sms, vec![0]), (MessageType::Lms, vec![1]), (MessageType::Email, vec![2])]
+    );
+}
+
+#[tokio::test]
+async fn a_missing_variable_refuses_that_row() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(2));
+    request.text = Some("Dear #{name}".to_owned());
+    request.recipients[0].variables.insert("name".into(), "Kim".to_owned());
+    let accepted = house.accept(request).await.unwrap();
+    assert_eq!(accepted.messages, 1);
+    assert_eq!((accepted.refused[0].row, accepted.refused[0].field), (1, "variables"));
+}
+
+#[tokio::test]
+async fn a_template_stands_in_for_the_text_and_is_kept_as_it_was() {
+    let house = House::furnished().await;
+    let template = TemplateId(Uuid::from_u128(5));
+    let saved = TemplateSaved {
+        tenant: acme(),
+        template,
+        name: "parcel".to_owned(),
+        subject: Some("Parcel".to_owned()),
+        text: "It is here.".to_owned(),
+    };
+    house.manage.save_template(&cause(), saved.clone()).await.unwrap();
+    let mut request = notice(recipients(1));
+    (request.text, request.template) = (None, Some(template));
+    house.accept(request.clone()).await.unwrap();
+    house
+        .manage
+        .save_template(&cause(), TemplateSaved { text: "Changed.".to_owned(), ..saved })
+        .await
+        .unwrap();
+    let content = seal(&house).await.personal;
+    assert_eq!((content.subject.as_deref(), content.text.as_str()), (Some("Parcel"), "It is here."));
+    house.manage.delete_template(&cause(), &acme(), template).await.unwrap();
+    let Err(AcceptError::Refused(refusal)) = house.accept(request).await else { panic!("accepted") };
+    assert_eq!(refusal.code, "template_unknown");
+}
+
+#[tokio::test]
+async fn an_advertisement_is_marked_and_counted_with_its_marking() {
+    let house = House::furnished().await;
+    house.accept(ad(recipients(1))).await.unwrap();
+    let sealed = seal(&house).await;
+    assert!(sealed.personal.text.starts_with("(광고)Acme"), "{}", sealed.personal.text);
+    assert!(sealed.personal.text.trim_end().contains("무료수신거부"), "{}", sealed.personal.text);
+    assert_eq!(sealed.ad.map(|ad| ad.window), Some(WindowAction::Hold));
+}
+
+#[tokio::test]
+async fn those_who_refused_are_left_out_of_advertisements_only() {
+    let house = House::furnished().await;
+    for address in ["01020000000", "p1@example.com"] {
+        house.manage.record_opt_out(&cause(), &acme(), address, "080".to_owned()).await.unwrap();
+    }
+    let mut rows = recipients(3);
+    rows[1].email = Some("p1@example.com".into());
+    let accepted = house.accept(ad(rows.clone())).await.unwrap();
+    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.field, one.code)).collect();
+    assert_eq!(refused, [(0, "to", "opted_out"), (1, "email", "opted_out")]);
+    assert_eq!(house.accept(notice(rows)).await.unwrap().messages, 3);
+    house.manage.withdraw_opt_out(&cause(), &acme(), "01020000000").await.unwrap();
+    assert_eq!(house.accept(ad(recipients(1))).await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn at_night_an_advertisement_is_held_or_refused_as_asked() {
+    let house = House::furnished().await;
+    house.advance(Duration::hours(10));
+    let mut request = ad(recipients(1));
+    house.accept(request.clone()).await.unwrap();
+    request.ad =
+        Some(AdInput { window: WindowAction::Refuse, mark_automatically: true, night_consent: false });
+    let Err(AcceptError::Refused(refusal)) = house.accept(request.clone()).await else { panic!("accepted") };
+    assert_eq!(refusal.code, "night_window");
+    request.scheduled_at = Some(noon() + Duration::hours(24));
+    house.accept(request.clone()).await.unwrap();
+    request.scheduled_at = None;
+    request.ad =
+        Some(AdInput { window: WindowAction::Refuse, mark_automatically: true, night_consent: true });
+    house.accept(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn lifetimes_follow_the_class_and_begin_at_the_scheduled_time() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(1));
+    request.class = MessageClass::Otp;
+    house.accept(request.clone()).await.unwrap();
+    assert_eq!(seal(&house).await.expires_at, noon() + Duration::minutes(10));
+    request.lifetime_s = Some(60);
+    request.scheduled_at = Some(noon() + Duration::days(2));
+    house.accept(request).await.unwrap();
+    assert_eq!(seal(&house).await.expires_at, noon() + Duration::days(2) + Duration::minutes(1));
+}
+
+#[tokio::test]
+async fn the_failover_terms_are_the_requests_or_the_policys() {
+    let house = House::furnished().await;
+    let of_policy = FailoverTerms { attempts_max: 2, ..FailoverTerms::default() };
+    let objective = shares(&[("alpha", 10_000)]);
+    house
+        .manage
+        .define_policy(&cause(), &acme(), MessageType::Sms, objective, of_policy.clone())
+        .await
+        .unwrap();
+    house.accept(notice(recipients(1))).await.unwrap();
+    assert_eq!(seal(&house).await.failover, of_policy);
+    let own = FailoverTerms { email: true, ..FailoverTerms::default() };
+    let mut request = notice(recipients(1));
+    request.failover = Some(own.clone());
+    house.accept(request).await.unwrap();
+    assert_eq!(seal(&house).await.failover, own);
+}
+
+#[tokio::test]
+async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(100));
+    request.recipients.push(row(100, "bad"));
+    let before = house.log().await.len();
+    let preview = house.acceptance.preview(&acme(), &request).await.unwrap();
+    assert_eq!(house.log().await.len(), before);
+    assert_eq!((preview.messages, preview.refused.len()), (100, 1));
+    let split: Vec<_> = preview.relays.iter().map(|one| (one.relay.as_str(), one.messages)).collect();
+    assert_eq!(split, [("alpha", 50), ("beta", 30), ("gamma", 20)]);
+    assert_eq!(preview.cost_milliwon, 100 * 9_000);
+    assert_eq!(preview.rows[0].text, "Your parcel is here.");
+    assert!(preview.blocked.is_empty());
+
+    house.accept(request).await.unwrap();
+    work_off(&mut house.router()).await;
+    let routes = first_routes(&house.log().await);
+    for (row, (message, relay)) in preview.rows.iter().zip(&routes) {
+        assert_eq!(row.relay.as_ref(), Some(relay), "message {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_preview_says_why_nothing_can_be_routed_now() {
+    let house = House::furnished().await;
+    for name in ["alpha", "beta", "gamma"] {
+        house.manage.suspend_relay(&cause(), &relay(name), "maintenance".to_owned()).await.unwrap();
+    }
+    let preview = house.acceptance.preview(&acme(), &notice(recipients(2))).await.unwrap();
+    assert_eq!(preview.messages, 2, "it would be accepted, and wait");
+    assert_eq!(preview.relays, []);
+    assert!(preview.blocked[0].contains("suspended by an operator"), "{:?}", preview.blocked);
+}

@@ -1,0 +1,119 @@
+//! Weights from live figures.
+
+use chrono::Duration;
+use kite_commands::Worker;
+use kite_commands::adviser::Adviser;
+use kite_domain::advice::{AdviceSettings, Percentiles, RelayFigures};
+use kite_domain::event::Event;
+use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised};
+use kite_domain::relay::{BillingMoment, BreakerPhase};
+use kite_domain::text::MessageType;
+
+use crate::house::*;
+
+fn figures(name: &str, price_milliwon: i64, delivered: u64) -> RelayFigures {
+    let times = Percentiles { p50_ms: 500, p95_ms: 900, p99_ms: 1_200, samples: delivered };
+    RelayFigures {
+        relay: relay(name),
+        channel: MessageType::Sms,
+        from: noon() - Duration::minutes(15),
+        until: noon(),
+        price_milliwon,
+        bills: BillingMoment::Delivered,
+        attempts: 1_000,
+        answered: 1_000,
+        accepted: 1_000,
+        refused_relay_fault: 0,
+        delivered,
+        undelivered: 1_000 - delivered,
+        undelivered_relay_fault: 0,
+        overdue: 0,
+        delivery_ms: Some(times),
+        hand_over_ms: Some(times),
+        queue_depth: None,
+        breaker: BreakerPhase::Passing,
+    }
+}
+
+fn adviser(house: &House) -> Adviser {
+    Adviser::new(
+        house.journal.clone(),
+        house.directory.clone(),
+        house.manage.clone(),
+        house.work.clone(),
+        AdviceSettings::default(),
+    )
+}
+
+async fn advice(house: &House) -> Vec<WeightsAdvised> {
+    let events = house.events("weights-advised").await;
+    let sms = events.into_iter().filter_map(|event| match event {
+        Event::WeightsAdvised(advised) if advised.channel == MessageType::Sms => Some(advised),
+        _ => None,
+    });
+    sms.collect()
+}
+
+fn with_share(advised: &WeightsAdvised) -> Vec<&str> {
+    advised.weights.iter().filter(|entry| entry.weight > 0).map(|entry| entry.relay.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_cheapest_is_advised_followed_and_replaced_when_it_changes() {
+    let house = House::furnished().await;
+    house
+        .manage
+        .define_policy(&cause(), &acme(), MessageType::Sms, PolicyObjective::Price, FailoverTerms::default())
+        .await
+        .unwrap();
+    let prices = |alpha, beta, gamma| {
+        vec![figures("alpha", alpha, 990), figures("beta", beta, 990), figures("gamma", gamma, 990)]
+    };
+    *house.work.figures.lock() = prices(9_000, 5_000, 9_000);
+    let mut adviser = adviser(&house);
+    adviser.step().await.unwrap();
+    let first = advice(&house).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!((with_share(&first[0]), first[0].weights.len()), (vec!["beta"], 3));
+    assert!(!first[0].reasons.is_empty());
+    adviser.step().await.unwrap();
+    assert_eq!(advice(&house).await.len(), 1, "nothing has changed");
+
+    house.accept(notice(recipients(4))).await.unwrap();
+    work_off(&mut house.router()).await;
+    let log = house.log().await;
+    assert!(first_routes(&log).iter().all(|(_, carrier)| *carrier == relay("beta")));
+    split_is_exact(&log);
+
+    *house.work.figures.lock() = prices(3_000, 5_000, 9_000);
+    house.advance(Duration::seconds(2));
+    adviser.step().await.unwrap();
+    let second = advice(&house).await;
+    assert_eq!((second.len(), second[1].advice, with_share(&second[1])), (2, 2, vec!["alpha"]));
+}
+
+#[tokio::test]
+async fn a_ratio_is_never_overridden() {
+    let house = House::furnished().await;
+    *house.work.figures.lock() =
+        vec![figures("alpha", 1, 0), figures("beta", 1, 1_000), figures("gamma", 1, 1_000)];
+    adviser(&house).step().await.unwrap();
+    assert_eq!(advice(&house).await, []);
+}
+
+#[tokio::test]
+async fn until_there_is_advice_the_split_is_even() {
+    let house = House::furnished().await;
+    house
+        .manage
+        .define_policy(&cause(), &acme(), MessageType::Sms, PolicyObjective::Speed, FailoverTerms::default())
+        .await
+        .unwrap();
+    house.accept(notice(recipients(9))).await.unwrap();
+    work_off(&mut house.router()).await;
+    let log = house.log().await;
+    split_is_exact(&log);
+    for name in ["alpha", "beta", "gamma"] {
+        assert_eq!(first_routes(&log).iter().filter(|(_, carrier)| *carrier == relay(name)).count(), 3);
+    }
+}

@@ -1,0 +1,60 @@
+//! Cancelling a sending.
+
+use kite_commands::accept::CancelError;
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::SendingId;
+use kite_domain::lot::Outcome;
+use uuid::Uuid;
+
+use crate::house::*;
+
+#[tokio::test]
+async fn what_is_with_a_relay_goes_on_and_the_rest_stops() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(10).await;
+    let alpha = &sets.iter().find(|(carrier, _)| *carrier == relay("alpha")).unwrap().1;
+    house.respond(sending, 0, "alpha", 1, refused(alpha, FailureClass::RelayFault)).await;
+    let outcome =
+        house.acceptance.cancel(&cause(), &acme(), sending, Some("wrong".to_owned())).await.unwrap();
+    assert_eq!((outcome.cancelled, outcome.in_flight, outcome.finished), (5, 5, 0));
+    assert_eq!(house.lot(sending, 0).await.counts().cancelled, 5);
+    assert_eq!(house.hand_over(sending, 0).await, 0, "nothing more goes out");
+}
+
+#[tokio::test]
+async fn a_cancellation_over_many_lots_counts_all() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(2_500))).await.unwrap().sending;
+    let outcome = house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+    assert_eq!(outcome.cancelled, 2_500);
+    for number in 0..3 {
+        assert!(
+            house
+                .lot(sending, number)
+                .await
+                .messages()
+                .all(|(_, one)| one.outcome == Some(Outcome::Cancelled))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_over_cannot_be_cancelled() {
+    let house = House::furnished().await;
+    house.move_in("other").await;
+    let sending = house.accept(notice(recipients(1))).await.unwrap().sending;
+    let stranger = house.acceptance.cancel(&cause(), &tenant("other"), sending, None).await;
+    assert!(matches!(stranger, Err(CancelError::NotFound(id)) if id == sending), "another tenant's");
+    let nobody = house.acceptance.cancel(&cause(), &acme(), SendingId(Uuid::nil()), None).await;
+    assert!(matches!(nobody, Err(CancelError::NotFound(_))));
+    house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+    let again = house.acceptance.cancel(&cause(), &acme(), sending, None).await;
+    assert!(matches!(again, Err(CancelError::Over(_))));
+    let done = house.accept(notice(recipients(1))).await.unwrap().sending;
+    house.acceptance.cancel(&cause(), &acme(), done, None).await.unwrap();
+    work_off(&mut house.timekeeper()).await;
+    assert!(matches!(
+        house.acceptance.cancel(&cause(), &acme(), done, None).await,
+        Err(CancelError::Over(_))
+    ));
+}

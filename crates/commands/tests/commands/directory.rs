@@ -1,0 +1,52 @@
+//! The directory is folded from the log: by whoever has just written, and by its feed.
+
+use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::{Step, Worker};
+
+use crate::house::*;
+
+#[tokio::test]
+async fn a_new_process_knows_what_the_old_one_knew() {
+    let house = House::furnished().await;
+    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "080".to_owned()).await.unwrap();
+    let restarted = house.restarted().await;
+    let (old, new) = (house.directory.snapshot(), restarted.directory.snapshot());
+    assert_eq!(old.relays, new.relays);
+    assert_eq!((&old.policies, &old.senders, &old.tenants), (&new.policies, &new.senders, &new.tenants));
+    assert!(restarted.directory.has_opted_out(&acme(), "01020000000"));
+    assert!(!restarted.directory.has_opted_out(&tenant("other"), "01020000000"), "it binds one tenant");
+    assert!(!restarted.directory.has_opted_out(&acme(), "01020000001"));
+}
+
+/// A page of the log may hold nothing of interest although there is more behind it.
+#[tokio::test]
+async fn it_reads_to_the_end_however_much_else_is_in_the_log() {
+    let house = House::furnished().await;
+    house.accept(notice(recipients(3_000))).await.unwrap();
+    work_off(&mut house.router()).await;
+    house.move_in("late").await;
+    house.store.look_at_most_at(1);
+    let directory = Directory::default();
+    assert!(directory.catch_up(&house.journal).await.unwrap());
+    assert!(directory.snapshot().tenants.contains_key(&tenant("late")));
+    assert!(!directory.catch_up(&house.journal).await.unwrap(), "nothing is new");
+}
+
+#[tokio::test]
+async fn the_feed_tells_when_something_has_changed() {
+    let house = House::furnished().await;
+    let other = house.restarted().await;
+    let mut feed = DirectoryFeed::new(other.directory.clone(), other.journal.clone());
+    let mut changes = other.directory.changes();
+    changes.mark_unchanged();
+    assert_eq!(feed.step().await.unwrap(), Step::Idle(None));
+    house.accept(notice(recipients(1))).await.unwrap();
+    assert_eq!(feed.step().await.unwrap(), Step::Idle(None), "sendings are none of its business");
+    assert!(!changes.has_changed().unwrap());
+    let before = other.directory.snapshot();
+    house.manage.suspend_relay(&cause(), &relay("alpha"), "test".to_owned()).await.unwrap();
+    assert_eq!(feed.step().await.unwrap(), Step::Worked);
+    assert!(changes.has_changed().unwrap());
+    assert!(other.directory.snapshot().relays.get(&relay("alpha")).unwrap().suspended.is_some());
+    assert!(before.relays.get(&relay("alpha")).unwrap().suspended.is_none(), "a snapshot does not change");
+}

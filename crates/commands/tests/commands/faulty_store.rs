@@ -1,0 +1,167 @@
+//! An event store that fails where a test wants it to.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_event_store::{
+    AppendError, Appended, Batch, BatchMode, EventStore, Filter, MemoryEventStore, Page, Position, ReadError,
+    RecordedEvent,
+};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What goes wrong with one append of a batch. Those before it are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not written, and said so.
+    Busy,
+    /// Not written, and nothing said.
+    LostBefore,
+    /// Written, and nothing said.
+    LostAfter,
+    /// Somebody else was faster (in truth: not written).
+    Conflict,
+}
+
+/// See the module. Counts single appends, not batches.
+pub(crate) struct FaultyStore {
+    inner: MemoryEventStore,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    appends: usize,
+    fault: Option<(usize, Fault)>,
+    /// From here on nothing is taken any more: the process is dead.
+    dead: bool,
+    page_max: Option<usize>,
+}
+
+impl FaultyStore {
+    pub(crate) fn new() -> Self {
+        Self { inner: MemoryEventStore::new(), plan: Mutex::default() }
+    }
+
+    /// The next append but `skip` fails.
+    pub(crate) fn fail(&self, skip: usize, fault: Fault) {
+        let mut plan = self.plan.lock();
+        plan.fault = Some((plan.appends + skip, fault));
+        plan.dead = false;
+    }
+
+    /// Whether the planned fault is still to come.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.plan.lock().fault.is_some()
+    }
+
+    /// All is well from now on.
+    pub(crate) fn heal(&self) {
+        let mut plan = self.plan.lock();
+        plan.fault = None;
+        plan.dead = false;
+    }
+
+    /// From the fault on, nothing is written any more until [`FaultyStore::heal`].
+    fn dies_with(fault: Fault) -> bool {
+        match fault {
+            Fault::LostBefore | Fault::LostAfter => true,
+            Fault::Busy | Fault::Conflict => false,
+        }
+    }
+
+    /// Pages of the whole log look at no more events than this, so that many are empty although there is more.
+    pub(crate) fn look_at_most_at(&self, events: usize) {
+        self.plan.lock().page_max = Some(events);
+    }
+
+    /// How many single appends were tried.
+    pub(crate) fn appends(&self) -> usize {
+        self.plan.lock().appends
+    }
+
+    fn next_fault(&self) -> Option<Fault> {
+        let mut plan = self.plan.lock();
+        let number = plan.appends;
+        plan.appends += 1;
+        if plan.dead {
+            return Some(Fault::LostBefore);
+        }
+        let fault = plan.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        if let Some(fault) = fault {
+            plan.fault = None;
+            plan.dead = Self::dies_with(fault);
+        }
+        fault
+    }
+}
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        // A real store takes its time: others have their turn between two appends.
+        tokio::task::yield_now().await;
+        let mut answers = Vec::with_capacity(batch.appends.len());
+        let mut has_failed = false;
+        for append in batch.appends {
+            if has_failed && batch.mode == BatchMode::Ordered {
+                answers.push(Err(AppendError::NotTried));
+                continue;
+            }
+            let fault = self.next_fault();
+            let answer = match fault {
+                Some(Fault::Busy) => Err(AppendError::Busy),
+                Some(Fault::LostBefore) => Err(AppendError::AnswerLost),
+                Some(Fault::Conflict) => Err(AppendError::Conflict { actual: 0 }),
+                Some(Fault::LostAfter) | None => {
+                    let one = Batch { mode: batch.mode, appends: vec![append] };
+                    let written = self.inner.append(one).await.pop().unwrap();
+                    if fault.is_some() { written.and(Err(AppendError::AnswerLost)) } else { written }
+                }
+            };
+            has_failed |= answer.is_err();
+            answers.push(answer);
+        }
+        answers
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.inner.read_stream(stream, after_version, limit).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        let page_max = self.plan.lock().page_max;
+        let Some(looked_at) = page_max else { return self.inner.read_all(after, limit, filter).await };
+        let mut page = self.inner.read_all(after, limit.min(looked_at), &Filter::everything()).await?;
+        page.events.retain(|event| filter.admits(&event.kind));
+        Ok(page)
+    }
+
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.inner.read_correlation(correlation, after, limit).await
+    }
+
+    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+        self.inner.position_at(time).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.head()
+    }
+}
+
+/// The bodies of the log, for looking for what may not be there.
+pub(crate) async fn everything(store: &FaultyStore) -> VecDeque<RecordedEvent> {
+    store.inner.read_all(0, usize::MAX, &Filter::everything()).await.unwrap().events.into()
+}

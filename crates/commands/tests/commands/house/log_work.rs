@@ -1,0 +1,178 @@
+//! What a perfect read model would answer, folded from the log on each question. It can be made to lag.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Duration, Utc};
+use kite_commands::Journal;
+use kite_commands::journal::Told;
+use kite_commands::open_work::{OpenWork, OpenWorkError, ParkedReceipt, RouterMemory};
+use kite_domain::advice::RelayFigures;
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::{Lot, SplitLedger};
+use kite_domain::sending::Sending;
+use kite_domain::text::Channel;
+use kite_event_store::{Filter, Position};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashSet};
+
+#[derive(Default)]
+struct Book {
+    position: Position,
+    sendings: BTreeMap<SendingId, Sending>,
+    lots: BTreeMap<LotId, Lot>,
+    ledger: SplitLedger,
+    parked: Vec<ParkedReceipt>,
+}
+
+/// See the module.
+pub(crate) struct LogWork {
+    journal: Journal,
+    /// Nothing after this position is known; none: everything is.
+    horizon: Mutex<Option<Position>>,
+    pub(crate) figures: Mutex<Vec<RelayFigures>>,
+    /// Questions are refused.
+    pub(crate) is_down: Mutex<bool>,
+}
+
+impl LogWork {
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self { journal, horizon: Mutex::default(), figures: Mutex::default(), is_down: Mutex::default() }
+    }
+
+    pub(crate) fn forget_after(&self, position: Option<Position>) {
+        *self.horizon.lock() = position;
+    }
+
+    async fn book(&self) -> Result<Book, OpenWorkError> {
+        if *self.is_down.lock() {
+            return Err(OpenWorkError("it is down".to_owned()));
+        }
+        let horizon = self.horizon.lock().unwrap_or(Position::MAX);
+        let mut book = Book::default();
+        loop {
+            let (told, next) =
+                self.journal.read_all(book.position, 500, &Filter::everything()).await.unwrap();
+            let is_end = next == book.position;
+            for told in told.iter().filter(|told| told.recorded.position <= horizon) {
+                book.fold(told);
+            }
+            if is_end || next > horizon {
+                book.position = book.position.min(horizon).max(next.min(horizon));
+                return Ok(book);
+            }
+            book.position = next;
+        }
+    }
+}
+
+impl Book {
+    fn fold(&mut self, told: &Told) {
+        let stream = told.recorded.stream.as_str();
+        match &told.event {
+            Event::LotAccepted(accepted) => {
+                let lot = Lot::new(accepted);
+                self.lots.insert(lot.id, lot);
+            }
+            Event::MessagesRouted(routed) => self.ledger.evolve(routed),
+            Event::ReceiptsParked(parked) => {
+                let one = |receipt: &kite_domain::receipt::RawReceipt| ParkedReceipt {
+                    relay: parked.relay.clone(),
+                    receipt: receipt.clone(),
+                    parked_at: told.recorded.metadata.time,
+                };
+                self.parked.extend(parked.receipts.iter().map(one));
+            }
+            Event::ParkedReceiptsSettled(settled) => {
+                let gone: HashSet<_> = settled.matched.iter().chain(&settled.given_up).collect();
+                self.parked
+                    .retain(|one| one.relay != settled.relay || !gone.contains(&one.receipt.reference));
+            }
+            _ => {}
+        }
+        if let Some(lot) = LotId::from_stream(stream).and_then(|id| self.lots.get_mut(&id)) {
+            lot.evolve(&told.event);
+        }
+        if let Some(id) = stream.strip_prefix("sending-").and_then(|id| id.parse().ok()) {
+            self.sendings.entry(id).or_default().evolve(&told.event, told.recorded.metadata.time);
+        }
+    }
+
+    /// Lots of sealed sendings.
+    fn sealed(&self) -> impl Iterator<Item = (&Lot, &Sending)> {
+        let sending =
+            |lot: &Lot| self.sendings.get(&lot.id.sending).filter(|sending| sending.accepted.is_some());
+        self.lots.values().filter_map(move |lot| Some((lot, sending(lot)?)))
+    }
+}
+
+#[async_trait]
+impl OpenWork for LogWork {
+    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
+        let book = self.book().await?;
+        let mut unrouted: Vec<SendingId> = book
+            .sealed()
+            .filter(|(lot, sending)| {
+                let is_free = sending.accepted.as_ref().unwrap().scheduled_at.is_none()
+                    || sending.released_at.is_some();
+                lot.has_unrouted() && is_free
+            })
+            .map(|(lot, _)| lot.id.sending)
+            .collect();
+        unrouted.dedup();
+        let carries = book.ledger.carries().map(|(key, carry)| (key.clone(), carry.clone())).collect();
+        Ok(RouterMemory { position: book.position, carries, unrouted })
+    }
+
+    async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+        let book = self.book().await?;
+        let due = book.sendings.iter().filter(|(_, sending)| {
+            let scheduled = sending.accepted.as_ref().and_then(|accepted| accepted.scheduled_at);
+            scheduled.is_some_and(|at| at <= now) && sending.released_at.is_none()
+        });
+        Ok(due.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        let book = self.book().await?;
+        let mut due: Vec<(i64, LotId)> = book
+            .sealed()
+            .filter_map(|(lot, sending)| {
+                let due_ms = lot.next_due_ms(sending.accepted.as_ref()?.expires_at)?;
+                (due_ms <= now.timestamp_millis()).then_some((due_ms, lot.id))
+            })
+            .collect();
+        due.sort_unstable();
+        Ok(due.into_iter().map(|(_, id)| id).take(limit).collect())
+    }
+
+    async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        let book = self.book().await?;
+        let open =
+            book.sealed().filter(|(lot, sending)| sending.cancelled_at.is_some() && lot.counts().open > 0);
+        Ok(open.map(|(lot, _)| lot.id).take(limit).collect())
+    }
+
+    async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+        let book = self.book().await?;
+        let open: HashSet<SendingId> =
+            book.sealed().filter(|(lot, _)| lot.counts().open > 0).map(|(lot, _)| lot.id.sending).collect();
+        let finished = book
+            .sendings
+            .iter()
+            .filter(|(id, sending)| sending.accepted.is_some() && !sending.completed && !open.contains(id));
+        Ok(finished.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+        Ok(self.book().await?.parked.into_iter().take(limit).collect())
+    }
+
+    async fn figures(
+        &self,
+        channel: Channel,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<RelayFigures>, OpenWorkError> {
+        let fits = |one: &&RelayFigures| one.channel == channel && one.until <= now + Duration::seconds(1);
+        Ok(self.figures.lock().iter().filter(fits).cloned().collect())
+    }
+}

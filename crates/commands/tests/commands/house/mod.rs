@@ -1,0 +1,329 @@
+//! One process of the write side with everything in it, which can be torn down and set up anew on the same log.
+
+mod audit;
+mod log_work;
+mod requests;
+
+pub(crate) use audit::{first_routes, split_is_exact};
+pub(crate) use log_work::LogWork;
+pub(crate) use requests::{ad, notice, recipients, row};
+
+use chrono::{DateTime, Duration, Utc};
+use kite_commands::accept::{
+    AcceptError, AcceptLimits, Acceptance, Accepted, BacklogLevel, Idempotency, SendRequest,
+};
+use kite_commands::clock::ManualClock;
+use kite_commands::directory::Directory;
+use kite_commands::journal::Told;
+use kite_commands::manage::Manage;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::router::Router;
+use kite_commands::timekeeper::Timekeeper;
+use kite_commands::{Cause, Journal, Lots, Step, Worker};
+use kite_domain::address::PhoneKind;
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::{AcceptedMessage, Handover, Lot, RefusedMessage, ResponseNote};
+use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
+use kite_domain::relay::*;
+use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::MessageType;
+use kite_event_store::Filter;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::faulty_store::FaultyStore;
+
+pub(crate) const PHONE: &str = "02-555-0100";
+pub(crate) const EMAIL: &str = "news@example.com";
+
+pub(crate) fn relay(name: &str) -> RelayId {
+    RelayId::parse(name).unwrap()
+}
+
+pub(crate) fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).unwrap()
+}
+
+pub(crate) fn acme() -> TenantId {
+    tenant("acme")
+}
+
+/// Noon in Seoul.
+pub(crate) fn noon() -> DateTime<Utc> {
+    "2026-03-02T03:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn cause() -> Cause {
+    Cause::new("admin", Uuid::nil())
+}
+
+pub(crate) fn shares(shares: &[(&str, u32)]) -> PolicyObjective {
+    let weights = shares.iter().map(|(name, weight)| RelayWeight { relay: relay(name), weight: *weight });
+    PolicyObjective::Ratio { weights: weights.collect() }
+}
+
+pub(crate) fn profile(name: &str, channels: &[(MessageType, i64)]) -> RelayProfile {
+    let terms = |price_milliwon| ChannelTerms {
+        price_milliwon,
+        bills: BillingMoment::Delivered,
+        receipt_deadline_s: 90_000,
+    };
+    RelayProfile {
+        relay: relay(name),
+        name: name.to_owned(),
+        endpoint: Endpoint::Http { base_url: "http://relay.invalid".to_owned() },
+        channels: channels.iter().map(|(channel, price)| (*channel, terms(*price))).collect(),
+        reaches: vec![PhoneKind::KoreanMobile],
+        batch_max: 100,
+        rate_parts_per_second: None,
+        calls_in_flight_max: 2,
+        answer_timeout_ms: 5_000,
+        deduplicates: true,
+        answers_status: true,
+        receipts: ReceiptMode::Push,
+        codes: "solapi".into(),
+        credentials: RelayCredentials::default(),
+    }
+}
+
+pub(crate) struct House {
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) journal: Journal,
+    pub(crate) directory: Directory,
+    pub(crate) lots: Lots,
+    pub(crate) acceptance: Acceptance,
+    pub(crate) manage: Manage,
+    pub(crate) receipts: ReceiptBook,
+    pub(crate) work: Arc<LogWork>,
+    pub(crate) backlog: Arc<Mutex<BacklogLevel>>,
+    /// Lots that the timekeeper told relay workers about.
+    pub(crate) revived: Arc<Mutex<Vec<LotId>>>,
+}
+
+impl House {
+    /// An empty log.
+    pub(crate) fn empty() -> Self {
+        Self::on(Arc::new(FaultyStore::new()), Arc::new(ManualClock::at(noon())))
+    }
+
+    fn on(store: Arc<FaultyStore>, clock: Arc<ManualClock>) -> Self {
+        let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
+        let directory = Directory::default();
+        let lots = Lots::new(journal.clone(), 100_000);
+        let backlog = Arc::new(Mutex::new(BacklogLevel::default()));
+        let gauge = backlog.clone();
+        Self {
+            acceptance: Acceptance::new(
+                lots.clone(),
+                directory.clone(),
+                AcceptLimits { recipients_max: 3_000, open_messages_max: 100_000, ..AcceptLimits::default() },
+                Arc::new(move || *gauge.lock()),
+            ),
+            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(|| [7; 32])),
+            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
+            work: Arc::new(LogWork::new(journal.clone())),
+            backlog,
+            revived: Arc::default(),
+            store,
+            clock,
+            journal,
+            directory,
+            lots,
+        }
+    }
+
+    /// With relays alpha, beta and gamma for text messages (50/30/20 for acme), mail for e-mail, and acme's senders.
+    pub(crate) async fn furnished() -> Self {
+        let house = Self::empty();
+        for name in ["alpha", "beta", "gamma"] {
+            let channels = [(MessageType::Sms, 9_000), (MessageType::Lms, 27_000)];
+            house.manage.define_relay(&cause(), profile(name, &channels)).await.unwrap();
+        }
+        house.manage.define_relay(&cause(), profile("mail", &[(MessageType::Email, 1_000)])).await.unwrap();
+        house.move_in("acme").await;
+        house
+    }
+
+    /// One more tenant, with senders and a policy.
+    pub(crate) async fn move_in(&self, name: &str) {
+        self.manage.create_tenant(&cause(), tenant(name), name.to_owned()).await.unwrap();
+        self.register(name, "025550100", SenderKind::Phone, &["alpha", "beta", "gamma"]).await;
+        self.register(name, EMAIL, SenderKind::Email, &["mail"]).await;
+        let objective = shares(&[("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)]);
+        self.define_policy(name, objective).await;
+    }
+
+    pub(crate) async fn register(&self, name: &str, address: &str, kind: SenderKind, relays: &[&str]) {
+        let registered = SenderRegistered {
+            tenant: tenant(name),
+            address: address.into(),
+            kind,
+            brand: Some("Acme".to_owned()),
+            refusal_number: Some("0805550100".into()),
+            relays: relays.iter().map(|name| relay(name)).collect(),
+        };
+        self.manage.register_sender(&cause(), registered).await.unwrap();
+    }
+
+    pub(crate) async fn define_policy(&self, name: &str, objective: PolicyObjective) {
+        let failover = FailoverTerms::default();
+        self.manage
+            .define_policy(&cause(), &tenant(name), MessageType::Sms, objective, failover)
+            .await
+            .unwrap();
+    }
+
+    /// Another process on the same log: nothing is remembered.
+    pub(crate) async fn restarted(&self) -> Self {
+        let house = Self::on(self.store.clone(), self.clock.clone());
+        house.directory.catch_up(&house.journal).await.unwrap();
+        house
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        Router::new(self.lots.clone(), self.directory.clone(), self.work.clone())
+    }
+
+    pub(crate) fn timekeeper(&self) -> Timekeeper {
+        let revived = self.revived.clone();
+        Timekeeper::new(
+            self.lots.clone(),
+            self.directory.clone(),
+            self.work.clone(),
+            self.receipts.clone(),
+            Arc::new(move |lot| revived.lock().push(lot)),
+        )
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    pub(crate) async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
+        self.acceptance.accept(&cause(), &acme(), request, None).await
+    }
+
+    pub(crate) async fn accept_of(&self, name: &str, request: SendRequest) -> Accepted {
+        self.acceptance.accept(&cause(), &tenant(name), request, None).await.unwrap()
+    }
+
+    pub(crate) async fn accept_once(
+        &self,
+        key: &str,
+        body: &str,
+        request: SendRequest,
+    ) -> Result<Accepted, AcceptError> {
+        let idempotency = Idempotency { key: key.to_owned(), body_hash: body.to_owned() };
+        self.acceptance.accept(&cause(), &acme(), request, Some(idempotency)).await
+    }
+
+    /// The whole log.
+    pub(crate) async fn log(&self) -> Vec<Told> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let (told, next) = self.journal.read_all(after, 1_000, &Filter::everything()).await.unwrap();
+            all.extend(told);
+            if next == after {
+                return all;
+            }
+            after = next;
+        }
+    }
+
+    /// The events of these types.
+    pub(crate) async fn events(&self, kind: &str) -> Vec<Event> {
+        let log = self.log().await;
+        log.into_iter().map(|told| told.event).filter(|event| event.kind() == kind).collect()
+    }
+
+    /// The lot as the log has it.
+    pub(crate) async fn lot(&self, sending: SendingId, number: u32) -> Lot {
+        let told = self.journal.read_stream(&LotId { sending, number }.stream(), 0).await.unwrap();
+        Lot::fold(told.iter().map(|told| &told.event)).unwrap()
+    }
+
+    /// Hands every message that is pending at its relay over, as a relay worker would; answers how many.
+    pub(crate) async fn hand_over(&self, sending: SendingId, number: u32) -> usize {
+        let id = LotId { sending, number };
+        let now = self.journal.now();
+        let actor = "worker".into();
+        let mut count = 0;
+        for set in self.lot(sending, number).await.pending() {
+            let submitted = self
+                .lots
+                .change_one(id, &actor, |lot, sending| {
+                    let handover = Handover {
+                        relay: &set.relay,
+                        attempt: set.attempt,
+                        is_cancelled: sending.is_cancelled,
+                        receipt_deadline: Duration::hours(25),
+                        closed_until: &|_| None,
+                        has_opted_out: &|_| false,
+                        now,
+                    };
+                    let submission = lot.submit(&sending.terms, &set.messages, &handover);
+                    (submission.events, submission.messages)
+                })
+                .await
+                .unwrap();
+            count += submitted.len();
+        }
+        count
+    }
+
+    /// Every relay answers every call: accepted, or refused with this code's class.
+    pub(crate) async fn respond(
+        &self,
+        sending: SendingId,
+        number: u32,
+        name: &str,
+        attempt: u16,
+        note: ResponseNote,
+    ) {
+        let directory = self.directory.snapshot();
+        let now = self.journal.now();
+        let id = LotId { sending, number };
+        self.lots
+            .change_one(id, &"worker".into(), |lot, sending| {
+                let context = directory.routing_context(&sending.terms, now);
+                (lot.respond(&sending.terms, &relay(name), attempt, note.clone(), &context), ())
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Accepted, routed and handed over: the sending, and which relay has which message of its first lot.
+    pub(crate) async fn handed_over(&self, messages: u32) -> (SendingId, Vec<(RelayId, SeqSet)>) {
+        let sending = self.accept(notice(recipients(messages))).await.unwrap().sending;
+        work_off(&mut self.router()).await;
+        let sets =
+            self.lot(sending, 0).await.pending().into_iter().map(|set| (set.relay, set.messages)).collect();
+        assert_eq!(self.hand_over(sending, 0).await, messages as usize);
+        (sending, sets)
+    }
+}
+
+pub(crate) fn accepted(messages: &SeqSet) -> ResponseNote {
+    let accepted = messages.iter().map(|seq| AcceptedMessage { seq, relay_reference: None }).collect();
+    ResponseNote { call_ms: Some(5), accepted, ..ResponseNote::default() }
+}
+
+pub(crate) fn refused(messages: &SeqSet, class: kite_domain::failure::FailureClass) -> ResponseNote {
+    let one = |seq| RefusedMessage { seq, code: "code".into(), class, text: None };
+    ResponseNote { call_ms: Some(5), refused: messages.iter().map(one).collect(), ..ResponseNote::default() }
+}
+
+/// Steps until there is nothing to do now.
+pub(crate) async fn work_off(worker: &mut dyn Worker) {
+    for _ in 0..10_000 {
+        if let Step::Idle(_) = worker.step().await.unwrap() {
+            return;
+        }
+    }
+    panic!("{} does not come to an end", worker.name());
+}

@@ -1,0 +1,20 @@
+//! The write side as a whole, on a log in memory, with a clock and ids that move only when told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod faulty_store;
+mod house;
+
+mod acceptance;
+mod adviser;
+mod cancelling;
+mod directory;
+mod idempotency;
+mod idempotency_law;
+mod lots;
+mod manage;
+mod receipts;
+mod refusals;
+mod router;
+mod router_faults;
+mod timekeeper;

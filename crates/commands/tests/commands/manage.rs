@@ -1,0 +1,242 @@
+//! Commands on reference data, and every way in which they are refused.
+
+use kite_commands::manage::{ManageError, ManageRefusal, key_hash};
+use kite_domain::event::Event;
+use kite_domain::ids::TemplateId;
+use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
+use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, RelayCredentials, RelayProfile};
+use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::template::TemplateSaved;
+use kite_domain::text::MessageType;
+use std::fmt::Debug;
+use uuid::Uuid;
+
+use crate::faulty_store::Fault;
+use crate::house::*;
+
+fn why<T: Debug>(answer: Result<T, ManageError>) -> ManageRefusal {
+    match answer {
+        Err(ManageError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn breaker(name: &str, from: BreakerPhase, to: BreakerPhase) -> RelayBreakerChanged {
+    RelayBreakerChanged { relay: relay(name), from, to, reason: "test".to_owned(), until: None }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let house = House::furnished().await;
+    let manage = &house.manage;
+    let (nobody, template) = (relay("nobody"), TemplateId(Uuid::nil()));
+    let before = house.log().await.len();
+    assert_eq!(
+        why(manage.create_tenant(&cause(), acme(), "again".to_owned()).await),
+        ManageRefusal::TenantExists(acme())
+    );
+    let ghost = tenant("ghost");
+    assert_eq!(
+        why(manage.issue_api_key(&cause(), &ghost, "label".to_owned()).await),
+        ManageRefusal::NoTenant(ghost.clone())
+    );
+    assert_eq!(why(manage.revoke_api_key(&cause(), &acme(), "k").await), ManageRefusal::NoKey("k".into()));
+    assert_eq!(
+        why(manage.suspend_relay(&cause(), &nobody, "x".to_owned()).await),
+        ManageRefusal::NoRelay(nobody.clone())
+    );
+    assert_eq!(why(manage.resume_relay(&cause(), &nobody).await), ManageRefusal::NoRelay(nobody.clone()));
+    let change = breaker("nobody", BreakerPhase::Passing, BreakerPhase::Tripped);
+    assert_eq!(why(manage.change_breaker(&cause(), change).await), ManageRefusal::NoRelay(nobody.clone()));
+    assert_eq!(
+        why(manage.withdraw_sender(&cause(), &acme(), "x").await),
+        ManageRefusal::NoSender("x".into())
+    );
+    assert_eq!(why(manage.withdraw_opt_out(&cause(), &acme(), "x").await), ManageRefusal::NoOptOut);
+    assert_eq!(
+        why(manage.delete_template(&cause(), &acme(), template).await),
+        ManageRefusal::NoTemplate(template)
+    );
+    let registered = SenderRegistered {
+        tenant: acme(),
+        address: "025550101".into(),
+        kind: SenderKind::Phone,
+        brand: None,
+        refusal_number: None,
+        relays: vec![relay("alpha"), nobody.clone()],
+    };
+    assert_eq!(why(manage.register_sender(&cause(), registered).await), ManageRefusal::NoRelay(nobody));
+    assert_eq!(house.log().await.len(), before, "nothing is written");
+}
+
+#[tokio::test]
+async fn a_ratio_must_be_one() {
+    let house = House::furnished().await;
+    let define = async |channel, weights: &[(&str, u32)]| {
+        let answer = house
+            .manage
+            .define_policy(&cause(), &acme(), channel, shares(weights), FailoverTerms::default())
+            .await;
+        why(answer)
+    };
+    assert_eq!(define(MessageType::Sms, &[]).await, WeightsError::Empty.into());
+    assert_eq!(define(MessageType::Sms, &[("alpha", 9_999)]).await, WeightsError::Sum(9_999).into());
+    assert_eq!(
+        define(MessageType::Sms, &[("alpha", u32::MAX), ("beta", 1)]).await,
+        WeightsError::Sum(u64::from(u32::MAX) + 1).into()
+    );
+    assert_eq!(
+        define(MessageType::Sms, &[("alpha", 5_000), ("alpha", 5_000)]).await,
+        WeightsError::Repeated(relay("alpha")).into()
+    );
+    assert_eq!(
+        define(MessageType::Sms, &[("nobody", 10_000)]).await,
+        ManageRefusal::NoRelay(relay("nobody"))
+    );
+    assert_eq!(
+        define(MessageType::Email, &[("alpha", 10_000)]).await,
+        ManageRefusal::NoChannel { relay: relay("alpha"), channel: MessageType::Email }
+    );
+    assert_eq!(WeightsError::Sum(9_999).to_string(), "the weights sum to 99.99 %, not 100 %");
+}
+
+#[tokio::test]
+async fn versions_count_up() {
+    let house = House::furnished().await;
+    for version in 2..5 {
+        let defined = house
+            .manage
+            .define_policy(
+                &cause(),
+                &acme(),
+                MessageType::Sms,
+                PolicyObjective::Price,
+                FailoverTerms::default(),
+            )
+            .await
+            .unwrap();
+        assert_eq!(defined.value.version, version);
+        assert_eq!(house.directory.snapshot().policies[&(acme(), MessageType::Sms)].defined, defined.value);
+        assert_eq!(defined.position, house.log().await.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn advice_for_a_policy_that_has_moved_on_is_dropped() {
+    let house = House::furnished().await;
+    let advice = |version| WeightsAdvised {
+        tenant: acme(),
+        channel: MessageType::Sms,
+        version,
+        advice: 0,
+        weights: Vec::new(),
+        order: Vec::new(),
+        reasons: Vec::new(),
+    };
+    house.manage.advise_weights(&cause(), advice(7)).await.unwrap();
+    assert_eq!(house.events("weights-advised").await, []);
+    house.manage.advise_weights(&cause(), advice(1)).await.unwrap();
+    house.manage.advise_weights(&cause(), advice(1)).await.unwrap();
+    let Some(Event::WeightsAdvised(second)) = house.events("weights-advised").await.pop() else { panic!() };
+    assert_eq!(second.advice, 2);
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_kept_as_a_hash() {
+    let house = House::furnished().await;
+    let issued = house.manage.issue_api_key(&cause(), &acme(), "production".to_owned()).await.unwrap().value;
+    assert!(issued.key.starts_with(&format!("kite_{}_", issued.key_id)));
+    let kept = house.directory.snapshot().api_keys[&issued.key_id].clone();
+    assert_eq!(kept.hash, key_hash(&issued.key));
+    let secret = issued.key.rsplit('_').next().unwrap();
+    let log: Vec<u8> = house.log().await.iter().flat_map(|told| told.recorded.data.to_vec()).collect();
+    assert!(!String::from_utf8(log).unwrap().contains(secret), "the secret is nowhere in the log");
+    assert!(!format!("{issued:?}").contains(secret));
+
+    house.manage.revoke_api_key(&cause(), &acme(), &issued.key_id).await.unwrap();
+    assert!(!house.directory.snapshot().api_keys.contains_key(&issued.key_id));
+    let again = house.manage.revoke_api_key(&cause(), &acme(), &issued.key_id).await;
+    assert_eq!(why(again), ManageRefusal::NoKey(issued.key_id));
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_given_stay() {
+    let house = House::furnished().await;
+    let with = |api_key: Option<&str>, user: Option<&str>| RelayProfile {
+        credentials: RelayCredentials {
+            api_key: api_key.map(str::to_owned),
+            user: user.map(str::to_owned),
+            receipt_secret: None,
+        },
+        ..profile("alpha", &[(MessageType::Sms, 1)])
+    };
+    house.manage.define_relay(&cause(), with(Some("key"), None)).await.unwrap();
+    let kept = house.manage.define_relay(&cause(), with(None, Some("user"))).await.unwrap().value.credentials;
+    assert_eq!((kept.api_key.as_deref(), kept.user.as_deref()), (Some("key"), Some("user")));
+    assert!(!format!("{kept:?}").contains("key"));
+}
+
+#[tokio::test]
+async fn a_breaker_changes_from_where_it_stands() {
+    use BreakerPhase::{Passing, Probing, Tripped};
+    let house = House::furnished().await;
+    let change = async |from, to| house.manage.change_breaker(&cause(), breaker("alpha", from, to)).await;
+    change(Passing, Tripped).await.unwrap();
+    assert_eq!(why(change(Passing, Tripped).await), ManageRefusal::BreakerMoved(relay("alpha")));
+    change(Tripped, Probing).await.unwrap();
+    change(Probing, Passing).await.unwrap();
+    let snapshot = house.directory.snapshot();
+    assert_eq!(snapshot.relays.get(&relay("alpha")).unwrap().breaker, Passing);
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_no_event() {
+    let house = House::furnished().await;
+    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "080".to_owned()).await.unwrap();
+    let before = house.log().await.len();
+    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "web".to_owned()).await.unwrap();
+    house.manage.resume_relay(&cause(), &relay("alpha")).await.unwrap();
+    assert_eq!(house.log().await.len(), before);
+    house.manage.suspend_relay(&cause(), &relay("alpha"), "test".to_owned()).await.unwrap();
+    house.manage.resume_relay(&cause(), &relay("alpha")).await.unwrap();
+    assert_eq!(house.log().await.len(), before + 2);
+}
+
+#[tokio::test]
+async fn a_withdrawn_sender_cannot_send_and_can_come_back() {
+    let house = House::furnished().await;
+    house.manage.withdraw_sender(&cause(), &acme(), "025550100").await.unwrap();
+    assert!(house.accept(notice(recipients(1))).await.is_err());
+    let again = house.manage.withdraw_sender(&cause(), &acme(), "025550100").await;
+    assert_eq!(why(again), ManageRefusal::NoSender("025550100".into()));
+    house.register("acme", "025550100", SenderKind::Phone, &["alpha"]).await;
+    house.accept(notice(recipients(1))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_template_can_be_saved_again() {
+    let house = House::furnished().await;
+    let saved = TemplateSaved {
+        tenant: acme(),
+        template: TemplateId(Uuid::from_u128(1)),
+        name: "name".to_owned(),
+        subject: None,
+        text: "text".to_owned(),
+    };
+    house.manage.save_template(&cause(), saved.clone()).await.unwrap();
+    house.manage.delete_template(&cause(), &acme(), saved.template).await.unwrap();
+    let again = house.manage.delete_template(&cause(), &acme(), saved.template).await;
+    assert_eq!(why(again), ManageRefusal::NoTemplate(saved.template));
+    house.manage.save_template(&cause(), saved.clone()).await.unwrap();
+    assert!(house.directory.snapshot().templates.contains_key(&(acme(), saved.template)));
+}
+
+#[tokio::test]
+async fn a_conflict_is_decided_anew_and_a_failure_is_told() {
+    let house = House::furnished().await;
+    house.store.fail(0, Fault::Conflict);
+    house.manage.create_tenant(&cause(), tenant("other"), "other".to_owned()).await.unwrap();
+    house.store.fail(0, Fault::Busy);
+    let answer = house.manage.create_tenant(&cause(), tenant("third"), "third".to_owned()).await;
+    assert!(matches!(answer, Err(ManageError::Journal(_))));
+}

@@ -1,0 +1,151 @@
+//! Receipts come in whatever order, more than once, or for nobody.
+
+use chrono::Duration;
+use kite_commands::receipts::ReceiptSummary;
+use kite_domain::event::Event;
+use kite_domain::ids::{AttemptReference, MessageId, SendingId};
+use kite_domain::lot::{AttemptState, Outcome};
+use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+use crate::faulty_store::Fault;
+use crate::house::*;
+
+fn receipt(sending: SendingId, seq: u32, attempt: u16, status: ReceiptStatus, code: &str) -> RawReceipt {
+    RawReceipt {
+        reference: AttemptReference { message: MessageId { sending, seq }, attempt }.to_string().into(),
+        relay_reference: None,
+        status,
+        code: code.into(),
+        at: noon(),
+    }
+}
+
+#[tokio::test]
+async fn receipts_are_recorded_once_and_mean_what_the_dictionary_says() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(10).await;
+    let alpha = sets[0].1.as_slice();
+    assert_eq!(sets[0].0, relay("alpha"));
+    let receipts = vec![
+        receipt(sending, alpha[0], 1, ReceiptStatus::Delivered, "4000"),
+        receipt(sending, alpha[1], 1, ReceiptStatus::Undelivered, "3056"),
+        receipt(sending, alpha[2], 1, ReceiptStatus::Undelivered, "3032"),
+        receipt(sending, alpha[3], 1, ReceiptStatus::Undelivered, "no such code"),
+    ];
+    let summary = house.receipts.record(&relay("alpha"), receipts.clone()).await.unwrap();
+    assert_eq!(summary, ReceiptSummary { matched: 4, parked: 0 });
+    let lot = house.lot(sending, 0).await;
+    let outcome = |place: usize| lot.message(alpha[place]).unwrap().outcome;
+    assert_eq!(outcome(0), Some(Outcome::Delivered));
+    assert_eq!(outcome(1), None, "no route: the next relay");
+    assert_eq!(lot.message(alpha[1]).unwrap().attempts.last().unwrap().state, AttemptState::Routed);
+    assert_eq!(outcome(2), Some(Outcome::Undelivered), "no such number");
+    assert_eq!(outcome(3), Some(Outcome::Undelivered), "an unknown code is never guessed");
+
+    let before = house.log().await.len();
+    let again = house.receipts.record(&relay("alpha"), receipts).await.unwrap();
+    assert_eq!(again, ReceiptSummary { matched: 4, parked: 0 });
+    assert_eq!(house.log().await.len(), before, "a repeat is no news");
+}
+
+#[tokio::test]
+async fn one_delivery_may_speak_of_many_lots() {
+    let house = House::furnished().await;
+    let mut receipts = Vec::new();
+    for _ in 0..3 {
+        let (sending, sets) = house.handed_over(4).await;
+        for (carrier, messages) in sets {
+            if carrier == relay("alpha") {
+                receipts.extend(
+                    messages.iter().map(|seq| receipt(sending, seq, 1, ReceiptStatus::Delivered, "4000")),
+                );
+            }
+        }
+    }
+    let count = receipts.len();
+    let summary = house.receipts.record(&relay("alpha"), receipts).await.unwrap();
+    assert_eq!(summary, ReceiptSummary { matched: count, parked: 0 });
+    assert_eq!(house.events("receipts-recorded").await.len(), 3, "one event a lot");
+}
+
+#[tokio::test]
+async fn what_fits_nothing_is_parked_and_found_later() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(1))).await.unwrap().sending;
+    work_off(&mut house.router()).await;
+    let carrier = house.lot(sending, 0).await.pending()[0].relay.clone();
+    // Routed, not handed over: nobody can have delivered it.
+    let foreign = receipt(SendingId(Uuid::from_u128(9)), 3, 1, ReceiptStatus::Delivered, "4000");
+    let early = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
+    let nonsense = RawReceipt { reference: "hello".into(), ..foreign.clone() };
+    let receipts = vec![early, foreign.clone(), nonsense];
+    let summary = house.receipts.record(&carrier, receipts).await.unwrap();
+    assert_eq!(summary, ReceiptSummary { matched: 0, parked: 3 });
+    assert_eq!(house.lot(sending, 0).await.counts().open, 1);
+
+    let mut timekeeper = house.timekeeper();
+    work_off(&mut timekeeper).await;
+    assert_eq!(house.events("parked-receipts-settled").await, [], "nothing fits yet");
+    house.hand_over(sending, 0).await;
+    house.advance(Duration::seconds(31));
+    work_off(&mut timekeeper).await;
+    assert_eq!(house.lot(sending, 0).await.counts().delivered, 1);
+    let settled = house.events("parked-receipts-settled").await;
+    let [Event::ParkedReceiptsSettled(settled)] = &settled[..] else { panic!("{settled:?}") };
+    assert_eq!((settled.matched.len(), settled.given_up.len()), (1, 0));
+
+    house.advance(Duration::hours(82));
+    work_off(&mut timekeeper).await;
+    let settled = house.events("parked-receipts-settled").await;
+    let Some(Event::ParkedReceiptsSettled(settled)) = settled.last() else { panic!("{settled:?}") };
+    let given_up: HashSet<_> = settled.given_up.iter().cloned().collect();
+    assert_eq!(
+        given_up,
+        HashSet::from([foreign.reference, "hello".into()]),
+        "given up after the longest deadline"
+    );
+}
+
+#[tokio::test]
+async fn another_relay_cannot_speak_for_an_attempt() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(1).await;
+    let other = if sets[0].0 == relay("beta") { relay("gamma") } else { relay("beta") };
+    let forged = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
+    let summary = house.receipts.record(&other, vec![forged]).await.unwrap();
+    assert_eq!(summary.parked, 1);
+    assert_eq!(house.lot(sending, 0).await.counts().open, 1);
+}
+
+#[tokio::test]
+async fn a_receipt_is_acknowledged_only_when_it_is_in_the_log() {
+    for fault in [Fault::Busy, Fault::LostBefore, Fault::LostAfter] {
+        let house = House::furnished().await;
+        let (sending, sets) = house.handed_over(1).await;
+        let said = vec![receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000")];
+        house.store.fail(0, fault);
+        assert!(house.receipts.record(&sets[0].0, said.clone()).await.is_err(), "{fault:?}");
+        house.store.heal();
+        // The relay says it again.
+        assert_eq!(house.receipts.record(&sets[0].0, said).await.unwrap().matched, 1);
+        assert_eq!(house.lot(sending, 0).await.counts().delivered, 1);
+        assert_eq!(house.events("receipts-recorded").await.len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_with_another_process_is_decided_anew() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(10).await;
+    let other = house.restarted().await;
+    let (carrier, messages) = &sets[0];
+    let said = |seq| vec![receipt(sending, seq, 1, ReceiptStatus::Delivered, "4000")];
+    for seq in messages {
+        // Each knows the lot as it was before the other wrote.
+        let process = if seq % 2 == 0 { &house } else { &other };
+        process.receipts.record(carrier, said(seq)).await.unwrap();
+    }
+    assert_eq!(house.lot(sending, 0).await.counts().delivered as usize, messages.len());
+}

@@ -1,0 +1,139 @@
+//! Every way in which a request as a whole is refused: a clear word, and nothing written.
+
+use chrono::Duration;
+use kite_commands::accept::{AcceptError, AdInput, BacklogLevel, SendRequest};
+use kite_domain::ids::TemplateId;
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sender::SenderKind;
+use kite_domain::text::RequestedType;
+use uuid::Uuid;
+
+use crate::house::*;
+
+async fn refusal_of(house: &House, change: impl FnOnce(&mut SendRequest)) -> (&'static str, &'static str) {
+    let mut request = notice(recipients(1));
+    change(&mut request);
+    let before = house.log().await.len();
+    let preview = house.acceptance.preview(&acme(), &request).await;
+    let Err(AcceptError::Refused(refusal)) = house.accept(request).await else { panic!("accepted") };
+    assert!(matches!(preview, Err(AcceptError::Refused(same)) if same == refusal), "a preview says the same");
+    assert_eq!(house.log().await.len(), before, "nothing half done");
+    assert!(!refusal.detail.is_empty());
+    (refusal.field, refusal.code)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_request_is_named() {
+    let house = House::furnished().await;
+    let of = async |change: fn(&mut SendRequest)| refusal_of(&house, change).await;
+    assert_eq!(of(|one| one.recipients.clear()).await, ("recipients", "recipients_missing"));
+    assert_eq!(of(|one| one.recipients = recipients(3_001)).await, ("recipients", "too_many_recipients"));
+    assert_eq!(of(|one| (one.from_phone, one.from_email) = (None, None)).await, ("from", "sender_missing"));
+    assert_eq!(
+        of(|one| one.from_phone = Some("02-555-0101".to_owned())).await,
+        ("from", "sender_not_registered")
+    );
+    assert_eq!(of(|one| one.from_phone = Some("hello".to_owned())).await.0, "from");
+    assert_eq!(
+        of(|one| one.from_email = Some("x@example.com".to_owned())).await,
+        ("from_email", "sender_not_registered")
+    );
+    assert_eq!(of(|one| one.from_email = Some("at home".to_owned())).await.0, "from_email");
+    assert_eq!(of(|one| one.text = None).await, ("text", "text_missing"));
+    let template = |one: &mut SendRequest| one.template = Some(TemplateId(Uuid::nil()));
+    assert_eq!(of(template).await, ("template", "text_and_template"));
+    assert_eq!(of(|one| one.text = Some("Dear #{".to_owned())).await.0, "text");
+    assert_eq!(of(|one| one.ad = Some(AdInput::default())).await, ("ad", "not_an_ad"));
+    assert_eq!(of(|one| one.lifetime_s = Some(0)).await, ("lifetime_seconds", "lifetime_out_of_range"));
+    assert_eq!(
+        of(|one| one.lifetime_s = Some(u32::MAX)).await,
+        ("lifetime_seconds", "lifetime_out_of_range")
+    );
+    assert_eq!(
+        of(|one| one.scheduled_at = Some(noon() - Duration::seconds(1))).await,
+        ("scheduled_at", "scheduled_in_the_past")
+    );
+    assert_eq!(
+        of(|one| one.scheduled_at = Some(noon() + Duration::days(184))).await,
+        ("scheduled_at", "scheduled_too_far")
+    );
+    let email_failover = |one: &mut SendRequest| {
+        one.failover = Some(FailoverTerms { email: true, ..FailoverTerms::default() });
+        one.from_email = None;
+    };
+    assert_eq!(of(email_failover).await, ("from_email", "sender_missing"));
+}
+
+#[tokio::test]
+async fn an_unmarked_advertisement_is_refused_and_one_without_a_brand_too() {
+    let house = House::furnished().await;
+    let unmarked = refusal_of(&house, |one| {
+        *one = ad(recipients(1));
+        one.ad = Some(AdInput::default());
+    });
+    assert_eq!(unmarked.await, ("text", "marking_missing"));
+    let altered = refusal_of(&house, |one| {
+        *one = ad(recipients(1));
+        one.text = Some("[광고] sale".to_owned());
+    });
+    assert_eq!(altered.await, ("text", "marking_altered"));
+    let mut plain = kite_domain::sender::SenderRegistered {
+        tenant: acme(),
+        address: "025550199".into(),
+        kind: SenderKind::Phone,
+        brand: None,
+        refusal_number: None,
+        relays: vec![relay("alpha")],
+    };
+    house.manage.register_sender(&cause(), plain.clone()).await.unwrap();
+    let from_plain = |one: &mut SendRequest| {
+        *one = ad(recipients(1));
+        one.from_phone = Some("025550199".to_owned());
+    };
+    assert_eq!(refusal_of(&house, from_plain).await, ("from", "sender_not_for_ads"));
+    plain.brand = Some("Acme".to_owned());
+    plain.refusal_number = Some("0255501111".into());
+    house.manage.register_sender(&cause(), plain).await.unwrap();
+    assert_eq!(refusal_of(&house, from_plain).await, ("from", "sender_not_for_ads"), "not free to call");
+}
+
+#[tokio::test]
+async fn rows_that_no_relay_could_ever_carry_are_refused() {
+    let house = House::furnished().await;
+    let reason = async |request: SendRequest| match house.accept(request).await {
+        Err(AcceptError::RowsRefused(rows)) => (rows[0].field, rows[0].code, rows[0].detail.clone()),
+        other => panic!("{other:?}"),
+    };
+    let mut without_email = notice(vec![row(0, "kim@example.com")]);
+    without_email.from_email = None;
+    assert_eq!(reason(without_email).await.1, "sender_missing");
+    let mut sms_to_email = notice(vec![row(0, "kim@example.com")]);
+    sms_to_email.message_type = RequestedType::Sms;
+    assert_eq!(reason(sms_to_email).await.0, "to");
+    house.register("acme", "025550100", SenderKind::Phone, &[]).await;
+    let (field, code, detail) = reason(notice(recipients(1))).await;
+    assert_eq!((field, code), ("to", "no_relay"));
+    assert!(detail.contains("the sender is not registered with it"), "{detail}");
+    house.register("acme", "025550100", SenderKind::Phone, &["gamma"]).await;
+    house.define_policy("acme", shares(&[("alpha", 10_000)])).await;
+    let (_, code, detail) = reason(notice(recipients(1))).await;
+    assert_eq!(code, "no_relay");
+    assert!(detail.contains("no share"), "it would wait for ever: {detail}");
+}
+
+#[tokio::test]
+async fn a_full_house_takes_nothing_and_says_when_to_come_again() {
+    let house = House::furnished().await;
+    for level in [
+        BacklogLevel { open_messages: 99_999, projector_lag_events: 0 },
+        BacklogLevel { open_messages: 0, projector_lag_events: 500_001 },
+    ] {
+        *house.backlog.lock() = level;
+        let before = house.log().await.len();
+        let answer = house.accept(notice(recipients(2))).await;
+        assert!(matches!(answer, Err(AcceptError::Backlog { retry_after_s: 5 })), "{answer:?}");
+        assert_eq!(house.log().await.len(), before);
+    }
+    *house.backlog.lock() = BacklogLevel { open_messages: 99_998, projector_lag_events: 0 };
+    house.accept(notice(recipients(2))).await.unwrap();
+}

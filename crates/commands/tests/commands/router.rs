@@ -1,0 +1,197 @@
+//! First routes: exact over lots, sendings and tenants, in the right order, for the right sendings.
+
+use chrono::Duration;
+use kite_commands::{Step, Worker};
+use kite_domain::event::Event;
+use kite_domain::relay::{BreakerPhase, RelayBreakerChanged};
+use kite_domain::sending::MessageClass;
+use std::collections::HashMap;
+
+use crate::house::*;
+
+#[tokio::test]
+async fn the_split_is_exact_over_many_sendings_of_many_tenants() {
+    let house = House::furnished().await;
+    house.move_in("other").await;
+    house.define_policy("other", shares(&[("alpha", 3_334), ("beta", 3_333), ("gamma", 3_333)])).await;
+    let mut router = house.router();
+    let mut messages = 0;
+    for round in 0..40 {
+        let count = [1, 2, 3, 7, 1_003][round % 5];
+        house.accept_of("acme", notice(recipients(count))).await;
+        house.accept_of("other", notice(recipients(1))).await;
+        messages += count as usize + 1;
+        if round % 3 == 0 {
+            work_off(&mut router).await;
+        }
+    }
+    work_off(&mut router).await;
+    let log = house.log().await;
+    split_is_exact(&log);
+    assert_eq!(first_routes(&log).len(), messages);
+}
+
+#[tokio::test]
+async fn the_split_goes_on_where_it_stopped_when_sets_and_policies_change() {
+    let house = House::furnished().await;
+    let mut router = house.router();
+    for round in 0..30 {
+        match round {
+            5 => drop(
+                house.manage.suspend_relay(&cause(), &relay("beta"), "maintenance".to_owned()).await.unwrap(),
+            ),
+            9 => drop(house.manage.resume_relay(&cause(), &relay("beta")).await.unwrap()),
+            12 => house.define_policy("acme", shares(&[("alpha", 1_000), ("gamma", 9_000)])).await,
+            20 => {
+                house
+                    .define_policy("acme", shares(&[("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)]))
+                    .await
+            }
+            _ => {}
+        }
+        house.accept(notice(recipients(1 + round % 4))).await.unwrap();
+        work_off(&mut router).await;
+    }
+    let log = house.log().await;
+    split_is_exact(&log);
+    let keys: std::collections::HashSet<String> = log
+        .iter()
+        .filter_map(|told| if let Event::MessagesRouted(routed) = &told.event { Some(routed) } else { None })
+        .flat_map(|routed| routed.splits.iter().map(|split| split.key.to_string()))
+        .collect();
+    assert_eq!(keys.len(), 4, "three versions, and one set without beta: {keys:?}");
+}
+
+#[tokio::test]
+async fn a_route_says_who_why_and_what_it_costs() {
+    let house = House::furnished().await;
+    house.accept(notice(recipients(10))).await.unwrap();
+    work_off(&mut house.router()).await;
+    let events = house.events("messages-routed").await;
+    let [Event::MessagesRouted(routed)] = &events[..] else { panic!("{events:?}") };
+    let alpha = &routed.routes[0];
+    assert_eq!(alpha.reason, "ratio acme-sms-1: 5000 of 10000");
+    assert_eq!(alpha.fallbacks, [relay("beta"), relay("gamma")]);
+    assert_eq!(alpha.price_milliwon, 9_000);
+    let told = house.log().await.pop().unwrap();
+    assert_eq!(told.recorded.metadata.actor, "router");
+}
+
+#[tokio::test]
+async fn a_password_overtakes_advertisements() {
+    let house = House::furnished().await;
+    for _ in 0..5 {
+        house.accept(ad(recipients(2_000))).await.unwrap();
+    }
+    let mut otp = notice(recipients(1));
+    otp.class = MessageClass::Otp;
+    let otp = house.accept(otp).await.unwrap().sending;
+    let mut router = house.router();
+    while first_routes(&house.log().await).is_empty() {
+        router.step().await.unwrap();
+    }
+    assert_eq!(first_routes(&house.log().await)[0].0.sending, otp);
+}
+
+#[tokio::test]
+async fn a_scheduled_sending_waits_until_it_is_released() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(2));
+    request.scheduled_at = Some(noon() + Duration::hours(1));
+    house.accept(request).await.unwrap();
+    let (mut router, mut timekeeper) = (house.router(), house.timekeeper());
+    work_off(&mut router).await;
+    work_off(&mut timekeeper).await;
+    assert_eq!(house.events("sending-released").await.len() + house.events("messages-routed").await.len(), 0);
+    house.advance(Duration::hours(1));
+    work_off(&mut timekeeper).await;
+    work_off(&mut timekeeper).await;
+    work_off(&mut router).await;
+    assert_eq!(house.events("sending-released").await.len(), 1);
+    assert_eq!(first_routes(&house.log().await).len(), 2);
+}
+
+#[tokio::test]
+async fn a_cancelled_sending_is_not_routed() {
+    let house = House::furnished().await;
+    let mut request = notice(recipients(2));
+    request.scheduled_at = Some(noon() + Duration::hours(1));
+    let sending = house.accept(request).await.unwrap().sending;
+    let outcome = house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+    assert_eq!((outcome.cancelled, outcome.in_flight, outcome.finished), (2, 0, 0));
+    house.advance(Duration::hours(1));
+    work_off(&mut house.timekeeper()).await;
+    work_off(&mut house.router()).await;
+    assert_eq!(house.events("messages-routed").await, []);
+    assert_eq!(house.events("sending-released").await, []);
+}
+
+#[tokio::test]
+async fn what_is_blocked_is_routed_as_soon_as_a_relay_comes_back() {
+    let house = House::furnished().await;
+    for name in ["alpha", "beta", "gamma"] {
+        house.manage.suspend_relay(&cause(), &relay(name), "maintenance".to_owned()).await.unwrap();
+    }
+    house.accept(notice(recipients(4))).await.unwrap();
+    let mut router = house.router();
+    work_off(&mut router).await;
+    let Step::Idle(Some(again)) = router.step().await.unwrap() else { panic!("it comes back by itself") };
+    assert_eq!(again, noon() + Duration::seconds(5));
+    assert_eq!(house.events("messages-routed").await, []);
+    house.manage.resume_relay(&cause(), &relay("gamma")).await.unwrap();
+    work_off(&mut router).await;
+    let log = house.log().await;
+    assert!(first_routes(&log).iter().all(|(_, carrier)| *carrier == relay("gamma")));
+    assert_eq!(first_routes(&log).len(), 4);
+    split_is_exact(&log);
+}
+
+#[tokio::test]
+async fn a_blocked_channel_does_not_block_the_others_of_a_lot() {
+    let house = House::furnished().await;
+    house.manage.suspend_relay(&cause(), &relay("mail"), "maintenance".to_owned()).await.unwrap();
+    let mut rows = recipients(2);
+    rows.push(row(2, "kim@example.com"));
+    house.accept(notice(rows)).await.unwrap();
+    let mut router = house.router();
+    work_off(&mut router).await;
+    assert_eq!(first_routes(&house.log().await).len(), 2);
+    house.manage.resume_relay(&cause(), &relay("mail")).await.unwrap();
+    work_off(&mut router).await;
+    let log = house.log().await;
+    assert_eq!(first_routes(&log).len(), 3);
+    split_is_exact(&log);
+}
+
+#[tokio::test]
+async fn a_tripped_breaker_takes_a_relay_out_of_the_split() {
+    let house = House::furnished().await;
+    let tripped = RelayBreakerChanged {
+        relay: relay("alpha"),
+        from: BreakerPhase::Passing,
+        to: BreakerPhase::Tripped,
+        reason: "test".to_owned(),
+        until: None,
+    };
+    house.manage.change_breaker(&cause(), tripped).await.unwrap();
+    house.accept(notice(recipients(10))).await.unwrap();
+    work_off(&mut house.router()).await;
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for (_, carrier) in first_routes(&house.log().await) {
+        *counts.entry(carrier.as_str().to_owned()).or_default() += 1;
+    }
+    assert_eq!(counts, HashMap::from([("beta".to_owned(), 6), ("gamma".to_owned(), 4)]));
+}
+
+#[tokio::test]
+async fn empty_pages_of_the_log_are_not_its_end() {
+    let house = House::furnished().await;
+    let mut router = house.router();
+    work_off(&mut router).await;
+    house.store.look_at_most_at(1);
+    for _ in 0..5 {
+        house.accept(notice(recipients(1))).await.unwrap();
+    }
+    work_off(&mut router).await;
+    assert_eq!(first_routes(&house.log().await).len(), 5);
+}
