@@ -1,0 +1,370 @@
+//! Contacts, groups and their members, senders, opt-outs, templates, tenants.
+
+use kite_domain::ids::{ContactId, GroupId, TemplateId};
+use kite_domain::slug::TenantId;
+use rusqlite::{Connection, Row, params};
+use smol_str::SmolStr;
+
+use super::merge::resolve;
+use super::views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
+use crate::error::QueryError;
+use crate::listing::{Cursor, Listing, page};
+use crate::readers::{Readers, shared_queries};
+use crate::sql::{from_json, one_more, optional_text, optional_time, text, time, uuid};
+
+/// Which contacts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContactFilter {
+    /// Part of the name, the number or the e-mail address; letter case does not matter.
+    pub text: Option<String>,
+    /// With this tag.
+    pub tag: Option<SmolStr>,
+    /// In this group.
+    pub group: Option<GroupId>,
+}
+
+/// Questions about the address book.
+#[derive(Clone)]
+pub struct AddressBookQueries {
+    readers: Readers,
+}
+
+shared_queries!(AddressBookQueries);
+
+/// The columns that [`contact`] takes.
+macro_rules! select_contacts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.name, c.phone, c.email, c.tags, c.fields, c.created_ms, c.updated_ms, ",
+            "EXISTS (SELECT 1 FROM opt_outs o WHERE o.tenant = c.tenant AND o.address IN (c.phone, c.email)) ",
+            "FROM contacts c ",
+            $rest
+        )
+    };
+}
+
+/// Before every id.
+const FIRST: [u8; 0] = [];
+
+impl AddressBookQueries {
+    pub(crate) fn new(readers: Readers) -> Self {
+        Self { readers }
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The tenant's contacts that pass the filter, by id.
+    pub fn contacts(
+        &self,
+        tenant: &TenantId,
+        filter: &ContactFilter,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<Contact>, QueryError> {
+        let after = after.map_or(FIRST.as_slice(), Cursor::bytes);
+        let wanted = filter.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
+        let wanted = wanted.map(search_text);
+        let found = self.rows(
+            select_contacts!(
+                "WHERE c.tenant = ?1 AND c.id > ?2 AND (?3 IS NULL OR instr(c.search, ?3) > 0)
+                   AND (?4 IS NULL OR EXISTS (SELECT 1 FROM tags t
+                        WHERE t.tenant = ?1 AND t.tag = ?4 AND t.contact = c.id))
+                   AND (?5 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.group_id = ?5 AND m.contact = c.id))
+                 ORDER BY c.id LIMIT ?6"
+            ),
+            params![
+                tenant.as_str(),
+                after,
+                wanted,
+                filter.tag.as_deref(),
+                filter.group.as_ref().map(|group| group.0.as_bytes()),
+                one_more(limit)
+            ],
+            contact,
+        )?;
+        Ok(page(found, limit, |contact| Cursor::new(contact.id.0.as_bytes().as_slice())))
+    }
+
+    /// A contact with its groups. An id that was merged away finds the contact that it stands for now.
+    pub fn contact(&self, tenant: &TenantId, id: ContactId) -> Result<Option<Contact>, QueryError> {
+        self.readers.ask(|connection| {
+            let id = resolve(connection, tenant, id)?;
+            one_contact(connection, tenant, id)
+        })
+    }
+
+    /// The contact of a canonical number or e-mail address, with its groups.
+    pub fn contact_by_address(
+        &self,
+        tenant: &TenantId,
+        address: &str,
+    ) -> Result<Option<Contact>, QueryError> {
+        self.readers.ask(|connection| {
+            let sql = if address.contains('@') {
+                select_contacts!("WHERE c.tenant = ?1 AND c.email = ?2")
+            } else {
+                select_contacts!("WHERE c.tenant = ?1 AND c.phone = ?2")
+            };
+            let found = collect(connection, sql, params![tenant.as_str(), address], contact)?;
+            found.into_iter().next().map(|found| with_groups(connection, tenant, found)).transpose()
+        })
+    }
+
+    /// Contacts in the order asked for; none where there is none.
+    pub fn contacts_by_id(
+        &self,
+        tenant: &TenantId,
+        ids: &[ContactId],
+    ) -> Result<Vec<Option<Contact>>, QueryError> {
+        self.readers.ask(|connection| {
+            let one = |id: &ContactId| {
+                let id = resolve(connection, tenant, *id)?;
+                let sql = select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2");
+                let key = params![tenant.as_str(), id.0.as_bytes()];
+                Ok(collect(connection, sql, key, contact)?.pop())
+            };
+            ids.iter().map(one).collect()
+        })
+    }
+
+    /// The tenant's groups, by id.
+    pub fn groups(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<Group>, QueryError> {
+        let after = after.map_or(FIRST.as_slice(), Cursor::bytes);
+        let found = self.rows(
+            "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+            params![tenant.as_str(), after, one_more(limit)],
+            group,
+        )?;
+        Ok(page(found, limit, |group| Cursor::new(group.id.0.as_bytes().as_slice())))
+    }
+
+    /// A group.
+    pub fn group(&self, tenant: &TenantId, id: GroupId) -> Result<Option<Group>, QueryError> {
+        let sql = "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND id = ?2";
+        Ok(self.rows(sql, params![tenant.as_str(), id.0.as_bytes()], group)?.pop())
+    }
+
+    /// The oldest group of that name.
+    pub fn group_by_name(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueryError> {
+        let sql = "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND name = ?2
+                   ORDER BY id LIMIT 1";
+        Ok(self.rows(sql, params![tenant.as_str(), name], group)?.pop())
+    }
+
+    /// Members of a group after this contact, by id: called again with the last id until nothing comes, it goes through
+    /// the whole group in memory for one piece.
+    pub fn group_members(
+        &self,
+        tenant: &TenantId,
+        group: GroupId,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<Contact>, QueryError> {
+        let after = after.map(|id| id.0.into_bytes());
+        self.rows(
+            select_contacts!(
+                "JOIN members m ON m.contact = c.id
+                 WHERE m.group_id = ?2 AND m.contact > ?3 AND c.tenant = ?1 ORDER BY m.contact LIMIT ?4"
+            ),
+            params![
+                tenant.as_str(),
+                group.0.as_bytes(),
+                after.as_ref().map_or(FIRST.as_slice(), <[u8; 16]>::as_slice),
+                i64::try_from(limit).unwrap_or(i64::MAX)
+            ],
+            contact,
+        )
+    }
+
+    /// The tenant's sender identities, by address.
+    pub fn senders(&self, tenant: &TenantId) -> Result<Vec<Sender>, QueryError> {
+        let sql = "SELECT address, kind, brand, refusal_number, relays, registered_ms FROM senders
+                   WHERE tenant = ?1 ORDER BY address";
+        self.rows(sql, [tenant.as_str()], sender)
+    }
+
+    /// A sender identity.
+    pub fn sender(&self, tenant: &TenantId, address: &str) -> Result<Option<Sender>, QueryError> {
+        let sql = "SELECT address, kind, brand, refusal_number, relays, registered_ms FROM senders
+                   WHERE tenant = ?1 AND address = ?2";
+        Ok(self.rows(sql, [tenant.as_str(), address], sender)?.pop())
+    }
+
+    /// Who refuses the tenant's advertisements, by address.
+    pub fn opt_outs(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<OptOut>, QueryError> {
+        let after = after.map_or(Ok(""), Cursor::text)?;
+        let found = self.rows(
+            "SELECT address, source, since_ms FROM opt_outs WHERE tenant = ?1 AND address > ?2
+             ORDER BY address LIMIT ?3",
+            params![tenant.as_str(), after, one_more(limit)],
+            opt_out,
+        )?;
+        Ok(page(found, limit, |found| Cursor::new(found.address.as_bytes())))
+    }
+
+    /// Whether and since when this address refuses them.
+    pub fn opt_out(&self, tenant: &TenantId, address: &str) -> Result<Option<OptOut>, QueryError> {
+        let sql = "SELECT address, source, since_ms FROM opt_outs WHERE tenant = ?1 AND address = ?2";
+        Ok(self.rows(sql, [tenant.as_str(), address], opt_out)?.pop())
+    }
+
+    /// The tenant's templates, by id.
+    pub fn templates(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<Template>, QueryError> {
+        let after = after.map_or(FIRST.as_slice(), Cursor::bytes);
+        let found = self.rows(
+            "SELECT id, name, subject, text, updated_ms FROM templates WHERE tenant = ?1 AND id > ?2
+             ORDER BY id LIMIT ?3",
+            params![tenant.as_str(), after, one_more(limit)],
+            template,
+        )?;
+        Ok(page(found, limit, |found| Cursor::new(found.id.0.as_bytes().as_slice())))
+    }
+
+    /// A template.
+    pub fn template(&self, tenant: &TenantId, id: TemplateId) -> Result<Option<Template>, QueryError> {
+        let sql = "SELECT id, name, subject, text, updated_ms FROM templates WHERE tenant = ?1 AND id = ?2";
+        Ok(self.rows(sql, params![tenant.as_str(), id.0.as_bytes()], template)?.pop())
+    }
+
+    /// All tenants, by id.
+    pub fn tenants(&self) -> Result<Vec<Tenant>, QueryError> {
+        self.rows("SELECT id, name, created_ms FROM tenants ORDER BY id", [], |row| {
+            Ok(Tenant {
+                id: TenantId::from_trusted(text(row, 0)?),
+                name: row.get(1)?,
+                created_at: time(row.get(2)?)?,
+            })
+        })
+    }
+
+    /// The tenant's API keys, by their public part.
+    pub fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKey>, QueryError> {
+        let sql =
+            "SELECT key_id, label, issued_ms, revoked_ms FROM api_keys WHERE tenant = ?1 ORDER BY key_id";
+        self.rows(sql, [tenant.as_str()], |row| {
+            Ok(ApiKey {
+                key_id: text(row, 0)?,
+                label: row.get(1)?,
+                issued_at: time(row.get(2)?)?,
+                revoked_at: optional_time(row.get(3)?)?,
+            })
+        })
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+    ) -> Result<Vec<T>, QueryError> {
+        self.readers.ask(|connection| collect(connection, sql, parameters, read))
+    }
+}
+
+fn collect<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+) -> Result<Vec<T>, QueryError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn one_contact(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: ContactId,
+) -> Result<Option<Contact>, QueryError> {
+    let sql = select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2");
+    let found = collect(connection, sql, params![tenant.as_str(), id.0.as_bytes()], contact)?;
+    found.into_iter().next().map(|found| with_groups(connection, tenant, found)).transpose()
+}
+
+fn with_groups(connection: &Connection, tenant: &TenantId, contact: Contact) -> Result<Contact, QueryError> {
+    let sql = "SELECT m.group_id FROM members m JOIN groups g ON g.id = m.group_id
+               WHERE m.contact = ?1 AND g.tenant = ?2 ORDER BY m.group_id";
+    let key = params![contact.id.0.as_bytes(), tenant.as_str()];
+    let groups = collect(connection, sql, key, |row| Ok(GroupId(uuid(row, 0)?)))?;
+    Ok(Contact { groups, ..contact })
+}
+
+/// As the column `search` has it; a number as people write it loses its hyphens.
+fn search_text(wanted: &str) -> String {
+    let is_number = wanted.chars().all(|character| character.is_ascii_digit() || "-. ()".contains(character));
+    if is_number {
+        return wanted.chars().filter(char::is_ascii_digit).collect();
+    }
+    wanted.to_lowercase()
+}
+
+fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
+    Ok(Contact {
+        id: ContactId(uuid(row, 0)?),
+        name: row.get(1)?,
+        phone: optional_text(row, 2)?,
+        email: optional_text(row, 3)?,
+        tags: from_json(&row.get::<_, String>(4)?)?,
+        fields: from_json(&row.get::<_, String>(5)?)?,
+        created_at: time(row.get(6)?)?,
+        updated_at: time(row.get(7)?)?,
+        groups: Vec::new(),
+        opted_out: row.get(8)?,
+    })
+}
+
+fn group(row: &Row<'_>) -> Result<Group, QueryError> {
+    Ok(Group {
+        id: GroupId(uuid(row, 0)?),
+        name: row.get(1)?,
+        members: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+        created_at: time(row.get(3)?)?,
+    })
+}
+
+fn sender(row: &Row<'_>) -> Result<Sender, QueryError> {
+    Ok(Sender {
+        address: text(row, 0)?,
+        kind: from_json(&row.get::<_, String>(1)?)?,
+        brand: row.get(2)?,
+        refusal_number: optional_text(row, 3)?,
+        relays: from_json(&row.get::<_, String>(4)?)?,
+        registered_at: time(row.get(5)?)?,
+    })
+}
+
+fn opt_out(row: &Row<'_>) -> Result<OptOut, QueryError> {
+    Ok(OptOut { address: text(row, 0)?, source: row.get(1)?, since: time(row.get(2)?)? })
+}
+
+fn template(row: &Row<'_>) -> Result<Template, QueryError> {
+    Ok(Template {
+        id: TemplateId(uuid(row, 0)?),
+        name: row.get(1)?,
+        subject: row.get(2)?,
+        text: row.get(3)?,
+        updated_at: time(row.get(4)?)?,
+    })
+}

@@ -1,0 +1,97 @@
+//! The tables of the address book.
+
+/// `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
+/// in lower case, number, e-mail address.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE contacts (
+    tenant     TEXT NOT NULL,
+    id         BLOB NOT NULL,
+    number     INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    phone      TEXT,
+    email      TEXT,
+    tags       TEXT NOT NULL,
+    fields     TEXT NOT NULL,
+    search     TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX contacts_by_phone ON contacts (tenant, phone) WHERE phone IS NOT NULL;
+CREATE UNIQUE INDEX contacts_by_email ON contacts (tenant, email) WHERE email IS NOT NULL;
+CREATE TABLE contact_numbers (
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    next INTEGER NOT NULL
+) STRICT;
+INSERT INTO contact_numbers VALUES (1, 1);
+CREATE TABLE heirs (
+    tenant TEXT NOT NULL,
+    id     BLOB NOT NULL,
+    heir   BLOB NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX heirs_by_heir ON heirs (tenant, heir);
+CREATE TABLE tags (
+    tenant  TEXT NOT NULL,
+    tag     TEXT NOT NULL,
+    contact BLOB NOT NULL,
+    PRIMARY KEY (tenant, tag, contact)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE groups (
+    id         BLOB PRIMARY KEY,
+    tenant     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    members    INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE members (
+    group_id BLOB NOT NULL,
+    contact  BLOB NOT NULL,
+    PRIMARY KEY (group_id, contact)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX members_by_contact ON members (contact, group_id);
+CREATE TABLE senders (
+    tenant         TEXT NOT NULL,
+    address        TEXT NOT NULL,
+    kind           TEXT NOT NULL,
+    brand          TEXT,
+    refusal_number TEXT,
+    relays         TEXT NOT NULL,
+    registered_ms  INTEGER NOT NULL,
+    PRIMARY KEY (tenant, address)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE opt_outs (
+    tenant   TEXT NOT NULL,
+    address  TEXT NOT NULL,
+    source   TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant, address)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE templates (
+    tenant     TEXT NOT NULL,
+    id         BLOB NOT NULL,
+    name       TEXT NOT NULL,
+    subject    TEXT,
+    text       TEXT NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tenants (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE api_keys (
+    tenant     TEXT NOT NULL,
+    key_id     TEXT NOT NULL,
+    label      TEXT NOT NULL,
+    issued_ms  INTEGER NOT NULL,
+    revoked_ms INTEGER,
+    PRIMARY KEY (tenant, key_id)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What the fold itself looks up by is made with the tables; these are for queries only.
+pub(super) const INDEXES: &str = "
+CREATE INDEX groups_by_tenant ON groups (tenant, id);
+";

@@ -1,0 +1,97 @@
+//! A bounded cache that says what it wants to let go of, so that the owner can write it out first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+/// Values with a weight, the least recently used of which go first.
+#[derive(Debug)]
+pub(crate) struct Cache<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    /// Keys by the tick of their last use.
+    order: BTreeMap<u64, K>,
+    tick: u64,
+    weight: usize,
+    weight_max: usize,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    weight: usize,
+    tick: u64,
+}
+
+impl<K: Copy + Eq + Hash, V> Cache<K, V> {
+    pub(crate) fn new(weight_max: usize) -> Self {
+        Self { entries: HashMap::new(), order: BTreeMap::new(), tick: 0, weight: 0, weight_max }
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.entries.contains_key(&key)
+    }
+
+    /// The value, without counting as a use.
+    pub(crate) fn peek_mut(&mut self, key: K) -> Option<&mut V> {
+        self.entries.get_mut(&key).map(|entry| &mut entry.value)
+    }
+
+    /// The value, which becomes the most recently used.
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let entry = self.entries.get_mut(&key)?;
+        if entry.tick != self.tick {
+            self.tick += 1;
+            self.order.remove(&entry.tick);
+            entry.tick = self.tick;
+            self.order.insert(self.tick, key);
+        }
+        Some(&mut entry.value)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
+        self.remove(key);
+        self.tick += 1;
+        self.order.insert(self.tick, key);
+        self.entries.insert(key, Entry { value, weight, tick: self.tick });
+        self.weight += weight;
+    }
+
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
+        let entry = self.entries.remove(&key)?;
+        self.order.remove(&entry.tick);
+        self.weight -= entry.weight;
+        Some(entry.value)
+    }
+
+    /// Takes out the least recently used value while there is too much; never the only one.
+    pub(crate) fn pop_surplus(&mut self) -> Option<(K, V)> {
+        if self.weight <= self.weight_max || self.entries.len() <= 1 {
+            return None;
+        }
+        let (_, key) = self.order.pop_first()?;
+        let entry = self.entries.remove(&key)?;
+        self.weight -= entry.weight;
+        Some((key, entry.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_the_last_one_stays() {
+        let mut cache = Cache::new(10);
+        for key in 1..=3 {
+            cache.insert(key, key * 100, 5);
+        }
+        assert_eq!(cache.get_mut(1), Some(&mut 100));
+        assert_eq!(cache.pop_surplus(), Some((2, 200)));
+        assert_eq!(cache.pop_surplus(), None);
+        assert!(cache.contains(1) && cache.contains(3) && !cache.contains(2));
+        cache.insert(4, 400, 50);
+        assert_eq!(cache.pop_surplus(), Some((3, 300)));
+        assert_eq!(cache.pop_surplus(), Some((1, 100)));
+        assert_eq!(cache.pop_surplus(), None);
+        assert_eq!(cache.remove(4), Some(400));
+    }
+}

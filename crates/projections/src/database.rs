@@ -1,0 +1,118 @@
+//! A read model's file: tables, checkpoint, parked events.
+
+use kite_event_store::Position;
+use rusqlite::{Connection, OpenFlags, Transaction};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::OpenError;
+use crate::projector::ReadModel;
+use crate::sql::signed;
+
+/// In every file. `poison` holds the events that could not be read: parked, and never silently skipped.
+const COMMON: &str = "
+CREATE TABLE checkpoint (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    position INTEGER NOT NULL
+) STRICT;
+INSERT INTO checkpoint VALUES (1, 0);
+CREATE TABLE poison (
+    position INTEGER PRIMARY KEY,
+    stream   TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    error    TEXT NOT NULL
+) STRICT;
+";
+
+/// When secondary indexes are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Indexes {
+    /// With the tables.
+    Now,
+    /// By [`create_indexes`], once the rows are in.
+    Later,
+}
+
+/// The file of a model in a data directory.
+pub(crate) fn file<M: ReadModel>(data_dir: &Path) -> PathBuf {
+    data_dir.join(format!("{}.db", M::NAME))
+}
+
+/// The connection that writes. Creates file and tables if need be.
+pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result<Connection, OpenError> {
+    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    // The tables can always be rebuilt from the log, so a commit need not wait for the disk.
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};",
+            M::CACHE_BYTES / 1024
+        ))
+        .map_err(storage)?;
+    create_or_check::<M>(&connection, indexes)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenError> {
+    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;").map_err(storage)?;
+    Ok(connection)
+}
+
+fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> Result<(), OpenError> {
+    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
+    if found == M::SCHEMA_VERSION {
+        return Ok(());
+    }
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(storage)?;
+    if tables != 0 {
+        return Err(OpenError::OtherSchema { model: M::NAME, found, known: M::SCHEMA_VERSION });
+    }
+    let later = match indexes {
+        Indexes::Now => M::indexes(),
+        Indexes::Later => "",
+    };
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; {COMMON} {} {later} PRAGMA user_version = {}; COMMIT;",
+            M::schema(),
+            M::SCHEMA_VERSION
+        ))
+        .map_err(storage)
+}
+
+/// Makes the indexes that [`Indexes::Later`] left out.
+pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(M::indexes())
+}
+
+/// Up to where the tables follow the log.
+pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<Position> {
+    connection
+        .prepare_cached("SELECT position FROM checkpoint WHERE id = 1")?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(|position| position as Position)
+}
+
+/// Moves the checkpoint; whether it was where it was expected.
+pub(crate) fn move_checkpoint(
+    transaction: &Transaction<'_>,
+    from: Position,
+    to: Position,
+) -> rusqlite::Result<bool> {
+    let mut update =
+        transaction.prepare_cached("UPDATE checkpoint SET position = ?2 WHERE id = 1 AND position = ?1")?;
+    Ok(update.execute((signed(from), signed(to)))? == 1)
+}

@@ -1,0 +1,393 @@
+//! What an event does to the messages of its lot, and to the counts.
+//!
+//! The states follow the rules of [`kite_domain::lot::Lot`] exactly (a test holds the two together); what is kept here
+//! beyond them is what a person asks for afterwards: times, codes, words, money.
+
+use kite_domain::failure::FailureClass;
+use kite_domain::lot::{
+    AttemptState, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, Outcome, ReceiptSet,
+    ReceiptsRecorded, RelayResponded, RouteSet,
+};
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::relay::BillingMoment;
+use rusqlite::Connection;
+use smol_str::SmolStr;
+use std::sync::Arc;
+
+use super::attempt::Attempt;
+use super::lot::{Lot, Message};
+use super::sendings::SendingChange;
+use super::statistics::{Key, Metric, PLANNED_UNIT, Standing, Statistics};
+use super::words::Words;
+
+/// One event on its way into a lot.
+pub(super) struct Fold<'f> {
+    pub(super) connection: &'f Connection,
+    pub(super) lot: &'f mut Lot,
+    pub(super) words: &'f mut Words,
+    pub(super) statistics: &'f mut Statistics,
+    pub(super) sending: &'f mut SendingChange,
+    /// The event's time.
+    pub(super) time_ms: i64,
+    /// From when the wait for the first hand-over counts.
+    pub(super) ready_ms: i64,
+}
+
+/// What a relay said of an attempt.
+#[derive(Clone, Default)]
+struct Told {
+    code: u32,
+    class: Option<FailureClass>,
+    detail: Option<Arc<str>>,
+    relay_reference: SmolStr,
+    call_ms: Option<u32>,
+    /// By the relay's clock; 0: it was no receipt.
+    receipt_ms: i64,
+    is_billable_failure: bool,
+}
+
+impl Fold<'_> {
+    pub(super) fn routed(&mut self, routed: &MessagesRouted) -> rusqlite::Result<()> {
+        for split in &routed.splits {
+            let total: u64 = split.weights.iter().map(|entry| u64::from(entry.weight)).sum();
+            for entry in &split.weights {
+                let relay = self.words.number(self.connection, entry.relay.as_str())?;
+                let key = self.lot.attempt_key(split.channel, relay, split.channel);
+                let share = u64::from(split.messages) * u64::from(entry.weight) * PLANNED_UNIT;
+                self.statistics.row(key).planned += share.checked_div(total).unwrap_or(0) as i64;
+            }
+        }
+        routed.routes.iter().try_for_each(|route| self.route(route))
+    }
+
+    fn route(&mut self, route: &RouteSet) -> rusqlite::Result<()> {
+        let relay = self.words.number(self.connection, route.relay.as_str())?;
+        let reason = self.words.number(self.connection, &route.reason)?;
+        for seq in &route.messages {
+            let Some(place) = self.lot.place(seq) else { continue };
+            let message = &mut self.lot.messages[place];
+            if message.attempts.len() + 1 != usize::from(route.attempt) {
+                continue;
+            }
+            let earlier = message.attempts.last().map(|attempt| (attempt.relay, attempt.channel));
+            message.is_dirty = true;
+            message.attempts.push(Attempt {
+                relay,
+                reason,
+                code: 0,
+                call_ms: None,
+                channel: route.channel,
+                state: AttemptState::Routed,
+                bills: route.bills,
+                class: None,
+                is_taken: false,
+                is_billed: false,
+                is_billable_failure: false,
+                price_milliwon: route.price_milliwon,
+                routed_ms: self.time_ms,
+                submitted_ms: 0,
+                responded_ms: 0,
+                receipt_ms: 0,
+                received_ms: 0,
+                relay_reference: SmolStr::default(),
+                detail: None,
+            });
+            let message_type = message.message_type;
+            self.lot.is_dirty = true;
+            self.count_route(message_type, relay, route, earlier);
+        }
+        Ok(())
+    }
+
+    fn count_route(
+        &mut self,
+        message_type: kite_domain::text::MessageType,
+        relay: u32,
+        route: &RouteSet,
+        earlier: Option<(u32, kite_domain::text::MessageType)>,
+    ) {
+        let row = self.statistics.row(self.lot.attempt_key(message_type, relay, route.channel));
+        row.routed += 1;
+        self.sending.attempts += 1;
+        match earlier {
+            None => {
+                row.first_routed += 1;
+                self.sending.routed += 1;
+            }
+            Some((relay, channel)) => {
+                self.statistics.row(self.lot.attempt_key(message_type, relay, channel)).failed_over += 1;
+                self.sending.failovers += 1;
+            }
+        }
+    }
+
+    pub(super) fn submitted(&mut self, submitted: &MessagesSubmitted) {
+        let time_ms = self.time_ms;
+        for seq in &submitted.messages {
+            self.change(seq, submitted.attempt, |attempt| {
+                if matches!(attempt.state, AttemptState::Routed | AttemptState::Unknown) {
+                    attempt.state = AttemptState::Submitted;
+                    if attempt.submitted_ms == 0 {
+                        attempt.submitted_ms = time_ms;
+                    }
+                }
+            });
+        }
+    }
+
+    pub(super) fn responded(&mut self, responded: &RelayResponded) -> rusqlite::Result<()> {
+        let call_ms = responded.call_ms;
+        if let Some(accepted) = &responded.accepted {
+            let state = if accepted.is_final { AttemptState::Delivered } else { AttemptState::Accepted };
+            for (place, seq) in accepted.messages.iter().enumerate() {
+                let relay_reference = accepted.relay_references.get(place).cloned().unwrap_or_default();
+                let told = Told { relay_reference, call_ms, ..Told::default() };
+                self.raise(seq, responded.attempt, state, &told);
+            }
+        }
+        for refused in &responded.refused {
+            let told = Told {
+                code: self.words.number(self.connection, &refused.code)?,
+                class: Some(refused.class),
+                detail: refused.text.as_deref().map(Arc::from),
+                call_ms,
+                ..Told::default()
+            };
+            for seq in &refused.messages {
+                self.raise(seq, responded.attempt, AttemptState::Refused, &told);
+            }
+        }
+        if let Some(unknown) = &responded.unknown {
+            let detail: Arc<str> = unknown.reason.as_str().into();
+            for seq in &unknown.messages {
+                self.change(seq, responded.attempt, |attempt| {
+                    if attempt.state <= AttemptState::Unknown {
+                        attempt.state = AttemptState::Unknown;
+                        attempt.detail = Some(detail.clone());
+                    }
+                });
+            }
+        }
+        if let Some(deferred) = &responded.deferred {
+            let detail: Arc<str> = deferred.reason.as_str().into();
+            for seq in &deferred.messages {
+                self.change(seq, responded.attempt, |attempt| {
+                    if attempt.state <= AttemptState::Unknown {
+                        attempt.state = AttemptState::Routed;
+                        attempt.submitted_ms = 0;
+                        attempt.detail = Some(detail.clone());
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn received(&mut self, recorded: &ReceiptsRecorded) -> rusqlite::Result<()> {
+        for set in &recorded.sets {
+            let code = self.words.number(self.connection, &set.code)?;
+            self.receipts(set, code);
+        }
+        Ok(())
+    }
+
+    fn receipts(&mut self, set: &ReceiptSet, code: u32) {
+        let state = match set.status {
+            ReceiptStatus::Delivered => AttemptState::Delivered,
+            ReceiptStatus::Undelivered => AttemptState::Undelivered,
+        };
+        for (place, seq) in set.messages.iter().enumerate() {
+            let told = Told {
+                code,
+                class: set.class,
+                receipt_ms: set.at_ms.get(place).copied().unwrap_or(self.time_ms),
+                is_billable_failure: set.billable_failure,
+                ..Told::default()
+            };
+            self.raise(seq, set.attempt, state, &told);
+        }
+    }
+
+    pub(super) fn held(&mut self, held: &MessagesHeld) {
+        for (seq, until_ms) in held.messages.iter().zip(&held.until_ms) {
+            if let Some(message) = self.lot.place(seq).map(|place| &mut self.lot.messages[place]) {
+                message.held_until_ms = *until_ms;
+                message.is_dirty = true;
+                self.lot.is_dirty = true;
+            }
+        }
+    }
+
+    pub(super) fn finished(&mut self, finished: &MessagesFinished) -> rusqlite::Result<()> {
+        let reason = self.words.number(self.connection, &finished.reason)?;
+        for seq in &finished.messages {
+            if finished.outcome == Outcome::Expired {
+                self.expire_attempt(seq);
+            }
+            self.finish(seq, finished.outcome, reason, finished.class);
+        }
+        Ok(())
+    }
+
+    fn expire_attempt(&mut self, seq: u32) {
+        let Some(place) = self.lot.place(seq) else { return };
+        let number = self.lot.messages[place].attempts.len() as u16;
+        self.change(seq, number, |attempt| {
+            if attempt.state.is_in_flight() {
+                attempt.state = AttemptState::Expired;
+            }
+        });
+    }
+
+    /// What is known of an attempt only grows; who says less than is known is not listened to.
+    fn raise(&mut self, seq: u32, number: u16, state: AttemptState, told: &Told) {
+        let time_ms = self.time_ms;
+        let mut is_known = false;
+        let mut is_news = false;
+        self.change(seq, number, |attempt| {
+            is_known = true;
+            is_news = state > attempt.state;
+            listen(attempt, state, told, time_ms);
+        });
+        if is_news {
+            self.measure(seq, number, state, told);
+        }
+        if is_known && state == AttemptState::Delivered {
+            self.finish(seq, Outcome::Delivered, told.code, None);
+        }
+    }
+
+    /// Times that are measured once for an attempt: its answer, and its delivery.
+    fn measure(&mut self, seq: u32, number: u16, state: AttemptState, told: &Told) {
+        let Some(place) = self.lot.place(seq) else { return };
+        let message = &self.lot.messages[place];
+        let Some(attempt) = message.attempts.get(usize::from(number).wrapping_sub(1)) else { return };
+        let standing = Standing::of(attempt);
+        if let Some(call_ms) = told.call_ms {
+            self.statistics.relay_time(standing, Metric::Call, i64::from(call_ms));
+        }
+        if state != AttemptState::Delivered {
+            return;
+        }
+        let others = message.attempts.iter().filter(|other| other.state == AttemptState::Delivered).count();
+        let key = self.lot.attempt_key(message.message_type, attempt.relay, attempt.channel);
+        if attempt.submitted_ms != 0 {
+            let took_ms = delivery_ms(attempt, self.time_ms);
+            self.statistics.time(key, Metric::HandOverToDelivery, took_ms, 1);
+            self.statistics.relay_time(standing, Metric::HandOverToDelivery, took_ms);
+        }
+        if others == 2 {
+            self.statistics.row(key).delivered_twice += 1;
+            self.sending.delivered_twice += 1;
+        }
+    }
+
+    fn finish(&mut self, seq: u32, outcome: Outcome, reason: u32, class: Option<FailureClass>) {
+        let Some(place) = self.lot.place(seq) else { return };
+        let message = &mut self.lot.messages[place];
+        if message.outcome >= Some(outcome) {
+            return;
+        }
+        let before = message.outcome.replace(outcome);
+        message.reason = reason;
+        message.class = class;
+        message.final_ms = self.time_ms;
+        message.is_dirty = true;
+        let message_type = message.message_type;
+        self.lot.is_dirty = true;
+        self.statistics.ended(self.lot.key(message_type), before, outcome);
+        self.sending.ended(before, outcome);
+    }
+
+    /// Changes an attempt and counts what that changes.
+    fn change(&mut self, seq: u32, number: u16, change: impl FnOnce(&mut Attempt)) {
+        let Some(place) = self.lot.place(seq) else { return };
+        let Some(index) = usize::from(number).checked_sub(1) else { return };
+        let message = &mut self.lot.messages[place];
+        let was_handed_over = is_handed_over(message);
+        let (message_type, parts) = (message.message_type, message.parts);
+        let Some(attempt) = message.attempts.get_mut(index) else { return };
+        let before = Standing::of(attempt);
+        let submitted_ms = attempt.submitted_ms;
+        change(attempt);
+        let bill = bill(attempt, parts);
+        let after = Standing::of(attempt);
+        let handed_over_ms = attempt.submitted_ms.max(submitted_ms);
+        let key = Key { relay: attempt.relay, channel: attempt.channel, ..self.lot.key(message_type) };
+        let message = &mut self.lot.messages[place];
+        message.is_dirty = true;
+        self.lot.is_dirty = true;
+        let is_handed_over = is_handed_over(message);
+        self.statistics.moved(key, before, after);
+        if bill != 0 {
+            self.statistics.row(key).cost_milliwon += bill;
+            self.sending.cost_milliwon += bill;
+        }
+        if was_handed_over != is_handed_over {
+            let sign = if is_handed_over { 1 } else { -1 };
+            let waited_ms = handed_over_ms - self.ready_ms;
+            self.statistics.time(key, Metric::AcceptanceToHandOver, waited_ms, sign);
+            self.sending.handed_over += sign;
+        }
+    }
+}
+
+fn is_handed_over(message: &Message) -> bool {
+    message.attempts.iter().any(|attempt| attempt.submitted_ms != 0)
+}
+
+/// Takes over what was said, as far as it goes beyond what is known.
+fn listen(attempt: &mut Attempt, state: AttemptState, told: &Told, time_ms: i64) {
+    let is_receipt = told.receipt_ms != 0;
+    if !is_receipt && attempt.responded_ms == 0 {
+        // The answer to the call may come after the receipt: its time and reference are news all the same.
+        attempt.responded_ms = time_ms;
+        attempt.call_ms = told.call_ms;
+    }
+    if attempt.relay_reference.is_empty() {
+        attempt.relay_reference = told.relay_reference.clone();
+    }
+    if state <= attempt.state {
+        return;
+    }
+    attempt.state = state;
+    attempt.is_taken = state != AttemptState::Refused;
+    attempt.code = told.code;
+    attempt.class = told.class;
+    attempt.detail = told.detail.clone();
+    if is_receipt {
+        attempt.receipt_ms = told.receipt_ms;
+        attempt.received_ms = time_ms;
+        attempt.is_billable_failure = told.is_billable_failure;
+    }
+}
+
+/// Marks an attempt as charged for when that is so for the first time; the amount. Never taken back.
+fn bill(attempt: &mut Attempt, parts: u16) -> i64 {
+    let is_due = match attempt.bills {
+        BillingMoment::Accepted => attempt.is_taken,
+        BillingMoment::Delivered => match attempt.state {
+            AttemptState::Delivered => true,
+            AttemptState::Undelivered => attempt.is_billable_failure,
+            AttemptState::Routed
+            | AttemptState::Submitted
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Expired
+            | AttemptState::Refused => false,
+        },
+    };
+    if attempt.is_billed || !is_due {
+        return 0;
+    }
+    attempt.is_billed = true;
+    attempt.price_milliwon.saturating_mul(i64::from(parts))
+}
+
+/// From hand-over to delivery: by the relay's clock, unless that puts the delivery before the hand-over or after the
+/// receipt; then by when the receipt came.
+fn delivery_ms(attempt: &Attempt, time_ms: i64) -> i64 {
+    let is_plausible = (attempt.submitted_ms..=time_ms).contains(&attempt.receipt_ms);
+    let delivered_ms = if is_plausible { attempt.receipt_ms } else { time_ms };
+    delivered_ms.saturating_sub(attempt.submitted_ms)
+}

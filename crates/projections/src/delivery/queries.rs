@@ -1,0 +1,384 @@
+//! Sendings, messages, search.
+
+use chrono::{DateTime, Utc};
+use kite_domain::ids::{MessageId, SEQS_PER_LOT, SendingId};
+use kite_domain::lot::OutcomeCounts;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::{RelayId, TenantId};
+use rusqlite::{Connection, Row};
+
+use super::codes::{Coded, MessageStatus};
+use super::row::{LotRow, read, select_messages};
+use super::schema::{SEARCH_BLOCK_BITS, search_hash};
+use super::views::{MessageView, SendingState, SendingView, Totals};
+use super::words::{WordList, find};
+use crate::error::QueryError;
+use crate::listing::{Cursor, Listing, page};
+use crate::readers::{Readers, shared_queries};
+use crate::sql::{from_json, one_more, optional_text, optional_time, time, uuid};
+
+/// One page looks at no more messages than this; a page that finds too few ends with a cursor all the same.
+const SCANNED_MAX: usize = 50_000;
+
+/// Which sendings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SendingFilter {
+    /// Standing so.
+    pub state: Option<SendingState>,
+    /// Of this urgency.
+    pub class: Option<MessageClass>,
+    /// Accepted at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Accepted before.
+    pub until: Option<DateTime<Utc>>,
+    /// Called so by the caller.
+    pub client_reference: Option<String>,
+}
+
+/// Which messages of a sending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    /// Standing so.
+    pub status: Option<MessageStatus>,
+    /// Newest attempt at this relay.
+    pub relay: Option<RelayId>,
+    /// With more than one attempt, or with at most one.
+    pub failed_over: Option<bool>,
+}
+
+/// Questions about delivery results.
+#[derive(Clone)]
+pub struct DeliveryQueries {
+    pub(super) readers: Readers,
+}
+
+shared_queries!(DeliveryQueries);
+
+const SENDING_COLUMNS: &str = "s.id, s.class, s.accepted_ms, s.scheduled_ms, s.released_ms, s.cancelled_ms, \
+     s.completed_ms, s.expires_ms, s.client_reference, s.refused_recipients, s.messages, s.delivered, s.undelivered, \
+     s.expired, s.cancelled, s.refused, s.routed, s.handed_over, s.attempts, s.failovers, s.delivered_twice, \
+     s.cost_milliwon, c.from_phone, c.from_email, c.subject, c.text, c.custom";
+
+/// Where a sending stands, as a number in SQL: the places in [`STATES`].
+const STATE_SQL: &str = "CASE WHEN s.cancelled_ms IS NOT NULL THEN 2 WHEN s.completed_ms IS NOT NULL THEN 3 \
+     WHEN s.scheduled_ms > s.accepted_ms AND s.released_ms IS NULL AND s.routed = 0 THEN 0 ELSE 1 END";
+
+const STATES: [SendingState; 4] =
+    [SendingState::Scheduled, SendingState::InProgress, SendingState::Cancelled, SendingState::Completed];
+
+impl DeliveryQueries {
+    pub(crate) fn new(readers: Readers) -> Self {
+        Self { readers }
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The tenant's sendings, newest first.
+    pub fn sendings(
+        &self,
+        tenant: &TenantId,
+        filter: &SendingFilter,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<SendingView>, QueryError> {
+        let before = after.map_or(Ok([0xff; 16]), Cursor::uuid)?;
+        let state = filter.state.map(|state| STATES.iter().position(|one| *one == state).unwrap_or(0) as i64);
+        let by_reference = match filter.client_reference {
+            Some(_) => "s.client_reference = ?7",
+            None => "?7 IS NULL",
+        };
+        let sql = format!(
+            "SELECT {SENDING_COLUMNS}, {STATE_SQL} FROM sendings s JOIN contents c ON c.sending = s.id
+             WHERE s.tenant = ?1 AND s.id < ?2 AND s.accepted_ms IS NOT NULL AND (?3 IS NULL OR {STATE_SQL} = ?3)
+               AND (?4 IS NULL OR s.class = ?4) AND (?5 IS NULL OR s.accepted_ms >= ?5)
+               AND (?6 IS NULL OR s.accepted_ms < ?6) AND {by_reference}
+             ORDER BY s.id DESC LIMIT ?8"
+        );
+        self.readers.ask(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query((
+                tenant.as_str(),
+                before,
+                state,
+                filter.class.map(Coded::code),
+                filter.from.map(|time| time.timestamp_millis()),
+                filter.until.map(|time| time.timestamp_millis()),
+                filter.client_reference.as_deref(),
+                one_more(limit),
+            ))?;
+            let mut items = Vec::new();
+            while let Some(row) = rows.next()? {
+                items.push(sending_view(row)?);
+            }
+            Ok(page(items, limit, |view| Cursor::new(view.id.0.as_bytes().as_slice())))
+        })
+    }
+
+    /// A sending, if it is the tenant's and sealed.
+    pub fn sending(&self, tenant: &TenantId, id: SendingId) -> Result<Option<SendingView>, QueryError> {
+        let sql = format!(
+            "SELECT {SENDING_COLUMNS}, {STATE_SQL} FROM sendings s JOIN contents c ON c.sending = s.id
+             WHERE s.id = ?2 AND s.tenant = ?1 AND s.accepted_ms IS NOT NULL"
+        );
+        self.readers.ask(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query((tenant.as_str(), id.0.as_bytes()))?;
+            rows.next()?.map(sending_view).transpose()
+        })
+    }
+
+    /// The messages of a sending, by sequence number.
+    pub fn messages(
+        &self,
+        tenant: &TenantId,
+        sending: SendingId,
+        filter: &MessageFilter,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<MessageView>, QueryError> {
+        let after = after.map_or(Ok(-1), Cursor::number)?;
+        let from = u32::try_from(after.saturating_add(1)).map_err(|_| QueryError::Cursor)?;
+        self.readers.ask(|connection| {
+            if !is_sealed(connection, tenant, sending)? {
+                return Ok(Listing { items: Vec::new(), next: None });
+            }
+            let relay = match &filter.relay {
+                None => None,
+                Some(relay) => match find(connection, relay.as_str())? {
+                    Some(number) => Some(number),
+                    None => return Ok(Listing { items: Vec::new(), next: None }),
+                },
+            };
+            scan(connection, sending, from, filter, relay, limit)
+        })
+    }
+
+    /// A message with its timeline, if it is the tenant's.
+    pub fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, QueryError> {
+        self.readers.ask(|connection| {
+            if !is_sealed(connection, tenant, id.sending)? {
+                return Ok(None);
+            }
+            let lots = LotRow::of_sending(connection, id.sending, id.lot().number, 1)?;
+            let Some(lot) = lots.first().filter(|lot| lot.id == id.lot()) else { return Ok(None) };
+            let place = i64::from(id.seq % SEQS_PER_LOT);
+            if place >= lot.messages {
+                return Ok(None);
+            }
+            message_at(connection, &mut WordList::default(), lot, lot.first + place)
+        })
+    }
+
+    /// The tenant's messages to an address (canonical number or e-mail address), also those that would fail over to
+    /// it, newest first.
+    pub fn search(
+        &self,
+        tenant: &TenantId,
+        address: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<MessageView>, QueryError> {
+        let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
+        self.readers.ask(|connection| {
+            let Some(number) = find(connection, tenant.as_str())? else {
+                return Ok(Listing { items: Vec::new(), next: None });
+            };
+            let mut finder = Finder { connection, tenant, number, address, words: WordList::default() };
+            let newest: Option<i64> =
+                connection.query_row("SELECT max(id) FROM messages", [], |row| row.get(0))?;
+            let newest = newest.unwrap_or(0).min(before.saturating_sub(1));
+            let mut found = Vec::new();
+            for block in (0..=newest.max(0) >> SEARCH_BLOCK_BITS).rev() {
+                finder.block(block, before, limit + 1, &mut found)?;
+                if found.len() > limit {
+                    break;
+                }
+            }
+            let listing = page(found, limit, |(row, _)| Cursor::from_number(*row));
+            let items = listing.items.into_iter().map(|(_, view)| view).collect();
+            Ok(Listing { items, next: listing.next })
+        })
+    }
+
+    /// Sums over everything.
+    pub fn totals(&self) -> Result<Totals, QueryError> {
+        self.readers.ask(|connection| {
+            let sql = "SELECT sum(messages), sum(ended_delivered), sum(ended_undelivered), sum(ended_expired),
+                              sum(ended_cancelled), sum(ended_refused), sum(failed_over), sum(delivered_twice),
+                              sum(cost_milliwon) FROM statistics";
+            let sums: [i64; 9] = connection.prepare_cached(sql)?.query_row([], |row| {
+                let mut sums = [0; 9];
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    *sum = row.get::<_, Option<i64>>(column)?.unwrap_or(0);
+                }
+                Ok(sums)
+            })?;
+            let sql = "SELECT count(*) FROM sendings WHERE accepted_ms IS NOT NULL";
+            let sendings: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            let count = |place: usize| u64::try_from(sums[place]).unwrap_or(0);
+            let ended: u64 = (1..6).map(count).sum();
+            Ok(Totals {
+                sendings: u64::try_from(sendings).unwrap_or(0),
+                messages: count(0),
+                open: count(0).saturating_sub(ended),
+                delivered: count(1),
+                undelivered: count(2),
+                expired: count(3),
+                cancelled: count(4),
+                refused: count(5),
+                failovers: count(6),
+                delivered_twice: count(7),
+                cost_milliwon: sums[8],
+            })
+        })
+    }
+}
+
+fn is_sealed(connection: &Connection, tenant: &TenantId, sending: SendingId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM sendings WHERE id = ?2 AND tenant = ?1 AND accepted_ms IS NOT NULL")?
+        .exists((tenant.as_str(), sending.0.as_bytes()))
+}
+
+fn message_at(
+    connection: &Connection,
+    words: &mut WordList,
+    lot: &LotRow,
+    id: i64,
+) -> Result<Option<MessageView>, QueryError> {
+    let mut statement = connection.prepare_cached(select_messages!("WHERE id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.map(|row| read(connection, words, lot, row)).transpose()
+}
+
+/// Goes through a sending's messages from a sequence number on.
+fn scan(
+    connection: &Connection,
+    sending: SendingId,
+    from: u32,
+    filter: &MessageFilter,
+    relay: Option<u32>,
+    limit: usize,
+) -> Result<Listing<MessageView>, QueryError> {
+    let mut words = WordList::default();
+    let mut items = Vec::new();
+    let mut scanned = 0;
+    let mut from = from;
+    loop {
+        let lots = LotRow::of_sending(connection, sending, from / SEQS_PER_LOT, 1)?;
+        let Some(lot) = lots.first() else { return Ok(Listing { items, next: None }) };
+        let begin = from.max(lot.id.first_seq());
+        let first = lot.first + i64::from(begin - lot.id.first_seq());
+        let end = lot.first + lot.messages;
+        let mut statement = connection.prepare_cached(select_messages!(
+            "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR relay = ?4)
+               AND (?5 IS NULL OR (attempts_made > 1) = ?5)
+             ORDER BY id LIMIT ?6"
+        ))?;
+        let room = one_more(limit - items.len());
+        let mut rows =
+            statement.query((first, end, filter.status.map(Coded::code), relay, filter.failed_over, room))?;
+        while let Some(row) = rows.next()? {
+            items.push(read(connection, &mut words, lot, row)?);
+        }
+        if items.len() > limit {
+            return Ok(page(items, limit, |view| Cursor::from_number(i64::from(view.id.seq))));
+        }
+        scanned += usize::try_from(end - first).unwrap_or(0);
+        let next = (lot.id.number + 1) * SEQS_PER_LOT;
+        if scanned >= SCANNED_MAX {
+            return Ok(Listing { items, next: Some(Cursor::from_number(i64::from(next) - 1)) });
+        }
+        from = next;
+    }
+}
+
+/// Looks an address up.
+struct Finder<'f> {
+    connection: &'f Connection,
+    tenant: &'f TenantId,
+    number: u32,
+    address: &'f str,
+    words: WordList,
+}
+
+impl Finder<'_> {
+    /// Adds what a block holds until there are `enough`.
+    fn block(
+        &mut self,
+        block: i64,
+        before: i64,
+        enough: usize,
+        found: &mut Vec<(i64, MessageView)>,
+    ) -> Result<(), QueryError> {
+        let hash = search_hash(self.number, self.address);
+        let mut statement = self.connection.prepare_cached(
+            "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC",
+        )?;
+        let mut rows = statement.query((block, hash, before))?;
+        while found.len() < enough
+            && let Some(row) = rows.next()?
+        {
+            let id: i64 = row.get(0)?;
+            if let Some(view) = self.view(id)? {
+                found.push((id, view));
+            }
+        }
+        Ok(())
+    }
+
+    /// The message, unless it has another address of the same hash, another tenant, or no seal.
+    fn view(&mut self, id: i64) -> Result<Option<MessageView>, QueryError> {
+        let lot = LotRow::of_message(self.connection, id)?.filter(|lot| lot.tenant == self.number);
+        let Some(lot) = lot else { return Ok(None) };
+        if !is_sealed(self.connection, self.tenant, lot.id.sending)? {
+            return Ok(None);
+        }
+        let view = message_at(self.connection, &mut self.words, &lot, id)?;
+        Ok(view.filter(|view| view.to == self.address || view.email.as_deref() == Some(self.address)))
+    }
+}
+
+fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
+    let count = |column: usize| Ok::<u32, QueryError>(u32::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+    let messages = count(10)?;
+    let mut counts = OutcomeCounts {
+        open: 0,
+        delivered: count(11)?,
+        undelivered: count(12)?,
+        expired: count(13)?,
+        cancelled: count(14)?,
+        refused: count(15)?,
+    };
+    counts.open = messages.saturating_sub(counts.total());
+    let state = usize::try_from(row.get::<_, i64>(27)?).ok().and_then(|place| STATES.get(place).copied());
+    Ok(SendingView {
+        id: SendingId(uuid(row, 0)?),
+        class: MessageClass::from_code(row.get(1)?)
+            .ok_or_else(|| QueryError::corrupt("a sending's class"))?,
+        state: state.ok_or_else(|| QueryError::corrupt("a sending's state"))?,
+        accepted_at: time(row.get(2)?)?,
+        scheduled_at: optional_time(row.get(3)?)?,
+        released_at: optional_time(row.get(4)?)?,
+        cancelled_at: optional_time(row.get(5)?)?,
+        completed_at: optional_time(row.get(6)?)?,
+        expires_at: time(row.get(7)?)?,
+        client_reference: row.get(8)?,
+        refused_recipients: count(9)?,
+        messages,
+        counts,
+        routed: count(16)?,
+        handed_over: count(17)?,
+        attempts: count(18)?,
+        failovers: count(19)?,
+        delivered_twice: count(20)?,
+        cost_milliwon: row.get(21)?,
+        from_phone: optional_text(row, 22)?,
+        from_email: optional_text(row, 23)?,
+        subject: row.get(24)?,
+        text: row.get(25)?,
+        custom: row.get::<_, Option<String>>(26)?.map(|custom| from_json(&custom)).transpose()?,
+    })
+}

@@ -1,0 +1,166 @@
+//! From a row of `messages` to what a person sees.
+
+use chrono::{DateTime, Utc};
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::{AttemptReference, ContactId, LotId, MessageId, SendingId};
+use kite_domain::lot::AttemptState;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::RelayId;
+use kite_domain::text::MessageType;
+use rusqlite::{Connection, OptionalExtension, Row};
+use smol_str::SmolStr;
+use uuid::Uuid;
+
+use super::attempt::{self, Attempt};
+use super::codes::{Coded, MessageStatus};
+use super::views::{AttemptView, MessageView};
+use super::words::WordList;
+use crate::error::QueryError;
+use crate::sql::{optional_text, text, time, uuid};
+
+/// The columns that [`read`] takes, to be followed by a condition.
+macro_rules! select_messages {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, recipient, email, contact, reference, message_type, parts, status, reason, failure_class, ",
+            "relay, first_submitted_ms, final_ms, held_until_ms, cost_milliwon, attempts FROM messages ",
+            $rest
+        )
+    };
+}
+pub(super) use select_messages;
+
+/// What the lot's row says of all its messages.
+#[derive(Debug, Clone)]
+pub(super) struct LotRow {
+    pub(super) first: i64,
+    pub(super) messages: i64,
+    pub(super) id: LotId,
+    pub(super) tenant: u32,
+    pub(super) class: MessageClass,
+    pub(super) accepted_ms: i64,
+}
+
+impl LotRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            first: row.get(0)?,
+            messages: row.get(1)?,
+            id: LotId { sending: SendingId(uuid(row, 2)?), number: row.get(3)? },
+            tenant: row.get(4)?,
+            class: MessageClass::from_code(row.get(5)?).unwrap_or(MessageClass::Notice),
+            accepted_ms: row.get(6)?,
+        })
+    }
+
+    /// The lot that the message of this row number is in.
+    pub(super) fn of_message(connection: &Connection, message: i64) -> rusqlite::Result<Option<Self>> {
+        let sql = "SELECT first, messages, sending, number, tenant, class, accepted_ms FROM lots
+                   WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+        connection.prepare_cached(sql)?.query_row([message], Self::read).optional()
+    }
+
+    /// The lots of a sending from this number on, at most `limit`.
+    pub(super) fn of_sending(
+        connection: &Connection,
+        sending: SendingId,
+        from: u32,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Self>> {
+        let sql = "SELECT first, messages, sending, number, tenant, class, accepted_ms FROM lots
+                   WHERE sending = ?1 AND number >= ?2 ORDER BY number LIMIT ?3";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map((sending.0.as_bytes(), from, limit as i64), Self::read)?;
+        rows.collect()
+    }
+
+    pub(super) fn seq(&self, message: i64) -> u32 {
+        self.id.first_seq() + u32::try_from(message - self.first).unwrap_or(0)
+    }
+}
+
+/// Reads the row that the statement stands at.
+pub(super) fn read(
+    connection: &Connection,
+    words: &mut WordList,
+    lot: &LotRow,
+    row: &Row<'_>,
+) -> Result<MessageView, QueryError> {
+    let id = MessageId { sending: lot.id.sending, seq: lot.seq(row.get(0)?) };
+    let parts = row.get(6)?;
+    let status = MessageStatus::from_code(row.get(7)?);
+    let status = status.ok_or_else(|| QueryError::corrupt("a message's status"))?;
+    let bytes = row.get_ref(15)?.as_blob().map_err(QueryError::corrupt)?;
+    let attempts = attempt::decode(bytes, lot.accepted_ms);
+    let attempts = attempts.ok_or_else(|| QueryError::corrupt("a message's attempts"))?;
+    let delivered = attempts.iter().filter(|attempt| attempt.state == AttemptState::Delivered).count();
+    let failed = attempts.iter().rev().find(|attempt| attempt.class.is_some());
+    let (reason, failure_class) = match status.outcome() {
+        Some(_) => (row.get(8)?, row.get::<_, Option<i64>>(9)?.and_then(FailureClass::from_code)),
+        None => (failed.map_or(0, |attempt| attempt.code), failed.and_then(|attempt| attempt.class)),
+    };
+    Ok(MessageView {
+        id,
+        class: lot.class,
+        to: text(row, 1)?,
+        email: optional_text(row, 2)?,
+        contact: row.get::<_, Option<[u8; 16]>>(3)?.map(|id| ContactId(Uuid::from_bytes(id))),
+        reference: optional_text(row, 4)?,
+        message_type: MessageType::from_code(row.get(5)?)
+            .ok_or_else(|| QueryError::corrupt("a message's type"))?,
+        parts,
+        status,
+        outcome: status.outcome(),
+        reason: words.word(connection, reason)?,
+        failure_class,
+        relay: words.word(connection, row.get(10)?)?.map(RelayId::from_trusted),
+        accepted_at: time(lot.accepted_ms)?,
+        first_submitted_at: moment(row.get::<_, Option<i64>>(11)?.unwrap_or(0)),
+        final_at: moment(row.get::<_, Option<i64>>(12)?.unwrap_or(0)),
+        held_until: moment(row.get::<_, Option<i64>>(13)?.unwrap_or(0)),
+        cost_milliwon: row.get(14)?,
+        delivered_twice: delivered > 1,
+        attempts: (1..)
+            .zip(attempts)
+            .map(|(number, attempt)| attempt_view(connection, words, id, number, parts, attempt))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn attempt_view(
+    connection: &Connection,
+    words: &mut WordList,
+    message: MessageId,
+    number: u16,
+    parts: u16,
+    attempt: Attempt,
+) -> Result<AttemptView, QueryError> {
+    let relay = words.word(connection, attempt.relay)?.unwrap_or_default();
+    let cost = attempt.price_milliwon.saturating_mul(i64::from(parts));
+    Ok(AttemptView {
+        attempt: number,
+        reference: AttemptReference { message, attempt: number },
+        relay: RelayId::from_trusted(relay),
+        channel: attempt.channel,
+        state: attempt.state,
+        reason: words.word(connection, attempt.reason)?.unwrap_or_default().into(),
+        price_milliwon: attempt.price_milliwon,
+        bills: attempt.bills,
+        cost_milliwon: if attempt.is_billed { cost } else { 0 },
+        routed_at: time(attempt.routed_ms)?,
+        submitted_at: moment(attempt.submitted_ms),
+        responded_at: moment(attempt.responded_ms),
+        receipt_at: moment(attempt.receipt_ms),
+        receipt_received_at: moment(attempt.received_ms),
+        call_ms: attempt.call_ms,
+        relay_reference: Some(attempt.relay_reference).filter(|reference| !reference.is_empty()),
+        code: words.word(connection, attempt.code)?,
+        failure_class: attempt.class,
+        detail: attempt.detail.map(|detail| SmolStr::new(&*detail)),
+    })
+}
+
+/// 0 is none; a time of a relay that no calendar knows is shown as none too.
+fn moment(milliseconds: i64) -> Option<DateTime<Utc>> {
+    Some(milliseconds).filter(|ms| *ms != 0).and_then(DateTime::from_timestamp_millis)
+}

@@ -1,0 +1,316 @@
+//! Statistics in any grouping, added up from the rows of the hours.
+
+use chrono::{DateTime, Utc};
+use kite_domain::advice::Percentiles;
+use kite_domain::failure::FailureClass;
+use kite_domain::lot::OutcomeCounts;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::{Channel, MessageType};
+use rusqlite::{Connection, Row};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::DeliveryQueries;
+use super::codes::Coded;
+use super::statistics::{HOUR_MS, Metric, PLANNED_UNIT};
+use super::words::{WordList, find};
+use crate::error::QueryError;
+use crate::histogram::Histogram;
+use crate::sql::time;
+
+/// What statistics can be grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dimension {
+    /// The relay of the attempt.
+    Relay,
+    /// The channel of the attempt.
+    Channel,
+    /// The type of the message.
+    Type,
+    /// The urgency of the message.
+    Class,
+    /// The hour of acceptance (an hour of Asia/Seoul is one of UTC).
+    Hour,
+    /// Whose message.
+    Tenant,
+}
+
+/// Which statistics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatisticsQuery {
+    /// Of one tenant; none: of all.
+    pub tenant: Option<TenantId>,
+    /// Accepted in this hour or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Accepted in an hour that begins before.
+    pub until: Option<DateTime<Utc>>,
+    /// A row for each combination of these; none: one row in all.
+    pub group_by: Vec<Dimension>,
+    /// Only attempts at this relay.
+    pub relay: Option<RelayId>,
+    /// Only this channel.
+    pub channel: Option<Channel>,
+}
+
+/// Sums over messages accepted and attempts made. What counts messages stands under no relay when grouped by relay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct StatisticsRow {
+    /// Where grouped by it.
+    pub relay: Option<RelayId>,
+    /// Where grouped by it.
+    pub channel: Option<Channel>,
+    /// Where grouped by it.
+    pub message_type: Option<MessageType>,
+    /// Where grouped by it.
+    pub class: Option<MessageClass>,
+    /// Where grouped by it.
+    pub hour: Option<DateTime<Utc>>,
+    /// Where grouped by it.
+    pub tenant: Option<TenantId>,
+    /// Messages accepted.
+    pub messages: u64,
+    /// How those messages ended.
+    pub outcomes: OutcomeCounts,
+    /// First routes that the weights promised.
+    pub planned: f64,
+    /// First routes made.
+    pub first_routed: u64,
+    /// Attempts routed, first or not.
+    pub routed: u64,
+    /// Attempts handed over.
+    pub handed_over: u64,
+    /// Attempts that the relay took.
+    pub accepted: u64,
+    /// Attempts whose answer is lost as yet.
+    pub unknown: u64,
+    /// Attempts that the relay did not take.
+    pub refused: u64,
+    /// Attempts that the relay delivered.
+    pub delivered: u64,
+    /// Attempts that the relay could not deliver.
+    pub undelivered: u64,
+    /// Attempts without a receipt in time.
+    pub expired: u64,
+    /// Messages that were cancelled.
+    pub cancelled: u64,
+    /// Attempts that were followed by another.
+    pub failed_over: u64,
+    /// Messages that this relay delivered although another had.
+    pub delivered_twice: u64,
+    /// What the relays charge, in thousandths of a won.
+    pub cost_milliwon: i64,
+    /// Attempts refused or undelivered, by class.
+    pub failures: BTreeMap<FailureClass, u64>,
+    /// Delivered, of the attempts that are over.
+    pub success_rate: Option<f64>,
+    /// Followed by another, of the attempts routed.
+    pub failover_rate: Option<f64>,
+    /// The cost of a delivered message.
+    pub cost_per_delivered_milliwon: Option<f64>,
+    /// From acceptance (for a scheduled sending: from its release) to the first hand-over.
+    pub acceptance_to_hand_over_ms: Option<Percentiles>,
+    /// From the hand-over of an attempt to its delivery.
+    pub hand_over_to_delivery_ms: Option<Percentiles>,
+}
+
+/// The values of the dimensions grouped by, 0 elsewhere.
+type Group = [i64; 6];
+
+#[derive(Default)]
+struct Sums {
+    counts: [i64; 19],
+    failures: BTreeMap<FailureClass, u64>,
+    waits: Histogram,
+    deliveries: Histogram,
+}
+
+/// The counting columns of `statistics`, in the order of [`Sums::counts`].
+const COUNTS: &str = "messages, ended_delivered, ended_undelivered, ended_expired, ended_cancelled, ended_refused, \
+     planned, first_routed, routed, failed_over, handed_over, accepted, unknown, refused, undelivered, delivered, \
+     expired, delivered_twice, cost_milliwon";
+
+impl DeliveryQueries {
+    /// Adds up statistics; rows in the order of what they are grouped by.
+    pub fn statistics(&self, query: &StatisticsQuery) -> Result<Vec<StatisticsRow>, QueryError> {
+        self.readers.ask(|connection| {
+            let Some(selection) = Selection::new(connection, query)? else { return Ok(Vec::new()) };
+            let mut groups: BTreeMap<Group, Sums> = BTreeMap::new();
+            selection.counts(connection, &mut groups)?;
+            selection.failures(connection, &mut groups)?;
+            selection.times(connection, &mut groups)?;
+            let mut words = WordList::default();
+            groups.into_iter().map(|(group, sums)| row(connection, &mut words, query, group, sums)).collect()
+        })
+    }
+}
+
+/// The condition and the grouping, as SQL; everything in it is a number of ours.
+struct Selection {
+    group: String,
+    condition: String,
+}
+
+impl Selection {
+    /// None: nothing can match.
+    fn new(connection: &Connection, query: &StatisticsQuery) -> Result<Option<Self>, QueryError> {
+        let column = |dimension: Dimension, name: &'static str| {
+            if query.group_by.contains(&dimension) { name } else { "0" }
+        };
+        let group = [
+            column(Dimension::Tenant, "tenant"),
+            column(Dimension::Hour, "hour"),
+            column(Dimension::Relay, "relay"),
+            column(Dimension::Channel, "channel"),
+            column(Dimension::Type, "message_type"),
+            column(Dimension::Class, "class"),
+        ]
+        .join(", ");
+        let mut condition = String::from("TRUE");
+        for (name, word) in [
+            ("tenant", query.tenant.as_ref().map(TenantId::as_str)),
+            ("relay", query.relay.as_ref().map(RelayId::as_str)),
+        ] {
+            let Some(word) = word else { continue };
+            let Some(number) = find(connection, word)? else { return Ok(None) };
+            condition.push_str(&format!(" AND {name} = {number}"));
+        }
+        if let Some(channel) = query.channel {
+            condition.push_str(&format!(" AND channel = {}", channel.code()));
+        }
+        if let Some(from) = query.from {
+            let hour = from.timestamp_millis().div_euclid(HOUR_MS) * HOUR_MS;
+            condition.push_str(&format!(" AND hour >= {hour}"));
+        }
+        if let Some(until) = query.until {
+            condition.push_str(&format!(" AND hour < {}", until.timestamp_millis()));
+        }
+        Ok(Some(Self { group, condition }))
+    }
+
+    fn counts(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {
+        let sums: Vec<String> = COUNTS.split(", ").map(|name| format!("sum({name})")).collect();
+        let Self { group, condition } = self;
+        let sql = format!(
+            "SELECT {group}, {} FROM statistics WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6",
+            sums.join(", ")
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let sums = groups.entry(group_of(row)?).or_default();
+            for (place, count) in sums.counts.iter_mut().enumerate() {
+                *count = row.get(6 + place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failures(
+        &self,
+        connection: &Connection,
+        groups: &mut BTreeMap<Group, Sums>,
+    ) -> Result<(), QueryError> {
+        let Self { group, condition } = self;
+        let sql = format!(
+            "SELECT {group}, failure, sum(count) FROM statistic_failures WHERE {condition}
+             GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(count) > 0"
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let class = FailureClass::from_code(row.get(6)?);
+            let class = class.ok_or_else(|| QueryError::corrupt("a failure class"))?;
+            let count = u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0);
+            groups.entry(group_of(row)?).or_default().failures.insert(class, count);
+        }
+        Ok(())
+    }
+
+    fn times(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {
+        let Self { group, condition } = self;
+        let sql = format!(
+            "SELECT {group}, metric, bucket, sum(count) FROM statistic_times WHERE {condition}
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(count) > 0"
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let sums = groups.entry(group_of(row)?).or_default();
+            let histogram = if row.get::<_, i64>(6)? == Metric::AcceptanceToHandOver as i64 {
+                &mut sums.waits
+            } else {
+                &mut sums.deliveries
+            };
+            histogram.add(row.get(7)?, u64::try_from(row.get::<_, i64>(8)?).unwrap_or(0));
+        }
+        Ok(())
+    }
+}
+
+fn group_of(row: &Row<'_>) -> rusqlite::Result<Group> {
+    let mut group = Group::default();
+    for (column, value) in group.iter_mut().enumerate() {
+        *value = row.get(column)?;
+    }
+    Ok(group)
+}
+
+fn row(
+    connection: &Connection,
+    words: &mut WordList,
+    query: &StatisticsQuery,
+    group: Group,
+    sums: Sums,
+) -> Result<StatisticsRow, QueryError> {
+    let by = |dimension: Dimension| query.group_by.contains(&dimension);
+    let [tenant, hour, relay, channel, message_type, class] = group;
+    let mut word = |number: i64| words.word(connection, u32::try_from(number).unwrap_or(0));
+    let counted = |place: usize| u64::try_from(sums.counts[place]).unwrap_or(0);
+    let small = |place: usize| u32::try_from(sums.counts[place]).unwrap_or(0);
+    let ended: u64 = [13, 14, 15, 16].into_iter().map(counted).sum();
+    let mut outcomes = OutcomeCounts {
+        open: 0,
+        delivered: small(1),
+        undelivered: small(2),
+        expired: small(3),
+        cancelled: small(4),
+        refused: small(5),
+    };
+    outcomes.open = small(0).saturating_sub(outcomes.total());
+    Ok(StatisticsRow {
+        relay: word(relay)?.map(RelayId::from_trusted),
+        channel: by(Dimension::Channel).then(|| Channel::from_code(channel)).flatten(),
+        message_type: by(Dimension::Type).then(|| MessageType::from_code(message_type)).flatten(),
+        class: by(Dimension::Class).then(|| MessageClass::from_code(class)).flatten(),
+        hour: by(Dimension::Hour).then(|| time(hour)).transpose()?,
+        tenant: word(tenant)?.map(TenantId::from_trusted),
+        messages: counted(0),
+        outcomes,
+        planned: sums.counts[6] as f64 / PLANNED_UNIT as f64,
+        first_routed: counted(7),
+        routed: counted(8),
+        failed_over: counted(9),
+        handed_over: counted(10),
+        accepted: counted(11),
+        unknown: counted(12),
+        refused: counted(13),
+        undelivered: counted(14),
+        delivered: counted(15),
+        expired: counted(16),
+        cancelled: counted(4),
+        delivered_twice: counted(17),
+        cost_milliwon: sums.counts[18],
+        success_rate: share(counted(15), ended),
+        failover_rate: share(counted(9), counted(8)),
+        cost_per_delivered_milliwon: (counted(15) > 0).then(|| sums.counts[18] as f64 / counted(15) as f64),
+        failures: sums.failures,
+        acceptance_to_hand_over_ms: sums.waits.percentiles(),
+        hand_over_to_delivery_ms: sums.deliveries.percentiles(),
+    })
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

@@ -1,0 +1,49 @@
+//! The read side: what the log says, in tables that can be asked.
+//!
+//! Every read model is one SQLite file with one [`Projector`] that folds events into it. Rows and checkpoint move in
+//! one transaction, so a crash at any moment leaves a model that simply goes on. A fold takes its time from the
+//! events, never from a clock, and nothing in a row depends on where a page of the log ended: a model that is rebuilt
+//! from position 0 has the same rows as the live one, and [`replay::verify`] compares them.
+//!
+//! - [`AddressBookQueries`]: contacts, groups, senders, opt-outs, templates, tenants;
+//! - [`RoutingQueries`]: relays, policies, splits with their carries, live figures for advice;
+//! - [`DeliveryQueries`]: sendings, messages with their timelines, search by recipient, statistics;
+//! - [`WorkQueries`]: what the write side looks through for forgotten work.
+//!
+//! Queries block for as long as a short read of a local file takes. Whoever must not block calls them on a blocking
+//! thread.
+//!
+//! Deliberately absent: decisions, calls to relays (replaying must never cause any), a clock, and threads: whoever
+//! runs a projector drives its `step` and waits between steps.
+
+mod address_book;
+mod cache;
+mod database;
+mod delivery;
+mod error;
+mod histogram;
+mod listing;
+mod projector;
+mod read_models;
+mod readers;
+pub mod replay;
+mod routing;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod work;
+
+pub use address_book::{
+    AddressBookModel, AddressBookQueries, ApiKey, Contact, ContactFilter, Group, OptOut, Sender, Template,
+    Tenant,
+};
+pub use delivery::{
+    AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,
+    SendingFilter, SendingState, SendingView, StatisticsQuery, StatisticsRow, Totals,
+};
+pub use error::{ApplyError, OpenError, ProjectError, QueryError};
+pub use listing::{Cursor, Listing};
+pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
+pub use read_models::ReadModels;
+pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};
+pub use work::{Backlog, OpenLot, OpenSending, ParkedReceipt, WorkModel, WorkQueries};

@@ -1,0 +1,382 @@
+//! Folding the log into a read model, step by step.
+//!
+//! A step reads a piece of the log after the checkpoint and applies it in one transaction with the new checkpoint. It
+//! waits for nothing but the read of the log; writing the tables blocks. In production every projector is driven on a
+//! thread of its own, in a simulation all of them on one.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+use crate::database;
+use crate::error::{ApplyError, ProjectError};
+use crate::sql::signed;
+
+/// How long the driving loop lets events gather after a step that reached the end of the log, before the next one. A
+/// message that passes through several states in that time is written once.
+pub const COALESCING: Duration = Duration::from_millis(60);
+
+/// The most events in one transaction.
+const EVENTS_MAX: usize = 2_000;
+/// Past this many bytes of events no more are read for the same transaction.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a step can take at once, and what it needs from the log for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// How many of the events, from the first; at least one.
+    pub events: usize,
+    /// Pieces of streams that have to be read again.
+    pub streams: Vec<StreamPiece>,
+}
+
+/// A piece of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPiece {
+    /// Which stream.
+    pub stream: StreamName,
+    /// From the version after this one.
+    pub after: u64,
+    /// Up to and including this version.
+    pub until: u64,
+}
+
+/// Tables and the fold that fills them.
+///
+/// What is in a row must follow from the events and their order alone: not from a clock, not from where a page ended,
+/// not from what happened to be cached.
+pub trait ReadModel: Default + Send + 'static {
+    /// Names the file, the metrics and the log lines.
+    const NAME: &'static str;
+    /// Of the tables. A file with another one has to be rebuilt.
+    const SCHEMA_VERSION: i64;
+    /// For the pages of the writing connection.
+    const CACHE_BYTES: usize;
+
+    /// The events that the fold looks at.
+    fn filter() -> Filter;
+
+    /// The tables, STRICT, each with a primary key.
+    fn schema() -> &'static str;
+
+    /// Secondary indexes; a rebuild makes them last.
+    fn indexes() -> &'static str;
+
+    /// Decides how many of the events the next transaction takes.
+    fn plan(&self, _connection: &Connection, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
+        Ok(Plan { events: events.len(), streams: Vec::new() })
+    }
+
+    /// Takes over the events of a stream that [`ReadModel::plan`] asked for.
+    fn supply(&mut self, _stream: &str, _events: Vec<(RecordedEvent, Event)>) {}
+
+    /// Folds events into the tables.
+    fn apply(
+        &mut self,
+        transaction: &Transaction<'_>,
+        events: &[(RecordedEvent, Event)],
+    ) -> Result<(), ApplyError>;
+
+    /// Drops everything that is not in the tables: the transaction was rolled back.
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There was nothing after the checkpoint.
+    Idle {
+        /// The checkpoint.
+        position: Position,
+    },
+    /// The checkpoint has moved.
+    Advanced {
+        /// The checkpoint.
+        position: Position,
+        /// How many events were applied.
+        events: usize,
+        /// There is more to be read at once.
+        has_more: bool,
+    },
+}
+
+/// A projector of any read model.
+#[async_trait]
+pub trait Runner: Send {
+    /// The read model's name.
+    fn name(&self) -> &'static str;
+
+    /// The checkpoint.
+    fn position(&self) -> Position;
+
+    /// Applies the next piece of the log. `now` is for the metric of the lag only.
+    ///
+    /// # Errors
+    /// See [`ProjectError`]; after [`ProjectError::TakenOver`] this projector must not go on.
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
+}
+
+/// Folds the log into the tables of one read model.
+pub struct Projector<M> {
+    store: Arc<dyn EventStore>,
+    connection: Connection,
+    model: M,
+    filter: Filter,
+    position: Position,
+    /// Not to be passed; for a comparison with a model that stands there.
+    until: Position,
+    told: watch::Sender<Position>,
+    measures: Measures,
+}
+
+/// A piece of the log, decoded.
+struct Piece {
+    events: Vec<(RecordedEvent, Event)>,
+    poison: Vec<(RecordedEvent, String)>,
+    next: Position,
+    has_more: bool,
+}
+
+impl<M: ReadModel> Projector<M> {
+    pub(crate) fn new(
+        store: Arc<dyn EventStore>,
+        connection: Connection,
+        told: watch::Sender<Position>,
+    ) -> rusqlite::Result<Self> {
+        let position = database::checkpoint(&connection)?;
+        Ok(Self {
+            store,
+            connection,
+            model: M::default(),
+            filter: M::filter(),
+            position,
+            until: Position::MAX,
+            told,
+            measures: Measures::new(M::NAME),
+        })
+    }
+
+    /// Never applies anything after this position.
+    pub(crate) fn until(mut self, position: Position) -> Self {
+        self.until = position;
+        self
+    }
+
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
+    /// The checkpoint.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// See [`Runner::step`].
+    pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+        let mut piece = self.read().await?;
+        if piece.next == self.position {
+            self.measures.caught_up();
+            return Ok(Step::Idle { position: self.position });
+        }
+        self.prepare(&mut piece).await?;
+        let stopwatch = Stopwatch::start();
+        let applied = self.write(&piece);
+        if applied.is_err() {
+            self.model.forget();
+        }
+        applied?;
+        self.position = piece.next;
+        self.told.send_replace(piece.next);
+        let last = piece.events.last().map(|(recorded, _)| recorded.metadata.time);
+        let lag = self.store.head().borrow().saturating_sub(piece.next);
+        self.measures.applied(&stopwatch, piece.events.len(), lag, last.map(|time| now - time));
+        Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
+    }
+
+    async fn read(&mut self) -> Result<Piece, ProjectError> {
+        let mut piece =
+            Piece { events: Vec::new(), poison: Vec::new(), next: self.position, has_more: false };
+        let mut bytes = 0;
+        loop {
+            let limit = EVENTS_MAX - piece.events.len() - piece.poison.len();
+            let page = self.store.read_all(piece.next, limit, &self.filter).await?;
+            if page.next == piece.next {
+                return Ok(piece);
+            }
+            piece.next = page.next.min(self.until);
+            for recorded in page.events {
+                if recorded.position > self.until {
+                    return Ok(piece);
+                }
+                bytes += recorded.data.len();
+                match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
+                    Ok(event) => piece.events.push((recorded, event)),
+                    Err(error) => piece.poison.push((recorded, error_chain(&error))),
+                }
+            }
+            if piece.next == self.until {
+                return Ok(piece);
+            }
+            if bytes >= BYTES_MAX || piece.events.len() + piece.poison.len() >= EVENTS_MAX {
+                piece.has_more = true;
+                return Ok(piece);
+            }
+        }
+    }
+
+    /// Lets the model choose how much it takes, and gives it the streams that it needs again.
+    async fn prepare(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
+        if piece.events.is_empty() {
+            return Ok(());
+        }
+        let after = self.position;
+        let plan = self
+            .model
+            .plan(&self.connection, &piece.events)
+            .map_err(|source| ProjectError::Apply { after, source })?;
+        if plan.events < piece.events.len() {
+            piece.events.truncate(plan.events.max(1));
+            piece.next = piece.events.last().map_or(piece.next, |(recorded, _)| recorded.position);
+            piece.poison.retain(|(recorded, _)| recorded.position <= piece.next);
+            piece.has_more = true;
+        }
+        for piece in plan.streams {
+            let events = self.read_stream(&piece).await?;
+            self.model.supply(&piece.stream, events);
+        }
+        Ok(())
+    }
+
+    async fn read_stream(
+        &mut self,
+        piece: &StreamPiece,
+    ) -> Result<Vec<(RecordedEvent, Event)>, ProjectError> {
+        let mut events = Vec::new();
+        let mut after = piece.after;
+        while after < piece.until {
+            let limit = usize::try_from(piece.until - after).unwrap_or(EVENTS_MAX).min(EVENTS_MAX);
+            let page = self.store.read_stream(&piece.stream, after, limit).await?;
+            let Some(last) = page.last() else { break };
+            after = last.version;
+            for recorded in page {
+                // What cannot be read is parked when it comes by in the log; a fold goes on without it.
+                if let Ok(event) = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
+                    events.push((recorded, event));
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    fn write(&mut self, piece: &Piece) -> Result<(), ProjectError> {
+        let after = self.position;
+        let storage = |error: rusqlite::Error| ProjectError::Apply { after, source: error.into() };
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(storage)?;
+        if !database::move_checkpoint(&transaction, after, piece.next).map_err(storage)? {
+            return Err(ProjectError::TakenOver { expected: after });
+        }
+        for (recorded, error) in &piece.poison {
+            park(&transaction, recorded, error).map_err(storage)?;
+            self.measures.poison.increment(1);
+            tracing::error!(
+                projector = M::NAME,
+                position = recorded.position,
+                stream = %recorded.stream,
+                kind = %recorded.kind,
+                error,
+                "an event cannot be read; it is parked and everything after it is applied"
+            );
+        }
+        self.model
+            .apply(&transaction, &piece.events)
+            .map_err(|source| ProjectError::Apply { after, source })?;
+        transaction.commit().map_err(storage)
+    }
+}
+
+#[async_trait]
+impl<M: ReadModel> Runner for Projector<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+        Projector::step(self, now).await
+    }
+}
+
+fn park(transaction: &Transaction<'_>, recorded: &RecordedEvent, error: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO poison (position, stream, kind, error) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((signed(recorded.position), recorded.stream.as_str(), recorded.kind.as_str(), error))?;
+    Ok(())
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+/// What operators see of a projector. A recorder has to be installed before it is made.
+struct Measures {
+    lag_events: Gauge,
+    lag_seconds: Gauge,
+    transaction_seconds: Histogram,
+    transaction_events: Histogram,
+    poison: Counter,
+}
+
+impl Measures {
+    fn new(projector: &'static str) -> Self {
+        Self {
+            lag_events: gauge!("kite_projector_lag_events", "projector" => projector),
+            lag_seconds: gauge!("kite_projector_lag_seconds", "projector" => projector),
+            transaction_seconds: histogram!("kite_projector_transaction_seconds", "projector" => projector),
+            transaction_events: histogram!("kite_projector_transaction_events", "projector" => projector),
+            poison: counter!("kite_projector_poison_events_total", "projector" => projector),
+        }
+    }
+
+    fn caught_up(&self) {
+        self.lag_events.set(0.0);
+        self.lag_seconds.set(0.0);
+    }
+
+    fn applied(&self, stopwatch: &Stopwatch, events: usize, lag: u64, age: Option<chrono::TimeDelta>) {
+        self.transaction_seconds.record(stopwatch.0.elapsed());
+        self.transaction_events.record(events as f64);
+        self.lag_events.set(lag as f64);
+        if let Some(age) = age {
+            self.lag_seconds.set(age.num_milliseconds().max(0) as f64 / 1_000.0);
+        }
+    }
+}
+
+/// Real time, for a metric only.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "measures how long writing takes; not part of any fold")]
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+}

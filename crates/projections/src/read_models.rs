@@ -1,0 +1,75 @@
+//! All read models of a data directory.
+
+use kite_event_store::EventStore;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::address_book::{AddressBookModel, AddressBookQueries};
+use crate::database::{self, Indexes};
+use crate::delivery::{DeliveryModel, DeliveryQueries};
+use crate::error::OpenError;
+use crate::projector::{Projector, ReadModel, Runner};
+use crate::readers::Readers;
+use crate::routing::{RoutingModel, RoutingQueries};
+use crate::work::{WorkModel, WorkQueries};
+
+/// The questions that can be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct ReadModels {
+    /// Contacts, groups, senders, opt-outs, templates, tenants.
+    pub address_book: AddressBookQueries,
+    /// Relays, policies, splits, live figures.
+    pub routing: RoutingQueries,
+    /// Sendings, messages, statistics.
+    pub delivery: DeliveryQueries,
+    /// What the write side looks through.
+    pub work: WorkQueries,
+    data_dir: PathBuf,
+}
+
+impl ReadModels {
+    /// Opens the files in `data_dir`, and creates what is missing.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a file of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
+    pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(data_dir)?;
+        let delivery = readers::<DeliveryModel>(data_dir)?;
+        Ok(Self {
+            address_book: AddressBookQueries::new(readers::<AddressBookModel>(data_dir)?),
+            routing: RoutingQueries::new(readers::<RoutingModel>(data_dir)?, delivery.clone()),
+            delivery: DeliveryQueries::new(delivery),
+            work: WorkQueries::new(readers::<WorkModel>(data_dir)?),
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    /// One projector for each model. Only one set of them may be at work on a data directory.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn projectors(&self, store: Arc<dyn EventStore>) -> Result<Vec<Box<dyn Runner>>, OpenError> {
+        Ok(vec![
+            Box::new(self.projector::<AddressBookModel>(store.clone(), self.address_book.readers())?),
+            Box::new(self.projector::<RoutingModel>(store.clone(), self.routing.readers())?),
+            Box::new(self.projector::<DeliveryModel>(store.clone(), self.delivery.readers())?),
+            Box::new(self.projector::<WorkModel>(store, self.work.readers())?),
+        ])
+    }
+
+    fn projector<M: ReadModel>(
+        &self,
+        store: Arc<dyn EventStore>,
+        readers: &Readers,
+    ) -> Result<Projector<M>, OpenError> {
+        let connection = database::open_writer::<M>(&database::file::<M>(&self.data_dir), Indexes::Now)?;
+        Projector::new(store, connection, readers.position_sender())
+            .map_err(|source| OpenError::Storage { model: M::NAME, source })
+    }
+}
+
+fn readers<M: ReadModel>(data_dir: &Path) -> Result<Readers, OpenError> {
+    let path = database::file::<M>(data_dir);
+    drop(database::open_writer::<M>(&path, Indexes::Now)?);
+    Readers::new::<M>(path)
+}

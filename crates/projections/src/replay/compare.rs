@@ -1,0 +1,200 @@
+//! Comparing two files of the same tables, row by row in the order of their keys.
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Row, Rows};
+use std::cmp::Ordering;
+use std::fmt;
+
+/// At most this many differences are described; all are counted.
+const DESCRIBED_MAX: usize = 100;
+
+/// A row that is not the same in both, or is in one only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// In which table.
+    pub table: String,
+    /// The row's key.
+    pub key: String,
+    /// The values in the live model that differ; none: there is no such row.
+    pub live: Option<String>,
+    /// The values in the rebuilt model that differ; none: there is no such row.
+    pub rebuilt: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, key, live, rebuilt } = self;
+        let shown = |row: &Option<String>| row.clone().unwrap_or_else(|| "no row".to_owned());
+        write!(formatter, "{table} ({key}): live {}, rebuilt {}", shown(live), shown(rebuilt))
+    }
+}
+
+/// What a comparison came to.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    pub(super) rows: u64,
+    pub(super) differences_total: u64,
+    pub(super) differences: Vec<Difference>,
+}
+
+/// Compares all tables but the checkpoint.
+pub(super) fn compare(live: &Connection, rebuilt: &Connection) -> rusqlite::Result<Compared> {
+    let mut compared = Compared::default();
+    for table in tables(rebuilt)? {
+        compare_table(live, rebuilt, &table, &mut compared)?;
+    }
+    Ok(compared)
+}
+
+/// The rows of all tables but the checkpoint.
+pub(super) fn count_rows(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut rows = 0;
+    for table in tables(connection)? {
+        let sql = format!("SELECT count(*) FROM {}", table.name);
+        rows += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64;
+    }
+    Ok(rows)
+}
+
+struct Table {
+    name: String,
+    columns: Vec<String>,
+    /// Places of the key's columns, in the order of the key.
+    key: Vec<usize>,
+}
+
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let mut names = connection.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'checkpoint' AND name NOT LIKE 'sqlite_%'
+         ORDER BY name",
+    )?;
+    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    names.into_iter().map(|name| table(connection, name)).collect()
+}
+
+fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
+    let mut statement = connection.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
+    let columns =
+        statement.query_map([&name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let columns: Vec<(String, i64)> = columns.collect::<rusqlite::Result<_>>()?;
+    let mut key: Vec<(i64, usize)> = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, pk))| *pk > 0)
+        .map(|(place, (_, pk))| (*pk, place))
+        .collect();
+    key.sort_unstable();
+    Ok(Table {
+        name,
+        columns: columns.into_iter().map(|(column, _)| column).collect(),
+        key: key.into_iter().map(|(_, place)| place).collect(),
+    })
+}
+
+fn compare_table(
+    live: &Connection,
+    rebuilt: &Connection,
+    table: &Table,
+    compared: &mut Compared,
+) -> rusqlite::Result<()> {
+    let order: Vec<&str> = table.key.iter().map(|place| table.columns[*place].as_str()).collect();
+    let sql =
+        format!("SELECT {} FROM {} ORDER BY {}", table.columns.join(", "), table.name, order.join(", "));
+    let (mut live, mut rebuilt) = (live.prepare(&sql)?, rebuilt.prepare(&sql)?);
+    let (mut live, mut rebuilt) = (live.query([])?, rebuilt.query([])?);
+    let (mut left, mut right) = (next(&mut live, table)?, next(&mut rebuilt, table)?);
+    loop {
+        let order = match (&left, &right) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(left), Some(right)) => compare_keys(left, right, &table.key),
+        };
+        compared.rows += 1;
+        match order {
+            Ordering::Less => {
+                note(compared, table, left.as_deref(), None);
+                left = next(&mut live, table)?;
+            }
+            Ordering::Greater => {
+                note(compared, table, None, right.as_deref());
+                right = next(&mut rebuilt, table)?;
+            }
+            Ordering::Equal => {
+                if left != right {
+                    note(compared, table, left.as_deref(), right.as_deref());
+                }
+                left = next(&mut live, table)?;
+                right = next(&mut rebuilt, table)?;
+            }
+        }
+    }
+}
+
+fn next(rows: &mut Rows<'_>, table: &Table) -> rusqlite::Result<Option<Vec<Value>>> {
+    let values = |row: &Row<'_>| {
+        (0..table.columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()
+    };
+    rows.next()?.map(values).transpose()
+}
+
+/// In the order in which SQLite gives them: numbers, texts, bytes.
+fn compare_keys(left: &[Value], right: &[Value], key: &[usize]) -> Ordering {
+    let compare = |left: &Value, right: &Value| match (left, right) {
+        (Value::Integer(left), Value::Integer(right)) => left.cmp(right),
+        (Value::Text(left), Value::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
+        (Value::Blob(left), Value::Blob(right)) => left.cmp(right),
+        (left, right) => rank(left).cmp(&rank(right)),
+    };
+    let orders = key.iter().map(|place| compare(&left[*place], &right[*place]));
+    orders.fold(Ordering::Equal, Ordering::then)
+}
+
+fn rank(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Integer(_) | Value::Real(_) => 1,
+        Value::Text(_) => 2,
+        Value::Blob(_) => 3,
+    }
+}
+
+fn note(compared: &mut Compared, table: &Table, live: Option<&[Value]>, rebuilt: Option<&[Value]>) {
+    compared.differences_total += 1;
+    if compared.differences.len() >= DESCRIBED_MAX {
+        return;
+    }
+    let row = live.or(rebuilt).unwrap_or_default();
+    let key: Vec<String> = table
+        .key
+        .iter()
+        .map(|place| format!("{} = {}", table.columns[*place], shown(&row[*place])))
+        .collect();
+    compared.differences.push(Difference {
+        table: table.name.clone(),
+        key: key.join(", "),
+        live: live.map(|row| described(table, row, rebuilt)),
+        rebuilt: rebuilt.map(|row| described(table, row, live)),
+    });
+}
+
+/// The columns that differ from the other row; without one, all that are not the key.
+fn described(table: &Table, row: &[Value], other: Option<&[Value]>) -> String {
+    let differing = row.iter().enumerate().filter(|(place, value)| match other {
+        Some(other) => &other[*place] != *value,
+        None => !table.key.contains(place),
+    });
+    let columns: Vec<String> =
+        differing.map(|(place, value)| format!("{} = {}", table.columns[place], shown(value))).collect();
+    columns.join(", ")
+}
+
+fn shown(value: &Value) -> String {
+    match ValueRef::from(value) {
+        ValueRef::Null => "NULL".to_owned(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+        ValueRef::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

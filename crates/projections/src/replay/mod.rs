@@ -1,0 +1,288 @@
+//! Making the read models again from position 0: to compare them with the live ones, or to take their place.
+
+mod compare;
+
+pub use compare::Difference;
+
+use chrono::DateTime;
+use kite_event_store::{EventStore, Position, ReadError};
+use rusqlite::Connection;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::address_book::AddressBookModel;
+use crate::database::{self, Indexes};
+use crate::delivery::DeliveryModel;
+use crate::error::{OpenError, ProjectError};
+use crate::projector::{Projector, ReadModel, Step};
+use crate::routing::RoutingModel;
+use crate::work::WorkModel;
+
+/// Where models are made again, within the data directory.
+const DIRECTORY: &str = "replay";
+
+/// Why a replay did not come to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An event could not be applied.
+    #[error("the read model {model} cannot be made again")]
+    Project {
+        /// Which model.
+        model: &'static str,
+        /// Why.
+        source: ProjectError,
+    },
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Log(#[from] ReadError),
+    /// The log ends before the position of the live model.
+    #[error(
+        "the read model {model} stands at {live}, but the log ends at {end}: they are not of the same log"
+    )]
+    AheadOfLog {
+        /// Which model.
+        model: &'static str,
+        /// Where the live one stands.
+        live: Position,
+        /// Where the log ends.
+        end: Position,
+    },
+    /// SQLite refuses.
+    #[error("the read model {model} cannot be compared or finished")]
+    Storage {
+        /// Which model.
+        model: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A file cannot be moved or removed.
+    #[error("the files in {path} cannot be moved")]
+    Files {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a replay came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// One a model.
+    pub models: Vec<ModelReport>,
+}
+
+/// One model's part of a [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelReport {
+    /// Its name.
+    pub name: &'static str,
+    /// Up to where it was made again.
+    pub position: Position,
+    /// Events applied.
+    pub events: u64,
+    /// Rows compared, or made.
+    pub rows: u64,
+    /// Rows that differ.
+    pub differences_total: u64,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+impl Report {
+    /// Whether nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.models.iter().all(|model| model.differences_total == 0)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for model in &self.models {
+            let ModelReport { name, position, events, rows, differences_total, .. } = model;
+            writeln!(
+                formatter,
+                "{name}: {events} events up to position {position}, {rows} rows, {differences_total} differences"
+            )?;
+            for difference in &model.differences {
+                writeln!(formatter, "  {difference}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes every model again beside the live one, up to where that stands, and compares every row of every table. The
+/// live models may go on meanwhile: each is compared as it was when its turn came.
+///
+/// # Errors
+/// See [`ReplayError`]; differences are no error but part of the report.
+pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
+    let models = vec![
+        verify_model::<AddressBookModel>(&store, data_dir).await?,
+        verify_model::<RoutingModel>(&store, data_dir).await?,
+        verify_model::<DeliveryModel>(&store, data_dir).await?,
+        verify_model::<WorkModel>(&store, data_dir).await?,
+    ];
+    Ok(Report { models })
+}
+
+/// Makes every model again and puts it in the place of the live one, whose file stays as `<name>.db.previous`. Nothing
+/// else may have the directory open.
+///
+/// # Errors
+/// See [`ReplayError`]; models that were not swapped yet are as before.
+pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
+    let models = vec![
+        rebuild_model::<AddressBookModel>(&store, data_dir).await?,
+        rebuild_model::<RoutingModel>(&store, data_dir).await?,
+        rebuild_model::<DeliveryModel>(&store, data_dir).await?,
+        rebuild_model::<WorkModel>(&store, data_dir).await?,
+    ];
+    Ok(Report { models })
+}
+
+async fn verify_model<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    data_dir: &Path,
+) -> Result<ModelReport, ReplayError> {
+    let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    let path = database::file::<M>(data_dir);
+    if !path.exists() {
+        drop(database::open_writer::<M>(&path, Indexes::Now)?);
+    }
+    let live = database::open_reader::<M>(&path)?;
+    // What is read from here on is what stands at this checkpoint, whatever is written meanwhile.
+    live.execute_batch("BEGIN").map_err(storage)?;
+    let position = database::checkpoint(&live).map_err(storage)?;
+    let made = make_again::<M>(store, data_dir, position).await?;
+    if made.position < position {
+        return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
+    }
+    let compared = compare::compare(&live, &made.connection).map_err(storage)?;
+    drop(made.connection);
+    remove(data_dir)?;
+    Ok(ModelReport {
+        name: M::NAME,
+        position,
+        events: made.events,
+        rows: compared.rows,
+        differences_total: compared.differences_total,
+        differences: compared.differences,
+    })
+}
+
+async fn rebuild_model<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    data_dir: &Path,
+) -> Result<ModelReport, ReplayError> {
+    let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    let head = *store.head().borrow();
+    let made = make_again::<M>(store, data_dir, head).await?;
+    database::create_indexes::<M>(&made.connection).map_err(storage)?;
+    let rows = compare::count_rows(&made.connection).map_err(storage)?;
+    // Everything into the one file that is moved.
+    let _: i64 = made
+        .connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(storage)?;
+    let Made { connection, position, events } = made;
+    connection.close().map_err(|(_, source)| storage(source))?;
+    swap_in::<M>(data_dir)?;
+    Ok(ModelReport { name: M::NAME, position, events, rows, differences_total: 0, differences: Vec::new() })
+}
+
+/// A model that was made again, without secondary indexes.
+struct Made {
+    connection: Connection,
+    position: Position,
+    events: u64,
+}
+
+async fn make_again<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    data_dir: &Path,
+    until: Position,
+) -> Result<Made, ReplayError> {
+    remove(data_dir)?;
+    let directory = data_dir.join(DIRECTORY);
+    std::fs::create_dir_all(&directory)
+        .map_err(|source| ReplayError::Files { path: directory.clone(), source })?;
+    let connection = database::open_writer::<M>(&database::file::<M>(&directory), Indexes::Later)?;
+    let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    // If this process dies, the half-made files are thrown away.
+    connection.execute_batch("PRAGMA synchronous = OFF;").map_err(storage)?;
+    let told = watch::Sender::new(0);
+    let mut projector = Projector::<M>::new(store.clone(), connection, told).map_err(storage)?.until(until);
+    let mut events = 0;
+    loop {
+        // The time is for the metric of the lag, which means nothing here.
+        let step = projector.step(DateTime::UNIX_EPOCH).await;
+        match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
+            Step::Idle { .. } => break,
+            Step::Advanced { events: applied, .. } => events += applied as u64,
+        }
+        if projector.position() >= until {
+            break;
+        }
+    }
+    let position = projector.position();
+    Ok(Made { connection: projector.into_connection(), position, events })
+}
+
+fn swap_in<M: ReadModel>(data_dir: &Path) -> Result<(), ReplayError> {
+    let live = database::file::<M>(data_dir);
+    let made = database::file::<M>(&data_dir.join(DIRECTORY));
+    let previous = data_dir.join(format!("{}.db.previous", M::NAME));
+    let files = |source| ReplayError::Files { path: data_dir.to_owned(), source };
+    if live.exists() {
+        // The write-ahead log belongs to the file of its name: fold it in before the name changes.
+        fold_in::<M>(&live)?;
+        std::fs::rename(&live, &previous).map_err(files)?;
+    }
+    for suffix in ["-wal", "-shm"] {
+        remove_file(&data_dir.join(format!("{}.db{suffix}", M::NAME)))?;
+    }
+    std::fs::rename(&made, &live).map_err(files)?;
+    remove(data_dir)
+}
+
+/// Moves the write-ahead log into the file. A file that is not a database of ours is moved away as it is.
+fn fold_in<M: ReadModel>(path: &Path) -> Result<(), ReplayError> {
+    let Ok(connection) = Connection::open(path) else { return Ok(()) };
+    let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    if let Ok(1) = folded {
+        return Err(ReplayError::Storage {
+            model: M::NAME,
+            source: rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                Some("somebody else has the file open".to_owned()),
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn remove(data_dir: &Path) -> Result<(), ReplayError> {
+    let directory = data_dir.join(DIRECTORY);
+    match std::fs::remove_dir_all(&directory) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(ReplayError::Files { path: directory, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), ReplayError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(ReplayError::Files { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

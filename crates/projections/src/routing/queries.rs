@@ -1,0 +1,290 @@
+//! Relays, policies, splits, live figures.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::advice::RelayFigures;
+use kite_domain::relay::RelayProfile;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::split::Carry;
+use kite_domain::text::Channel;
+use kite_event_store::Position;
+use rusqlite::{Connection, Row};
+use smol_str::SmolStr;
+
+use super::views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
+use crate::database;
+use crate::delivery::{Measured, measured};
+use crate::error::QueryError;
+use crate::readers::{Readers, milliseconds, shared_queries};
+use crate::sql::{from_json, optional_time, text, time};
+
+/// Questions about routing.
+#[derive(Clone)]
+pub struct RoutingQueries {
+    readers: Readers,
+    delivery: Readers,
+}
+
+shared_queries!(RoutingQueries);
+
+const RELAY_SQL: &str =
+    "SELECT profile, suspended, breaker, breaker_reason, breaker_ms, breaker_until_ms, defined_ms
+     FROM relays WHERE ?1 IS NULL OR id = ?1 ORDER BY id";
+const POLICY_SQL: &str = "SELECT channel, version, objective, failover, defined_ms, actor FROM policies
+     WHERE tenant = ?1 AND (?2 IS NULL OR channel = ?2) AND (?3 IS NULL OR version = ?3)
+     ORDER BY channel, version DESC";
+const ADVICE_SQL: &str = "SELECT version, advice, weights, relay_order, reasons, advised_ms FROM advice
+     WHERE tenant = ?1 AND channel = ?2 AND (?3 IS NULL OR version = ?3) ORDER BY advice DESC LIMIT ?4";
+
+impl RoutingQueries {
+    pub(crate) fn new(readers: Readers, delivery: Readers) -> Self {
+        Self { readers, delivery }
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// All relays, by id.
+    pub fn relays(&self) -> Result<Vec<RelayView>, QueryError> {
+        self.readers.ask(|connection| relays(connection, None))
+    }
+
+    /// One relay.
+    pub fn relay(&self, id: &RelayId) -> Result<Option<RelayView>, QueryError> {
+        self.readers.ask(|connection| Ok(relays(connection, Some(id))?.pop()))
+    }
+
+    /// The newest policy of each channel.
+    pub fn policies(&self, tenant: &TenantId) -> Result<Vec<PolicyView>, QueryError> {
+        self.readers.ask(|connection| {
+            let mut newest: Vec<PolicyView> = policies(connection, tenant, None, None)?;
+            newest.dedup_by_key(|policy| policy.channel);
+            newest.into_iter().map(|policy| with_advice(connection, tenant, policy)).collect()
+        })
+    }
+
+    /// One version of a policy; none: the newest.
+    pub fn policy(
+        &self,
+        tenant: &TenantId,
+        channel: Channel,
+        version: Option<u32>,
+    ) -> Result<Option<PolicyView>, QueryError> {
+        self.readers.ask(|connection| {
+            let found = policies(connection, tenant, Some(channel), version)?.into_iter().next();
+            found.map(|policy| with_advice(connection, tenant, policy)).transpose()
+        })
+    }
+
+    /// All versions of a policy, newest first.
+    pub fn policy_versions(
+        &self,
+        tenant: &TenantId,
+        channel: Channel,
+    ) -> Result<Vec<PolicyView>, QueryError> {
+        self.readers.ask(|connection| {
+            let versions = policies(connection, tenant, Some(channel), None)?;
+            versions.into_iter().map(|policy| with_advice(connection, tenant, policy)).collect()
+        })
+    }
+
+    /// What was advised for a channel, newest first.
+    pub fn advice_history(
+        &self,
+        tenant: &TenantId,
+        channel: Channel,
+        limit: usize,
+    ) -> Result<Vec<AdviceView>, QueryError> {
+        self.readers.ask(|connection| advice(connection, tenant, channel, None, limit))
+    }
+
+    /// Splits whose key begins with `prefix` (a policy's name), or all: planned against routed.
+    pub fn splits(&self, prefix: Option<&str>) -> Result<Vec<SplitView>, QueryError> {
+        self.readers.ask(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT key, channel, version, objective, messages, carry, left_out, updated_ms FROM splits
+                 WHERE ?1 IS NULL OR substr(key, 1, length(?1)) = ?1 ORDER BY key",
+            )?;
+            let mut rows = statement.query([prefix])?;
+            let mut splits = Vec::new();
+            while let Some(row) = rows.next()? {
+                splits.push(split_view(connection, row)?);
+            }
+            Ok(splits)
+        })
+    }
+
+    /// Where the router goes on: the carry of every split, and the position up to which they hold.
+    pub fn carries(&self) -> Result<(Position, Vec<(SmolStr, Carry)>), QueryError> {
+        self.readers.ask(|connection| {
+            let position = database::checkpoint(connection)?;
+            let mut statement = connection.prepare_cached("SELECT key, carry FROM splits ORDER BY key")?;
+            let mut rows = statement.query([])?;
+            let mut carries = Vec::new();
+            while let Some(row) = rows.next()? {
+                carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
+            }
+            Ok((position, carries))
+        })
+    }
+
+    /// Every relay that offers the channel, with what was measured of it in the window that ends now. The price is the
+    /// relay's present one. A relay of which nothing was measured is there too.
+    pub fn figures(
+        &self,
+        channel: Channel,
+        window: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<RelayFigures>, QueryError> {
+        let relays = self.relays()?;
+        let now_ms = now.timestamp_millis();
+        let from_ms = now_ms - milliseconds(window);
+        let mut found = self.delivery.ask(|connection| measured(connection, channel, from_ms, now_ms))?;
+        let offering = relays.into_iter().filter_map(|relay| {
+            let terms = relay.profile.channels.get(&channel)?;
+            let unmeasured = RelayFigures::unmeasured(
+                relay.profile.relay.clone(),
+                channel,
+                (now - window)..now,
+                terms.price_milliwon,
+                terms.bills,
+            );
+            let unmeasured = RelayFigures { breaker: relay.breaker, ..unmeasured };
+            Some(match found.remove(relay.profile.relay.as_str()) {
+                Some(measured) => with_measured(unmeasured, measured),
+                None => unmeasured,
+            })
+        });
+        Ok(offering.collect())
+    }
+}
+
+fn with_measured(figures: RelayFigures, measured: Measured) -> RelayFigures {
+    RelayFigures {
+        attempts: measured.handed_over,
+        answered: measured.accepted + measured.refused,
+        accepted: measured.accepted,
+        refused_relay_fault: measured.refused_relay_fault,
+        delivered: measured.delivered,
+        undelivered: measured.undelivered,
+        undelivered_relay_fault: measured.undelivered_relay_fault,
+        overdue: measured.overdue,
+        delivery_ms: measured.delivery_ms,
+        hand_over_ms: measured.call_ms,
+        ..figures
+    }
+}
+
+fn relays(connection: &Connection, id: Option<&RelayId>) -> Result<Vec<RelayView>, QueryError> {
+    let mut statement = connection.prepare_cached(RELAY_SQL)?;
+    let mut rows = statement.query([id.map(RelayId::as_str)])?;
+    let mut relays = Vec::new();
+    while let Some(row) = rows.next()? {
+        relays.push(RelayView {
+            profile: from_json::<RelayProfile>(&row.get::<_, String>(0)?)?,
+            suspended: row.get(1)?,
+            breaker: from_json(&row.get::<_, String>(2)?)?,
+            breaker_reason: row.get(3)?,
+            breaker_since: optional_time(row.get(4)?)?,
+            breaker_until: optional_time(row.get(5)?)?,
+            defined_at: time(row.get(6)?)?,
+        });
+    }
+    Ok(relays)
+}
+
+fn policies(
+    connection: &Connection,
+    tenant: &TenantId,
+    channel: Option<Channel>,
+    version: Option<u32>,
+) -> Result<Vec<PolicyView>, QueryError> {
+    let mut statement = connection.prepare_cached(POLICY_SQL)?;
+    let mut rows = statement.query((tenant.as_str(), channel.map(Channel::as_str), version))?;
+    let mut policies = Vec::new();
+    while let Some(row) = rows.next()? {
+        policies.push(PolicyView {
+            channel: channel_of(row, 0)?,
+            version: row.get(1)?,
+            objective: from_json(&row.get::<_, String>(2)?)?,
+            failover: from_json(&row.get::<_, String>(3)?)?,
+            defined_at: time(row.get(4)?)?,
+            actor: text(row, 5)?,
+            advice: None,
+        });
+    }
+    Ok(policies)
+}
+
+fn with_advice(
+    connection: &Connection,
+    tenant: &TenantId,
+    policy: PolicyView,
+) -> Result<PolicyView, QueryError> {
+    let newest = advice(connection, tenant, policy.channel, Some(policy.version), 1)?.pop();
+    Ok(PolicyView { advice: newest, ..policy })
+}
+
+fn advice(
+    connection: &Connection,
+    tenant: &TenantId,
+    channel: Channel,
+    version: Option<u32>,
+    limit: usize,
+) -> Result<Vec<AdviceView>, QueryError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(ADVICE_SQL)?;
+    let mut rows = statement.query((tenant.as_str(), channel.as_str(), version, limit))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(AdviceView {
+            version: row.get(0)?,
+            advice: row.get(1)?,
+            weights: from_json(&row.get::<_, String>(2)?)?,
+            order: from_json(&row.get::<_, String>(3)?)?,
+            reasons: from_json(&row.get::<_, String>(4)?)?,
+            advised_at: time(row.get(5)?)?,
+        });
+    }
+    Ok(found)
+}
+
+fn split_view(connection: &Connection, row: &Row<'_>) -> Result<SplitView, QueryError> {
+    let key = text(row, 0)?;
+    let messages: i64 = row.get(4)?;
+    let mut statement = connection
+        .prepare_cached("SELECT relay, weight, routed FROM split_relays WHERE key = ?1 ORDER BY relay")?;
+    let shares = statement
+        .query_map([key.as_str()], |row| Ok((text(row, 0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
+    let shares: Vec<(SmolStr, u32, i64)> = shares.collect::<rusqlite::Result<_>>()?;
+    let total: u64 = shares.iter().map(|(_, weight, _)| u64::from(*weight)).sum();
+    let planned = |weight: u32| match total {
+        0 => 0.0,
+        total => messages as f64 * f64::from(weight) / total as f64,
+    };
+    Ok(SplitView {
+        key,
+        channel: channel_of(row, 1)?,
+        version: row.get(2)?,
+        objective: text(row, 3)?,
+        messages: u64::try_from(messages).unwrap_or(0),
+        carry: from_json(&row.get::<_, String>(5)?)?,
+        left_out: from_json(&row.get::<_, String>(6)?)?,
+        updated_at: time(row.get(7)?)?,
+        relays: shares
+            .into_iter()
+            .map(|(relay, weight, routed)| SplitShare {
+                relay: RelayId::from_trusted(relay),
+                weight,
+                planned: planned(weight),
+                routed: u64::try_from(routed).unwrap_or(0),
+            })
+            .collect(),
+    })
+}
+
+fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
+    let word = text(row, column)?;
+    let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word);
+    channel.ok_or_else(|| QueryError::corrupt(format_args!("{word:?} is no channel")))
+}

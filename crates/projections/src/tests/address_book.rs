@@ -1,0 +1,271 @@
+//! Contacts, merging, groups, and the rest of the book.
+
+use kite_domain::contact::{
+    ContactDeleted, ContactDetails, ContactsPersonal, ContactsSaved, GroupDeleted, GroupMembersChanged,
+    GroupSaved,
+};
+use kite_domain::event::Event;
+use kite_domain::ids::{ContactId, GroupId};
+use kite_domain::opt_out::{OptOutPerson, OptOutRecorded, OptOutWithdrawn};
+use kite_domain::sender::{SenderKind, SenderRegistered, SenderWithdrawn};
+use kite_domain::slug::TenantId;
+use kite_domain::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::{Bench, at, relay, run, tenant};
+use crate::address_book::ContactFilter;
+use crate::replay;
+
+fn contact_id(number: u128) -> ContactId {
+    ContactId(Uuid::from_u128(number))
+}
+
+fn group_id(number: u128) -> GroupId {
+    GroupId(Uuid::from_u128(1_000 + number))
+}
+
+fn details(number: u128, name: &str, phone: Option<&str>, email: Option<&str>) -> ContactDetails {
+    ContactDetails {
+        contact: contact_id(number),
+        name: name.to_owned(),
+        phone: phone.map(Into::into),
+        email: email.map(Into::into),
+        tags: vec![],
+        fields: BTreeMap::new(),
+    }
+}
+
+fn saved(contacts: Vec<ContactDetails>, group: Option<GroupId>) -> Event {
+    ContactsSaved { tenant: tenant(), group, personal: ContactsPersonal { contacts } }.into()
+}
+
+fn group(number: u128, name: &str) -> Event {
+    GroupSaved { tenant: tenant(), group: group_id(number), name: name.to_owned() }.into()
+}
+
+fn bench(events: Vec<Event>) -> Bench {
+    let mut bench = Bench::new();
+    for (time, event) in (0..).zip(events) {
+        bench.append("contact-book-acme-202510", at(time), vec![event]);
+    }
+    bench.project();
+    bench
+}
+
+#[test]
+fn contacts_are_found_by_name_number_address_tag_and_group() {
+    let mut tagged = details(2, "김민수", Some("01022220000"), Some("minsu@example.com"));
+    tagged.tags = vec!["vip".into()];
+    let bench = bench(vec![
+        group(1, "regulars"),
+        saved(vec![details(1, "Anna Lee", Some("01011110000"), None), tagged], None),
+        saved(vec![details(3, "Berta", None, Some("berta@example.org"))], Some(group_id(1))),
+    ]);
+    let book = &bench.models.address_book;
+    let find = |filter: ContactFilter| {
+        let found = book.contacts(&tenant(), &filter, None, 9).unwrap().items;
+        found.into_iter().map(|contact| contact.name).collect::<Vec<_>>()
+    };
+    let text = |text: &str| ContactFilter { text: Some(text.to_owned()), ..ContactFilter::default() };
+    assert_eq!(find(text("anna")), ["Anna Lee"]);
+    assert_eq!(find(text("민수")), ["김민수"]);
+    assert_eq!(find(text("010-2222")), ["김민수"]);
+    assert_eq!(find(text("EXAMPLE.")), ["김민수", "Berta"]);
+    assert_eq!(find(ContactFilter { tag: Some("vip".into()), ..ContactFilter::default() }), ["김민수"]);
+    assert_eq!(find(ContactFilter { group: Some(group_id(1)), ..ContactFilter::default() }), ["Berta"]);
+    assert_eq!(find(text("%")), Vec::<String>::new());
+    let first = book.contacts(&tenant(), &ContactFilter::default(), None, 2).unwrap();
+    let rest = book.contacts(&tenant(), &ContactFilter::default(), first.next.as_ref(), 2).unwrap();
+    assert_eq!((first.items.len(), rest.items[0].name.as_str(), rest.next), (2, "Berta", None));
+    let other = TenantId::parse("other").unwrap();
+    assert!(book.contacts(&other, &ContactFilter::default(), None, 9).unwrap().items.is_empty());
+    assert_eq!(book.contact(&other, contact_id(1)).unwrap(), None);
+}
+
+#[test]
+fn contacts_that_share_an_address_become_the_oldest_of_them() {
+    let mut third = details(3, "Three", Some("01011110000"), Some("two@example.com"));
+    third.fields = BTreeMap::from([("city".into(), "Busan".to_owned())]);
+    let bench = bench(vec![
+        group(1, "one"),
+        group(2, "two"),
+        saved(vec![details(1, "One", Some("01011110000"), None)], Some(group_id(1))),
+        saved(vec![details(2, "Two", None, Some("two@example.com"))], Some(group_id(2))),
+        saved(vec![third], None),
+    ]);
+    let book = &bench.models.address_book;
+    let merged = book.contact(&tenant(), contact_id(2)).unwrap().unwrap();
+    assert_eq!((merged.id, merged.name.as_str()), (contact_id(1), "Three"));
+    assert_eq!(
+        (merged.phone.as_deref(), merged.email.as_deref()),
+        (Some("01011110000"), Some("two@example.com"))
+    );
+    assert_eq!((merged.groups.clone(), merged.created_at), (vec![group_id(1), group_id(2)], at(2)));
+    assert_eq!(merged.fields.get("city").map(String::as_str), Some("Busan"));
+    assert_eq!(book.contact(&tenant(), contact_id(3)).unwrap().unwrap(), merged);
+    assert_eq!(book.contacts(&tenant(), &ContactFilter::default(), None, 9).unwrap().items.len(), 1);
+    assert_eq!(book.group(&tenant(), group_id(2)).unwrap().unwrap().members, 1);
+    assert_eq!(book.contact_by_address(&tenant(), "two@example.com").unwrap(), Some(merged.clone()));
+    let by_id = book.contacts_by_id(&tenant(), &[contact_id(9), contact_id(3)]).unwrap();
+    assert_eq!((by_id[0].is_none(), by_id[1].as_ref().unwrap().id), (true, contact_id(1)));
+}
+
+#[test]
+fn without_a_merge_a_contact_is_as_it_was_saved() {
+    let bench = bench(vec![
+        saved(vec![details(1, "One", Some("01011110000"), Some("one@example.com"))], None),
+        saved(vec![details(1, "Uno", Some("01099990000"), None)], None),
+        saved(vec![details(2, "Two", Some("01011110000"), None)], None),
+    ]);
+    let book = &bench.models.address_book;
+    let one = book.contact(&tenant(), contact_id(1)).unwrap().unwrap();
+    assert_eq!((one.name.as_str(), one.email, one.updated_at), ("Uno", None, at(1)));
+    let two = book.contact(&tenant(), contact_id(2)).unwrap().unwrap();
+    assert_eq!(
+        (two.id, two.phone.as_deref()),
+        (contact_id(2), Some("01011110000")),
+        "the number was free again"
+    );
+}
+
+#[test]
+fn a_group_is_gone_through_in_pieces() {
+    let contacts =
+        (0..2_500).map(|number| details(number, "", Some(format!("010{number:08}").as_str()), None));
+    let bench = bench(vec![group(1, "all"), saved(contacts.collect(), Some(group_id(1)))]);
+    let book = &bench.models.address_book;
+    assert_eq!(book.group_by_name(&tenant(), "all").unwrap().unwrap().members, 2_500);
+    let mut phones = Vec::new();
+    let mut after = None;
+    loop {
+        let piece = book.group_members(&tenant(), group_id(1), after, 1_000).unwrap();
+        let Some(last) = piece.last() else { break };
+        assert!(piece.len() <= 1_000);
+        after = Some(last.id);
+        phones.extend(piece.into_iter().map(|contact| contact.phone.unwrap()));
+    }
+    assert!(phones.len() == 2_500 && phones.is_sorted());
+    let other = TenantId::parse("other").unwrap();
+    assert!(book.group_members(&other, group_id(1), None, 9).unwrap().is_empty());
+}
+
+#[test]
+fn leaving_deleting_and_removing_a_group_keep_the_counts_right() {
+    let changed = |added: Vec<u128>, removed: Vec<u128>| -> Event {
+        GroupMembersChanged {
+            tenant: tenant(),
+            group: group_id(1),
+            added: added.into_iter().map(contact_id).collect(),
+            removed: removed.into_iter().map(contact_id).collect(),
+        }
+        .into()
+    };
+    let contacts = |numbers: std::ops::Range<u128>| {
+        saved(numbers.map(|number| details(number, "x", None, None)).collect(), None)
+    };
+    let mut bench = bench(vec![
+        group(1, "all"),
+        contacts(1..5),
+        changed(vec![1, 2, 3, 77], vec![]),
+        changed(vec![1, 4], vec![2, 2]),
+        ContactDeleted { tenant: tenant(), contact: contact_id(3) }.into(),
+    ]);
+    assert_eq!(bench.models.address_book.group(&tenant(), group_id(1)).unwrap().unwrap().members, 2);
+    assert_eq!(bench.models.address_book.contact(&tenant(), contact_id(3)).unwrap(), None);
+    bench.append("b", at(9), vec![GroupDeleted { tenant: tenant(), group: group_id(1) }.into()]);
+    bench.project();
+    assert!(bench.models.address_book.groups(&tenant(), None, 9).unwrap().items.is_empty());
+    let one = bench.models.address_book.contact(&tenant(), contact_id(1)).unwrap().unwrap();
+    assert!(one.groups.is_empty());
+}
+
+#[test]
+fn refusals_senders_tenants_and_keys() {
+    let person = || OptOutPerson { address: "01011110000".into() };
+    let refusal = |source: &str| -> Event {
+        OptOutRecorded { tenant: tenant(), source: source.to_owned(), personal: person() }.into()
+    };
+    let sender = SenderRegistered {
+        tenant: tenant(),
+        address: "0212345678".into(),
+        kind: SenderKind::Phone,
+        brand: Some("Acme".to_owned()),
+        refusal_number: Some("0801234567".into()),
+        relays: vec![relay("alpha")],
+    };
+    let key = ApiKeyIssued {
+        tenant: tenant(),
+        key_id: "k1".into(),
+        hash: "never shown".to_owned(),
+        label: "shop".to_owned(),
+    };
+    let mut bench = bench(vec![
+        TenantCreated { tenant: tenant(), name: "Acme".to_owned() }.into(),
+        key.into(),
+        ApiKeyRevoked { tenant: tenant(), key_id: "k1".into() }.into(),
+        sender.into(),
+        saved(vec![details(1, "One", Some("01011110000"), None)], None),
+        refusal("080"),
+        refusal("web"),
+    ]);
+    let book = bench.models.address_book.clone();
+    let refused = book.opt_out(&tenant(), "01011110000").unwrap().unwrap();
+    assert_eq!((refused.source.as_str(), refused.since), ("080", at(5)), "the first one counts");
+    assert!(book.contact(&tenant(), contact_id(1)).unwrap().unwrap().opted_out);
+    assert_eq!(book.opt_outs(&tenant(), None, 9).unwrap().items.len(), 1);
+    assert_eq!(book.sender(&tenant(), "0212345678").unwrap().unwrap().relays, [relay("alpha")]);
+    assert_eq!(book.tenants().unwrap()[0].name, "Acme");
+    assert_eq!(book.api_keys(&tenant()).unwrap()[0].revoked_at, Some(at(2)));
+    let withdrawn = OptOutWithdrawn { tenant: tenant(), personal: person() };
+    let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into() };
+    bench.append("x", at(9), vec![withdrawn.into(), gone.into()]);
+    bench.project();
+    assert!(book.opt_out(&tenant(), "01011110000").unwrap().is_none());
+    assert!(book.senders(&tenant()).unwrap().is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Few ids and few addresses, so that nearly everything merges.
+    #[test]
+    fn an_address_has_one_contact_whatever_the_order_and_a_rebuild_agrees(
+        acts in proptest::collection::vec((0u8..5, 0u128..6, 0u8..5, 0u8..5, 0u128..2, any::<bool>()), 1..60),
+    ) {
+        let mut bench = Bench::new();
+        for (time, (kind, number, phone, email, in_group, step)) in (0..).zip(acts) {
+            let event: Event = match kind {
+                0 => ContactDeleted { tenant: tenant(), contact: contact_id(number) }.into(),
+                1 => group(in_group, "g"),
+                2 => GroupMembersChanged {
+                    tenant: tenant(),
+                    group: group_id(in_group),
+                    added: vec![contact_id(number)],
+                    removed: vec![contact_id(u128::from(phone))],
+                }
+                .into(),
+                _ => {
+                    let phone = (phone > 0).then(|| format!("0101111000{phone}"));
+                    let email = (email > 0).then(|| format!("{email}@example.com"));
+                    saved(vec![details(number, "n", phone.as_deref(), email.as_deref())], Some(group_id(in_group)))
+                }
+            };
+            bench.append("contact-book-acme-202510", at(time), vec![event]);
+            if step {
+                bench.step(0);
+            }
+        }
+        bench.project();
+        let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+        prop_assert!(report.is_clean(), "{report}");
+        let book = &bench.models.address_book;
+        for number in 0..2 {
+            if let Some(group) = book.group(&tenant(), group_id(number)).unwrap() {
+                let members = book.group_members(&tenant(), group.id, None, 99).unwrap();
+                prop_assert_eq!(group.members as usize, members.len());
+            }
+        }
+    }
+}

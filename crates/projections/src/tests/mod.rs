@@ -1,0 +1,218 @@
+//! The read models over a log in memory and files in a temporary directory.
+
+mod address_book;
+mod delivery;
+mod histories;
+mod projecting;
+mod replaying;
+mod routing;
+mod work;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, RouteSet, TypeGroup};
+use kite_domain::policy::FailoverTerms;
+use kite_domain::relay::BillingMoment;
+use kite_domain::sending::{MessageClass, SendingAccepted, SendingContent};
+use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::MessageType;
+use kite_event_store::{
+    Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, Position, StreamAppend,
+};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{ReadModels, Runner, Step};
+
+/// A log, a data directory, and the projectors at work on it.
+pub(crate) struct Bench {
+    pub(crate) store: Arc<MemoryEventStore>,
+    pub(crate) models: ReadModels,
+    pub(crate) directory: TempDir,
+    runners: Vec<Box<dyn Runner>>,
+    appended: u128,
+}
+
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// A moment, in milliseconds after a fixed one.
+pub(crate) fn at(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_760_000_400_000 + milliseconds).unwrap()
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+pub(crate) fn relay(name: &str) -> RelayId {
+    RelayId::parse(name).unwrap()
+}
+
+pub(crate) fn sending_id(number: u128) -> SendingId {
+    SendingId(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + number))
+}
+
+pub(crate) fn seqs(numbers: impl IntoIterator<Item = u32>) -> SeqSet {
+    numbers.into_iter().collect()
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let store = Arc::new(MemoryEventStore::new());
+        let models = ReadModels::open(directory.path()).unwrap();
+        let runners = models.projectors(store.clone()).unwrap();
+        Self { store, models, directory, runners, appended: 0 }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// As after a crash: everything in memory is gone.
+    pub(crate) fn restart(&mut self) {
+        self.runners.clear();
+        self.models = ReadModels::open(self.directory.path()).unwrap();
+        self.runners = self.models.projectors(self.store.clone()).unwrap();
+    }
+
+    pub(crate) fn append(&mut self, stream: &str, time: DateTime<Utc>, events: Vec<Event>) -> Position {
+        let events = events.iter().map(|event| (event.kind(), event.to_json())).collect();
+        self.append_raw(stream, time, events)
+    }
+
+    pub(crate) fn append_raw(
+        &mut self,
+        stream: &str,
+        time: DateTime<Utc>,
+        events: Vec<(&str, Vec<u8>)>,
+    ) -> Position {
+        let events = events.into_iter().map(|(kind, data)| {
+            self.appended += 1;
+            NewEvent {
+                id: Uuid::from_u128(self.appended),
+                kind: kind.into(),
+                schema_version: 1,
+                data: data.into(),
+            }
+        });
+        let append = StreamAppend {
+            stream: stream.into(),
+            expected: Expected::Any,
+            metadata: Metadata {
+                time,
+                tenant: Some("acme".into()),
+                correlation: Uuid::from_u128(7),
+                causation: None,
+                actor: "test".into(),
+            },
+            events: events.collect(),
+        };
+        let batch = Batch { mode: BatchMode::Ordered, appends: vec![append] };
+        run(self.store.append(batch)).pop().unwrap().unwrap().position
+    }
+
+    /// Steps one projector once.
+    pub(crate) fn step(&mut self, place: usize) -> Step {
+        run(self.runners[place].step(at(0))).unwrap()
+    }
+
+    pub(crate) fn runners(&mut self) -> &mut Vec<Box<dyn Runner>> {
+        &mut self.runners
+    }
+
+    /// Steps all projectors until there is nothing left.
+    pub(crate) fn project(&mut self) {
+        for place in 0..self.runners.len() {
+            while let Step::Advanced { .. } = self.step(place) {}
+        }
+    }
+
+    /// Accepts and seals a sending of one lot.
+    pub(crate) fn accept(&mut self, number: u128, messages: u32, class: MessageClass) -> SendingId {
+        let id = sending_id(number);
+        let lot = LotId { sending: id, number: 0 };
+        self.append(&lot.stream(), at(0), vec![lot_accepted(id, 0, messages, class).into()]);
+        self.append(&id.stream(), at(1), vec![sending_accepted(id, 1, messages, class).into()]);
+        id
+    }
+}
+
+pub(crate) fn lot_accepted(
+    sending: SendingId,
+    number: u32,
+    messages: u32,
+    class: MessageClass,
+) -> LotAccepted {
+    let first = number * 1_000;
+    LotAccepted {
+        sending,
+        tenant: tenant(),
+        class,
+        number,
+        groups: vec![TypeGroup {
+            message_type: MessageType::Sms,
+            parts: 1,
+            reach: None,
+            messages: seqs(first..first + messages),
+        }],
+        personal: LotPersonal {
+            recipients: (first..first + messages)
+                .map(|seq| Recipient {
+                    to: format!("0100000{seq:04}").into(),
+                    email: (seq % 2 == 0).then(|| format!("p{seq}@example.com").into()),
+                    contact: None,
+                    reference: None,
+                    variables: BTreeMap::new(),
+                })
+                .collect(),
+        },
+    }
+}
+
+pub(crate) fn sending_accepted(
+    sending: SendingId,
+    lots: u32,
+    messages: u32,
+    class: MessageClass,
+) -> SendingAccepted {
+    SendingAccepted {
+        sending,
+        tenant: tenant(),
+        class,
+        from_phone: Some("0212345678".into()),
+        from_email: None,
+        lots,
+        messages,
+        refused: 0,
+        scheduled_at: None,
+        expires_at: at(0) + TimeDelta::days(1),
+        failover: FailoverTerms::default(),
+        ad: None,
+        client_reference: Some("order-7".to_owned()),
+        custom: None,
+        body_hash: None,
+        personal: SendingContent { subject: None, text: "hello".to_owned(), variables: BTreeMap::new() },
+    }
+}
+
+pub(crate) fn route(to: &str, attempt: u16, messages: SeqSet) -> RouteSet {
+    RouteSet {
+        relay: relay(to),
+        channel: MessageType::Sms,
+        attempt,
+        messages,
+        fallbacks: vec![],
+        price_milliwon: 9_000,
+        bills: BillingMoment::Delivered,
+        reason: format!("because of {to}"),
+    }
+}

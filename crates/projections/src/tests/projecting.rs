@@ -1,0 +1,76 @@
+//! Steps, checkpoints, parked events, waiting.
+
+use kite_domain::sending::MessageClass;
+use std::time::Duration;
+
+use super::{Bench, at, run, sending_id, tenant};
+use crate::{ProjectError, Step};
+
+#[test]
+fn a_step_goes_to_the_end_of_the_log_and_then_idles() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.step(2), Step::Idle { position: 0 });
+    bench.accept(1, 3, MessageClass::Notice);
+    assert_eq!(bench.step(2), Step::Advanced { position: 2, events: 2, has_more: false });
+    assert_eq!(bench.step(2), Step::Idle { position: 2 });
+    // What a model does not look at moves its checkpoint all the same.
+    assert_eq!(bench.step(0), Step::Advanced { position: 2, events: 0, has_more: false });
+}
+
+#[test]
+fn a_large_backlog_is_taken_in_pieces() {
+    let mut bench = Bench::new();
+    for _ in 0..2_500 {
+        bench.append_raw(
+            "tenant-acme",
+            at(0),
+            vec![("api-key-revoked", br#"{"tenant":"a","key_id":"k"}"#.to_vec())],
+        );
+    }
+    assert_eq!(bench.step(0), Step::Advanced { position: 2_000, events: 2_000, has_more: true });
+    assert!(matches!(bench.step(0), Step::Advanced { position: 2_500, events: 500, .. }));
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_parked_and_the_rest_goes_on() {
+    let mut bench = Bench::new();
+    bench.append_raw("lot-x", at(0), vec![("messages-routed", b"{\"routes\":7}".to_vec())]);
+    let id = bench.accept(1, 1, MessageClass::Notice);
+    bench.project();
+    assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_some());
+    let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
+    let (position, kind, error): (i64, String, String) = file
+        .query_row("SELECT position, kind, error FROM poison", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((position, kind.as_str()), (1, "messages-routed"));
+    assert!(error.contains("cannot be read: invalid type"), "{error}");
+}
+
+#[test]
+fn of_two_projectors_the_one_that_was_overtaken_ends() {
+    let mut bench = Bench::new();
+    let mut others = bench.models.projectors(bench.store.clone()).unwrap();
+    bench.accept(1, 1, MessageClass::Notice);
+    bench.project();
+    let error = run(others[2].step(at(0))).unwrap_err();
+    assert!(matches!(error, ProjectError::TakenOver { expected: 0 }), "{error}");
+    let total = bench.models.delivery.totals().unwrap();
+    assert_eq!((total.messages, total.sendings), (1, 1));
+}
+
+#[test]
+fn a_caller_can_wait_for_its_own_write() {
+    let mut bench = Bench::new();
+    bench.accept(1, 1, MessageClass::Notice);
+    let delivery = bench.models.delivery.clone();
+    assert!(!run(delivery.wait_for(2, Duration::from_millis(1))));
+    let mut runner = bench.runners().remove(2);
+    let reached = run(async {
+        let stepping = async { runner.step(at(0)).await.unwrap() };
+        tokio::join!(delivery.wait_for(2, Duration::from_secs(10)), stepping).0
+    });
+    assert!(reached && delivery.position() == 2);
+    assert!(delivery.sending(&tenant(), sending_id(1)).unwrap().is_some());
+}

@@ -1,0 +1,72 @@
+//! Verifying and rebuilding.
+
+use kite_domain::sending::MessageClass;
+
+use super::{Bench, run};
+use crate::replay::{self, ReplayError};
+
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.accept(1, 5, MessageClass::Notice);
+    bench.accept(2, 3, MessageClass::Otp);
+    bench.project();
+    bench
+}
+
+fn damage(bench: &Bench, sql: &str) {
+    let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+}
+
+#[test]
+fn a_changed_a_missing_and_an_added_row_are_each_named() {
+    let bench = bench();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean() && report.models.len() == 4, "{report}");
+    damage(&bench, "UPDATE messages SET recipient = '0109999' WHERE id = 3");
+    damage(&bench, "DELETE FROM messages WHERE id = 5");
+    damage(&bench, "INSERT INTO words VALUES (99, 'stranger')");
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let delivery = report.models.iter().find(|model| model.name == "delivery").unwrap();
+    let lines: Vec<String> = delivery.differences.iter().map(ToString::to_string).collect();
+    assert_eq!(delivery.differences_total, 3, "{lines:?}");
+    let changed = "messages (id = 3): live recipient = \"0109999\", rebuilt recipient = \"01000000002\"";
+    assert_eq!(lines[0], changed);
+    assert!(lines[1].starts_with("messages (id = 5): live no row, rebuilt recipient"), "{}", lines[1]);
+    assert_eq!(lines[2], "words (id = 99): live word = \"stranger\", rebuilt no row");
+    assert!(!bench.path().join("replay").exists());
+}
+
+#[test]
+fn a_model_behind_the_log_is_compared_where_it_stands() {
+    let mut bench = bench();
+    bench.accept(3, 4, MessageClass::Ad);
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean() && report.models.iter().all(|model| model.position == 4), "{report}");
+}
+
+#[test]
+fn a_model_ahead_of_the_log_is_of_another_log() {
+    let bench = bench();
+    damage(&bench, "UPDATE checkpoint SET position = 77");
+    let error = run(replay::verify(bench.store.clone(), bench.path())).unwrap_err();
+    assert!(matches!(error, ReplayError::AheadOfLog { live: 77, end: 4, .. }), "{error}");
+}
+
+#[test]
+fn a_rebuild_takes_the_place_of_a_damaged_model_and_goes_on() {
+    let mut bench = bench();
+    damage(&bench, "UPDATE messages SET status = 6 WHERE id = 1");
+    bench.runners().clear();
+    run(replay::rebuild(bench.store.clone(), bench.path())).unwrap();
+    assert!(bench.path().join("delivery.db.previous").exists());
+    bench.restart();
+    bench.accept(3, 4, MessageClass::Ad);
+    bench.project();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(bench.models.delivery.totals().unwrap().messages, 12);
+    let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
+    let indexes = "SELECT count(*) FROM sqlite_schema WHERE name = 'sendings_by_tenant'";
+    assert_eq!(file.query_row(indexes, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}

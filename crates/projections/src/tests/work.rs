@@ -1,0 +1,151 @@
+//! Open work.
+
+use kite_domain::ids::LotId;
+use kite_domain::lot::{MessagesFinished, Outcome};
+use kite_domain::receipt::{ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked};
+use kite_domain::sending::{
+    MessageClass, SendingAbandoned, SendingCancelled, SendingCompleted, SendingReleased,
+};
+
+use super::delivery::{answered, receipts, routed, submitted};
+use super::{Bench, at, lot_accepted, relay, route, sending_accepted, sending_id, seqs, tenant};
+use crate::work::Backlog;
+
+#[test]
+fn a_sending_is_work_from_its_seal_until_it_is_completed() {
+    let mut bench = Bench::new();
+    let id = sending_id(1);
+    let lot = LotId { sending: id, number: 0 };
+    bench.append(&lot.stream(), at(0), vec![lot_accepted(id, 0, 2, MessageClass::Notice).into()]);
+    bench.project();
+    let work = bench.models.work.clone();
+    assert!(work.unrouted_sendings(9).unwrap().is_empty() && work.backlog().unwrap() == Backlog::default());
+    assert_eq!(work.unsealed_sendings(at(1), 9).unwrap(), [id]);
+    assert!(work.unsealed_sendings(at(0), 9).unwrap().is_empty());
+
+    let sealed = sending_accepted(id, 1, 2, MessageClass::Notice);
+    let expires_ms = sealed.expires_at.timestamp_millis();
+    bench.append(&id.stream(), at(1), vec![sealed.into()]);
+    bench.project();
+    assert_eq!(work.unrouted_sendings(9).unwrap()[0].id, id);
+    assert_eq!(work.unrouted_lots(id, None, 9).unwrap(), [0]);
+    assert_eq!(work.backlog().unwrap(), Backlog { open_messages: 2, open_sendings: 1 });
+    assert_eq!(work.backlog_of(&tenant()).unwrap().open_messages, 2);
+    assert!(work.unsealed_sendings(at(9), 9).unwrap().is_empty());
+    assert!(work.due_lots(expires_ms - 1, 9).unwrap().is_empty());
+    assert_eq!(work.due_lots(expires_ms, 9).unwrap(), [lot]);
+
+    bench.append(&lot.stream(), at(2), vec![routed(vec![route("alpha", 1, seqs([0, 1]))])]);
+    bench.restart();
+    bench.project();
+    let work = bench.models.work.clone();
+    assert!(work.unrouted_sendings(9).unwrap().is_empty());
+    let revive = work.lots_to_revive(None, 9).unwrap();
+    assert!(revive.len() == 1 && revive[0].has_pending && !revive[0].has_unrouted);
+    assert!(work.lots_to_revive(Some(lot), 9).unwrap().is_empty());
+
+    bench.append(&lot.stream(), at(3), vec![submitted("alpha", 1, seqs([0, 1]), 3)]);
+    bench.append(&lot.stream(), at(4), vec![answered("alpha", 1, vec![0, 1], vec![])]);
+    bench.restart();
+    bench.project();
+    let work = bench.models.work.clone();
+    assert!(work.lots_to_revive(None, 9).unwrap().is_empty(), "it waits for receipts only");
+    assert_eq!(work.due_lots(at(3 + 3_600_000).timestamp_millis(), 9).unwrap(), [lot]);
+
+    bench.append(&lot.stream(), at(5), vec![receipts("alpha", 1, vec![0, 1], 5)]);
+    bench.project();
+    assert_eq!(work.completed_sendings(9).unwrap(), [id]);
+    assert_eq!(work.backlog().unwrap(), Backlog { open_messages: 0, open_sendings: 1 });
+    bench.append(&id.stream(), at(6), vec![SendingCompleted { sending: id }.into()]);
+    bench.append(&lot.stream(), at(7), vec![receipts("alpha", 1, vec![0], 7)]);
+    bench.project();
+    assert_eq!(work.backlog().unwrap(), Backlog::default());
+    assert!(work.completed_sendings(9).unwrap().is_empty());
+}
+
+#[test]
+fn the_most_urgent_sending_comes_first_and_a_scheduled_one_when_it_is_due() {
+    let mut bench = Bench::new();
+    bench.accept(1, 1, MessageClass::Ad);
+    bench.accept(2, 1, MessageClass::Notice);
+    bench.accept(3, 1, MessageClass::Otp);
+    let later = sending_id(4);
+    let lot = LotId { sending: later, number: 0 };
+    bench.append(&lot.stream(), at(0), vec![lot_accepted(later, 0, 1, MessageClass::Otp).into()]);
+    let mut sealed = sending_accepted(later, 1, 1, MessageClass::Otp);
+    sealed.scheduled_at = Some(at(5_000));
+    bench.append(&later.stream(), at(1), vec![sealed.into()]);
+    bench.project();
+    let work = bench.models.work.clone();
+    let order = || work.unrouted_sendings(9).unwrap().into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(order(), [3, 2, 1].map(sending_id));
+    assert!(work.due_scheduled(at(4_999), 9).unwrap().is_empty());
+    assert_eq!(work.due_scheduled(at(5_000), 9).unwrap(), [later]);
+    bench.append(&later.stream(), at(5_001), vec![SendingReleased { sending: later }.into()]);
+    bench.project();
+    assert_eq!(order(), [3, 4, 2, 1].map(sending_id));
+    assert!(work.due_scheduled(at(9_000), 9).unwrap().is_empty());
+}
+
+#[test]
+fn a_cancelled_sending_is_no_longer_routed_and_shows_what_is_left() {
+    let mut bench = Bench::new();
+    let id = bench.accept(1, 2, MessageClass::Notice);
+    let lot = LotId { sending: id, number: 0 };
+    bench.append(&id.stream(), at(2), vec![SendingCancelled { sending: id, reason: None }.into()]);
+    bench.project();
+    let work = bench.models.work.clone();
+    assert!(work.unrouted_sendings(9).unwrap().is_empty());
+    assert_eq!(work.cancelled_sendings(9).unwrap(), [id]);
+    assert_eq!(work.cancelled_open_lots(id, None, 9).unwrap(), [lot]);
+    let finished = MessagesFinished {
+        messages: seqs([0, 1]),
+        outcome: Outcome::Cancelled,
+        reason: "cancelled".into(),
+        class: None,
+    };
+    bench.append(&lot.stream(), at(3), vec![finished.into()]);
+    bench.project();
+    assert!(work.cancelled_sendings(9).unwrap().is_empty());
+    assert_eq!(work.completed_sendings(9).unwrap(), [id]);
+}
+
+#[test]
+fn an_abandoned_sending_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    let id = sending_id(1);
+    let lot = LotId { sending: id, number: 0 };
+    bench.append(&lot.stream(), at(0), vec![lot_accepted(id, 0, 2, MessageClass::Notice).into()]);
+    bench.append(&id.stream(), at(1), vec![SendingAbandoned { sending: id }.into()]);
+    bench.project();
+    assert!(bench.models.work.unsealed_sendings(at(99), 9).unwrap().is_empty());
+    assert_eq!(bench.models.delivery.totals().unwrap().messages, 0);
+    assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_none());
+}
+
+#[test]
+fn parked_receipts_wait_until_they_are_settled() {
+    let mut bench = Bench::new();
+    let receipt = |reference: &str| RawReceipt {
+        reference: reference.into(),
+        relay_reference: Some("r-1".into()),
+        status: ReceiptStatus::Delivered,
+        code: "4000".into(),
+        at: at(1),
+    };
+    let parked = ReceiptsParked { relay: relay("alpha"), receipts: vec![receipt("one"), receipt("two")] };
+    bench.append("receipts-alpha", at(2), vec![parked.clone().into(), parked.into()]);
+    bench.project();
+    let work = bench.models.work.clone();
+    assert_eq!(work.parked_relays().unwrap(), [relay("alpha")]);
+    let waiting = work.parked_receipts(&relay("alpha"), 9).unwrap();
+    assert_eq!((waiting.len(), &waiting[0].receipt, waiting[0].parked_at), (2, &receipt("one"), at(2)));
+    let settled = ParkedReceiptsSettled {
+        relay: relay("alpha"),
+        matched: vec!["one".into()],
+        given_up: vec!["two".into()],
+    };
+    bench.append("receipts-alpha", at(3), vec![settled.into()]);
+    bench.project();
+    assert!(work.parked_relays().unwrap().is_empty());
+}

@@ -1,0 +1,174 @@
+//! Open work, for the write side after a restart and for its timekeeper.
+//!
+//! These rows only wake somebody up: what is really to be done is decided from the streams. Rows go when there is
+//! nothing left to do, so the tables stay small.
+//!
+//! The lots of a sending without a seal are no work: they are kept aside in `unsealed_lots` until the seal moves them
+//! over. What happened to a lot before the seal (nothing should) shows with its next event.
+
+mod fold;
+mod queries;
+
+pub use queries::{Backlog, OpenLot, OpenSending, ParkedReceipt, WorkQueries};
+
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::Lot;
+use kite_event_store::{Filter, RecordedEvent};
+use rusqlite::{Connection, Transaction};
+use std::collections::{HashMap, HashSet};
+
+use crate::cache::Cache;
+use crate::error::ApplyError;
+use crate::projector::{Plan, ReadModel, StreamPiece};
+use fold::Change;
+
+/// The most messages that are kept in memory between transactions.
+const CACHED_MESSAGES_MAX: usize = 60_000;
+/// The most lots that one transaction reads back from their streams.
+const SUPPLIED_LOTS_MAX: usize = 64;
+
+/// `version` is where in its stream a lot was accepted: it is read again from there.
+const SCHEMA: &str = "
+CREATE TABLE open_sendings (
+    id            BLOB PRIMARY KEY,
+    tenant        TEXT NOT NULL,
+    class         INTEGER NOT NULL,
+    accepted_ms   INTEGER NOT NULL,
+    scheduled_ms  INTEGER,
+    expires_ms    INTEGER NOT NULL,
+    released      INTEGER NOT NULL,
+    cancelled     INTEGER NOT NULL,
+    lots          INTEGER NOT NULL,
+    lots_routed   INTEGER NOT NULL,
+    open_messages INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE open_lots (
+    sending      BLOB NOT NULL,
+    number       INTEGER NOT NULL,
+    version      INTEGER NOT NULL,
+    tenant       TEXT NOT NULL,
+    class        INTEGER NOT NULL,
+    open         INTEGER NOT NULL,
+    has_unrouted INTEGER NOT NULL,
+    has_pending  INTEGER NOT NULL,
+    next_due_ms  INTEGER,
+    PRIMARY KEY (sending, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX open_lots_by_due ON open_lots (next_due_ms) WHERE next_due_ms IS NOT NULL;
+CREATE TABLE unsealed_lots (
+    sending     BLOB NOT NULL,
+    number      INTEGER NOT NULL,
+    version     INTEGER NOT NULL,
+    tenant      TEXT NOT NULL,
+    class       INTEGER NOT NULL,
+    messages    INTEGER NOT NULL,
+    accepted_ms INTEGER NOT NULL,
+    PRIMARY KEY (sending, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE parked_receipts (
+    relay     TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    status    TEXT NOT NULL,
+    code      TEXT NOT NULL,
+    relay_reference TEXT,
+    at_ms     INTEGER NOT NULL,
+    parked_ms INTEGER NOT NULL,
+    PRIMARY KEY (relay, reference, status)
+) STRICT, WITHOUT ROWID;
+";
+
+/// The fold of the open work.
+#[derive(Debug)]
+pub struct WorkModel {
+    lots: Cache<LotId, Lot>,
+    /// When each open sending expires, as far as it was looked up; none: it is not open.
+    expiries: HashMap<SendingId, Option<i64>>,
+    change: Change,
+}
+
+impl Default for WorkModel {
+    fn default() -> Self {
+        Self { lots: Cache::new(CACHED_MESSAGES_MAX), expiries: HashMap::new(), change: Change::default() }
+    }
+}
+
+impl ReadModel for WorkModel {
+    const NAME: &'static str = "work";
+    const SCHEMA_VERSION: i64 = 1;
+    const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+    fn filter() -> Filter {
+        Filter::kinds([
+            "sending-accepted",
+            "sending-abandoned",
+            "sending-released",
+            "sending-cancelled",
+            "sending-completed",
+            "lot-accepted",
+            "messages-routed",
+            "messages-submitted",
+            "relay-responded",
+            "receipts-recorded",
+            "messages-held",
+            "messages-finished",
+            "receipts-parked",
+            "parked-receipts-settled",
+        ])
+    }
+
+    fn schema() -> &'static str {
+        SCHEMA
+    }
+
+    fn indexes() -> &'static str {
+        "CREATE INDEX open_sendings_by_class ON open_sendings (class, id);
+         CREATE INDEX open_sendings_by_schedule ON open_sendings (scheduled_ms)
+             WHERE scheduled_ms IS NOT NULL AND released = 0;
+         CREATE INDEX open_lots_pending ON open_lots (sending, number) WHERE has_pending = 1;
+         CREATE INDEX parked_receipts_by_time ON parked_receipts (relay, parked_ms);"
+    }
+
+    /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.
+    fn plan(&self, connection: &Connection, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
+        let mut seen: HashSet<LotId> = HashSet::new();
+        let mut streams: Vec<StreamPiece> = Vec::new();
+        for (place, (recorded, _)) in events.iter().enumerate() {
+            let Some(id) = LotId::from_stream(&recorded.stream) else { continue };
+            if !seen.insert(id) || self.lots.contains(id) {
+                continue;
+            }
+            let Some(version) = fold::accepted_version(connection, id)? else { continue };
+            if streams.len() >= SUPPLIED_LOTS_MAX {
+                return Ok(Plan { events: place, streams });
+            }
+            streams.push(StreamPiece {
+                stream: recorded.stream.clone(),
+                after: version.saturating_sub(1),
+                until: recorded.version.saturating_sub(1),
+            });
+        }
+        Ok(Plan { events: events.len(), streams })
+    }
+
+    fn supply(&mut self, stream: &str, events: Vec<(RecordedEvent, Event)>) {
+        let Some(id) = LotId::from_stream(stream) else { return };
+        if let Some(lot) = Lot::fold(events.iter().map(|(_, event)| event)) {
+            let weight = lot.len() + 1;
+            self.lots.insert(id, lot, weight);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        transaction: &Transaction<'_>,
+        events: &[(RecordedEvent, Event)],
+    ) -> Result<(), ApplyError> {
+        for (recorded, event) in events {
+            self.fold_event(transaction, recorded, event)?;
+        }
+        self.flush(transaction)?;
+        while self.lots.pop_surplus().is_some() {}
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! What the write side asks for.
+
+use chrono::{DateTime, Utc};
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::receipt::RawReceipt;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::{RelayId, TenantId};
+use rusqlite::{Row, params};
+use serde::Serialize;
+
+use crate::error::QueryError;
+use crate::readers::{Readers, shared_queries};
+use crate::sql::{from_json, optional_text, optional_time, text, time, uuid};
+
+/// A sealed sending that is not completed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenSending {
+    /// Which one.
+    pub id: SendingId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// How urgent.
+    pub class: MessageClass,
+    /// When it was sealed.
+    pub accepted_at: DateTime<Utc>,
+    /// Not to be routed before.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// How many lots.
+    pub lots: u32,
+    /// Of those, how many have no message without a route.
+    pub lots_routed: u32,
+    /// Messages that are not final.
+    pub open_messages: u64,
+}
+
+/// A lot of a sealed sending with messages that are not final.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenLot {
+    /// Which one.
+    pub id: LotId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// How urgent.
+    pub class: MessageClass,
+    /// Messages that are not final.
+    pub open: u32,
+    /// Some have no route.
+    pub has_unrouted: bool,
+    /// Some wait for a relay worker.
+    pub has_pending: bool,
+    /// When something is due without anybody calling.
+    pub next_due_ms: Option<i64>,
+}
+
+/// How much is not final, in sealed sendings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Backlog {
+    /// Messages.
+    pub open_messages: u64,
+    /// Sendings that are not completed.
+    pub open_sendings: u64,
+}
+
+/// A receipt that fits no message yet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParkedReceipt {
+    /// As it came.
+    pub receipt: RawReceipt,
+    /// When it was parked.
+    pub parked_at: DateTime<Utc>,
+}
+
+/// Questions about open work.
+#[derive(Clone)]
+pub struct WorkQueries {
+    readers: Readers,
+}
+
+shared_queries!(WorkQueries);
+
+impl WorkQueries {
+    pub(crate) fn new(readers: Readers) -> Self {
+        Self { readers }
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Sendings that the router has something to do for: sealed, not cancelled, not waiting for their time, with a lot
+    /// that has messages without a route. The most urgent class first, then the oldest.
+    pub fn unrouted_sendings(&self, limit: usize) -> Result<Vec<OpenSending>, QueryError> {
+        self.rows(
+            "SELECT id, tenant, class, accepted_ms, scheduled_ms, lots, lots_routed, open_messages FROM open_sendings
+             WHERE cancelled = 0 AND lots_routed < lots
+               AND (released = 1 OR scheduled_ms IS NULL OR scheduled_ms <= accepted_ms)
+             ORDER BY class, id LIMIT ?1",
+            [bounded(limit)],
+            |row| {
+                Ok(OpenSending {
+                    id: SendingId(uuid(row, 0)?),
+                    tenant: TenantId::from_trusted(text(row, 1)?),
+                    class: class(row, 2)?,
+                    accepted_at: time(row.get(3)?)?,
+                    scheduled_at: optional_time(row.get(4)?)?,
+                    lots: row.get(5)?,
+                    lots_routed: row.get(6)?,
+                    open_messages: count(row, 7)?,
+                })
+            },
+        )
+    }
+
+    /// The lots of a sending that have messages without a route, after this one.
+    pub fn unrouted_lots(
+        &self,
+        sending: SendingId,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<u32>, QueryError> {
+        self.rows(
+            "SELECT number FROM open_lots WHERE sending = ?1 AND number > ?2 AND has_unrouted = 1
+             ORDER BY number LIMIT ?3",
+            params![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
+            |row| Ok(row.get(0)?),
+        )
+    }
+
+    /// Sendings whose scheduled time has come and that were neither released nor cancelled, the longest due first.
+    pub fn due_scheduled(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, QueryError> {
+        self.rows(
+            "SELECT id FROM open_sendings WHERE scheduled_ms IS NOT NULL AND released = 0 AND cancelled = 0
+               AND scheduled_ms > accepted_ms AND scheduled_ms <= ?1
+             ORDER BY scheduled_ms, id LIMIT ?2",
+            (now.timestamp_millis(), bounded(limit)),
+            |row| Ok(SendingId(uuid(row, 0)?)),
+        )
+    }
+
+    /// Lots with something for a relay worker to do, after this one.
+    pub fn lots_to_revive(&self, after: Option<LotId>, limit: usize) -> Result<Vec<OpenLot>, QueryError> {
+        let (sending, number) = match after {
+            Some(lot) => (lot.sending.0.as_bytes().to_vec(), i64::from(lot.number)),
+            None => (Vec::new(), -1),
+        };
+        self.rows(
+            "SELECT sending, number, tenant, class, open, has_unrouted, has_pending, next_due_ms FROM open_lots
+             WHERE has_pending = 1 AND (sending, number) > (?1, ?2) ORDER BY sending, number LIMIT ?3",
+            params![sending, number, bounded(limit)],
+            |row| {
+                Ok(OpenLot {
+                    id: lot_id(row)?,
+                    tenant: TenantId::from_trusted(text(row, 2)?),
+                    class: class(row, 3)?,
+                    open: row.get(4)?,
+                    has_unrouted: row.get(5)?,
+                    has_pending: row.get(6)?,
+                    next_due_ms: row.get(7)?,
+                })
+            },
+        )
+    }
+
+    /// Lots for which something is due by now without anybody calling, the longest due first.
+    pub fn due_lots(&self, now_ms: i64, limit: usize) -> Result<Vec<LotId>, QueryError> {
+        self.rows(
+            "SELECT sending, number FROM open_lots WHERE next_due_ms IS NOT NULL AND next_due_ms <= ?1
+             ORDER BY next_due_ms, sending, number LIMIT ?2",
+            (now_ms, bounded(limit)),
+            lot_id,
+        )
+    }
+
+    /// Cancelled sendings with messages that are not final.
+    pub fn cancelled_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
+        self.rows(
+            "SELECT id FROM open_sendings WHERE cancelled = 1 AND open_messages > 0 ORDER BY id LIMIT ?1",
+            [bounded(limit)],
+            |row| Ok(SendingId(uuid(row, 0)?)),
+        )
+    }
+
+    /// The lots of a cancelled sending that have messages which are not final, after this one.
+    pub fn cancelled_open_lots(
+        &self,
+        sending: SendingId,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<LotId>, QueryError> {
+        self.rows(
+            "SELECT l.sending, l.number FROM open_lots l JOIN open_sendings s ON s.id = l.sending
+             WHERE l.sending = ?1 AND l.number > ?2 AND s.cancelled = 1 ORDER BY l.number LIMIT ?3",
+            params![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
+            lot_id,
+        )
+    }
+
+    /// Sealed sendings all of whose messages are final, and that are not marked as completed.
+    pub fn completed_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
+        self.rows(
+            "SELECT id FROM open_sendings WHERE open_messages = 0 ORDER BY id LIMIT ?1",
+            [bounded(limit)],
+            |row| Ok(SendingId(uuid(row, 0)?)),
+        )
+    }
+
+    /// Sendings with lots but without a seal, the first lot older than this: whoever made them did not finish.
+    pub fn unsealed_sendings(
+        &self,
+        before: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<SendingId>, QueryError> {
+        self.rows(
+            "SELECT sending FROM unsealed_lots GROUP BY sending HAVING min(accepted_ms) < ?1
+             ORDER BY sending LIMIT ?2",
+            (before.timestamp_millis(), bounded(limit)),
+            |row| Ok(SendingId(uuid(row, 0)?)),
+        )
+    }
+
+    /// How much is not final.
+    pub fn backlog(&self) -> Result<Backlog, QueryError> {
+        self.backlog_where("SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings", [])
+    }
+
+    /// How much of a tenant's is not final.
+    pub fn backlog_of(&self, tenant: &TenantId) -> Result<Backlog, QueryError> {
+        let sql = "SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings WHERE tenant = ?1";
+        self.backlog_where(sql, [tenant.as_str()])
+    }
+
+    /// Receipts of a relay that fit no message yet, the longest parked first.
+    pub fn parked_receipts(&self, relay: &RelayId, limit: usize) -> Result<Vec<ParkedReceipt>, QueryError> {
+        self.rows(
+            "SELECT reference, relay_reference, status, code, at_ms, parked_ms FROM parked_receipts
+             WHERE relay = ?1 ORDER BY parked_ms, reference, status LIMIT ?2",
+            params![relay.as_str(), bounded(limit)],
+            |row| {
+                let receipt = RawReceipt {
+                    reference: text(row, 0)?,
+                    relay_reference: optional_text(row, 1)?,
+                    status: from_json(&row.get::<_, String>(2)?)?,
+                    code: text(row, 3)?,
+                    at: time(row.get(4)?)?,
+                };
+                Ok(ParkedReceipt { receipt, parked_at: time(row.get(5)?)? })
+            },
+        )
+    }
+
+    /// Relays with parked receipts.
+    pub fn parked_relays(&self) -> Result<Vec<RelayId>, QueryError> {
+        let sql = "SELECT DISTINCT relay FROM parked_receipts ORDER BY relay";
+        self.rows(sql, [], |row| Ok(RelayId::from_trusted(text(row, 0)?)))
+    }
+
+    fn backlog_where(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Backlog, QueryError> {
+        let found = self.rows(sql, parameters, |row| {
+            Ok(Backlog { open_messages: count(row, 0)?, open_sendings: count(row, 1)? })
+        })?;
+        Ok(found.into_iter().next().unwrap_or_default())
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+    ) -> Result<Vec<T>, QueryError> {
+        self.readers.ask(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(parameters)?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(read(row)?);
+            }
+            Ok(found)
+        })
+    }
+}
+
+fn bounded(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn count(row: &Row<'_>, column: usize) -> Result<u64, QueryError> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+fn lot_id(row: &Row<'_>) -> Result<LotId, QueryError> {
+    Ok(LotId { sending: SendingId(uuid(row, 0)?), number: row.get(1)? })
+}
+
+fn class(row: &Row<'_>, column: usize) -> Result<MessageClass, QueryError> {
+    let place = usize::try_from(row.get::<_, i64>(column)?).ok();
+    let class = place.and_then(|place| MessageClass::ALL.get(place).copied());
+    class.ok_or_else(|| QueryError::corrupt("a class"))
+}
