@@ -1,0 +1,32 @@
+//! Simulated carriers (중계사): the other side of the relay protocol, for the demo, the tests and load runs.
+//!
+//! The contract is `docs/relay-protocol.md`; nothing here is shared with the client that Kite uses, because shared
+//! types would hide contract bugs. Both sides are held by the fixtures in `docs/relay-protocol/`.
+//!
+//! What happens to a message depends only on the seed, the relay, the recipient and the attempt (`decide`), never on
+//! order or time. The ledger is what the carriers believe, and so the oracle of the crash tests.
+//!
+//! Deliberately absent: storage (a simulator that ends forgets), TLS and STARTTLS, bounce mails over SMTP, and message
+//! texts in the ledger.
+
+mod clock;
+mod codes;
+mod decide;
+mod forced;
+mod forge;
+mod http;
+mod ledger;
+mod relay;
+mod scenario;
+mod sim;
+mod smtp;
+mod wire;
+
+pub use codes::{CodeStyle, MEANINGS, Meaning};
+pub use forge::{ForgeKind, ForgeRequest, ForgedReceipt};
+pub use ledger::{Counters, EntryStatus, LedgerEntry};
+pub use scenario::{
+    Behaviour, Channel, Distribution, Faults, LedgerMode, Outage, OutageMode, ReceiptMode, Receipts,
+    RelayKind, RelayScenario, Retry, Scenario, Slow,
+};
+pub use sim::{LedgerView, RelaySim, RelaySummary, Summary};
