@@ -1,0 +1,416 @@
+//! The relay protocol over HTTP (docs/relay-protocol.md).
+//!
+//! A batch that the relay finds malformed or too large is cut in halves until the message that is to blame stands
+//! alone; only that one is refused. Redirects are not followed and no proxy is used: a message goes where the profile
+//! says, or nowhere.
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::ids::AttemptReference;
+use kite_domain::relay::RelayProfile;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
+    SubmitAnswer, words,
+};
+use crate::describe::describe;
+use crate::receipts::wire::{WireReceipt, understand};
+use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How long a connection may take at most.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A relay that speaks the HTTP protocol.
+pub struct HttpRelayClient {
+    client: Client,
+    batch: Url,
+    status: Url,
+    pull: Url,
+    acknowledge: Url,
+}
+
+#[derive(Serialize)]
+struct WireBatch<'m> {
+    messages: Vec<WireMessage<'m>>,
+}
+
+#[derive(Serialize)]
+struct WireMessage<'m> {
+    reference: AttemptReference,
+    #[serde(rename = "type")]
+    message_type: &'static str,
+    from: &'m str,
+    to: &'m str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'m str>,
+    text: &'m str,
+}
+
+#[derive(Deserialize)]
+struct WireResults<'b> {
+    #[serde(borrow)]
+    results: Vec<WireResult<'b>>,
+}
+
+#[derive(Deserialize)]
+struct WireResult<'b> {
+    #[serde(borrow)]
+    reference: Cow<'b, str>,
+    #[serde(borrow)]
+    status: Cow<'b, str>,
+    #[serde(default)]
+    relay_reference: Option<SmolStr>,
+    #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
+    code: Option<SmolStr>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    at: Option<SmolStr>,
+}
+
+#[derive(Deserialize)]
+struct WireProblem {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct WirePulled {
+    #[serde(default)]
+    lease: String,
+    receipts: Vec<WireReceipt>,
+}
+
+/// An exchange with the relay.
+enum Exchange {
+    /// There is an answer.
+    Answer { status: StatusCode, retry_after: Option<Duration>, body: Vec<u8> },
+    /// No connection: nothing was sent.
+    NoConnection(Arc<str>),
+    /// Something may have been sent.
+    Lost(Arc<str>),
+}
+
+/// What one batch came to.
+enum BatchOutcome {
+    Answers(Vec<MessageAnswer>),
+    /// The relay objects to the call itself; a smaller one may pass.
+    Objection {
+        code: SmolStr,
+        text: Option<String>,
+    },
+    /// The same for all of them.
+    Whole {
+        answer: MessageAnswer,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl HttpRelayClient {
+    /// A client for the relay at `base_url`.
+    ///
+    /// # Errors
+    /// In words: the address or the key cannot be used.
+    pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, String> {
+        let url = |path: &str| {
+            let text = format!("{}{path}", base_url.trim_end_matches('/'));
+            Url::parse(&text).map_err(|error| format!("{base_url:?} is no address: {error}"))
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(key) = &profile.credentials.api_key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+                .map_err(|_| "the key holds characters that a header cannot".to_owned())?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let answer_timeout = Duration::from_millis(u64::from(profile.answer_timeout_ms.max(1)));
+        let connect_timeout = answer_timeout.min(CONNECT_TIMEOUT);
+        let client = Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("kite/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .connect_timeout(connect_timeout)
+            // Longer than connecting may take, so that a connection that is not made is seen as just that.
+            .timeout(answer_timeout + connect_timeout)
+            .pool_max_idle_per_host(usize::from(profile.calls_in_flight_max) + 2)
+            .build()
+            .map_err(|error| describe(&error))?;
+        Ok(Self {
+            client,
+            batch: url("/v1/messages/batch")?,
+            status: url("/v1/messages/status")?,
+            pull: url("/v1/receipts/pull")?,
+            acknowledge: url("/v1/receipts/acknowledge")?,
+        })
+    }
+
+    async fn exchange(&self, url: &Url, body: Vec<u8>) -> Exchange {
+        match self.client.post(url.clone()).body(body).send().await {
+            Ok(response) => read(response).await,
+            Err(error) if error.is_connect() || error.is_builder() => {
+                Exchange::NoConnection(words_of_failure(error))
+            }
+            Err(error) => Exchange::Lost(words_of_failure(error)),
+        }
+    }
+
+    async fn submit_batch(&self, messages: &[OutgoingMessage]) -> BatchOutcome {
+        let whole = |answer, retry_after| BatchOutcome::Whole { answer, retry_after };
+        let not_taken =
+            |why, reason, retry_after| whole(MessageAnswer::NotTaken { why, reason }, retry_after);
+        match self.exchange(&self.batch, write_batch(messages)).await {
+            Exchange::NoConnection(reason) => not_taken(NotTaken::NoConnection, reason, None),
+            Exchange::Lost(reason) => whole(MessageAnswer::Unknown { reason }, None),
+            Exchange::Answer { status, retry_after, body } => {
+                let words: Arc<str> = words_of(status, &body).into();
+                match status.as_u16() {
+                    200 => match read_results(messages, &body) {
+                        Ok(answers) => BatchOutcome::Answers(answers),
+                        Err(reason) => whole(MessageAnswer::Unknown { reason: reason.into() }, None),
+                    },
+                    code @ (400 | 413 | 422) => BatchOutcome::Objection {
+                        code: smol_str::format_smolstr!("http_{code}"),
+                        text: Some(words.to_string()),
+                    },
+                    300..=399 | 401 | 403 | 404 | 405 => {
+                        not_taken(NotTaken::Unauthorised, words, retry_after)
+                    }
+                    429 => not_taken(NotTaken::RateLimited, words, retry_after),
+                    503 => not_taken(NotTaken::OutOfService, words, retry_after),
+                    _ => whole(MessageAnswer::Unknown { reason: words }, None),
+                }
+            }
+        }
+    }
+
+    /// A call that is answered with a body, or fails as a whole.
+    async fn ask(&self, url: &Url, body: Vec<u8>) -> Result<Vec<u8>, CallFailed> {
+        let failed = |reason, retry_after, is_rate_limit| CallFailed { reason, retry_after, is_rate_limit };
+        match self.exchange(url, body).await {
+            Exchange::NoConnection(reason) | Exchange::Lost(reason) => {
+                Err(failed(reason, None, RateLimit::No))
+            }
+            Exchange::Answer { status, body, .. } if status.is_success() => Ok(body),
+            Exchange::Answer { status, retry_after, body } => {
+                let is_rate_limit =
+                    if status == StatusCode::TOO_MANY_REQUESTS { RateLimit::Yes } else { RateLimit::No };
+                Err(failed(words_of(status, &body).into(), retry_after, is_rate_limit))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RelayClient for HttpRelayClient {
+    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+        let not_tried = MessageAnswer::NotTaken { why: NotTaken::NoConnection, reason: "not tried".into() };
+        let mut answer = SubmitAnswer::all(messages.len(), not_tried);
+        let mut left: Vec<Range<usize>> = Vec::from([Range { start: 0, end: messages.len() }]);
+        while let Some(range) = left.pop().filter(|range| !range.is_empty()) {
+            match self.submit_batch(&messages[range.clone()]).await {
+                BatchOutcome::Answers(answers) => {
+                    answers.into_iter().zip(range).for_each(|(one, place)| answer.messages[place] = one);
+                }
+                BatchOutcome::Objection { .. } if range.len() > 1 => {
+                    let middle = range.start + range.len() / 2;
+                    left.push(middle..range.end);
+                    left.push(range.start..middle);
+                }
+                BatchOutcome::Objection { code, text } => {
+                    answer.messages[range.start] = MessageAnswer::Refused { code, general_code: None, text };
+                }
+                BatchOutcome::Whole { answer: one, retry_after } => {
+                    // What was not tried was certainly not taken.
+                    let rest = match &one {
+                        MessageAnswer::Unknown { reason } => {
+                            MessageAnswer::NotTaken { why: NotTaken::NoConnection, reason: reason.clone() }
+                        }
+                        other => other.clone(),
+                    };
+                    left.drain(..).flatten().for_each(|place| answer.messages[place] = rest.clone());
+                    answer.messages[range].fill(one);
+                    answer.retry_after = retry_after;
+                }
+            }
+        }
+        answer
+    }
+
+    async fn status(
+        &self,
+        references: &[AttemptReference],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>, CallFailed> {
+        #[derive(Serialize)]
+        struct Query<'r> {
+            references: &'r [AttemptReference],
+        }
+        let query = serde_json::to_vec(&Query { references }).expect("references are plain strings");
+        let body = self.ask(&self.status, query).await?;
+        let results: WireResults<'_> = parse(&body)?;
+        let mut standings = by_reference(results.results);
+        let stand =
+            |reference| standings.remove(reference).map_or(Standing::Unclear, |result| standing(result, now));
+        Ok(references.iter().map(stand).collect())
+    }
+
+    async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
+        let body = self.ask(&self.pull, format!("{{\"limit\":{limit}}}").into_bytes()).await?;
+        let pulled: WirePulled = parse(&body)?;
+        // A lease of nothing needs no acknowledgement.
+        let lease = if pulled.receipts.is_empty() { String::new() } else { pulled.lease };
+        Ok(PulledReceipts { lease, receipts: understand(pulled.receipts) })
+    }
+
+    async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
+        let body = serde_json::to_vec(&serde_json::json!({ "lease": lease })).expect("a string in an object");
+        self.ask(&self.acknowledge, body).await.map(drop)
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Exchange {
+    let status = response.status();
+    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let mut body = Vec::with_capacity(response.content_length().unwrap_or(1_024).min(1 << 20) as usize);
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Exchange::Lost("the answer is too large".into()),
+            Ok(None) => break,
+            Err(error) => return Exchange::Lost(words_of_failure(error)),
+        }
+    }
+    let exact = if status.is_success() { None } else { serde_json::from_slice::<WireProblem>(&body).ok() };
+    let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
+    Exchange::Answer { status, retry_after: exact.or(seconds), body }
+}
+
+fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
+    let bytes: usize = messages.iter().map(|message| message.text.len() + 180).sum();
+    let mut body = Vec::with_capacity(bytes);
+    let batch = WireBatch {
+        messages: messages
+            .iter()
+            .map(|message| WireMessage {
+                reference: message.reference,
+                message_type: message.message_type.as_str(),
+                from: &message.from,
+                to: &message.to,
+                subject: message.subject.as_deref(),
+                text: &message.text,
+            })
+            .collect(),
+    };
+    serde_json::to_writer(&mut body, &batch).expect("plain strings serialise into memory");
+    body
+}
+
+/// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
+/// A message without a result is unknown.
+fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
+    let parsed: Result<WireResults<'_>, _> = serde_json::from_slice(body);
+    let results = parsed.map_err(|error| unreadable(&error))?.results;
+    let is_in_order = results.len() == messages.len()
+        && results
+            .iter()
+            .zip(messages)
+            .all(|(result, message)| result.reference.parse() == Ok(message.reference));
+    if is_in_order {
+        let answers = results.into_iter().zip(messages);
+        return Ok(answers.map(|(result, message)| message_answer(result, &message.to)).collect());
+    }
+    let mut by_reference = by_reference(results);
+    let missing = || MessageAnswer::Unknown { reason: "not in the answer".into() };
+    let answer = |message: &OutgoingMessage| {
+        let result = by_reference.remove(&message.reference);
+        result.map_or_else(missing, |result| message_answer(result, &message.to))
+    };
+    Ok(messages.iter().map(answer).collect())
+}
+
+fn by_reference(results: Vec<WireResult<'_>>) -> HashMap<AttemptReference, WireResult<'_>> {
+    results.into_iter().filter_map(|result| Some((result.reference.parse().ok()?, result))).collect()
+}
+
+fn message_answer(result: WireResult<'_>, recipient: &str) -> MessageAnswer {
+    let answer = match (&*result.status, result.code) {
+        ("accepted", _) => {
+            MessageAnswer::Accepted { relay_reference: result.relay_reference, duplicate: result.duplicate }
+        }
+        ("refused", code) => MessageAnswer::Refused {
+            code: code.unwrap_or_else(|| SmolStr::new_static("none")),
+            general_code: None,
+            text: result.reason,
+        },
+        (other, _) => MessageAnswer::Unknown { reason: format!("the relay says {other:?}").into() },
+    };
+    words::impersonal(answer, recipient)
+}
+
+fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
+    let status = match &*result.status {
+        "not_found" => return Standing::NotFound,
+        "accepted" => return Standing::Accepted { relay_reference: result.relay_reference },
+        "refused" => {
+            return Standing::Refused { code: result.code.unwrap_or_else(|| SmolStr::new_static("none")) };
+        }
+        "delivered" => ReceiptStatus::Delivered,
+        "undelivered" => ReceiptStatus::Undelivered,
+        _ => return Standing::Unclear,
+    };
+    let at = result.at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+    Standing::Over(RawReceipt {
+        reference: result.reference.as_ref().into(),
+        relay_reference: result.relay_reference,
+        status,
+        code: result.code.unwrap_or_default(),
+        at: at.map_or(now, |at| at.to_utc()),
+    })
+}
+
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
+    serde_json::from_slice(body).map_err(|error| CallFailed {
+        reason: unreadable(&error).into(),
+        retry_after: None,
+        is_rate_limit: RateLimit::No,
+    })
+}
+
+fn words_of(status: StatusCode, body: &[u8]) -> String {
+    let problem = serde_json::from_slice::<WireProblem>(body).ok();
+    match problem.and_then(|problem| problem.message) {
+        Some(message) => words::without_addresses(&format!("{}: {message}", status.as_u16()), ""),
+        None => format!("{}", status.as_u16()),
+    }
+}
+
+fn words_of_failure(error: reqwest::Error) -> Arc<str> {
+    words::without_addresses(&describe(&error.without_url()), "").into()
+}
+
+/// The error may quote what it could not read.
+fn unreadable(error: &serde_json::Error) -> String {
+    words::without_addresses(&format!("the answer cannot be read: {error}"), "")
+}

@@ -1,0 +1,100 @@
+//! The client is held by the documented exchanges in `docs/relay-protocol/`.
+
+use super::*;
+use kite_domain::text::MessageType;
+use serde_json::Value;
+
+/// An exchange that both sides are held to.
+fn fixture(name: &str) -> Value {
+    let path = format!("{}/../../docs/relay-protocol/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn messages(exchange: &Value) -> Vec<OutgoingMessage> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let messages = exchange["request"]["body"]["messages"].as_array().unwrap().iter();
+    let message = |message: &Value| OutgoingMessage {
+        reference: text(&message["reference"]).parse().unwrap(),
+        message_type: serde_json::from_value::<MessageType>(message["type"].clone()).unwrap(),
+        from: text(&message["from"]).into(),
+        to: text(&message["to"]).into(),
+        subject: message["subject"].as_str().map(Into::into),
+        text: text(&message["text"]).into(),
+    };
+    messages.map(message).collect()
+}
+
+fn answers(exchange: &Value) -> Vec<MessageAnswer> {
+    read_results(&messages(exchange), exchange["response"]["body"].to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn calls_are_written_as_documented() {
+    for name in ["batch-accepted", "batch-refused", "batch-duplicate", "batch-email"] {
+        let exchange = fixture(name);
+        let written: Value = serde_json::from_slice(&write_batch(&messages(&exchange))).unwrap();
+        assert_eq!(written, exchange["request"]["body"], "{name}");
+    }
+}
+
+#[test]
+fn answers_are_read_as_documented() {
+    let is_accepted =
+        |answer: &MessageAnswer| matches!(answer, MessageAnswer::Accepted { duplicate: false, .. });
+    assert!(answers(&fixture("batch-accepted")).iter().all(is_accepted));
+    let refused = answers(&fixture("batch-refused"));
+    assert!(
+        refused.iter().any(|answer| matches!(answer, MessageAnswer::Refused { code, .. } if code == "3032"))
+    );
+    let again = answers(&fixture("batch-duplicate"));
+    assert!(again.iter().any(|answer| matches!(answer, MessageAnswer::Accepted { duplicate: true, .. })));
+}
+
+#[test]
+fn standings_are_read_as_documented() {
+    let exchange = fixture("status");
+    let body = exchange["response"]["body"].to_string();
+    let results: WireResults<'_> = parse(body.as_bytes()).unwrap();
+    let standings: Vec<_> =
+        results.results.into_iter().map(|one| standing(one, DateTime::default())).collect();
+    let [Standing::Over(delivered), Standing::Over(undelivered), refused, accepted, not_found] =
+        &standings[..]
+    else {
+        panic!("{standings:?}")
+    };
+    assert_eq!(
+        (delivered.status, undelivered.status),
+        (ReceiptStatus::Delivered, ReceiptStatus::Undelivered)
+    );
+    assert_eq!(delivered.at.to_rfc3339(), "2026-03-01T09:00:00.120+00:00");
+    assert_eq!(*refused, Standing::Refused { code: "3032".into() });
+    assert!(matches!(accepted, Standing::Accepted { relay_reference: Some(_) }));
+    assert_eq!(*not_found, Standing::NotFound);
+}
+
+#[test]
+fn receipts_are_read_as_documented() {
+    let body = fixture("receipts-pull")["response"]["body"].to_string();
+    let pulled: WirePulled = parse(body.as_bytes()).unwrap();
+    let receipts = understand(pulled.receipts);
+    assert_eq!((pulled.lease.as_str(), receipts.len()), ("lease-1", 2));
+    assert_eq!((receipts[1].status, receipts[1].code.as_str()), (ReceiptStatus::Undelivered, "3043"));
+}
+
+#[test]
+fn results_out_of_order_missing_or_strange_are_sorted_out_by_reference() {
+    let exchange = fixture("batch-accepted");
+    let mut body = exchange["response"]["body"].clone();
+    body["results"].as_array_mut().unwrap().reverse();
+    body["results"][0]["relay_reference"] = "second".into();
+    let swapped = read_results(&messages(&exchange), body.to_string().as_bytes()).unwrap();
+    let second = MessageAnswer::Accepted { relay_reference: Some("second".into()), duplicate: false };
+    assert_eq!(swapped[1], second);
+    body["results"].as_array_mut().unwrap().remove(1);
+    let missing = read_results(&messages(&exchange), body.to_string().as_bytes()).unwrap();
+    assert_eq!(missing, [MessageAnswer::Unknown { reason: "not in the answer".into() }, second]);
+    body["results"][0]["status"] = "perhaps".into();
+    let strange = read_results(&messages(&exchange), body.to_string().as_bytes()).unwrap();
+    assert!(strange.iter().all(|answer| matches!(answer, MessageAnswer::Unknown { .. })));
+    assert!(read_results(&messages(&exchange), b"<html>").is_err());
+}

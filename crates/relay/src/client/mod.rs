@@ -1,0 +1,204 @@
+//! Talking to a relay. A client says exactly what is certain: taken, refused, *certainly not taken*, or unknown.
+//!
+//! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
+//! nothing; after that, no answer means unknown, whatever the error is called.
+
+pub mod http;
+pub mod smtp;
+mod words;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::ids::AttemptReference;
+use kite_domain::receipt::RawReceipt;
+use kite_domain::relay::{Endpoint, RelayProfile};
+use kite_domain::text::MessageType;
+use smol_str::SmolStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A message ready to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingMessage {
+    /// What the relay is to know it by.
+    pub reference: AttemptReference,
+    /// sms, lms or email.
+    pub message_type: MessageType,
+    /// The sender's number or address.
+    pub from: SmolStr,
+    /// The recipient's.
+    pub to: SmolStr,
+    /// For lms and e-mail.
+    pub subject: Option<Arc<str>>,
+    /// The whole text.
+    pub text: Arc<str>,
+}
+
+/// Why a message was certainly not taken, though it may be later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotTaken {
+    /// There was no connection.
+    NoConnection,
+    /// Too many messages a second.
+    RateLimited,
+    /// The relay is out of service.
+    OutOfService,
+    /// The relay does not take our key, or does not know us.
+    Unauthorised,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageAnswer {
+    /// The relay has it.
+    Accepted {
+        /// The relay's own reference.
+        relay_reference: Option<SmolStr>,
+        /// The relay had it before.
+        duplicate: bool,
+    },
+    /// The relay does not want it.
+    Refused {
+        /// Its code, the most telling one.
+        code: SmolStr,
+        /// A more general code, where the relay gives two.
+        general_code: Option<SmolStr>,
+        /// Its words.
+        text: Option<String>,
+    },
+    /// Certainly not taken.
+    NotTaken {
+        /// Why.
+        why: NotTaken,
+        /// In words.
+        reason: Arc<str>,
+    },
+    /// No answer: it may or may not have been taken.
+    Unknown {
+        /// What happened instead.
+        reason: Arc<str>,
+    },
+}
+
+/// What a relay said to a hand-over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmitAnswer {
+    /// One a message, in order.
+    pub messages: Vec<MessageAnswer>,
+    /// How long the relay wants to be left alone, if it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl SubmitAnswer {
+    /// The same for all messages.
+    pub fn all(count: usize, answer: MessageAnswer) -> Self {
+        Self { messages: vec![answer; count], retry_after: None }
+    }
+}
+
+/// What a relay knows of a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Never came in.
+    NotFound,
+    /// On its way.
+    Accepted {
+        /// The relay's own reference.
+        relay_reference: Option<SmolStr>,
+    },
+    /// It is over; as a receipt says it.
+    Over(RawReceipt),
+    /// It was refused at hand-over.
+    Refused {
+        /// The relay's code.
+        code: SmolStr,
+    },
+    /// The answer says nothing that can be understood of it.
+    Unclear,
+}
+
+/// A call that asked for something and got nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct CallFailed {
+    /// What happened.
+    pub reason: Arc<str>,
+    /// How long the relay wants to be left alone, if it said so.
+    pub retry_after: Option<Duration>,
+    /// Whether the relay was reached and works: a rate limit. Such a failure says nothing against it.
+    pub is_rate_limit: RateLimit,
+}
+
+/// Whether a failed call was one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Yes: the relay works.
+    Yes,
+    /// No: something is wrong.
+    No,
+}
+
+/// Receipts handed out under a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledReceipts {
+    /// Names them in the acknowledgement; empty when there is nothing to acknowledge.
+    pub lease: String,
+    /// As they came.
+    pub receipts: Vec<RawReceipt>,
+}
+
+/// A relay, as the hands see it.
+#[async_trait]
+pub trait RelayClient: Send + Sync + 'static {
+    /// Hands messages over, at most the relay's batch size.
+    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer;
+
+    /// Asks what became of references, at most the relay's batch size. One answer each, in order. `now` stands in
+    /// for a time that the relay leaves out.
+    async fn status(
+        &self,
+        references: &[AttemptReference],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>, CallFailed>;
+
+    /// Asks for at most `limit` receipts. They come again unless they are acknowledged.
+    async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed>;
+
+    /// Tells the relay that the receipts of a lease are stored.
+    async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed>;
+}
+
+/// A profile that no client can be built from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("relay {relay} cannot be reached as defined: {reason}")]
+pub struct ConnectorError {
+    /// Which relay.
+    pub relay: String,
+    /// What is wrong with its definition.
+    pub reason: String,
+}
+
+/// Makes clients from profiles.
+pub trait Connector: Send + Sync + 'static {
+    /// A client for the relay. Connects only when it is used.
+    fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError>;
+}
+
+/// Real relays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetworkConnector;
+
+impl Connector for NetworkConnector {
+    fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
+        let wrong = |reason: String| ConnectorError { relay: profile.relay.to_string(), reason };
+        match &profile.endpoint {
+            Endpoint::Http { base_url } => http::HttpRelayClient::new(base_url, profile)
+                .map(|client| Arc::new(client) as _)
+                .map_err(wrong),
+            Endpoint::Smtp { host, port, security } => {
+                let client = smtp::SmtpRelayClient::new(host, *port, *security, profile);
+                client.map(|client| Arc::new(client) as _).map_err(wrong)
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What a message says: the sending's text, filled in for one recipient.
+//!
+//! A sending's text is parsed once and kept while it is in use. Texts without variables are shared by all messages;
+//! the marking of an advertisement is already in them.
+
+use kite_domain::ids::{AttemptReference, MessageId, SendingId};
+use kite_domain::lot::Recipient;
+use kite_domain::sending::{SendingAccepted, SendingContent};
+use kite_domain::text::{MessageType, Template};
+use quick_cache::sync::Cache;
+use smol_str::SmolStr;
+use std::sync::Arc;
+
+use crate::client::OutgoingMessage;
+
+/// The longest subject that is made from a text's first line, in characters.
+const SUBJECT_LENGTH_MAX: usize = 40;
+
+/// Why a message cannot be written. None of these should be left after acceptance; all end the attempt as refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritable {
+    /// The text cannot be filled in for this recipient.
+    #[error("{0}")]
+    Text(String),
+    /// The sending has no sender for this channel.
+    #[error("the sending has no sender for this channel")]
+    NoSender,
+    /// The recipient has no address for this channel.
+    #[error("the recipient has no address for this channel")]
+    NoAddress,
+}
+
+impl Unwritable {
+    /// The code that stands in the log, in place of a relay's.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "kite_text",
+            Self::NoSender => "kite_no_sender",
+            Self::NoAddress => "kite_no_address",
+        }
+    }
+}
+
+/// A sending's text, parsed.
+struct Parsed {
+    text: Result<Piece, String>,
+    subject: Option<Result<Piece, String>>,
+}
+
+enum Piece {
+    /// The same for everybody.
+    Literal(Arc<str>),
+    Template(Template),
+}
+
+impl Piece {
+    fn parse(text: &str) -> Result<Self, String> {
+        let template = Template::parse(text).map_err(|error| error.to_string())?;
+        Ok(match template.as_literal() {
+            Some(literal) => Self::Literal(literal.into()),
+            None => Self::Template(template),
+        })
+    }
+
+    fn render(
+        &self,
+        content: &SendingContent,
+        recipient: &Recipient,
+        buffer: &mut String,
+    ) -> Result<Arc<str>, String> {
+        let template = match self {
+            Self::Literal(text) => return Ok(text.clone()),
+            Self::Template(template) => template,
+        };
+        let lookup = |name: &str| {
+            recipient.variables.get(name).or_else(|| content.variables.get(name)).map(String::as_str)
+        };
+        template.render_into(lookup, buffer).map_err(|error| error.to_string())?;
+        Ok(buffer.as_str().into())
+    }
+}
+
+/// Parsed texts of sendings in use, shared by all hands.
+pub struct Texts {
+    parsed: Cache<SendingId, Arc<Parsed>>,
+}
+
+impl Texts {
+    /// Keeps the texts of about `sendings_max` sendings.
+    pub fn new(sendings_max: u32) -> Self {
+        Self { parsed: Cache::new(sendings_max.max(1) as usize) }
+    }
+
+    /// A writer for the messages of one sending.
+    pub fn of(&self, terms: &Arc<SendingAccepted>) -> Writer {
+        let parsed = self.parsed.get(&terms.sending).unwrap_or_else(|| {
+            let content = &terms.personal;
+            let parsed = Arc::new(Parsed {
+                text: Piece::parse(&content.text),
+                subject: content.subject.as_deref().map(Piece::parse),
+            });
+            self.parsed.insert(terms.sending, parsed.clone());
+            parsed
+        });
+        Writer { parsed, terms: terms.clone() }
+    }
+}
+
+/// Writes the messages of one sending.
+pub struct Writer {
+    parsed: Arc<Parsed>,
+    terms: Arc<SendingAccepted>,
+}
+
+impl Writer {
+    /// The message to `recipient` on a channel. `buffer` is only room to work in.
+    pub fn write(
+        &self,
+        seq: u32,
+        attempt: u16,
+        channel: MessageType,
+        recipient: &Recipient,
+        buffer: &mut String,
+    ) -> Result<OutgoingMessage, Unwritable> {
+        let content = &self.terms.personal;
+        let render = |piece: &Result<Piece, String>, buffer: &mut String| match piece {
+            Ok(piece) => piece.render(content, recipient, buffer).map_err(Unwritable::Text),
+            Err(reason) => Err(Unwritable::Text(reason.clone())),
+        };
+        let text = render(&self.parsed.text, buffer)?;
+        let given = self.parsed.subject.as_ref().filter(|_| channel != MessageType::Sms);
+        let subject = match given.map(|piece| render(piece, buffer)).transpose()? {
+            None if channel == MessageType::Email => Some(first_line(&text)),
+            given => given,
+        };
+        Ok(OutgoingMessage {
+            reference: AttemptReference { message: MessageId { sending: self.terms.sending, seq }, attempt },
+            message_type: channel,
+            from: self.sender(channel).ok_or(Unwritable::NoSender)?,
+            to: address(channel, recipient).ok_or(Unwritable::NoAddress)?,
+            subject,
+            text,
+        })
+    }
+
+    fn sender(&self, channel: MessageType) -> Option<SmolStr> {
+        match channel {
+            MessageType::Email => self.terms.from_email.clone(),
+            MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
+                self.terms.from_phone.clone()
+            }
+        }
+    }
+}
+
+/// Only an e-mail address has an `@`.
+fn address(channel: MessageType, recipient: &Recipient) -> Option<SmolStr> {
+    let is_email = recipient.to.contains('@');
+    match channel {
+        MessageType::Email if is_email => Some(recipient.to.clone()),
+        MessageType::Email => recipient.email.clone(),
+        MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
+            (!is_email).then(|| recipient.to.clone())
+        }
+    }
+}
+
+fn first_line(text: &str) -> Arc<str> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match line.char_indices().nth(SUBJECT_LENGTH_MAX) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()).into(),
+        None => line.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hand::testing::terms;
+
+    fn recipient(to: &str, email: Option<&str>, name: Option<&str>) -> Recipient {
+        Recipient {
+            to: to.into(),
+            email: email.map(Into::into),
+            contact: None,
+            reference: None,
+            variables: name.map(|name| ("name".into(), name.to_owned())).into_iter().collect(),
+        }
+    }
+
+    fn write(
+        text: &str,
+        subject: Option<&str>,
+        channel: MessageType,
+        to: &Recipient,
+    ) -> Result<OutgoingMessage, Unwritable> {
+        let mut terms = terms();
+        terms.personal.text = text.to_owned();
+        terms.personal.subject = subject.map(str::to_owned);
+        terms.personal.variables =
+            [("name".into(), "고객".to_owned()), ("shop".into(), "카이트".to_owned())].into();
+        Texts::new(10).of(&Arc::new(terms)).write(3, 2, channel, to, &mut String::new())
+    }
+
+    #[test]
+    fn the_recipients_values_come_before_the_sendings() {
+        let text = "#{shop}: #{name}님";
+        let to = recipient("01012345678", None, Some("홍길동"));
+        assert_eq!(&*write(text, None, MessageType::Sms, &to).unwrap().text, "카이트: 홍길동님");
+        let to = recipient("01012345678", None, None);
+        assert_eq!(&*write(text, None, MessageType::Sms, &to).unwrap().text, "카이트: 고객님");
+        let missing = write("#{who}", None, MessageType::Sms, &to).unwrap_err();
+        assert_eq!(missing.code(), "kite_text");
+    }
+
+    #[test]
+    fn an_email_after_a_text_message_goes_to_the_contacts_address_under_a_subject() {
+        let to = recipient("01012345678", Some("hong@example.com"), None);
+        let text = "\n  (광고) 봄맞이 세일 안내입니다\n자세한 내용";
+        let message = write(text, None, MessageType::Email, &to).unwrap();
+        assert_eq!((message.to.as_str(), message.from.as_str()), ("hong@example.com", "info@kite.example"));
+        assert_eq!(message.subject.as_deref(), Some("(광고) 봄맞이 세일 안내입니다"));
+        assert!(message.reference.to_string().ends_with("-3-2"));
+        let named = write(text, Some("#{shop} 소식"), MessageType::Email, &to).unwrap();
+        assert_eq!(named.subject.as_deref(), Some("카이트 소식"));
+        let nowhere = recipient("01012345678", None, None);
+        assert_eq!(write(text, None, MessageType::Email, &nowhere), Err(Unwritable::NoAddress));
+    }
+
+    #[test]
+    fn an_sms_has_no_subject() {
+        let to = recipient("01012345678", None, None);
+        assert_eq!(write("안녕", Some("제목"), MessageType::Sms, &to).unwrap().subject, None);
+        assert_eq!(
+            write("안녕", Some("제목"), MessageType::Lms, &to).unwrap().subject.as_deref(),
+            Some("제목")
+        );
+        assert_eq!(write("안녕", None, MessageType::Lms, &to).unwrap().subject, None);
+    }
+}

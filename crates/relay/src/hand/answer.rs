@@ -1,0 +1,185 @@
+//! What the relay said, on its way into the log.
+
+use chrono::{DateTime, Utc};
+use kite_commands::{LotsError, Step, WorkerError};
+use kite_domain::ids::LotId;
+use kite_domain::lot::{ResponseNote, UnknownSet};
+use kite_domain::receipt::RawReceipt;
+use kite_domain::seq_set::SeqSet;
+use std::collections::HashMap;
+
+use super::crew::{Held, routing_context};
+use super::{Crew, RelayWorker, back_off};
+use crate::describe::{journal_failure, lots_failure};
+use crate::figures;
+use crate::queue::Job;
+
+/// Answers for the messages of a lease, and what is left of the lease.
+pub(super) struct Answered {
+    held: Held,
+    /// Jobs that go back to the queue.
+    pub(super) rest: Vec<Job>,
+    notes: Vec<LotNotes>,
+    places: HashMap<LotId, usize>,
+    /// What a status query told beyond the hand-over.
+    pub(super) receipts: Vec<RawReceipt>,
+    /// Lots whose jobs are to be derived anew.
+    pub(super) revive: Vec<LotId>,
+}
+
+struct LotNotes {
+    lot: LotId,
+    /// By attempt.
+    notes: Vec<(u16, ResponseNote)>,
+}
+
+/// Where a message's answer is to be noted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    lot: usize,
+    note: usize,
+}
+
+impl Answered {
+    pub(super) fn new(held: Held) -> Self {
+        Self {
+            held,
+            rest: Vec::new(),
+            notes: Vec::new(),
+            places: HashMap::new(),
+            receipts: Vec::new(),
+            revive: Vec::new(),
+        }
+    }
+
+    /// The place for answers about an attempt of a lot.
+    pub(super) fn place(&mut self, lot: LotId, attempt: u16) -> Place {
+        let notes = &mut self.notes;
+        let place = *self.places.entry(lot).or_insert_with(|| {
+            notes.push(LotNotes { lot, notes: Vec::with_capacity(1) });
+            notes.len() - 1
+        });
+        let notes = &mut self.notes[place].notes;
+        let note = notes.iter().position(|(known, _)| *known == attempt).unwrap_or_else(|| {
+            notes.push((attempt, ResponseNote::default()));
+            notes.len() - 1
+        });
+        Place { lot: place, note }
+    }
+
+    pub(super) fn note(&mut self, place: Place) -> &mut ResponseNote {
+        &mut self.notes[place.lot].notes[place.note].1
+    }
+
+    /// The outcome of these messages is unknown; the relay is asked about them after the pause of this round.
+    pub(super) fn unknown(
+        &mut self,
+        crew: &Crew,
+        place: Place,
+        round: u8,
+        messages: &SeqSet,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) {
+        let inquire_at = crew.can_ask().then(|| now + back_off::pause(round));
+        let note = self.note(place);
+        let set = note.unknown.get_or_insert_with(|| UnknownSet {
+            messages: SeqSet::default(),
+            reason: reason.to_owned(),
+            inquire_at,
+        });
+        messages.iter().for_each(|seq| set.messages.push(seq));
+    }
+
+    fn count(&self, relay: &kite_domain::slug::RelayId) {
+        let mut counts = [0; 4];
+        for (_, note) in self.notes.iter().flat_map(|lot| &lot.notes) {
+            counts[0] += note.accepted.len();
+            counts[1] += note.refused.len();
+            counts[2] += note.unknown.as_ref().map_or(0, |set| set.messages.len());
+            counts[3] += note.deferred.as_ref().map_or(0, |set| set.messages.len());
+        }
+        for (result, count) in ["accepted", "refused", "unknown", "deferred"].into_iter().zip(counts) {
+            figures::responses(relay, self.held.class, result, count);
+        }
+    }
+}
+
+impl RelayWorker {
+    /// Writes the answers to the log, then lets go of the lease. What the log does not take is kept and tried again.
+    pub(super) async fn record(&mut self, mut answered: Answered) -> Result<Step, WorkerError> {
+        if let Err(error) = self.record_notes(&mut answered).await {
+            self.unrecorded = Some(answered);
+            return Err(error);
+        }
+        if !answered.receipts.is_empty() {
+            let receipts = answered.receipts.clone();
+            if let Err(error) = self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
+                self.unrecorded = Some(answered);
+                return Err(journal_failure(&error));
+            }
+        }
+        answered.held.settle(answered.rest).await?;
+        for lot in answered.revive {
+            // A full lane: the sweep finds it again.
+            if let Err(error) = self.crew.parts.reviver.revive(lot).await {
+                tracing::warn!(%lot, %error, "the jobs of a lot could not be derived anew");
+            }
+        }
+        self.write_breaker().await?;
+        Ok(Step::Worked)
+    }
+
+    /// One append for all lots. Those that were not taken stay in `answered`.
+    async fn record_notes(&self, answered: &mut Answered) -> Result<(), WorkerError> {
+        let crew = &self.crew;
+        let notes = &answered.notes;
+        let ids: Vec<LotId> = notes.iter().map(|notes| notes.lot).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let snapshot = crew.parts.directory.snapshot();
+        let now = crew.now();
+        let results = crew
+            .parts
+            .lots
+            .change(&ids, &crew.actor, |place, lot, sending| {
+                let context = routing_context(&snapshot, &sending.terms, now);
+                let respond = |(attempt, note): &(u16, ResponseNote)| {
+                    lot.respond(&sending.terms, crew.relay(), *attempt, note.clone(), &context)
+                };
+                (notes[place].notes.iter().flat_map(respond).collect(), ())
+            })
+            .await;
+        let mut failure = None;
+        let mut is_taken = Vec::with_capacity(results.len());
+        for (result, id) in results.into_iter().zip(ids) {
+            is_taken.push(match result {
+                Ok(()) => true,
+                Err(LotsError::NotFound(_)) => {
+                    tracing::error!(lot = %id, "a lot that was handed over is not in the log");
+                    true
+                }
+                Err(error) => {
+                    failure = Some(lots_failure(&error));
+                    false
+                }
+            });
+        }
+        match failure {
+            None => {
+                answered.count(crew.relay());
+                answered.notes.clear();
+                answered.places.clear();
+                Ok(())
+            }
+            Some(failure) => {
+                let mut is_taken = is_taken.into_iter();
+                answered.notes.retain(|_| !is_taken.next().unwrap_or(false));
+                let places = answered.notes.iter().enumerate().map(|(place, notes)| (notes.lot, place));
+                answered.places = places.collect();
+                Err(failure)
+            }
+        }
+    }
+}

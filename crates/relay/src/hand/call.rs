@@ -1,0 +1,253 @@
+//! The hand-over: intent, call, and what the relay made of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::event_store::AppendError;
+use kite_commands::journal::JournalError;
+use kite_commands::{LotsError, Step, WorkerError};
+use kite_domain::breaker::Observation;
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::LotId;
+use kite_domain::lot::{AcceptedMessage, AttemptState, DeferredSet, RefusedMessage};
+use kite_domain::seq_set::SeqSet;
+use smol_str::SmolStr;
+
+use super::answer::{Answered, Place};
+use super::crew::Held;
+use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
+use super::{Crew, RelayWorker};
+use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
+use crate::describe::lots_failure;
+use crate::figures;
+use crate::queue::{Job, JobKind};
+
+/// How long a lot waits after its intent could not be written.
+const INTENT_PAUSE: TimeDelta = TimeDelta::seconds(1);
+
+/// Where an outgoing message comes from.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    place: Place,
+    seq: u32,
+    round: u8,
+}
+
+/// Messages to call the relay with.
+#[derive(Default)]
+struct Call {
+    messages: Vec<OutgoingMessage>,
+    origins: Vec<Origin>,
+}
+
+/// What a call says about the relay.
+#[derive(Default)]
+struct Verdict {
+    worked: u32,
+    faulted: u32,
+    without_answer: u32,
+    rate_limited: u32,
+}
+
+impl Verdict {
+    /// A rate limit that the relay enforces as agreed says nothing against it; a relay that is out of service, or
+    /// does not take our key, does not answer for the breaker's purpose.
+    fn observation(&self) -> Option<Observation> {
+        if self.worked + self.faulted > 0 {
+            return Some(Observation::Answered {
+                worked: self.worked,
+                faulted: self.faulted + self.without_answer,
+            });
+        }
+        (self.without_answer > 0).then_some(Observation::NoAnswer { messages: self.without_answer })
+    }
+}
+
+impl RelayWorker {
+    /// Hands over those messages of the jobs that are in `state`, at most `room` of them.
+    pub(super) async fn hand_over(
+        &mut self,
+        jobs: Vec<Job>,
+        held: Held,
+        state: AttemptState,
+        room: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        self.hand_over_beside(jobs, Answered::new(held), state, room, now).await
+    }
+
+    /// As [`RelayWorker::hand_over`], with answers that are there already.
+    pub(super) async fn hand_over_beside(
+        &mut self,
+        jobs: Vec<Job>,
+        mut answered: Answered,
+        state: AttemptState,
+        room: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        let crew = self.crew.clone();
+        let works = by_lot(jobs);
+        let class = class_of(&works);
+        let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
+        let granted = room;
+        let mut room = Room::new(granted, works.len());
+        let plans = crew
+            .parts
+            .lots
+            .change(&ids, &crew.actor, |place, lot, sending| {
+                plan(&crew, lot, sending, (place, &works[place]), state, &mut room, now)
+            })
+            .await;
+        let mut call = Call::default();
+        for (work, planned) in works.into_iter().zip(plans) {
+            match planned {
+                Ok(planned) => prepare(&crew, work.lot, planned, &mut answered, &mut call, now),
+                Err(error) => answered.rest.extend(after_failed_intent(work, &error, now)?),
+            }
+        }
+        crew.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
+        if !call.messages.is_empty() {
+            figures::submitted(crew.relay(), class, call.messages.len());
+            let began = crew.now();
+            let answer = crew.client.submit(&call.messages).await;
+            let ended = crew.now();
+            figures::call(crew.relay(), "submit", began, ended);
+            note_answers(&crew, &call.origins, answer, &mut answered, ended - began, ended);
+        }
+        self.record(answered).await
+    }
+}
+
+/// Writes the messages of a lot. One that cannot be written is refused without a call.
+fn prepare(
+    crew: &Crew,
+    lot: LotId,
+    planned: Planned,
+    answered: &mut Answered,
+    call: &mut Call,
+    now: DateTime<Utc>,
+) {
+    answered.rest.extend(planned.later);
+    for (attempt, round, messages) in planned.still_unknown {
+        let place = answered.place(lot, attempt);
+        answered.unknown(crew, place, round, &messages, "not handed over again now", now);
+    }
+    let writer = crew.texts.of(&planned.terms);
+    let mut buffer = String::new();
+    for going in planned.going {
+        let place = answered.place(lot, going.attempt);
+        call.messages.reserve(going.messages.len());
+        call.origins.reserve(going.messages.len());
+        for (seq, channel, recipient) in going.messages {
+            let Some(recipient) = planned.recipients.get(recipient) else { continue };
+            match writer.write(seq, going.attempt, channel, recipient, &mut buffer) {
+                Ok(message) => {
+                    call.messages.push(message);
+                    call.origins.push(Origin { place, seq, round: going.round });
+                }
+                Err(unwritable) => answered.note(place).refused.push(RefusedMessage {
+                    seq,
+                    code: SmolStr::new_static(unwritable.code()),
+                    class: FailureClass::Content,
+                    text: Some(unwritable.to_string()),
+                }),
+            }
+        }
+    }
+}
+
+/// What becomes of a lot's jobs when its intent could not be written.
+fn after_failed_intent(
+    work: LotWork,
+    error: &LotsError,
+    now: DateTime<Utc>,
+) -> Result<Vec<Job>, WorkerError> {
+    let failure = lots_failure(error);
+    if matches!(failure, WorkerError::Fatal(_)) {
+        return Err(failure);
+    }
+    tracing::warn!(lot = %work.lot, %failure, "an intent could not be written");
+    // If the intent may be in the log after all, the lot must be looked at as one without an answer.
+    let is_in_doubt = matches!(error, LotsError::Journal(JournalError::Append(AppendError::AnswerLost)));
+    let not_before_ms = (now + INTENT_PAUSE).timestamp_millis();
+    let again = |job: Job| {
+        let kind = if is_in_doubt { JobKind::Unanswered } else { job.kind };
+        Job { kind, not_before_ms, ..job }
+    };
+    match error {
+        LotsError::NotFound(_) => Ok(Vec::new()),
+        LotsError::Contended(_) | LotsError::Journal(_) => Ok(work.jobs.into_iter().map(again).collect()),
+    }
+}
+
+/// Notes every message's answer, and what the call says about the relay.
+fn note_answers(
+    crew: &Crew,
+    origins: &[Origin],
+    answer: SubmitAnswer,
+    answered: &mut Answered,
+    took: TimeDelta,
+    now: DateTime<Utc>,
+) {
+    let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
+    let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
+    let mut verdict = Verdict::default();
+    for (origin, message) in origins.iter().zip(answer.messages) {
+        let seq = origin.seq;
+        answered.note(origin.place).call_ms = Some(call_ms);
+        match message {
+            MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
+                verdict.worked += 1;
+                let note = answered.note(origin.place);
+                note.accepted_is_final = crew.accepted_is_final();
+                note.accepted.push(AcceptedMessage { seq, relay_reference });
+            }
+            MessageAnswer::Refused { code, general_code, text } => {
+                let class = crew.class_of(&code, general_code.as_deref());
+                if class.is_relay_fault() {
+                    verdict.faulted += 1;
+                } else {
+                    verdict.worked += 1;
+                }
+                answered.note(origin.place).refused.push(RefusedMessage { seq, code, class, text });
+            }
+            MessageAnswer::Unknown { reason } => {
+                verdict.without_answer += 1;
+                let one: SeqSet = std::iter::once(seq).collect();
+                answered.unknown(crew, origin.place, origin.round, &one, &reason, now);
+            }
+            MessageAnswer::NotTaken { why, reason } => {
+                let until = now + retry_after.unwrap_or_else(|| pause_of(crew, why));
+                match why {
+                    NotTaken::RateLimited => verdict.rate_limited += 1,
+                    NotTaken::NoConnection | NotTaken::OutOfService | NotTaken::Unauthorised => {
+                        verdict.without_answer += 1;
+                    }
+                }
+                if matches!(why, NotTaken::RateLimited | NotTaken::OutOfService) {
+                    crew.pace.pause_until(until);
+                }
+                defer(answered, origin.place, seq, &reason, until);
+            }
+        }
+    }
+    if let Some(observation) = verdict.observation() {
+        crew.breaker.observe(observation, now);
+    }
+}
+
+fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &str, until: DateTime<Utc>) {
+    let set = answered.note(place).deferred.get_or_insert_with(|| DeferredSet {
+        messages: SeqSet::default(),
+        reason: reason.to_owned(),
+        until,
+    });
+    set.messages.push(seq);
+    set.until = set.until.max(until);
+}
+
+fn pause_of(crew: &Crew, why: NotTaken) -> TimeDelta {
+    let settings = &crew.parts.settings;
+    TimeDelta::milliseconds(i64::from(match why {
+        NotTaken::RateLimited | NotTaken::OutOfService => settings.pause_ms,
+        NotTaken::NoConnection | NotTaken::Unauthorised => settings.no_connection_ms,
+    }))
+}

@@ -1,0 +1,133 @@
+//! What the hands of one relay share.
+
+use chrono::{DateTime, Utc};
+use kite_commands::directory::DirectoryState;
+use kite_commands::{Cause, WorkerError};
+use kite_domain::codes::CodeDictionary;
+use kite_domain::failure::FailureClass;
+use kite_domain::lot::RoutingContext;
+use kite_domain::relay::{ReceiptMode, RelayProfile};
+use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_domain::slug::RelayId;
+use smol_str::{SmolStr, format_smolstr};
+use std::sync::Arc;
+
+use crate::breaker::BreakerGuard;
+use crate::client::RelayClient;
+use crate::content::Texts;
+use crate::limits::Pace;
+use crate::queue::{Job, Lease, WorkQueue};
+use crate::team::RelayParts;
+
+/// One relay under one definition.
+pub struct Crew {
+    pub(crate) profile: RelayProfile,
+    pub(crate) client: Arc<dyn RelayClient>,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) breaker: Arc<BreakerGuard>,
+    pub(crate) texts: Arc<Texts>,
+    pub(crate) parts: Arc<RelayParts>,
+    pub(crate) actor: SmolStr,
+    codes: Option<&'static CodeDictionary>,
+}
+
+impl Crew {
+    /// The hands' common ground for this definition of a relay.
+    pub fn new(
+        profile: RelayProfile,
+        client: Arc<dyn RelayClient>,
+        pace: Arc<Pace>,
+        breaker: Arc<BreakerGuard>,
+        texts: Arc<Texts>,
+        parts: Arc<RelayParts>,
+    ) -> Self {
+        let codes = CodeDictionary::named(&profile.codes);
+        if codes.is_none() {
+            tracing::error!(relay = %profile.relay, codes = %profile.codes, "no such code dictionary: every code is unclassified");
+        }
+        let actor = format_smolstr!("worker:{}", profile.relay);
+        Self { profile, client, pace, breaker, texts, parts, actor, codes }
+    }
+
+    pub(crate) fn relay(&self) -> &RelayId {
+        &self.profile.relay
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.parts.lots.journal().now()
+    }
+
+    pub(crate) fn cause(&self) -> Cause {
+        Cause::new(self.actor.clone(), self.parts.lots.journal().next_id())
+    }
+
+    /// What a relay's code means; the more general one where the other is not known.
+    pub(crate) fn class_of(&self, code: &str, general: Option<&str>) -> FailureClass {
+        let meaning = self.codes.map(|codes| match general {
+            Some(general) => codes.lookup_first(&[code, general]),
+            None => codes.lookup(code),
+        });
+        meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified)
+    }
+
+    /// Whether there is any use in asking about an unknown outcome.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.profile.answers_status || self.profile.deduplicates
+    }
+
+    /// Whether acceptance is the last that is heard.
+    pub(crate) fn accepted_is_final(&self) -> bool {
+        self.profile.receipts == ReceiptMode::None
+    }
+}
+
+/// The world as a lot decides in it.
+pub(crate) fn routing_context<'c>(
+    state: &'c DirectoryState,
+    terms: &SendingAccepted,
+    now: DateTime<Utc>,
+) -> RoutingContext<'c> {
+    RoutingContext {
+        directory: &state.relays,
+        phone_relays: state.sender_relays(&terms.tenant, terms.from_phone.as_deref()),
+        email_relays: state.sender_relays(&terms.tenant, terms.from_email.as_deref()),
+        now,
+    }
+}
+
+/// A lease in a hand. If the hand is dropped in the middle, what it held is looked at anew.
+pub(crate) struct Held {
+    queue: Arc<dyn WorkQueue>,
+    relay: RelayId,
+    /// The class of the messages in it.
+    pub(super) class: MessageClass,
+    lease: Option<u64>,
+}
+
+impl Held {
+    pub(crate) fn new(crew: &Crew, lease: &Lease) -> Self {
+        Self {
+            queue: crew.parts.queue.clone(),
+            relay: crew.relay().clone(),
+            class: lease.class,
+            lease: Some(lease.id),
+        }
+    }
+
+    /// Done but for `rest`.
+    pub(crate) async fn settle(mut self, rest: Vec<Job>) -> Result<(), WorkerError> {
+        let Some(lease) = self.lease else { return Ok(()) };
+        let settled = self.queue.settle(&self.relay, lease, rest).await;
+        settled.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        self.lease = None;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.queue.abandon(&self.relay, lease);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The hands of a relay: each a loop over [`RelayWorker::step`], all of one relay sharing its lanes, pace and breaker.
+//!
+//! ```text
+//! lease ─► look at the lots, intent in the log ─► call ─► response in the log ─► settle the lease
+//! ```
+//! One append for the intents of all lots of a lease, one for the responses, failovers included. Whatever breaks in
+//! between is found by the next who looks: an intent without a response is asked about (law 4).
+
+mod answer;
+pub(crate) mod back_off;
+mod call;
+mod crew;
+mod intent;
+#[cfg(test)]
+mod network_tests;
+mod question;
+mod retreat;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::{Step, Worker, WorkerError};
+use kite_domain::breaker::Permit;
+use kite_domain::lot::AttemptState;
+use kite_domain::relay::BreakerPhase;
+use kite_domain::sending::MessageClass;
+use std::sync::Arc;
+
+use crate::describe::journal_failure;
+use crate::queue::{Job, JobKind, Lease, Taken, Want, WantedLanes};
+use answer::Answered;
+pub use crew::Crew;
+use crew::Held;
+
+/// Messages that are looked at in one step when they are only to be moved elsewhere.
+const RETREAT_MAX: u32 = 1_000;
+/// The most messages taken while a relay is being probed.
+const PROBES_MAX: u32 = 64;
+/// How long what cannot be a probe now waits for the outcome of those that are.
+const PROBE_PAUSE: TimeDelta = TimeDelta::milliseconds(250);
+
+/// One hand of a relay: at most one call at a time.
+pub struct RelayWorker {
+    name: String,
+    crew: Arc<Crew>,
+    lanes: WantedLanes,
+    /// What the relay said and the log did not take yet.
+    unrecorded: Option<Answered>,
+}
+
+/// Whether the relay may be called.
+enum Gate {
+    Open {
+        messages_max: u32,
+    },
+    /// Not before that time; what waits goes elsewhere where it can.
+    Closed {
+        until: DateTime<Utc>,
+        reason: &'static str,
+    },
+}
+
+impl RelayWorker {
+    /// A hand that serves these lanes. Where a relay has more than one, one of them is kept for one-time passwords.
+    pub fn new(crew: Arc<Crew>, number: u16, lanes: WantedLanes) -> Self {
+        Self { name: format!("worker:{}:{number}", crew.relay()), crew, lanes, unrecorded: None }
+    }
+
+    async fn write_breaker(&self) -> Result<(), WorkerError> {
+        if !self.crew.breaker.has_unwritten() {
+            return Ok(());
+        }
+        let written = self.crew.breaker.write(&self.crew.parts.manage, &self.crew.cause()).await;
+        self.crew.parts.queue.nudge(self.crew.relay());
+        written.map_err(|error| journal_failure(&error))
+    }
+
+    fn gate(&self, now: DateTime<Utc>) -> Gate {
+        let crew = &self.crew;
+        let snapshot = crew.parts.directory.snapshot();
+        if snapshot.relays.get(crew.relay()).is_none_or(|entry| entry.suspended.is_some()) {
+            let until = now + TimeDelta::milliseconds(crew.parts.settings.suspended_look_ms.into());
+            return Gate::Closed { until, reason: "relay_suspended" };
+        }
+        match crew.breaker.tick(now) {
+            (BreakerPhase::Tripped, until) => {
+                Gate::Closed { until: until.unwrap_or(now), reason: "breaker_tripped" }
+            }
+            (BreakerPhase::Probing, _) => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
+            (BreakerPhase::Passing, _) => Gate::Open { messages_max: crew.profile.batch_max },
+        }
+    }
+
+    /// The most messages of one call, so that its parts fit the pace.
+    fn messages_max(&self, of_relay: u32) -> u32 {
+        let class = match self.lanes {
+            WantedLanes::OtpOnly => MessageClass::Otp,
+            WantedLanes::All => MessageClass::Ad,
+        };
+        of_relay.min(self.crew.pace.parts_max(class)).max(1)
+    }
+
+    async fn take(
+        &self,
+        messages_max: u32,
+        lanes: WantedLanes,
+        now: DateTime<Utc>,
+    ) -> Result<Taken, WorkerError> {
+        let taken = self.crew.parts.queue.take(self.crew.relay(), Want { messages_max, lanes, now }).await;
+        taken.map_err(|error| WorkerError::Retry(error.to_string()))
+    }
+
+    async fn work(&mut self, messages_max: u32, now: DateTime<Utc>) -> Result<Step, WorkerError> {
+        // While ordinary messages have used up their part of the rate, one-time passwords may still go.
+        let ordinary = self.crew.pace.closed_until(MessageClass::Ad, now);
+        let otp = self.crew.pace.closed_until(MessageClass::Otp, now);
+        let (lanes, reopens) = match (otp, ordinary) {
+            (Some(until), _) => return Ok(Step::Idle(Some(until))),
+            (None, Some(until)) => {
+                (WantedLanes::OtpOnly, Some(until).filter(|_| self.lanes == WantedLanes::All))
+            }
+            (None, None) => (self.lanes, None),
+        };
+        let lease = match self.take(self.messages_max(messages_max), lanes, now).await? {
+            Taken::Lease(lease) => lease,
+            Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
+        };
+        let held = Held::new(&self.crew, &lease);
+        match lease.kind {
+            JobKind::Submit => self.submit(lease, held, now).await,
+            JobKind::Inquire => self.inquire(lease, held, now).await,
+            JobKind::Unanswered => self.admit_unanswered(lease, held, now).await,
+        }
+    }
+
+    async fn submit(&mut self, lease: Lease, held: Held, now: DateTime<Utc>) -> Result<Step, WorkerError> {
+        let wanted = lease.len() as u32;
+        let room = match self.crew.breaker.permit(wanted, now) {
+            Permit::All => wanted,
+            Permit::Probes(probes) => probes,
+            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
+                return self.put_back(lease, held, now + PROBE_PAUSE).await;
+            }
+        };
+        self.hand_over(lease.jobs, held, AttemptState::Routed, room, now).await
+    }
+
+    /// Gives a whole lease back until a later time.
+    async fn put_back(&self, lease: Lease, held: Held, until: DateTime<Utc>) -> Result<Step, WorkerError> {
+        let not_before_ms = until.timestamp_millis();
+        let rest = lease.jobs.into_iter().map(|job| Job { not_before_ms, ..job }).collect();
+        held.settle(rest).await?;
+        Ok(Step::Worked)
+    }
+}
+
+fn earlier(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[async_trait]
+impl Worker for RelayWorker {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        self.write_breaker().await?;
+        if let Some(answered) = self.unrecorded.take() {
+            return self.record(answered).await;
+        }
+        let now = self.crew.now();
+        let gate = self.gate(now);
+        self.write_breaker().await?;
+        match gate {
+            Gate::Open { messages_max } => self.work(messages_max, now).await,
+            Gate::Closed { until, reason } => self.retreat(until, reason, now).await,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Messages whose answer is missing (law 4): asked about, handed over again under the same reference, or left to their
+//! receipt and deadline.
+//!
+//! - A relay that answers status queries is asked. What it never saw is handed over again: at once where it drops
+//!   repeats, else only from the third question on, by when the lost call cannot still be under way.
+//! - A relay that only drops repeats is handed the message again.
+//! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
+
+use chrono::{DateTime, Utc};
+use kite_commands::{Step, WorkerError};
+use kite_domain::breaker::{Observation, Permit};
+use kite_domain::ids::{AttemptReference, LotId, MessageId};
+use kite_domain::lot::{AcceptedMessage, AttemptState, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::seq_set::SeqSet;
+
+use super::answer::Answered;
+use super::crew::{Held, routing_context};
+use super::intent::{by_lot, still};
+use super::{PROBE_PAUSE, RelayWorker};
+use crate::client::{CallFailed, RateLimit, Standing};
+use crate::describe::lots_failure;
+use crate::figures;
+use crate::queue::{Job, Lease};
+
+/// From this round on, "never came in" is believed of a relay that does not drop repeats.
+const BELIEVED_FROM_ROUND: u8 = 3;
+
+impl RelayWorker {
+    /// Asks about messages whose outcome is unknown.
+    pub(super) async fn inquire(
+        &mut self,
+        lease: Lease,
+        held: Held,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        let jobs = self.still_unknown(lease.jobs).await?;
+        let mut answered = Answered::new(held);
+        if jobs.is_empty() || !self.crew.can_ask() {
+            return self.record(answered).await;
+        }
+        let again =
+            if self.crew.profile.answers_status { self.ask(jobs, &mut answered, now).await } else { jobs };
+        if again.is_empty() {
+            return self.record(answered).await;
+        }
+        // Asking took its time, and what may go out depends on the time.
+        let now = self.crew.now();
+        let wanted = again.iter().map(|job| job.messages.len()).sum::<usize>() as u32;
+        let room = match self.crew.breaker.permit(wanted, now) {
+            Permit::All => wanted,
+            Permit::Probes(probes) => probes,
+            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
+                let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
+                answered.rest.extend(again.into_iter().map(|job| Job { not_before_ms, ..job }));
+                return self.record(answered).await;
+            }
+        };
+        self.hand_over_beside(again, answered, AttemptState::Unknown, room, now).await
+    }
+
+    /// The intent is in the log and no answer, and nobody is waiting for one: from now on the outcome is unknown.
+    pub(super) async fn admit_unanswered(
+        &mut self,
+        lease: Lease,
+        held: Held,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        let crew = self.crew.clone();
+        let works = by_lot(lease.jobs);
+        let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
+        let snapshot = crew.parts.directory.snapshot();
+        let results = crew
+            .parts
+            .lots
+            .change(&ids, &crew.actor, |place, lot, sending| {
+                let context = routing_context(&snapshot, &sending.terms, now);
+                let mut events = Vec::new();
+                for job in &works[place].jobs {
+                    let note = ResponseNote {
+                        unknown: Some(UnknownSet {
+                            messages: still(lot, crew.relay(), job, AttemptState::Submitted),
+                            reason: "whoever called did not live to record the answer".to_owned(),
+                            inquire_at: crew.can_ask().then_some(now),
+                        }),
+                        ..ResponseNote::default()
+                    };
+                    events.extend(lot.respond(&sending.terms, crew.relay(), job.attempt, note, &context));
+                }
+                (events, ())
+            })
+            .await;
+        // A dropped lease comes back as it is.
+        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
+            return Err(lots_failure(error));
+        }
+        let mut answered = Answered::new(held);
+        answered.revive = ids;
+        self.record(answered).await
+    }
+
+    async fn still_unknown(&self, jobs: Vec<Job>) -> Result<Vec<Job>, WorkerError> {
+        let mut unknown = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let look = |lot: &kite_domain::lot::Lot, _: &_| {
+                still(lot, self.crew.relay(), &job, AttemptState::Unknown)
+            };
+            let messages =
+                self.crew.parts.lots.read(job.lot, look).await.map_err(|error| lots_failure(&error))?;
+            if !messages.is_empty() {
+                unknown.push(Job { messages, ..job });
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Asks the relay. Notes what it knows, and answers what is to be handed over again.
+    async fn ask(&self, jobs: Vec<Job>, answered: &mut Answered, now: DateTime<Utc>) -> Vec<Job> {
+        let crew = &self.crew;
+        let reference = |job: &Job, seq| AttemptReference {
+            message: MessageId { sending: job.lot.sending, seq },
+            attempt: job.attempt,
+        };
+        let references: Vec<AttemptReference> =
+            jobs.iter().flat_map(|job| job.messages.iter().map(move |seq| reference(job, seq))).collect();
+        let began = crew.now();
+        let standings = crew.client.status(&references, now).await;
+        let now = crew.now();
+        figures::call(crew.relay(), "status", began, now);
+        let standings = match standings {
+            Ok(standings) => standings,
+            Err(failed) => {
+                self.note_failed_question(&failed, now);
+                for job in jobs {
+                    let place = answered.place(job.lot, job.attempt);
+                    answered.unknown(crew, place, job.round, &job.messages, &failed.reason, now);
+                }
+                return Vec::new();
+            }
+        };
+        crew.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, now);
+        let mut standings = standings.into_iter();
+        let mut again = Vec::new();
+        for job in jobs {
+            let of_job: Vec<Standing> = standings.by_ref().take(job.messages.len()).collect();
+            again.extend(self.note_standings(job, of_job, answered, now));
+        }
+        again
+    }
+
+    /// Notes what the relay knows of a job's messages. Answers the part of it that is to be handed over again.
+    fn note_standings(
+        &self,
+        job: Job,
+        standings: Vec<Standing>,
+        answered: &mut Answered,
+        now: DateTime<Utc>,
+    ) -> Option<Job> {
+        let crew = &self.crew;
+        let is_believed = crew.profile.deduplicates || job.round >= BELIEVED_FROM_ROUND;
+        let place = answered.place(job.lot, job.attempt);
+        let mut unclear = SeqSet::default();
+        let mut again = SeqSet::default();
+        let standings = standings.into_iter().chain(std::iter::repeat(Standing::Unclear));
+        for (seq, standing) in job.messages.iter().zip(standings) {
+            match standing {
+                Standing::Accepted { relay_reference } => {
+                    let note = answered.note(place);
+                    note.accepted_is_final = crew.accepted_is_final();
+                    note.accepted.push(AcceptedMessage { seq, relay_reference });
+                }
+                Standing::Over(receipt) => {
+                    let relay_reference = receipt.relay_reference.clone();
+                    answered.note(place).accepted.push(AcceptedMessage { seq, relay_reference });
+                    answered.receipts.push(receipt);
+                }
+                Standing::Refused { code } => {
+                    let class = crew.class_of(&code, None);
+                    answered.note(place).refused.push(RefusedMessage { seq, code, class, text: None });
+                }
+                Standing::NotFound if is_believed => again.push(seq),
+                Standing::NotFound | Standing::Unclear => unclear.push(seq),
+            }
+        }
+        if !unclear.is_empty() {
+            answered.unknown(crew, place, job.round, &unclear, "the status query tells nothing", now);
+        }
+        if again.is_empty() { None } else { Some(Job { messages: again, ..job }) }
+    }
+
+    fn note_failed_question(&self, failed: &CallFailed, now: DateTime<Utc>) {
+        if let Some(pause) = failed.retry_after.and_then(|pause| chrono::TimeDelta::from_std(pause).ok()) {
+            self.crew.pace.pause_until(now + pause);
+        }
+        match failed.is_rate_limit {
+            RateLimit::Yes => {}
+            RateLimit::No => self.crew.breaker.observe(Observation::NoAnswer { messages: 0 }, now),
+        }
+    }
+}

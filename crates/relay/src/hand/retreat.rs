@@ -1,0 +1,103 @@
+//! What waits for a relay that takes nothing at the moment goes to another one, where there is one.
+
+use chrono::{DateTime, Utc};
+use kite_commands::{Step, WorkerError};
+use kite_domain::event::Event;
+use kite_domain::ids::LotId;
+use kite_domain::lot::{AttemptState, Lot};
+use kite_domain::seq_set::SeqSet;
+
+use super::crew::{Held, routing_context};
+use super::intent::{LotWork, by_lot, still};
+use super::{RETREAT_MAX, RelayWorker, earlier};
+use crate::describe::lots_failure;
+use crate::queue::{Job, JobKind, Lease, Taken};
+
+impl RelayWorker {
+    /// One step while the relay may not be called. What stays is looked at again at `until`.
+    pub(super) async fn retreat(
+        &mut self,
+        until: DateTime<Utc>,
+        reason: &'static str,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        let lease = match self.take(RETREAT_MAX, self.lanes, now).await? {
+            Taken::Lease(lease) => lease,
+            Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, Some(until)))),
+        };
+        let held = Held::new(&self.crew, &lease);
+        match lease.kind {
+            JobKind::Submit => self.take_away(lease, held, until, reason, now).await,
+            JobKind::Inquire => self.put_back(lease, held, until).await,
+            JobKind::Unanswered => self.admit_unanswered(lease, held, now).await,
+        }
+    }
+
+    async fn take_away(
+        &self,
+        lease: Lease,
+        held: Held,
+        until: DateTime<Utc>,
+        reason: &'static str,
+        now: DateTime<Utc>,
+    ) -> Result<Step, WorkerError> {
+        let crew = &self.crew;
+        let works = by_lot(lease.jobs);
+        let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
+        let snapshot = crew.parts.directory.snapshot();
+        let stays = crew
+            .parts
+            .lots
+            .change(&ids, &crew.actor, |place, lot, sending| {
+                let context = routing_context(&snapshot, &sending.terms, now);
+                let take = |candidates: &SeqSet| {
+                    lot.take_away(&sending.terms, crew.relay(), candidates, reason, &context)
+                };
+                self.move_jobs(lot, &works[place], take)
+            })
+            .await;
+        let mut rest = Vec::new();
+        for (work, stays) in works.into_iter().zip(stays) {
+            match stays {
+                Ok(stays) => rest.extend(stays),
+                Err(error) => {
+                    tracing::warn!(lot = %work.lot, failure = %lots_failure(&error), "messages could not be moved");
+                    rest.extend(work.jobs);
+                }
+            }
+        }
+        let not_before_ms = until.timestamp_millis();
+        held.settle(rest.into_iter().map(|job| Job { not_before_ms, ..job }).collect()).await?;
+        Ok(Step::Worked)
+    }
+
+    /// The events that move messages elsewhere, and the jobs of those that stay.
+    fn move_jobs(
+        &self,
+        lot: &Lot,
+        work: &LotWork,
+        take: impl Fn(&SeqSet) -> Vec<Event>,
+    ) -> (Vec<Event>, Vec<Job>) {
+        let mut events = Vec::new();
+        let mut stays = Vec::new();
+        for job in &work.jobs {
+            let waiting = still(lot, self.crew.relay(), job, AttemptState::Routed);
+            let moves = take(&waiting);
+            let is_moved = |seq: u32| {
+                moves.iter().any(|event| match event {
+                    Event::MessagesRouted(routed) => {
+                        routed.routes.iter().any(|route| route.messages.contains(seq))
+                    }
+                    Event::MessagesFinished(finished) => finished.messages.contains(seq),
+                    _ => false,
+                })
+            };
+            let messages: SeqSet = waiting.iter().filter(|seq| !is_moved(*seq)).collect();
+            if !messages.is_empty() {
+                stays.push(Job { messages, ..job.clone() });
+            }
+            events.extend(moves);
+        }
+        (events, stays)
+    }
+}

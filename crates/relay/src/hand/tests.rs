@@ -1,0 +1,370 @@
+//! Hands against a relay that says what it is told to.
+
+use chrono::TimeDelta;
+use kite_commands::event_store::Expected;
+use kite_commands::{Cause, Clock, Step};
+use kite_domain::event::Event;
+use kite_domain::lot::{AttemptState, Message, MessagesSubmitted, Outcome};
+use kite_domain::relay::{BreakerPhase, ReceiptMode};
+use kite_domain::sending::MessageClass;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::testing::*;
+use crate::client::{MessageAnswer, NotTaken, Standing, SubmitAnswer};
+use crate::settings::RelaySettings;
+
+fn state(message: &Message) -> AttemptState {
+    message.attempts.last().unwrap().state
+}
+
+fn not_taken(why: NotTaken) -> MessageAnswer {
+    MessageAnswer::NotTaken { why, reason: "no".into() }
+}
+
+#[tokio::test]
+async fn the_intent_is_in_the_log_before_the_call_and_the_response_after_it() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let lot = world.send(Sent { to: numbers(3), ..Sent::default() }).await;
+    world.settle().await;
+    let alpha = script.relay("alpha");
+    assert_eq!(*alpha.intents.lock(), [1]);
+    assert_eq!(world.kinds(lot).await, ["messages-submitted", "relay-responded"]);
+    assert!(world.messages(lot).await.iter().all(|message| state(message) == AttemptState::Accepted));
+    let calls = alpha.calls.lock();
+    assert_eq!(calls[0].len(), 3);
+    assert_eq!(&*calls[0][1].text, "안녕하세요");
+    assert!(calls[0][1].reference.to_string().ends_with("-1-1"));
+}
+
+#[tokio::test]
+async fn small_lots_share_a_call_and_large_ones_are_cut() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    for _ in 0..40 {
+        world.send(Sent::default()).await;
+    }
+    world.settle().await;
+    assert_eq!(script.relay("alpha").calls.lock().iter().map(Vec::len).collect::<Vec<_>>(), [40]);
+    let lot = world.send(Sent { to: numbers(250), ..Sent::default() }).await;
+    world.settle().await;
+    assert_eq!(
+        script.relay("alpha").calls.lock().iter().skip(1).map(Vec::len).collect::<Vec<_>>(),
+        [100, 100, 50]
+    );
+    assert!(world.messages(lot).await.iter().all(|message| state(message) == AttemptState::Accepted));
+}
+
+#[tokio::test]
+async fn a_refusal_and_its_failover_are_one_append_and_the_next_relay_gets_the_message() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    script.relay("alpha").reply_all(refused("3056"));
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    world.settle().await;
+    assert_eq!(
+        world.kinds(lot).await,
+        ["messages-submitted", "relay-responded", "messages-routed", "messages-submitted", "relay-responded"]
+    );
+    let told = world.journal.read_stream(&lot.stream(), 3).await.unwrap();
+    assert_eq!(told[0].recorded.position + 1, told[1].recorded.position, "response and route are one append");
+    let messages = world.messages(lot).await;
+    assert_eq!(messages[0].attempts.len(), 2);
+    assert!(script.relay("beta").calls.lock()[0][0].reference.to_string().ends_with("-0-2"));
+}
+
+#[tokio::test]
+async fn a_refusal_that_nobody_can_help_ends_the_message() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    script.relay("alpha").reply_all(refused("3032"));
+    let lot = world.send(Sent::default()).await;
+    world.settle().await;
+    assert_eq!(world.messages(lot).await[0].outcome, Some(Outcome::Undelivered));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_about_and_not_sent_again_when_the_relay_has_it() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.status_all(Standing::Accepted { relay_reference: Some("r9".into()) });
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    let due = world.settle().await;
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Unknown);
+    assert_eq!(due, Some(start() + TimeDelta::seconds(1)), "asked after a second");
+    world
+        .run_until("the status query settles it", |message| state(message) == AttemptState::Accepted, lot)
+        .await;
+    assert_eq!((alpha.called(), script.relay("beta").called()), (1, 0));
+    assert_eq!(alpha.questions.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_relay_never_saw_is_handed_over_again_under_the_same_reference() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    let lot = world.send(Sent::default()).await;
+    world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
+    let calls = alpha.calls.lock().clone();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0][0].reference, calls[1][0].reference);
+    assert_eq!(*alpha.intents.lock(), [1, 2], "the repeat has an intent of its own");
+    assert_eq!(world.messages(lot).await[0].attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_relay_that_may_deliver_twice_is_believed_only_after_a_while() {
+    let mut terms = profile("alpha");
+    terms.deduplicates = false;
+    let (mut world, script) = World::scripted(vec![terms]).await;
+    script.relay("alpha").reply_all(lost());
+    let lot = world.send(Sent::default()).await;
+    world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert!(world.clock.now() >= start() + TimeDelta::seconds(36), "not before the third question");
+    assert_eq!(script.relay("alpha").questions.lock().len(), 3);
+    assert_eq!(script.relay("alpha").called(), 2);
+}
+
+#[tokio::test]
+async fn a_relay_that_can_neither_be_asked_nor_drops_repeats_is_left_to_its_receipts() {
+    let mut terms = profile("alpha");
+    (terms.deduplicates, terms.answers_status) = (false, false);
+    let (mut world, script) = World::scripted(vec![terms, profile("beta")]).await;
+    script.relay("alpha").reply_all(lost());
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    assert_eq!(world.settle().await, None);
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Unknown);
+    assert_eq!((script.relay("alpha").called(), script.relay("beta").called()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_status_query_may_bring_the_result_itself() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.statuses.lock().push_back(Box::new(|asked| {
+        let over = |reference: &kite_domain::ids::AttemptReference| {
+            Standing::Over(kite_domain::receipt::RawReceipt {
+                reference: reference.to_string().into(),
+                relay_reference: Some("r1".into()),
+                status: kite_domain::receipt::ReceiptStatus::Delivered,
+                code: "4000".into(),
+                at: start(),
+            })
+        };
+        Ok(asked.iter().map(over).collect())
+    }));
+    let lot = world.send(Sent::default()).await;
+    world.run_until("delivered", |message| message.outcome == Some(Outcome::Delivered), lot).await;
+    assert_eq!(alpha.called(), 1);
+}
+
+#[tokio::test]
+async fn an_intent_without_a_response_is_found_after_a_restart() {
+    let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
+    let lot = world.send(Sent { to: numbers(2), ..Sent::default() }).await;
+    let intent = MessagesSubmitted {
+        relay: relay("alpha"),
+        attempt: 1,
+        messages: [0].into_iter().collect(),
+        receipt_by: start() + TimeDelta::hours(1),
+    };
+    append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+    // Another process comes up and finds one message without an answer and one that was never handed over.
+    let script = Arc::new(Script::default());
+    let settings = RelaySettings::default();
+    script.relay("alpha").status_all(Standing::Accepted { relay_reference: None });
+    let mut world =
+        World::resume(world.clock, world.store, vec![profile("alpha")], script.clone(), settings).await;
+    for _ in 0..3 {
+        world.reviver.revive(lot).await.unwrap();
+    }
+    world.run_until("both are accepted", |message| state(message) == AttemptState::Accepted, lot).await;
+    let alpha = script.relay("alpha");
+    assert_eq!(
+        alpha.calls.lock().iter().map(Vec::len).collect::<Vec<_>>(),
+        [1],
+        "only the one never handed over"
+    );
+    assert_eq!(alpha.questions.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hand_that_dies_in_the_middle_loses_nothing() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let lot = world.send(Sent::default()).await;
+    let alpha = script.relay("alpha");
+    alpha.reply(|_| panic!("the process that called dies"));
+    let mut hand = world.hands.pop().unwrap().worker;
+    use kite_commands::Worker;
+    world.publisher.step().await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a task whose panic is caught")]
+    let died = tokio::spawn(async move { hand.step().await }).await;
+    assert!(died.is_err());
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Submitted);
+    // Another hand takes its place.
+    let profile = kite_domain::relay::RelayProfile { calls_in_flight_max: 2, ..profile("alpha") };
+    world.manage.define_relay(&Cause::new("test", Uuid::from_u128(1)), profile).await.unwrap();
+    world.hands = world.relays.reconcile().await.0;
+    assert_eq!(world.hands.len(), 2);
+    alpha.status_all(Standing::Accepted { relay_reference: None });
+    world.run_until("asked about", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!((alpha.called(), alpha.questions.lock().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_rate_limit_pauses_the_relay_and_is_not_held_against_it() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    for _ in 0..20 {
+        alpha.reply(|messages| SubmitAnswer {
+            retry_after: Some(Duration::from_secs(3)),
+            ..SubmitAnswer::all(messages.len(), not_taken(NotTaken::RateLimited))
+        });
+    }
+    let lot = world.send(Sent::default()).await;
+    assert_eq!(world.settle().await, Some(start() + TimeDelta::seconds(3)));
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Routed, "certainly not taken");
+    world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(alpha.called(), 21);
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(60));
+    let entry = world.directory.snapshot().relays.get(&relay("alpha")).unwrap().clone();
+    assert_eq!(entry.breaker, BreakerPhase::Passing);
+}
+
+#[tokio::test]
+async fn calls_without_an_answer_trip_the_breaker_and_what_waits_goes_elsewhere() {
+    let mut alone = profile("alpha");
+    alone.batch_max = 1;
+    let (mut world, script) = World::scripted(vec![alone, profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    for _ in 0..5 {
+        alpha.reply_all(not_taken(NotTaken::NoConnection));
+    }
+    let lot = world.send(Sent { to: numbers(8), fallbacks: &["beta"], ..Sent::default() }).await;
+    world.run_until("beta takes them", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(alpha.called(), 5);
+    let entry = world.directory.snapshot().relays.get(&relay("alpha")).unwrap().clone();
+    assert_eq!(entry.breaker, BreakerPhase::Tripped);
+    assert!(world.messages(lot).await.iter().all(|message| message.attempts.len() == 2));
+    // Nobody else can carry this one: it waits for the probe, and is one.
+    let waiting = world.send(Sent { to: numbers(30), ..Sent::default() }).await;
+    world.run_until("alpha is back", |message| state(message) == AttemptState::Accepted, waiting).await;
+    assert!(alpha.calls.lock().iter().all(|call| call.len() == 1));
+    let told = world.journal.read_stream("relay-alpha", 0).await.unwrap();
+    let phases: Vec<_> = told
+        .iter()
+        .filter_map(|told| match &told.event {
+            Event::RelayBreakerChanged(changed) => Some((changed.to, changed.reason.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        phases.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+        [BreakerPhase::Tripped, BreakerPhase::Probing, BreakerPhase::Passing]
+    );
+    assert_eq!(phases[0].1, "5 calls in a row without an answer; no messages for 5 s");
+}
+
+#[tokio::test]
+async fn a_suspended_relay_is_not_called() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let cause = Cause::new("test", Uuid::from_u128(1));
+    world.manage.suspend_relay(&cause, &relay("alpha"), "contract".to_owned()).await.unwrap();
+    let moved = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    let stays = world.send(Sent::default()).await;
+    world.settle().await;
+    assert_eq!(state(&world.messages(moved).await[0]), AttemptState::Accepted);
+    assert_eq!(state(&world.messages(stays).await[0]), AttemptState::Routed);
+    assert_eq!((script.relay("alpha").called(), script.relay("beta").called()), (0, 1));
+    world.manage.resume_relay(&cause, &relay("alpha")).await.unwrap();
+    world.run_until("it goes out", |message| state(message) == AttemptState::Accepted, stays).await;
+}
+
+#[tokio::test]
+async fn an_advertisement_waits_for_the_morning() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let evening = start() + TimeDelta::hours(11); // 22:00 in Seoul
+    world.clock.set(evening);
+    let ad = world.send(Sent { class: MessageClass::Ad, to: numbers(50), ..Sent::default() }).await;
+    let notice = world.send(Sent::default()).await;
+    world.settle().await;
+    assert_eq!(state(&world.messages(notice).await[0]), AttemptState::Accepted);
+    assert_eq!(world.kinds(ad).await, ["messages-held"]);
+    let opens = start() + TimeDelta::hours(21); // 08:00
+    world.run_until("sent in the morning", |message| state(message) == AttemptState::Accepted, ad).await;
+    assert!(world.clock.now() >= opens && world.clock.now() < opens + TimeDelta::minutes(10));
+    assert!(script.relay("alpha").called() > 10, "spread, not all at once");
+}
+
+#[tokio::test]
+async fn the_pace_is_kept_in_parts_and_a_password_passes_a_campaign() {
+    let mut terms = profile("alpha");
+    terms.rate_parts_per_second = Some(40);
+    let (mut world, script) = World::scripted(vec![terms]).await;
+    let campaign =
+        world.send(Sent { class: MessageClass::Ad, to: numbers(100), parts: 2, ..Sent::default() }).await;
+    world.settle().await;
+    let otp = world.send(Sent { class: MessageClass::Otp, ..Sent::default() }).await;
+    world.settle().await;
+    assert_eq!(state(&world.messages(otp).await[0]), AttemptState::Accepted, "at once");
+    assert!(world.messages(campaign).await.iter().any(|message| state(message) == AttemptState::Routed));
+    world.run_until("all sent", |message| state(message) == AttemptState::Accepted, campaign).await;
+    let took = world.clock.now() - start();
+    assert!(took >= TimeDelta::milliseconds(5_500), "200 parts at 34 a second: {took}");
+    assert!(took <= TimeDelta::milliseconds(6_500), "200 parts at 34 a second: {took}");
+    assert!(script.relay("alpha").calls.lock().iter().all(|call| call.len() <= 4), "8 parts at once");
+}
+
+#[tokio::test]
+async fn acceptance_is_final_where_there_are_no_receipts() {
+    let mut terms = profile("alpha");
+    terms.receipts = ReceiptMode::None;
+    let (mut world, _) = World::scripted(vec![terms]).await;
+    let lot = world.send(Sent::default()).await;
+    world.settle().await;
+    assert_eq!(world.messages(lot).await[0].outcome, Some(Outcome::Delivered));
+}
+
+#[tokio::test]
+async fn a_mixed_answer_is_taken_message_by_message() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    script.relay("alpha").reply(|_| SubmitAnswer {
+        messages: vec![accepted(), refused("3032"), lost(), not_taken(NotTaken::NoConnection)],
+        retry_after: None,
+    });
+    let lot = world.send(Sent { to: numbers(4), ..Sent::default() }).await;
+    world.settle().await;
+    let states: Vec<_> = world.messages(lot).await.iter().map(state).collect();
+    use AttemptState::{Accepted, Refused, Routed, Unknown};
+    assert_eq!(states, [Accepted, Refused, Unknown, Routed]);
+    world.run_until("all of it ends", |message| matches!(state(message), Accepted | Refused), lot).await;
+}
+
+#[tokio::test]
+async fn a_stale_job_does_nothing() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let lot = world.send(Sent::default()).await;
+    world.settle().await;
+    let job = crate::queue::Job {
+        lot,
+        tenant: tenant(),
+        class: MessageClass::Notice,
+        relay: relay("alpha"),
+        attempt: 1,
+        kind: crate::queue::JobKind::Submit,
+        round: 0,
+        messages: [0].into_iter().collect(),
+        not_before_ms: 0,
+        cause: None,
+    };
+    use crate::queue::JobKind::{Inquire, Submit, Unanswered};
+    for kind in [Submit, Inquire, Unanswered] {
+        world.queue.put(crate::queue::Job { kind, ..job.clone() }).await.unwrap();
+        world.settle().await;
+    }
+    assert_eq!(script.relay("alpha").called(), 1);
+    assert_eq!(world.kinds(lot).await, ["messages-submitted", "relay-responded"]);
+    let hand = &mut world.hands[0].worker;
+    assert_eq!(hand.step().await.unwrap(), Step::Idle(None));
+}

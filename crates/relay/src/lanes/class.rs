@@ -1,0 +1,126 @@
+//! One lane: jobs of one class and errand, tenants served in turn.
+
+use kite_domain::ids::LotId;
+use kite_domain::slug::TenantId;
+use std::collections::{HashMap, VecDeque};
+
+use crate::queue::{Job, JobKind};
+
+/// A job, and how many of its messages are gone from it.
+#[derive(Debug)]
+struct Entry {
+    job: Job,
+    taken: usize,
+}
+
+/// Jobs by tenant. In one take every tenant gets an equal part, so that a campaign of one delays nobody else by more
+/// than its part of a call.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Tenants with jobs, the next one first.
+    turns: VecDeque<TenantId>,
+    jobs: HashMap<TenantId, VecDeque<Entry>>,
+    /// Messages in all jobs.
+    messages: usize,
+    /// Jobs, begun ones included.
+    entries: usize,
+}
+
+impl Lane {
+    pub(super) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    pub(super) fn jobs(&self) -> usize {
+        self.entries
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        self.messages += job.messages.len();
+        self.entries += 1;
+        let jobs = self.jobs.entry(job.tenant.clone()).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(job.tenant.clone());
+        }
+        jobs.push_back(Entry { job, taken: 0 });
+    }
+
+    /// Takes at most `messages_max` messages, all in jobs of one kind, each lot and attempt once.
+    pub(super) fn take(&mut self, messages_max: usize) -> Batch {
+        let mut batch = Batch::default();
+        let mut passed_over = 0;
+        while batch.messages < messages_max && passed_over < self.turns.len() {
+            let Some(tenant) = self.turns.pop_front() else { break };
+            let part = (messages_max / (self.turns.len() + 1)).max(1).min(messages_max - batch.messages);
+            let had = batch.messages;
+            let is_left = self.take_from(&tenant, part, &mut batch);
+            passed_over = if batch.messages == had { passed_over + 1 } else { 0 };
+            if is_left {
+                self.turns.push_back(tenant);
+            }
+        }
+        self.messages -= batch.messages;
+        batch
+    }
+
+    /// Takes at most `part` messages of a tenant. Answers whether it has more.
+    fn take_from(&mut self, tenant: &TenantId, part: usize, batch: &mut Batch) -> bool {
+        let Some(jobs) = self.jobs.get_mut(tenant) else { return false };
+        let mut left = part;
+        while left > 0 {
+            let Some(entry) = jobs.front_mut() else { break };
+            if batch.kind.is_some_and(|kind| kind != entry.job.kind) {
+                return true;
+            }
+            let rest = &entry.job.messages.as_slice()[entry.taken..];
+            let count = rest.len().min(left);
+            if count == entry.job.messages.len() {
+                let entry = jobs.pop_front().expect("it was just looked at");
+                self.entries -= 1;
+                batch.add(entry.job);
+            } else {
+                let is_done = count == rest.len();
+                batch.add(Job { messages: rest[..count].iter().copied().collect(), ..entry.job.clone() });
+                entry.taken += count;
+                if is_done {
+                    jobs.pop_front();
+                    self.entries -= 1;
+                }
+            }
+            left -= count;
+        }
+        let is_left = !jobs.is_empty();
+        if !is_left {
+            self.jobs.remove(tenant);
+        }
+        is_left
+    }
+}
+
+/// What was taken.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) jobs: Vec<Job>,
+    pub(super) kind: Option<JobKind>,
+    pub(super) messages: usize,
+    places: HashMap<(LotId, u16), usize>,
+}
+
+impl Batch {
+    fn add(&mut self, job: Job) {
+        self.messages += job.messages.len();
+        self.kind = Some(job.kind);
+        match self.places.get(&(job.lot, job.attempt)) {
+            Some(place) => {
+                let known = &mut self.jobs[*place];
+                known.messages = super::sets::union(&known.messages, &job.messages);
+                // What was asked more often is believed sooner; of two, the more cautious.
+                known.round = known.round.min(job.round);
+            }
+            None => {
+                self.places.insert((job.lot, job.attempt), self.jobs.len());
+                self.jobs.push(job);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The work queue inside the process: lanes per relay, refilled from the log after a restart.
+//!
+//! A lane holds sets of messages, not messages, so a campaign of millions takes kilobytes. It is bounded all the same;
+//! what does not fit is left in the log and revived from there ([`crate::publisher`]).
+
+mod class;
+mod relay;
+mod sets;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::RelayId;
+use metrics::Gauge;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::figures;
+use crate::queue::{Job, Put, QueueError, Taken, Want, WorkQueue};
+use relay::RelayLanes;
+
+/// Bounds and shares of the lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most jobs of one class waiting for one relay.
+    pub jobs_max: usize,
+    /// For every hundred messages of more urgent classes that pass while a notice waits, this many notices pass too.
+    pub notices_per_hundred: u8,
+    /// The same for advertisements.
+    pub ads_per_hundred: u8,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { jobs_max: 100_000, notices_per_hundred: 20, ads_per_hundred: 10 }
+    }
+}
+
+/// The queue of a process.
+pub struct InProcessQueue {
+    limits: QueueLimits,
+    relays: RwLock<HashMap<RelayId, Arc<Cell>>>,
+}
+
+struct Cell {
+    lanes: Mutex<RelayLanes>,
+    arrivals: watch::Sender<u64>,
+    depths: [Gauge; 3],
+}
+
+impl Cell {
+    /// Does something to the lanes and shows their depths.
+    fn with<T>(&self, act: impl FnOnce(&mut RelayLanes) -> T) -> T {
+        let mut lanes = self.lanes.lock();
+        let answer = act(&mut lanes);
+        let depths = lanes.depths();
+        drop(lanes);
+        for (gauge, depth) in self.depths.iter().zip(depths) {
+            gauge.set(depth as f64);
+        }
+        answer
+    }
+
+    fn wake(&self) {
+        self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl InProcessQueue {
+    /// An empty queue.
+    pub fn new(limits: QueueLimits) -> Self {
+        Self { limits, relays: RwLock::default() }
+    }
+
+    fn cell(&self, relay: &RelayId) -> Arc<Cell> {
+        if let Some(cell) = self.relays.read().get(relay) {
+            return cell.clone();
+        }
+        let mut relays = self.relays.write();
+        let cell = relays.entry(relay.clone()).or_insert_with(|| {
+            Arc::new(Cell {
+                lanes: Mutex::new(RelayLanes::new(self.limits)),
+                arrivals: watch::Sender::new(0),
+                depths: MessageClass::ALL.map(|class| figures::queue_depth(relay, class)),
+            })
+        });
+        cell.clone()
+    }
+}
+
+#[async_trait]
+impl WorkQueue for InProcessQueue {
+    async fn put(&self, job: Job) -> Result<Put, QueueError> {
+        let cell = self.cell(&job.relay);
+        let put = cell.with(|lanes| lanes.put(job));
+        if put == Put::Queued {
+            cell.wake();
+        }
+        Ok(put)
+    }
+
+    async fn take(&self, relay: &RelayId, want: Want) -> Result<Taken, QueueError> {
+        Ok(self.cell(relay).with(|lanes| lanes.take(want)))
+    }
+
+    async fn settle(&self, relay: &RelayId, lease: u64, rest: Vec<Job>) -> Result<(), QueueError> {
+        let cell = self.cell(relay);
+        if cell.with(|lanes| lanes.settle(lease, rest)) {
+            cell.wake();
+        }
+        Ok(())
+    }
+
+    fn abandon(&self, relay: &RelayId, lease: u64) {
+        let cell = self.cell(relay);
+        cell.with(|lanes| lanes.abandon(lease));
+        cell.wake();
+    }
+
+    fn arrivals(&self, relay: &RelayId) -> watch::Receiver<u64> {
+        self.cell(relay).arrivals.subscribe()
+    }
+
+    fn nudge(&self, relay: &RelayId) {
+        self.cell(relay).wake();
+    }
+}

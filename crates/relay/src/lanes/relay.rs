@@ -1,0 +1,323 @@
+//! All lanes of one relay: classes with reserved shares, delayed jobs, and who holds which messages.
+
+use chrono::DateTime;
+use kite_domain::ids::LotId;
+use kite_domain::sending::MessageClass;
+use kite_domain::seq_set::SeqSet;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap};
+
+use super::QueueLimits;
+use super::class::{Batch, Lane};
+use super::sets::{common, minus, union};
+use crate::queue::{Job, JobKind, Lease, Put, Taken, Want, WantedLanes};
+
+/// A class's lanes: hand-overs, and questions about earlier ones. They take turns.
+#[derive(Debug, Default)]
+struct ClassLanes {
+    submits: Lane,
+    questions: Lane,
+    delayed_jobs: usize,
+    delayed_messages: usize,
+    /// Messages that this class may pass although a more urgent one waits, in hundredths.
+    credit: usize,
+    had_question: bool,
+}
+
+impl ClassLanes {
+    fn messages(&self) -> usize {
+        self.submits.messages() + self.questions.messages()
+    }
+
+    fn jobs(&self) -> usize {
+        self.submits.jobs() + self.questions.jobs() + self.delayed_jobs
+    }
+
+    fn take(&mut self, messages_max: usize) -> Batch {
+        let asks = self.questions.messages() > 0 && (!self.had_question || self.submits.messages() == 0);
+        self.had_question = asks;
+        if asks { self.questions.take(messages_max) } else { self.submits.take(messages_max) }
+    }
+}
+
+/// Where the messages of one lot and attempt are, so that none is there twice.
+#[derive(Debug, Default)]
+struct Held {
+    queued: Vec<(JobKind, SeqSet)>,
+    leased: SeqSet,
+    /// Jobs for messages that are leased now.
+    waiting: Vec<Job>,
+}
+
+impl Held {
+    fn queued(&mut self, kind: JobKind) -> &mut SeqSet {
+        let place = self.queued.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.queued.push((kind, SeqSet::default()));
+            self.queued.len() - 1
+        });
+        &mut self.queued[place].1
+    }
+
+    fn wait(&mut self, job: Job) -> bool {
+        let fresh = self
+            .waiting
+            .iter()
+            .filter(|known| known.kind == job.kind)
+            .fold(job.messages.clone(), |fresh, known| minus(&fresh, &known.messages));
+        let is_fresh = !fresh.is_empty();
+        if is_fresh {
+            self.waiting.push(Job { messages: fresh, ..job });
+        }
+        is_fresh
+    }
+
+    fn is_empty(&self) -> bool {
+        self.leased.is_empty() && self.waiting.is_empty() && self.queued.iter().all(|(_, set)| set.is_empty())
+    }
+}
+
+#[derive(Debug)]
+struct Delayed {
+    order: u64,
+    job: Job,
+}
+
+impl Delayed {
+    fn key(&self) -> (i64, u64) {
+        (self.job.not_before_ms, self.order)
+    }
+}
+
+impl PartialEq for Delayed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Delayed {}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RelayLanes {
+    limits: QueueLimits,
+    classes: [ClassLanes; 3],
+    delayed: BinaryHeap<Reverse<Delayed>>,
+    held: HashMap<(LotId, u16), Held>,
+    leases: HashMap<u64, Lease>,
+    leases_made: u64,
+    delays_made: u64,
+}
+
+impl RelayLanes {
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        Self {
+            limits,
+            classes: Default::default(),
+            delayed: BinaryHeap::new(),
+            held: HashMap::new(),
+            leases: HashMap::new(),
+            leases_made: 0,
+            delays_made: 0,
+        }
+    }
+
+    /// Messages waiting by class, delayed ones included.
+    pub(super) fn depths(&self) -> [usize; 3] {
+        [0, 1, 2].map(|class: usize| self.classes[class].messages() + self.classes[class].delayed_messages)
+    }
+
+    pub(super) fn put(&mut self, job: Job) -> Put {
+        let is_full = self.classes[index(job.class)].jobs() >= self.limits.jobs_max;
+        let held = self.held.entry((job.lot, job.attempt)).or_default();
+        let fresh = minus(&job.messages, held.queued(job.kind));
+        let free = minus(&fresh, &held.leased);
+        if !free.is_empty() && is_full {
+            self.forget_if_empty(&job);
+            return Put::Full;
+        }
+        let blocked = common(&fresh, &held.leased);
+        let mut is_fresh = !free.is_empty();
+        if !blocked.is_empty() && job.kind != JobKind::Unanswered {
+            is_fresh |= held.wait(Job { messages: blocked, ..job.clone() });
+        }
+        if !free.is_empty() {
+            self.enqueue(Job { messages: free, ..job });
+        } else {
+            self.forget_if_empty(&job);
+        }
+        if is_fresh { Put::Queued } else { Put::Known }
+    }
+
+    pub(super) fn take(&mut self, want: Want) -> Taken {
+        self.promote(want.now.timestamp_millis());
+        let messages_max = (want.messages_max as usize).max(1);
+        while let Some(class) = self.choose(want.lanes, messages_max) {
+            let batch = self.classes[class].take(messages_max);
+            let Some(kind) = batch.kind else { break };
+            self.account(class, batch.messages, messages_max);
+            if let Some(lease) = self.lease(MessageClass::ALL[class], kind, batch) {
+                return Taken::Lease(lease);
+            }
+        }
+        let next_ms = self.delayed.peek().map(|next| next.0.job.not_before_ms);
+        Taken::Nothing(next_ms.and_then(DateTime::from_timestamp_millis))
+    }
+
+    /// Answers whether something is in the lanes that was not before.
+    pub(super) fn settle(&mut self, lease: u64, rest: Vec<Job>) -> bool {
+        let Some(lease) = self.leases.remove(&lease) else { return false };
+        let mut freed = Vec::new();
+        for job in &lease.jobs {
+            if let Some(held) = self.held.get_mut(&(job.lot, job.attempt)) {
+                held.leased = minus(&held.leased, &job.messages);
+                freed.append(&mut held.waiting);
+            }
+        }
+        let mut is_fresh = false;
+        for job in rest.into_iter().chain(freed) {
+            is_fresh |= self.put_back(job);
+        }
+        lease.jobs.iter().for_each(|job| self.forget_if_empty(job));
+        is_fresh
+    }
+
+    pub(super) fn abandon(&mut self, lease: u64) {
+        let jobs = self.leases.get(&lease).map(|lease| lease.jobs.clone()).unwrap_or_default();
+        let anew = jobs.into_iter().map(|job| Job { kind: JobKind::Unanswered, not_before_ms: 0, ..job });
+        self.settle(lease, anew.collect());
+    }
+
+    /// As [`RelayLanes::put`], for what was in the queue already and so never meets a full lane.
+    fn put_back(&mut self, job: Job) -> bool {
+        let held = self.held.entry((job.lot, job.attempt)).or_default();
+        let fresh = minus(&job.messages, held.queued(job.kind));
+        let free = minus(&fresh, &held.leased);
+        let blocked = common(&fresh, &held.leased);
+        if !blocked.is_empty() {
+            held.wait(Job { messages: blocked, ..job.clone() });
+        }
+        if free.is_empty() {
+            return false;
+        }
+        self.enqueue(Job { messages: free, ..job });
+        true
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        let held = self.held.entry((job.lot, job.attempt)).or_default();
+        let queued = held.queued(job.kind);
+        *queued = union(queued, &job.messages);
+        let lanes = &mut self.classes[index(job.class)];
+        if job.not_before_ms > 0 {
+            lanes.delayed_jobs += 1;
+            lanes.delayed_messages += job.messages.len();
+            self.delays_made += 1;
+            self.delayed.push(Reverse(Delayed { order: self.delays_made, job }));
+            return;
+        }
+        push(lanes, job);
+    }
+
+    fn promote(&mut self, now_ms: i64) {
+        while self.delayed.peek().is_some_and(|next| next.0.job.not_before_ms <= now_ms) {
+            let Some(Reverse(Delayed { job, .. })) = self.delayed.pop() else { return };
+            let lanes = &mut self.classes[index(job.class)];
+            lanes.delayed_jobs -= 1;
+            lanes.delayed_messages -= job.messages.len();
+            push(lanes, job);
+        }
+    }
+
+    /// The class to serve: one that has earned its share, or the most urgent that waits.
+    fn choose(&self, wanted: WantedLanes, messages_max: usize) -> Option<usize> {
+        let waits = |class: usize| self.classes[class].messages();
+        if wanted == WantedLanes::OtpOnly {
+            return (waits(0) > 0).then_some(0);
+        }
+        let first = (0..3).find(|class| waits(*class) > 0)?;
+        let earned = (first + 1..3).find(|class| {
+            let enough = waits(*class).min(messages_max) * 100;
+            enough > 0 && self.classes[*class].credit >= enough
+        });
+        Some(earned.unwrap_or(first))
+    }
+
+    /// Gives the classes that wait behind this one what they have earned by waiting.
+    fn account(&mut self, served: usize, messages: usize, messages_max: usize) {
+        let shares = [0, self.limits.notices_per_hundred, self.limits.ads_per_hundred];
+        for (class, lanes) in self.classes.iter_mut().enumerate() {
+            if lanes.messages() == 0 {
+                lanes.credit = 0;
+            } else if class == served {
+                lanes.credit = lanes.credit.saturating_sub(messages * 100);
+            } else if class > served {
+                let most = messages_max * 200;
+                lanes.credit = (lanes.credit + messages * usize::from(shares[class])).min(most);
+            }
+        }
+    }
+
+    /// Marks the messages as leased. Those that somebody else holds wait for that lease to end.
+    fn lease(&mut self, class: MessageClass, kind: JobKind, batch: Batch) -> Option<Lease> {
+        let mut jobs = Vec::with_capacity(batch.jobs.len());
+        for job in batch.jobs {
+            let held = self.held.entry((job.lot, job.attempt)).or_default();
+            let queued = held.queued(kind);
+            *queued = minus(queued, &job.messages);
+            let blocked = common(&job.messages, &held.leased);
+            let messages = minus(&job.messages, &blocked);
+            if !blocked.is_empty() && kind != JobKind::Unanswered {
+                held.wait(Job { messages: blocked, ..job.clone() });
+            }
+            if !messages.is_empty() {
+                held.leased = union(&held.leased, &messages);
+                jobs.push(Job { messages, ..job });
+            }
+        }
+        if jobs.is_empty() {
+            return None;
+        }
+        self.leases_made += 1;
+        let lease = Lease { id: self.leases_made, class, kind, jobs };
+        self.leases.insert(lease.id, lease.clone());
+        Some(lease)
+    }
+
+    fn forget_if_empty(&mut self, job: &Job) {
+        let key = (job.lot, job.attempt);
+        if self.held.get(&key).is_some_and(Held::is_empty) {
+            self.held.remove(&key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.held.is_empty() && self.leases.is_empty() && self.delayed.is_empty()
+    }
+}
+
+fn push(lanes: &mut ClassLanes, job: Job) {
+    match job.kind {
+        JobKind::Submit => lanes.submits.push(job),
+        JobKind::Inquire | JobKind::Unanswered => lanes.questions.push(job),
+    }
+}
+
+fn index(class: MessageClass) -> usize {
+    match class {
+        MessageClass::Otp => 0,
+        MessageClass::Notice => 1,
+        MessageClass::Ad => 2,
+    }
+}

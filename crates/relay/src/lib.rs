@@ -1,0 +1,36 @@
+//! Handing messages over to relays (중계사): the work queue, the hands that take from it, the two relay clients.
+//!
+//! ```text
+//! log ──publisher──► work queue ──hands──► intent in the log ──► relay ──► response in the log
+//! ```
+//! - The queue is derived from the log ([`publisher`]) and can be derived again at any time: losing it loses nothing.
+//! - A hand ([`hand`]) looks at the lot before it acts, so a job that is stale, or there twice, does nothing.
+//! - The intent is in the log before the relay is called. An answer that did not come is *unknown*, not failed.
+//! - Nothing here sleeps: a step says until when it is idle, and the loop outside waits.
+//!
+//! Deliberately absent: which relay a message goes to (the router and the lot decide), what a failure leads to (the
+//! lot decides), tasks and their life (crate `kite`), the HTTP route for pushed receipts (crate `kite-api`).
+
+mod breaker;
+pub mod client;
+mod content;
+mod describe;
+mod figures;
+pub mod hand;
+pub mod lanes;
+mod limits;
+pub mod publisher;
+pub mod queue;
+pub mod receipts;
+mod settings;
+mod team;
+
+pub use breaker::BreakerGuard;
+pub use client::{Connector, NetworkConnector, RelayClient};
+pub use content::Texts;
+pub use lanes::{InProcessQueue, QueueLimits};
+pub use limits::Pace;
+pub use publisher::{Publisher, ReviveError, Reviver};
+pub use queue::WorkQueue;
+pub use settings::RelaySettings;
+pub use team::{Hired, RelayParts, Relays};

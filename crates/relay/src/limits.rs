@@ -1,0 +1,220 @@
+//! How fast a relay may be called: its rate in message parts a second, a part of it kept for one-time passwords, and
+//! pauses that it asked for.
+//!
+//! Nothing here waits: whoever may not go is told when to try again. The burst is a quarter of a second's worth, so
+//! that a relay which counts by the second is not overrun by a burst and the refill after it.
+
+use chrono::{DateTime, Utc};
+use governor::clock::{Clock as GovernorClock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use kite_commands::Clock;
+use kite_domain::sending::MessageClass;
+use std::num::NonZeroU32;
+use std::ops::Add;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// A moment of the injected clock, in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, nanos: Nanos) -> Self {
+        Self(self.0.saturating_add(nanos.as_u64()))
+    }
+}
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_sub(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.saturating_sub(duration.as_u64()))
+    }
+}
+
+#[derive(Clone)]
+struct PaceClock(Arc<dyn Clock>);
+
+impl GovernorClock for PaceClock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(self.0.now().timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0))
+    }
+}
+
+struct Bucket {
+    limiter: RateLimiter<NotKeyed, InMemoryState, PaceClock, NoOpMiddleware<Moment>>,
+    burst: NonZeroU32,
+}
+
+impl Bucket {
+    /// `rate` in thousandths of a part a second.
+    fn new(rate_milliparts: u64, clock: &PaceClock) -> Self {
+        let rate = rate_milliparts.max(1);
+        let period = Duration::from_nanos((1_000_000_000_000 / rate).max(1));
+        let burst = u32::try_from(rate / 4_000).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(period).expect("a period is at least a nanosecond").allow_burst(burst);
+        Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), burst }
+    }
+
+    /// A message with more parts than the burst is charged one burst.
+    fn charge(&self, parts: u32) -> Result<(), Duration> {
+        let parts = NonZeroU32::new(parts.min(self.burst.get())).unwrap_or(NonZeroU32::MIN);
+        match self.limiter.check_n(parts) {
+            Ok(Ok(())) | Err(_) => Ok(()),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+}
+
+/// The pace of one relay, shared by its hands.
+pub struct Pace {
+    all: Option<Bucket>,
+    ordinary: Option<Bucket>,
+    paused_until_ms: AtomicI64,
+    /// When the next try may succeed: for one-time passwords, for all else.
+    closed_until_ms: [AtomicI64; 2],
+}
+
+impl Pace {
+    /// At most `parts_per_second`, of which messages other than one-time passwords may use `ordinary_per_cent`.
+    pub fn new(parts_per_second: Option<u32>, ordinary_per_cent: u8, clock: Arc<dyn Clock>) -> Self {
+        let clock = PaceClock(clock);
+        let bucket = |per_cent: u8| {
+            let milliparts = |parts: u32| u64::from(parts) * 10 * u64::from(per_cent.clamp(1, 100));
+            parts_per_second.map(|parts| Bucket::new(milliparts(parts), &clock))
+        };
+        Self {
+            all: bucket(100),
+            ordinary: bucket(ordinary_per_cent),
+            paused_until_ms: AtomicI64::new(0),
+            closed_until_ms: Default::default(),
+        }
+    }
+
+    /// The most parts that one call of this class may have.
+    pub fn parts_max(&self, class: MessageClass) -> u32 {
+        self.bucket(class).map_or(u32::MAX, |bucket| bucket.burst.get())
+    }
+
+    /// When it is worth trying again, if not now.
+    pub fn closed_until(&self, class: MessageClass, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let paused = self.paused_until_ms.load(Ordering::Relaxed);
+        let closed = self.closed_until_ms[place(class)].load(Ordering::Relaxed);
+        let until_ms = paused.max(closed);
+        (until_ms > now.timestamp_millis()).then(|| DateTime::from_timestamp_millis(until_ms)).flatten()
+    }
+
+    /// Takes leave for this many parts of one call, or says when to try again. More parts than
+    /// [`Pace::parts_max`] are charged as that.
+    pub fn charge(&self, class: MessageClass, parts: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
+        if let Some(until) = self.closed_until(class, now) {
+            return Err(until);
+        }
+        let ordinary = self.ordinary.as_ref().filter(|_| class != MessageClass::Otp);
+        let answer = ordinary.map_or(Ok(()), |bucket| bucket.charge(parts));
+        let answer = answer.and_then(|()| self.all.as_ref().map_or(Ok(()), |bucket| bucket.charge(parts)));
+        answer.map_err(|wait| {
+            // Rounded up, so that the next try does not come a fraction too early.
+            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(60_000).saturating_add(1);
+            let until_ms = now.timestamp_millis().saturating_add(wait_ms);
+            self.closed_until_ms[place(class)].fetch_max(until_ms, Ordering::Relaxed);
+            DateTime::from_timestamp_millis(until_ms).unwrap_or(now)
+        })
+    }
+
+    /// The relay wants to be left alone until then.
+    pub fn pause_until(&self, until: DateTime<Utc>) {
+        self.paused_until_ms.fetch_max(until.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    fn bucket(&self, class: MessageClass) -> Option<&Bucket> {
+        match class {
+            MessageClass::Otp => self.all.as_ref(),
+            MessageClass::Notice | MessageClass::Ad => self.ordinary.as_ref(),
+        }
+    }
+}
+
+fn place(class: MessageClass) -> usize {
+    match class {
+        MessageClass::Otp => 0,
+        MessageClass::Notice | MessageClass::Ad => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use kite_commands::clock::ManualClock;
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_750_000_000_000).unwrap()
+    }
+
+    /// Parts that go out within `seconds`, trying as soon as it is said to be worth it.
+    fn sent(pace: &Pace, clock: &ManualClock, class: MessageClass, parts: u32, seconds: i64) -> u32 {
+        let end = clock.now() + TimeDelta::seconds(seconds);
+        let mut sent = 0;
+        while clock.now() < end {
+            match pace.charge(class, parts, clock.now()) {
+                Ok(()) => sent += parts,
+                Err(until) => {
+                    assert!(until > clock.now(), "a refusal names a later time");
+                    clock.set(until.min(end));
+                }
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn the_rate_is_kept_in_parts() {
+        let clock = Arc::new(ManualClock::at(start()));
+        let pace = Pace::new(Some(1_000), 100, clock.clone());
+        let sent = sent(&pace, &clock, MessageClass::Notice, 50, 10);
+        assert!((9_500..=10_250).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_part_of_the_rate_is_left_for_one_time_passwords() {
+        let clock = Arc::new(ManualClock::at(start()));
+        let pace = Pace::new(Some(1_000), 80, clock.clone());
+        let ads = sent(&pace, &clock, MessageClass::Ad, 40, 10);
+        assert!((7_600..=8_200).contains(&ads), "{ads}");
+        for _ in 0..100 {
+            while pace.charge(MessageClass::Ad, 40, clock.now()).is_ok() {}
+            assert_eq!(pace.charge(MessageClass::Otp, 1, clock.now()), Ok(()), "right behind a campaign");
+            clock.advance(TimeDelta::milliseconds(50));
+        }
+    }
+
+    #[test]
+    fn a_pause_holds_for_every_class() {
+        let clock = Arc::new(ManualClock::at(start()));
+        let pace = Pace::new(None, 85, clock.clone());
+        let until = start() + TimeDelta::seconds(3);
+        pace.pause_until(until);
+        assert_eq!(pace.charge(MessageClass::Otp, 1, clock.now()), Err(until));
+        clock.set(until);
+        assert_eq!(pace.charge(MessageClass::Otp, 1, clock.now()), Ok(()));
+    }
+
+    #[test]
+    fn a_message_larger_than_the_burst_still_goes_out() {
+        let clock = Arc::new(ManualClock::at(start()));
+        let pace = Pace::new(Some(1), 85, clock.clone());
+        assert_eq!(pace.parts_max(MessageClass::Notice), 1);
+        assert_eq!(pace.charge(MessageClass::Notice, 7, clock.now()), Ok(()));
+    }
+}

@@ -1,0 +1,242 @@
+//! Derives the work queue from the log.
+//!
+//! [`Publisher`] reads the log as it grows. [`Reviver`] derives a lot's jobs from the lot as it stands: at start for
+//! every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one. Both may tell
+//! the queue the same thing; it keeps one.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::event_store::{Filter, Position};
+use kite_commands::journal::Told;
+use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
+use kite_domain::event::Event;
+use kite_domain::ids::LotId;
+use kite_domain::lot::AttemptState;
+use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::RelayId;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::describe::{journal_failure, lots_failure};
+use crate::hand::back_off;
+use crate::queue::{Job, JobKind, Put, WorkQueue};
+
+const PAGE: usize = 500;
+/// Lots that did not fit and are tried again in one step.
+const LEFT_AT_ONCE: usize = 32;
+/// How long to wait for room in the queue.
+const ROOM_PAUSE: TimeDelta = TimeDelta::milliseconds(500);
+
+/// Puts the jobs of a lot, as the lot stands. Cheap to clone.
+#[derive(Clone)]
+pub struct Reviver {
+    lots: Lots,
+    queue: Arc<dyn WorkQueue>,
+}
+
+/// What became of the jobs of a lot or an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// All of them are in the queue.
+    Whole,
+    /// A lane was full: revive the lot later.
+    Left,
+}
+
+/// The queue could not be fed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviveError {
+    /// The lot.
+    #[error(transparent)]
+    Lots(#[from] LotsError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
+}
+
+impl ReviveError {
+    fn into_worker_error(self) -> WorkerError {
+        match self {
+            Self::Lots(error) => lots_failure(&error),
+            Self::Queue(error) => WorkerError::Retry(error.to_string()),
+        }
+    }
+}
+
+impl Reviver {
+    /// Looks lots up here, puts jobs there.
+    pub fn new(lots: Lots, queue: Arc<dyn WorkQueue>) -> Self {
+        Self { lots, queue }
+    }
+
+    /// Puts whatever the log says is still to be done with a lot. Any lot, at any time: what is queued or being worked
+    /// on already is left alone.
+    pub async fn revive(&self, lot: LotId) -> Result<Fit, ReviveError> {
+        self.lots.refresh(lot).await?;
+        let (tenant, class, pending) =
+            self.lots.read(lot, |lot, _| (lot.tenant.clone(), lot.class, lot.pending())).await?;
+        let mut fit = Fit::Whole;
+        for work in pending {
+            let kind = match work.state {
+                AttemptState::Routed => JobKind::Submit,
+                AttemptState::Submitted => JobKind::Unanswered,
+                AttemptState::Unknown => JobKind::Inquire,
+                AttemptState::Accepted
+                | AttemptState::Expired
+                | AttemptState::Refused
+                | AttemptState::Undelivered
+                | AttemptState::Delivered => continue,
+            };
+            let job = Job {
+                lot,
+                tenant: tenant.clone(),
+                class,
+                relay: work.relay,
+                attempt: work.attempt,
+                kind,
+                round: 0,
+                messages: work.messages,
+                not_before_ms: work.not_before_ms,
+                cause: None,
+            };
+            if self.queue.put(job).await? == Put::Full {
+                fit = Fit::Left;
+            }
+        }
+        Ok(fit)
+    }
+
+    fn journal(&self) -> &Journal {
+        self.lots.journal()
+    }
+}
+
+/// Reads the log on and puts what follows from it.
+pub struct Publisher {
+    reviver: Reviver,
+    position: Position,
+    filter: Filter,
+    /// Lots with jobs that did not fit. Twenty bytes each, and never more than there are open lots.
+    left: BTreeSet<LotId>,
+    /// The last of them that was tried.
+    tried: Option<LotId>,
+}
+
+impl Publisher {
+    /// Reads on after `position`; every open lot up to there has been revived.
+    pub fn new(reviver: Reviver, position: Position) -> Self {
+        let filter = Filter::kinds(["messages-routed", "relay-responded", "messages-held"]);
+        Self { reviver, position, filter, left: BTreeSet::new(), tried: None }
+    }
+
+    /// Where it has read to.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    async fn publish(&self, told: &Told) -> Result<Fit, ReviveError> {
+        let Some(lot) = LotId::from_stream(&told.recorded.stream) else { return Ok(Fit::Whole) };
+        let jobs = match &told.event {
+            Event::MessagesRouted(routed) => {
+                let job = |route: &kite_domain::lot::RouteSet| {
+                    (route.relay.clone(), route.attempt, JobKind::Submit, 0, route.messages.clone(), 0)
+                };
+                routed.routes.iter().map(job).collect()
+            }
+            Event::RelayResponded(responded) => follow_ups(responded, told.recorded.metadata.time),
+            // What is held, and where, stands in the lot.
+            Event::MessagesHeld(_) => return self.reviver.revive(lot).await,
+            _ => return Ok(Fit::Whole),
+        };
+        if jobs.is_empty() {
+            return Ok(Fit::Whole);
+        }
+        let sending = self.reviver.lots.sending(lot.sending).await.map_err(LotsError::from)?;
+        let Some(sending) = sending else { return Ok(Fit::Whole) };
+        let mut fit = Fit::Whole;
+        for (relay, attempt, kind, round, messages, not_before_ms) in jobs {
+            let job = Job {
+                lot,
+                tenant: sending.terms.tenant.clone(),
+                class: sending.terms.class,
+                relay,
+                attempt,
+                kind,
+                round,
+                messages,
+                not_before_ms,
+                cause: Some(told.recorded.id),
+            };
+            if self.reviver.queue.put(job).await? == Put::Full {
+                fit = Fit::Left;
+            }
+        }
+        Ok(fit)
+    }
+
+    /// Tries some of what did not fit again, in turn, so that the full lane of one relay does not stand in the way of
+    /// the others. Answers whether any of it fits now.
+    async fn put_left(&mut self) -> Result<Fit, ReviveError> {
+        let after = self.tried.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut lots: Vec<LotId> =
+            self.left.range((after, Bound::Unbounded)).copied().take(LEFT_AT_ONCE).collect();
+        if lots.is_empty() {
+            lots = self.left.iter().copied().take(LEFT_AT_ONCE).collect();
+        }
+        self.tried = lots.last().copied();
+        let mut fit = Fit::Left;
+        for lot in lots {
+            if self.reviver.revive(lot).await? == Fit::Whole {
+                self.left.remove(&lot);
+                fit = Fit::Whole;
+            }
+        }
+        Ok(fit)
+    }
+}
+
+type Bare = (RelayId, u16, JobKind, u8, SeqSet, i64);
+
+/// What follows from a response: questions about what is unknown, another try at what was deferred.
+fn follow_ups(responded: &kite_domain::lot::RelayResponded, at: DateTime<Utc>) -> Vec<Bare> {
+    let job = |kind, round, messages: &SeqSet, not_before: DateTime<Utc>| {
+        let not_before_ms = not_before.timestamp_millis();
+        (responded.relay.clone(), responded.attempt, kind, round, messages.clone(), not_before_ms)
+    };
+    let inquire = responded.unknown.as_ref().and_then(|set| {
+        let inquire_at = set.inquire_at?;
+        Some(job(JobKind::Inquire, back_off::round_after(inquire_at - at), &set.messages, inquire_at))
+    });
+    let again = responded.deferred.as_ref().map(|set| job(JobKind::Submit, 0, &set.messages, set.until));
+    inquire.into_iter().chain(again).collect()
+}
+
+#[async_trait]
+impl Worker for Publisher {
+    fn name(&self) -> &str {
+        "publisher"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let room = self.put_left().await.map_err(ReviveError::into_worker_error)?;
+        let page = self.reviver.journal().read_all(self.position, PAGE, &self.filter).await;
+        let (told, next) = page.map_err(|error| journal_failure(&error))?;
+        for told in &told {
+            // A failure in the middle of a page: the page is read again, and the queue knows what it has.
+            if self.publish(told).await.map_err(ReviveError::into_worker_error)? == Fit::Left {
+                self.left.extend(LotId::from_stream(&told.recorded.stream));
+            }
+        }
+        if next != self.position {
+            self.position = next;
+            return Ok(Step::Worked);
+        }
+        let now = self.reviver.journal().now();
+        Ok(match (self.left.is_empty(), room) {
+            (true, _) => Step::Idle(None),
+            (false, Fit::Whole) => Step::Worked,
+            (false, Fit::Left) => Step::Idle(Some(now + ROOM_PAUSE)),
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! All relays and their hands: hired, and dismissed again when a relay's definition changes.
+
+use kite_commands::directory::Directory;
+use kite_commands::manage::Manage;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::{JournalError, Lots, Worker};
+use kite_domain::relay::{ReceiptMode, RelayProfile};
+use kite_domain::slug::RelayId;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+use crate::breaker::BreakerGuard;
+use crate::client::{Connector, RelayClient};
+use crate::content::Texts;
+use crate::hand::{Crew, RelayWorker};
+use crate::limits::Pace;
+use crate::publisher::Reviver;
+use crate::queue::{WantedLanes, WorkQueue};
+use crate::receipts::ReceiptPuller;
+use crate::settings::RelaySettings;
+
+/// What the hand-over is made of.
+pub struct RelayParts {
+    /// The lots.
+    pub lots: Lots,
+    /// Relays, senders, opt-outs.
+    pub directory: Directory,
+    /// Writes the changes of breakers.
+    pub manage: Manage,
+    /// Takes receipts.
+    pub receipts: ReceiptBook,
+    /// Where work comes from.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Derives a lot's jobs anew.
+    pub reviver: Reviver,
+    /// Makes clients.
+    pub connector: Arc<dyn Connector>,
+    /// Settings.
+    pub settings: RelaySettings,
+}
+
+/// A worker to be driven: step after step until it is dismissed. A step must not be cancelled while it runs; if it is,
+/// nothing is lost, but its call is unknown and has to be asked about.
+pub struct Hired {
+    /// The worker.
+    pub worker: Box<dyn Worker>,
+    /// Moves when an idle worker should look again.
+    pub wake: watch::Receiver<u64>,
+    /// Turns true when it is to be stepped no more. What it had not finished is found by others.
+    pub dismissed: watch::Receiver<bool>,
+}
+
+/// The hands of one relay under one definition.
+struct Team {
+    profile: Arc<RelayProfile>,
+    breaker: Arc<BreakerGuard>,
+    pace: Arc<Pace>,
+    dismissed: watch::Sender<bool>,
+    /// Keeps workers that nothing wakes from being woken by its end.
+    quiet: watch::Sender<u64>,
+}
+
+/// All relays.
+pub struct Relays {
+    parts: Arc<RelayParts>,
+    texts: Arc<Texts>,
+    teams: HashMap<RelayId, Team>,
+}
+
+impl Relays {
+    /// No hands yet: [`Relays::reconcile`] hires them.
+    pub fn new(parts: RelayParts) -> Self {
+        let texts = Arc::new(Texts::new(parts.settings.texts_max));
+        Self { parts: Arc::new(parts), texts, teams: HashMap::new() }
+    }
+
+    /// Compares the teams with the directory: dismisses the hands of relays that are gone or defined anew, and answers
+    /// those that are hired now. To be called at start and whenever the directory has changed.
+    ///
+    /// A relay's pace and breaker outlive a change of its definition, unless its rate is another.
+    ///
+    /// The second part of the answer: for some relay the log could not be read; call again.
+    pub async fn reconcile(&mut self) -> (Vec<Hired>, Option<JournalError>) {
+        let state = self.parts.directory.snapshot();
+        self.teams.retain(|relay, team| {
+            let stays = state.relays.get(relay).is_some();
+            if !stays {
+                team.dismissed.send_replace(true);
+            }
+            stays
+        });
+        let mut hired = Vec::new();
+        let mut failure = None;
+        for (relay, entry) in state.relays.iter() {
+            if self.teams.get(relay).is_none_or(|team| team.profile != entry.profile) {
+                // One relay that cannot be had must not cost the others their hands.
+                match self.hire(relay, entry.profile.clone()).await {
+                    Ok(hands) => hired.extend(hands),
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        (hired, failure)
+    }
+
+    async fn hire(
+        &mut self,
+        relay: &RelayId,
+        profile: Arc<RelayProfile>,
+    ) -> Result<Vec<Hired>, JournalError> {
+        let journal = self.parts.lots.journal();
+        let settings = &self.parts.settings;
+        let before = self.teams.get(relay);
+        let breaker = match before {
+            Some(team) => team.breaker.clone(),
+            None => Arc::new(BreakerGuard::restore(relay.clone(), settings.breaker.clone(), journal).await?),
+        };
+        let rate = profile.rate_parts_per_second;
+        let pace = match before.filter(|team| team.profile.rate_parts_per_second == rate) {
+            Some(team) => team.pace.clone(),
+            None => Arc::new(Pace::new(rate, settings.ordinary_rate_per_cent, journal.clock().clone())),
+        };
+        let team = Team {
+            profile: profile.clone(),
+            breaker,
+            pace,
+            dismissed: watch::Sender::new(false),
+            quiet: watch::Sender::new(0),
+        };
+        let hired = match self.parts.connector.client(&profile) {
+            Ok(client) => self.hands(&team, client),
+            Err(error) => {
+                // Its messages wait for a definition that works.
+                tracing::error!(%error, "a relay has no hands");
+                Vec::new()
+            }
+        };
+        if let Some(before) = self.teams.insert(relay.clone(), team) {
+            before.dismissed.send_replace(true);
+        }
+        Ok(hired)
+    }
+
+    fn hands(&self, team: &Team, client: Arc<dyn RelayClient>) -> Vec<Hired> {
+        let profile = &team.profile;
+        let queue = &self.parts.queue;
+        let crew = Arc::new(Crew::new(
+            (**profile).clone(),
+            client.clone(),
+            team.pace.clone(),
+            team.breaker.clone(),
+            self.texts.clone(),
+            self.parts.clone(),
+        ));
+        let hand = |number: u16| {
+            let lanes = lanes_of(number, profile.calls_in_flight_max);
+            Hired {
+                worker: Box::new(RelayWorker::new(crew.clone(), number, lanes)),
+                wake: queue.arrivals(&profile.relay),
+                dismissed: team.dismissed.subscribe(),
+            }
+        };
+        let mut hired: Vec<Hired> = (0..profile.calls_in_flight_max.max(1)).map(hand).collect();
+        if profile.receipts == ReceiptMode::Pull {
+            let settings = &self.parts.settings;
+            let puller = ReceiptPuller::new(
+                profile.relay.clone(),
+                client,
+                self.parts.receipts.clone(),
+                self.parts.lots.journal().clock().clone(),
+                Duration::from_millis(settings.pull_interval_ms.max(1).into()),
+                settings.pull_max,
+            );
+            hired.push(Hired {
+                worker: Box::new(puller),
+                wake: team.quiet.subscribe(),
+                dismissed: team.dismissed.subscribe(),
+            });
+        }
+        hired
+    }
+}
+
+/// One of several hands is kept for one-time passwords, so that a campaign never holds them all.
+fn lanes_of(number: u16, hands: u16) -> WantedLanes {
+    if number == 0 && hands > 1 { WantedLanes::OtpOnly } else { WantedLanes::All }
+}
