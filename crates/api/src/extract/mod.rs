@@ -1,0 +1,16 @@
+//! What handlers take from a request, with refusals that are problems.
+
+mod body;
+mod budget;
+mod idempotency;
+mod json;
+mod path;
+mod query;
+
+pub(crate) use body::{media_type_is, read_body};
+pub(crate) use budget::{BodyBudget, HeldBody};
+pub(crate) use idempotency::idempotency_key;
+pub(crate) use json::ApiJson;
+pub(crate) use json::read_json;
+pub(crate) use path::ApiPath;
+pub(crate) use query::ApiQuery;

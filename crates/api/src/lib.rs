@@ -1,0 +1,34 @@
+//! The HTTP API: routes, problems, keys, OpenAPI, documentation page.
+//!
+//! One endpoint, one file, in the order types, OpenAPI, handler, tests; [`router`](mod@router) is the map. A handler
+//! reads its request into checked values, calls one command or one query, and answers. Whatever goes wrong is a
+//! [`problem::Problem`] from one registry.
+//!
+//! - Writes answer with the position that they ended at, reads may wait for one: read models follow the log a moment
+//!   later.
+//! - A tenant sees its own things; what belongs to another is answered exactly like what does not exist.
+//! - Every size has a bound, and a refusal of its own.
+//!
+//! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (a proxy's
+//! work), sessions, tasks of its own.
+
+mod answer;
+mod auth;
+mod docs_page;
+mod extract;
+mod html;
+mod middleware;
+mod openapi;
+pub mod problem;
+pub mod router;
+pub mod routes;
+mod state;
+pub mod words;
+
+pub use auth::{AdminAuth, Caller, TenantAuth};
+pub use openapi::openapi_json;
+pub use problem::pages::markdown as problems_markdown;
+pub use router::router;
+pub use state::{
+    AdminKeyHash, AlwaysReady, ApiConfig, ApiParts, ApiState, Readiness, ReadinessCheck, hash_admin_key,
+};

@@ -1,0 +1,66 @@
+//! What surrounds every request: counting, timing, and an answer even when a handler panics.
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::any::Any;
+use tokio::time::Instant;
+
+use crate::problem::{Code, Problem};
+
+/// Counts and times requests by route, never by address: an address may hold a phone number.
+pub(crate) async fn measure(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let method = method_word(request.method());
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let status = response.status().as_str().to_owned();
+    metrics::counter!("kite_http_requests_total", "method" => method, "route" => route.clone(), "status" => status)
+        .increment(1);
+    metrics::histogram!("kite_http_request_seconds", "method" => method, "route" => route).record(seconds);
+    response
+}
+
+/// A bounded set of words: whoever calls chooses the method.
+fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+/// Headers that keep browsers from guessing.
+pub(crate) async fn protect(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        "content-security-policy",
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+/// The problem for a handler that panicked.
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(message = message.unwrap_or("no message"), "a handler panicked");
+    Problem::new(Code::Internal, "A defect ended the request.").into_response()
+}
+
+/// The problem for an address that does not exist.
+pub(crate) async fn no_such_endpoint() -> Problem {
+    Problem::new(Code::NoSuchEndpoint, "The address is none of this API.")
+}
+
+/// The problem for a method that the address does not know. The header `allow` is added by the router.
+pub(crate) async fn method_not_allowed(_headers: HeaderMap) -> Problem {
+    Problem::new(Code::MethodNotAllowed, "The address does not know this method.")
+}

@@ -1,0 +1,104 @@
+//! The OpenAPI document, made from the endpoints themselves. docs/openapi.json is a snapshot of it.
+
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+use crate::problem::ProblemDocument;
+use crate::router::endpoints;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Kite",
+        description = "Distributes messages (SMS, LMS, e-mail) over several relay carriers: accepts durably, splits \
+                       exactly, fails over, and shows every decision it took.\n\nA tenant's requests carry its API key: \
+                       `Authorization: Bearer kite_…`. Every write answers with the header `kite-position`; handed back \
+                       as `kite-min-position`, a read waits until it sees that write. Whatever goes wrong is a problem \
+                       document (RFC 9457) of a kind that is listed at `/problems`. Fields and parameters that are not \
+                       known are refused.",
+    ),
+    tags(
+        (name = "sendings", description = "One request to send to one or many recipients."),
+        (name = "messages", description = "One recipient's part of a sending, with its timeline."),
+        (name = "contacts", description = "The address book."),
+        (name = "groups", description = "Groups of contacts."),
+        (name = "senders", description = "Numbers and addresses that may stand as the sender."),
+        (name = "opt-outs", description = "Who refuses advertisements."),
+        (name = "templates", description = "Stored texts."),
+        (name = "policies", description = "How messages are split over relays, and what happens when one fails."),
+        (name = "routing", description = "Which split is recommended, and why."),
+        (name = "relays", description = "The carriers and their prices."),
+        (name = "statistics", description = "Counts, times and cost."),
+        (name = "audit", description = "The log itself."),
+        (name = "admin", description = "For the operator's admin key: tenants, keys, relays."),
+        (name = "relay receipts", description = "For relays: delivery reports."),
+        (name = "service", description = "The process itself."),
+    ),
+    components(schemas(ProblemDocument<'_>)),
+)]
+struct Description;
+
+/// The document, pretty, with sorted keys, so that a change is a small difference.
+pub fn openapi_json() -> String {
+    let mut text = serde_json::to_string_pretty(&document()).expect("a JSON value can always be written");
+    text.push('\n');
+    text
+}
+
+/// The document as a value.
+pub(crate) fn document() -> Value {
+    let mut api = Description::openapi();
+    let (_, paths) = endpoints().split_for_parts();
+    api.merge(paths);
+    let mut value = serde_json::to_value(api).expect("an OpenAPI document is JSON");
+    value["info"]["version"] = json!("1");
+    if let Some(info) = value["info"].as_object_mut() {
+        info.remove("license");
+    }
+    value["components"]["securitySchemes"] = json!({
+        "api_key": {"type": "http", "scheme": "bearer", "description": "A tenant's key: `kite_<id>_<secret>`."},
+        "admin_key": {"type": "http", "scheme": "bearer", "description": "The operator's key."},
+    });
+    value["security"] = json!([{"api_key": []}]);
+    for item in value["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for operation in item.as_object_mut().into_iter().flat_map(|methods| methods.values_mut()) {
+            complete(operation);
+        }
+    }
+    sorted(value)
+}
+
+/// What is true of every operation and would only be repeated at each.
+fn complete(operation: &mut Value) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    responses.insert(
+        "default".to_owned(),
+        json!({
+            "description": "A problem; its `type` is the address of a page that explains it.",
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }),
+    );
+    let tags: Vec<&str> =
+        operation["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let security = match tags.first() {
+        Some(&"admin") => Some(json!([{"admin_key": []}])),
+        Some(&"audit" | &"statistics") => Some(json!([{"api_key": []}, {"admin_key": []}])),
+        _ => None,
+    };
+    if let Some(security) = security {
+        operation["security"] = security;
+    }
+}
+
+/// Keys in order, all the way down.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+            entries.sort_by(|left, right| left.0.cmp(&right.0));
+            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,117 @@
+//! Errors of the layers below, as problems. What an operator must know is logged here, and kept out of the answer.
+
+use kite_commands::JournalError;
+use kite_commands::event_store::{AppendError, ReadError};
+use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_domain::policy::WeightsError;
+use kite_projections::QueryError;
+
+use super::{Code, FieldError, Problem};
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Busy => {
+                Self::new(Code::Busy, "The log takes no more at this moment. Nothing was written.")
+            }
+            AppendError::Conflict { .. } | AppendError::NotTried => {
+                Self::new(Code::Conflict, "The same thing was changed by others. Nothing was written.")
+            }
+            AppendError::TooLarge { bytes, limit } => Self::new(
+                Code::BodyTooLarge,
+                format!(
+                    "What is to be recorded has {bytes} bytes; the log takes {limit}. Nothing was written."
+                ),
+            ),
+            AppendError::AnswerLost => Self::new(Code::AnswerLost, "The answer of the log was lost."),
+            AppendError::Stopped(reason) => {
+                tracing::error!(reason, "the event store has stopped");
+                Self::new(Code::Unavailable, "The log takes nothing any more.")
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "the event store cannot be read");
+        Self::new(Code::Unavailable, "The log cannot be read.")
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Append(error) => error.into(),
+            JournalError::Read(error) => error.into(),
+            JournalError::Decode { stream, source } => {
+                tracing::error!(%stream, %source, "an event cannot be understood");
+                Self::new(Code::Internal, "A record of the log cannot be understood.")
+            }
+        }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Cursor => {
+                Self::new(Code::InvalidCursor, "The cursor was not given out by this list.")
+            }
+            QueryError::Storage(error) => {
+                tracing::error!(%error, "a read model cannot be read");
+                Self::new(Code::Unavailable, "A read model cannot be read.")
+            }
+            QueryError::Corrupt(reason) => {
+                tracing::error!(reason, "a read model holds what it should not");
+                Self::new(Code::Internal, "A record of a read model cannot be understood.")
+            }
+        }
+    }
+}
+
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Refused(refusal) => refusal.into(),
+            ManageError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<ManageRefusal> for Problem {
+    fn from(refusal: ManageRefusal) -> Self {
+        let words = format!("{}.", capitalised(&refusal.to_string()));
+        match refusal {
+            ManageRefusal::NoTenant(_)
+            | ManageRefusal::NoKey(_)
+            | ManageRefusal::NoSender(_)
+            | ManageRefusal::NoOptOut
+            | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
+            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) => {
+                Self::new(Code::NotPossibleNow, words)
+            }
+            ManageRefusal::NoRelay(_) => {
+                Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
+            }
+            ManageRefusal::NoChannel { .. } => Self::new(Code::Refused, words.clone()).at(FieldError::new(
+                "relay",
+                "channel_not_offered",
+                words,
+            )),
+            ManageRefusal::Weights(error) => {
+                let code = match error {
+                    WeightsError::Empty => "weights_empty",
+                    WeightsError::Repeated(_) => "relay_repeated",
+                    WeightsError::Sum(_) => "weights_sum",
+                };
+                Self::new(Code::Refused, words.clone()).at(FieldError::new("weights", code, words))
+            }
+        }
+    }
+}
+
+fn capitalised(words: &str) -> String {
+    let mut characters = words.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}

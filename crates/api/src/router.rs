@@ -1,0 +1,76 @@
+//! The map: every address of the API, on one screen.
+
+use axum::Router;
+use axum::middleware::from_fn;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::middleware::{measure, method_not_allowed, no_such_endpoint, panicked, protect};
+use crate::problem::pages;
+use crate::routes::{
+    admin, audit, contacts, groups, messages, opt_outs, policies, receipts, relays, routing, senders,
+    sendings, service, statistics, templates,
+};
+use crate::state::ApiState;
+
+/// All endpoints with their descriptions.
+pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(sendings::create::handler, sendings::list::handler))
+        .routes(routes!(sendings::preview::handler))
+        .routes(routes!(sendings::get::handler))
+        .routes(routes!(sendings::messages::handler))
+        .routes(routes!(sendings::cancel::handler))
+        .routes(routes!(messages::search::handler))
+        .routes(routes!(messages::get::handler))
+        .routes(routes!(messages::events::handler))
+        .routes(routes!(contacts::create::handler, contacts::list::handler))
+        .routes(routes!(contacts::import::handler))
+        .routes(routes!(contacts::export::handler))
+        .routes(routes!(contacts::get::handler, contacts::update::handler, contacts::delete::handler))
+        .routes(routes!(groups::create::handler, groups::list::handler))
+        .routes(routes!(groups::get::handler, groups::rename::handler, groups::delete::handler))
+        .routes(routes!(groups::members::handler))
+        .routes(routes!(senders::register::handler, senders::list::handler))
+        .routes(routes!(senders::get::handler, senders::withdraw::handler))
+        .routes(routes!(opt_outs::record::handler, opt_outs::list::handler))
+        .routes(routes!(opt_outs::get::handler, opt_outs::withdraw::handler))
+        .routes(routes!(templates::create::handler, templates::list::handler))
+        .routes(routes!(templates::get::handler, templates::update::handler, templates::delete::handler))
+        .routes(routes!(policies::list::handler))
+        .routes(routes!(policies::get::handler, policies::define::handler))
+        .routes(routes!(policies::versions::handler))
+        .routes(routes!(routing::recommendation))
+        .routes(routes!(relays::list))
+        .routes(routes!(receipts::handler))
+        .routes(routes!(statistics::handler))
+        .routes(routes!(audit::events::handler))
+        .routes(routes!(admin::tenants::list, admin::tenants::create))
+        .routes(routes!(admin::api_keys::list, admin::api_keys::issue))
+        .routes(routes!(admin::api_keys::revoke))
+        .routes(routes!(admin::relays::list))
+        .routes(routes!(admin::relays::get, admin::relays::define))
+        .routes(routes!(admin::relays::suspend))
+        .routes(routes!(admin::relays::resume))
+        .routes(routes!(service::health::handler))
+        .routes(routes!(service::ready::handler))
+        .routes(routes!(service::metrics::handler))
+        .routes(routes!(service::docs::page))
+        .routes(routes!(service::docs::openapi))
+        .routes(routes!(pages::list))
+        .routes(routes!(pages::get))
+}
+
+/// The whole API, ready to be served.
+pub fn router(state: ApiState) -> Router {
+    let (router, _) = endpoints().split_for_parts();
+    router
+        .route("/", axum::routing::get(service::docs::home))
+        .fallback(no_such_endpoint)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(protect))
+        .layer(from_fn(measure))
+        .with_state(state)
+}

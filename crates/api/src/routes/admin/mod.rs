@@ -1,0 +1,6 @@
+//! What the operator of the platform does: tenants, keys, relays.
+
+pub mod api_keys;
+pub mod relay_profile;
+pub mod relays;
+pub mod tenants;

@@ -1,0 +1,314 @@
+//! The terms of a relay as an operator writes and sees them. Credentials go in and never come out.
+
+use kite_domain::codes::CodeDictionary;
+use kite_domain::relay::{ChannelTerms, Endpoint, RelayCredentials, RelayEntry, RelayProfile};
+use kite_domain::slug::RelayId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use utoipa::ToSchema;
+
+use crate::problem::FieldError;
+use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord};
+
+/// How a relay is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "protocol", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EndpointBody {
+    /// The HTTP relay protocol.
+    Http {
+        /// Without the `/v1/…`.
+        #[schema(example = "https://relay.example.com")]
+        base_url: String,
+    },
+    /// A mail server.
+    Smtp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether the connection is encrypted.
+        security: SmtpSecurityWord,
+    },
+}
+
+/// What a relay offers on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelBody {
+    /// The price of a message part in thousandths of a won.
+    #[schema(example = 8900)]
+    pub price_milliwon: i64,
+    /// When that is due.
+    #[serde(default = "on_delivery")]
+    pub bills: BillingWord,
+    /// How long to wait for a receipt, in seconds.
+    #[serde(default = "a_day")]
+    #[schema(default = 86400)]
+    pub receipt_deadline_seconds: u32,
+}
+
+fn on_delivery() -> BillingWord {
+    BillingWord::Delivered
+}
+
+fn a_day() -> u32 {
+    86_400
+}
+
+/// What we and the relay know each other by. Only written, never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CredentialsBody {
+    /// The key or password that we show.
+    pub api_key: Option<String>,
+    /// The user name, for a mail server.
+    pub user: Option<String>,
+    /// The secret that signs pushed receipts (`whsec_…`).
+    pub receipt_secret: Option<String>,
+}
+
+/// The terms of a relay.
+#[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "Alpha", "endpoint": {"protocol": "http", "base_url": "https://relay.example.com"},
+    "channels": {"sms": {"price_milliwon": 8900}, "lms": {"price_milliwon": 25000}},
+    "batch_max": 100, "rate_parts_per_second": 2000, "receipts": "push", "codes": "solapi",
+    "credentials": {"api_key": "…", "receipt_secret": "whsec_…"}
+}))]
+pub struct RelayBody {
+    /// Its name, for people.
+    pub name: String,
+    /// How it is reached.
+    pub endpoint: EndpointBody,
+    /// What it offers: its price table.
+    #[schema(value_type = BTreeMap<String, ChannelBody>)]
+    pub channels: BTreeMap<ChannelWord, ChannelBody>,
+    /// The kinds of phone number that it delivers to.
+    #[serde(default = "mobiles")]
+    pub reaches: Vec<PhoneKindWord>,
+    /// The most messages in one call.
+    #[serde(default = "hundred")]
+    #[schema(default = 100)]
+    pub batch_max: u32,
+    /// The most message parts a second; none: unlimited.
+    #[serde(default)]
+    pub rate_parts_per_second: Option<u32>,
+    /// The most calls at once.
+    #[serde(default = "eight")]
+    #[schema(default = 8)]
+    pub calls_in_flight_max: u16,
+    /// How long to wait for an answer, in milliseconds; after that the outcome is unknown.
+    #[serde(default = "five_seconds")]
+    #[schema(default = 5000)]
+    pub answer_timeout_ms: u32,
+    /// A repeated reference is not delivered again.
+    #[serde(default)]
+    pub deduplicates: bool,
+    /// It can be asked what became of a reference.
+    #[serde(default)]
+    pub answers_status: bool,
+    /// How receipts come.
+    pub receipts: ReceiptModeWord,
+    /// The dictionary of its codes.
+    #[schema(example = "solapi")]
+    pub codes: String,
+    /// What we know each other by; what is left out stays as it was.
+    #[serde(default)]
+    pub credentials: CredentialsBody,
+}
+
+fn mobiles() -> Vec<PhoneKindWord> {
+    vec![PhoneKindWord::KoreanMobile]
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn eight() -> u16 {
+    8
+}
+
+fn five_seconds() -> u32 {
+    5_000
+}
+
+impl RelayBody {
+    /// The profile, or everything that is wrong with it.
+    pub(crate) fn check(self, relay: RelayId) -> Result<RelayProfile, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        let mut wrong =
+            |field: &str, code: &str, detail: String| errors.push(FieldError::new(field, code, detail));
+        if self.name.trim().is_empty() {
+            wrong("name", "empty", "a relay needs a name".to_owned());
+        }
+        if self.channels.is_empty() {
+            wrong("channels", "empty", "a relay offers at least one channel".to_owned());
+        }
+        for (channel, terms) in &self.channels {
+            let channel: kite_domain::text::Channel = (*channel).into();
+            if terms.price_milliwon < 0 {
+                wrong(
+                    &format!("channels.{channel}.price_milliwon"),
+                    "out_of_range",
+                    "a price is not below zero".to_owned(),
+                );
+            }
+        }
+        let bounds = [
+            ("batch_max", u64::from(self.batch_max), 1..=10_000),
+            ("rate_parts_per_second", u64::from(self.rate_parts_per_second.unwrap_or(1)), 1..=1_000_000),
+            ("calls_in_flight_max", u64::from(self.calls_in_flight_max), 1..=1_000),
+            ("answer_timeout_ms", u64::from(self.answer_timeout_ms), 100..=600_000),
+        ];
+        for (field, value, range) in bounds {
+            if !range.contains(&value) {
+                wrong(field, "out_of_range", format!("must be {} to {}", range.start(), range.end()));
+            }
+        }
+        if CodeDictionary::named(&self.codes).is_none() {
+            let known: Vec<_> = CodeDictionary::names().collect();
+            wrong(
+                "codes",
+                "unknown_dictionary",
+                format!("{:?} is not one of {}", self.codes, known.join(", ")),
+            );
+        }
+        if let EndpointBody::Http { base_url } = &self.endpoint
+            && !(base_url.starts_with("http://") || base_url.starts_with("https://"))
+        {
+            wrong("endpoint.base_url", "invalid_url", "must begin with http:// or https://".to_owned());
+        }
+        let secret = self.credentials.receipt_secret.as_deref();
+        if secret.is_some_and(|secret| standardwebhooks::Webhook::new(secret).is_err()) {
+            wrong("credentials.receipt_secret", "invalid_secret", "must be whsec_ and base64".to_owned());
+        }
+        if errors.is_empty() { Ok(self.into_profile(relay)) } else { Err(errors) }
+    }
+
+    fn into_profile(self, relay: RelayId) -> RelayProfile {
+        let reaches: BTreeSet<kite_domain::address::PhoneKind> =
+            self.reaches.into_iter().map(Into::into).collect();
+        let channels = self.channels.into_iter().map(|(channel, terms)| {
+            let terms = ChannelTerms {
+                price_milliwon: terms.price_milliwon,
+                bills: terms.bills.into(),
+                receipt_deadline_s: terms.receipt_deadline_seconds,
+            };
+            (channel.into(), terms)
+        });
+        RelayProfile {
+            relay,
+            name: self.name,
+            endpoint: match self.endpoint {
+                EndpointBody::Http { base_url } => Endpoint::Http { base_url },
+                EndpointBody::Smtp { host, port, security } => {
+                    Endpoint::Smtp { host, port, security: security.into() }
+                }
+            },
+            channels: channels.collect(),
+            reaches: reaches.into_iter().collect(),
+            batch_max: self.batch_max,
+            rate_parts_per_second: self.rate_parts_per_second,
+            calls_in_flight_max: self.calls_in_flight_max,
+            answer_timeout_ms: self.answer_timeout_ms,
+            deduplicates: self.deduplicates,
+            answers_status: self.answers_status,
+            receipts: self.receipts.into(),
+            codes: self.codes.into(),
+            credentials: RelayCredentials {
+                api_key: self.credentials.api_key,
+                user: self.credentials.user,
+                receipt_secret: self.credentials.receipt_secret,
+            },
+        }
+    }
+}
+
+/// A relay as an operator sees it. Which credentials are set is shown, what they are is not.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Relay)]
+pub struct RelayView {
+    /// Its id.
+    #[schema(example = "alpha")]
+    pub relay: String,
+    /// Its name.
+    pub name: String,
+    /// How it is reached.
+    pub endpoint: EndpointBody,
+    /// What it offers.
+    #[schema(value_type = BTreeMap<String, ChannelBody>)]
+    pub channels: BTreeMap<ChannelWord, ChannelBody>,
+    /// The kinds of phone number that it delivers to.
+    pub reaches: Vec<PhoneKindWord>,
+    /// The most messages in one call.
+    pub batch_max: u32,
+    /// The most message parts a second; none: unlimited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_parts_per_second: Option<u32>,
+    /// The most calls at once.
+    pub calls_in_flight_max: u16,
+    /// How long to wait for an answer, in milliseconds.
+    pub answer_timeout_ms: u32,
+    /// A repeated reference is not delivered again.
+    pub deduplicates: bool,
+    /// It can be asked what became of a reference.
+    pub answers_status: bool,
+    /// How receipts come.
+    pub receipts: ReceiptModeWord,
+    /// The dictionary of its codes.
+    pub codes: String,
+    /// The credentials that are set, by name.
+    pub credentials_set: Vec<&'static str>,
+    /// Why an operator took it out of use, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+    /// Where its circuit breaker stands.
+    pub breaker: BreakerWord,
+}
+
+impl From<&RelayEntry> for RelayView {
+    fn from(entry: &RelayEntry) -> Self {
+        let profile = entry.profile.as_ref();
+        let channels = profile.channels.iter().map(|(channel, terms)| {
+            let terms = ChannelBody {
+                price_milliwon: terms.price_milliwon,
+                bills: terms.bills.into(),
+                receipt_deadline_seconds: terms.receipt_deadline_s,
+            };
+            ((*channel).into(), terms)
+        });
+        let credentials = [
+            ("api_key", profile.credentials.api_key.is_some()),
+            ("user", profile.credentials.user.is_some()),
+            ("receipt_secret", profile.credentials.receipt_secret.is_some()),
+        ];
+        Self {
+            relay: profile.relay.to_string(),
+            name: profile.name.clone(),
+            endpoint: match &profile.endpoint {
+                Endpoint::Http { base_url } => EndpointBody::Http { base_url: base_url.clone() },
+                Endpoint::Smtp { host, port, security } => {
+                    EndpointBody::Smtp { host: host.clone(), port: *port, security: (*security).into() }
+                }
+            },
+            channels: channels.collect(),
+            reaches: profile.reaches.iter().map(|kind| (*kind).into()).collect(),
+            batch_max: profile.batch_max,
+            rate_parts_per_second: profile.rate_parts_per_second,
+            calls_in_flight_max: profile.calls_in_flight_max,
+            answer_timeout_ms: profile.answer_timeout_ms,
+            deduplicates: profile.deduplicates,
+            answers_status: profile.answers_status,
+            receipts: profile.receipts.into(),
+            codes: profile.codes.to_string(),
+            credentials_set: credentials
+                .into_iter()
+                .filter_map(|(name, is_set)| is_set.then_some(name))
+                .collect(),
+            suspended: entry.suspended.clone(),
+            breaker: entry.breaker.into(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `/v1/admin/relays`: list, show, define, suspend, resume
+
+use axum::Json;
+use axum::extract::State;
+use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_domain::slug::RelayId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::relay_profile::{RelayBody, RelayView};
+use crate::answer::Written;
+use crate::auth::AdminAuth;
+use crate::extract::{ApiJson, ApiPath};
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::state::ApiState;
+
+/// All relays.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdminRelays {
+    /// By id.
+    pub items: Vec<RelayView>,
+}
+
+/// Why a relay is taken out of use.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendBody {
+    /// In the operator's words; shown wherever the relay is left out.
+    #[schema(example = "contract ended")]
+    pub reason: String,
+}
+
+fn show(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
+    let directory = state.directory.snapshot();
+    directory.relays.get(relay).map(RelayView::from).ok_or_else(|| Problem::not_found("relay"))
+}
+
+fn id_of(text: &str) -> Answer<RelayId> {
+    text.parse().map_err(|_| Problem::not_found("relay"))
+}
+
+fn refused(error: ManageError) -> Problem {
+    match error {
+        ManageError::Refused(ManageRefusal::NoRelay(_)) => Problem::not_found("relay"),
+        other => other.into(),
+    }
+}
+
+/// Lists all relays with their terms.
+#[utoipa::path(
+    get, path = "/v1/admin/relays", tag = "admin", operation_id = "admin_list_relays",
+    responses((status = 200, description = "All relays.", body = AdminRelays))
+)]
+pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Json<AdminRelays> {
+    let directory = state.directory.snapshot();
+    Json(AdminRelays { items: directory.relays.iter().map(|(_, entry)| entry.into()).collect() })
+}
+
+/// Shows a relay with its terms.
+#[utoipa::path(
+    get, path = "/v1/admin/relays/{relay}", tag = "admin", operation_id = "admin_get_relay",
+    params(("relay" = String, Path, description = "The relay's id")),
+    responses((status = 200, description = "The relay.", body = RelayView))
+)]
+pub async fn get(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    relay: ApiPath<String>,
+) -> Answer<Json<RelayView>> {
+    show(&state, &id_of(&relay)?).map(Json)
+}
+
+/// Registers a relay, or gives one new terms: price table, limits, address.
+#[utoipa::path(
+    put, path = "/v1/admin/relays/{relay}", tag = "admin", operation_id = "define_relay",
+    params(("relay" = String, Path, description = "The relay's id: `a-z`, `0-9` and `-`, at most 32 characters")),
+    request_body = RelayBody,
+    responses((status = 200, description = "The relay has these terms.", body = RelayView))
+)]
+pub async fn define(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    relay: ApiPath<String>,
+    ApiJson(body): ApiJson<RelayBody>,
+) -> Answer<Written<RelayView>> {
+    let relay = RelayId::parse(&relay).map_err(|error| {
+        Problem::new(Code::Refused, format!("The relay cannot be defined: {error}.")).at(FieldError::new(
+            "relay",
+            error.code(),
+            error.to_string(),
+        ))
+    })?;
+    let profile = body.check(relay.clone()).map_err(|errors| {
+        let first =
+            errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
+        Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
+    })?;
+    let done = state.manage.define_relay(&state.cause(&auth.actor), profile).await?;
+    Ok(Written::changed(done.position, show(&state, &relay)?))
+}
+
+/// Takes a relay out of use. Nothing automatic puts it back.
+#[utoipa::path(
+    post, path = "/v1/admin/relays/{relay}/suspend", tag = "admin", operation_id = "suspend_relay",
+    params(("relay" = String, Path, description = "The relay's id")), request_body = SuspendBody,
+    responses((status = 200, description = "It is out of use.", body = RelayView))
+)]
+pub async fn suspend(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    relay: ApiPath<String>,
+    ApiJson(body): ApiJson<SuspendBody>,
+) -> Answer<Written<RelayView>> {
+    let relay = id_of(&relay)?;
+    let done =
+        state.manage.suspend_relay(&state.cause(&auth.actor), &relay, body.reason).await.map_err(refused)?;
+    Ok(Written::changed(done.position, show(&state, &relay)?))
+}
+
+/// Puts a relay back into use.
+#[utoipa::path(
+    post, path = "/v1/admin/relays/{relay}/resume", tag = "admin", operation_id = "resume_relay",
+    params(("relay" = String, Path, description = "The relay's id")),
+    responses((status = 200, description = "It is in use.", body = RelayView))
+)]
+pub async fn resume(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    relay: ApiPath<String>,
+) -> Answer<Written<RelayView>> {
+    let relay = id_of(&relay)?;
+    let done = state.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
+    Ok(Written::changed(done.position, show(&state, &relay)?))
+}

@@ -1,0 +1,238 @@
+//! `GET /v1/audit/events`
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Duration, Utc};
+use kite_commands::event_store::{Filter, RecordedEvent};
+use kite_domain::ids::{MessageId, SendingId};
+use serde::Deserialize;
+use std::ops::ControlFlow;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::EventView;
+use super::message::events_of;
+use super::view::is_visible;
+use crate::answer::{Page, Paging};
+use crate::auth::Caller;
+use crate::extract::ApiQuery;
+use crate::problem::{Answer, Code, Problem};
+use crate::state::ApiState;
+
+/// Which events.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Only of this stream, such as `policy-acme-sms`.
+    pub stream: Option<String>,
+    /// Only those that concern this message.
+    pub message: Option<String>,
+    /// Only what followed from this request; for a sending, its id.
+    pub correlation: Option<String>,
+    /// Only of this type, such as `relay-suspended`.
+    #[serde(rename = "type")]
+    #[param(rename = "type")]
+    pub kind: Option<String>,
+    /// At this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// The `next` of the page before; none: the first page.
+    pub cursor: Option<String>,
+    /// How many at most, 1 to 200.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<usize>,
+}
+
+/// Events read at once, and the most that one request looks at.
+const READ: usize = 500;
+const LOOKED_AT_MAX: usize = 20_000;
+
+/// Times come from whoever appends, so they follow positions only nearly: clocks are taken to differ by no more than this.
+const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
+
+/// Shows the log: by stream, by message, by correlation, or by time. In the order of the log; a page may be short, even
+/// empty, although there is more.
+#[utoipa::path(
+    get, path = "/v1/audit/events", tag = "audit", operation_id = "list_audit_events", params(AuditQuery),
+    responses((status = 200, description = "A page of events.", body = Page<EventView>))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<AuditQuery>,
+) -> Answer<Json<Page<EventView>>> {
+    let limit = Paging::of(None, query.limit).size()?;
+    let named = [&query.stream, &query.message, &query.correlation].into_iter().flatten().count();
+    if named > 1 {
+        return Err(invalid("Only one of the parameters stream, message and correlation may be given."));
+    }
+    if let Some(message) = &query.message {
+        let id: MessageId = message.parse().map_err(|_| Problem::not_found("message"))?;
+        let events = events_of(&state, &caller, id).await?;
+        let items = events.into_iter().filter(|event| query.admits(&event.kind, event.time)).collect();
+        return Ok(Json(Page { items, next: None }));
+    }
+    let source = Source::of(&query)?;
+    let mut search = Search { caller: &caller, query: &query, items: Vec::new(), limit };
+    let next = search.run(&state, &source).await?;
+    Ok(Json(Page { items: search.items, next: next.map(|place| source.cursor(place)) }))
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(Code::InvalidParameter, detail)
+}
+
+/// Where events are read from. A cursor holds the place of the last event that was looked at, and works only with the
+/// source that gave it out.
+enum Source {
+    Stream(String),
+    Correlation(Uuid),
+    Everything,
+}
+
+impl Source {
+    fn of(query: &AuditQuery) -> Answer<Self> {
+        match (&query.stream, &query.correlation) {
+            (Some(stream), _) => Ok(Self::Stream(stream.clone())),
+            (None, Some(text)) => {
+                let id: SendingId =
+                    text.parse().map_err(|_| invalid("The parameter correlation must be an id."))?;
+                Ok(Self::Correlation(id.0))
+            }
+            (None, None) => Ok(Self::Everything),
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Self::Stream(_) => b's',
+            Self::Correlation(_) => b'c',
+            Self::Everything => b'a',
+        }
+    }
+
+    fn cursor(&self, place: u64) -> String {
+        let mut bytes = [self.tag(); 9];
+        bytes[1..].copy_from_slice(&place.to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The place after which to read on.
+    fn place(&self, cursor: Option<&str>) -> Answer<Option<u64>> {
+        let Some(cursor) = cursor else { return Ok(None) };
+        let wrong = || Problem::new(Code::InvalidCursor, "The cursor was not given out by this list.");
+        let bytes: [u8; 9] =
+            URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|b| b.try_into().ok()).ok_or_else(wrong)?;
+        let (tag, place) = bytes.split_first().ok_or_else(wrong)?;
+        let place = place.try_into().map(u64::from_be_bytes).map_err(|_| wrong())?;
+        if *tag == self.tag() { Ok(Some(place)) } else { Err(wrong()) }
+    }
+}
+
+impl AuditQuery {
+    fn admits(&self, kind: &str, time: DateTime<Utc>) -> bool {
+        self.kind.as_deref().is_none_or(|wanted| wanted == kind)
+            && self.from.is_none_or(|from| from <= time)
+            && self.until.is_none_or(|until| time < until)
+    }
+
+    /// Whether nothing after an event of this time can be of interest.
+    fn is_over(&self, time: DateTime<Utc>) -> bool {
+        self.until.is_some_and(|until| time >= until + CLOCKS_APART_MAX)
+    }
+}
+
+struct Search<'s> {
+    caller: &'s Caller,
+    query: &'s AuditQuery,
+    items: Vec<EventView>,
+    limit: usize,
+}
+
+impl Search<'_> {
+    /// Fills a page. Answers where to read on, if there may be more.
+    async fn run(&mut self, state: &ApiState, source: &Source) -> Answer<Option<u64>> {
+        let store = state.journal.store();
+        let mut place = match (source.place(self.query.cursor.as_deref())?, source, self.query.from) {
+            (Some(place), _, _) => place,
+            (None, Source::Everything | Source::Correlation(_), Some(from)) => {
+                store.position_at(from - CLOCKS_APART_MAX).await?.saturating_sub(1)
+            }
+            (None, _, _) => 0,
+        };
+        let filter = self.query.kind.as_deref().map_or_else(Filter::everything, |kind| Filter::kinds([kind]));
+        let mut looked_at = 0;
+        while looked_at < LOOKED_AT_MAX {
+            let (events, next, is_end) = match source {
+                Source::Stream(stream) => {
+                    let events = store.read_stream(stream, place, READ).await?;
+                    let next = events.last().map_or(place, |last| last.version);
+                    let is_end = events.len() < READ;
+                    (events, next, is_end)
+                }
+                Source::Correlation(id) => {
+                    let events = store.read_correlation(*id, place, READ).await?;
+                    let next = events.last().map_or(place, |last| last.position);
+                    let is_end = events.len() < READ;
+                    (events, next, is_end)
+                }
+                Source::Everything => {
+                    let page = store.read_all(place, READ, &filter).await?;
+                    let is_end = page.next == place;
+                    (page.events, page.next, is_end)
+                }
+            };
+            looked_at += READ;
+            match self.take(source, events) {
+                ControlFlow::Break(stop) => return Ok(stop),
+                ControlFlow::Continue(()) if is_end => return Ok(None),
+                ControlFlow::Continue(()) => place = next,
+            }
+        }
+        Ok(Some(place))
+    }
+
+    /// Takes what is asked for and may be seen. Stops when the page is full, with the place to read on from, or when
+    /// nothing more can follow.
+    fn take(&mut self, source: &Source, events: Vec<RecordedEvent>) -> ControlFlow<Option<u64>> {
+        for recorded in events {
+            if self.query.is_over(recorded.metadata.time) {
+                return ControlFlow::Break(None);
+            }
+            let place = match source {
+                Source::Stream(_) => recorded.version,
+                Source::Correlation(_) | Source::Everything => recorded.position,
+            };
+            if is_visible(self.caller, &recorded) && self.query.admits(&recorded.kind, recorded.metadata.time)
+            {
+                self.items.push(EventView::of(recorded));
+            }
+            if self.items.len() >= self.limit {
+                return ControlFlow::Break(Some(place));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_works_only_where_it_came_from() {
+        let stream = Source::Stream("policy-acme-sms".to_owned());
+        let cursor = stream.cursor(7);
+        assert_eq!(stream.place(Some(&cursor)), Ok(Some(7)));
+        assert_eq!(stream.place(None), Ok(None));
+        for (source, text) in
+            [(&Source::Everything, cursor.as_str()), (&stream, ""), (&stream, "%%%"), (&stream, "AAAA")]
+        {
+            assert_eq!(source.place(Some(text)).unwrap_err().code(), Code::InvalidCursor);
+        }
+    }
+}

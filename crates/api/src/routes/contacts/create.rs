@@ -1,0 +1,39 @@
+//! `POST /v1/contacts`
+
+use axum::extract::State;
+use kite_domain::ids::ContactId;
+
+use super::{ContactBody, Saved};
+use crate::answer::Written;
+use crate::auth::TenantAuth;
+use crate::extract::ApiJson;
+use crate::problem::{Answer, Code, Problem};
+use crate::state::ApiState;
+
+/// Saves a contact.
+///
+/// A contact with an address that another contact of the tenant has is the same contact: the two are merged, and
+/// either id finds it.
+#[utoipa::path(
+    post, path = "/v1/contacts", tag = "contacts", operation_id = "create_contact",
+    request_body = ContactBody,
+    responses((status = 201, description = "The contact is saved.", body = Saved))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    auth: TenantAuth,
+    ApiJson(body): ApiJson<ContactBody>,
+) -> Answer<Written<Saved>> {
+    let id = ContactId(state.journal.next_id());
+    let details = body.check(id).map_err(refused)?;
+    let cause = state.cause(&auth.actor);
+    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, vec![details]).await?;
+    state.note_contact_write(&auth.tenant, position);
+    Ok(Written::created(position, format!("/v1/contacts/{id}"), Saved { id: id.to_string() }))
+}
+
+/// A contact that breaks a rule.
+pub(super) fn refused(errors: Vec<crate::problem::FieldError>) -> Problem {
+    let first = errors.first().map_or_else(String::new, |error| error.detail.clone());
+    Problem::new(Code::Refused, format!("The contact cannot be saved: {first}.")).with_errors(errors)
+}

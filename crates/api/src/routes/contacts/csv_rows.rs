@@ -1,0 +1,227 @@
+//! A CSV file of contacts, as people's spreadsheets write it, into checked rows.
+//!
+//! The text is UTF-8, with or without a byte order mark, or CP949, which Korean Excel writes. Nothing is repaired
+//! silently: a number that lost its leading zero is refused with the number that is probably meant.
+
+use csv::StringRecord;
+use kite_domain::contact::ContactDetails;
+use kite_domain::ids::ContactId;
+use smol_str::SmolStr;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use super::details::ContactBody;
+use crate::problem::{Code, FieldError, Problem};
+
+/// The most rows of one file.
+pub(super) const ROWS_MAX: usize = 100_000;
+
+/// What became of the rows of a file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rows {
+    /// The good rows, one a contact.
+    pub(super) contacts: Vec<ContactDetails>,
+    /// How many rows were good, those merged with an earlier one included.
+    pub(super) good: u32,
+    /// Rows with the address of an earlier one: the later row counts.
+    pub(super) merged: Vec<u32>,
+    /// What is wrong with the others.
+    pub(super) errors: Vec<FieldError>,
+    /// How many rows were refused.
+    pub(super) refused: u32,
+}
+
+enum Column {
+    Name,
+    Phone,
+    Email,
+    Tags,
+    Field(SmolStr),
+}
+
+/// Reads the file.
+pub(super) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Result<Rows, Problem> {
+    let text = decode(bytes)?;
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let columns = columns(reader.headers().map_err(unreadable)?)?;
+    let mut rows = Rows::default();
+    let mut places: HashMap<SmolStr, usize> = HashMap::new();
+    for (index, record) in reader.records().enumerate() {
+        if index >= ROWS_MAX {
+            return Err(invalid(format!("The file has more than {ROWS_MAX} rows.")));
+        }
+        // Row 1 is the header, as a spreadsheet numbers it.
+        let row = u32::try_from(index + 2).unwrap_or(u32::MAX);
+        let record = record.map_err(unreadable)?;
+        let checked = match record.len() == columns.len() {
+            true => body_of(&record, &columns).check(next_id()),
+            false => Err(vec![FieldError::new(
+                "row",
+                "column_count",
+                format!("the row has {} columns, the header has {}", record.len(), columns.len()),
+            )]),
+        };
+        match checked {
+            Ok(contact) => rows.take(row, contact, &mut places),
+            Err(errors) => {
+                rows.refused += 1;
+                rows.errors.extend(errors.into_iter().map(|error| error.in_row(row)));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+impl Rows {
+    /// A later row with the address of an earlier one takes its place, under the id of the earlier.
+    fn take(&mut self, row: u32, contact: ContactDetails, places: &mut HashMap<SmolStr, usize>) {
+        self.good += 1;
+        let addresses: Vec<SmolStr> = contact.phone.iter().chain(&contact.email).cloned().collect();
+        let place = match addresses.iter().find_map(|address| places.get(address)) {
+            Some(&place) => {
+                let earlier = &mut self.contacts[place];
+                *earlier = ContactDetails { contact: earlier.contact, ..contact };
+                self.merged.push(row);
+                place
+            }
+            None => {
+                self.contacts.push(contact);
+                self.contacts.len() - 1
+            }
+        };
+        places.extend(addresses.into_iter().map(|address| (address, place)));
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(Cow::Borrowed(text));
+    }
+    // The encoding that the web calls EUC-KR is CP949.
+    let decoded = encoding_rs::EUC_KR.decode_without_bom_handling_and_without_replacement(bytes);
+    decoded.ok_or_else(|| invalid("The text is neither UTF-8 nor CP949.".to_owned()))
+}
+
+fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
+    let columns: Vec<Column> = header
+        .iter()
+        .map(|name| match name.to_lowercase().as_str() {
+            "name" | "이름" => Column::Name,
+            "phone" | "전화번호" | "휴대폰" => Column::Phone,
+            "email" | "e-mail" | "이메일" => Column::Email,
+            "tags" | "태그" => Column::Tags,
+            _ => Column::Field(name.into()),
+        })
+        .collect();
+    if !columns.iter().any(|column| matches!(column, Column::Phone | Column::Email)) {
+        return Err(invalid("The header row names neither a column phone nor a column email.".to_owned()));
+    }
+    let mut names: Vec<String> = header.iter().map(str::to_lowercase).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(invalid("A column of the header row has no name.".to_owned()));
+    }
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(invalid(format!("The header row names the column {} more than once.", twice[0])));
+    }
+    Ok(columns)
+}
+
+fn body_of(record: &StringRecord, columns: &[Column]) -> ContactBody {
+    let mut body = ContactBody { fields: BTreeMap::new(), ..ContactBody::default() };
+    for (value, column) in record.iter().zip(columns) {
+        match column {
+            Column::Name => value.clone_into(&mut body.name),
+            Column::Phone => body.phone = Some(value.to_owned()),
+            Column::Email => body.email = Some(value.to_owned()),
+            Column::Tags => {
+                body.tags = value
+                    .split([';', ','])
+                    .map(str::trim)
+                    .filter(|tag| !tag.is_empty())
+                    .map(SmolStr::new)
+                    .collect();
+            }
+            Column::Field(_) if value.is_empty() => {}
+            Column::Field(name) => {
+                body.fields.insert(name.clone(), value.to_owned());
+            }
+        }
+    }
+    body
+}
+
+fn unreadable(error: csv::Error) -> Problem {
+    invalid(format!("The file cannot be read: {error}."))
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(Code::InvalidCsv, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn rows(bytes: &[u8]) -> Result<Rows, Problem> {
+        let mut count = 0;
+        read(bytes, || {
+            count += 1;
+            ContactId(Uuid::from_u128(count))
+        })
+    }
+
+    #[test]
+    fn names_numbers_tags_and_own_columns() {
+        let rows =
+            rows("\u{feff}name,phone,email,tags,등급\n홍길동,010-1234-5678,,vip; seoul,골드\n".as_bytes())
+                .unwrap();
+        let contact = &rows.contacts[0];
+        assert_eq!((contact.name.as_str(), contact.phone.as_deref()), ("홍길동", Some("01012345678")));
+        assert_eq!(contact.tags, ["vip", "seoul"]);
+        assert_eq!(contact.fields[&SmolStr::new("등급")], "골드");
+        assert_eq!((rows.good, rows.refused), (1, 0));
+    }
+
+    #[test]
+    fn what_korean_excel_writes_is_read() {
+        let (bytes, _, _) = encoding_rs::EUC_KR.encode("이름,전화번호\r\n똠방각하,01012345678\r\n");
+        assert!(std::str::from_utf8(&bytes).is_err());
+        assert_eq!(rows(&bytes).unwrap().contacts[0].name, "똠방각하");
+    }
+
+    #[test]
+    fn a_lost_zero_is_offered_and_not_put_back() {
+        let rows = rows(b"name,phone\nA,1012345678\nB,01012345679\n").unwrap();
+        assert_eq!(rows.contacts.len(), 1);
+        let error = &rows.errors[0];
+        assert_eq!((error.row, error.code.as_str()), (Some(2), "lost_leading_zero"));
+        assert!(error.detail.contains("01012345678"), "{}", error.detail);
+    }
+
+    #[test]
+    fn rows_with_the_same_address_are_one_contact_and_the_later_counts() {
+        let rows = rows(b"name,phone,email\nA,01012345678,a@b.kr\nB,010-1234-5678,\nC,01011112222,a@b.kr\n")
+            .unwrap();
+        assert_eq!((rows.good, rows.merged.clone()), (3, vec![3, 4]));
+        assert_eq!(rows.contacts.len(), 1);
+        assert_eq!(rows.contacts[0].name, "C");
+    }
+
+    #[test]
+    fn what_is_no_table_of_contacts_is_refused_whole() {
+        for bytes in [&b""[..], b"name\nA\n", b"phone,phone\n1,2\n", b"phone,\n1,2\n", b"phone\n\xff\xff\n"] {
+            assert_eq!(rows(bytes).unwrap_err().code(), Code::InvalidCsv, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_missing_column_names_itself() {
+        let rows = rows(b"name,phone\nA\nB,01012345678\n").unwrap();
+        assert_eq!((rows.errors[0].row, rows.errors[0].code.as_str()), (Some(2), "column_count"));
+        assert_eq!(rows.contacts.len(), 1);
+    }
+}

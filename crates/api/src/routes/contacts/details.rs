@@ -1,0 +1,143 @@
+//! What a caller may say of a contact, checked.
+
+use kite_domain::address::{EmailAddress, PhoneNumber};
+use kite_domain::contact::ContactDetails;
+use kite_domain::ids::ContactId;
+use serde::Deserialize;
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use crate::problem::FieldError;
+
+const NAME_CHARACTERS_MAX: usize = 200;
+const TAGS_MAX: usize = 50;
+const WORD_CHARACTERS_MAX: usize = 64;
+const FIELDS_MAX: usize = 100;
+const VALUE_CHARACTERS_MAX: usize = 2_000;
+
+/// A contact as a caller writes it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContactBody {
+    /// Its name.
+    #[schema(example = "홍길동")]
+    pub name: String,
+    /// A phone number as people write it.
+    #[schema(example = "010-1234-5678")]
+    pub phone: Option<String>,
+    /// An e-mail address.
+    #[schema(example = "hong@example.com")]
+    pub email: Option<String>,
+    /// Free words to find it by.
+    #[schema(value_type = Vec<String>)]
+    pub tags: Vec<SmolStr>,
+    /// Custom fields; they fill `#{variables}` of their names.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub fields: BTreeMap<SmolStr, String>,
+}
+
+impl ContactBody {
+    /// The contact in canonical form, or everything that is wrong with it.
+    pub(crate) fn check(self, contact: ContactId) -> Result<ContactDetails, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        let phone = given(self.phone).and_then(|raw| match PhoneNumber::parse(&raw) {
+            Ok(number) => Some(SmolStr::from(number.as_str())),
+            Err(error) => {
+                errors.push(FieldError::new("phone", error.code(), error.to_string()));
+                None
+            }
+        });
+        let email = given(self.email).and_then(|raw| match EmailAddress::parse(&raw) {
+            Ok(address) => Some(SmolStr::from(address.as_str())),
+            Err(error) => {
+                errors.push(FieldError::new("email", error.code(), error.to_string()));
+                None
+            }
+        });
+        if phone.is_none() && email.is_none() && errors.is_empty() {
+            errors.push(FieldError::new(
+                "phone",
+                "address_missing",
+                "a contact needs a phone number or an e-mail address",
+            ));
+        }
+        check_length("name", &self.name, NAME_CHARACTERS_MAX, &mut errors);
+        if self.tags.len() > TAGS_MAX {
+            errors.push(FieldError::new(
+                "tags",
+                "too_many",
+                format!("a contact may have at most {TAGS_MAX} tags"),
+            ));
+        }
+        self.tags.iter().for_each(|tag| check_length("tags", tag, WORD_CHARACTERS_MAX, &mut errors));
+        if self.fields.len() > FIELDS_MAX {
+            errors.push(FieldError::new(
+                "fields",
+                "too_many",
+                format!("a contact may have at most {FIELDS_MAX} fields"),
+            ));
+        }
+        for (name, value) in &self.fields {
+            let path = format!("fields.{name}");
+            check_length(&path, name, WORD_CHARACTERS_MAX, &mut errors);
+            check_length(&path, value, VALUE_CHARACTERS_MAX, &mut errors);
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(ContactDetails { contact, name: self.name, phone, email, tags: self.tags, fields: self.fields })
+    }
+}
+
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+/// Adds an error if the text is longer than it may be.
+pub(crate) fn check_length(field: &str, text: &str, characters_max: usize, errors: &mut Vec<FieldError>) {
+    let characters = text.chars().count();
+    if characters > characters_max {
+        let detail = format!("{characters} characters; at most {characters_max} are allowed");
+        errors.push(FieldError::new(field, "too_long", detail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn check(body: ContactBody) -> Result<ContactDetails, Vec<String>> {
+        body.check(ContactId(Uuid::nil())).map_err(|errors| {
+            errors.into_iter().map(|error| format!("{}:{}", error.field, error.code)).collect()
+        })
+    }
+
+    #[test]
+    fn addresses_become_canonical() {
+        let details = check(ContactBody {
+            phone: Some("+82 10-1234-5678".into()),
+            email: Some("Hong@EXAMPLE.com".into()),
+            ..ContactBody::default()
+        })
+        .unwrap();
+        assert_eq!(details.phone.as_deref(), Some("01012345678"));
+        assert_eq!(details.email.as_deref(), Some("Hong@example.com"));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let errors = check(ContactBody {
+            name: "이".repeat(201),
+            phone: Some("1012345678".into()),
+            email: Some("nobody".into()),
+            ..ContactBody::default()
+        });
+        assert_eq!(
+            errors.unwrap_err(),
+            ["phone:lost_leading_zero", "email:at_sign_missing", "name:too_long"]
+        );
+        assert_eq!(check(ContactBody::default()).unwrap_err(), ["phone:address_missing"]);
+    }
+}

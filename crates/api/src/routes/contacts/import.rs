@@ -1,0 +1,104 @@
+//! `POST /v1/contacts/import`
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use kite_domain::ids::{ContactId, GroupId};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::csv_rows::{self, Rows};
+use crate::answer::Written;
+use crate::auth::TenantAuth;
+use crate::extract::{ApiQuery, media_type_is, read_body};
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::groups;
+use crate::state::ApiState;
+
+/// How to import.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportQuery {
+    /// The group that the contacts join.
+    pub group: Option<String>,
+    /// Import nothing if any row is wrong.
+    pub strict: bool,
+}
+
+/// What an import came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImportReport {
+    /// Good rows.
+    #[schema(example = 998)]
+    pub imported: u32,
+    /// Contacts written; fewer than rows where rows share an address.
+    #[schema(example = 997)]
+    pub contacts: u32,
+    /// Rows that were not imported.
+    #[schema(example = 2)]
+    pub refused: u32,
+    /// What is wrong with them: row (the header is 1), field, code and detail.
+    pub errors: Vec<FieldError>,
+    /// Rows with the address of an earlier row: the later one counts.
+    pub merged: Vec<u32>,
+}
+
+/// The most errors that a report lists.
+const ERRORS_LISTED_MAX: usize = 1_000;
+
+/// Imports contacts from CSV.
+///
+/// The first row names the columns: `name`, `phone`, `email`, `tags` (separated by `;`); any other column is a custom
+/// field. UTF-8 or CP949, as Korean Excel saves. Good rows are imported, bad ones are reported, unless `strict`.
+#[utoipa::path(
+    post, path = "/v1/contacts/import", tag = "contacts", operation_id = "import_contacts", params(ImportQuery),
+    request_body(content = String, content_type = "text/csv", example = json!("name,phone,tags\n홍길동,010-1234-5678,vip\n")),
+    responses((status = 200, description = "A report of all rows.", body = ImportReport))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    auth: TenantAuth,
+    ApiQuery(query): ApiQuery<ImportQuery>,
+    request: Request<Body>,
+) -> Answer<Written<ImportReport>> {
+    if !media_type_is(request.headers(), "text/csv") {
+        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be text/csv."));
+    }
+    let group = match &query.group {
+        Some(id) => Some(groups::own_group(&state, &auth.tenant, id).await?.id),
+        None => None,
+    };
+    let body = read_body(&state, request, state.config.import_body_bytes_max).await?;
+    let journal = state.journal.clone();
+    let reading =
+        tokio::task::spawn_blocking(move || csv_rows::read(&body.bytes, || ContactId(journal.next_id())));
+    let rows = reading.await.map_err(|_| Problem::new(Code::Internal, "Reading the file ended early."))??;
+    save(&state, &auth, group, query.strict, rows).await
+}
+
+async fn save(
+    state: &ApiState,
+    auth: &TenantAuth,
+    group: Option<GroupId>,
+    strict: bool,
+    mut rows: Rows,
+) -> Answer<Written<ImportReport>> {
+    rows.errors.truncate(ERRORS_LISTED_MAX);
+    if rows.contacts.is_empty() || (strict && rows.refused > 0) {
+        let detail = format!("{} rows were refused; nothing was imported.", rows.refused);
+        return Err(Problem::new(Code::RowsRefused, detail).with_errors(rows.errors));
+    }
+    let contacts = rows.contacts.len() as u32;
+    let cause = state.cause(&auth.actor);
+    let position = state.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;
+    state.note_contact_write(&auth.tenant, position);
+    let report = ImportReport {
+        imported: rows.good,
+        contacts,
+        refused: rows.refused,
+        errors: rows.errors,
+        merged: rows.merged,
+    };
+    Ok(Written::changed(position, report))
+}

@@ -1,0 +1,185 @@
+//! A message as it is shown, with its timeline.
+
+use chrono::{DateTime, Utc};
+use kite_domain::ids::{AttemptReference, ContactId, MessageId};
+use serde::Serialize;
+use smol_str::SmolStr;
+use utoipa::ToSchema;
+
+use crate::words::{
+    AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
+};
+
+/// A message as it stands, with every attempt at it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub struct MessageView {
+    /// Its id: the sending's, a hyphen, a number.
+    #[schema(value_type = String, example = "0197c0de000070008000000000000004-17")]
+    pub id: MessageId,
+    /// How urgent.
+    pub class: ClassWord,
+    /// The number or address in canonical form.
+    #[schema(value_type = String, example = "01012345678")]
+    pub to: SmolStr,
+    /// The e-mail address to fail over to.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<SmolStr>,
+    /// The contact that it came from.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<ContactId>,
+    /// Your own name for it.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<SmolStr>,
+    /// The type that its text needed.
+    #[serde(rename = "type")]
+    pub message_type: ChannelWord,
+    /// Message parts.
+    pub parts: u16,
+    /// Where it stands.
+    pub status: MessageStatusWord,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeWord>,
+    /// Why it ended, or the newest failure: a relay's code or a word of ours.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<SmolStr>,
+    /// The class of that failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_class: Option<FailureWord>,
+    /// The relay of the newest attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: DateTime<Utc>,
+    /// When it was first handed over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_submitted_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_at: Option<DateTime<Utc>>,
+    /// It waits for its window to open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<DateTime<Utc>>,
+    /// What it has cost so far, in thousandths of a won.
+    pub cost_milliwon: i64,
+    /// Two relays say that they delivered it.
+    pub delivered_twice: bool,
+    /// Every attempt, the oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One hand-over to one relay.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+pub struct AttemptView {
+    /// Which, from 1.
+    pub attempt: u16,
+    /// What the relay knows it by.
+    #[schema(value_type = String, example = "0197c0de000070008000000000000004-17-1")]
+    pub reference: AttemptReference,
+    /// The relay.
+    #[schema(example = "alpha")]
+    pub relay: String,
+    /// The channel.
+    pub channel: ChannelWord,
+    /// Where it stands.
+    pub state: AttemptStateWord,
+    /// Why this relay.
+    pub reason: String,
+    /// The price of a part when it was routed, in thousandths of a won.
+    pub price_milliwon: i64,
+    /// When that is due.
+    pub bills: BillingWord,
+    /// What it cost, in thousandths of a won.
+    pub cost_milliwon: i64,
+    /// When the relay was chosen.
+    pub routed_at: DateTime<Utc>,
+    /// When it was handed over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// When the relay answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responded_at: Option<DateTime<Utc>>,
+    /// When it ended, by the relay's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_at: Option<DateTime<Utc>>,
+    /// When the receipt came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_received_at: Option<DateTime<Utc>>,
+    /// How long the call took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_ms: Option<u32>,
+    /// What the relay calls it.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_reference: Option<SmolStr>,
+    /// The relay's code.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<SmolStr>,
+    /// What it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_class: Option<FailureWord>,
+    /// The relay's words, or why it is unknown or put off.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<SmolStr>,
+}
+
+impl From<kite_projections::MessageView> for MessageView {
+    fn from(message: kite_projections::MessageView) -> Self {
+        Self {
+            id: message.id,
+            class: message.class.into(),
+            to: message.to,
+            email: message.email,
+            contact: message.contact,
+            reference: message.reference,
+            message_type: message.message_type.into(),
+            parts: message.parts,
+            status: message.status.into(),
+            outcome: message.outcome.map(Into::into),
+            reason: message.reason,
+            failure_class: message.failure_class.map(Into::into),
+            relay: message.relay.map(|relay| relay.to_string()),
+            accepted_at: message.accepted_at,
+            first_submitted_at: message.first_submitted_at,
+            final_at: message.final_at,
+            held_until: message.held_until,
+            cost_milliwon: message.cost_milliwon,
+            delivered_twice: message.delivered_twice,
+            attempts: message.attempts.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<kite_projections::AttemptView> for AttemptView {
+    fn from(attempt: kite_projections::AttemptView) -> Self {
+        Self {
+            attempt: attempt.attempt,
+            reference: attempt.reference,
+            relay: attempt.relay.to_string(),
+            channel: attempt.channel.into(),
+            state: attempt.state.into(),
+            reason: attempt.reason.to_string(),
+            price_milliwon: attempt.price_milliwon,
+            bills: attempt.bills.into(),
+            cost_milliwon: attempt.cost_milliwon,
+            routed_at: attempt.routed_at,
+            submitted_at: attempt.submitted_at,
+            responded_at: attempt.responded_at,
+            receipt_at: attempt.receipt_at,
+            receipt_received_at: attempt.receipt_received_at,
+            call_ms: attempt.call_ms,
+            relay_reference: attempt.relay_reference,
+            code: attempt.code,
+            failure_class: attempt.failure_class.map(Into::into),
+            detail: attempt.detail,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The endpoints, one a file: types, OpenAPI, a handler, tests.
+
+pub mod admin;
+pub mod audit;
+pub mod contacts;
+pub mod groups;
+pub mod messages;
+pub mod opt_outs;
+pub mod policies;
+pub mod receipts;
+pub mod relays;
+pub mod routing;
+pub mod senders;
+pub mod sendings;
+pub mod service;
+pub mod statistics;
+pub mod templates;

@@ -1,0 +1,92 @@
+//! `POST /v1/relays/{relay}/receipts`: delivery reports that a relay pushes.
+//!
+//! No bearer key: the relay signs each call as Standard Webhooks say. A call is answered only once its receipts are
+//! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
+//! A receipt that cannot be read is left out, and the others of its call are taken.
+
+mod read;
+mod seen;
+mod verify;
+
+pub(crate) use seen::SeenCalls;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use chrono::{DateTime, Utc};
+use kite_domain::slug::RelayId;
+use serde::Deserialize;
+use smol_str::SmolStr;
+use utoipa::ToSchema;
+
+use crate::extract::{ApiPath, media_type_is, read_body};
+use crate::problem::{Answer, Code, Problem};
+use crate::state::ApiState;
+use crate::words::ReceiptStatusWord;
+
+/// Receipts. Fields that are not known are ignored: the body is the relay's.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ReceiptsBody {
+    /// Up to 500 by the protocol; more than 5,000 are refused.
+    pub receipts: Vec<ReceiptBody>,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ReceiptBody {
+    /// Our reference, as it was handed over.
+    #[schema(value_type = String, example = "0197c0de000070008000000000000004-17-1")]
+    pub reference: SmolStr,
+    /// The relay's own.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub relay_reference: Option<SmolStr>,
+    /// What became of it.
+    pub status: ReceiptStatusWord,
+    /// The relay's code.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub code: SmolStr,
+    /// When, by the relay's clock.
+    pub at: DateTime<Utc>,
+}
+
+/// Takes receipts in. For relays.
+#[utoipa::path(
+    post, path = "/v1/relays/{relay}/receipts", tag = "relay receipts", operation_id = "push_receipts", security(()),
+    params(
+        ("relay" = String, Path, description = "The relay's id"),
+        ("webhook-id" = String, Header, description = "The id of the call, the same when it is tried again"),
+        ("webhook-timestamp" = i64, Header, description = "When it was signed, in seconds since 1970"),
+        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64"),
+    ),
+    request_body = ReceiptsBody,
+    responses((status = 204, description = "The receipts are recorded, now or before."))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    relay: ApiPath<String>,
+    request: Request<Body>,
+) -> Answer<StatusCode> {
+    let unknown = || Problem::not_found("relay");
+    let relay = RelayId::parse(&relay).map_err(|_| unknown())?;
+    let secret = {
+        let directory = state.directory.snapshot();
+        let profile = directory.relays.get(&relay).ok_or_else(unknown)?.profile.clone();
+        profile.credentials.receipt_secret.clone()
+    };
+    let headers = request.headers().clone();
+    let held = read_body(&state, request, state.config.receipts_body_bytes_max).await?;
+    let call = verify::verify(secret.as_deref(), &headers, &held.bytes, state.journal.now())?;
+    if state.shared().seen_calls.has(&relay, &call) {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    if !media_type_is(&headers, "application/json") {
+        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
+    }
+    let understood = read::read(&held.bytes)?;
+    state.receipts.record(&relay, understood.receipts).await?;
+    understood.left_out.tell(&relay);
+    state.shared().seen_calls.remember(&relay, &call);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,146 @@
+//! The receipts of a genuine call. One that cannot be read is left out: refusing the whole call would make the relay
+//! repeat it for ever, and the good receipts in it would be lost.
+
+use kite_domain::receipt::RawReceipt;
+use kite_domain::slug::RelayId;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ReceiptBody, ReceiptsBody};
+use crate::extract::read_json;
+use crate::problem::{Answer, Code, Problem};
+
+/// The most receipts in one call.
+const RECEIPTS_MAX: usize = 5_000;
+
+/// In characters. No reference of ours is longer.
+const REFERENCE_LENGTH_MAX: usize = 64;
+
+/// What a call holds.
+#[derive(Debug)]
+pub(super) struct Understood {
+    /// The receipts that can be read, in the order of the call.
+    pub(super) receipts: Vec<RawReceipt>,
+    /// How many cannot.
+    pub(super) left_out: LeftOut,
+}
+
+/// How many receipts of a call were left out, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LeftOut {
+    /// A field is missing, has the wrong type or an unknown value.
+    unreadable: usize,
+    /// The reference is too long to be one of ours.
+    overlong: usize,
+}
+
+impl LeftOut {
+    /// Counts and logs them, if there are any. Says how many and never what they held, which may be personal.
+    pub(super) fn tell(self, relay: &RelayId) {
+        let total = self.unreadable + self.overlong;
+        if total == 0 {
+            return;
+        }
+        metrics::counter!("kite_receipts_malformed_total", "relay" => relay.to_string())
+            .increment(total as u64);
+        let Self { unreadable, overlong } = self;
+        tracing::warn!(%relay, unreadable, overlong, "malformed receipts were left out");
+    }
+}
+
+/// A call whose receipts are read one by one.
+#[derive(Deserialize)]
+struct LooseBody {
+    receipts: Vec<Value>,
+}
+
+/// Reads a call.
+///
+/// # Errors
+/// The body is no JSON, has no list of receipts, or too many of them.
+pub(super) fn read(bytes: &[u8]) -> Answer<Understood> {
+    let mut left_out = LeftOut::default();
+    let bodies = match serde_json::from_slice::<ReceiptsBody>(bytes) {
+        Ok(body) => bounded(body.receipts)?,
+        // Only now is the slower way worth its cost.
+        Err(_) => {
+            let loose = bounded(read_json::<LooseBody>(bytes)?.receipts)?;
+            let total = loose.len();
+            let bodies: Vec<ReceiptBody> =
+                loose.iter().filter_map(|value| ReceiptBody::deserialize(value).ok()).collect();
+            left_out.unreadable = total - bodies.len();
+            bodies
+        }
+    };
+    let total = bodies.len();
+    let receipts: Vec<RawReceipt> = bodies.into_iter().filter_map(in_our_words).collect();
+    left_out.overlong = total - receipts.len();
+    Ok(Understood { receipts, left_out })
+}
+
+fn bounded<T>(receipts: Vec<T>) -> Answer<Vec<T>> {
+    if receipts.len() > RECEIPTS_MAX {
+        let detail = format!("One call may hold at most {RECEIPTS_MAX} receipts.");
+        return Err(Problem::new(Code::BodyTooLarge, detail));
+    }
+    Ok(receipts)
+}
+
+/// Nothing for a reference that is too long.
+fn in_our_words(receipt: ReceiptBody) -> Option<RawReceipt> {
+    let ReceiptBody { reference, relay_reference, status, code, at } = receipt;
+    if reference.chars().nth(REFERENCE_LENGTH_MAX).is_some() {
+        return None;
+    }
+    Some(RawReceipt { reference, relay_reference, status: status.into(), code, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn one(reference: &str) -> Value {
+        json!({"reference": reference, "status": "undelivered", "code": "3043", "at": "2027-01-15T08:00:05Z"})
+    }
+
+    fn read_value(body: &Value) -> Understood {
+        read(body.to_string().as_bytes()).unwrap()
+    }
+
+    fn references(understood: &Understood) -> Vec<&str> {
+        understood.receipts.iter().map(|receipt| receipt.reference.as_str()).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_and_the_rest_kept_in_order() {
+        let mut unknown_status = one("b");
+        unknown_status["status"] = json!("lost in thought");
+        let mut no_time = one("c");
+        no_time.as_object_mut().unwrap().remove("at");
+        let mut wrong_type = one("d");
+        wrong_type["reference"] = json!(4);
+        let long = one(&"e".repeat(65));
+        let all = [one("a"), unknown_status, no_time, wrong_type, json!(null), long, one("f")];
+        let understood = read_value(&json!({ "receipts": all }));
+        assert_eq!(references(&understood), ["a", "f"]);
+        assert_eq!(understood.left_out, LeftOut { unreadable: 4, overlong: 1 });
+    }
+
+    #[test]
+    fn a_reference_has_at_most_64_characters() {
+        let (longest, too_long) = ("가".repeat(64), "가".repeat(65));
+        let understood = read_value(&json!({"receipts": [one(&longest), one(&too_long)]}));
+        assert_eq!(references(&understood), [longest]);
+        assert_eq!(understood.left_out, LeftOut { unreadable: 0, overlong: 1 });
+    }
+
+    #[test]
+    fn bad_receipts_count_towards_the_most_in_a_call() {
+        let mut receipts = vec![json!({}); RECEIPTS_MAX];
+        assert_eq!(read_value(&json!({ "receipts": receipts })).left_out.unreadable, RECEIPTS_MAX);
+        receipts.push(one("a"));
+        let refused = read(json!({ "receipts": receipts }).to_string().as_bytes()).unwrap_err();
+        assert_eq!(refused.code(), Code::BodyTooLarge);
+    }
+}

@@ -1,0 +1,27 @@
+//! `GET /v1/senders/{address}`
+
+use axum::Json;
+use axum::extract::State;
+
+use super::{SenderView, canonical};
+use crate::auth::TenantAuth;
+use crate::extract::ApiPath;
+use crate::problem::{Answer, Problem};
+use crate::state::ApiState;
+
+/// Shows a sender identity.
+#[utoipa::path(
+    get, path = "/v1/senders/{address}", tag = "senders", operation_id = "get_sender",
+    params(("address" = String, Path, description = "The number or address")),
+    responses((status = 200, description = "The sender.", body = SenderView))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    auth: TenantAuth,
+    address: ApiPath<String>,
+) -> Answer<Json<SenderView>> {
+    let directory = state.directory.snapshot();
+    let sender = directory.senders.get(&(auth.tenant, canonical(&address)));
+    let sender = sender.ok_or_else(|| Problem::not_found("sender"))?;
+    Ok(Json(SenderView::from(&sender.registered)))
+}

@@ -1,0 +1,77 @@
+//! `POST /v1/sendings/{sending}/cancel`
+
+use axum::extract::State;
+use kite_commands::LotsError;
+use kite_commands::accept::CancelError;
+use kite_domain::ids::SendingId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::answer::Written;
+use crate::auth::TenantAuth;
+use crate::extract::{ApiJson, ApiPath};
+use crate::problem::{Answer, Code, Problem};
+use crate::state::ApiState;
+
+/// Why.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CancelBody {
+    /// In your own words; kept with the sending.
+    pub reason: Option<String>,
+}
+
+/// What a cancellation came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CancelledView {
+    /// Messages that were stopped.
+    pub cancelled: u32,
+    /// Messages that are with a relay and go on.
+    pub in_flight: u32,
+    /// Messages that were final before.
+    pub finished: u32,
+}
+
+/// Cancels a sending: what is not handed over yet never will be. What is with a relay goes on.
+#[utoipa::path(
+    post, path = "/v1/sendings/{sending}/cancel", tag = "sendings", operation_id = "cancel_sending",
+    params(("sending" = String, Path, description = "The sending's id")), request_body = CancelBody,
+    responses((status = 200, description = "It is cancelled.", body = CancelledView))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    auth: TenantAuth,
+    sending: ApiPath<String>,
+    ApiJson(body): ApiJson<CancelBody>,
+) -> Answer<Written<CancelledView>> {
+    let id: SendingId = sending.parse().map_err(|_| Problem::not_found("sending"))?;
+    let outcome = state.acceptance.cancel(&state.cause(&auth.actor), &auth.tenant, id, body.reason).await?;
+    let view = CancelledView {
+        cancelled: outcome.cancelled,
+        in_flight: outcome.in_flight,
+        finished: outcome.finished,
+    };
+    Ok(Written::changed(outcome.position, view))
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::NotFound(_) => Self::not_found("sending"),
+            CancelError::Over(_) => Self::new(
+                Code::NotPossibleNow,
+                "The sending is over already: it was cancelled, or every message is final.",
+            ),
+            CancelError::Journal(error) => error.into(),
+            CancelError::Lots(LotsError::Journal(error)) => error.into(),
+            CancelError::Lots(LotsError::Contended(_)) => Self::new(
+                Code::Conflict,
+                "The cancellation is recorded; some messages are being worked on and will be stopped shortly.",
+            ),
+            CancelError::Lots(LotsError::NotFound(lot)) => {
+                tracing::error!(%lot, "a sealed sending lacks a lot");
+                Self::new(Code::Internal, "A part of the sending cannot be found.")
+            }
+        }
+    }
+}

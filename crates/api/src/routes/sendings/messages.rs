@@ -1,0 +1,64 @@
+//! `GET /v1/sendings/{sending}/messages`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use kite_domain::slug::RelayId;
+use kite_projections::MessageFilter;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::get::find;
+use crate::answer::{Page, Paging};
+use crate::auth::TenantAuth;
+use crate::extract::{ApiPath, ApiQuery};
+use crate::problem::{Answer, Code, Problem};
+use crate::routes::messages::MessageView;
+use crate::state::ApiState;
+use crate::words::MessageStatusWord;
+
+/// Which messages.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MessagesQuery {
+    /// Where they stand.
+    pub status: Option<MessageStatusWord>,
+    /// The relay of the newest attempt.
+    pub relay: Option<String>,
+    /// Whether they took more than one attempt.
+    pub failed_over: Option<bool>,
+    /// The `next` of the page before; none: the first page.
+    pub cursor: Option<String>,
+    /// How many at most, 1 to 200.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<usize>,
+}
+
+/// Lists the messages of a sending, each with its attempts.
+#[utoipa::path(
+    get, path = "/v1/sendings/{sending}/messages", tag = "sendings", operation_id = "list_sending_messages",
+    params(("sending" = String, Path, description = "The sending's id"), MessagesQuery),
+    responses((status = 200, description = "A page of messages.", body = Page<MessageView>))
+)]
+pub async fn handler(
+    state: State<ApiState>,
+    auth: TenantAuth,
+    sending: ApiPath<String>,
+    ApiQuery(query): ApiQuery<MessagesQuery>,
+    headers: HeaderMap,
+) -> Answer<Json<Page<MessageView>>> {
+    let paging = Paging::of(query.cursor, query.limit);
+    let (after, limit) = (paging.after()?, paging.size()?);
+    let relay = query.relay.as_deref().map(RelayId::parse).transpose();
+    let relay = relay
+        .map_err(|error| Problem::new(Code::InvalidParameter, format!("The parameter relay: {error}.")))?;
+    let filter =
+        MessageFilter { status: query.status.map(Into::into), relay, failed_over: query.failed_over };
+    state.fresh_delivery(&headers).await?;
+    let id = find(&state, &auth.tenant, &sending).await?.id;
+    let listing = state
+        .query(move |models| models.delivery.messages(&auth.tenant, id, &filter, after.as_ref(), limit))
+        .await?;
+    Ok(Json(Page::of(listing, Into::into)))
+}

@@ -1,0 +1,210 @@
+//! Recipients from the address book: rows that name a contact, and the contacts of groups.
+//!
+//! A row that cannot be filled stays in the request with an empty address, so that the write side counts it as refused;
+//! [`UnfilledRows::name_refused`] then gives the row its real reason.
+
+use kite_commands::accept::{RecipientInput, RefusedRow, SendRequest};
+use kite_domain::ids::{ContactId, GroupId};
+use kite_domain::slug::TenantId;
+use kite_domain::text::RequestedType;
+use kite_projections::Contact;
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, HashMap};
+
+use super::SendingBody;
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::state::ApiState;
+
+/// Contacts read at once.
+const PAGE: usize = 1_000;
+
+/// A request with all its recipients.
+pub(super) struct Expanded {
+    pub(super) request: SendRequest,
+    unfilled: HashMap<u32, Unfilled>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfilled {
+    NoSuchContact,
+    NoAddress,
+    ToAndContact,
+    NeitherToNorContact,
+}
+
+impl Unfilled {
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::NoSuchContact => ("contact", "contact_not_found", "there is no such contact"),
+            Self::NoAddress => {
+                ("contact", "contact_without_address", "the contact has no address for this type")
+            }
+            Self::ToAndContact => {
+                ("contact", "to_and_contact", "a recipient has either `to` or `contact`, not both")
+            }
+            Self::NeitherToNorContact => ("to", "recipient_missing", "a recipient needs `to` or `contact`"),
+        }
+    }
+}
+
+impl Expanded {
+    /// The request, and what is known of its rows that could not be filled.
+    pub(super) fn into_parts(self) -> (SendRequest, UnfilledRows) {
+        (self.request, UnfilledRows(self.unfilled))
+    }
+}
+
+impl UnfilledRows {
+    /// Gives rows that could not be filled their real reason.
+    pub(super) fn name_refused(&self, rows: &mut [RefusedRow]) {
+        for row in rows {
+            if let Some(reason) = self.0.get(&row.row) {
+                let (field, code, detail) = reason.words();
+                row.field = field;
+                row.code = code;
+                detail.clone_into(&mut row.detail);
+            }
+        }
+    }
+}
+
+/// Rows that could not be filled.
+pub(super) struct UnfilledRows(HashMap<u32, Unfilled>);
+
+/// Fills rows that name a contact, and appends the contacts of the groups.
+pub(super) async fn expand(state: &ApiState, tenant: &TenantId, body: SendingBody) -> Answer<Expanded> {
+    let recipients_max = state.config.recipients_max;
+    if body.recipients.len() > recipients_max {
+        return Err(too_many(recipients_max));
+    }
+    let needs_book = body.names_contacts() || !body.groups.is_empty();
+    let groups = body.groups.clone();
+    let mut expanded = Expanded { request: body.into_request(), unfilled: HashMap::new() };
+    expanded.check_rows();
+    if needs_book {
+        state.own_contact_writes(tenant).await?;
+        expanded.fill_contacts(state, tenant).await?;
+        for (place, group) in groups.into_iter().enumerate() {
+            expanded.append_group(state, tenant, place, group, recipients_max).await?;
+        }
+    }
+    Ok(expanded)
+}
+
+fn too_many(recipients_max: usize) -> Problem {
+    Problem::new(
+        Code::TooManyRecipients,
+        format!("One request may name at most {recipients_max} recipients."),
+    )
+}
+
+impl Expanded {
+    fn check_rows(&mut self) {
+        for row in &mut self.request.recipients {
+            let reason = match (row.to.is_empty(), row.contact) {
+                (true, None) => Unfilled::NeitherToNorContact,
+                (false, Some(_)) => Unfilled::ToAndContact,
+                (true, Some(_)) | (false, None) => continue,
+            };
+            self.unfilled.insert(row.row, reason);
+            row.to = SmolStr::default();
+            row.contact = None;
+        }
+    }
+
+    async fn fill_contacts(&mut self, state: &ApiState, tenant: &TenantId) -> Answer<()> {
+        let requested = self.request.message_type;
+        let places: Vec<(usize, ContactId)> = self
+            .request
+            .recipients
+            .iter()
+            .enumerate()
+            .filter_map(|(place, row)| row.contact.map(|contact| (place, contact)))
+            .collect();
+        for page in places.chunks(PAGE) {
+            let (tenant, ids) = (tenant.clone(), page.iter().map(|(_, id)| *id).collect::<Vec<_>>());
+            let found = state.query(move |models| models.address_book.contacts_by_id(&tenant, &ids)).await?;
+            for ((place, _), contact) in page.iter().zip(found) {
+                let row = &mut self.request.recipients[*place];
+                let problem = match contact {
+                    Some(contact) => fill(row, contact, requested).err(),
+                    None => Some(Unfilled::NoSuchContact),
+                };
+                if let Some(problem) = problem {
+                    self.unfilled.insert(row.row, problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn append_group(
+        &mut self,
+        state: &ApiState,
+        tenant: &TenantId,
+        place: usize,
+        id: GroupId,
+        recipients_max: usize,
+    ) -> Answer<()> {
+        let owner = tenant.clone();
+        let group = state.query(move |models| models.address_book.group(&owner, id)).await?;
+        if group.is_none() {
+            let error =
+                FieldError::new(format!("groups[{place}]"), "group_not_found", "there is no such group");
+            return Err(Problem::new(Code::RequestRefused, "There is no such group.").at(error));
+        }
+        let mut after = None;
+        loop {
+            let owner = tenant.clone();
+            let members =
+                state.query(move |models| models.address_book.group_members(&owner, id, after, PAGE)).await?;
+            let Some(last) = members.last() else { return Ok(()) };
+            after = Some(last.id);
+            if self.request.recipients.len() + members.len() > recipients_max {
+                return Err(too_many(recipients_max));
+            }
+            members.into_iter().for_each(|member| self.append(member));
+        }
+    }
+
+    fn append(&mut self, member: Contact) {
+        let requested = self.request.message_type;
+        let mut row = RecipientInput {
+            row: self.request.recipients.len() as u32,
+            to: SmolStr::default(),
+            email: None,
+            contact: Some(member.id),
+            reference: None,
+            variables: BTreeMap::new(),
+        };
+        if let Err(problem) = fill(&mut row, member, requested) {
+            self.unfilled.insert(row.row, problem);
+        }
+        self.request.recipients.push(row);
+    }
+}
+
+/// Address and variables of a contact; what the row brings itself counts first.
+fn fill(row: &mut RecipientInput, contact: Contact, requested: RequestedType) -> Result<(), Unfilled> {
+    let (to, email) = match requested {
+        RequestedType::Email => (contact.email, None),
+        RequestedType::Auto => match contact.phone {
+            Some(phone) => (Some(phone), contact.email),
+            None => (contact.email, None),
+        },
+        RequestedType::Sms | RequestedType::Lms | RequestedType::Mms | RequestedType::Alimtalk => {
+            (contact.phone, contact.email)
+        }
+    };
+    // The heir, where the contact was merged into another.
+    row.contact = Some(contact.id);
+    row.to = to.ok_or(Unfilled::NoAddress)?;
+    row.email = row.email.take().or(email);
+    for (name, value) in contact.fields {
+        row.variables.entry(name).or_insert(value);
+    }
+    if !contact.name.is_empty() {
+        row.variables.entry(SmolStr::new_static("name")).or_insert(contact.name);
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The body of a sending, and how it becomes a request to the write side.
+//!
+//! Read in one pass straight into what is needed: a number fits into its `SmolStr` without an allocation, and a row
+//! without variables has no map.
+
+use chrono::{DateTime, Utc};
+use kite_commands::accept::{AdInput, RecipientInput, SendRequest};
+use kite_domain::ids::{ContactId, GroupId, TemplateId};
+use serde::Deserialize;
+use serde_json::Value;
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use crate::routes::policies::FailoverBody;
+use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
+
+/// A request to send.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "class": "notice", "from": "0212345678", "text": "#{name}님, 상품이 발송되었습니다.",
+    "recipients": [{"to": "010-1234-5678", "variables": {"name": "홍길동"}}]
+}))]
+pub struct SendingBody {
+    /// How urgent, and which rules bind it.
+    pub class: ClassWord,
+    /// The type of message; `auto`: whatever each recipient's address and text need.
+    #[serde(default = "automatic", rename = "type")]
+    #[schema(default = "auto")]
+    pub message_type: RequestedTypeWord,
+    /// The dearest type that a text may be promoted to; a longer text is refused, never cut.
+    #[serde(default)]
+    pub max_type: Option<MaxTypeWord>,
+    /// The sending number, for sms and lms; a registered sender identity.
+    #[serde(default)]
+    #[schema(example = "0212345678")]
+    pub from: Option<String>,
+    /// The sending address, for e-mail; a registered sender identity.
+    #[serde(default)]
+    pub from_email: Option<String>,
+    /// For lms and e-mail.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// What is to be said, with `#{variables}`; not beside `template`.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The id of a stored template; not beside `text`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub template: Option<TemplateId>,
+    /// Values for variables that a recipient does not bring.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub variables: BTreeMap<SmolStr, String>,
+    /// To whom.
+    #[serde(default)]
+    pub recipients: Vec<RecipientBody>,
+    /// Groups whose contacts are recipients too.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<GroupId>,
+    /// Not before this time; none: at once.
+    #[serde(default)]
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// How long the messages are worth handing over, in seconds.
+    #[serde(default)]
+    pub lifetime_seconds: Option<u32>,
+    /// What happens on failure; none: as the policy says.
+    #[serde(default)]
+    pub failover: Option<FailoverBody>,
+    /// What an advertisement needs.
+    #[serde(default)]
+    pub ad: Option<AdBody>,
+    /// Refuse everything if one row is bad; otherwise the good rows are accepted and the bad ones reported.
+    #[serde(default)]
+    pub strict: bool,
+    /// Keep rows whose address came before; otherwise they are dropped and reported.
+    #[serde(default)]
+    pub allow_duplicates: bool,
+    /// Your own name for the sending.
+    #[serde(default)]
+    pub client_reference: Option<String>,
+    /// Your own data, given back as it came.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub custom: Option<Value>,
+}
+
+fn automatic() -> RequestedTypeWord {
+    RequestedTypeWord::Auto
+}
+
+/// One recipient: an address, or a contact.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecipientBody {
+    /// A phone number or an e-mail address, as people write it; not beside `contact`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "010-1234-5678")]
+    pub to: Option<SmolStr>,
+    /// The e-mail address to fail over to.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub email: Option<SmolStr>,
+    /// The id of a contact, which brings its address and its fields as variables.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub contact: Option<ContactId>,
+    /// Your own name for this message.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub reference: Option<SmolStr>,
+    /// Values for the text's variables.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub variables: BTreeMap<SmolStr, String>,
+}
+
+/// What an advertisement needs.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdBody {
+    /// What to do in the hours in which advertisements are forbidden.
+    #[serde(default = "hold")]
+    #[schema(default = "hold")]
+    pub window: WindowWord,
+    /// The recipients have agreed to advertisements at night too.
+    #[serde(default)]
+    pub night_consent: bool,
+    /// Add the marking that the law asks for, where it is missing.
+    #[serde(default)]
+    pub mark_automatically: bool,
+}
+
+fn hold() -> WindowWord {
+    WindowWord::Hold
+}
+
+impl SendingBody {
+    /// How many of the rows name a contact.
+    pub(super) fn names_contacts(&self) -> bool {
+        self.recipients.iter().any(|recipient| recipient.contact.is_some())
+    }
+
+    /// Everything but the recipients that come from the address book.
+    pub(super) fn into_request(self) -> SendRequest {
+        let recipients = self.recipients.into_iter().enumerate().map(|(row, recipient)| RecipientInput {
+            row: row as u32,
+            to: recipient.to.unwrap_or_default(),
+            email: recipient.email,
+            contact: recipient.contact,
+            reference: recipient.reference,
+            variables: recipient.variables,
+        });
+        SendRequest {
+            class: self.class.into(),
+            message_type: self.message_type.into(),
+            max_type: self.max_type.map(Into::into),
+            from_phone: self.from,
+            from_email: self.from_email,
+            subject: self.subject,
+            text: self.text,
+            template: self.template,
+            variables: self.variables,
+            recipients: recipients.collect(),
+            scheduled_at: self.scheduled_at,
+            lifetime_s: self.lifetime_seconds,
+            failover: self.failover.map(Into::into),
+            ad: self.ad.map(|ad| AdInput {
+                window: ad.window.into(),
+                night_consent: ad.night_consent,
+                mark_automatically: ad.mark_automatically,
+            }),
+            strict: self.strict,
+            allow_duplicates: self.allow_duplicates,
+            client_reference: self.client_reference,
+            custom: self.custom,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `GET /readyz`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::state::{ApiState, ReadinessCheck};
+
+/// Whether requests may be sent here.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// All checks hold.
+    pub is_ready: bool,
+    /// Each of them.
+    pub checks: Vec<ReadinessCheck>,
+}
+
+/// Tells whether the process can work: the log takes appends, and no read model is too far behind.
+#[utoipa::path(
+    get, path = "/readyz", tag = "service", operation_id = "get_ready", security(()),
+    responses(
+        (status = 200, description = "It can.", body = Ready),
+        (status = 503, description = "It cannot; the checks say why.", body = Ready)
+    )
+)]
+pub async fn handler(state: State<ApiState>) -> Response {
+    let mut checks = state.readiness.checks().await;
+    checks.extend(lags(&state));
+    let is_ready = checks.iter().all(|check| check.is_ready);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { is_ready, checks })).into_response()
+}
+
+fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
+    let head = *state.journal.store().head().borrow();
+    let models = &state.read_models;
+    let positions = [
+        ("address-book", models.address_book.position()),
+        ("routing", models.routing.position()),
+        ("delivery", models.delivery.position()),
+        ("work", models.work.position()),
+    ];
+    let most = state.config.ready_lag_events_max;
+    let check = |(name, position): (&str, u64)| {
+        let lag = head.saturating_sub(position);
+        ReadinessCheck {
+            name: format!("read-model:{name}"),
+            is_ready: lag <= most,
+            detail: format!("{lag} positions behind, at most {most} allowed"),
+        }
+    };
+    positions.map(check).into()
+}

@@ -1,0 +1,261 @@
+//! What handlers work with. Built once by whoever runs the API; nothing here starts a task or opens a file.
+
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use kite_commands::accept::Acceptance;
+use kite_commands::address_book::AddressBook;
+use kite_commands::directory::Directory;
+use kite_commands::manage::Manage;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::{Cause, Journal};
+use kite_domain::advice::AdviceSettings;
+use kite_domain::slug::TenantId;
+use kite_projections::ReadModels;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::extract::BodyBudget;
+use crate::problem::{Answer, Code, Problem};
+use crate::routes::receipts::SeenCalls;
+
+/// SHA-256 of the admin key: all that is kept of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AdminKeyHash(pub(crate) [u8; 32]);
+
+impl std::fmt::Debug for AdminKeyHash {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("AdminKeyHash(…)")
+    }
+}
+
+/// What to keep of an admin key.
+pub fn hash_admin_key(key: &str) -> AdminKeyHash {
+    AdminKeyHash(Sha256::digest(key.as_bytes()).into())
+}
+
+/// Bounds and secrets of the API. Every bound has a refusal of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Who may use the admin endpoints; none: nobody.
+    #[serde(skip)]
+    pub admin_key_hash: Option<AdminKeyHash>,
+    /// The most recipients in one request, groups included.
+    pub recipients_max: usize,
+    /// The largest body of a sending.
+    pub sending_body_bytes_max: usize,
+    /// The largest CSV file.
+    pub import_body_bytes_max: usize,
+    /// The largest body of pushed receipts.
+    pub receipts_body_bytes_max: usize,
+    /// The largest body anywhere else.
+    pub body_bytes_max: usize,
+    /// The most that all large bodies together may hold in memory; past it: 503.
+    pub bytes_in_flight_max: usize,
+    /// How long a body may take to arrive, in milliseconds.
+    pub body_timeout_ms: u64,
+    /// How long a read waits for a read model to catch up with a position, in milliseconds.
+    pub read_wait_ms: u64,
+    /// A read model that is further behind than this many positions makes the process not ready.
+    pub ready_lag_events_max: u64,
+    /// How far back the figures behind a recommendation reach, in minutes.
+    pub figures_window_minutes: u32,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            admin_key_hash: None,
+            recipients_max: 10_000,
+            sending_body_bytes_max: 8 << 20,
+            import_body_bytes_max: 16 << 20,
+            receipts_body_bytes_max: 4 << 20,
+            body_bytes_max: 1 << 20,
+            bytes_in_flight_max: 64 << 20,
+            body_timeout_ms: 30_000,
+            read_wait_ms: 2_000,
+            ready_lag_events_max: 100_000,
+            figures_window_minutes: 60,
+        }
+    }
+}
+
+/// One thing that must hold before requests are sent here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ReadinessCheck {
+    /// What is looked at.
+    #[schema(example = "event-store")]
+    pub name: String,
+    /// Whether it holds.
+    pub is_ready: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// What only the process that runs the API knows about its readiness.
+#[async_trait]
+pub trait Readiness: Send + Sync + 'static {
+    /// Each of the things that must hold.
+    async fn checks(&self) -> Vec<ReadinessCheck>;
+}
+
+/// Nothing beyond what the API sees by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlwaysReady;
+
+#[async_trait]
+impl Readiness for AlwaysReady {
+    async fn checks(&self) -> Vec<ReadinessCheck> {
+        Vec::new()
+    }
+}
+
+/// Everything that the API needs.
+pub struct ApiParts {
+    /// The log, with the clock and the ids.
+    pub journal: Journal,
+    /// What the write side knows.
+    pub directory: Directory,
+    /// Commands on reference data.
+    pub manage: Manage,
+    /// Commands on contacts and groups.
+    pub address_book: AddressBook,
+    /// Commands on sendings.
+    pub acceptance: Acceptance,
+    /// Where receipts go.
+    pub receipts: ReceiptBook,
+    /// Where reads come from.
+    pub read_models: ReadModels,
+    /// All metrics of the process as Prometheus text.
+    pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What else must hold before the process is ready.
+    pub readiness: Arc<dyn Readiness>,
+    /// The numbers that recommendations are made with.
+    pub advice: AdviceSettings,
+    /// Bounds and secrets.
+    pub config: ApiConfig,
+}
+
+/// What every handler gets. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(Arc<Shared>);
+
+/// Behind [`ApiState`].
+pub(crate) struct Shared {
+    parts: ApiParts,
+    pub(crate) body_budget: BodyBudget,
+    pub(crate) seen_calls: SeenCalls,
+    contact_writes: Mutex<HashMap<TenantId, u64>>,
+}
+
+impl Deref for ApiState {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0.parts
+    }
+}
+
+/// Asks to be answered only from data at least as new as a position: the value of an earlier `kite-position`.
+pub(crate) const MIN_POSITION: &str = "kite-min-position";
+
+impl ApiState {
+    /// Ready to serve.
+    pub fn new(parts: ApiParts) -> Self {
+        let body_budget = BodyBudget::new(parts.config.bytes_in_flight_max);
+        Self(Arc::new(Shared {
+            parts,
+            body_budget,
+            seen_calls: SeenCalls::default(),
+            contact_writes: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// What an event written for this actor names as its cause.
+    pub(crate) fn cause(&self, actor: &SmolStr) -> Cause {
+        Cause::new(actor.clone(), self.journal.next_id())
+    }
+
+    /// Remembers that the tenant has written to its address book, so that a sending to a group sees it.
+    pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
+        let mut writes = self.0.contact_writes.lock();
+        let last = writes.entry(tenant.clone()).or_default();
+        *last = position.max(*last);
+    }
+
+    /// Waits until the address book holds everything that this process wrote for the tenant.
+    pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
+        let Some(position) = self.0.contact_writes.lock().get(tenant).copied() else { return Ok(()) };
+        let book = &self.read_models.address_book;
+        if book.position() >= position || book.wait_for(position, self.read_wait()).await {
+            return Ok(());
+        }
+        Err(lagging("address book", position))
+    }
+
+    /// Waits for what the header `kite-min-position` asks of the address book.
+    pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
+        let Some(position) = min_position(headers)? else { return Ok(()) };
+        let is_there = self.read_models.address_book.wait_for(position, self.read_wait()).await;
+        is_there.then_some(()).ok_or_else(|| lagging("address book", position))
+    }
+
+    /// Waits for what the header `kite-min-position` asks of the routing read model.
+    pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
+        let Some(position) = min_position(headers)? else { return Ok(()) };
+        let is_there = self.read_models.routing.wait_for(position, self.read_wait()).await;
+        is_there.then_some(()).ok_or_else(|| lagging("routing read model", position))
+    }
+
+    /// Waits for what the header `kite-min-position` asks of the delivery read model.
+    pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
+        let Some(position) = min_position(headers)? else { return Ok(()) };
+        let is_there = self.read_models.delivery.wait_for(position, self.read_wait()).await;
+        is_there.then_some(()).ok_or_else(|| lagging("delivery read model", position))
+    }
+
+    fn read_wait(&self) -> Duration {
+        Duration::from_millis(self.config.read_wait_ms)
+    }
+
+    /// Runs a query of a read model where it may block.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&ReadModels) -> Result<T, kite_projections::QueryError> + Send + 'static,
+    ) -> Answer<T> {
+        let state = self.clone();
+        tokio::task::spawn_blocking(move || query(&state.read_models))
+            .await
+            .map_err(|_| broken())?
+            .map_err(Problem::from)
+    }
+}
+
+fn broken() -> Problem {
+    Problem::new(Code::Internal, "The work for this request ended early.")
+}
+
+fn lagging(model: &str, position: u64) -> Problem {
+    Problem::new(Code::NotCaughtUp, format!("The {model} has not reached position {position} yet."))
+}
+
+fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {
+    let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
+    let position = value.to_str().ok().and_then(|text| text.parse().ok());
+    position.map(Some).ok_or_else(|| {
+        Problem::new(
+            Code::InvalidParameter,
+            "The header kite-min-position must be a position: a whole number.",
+        )
+    })
+}

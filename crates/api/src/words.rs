@@ -1,0 +1,299 @@
+//! The closed words of the API: the domain's enums, with their names in the OpenAPI document.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident = $domain:path { $($(#[$word_doc:meta])* $word:ident),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$word_doc])* $word),* }
+
+        impl From<$domain> for $name {
+            fn from(word: $domain) -> Self {
+                use $domain as Domain;
+                match word { $(Domain::$word => Self::$word),* }
+            }
+        }
+
+        impl From<$name> for $domain {
+            fn from(word: $name) -> Self {
+                use $domain as Domain;
+                match word { $($name::$word => Domain::$word),* }
+            }
+        }
+    )*};
+}
+
+words! {
+    /// How urgent a message is, and which rules bind it.
+    ClassWord = kite_domain::sending::MessageClass {
+        /// A one-time password or the like: late is worse than never.
+        Otp,
+        /// Information that the recipient expects.
+        Notice,
+        /// An advertisement: consent, marking, night window.
+        Ad,
+    }
+    /// A channel, which is also the type of a message on it.
+    ChannelWord = kite_domain::text::MessageType {
+        /// A short text message.
+        Sms,
+        /// A long text message.
+        Lms,
+        /// A text message with images; not offered yet.
+        Mms,
+        /// An e-mail.
+        Email,
+        /// A Kakao notification; not offered yet.
+        Alimtalk,
+    }
+    /// The type that is asked for.
+    RequestedTypeWord = kite_domain::text::RequestedType {
+        /// Whatever the address and the text need.
+        Auto,
+        /// An sms and nothing else.
+        Sms,
+        /// An lms, even if the text would fit into an sms.
+        Lms,
+        /// Not offered yet.
+        Mms,
+        /// An e-mail.
+        Email,
+        /// Not offered yet.
+        Alimtalk,
+    }
+    /// The dearest type that a text may be promoted to.
+    MaxTypeWord = kite_domain::text::MaxType {
+        /// At most an sms.
+        Sms,
+        /// At most an lms.
+        Lms,
+        /// No bound.
+        Mms,
+    }
+    /// What to do with an advertisement whose window is closed.
+    WindowWord = kite_domain::sending::WindowAction {
+        /// Wait until it opens.
+        Hold,
+        /// Finish the message as refused.
+        Refuse,
+    }
+    /// What kind of sender it is.
+    SenderKindWord = kite_domain::sender::SenderKind {
+        /// A phone number, for sms and lms.
+        Phone,
+        /// An address, for e-mail.
+        Email,
+    }
+    /// A kind of phone number.
+    PhoneKindWord = kite_domain::address::PhoneKind {
+        /// 010, 011, 016 to 019.
+        KoreanMobile,
+        /// An area code and a number.
+        KoreanLandline,
+        /// 070.
+        InternetPhone070,
+        /// 030.
+        UnifiedMessaging030,
+        /// 050x.
+        Personal050,
+        /// 080.
+        TollFree080,
+        /// 15xx, 16xx, 18xx.
+        Representative,
+        /// Of another country.
+        International,
+    }
+    /// When a relay charges.
+    BillingWord = kite_domain::relay::BillingMoment {
+        /// As soon as it accepts.
+        Accepted,
+        /// Only once it is delivered.
+        Delivered,
+    }
+    /// How receipts come.
+    ReceiptModeWord = kite_domain::relay::ReceiptMode {
+        /// The relay calls.
+        Push,
+        /// Kite asks.
+        Pull,
+        /// There are none.
+        None,
+    }
+    /// Where a circuit breaker stands.
+    BreakerWord = kite_domain::relay::BreakerPhase {
+        /// Everything goes through.
+        Passing,
+        /// Nothing does.
+        Tripped,
+        /// A few do, to see.
+        Probing,
+    }
+    /// Whether an SMTP connection is encrypted.
+    SmtpSecurityWord = kite_domain::relay::SmtpSecurity {
+        /// STARTTLS when the server offers it.
+        Opportunistic,
+        /// STARTTLS, or no connection.
+        Required,
+        /// TLS from the first byte.
+        Wrapped,
+        /// Never; for a server on the same machine.
+        Plain,
+    }
+    /// What a receipt says.
+    ReceiptStatusWord = kite_domain::receipt::ReceiptStatus {
+        /// It arrived.
+        Delivered,
+        /// It never will.
+        Undelivered,
+    }
+    /// How a message ended.
+    OutcomeWord = kite_domain::lot::Outcome {
+        /// Never handed over, because it was cancelled.
+        Cancelled,
+        /// Never handed over, because a rule forbids it.
+        Refused,
+        /// Too old, or no receipt came in time: not known.
+        Expired,
+        /// Cannot be delivered.
+        Undelivered,
+        /// Delivered.
+        Delivered,
+    }
+    /// Where an attempt stands.
+    AttemptStateWord = kite_domain::lot::AttemptState {
+        /// Assigned to a relay.
+        Routed,
+        /// About to be handed over, or without an answer yet.
+        Submitted,
+        /// The answer was lost.
+        Unknown,
+        /// The relay took it.
+        Accepted,
+        /// Given up waiting.
+        Expired,
+        /// The relay did not take it.
+        Refused,
+        /// The relay could not deliver it.
+        Undelivered,
+        /// The relay delivered it.
+        Delivered,
+    }
+    /// Why an attempt failed.
+    FailureWord = kite_domain::failure::FailureClass {
+        /// The relay or its network.
+        RelayFault,
+        /// The recipient's device for now.
+        HandsetTemporary,
+        /// The recipient's address for good.
+        HandsetPermanent,
+        /// The sender's number or address.
+        Sender,
+        /// What was sent.
+        Content,
+        /// It does not match an approved template.
+        Template,
+        /// The recipient refuses advertisements.
+        OptOut,
+        /// An advertisement outside its rules.
+        AdRule,
+        /// The relay has seen it before.
+        Duplicate,
+        /// No balance, or not in the contract.
+        Balance,
+        /// No answer.
+        Unknown,
+        /// A code that no dictionary holds.
+        Unclassified,
+    }
+    /// Where a sending stands.
+    SendingStateWord = kite_projections::SendingState {
+        /// Its time has not come.
+        Scheduled,
+        /// On its way.
+        InProgress,
+        /// Cancelled.
+        Cancelled,
+        /// Every message is final.
+        Completed,
+    }
+    /// Where a message stands.
+    MessageStatusWord = kite_projections::MessageStatus {
+        /// No attempt yet.
+        Open,
+        /// Assigned to a relay.
+        Routed,
+        /// About to be handed over, or without an answer yet.
+        Submitted,
+        /// The answer was lost.
+        Unknown,
+        /// A relay took it.
+        Accepted,
+        /// An attempt failed, and what follows is not decided yet.
+        Failed,
+        /// Delivered.
+        Delivered,
+        /// Cannot be delivered.
+        Undelivered,
+        /// Too old, or no receipt came in time.
+        Expired,
+        /// Cancelled before it was handed over.
+        Cancelled,
+        /// A rule forbids it.
+        Refused,
+    }
+    /// How a relay stands before any objective is asked.
+    StandingWord = kite_domain::advice::Standing {
+        /// Enough was measured, and it looks well.
+        Measured,
+        /// Too little was measured.
+        Unmeasured,
+        /// Its breaker is probing it.
+        Probing,
+        /// It delivers too little.
+        Failing,
+        /// Its breaker is tripped.
+        Tripped,
+    }
+    /// What the share of a relay is for.
+    RoleWord = kite_domain::advice::Role {
+        /// It carries traffic.
+        Carrying,
+        /// It gets a little, to be measured.
+        Measuring,
+        /// Others are better; it is a fallback.
+        StandingBy,
+        /// It looks bad.
+        LeftOut,
+    }
+    /// What kind of answer an advice is.
+    VerdictWord = kite_domain::advice::Verdict {
+        /// Weights that follow from the objective and the figures.
+        Advised,
+        /// Every measured relay looks bad: the weights as they were.
+        KeptPrevious,
+        /// There is no relay to give anything to.
+        NoRelay,
+    }
+    /// Why a relay may not carry a message now.
+    IneligibleWord = kite_domain::relay::Ineligible {
+        /// Nobody has defined it.
+        NotDefined,
+        /// It does not offer the channel.
+        NoChannel,
+        /// It does not deliver to this kind of number.
+        OutOfReach,
+        /// The sender is not registered with it.
+        SenderNotRegistered,
+        /// An operator took it out of use.
+        Suspended,
+        /// Its breaker is tripped.
+        BreakerTripped,
+        /// It is being probed, and enough is on its way.
+        Probing,
+        /// The policy gives it no share.
+        NoShare,
+    }
+}

@@ -1,0 +1,99 @@
+//! What the operator does, and what a tenant sees of it.
+
+use serde_json::json;
+
+use crate::support::{ADMIN, Api, Call, SECRET, relay_body};
+
+#[tokio::test]
+async fn credentials_go_in_and_never_come_out() {
+    let api = Api::new().await;
+    api.project().await;
+    let mut body = relay_body("alpha");
+    body["channels"]["sms"]["price_milliwon"] = json!(7_500);
+    body.as_object_mut().unwrap().remove("credentials");
+    let replies = [
+        api.ok(Call::new("PUT", "/v1/admin/relays/alpha").key(ADMIN).json(&body)).await,
+        api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN)).await,
+        api.ok(Call::new("GET", "/v1/admin/relays").key(ADMIN)).await,
+        api.get("/v1/relays").await,
+        api.ok(Call::new("GET", "/v1/audit/events?stream=relay-alpha").key(ADMIN)).await,
+        api.ok(Call::new("GET", "/v1/admin/tenants/acme/keys").key(ADMIN)).await,
+        api.ok(Call::new("GET", "/v1/audit/events?type=api-key-issued").key(ADMIN)).await,
+    ];
+    for reply in &replies {
+        let text = reply.text();
+        assert!(!text.contains(SECRET) && !text.contains("relay-key"), "{text}");
+        assert!(!text.contains(&api.acme) && !text.contains("\"hash\":\"0"), "{text}");
+    }
+    assert_eq!(replies[0].json()["credentials_set"], json!(["api_key", "receipt_secret"]));
+    assert_eq!(replies[3].json()["items"][0]["channels"]["sms"]["price_milliwon"], 7_500);
+    assert!(replies[3].json()["items"][0].get("endpoint").is_none());
+}
+
+#[tokio::test]
+async fn a_relay_is_suspended_and_resumed() {
+    let api = Api::new().await;
+    let suspend =
+        Call::new("POST", "/v1/admin/relays/alpha/suspend").key(ADMIN).json(&json!({"reason": "outage"}));
+    assert_eq!(api.ok(suspend).await.json()["suspended"], "outage");
+    assert_eq!(api.get("/v1/relays").await.json()["items"][0]["is_suspended"], true);
+    let resumed = api.ok(Call::new("POST", "/v1/admin/relays/alpha/resume").key(ADMIN)).await;
+    assert!(resumed.json().get("suspended").is_none());
+    let unknown = api.send(Call::new("POST", "/v1/admin/relays/moon/resume").key(ADMIN)).await;
+    assert_eq!(unknown.problem(), (404, "not-found".to_owned()));
+}
+
+#[tokio::test]
+async fn tenants_and_keys_are_made_once_and_listed() {
+    let api = Api::new().await;
+    let again =
+        Call::new("POST", "/v1/admin/tenants").key(ADMIN).json(&json!({"tenant": "acme", "name": "other"}));
+    assert_eq!(api.send(again).await.problem(), (409, "not-possible-now".to_owned()));
+    let tenants = api.ok(Call::new("GET", "/v1/admin/tenants").key(ADMIN)).await.json();
+    assert_eq!(
+        tenants["items"],
+        json!([{"tenant": "acme", "name": "acme"}, {"tenant": "rival", "name": "rival"}])
+    );
+    let keys = api.ok(Call::new("GET", "/v1/admin/tenants/acme/keys").key(ADMIN)).await.json();
+    assert_eq!(keys["items"][0]["label"], "test");
+    let nobody = Call::new("POST", "/v1/admin/tenants/nobody/keys").key(ADMIN).json(&json!({"label": "x"}));
+    assert_eq!(api.send(nobody).await.problem(), (404, "not-found".to_owned()));
+}
+
+#[tokio::test]
+async fn policies_have_versions() {
+    let api = Api::new().await;
+    let second = json!({"objective": "price", "failover": {"email": true}});
+    let defined = api.ok(Call::new("PUT", "/v1/policies/sms").key(&api.acme).json(&second)).await.json();
+    assert_eq!((&defined["version"], &defined["objective"]), (&json!(2), &json!("price")));
+    api.project().await;
+    let policy = api.get("/v1/policies/sms").await.json();
+    assert_eq!((&policy["version"], &policy["failover"]["email"]), (&json!(2), &json!(true)));
+    let versions = api.get("/v1/policies/sms/versions").await.json();
+    assert_eq!(versions["items"][1]["weights"][0], json!({"relay": "alpha", "weight": 7_000}));
+    assert_eq!(api.get("/v1/policies").await.json()["items"].as_array().unwrap().len(), 1);
+    assert_eq!(api.get("/v1/policies/pigeon").await.problem(), (404, "not-found".to_owned()));
+}
+
+#[tokio::test]
+async fn the_process_tells_of_itself_without_a_key() {
+    let api = Api::new().await;
+    assert_eq!(api.ok(Call::new("GET", "/healthz")).await.json(), json!({"status": "alive"}));
+    let ready = api.ok(Call::new("GET", "/readyz")).await.json();
+    assert_eq!((&ready["is_ready"], ready["checks"].as_array().unwrap().len()), (&json!(true), 4));
+    assert_eq!(api.ok(Call::new("GET", "/metrics")).await.text(), "kite_up 1\n");
+    let home = api.send(Call::new("GET", "/")).await;
+    assert_eq!(home.header("location"), Some("/docs"));
+}
+
+#[tokio::test]
+async fn a_read_model_that_is_far_behind_makes_the_process_not_ready() {
+    let config = kite_api::ApiConfig { ready_lag_events_max: 0, ..Default::default() };
+    let api = Api::with(config, Default::default()).await;
+    assert_eq!(api.send(Call::new("GET", "/readyz")).await.status, 200);
+    api.post("/v1/contacts", &json!({"phone": "01012345678"})).await;
+    let lagging = api.send(Call::new("GET", "/readyz")).await;
+    assert_eq!((lagging.status.as_u16(), &lagging.json()["is_ready"]), (503, &json!(false)));
+    api.project().await;
+    assert_eq!(api.send(Call::new("GET", "/readyz")).await.status, 200);
+}

@@ -1,0 +1,15 @@
+//! The API from outside: requests in, answers out, over a log in memory and real read models in a temporary directory.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod address_book;
+mod admin;
+mod audit;
+mod bad_input;
+mod documents;
+mod idempotency;
+mod isolation;
+mod pushed_receipts;
+mod sendings;
+mod support;
+mod tcp;

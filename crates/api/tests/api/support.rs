@@ -1,0 +1,285 @@
+//! A whole API in a test: nothing runs by itself, the test moves the read models on and the clock.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use chrono::{DateTime, Utc};
+use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, hash_admin_key, router};
+use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
+use kite_commands::address_book::AddressBook;
+use kite_commands::clock::ManualClock;
+use kite_commands::directory::Directory;
+use kite_commands::event_store::{EventStore, Filter, MemoryEventStore};
+use kite_commands::manage::Manage;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::{Journal, Lots};
+use kite_projections::{ReadModels, Runner, Step};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use tower::ServiceExt;
+
+pub(crate) const ADMIN: &str = "the-admin-key-of-this-test";
+pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// An API with two tenants, two relays, a sender each and a policy.
+pub(crate) struct Api {
+    pub(crate) router: Router,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<MemoryEventStore>,
+    pub(crate) lots: Lots,
+    pub(crate) backlog: Arc<AtomicU64>,
+    pub(crate) acme: String,
+    pub(crate) rival: String,
+    runners: Mutex<Vec<Box<dyn Runner>>>,
+    _directory: TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.bytes.clone()).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The status and the code of a problem.
+    #[track_caller]
+    pub(crate) fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status.as_u16(), "{problem}");
+        assert_eq!(problem["type"], format!("/problems/{}", problem["code"].as_str().unwrap()));
+        (self.status.as_u16(), problem["code"].as_str().unwrap().to_owned())
+    }
+
+    /// Row, field and code of each of its errors.
+    pub(crate) fn errors(&self) -> Vec<(Option<u64>, String, String)> {
+        let word = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
+        let json = self.json();
+        let errors = json["errors"].as_array().cloned().unwrap_or_default();
+        errors
+            .iter()
+            .map(|error| (error["row"].as_u64(), word(error, "field"), word(error, "code")))
+            .collect()
+    }
+}
+
+pub(crate) fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+/// A request that can be changed before it is sent.
+pub(crate) struct Call {
+    method: &'static str,
+    path: String,
+    key: Option<String>,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    pub(crate) fn new(method: &'static str, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), key: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(crate) fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.bytes("application/json", body.to_string().into_bytes())
+    }
+
+    pub(crate) fn bytes(mut self, media_type: &str, body: Vec<u8>) -> Self {
+        self.body = body;
+        self.header("content-type", media_type)
+    }
+
+    pub(crate) fn request(self) -> Request<Body> {
+        let mut request = Request::builder().method(self.method).uri(self.path);
+        if let Some(key) = self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        request.header("content-length", self.body.len()).body(Body::from(self.body)).unwrap()
+    }
+}
+
+impl Api {
+    pub(crate) async fn new() -> Self {
+        Self::with(ApiConfig::default(), AcceptLimits::default()).await
+    }
+
+    pub(crate) async fn with(config: ApiConfig, limits: AcceptLimits) -> Self {
+        let clock = Arc::new(ManualClock::at(start()));
+        let store = Arc::new(MemoryEventStore::new());
+        let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
+        let directory = Directory::default();
+        let lots = Lots::new(journal.clone(), 100_000);
+        let backlog = Arc::new(AtomicU64::new(0));
+        let gauge = backlog.clone();
+        let files = TempDir::new().unwrap();
+        let read_models = ReadModels::open(files.path()).unwrap();
+        let runners = read_models.projectors(store.clone()).unwrap();
+        let secrets = AtomicU8::new(0);
+        let parts = ApiParts {
+            manage: Manage::new(
+                journal.clone(),
+                directory.clone(),
+                Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]),
+            ),
+            address_book: AddressBook::new(journal.clone()),
+            acceptance: Acceptance::new(
+                lots.clone(),
+                directory.clone(),
+                limits,
+                Arc::new(move || BacklogLevel {
+                    open_messages: gauge.load(Ordering::SeqCst),
+                    projector_lag_events: 0,
+                }),
+            ),
+            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
+            journal,
+            directory,
+            read_models,
+            metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
+            readiness: Arc::new(AlwaysReady),
+            advice: Default::default(),
+            config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), read_wait_ms: 50, ..config },
+        };
+        let mut api = Self {
+            router: router(ApiState::new(parts)),
+            clock,
+            store,
+            lots,
+            backlog,
+            acme: String::new(),
+            rival: String::new(),
+            runners: Mutex::new(runners),
+            _directory: files,
+        };
+        for relay in ["alpha", "beta"] {
+            api.ok(Call::new("PUT", format!("/v1/admin/relays/{relay}")).key(ADMIN).json(&relay_body(relay)))
+                .await;
+        }
+        api.acme = api.tenant("acme").await;
+        api.rival = api.tenant("rival").await;
+        api.project().await;
+        api
+    }
+
+    async fn tenant(&self, name: &str) -> String {
+        self.ok(Call::new("POST", "/v1/admin/tenants")
+            .key(ADMIN)
+            .json(&json!({"tenant": name, "name": name})))
+            .await;
+        let path = format!("/v1/admin/tenants/{name}/keys");
+        let issued = self.ok(Call::new("POST", path).key(ADMIN).json(&json!({"label": "test"}))).await;
+        let key = issued.json()["key"].as_str().unwrap().to_owned();
+        let sender = json!({
+            "address": "02-1234-5678", "brand": "카이트", "refusal_number": "080-123-4567", "relays": ["alpha", "beta"]
+        });
+        self.ok(Call::new("POST", "/v1/senders").key(&key).json(&sender)).await;
+        let policy = json!({
+            "objective": "ratio", "weights": [{"relay": "alpha", "weight": 7000}, {"relay": "beta", "weight": 3000}]
+        });
+        self.ok(Call::new("PUT", "/v1/policies/sms").key(&key).json(&policy)).await;
+        key
+    }
+
+    pub(crate) async fn send(&self, call: Call) -> Reply {
+        let response = self.router.clone().oneshot(call.request()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Reply { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    /// A request that must succeed.
+    #[track_caller]
+    pub(crate) fn ok(&self, call: Call) -> impl Future<Output = Reply> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.send(call).await;
+            assert!(reply.status.is_success(), "{caller}: {} {}", reply.status, reply.text());
+            reply
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(Call::new("GET", path).key(&self.acme)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Call::new("POST", path).key(&self.acme).json(body)).await
+    }
+
+    /// Moves all read models on to the end of the log.
+    pub(crate) async fn project(&self) {
+        let head = *self.store.head().borrow();
+        for runner in self.runners.lock().await.iter_mut() {
+            while runner.position() < head {
+                if let Step::Idle { .. } = runner.step(start()).await.unwrap() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// How many events the log holds: what is refused must not add any.
+    pub(crate) async fn events(&self) -> usize {
+        let (mut count, mut after) = (0, 0);
+        loop {
+            let page = self.store.read_all(after, 1_000, &Filter::everything()).await.unwrap();
+            if page.next == after {
+                return count;
+            }
+            count += page.events.len();
+            after = page.next;
+        }
+    }
+}
+
+pub(crate) fn relay_body(name: &str) -> Value {
+    json!({
+        "name": name, "endpoint": {"protocol": "http", "base_url": "http://127.0.0.1:9"},
+        "channels": {"sms": {"price_milliwon": 9000}, "lms": {"price_milliwon": 25000}, "email": {"price_milliwon": 500}},
+        "batch_max": 100, "receipts": "push", "codes": "solapi", "deduplicates": true, "answers_status": true,
+        "credentials": {"api_key": "relay-key", "receipt_secret": SECRET}
+    })
+}
+
+/// A small request to send.
+pub(crate) fn sending(to: &[&str]) -> Value {
+    let recipients: Vec<Value> = to.iter().map(|to| json!({"to": to})).collect();
+    json!({"class": "notice", "from": "0212345678", "text": "안녕하세요", "recipients": recipients})
+}
+
+/// The object with a field changed.
+pub(crate) fn with(mut body: Value, field: &str, value: Value) -> Value {
+    body[field] = value;
+    body
+}
