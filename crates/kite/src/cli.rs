@@ -1,0 +1,127 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use kite_event_store::Position;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Kite distributes messages over several relay carriers, exactly in the ratio asked for, and loses none.
+#[derive(Debug, Parser)]
+#[command(name = "kite", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What Kite can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything in one process with simulated relays, send messages through it, and show what happens.
+    Demo(DemoOptions),
+    /// Run Kite.
+    Serve(ServeOptions),
+    /// Rebuild the read models from the log: to verify them, or to take their place.
+    Replay(ReplayOptions),
+    /// Print events of the log of a stopped instance, one JSON object a line. A running one is asked over the API.
+    Audit(AuditOptions),
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Options of `kite demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoOptions {
+    /// How many messages to send.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    pub messages: u32,
+    /// What the simulated relays and the recipients are drawn from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep the data here, and go on with what is there. Without it, a temporary directory is used and removed.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the API listens. Port 0: any free port.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Stop when every message is final, instead of serving until Ctrl-C.
+    #[arg(long)]
+    pub exit: bool,
+    /// Print one JSON object on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `kite serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeOptions {
+    /// The configuration file. What it does not say stays at its default (`kite config default`).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The parts to run: api, router, publisher, worker, projector, timekeeper. All of them if not given.
+    #[arg(long, value_delimiter = ',', value_name = "ROLE,…")]
+    pub roles: Vec<crate::config::Role>,
+    /// Overrides `data_dir`.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Overrides `listen`.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Options of `kite replay`.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct ReplayMode {
+    /// Rebuild every read model beside the live one and compare every row. Exits with 1 if there is a difference.
+    #[arg(long)]
+    pub verify: bool,
+    /// Rebuild every read model and put it in the place of the live one, which is kept as `*.previous`.
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+/// Options of `kite replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayOptions {
+    /// What to do with the rebuilt read models.
+    #[command(flatten)]
+    pub mode: ReplayMode,
+    /// The data directory of a stopped instance.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `kite audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditOptions {
+    /// The data directory of a stopped instance.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Only this stream, such as `sending-<id>` or `lot-<id>-0`.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Only events after this position.
+    #[arg(long, default_value_t = 0)]
+    pub after: Position,
+    /// At most this many events.
+    #[arg(long, default_value_t = 1_000)]
+    pub limit: usize,
+}
+
+/// Commands of `kite config`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the default configuration with its comments: the manual.
+    Default,
+    /// Read a configuration as `kite serve` would, and name the file and key that is wrong.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}

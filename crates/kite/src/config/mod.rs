@@ -1,0 +1,228 @@
+//! Configuration: the commented default file compiled in, then a file, then `KITE_…` variables, then flags.
+
+use anyhow::Context;
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use kite_api::ApiConfig;
+use kite_commands::accept::AcceptLimits;
+use kite_event_store::sqlite::SqliteOptions;
+use kite_relay::RelaySettings;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The default file: also the manual.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// Variables with our prefix that set nothing here: how much is logged, what the examples of the API documentation use, and
+/// the seed of the tests.
+const NOT_SETTINGS: [&str; 4] = ["log", "key", "url", "test_seed"];
+
+/// A part of Kite that a process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// HTTP.
+    Api,
+    /// First routes.
+    Router,
+    /// From the log to the work queue.
+    Publisher,
+    /// Hand-over to the relays.
+    Worker,
+    /// Read models.
+    Projector,
+    /// What time alone brings about.
+    Timekeeper,
+}
+
+impl Role {
+    const ALL: [Self; 6] =
+        [Self::Api, Self::Router, Self::Publisher, Self::Worker, Self::Projector, Self::Timekeeper];
+}
+
+/// Everything that can be set.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where everything durable is kept.
+    pub data_dir: PathBuf,
+    /// Where the HTTP API listens.
+    pub listen: SocketAddr,
+    /// The operator's key; empty: none.
+    pub admin_key: String,
+    /// The parts to run; empty: all.
+    pub roles: BTreeSet<Role>,
+    /// Messages kept in memory by the write side.
+    pub lots_in_memory_messages_max: u64,
+    /// How long a stop may take, in seconds.
+    pub shutdown_s_max: u64,
+    /// Bounds of acceptance.
+    pub limits: Limits,
+    /// The event store.
+    pub store: StoreSettings,
+    /// The API.
+    pub api: ApiConfig,
+    /// The relay workers.
+    pub relays: RelaySettings,
+}
+
+/// Bounds of acceptance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// See [`AcceptLimits`].
+    pub open_messages_max: u64,
+    /// See [`AcceptLimits`].
+    pub projector_lag_events_max: u64,
+    /// See [`AcceptLimits`].
+    pub retry_after_s: u32,
+    /// See [`AcceptLimits`].
+    pub schedule_days_max: u32,
+}
+
+/// The event store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Batches that may wait for the writer.
+    pub queue_requests_max: usize,
+    /// Bytes that may wait for the writer.
+    pub queue_bytes_max: usize,
+    /// The newest events kept in memory, in bytes.
+    pub recent_bytes_max: usize,
+}
+
+impl Config {
+    /// The default.
+    ///
+    /// # Errors
+    /// None that a test would not have found.
+    pub fn compiled_in() -> anyhow::Result<Self> {
+        Ok(Figment::from(Toml::string(DEFAULT)).extract()?)
+    }
+
+    /// The default, then the file, then the environment.
+    ///
+    /// # Errors
+    /// Names the file and the key that is wrong.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Toml::string(DEFAULT));
+        if let Some(file) = file {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            figment = figment.merge(Toml::string(&text));
+            figment
+                .extract::<Self>()
+                .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), in_words(error)))?;
+        }
+        figment
+            .merge(Env::prefixed("KITE_").ignore(&NOT_SETTINGS).split("__"))
+            .extract()
+            .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))
+    }
+
+    /// The parts to run.
+    pub fn roles(&self) -> BTreeSet<Role> {
+        match self.roles.is_empty() {
+            true => Role::ALL.into_iter().collect(),
+            false => self.roles.clone(),
+        }
+    }
+
+    /// The bounds of acceptance, as the write side takes them.
+    pub fn accept_limits(&self) -> AcceptLimits {
+        AcceptLimits {
+            recipients_max: self.api.recipients_max,
+            open_messages_max: self.limits.open_messages_max,
+            projector_lag_events_max: self.limits.projector_lag_events_max,
+            retry_after_s: self.limits.retry_after_s,
+            schedule_days_max: self.limits.schedule_days_max,
+            ..AcceptLimits::default()
+        }
+    }
+
+    /// The options of the event store.
+    pub fn store_options(&self) -> SqliteOptions {
+        SqliteOptions {
+            queue_requests_max: self.store.queue_requests_max,
+            queue_bytes_max: self.store.queue_bytes_max,
+            recent_bytes_max: self.store.recent_bytes_max,
+            ..SqliteOptions::default()
+        }
+    }
+}
+
+fn in_words(error: figment::Error) -> String {
+    let told: Vec<String> = error
+        .into_iter()
+        .map(|one| match one.path.is_empty() {
+            true => one.kind.to_string(),
+            false => format!("{}: {}", one.path.join("."), one.kind),
+        })
+        .collect();
+    told.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_everything_once() {
+        let config = Config::compiled_in().unwrap();
+        assert_eq!(config.roles().len(), Role::ALL.len());
+        assert_eq!(config.accept_limits(), AcceptLimits::default());
+        let api = ApiConfig::default();
+        assert_eq!(config.api, api, "default.toml and ApiConfig::default() differ");
+    }
+
+    #[test]
+    fn the_example_for_an_installation_is_good() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/kite.toml");
+        let config = Config::load(Some(Path::new(file))).unwrap();
+        assert_eq!(config.data_dir, Path::new("data"));
+    }
+
+    #[test]
+    fn the_default_file_says_what_the_relay_workers_do_by_default() {
+        assert_eq!(Config::compiled_in().unwrap().relays, RelaySettings::default());
+        let all = serde_json::to_value(RelaySettings::default()).unwrap();
+        let mut written = toml_keys::of(DEFAULT, "[relays]");
+        written.insert("breaker".to_owned());
+        assert_eq!(written, toml_keys::of_value(&all), "default.toml is the manual: every key stands in it");
+        assert_eq!(toml_keys::of(DEFAULT, "[relays.breaker]"), toml_keys::of_value(&all["breaker"]));
+    }
+
+    /// The keys of a section, for comparing the manual with the settings.
+    mod toml_keys {
+        use std::collections::BTreeSet;
+
+        pub(super) type Keys = BTreeSet<String>;
+
+        pub(super) fn of(text: &str, section: &str) -> Keys {
+            let body = text.split(section).nth(1).unwrap_or_default();
+            let body = body.split("\n[").next().unwrap_or_default();
+            let keys =
+                body.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+            keys.map(|(key, _)| key.trim().to_owned()).collect()
+        }
+
+        pub(super) fn of_value(value: &serde_json::Value) -> Keys {
+            value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("kite.toml");
+        std::fs::write(&file, "[limits]\nopen_mesages_max = 5\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml") && error.contains("open_mesages_max"), "{error}");
+        std::fs::write(&file, "listen = 8080\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("listen"), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The table at the end, and the same as JSON.
+
+use comfy_table::{CellAlignment, Table, presets};
+use kite_domain::slug::TenantId;
+use kite_projections::{Dimension, ReadModels, StatisticsQuery, StatisticsRow, Totals};
+use serde_json::{Value, json};
+
+use super::campaign::Sent;
+use super::progress::Watched;
+
+/// One relay on one channel.
+struct RelayLine {
+    relay: String,
+    channel: String,
+    weight_percent: Option<f64>,
+    row: StatisticsRow,
+}
+
+/// What the demo came to.
+pub(super) struct Report {
+    totals: Totals,
+    lines: Vec<RelayLine>,
+    accepted: u64,
+    accept_p99_ms: f64,
+    seconds: f64,
+}
+
+impl Report {
+    /// Reads the read models.
+    pub(super) fn read(
+        models: &ReadModels,
+        tenant: &TenantId,
+        sent: &Sent,
+        watched: &Watched,
+    ) -> anyhow::Result<Self> {
+        let query = StatisticsQuery {
+            tenant: Some(tenant.clone()),
+            group_by: vec![Dimension::Relay, Dimension::Channel],
+            ..StatisticsQuery::default()
+        };
+        let policies = models.routing.policies(tenant)?;
+        let mut lines: Vec<RelayLine> = Vec::new();
+        for row in models.delivery.statistics(&query)? {
+            let (Some(relay), Some(channel)) = (row.relay.clone(), row.channel) else { continue };
+            let weight = policies.iter().find(|policy| policy.channel == channel).and_then(|policy| {
+                match &policy.objective {
+                    kite_domain::policy::PolicyObjective::Ratio { weights } => weights
+                        .iter()
+                        .find(|entry| entry.relay == relay)
+                        .map(|entry| f64::from(entry.weight) / 100.0),
+                    _ => None,
+                }
+            });
+            lines.push(RelayLine {
+                relay: relay.to_string(),
+                channel: channel.to_string(),
+                weight_percent: weight,
+                row,
+            });
+        }
+        lines.sort_by(|left, right| (&right.channel, &left.relay).cmp(&(&left.channel, &right.relay)));
+        Ok(Self {
+            totals: models.delivery.totals()?,
+            lines,
+            accepted: sent.accepted,
+            accept_p99_ms: sent.acceptance_us.value_at_quantile(0.99) as f64 / 1_000.0,
+            seconds: watched.took.as_secs_f64(),
+        })
+    }
+
+    fn messages_per_second(&self) -> f64 {
+        (self.totals.messages - self.totals.open) as f64 / self.seconds.max(0.001)
+    }
+
+    /// One object.
+    pub(super) fn json(&self) -> Value {
+        let relays: Vec<Value> = self
+            .lines
+            .iter()
+            .map(|line| {
+                let delivery = line.row.hand_over_to_delivery_ms;
+                json!({
+                    "relay": line.relay,
+                    "channel": line.channel,
+                    "weight": line.weight_percent,
+                    "planned": line.row.planned,
+                    "routed": line.row.first_routed,
+                    "delivered": line.row.delivered,
+                    "failed": failed(&line.row),
+                    "failed_over": line.row.failed_over,
+                    "p50_ms": delivery.map(|times| times.p50_ms),
+                    "p99_ms": delivery.map(|times| times.p99_ms),
+                    "cost": line.row.cost_milliwon as f64 / 1_000.0,
+                })
+            })
+            .collect();
+        json!({
+            "accepted": self.accepted,
+            "delivered": self.totals.delivered,
+            "undelivered": self.totals.undelivered,
+            "expired": self.totals.expired,
+            "open": self.totals.open,
+            "failed_over": self.totals.failovers,
+            "delivered_twice": self.totals.delivered_twice,
+            "seconds": self.seconds,
+            "messages_per_second": self.messages_per_second(),
+            "accept_p99_ms": self.accept_p99_ms,
+            "relays": relays,
+        })
+    }
+
+    /// For a person.
+    pub(super) fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+            "relay",
+            "channel",
+            "weight",
+            "planned",
+            "routed",
+            "delivered",
+            "failed",
+            "failed over",
+            "p50",
+            "p99",
+            "cost",
+        ]);
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for line in &self.lines {
+            let delivery = line.row.hand_over_to_delivery_ms;
+            let ms = |value: Option<u64>| value.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+            table.add_row([
+                line.relay.clone(),
+                line.channel.clone(),
+                line.weight_percent.map_or("-".to_owned(), |percent| format!("{percent} %")),
+                format!("{:.1}", line.row.planned),
+                line.row.first_routed.to_string(),
+                line.row.delivered.to_string(),
+                failed(&line.row).to_string(),
+                line.row.failed_over.to_string(),
+                ms(delivery.map(|times| times.p50_ms)),
+                ms(delivery.map(|times| times.p99_ms)),
+                format!("{:.1} won", line.row.cost_milliwon as f64 / 1_000.0),
+            ]);
+        }
+        let totals = &self.totals;
+        format!(
+            "{table}\n{} accepted: {} delivered, {} undelivered, {} expired, {} open; {} failed over, {} delivered twice; \
+             {:.1} won\n{:.1} s, {:.0} messages a second from the first request to the last result; \
+             acceptance p99 {:.1} ms",
+            self.accepted,
+            totals.delivered,
+            totals.undelivered,
+            totals.expired,
+            totals.open,
+            totals.failovers,
+            totals.delivered_twice,
+            totals.cost_milliwon as f64 / 1_000.0,
+            self.seconds,
+            self.messages_per_second(),
+            self.accept_p99_ms,
+        )
+    }
+}
+
+fn failed(row: &StatisticsRow) -> u64 {
+    row.refused + row.undelivered + row.expired
+}

@@ -1,0 +1,323 @@
+//! One running Kite: stores opened, parts wired, workers started; and their orderly end.
+
+mod backlog;
+mod readiness;
+mod revival;
+
+use anyhow::Context;
+use kite_api::{ApiParts, ApiState, hash_admin_key};
+use kite_commands::accept::Acceptance;
+use kite_commands::address_book::AddressBook;
+use kite_commands::adviser::Adviser;
+use kite_commands::clock::{SystemClock, SystemIds};
+use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::manage::Manage;
+use kite_commands::open_work::OpenWork;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::router::Router;
+use kite_commands::timekeeper::Timekeeper;
+use kite_commands::{Clock, Journal, Lots, Worker};
+use kite_domain::advice::AdviceSettings;
+use kite_event_store::EventStore;
+use kite_event_store::sqlite::SqliteEventStore;
+use kite_projections::ReadModels;
+use kite_relay::{InProcessQueue, NetworkConnector, Publisher, QueueLimits, RelayParts, Relays, Reviver};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+use crate::config::{Config, Role};
+use crate::open_work::OpenWorkReader;
+use crate::runtime::{Supervisor, drive, pause, project};
+use crate::telemetry;
+use backlog::BacklogWatch;
+use readiness::ProcessReadiness;
+use revival::Revival;
+
+/// How long to wait before relay workers that could not be hired are hired again.
+const HIRE_RETRY: Duration = Duration::from_secs(1);
+
+/// A running Kite.
+pub(crate) struct Instance {
+    config: Config,
+    store: Arc<SqliteEventStore>,
+    /// Everything but the projectors, which stop last: they have to see what the others wrote.
+    workers: Supervisor,
+    projectors: Supervisor,
+    address: Option<SocketAddr>,
+    models: ReadModels,
+    /// Wakes nobody: for workers that only time moves.
+    quiet: watch::Sender<u64>,
+}
+
+/// What the parts share.
+struct Parts {
+    journal: Journal,
+    directory: Directory,
+    lots: Lots,
+    manage: Manage,
+    receipts: ReceiptBook,
+    models: ReadModels,
+    open_work: Arc<dyn OpenWork>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Instance {
+    /// Opens the data directory and starts the parts that the configuration names.
+    ///
+    /// # Errors
+    /// If a file or the address cannot be had; nothing is left running then.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let metrics = telemetry::start_metrics()?;
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+        let store = Arc::new(
+            SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
+                .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
+        );
+        let parts = Parts::open(&config, store.clone()).await?;
+        let roles = config.roles();
+        let workers = Supervisor::new();
+        let projectors = Supervisor::new();
+        let quiet = watch::Sender::new(0);
+        let models = parts.models.clone();
+        let mut instance = Self { config, store, workers, projectors, address: None, models, quiet };
+        if roles.contains(&Role::Projector) {
+            instance.start_projectors(&parts)?;
+        }
+        instance.start_workers(&parts, &roles).await?;
+        if roles.contains(&Role::Api) {
+            instance.start_api(&parts, metrics).await?;
+        }
+        Ok(instance)
+    }
+
+    /// Where the API listens, if this process runs it.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The read models.
+    pub(crate) fn read_models(&self) -> &ReadModels {
+        &self.models
+    }
+
+    /// Waits until a part fails in a way that only a restart can mend.
+    pub(crate) async fn failed(&self) -> String {
+        tokio::select! {
+            reason = self.workers.failed() => reason,
+            reason = self.projectors.failed() => reason,
+        }
+    }
+
+    /// Brings what is under way to its end, lets the projectors catch up, and closes the log. Answers whether all of
+    /// that was possible in time.
+    pub(crate) async fn shut_down(self) -> bool {
+        let timeout = Duration::from_secs(self.config.shutdown_s_max);
+        let has_stopped = self.workers.shut_down(timeout).await;
+        let has_projected = self.projectors.shut_down(timeout).await;
+        let store = self.store;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        has_stopped && has_projected && closed.is_ok()
+    }
+
+    fn start_projectors(&self, parts: &Parts) -> anyhow::Result<()> {
+        let store: Arc<dyn EventStore> = self.store.clone();
+        for projector in parts.models.projectors(store)? {
+            let name = format!("project-{}", projector.name());
+            let work = project(projector, self.store.head(), self.projectors.clone(), parts.clock.clone());
+            self.projectors.start_background_thread(&name, work)?;
+        }
+        Ok(())
+    }
+
+    async fn start_workers(&self, parts: &Parts, roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+        self.start_follower(DirectoryFeed::new(parts.directory.clone(), parts.journal.clone()), parts);
+        if roles.contains(&Role::Router) {
+            let (lots, directory) = (parts.lots.clone(), parts.directory.clone());
+            self.start_follower(Router::new(lots, directory, parts.open_work.clone()), parts);
+            self.start_timed(
+                Adviser::new(
+                    parts.journal.clone(),
+                    parts.directory.clone(),
+                    parts.manage.clone(),
+                    parts.open_work.clone(),
+                    AdviceSettings::default(),
+                ),
+                parts,
+            );
+        }
+        let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
+        let reviver = Reviver::new(parts.lots.clone(), queue.clone());
+        let revival = Revival::new(reviver.clone(), parts.models.work.clone(), parts.clock.clone());
+        if roles.contains(&Role::Timekeeper) {
+            self.start_timed(
+                Timekeeper::new(
+                    parts.lots.clone(),
+                    parts.directory.clone(),
+                    parts.open_work.clone(),
+                    parts.receipts.clone(),
+                    revival.hint(),
+                ),
+                parts,
+            );
+        }
+        if roles.contains(&Role::Publisher) {
+            // What the work model knows is revived from it; what comes after is read from the log.
+            let position = parts.models.work.position();
+            self.start_follower(Publisher::new(reviver.clone(), position), parts);
+            self.start_timed(revival, parts);
+        }
+        if roles.contains(&Role::Worker) {
+            let relays = Relays::new(RelayParts {
+                lots: parts.lots.clone(),
+                directory: parts.directory.clone(),
+                manage: parts.manage.clone(),
+                receipts: parts.receipts.clone(),
+                queue,
+                reviver,
+                connector: Arc::new(NetworkConnector),
+                settings: self.config.relays.clone(),
+            });
+            self.start_relays(relays, parts);
+        }
+        Ok(())
+    }
+
+    /// Starts a worker that follows the log.
+    fn start_follower(&self, worker: impl Worker + 'static, parts: &Parts) {
+        self.start_worker(worker, self.store.head(), parts);
+    }
+
+    /// Starts a worker that only time moves.
+    fn start_timed(&self, worker: impl Worker + 'static, parts: &Parts) {
+        self.start_worker(worker, self.quiet.subscribe(), parts);
+    }
+
+    fn start_worker(&self, worker: impl Worker + 'static, wake: watch::Receiver<u64>, parts: &Parts) {
+        let stop = self.workers.stop().clone();
+        let work = drive(Box::new(worker), wake, stop, self.workers.clone(), parts.clock.clone());
+        self.workers.start(work);
+    }
+
+    /// Hires and dismisses relay workers as the directory changes.
+    fn start_relays(&self, mut relays: Relays, parts: &Parts) {
+        let supervisor = self.workers.clone();
+        let clock = parts.clock.clone();
+        let mut changes = parts.directory.changes();
+        self.workers.start(async move {
+            loop {
+                changes.mark_unchanged();
+                let (hired, failure) = relays.reconcile().await;
+                for one in hired {
+                    tracing::info!(worker = one.worker.name(), "hired");
+                    let stop = supervisor.stop().child_token();
+                    supervisor.start(cancel_when(one.dismissed, stop.clone()));
+                    let work = drive(one.worker, one.wake, stop, supervisor.clone(), clock.clone());
+                    supervisor.start(work);
+                }
+                let again = async {
+                    match failure {
+                        Some(error) => {
+                            tracing::error!(%error, "relay workers could not be hired, trying again");
+                            pause(HIRE_RETRY).await;
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = supervisor.stop().cancelled() => return,
+                    _ = changes.changed() => {}
+                    () = again => {}
+                }
+            }
+        });
+    }
+
+    async fn start_api(
+        &mut self,
+        parts: &Parts,
+        metrics: metrics_exporter_prometheus::PrometheusHandle,
+    ) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::bind(self.config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", self.config.listen))?;
+        let address = listener.local_addr()?;
+        let backlog = BacklogWatch::new(parts.models.clone(), self.store.head(), parts.clock.clone());
+        let gauge = backlog.gauge();
+        self.start_timed(backlog, parts);
+        let limits = self.config.accept_limits();
+        let mut api = self.config.api.clone();
+        let key = &self.config.admin_key;
+        api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
+        let state = ApiState::new(ApiParts {
+            journal: parts.journal.clone(),
+            directory: parts.directory.clone(),
+            manage: parts.manage.clone(),
+            address_book: AddressBook::new(parts.journal.clone()),
+            acceptance: Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge),
+            receipts: parts.receipts.clone(),
+            read_models: parts.models.clone(),
+            metrics_text: Arc::new(move || metrics.render()),
+            readiness: Arc::new(ProcessReadiness::new(self.workers.clone())),
+            advice: AdviceSettings::default(),
+            config: api,
+        });
+        let router = kite_api::router(state);
+        let stop = self.workers.stop().clone();
+        let supervisor = self.workers.clone();
+        self.workers.start(async move {
+            use axum::serve::ListenerExt;
+            let listener = listener.tap_io(|connection| {
+                // Small answers must not wait for more to send.
+                let _ = connection.set_nodelay(true);
+            });
+            let served =
+                axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+            if let Err(error) = served.await {
+                supervisor.fail(format!("api: {error}"));
+            }
+        });
+        self.address = Some(address);
+        Ok(())
+    }
+}
+
+async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = dismissed.wait_for(|dismissed| *dismissed) => stop.cancel(),
+    }
+}
+
+impl Parts {
+    async fn open(config: &Config, store: Arc<SqliteEventStore>) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds));
+        let directory = Directory::default();
+        directory.catch_up(&journal).await.context("the log cannot be read")?;
+        let models = ReadModels::open(&config.data_dir)?;
+        let lots = Lots::new(journal.clone(), config.lots_in_memory_messages_max);
+        let figures_window = chrono::Duration::minutes(config.api.figures_window_minutes.into());
+        Ok(Self {
+            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable)),
+            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
+            open_work: Arc::new(OpenWorkReader::new(models.clone(), figures_window)),
+            journal,
+            directory,
+            lots,
+            models,
+            clock,
+        })
+    }
+}
+
+/// 32 bytes that nobody can guess, for a key.
+fn unpredictable() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .expect("the machine's randomness is there, or no TLS would work either");
+    bytes
+}

@@ -1,0 +1,31 @@
+//! The parts of Kite put together: configuration, wiring, roles, life cycle, telemetry, and the demo.
+//!
+//! Nothing is decided here about messages; that is all in the crates that this one joins.
+
+pub mod cli;
+pub mod config;
+mod demo;
+mod instance;
+mod open_work;
+mod operator;
+mod runtime;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+/// Runs a command line to its end.
+///
+/// # Errors
+/// Whatever keeps the command from doing its work, with its causes.
+pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
+    // Two TLS providers in one process fail at run time; this one is installed before anything can ask.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.command {
+        cli::Command::Demo(options) => demo::run(options),
+        cli::Command::Serve(options) => serve::run(options),
+        cli::Command::Replay(options) => operator::replay(options),
+        cli::Command::Audit(options) => operator::audit(options),
+        cli::Command::Config(command) => operator::config(command),
+    }
+}

@@ -1,0 +1,144 @@
+//! The one place where tasks and threads are started, followed until they end, and asked to stop.
+
+mod drive;
+mod projecting;
+
+pub(crate) use drive::{drive, pause};
+pub(crate) use projecting::project;
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How far a background thread stands back; 0 is the usual, 19 the most.
+const BACKGROUND_NICENESS: i32 = 10;
+
+/// Follows every task of the process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    failure: watch::Sender<Option<String>>,
+    threads: std::sync::Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+}
+
+impl Supervisor {
+    /// Follows nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            failure: watch::Sender::new(None),
+            threads: std::sync::Arc::default(),
+        }
+    }
+
+    /// Cancelled when everything is to stop.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Starts a task that ends by itself after [`Supervisor::stop`] is cancelled.
+    /// One that panics stops the process: a part that is gone must not look as if it were there.
+    pub(crate) fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.clone().watched(task));
+    }
+
+    async fn watched(self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            self.fail(format!("a part of the process panicked: {words}"));
+        }
+    }
+
+    /// Starts a named thread that runs a future to its end, for work that would hold up the others. It gives way to the
+    /// threads that move messages: reading may lag a little, a one-time password may not.
+    ///
+    /// # Errors
+    /// If the machine gives no thread.
+    pub(crate) fn start_background_thread(
+        &self,
+        name: &str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Handle::current();
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        let watched = self.clone().watched(work);
+        self.threads.lock().push(builder.spawn(move || {
+            give_way();
+            runtime.block_on(watched);
+        })?);
+        Ok(())
+    }
+
+    /// Something happened after which the process cannot go on correctly.
+    pub(crate) fn fail(&self, reason: String) {
+        tracing::error!(reason, "cannot go on");
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(reason);
+            is_first
+        });
+    }
+
+    /// What was told to [`Supervisor::fail`], if anything was.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Waits until something calls [`Supervisor::fail`], and says what.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the supervisor is gone".to_owned(),
+        }
+    }
+
+    /// Asks everything to stop and waits for it, at most this long. Answers whether all has ended.
+    pub(crate) async fn shut_down(&self, timeout: Duration) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(timeout, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "stopping although not everything has ended");
+            return false;
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        tokio::time::timeout(timeout, joined).await.is_ok()
+    }
+}
+
+/// Lowers the priority of this thread. Without that it only competes on equal terms.
+fn give_way() {
+    let this_thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(this_thread), BACKGROUND_NICENESS) {
+        tracing::debug!(%error, "the priority of a background thread stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_panics_stops_the_process() {
+        let supervisor = Supervisor::new();
+        supervisor.start(async { panic!("the router is confused") });
+        assert!(supervisor.failed().await.contains("the router is confused"));
+    }
+
+    #[tokio::test]
+    async fn so_does_a_background_thread() {
+        let supervisor = Supervisor::new();
+        supervisor.start_background_thread("project-test", async { panic!("{} is confused", "it") }).unwrap();
+        assert!(supervisor.failed().await.contains("it is confused"));
+    }
+}

@@ -1,0 +1,58 @@
+//! `kite serve`: all parts, or some, until Ctrl-C or SIGTERM.
+
+use std::process::ExitCode;
+
+use crate::cli::ServeOptions;
+use crate::config::Config;
+use crate::instance::Instance;
+use crate::telemetry;
+
+/// Runs until it is asked to stop.
+pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(options.config.as_deref())?;
+    if let Some(data) = options.data {
+        config.data_dir = data;
+    }
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    if !options.roles.is_empty() {
+        config.roles = options.roles.into_iter().collect();
+    }
+    telemetry::start_logging("info");
+    runtime()?.block_on(async move {
+        let instance = Instance::start(config).await?;
+        if let Some(address) = instance.address() {
+            tracing::info!(%address, "ready");
+        }
+        let end = tokio::select! {
+            signal = asked_to_stop() => signal,
+            reason = instance.failed() => Err(anyhow::anyhow!(reason)),
+        };
+        let has_drained = instance.shut_down().await;
+        end?;
+        Ok(if has_drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// The async runtime of the process. More threads than cores, so that a long piece of work (a thousand recipients) does
+/// not hold up a short one (a password).
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores * 2)
+        .enable_all()
+        .thread_name("kite")
+        .build()
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn asked_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

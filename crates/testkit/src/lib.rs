@@ -1,0 +1,8 @@
+//! What tests and tools share: real processes, waiting for conditions, and the rules of the workspace.
+//!
+//! A development dependency only. Deliberately absent: anything that a crate under test could come to rely on, and
+//! mocks of our own ports (their adapters in memory live beside the ports).
+
+pub mod process;
+pub mod wait;
+pub mod workspace;

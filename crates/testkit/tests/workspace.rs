@@ -1,0 +1,184 @@
+//! The shape of the workspace: design.md's table of who may depend on whom, and what may be in the tree.
+//!
+//! A new edge is its own change, with an ADR in docs/adr/.
+
+use std::path::{Path, PathBuf};
+
+use kite_testkit::workspace::{Edges, Rules, Workspace};
+
+/// Who may depend on whom. Testkit and xtask are for development: no crate's own code may depend on them.
+const EDGES: &[Edges] = &[
+    Edges { from: "kite-domain", to: &[], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-event-store", to: &[], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-commands", to: &["kite-domain", "kite-event-store"], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-projections", to: &["kite-domain", "kite-event-store"], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-relay", to: &["kite-domain", "kite-commands"], to_in_tests: WITH_SIMULATOR },
+    Edges {
+        from: "kite-api",
+        to: &["kite-domain", "kite-commands", "kite-projections"],
+        to_in_tests: WITH_SIMULATOR,
+    },
+    Edges { from: "kite-relay-sim", to: &[], to_in_tests: TEST_TOOLS },
+    Edges {
+        from: "kite",
+        to: &[
+            "kite-domain",
+            "kite-event-store",
+            "kite-commands",
+            "kite-projections",
+            "kite-relay",
+            "kite-api",
+            "kite-relay-sim",
+        ],
+        to_in_tests: TEST_TOOLS,
+    },
+    Edges { from: "kite-testkit", to: &[], to_in_tests: &[] },
+    Edges { from: "xtask", to: &["kite-event-store", "kite-testkit"], to_in_tests: &[] },
+];
+
+const TEST_TOOLS: &[&str] = &["kite-testkit"];
+const WITH_SIMULATOR: &[&str] = &["kite-testkit", "kite-relay-sim"];
+
+/// What would give the domain a runtime, a disk or a network.
+const NOT_PURE: &[&str] =
+    &["tokio", "rusqlite", "reqwest", "hyper", "axum", "lettre", "mio", "socket2", "tempfile"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
+}
+
+fn workspace() -> Workspace {
+    Workspace::read(&root()).expect("cargo metadata")
+}
+
+fn rules() -> Rules {
+    Rules::read(&root().join("deny.toml")).expect("deny.toml")
+}
+
+#[track_caller]
+fn none(rule: &str, violations: Vec<String>) {
+    assert!(violations.is_empty(), "{rule}\n  {}", violations.join("\n  "));
+}
+
+#[test]
+fn crates_depend_only_on_whom_the_design_lets_them() {
+    let rule = "A crate of the workspace depends on another that the design does not let it depend on. If it has to, \
+                change the table of design and this test together, and say why in docs/adr/.";
+    none(rule, workspace().edge_violations(EDGES));
+}
+
+#[test]
+fn an_edge_that_is_not_allowed_is_found() {
+    let without_router: Vec<Edges> =
+        EDGES
+            .iter()
+            .map(|edges| {
+                if edges.from == "kite-commands" { Edges { to: &["kite-domain"], ..*edges } } else { *edges }
+            })
+            .filter(|edges| edges.from != "kite-relay-sim")
+            .collect();
+    let found = workspace().edge_violations(&without_router);
+    assert!(found.contains(&"kite-commands depends on kite-event-store (normal)".to_owned()), "{found:?}");
+    assert!(
+        found.iter().any(|violation| violation.starts_with("crate kite-relay-sim is in the workspace")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_domain_is_pure_all_the_way_down() {
+    let workspace = workspace();
+    for impure in NOT_PURE {
+        let path = workspace.path("kite-domain", impure);
+        assert!(
+            path.is_none(),
+            "the domain must not do I/O, but it comes to {impure}: {}",
+            path.unwrap().join(" → ")
+        );
+    }
+}
+
+#[test]
+fn a_way_to_a_crate_is_found_over_several_steps() {
+    let path = workspace().path("kite-event-store", "libsqlite3-sys").unwrap();
+    assert_eq!(path, ["kite-event-store", "rusqlite", "libsqlite3-sys"]);
+}
+
+#[test]
+fn no_banned_crate_is_in_the_tree() {
+    none("deny.toml refuses these crates:", workspace().banned_crates(&rules()));
+}
+
+#[test]
+fn no_banned_feature_is_on() {
+    let (workspace, rules) = (workspace(), rules());
+    none("deny.toml refuses these features (cargo tree -e features -i CRATE shows who asks):", {
+        workspace.banned_features(&rules)
+    });
+}
+
+#[test]
+fn a_banned_crate_version_or_feature_is_found() {
+    let text = r#"
+        bans.deny = [
+            { name = "serde", reason = "for this test" },
+            { name = "syn", deny-multiple-versions = true, reason = "for this test" },
+        ]
+        bans.features = [{ name = "rusqlite", deny = ["bundled"], reason = "for this test" }]
+        licenses.allow = ["MIT"]
+    "#;
+    let rules: Rules = toml::from_str(text).unwrap();
+    let workspace = workspace();
+    let crates = workspace.banned_crates(&rules);
+    assert!(crates.iter().any(|violation| violation.starts_with("serde 1.")), "{crates:?}");
+    let features = workspace.banned_features(&rules);
+    assert!(features[0].ends_with("has feature bundled: for this test"), "{features:?}");
+    let licences = workspace.licence_violations(&rules).unwrap();
+    assert!(licences.iter().any(|violation| violation.starts_with("kite-domain")), "{licences:?}");
+    assert!(
+        !licences.iter().any(|violation| violation.starts_with("serde ")),
+        "MIT OR Apache-2.0 is met by MIT"
+    );
+}
+
+#[test]
+fn what_the_standard_library_has_is_taken_from_there() {
+    let workspace = workspace();
+    for (name, instead) in [
+        ("lazy_static", "std::sync::LazyLock"),
+        ("once_cell", "std::sync::{OnceLock, LazyLock}"),
+        ("num_cpus", "std::thread::available_parallelism"),
+        ("log", "tracing"),
+    ] {
+        none(&format!("use {instead} instead of {name}:"), workspace.direct_uses(name));
+    }
+}
+
+#[test]
+fn every_licence_is_one_that_we_may_hand_on() {
+    let violations = workspace().licence_violations(&rules()).unwrap();
+    none("deny.toml does not allow the licence of:", violations);
+}
+
+#[test]
+fn everything_comes_from_the_registry() {
+    none("only the registry and this workspace:", workspace().foreign_sources());
+}
+
+#[test]
+fn every_crate_takes_lints_licence_and_version_from_the_workspace() {
+    for package in workspace().members() {
+        let name = &package.name;
+        let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{name}: [lints] workspace = true");
+        for key in ["version", "edition", "rust-version", "license", "publish"] {
+            let inherited = manifest["package"].get(key).and_then(|value| value.get("workspace"));
+            assert_eq!(
+                inherited.and_then(toml::Value::as_bool),
+                Some(true),
+                "{name}: {key}.workspace = true"
+            );
+        }
+    }
+}

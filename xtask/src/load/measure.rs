@@ -1,0 +1,135 @@
+//! What processes use, and what Kite says of itself, while a load runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::platform::Platform;
+
+/// Clock ticks a second in `/proc`: the same on every Linux, whatever the kernel's own.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// CPU time that a process has used so far, user and system.
+pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    cpu_of(&stat).with_context(|| format!("not understood: {stat}"))
+}
+
+/// The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th field.
+fn cpu_of(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// Memory that a process has resident.
+pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    resident_of(&status).context("no VmRSS")
+}
+
+fn resident_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
+/// Size of all files of a directory.
+pub(crate) fn directory_bytes(directory: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { directory_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+/// The largest value of a metric over all its labels; `None`: there is no such metric.
+pub(crate) fn metric_max(text: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let is_it = rest.starts_with('{') || rest.starts_with(' ');
+        is_it.then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok())?
+    };
+    text.lines().filter_map(value).reduce(f64::max)
+}
+
+/// The greatest values that were seen while a load ran.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peaks {
+    /// Memory that Kite had resident.
+    pub(crate) resident_bytes: u64,
+    /// How far the slowest read model was behind, in milliseconds.
+    pub(crate) projector_lag_ms: f64,
+}
+
+/// Looks again and again until it is stopped.
+pub(crate) struct Sampler {
+    stop: watch::Sender<bool>,
+    sampling: JoinSet<anyhow::Result<Peaks>>,
+}
+
+impl Sampler {
+    /// Starts to look.
+    pub(crate) fn start(platform: &Platform) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut sampling = JoinSet::new();
+        sampling.spawn(sample(platform.kite_process(), platform.metrics(), stopped));
+        Self { stop, sampling }
+    }
+
+    /// Stops, and says what was seen.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<Peaks> {
+        self.stop.send_replace(true);
+        self.sampling.join_next().await.context("the sampler was started")??
+    }
+}
+
+async fn sample(
+    process: u32,
+    metrics: super::platform::Metrics,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Peaks> {
+    let mut peaks = Peaks::default();
+    loop {
+        let resident = resident_bytes(process)?;
+        let text = metrics.read().await?;
+        let lag_ms = metric_max(&text, "kite_projector_lag_seconds").context("no lag in /metrics")? * 1_000.0;
+        peaks.resident_bytes = peaks.resident_bytes.max(resident);
+        peaks.projector_lag_ms = peaks.projector_lag_ms.max(lag_ms);
+        if *stopped.borrow() {
+            return Ok(peaks);
+        }
+        // Time is up, or the load has ended: in both cases look once more.
+        let _ = tokio::time::timeout(INTERVAL, stopped.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_understood() {
+        let stat = "4242 (kite (serve) 2) S 1 2 3 0 -1 4194560 100 0 0 0 1234 766 0 0 20 0 9 0 5 6 7";
+        assert_eq!(cpu_of(stat), Some(20.0));
+        assert_eq!(resident_of("Name:\tkite\nVmPeak:\t9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
+        assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(resident_bytes(std::process::id()).unwrap() > 0);
+    }
+
+    #[test]
+    fn the_largest_of_a_metric_is_found_and_no_other() {
+        let text = "# TYPE kite_lag_seconds gauge\nkite_lag_seconds{projector=\"a b\"} 0.25\n\
+                    kite_lag_seconds{projector=\"work\"} 1.5\nkite_lag_seconds_total 9\n";
+        assert_eq!(metric_max(text, "kite_lag_seconds"), Some(1.5));
+        assert_eq!(metric_max(text, "kite_open_messages"), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! `cargo xtask load`: how fast Kite is on this machine, stage by stage, and what bounds each stage.
+//!
+//! Everything is measured in one run, so that the figures can be divided by each other: a plain file, the event store
+//! alone, acceptance alone, the whole path, and the way of a one-time password beside it. Kite and relay-sim are
+//! processes of their own, spoken to only over HTTP; the generator (this process) keeps what it needs ready beforehand.
+//!
+//! Deliberately absent: pass or fail by figures. A shared machine is too noisy for that; docs/performance.md says what
+//! was reached where. What does fail a run is a message that is not final, or counted differently by the relays.
+
+mod bodies;
+mod generator;
+mod measure;
+mod platform;
+mod report;
+mod stages;
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::paths::{cargo, target};
+use report::Report;
+use stages::Plan;
+
+/// Options of `cargo xtask load`.
+#[derive(Args)]
+pub(crate) struct LoadOptions {
+    /// How long the whole path is under load, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// Messages a second offered to the whole path.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    rate: u32,
+    /// Recipients in one request to the whole path.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    recipients: u32,
+    /// Some seconds in all, with a small load: shows that it works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Only these stages.
+    #[arg(long, value_delimiter = ',', value_name = "STAGE,…")]
+    only: Vec<StageName>,
+    /// Where data is written; the disk that is measured. Default: below cargo's target directory.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// End with one line that is a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A part of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StageName {
+    /// A plain file, and the event store alone.
+    Store,
+    /// Acceptance alone.
+    Accept,
+    /// The whole path.
+    Whole,
+    /// The highest rate that the whole path keeps up with.
+    Search,
+    /// One-time passwords, on an idle system and beside a campaign.
+    Otp,
+}
+
+/// Builds everything optimised, then measures.
+pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimised();
+    }
+    let directory = options.directory.clone().unwrap_or_else(|| target().join("load"));
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let plan = plan(options, directory);
+    let report = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            report = measure_all(&plan, options) => report,
+            // What was started ends with this future.
+            _ = terminated.recv() => bail!("asked to end"),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+        }
+    })?;
+    println!("{}", report.table());
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+/// Compiles this program, Kite and relay-sim with optimisation, in one go, and becomes the optimised program.
+fn run_optimised() -> anyhow::Result<()> {
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "xtask",
+        "--package",
+        "kite",
+        "--package",
+        "kite-relay-sim",
+    ]);
+    // Standard output belongs to the figures.
+    if !build.stdout(Stdio::null()).status()?.success() {
+        bail!("the release build failed");
+    }
+    let error = Command::new(target().join("release/xtask")).args(std::env::args_os().skip(1)).exec();
+    Err(error).context("the optimised program cannot be started")
+}
+
+fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
+    let quick = Plan {
+        directory,
+        store_seconds: 1,
+        accept_seconds: 2,
+        whole_seconds: options.seconds.min(3),
+        messages_per_second: options.rate.min(2_000),
+        recipients: options.recipients.min(200),
+        search_seconds: 2,
+        search_steps_max: 1,
+        otps: 20,
+        campaign_messages: 5_000,
+    };
+    if options.quick {
+        return quick;
+    }
+    Plan {
+        store_seconds: 5,
+        accept_seconds: 10,
+        whole_seconds: options.seconds,
+        messages_per_second: options.rate,
+        recipients: options.recipients,
+        search_seconds: options.seconds.min(15),
+        search_steps_max: 8,
+        otps: 200,
+        campaign_messages: 100_000,
+        ..quick
+    }
+}
+
+async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Report> {
+    let is_wanted = |stage: StageName| match options.only.is_empty() {
+        true => stage != StageName::Search || !options.quick,
+        false => options.only.contains(&stage),
+    };
+    let wanted = |stage: StageName| {
+        if is_wanted(stage) {
+            eprintln!("measuring: {stage:?}");
+        }
+        is_wanted(stage)
+    };
+    let mut report = Report::default();
+    if wanted(StageName::Store) {
+        stages::disk::measure(plan, &mut report).await.context("stage store")?;
+    }
+    if wanted(StageName::Accept) {
+        stages::acceptance::measure(plan, &mut report).await.context("stage accept")?;
+    }
+    if [StageName::Whole, StageName::Search, StageName::Otp].into_iter().any(is_wanted) {
+        let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
+        if wanted(StageName::Whole) {
+            stages::whole::measure(plan, &platform, &mut report).await.context("stage whole")?;
+        }
+        if wanted(StageName::Search) {
+            stages::whole::search(plan, &platform, &mut report).await.context("stage search")?;
+        }
+        if wanted(StageName::Otp) {
+            stages::otp::measure(plan, &platform, &mut report).await.context("stage otp")?;
+        }
+        platform.stop()?;
+    }
+    report.divide();
+    Ok(report)
+}

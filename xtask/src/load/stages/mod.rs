@@ -1,0 +1,32 @@
+//! What is measured, one after the other.
+
+pub(crate) mod acceptance;
+pub(crate) mod disk;
+pub(crate) mod otp;
+pub(crate) mod whole;
+
+use std::path::PathBuf;
+
+/// How long and how much.
+pub(crate) struct Plan {
+    /// Where data is written.
+    pub(crate) directory: PathBuf,
+    /// Each of the two disk measurements.
+    pub(crate) store_seconds: u64,
+    /// Each of the two acceptance measurements.
+    pub(crate) accept_seconds: u64,
+    /// The whole path.
+    pub(crate) whole_seconds: u64,
+    /// Offered to the whole path.
+    pub(crate) messages_per_second: u32,
+    /// In one request to the whole path.
+    pub(crate) recipients: u32,
+    /// Each step of the search for the highest rate.
+    pub(crate) search_seconds: u64,
+    /// Steps of the search at most.
+    pub(crate) search_steps_max: u32,
+    /// One-time passwords in each of the two measurements.
+    pub(crate) otps: u32,
+    /// Advertisements beside the second.
+    pub(crate) campaign_messages: u32,
+}

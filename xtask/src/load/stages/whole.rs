@@ -1,0 +1,194 @@
+//! The whole path: accepted over HTTP, split, handed over, receipts taken, final in the read models; then the relays'
+//! own counts are held against ours.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Plan;
+use crate::load::bodies::{self, Bulk};
+use crate::load::generator::{Pace, Run, Start, histogram_of, milliseconds, send};
+use crate::load::measure::{Peaks, Sampler, cpu_seconds, directory_bytes};
+use crate::load::platform::{Platform, RELAYS};
+use crate::load::report::{Report, Whole};
+
+/// Requests that may be under way.
+const CONNECTIONS: usize = 16;
+/// Different bodies; they are used over and over.
+const BODIES: u32 = 64;
+/// Sendings of which every message is looked at afterwards.
+const SENDINGS_LOOKED_AT: usize = 30;
+/// Time that all messages may take to become final after the last was accepted.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Each step of the search offers so much more than the one before.
+const STEP: f64 = 1.25;
+/// A rate is kept up with if this is enough to finish after the load has ended, beside a twentieth of its duration:
+/// the way of the last message, and the looks at whether it is there.
+const FINISH: Duration = Duration::from_millis(1_500);
+
+/// What came of one load.
+struct Loaded {
+    run: Run,
+    messages: u64,
+    refused_requests: u64,
+    /// From the first request until everything was final.
+    elapsed: Duration,
+    /// From the last answer until everything was final.
+    finishing: Duration,
+    peaks: Peaks,
+    kite_cpu_seconds: f64,
+    relays_cpu_seconds: f64,
+    generator_cpu_seconds: f64,
+}
+
+/// At the rate that was asked for.
+pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
+    let loaded = load(plan, platform, f64::from(plan.messages_per_second), plan.whole_seconds).await?;
+    ensure!(loaded.refused_requests == 0, "{} requests were refused as too many", loaded.refused_requests);
+    check_balance(platform).await?;
+    let latencies = histogram_of(ways_us(platform, &loaded.run).await?)?;
+    let messages = loaded.messages as f64;
+    report.whole = Some(Whole {
+        messages_per_second: (messages / loaded.elapsed.as_secs_f64()).round(),
+        p99_ms: milliseconds(&latencies, 0.99),
+        projector_lag_ms_max: loaded.peaks.projector_lag_ms.round(),
+        rss_mb_max: (loaded.peaks.resident_bytes as f64 / 1e6).round(),
+        cpu_us_per_message: loaded.kite_cpu_seconds * 1e6 / messages,
+        bytes_per_message: (directory_bytes(&platform.data())? as f64 / messages).round(),
+    });
+    report.note("offered to the whole path, messages a second", f64::from(plan.messages_per_second));
+    report.note("messages on the whole path", messages);
+    report.note("whole path p50 ms", milliseconds(&latencies, 0.5));
+    report.note("seconds to finish after the last was accepted", loaded.finishing.as_secs_f64());
+    report.note("request p99 ms under that load", milliseconds(&loaded.run.latencies()?, 0.99));
+    report.note("CPU µs of relay-sim a message", loaded.relays_cpu_seconds * 1e6 / messages);
+    report.note("CPU µs of the generator a message", loaded.generator_cpu_seconds * 1e6 / messages);
+    Ok(())
+}
+
+/// Offers more and more until Kite no longer keeps up.
+pub(crate) async fn search(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
+    let mut rate = f64::from(plan.messages_per_second);
+    let mut highest = None;
+    for _ in 0..plan.search_steps_max {
+        let loaded = load(plan, platform, rate, plan.search_seconds).await?;
+        let seconds = Duration::from_secs(plan.search_seconds);
+        let keeps_up = loaded.refused_requests == 0 && loaded.finishing <= FINISH + seconds / 20;
+        eprintln!(
+            "offered {rate:.0}/s: finished {:.2} s after the load ended{}",
+            loaded.finishing.as_secs_f64(),
+            if keeps_up { "" } else { ", too late" }
+        );
+        if !keeps_up {
+            break;
+        }
+        highest = Some(rate);
+        rate *= STEP;
+    }
+    check_balance(platform).await?;
+    if let Some(highest) = highest {
+        report.note(HIGHEST, highest.round());
+    }
+    Ok(())
+}
+
+/// The note that the search leaves.
+pub(crate) const HIGHEST: &str = "highest rate kept up with, messages a second";
+
+async fn load(plan: &Plan, platform: &Platform, per_second: f64, seconds: u64) -> anyhow::Result<Loaded> {
+    let bodies = (0..BODIES).map(|number| bodies::bulk(Bulk::Notice, number, plan.recipients)).collect();
+    let requests_per_second = per_second / f64::from(plan.recipients);
+    let requests = (requests_per_second * seconds as f64).ceil() as u64;
+    let before = accepted_so_far(platform).await?;
+    let cpu = [platform.kite_process(), platform.relays_process(), std::process::id()];
+    let cpu_before = cpu.map(cpu_seconds);
+    let sampler = Sampler::start(platform);
+
+    let start = Start::now();
+    let pace = Pace::Open { per_second: requests_per_second, requests };
+    let run = send(&platform.target(), pace, CONNECTIONS, bodies).await?;
+    let ended = Start::now();
+    let count = run.count()?;
+    platform.wait_until_final(before + count.messages, PATIENCE).await?;
+    let (elapsed, finishing) = (start.instant.elapsed(), ended.instant.elapsed());
+
+    let peaks = sampler.stop().await?;
+    let mut used = [0.0; 3];
+    for (at, before) in cpu_before.into_iter().enumerate() {
+        used[at] = cpu_seconds(cpu[at])? - before?;
+    }
+    Ok(Loaded {
+        run,
+        messages: count.messages,
+        refused_requests: count.refused_requests,
+        elapsed,
+        finishing,
+        peaks,
+        kite_cpu_seconds: used[0],
+        relays_cpu_seconds: used[1],
+        generator_cpu_seconds: used[2],
+    })
+}
+
+/// Messages that Kite has accepted since it started, as its read models say. To be asked when nothing is on its way.
+pub(super) async fn accepted_so_far(platform: &Platform) -> anyhow::Result<u64> {
+    Ok(platform.get("/v1/statistics").await?["rows"][0]["messages"].as_u64().unwrap_or(0))
+}
+
+/// How long each message of some sendings was on its way, from acceptance to its final state, in microseconds.
+async fn ways_us(platform: &Platform, run: &Run) -> anyhow::Result<Vec<u64>> {
+    let step = run.sent.len().div_ceil(SENDINGS_LOOKED_AT).max(1);
+    let mut ways_us = Vec::new();
+    for sent in run.sent.iter().step_by(step) {
+        let Some(sending) = sent.accepted()? else { continue };
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/sendings/{}/messages?limit=200{cursor}", sending.id);
+            let page: Page = serde_json::from_value(platform.get(&path).await?)?;
+            for message in &page.items {
+                let way = message.final_at - message.accepted_at;
+                ways_us.push(way.num_microseconds().unwrap_or(0).max(0) as u64);
+            }
+            let Some(next) = page.next else { break };
+            cursor = format!("&cursor={next}");
+        }
+    }
+    Ok(ways_us)
+}
+
+/// A page of messages; every one has to be final.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<FinalMessage>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FinalMessage {
+    accepted_at: DateTime<Utc>,
+    final_at: DateTime<Utc>,
+}
+
+/// What each relay counted must be what we counted for it.
+async fn check_balance(platform: &Platform) -> anyhow::Result<()> {
+    let oracle = platform.get_from_relays("/ledger/summary").await?;
+    let ours = platform.get("/v1/statistics?group_by=relay").await?;
+    let rows = ours["rows"].as_array().context("statistics have rows")?;
+    for (relay, _) in RELAYS {
+        let theirs = oracle["relays"].as_array().into_iter().flatten().find(|entry| entry["id"] == relay);
+        let theirs = theirs.with_context(|| format!("relay {relay} has no ledger"))?;
+        let row = rows.iter().find(|row| row["relay"] == relay).unwrap_or(&Value::Null);
+        for counter in ["accepted", "refused", "delivered", "undelivered"] {
+            let (their_count, our_count) = (theirs[counter].as_u64(), row[counter].as_u64().or(Some(0)));
+            ensure!(
+                their_count == our_count,
+                "relay {relay} counts {their_count:?} messages as {counter}, Kite counts {our_count:?}"
+            );
+        }
+    }
+    ensure!(oracle["delivered_more_than_once"] == 0, "messages were delivered more than once: {oracle}");
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask test`: every test, with the servers that they need.
+//!
+//! Documentation tests first, then all others, so that what a reader sees last is the summary of the tests. A server
+//! that cannot be had is a failure: no test is skipped because of it.
+
+use std::process::{Command, Stdio};
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::paths::cargo;
+use crate::servers::Servers;
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub(crate) struct TestOptions {
+    /// What is passed on to `cargo nextest run` (or `cargo test`), such as `-p kite-domain` or a part of a test's name.
+    /// With it, documentation tests are left out.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pass_on: Vec<String>,
+}
+
+/// Runs the tests.
+pub(crate) fn run(options: &TestOptions) -> anyhow::Result<()> {
+    let servers = Servers::start()?;
+    let mut failed = Vec::new();
+    for mut command in commands(options) {
+        servers.tell(&mut command);
+        eprintln!("$ {}", in_words(&command));
+        if !command.status()?.success() {
+            failed.push(in_words(&command));
+        }
+    }
+    servers.stop()?;
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+fn commands(options: &TestOptions) -> Vec<Command> {
+    let names_packages =
+        options.pass_on.iter().any(|argument| argument.starts_with("-p") || argument == "--package");
+    let mut tests = cargo();
+    if has_nextest() {
+        tests.args(["nextest", "run"]);
+    } else {
+        tests.arg("test");
+    }
+    if !names_packages {
+        tests.arg("--workspace");
+    }
+    if !options.pass_on.is_empty() {
+        tests.args(&options.pass_on);
+        return vec![tests];
+    }
+    if !has_nextest() {
+        // Runs the documentation tests too.
+        tests.arg("--no-fail-fast");
+        return vec![tests];
+    }
+    let mut documentation = cargo();
+    documentation.args(["test", "--quiet", "--doc", "--workspace"]);
+    vec![documentation, tests]
+}
+
+fn has_nextest() -> bool {
+    let mut version = cargo();
+    version.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
+}
+
+fn in_words(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    std::iter::once("cargo".into()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
