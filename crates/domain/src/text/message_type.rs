@@ -52,15 +52,6 @@ impl MessageType {
             Self::Alimtalk => "alimtalk",
         }
     }
-
-    /// Whether it goes to a telephone number.
-    #[must_use]
-    pub const fn is_phone_based(self) -> bool {
-        match self {
-            Self::Sms | Self::Lms | Self::Mms | Self::Alimtalk => true,
-            Self::Email => false,
-        }
-    }
 }
 
 impl fmt::Display for MessageType {
