@@ -20,7 +20,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::extract::BodyBudget;
+use crate::extract::{BodyBudget, HeldBody};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
 
@@ -138,6 +138,8 @@ pub struct ApiParts {
     pub readiness: Arc<dyn Readiness>,
     /// The numbers that recommendations are made with.
     pub advice: AdviceSettings,
+    /// Where long work runs, so that short requests need not wait for it.
+    pub background: tokio::runtime::Handle,
     /// Bounds and secrets.
     pub config: ApiConfig,
 }
@@ -161,6 +163,9 @@ impl Deref for ApiState {
         &self.0.parts
     }
 }
+
+/// Requests with larger bodies are worked on in the background.
+const SHORT_BYTES_MAX: usize = 8 << 10;
 
 /// Asks to be answered only from data at least as new as a position: the value of an earlier `kite-position`.
 pub(crate) const MIN_POSITION: &str = "kite-min-position";
@@ -234,10 +239,24 @@ impl ApiState {
         query: impl FnOnce(&ReadModels) -> Result<T, kite_projections::QueryError> + Send + 'static,
     ) -> Answer<T> {
         let state = self.clone();
-        tokio::task::spawn_blocking(move || query(&state.read_models))
+        self.background
+            .spawn_blocking(move || query(&state.read_models))
             .await
             .map_err(|_| broken())?
             .map_err(Problem::from)
+    }
+
+    /// Works on a request: a short one here, one with a large body where it gives way to short ones. The latter is
+    /// brought to its end even if nobody waits for the answer any more.
+    pub(crate) async fn by_size<T: Send + 'static>(
+        &self,
+        body: &HeldBody,
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Answer<T> {
+        if body.bytes.len() <= SHORT_BYTES_MAX {
+            return work.await;
+        }
+        self.background.spawn(work).await.map_err(|_| broken())?
     }
 }
 

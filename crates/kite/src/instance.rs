@@ -21,7 +21,9 @@ use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
-use kite_relay::{InProcessQueue, NetworkConnector, Publisher, QueueLimits, RelayParts, Relays, Reviver};
+use kite_relay::{
+    InProcessQueue, NetworkConnector, Publisher, QueueLimits, RelayParts, Relays, Reviver, Urgency,
+};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
-use crate::runtime::{Supervisor, drive, pause, project};
+use crate::runtime::{Background, Supervisor, drive, pause, project};
 use crate::telemetry;
 use backlog::BacklogWatch;
 use readiness::ProcessReadiness;
@@ -46,6 +48,8 @@ pub(crate) struct Instance {
     /// Everything but the projectors, which stop last: they have to see what the others wrote.
     workers: Supervisor,
     projectors: Supervisor,
+    /// Where campaigns are worked on.
+    background: Background,
     address: Option<SocketAddr>,
     models: ReadModels,
     /// Wakes nobody: for workers that only time moves.
@@ -83,7 +87,9 @@ impl Instance {
         let projectors = Supervisor::new();
         let quiet = watch::Sender::new(0);
         let models = parts.models.clone();
-        let mut instance = Self { config, store, workers, projectors, address: None, models, quiet };
+        let background = Background::start().context("no threads for the background")?;
+        let mut instance =
+            Self { config, store, workers, projectors, background, address: None, models, quiet };
         if roles.contains(&Role::Projector) {
             instance.start_projectors(&parts)?;
         }
@@ -205,6 +211,7 @@ impl Instance {
     /// Hires and dismisses relay workers as the directory changes.
     fn start_relays(&self, mut relays: Relays, parts: &Parts) {
         let supervisor = self.workers.clone();
+        let background = self.background.handle();
         let clock = parts.clock.clone();
         let mut changes = parts.directory.changes();
         self.workers.start(async move {
@@ -216,7 +223,10 @@ impl Instance {
                     let stop = supervisor.stop().child_token();
                     supervisor.start(cancel_when(one.dismissed, stop.clone()));
                     let work = drive(one.worker, one.wake, stop, supervisor.clone(), clock.clone());
-                    supervisor.start(work);
+                    match one.urgency {
+                        Urgency::Urgent => supervisor.start(work),
+                        Urgency::Ordinary => supervisor.start_on(&background, work),
+                    }
                 }
                 let again = async {
                     match failure {
@@ -263,6 +273,7 @@ impl Instance {
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness::new(self.workers.clone())),
             advice: AdviceSettings::default(),
+            background: self.background.handle(),
             config: api,
         });
         let router = kite_api::router(state);

@@ -33,4 +33,4 @@ pub use limits::Pace;
 pub use publisher::{Publisher, ReviveError, Reviver};
 pub use queue::WorkQueue;
 pub use settings::RelaySettings;
-pub use team::{Hired, RelayParts, Relays};
+pub use team::{Hired, RelayParts, Relays, Urgency};

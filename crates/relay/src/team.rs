@@ -50,6 +50,17 @@ pub struct Hired {
     pub wake: watch::Receiver<u64>,
     /// Turns true when it is to be stepped no more. What it had not finished is found by others.
     pub dismissed: watch::Receiver<bool>,
+    /// Whether it may be made to wait.
+    pub urgency: Urgency,
+}
+
+/// Whether a worker may be made to wait for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// One-time passwords are in its hands alone: it goes before the others.
+    Urgent,
+    /// It gives way. It shares no connection with an urgent one, so it may run where that has to wait.
+    Ordinary,
 }
 
 /// The hands of one relay under one definition.
@@ -129,8 +140,11 @@ impl Relays {
             dismissed: watch::Sender::new(false),
             quiet: watch::Sender::new(0),
         };
-        let hired = match self.parts.connector.client(&profile) {
-            Ok(client) => self.hands(&team, client),
+        let connector = &self.parts.connector;
+        // A connection is served where it was made, so the urgent hands have their own.
+        let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
+        let hired = match clients {
+            Ok((urgent, ordinary)) => self.hands(&team, &urgent, ordinary),
             Err(error) => {
                 // Its messages wait for a definition that works.
                 tracing::error!(%error, "a relay has no hands");
@@ -143,31 +157,45 @@ impl Relays {
         Ok(hired)
     }
 
-    fn hands(&self, team: &Team, client: Arc<dyn RelayClient>) -> Vec<Hired> {
+    fn hands(
+        &self,
+        team: &Team,
+        urgent: &Arc<dyn RelayClient>,
+        ordinary: Arc<dyn RelayClient>,
+    ) -> Vec<Hired> {
         let profile = &team.profile;
         let queue = &self.parts.queue;
-        let crew = Arc::new(Crew::new(
-            (**profile).clone(),
-            client.clone(),
-            team.pace.clone(),
-            team.breaker.clone(),
-            self.texts.clone(),
-            self.parts.clone(),
-        ));
+        let crew = |client: &Arc<dyn RelayClient>| {
+            Arc::new(Crew::new(
+                (**profile).clone(),
+                client.clone(),
+                team.pace.clone(),
+                team.breaker.clone(),
+                self.texts.clone(),
+                self.parts.clone(),
+            ))
+        };
+        let (urgent, others) = (crew(urgent), crew(&ordinary));
+        let hands = profile.calls_in_flight_max.max(1);
         let hand = |number: u16| {
-            let lanes = lanes_of(number, profile.calls_in_flight_max);
+            let urgency = urgency_of(number, hands);
+            let (crew, lanes) = match urgency {
+                Urgency::Urgent => (&urgent, WantedLanes::OtpOnly),
+                Urgency::Ordinary => (&others, WantedLanes::All),
+            };
             Hired {
                 worker: Box::new(RelayWorker::new(crew.clone(), number, lanes)),
                 wake: queue.arrivals(&profile.relay),
                 dismissed: team.dismissed.subscribe(),
+                urgency,
             }
         };
-        let mut hired: Vec<Hired> = (0..profile.calls_in_flight_max.max(1)).map(hand).collect();
+        let mut hired: Vec<Hired> = (0..hands).map(hand).collect();
         if profile.receipts == ReceiptMode::Pull {
             let settings = &self.parts.settings;
             let puller = ReceiptPuller::new(
                 profile.relay.clone(),
-                client,
+                ordinary,
                 self.parts.receipts.clone(),
                 self.parts.lots.journal().clock().clone(),
                 Duration::from_millis(settings.pull_interval_ms.max(1).into()),
@@ -177,13 +205,15 @@ impl Relays {
                 worker: Box::new(puller),
                 wake: team.quiet.subscribe(),
                 dismissed: team.dismissed.subscribe(),
+                urgency: Urgency::Ordinary,
             });
         }
         hired
     }
 }
 
-/// One of several hands is kept for one-time passwords, so that a campaign never holds them all.
-fn lanes_of(number: u16, hands: u16) -> WantedLanes {
-    if number == 0 && hands > 1 { WantedLanes::OtpOnly } else { WantedLanes::All }
+/// A quarter of several hands, at least one, is kept for one-time passwords, so that a campaign never holds them all.
+fn urgency_of(number: u16, hands: u16) -> Urgency {
+    let kept = if hands > 1 { (hands / 4).max(1) } else { 0 };
+    if number < kept { Urgency::Urgent } else { Urgency::Ordinary }
 }

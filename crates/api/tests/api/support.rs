@@ -169,6 +169,7 @@ impl Api {
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),
             advice: Default::default(),
+            background: tokio::runtime::Handle::current(),
             config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), read_wait_ms: 50, ..config },
         };
         let mut api = Self {

@@ -1,8 +1,10 @@
 //! The one place where tasks and threads are started, followed until they end, and asked to stop.
 
+mod background;
 mod drive;
 mod projecting;
 
+pub(crate) use background::Background;
 pub(crate) use drive::{drive, pause};
 pub(crate) use projecting::project;
 
@@ -11,12 +13,10 @@ use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// How far a background thread stands back; 0 is the usual, 19 the most.
-const BACKGROUND_NICENESS: i32 = 10;
 
 /// Follows every task of the process. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +49,11 @@ impl Supervisor {
         self.tasks.spawn(self.clone().watched(task));
     }
 
+    /// As [`Supervisor::start`], on another runtime.
+    pub(crate) fn start_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(self.clone().watched(task), runtime);
+    }
+
     async fn watched(self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
             let words = panic.downcast_ref::<String>().map(String::as_str);
@@ -67,11 +72,11 @@ impl Supervisor {
         name: &str,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Handle::current();
+        let runtime = Handle::current();
         let builder = std::thread::Builder::new().name(name.to_owned());
         let watched = self.clone().watched(work);
         self.threads.lock().push(builder.spawn(move || {
-            give_way();
+            background::give_way(background::READING_NICENESS);
             runtime.block_on(watched);
         })?);
         Ok(())
@@ -113,14 +118,6 @@ impl Supervisor {
         let joined =
             tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         tokio::time::timeout(timeout, joined).await.is_ok()
-    }
-}
-
-/// Lowers the priority of this thread. Without that it only competes on equal terms.
-fn give_way() {
-    let this_thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(this_thread), BACKGROUND_NICENESS) {
-        tracing::debug!(%error, "the priority of a background thread stays as it is");
     }
 }
 

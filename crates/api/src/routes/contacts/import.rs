@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::Request;
 use kite_domain::ids::{ContactId, GroupId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::csv_rows::{self, Rows};
@@ -69,12 +70,15 @@ pub async fn handler(
         Some(id) => Some(groups::own_group(&state, &auth.tenant, id).await?.id),
         None => None,
     };
-    let body = read_body(&state, request, state.config.import_body_bytes_max).await?;
-    let journal = state.journal.clone();
-    let reading =
-        tokio::task::spawn_blocking(move || csv_rows::read(&body.bytes, || ContactId(journal.next_id())));
-    let rows = reading.await.map_err(|_| Problem::new(Code::Internal, "Reading the file ended early."))??;
-    save(&state, &auth, group, query.strict, rows).await
+    let body = Arc::new(read_body(&state, request, state.config.import_body_bytes_max).await?);
+    let work = {
+        let (state, body) = (state.0.clone(), body.clone());
+        async move {
+            let rows = csv_rows::read(&body.bytes, || ContactId(state.journal.next_id()))?;
+            save(&state, &auth, group, query.strict, rows).await
+        }
+    };
+    state.by_size(&body, work).await
 }
 
 async fn save(

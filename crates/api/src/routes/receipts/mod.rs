@@ -17,9 +17,10 @@ use chrono::{DateTime, Utc};
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use smol_str::SmolStr;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
-use crate::extract::{ApiPath, media_type_is, read_body};
+use crate::extract::{ApiPath, HeldBody, media_type_is, read_body};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 use crate::words::ReceiptStatusWord;
@@ -76,7 +77,7 @@ pub async fn handler(
         profile.credentials.receipt_secret.clone()
     };
     let headers = request.headers().clone();
-    let held = read_body(&state, request, state.config.receipts_body_bytes_max).await?;
+    let held = Arc::new(read_body(&state, request, state.config.receipts_body_bytes_max).await?);
     let call = verify::verify(secret.as_deref(), &headers, &held.bytes, state.journal.now())?;
     if state.shared().seen_calls.has(&relay, &call) {
         return Ok(StatusCode::NO_CONTENT);
@@ -84,6 +85,11 @@ pub async fn handler(
     if !media_type_is(&headers, "application/json") {
         return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
     }
+    let work = take(state.0.clone(), relay, call, held.clone());
+    state.by_size(&held, work).await
+}
+
+async fn take(state: ApiState, relay: RelayId, call: String, held: Arc<HeldBody>) -> Answer<StatusCode> {
     let understood = read::read(&held.bytes)?;
     state.receipts.record(&relay, understood.receipts).await?;
     understood.left_out.tell(&relay);

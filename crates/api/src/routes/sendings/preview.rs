@@ -8,12 +8,14 @@ use chrono::{DateTime, Utc};
 use kite_commands::accept::Preview;
 use serde::Serialize;
 use smol_str::SmolStr;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
-use super::create::{parse, sending_body};
+use super::create::sending_body;
 use super::recipients::expand;
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::auth::TenantAuth;
+use crate::extract::{HeldBody, read_json};
 use crate::problem::Answer;
 use crate::state::ApiState;
 use crate::words::ChannelWord;
@@ -101,12 +103,16 @@ pub async fn handler(
     auth: TenantAuth,
     request: Request<Body>,
 ) -> Answer<Json<PreviewView>> {
-    let held = sending_body(&state, request).await?;
-    let body = parse(&held.bytes).await?;
-    let (request, unfilled) = expand(&state, &auth.tenant, body).await?.into_parts();
+    let held = Arc::new(sending_body(&state, request).await?);
+    let work = preview(state.0.clone(), auth, held.clone());
+    state.by_size(&held, work).await.map(Json)
+}
+
+async fn preview(state: ApiState, auth: TenantAuth, held: Arc<HeldBody>) -> Answer<PreviewView> {
+    let (request, unfilled) = expand(&state, &auth.tenant, read_json(&held.bytes)?).await?.into_parts();
     let mut preview = state.acceptance.preview(&auth.tenant, &request).await?;
     unfilled.name_refused(&mut preview.refused);
-    Ok(Json(preview.into()))
+    Ok(preview.into())
 }
 
 impl From<Preview> for PreviewView {
