@@ -1,5 +1,6 @@
 //! What processes use, and what Kite says of itself, while a load runs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,24 @@ const INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     cpu_of(&stat).with_context(|| format!("not understood: {stat}"))
+}
+
+/// The same for each kind of thread, by name. What threads used that have ended meanwhile is not in it.
+pub(crate) fn cpu_seconds_by_thread(process: u32) -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut by_name = BTreeMap::new();
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // One that ends while we look has nothing to say.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        let (name, used) =
+            name_of(&stat).zip(cpu_of(&stat)).with_context(|| format!("not understood: {stat}"))?;
+        *by_name.entry(name.to_owned()).or_insert(0.0) += used;
+    }
+    Ok(by_name)
+}
+
+/// At most fifteen characters of it: Linux keeps no more.
+fn name_of(stat: &str) -> Option<&str> {
+    Some(stat.split_once('(')?.1.rsplit_once(')')?.0)
 }
 
 /// The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th field.
@@ -120,6 +139,8 @@ mod tests {
     fn proc_is_understood() {
         let stat = "4242 (kite (serve) 2) S 1 2 3 0 -1 4194560 100 0 0 0 1234 766 0 0 20 0 9 0 5 6 7";
         assert_eq!(cpu_of(stat), Some(20.0));
+        assert_eq!(name_of(stat), Some("kite (serve) 2"));
+        assert!(!cpu_seconds_by_thread(std::process::id()).unwrap().is_empty());
         assert_eq!(resident_of("Name:\tkite\nVmPeak:\t9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
         assert!(resident_bytes(std::process::id()).unwrap() > 0);

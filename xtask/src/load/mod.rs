@@ -11,6 +11,7 @@ mod bodies;
 mod generator;
 mod measure;
 mod platform;
+mod profile;
 mod report;
 mod stages;
 
@@ -23,6 +24,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::paths::{cargo, target};
+use profile::Profiler;
 use report::Report;
 use stages::Plan;
 
@@ -38,6 +40,13 @@ pub(crate) struct LoadOptions {
     /// Recipients in one request to the whole path.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     recipients: u32,
+    /// Messages that are stored when the growth has been looked at; ten million take about ten minutes.
+    #[arg(long, default_value_t = 1_000_000, value_name = "MESSAGES")]
+    grow_to: u64,
+    /// A flame graph of Kite under the load of the whole path is written here. Needs `perf` (Debian's linux-perf) and
+    /// inferno (`cargo install inferno`).
+    #[arg(long, value_name = "SVG")]
+    flame_graph: Option<PathBuf>,
     /// Some seconds in all, with a small load: shows that it works, not how fast.
     #[arg(long)]
     quick: bool,
@@ -65,6 +74,8 @@ enum StageName {
     Search,
     /// One-time passwords, on an idle system and beside a campaign.
     Otp,
+    /// What a message costs when more and more are stored.
+    Growth,
 }
 
 /// Builds everything optimised, then measures.
@@ -121,6 +132,8 @@ fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
         whole_seconds: options.seconds.min(3),
         messages_per_second: options.rate.min(2_000),
         recipients: options.recipients.min(200),
+        stored_messages_max: 10_000,
+        look_messages: 10_000,
         search_seconds: 2,
         search_steps_max: 1,
         otps: 20,
@@ -135,8 +148,10 @@ fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
         whole_seconds: options.seconds,
         messages_per_second: options.rate,
         recipients: options.recipients,
+        stored_messages_max: options.grow_to,
+        look_messages: 200_000,
         search_seconds: options.seconds.min(15),
-        search_steps_max: 8,
+        search_steps_max: 10,
         otps: 200,
         campaign_messages: 100_000,
         ..quick
@@ -164,7 +179,13 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
     if [StageName::Whole, StageName::Search, StageName::Otp].into_iter().any(is_wanted) {
         let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
         if wanted(StageName::Whole) {
+            let profiler =
+                options.flame_graph.as_deref().map(|svg| Profiler::start(platform.kite_process(), svg));
+            let profiler = profiler.transpose()?;
             stages::whole::measure(plan, &platform, &mut report).await.context("stage whole")?;
+            if let Some(profiler) = profiler {
+                report.stages = profiler.draw()?;
+            }
         }
         if wanted(StageName::Search) {
             stages::whole::search(plan, &platform, &mut report).await.context("stage search")?;
@@ -172,6 +193,11 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         if wanted(StageName::Otp) {
             stages::otp::measure(plan, &platform, &mut report).await.context("stage otp")?;
         }
+        platform.stop()?;
+    }
+    if wanted(StageName::Growth) {
+        let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
+        stages::growth::measure(plan, &platform, &mut report).await.context("stage growth")?;
         platform.stop()?;
     }
     report.divide();

@@ -25,9 +25,15 @@ pub(crate) struct Report {
     /// The whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) whole: Option<Whole>,
+    /// What a message costs when more and more are stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) growth: Vec<Grown>,
     /// One-time passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) otp: Option<Otp>,
+    /// Each stage's part of Kite's CPU time on the whole path; for people.
+    #[serde(skip)]
+    pub(crate) stages: Vec<(&'static str, f64)>,
     /// Figures divided by each other: these hold from machine to machine, the figures themselves do not.
     ratios: BTreeMap<&'static str, f64>,
     /// What explains the figures, for people.
@@ -67,8 +73,28 @@ pub(crate) struct Whole {
     /// CPU time of Kite.
     #[serde(serialize_with = "rounded")]
     pub(crate) cpu_us_per_message: f64,
+    /// The same by the names of Kite's threads.
+    pub(crate) cpu_us_per_message_by_thread: BTreeMap<String, f64>,
     /// Disk: the log and all read models.
     pub(crate) bytes_per_message: f64,
+}
+
+/// What a message costs when so many are stored.
+#[derive(Serialize)]
+pub(crate) struct Grown {
+    /// Before the look.
+    pub(crate) stored_messages: u64,
+    /// Accepted and final a second, during the look.
+    pub(crate) messages_per_second: f64,
+    /// CPU time of Kite.
+    #[serde(serialize_with = "rounded")]
+    pub(crate) cpu_us_per_message: f64,
+    /// By which the log and all read models grew.
+    pub(crate) bytes_per_message: f64,
+    /// Memory that Kite had resident, at the worst moment; millions of bytes.
+    pub(crate) rss_mb_max: f64,
+    /// How far the slowest read model was behind, at the worst moment.
+    pub(crate) projector_lag_ms_max: f64,
 }
 
 /// One-time passwords, from the request to the relay.
@@ -86,7 +112,7 @@ fn rounded<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_f64(hundredths(*value))
 }
 
-fn hundredths(value: f64) -> f64 {
+pub(crate) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
@@ -144,6 +170,20 @@ impl Report {
             row("whole path, CPU µs a message", whole.cpu_us_per_message);
             row("whole path, disk bytes a message", whole.bytes_per_message);
         }
+        if let Some(whole) = &self.whole {
+            for (thread, used) in &whole.cpu_us_per_message_by_thread {
+                row(&format!("  CPU µs a message, threads {thread}"), *used);
+            }
+            for (stage, share) in &self.stages {
+                row(&format!("  CPU µs a message, {stage}"), share * whole.cpu_us_per_message);
+            }
+        }
+        for grown in &self.growth {
+            let stored = grown.stored_messages;
+            row(&format!("with {stored} stored, CPU µs a message"), grown.cpu_us_per_message);
+            row(&format!("with {stored} stored, disk bytes a message"), grown.bytes_per_message);
+            row(&format!("with {stored} stored, memory at most, MB"), grown.rss_mb_max);
+        }
         if let Some(otp) = &self.otp {
             row("otp at the relay, idle, p99 ms", otp.idle_p99_ms);
             row("otp at the relay, beside a campaign, p99 ms", otp.campaign_p99_ms);
@@ -180,6 +220,7 @@ mod tests {
                 projector_lag_ms_max: 200.0,
                 rss_mb_max: 300.0,
                 cpu_us_per_message: 80.0,
+                cpu_us_per_message_by_thread: BTreeMap::from([("kite".to_owned(), 60.0)]),
                 bytes_per_message: 900.0,
             }),
             otp: Some(Otp { idle_p99_ms: 10.0, campaign_p99_ms: 50.0 }),

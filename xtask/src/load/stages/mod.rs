@@ -2,6 +2,7 @@
 
 pub(crate) mod acceptance;
 pub(crate) mod disk;
+pub(crate) mod growth;
 pub(crate) mod otp;
 pub(crate) mod whole;
 
@@ -21,6 +22,10 @@ pub(crate) struct Plan {
     pub(crate) messages_per_second: u32,
     /// In one request to the whole path.
     pub(crate) recipients: u32,
+    /// The growth is looked at up to so many stored messages.
+    pub(crate) stored_messages_max: u64,
+    /// Messages in each look at it.
+    pub(crate) look_messages: u64,
     /// Each step of the search for the highest rate.
     pub(crate) search_seconds: u64,
     /// Steps of the search at most.

@@ -1,6 +1,7 @@
 //! The whole path: accepted over HTTP, split, handed over, receipts taken, final in the read models; then the relays'
 //! own counts are held against ours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,9 +12,9 @@ use serde_json::Value;
 use super::Plan;
 use crate::load::bodies::{self, Bulk};
 use crate::load::generator::{Pace, Run, Start, histogram_of, milliseconds, send};
-use crate::load::measure::{Peaks, Sampler, cpu_seconds, directory_bytes};
+use crate::load::measure::{Peaks, Sampler, cpu_seconds, cpu_seconds_by_thread, directory_bytes};
 use crate::load::platform::{Platform, RELAYS};
-use crate::load::report::{Report, Whole};
+use crate::load::report::{Report, Whole, hundredths};
 
 /// Requests that may be under way.
 const CONNECTIONS: usize = 16;
@@ -30,23 +31,25 @@ const STEP: f64 = 1.25;
 const FINISH: Duration = Duration::from_millis(1_500);
 
 /// What came of one load.
-struct Loaded {
+pub(super) struct Loaded {
     run: Run,
-    messages: u64,
+    pub(super) messages: u64,
     refused_requests: u64,
     /// From the first request until everything was final.
-    elapsed: Duration,
+    pub(super) elapsed: Duration,
     /// From the last answer until everything was final.
     finishing: Duration,
-    peaks: Peaks,
-    kite_cpu_seconds: f64,
+    pub(super) peaks: Peaks,
+    pub(super) kite_cpu_seconds: f64,
+    /// By the names of its threads.
+    threads_cpu_seconds: BTreeMap<String, f64>,
     relays_cpu_seconds: f64,
     generator_cpu_seconds: f64,
 }
 
 /// At the rate that was asked for.
 pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
-    let loaded = load(plan, platform, f64::from(plan.messages_per_second), plan.whole_seconds).await?;
+    let loaded = load(plan, platform, f64::from(plan.messages_per_second), plan.whole_seconds as f64).await?;
     ensure!(loaded.refused_requests == 0, "{} requests were refused as too many", loaded.refused_requests);
     check_balance(platform).await?;
     let latencies = histogram_of(ways_us(platform, &loaded.run).await?)?;
@@ -57,6 +60,7 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
         projector_lag_ms_max: loaded.peaks.projector_lag_ms.round(),
         rss_mb_max: (loaded.peaks.resident_bytes as f64 / 1e6).round(),
         cpu_us_per_message: loaded.kite_cpu_seconds * 1e6 / messages,
+        cpu_us_per_message_by_thread: per_message(&loaded.threads_cpu_seconds, messages),
         bytes_per_message: (directory_bytes(&platform.data())? as f64 / messages).round(),
     });
     report.note("offered to the whole path, messages a second", f64::from(plan.messages_per_second));
@@ -74,7 +78,7 @@ pub(crate) async fn search(plan: &Plan, platform: &Platform, report: &mut Report
     let mut rate = f64::from(plan.messages_per_second);
     let mut highest = None;
     for _ in 0..plan.search_steps_max {
-        let loaded = load(plan, platform, rate, plan.search_seconds).await?;
+        let loaded = load(plan, platform, rate, plan.search_seconds as f64).await?;
         let seconds = Duration::from_secs(plan.search_seconds);
         let keeps_up = loaded.refused_requests == 0 && loaded.finishing <= FINISH + seconds / 20;
         eprintln!(
@@ -98,13 +102,20 @@ pub(crate) async fn search(plan: &Plan, platform: &Platform, report: &mut Report
 /// The note that the search leaves.
 pub(crate) const HIGHEST: &str = "highest rate kept up with, messages a second";
 
-async fn load(plan: &Plan, platform: &Platform, per_second: f64, seconds: u64) -> anyhow::Result<Loaded> {
+/// Offers messages at fixed times, and waits until all of them are final.
+pub(super) async fn load(
+    plan: &Plan,
+    platform: &Platform,
+    per_second: f64,
+    seconds: f64,
+) -> anyhow::Result<Loaded> {
     let bodies = (0..BODIES).map(|number| bodies::bulk(Bulk::Notice, number, plan.recipients)).collect();
     let requests_per_second = per_second / f64::from(plan.recipients);
-    let requests = (requests_per_second * seconds as f64).ceil() as u64;
+    let requests = (requests_per_second * seconds).ceil() as u64;
     let before = accepted_so_far(platform).await?;
     let cpu = [platform.kite_process(), platform.relays_process(), std::process::id()];
     let cpu_before = cpu.map(cpu_seconds);
+    let threads_before = cpu_seconds_by_thread(platform.kite_process())?;
     let sampler = Sampler::start(platform);
 
     let start = Start::now();
@@ -120,6 +131,8 @@ async fn load(plan: &Plan, platform: &Platform, per_second: f64, seconds: u64) -
     for (at, before) in cpu_before.into_iter().enumerate() {
         used[at] = cpu_seconds(cpu[at])? - before?;
     }
+    let mut threads = cpu_seconds_by_thread(platform.kite_process())?;
+    threads.iter_mut().for_each(|(name, used)| *used -= threads_before.get(name).copied().unwrap_or(0.0));
     Ok(Loaded {
         run,
         messages: count.messages,
@@ -128,9 +141,17 @@ async fn load(plan: &Plan, platform: &Platform, per_second: f64, seconds: u64) -
         finishing,
         peaks,
         kite_cpu_seconds: used[0],
+        threads_cpu_seconds: threads,
         relays_cpu_seconds: used[1],
         generator_cpu_seconds: used[2],
     })
+}
+
+/// In millionths of a second a message; threads that did next to nothing are left out.
+fn per_message(cpu_seconds: &BTreeMap<String, f64>, messages: f64) -> BTreeMap<String, f64> {
+    let per_message =
+        cpu_seconds.iter().map(|(name, used)| (name.clone(), hundredths(used * 1e6 / messages)));
+    per_message.filter(|(_, used)| *used >= 0.05).collect()
 }
 
 /// Messages that Kite has accepted since it started, as its read models say. To be asked when nothing is on its way.
