@@ -19,6 +19,9 @@ use crate::journal::{Cause, Entry, Journal, JournalError};
 /// How often a decision is taken anew before a conflict is reported.
 const CONFLICT_RETRIES_MAX: u32 = 20;
 
+/// The part of a cache that is for what was used before, and again.
+const HOT_ALLOCATION: f64 = 0.3;
+
 /// Why a lot could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LotsError {
@@ -96,8 +99,9 @@ impl quick_cache::Weighter<LotId, LotCell> for LotWeight {
 impl Lots {
     /// Keeps about `messages_max` messages in memory.
     pub fn new(journal: Journal, messages_max: u64) -> Self {
-        let lots = Cache::with_weighter((messages_max / 20) as usize, messages_max, LotWeight);
-        let sendings = Cache::new((messages_max / 20) as usize);
+        let items = (messages_max / 20) as usize;
+        let lots = recent(items, messages_max, LotWeight);
+        let sendings = recent(items, items as u64, quick_cache::UnitWeighter);
         Self { inner: Arc::new(Inner { journal, lots, sendings }) }
     }
 
@@ -120,6 +124,11 @@ impl Lots {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
         self.inner.sendings.insert(id, Arc::new(Mutex::new(sending)));
+    }
+
+    /// Whether a sending is kept in memory. Nothing may depend on it.
+    pub(crate) fn keeps_sending(&self, id: SendingId) -> bool {
+        self.inner.sendings.get(&id).is_some()
     }
 
     /// Drops what is kept of a sending, where the log may say something else.
@@ -340,6 +349,23 @@ impl Lots {
         let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
         Ok(Standing { lot, version })
     }
+}
+
+/// A cache for what is used several times in a short life and then hardly ever again: most of its room is for what is
+/// new. By default a cache keeps nearly all of it for what was used often, and a lot would be gone before its first use.
+fn recent<K, V, W>(items: usize, weight_max: u64, weighter: W) -> Cache<K, V, W>
+where
+    K: Eq + std::hash::Hash,
+    V: Clone,
+    W: quick_cache::Weighter<K, V> + Clone,
+{
+    let options = quick_cache::OptionsBuilder::new()
+        .estimated_items_capacity(items)
+        .weight_capacity(weight_max)
+        .hot_allocation(HOT_ALLOCATION)
+        .build()
+        .expect("both capacities are set");
+    Cache::with_options(options, weighter, Default::default(), Default::default())
 }
 
 fn sealed(sending: &Sending) -> Option<SealedSending> {
