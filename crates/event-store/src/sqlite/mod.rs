@@ -7,6 +7,7 @@
 //! Any process that can open the file may read it (`SELECT * FROM log`); only one may write: see [`OpenError::InUse`].
 
 mod checkpoint;
+mod leftover;
 mod log;
 mod measure;
 mod queue;
@@ -160,6 +161,7 @@ impl SqliteEventStore {
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)?;
         let lock = Lock::acquire(path)?;
+        leftover::write_again(path)?;
         let connection = schema::open_writer(path, &options)?;
         File::open(directory)?.sync_all()?;
         checkpoint::checkpoint(&connection, "TRUNCATE").map_err(OpenError::engine)?;
@@ -201,6 +203,12 @@ impl SqliteEventStore {
             };
         let running = Mutex::new(Some(Running { writer, checkpointer, lock }));
         Ok(Self { queue, recent, head, point_readers, long_readers, checkpoints, running })
+    }
+
+    /// Why the store takes no appends any more, once that is so: a write has failed, or it was closed. Nobody may
+    /// append for a long time, so whoever runs the store watches this and ends the process.
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.queue.stopped()
     }
 
     /// Writes what waits, copies the write-ahead log into the database and ends the threads. Appends and reads

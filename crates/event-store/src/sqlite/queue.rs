@@ -5,7 +5,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::SqliteOptions;
 use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
@@ -70,8 +70,6 @@ struct Waiting {
     bytes: usize,
     /// The store is closing: what waits is still written, nothing new is taken.
     closing: bool,
-    /// Why nothing is taken any more.
-    stopped: Option<String>,
 }
 
 impl Waiting {
@@ -84,6 +82,8 @@ impl Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
+    /// Why nothing is taken any more. Changed under the lock of `waiting`.
+    stopped: watch::Sender<Option<String>>,
     requests_max: usize,
     bytes_max: usize,
 }
@@ -93,6 +93,7 @@ impl Queue {
         Self {
             waiting: Mutex::default(),
             ready: Condvar::new(),
+            stopped: watch::Sender::new(None),
             requests_max: options.queue_requests_max,
             bytes_max: options.queue_bytes_max,
         }
@@ -102,7 +103,7 @@ impl Queue {
     /// nothing else waits.
     pub(super) fn push(&self, request: Request) -> Result<(), AppendError> {
         let mut waiting = self.waiting.lock();
-        if let Some(reason) = &waiting.stopped {
+        if let Some(reason) = &*self.stopped.borrow() {
             return Err(AppendError::Stopped(reason.clone()));
         }
         if waiting.closing {
@@ -162,6 +163,11 @@ impl Queue {
         self.waiting.lock().requests()
     }
 
+    /// Why nothing is taken any more, once that is so.
+    pub(super) fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.stopped.subscribe()
+    }
+
     /// Takes nothing new from now on; the writer ends when what waits is written.
     pub(super) fn close(&self) {
         self.waiting.lock().closing = true;
@@ -171,7 +177,13 @@ impl Queue {
     /// Takes nothing any more, and gives up what waits. The first reason stays.
     pub(super) fn stop(&self, reason: &str) {
         let mut waiting = self.waiting.lock();
-        let error = AppendError::Stopped(waiting.stopped.get_or_insert_with(|| reason.to_owned()).clone());
+        self.stopped.send_if_modified(|stopped| {
+            let is_first = stopped.is_none();
+            stopped.get_or_insert_with(|| reason.to_owned());
+            is_first
+        });
+        let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.to_owned());
+        let error = AppendError::Stopped(reason);
         waiting.bytes = 0;
         let small = std::mem::take(&mut waiting.small);
         let bulk = std::mem::take(&mut waiting.bulk);

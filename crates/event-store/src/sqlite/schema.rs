@@ -65,8 +65,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(path, flags)?;
-    let journal_mode: String =
-        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::engine)?;
+    let journal_mode = log_ahead(&connection).map_err(OpenError::engine)?;
     if journal_mode != "wal" {
         return Err(OpenError::Engine(format!(
             "write-ahead logging is not possible here, only {journal_mode}"
@@ -86,6 +85,18 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
         .map_err(OpenError::engine)?;
     create_or_check(&connection)?;
     Ok(connection)
+}
+
+/// Switches to write-ahead logging, and says what SQLite has switched to. It commits the switch only after it has told:
+/// whoever stops listening at the answer does not hear that the commit failed, and works without a write-ahead log.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mut journal_mode = String::new();
+    while let Some(row) = rows.next()? {
+        journal_mode = row.get(0)?;
+    }
+    Ok(journal_mode)
 }
 
 /// The connection that copies the write-ahead log into the database.
