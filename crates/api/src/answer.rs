@@ -4,12 +4,25 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kite_projections::{Cursor, Listing};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::{Answer, Code, Problem};
 
 /// The position in the log that a write ended at: hand it back as `kite-min-position` to read what was written.
 pub(crate) const POSITION: &str = "kite-position";
+
+/// A text as one part of an address (RFC 3986): an e-mail address may hold `/`, `#`, `?` and letters of any script.
+pub(crate) fn segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut written, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~@+!$&'()*,;=:".contains(&byte) {
+            written.push(char::from(byte));
+        } else {
+            write!(written, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+        written
+    })
+}
 
 /// The answer to a write that is durable.
 #[derive(Debug)]
@@ -120,6 +133,13 @@ impl Paging {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_address_is_one_part_of_an_address() {
+        assert_eq!(segment("+14155552671"), "+14155552671");
+        assert_eq!(segment("kim.lee+tag@example.com"), "kim.lee+tag@example.com");
+        assert_eq!(segment("a/b#c?d%e@예.kr"), "a%2Fb%23c%3Fd%25e@%EC%98%88.kr");
+    }
 
     #[test]
     fn a_page_has_one_to_two_hundred_items() {

@@ -16,6 +16,8 @@ mod answer;
 mod auth;
 mod docs_page;
 mod extract;
+#[doc(hidden)]
+pub mod fuzzing;
 mod html;
 mod middleware;
 mod openapi;

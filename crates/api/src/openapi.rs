@@ -1,5 +1,9 @@
 //! The OpenAPI document, made from the endpoints themselves. docs/openapi.json is a snapshot of it.
 
+mod links;
+mod positions;
+mod problems;
+
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
@@ -61,23 +65,16 @@ pub(crate) fn document() -> Value {
     });
     value["security"] = json!([{"api_key": []}]);
     for item in value["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
-        for operation in item.as_object_mut().into_iter().flat_map(|methods| methods.values_mut()) {
-            complete(operation);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            complete(method, operation);
         }
     }
+    links::add(&mut value);
     sorted(value)
 }
 
 /// What is true of every operation and would only be repeated at each.
-fn complete(operation: &mut Value) {
-    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
-    responses.insert(
-        "default".to_owned(),
-        json!({
-            "description": "A problem; its `type` is the address of a page that explains it.",
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }),
-    );
+fn complete(method: &str, operation: &mut Value) {
     let tags: Vec<&str> =
         operation["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let security = match tags.first() {
@@ -87,6 +84,12 @@ fn complete(operation: &mut Value) {
     };
     if let Some(security) = security {
         operation["security"] = security;
+    }
+    positions::add(method, operation);
+    let problems = problems::responses(method, operation);
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, problem) in problems {
+        responses.entry(status).or_insert(problem);
     }
 }
 

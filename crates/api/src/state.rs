@@ -153,6 +153,8 @@ pub(crate) struct Shared {
     parts: ApiParts,
     pub(crate) body_budget: BodyBudget,
     pub(crate) seen_calls: SeenCalls,
+    /// Where each tenant's last write through this process is in the log; of any kind.
+    writes: Mutex<HashMap<TenantId, u64>>,
     contact_writes: Mutex<HashMap<TenantId, u64>>,
 }
 
@@ -162,6 +164,17 @@ impl Deref for ApiState {
     fn deref(&self) -> &ApiParts {
         &self.0.parts
     }
+}
+
+/// A read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// Contacts, groups, templates, refusals, keys.
+    AddressBook,
+    /// Sendings and messages.
+    Delivery,
+    /// Policies and advice.
+    Routing,
 }
 
 /// Requests with larger bodies are worked on in the background.
@@ -178,6 +191,7 @@ impl ApiState {
             parts,
             body_budget,
             seen_calls: SeenCalls::default(),
+            writes: Mutex::default(),
             contact_writes: Mutex::default(),
         }))
     }
@@ -191,46 +205,83 @@ impl ApiState {
         Cause::new(actor.clone(), self.journal.next_id())
     }
 
+    /// Remembers that the tenant has written, so that it finds what it wrote.
+    pub(crate) fn note_write(&self, tenant: &TenantId, position: u64) {
+        note(&self.0.writes, tenant, position);
+    }
+
     /// Remembers that the tenant has written to its address book, so that a sending to a group sees it.
     pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
-        let mut writes = self.0.contact_writes.lock();
-        let last = writes.entry(tenant.clone()).or_default();
-        *last = position.max(*last);
+        self.note_write(tenant, position);
+        note(&self.0.contact_writes, tenant, position);
+    }
+
+    /// Waits until a read model holds everything that this process wrote for the tenant.
+    pub(crate) async fn own_writes(&self, model: Model, tenant: &TenantId) -> Answer<()> {
+        let position = self.0.writes.lock().get(tenant).copied();
+        self.reached(model, position.unwrap_or(0)).await
+    }
+
+    /// Asks a read model for something of the tenant's. If it is not there, it may have been written a moment ago: then
+    /// the question is asked once more when the read model holds what this process wrote for the tenant.
+    pub(crate) async fn find_own<T: Send + 'static>(
+        &self,
+        model: Model,
+        tenant: &TenantId,
+        query: impl Fn(&ReadModels) -> Result<Option<T>, kite_projections::QueryError> + Clone + Send + 'static,
+    ) -> Answer<Option<T>> {
+        let before = self.position(model);
+        let found = self.query(query.clone()).await?;
+        let written = self.0.writes.lock().get(tenant).copied().unwrap_or(0);
+        if found.is_some() || before >= written {
+            return Ok(found);
+        }
+        self.reached(model, written).await?;
+        self.query(query).await
     }
 
     /// Waits until the address book holds everything that this process wrote for the tenant.
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
-        let Some(position) = self.0.contact_writes.lock().get(tenant).copied() else { return Ok(()) };
-        let book = &self.read_models.address_book;
-        if book.position() >= position || book.wait_for(position, self.read_wait()).await {
-            return Ok(());
-        }
-        Err(lagging("address book", position))
+        let position = self.0.contact_writes.lock().get(tenant).copied();
+        self.reached(Model::AddressBook, position.unwrap_or(0)).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the address book.
     pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
-        let Some(position) = min_position(headers)? else { return Ok(()) };
-        let is_there = self.read_models.address_book.wait_for(position, self.read_wait()).await;
-        is_there.then_some(()).ok_or_else(|| lagging("address book", position))
+        self.reached(Model::AddressBook, min_position(headers)?.unwrap_or(0)).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the routing read model.
     pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
-        let Some(position) = min_position(headers)? else { return Ok(()) };
-        let is_there = self.read_models.routing.wait_for(position, self.read_wait()).await;
-        is_there.then_some(()).ok_or_else(|| lagging("routing read model", position))
+        self.reached(Model::Routing, min_position(headers)?.unwrap_or(0)).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the delivery read model.
     pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
-        let Some(position) = min_position(headers)? else { return Ok(()) };
-        let is_there = self.read_models.delivery.wait_for(position, self.read_wait()).await;
-        is_there.then_some(()).ok_or_else(|| lagging("delivery read model", position))
+        self.reached(Model::Delivery, min_position(headers)?.unwrap_or(0)).await
     }
 
-    fn read_wait(&self) -> Duration {
-        Duration::from_millis(self.config.read_wait_ms)
+    /// Waits until a read model is at a position, or says that it is not.
+    async fn reached(&self, model: Model, position: u64) -> Answer<()> {
+        if self.position(model) >= position {
+            return Ok(());
+        }
+        let wait = Duration::from_millis(self.config.read_wait_ms);
+        let models = &self.read_models;
+        let is_there = match model {
+            Model::AddressBook => models.address_book.wait_for(position, wait).await,
+            Model::Delivery => models.delivery.wait_for(position, wait).await,
+            Model::Routing => models.routing.wait_for(position, wait).await,
+        };
+        is_there.then_some(()).ok_or_else(|| lagging(model, position))
+    }
+
+    fn position(&self, model: Model) -> u64 {
+        match model {
+            Model::AddressBook => self.read_models.address_book.position(),
+            Model::Delivery => self.read_models.delivery.position(),
+            Model::Routing => self.read_models.routing.position(),
+        }
     }
 
     /// Runs a query of a read model where it may block.
@@ -264,13 +315,30 @@ fn broken() -> Problem {
     Problem::new(Code::Internal, "The work for this request ended early.")
 }
 
-fn lagging(model: &str, position: u64) -> Problem {
-    Problem::new(Code::NotCaughtUp, format!("The {model} has not reached position {position} yet."))
+fn lagging(model: Model, position: u64) -> Problem {
+    let name = match model {
+        Model::AddressBook => "address book",
+        Model::Delivery => "delivery read model",
+        Model::Routing => "routing read model",
+    };
+    Problem::new(Code::NotCaughtUp, format!("The {name} has not reached position {position} yet."))
+}
+
+fn note(writes: &Mutex<HashMap<TenantId, u64>>, tenant: &TenantId, position: u64) {
+    let mut writes = writes.lock();
+    match writes.get_mut(tenant) {
+        Some(last) => *last = position.max(*last),
+        None => {
+            writes.insert(tenant.clone(), position);
+        }
+    }
 }
 
 fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {
     let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
-    let position = value.to_str().ok().and_then(|text| text.parse().ok());
+    // The document gives positions the range of its integers, which is that of the stores too.
+    let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+    let position = position.and_then(|position| u64::try_from(position).ok());
     position.map(Some).ok_or_else(|| {
         Problem::new(
             Code::InvalidParameter,

@@ -133,7 +133,8 @@ words! {
     }
     /// Whether an SMTP connection is encrypted.
     SmtpSecurityWord = kite_domain::relay::SmtpSecurity {
-        /// STARTTLS when the server offers it.
+        /// STARTTLS when the server offers it. Where it does not, messages go in the clear, but credentials do not:
+        /// with credentials, messages wait until it does.
         Opportunistic,
         /// STARTTLS, or no connection.
         Required,
@@ -243,6 +244,8 @@ words! {
         Cancelled,
         /// A rule forbids it.
         Refused,
+        /// Assigned to a relay, and waiting for its window to open.
+        Held,
     }
     /// How a relay stands before any objective is asked.
     StandingWord = kite_domain::advice::Standing {

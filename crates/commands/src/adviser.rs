@@ -7,11 +7,11 @@ use kite_domain::advice::{Advice, AdviceSettings, RelayFigures, advise, should_r
 use kite_domain::policy::{PolicyObjective, RelayWeight, WeightsAdvised};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::directory::{Directory, DirectoryState, describe};
+use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Journal};
 use crate::manage::{Manage, ManageError};
 use crate::open_work::OpenWork;
@@ -63,7 +63,7 @@ impl Adviser {
                 tracing::warn!(tenant = %follower.tenant, channel = %follower.channel, %refusal, "advice refused");
                 Ok(())
             }
-            Err(error @ ManageError::Journal(_)) => Err(WorkerError::Retry(describe(&error))),
+            Err(ManageError::Journal(error)) => Err(error.into()),
         }
     }
 }
@@ -87,9 +87,10 @@ fn advised(follower: &Follower, advice: Advice, why: String) -> WeightsAdvised {
     }
 }
 
-/// Every tenant's channel that follows figures: by its policy, or because it has none and a sender to send with.
+/// Every tenant's channel that follows figures: by its policy, or because it has none and a sender to send with. In the
+/// order of the tenants, so that the same figures lead to the same log.
 fn followers(directory: &DirectoryState) -> Vec<Follower> {
-    let mut registered: HashMap<&TenantId, BTreeSet<RelayId>> = HashMap::new();
+    let mut registered: BTreeMap<&TenantId, BTreeSet<RelayId>> = BTreeMap::new();
     for ((tenant, _), sender) in &directory.senders {
         registered.entry(tenant).or_default().extend(sender.registered.relays.iter().cloned());
     }
@@ -142,7 +143,7 @@ impl Worker for Adviser {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let now: DateTime<Utc> = self.journal.now();
-        let mut figures: HashMap<Channel, Vec<RelayFigures>> = HashMap::new();
+        let mut figures: BTreeMap<Channel, Vec<RelayFigures>> = BTreeMap::new();
         for follower in followers(&self.directory.snapshot()) {
             let figures = match figures.entry(follower.channel) {
                 Entry::Occupied(known) => known.into_mut(),

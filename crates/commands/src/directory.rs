@@ -111,7 +111,8 @@ impl DirectoryState {
         }
     }
 
-    fn evolve(&mut self, event: &Event) {
+    /// Folds an event; those that say nothing of such things leave it as it is.
+    pub fn evolve(&mut self, event: &Event) {
         match event {
             Event::TenantCreated(created) => {
                 self.tenants.insert(created.tenant.clone(), created.clone());
@@ -271,20 +272,7 @@ impl Worker for DirectoryFeed {
         match self.directory.catch_up(&self.journal).await {
             Ok(true) => Ok(Step::Worked),
             Ok(false) => Ok(Step::Idle(None)),
-            Err(error @ JournalError::Decode { .. }) => Err(WorkerError::Fatal(describe(&error))),
-            Err(error) => Err(WorkerError::Retry(describe(&error))),
+            Err(error) => Err(error.into()),
         }
     }
-}
-
-/// An error with its sources, in one line.
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

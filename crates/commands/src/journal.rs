@@ -49,6 +49,12 @@ impl Cause {
     pub fn new(actor: impl Into<SmolStr>, correlation: Uuid) -> Self {
         Self { actor: actor.into(), correlation, causation: None }
     }
+
+    /// The same, as the consequence of an event.
+    #[must_use]
+    pub fn of(self, event: Option<Uuid>) -> Self {
+        Self { causation: event, ..self }
+    }
 }
 
 /// Events for one stream, not yet written.
@@ -64,6 +70,17 @@ pub struct Entry {
     pub cause: Cause,
     /// At least one.
     pub events: Vec<Event>,
+}
+
+/// Events that were to be written, given back to be folded.
+#[derive(Debug)]
+pub struct Kept {
+    /// The events.
+    pub events: Vec<Event>,
+    /// The id of the last of them.
+    pub last_id: Uuid,
+    /// What became of them.
+    pub answer: Result<Appended, AppendError>,
 }
 
 /// An event read back.
@@ -111,15 +128,11 @@ impl Journal {
 
     /// Writes entries together: one answer each, in order.
     pub async fn append(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Result<Appended, AppendError>> {
-        self.append_keeping(mode, entries).await.into_iter().map(|(_, answer)| answer).collect()
+        self.append_keeping(mode, entries).await.into_iter().map(|kept| kept.answer).collect()
     }
 
     /// [`Journal::append`] that gives the events back, to be folded.
-    pub async fn append_keeping(
-        &self,
-        mode: BatchMode,
-        entries: Vec<Entry>,
-    ) -> Vec<(Vec<Event>, Result<Appended, AppendError>)> {
+    pub async fn append_keeping(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Kept> {
         if entries.is_empty() {
             return Vec::new();
         }
@@ -127,10 +140,11 @@ impl Journal {
         let (appends, events): (Vec<_>, Vec<_>) =
             entries.into_iter().map(|entry| self.stream_append(entry, time)).unzip();
         let mut answers = self.store.append(Batch { mode, appends }).await.into_iter();
-        events
-            .into_iter()
-            .map(|events| (events, answers.next().unwrap_or(Err(AppendError::AnswerLost))))
-            .collect()
+        let kept = |(events, last_id)| {
+            let answer = answers.next().unwrap_or(Err(AppendError::AnswerLost));
+            Kept { events, last_id, answer }
+        };
+        events.into_iter().map(kept).collect()
     }
 
     /// Writes one entry.
@@ -139,8 +153,9 @@ impl Journal {
         answers.pop().unwrap_or(Err(AppendError::AnswerLost))
     }
 
-    fn stream_append(&self, entry: Entry, time: DateTime<Utc>) -> (StreamAppend, Vec<Event>) {
+    fn stream_append(&self, entry: Entry, time: DateTime<Utc>) -> (StreamAppend, (Vec<Event>, Uuid)) {
         let command = self.ids.next();
+        let last_id = event_id(command, entry.events.len().saturating_sub(1));
         let events = entry
             .events
             .iter()
@@ -164,7 +179,7 @@ impl Journal {
             },
             events,
         };
-        (append, entry.events)
+        (append, (entry.events, last_id))
     }
 
     /// A whole stream after a version, however long.

@@ -13,6 +13,7 @@ use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
 
@@ -42,11 +43,14 @@ impl From<AppendError> for LotsError {
     }
 }
 
-/// A lot as it stands in the log, and how many events that took.
+/// A lot as it stands in the log.
 #[derive(Debug, Clone)]
-struct Standing {
-    lot: Lot,
-    version: u64,
+pub(crate) struct Standing {
+    pub(crate) lot: Lot,
+    /// How many events that took.
+    pub(crate) version: u64,
+    /// The last of them: what is decided next follows from it.
+    pub(crate) last_event: Option<Uuid>,
 }
 
 type Opened = (SealedSending, OwnedMutexGuard<Option<Standing>>);
@@ -112,10 +116,10 @@ impl Lots {
 
     /// Keeps a lot that was just appended, so that it need not be read back. To be called before anybody else can know
     /// of the lot. One that is kept already stays.
-    pub fn remember(&self, lot: Lot, version: u64) {
-        let id = lot.id;
+    pub(crate) fn remember(&self, standing: Standing) {
+        let id = standing.lot.id;
         if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
-            let _ = place.insert(LotCell::new(Standing { lot, version }));
+            let _ = place.insert(LotCell::new(standing));
         }
     }
 
@@ -145,6 +149,7 @@ impl Lots {
             tracing::warn!(lot = %id, version = told.recorded.version, "a lot that was kept lagged behind the log");
             standing.lot.evolve(&told.event);
             standing.version = told.recorded.version;
+            standing.last_event = Some(told.recorded.id);
         }
         Ok(())
     }
@@ -271,19 +276,19 @@ impl Lots {
                 stream: id.stream(),
                 expected: Expected::Version(standing.version),
                 tenant: Some(standing.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0),
+                cause: Cause::new(actor.clone(), id.sending.0).of(standing.last_event),
                 events,
             });
             changing.push((place, guard, standing, answer));
         }
         let results = self.inner.journal.append_keeping(mode, entries).await;
         let mut again = Vec::new();
-        for ((place, mut guard, mut standing, answer), (events, result)) in changing.into_iter().zip(results)
-        {
-            match result {
+        for ((place, mut guard, mut standing, answer), kept) in changing.into_iter().zip(results) {
+            match kept.answer {
                 Ok(appended) => {
-                    events.iter().for_each(|event| standing.lot.evolve(event));
+                    kept.events.iter().for_each(|event| standing.lot.evolve(event));
                     standing.version = appended.version;
+                    standing.last_event = Some(kept.last_id);
                     *guard = Some(standing);
                     answers[place] = Some(Ok(answer));
                 }
@@ -346,8 +351,9 @@ impl Lots {
     async fn load(&self, id: LotId) -> Result<Standing, LotsError> {
         let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
         let version = told.last().map_or(0, |last| last.recorded.version);
+        let last_event = told.last().map(|last| last.recorded.id);
         let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
-        Ok(Standing { lot, version })
+        Ok(Standing { lot, version, last_event })
     }
 }
 

@@ -50,6 +50,8 @@ pub trait OpenWork: Send + Sync + 'static {
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
     /// Lots with a deadline, a lifetime or a hold that is over.
     async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
+    /// Lots with something for a relay worker to do, in the order of their ids, after this one.
+    async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
     /// Lots of cancelled sendings with messages that are not final.
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
     /// Sealed sendings whose messages are all final and that are not completed.

@@ -47,6 +47,32 @@ pub fn policy_in_force(
     }
 }
 
+/// The names of the policies that the router may follow now for the tenant's messages: what their splits are kept under.
+pub fn policy_names_in_force(directory: &DirectoryState, tenant: &TenantId) -> Vec<SmolStr> {
+    let of_channel = |channel: Channel| {
+        let key = (tenant.clone(), channel);
+        let policy = directory.policies.get(&key);
+        let version = policy.map_or(0, |policy| policy.defined.version);
+        let name = name(tenant, channel, version);
+        let advice = match policy {
+            None => directory.default_advice.get(&key),
+            Some(policy) if matches!(policy.defined.objective, PolicyObjective::Ratio { .. }) => {
+                return vec![name];
+            }
+            Some(policy) => policy.advised.as_ref(),
+        };
+        let mut names = vec![name_under(&name, None)];
+        names.extend(advice.map(|advice| name_under(&name, Some(advice))));
+        names
+    };
+    Channel::ALL.into_iter().flat_map(of_channel).collect()
+}
+
+/// The name under an advice; none: evenly.
+fn name_under(name: &SmolStr, advice: Option<&WeightsAdvised>) -> SmolStr {
+    format_smolstr!("{name}-{}", advice.map_or(0, |advice| advice.advice))
+}
+
 fn name(tenant: &TenantId, channel: Channel, version: u32) -> SmolStr {
     format_smolstr!("{tenant}-{channel}-{version}")
 }
@@ -60,21 +86,17 @@ fn advised(
     eligible: &[RelayId],
 ) -> PolicyInForce {
     let has_share = |entry: &&RelayWeight| entry.weight > 0 && eligible.contains(&entry.relay);
-    match advice.filter(|advice| advice.weights.iter().any(|entry| has_share(&entry))) {
+    let advice = advice.filter(|advice| advice.weights.iter().any(|entry| has_share(&entry)));
+    let name = name_under(&name, advice);
+    match advice {
         Some(advice) => PolicyInForce {
-            name: format_smolstr!("{name}-{}", advice.advice),
+            name,
             version,
             objective,
             weights: advice.weights.clone(),
             order: advice.order.clone(),
         },
-        None => PolicyInForce {
-            name: format_smolstr!("{name}-0"),
-            version,
-            objective,
-            weights: even(eligible),
-            order: eligible.to_vec(),
-        },
+        None => PolicyInForce { name, version, objective, weights: even(eligible), order: eligible.to_vec() },
     }
 }
 

@@ -5,6 +5,7 @@ use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, LotId};
 use kite_domain::lot::Note;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::receipt::{ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked, parked_stream};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
@@ -50,7 +51,7 @@ impl ReceiptBook {
         let unmatched = self.place(relay, &receipts).await?;
         let parked: Vec<RawReceipt> = unmatched.into_iter().map(|place| receipts[place].clone()).collect();
         let summary = ReceiptSummary { matched: total - parked.len(), parked: parked.len() };
-        if !parked.is_empty() {
+        if !parked.is_empty() && !mutation::is_active(Mutation::UnmatchedReceiptDropped) {
             self.write(relay, ReceiptsParked { relay: relay.clone(), receipts: parked }.into()).await?;
         }
         if summary.parked > 0 {
@@ -76,10 +77,10 @@ impl ReceiptBook {
             let unmatched: HashSet<usize> = self.place(&relay, &receipts).await?.into_iter().collect();
             let mut settled =
                 ParkedReceiptsSettled { relay: relay.clone(), matched: Vec::new(), given_up: Vec::new() };
-            for (place, one) in parked.into_iter().enumerate() {
+            for (place, one) in parked.iter().enumerate() {
                 match unmatched.contains(&place) {
-                    false => settled.matched.push(one.receipt.reference),
-                    true if one.parked_at < give_up_before => settled.given_up.push(one.receipt.reference),
+                    false => settled.matched.push((&one.receipt).into()),
+                    true if one.parked_at < give_up_before => settled.given_up.push((&one.receipt).into()),
                     true => {}
                 }
             }

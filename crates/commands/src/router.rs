@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_event_store::{AppendError, Filter, Position};
 use smol_str::SmolStr;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::directory::{Directory, DirectoryState, describe};
+use crate::directory::{Directory, DirectoryState};
 use crate::journal::JournalError;
 use crate::lots::{Lots, LotsError};
 use crate::open_work::OpenWork;
@@ -120,21 +121,20 @@ impl Router {
         self.forget();
         let memory =
             self.open_work.router_memory().await.map_err(|error| WorkerError::Retry(error.to_string()))?;
-        for (key, carry) in memory.carries {
-            self.ledger.record(key, carry);
-        }
+        let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
+        self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();
         for id in memory.unrouted {
             self.take_up(id).await?;
         }
         let filter = Filter::kinds(["sending-accepted", "sending-released", "messages-routed"]);
         let mut position = memory.position;
         loop {
-            let (told, next) =
-                self.lots.journal().read_all(position, PAGE, &filter).await.map_err(journal_error)?;
+            let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
             let is_end = next == position;
             position = next;
             for told in told {
                 match &told.event {
+                    Event::MessagesRouted(_) if forgets => {}
                     Event::MessagesRouted(routed) => self.ledger.evolve(routed),
                     other => self.note(other).await?,
                 }
@@ -150,8 +150,7 @@ impl Router {
     /// Reads on; answers whether there may be more. First routes are not read: they are the router's own, and folded when they are appended.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
         let filter = Filter::kinds(["sending-accepted", "sending-released"]);
-        let (told, next) =
-            self.lots.journal().read_all(position, PAGE, &filter).await.map_err(journal_error)?;
+        let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
         for told in &told {
             self.note(&told.event).await?;
         }
@@ -175,7 +174,7 @@ impl Router {
     }
 
     async fn take_up(&mut self, id: SendingId) -> Result<(), WorkerError> {
-        let sealed = self.lots.sending(id).await.map_err(journal_error)?;
+        let sealed = self.lots.sending(id).await?;
         if let Some(sealed) = sealed {
             self.enqueue(Waiting::new(&sealed.terms));
         }
@@ -272,7 +271,7 @@ impl Router {
     ) -> Result<(), WorkerError> {
         if let Some(error) = uncertain {
             self.forget();
-            return Err(journal_error(error));
+            return Err(error.into());
         }
         if overtaken {
             self.forget();
@@ -284,7 +283,7 @@ impl Router {
         for next in not_taken.into_iter().rev() {
             self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
         }
-        Err(journal_error(AppendError::Busy.into()))
+        Err(JournalError::from(AppendError::Busy).into())
     }
 
     fn routed(&mut self, next: Next, routed: Routed) {
@@ -341,13 +340,4 @@ fn route_lot(
     lot.route(ledger, &context, |channel, eligible| {
         policy_in_force(directory, &terms.tenant, channel, eligible)
     })
-}
-
-fn journal_error(error: JournalError) -> WorkerError {
-    match &error {
-        JournalError::Decode { .. } | JournalError::Append(AppendError::Stopped(_)) => {
-            WorkerError::Fatal(describe(&error))
-        }
-        JournalError::Append(_) | JournalError::Read(_) => WorkerError::Retry(describe(&error)),
-    }
 }

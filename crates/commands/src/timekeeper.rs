@@ -13,7 +13,7 @@ use kite_event_store::{AppendError, BatchMode, Expected};
 use smol_str::SmolStr;
 use std::sync::Arc;
 
-use crate::directory::{Directory, describe};
+use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
 use crate::open_work::{OpenWork, OpenWorkError};
@@ -33,7 +33,7 @@ const PARKED_HOURS_MAX: i64 = 81;
 const PARKED_RETRY_S: i64 = 30;
 
 /// Told about lots whose relay workers may have something to do, such as the end of a hold.
-pub type Reviver = Arc<dyn Fn(LotId) + Send + Sync>;
+pub type LotHint = Arc<dyn Fn(LotId) + Send + Sync>;
 
 /// How much of a kind is asked for. After a full answer it is twice as much, so that work does not pile up, and what
 /// cannot be helped at the moment does not hide what can.
@@ -62,7 +62,7 @@ pub struct Timekeeper {
     directory: Directory,
     open_work: Arc<dyn OpenWork>,
     receipts: ReceiptBook,
-    revive: Reviver,
+    hint: LotHint,
     actor: SmolStr,
     parked_at: Option<DateTime<Utc>>,
     portions: Portions,
@@ -75,14 +75,14 @@ impl Timekeeper {
         directory: Directory,
         open_work: Arc<dyn OpenWork>,
         receipts: ReceiptBook,
-        revive: Reviver,
+        hint: LotHint,
     ) -> Self {
         Self {
             lots,
             directory,
             open_work,
             receipts,
-            revive,
+            hint,
             actor: SmolStr::new_static("timekeeper"),
             parked_at: None,
             portions: Portions {
@@ -147,7 +147,7 @@ impl Timekeeper {
                 stream: id.stream(),
                 expected: Expected::Version(told.last().map_or(0, |last| last.recorded.version)),
                 tenant: sending.accepted.map(|accepted| accepted.tenant.clone()),
-                cause: Cause::new(self.actor.clone(), id.0),
+                cause: Cause::new(self.actor.clone(), id.0).of(told.last().map(|last| last.recorded.id)),
                 events: vec![event],
             });
         }
@@ -199,7 +199,7 @@ impl Timekeeper {
         let mut failure = None;
         for (id, answer) in ids.iter().zip(answers) {
             match answer {
-                Ok(0) => (self.revive)(*id),
+                Ok(0) => (self.hint)(*id),
                 Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
                 Err(LotsError::Journal(error)) => failure = Some(error),
             }
@@ -252,11 +252,9 @@ enum TickError {
 
 impl From<TickError> for WorkerError {
     fn from(error: TickError) -> Self {
-        match &error {
-            TickError::Journal(
-                JournalError::Decode { .. } | JournalError::Append(AppendError::Stopped(_)),
-            ) => Self::Fatal(describe(&error)),
-            TickError::Journal(_) | TickError::OpenWork(_) => Self::Retry(describe(&error)),
+        match error {
+            TickError::Journal(error) => error.into(),
+            TickError::OpenWork(error) => Self::Retry(error.to_string()),
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_event_store::{AppendError, ReadError};
+use std::error::Error;
+
+use crate::journal::JournalError;
+use crate::lots::LotsError;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,45 @@ pub enum WorkerError {
     Fatal(String),
 }
 
+impl From<&JournalError> for WorkerError {
+    /// A log that has stopped, or holds what this program cannot read, is nothing that waiting would mend.
+    fn from(error: &JournalError) -> Self {
+        match error {
+            JournalError::Decode { .. }
+            | JournalError::Append(AppendError::Stopped(_))
+            | JournalError::Read(ReadError::Stopped(_)) => Self::Fatal(describe(error)),
+            JournalError::Append(_) | JournalError::Read(_) => Self::Retry(describe(error)),
+        }
+    }
+}
+
+impl From<JournalError> for WorkerError {
+    fn from(error: JournalError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&LotsError> for WorkerError {
+    fn from(error: &LotsError) -> Self {
+        match error {
+            LotsError::Journal(journal) => Self::from(journal),
+            LotsError::NotFound(_) | LotsError::Contended(_) => Self::Retry(describe(error)),
+        }
+    }
+}
+
+/// An error with its sources, in one line.
+pub fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// A background process. Holds nothing that the log could not give back.
 #[async_trait]
 pub trait Worker: Send {
@@ -31,4 +75,38 @@ pub trait Worker: Send {
 
     /// Does a bounded piece of work. May be called at any time, also when nothing is due.
     async fn step(&mut self) -> Result<Step, WorkerError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_cannot_mend_ends_the_process() {
+        let malformed = kite_domain::event::Event::from_json("lot-accepted", 1, b"[").unwrap_err();
+        let fatal: [JournalError; 3] = [
+            AppendError::Stopped("full".to_owned()).into(),
+            ReadError::Stopped("full".to_owned()).into(),
+            JournalError::Decode { stream: "lot-x".into(), source: malformed },
+        ];
+        for error in fatal {
+            assert!(matches!(WorkerError::from(&error), WorkerError::Fatal(_)), "{error}");
+            assert!(matches!(WorkerError::from(&LotsError::Journal(error)), WorkerError::Fatal(_)));
+        }
+        let passing: [JournalError; 2] =
+            [AppendError::Busy.into(), ReadError::Unreadable("locked".to_owned()).into()];
+        for error in passing {
+            assert!(matches!(WorkerError::from(&error), WorkerError::Retry(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_sources() {
+        let malformed = kite_domain::event::Event::from_json("lot-accepted", 1, b"[").unwrap_err();
+        let told = describe(&malformed);
+        assert!(
+            told.starts_with("the data of a lot-accepted (schema version 1) cannot be read: EOF"),
+            "{told}"
+        );
+    }
 }

@@ -187,7 +187,7 @@ events! {
     /// Receipts for references that nobody knows yet.
     ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
     /// They were matched, or given up.
-    ParkedReceiptsSettled = "parked-receipts-settled" v 1 in "receipts-<relay>",
+    ParkedReceiptsSettled = "parked-receipts-settled" v 2 in "receipts-<relay>",
 }
 
 fn unknown(kind: &str, version: u16) -> DecodeError {
@@ -221,8 +221,19 @@ struct Upcaster {
     step: fn(Value) -> Value,
 }
 
-/// Every step there is. No event has a second version yet.
-const UPCASTERS: &[Upcaster] = &[];
+/// Every step there is.
+const UPCASTERS: &[Upcaster] =
+    &[Upcaster { kind: "parked-receipts-settled", from: 1, step: bare_references_to_settled_receipts }];
+
+/// Version 1 named references only, and meant whatever was parked under them.
+fn bare_references_to_settled_receipts(mut value: Value) -> Value {
+    for list in ["matched", "given_up"] {
+        for settled in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            *settled = serde_json::json!({ "reference": settled.take() });
+        }
+    }
+    value
+}
 
 /// Brings data of version `from` to version `to`. The outer error: there is no such chain; the inner: not JSON.
 fn upcast(
@@ -286,6 +297,30 @@ mod tests {
             Err(DecodeError::UnknownKind { .. })
         ));
         assert!(matches!(upcast(&chain, "relay-resumed", 1, 2, b"{}"), Err(DecodeError::UnknownKind { .. })));
+    }
+
+    #[test]
+    fn a_settlement_without_statuses_settles_all_of_a_reference() {
+        use crate::receipt::ReceiptStatus::{Delivered, Undelivered};
+        let old = br#"{"relay":"alpha","matched":["one"],"given_up":["two"]}"#;
+        let Event::ParkedReceiptsSettled(settled) =
+            Event::from_json("parked-receipts-settled", 1, old).unwrap()
+        else {
+            panic!("another event");
+        };
+        for status in [Delivered, Undelivered] {
+            assert!(settled.settles("one", status) && settled.settles("two", status));
+            assert!(!settled.settles("three", status));
+        }
+        let new = br#"{"relay":"alpha","matched":[{"reference":"one","status":"delivered"}],"given_up":[]}"#;
+        let Event::ParkedReceiptsSettled(settled) =
+            Event::from_json("parked-receipts-settled", 2, new).unwrap()
+        else {
+            panic!("another event");
+        };
+        assert!(settled.settles("one", Delivered) && !settled.settles("one", Undelivered));
+        let garbled = Event::from_json("parked-receipts-settled", 1, br#"{"relay":"alpha","matched":7}"#);
+        assert!(matches!(garbled, Err(DecodeError::Malformed { .. })));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A refusal of advertisements (수신거부). It binds the tenant over all relays and channels, for ads only.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
 
+use crate::digest::short_hash;
 use crate::slug::TenantId;
 
 /// The one who refuses.
@@ -35,11 +35,16 @@ pub struct OptOutWithdrawn {
 
 /// The stream of a refusal: `opt-out-<tenant>-<hash of the address>`; the address itself is personal.
 pub fn stream(tenant: &TenantId, address: &str) -> SmolStr {
-    let hash = Sha256::digest(address.as_bytes());
-    let short = hash.iter().take(12).fold(String::with_capacity(24), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    format_smolstr!("opt-out-{tenant}-{short}")
+    format_smolstr!("opt-out-{tenant}-{}", short_hash(address, 12))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_of_a_refusal_is_for_ever() {
+        let tenant = TenantId::parse("acme").unwrap();
+        assert_eq!(stream(&tenant, "01012345678"), "opt-out-acme-e60124f2fe2045215abda1ae");
+    }
 }

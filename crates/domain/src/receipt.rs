@@ -6,6 +6,21 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::slug::RelayId;
 
+/// The longest code of a relay that is kept, in characters. No known code has more than ten.
+pub const CODE_LENGTH_MAX: usize = 64;
+
+/// The longest reference of a relay that is kept, in characters.
+pub const RELAY_REFERENCE_LENGTH_MAX: usize = 255;
+
+/// The text, cut to this many characters: what a relay says goes into the log, and the log has a bound for everything.
+#[must_use]
+pub fn bounded(text: SmolStr, characters_max: usize) -> SmolStr {
+    match text.char_indices().nth(characters_max) {
+        Some((end, _)) => SmolStr::from(&text[..end]),
+        None => text,
+    }
+}
+
 /// What a receipt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,13 +63,53 @@ pub struct ReceiptsParked {
 pub struct ParkedReceiptsSettled {
     /// Who sent them.
     pub relay: RelayId,
-    /// The references that were matched; the lot has their receipts now.
-    pub matched: Vec<SmolStr>,
-    /// The references that were given up.
-    pub given_up: Vec<SmolStr>,
+    /// Those that were matched; their lots have them now.
+    pub matched: Vec<SettledReceipt>,
+    /// Those that were given up.
+    pub given_up: Vec<SettledReceipt>,
+}
+
+impl ParkedReceiptsSettled {
+    /// Whether it settles what was parked under this reference with this status.
+    pub fn settles(&self, reference: &str, status: ReceiptStatus) -> bool {
+        let is_it = |one: &SettledReceipt| {
+            one.reference == reference && one.status.is_none_or(|settled| settled == status)
+        };
+        self.matched.iter().chain(&self.given_up).any(is_it)
+    }
+}
+
+/// A parked receipt that waits no more. Reference and status tell it from every other receipt of its relay: one that
+/// repeats both is no news.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SettledReceipt {
+    /// Our reference, as the relay repeated it.
+    pub reference: SmolStr,
+    /// What it said. None in events of schema version 1, which settled everything parked under the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ReceiptStatus>,
+}
+
+impl From<&RawReceipt> for SettledReceipt {
+    fn from(receipt: &RawReceipt) -> Self {
+        Self { reference: receipt.reference.clone(), status: Some(receipt.status) }
+    }
 }
 
 /// The stream of a relay's parked receipts: `receipts-<relay>`.
 pub fn parked_stream(relay: &RelayId) -> SmolStr {
     format_smolstr!("receipts-{relay}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(bounded("3043".into(), 4), "3043");
+        assert_eq!(bounded("3043".into(), 3), "304");
+        assert_eq!(bounded("가나다".into(), 2), "가나");
+        assert_eq!(bounded("".into(), 0), "");
+    }
 }

@@ -82,7 +82,7 @@ impl Serialize for SeqSet {
     }
 }
 
-/// No stored set may hold more numbers than this; a longer run is not ours.
+/// No stored set may hold more numbers than this, all its runs together; what holds more is not ours.
 const NUMBERS_MAX: u32 = 1_000_000;
 
 /// A single number, or a run; told apart by their JSON type, without buffering.
@@ -132,17 +132,17 @@ impl<'de> Deserialize<'de> for SeqSet {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<SeqSet, A::Error> {
                 let mut numbers = Vec::with_capacity(items.size_hint().unwrap_or(64).min(1_024));
                 while let Some(item) = items.next_element()? {
-                    match item {
-                        Item::One(seq) => numbers.push(seq),
-                        Item::Run(first, last) if last.wrapping_sub(first) < NUMBERS_MAX => {
-                            numbers.extend(first..=last)
-                        }
-                        Item::Run(first, last) => {
-                            return Err(serde::de::Error::custom(format_args!(
-                                "[{first}, {last}] is no run"
-                            )));
-                        }
+                    let (first, last) = match item {
+                        Item::One(seq) => (seq, seq),
+                        Item::Run(first, last) => (first, last),
+                    };
+                    let left = NUMBERS_MAX.saturating_sub(numbers.len() as u32);
+                    if last.checked_sub(first).is_none_or(|steps| steps >= left) {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "[{first}, {last}] is no run, or one of too many numbers"
+                        )));
                     }
+                    numbers.extend(first..=last);
                 }
                 Ok(numbers.into_iter().collect())
             }
@@ -170,6 +170,15 @@ mod tests {
             let mut pushed = SeqSet::default();
             numbers.iter().for_each(|seq| pushed.push(*seq));
             prop_assert_eq!(pushed, numbers.into_iter().collect::<SeqSet>());
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_not_ours_takes_no_memory() {
+        let read = |text: &str| serde_json::from_str::<SeqSet>(text);
+        assert_eq!(read("[[0,999999]]").unwrap().len(), 1_000_000);
+        for text in ["[[0,1000000]]", "[[0,999999],[0,999999]]", "[[2,1]]", "[[0,999999],7]"] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

@@ -42,9 +42,9 @@ pub struct DemoOptions {
     /// Keep the data here, and go on with what is there. Without it, a temporary directory is used and removed.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where the API listens. Port 0: any free port.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    /// Where the API listens. Port 0: any free port. Without it: 127.0.0.1:8080, or any free port if that one is taken.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
     /// Stop when every message is final, instead of serving until Ctrl-C.
     #[arg(long)]
     pub exit: bool,

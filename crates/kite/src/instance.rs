@@ -2,7 +2,6 @@
 
 mod backlog;
 mod readiness;
-mod revival;
 
 use anyhow::Context;
 use kite_api::{ApiParts, ApiState, hash_admin_key};
@@ -22,12 +21,15 @@ use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
 use kite_relay::{
-    InProcessQueue, NetworkConnector, Publisher, QueueLimits, RelayParts, Relays, Reviver, Urgency,
+    InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
+    Urgency,
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::{Config, Role};
@@ -36,7 +38,6 @@ use crate::runtime::{Background, Supervisor, drive, pause, project};
 use crate::telemetry;
 use backlog::BacklogWatch;
 use readiness::ProcessReadiness;
-use revival::Revival;
 
 /// How long to wait before relay workers that could not be hired are hired again.
 const HIRE_RETRY: Duration = Duration::from_secs(1);
@@ -74,6 +75,9 @@ impl Instance {
     /// # Errors
     /// If a file or the address cannot be had; nothing is left running then.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let roles = config.roles();
+        // Before anything works: without its address the process is not to hand over a single message.
+        let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
         let metrics = telemetry::start_metrics()?;
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
@@ -82,7 +86,6 @@ impl Instance {
                 .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
         );
         let parts = Parts::open(&config, store.clone()).await?;
-        let roles = config.roles();
         let workers = Supervisor::new();
         let projectors = Supervisor::new();
         let quiet = watch::Sender::new(0);
@@ -90,14 +93,30 @@ impl Instance {
         let background = Background::start().context("no threads for the background")?;
         let mut instance =
             Self { config, store, workers, projectors, background, address: None, models, quiet };
+        match instance.start_parts(&parts, &roles, listener, metrics).await {
+            Ok(()) => Ok(instance),
+            Err(error) => {
+                instance.shut_down().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_parts(
+        &mut self,
+        parts: &Parts,
+        roles: &BTreeSet<Role>,
+        listener: Option<TcpListener>,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<()> {
         if roles.contains(&Role::Projector) {
-            instance.start_projectors(&parts)?;
+            self.start_projectors(parts)?;
         }
-        instance.start_workers(&parts, &roles).await?;
-        if roles.contains(&Role::Api) {
-            instance.start_api(&parts, metrics).await?;
+        self.start_workers(parts, roles).await?;
+        match listener {
+            Some(listener) => self.start_api(parts, metrics, listener),
+            None => Ok(()),
         }
-        Ok(instance)
     }
 
     /// Where the API listens, if this process runs it.
@@ -110,11 +129,18 @@ impl Instance {
         &self.models
     }
 
+    /// Waits until the read models show everything that is in the log now, at most this long.
+    pub(crate) async fn catch_up(&self, timeout: Duration) {
+        let head = *self.store.head().borrow();
+        self.models.delivery.wait_for(head, timeout).await;
+    }
+
     /// Waits until a part fails in a way that only a restart can mend.
     pub(crate) async fn failed(&self) -> String {
         tokio::select! {
             reason = self.workers.failed() => reason,
             reason = self.projectors.failed() => reason,
+            reason = log_stopped(self.store.stopped()) => reason,
         }
     }
 
@@ -156,8 +182,8 @@ impl Instance {
             );
         }
         let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
-        let reviver = Reviver::new(parts.lots.clone(), queue.clone());
-        let revival = Revival::new(reviver.clone(), parts.models.work.clone(), parts.clock.clone());
+        let feeder = QueueFeeder::new(parts.lots.clone(), queue.clone());
+        let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), parts.clock.clone());
         if roles.contains(&Role::Timekeeper) {
             self.start_timed(
                 Timekeeper::new(
@@ -165,16 +191,16 @@ impl Instance {
                     parts.directory.clone(),
                     parts.open_work.clone(),
                     parts.receipts.clone(),
-                    revival.hint(),
+                    sweeper.hint(),
                 ),
                 parts,
             );
         }
         if roles.contains(&Role::Publisher) {
-            // What the work model knows is revived from it; what comes after is read from the log.
+            // What the work model knows is swept from it; what comes after is read from the log.
             let position = parts.models.work.position();
-            self.start_follower(Publisher::new(reviver.clone(), position), parts);
-            self.start_timed(revival, parts);
+            self.start_follower(Publisher::new(feeder.clone(), position), parts);
+            self.start_timed(sweeper, parts);
         }
         if roles.contains(&Role::Worker) {
             let relays = Relays::new(RelayParts {
@@ -183,7 +209,7 @@ impl Instance {
                 manage: parts.manage.clone(),
                 receipts: parts.receipts.clone(),
                 queue,
-                reviver,
+                feeder,
                 connector: Arc::new(NetworkConnector),
                 settings: self.config.relays.clone(),
             });
@@ -246,14 +272,12 @@ impl Instance {
         });
     }
 
-    async fn start_api(
+    fn start_api(
         &mut self,
         parts: &Parts,
-        metrics: metrics_exporter_prometheus::PrometheusHandle,
+        metrics: PrometheusHandle,
+        listener: TcpListener,
     ) -> anyhow::Result<()> {
-        let listener = tokio::net::TcpListener::bind(self.config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", self.config.listen))?;
         let address = listener.local_addr()?;
         let backlog = BacklogWatch::new(parts.models.clone(), self.store.head(), parts.clock.clone());
         let gauge = backlog.gauge();
@@ -271,7 +295,11 @@ impl Instance {
             receipts: parts.receipts.clone(),
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),
-            readiness: Arc::new(ProcessReadiness::new(self.workers.clone())),
+            readiness: Arc::new(ProcessReadiness::new(
+                self.workers.clone(),
+                self.projectors.clone(),
+                self.store.stopped(),
+            )),
             advice: AdviceSettings::default(),
             background: self.background.handle(),
             config: api,
@@ -294,6 +322,20 @@ impl Instance {
         self.address = Some(address);
         Ok(())
     }
+}
+
+/// Waits until the log takes nothing any more. A failed copy of its write-ahead log is nobody's append, and after a
+/// failed append it may be long until the next one: without this the process would look as if it could work.
+async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
+    match stopped.wait_for(Option::is_some).await {
+        Ok(reason) => format!("the event store has stopped: {}", reason.clone().unwrap_or_default()),
+        Err(_) => "the event store is gone".to_owned(),
+    }
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(config.listen).await;
+    listener.with_context(|| format!("cannot listen on {}", config.listen))
 }
 
 async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {
@@ -331,4 +373,18 @@ fn unpredictable() -> [u8; 32] {
     aws_lc_rs::rand::fill(&mut bytes)
         .expect("the machine's randomness is there, or no TLS would work either");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_log_that_stops_is_heard_of_although_nobody_appends() {
+        let stopped = watch::Sender::new(None);
+        let (reason, _) = tokio::join!(log_stopped(stopped.subscribe()), async {
+            stopped.send_replace(Some("copying the write-ahead log failed: disk I/O error".to_owned()))
+        });
+        assert_eq!(reason, "the event store has stopped: copying the write-ahead log failed: disk I/O error");
+    }
 }

@@ -38,15 +38,8 @@ impl OpenWorkReader {
 #[async_trait]
 impl OpenWork for OpenWorkReader {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
-        self.ask(|models| {
-            // The position is taken before the rows: the rows may know more, never less.
-            let work_position = models.work.position();
-            let unrouted =
-                models.work.unrouted_sendings(UNROUTED_MAX)?.into_iter().map(|open| open.id).collect();
-            let (routing_position, carries) = models.routing.carries()?;
-            Ok(RouterMemory { position: work_position.min(routing_position), carries, unrouted })
-        })
-        .await
+        let place = self.ask(|models| models.router_place(UNROUTED_MAX)).await?;
+        Ok(RouterMemory { position: place.position, carries: place.carries, unrouted: place.unrouted })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
@@ -57,15 +50,14 @@ impl OpenWork for OpenWorkReader {
         self.ask(move |models| models.work.due_lots(now.timestamp_millis(), limit)).await
     }
 
+    async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        self.ask(move |models| models.work.lots_to_sweep(after, limit))
+            .await
+            .map(|lots| lots.into_iter().map(|open| open.id).collect())
+    }
+
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        self.ask(move |models| {
-            let mut lots = Vec::new();
-            for sending in models.work.cancelled_sendings(limit)? {
-                lots.extend(models.work.cancelled_open_lots(sending, None, limit)?);
-            }
-            Ok(lots)
-        })
-        .await
+        self.ask(move |models| models.work.cancelled_lots(limit)).await
     }
 
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
@@ -73,16 +65,13 @@ impl OpenWork for OpenWorkReader {
     }
 
     async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        self.ask(move |models| {
-            let mut parked = Vec::new();
-            for relay in models.work.parked_relays()? {
-                parked.extend(models.work.parked_receipts(&relay, limit)?.into_iter().map(|one| {
-                    ParkedReceipt { relay: relay.clone(), receipt: one.receipt, parked_at: one.parked_at }
-                }));
-            }
-            Ok(parked)
-        })
-        .await
+        let parked = self.ask(move |models| models.work.parked_of_all_relays(limit)).await?;
+        let known = |(relay, one): (_, kite_projections::ParkedReceipt)| ParkedReceipt {
+            relay,
+            receipt: one.receipt,
+            parked_at: one.parked_at,
+        };
+        Ok(parked.into_iter().map(known).collect())
     }
 
     async fn figures(

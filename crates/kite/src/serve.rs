@@ -1,5 +1,6 @@
 //! `kite serve`: all parts, or some, until Ctrl-C or SIGTERM.
 
+use anyhow::Context;
 use std::process::ExitCode;
 
 use crate::cli::ServeOptions;
@@ -18,6 +19,7 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     }
     if !options.roles.is_empty() {
         config.roles = options.roles.into_iter().collect();
+        config.check_roles().context("--roles")?;
     }
     telemetry::start_logging("info");
     runtime()?.block_on(async move {

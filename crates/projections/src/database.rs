@@ -40,16 +40,17 @@ pub(crate) fn file<M: ReadModel>(data_dir: &Path) -> PathBuf {
 
 /// The connection that writes. Creates file and tables if need be.
 pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result<Connection, OpenError> {
-    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let storage = |source| OpenError::storage(M::NAME, source);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(128);
+    log_ahead(&connection).map_err(storage)?;
     // The tables can always be rebuilt from the log, so a commit need not wait for the disk.
     connection
         .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;
+            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};",
             M::CACHE_BYTES / 1024
         ))
@@ -58,9 +59,18 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result
     Ok(connection)
 }
 
+/// Switches to write-ahead logging. SQLite commits the switch only after it has told its answer: whoever stops
+/// listening there does not hear that the commit failed.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
 /// A connection that only reads.
 pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenError> {
-    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let storage = |source| OpenError::storage(M::NAME, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
@@ -70,7 +80,7 @@ pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenE
 }
 
 fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> Result<(), OpenError> {
-    let storage = |source| OpenError::Storage { model: M::NAME, source };
+    let storage = |source| OpenError::storage(M::NAME, source);
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
     if found == M::SCHEMA_VERSION {
         return Ok(());

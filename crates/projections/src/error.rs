@@ -1,6 +1,7 @@
 //! One error type for each boundary: opening, projecting, asking.
 
 use kite_event_store::{Position, ReadError};
+use rusqlite::ErrorCode;
 
 /// A read model's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,27 @@ pub enum OpenError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// What is in the file is no database, or a broken one.
+    #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
+    Damaged {
+        /// Which model.
+        model: &'static str,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file knows more than the log.
+    #[error(
+        "the read model {model} stands at {live}, but the log ends at {end}: they are not of the same log. If the log \
+         is the right one, rebuild the model (kite replay --rebuild)"
+    )]
+    AheadOfLog {
+        /// Which model.
+        model: &'static str,
+        /// Where the model stands.
+        live: Position,
+        /// Where the log ends.
+        end: Position,
+    },
     /// The file has tables of another version of the program.
     #[error(
         "the file of the read model {model} has schema version {found}, this program uses {known}: rebuild it"
@@ -28,6 +50,17 @@ pub enum OpenError {
         /// The version of this program.
         known: i64,
     },
+}
+
+impl OpenError {
+    pub(crate) fn storage(model: &'static str, source: rusqlite::Error) -> Self {
+        if is_damage(&source) { Self::Damaged { model, source } } else { Self::Storage { model, source } }
+    }
+}
+
+/// Whether SQLite cannot make sense of the file, which no second try will change.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Why events could not be written into the tables. The transaction is rolled back.
@@ -55,12 +88,31 @@ pub enum ProjectError {
         /// Why.
         source: ApplyError,
     },
+    /// The file is damaged, or a row in it is none of ours. No second try will change that: this projector must end,
+    /// and the model has to be rebuilt.
+    #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
+    Damaged {
+        /// Which model.
+        model: &'static str,
+        /// What does not fit.
+        source: ApplyError,
+    },
     /// Somebody else moved the checkpoint: there may be only one projector of a model. This one must end.
     #[error("another projector has taken over: the checkpoint is no longer at {expected}")]
     TakenOver {
         /// Where this one had left it.
         expected: Position,
     },
+}
+
+impl ProjectError {
+    pub(crate) fn apply(model: &'static str, after: Position, source: ApplyError) -> Self {
+        let is_damaged = match &source {
+            ApplyError::Storage(error) => is_damage(error),
+            ApplyError::Corrupt(_) => true,
+        };
+        if is_damaged { Self::Damaged { model, source } } else { Self::Apply { after, source } }
+    }
 }
 
 /// Why a question has no answer.

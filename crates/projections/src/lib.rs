@@ -44,6 +44,6 @@ pub use delivery::{
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
-pub use read_models::ReadModels;
+pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};
 pub use work::{Backlog, OpenLot, OpenSending, ParkedReceipt, WorkModel, WorkQueries};

@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
+use kite_domain::mutation::{self, Mutation};
 use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -120,7 +121,8 @@ pub trait Runner: Send {
     /// Applies the next piece of the log. `now` is for the metric of the lag only.
     ///
     /// # Errors
-    /// See [`ProjectError`]; after [`ProjectError::TakenOver`] this projector must not go on.
+    /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
+    /// go on.
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
 }
 
@@ -188,6 +190,10 @@ impl<M: ReadModel> Projector<M> {
         }
         self.prepare(&mut piece).await?;
         let stopwatch = Stopwatch::start();
+        if mutation::is_active(Mutation::CheckpointBeforeRows) {
+            self.move_checkpoint_alone(&piece)?;
+            self.store.read_stream("", 0, 1).await?;
+        }
         let applied = self.write(&piece);
         if applied.is_err() {
             self.model.forget();
@@ -241,7 +247,7 @@ impl<M: ReadModel> Projector<M> {
         let plan = self
             .model
             .plan(&self.connection, &piece.events)
-            .map_err(|source| ProjectError::Apply { after, source })?;
+            .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
         if plan.events < piece.events.len() {
             piece.events.truncate(plan.events.max(1));
             piece.next = piece.events.last().map_or(piece.next, |(recorded, _)| recorded.position);
@@ -276,12 +282,23 @@ impl<M: ReadModel> Projector<M> {
         Ok(events)
     }
 
-    fn write(&mut self, piece: &Piece) -> Result<(), ProjectError> {
+    /// [`Mutation::CheckpointBeforeRows`].
+    fn move_checkpoint_alone(&mut self, piece: &Piece) -> Result<(), ProjectError> {
         let after = self.position;
         let storage = |error: rusqlite::Error| ProjectError::Apply { after, source: error.into() };
+        let transaction = self.connection.transaction().map_err(storage)?;
+        database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
+        transaction.commit().map_err(storage)
+    }
+
+    fn write(&mut self, piece: &Piece) -> Result<(), ProjectError> {
+        let after = self.position;
+        let storage = |error: rusqlite::Error| ProjectError::apply(M::NAME, after, error.into());
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(storage)?;
-        if !database::move_checkpoint(&transaction, after, piece.next).map_err(storage)? {
+        let is_moved = mutation::is_active(Mutation::CheckpointBeforeRows)
+            || database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
+        if !is_moved {
             return Err(ProjectError::TakenOver { expected: after });
         }
         for (recorded, error) in &piece.poison {
@@ -298,7 +315,7 @@ impl<M: ReadModel> Projector<M> {
         }
         self.model
             .apply(&transaction, &piece.events)
-            .map_err(|source| ProjectError::Apply { after, source })?;
+            .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
         transaction.commit().map_err(storage)
     }
 }

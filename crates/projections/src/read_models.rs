@@ -1,17 +1,31 @@
 //! All read models of a data directory.
 
-use kite_event_store::EventStore;
+use kite_domain::ids::SendingId;
+use kite_domain::split::Carry;
+use kite_event_store::{EventStore, Position};
+use smol_str::SmolStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address_book::{AddressBookModel, AddressBookQueries};
 use crate::database::{self, Indexes};
 use crate::delivery::{DeliveryModel, DeliveryQueries};
-use crate::error::OpenError;
+use crate::error::{OpenError, QueryError};
 use crate::projector::{Projector, ReadModel, Runner};
 use crate::readers::Readers;
 use crate::routing::{RoutingModel, RoutingQueries};
 use crate::work::{WorkModel, WorkQueries};
+
+/// What a router needs to go on after a restart.
+#[derive(Debug, Clone)]
+pub struct RouterPlace {
+    /// Everything up to here is in the rest.
+    pub position: Position,
+    /// Where each split stands.
+    pub carries: Vec<(SmolStr, Carry)>,
+    /// Sealed, released sendings with messages that have no route.
+    pub unrouted: Vec<SendingId>,
+}
 
 /// The questions that can be asked. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +58,18 @@ impl ReadModels {
         })
     }
 
+    /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn router_place(&self, unrouted_max: usize) -> Result<RouterPlace, QueryError> {
+        // The position is taken before the rows: the rows may know more, never less.
+        let work_position = self.work.position();
+        let unrouted = self.work.unrouted_sendings(unrouted_max)?.into_iter().map(|open| open.id).collect();
+        let (routing_position, carries) = self.routing.carries()?;
+        Ok(RouterPlace { position: work_position.min(routing_position), carries, unrouted })
+    }
+
     /// One projector for each model. Only one set of them may be at work on a data directory.
     ///
     /// # Errors
@@ -63,8 +89,22 @@ impl ReadModels {
         readers: &Readers,
     ) -> Result<Projector<M>, OpenError> {
         let connection = database::open_writer::<M>(&database::file::<M>(&self.data_dir), Indexes::Now)?;
-        Projector::new(store, connection, readers.position_sender())
-            .map_err(|source| OpenError::Storage { model: M::NAME, source })
+        let end = *store.head().borrow();
+        let projector = Projector::new(store, connection, readers.position_sender())
+            .map_err(|source| OpenError::storage(M::NAME, source))?;
+        // It would wait for the log to come to where it stands, and show rows of another history until then.
+        match projector.position() {
+            live if live > end => Err(OpenError::AheadOfLog { model: M::NAME, live, end }),
+            0 if end > 0 => {
+                tracing::warn!(
+                    model = M::NAME,
+                    end,
+                    "the read model is new or was lost: it is made from the log"
+                );
+                Ok(projector)
+            }
+            _ => Ok(projector),
+        }
     }
 }
 

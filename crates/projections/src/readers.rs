@@ -33,8 +33,8 @@ impl Readers {
     /// Readers of a file that exists.
     pub(crate) fn new<M: ReadModel>(path: PathBuf) -> Result<Self, OpenError> {
         let connection = database::open_reader::<M>(&path)?;
-        let position = database::checkpoint(&connection)
-            .map_err(|source| OpenError::Storage { model: M::NAME, source })?;
+        let position =
+            database::checkpoint(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
         let shared = Shared {
             path,
             open: database::open_reader::<M>,
@@ -54,7 +54,9 @@ impl Readers {
         let mut connection = match idle {
             Some(connection) => connection,
             None => (self.shared.open)(&self.shared.path).map_err(|error| match error {
-                OpenError::Storage { source, .. } => QueryError::Storage(source),
+                OpenError::Storage { source, .. } | OpenError::Damaged { source, .. } => {
+                    QueryError::Storage(source)
+                }
                 other => QueryError::corrupt(other),
             })?,
         };

@@ -5,16 +5,13 @@
 
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
 use kite_domain::lot::Recipient;
-use kite_domain::sending::{SendingAccepted, SendingContent};
+use kite_domain::sending::{SendingAccepted, SendingContent, first_line, has_subject, sender, value_of};
 use kite_domain::text::{MessageType, Template};
 use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
 use crate::client::OutgoingMessage;
-
-/// The longest subject that is made from a text's first line, in characters.
-const SUBJECT_LENGTH_MAX: usize = 40;
 
 /// Why a message cannot be written. None of these should be left after acceptance; all end the attempt as refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,10 +69,9 @@ impl Piece {
             Self::Literal(text) => return Ok(text.clone()),
             Self::Template(template) => template,
         };
-        let lookup = |name: &str| {
-            recipient.variables.get(name).or_else(|| content.variables.get(name)).map(String::as_str)
-        };
-        template.render_into(lookup, buffer).map_err(|error| error.to_string())?;
+        template
+            .render_into(|name| value_of(content, recipient, name), buffer)
+            .map_err(|error| error.to_string())?;
         Ok(buffer.as_str().into())
     }
 }
@@ -128,28 +124,19 @@ impl Writer {
             Err(reason) => Err(Unwritable::Text(reason.clone())),
         };
         let text = render(&self.parsed.text, buffer)?;
-        let given = self.parsed.subject.as_ref().filter(|_| channel != MessageType::Sms);
+        let given = self.parsed.subject.as_ref().filter(|_| has_subject(channel));
         let subject = match given.map(|piece| render(piece, buffer)).transpose()? {
-            None if channel == MessageType::Email => Some(first_line(&text)),
+            None if channel == MessageType::Email => Some(first_line(&text).into()),
             given => given,
         };
         Ok(OutgoingMessage {
             reference: AttemptReference { message: MessageId { sending: self.terms.sending, seq }, attempt },
             message_type: channel,
-            from: self.sender(channel).ok_or(Unwritable::NoSender)?,
+            from: sender(&self.terms, channel).cloned().ok_or(Unwritable::NoSender)?,
             to: address(channel, recipient).ok_or(Unwritable::NoAddress)?,
             subject,
             text,
         })
-    }
-
-    fn sender(&self, channel: MessageType) -> Option<SmolStr> {
-        match channel {
-            MessageType::Email => self.terms.from_email.clone(),
-            MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
-                self.terms.from_phone.clone()
-            }
-        }
     }
 }
 
@@ -162,14 +149,6 @@ fn address(channel: MessageType, recipient: &Recipient) -> Option<SmolStr> {
         MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
             (!is_email).then(|| recipient.to.clone())
         }
-    }
-}
-
-fn first_line(text: &str) -> Arc<str> {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    match line.char_indices().nth(SUBJECT_LENGTH_MAX) {
-        Some((end, _)) => format!("{}…", line[..end].trim_end()).into(),
-        None => line.into(),
     }
 }
 

@@ -41,3 +41,8 @@ pub(crate) fn breaker(relay: &RelayId, to: BreakerPhase) {
     };
     counter!("kite_breaker_changes_total", "relay" => relay.to_string(), "to" => to).increment(1);
 }
+
+/// At which share of its agreed rate a relay is called; 1: as agreed. Less after it said "too many".
+pub(crate) fn rate_share(relay: &RelayId, share: f64) {
+    gauge!("kite_relay_rate_share", "relay" => relay.to_string()).set(share);
+}

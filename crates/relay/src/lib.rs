@@ -14,7 +14,6 @@
 mod breaker;
 pub mod client;
 mod content;
-mod describe;
 mod figures;
 pub mod hand;
 pub mod lanes;
@@ -23,6 +22,8 @@ pub mod publisher;
 pub mod queue;
 pub mod receipts;
 mod settings;
+mod slowdown;
+mod sweeper;
 mod team;
 
 pub use breaker::BreakerGuard;
@@ -30,7 +31,8 @@ pub use client::{Connector, NetworkConnector, RelayClient};
 pub use content::Texts;
 pub use lanes::{InProcessQueue, QueueLimits};
 pub use limits::Pace;
-pub use publisher::{Publisher, ReviveError, Reviver};
+pub use publisher::{FeedError, Publisher, QueueFeeder};
 pub use queue::WorkQueue;
 pub use settings::RelaySettings;
+pub use sweeper::Sweeper;
 pub use team::{Hired, RelayParts, Relays, Urgency};

@@ -1,5 +1,5 @@
-//! How fast a relay may be called: its rate in message parts a second, a part of it kept for one-time passwords, and
-//! pauses that it asked for.
+//! How fast a relay may be called: its rate in message parts a second, a part of it kept for one-time passwords, less of
+//! it while the relay says that it is too much, and pauses that it asked for.
 //!
 //! Nothing here waits: whoever may not go is told when to try again. The burst is a quarter of a second's worth, so
 //! that a relay which counts by the second is not overrun by a burst and the refill after it.
@@ -17,6 +17,8 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+use crate::slowdown::Slowdown;
 
 /// A moment of the injected clock, in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +56,7 @@ impl GovernorClock for PaceClock {
 struct Bucket {
     limiter: RateLimiter<NotKeyed, InMemoryState, PaceClock, NoOpMiddleware<Moment>>,
     burst: NonZeroU32,
+    period: Duration,
 }
 
 impl Bucket {
@@ -63,14 +66,18 @@ impl Bucket {
         let period = Duration::from_nanos((1_000_000_000_000 / rate).max(1));
         let burst = u32::try_from(rate / 4_000).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(period).expect("a period is at least a nanosecond").allow_burst(burst);
-        Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), burst }
+        Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), burst, period }
     }
 
-    /// A message with more parts than the burst is charged one burst.
-    fn charge(&self, parts: u32) -> Result<(), Duration> {
-        let parts = NonZeroU32::new(parts.min(self.burst.get())).unwrap_or(NonZeroU32::MIN);
+    /// A message with more parts than the burst is charged one burst. The answer: how long to rest afterwards, because
+    /// a slowed down relay is charged more than the bucket can hold.
+    fn charge(&self, parts: u32, slowdown: &Slowdown, now: DateTime<Utc>) -> Result<Duration, Duration> {
+        let charge = slowdown.charge_for(parts.min(self.burst.get()), now);
+        let parts = NonZeroU32::new(charge.min(self.burst.get())).unwrap_or(NonZeroU32::MIN);
         match self.limiter.check_n(parts) {
-            Ok(Ok(())) | Err(_) => Ok(()),
+            // By the end of the rest the bucket is full again, so all of the charge is waited for.
+            Ok(Ok(())) | Err(_) if charge > self.burst.get() => Ok(self.period.saturating_mul(charge)),
+            Ok(Ok(())) | Err(_) => Ok(Duration::ZERO),
             Ok(Err(not_until)) => Err(not_until.wait_time_from(self.limiter.clock().now())),
         }
     }
@@ -80,6 +87,7 @@ impl Bucket {
 pub struct Pace {
     all: Option<Bucket>,
     ordinary: Option<Bucket>,
+    slowdown: Slowdown,
     paused_until_ms: AtomicI64,
     /// When the next try may succeed: for one-time passwords, for all else.
     closed_until_ms: [AtomicI64; 2],
@@ -96,14 +104,15 @@ impl Pace {
         Self {
             all: bucket(100),
             ordinary: bucket(ordinary_per_cent),
+            slowdown: Slowdown::default(),
             paused_until_ms: AtomicI64::new(0),
             closed_until_ms: Default::default(),
         }
     }
 
-    /// The most parts that one call of this class may have.
-    pub fn parts_max(&self, class: MessageClass) -> u32 {
-        self.bucket(class).map_or(u32::MAX, |bucket| bucket.burst.get())
+    /// The most parts that one call of this class may have now.
+    pub fn parts_max(&self, class: MessageClass, now: DateTime<Utc>) -> u32 {
+        self.bucket(class).map_or(u32::MAX, |bucket| self.slowdown.part_of(bucket.burst.get(), now))
     }
 
     /// When it is worth trying again, if not now.
@@ -121,15 +130,40 @@ impl Pace {
             return Err(until);
         }
         let ordinary = self.ordinary.as_ref().filter(|_| class != MessageClass::Otp);
-        let answer = ordinary.map_or(Ok(()), |bucket| bucket.charge(parts));
-        let answer = answer.and_then(|()| self.all.as_ref().map_or(Ok(()), |bucket| bucket.charge(parts)));
-        answer.map_err(|wait| {
-            // Rounded up, so that the next try does not come a fraction too early.
-            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(60_000).saturating_add(1);
-            let until_ms = now.timestamp_millis().saturating_add(wait_ms);
-            self.closed_until_ms[place(class)].fetch_max(until_ms, Ordering::Relaxed);
-            DateTime::from_timestamp_millis(until_ms).unwrap_or(now)
-        })
+        let mut rest = Duration::ZERO;
+        for bucket in ordinary.into_iter().chain(&self.all) {
+            match bucket.charge(parts, &self.slowdown, now) {
+                Ok(of_bucket) => rest = rest.max(of_bucket),
+                Err(wait) => return Err(self.close(class, wait, now)),
+            }
+        }
+        if !rest.is_zero() {
+            self.close(class, rest, now);
+        }
+        Ok(())
+    }
+
+    /// Nothing more of this class for so long. Answers until when.
+    fn close(&self, class: MessageClass, wait: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+        // Rounded up, so that the next try does not come a fraction too early.
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(60_000).saturating_add(1);
+        let until_ms = now.timestamp_millis().saturating_add(wait_ms);
+        self.closed_until_ms[place(class)].fetch_max(until_ms, Ordering::Relaxed);
+        DateTime::from_timestamp_millis(until_ms).unwrap_or(now)
+    }
+
+    /// The relay said "too many", and wants to be left alone until then: from then on it is called more slowly than
+    /// agreed, and as fast again after a while without such an answer. Where no rate is agreed, it is only left alone.
+    pub fn slow_down(&self, now: DateTime<Utc>, until: DateTime<Utc>) {
+        self.pause_until(until);
+        if self.all.is_some() {
+            self.slowdown.cut(now, until);
+        }
+    }
+
+    /// The share of the agreed rate at which it is called, if it is another than at the last question.
+    pub fn share_if_changed(&self, now: DateTime<Utc>) -> Option<f64> {
+        self.slowdown.news(now)
     }
 
     /// The relay wants to be left alone until then.
@@ -214,7 +248,61 @@ mod tests {
     fn a_message_larger_than_the_burst_still_goes_out() {
         let clock = Arc::new(ManualClock::at(start()));
         let pace = Pace::new(Some(1), 85, clock.clone());
-        assert_eq!(pace.parts_max(MessageClass::Notice), 1);
+        assert_eq!(pace.parts_max(MessageClass::Notice, clock.now()), 1);
         assert_eq!(pace.charge(MessageClass::Notice, 7, clock.now()), Ok(()));
+    }
+    #[test]
+    fn a_relay_that_says_too_many_is_called_more_slowly_however_low_its_rate() {
+        for agreed in [1_000, 2] {
+            let clock = Arc::new(ManualClock::at(start()));
+            let pace = Pace::new(Some(agreed), 100, clock.clone());
+            for _ in 0..4 {
+                pace.slow_down(clock.now(), clock.now());
+                clock.advance(TimeDelta::seconds(1));
+            }
+            // Four cuts leave 24 %, plus 2 % a second: 34 % on average over the ten seconds.
+            let parts = pace.parts_max(MessageClass::Notice, clock.now());
+            let sent = sent(&pace, &clock, MessageClass::Notice, parts, 10);
+            let per_cent = sent * 100 / (agreed * 10);
+            assert!((28..=42).contains(&per_cent), "{per_cent} % of {agreed} a second");
+        }
+    }
+
+    /// A relay that takes less than was agreed: how many calls it refuses in a minute, and how many parts it takes.
+    fn minute_with(
+        limit: u32,
+        agreed: u32,
+        heed: impl Fn(&Pace, DateTime<Utc>, DateTime<Utc>),
+    ) -> (u32, u32) {
+        let clock = Arc::new(ManualClock::at(start()));
+        let pace = Pace::new(Some(agreed), 100, clock.clone());
+        let (mut refused, mut taken, mut second, mut in_second) = (0, 0, start(), 0);
+        while clock.now() < start() + TimeDelta::seconds(60) {
+            let now = clock.now();
+            let parts = pace.parts_max(MessageClass::Notice, now).min(20);
+            if let Err(until) = pace.charge(MessageClass::Notice, parts, now) {
+                clock.set(until);
+                continue;
+            }
+            if now >= second + TimeDelta::seconds(1) {
+                (second, in_second) = (now, 0);
+            }
+            if in_second + parts <= limit {
+                in_second += parts;
+                taken += parts;
+                continue;
+            }
+            refused += 1;
+            heed(&pace, now, now + TimeDelta::seconds(1));
+        }
+        (refused, taken)
+    }
+
+    #[test]
+    fn a_rate_that_the_relay_does_not_keep_is_found_out() {
+        let (refused, taken) = minute_with(400, 1_000, Pace::slow_down);
+        let (refused_by_pauses_alone, _) = minute_with(400, 1_000, |pace, _, until| pace.pause_until(until));
+        assert!(refused * 3 < refused_by_pauses_alone, "{refused}, {refused_by_pauses_alone}");
+        assert!(taken > 400 * 60 * 6 / 10, "{taken}");
     }
 }

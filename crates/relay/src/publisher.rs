@@ -1,6 +1,6 @@
 //! Derives the work queue from the log.
 //!
-//! [`Publisher`] reads the log as it grows. [`Reviver`] derives a lot's jobs from the lot as it stands: at start for
+//! [`Publisher`] reads the log as it grows. [`QueueFeeder`] derives a lot's jobs from the lot as it stands: at start for
 //! every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one. Both may tell
 //! the queue the same thing; it keeps one.
 
@@ -12,13 +12,13 @@ use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::AttemptState;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::describe::{journal_failure, lots_failure};
 use crate::hand::back_off;
 use crate::queue::{Job, JobKind, Put, WorkQueue};
 
@@ -30,7 +30,7 @@ const ROOM_PAUSE: TimeDelta = TimeDelta::milliseconds(500);
 
 /// Puts the jobs of a lot, as the lot stands. Cheap to clone.
 #[derive(Clone)]
-pub struct Reviver {
+pub struct QueueFeeder {
     lots: Lots,
     queue: Arc<dyn WorkQueue>,
 }
@@ -40,13 +40,13 @@ pub struct Reviver {
 pub enum Fit {
     /// All of them are in the queue.
     Whole,
-    /// A lane was full: revive the lot later.
+    /// A lane was full: feed the lot again later.
     Left,
 }
 
 /// The queue could not be fed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReviveError {
+pub enum FeedError {
     /// The lot.
     #[error(transparent)]
     Lots(#[from] LotsError),
@@ -55,16 +55,16 @@ pub enum ReviveError {
     Queue(#[from] crate::queue::QueueError),
 }
 
-impl ReviveError {
+impl FeedError {
     fn into_worker_error(self) -> WorkerError {
         match self {
-            Self::Lots(error) => lots_failure(&error),
+            Self::Lots(error) => WorkerError::from(&error),
             Self::Queue(error) => WorkerError::Retry(error.to_string()),
         }
     }
 }
 
-impl Reviver {
+impl QueueFeeder {
     /// Looks lots up here, puts jobs there.
     pub fn new(lots: Lots, queue: Arc<dyn WorkQueue>) -> Self {
         Self { lots, queue }
@@ -72,7 +72,7 @@ impl Reviver {
 
     /// Puts whatever the log says is still to be done with a lot. Any lot, at any time: what is queued or being worked
     /// on already is left alone.
-    pub async fn revive(&self, lot: LotId) -> Result<Fit, ReviveError> {
+    pub async fn feed(&self, lot: LotId) -> Result<Fit, FeedError> {
         self.lots.refresh(lot).await?;
         let (tenant, class, pending) =
             self.lots.read(lot, |lot, _| (lot.tenant.clone(), lot.class, lot.pending())).await?;
@@ -114,9 +114,11 @@ impl Reviver {
 
 /// Reads the log on and puts what follows from it.
 pub struct Publisher {
-    reviver: Reviver,
+    feeder: QueueFeeder,
     position: Position,
-    filter: Filter,
+    /// Where the log ended when this process began. What was handed over up to there and has no answer was handed over
+    /// by a process that is gone.
+    began_at: Position,
     /// Lots with jobs that did not fit. Twenty bytes each, and never more than there are open lots.
     left: BTreeSet<LotId>,
     /// The last of them that was tried.
@@ -124,10 +126,19 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Reads on after `position`; every open lot up to there has been revived.
-    pub fn new(reviver: Reviver, position: Position) -> Self {
-        let filter = Filter::kinds(["messages-routed", "relay-responded", "messages-held"]);
-        Self { reviver, position, filter, left: BTreeSet::new(), tried: None }
+    /// Reads on after `position`; the open lots up to there are for the [`crate::Sweeper`].
+    pub fn new(feeder: QueueFeeder, position: Position) -> Self {
+        let began_at = *feeder.journal().store().head().borrow();
+        let skips = mutation::is_active(Mutation::PublisherSkipsAfterRestart);
+        let position = if skips { began_at } else { position };
+        Self { feeder, position, began_at, left: BTreeSet::new(), tried: None }
+    }
+
+    /// What is read: of what was handed over, only what was before this process.
+    fn filter(&self) -> Filter {
+        let ours = ["messages-routed", "relay-responded", "messages-held"];
+        let before = (self.position < self.began_at).then_some("messages-submitted");
+        Filter::kinds(ours.into_iter().chain(before))
     }
 
     /// Where it has read to.
@@ -135,7 +146,7 @@ impl Publisher {
         self.position
     }
 
-    async fn publish(&self, told: &Told) -> Result<Fit, ReviveError> {
+    async fn publish(&self, told: &Told) -> Result<Fit, FeedError> {
         let Some(lot) = LotId::from_stream(&told.recorded.stream) else { return Ok(Fit::Whole) };
         let jobs = match &told.event {
             Event::MessagesRouted(routed) => {
@@ -146,13 +157,17 @@ impl Publisher {
             }
             Event::RelayResponded(responded) => follow_ups(responded, told.recorded.metadata.time),
             // What is held, and where, stands in the lot.
-            Event::MessagesHeld(_) => return self.reviver.revive(lot).await,
+            Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
+            // An intent that the work model had not seen when this process began: perhaps without an answer.
+            Event::MessagesSubmitted(_) if told.recorded.position <= self.began_at => {
+                return self.feeder.feed(lot).await;
+            }
             _ => return Ok(Fit::Whole),
         };
         if jobs.is_empty() {
             return Ok(Fit::Whole);
         }
-        let sending = self.reviver.lots.sending(lot.sending).await.map_err(LotsError::from)?;
+        let sending = self.feeder.lots.sending(lot.sending).await.map_err(LotsError::from)?;
         let Some(sending) = sending else { return Ok(Fit::Whole) };
         let mut fit = Fit::Whole;
         for (relay, attempt, kind, round, messages, not_before_ms) in jobs {
@@ -168,7 +183,7 @@ impl Publisher {
                 not_before_ms,
                 cause: Some(told.recorded.id),
             };
-            if self.reviver.queue.put(job).await? == Put::Full {
+            if self.feeder.queue.put(job).await? == Put::Full {
                 fit = Fit::Left;
             }
         }
@@ -177,7 +192,7 @@ impl Publisher {
 
     /// Tries some of what did not fit again, in turn, so that the full lane of one relay does not stand in the way of
     /// the others. Answers whether any of it fits now.
-    async fn put_left(&mut self) -> Result<Fit, ReviveError> {
+    async fn put_left(&mut self) -> Result<Fit, FeedError> {
         let after = self.tried.map_or(Bound::Unbounded, Bound::Excluded);
         let mut lots: Vec<LotId> =
             self.left.range((after, Bound::Unbounded)).copied().take(LEFT_AT_ONCE).collect();
@@ -187,7 +202,7 @@ impl Publisher {
         self.tried = lots.last().copied();
         let mut fit = Fit::Left;
         for lot in lots {
-            if self.reviver.revive(lot).await? == Fit::Whole {
+            if self.feeder.feed(lot).await? == Fit::Whole {
                 self.left.remove(&lot);
                 fit = Fit::Whole;
             }
@@ -219,12 +234,12 @@ impl Worker for Publisher {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        let room = self.put_left().await.map_err(ReviveError::into_worker_error)?;
-        let page = self.reviver.journal().read_all(self.position, PAGE, &self.filter).await;
-        let (told, next) = page.map_err(|error| journal_failure(&error))?;
+        let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
+        let page = self.feeder.journal().read_all(self.position, PAGE, &self.filter()).await;
+        let (told, next) = page.map_err(WorkerError::from)?;
         for told in &told {
             // A failure in the middle of a page: the page is read again, and the queue knows what it has.
-            if self.publish(told).await.map_err(ReviveError::into_worker_error)? == Fit::Left {
+            if self.publish(told).await.map_err(FeedError::into_worker_error)? == Fit::Left {
                 self.left.extend(LotId::from_stream(&told.recorded.stream));
             }
         }
@@ -232,7 +247,7 @@ impl Worker for Publisher {
             self.position = next;
             return Ok(Step::Worked);
         }
-        let now = self.reviver.journal().now();
+        let now = self.feeder.journal().now();
         Ok(match (self.left.is_empty(), room) {
             (true, _) => Step::Idle(None),
             (false, Fit::Whole) => Step::Worked,

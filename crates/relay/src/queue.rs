@@ -124,8 +124,8 @@ pub struct QueueError(pub String);
 #[async_trait]
 pub trait WorkQueue: Send + Sync + 'static {
     /// Puts a job. Messages that are queued already for the same relay, attempt and kind are not put twice. While
-    /// messages are leased, an [`JobKind::Unanswered`] for them is dropped (their answer is still to come) and any
-    /// other job for them waits until the lease is settled.
+    /// messages are leased, any other job for them waits until the lease is settled. That includes
+    /// [`JobKind::Unanswered`]: the lease may be for a stale job, whose holder will find nothing to do.
     async fn put(&self, job: Job) -> Result<Put, QueueError>;
 
     /// Takes work for a relay.

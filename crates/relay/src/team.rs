@@ -16,7 +16,7 @@ use crate::client::{Connector, RelayClient};
 use crate::content::Texts;
 use crate::hand::{Crew, RelayWorker};
 use crate::limits::Pace;
-use crate::publisher::Reviver;
+use crate::publisher::QueueFeeder;
 use crate::queue::{WantedLanes, WorkQueue};
 use crate::receipts::ReceiptPuller;
 use crate::settings::RelaySettings;
@@ -34,7 +34,7 @@ pub struct RelayParts {
     /// Where work comes from.
     pub queue: Arc<dyn WorkQueue>,
     /// Derives a lot's jobs anew.
-    pub reviver: Reviver,
+    pub feeder: QueueFeeder,
     /// Makes clients.
     pub connector: Arc<dyn Connector>,
     /// Settings.

@@ -93,12 +93,14 @@ impl<'d> Operation<'d> {
     fn write_responses(&self, page: &mut String) {
         page.push_str("<table><tr><th>Answer</th><th>Body</th><th>Meaning</th></tr>");
         for (status, response) in self.value["responses"].as_object().into_iter().flatten() {
-            let body = first(&response["content"]).map(|(_, content)| schema::type_of(&content["schema"]));
+            let content = first(&response["content"]);
+            let is_problem = content.is_some_and(|(media_type, _)| media_type == "application/problem+json");
+            let body = content.map(|(_, content)| schema::type_of(&content["schema"])).unwrap_or_default();
             write!(
                 page,
-                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-                Escaped(if status == "default" { "4xx, 5xx" } else { status }),
-                body.unwrap_or_default(),
+                "<tr{}><td>{}</td><td>{body}</td><td>{}</td></tr>",
+                if is_problem { " class=\"soft\"" } else { "" },
+                Escaped(status),
                 prose(text(&response["description"])),
             )
             .expect(WRITTEN);

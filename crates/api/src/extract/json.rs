@@ -8,6 +8,8 @@ use axum::http::Request;
 use serde::de::DeserializeOwned;
 
 use super::body::{media_type_is, read_body};
+use super::objects::Objects;
+use super::plain::plain;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 
@@ -29,15 +31,18 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for ApiJson<T> {
 
 /// Reads JSON, or says where it is wrong.
 pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Objects(&mut deserializer));
+    let whole = value.and_then(|value| deserializer.end().map(|()| value));
+    whole.map_err(|error| explain::<T>(bytes, error))
 }
 
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Problem {
     if !error.is_data() {
-        return Problem::new(Code::MalformedJson, format!("{}.", sentence(&error.to_string())));
+        return Problem::new(Code::MalformedJson, format!("{}.", plain(&error.to_string())));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let (path, message) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+    let (path, message) = match serde_path_to_error::deserialize::<_, T>(Objects(&mut deserializer)) {
         Err(located) => (located.path().to_string(), located.inner().to_string()),
         Ok(_) => (".".to_owned(), error.to_string()),
     };
@@ -51,7 +56,7 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Probl
             None => (path, "invalid_value"),
         },
     };
-    let detail = format!("{}.", sentence(&message));
+    let detail = format!("{}.", plain(&message));
     let row = row_of(&field);
     let error = FieldError { row, ..FieldError::new(field, code, detail.clone()) };
     Problem::new(Code::InvalidBody, detail).at(error)
@@ -63,11 +68,6 @@ fn quoted<'m>(message: &'m str, before: &str) -> Option<&'m str> {
 
 fn join(path: &str, name: &str) -> String {
     if path == "." { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-fn sentence(message: &str) -> String {
-    let mut characters = message.chars();
-    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// The row of a path such as `recipients[17].to`.
@@ -110,6 +110,15 @@ mod tests {
         for text in ["", "{", "{\"text\":}", "nonsense", "{\"text\":\"\u{1}\"}"] {
             assert_eq!(problem(text).0, Code::MalformedJson, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_list_is_no_object_at_any_depth() {
+        let wrong = |row, field: &str| (Code::InvalidBody, row, field.to_owned(), "wrong_type".to_owned());
+        assert_eq!(problem("[\"\",[]]"), wrong(None, "."));
+        assert_eq!(problem("{\"text\":\"\",\"recipients\":[[\"1\",2]]}"), wrong(Some(0), "recipients[0]"));
+        assert!(read_json::<Shape>(b"{\"text\":\"\",\"recipients\":[{\"to\":\"1\",\"count\":2}]} ").is_ok());
+        assert_eq!(problem("{\"text\":\"\"} {}").0, Code::MalformedJson);
     }
 
     #[test]

@@ -4,7 +4,10 @@ mod body;
 mod budget;
 mod idempotency;
 mod json;
+mod objects;
+mod optional;
 mod path;
+mod plain;
 mod query;
 
 pub(crate) use body::{media_type_is, read_body};
@@ -12,5 +15,6 @@ pub(crate) use budget::{BodyBudget, HeldBody};
 pub(crate) use idempotency::idempotency_key;
 pub(crate) use json::ApiJson;
 pub(crate) use json::read_json;
+pub(crate) use optional::OptionalJson;
 pub(crate) use path::ApiPath;
 pub(crate) use query::ApiQuery;

@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::plain::{in_words, plain};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -18,8 +19,38 @@ impl<T: DeserializeOwned> FromRequestParts<ApiState> for ApiQuery<T> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
             Err(rejection) => {
-                Err(Problem::new(Code::InvalidParameter, format!("{}.", rejection.body_text())))
+                let told = rejection.body_text();
+                let reason = told.strip_prefix("Failed to deserialize query string: ").unwrap_or(&told);
+                Err(Problem::new(Code::InvalidParameter, format!("{}.", told_of(reason))))
             }
         }
+    }
+}
+
+/// `<name>: <reason>`, or a reason that names its parameter.
+fn told_of(reason: &str) -> String {
+    match reason.split_once(": ") {
+        Some((name, reason)) if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+            format!("The parameter {name}: {}", in_words(reason))
+        }
+        _ => plain(reason).replace("field", "parameter"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_named_and_nothing_of_the_program() {
+        assert_eq!(
+            told_of("limit: invalid digit found in string"),
+            "The parameter limit: a whole number within its range is expected"
+        );
+        assert_eq!(
+            told_of("unknown field `colour`, expected `a`"),
+            "Unknown parameter `colour`, expected `a`"
+        );
+        assert_eq!(told_of("missing field `to`"), "The parameter `to` is missing");
     }
 }

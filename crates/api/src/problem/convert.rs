@@ -1,8 +1,8 @@
 //! Errors of the layers below, as problems. What an operator must know is logged here, and kept out of the answer.
 
-use kite_commands::JournalError;
 use kite_commands::event_store::{AppendError, ReadError};
 use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_commands::{JournalError, LotsError};
 use kite_domain::policy::WeightsError;
 use kite_projections::QueryError;
 
@@ -47,6 +47,19 @@ impl From<JournalError> for Problem {
             JournalError::Decode { stream, source } => {
                 tracing::error!(%stream, %source, "an event cannot be understood");
                 Self::new(Code::Internal, "A record of the log cannot be understood.")
+            }
+        }
+    }
+}
+
+impl From<LotsError> for Problem {
+    fn from(error: LotsError) -> Self {
+        match error {
+            LotsError::Journal(error) => error.into(),
+            LotsError::Contended(_) => Self::new(Code::Conflict, "The messages are being changed by others."),
+            LotsError::NotFound(lot) => {
+                tracing::error!(%lot, "a sealed sending lacks a lot");
+                Self::new(Code::Internal, "A part of the sending cannot be found.")
             }
         }
     }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod audit;
 pub mod contacts;
 pub mod groups;
+pub(crate) mod lengths;
 pub mod messages;
 pub mod opt_outs;
 pub mod policies;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Timelike, Utc};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_projections::{Dimension, StatisticsQuery, StatisticsRow};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::routing::PercentilesView;
 use crate::auth::Caller;
 use crate::extract::ApiQuery;
-use crate::problem::{Answer, Code, Problem};
+use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 use crate::words::{ChannelWord, ClassWord, FailureWord};
 
@@ -23,18 +23,23 @@ use crate::words::{ChannelWord, ClassWord, FailureWord};
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StatisticsParameters {
-    /// Any of relay, channel, type, class, hour, tenant, separated by commas; none: one row for all.
-    #[param(example = "relay,channel")]
+    /// Any of relay, channel, type, class, hour, day (of Asia/Seoul), tenant, separated by commas; none: one row for all.
+    #[param(
+        example = "relay,channel",
+        pattern = "^((relay|channel|type|class|hour|day|tenant)(,(relay|channel|type|class|hour|day|tenant))*)?$"
+    )]
     pub group_by: Option<String>,
-    /// Requested at this time or later; counted by the hour.
+    /// Requested at this time or later. Counted by the hour, so a whole hour.
     pub from: Option<DateTime<Utc>>,
-    /// Requested before this time.
+    /// Requested before this time; a whole hour, and later than `from`.
     pub until: Option<DateTime<Utc>>,
     /// Only this relay.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub relay: Option<String>,
     /// Only this channel.
     pub channel: Option<ChannelWord>,
     /// Only this tenant; only for the admin key, which sees all tenants without it.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub tenant: Option<String>,
 }
 
@@ -56,6 +61,10 @@ pub struct StatisticsView {
     /// The hour, where grouped by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hour: Option<DateTime<Utc>>,
+    /// The day in Asia/Seoul, where grouped by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Date)]
+    pub day: Option<NaiveDate>,
     /// The tenant, where grouped by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
@@ -152,6 +161,7 @@ impl StatisticsParameters {
             (Some(own), None) => Some(own.clone()),
             (None, named) => named,
         };
+        self.check_window()?;
         let relay = self.relay.as_deref().map(RelayId::parse).transpose();
         let words = self.group_by.as_deref().unwrap_or_default().split(',').map(str::trim);
         let group_by: Option<Vec<Dimension>> = words.filter(|word| !word.is_empty()).map(dimension).collect();
@@ -161,12 +171,38 @@ impl StatisticsParameters {
             until: self.until,
             group_by: group_by.ok_or_else(|| {
                 invalid(
-                    "The parameter group_by takes relay, channel, type, class, hour and tenant.".to_owned(),
+                    "The parameter group_by takes relay, channel, type, class, hour, day and tenant."
+                        .to_owned(),
                 )
             })?,
             relay: relay.map_err(|error| invalid(format!("The parameter relay: {error}.")))?,
             channel: self.channel.map(Into::into),
         })
+    }
+}
+
+impl StatisticsParameters {
+    /// The counts are kept by the hour: a window that begins or ends within one would count more than it says.
+    fn check_window(&self) -> Answer<()> {
+        let refused = |field: &str, code: &str, detail: &str| {
+            let error = FieldError::new(field, code, detail);
+            Err(Problem::new(Code::InvalidParameter, format!("The parameter {field}: {detail}.")).at(error))
+        };
+        for (field, time) in [("from", self.from), ("until", self.until)] {
+            if time.is_some_and(|time| (time.minute(), time.second(), time.nanosecond()) != (0, 0, 0)) {
+                return refused(
+                    field,
+                    "not_on_the_hour",
+                    "it must be a whole hour, such as 2026-03-02T15:00:00Z",
+                );
+            }
+        }
+        match (self.from, self.until) {
+            (Some(from), Some(until)) if until <= from => {
+                refused("until", "window_empty", "it must be later than from")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -177,6 +213,7 @@ fn dimension(word: &str) -> Option<Dimension> {
         "type" => Dimension::Type,
         "class" => Dimension::Class,
         "hour" => Dimension::Hour,
+        "day" => Dimension::Day,
         "tenant" => Dimension::Tenant,
         _ => return None,
     })
@@ -190,6 +227,7 @@ impl From<StatisticsRow> for StatisticsView {
             message_type: row.message_type.map(Into::into),
             class: row.class.map(Into::into),
             hour: row.hour,
+            day: row.day,
             tenant: row.tenant.map(|tenant| tenant.to_string()),
             messages: row.messages,
             planned: row.planned,
@@ -216,12 +254,13 @@ impl From<StatisticsRow> for StatisticsView {
     }
 }
 
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 32] = [
     "relay",
     "channel",
     "type",
     "class",
     "hour",
+    "day",
     "tenant",
     "messages",
     "planned",
@@ -282,6 +321,7 @@ fn cells(row: &StatisticsView) -> Vec<String> {
         word(row.message_type),
         word(row.class),
         row.hour.map(|hour| hour.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default(),
+        row.day.map(|day| day.to_string()).unwrap_or_default(),
         row.tenant.clone().unwrap_or_default(),
         row.messages.to_string(),
         format!("{:.4}", row.planned),

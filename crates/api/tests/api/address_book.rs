@@ -153,10 +153,18 @@ async fn members_join_and_leave_and_names_are_one_of_a_kind() {
     let unknown = api.post(&members, &json!({"add": [contact, "0197c0de000070008000000000000009"]})).await;
     assert_eq!(unknown.problem(), (422, "refused".to_owned()));
     assert_eq!(unknown.errors()[0].1, "add[1]");
-    assert_eq!(api.post(&members, &json!({"add": [contact]})).await.status, 200);
+    let joined = api.post(&members, &json!({"add": [contact, contact]})).await.json();
+    assert_eq!(joined, json!({"added": 1, "removed": 0}), "a contact joins once");
+    api.project().await;
+    let again = api.post(&members, &json!({"add": [contact]})).await.json();
+    assert_eq!(again, json!({"added": 0, "removed": 0}));
     api.project().await;
     assert_eq!(api.get(&format!("/v1/groups/{id}")).await.json()["members"], 1);
-    assert_eq!(api.post(&members, &json!({"remove": [contact]})).await.status, 200);
+    let left = api.post(&members, &json!({"remove": [contact]})).await.json();
+    assert_eq!(left, json!({"added": 0, "removed": 1}));
+    api.project().await;
+    let again = api.post(&members, &json!({"remove": [contact]})).await.json();
+    assert_eq!(again, json!({"added": 0, "removed": 0}));
     api.project().await;
     assert_eq!(api.get(&format!("/v1/groups/{id}")).await.json()["members"], 0);
     assert_eq!(

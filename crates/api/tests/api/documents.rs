@@ -48,7 +48,14 @@ fn the_openapi_document_is_complete() {
                 tags.contains(operation["tags"][0].as_str().unwrap()),
                 "{id} has a tag that is not described"
             );
-            assert!(operation["responses"]["default"].is_object(), "{id} does not say how problems look");
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(
+                responses.keys().any(|status| status.starts_with('2')),
+                "{id} does not say what it answers"
+            );
+            assert!(!responses.contains_key("default"), "{id}: every status is named, or none is checked");
+            let is_secured = operation["security"] != serde_json::json!([{}]);
+            assert_eq!(responses.contains_key("401"), is_secured || id == "push_receipts", "{id}");
         }
     }
     assert!(ids.len() > 50, "{}", ids.len());

@@ -1,5 +1,12 @@
 //! Sendings and messages: accepted, shown, previewed, cancelled, counted.
 
+use kite_domain::event::Event;
+use kite_domain::ids::MessageId;
+use kite_domain::lot::{MessagesRouted, RouteSet, SplitRecord};
+use kite_domain::relay::BillingMoment;
+use kite_domain::slug::RelayId;
+use kite_domain::split::{Carry, SplitKey, WeightedRelays};
+use kite_domain::text::MessageType;
 use serde_json::json;
 
 use crate::support::{Api, Call, sending, with};
@@ -60,6 +67,57 @@ async fn a_preview_shows_types_costs_and_split_and_writes_nothing() {
     assert_eq!(preview["rows"][0]["text"], "홍님 안녕하세요");
     assert!(!preview["relays"].as_array().unwrap().is_empty());
     assert_eq!(api.events().await, events);
+}
+
+/// What the router writes for a sending of one message, and the relay that it goes to.
+fn routed(weights: &WeightedRelays, carry: &mut Carry) -> (RelayId, MessagesRouted) {
+    let place = carry.take(weights, 1).unwrap()[0];
+    let relay = weights.entries()[usize::from(place)].0.clone();
+    let route = RouteSet {
+        relay: relay.clone(),
+        channel: MessageType::Sms,
+        attempt: 1,
+        messages: [0].into_iter().collect(),
+        fallbacks: Vec::new(),
+        price_milliwon: 9_000,
+        bills: BillingMoment::Delivered,
+        reason: "a test".to_owned(),
+    };
+    let split = SplitRecord {
+        key: SplitKey::new("acme-sms-1", weights).as_str().into(),
+        channel: MessageType::Sms,
+        version: 1,
+        objective: "ratio".into(),
+        weights: Vec::new(),
+        messages: 1,
+        carry: carry.clone(),
+        left_out: Vec::new(),
+    };
+    (relay, MessagesRouted { routes: vec![route], splits: vec![split] })
+}
+
+#[tokio::test]
+async fn a_preview_goes_on_from_where_the_split_stands() {
+    let api = Api::new().await;
+    let shares =
+        [("alpha", 7_000), ("beta", 3_000)].map(|(name, weight)| (RelayId::from_trusted(name), weight));
+    let weights = WeightedRelays::new(shares.to_vec()).unwrap();
+    let mut carry = Carry::new(&weights);
+    let body = sending(&["01012345678"]);
+    let mut relays = Vec::new();
+    for _ in 0..4 {
+        let preview = api.post("/v1/sendings/preview", &body).await.json();
+        let accepted = api.post("/v1/sendings", &body).await.json();
+        let id: MessageId = format!("{}-0", accepted["id"].as_str().unwrap()).parse().unwrap();
+        let (relay, event) = routed(&weights, &mut carry);
+        let events = vec![Event::from(event)];
+        let changed = api.lots.change(&[id.lot()], &"test".into(), |_, _, _| (events.clone(), ())).await;
+        changed.into_iter().next().unwrap().unwrap();
+        api.project().await;
+        assert_eq!(preview["rows"][0]["relay"], relay.as_str(), "after {relays:?}");
+        relays.push(relay);
+    }
+    assert!(relays.iter().any(|relay| *relay != relays[0]), "one after the other, both are used");
 }
 
 #[tokio::test]
@@ -155,7 +213,7 @@ async fn statistics_are_counted_for_the_tenant_and_as_a_table() {
     let text = table.text();
     assert!(text.starts_with("\u{feff}relay,channel,type,class"), "{text}");
     assert_eq!(text.lines().count(), 2);
-    assert!(text.lines().nth(1).unwrap().starts_with(",,,notice,,,2,"), "{text}");
+    assert!(text.lines().nth(1).unwrap().starts_with(",,,notice,,,,2,"), "{text}");
 }
 
 #[tokio::test]
@@ -182,4 +240,24 @@ async fn a_recommendation_shows_every_relay_and_says_why() {
         (&json!("beta"), &json!("suspended"))
     );
     assert_eq!(api.get("/v1/routing/recommendation?channel=lms&objective=ratio").await.status, 400);
+}
+
+#[tokio::test]
+async fn statistics_take_whole_hours_and_count_days_of_seoul() {
+    let api = Api::new().await;
+    api.post("/v1/sendings", &sending(&["01012345678"])).await;
+    api.project().await;
+    for (query, field, code) in [
+        ("from=2027-01-15T08:30:00Z", "from", "not_on_the_hour"),
+        ("until=2027-01-15T08:00:01Z", "until", "not_on_the_hour"),
+        ("from=2027-01-15T08:00:00Z&until=2027-01-15T08:00:00Z", "until", "window_empty"),
+        ("from=2027-01-15T09:00:00Z&until=2027-01-15T08:00:00Z", "until", "window_empty"),
+    ] {
+        let reply = api.get(&format!("/v1/statistics?{query}")).await;
+        assert_eq!(reply.problem(), (400, "invalid-parameter".to_owned()), "{query}");
+        assert_eq!(reply.errors(), [(None, field.to_owned(), code.to_owned())]);
+    }
+    let by_day = api.get("/v1/statistics?group_by=day&from=2020-01-01T00:00:00%2B09:00").await.json();
+    let day = by_day["rows"][0]["day"].as_str().unwrap_or_else(|| panic!("{by_day}"));
+    assert_eq!((day.len(), &by_day["rows"][0]["messages"]), (10, &json!(1)));
 }

@@ -131,7 +131,7 @@ impl Call {
 
 impl Api {
     pub(crate) async fn new() -> Self {
-        Self::with(ApiConfig::default(), AcceptLimits::default()).await
+        Self::with(ApiConfig { read_wait_ms: 50, ..ApiConfig::default() }, AcceptLimits::default()).await
     }
 
     pub(crate) async fn with(config: ApiConfig, limits: AcceptLimits) -> Self {
@@ -170,7 +170,7 @@ impl Api {
             readiness: Arc::new(AlwaysReady),
             advice: Default::default(),
             background: tokio::runtime::Handle::current(),
-            config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), read_wait_ms: 50, ..config },
+            config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), ..config },
         };
         let mut api = Self {
             router: router(ApiState::new(parts)),

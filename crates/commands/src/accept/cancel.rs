@@ -80,6 +80,17 @@ impl Acceptance {
         Ok(outcome)
     }
 
+    /// Whether anything is left to cancel. That a sending is completed is recorded a moment after its last message is
+    /// final, and a sending that is over in between must not become a cancelled one.
+    async fn has_open_messages(&self, sending: SendingId, lots: u32) -> Result<bool, LotsError> {
+        for number in 0..lots {
+            if self.lots.read(LotId { sending, number }, |lot, _| lot.counts().open > 0).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn write_cancellation(
         &self,
         cause: &Cause,
@@ -96,6 +107,9 @@ impl Acceptance {
                 .filter(|accepted| &accepted.tenant == tenant)
                 .ok_or(CancelError::NotFound(id))?;
             if sending.cancelled_at.is_some() || sending.completed {
+                return Err(CancelError::Over(id));
+            }
+            if !self.has_open_messages(id, terms.lots).await? {
                 return Err(CancelError::Over(id));
             }
             let event = Event::from(SendingCancelled { sending: id, reason: reason.clone() });

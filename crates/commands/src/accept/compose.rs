@@ -7,23 +7,15 @@ use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
-use kite_domain::text::{MessageType, Resolved, TextRefusal, TypeRequest, resolve};
+use kite_domain::text::{MessageType, Resolved, TextPart, TextRefusal, TypeRequest, resolve};
 use smol_str::SmolStr;
 use std::collections::HashSet;
 
+use super::bounds::{LOT_RECIPIENTS_BYTES_MAX, check_reference, size_of_recipient};
 use super::request::{AcceptLimits, DuplicateRow, RecipientInput, RefusedRow, SendRequest};
-use super::terms::CheckedTerms;
+use super::terms::{CheckedTerms, needed_variables};
 use crate::directory::{Directory, DirectoryState};
 use crate::policy::policy_in_force;
-
-/// A lot is bounded in bytes too: KurrentDB takes 1 MiB an append by default.
-const LOT_BYTES_MAX: usize = 512 * 1_024;
-
-/// What a recipient costs in a lot beside its strings.
-const RECIPIENT_BYTES: usize = 40;
-
-/// What the id of a contact costs.
-const CONTACT_BYTES: usize = 46;
 
 /// A lot before it has a sending.
 #[derive(Debug)]
@@ -61,11 +53,10 @@ impl ComposedLot {
     }
 
     fn is_full(&self, bytes: usize) -> bool {
-        self.recipients.len() >= SEQS_PER_LOT as usize
-            || (self.bytes + bytes > LOT_BYTES_MAX && !self.recipients.is_empty())
+        self.recipients.len() >= SEQS_PER_LOT as usize || self.bytes + bytes > LOT_RECIPIENTS_BYTES_MAX
     }
 
-    fn push(&mut self, good: GoodRow, bytes: usize) {
+    fn push(&mut self, good: GoodRow) {
         let seq = self.seq(self.recipients.len());
         let parts = u16::try_from(good.resolved.parts).unwrap_or(u16::MAX);
         let same = |group: &&mut TypeGroup| {
@@ -83,7 +74,7 @@ impl ComposedLot {
             }),
         }
         self.recipients.push(good.recipient);
-        self.bytes += bytes;
+        self.bytes += good.bytes;
     }
 }
 
@@ -100,6 +91,7 @@ struct GoodRow {
     recipient: Recipient,
     resolved: Resolved,
     reach: Option<PhoneKind>,
+    bytes: usize,
 }
 
 /// Goes through the rows; gives way to others after every lot, so that a large request does not delay a small one.
@@ -123,6 +115,7 @@ pub(super) async fn compose(
         terms,
         directory,
         opt_outs,
+        limits,
         carriers: Vec::new(),
     };
     let mut composed =
@@ -143,24 +136,16 @@ pub(super) async fn compose(
             composed.duplicates.push(DuplicateRow { row: row.row, to: row.to.clone() });
             continue;
         }
-        let bytes = size_of_row(&good.recipient);
+        let bytes = good.bytes;
         if composed.lots.last().is_none_or(|lot| lot.is_full(bytes)) {
             composed.lots.push(ComposedLot::new(composed.lots.len() as u32, request.class));
         }
         if let Some(lot) = composed.lots.last_mut() {
-            lot.push(good, bytes);
+            lot.push(good);
         }
         composed.messages += 1;
     }
     composed
-}
-
-fn size_of_row(recipient: &Recipient) -> usize {
-    let variables: usize = recipient.variables.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-    let texts = [&recipient.email, &recipient.reference];
-    let optional: usize = texts.into_iter().flatten().map(|text| text.len() + 14).sum();
-    let contact = if recipient.contact.is_some() { CONTACT_BYTES } else { 0 };
-    RECIPIENT_BYTES + recipient.to.len() + variables + optional + contact
 }
 
 struct Composer<'c> {
@@ -170,6 +155,7 @@ struct Composer<'c> {
     terms: &'c CheckedTerms,
     directory: &'c DirectoryState,
     opt_outs: &'c Directory,
+    limits: &'c AcceptLimits,
     /// Whether any relay could ever carry a type to a kind of number for this sender.
     carriers: Vec<(Carriage, Result<(), String>)>,
 }
@@ -194,6 +180,10 @@ impl Composer<'_> {
             .map(EmailAddress::parse)
             .transpose()
             .map_err(|error| refused("email", error.code(), error.to_string()))?;
+        if let Some(reference) = &row.reference {
+            check_reference(reference, self.limits)
+                .map_err(|detail| refused("reference", "too_long", detail))?;
+        }
         let resolved =
             resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, |name| {
                 let own = row.variables.get(name).map(String::as_str);
@@ -212,6 +202,12 @@ impl Composer<'_> {
         if let Err(detail) = self.carrier(resolved.message_type, reach) {
             return Err(refused("to", "no_relay", detail));
         }
+        if resolved.message_type != MessageType::Email
+            && let Some(opens) = self.terms.held_until.filter(|opens| self.terms.expires_at <= *opens)
+        {
+            let detail = format!("the advertisement would be held until {opens} and have expired by then");
+            return Err(refused("lifetime_seconds", "lifetime_ends_in_window", detail));
+        }
         if self.class == MessageClass::Ad {
             let email = email.as_ref().map(|email| ("email", email.as_str()));
             let mut addresses = std::iter::once(("to", address.as_str())).chain(email);
@@ -221,34 +217,20 @@ impl Composer<'_> {
                 return Err(refused(field, "opted_out", "the recipient refuses advertisements".to_owned()));
             }
         }
-        Ok(GoodRow {
-            recipient: Recipient {
-                to: address.as_str().into(),
-                email: email.map(|email| email.as_str().into()),
-                contact: row.contact,
-                reference: row.reference.clone(),
-                variables: self.needed_variables(row),
-            },
-            resolved,
-            reach,
-        })
-    }
-
-    /// Only what the text asks for is stored with the message.
-    fn needed_variables(&self, row: &RecipientInput) -> std::collections::BTreeMap<SmolStr, String> {
-        if row.variables.is_empty() {
-            return row.variables.clone();
-        }
-        let subject = self.terms.subject.as_ref();
-        let is_needed = |name: &SmolStr| {
-            self.terms.text.variables().contains(name)
-                || subject.is_some_and(|subject| subject.variables().contains(name))
+        let recipient = Recipient {
+            to: address.as_str().into(),
+            email: email.map(|email| email.as_str().into()),
+            contact: row.contact,
+            reference: row.reference.clone(),
+            variables: needed_variables(&self.terms.text, self.terms.subject.as_ref(), &row.variables),
         };
-        row.variables
-            .iter()
-            .filter(|(name, _)| is_needed(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        let bytes = size_of_recipient(&recipient);
+        if bytes > LOT_RECIPIENTS_BYTES_MAX {
+            let detail =
+                format!("the row would take {bytes} bytes; at most {LOT_RECIPIENTS_BYTES_MAX} are stored");
+            return Err(refused("variables", "row_too_large", detail));
+        }
+        Ok(GoodRow { recipient, resolved, reach, bytes })
     }
 
     fn carrier(&mut self, channel: MessageType, reach: Option<PhoneKind>) -> Result<(), String> {
@@ -304,11 +286,13 @@ fn refused_field(refusal: &TextRefusal) -> &'static str {
         TextRefusal::MissingVariable { .. } | TextRefusal::PlaceholderInResult { .. } => "variables",
         TextRefusal::SubjectTooLong { .. }
         | TextRefusal::SubjectLineBreak
-        | TextRefusal::SubjectNotForType { .. } => "subject",
+        | TextRefusal::SubjectNotForType { .. }
+        | TextRefusal::ControlCharacter { part: TextPart::Subject, .. } => "subject",
         TextRefusal::AddressNotForType { .. } => "to",
         TextRefusal::TypeNotSupported { .. } | TextRefusal::PromotionRefused { .. } => "type",
         TextRefusal::UnmappableCharacters { .. }
         | TextRefusal::TextEmpty
+        | TextRefusal::ControlCharacter { part: TextPart::Text, .. }
         | TextRefusal::TextTooLong { .. }
         | TextRefusal::TooManyParts { .. } => "text",
     }

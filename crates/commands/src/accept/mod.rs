@@ -3,12 +3,15 @@
 //! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
 //! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
 
+mod bounds;
 mod cancel;
 mod compose;
+mod look;
 mod preview;
 mod request;
 mod terms;
 
+pub use bounds::ACCEPTANCE_EVENT_BYTES_MAX;
 pub use cancel::{CancelError, CancelOutcome};
 pub use preview::{Preview, PreviewGroup, PreviewRelay, PreviewRow};
 pub use request::{
@@ -19,7 +22,8 @@ pub use request::{
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
-use kite_domain::lot::Lot;
+use kite_domain::lot::{Lot, SplitLedger};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream};
 use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, BatchMode, Expected, Position};
@@ -29,7 +33,7 @@ use std::sync::Arc;
 
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, Journal, JournalError};
-use crate::lots::Lots;
+use crate::lots::{Lots, Standing};
 use compose::Composed;
 
 /// How full the house is.
@@ -65,13 +69,19 @@ impl Acceptance {
         self.lots.journal()
     }
 
-    /// Shows what would become of a request. Nothing is written.
-    pub async fn preview(&self, tenant: &TenantId, request: &SendRequest) -> Result<Preview, AcceptError> {
+    /// Shows what would become of a request if it were the next to be routed, after what `ledger` knows. Nothing is
+    /// written.
+    pub async fn preview(
+        &self,
+        tenant: &TenantId,
+        request: &SendRequest,
+        ledger: &SplitLedger,
+    ) -> Result<Preview, AcceptError> {
         let directory = self.directory.snapshot();
         let terms = terms::check(tenant, request, &directory, &self.limits, self.journal().now())?;
         let composed =
             compose::compose(tenant, request, &terms, &directory, &self.directory, &self.limits).await;
-        Ok(preview::describe(tenant, &terms, composed, &directory, self.journal().now()))
+        Ok(preview::describe(tenant, &terms, composed, ledger, &directory, self.journal().now()))
     }
 
     /// Accepts a request, all of it or the rows that are good. Durable when it answers.
@@ -110,7 +120,11 @@ impl Acceptance {
         let mut version = 0;
         if let Some((claimed, claim_version)) = newest {
             version = claim_version;
-            if let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await? {
+            let is_forgotten = mutation::is_active(Mutation::KeyForgottenAfterRestart)
+                && !self.lots.keeps_sending(claimed.sending);
+            if !is_forgotten
+                && let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await?
+            {
                 return Ok(accepted);
             }
         }
@@ -179,12 +193,20 @@ impl Acceptance {
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
+        let is_sealed_first = mutation::is_active(Mutation::SealBeforeLots);
+        if is_sealed_first {
+            self.seal(&cause, &sealed).await?;
+        }
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
+        let seal_cause = cause.of(lots.last().and_then(|standing| standing.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
-        lots.into_iter().for_each(|(lot, version)| self.lots.remember(lot, version));
+        lots.into_iter().for_each(|standing| self.lots.remember(standing));
         self.lots.remember_sending(Arc::new(sealed.clone()));
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
-        let position = self.seal(&cause, &sealed).await?;
+        let position = match self.seal(&seal_cause, &sealed).await {
+            Err(_) if is_sealed_first || mutation::is_active(Mutation::AcknowledgeBeforeAppend) => 0,
+            sealed => sealed?,
+        };
         unsealed.keep();
         metrics::counter!("kite_accepted_total", "class" => sealed.class.word())
             .increment(sealed.messages.into());
@@ -248,7 +270,7 @@ impl Acceptance {
         sending: SendingId,
         claim: Option<Claim>,
         lots: Vec<compose::ComposedLot>,
-    ) -> Result<Vec<(Lot, u64)>, AcceptError> {
+    ) -> Result<Vec<Standing>, AcceptError> {
         let mut entries = Vec::with_capacity(lots.len() + 1);
         if let Some(claim) = claim {
             entries.push(Entry {
@@ -270,11 +292,16 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![accepted.into()],
             });
-            folded.push((state, 1));
+            folded.push(Standing { lot: state, version: 1, last_event: None });
         }
         // Ordered: without the claim, no lot is written.
-        for answer in self.journal().append(BatchMode::Ordered, entries).await {
-            match answer {
+        let claims = entries.len() - folded.len();
+        let written = self.journal().append_keeping(BatchMode::Ordered, entries).await;
+        for (place, kept) in written.into_iter().enumerate() {
+            if let Some(standing) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
+                standing.last_event = Some(kept.last_id);
+            }
+            match kept.answer {
                 Ok(_) => {}
                 Err(AppendError::Conflict { .. } | AppendError::NotTried) => {
                     return Err(AcceptError::InProgress);

@@ -42,6 +42,8 @@ pub struct Preview {
     pub duplicates: Vec<DuplicateRow>,
     /// After this nothing would be handed over.
     pub expires_at: DateTime<Utc>,
+    /// Text messages would wait until then at least, because advertisements may not go out at night.
+    pub held_until: Option<DateTime<Utc>>,
 }
 
 /// Messages of one type.
@@ -91,6 +93,7 @@ pub(super) fn describe(
     tenant: &TenantId,
     terms: &CheckedTerms,
     composed: Composed,
+    ledger: &SplitLedger,
     directory: &DirectoryState,
     now: DateTime<Utc>,
 ) -> Preview {
@@ -105,8 +108,8 @@ pub(super) fn describe(
         refused: composed.refused,
         duplicates: composed.duplicates,
         expires_at: terms.expires_at,
+        held_until: terms.held_until,
     };
-    let ledger = SplitLedger::default();
     let mut ledger = ledger.ahead();
     for lot in composed.lots {
         preview.add_lot(tenant, terms, lot, &mut ledger, directory, now);

@@ -104,6 +104,10 @@ pub struct AcceptLimits {
     pub retry_after_s: u32,
     /// How far ahead a sending may be scheduled, in days.
     pub schedule_days_max: u32,
+    /// Characters of a name that the caller gives to a sending or a message.
+    pub reference_characters_max: usize,
+    /// Bytes of the caller's own data as JSON.
+    pub custom_bytes_max: usize,
     /// Text limits.
     pub text: TypeLimits,
 }
@@ -116,6 +120,8 @@ impl Default for AcceptLimits {
             projector_lag_events_max: 500_000,
             retry_after_s: 5,
             schedule_days_max: 183,
+            reference_characters_max: 200,
+            custom_bytes_max: 4_096,
             text: TypeLimits::default(),
         }
     }

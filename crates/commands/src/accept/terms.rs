@@ -9,7 +9,9 @@ use kite_domain::slug::TenantId;
 use kite_domain::text::{Channel, RequestedType, Template, normalise};
 use kite_domain::time_window::NightWindow;
 use smol_str::SmolStr;
+use std::collections::BTreeMap;
 
+use super::bounds;
 use super::request::{AcceptError, AcceptLimits, RequestRefusal, SendRequest};
 use crate::directory::{DirectoryState, SenderState};
 
@@ -28,6 +30,8 @@ pub(super) struct CheckedTerms {
     pub(super) expires_at: DateTime<Utc>,
     pub(super) failover: FailoverTerms,
     pub(super) ad: Option<AdTerms>,
+    /// When what is held for the night would go out at the earliest; none: nothing would be held now.
+    pub(super) held_until: Option<DateTime<Utc>>,
 }
 
 fn refuse<T>(field: &'static str, code: &'static str, detail: impl ToString) -> Result<T, RequestRefusal> {
@@ -42,6 +46,7 @@ pub(super) fn check(
     now: DateTime<Utc>,
 ) -> Result<CheckedTerms, AcceptError> {
     check_recipients(request, limits)?;
+    bounds::check_own_data(request, limits)?;
     let phone = phone_sender(tenant, request, directory)?;
     let email = email_sender(tenant, request, directory)?;
     if phone.is_none() && email.is_none() {
@@ -68,18 +73,53 @@ pub(super) fn check(
         MessageClass::Otp | MessageClass::Notice => (subject, text, None),
     };
     let expires_at = times(request, limits, now)?;
+    let held_until = held_until(request, phone.as_ref(), now);
     let text_template = template("text", &text)?;
     let subject_template = subject.as_deref().map(|subject| template("subject", subject)).transpose()?;
+    let variables = needed_variables(&text_template, subject_template.as_ref(), &request.variables);
+    let content = SendingContent { subject, text, variables };
+    bounds::check_content(&content)?;
     Ok(CheckedTerms {
         from_phone: phone.map(|sender| sender.registered.address.clone()),
         from_email: email.map(|sender| sender.registered.address.clone()),
-        content: SendingContent { subject, text, variables: request.variables.clone() },
+        content,
         text: text_template,
         subject: subject_template,
         expires_at,
         failover,
         ad,
+        held_until,
     })
+}
+
+/// Until when text messages of this advertisement wait, if they would be handed over as soon as they may.
+fn held_until(
+    request: &SendRequest,
+    phone: Option<&SenderState>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let input = request.ad.unwrap_or_default();
+    let is_bound = request.class == MessageClass::Ad
+        && phone.is_some()
+        && request.message_type != RequestedType::Email
+        && !input.night_consent
+        && input.window == WindowAction::Hold;
+    let start = request.scheduled_at.unwrap_or(now);
+    let night = NightWindow::default();
+    (is_bound && night.contains(start)).then(|| night.next_open(start))
+}
+
+/// Of these values, those that the text or the subject asks for: nothing else is stored.
+pub(super) fn needed_variables(
+    text: &Template,
+    subject: Option<&Template>,
+    values: &BTreeMap<SmolStr, String>,
+) -> BTreeMap<SmolStr, String> {
+    let is_needed = |name: &SmolStr| {
+        text.variables().contains(name) || subject.is_some_and(|subject| subject.variables().contains(name))
+    };
+    let needed = values.iter().filter(|(name, _)| is_needed(name));
+    needed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn check_recipients(request: &SendRequest, limits: &AcceptLimits) -> Result<(), RequestRefusal> {
@@ -163,6 +203,10 @@ fn content(
             None => refuse("template", "template_unknown", format_args!("there is no template {template}"))?,
         },
     };
+    if text.trim().is_empty() {
+        // Before an advertisement is marked: the marking is not what is to be said.
+        refuse("text", "text_empty", "the text is empty")?;
+    }
     let subject =
         subject.map(|subject| normalise(&subject).into_owned()).filter(|subject| !subject.trim().is_empty());
     Ok((subject, normalise(&text).into_owned()))

@@ -5,10 +5,11 @@ use kite_commands::accept::{AcceptError, AdInput};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::lot::LotAccepted;
-use kite_domain::policy::FailoverTerms;
+use kite_domain::policy::{FailoverTerms, PolicyObjective};
 use kite_domain::sending::{MessageClass, SendingAccepted, WindowAction};
 use kite_domain::template::TemplateSaved;
 use kite_domain::text::{MessageType, RequestedType};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 use crate::house::*;
@@ -257,7 +258,7 @@ async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing(
     let mut request = notice(recipients(100));
     request.recipients.push(row(100, "bad"));
     let before = house.log().await.len();
-    let preview = house.acceptance.preview(&acme(), &request).await.unwrap();
+    let preview = house.preview(&request).await.unwrap();
     assert_eq!(house.log().await.len(), before);
     assert_eq!((preview.messages, preview.refused.len()), (100, 1));
     let split: Vec<_> = preview.relays.iter().map(|one| (one.relay.as_str(), one.messages)).collect();
@@ -275,12 +276,36 @@ async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing(
 }
 
 #[tokio::test]
+async fn a_preview_goes_on_from_where_the_splits_stand() {
+    let house = House::furnished().await;
+    let (mut ratio, mut advised) = (Vec::new(), Vec::new());
+    for objective in [None, Some(PolicyObjective::Speed)] {
+        let previewed = if objective.is_none() { &mut ratio } else { &mut advised };
+        if let Some(objective) = objective {
+            house.define_policy("acme", objective).await;
+        }
+        for _ in 0..7 {
+            let request = notice(recipients(1));
+            previewed.extend(house.preview(&request).await.unwrap().rows.remove(0).relay);
+            house.accept(request).await.unwrap();
+            work_off(&mut house.router()).await;
+        }
+    }
+    let relays: Vec<_> = first_routes(&house.log().await).into_iter().map(|(_, relay)| relay).collect();
+    assert_eq!((ratio.as_slice(), advised.as_slice()), (&relays[..7], &relays[7..]));
+    assert!(
+        HashSet::<_>::from_iter(&relays[..7]).len() > 1,
+        "one message each, and not always the same relay"
+    );
+}
+
+#[tokio::test]
 async fn a_preview_says_why_nothing_can_be_routed_now() {
     let house = House::furnished().await;
     for name in ["alpha", "beta", "gamma"] {
         house.manage.suspend_relay(&cause(), &relay(name), "maintenance".to_owned()).await.unwrap();
     }
-    let preview = house.acceptance.preview(&acme(), &notice(recipients(2))).await.unwrap();
+    let preview = house.preview(&notice(recipients(2))).await.unwrap();
     assert_eq!(preview.messages, 2, "it would be accepted, and wait");
     assert_eq!(preview.relays, []);
     assert!(preview.blocked[0].contains("suspended by an operator"), "{:?}", preview.blocked);

@@ -58,3 +58,20 @@ async fn what_is_not_there_or_over_cannot_be_cancelled() {
         Err(CancelError::Over(_))
     ));
 }
+
+#[tokio::test]
+async fn a_sending_whose_messages_are_all_final_is_over_before_that_is_recorded() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(2).await;
+    for (carrier, messages) in &sets {
+        let mut note = accepted(messages);
+        note.accepted_is_final = true;
+        house.respond(sending, 0, carrier.as_str(), 1, note).await;
+    }
+    assert_eq!(house.events("sending-completed").await, [], "the timekeeper has not come by yet");
+    let late = house.acceptance.cancel(&cause(), &acme(), sending, None).await;
+    assert!(matches!(late, Err(CancelError::Over(id)) if id == sending), "{late:?}");
+    assert_eq!(house.events("sending-cancelled").await, []);
+    work_off(&mut house.timekeeper()).await;
+    assert_eq!(house.events("sending-completed").await.len(), 1);
+}

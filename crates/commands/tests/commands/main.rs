@@ -7,7 +7,9 @@ mod house;
 
 mod acceptance;
 mod adviser;
+mod bounds;
 mod cancelling;
+mod causation;
 mod directory;
 mod idempotency;
 mod idempotency_law;

@@ -1,6 +1,7 @@
 //! Receipts come in whatever order, more than once, or for nobody.
 
 use chrono::Duration;
+use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptSummary;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
@@ -100,12 +101,37 @@ async fn what_fits_nothing_is_parked_and_found_later() {
     work_off(&mut timekeeper).await;
     let settled = house.events("parked-receipts-settled").await;
     let Some(Event::ParkedReceiptsSettled(settled)) = settled.last() else { panic!("{settled:?}") };
-    let given_up: HashSet<_> = settled.given_up.iter().cloned().collect();
+    let given_up: HashSet<_> = settled.given_up.iter().map(|one| one.reference.clone()).collect();
     assert_eq!(
         given_up,
         HashSet::from([foreign.reference, "hello".into()]),
         "given up after the longest deadline"
     );
+}
+
+#[tokio::test]
+async fn what_is_parked_while_its_reference_is_tried_again_stays_parked() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(1))).await.unwrap().sending;
+    work_off(&mut house.router()).await;
+    let carrier = house.lot(sending, 0).await.pending()[0].relay.clone();
+    // Given: both came before their message was handed over; of the first alone the retry knows.
+    let undelivered = receipt(sending, 0, 1, ReceiptStatus::Undelivered, "3032");
+    let delivered = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
+    house.receipts.record(&carrier, vec![undelivered]).await.unwrap();
+    let known = house.work.parked_receipts(9).await.unwrap();
+    house.receipts.record(&carrier, vec![delivered.clone()]).await.unwrap();
+    house.hand_over(sending, 0).await;
+
+    // When it settles the first,
+    assert_eq!(house.receipts.retry_parked(known, noon() - Duration::hours(1)).await.unwrap(), 1);
+
+    // then the second still waits, and is found by the next retry.
+    let waiting = house.work.parked_receipts(9).await.unwrap();
+    assert_eq!(waiting.iter().map(|one| &one.receipt).collect::<Vec<_>>(), [&delivered]);
+    work_off(&mut house.timekeeper()).await;
+    assert_eq!(house.lot(sending, 0).await.message(0).unwrap().outcome, Some(Outcome::Delivered));
+    assert!(house.work.parked_receipts(9).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ async fn refusal_of(house: &House, change: impl FnOnce(&mut SendRequest)) -> (&'
     let mut request = notice(recipients(1));
     change(&mut request);
     let before = house.log().await.len();
-    let preview = house.acceptance.preview(&acme(), &request).await;
+    let preview = house.preview(&request).await;
     let Err(AcceptError::Refused(refusal)) = house.accept(request).await else { panic!("accepted") };
     assert!(matches!(preview, Err(AcceptError::Refused(same)) if same == refusal), "a preview says the same");
     assert_eq!(house.log().await.len(), before, "nothing half done");
@@ -136,4 +136,34 @@ async fn a_full_house_takes_nothing_and_says_when_to_come_again() {
     }
     *house.backlog.lock() = BacklogLevel { open_messages: 99_998, projector_lag_events: 0 };
     house.accept(notice(recipients(2))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_advertisement_that_would_expire_while_it_is_held_is_refused() {
+    let house = House::furnished().await;
+    // 22:00 in Seoul; the window opens at 08:00.
+    house.advance(Duration::hours(10));
+    let opens = noon() + Duration::hours(20);
+    let request = ad(recipients(1));
+    assert_eq!(house.preview(&request).await.unwrap().held_until, Some(opens));
+    let short = SendRequest { lifetime_s: Some(10 * 3_600), ..request.clone() };
+    let Err(AcceptError::RowsRefused(rows)) = house.accept(short.clone()).await else { panic!("accepted") };
+    assert_eq!((rows[0].field, rows[0].code), ("lifetime_seconds", "lifetime_ends_in_window"));
+    let by_email = vec![row(0, "kim@example.org"), row(1, "010-2000-0001")];
+    let subject = Some("Spring sale".to_owned());
+    let mixed = SendRequest { from_email: Some(EMAIL.to_owned()), subject, recipients: by_email, ..short };
+    assert_eq!(house.accept(mixed).await.unwrap().messages, 1, "no window binds an e-mail");
+    let long_enough = SendRequest { lifetime_s: Some(10 * 3_600 + 1), ..request.clone() };
+    assert_eq!(house.accept(long_enough).await.unwrap().messages, 1);
+    let by_day = SendRequest { scheduled_at: Some(opens), lifetime_s: Some(60), ..request };
+    assert_eq!(house.preview(&by_day).await.unwrap().held_until, None);
+    assert_eq!(house.accept(by_day).await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn an_advertisement_that_says_nothing_is_refused_although_its_marking_does() {
+    let house = House::furnished().await;
+    let request = SendRequest { text: Some(" \n ".to_owned()), ..ad(recipients(1)) };
+    let Err(AcceptError::Refused(refusal)) = house.accept(request).await else { panic!("accepted") };
+    assert_eq!((refusal.field, refusal.code), ("text", "text_empty"));
 }

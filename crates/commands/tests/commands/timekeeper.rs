@@ -107,6 +107,7 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
         .lots
         .change_one(id, &"worker".into(), |lot, sending| {
             let handover = Handover {
+                is_asked_again: false,
                 relay: &set.relay,
                 attempt: 1,
                 is_cancelled: false,
@@ -121,10 +122,10 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
         .unwrap();
     let mut timekeeper = house.timekeeper();
     work_off(&mut timekeeper).await;
-    assert_eq!(*house.revived.lock(), []);
+    assert_eq!(*house.hinted.lock(), []);
     house.advance(Duration::hours(2));
     work_off(&mut timekeeper).await;
-    assert_eq!(*house.revived.lock(), [id]);
+    assert_eq!(*house.hinted.lock(), [id]);
     assert_eq!(house.lot(sending, 0).await.message(0).unwrap().outcome, None);
 }
 

@@ -9,6 +9,10 @@
 //!
 //! Deliberately absent: what to do about a failure ([`crate::failure`]), and when a relay bills (its contract).
 
+mod own;
+
+pub use own::own_reason;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 

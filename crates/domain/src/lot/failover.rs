@@ -11,6 +11,7 @@ use super::message::{Attempt, Message, Outcome};
 use super::{Lot, MessagesFinished, MessagesRouted, RouteSet};
 use crate::event::Event;
 use crate::failure::{ChannelFailover, FailureClass, RelayFailover};
+use crate::mutation::{self, Mutation};
 use crate::policy::FailoverTerms;
 use crate::relay::{RelayDirectory, RelayEntry};
 use crate::sending::SendingAccepted;
@@ -233,7 +234,9 @@ fn another_relay<'c>(
 ) -> Option<Next<'c>> {
     let allowed = match class.another_relay() {
         RelayFailover::AtOnce | RelayFailover::OnlyWhereRegistered => terms.relays,
-        RelayFailover::OnlyAtLeastOnce => terms.relays && terms.at_least_once,
+        RelayFailover::OnlyAtLeastOnce => {
+            terms.relays && (terms.at_least_once || mutation::is_active(Mutation::FailoverFromUnknown))
+        }
         RelayFailover::Never => false,
     };
     if !allowed {

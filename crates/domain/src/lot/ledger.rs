@@ -13,6 +13,12 @@ pub struct SplitLedger {
     carries: HashMap<SmolStr, Carry>,
 }
 
+impl FromIterator<(SmolStr, Carry)> for SplitLedger {
+    fn from_iter<I: IntoIterator<Item = (SmolStr, Carry)>>(carries: I) -> Self {
+        Self { carries: carries.into_iter().collect() }
+    }
+}
+
 impl SplitLedger {
     /// Takes over the carry that a recorded split left.
     pub fn record(&mut self, key: SmolStr, carry: Carry) {

@@ -7,6 +7,7 @@ use super::message::{AttemptState, Outcome};
 use super::{AcceptedSet, DeferredSet, Lot, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
+use crate::mutation::{self, Mutation};
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
@@ -125,8 +126,11 @@ impl Lot {
         attempt: u16,
     ) -> (Option<DeferredSet>, Option<UnknownSet>) {
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
-        let back = picked(&set.messages, |seq| is_ours(seq) && !self.is_resend(seq, attempt));
-        let doubtful = picked(&set.messages, |seq| is_ours(seq) && self.is_resend(seq, attempt));
+        let is_resend = |seq: u32| {
+            self.is_resend(seq, attempt) && !mutation::is_active(Mutation::DoubtForgottenOnDeferral)
+        };
+        let back = picked(&set.messages, |seq| is_ours(seq) && !is_resend(seq));
+        let doubtful = picked(&set.messages, |seq| is_ours(seq) && is_resend(seq));
         let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
             messages: doubtful,
             reason: set.reason.clone(),

@@ -9,11 +9,12 @@ use super::events::LeftOut;
 use super::failover::RoutingContext;
 use super::{LedgerAhead, Lot, MessagesRouted, RouteSet, SplitRecord};
 use crate::address::PhoneKind;
+use crate::mutation::{self, Mutation};
 use crate::policy::RelayWeight;
 use crate::relay::Ineligible;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
-use crate::split::{SplitKey, WeightedRelays};
+use crate::split::{Carry, SplitKey, WeightedRelays};
 use crate::text::MessageType;
 
 /// The policy that a split follows, for one set of eligible relays.
@@ -104,7 +105,10 @@ impl Lot {
                 continue;
             };
             let key = SmolStr::from(SplitKey::new(&in_force.name, &weights).to_string());
-            let mut carry = ledger.carry(&key, &weights);
+            let mut carry = match mutation::is_active(Mutation::RoundingPerLot) {
+                true => Carry::new(&weights),
+                false => ledger.carry(&key, &weights),
+            };
             let taken =
                 carry.take(&weights, seqs.len()).expect("the carry was checked against these weights");
             ledger.record(key.clone(), carry.clone());

@@ -8,6 +8,7 @@ use super::message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
 use super::{LotAccepted, Recipient, RelayResponded, RouteSet};
 use crate::event::Event;
 use crate::ids::{LotId, MessageId, SendingId};
+use crate::mutation::{self, Mutation};
 use crate::receipt::ReceiptStatus;
 use crate::sending::MessageClass;
 use crate::seq_set::SeqSet;
@@ -343,7 +344,10 @@ impl Lot {
     fn raise(&mut self, seq: u32, number: u16, state: AttemptState) {
         let mut is_known = false;
         self.change(seq, number, |attempt| {
-            attempt.state = attempt.state.max(state);
+            attempt.state = match mutation::is_active(Mutation::ReceiptByArrival) {
+                true => state,
+                false => attempt.state.max(state),
+            };
             is_known = true;
         });
         if is_known && state == AttemptState::Delivered {

@@ -7,6 +7,7 @@ use super::message::{AttemptState, Message, Outcome};
 use super::state::NEVER_MS;
 use super::{Lot, MessagesHeld, MessagesSubmitted, RelayResponded, UnknownSet};
 use crate::event::Event;
+use crate::mutation::{self, Mutation};
 use crate::sending::{MessageClass, SendingAccepted, WindowAction};
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
@@ -20,6 +21,9 @@ pub struct Handover<'h> {
     pub attempt: u16,
     /// Whether the sending was cancelled.
     pub is_cancelled: bool,
+    /// Whether the relay is asked again about messages whose answer was lost. Then nothing is noted here of those that
+    /// may not be handed over again: whoever hands over notes when it asks next.
+    pub is_asked_again: bool,
     /// How long the relay has for its receipt.
     pub receipt_deadline: chrono::Duration,
     /// Until when the night window is closed for a message, by its sequence number; none: it is open.
@@ -51,7 +55,8 @@ impl Lot {
     /// handed over again under the same reference.
     ///
     /// The relay may already have an unknown message, so what would end a new one only keeps an unknown one from being
-    /// handed over again: it goes on waiting for its receipt or its deadline.
+    /// handed over again: it is asked about until the relay is believed not to have it, or else goes on waiting for its
+    /// receipt or its deadline.
     pub fn submit(
         &self,
         terms: &SendingAccepted,
@@ -70,8 +75,10 @@ impl Lot {
             let Some((message, state)) = self.awaiting(seq, handover.relay, handover.attempt) else {
                 continue;
             };
+            let is_asked_about = state == AttemptState::Unknown && handover.is_asked_again;
             match self.verdict(seq, message, terms, handover) {
                 Verdict::Go => messages.push(seq),
+                Verdict::Hold(_) | Verdict::End(..) if is_asked_about => {}
                 Verdict::Hold(until) => {
                     held.messages.push(seq);
                     held.until_ms.push(until.timestamp_millis());
@@ -137,7 +144,7 @@ impl Lot {
         terms: &SendingAccepted,
         handover: &Handover<'_>,
     ) -> Verdict {
-        if handover.is_cancelled {
+        if handover.is_cancelled && !mutation::is_active(Mutation::CancelIgnoredAtHandover) {
             return Verdict::End(Outcome::Cancelled, "cancelled");
         }
         if terms.expires_at <= handover.now {
@@ -162,12 +169,13 @@ impl Lot {
             let mut addresses = std::iter::once(&recipient.to).chain(&recipient.email);
             addresses.any(|address| (handover.has_opted_out)(address))
         });
-        if refuses {
+        if refuses && !mutation::is_active(Mutation::OptOutCheckOnlyAtAcceptance) {
             return Verdict::End(Outcome::Refused, "opt_out");
         }
         let is_email = message.attempts.last().is_some_and(|attempt| attempt.channel == MessageType::Email);
         let ad = terms.ad.as_ref();
-        if is_email || ad.is_some_and(|ad| ad.night_consent) {
+        let is_unbound = is_email || ad.is_some_and(|ad| ad.night_consent);
+        if is_unbound || mutation::is_active(Mutation::NightCheckOnlyAtAcceptance) {
             return Verdict::Go;
         }
         match ((handover.closed_until)(seq), ad.map(|ad| ad.window).unwrap_or_default()) {

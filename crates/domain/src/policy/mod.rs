@@ -97,7 +97,10 @@ pub enum WeightsError {
     #[error("relay {0} is named more than once")]
     Repeated(RelayId),
     /// Not 100 per cent.
-    #[error("the weights sum to {} %, not 100 %", percent(*.0))]
+    #[error(
+        "the weights sum to {} %, not 100 %: a weight is in hundredths of a per cent, so 50 % is 5000",
+        percent(*.0)
+    )]
     Sum(u64),
 }
 

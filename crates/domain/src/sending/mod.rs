@@ -3,12 +3,14 @@
 
 mod events;
 mod idempotency;
+mod said;
 
 pub use events::{
     AdTerms, SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted,
     SendingContent, SendingReleased, WindowAction,
 };
 pub use idempotency::idempotency_stream;
+pub use said::{Said, first_line, has_subject, said, sender, value_of};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

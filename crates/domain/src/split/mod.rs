@@ -162,6 +162,12 @@ impl SplitKey {
         Self(text.into())
     }
 
+    /// Where the text forms of all splits of a policy lie, and no others: from the first to before the second.
+    pub fn bounds(policy: &str) -> (String, String) {
+        // The separator, and the character after it.
+        (format!("{policy}|"), format!("{policy}}}"))
+    }
+
     /// The text form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -191,6 +197,20 @@ mod tests {
         assert_eq!(one.weight_of(&relay("beta")), Some(3_000));
         assert_eq!(one.weight_of(&relay("gamma")), None);
         assert_eq!(one.relay(1), Some(&relay("beta")));
+    }
+
+    #[test]
+    fn the_splits_of_a_policy_lie_together() {
+        let weights = WeightedRelays::new(vec![(relay("alpha"), 7_000), (relay("beta"), 3_000)]).unwrap();
+        let (first, end) = SplitKey::bounds("acme-sms-7");
+        let is_between = |policy: &str| {
+            let key = SplitKey::new(policy, &weights);
+            (first.as_str()..end.as_str()).contains(&key.as_str())
+        };
+        assert!(is_between("acme-sms-7"));
+        for other in ["acme-sms-6", "acme-sms-70", "acme-sms-7-3", "acme-sms", "acme-sms-8"] {
+            assert!(!is_between(other), "{other}");
+        }
     }
 
     #[test]

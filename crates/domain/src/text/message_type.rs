@@ -216,6 +216,8 @@ pub fn resolve_text(
 trait Content {
     fn cp949_length(&self) -> Result<Cp949Length, TextRefusal>;
     fn text(&self) -> Result<Cow<'_, str>, TextRefusal>;
+    /// Shows the text piece by piece, before normalisation.
+    fn each_piece(&self, look: &mut impl FnMut(&str));
 }
 
 struct Finished<'a>(&'a str);
@@ -227,6 +229,10 @@ impl Content for Finished<'_> {
 
     fn text(&self) -> Result<Cow<'_, str>, TextRefusal> {
         Ok(normalise(self.0))
+    }
+
+    fn each_piece(&self, look: &mut impl FnMut(&str)) {
+        look(self.0);
     }
 }
 
@@ -245,6 +251,10 @@ impl<'v, L: Fn(&str) -> Option<&'v str>> Content for Filled<'_, L> {
 
     fn text(&self) -> Result<Cow<'_, str>, TextRefusal> {
         filled_in(self.template, TextPart::Text, &self.lookup)
+    }
+
+    fn each_piece(&self, look: &mut impl FnMut(&str)) {
+        self.template.each_piece(&self.lookup, look);
     }
 }
 
@@ -325,6 +335,7 @@ fn resolve_phone(
     }
     let limits = &request.limits;
     let bytes = content.cp949_length()?.bytes;
+    check_characters(content)?;
     let fits_sms = subject.is_none() && bytes <= limits.sms_bytes_max;
     let message_type = match request.requested {
         RequestedType::Sms => MessageType::Sms,
@@ -347,8 +358,11 @@ fn resolve_phone(
         return Err(TextRefusal::PromotionRefused { needed: message_type, max_type, bytes, bytes_max });
     }
     let subject_bytes = match subject {
-        Some(subject) => measure(subject)
-            .map_err(|unmappable| TextRefusal::from_unmappable(TextPart::Subject, unmappable))?,
+        Some(subject) => {
+            check_controls(TextPart::Subject, subject)?;
+            measure(subject)
+                .map_err(|unmappable| TextRefusal::from_unmappable(TextPart::Subject, unmappable))?
+        }
         None => Cp949Length::default(),
     };
     check_subject_bytes(message_type, subject_bytes.bytes, limits.subject_bytes_max)?;
@@ -369,12 +383,39 @@ fn resolve_international(
         return Err(TextRefusal::SubjectNotForType { message_type });
     }
     let counted = international_parts(&content.text()?);
+    check_characters(content)?;
     let parts_max = request.limits.international_parts_max;
     match counted.parts {
         0 => Err(TextRefusal::TextEmpty),
         parts if parts > parts_max => Err(TextRefusal::TooManyParts { parts, parts_max }),
         parts => Ok(Resolved { message_type, bytes: counted.octets(), parts }),
     }
+}
+
+/// A text message shows something, and holds nothing that handsets make something of their own of.
+fn check_characters(content: &impl Content) -> Result<(), TextRefusal> {
+    let (mut is_blank, mut has_control) = (true, false);
+    content.each_piece(&mut |piece| {
+        is_blank = is_blank && piece.trim().is_empty();
+        has_control = has_control || piece.chars().any(is_refused_control);
+    });
+    match (is_blank, has_control) {
+        (true, _) => Err(TextRefusal::TextEmpty),
+        (false, true) => check_controls(TextPart::Text, &content.text()?),
+        (false, false) => Ok(()),
+    }
+}
+
+fn check_controls(part: TextPart, text: &str) -> Result<(), TextRefusal> {
+    let found = text.chars().enumerate().find(|(_, character)| is_refused_control(*character));
+    match found {
+        Some((position, character)) => Err(TextRefusal::ControlCharacter { part, character, position }),
+        None => Ok(()),
+    }
+}
+
+fn is_refused_control(character: char) -> bool {
+    character.is_control() && !matches!(character, '\n' | '\r' | '\t')
 }
 
 fn check_bytes(message_type: MessageType, bytes: usize, bytes_max: usize) -> Result<(), TextRefusal> {

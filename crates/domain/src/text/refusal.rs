@@ -53,9 +53,19 @@ pub enum TextRefusal {
         #[serde(flatten)]
         unmappable: Unmappable,
     },
-    /// There is no text.
+    /// There is no text, or nothing but spaces and line breaks.
     #[error("the text is empty")]
     TextEmpty,
+    /// A control character, which a handset shows as it likes. Line breaks and tabs are none.
+    #[error("the {part} holds the control character U+{:04X} at index {position}", u32::from(*character))]
+    ControlCharacter {
+        /// In which text.
+        part: TextPart,
+        /// The first such character.
+        character: char,
+        /// Where, in characters from 0.
+        position: usize,
+    },
     /// The text is longer than the type takes.
     #[error("the text has {bytes} bytes; {message_type} takes at most {bytes_max}")]
     TextTooLong {
@@ -128,6 +138,7 @@ impl TextRefusal {
             Self::PlaceholderInResult { .. } => "placeholder_in_result",
             Self::UnmappableCharacters { .. } => "unmappable_characters",
             Self::TextEmpty => "text_empty",
+            Self::ControlCharacter { .. } => "control_character",
             Self::TextTooLong { .. } => "text_too_long",
             Self::TooManyParts { .. } => "too_many_parts",
             Self::SubjectTooLong { .. } => "subject_too_long",

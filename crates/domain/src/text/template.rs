@@ -12,6 +12,8 @@ use super::normalise::{normalise, stands_alone};
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::borrow::Cow;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 /// Longest name of a variable, in characters.
 pub const VARIABLE_NAME_LENGTH_MAX: usize = 64;
@@ -248,6 +250,20 @@ impl Template {
         }
     }
 
+    /// Shows every fixed piece and every value, in the order of the text.
+    pub(super) fn each_piece<'v>(
+        &self,
+        lookup: impl Fn(&str) -> Option<&'v str>,
+        look: &mut impl FnMut(&str),
+    ) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(literal) => look(literal),
+                Piece::Variable(name) => look(lookup(name).unwrap_or_default()),
+            }
+        }
+    }
+
     /// The CP949 length of the text for one recipient: that of [`render`](Self::render), without rendering
     /// where that is possible.
     ///
@@ -294,21 +310,40 @@ fn parse_name(written: &str, position: usize) -> Result<SmolStr, TemplateError> 
     if name.is_empty() {
         return Err(TemplateError::VariableNameEmpty { position });
     }
-    let leading = written.chars().take_while(|character| character.is_whitespace()).count();
     // A letter may be written with a combining mark (NFD); it is composed before it is judged.
-    let name = normalise(name);
-    let offender = name
-        .chars()
-        .enumerate()
-        .find(|(_, character)| !character.is_alphanumeric() && !matches!(character, '_' | '-'));
-    if let Some((index, character)) = offender {
+    let composed = normalise(name);
+    if !composed.chars().all(is_name_character) {
+        let leading = written.chars().take_while(|character| character.is_whitespace()).count();
+        let (index, character) = first_offender(name);
         let position = position + 2 + leading + index;
         return Err(TemplateError::VariableNameCharacterNotAllowed { character, position });
     }
+    let name = composed;
     if name.chars().count() > VARIABLE_NAME_LENGTH_MAX {
         return Err(TemplateError::VariableNameTooLong { position, length_max: VARIABLE_NAME_LENGTH_MAX });
     }
     Ok(SmolStr::new(name))
+}
+
+fn is_name_character(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | '-')
+}
+
+/// The character of a name as it was written that may not stand there, and its index. A letter and its marks are judged
+/// together: what is at fault is the first of them that is no letter by itself.
+fn first_offender(name: &str) -> (usize, char) {
+    let characters: Vec<char> = name.chars().collect();
+    let mut start = 0;
+    while start < characters.len() {
+        let marks = characters[start + 1..].iter().take_while(|mark| is_combining_mark(**mark)).count();
+        let letter = &characters[start..=start + marks];
+        if !letter.iter().copied().nfc().all(is_name_character) {
+            let offender = letter.iter().position(|character| !is_name_character(*character)).unwrap_or(0);
+            return (start + offender, letter[offender]);
+        }
+        start += letter.len();
+    }
+    (0, characters.first().copied().unwrap_or_default())
 }
 
 fn value_of<'v>(name: &SmolStr, lookup: &impl Fn(&str) -> Option<&'v str>) -> Result<&'v str, RenderError> {
@@ -365,6 +400,10 @@ mod tests {
             ("#{a}#{ b c}", E::VariableNameCharacterNotAllowed { character: ' ', position: 8 }),
             ("#{#{a}}", E::VariableNameCharacterNotAllowed { character: '#', position: 2 }),
             ("#{a.b}", E::VariableNameCharacterNotAllowed { character: '.', position: 3 }),
+            // The place is that in the text as it was written, whatever composing does to what stands before it.
+            ("#{e\u{301}!}", E::VariableNameCharacterNotAllowed { character: '!', position: 4 }),
+            ("#{x\u{301}}", E::VariableNameCharacterNotAllowed { character: '\u{301}', position: 3 }),
+            ("#{\u{958}!}", E::VariableNameCharacterNotAllowed { character: '\u{958}', position: 2 }),
             (long.as_str(), E::VariableNameTooLong { position: 1, length_max: 64 }),
         ];
         for (text, error) in cases {

@@ -174,6 +174,7 @@ fn optional_fields_may_be_missing() {
         ("receipts-recorded", &["sets/class", "sets/billable_failure"]),
         ("messages-finished", &["class"]),
         ("receipts-parked", &["receipts/relay_reference", "receipts/code"]),
+        ("parked-receipts-settled", &["matched/status", "given_up/status"]),
         (
             "sending-accepted",
             &[

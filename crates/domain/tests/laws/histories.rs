@@ -324,6 +324,7 @@ impl Simulation {
                     .then(|| window.spread_after_open(window.next_open(now), seq.into(), spread))
             };
             let handover = Handover {
+                is_asked_again: false,
                 relay: &relay,
                 attempt,
                 is_cancelled: self.is_cancelled,

@@ -224,6 +224,7 @@ impl Case {
         let handover = Handover {
             relay: &relay(name),
             attempt,
+            is_asked_again: false,
             is_cancelled: self.is_cancelled,
             receipt_deadline: Duration::hours(25),
             closed_until: &|_| self.night.then_some(until),

@@ -276,11 +276,15 @@ fn lots() -> Vec<Event> {
         .into(),
         ParkedReceiptsSettled {
             relay: alpha,
-            matched: vec!["known-1".into()],
-            given_up: vec!["stranger-1".into()],
+            matched: vec![settled("known-1", ReceiptStatus::Undelivered)],
+            given_up: vec![settled("stranger-1", ReceiptStatus::Delivered)],
         }
         .into(),
     ]
+}
+
+fn settled(reference: &str, status: ReceiptStatus) -> SettledReceipt {
+    SettledReceipt { reference: reference.into(), status: Some(status) }
 }
 
 fn accepted_lot() -> LotAccepted {

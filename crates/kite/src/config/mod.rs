@@ -1,5 +1,7 @@
 //! Configuration: the commented default file compiled in, then a file, then `KITE_…` variables, then flags.
 
+mod roles;
+
 use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -12,35 +14,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use roles::Role;
+
 /// The default file: also the manual.
 pub const DEFAULT: &str = include_str!("default.toml");
 
 /// Variables with our prefix that set nothing here: how much is logged, what the examples of the API documentation use, and
 /// the seed of the tests.
 const NOT_SETTINGS: [&str; 4] = ["log", "key", "url", "test_seed"];
-
-/// A part of Kite that a process can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// HTTP.
-    Api,
-    /// First routes.
-    Router,
-    /// From the log to the work queue.
-    Publisher,
-    /// Hand-over to the relays.
-    Worker,
-    /// Read models.
-    Projector,
-    /// What time alone brings about.
-    Timekeeper,
-}
-
-impl Role {
-    const ALL: [Self; 6] =
-        [Self::Api, Self::Router, Self::Publisher, Self::Worker, Self::Projector, Self::Timekeeper];
-}
 
 /// Everything that can be set.
 #[derive(Clone, Serialize, Deserialize)]
@@ -103,6 +84,17 @@ impl Config {
         Ok(Figment::from(Toml::string(DEFAULT)).extract()?)
     }
 
+    /// The default, then the text of a file.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn from_text(text: &str) -> anyhow::Result<Self> {
+        let figment = Figment::from(Toml::string(DEFAULT)).merge(Toml::string(text));
+        let config: Self = figment.extract().map_err(|error| anyhow::anyhow!("{}", in_words(error)))?;
+        config.check_roles().context("roles")?;
+        Ok(config)
+    }
+
     /// The default, then the file, then the environment.
     ///
     /// # Errors
@@ -112,15 +104,23 @@ impl Config {
         if let Some(file) = file {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Self::from_text(&text).map_err(|error| anyhow::anyhow!("{}: {error:#}", file.display()))?;
             figment = figment.merge(Toml::string(&text));
-            figment
-                .extract::<Self>()
-                .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), in_words(error)))?;
         }
-        figment
+        let config: Self = figment
             .merge(Env::prefixed("KITE_").ignore(&NOT_SETTINGS).split("__"))
             .extract()
-            .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))
+            .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))?;
+        config.check_roles().context("environment: roles")?;
+        Ok(config)
+    }
+
+    /// Whether these parts can do their work in one process.
+    ///
+    /// # Errors
+    /// Says which part lacks which other, and why it needs it.
+    pub fn check_roles(&self) -> anyhow::Result<()> {
+        Ok(roles::check(&self.roles())?)
     }
 
     /// The parts to run.
@@ -224,5 +224,8 @@ mod tests {
         std::fs::write(&file, "listen = 8080\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("listen"), "{error}");
+        std::fs::write(&file, "roles = [\"projector\", \"worker\"]\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: roles: worker needs publisher"), "{error}");
     }
 }

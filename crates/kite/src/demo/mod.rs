@@ -9,8 +9,11 @@ mod report;
 mod scene;
 
 use anyhow::Context;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::cli::DemoOptions;
 use crate::config::Config;
@@ -20,15 +23,19 @@ use crate::telemetry;
 use client::Client;
 use report::Report;
 
+/// How long the read models of a kept data directory may take to show what an earlier run left.
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
 /// Runs the demo.
 pub(crate) fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     telemetry::start_logging("warn");
     let data = DataDir::open(options.data.as_deref())?;
     runtime()?.block_on(async {
         let simulators = relays::start(options.seed).await?;
-        let instance = Instance::start(configuration(&options, data.path())?).await?;
+        let place = Place::choose(options.listen)?;
+        let instance = Instance::start(configuration(place.listen, data.path())?).await?;
         let end = tokio::select! {
-            end = show(&options, &instance, &simulators, data.path()) => end,
+            end = show(&options, &place, &instance, &simulators, data.path()) => end,
             signal = asked_to_stop() => signal,
             reason = instance.failed() => Err(anyhow::anyhow!(reason)),
         };
@@ -42,6 +49,7 @@ pub(crate) fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
 /// Sends, watches, reports; then serves until somebody asks it to stop.
 async fn show(
     options: &DemoOptions,
+    place: &Place,
     instance: &Instance,
     simulators: &kite_relay_sim::RelaySim,
     data: &Path,
@@ -51,7 +59,11 @@ async fn show(
     let client = Client::new(&base_url, scene::ADMIN_KEY)?;
     let scene = scene::set_up(&client, simulators, &base_url, data, options).await?;
     let tenant = client.with_key(&scene.api_key);
-    let progress = progress::Progress::new(options, instance.read_models().clone());
+    if let Some(note) = &place.note {
+        eprintln!("{note} The API is at {base_url}");
+    }
+    instance.catch_up(CATCH_UP_MAX).await;
+    let progress = progress::Progress::start(options, instance.read_models().clone()).await?;
     let watching = progress.watch();
     let (sent, watched) = tokio::join!(campaign::send(&tenant, &scene, options), watching);
     let (sent, watched) = (sent?, watched?);
@@ -68,10 +80,37 @@ async fn show(
     }
 }
 
-fn configuration(options: &DemoOptions, data: &Path) -> anyhow::Result<Config> {
+/// Where the API is to listen.
+struct Place {
+    listen: SocketAddr,
+    /// What to tell the user about it.
+    note: Option<String>,
+}
+
+impl Place {
+    /// Where the user wants it; else where the default configuration has it, or at any free port if that one is taken.
+    fn choose(wanted: Option<SocketAddr>) -> anyhow::Result<Self> {
+        if let Some(listen) = wanted {
+            return Ok(Self { listen, note: None });
+        }
+        Ok(Self::beside_others(Config::compiled_in()?.listen))
+    }
+
+    fn beside_others(usual: SocketAddr) -> Self {
+        match std::net::TcpListener::bind(usual) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Self {
+                listen: SocketAddr::new(usual.ip(), 0),
+                note: Some(format!("Port {} is taken by another program.", usual.port())),
+            },
+            Ok(_) | Err(_) => Self { listen: usual, note: None },
+        }
+    }
+}
+
+fn configuration(listen: SocketAddr, data: &Path) -> anyhow::Result<Config> {
     let mut config = Config::compiled_in()?;
     config.data_dir = data.to_owned();
-    config.listen = options.listen;
+    config.listen = listen;
     config.admin_key = scene::ADMIN_KEY.to_owned();
     Ok(config)
 }
@@ -98,5 +137,22 @@ impl DataDir {
             Self::Kept(path) => path,
             Self::Temporary(directory) => directory.path(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_replaced_by_a_free_one_unless_it_was_asked_for() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let place = Place::beside_others(address);
+        assert_eq!(place.listen, SocketAddr::new(address.ip(), 0));
+        let note = place.note.unwrap();
+        assert!(note.contains(&address.port().to_string()), "{note}");
+        let asked_for = Place::choose(Some(address)).unwrap();
+        assert_eq!((asked_for.listen, asked_for.note), (address, None));
     }
 }

@@ -23,12 +23,15 @@ pub(super) async fn pause(time: Duration) {
 pub(super) struct Watched {
     /// From the first request to the last final message.
     pub took: Duration,
+    /// Messages that were final before the first request: those of an earlier run on the same data.
+    pub final_before: u64,
 }
 
 /// Draws and waits.
 pub(super) struct Progress {
     models: ReadModels,
     expected: u64,
+    final_before: u64,
     bars: MultiProgress,
     total: ProgressBar,
     relays: BTreeMap<String, ProgressBar>,
@@ -36,27 +39,33 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Nothing drawn yet.
-    pub(super) fn new(options: &DemoOptions, models: ReadModels) -> Self {
+    /// Nothing drawn yet; what is final now was final before.
+    pub(super) async fn start(options: &DemoOptions, models: ReadModels) -> anyhow::Result<Self> {
+        let asked = models.clone();
+        let (totals, _) = tokio::task::spawn_blocking(move || look(&asked)).await??;
+        let final_before = totals.messages - totals.open;
         let target = if options.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(options.messages.into()));
         total.set_style(style("{msg:16} {wide_bar} {pos}/{len} final, {per_sec}"));
         total.set_message("messages");
-        Self {
+        total.set_position(final_before);
+        total.reset_eta();
+        Ok(Self {
             models,
             expected: options.messages.into(),
+            final_before,
             bars,
             total,
             relays: BTreeMap::new(),
             started: now(),
-        }
+        })
     }
 
     /// Draws until every message is final.
     pub(super) async fn watch(mut self) -> anyhow::Result<Watched> {
-        let mut finished = 0;
-        let mut moved_at = now();
+        let mut finished = self.final_before;
+        let mut moved_at = self.started;
         loop {
             let models = self.models.clone();
             let (totals, rows) = tokio::task::spawn_blocking(move || look(&models)).await??;
@@ -76,7 +85,7 @@ impl Progress {
         }
         self.total.abandon();
         self.relays.values().for_each(ProgressBar::abandon);
-        Ok(Watched { took: moved_at.duration_since(self.started) })
+        Ok(Watched { took: moved_at.duration_since(self.started), final_before: self.final_before })
     }
 
     fn draw(&mut self, finished: u64, rows: &[StatisticsRow]) {
@@ -88,6 +97,9 @@ impl Progress {
                 let bar = self.bars.add(ProgressBar::new(0));
                 bar.set_style(style("  {msg:14} {wide_bar} {pos}/{len} delivered, {per_sec}"));
                 bar.set_message(name);
+                // What came before this look says nothing about how fast it goes.
+                bar.set_position(row.delivered);
+                bar.reset_eta();
                 bar
             });
             bar.set_length(row.routed);

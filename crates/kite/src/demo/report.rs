@@ -23,6 +23,8 @@ pub(super) struct Report {
     accepted: u64,
     accept_p99_ms: f64,
     seconds: f64,
+    /// Final before this run.
+    final_before: u64,
 }
 
 impl Report {
@@ -65,11 +67,31 @@ impl Report {
             accepted: sent.accepted,
             accept_p99_ms: sent.acceptance_us.value_at_quantile(0.99) as f64 / 1_000.0,
             seconds: watched.took.as_secs_f64(),
+            final_before: watched.final_before,
         })
     }
 
+    /// Of the messages that became final in this run.
     fn messages_per_second(&self) -> f64 {
-        (self.totals.messages - self.totals.open) as f64 / self.seconds.max(0.001)
+        rate(self.final_now(), self.seconds)
+    }
+
+    fn final_now(&self) -> u64 {
+        (self.totals.messages - self.totals.open).saturating_sub(self.final_before)
+    }
+
+    /// How fast it went.
+    fn speed(&self) -> String {
+        let rate = format!(
+            "{:.1} s, {:.0} messages a second from the first request to the last result",
+            self.seconds,
+            self.messages_per_second()
+        );
+        match (self.final_before, self.final_now()) {
+            (0, _) => rate,
+            (before, 0) => format!("all {before} were final before this run"),
+            (before, now) => format!("{before} were final before this run; {now} in this run: {rate}"),
+        }
     }
 
     /// One object.
@@ -104,6 +126,7 @@ impl Report {
             "delivered_twice": self.totals.delivered_twice,
             "seconds": self.seconds,
             "messages_per_second": self.messages_per_second(),
+            "final_before": self.final_before,
             "accept_p99_ms": self.accept_p99_ms,
             "relays": relays,
         })
@@ -148,8 +171,7 @@ impl Report {
         let totals = &self.totals;
         format!(
             "{table}\n{} accepted: {} delivered, {} undelivered, {} expired, {} open; {} failed over, {} delivered twice; \
-             {:.1} won\n{:.1} s, {:.0} messages a second from the first request to the last result; \
-             acceptance p99 {:.1} ms",
+             {:.1} won\n{}; acceptance p99 {:.1} ms",
             self.accepted,
             totals.delivered,
             totals.undelivered,
@@ -158,11 +180,15 @@ impl Report {
             totals.failovers,
             totals.delivered_twice,
             totals.cost_milliwon as f64 / 1_000.0,
-            self.seconds,
-            self.messages_per_second(),
+            self.speed(),
             self.accept_p99_ms,
         )
     }
+}
+
+/// Messages a second; none at all took no time.
+fn rate(messages: u64, seconds: f64) -> f64 {
+    if messages == 0 { 0.0 } else { messages as f64 / seconds.max(0.001) }
 }
 
 fn failed(row: &StatisticsRow) -> u64 {

@@ -46,8 +46,14 @@ pub(crate) async fn project(
                 supervisor.fail(format!("projector {}: another process has taken over", projector.name()));
                 return;
             }
+            Err(error @ ProjectError::Damaged { .. }) => {
+                supervisor.fail(format!("projector {}: {}", projector.name(), with_sources(error)));
+                return;
+            }
+            // A full disk, for one: when there is room again, it goes on.
             Err(error) => {
-                tracing::error!(projector = projector.name(), %error, "a projection failed, trying again");
+                let error = with_sources(error);
+                tracing::error!(projector = projector.name(), error, "a projection failed, trying again");
                 if stop.is_cancelled() {
                     return;
                 }
@@ -55,4 +61,8 @@ pub(crate) async fn project(
             }
         }
     }
+}
+
+fn with_sources(error: ProjectError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }

@@ -4,6 +4,7 @@ use kite_domain::ids::{ContactId, GroupId, TemplateId};
 use kite_domain::slug::TenantId;
 use rusqlite::{Connection, Row, params};
 use smol_str::SmolStr;
+use std::collections::BTreeMap;
 
 use super::merge::resolve;
 use super::views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
@@ -124,6 +125,25 @@ impl AddressBookQueries {
                 let sql = select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2");
                 let key = params![tenant.as_str(), id.0.as_bytes()];
                 Ok(collect(connection, sql, key, contact)?.pop())
+            };
+            ids.iter().map(one).collect()
+        })
+    }
+
+    /// Whether each of these contacts is in the group; one that was merged stands under its heir.
+    pub fn membership(
+        &self,
+        tenant: &TenantId,
+        group: GroupId,
+        ids: &[ContactId],
+    ) -> Result<BTreeMap<ContactId, bool>, QueryError> {
+        self.readers.ask(|connection| {
+            let one = |id: &ContactId| {
+                let id = resolve(connection, tenant, *id)?;
+                let sql = "SELECT 1 FROM members WHERE group_id = ?1 AND contact = ?2";
+                let is_member =
+                    connection.prepare_cached(sql)?.exists((group.0.as_bytes(), id.0.as_bytes()))?;
+                Ok((id, is_member))
             };
             ids.iter().map(one).collect()
         })

@@ -38,11 +38,22 @@ pub(super) struct Attempt {
     pub(super) received_ms: i64,
     pub(super) relay_reference: SmolStr,
     pub(super) detail: Option<Arc<str>>,
+    /// That the answer to it was lost at some time.
+    pub(super) unknown: Option<Lost>,
+}
+
+/// The answer of a relay that was lost, for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) since_ms: i64,
+    pub(super) reason: Arc<str>,
 }
 
 const TAKEN: u64 = 1;
 const BILLED: u64 = 2;
 const BILLABLE_FAILURE: u64 = 4;
+/// Two more fields follow.
+const LOST: u64 = 8;
 
 /// Appends the stored form.
 pub(super) fn encode(attempts: &[Attempt], origin_ms: i64, out: &mut Vec<u8>) {
@@ -51,6 +62,7 @@ pub(super) fn encode(attempts: &[Attempt], origin_ms: i64, out: &mut Vec<u8>) {
             (attempt.is_taken, TAKEN),
             (attempt.is_billed, BILLED),
             (attempt.is_billable_failure, BILLABLE_FAILURE),
+            (attempt.unknown.is_some(), LOST),
         ];
         let flags: u64 = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
         put(out, flags);
@@ -70,11 +82,19 @@ pub(super) fn encode(attempts: &[Attempt], origin_ms: i64, out: &mut Vec<u8>) {
             attempt.receipt_ms,
             attempt.received_ms,
         ] {
-            put(out, if time == 0 { 0 } else { zigzag(time.wrapping_sub(origin_ms)).wrapping_add(1) });
+            put_time(out, time, origin_ms);
         }
         put_text(out, &attempt.relay_reference);
         put_text(out, attempt.detail.as_deref().unwrap_or_default());
+        if let Some(lost) = &attempt.unknown {
+            put_time(out, lost.since_ms, origin_ms);
+            put_text(out, &lost.reason);
+        }
     }
+}
+
+fn put_time(out: &mut Vec<u8>, time_ms: i64, origin_ms: i64) {
+    put(out, if time_ms == 0 { 0 } else { zigzag(time_ms.wrapping_sub(origin_ms)).wrapping_add(1) });
 }
 
 /// Reads the stored form; none if it is damaged.
@@ -121,6 +141,10 @@ pub(super) fn decode(mut bytes: &[u8], origin_ms: i64) -> Option<Vec<Attempt>> {
             received_ms: time(input)?,
             relay_reference: SmolStr::new(take_text(input)?),
             detail: Some(take_text(input)?).filter(|text| !text.is_empty()).map(Arc::from),
+            unknown: match flags & LOST {
+                0 => None,
+                _ => Some(Lost { since_ms: time(input)?, reason: take_text(input)?.into() }),
+            },
         });
     }
     Some(attempts)
@@ -176,7 +200,8 @@ mod tests {
         let words = (any::<u32>(), any::<u32>(), any::<u32>(), any::<Option<u32>>(), any::<i64>());
         let enums = (0i64..5, 0i64..8, 0i64..2, proptest::option::of(0i64..12), any::<[bool; 3]>());
         let times = proptest::array::uniform5(prop_oneof![Just(0), 1_700_000_000_000i64..1_800_000_000_000]);
-        let texts = ("[a-z0-9-]{0,40}", proptest::option::of(".{1,20}"));
+        let lost = proptest::option::of((1_700_000_000_000i64..1_800_000_000_000, ".{0,20}"));
+        let texts = ("[a-z0-9-]{0,40}", proptest::option::of(".{1,20}"), lost);
         (words, enums, times, texts).prop_map(|(words, enums, times, texts)| Attempt {
             relay: words.0,
             reason: words.1,
@@ -197,6 +222,7 @@ mod tests {
             received_ms: times[4],
             relay_reference: texts.0.into(),
             detail: texts.1.map(Arc::from),
+            unknown: texts.2.map(|(since_ms, reason)| Lost { since_ms, reason: reason.into() }),
         })
     }
 

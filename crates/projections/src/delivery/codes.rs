@@ -90,6 +90,8 @@ pub enum MessageStatus {
     Cancelled,
     /// See [`Outcome::Refused`].
     Refused,
+    /// It has a relay, and waits for its window to open.
+    Held,
 }
 
 impl Coded for MessageStatus {
@@ -98,7 +100,7 @@ impl Coded for MessageStatus {
 
 impl MessageStatus {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Open,
         Self::Routed,
         Self::Submitted,
@@ -110,6 +112,7 @@ impl MessageStatus {
         Self::Expired,
         Self::Cancelled,
         Self::Refused,
+        Self::Held,
     ];
 
     /// From how the message ended, or else from its newest attempt.
@@ -145,10 +148,20 @@ impl MessageStatus {
             Self::Expired => Some(Outcome::Expired),
             Self::Cancelled => Some(Outcome::Cancelled),
             Self::Refused => Some(Outcome::Refused),
-            Self::Open | Self::Routed | Self::Submitted | Self::Unknown | Self::Accepted | Self::Failed => {
-                None
-            }
+            Self::Open
+            | Self::Routed
+            | Self::Held
+            | Self::Submitted
+            | Self::Unknown
+            | Self::Accepted
+            | Self::Failed => None,
         }
+    }
+
+    /// The same for a message whose window is closed: what else would be handed over next is held.
+    #[must_use]
+    pub fn held(self) -> Self {
+        if self == Self::Routed { Self::Held } else { self }
     }
 
     /// The word for it, as on the wire.
@@ -156,6 +169,7 @@ impl MessageStatus {
         match self {
             Self::Open => "open",
             Self::Routed => "routed",
+            Self::Held => "held",
             Self::Submitted => "submitted",
             Self::Unknown => "unknown",
             Self::Accepted => "accepted",

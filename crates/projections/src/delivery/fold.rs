@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Lost};
 use super::lot::{Lot, Message};
 use super::sendings::SendingChange;
 use super::statistics::{Key, Metric, PLANNED_UNIT, Standing, Statistics};
@@ -71,6 +71,7 @@ impl Fold<'_> {
             }
             let earlier = message.attempts.last().map(|attempt| (attempt.relay, attempt.channel));
             message.is_dirty = true;
+            message.held_until_ms = 0;
             message.attempts.push(Attempt {
                 relay,
                 reason,
@@ -91,6 +92,7 @@ impl Fold<'_> {
                 received_ms: 0,
                 relay_reference: SmolStr::default(),
                 detail: None,
+                unknown: None,
             });
             let message_type = message.message_type;
             self.lot.is_dirty = true;
@@ -124,14 +126,19 @@ impl Fold<'_> {
     pub(super) fn submitted(&mut self, submitted: &MessagesSubmitted) {
         let time_ms = self.time_ms;
         for seq in &submitted.messages {
+            let mut goes_out = false;
             self.change(seq, submitted.attempt, |attempt| {
                 if matches!(attempt.state, AttemptState::Routed | AttemptState::Unknown) {
+                    goes_out = true;
                     attempt.state = AttemptState::Submitted;
                     if attempt.submitted_ms == 0 {
                         attempt.submitted_ms = time_ms;
                     }
                 }
             });
+            if let Some(place) = self.lot.place(seq).filter(|_| goes_out) {
+                self.lot.messages[place].held_until_ms = 0;
+            }
         }
     }
 
@@ -159,8 +166,11 @@ impl Fold<'_> {
         }
         if let Some(unknown) = &responded.unknown {
             let detail: Arc<str> = unknown.reason.as_str().into();
+            let since_ms = self.time_ms;
             for seq in &unknown.messages {
                 self.change(seq, responded.attempt, |attempt| {
+                    // The first loss is kept, whatever becomes known afterwards.
+                    attempt.unknown.get_or_insert_with(|| Lost { since_ms, reason: detail.clone() });
                     if attempt.state <= AttemptState::Unknown {
                         attempt.state = AttemptState::Unknown;
                         attempt.detail = Some(detail.clone());
@@ -210,7 +220,8 @@ impl Fold<'_> {
 
     pub(super) fn held(&mut self, held: &MessagesHeld) {
         for (seq, until_ms) in held.messages.iter().zip(&held.until_ms) {
-            if let Some(message) = self.lot.place(seq).map(|place| &mut self.lot.messages[place]) {
+            let message = self.lot.place(seq).map(|place| &mut self.lot.messages[place]);
+            if let Some(message) = message.filter(|message| message.outcome.is_none()) {
                 message.held_until_ms = *until_ms;
                 message.is_dirty = true;
                 self.lot.is_dirty = true;
@@ -292,6 +303,7 @@ impl Fold<'_> {
         message.reason = reason;
         message.class = class;
         message.final_ms = self.time_ms;
+        message.held_until_ms = 0;
         message.is_dirty = true;
         let message_type = message.message_type;
         self.lot.is_dirty = true;

@@ -226,6 +226,7 @@ fn bind_state(
 ) -> rusqlite::Result<()> {
     let newest = message.attempts.last();
     let status = MessageStatus::of(message.outcome, newest.map(|attempt| attempt.state));
+    let status = if message.held_until_ms == 0 { status } else { status.held() };
     let submitted = message.attempts.iter().map(|attempt| attempt.submitted_ms).filter(|ms| *ms != 0).min();
     bytes.clear();
     attempt::encode(&message.attempts, accepted_ms, bytes);

@@ -157,6 +157,8 @@ fn attempt_view(
         code: words.word(connection, attempt.code)?,
         failure_class: attempt.class,
         detail: attempt.detail.map(|detail| SmolStr::new(&*detail)),
+        unknown_since: attempt.unknown.as_ref().and_then(|lost| moment(lost.since_ms)),
+        unknown_reason: attempt.unknown.map(|lost| SmolStr::new(&*lost.reason)),
     })
 }
 

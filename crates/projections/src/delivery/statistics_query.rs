@@ -1,12 +1,13 @@
 //! Statistics in any grouping, added up from the rows of the hours.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use kite_domain::advice::Percentiles;
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::OutcomeCounts;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::{Channel, MessageType};
+use kite_domain::time_window::seoul_day;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub enum Dimension {
     Class,
     /// The hour of acceptance (an hour of Asia/Seoul is one of UTC).
     Hour,
+    /// The day of acceptance in Asia/Seoul.
+    Day,
     /// Whose message.
     Tenant,
 }
@@ -67,6 +70,8 @@ pub struct StatisticsRow {
     pub class: Option<MessageClass>,
     /// Where grouped by it.
     pub hour: Option<DateTime<Utc>>,
+    /// Where grouped by it: the day in Asia/Seoul.
+    pub day: Option<NaiveDate>,
     /// Where grouped by it.
     pub tenant: Option<TenantId>,
     /// Messages accepted.
@@ -146,6 +151,9 @@ impl DeliveryQueries {
     }
 }
 
+/// Seoul is nine hours ahead of UTC, all year.
+const FIRST_HOUR_OF_DAY: &str = "(hour + 32400000) / 86400000 * 86400000 - 32400000";
+
 /// The condition and the grouping, as SQL; everything in it is a number of ours.
 struct Selection {
     group: String,
@@ -158,9 +166,13 @@ impl Selection {
         let column = |dimension: Dimension, name: &'static str| {
             if query.group_by.contains(&dimension) { name } else { "0" }
         };
+        let hour = match query.group_by.contains(&Dimension::Hour) {
+            true => "hour",
+            false => column(Dimension::Day, FIRST_HOUR_OF_DAY),
+        };
         let group = [
             column(Dimension::Tenant, "tenant"),
-            column(Dimension::Hour, "hour"),
+            hour,
             column(Dimension::Relay, "relay"),
             column(Dimension::Channel, "channel"),
             column(Dimension::Type, "message_type"),
@@ -285,6 +297,7 @@ fn row(
         message_type: by(Dimension::Type).then(|| MessageType::from_code(message_type)).flatten(),
         class: by(Dimension::Class).then(|| MessageClass::from_code(class)).flatten(),
         hour: by(Dimension::Hour).then(|| time(hour)).transpose()?,
+        day: by(Dimension::Day).then(|| time(hour).map(seoul_day)).transpose()?,
         tenant: word(tenant)?.map(TenantId::from_trusted),
         messages: counted(0),
         outcomes,

@@ -128,7 +128,7 @@ pub struct MessageView {
     pub first_submitted_at: Option<DateTime<Utc>>,
     /// When its end was recorded.
     pub final_at: Option<DateTime<Utc>>,
-    /// Held until then by the night window.
+    /// Held until then by the night window; none once it is handed over or final.
     pub held_until: Option<DateTime<Utc>>,
     /// What the relays charge so far, in thousandths of a won.
     pub cost_milliwon: i64,
@@ -179,6 +179,10 @@ pub struct AttemptView {
     pub failure_class: Option<FailureClass>,
     /// The relay's words, or why there is no answer, or why it was put off.
     pub detail: Option<SmolStr>,
+    /// When its answer was lost for the first time, whatever became known later.
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// Why there was no answer then.
+    pub unknown_reason: Option<SmolStr>,
 }
 
 /// Sums over all tenants and times.

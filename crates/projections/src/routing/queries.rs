@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::advice::RelayFigures;
 use kite_domain::relay::RelayProfile;
 use kite_domain::slug::{RelayId, TenantId};
-use kite_domain::split::Carry;
+use kite_domain::split::{Carry, SplitKey};
 use kite_domain::text::Channel;
 use kite_event_store::Position;
 use rusqlite::{Connection, Row};
@@ -125,6 +125,22 @@ impl RoutingQueries {
                 carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
             }
             Ok((position, carries))
+        })
+    }
+
+    /// The carry of every split of these policies, each named as the router names it.
+    pub fn carries_of(&self, policies: &[SmolStr]) -> Result<Vec<(SmolStr, Carry)>, QueryError> {
+        self.readers.ask(|connection| {
+            let sql = "SELECT key, carry FROM splits WHERE key >= ?1 AND key < ?2 ORDER BY key";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut carries = Vec::new();
+            for policy in policies {
+                let mut rows = statement.query(SplitKey::bounds(policy))?;
+                while let Some(row) = rows.next()? {
+                    carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
+                }
+            }
+            Ok(carries)
         })
     }
 

@@ -1,11 +1,12 @@
 //! Sendings, messages, search, statistics.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::{
-    AcceptedSet, AttemptState, MessagesFinished, MessagesRouted, MessagesSubmitted, Outcome, ReceiptSet,
-    ReceiptsRecorded, RefusedSet, RelayResponded, SplitRecord,
+    AcceptedSet, AttemptState, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, Outcome,
+    ReceiptSet, ReceiptsRecorded, RefusedSet, RelayResponded, SplitRecord, UnknownSet,
 };
 use kite_domain::policy::RelayWeight;
 use kite_domain::receipt::ReceiptStatus;
@@ -315,4 +316,110 @@ fn a_small_cache_gives_the_same_rows() {
     let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!(bench.models.delivery.totals().unwrap().messages, 19);
+}
+
+fn lost(by: &str, messages: kite_domain::seq_set::SeqSet, reason: &str) -> Event {
+    let unknown = UnknownSet { messages, reason: reason.to_owned(), inquire_at: None };
+    RelayResponded {
+        relay: relay(by),
+        attempt: 1,
+        call_ms: None,
+        accepted: None,
+        refused: Vec::new(),
+        unknown: Some(unknown),
+        deferred: None,
+    }
+    .into()
+}
+
+#[test]
+fn an_attempt_keeps_that_its_answer_was_lost() {
+    let mut bench = Bench::new();
+    let id = bench.accept(1, 2, MessageClass::Notice);
+    let stream = LotId { sending: id, number: 0 }.stream();
+    bench.append(&stream, at(10), vec![routed(vec![route("alpha", 1, seqs([0, 1]))])]);
+    bench.append(&stream, at(20), vec![submitted("alpha", 1, seqs([0, 1]), 20)]);
+    bench.append(&stream, at(30), vec![lost("alpha", seqs([0, 1]), "connection reset")]);
+    bench.append(&stream, at(40), vec![lost("alpha", seqs([0]), "asked again in vain")]);
+    bench.append(&stream, at(50), vec![receipts("alpha", 1, vec![0], 45)]);
+    bench.project();
+    let attempt = |bench: &Bench, seq| {
+        let message =
+            bench.models.delivery.message(&tenant(), MessageId { sending: id, seq }).unwrap().unwrap();
+        message.attempts[0].clone()
+    };
+    let told = attempt(&bench, 0);
+    assert_eq!((told.state, told.detail.as_deref()), (AttemptState::Delivered, None));
+    assert_eq!(
+        (told.unknown_since, told.unknown_reason.as_deref()),
+        (Some(at(30)), Some("connection reset"))
+    );
+    // A lot that is read back from its rows keeps it too.
+    bench.restart();
+    bench.append(&stream, at(60), vec![receipts("alpha", 1, vec![1], 55)]);
+    bench.project();
+    assert_eq!(attempt(&bench, 1).unknown_since, Some(at(30)));
+    assert_eq!(attempt(&bench, 0).unknown_reason.as_deref(), Some("connection reset"));
+}
+
+#[test]
+fn what_waits_for_its_window_is_held_and_is_so_no_longer_when_it_goes_or_ends() {
+    let mut bench = Bench::new();
+    let id = bench.accept(1, 3, MessageClass::Ad);
+    let stream = LotId { sending: id, number: 0 }.stream();
+    let held = |messages: [u32; 3]| MessagesHeld {
+        messages: seqs(messages),
+        reason: "night window".to_owned(),
+        until_ms: vec![at(1_000).timestamp_millis(); 3],
+    };
+    bench.append(&stream, at(10), vec![routed(vec![route("alpha", 1, seqs([0, 1, 2]))])]);
+    bench.append(&stream, at(20), vec![held([0, 1, 2]).into()]);
+    bench.project();
+    let standing = |bench: &Bench| {
+        let view =
+            |seq| bench.models.delivery.message(&tenant(), MessageId { sending: id, seq }).unwrap().unwrap();
+        [0, 1, 2].map(|seq| (view(seq).status, view(seq).held_until))
+    };
+    assert_eq!(standing(&bench), [(MessageStatus::Held, Some(at(1_000))); 3]);
+    let filter = MessageFilter { status: Some(MessageStatus::Held), ..MessageFilter::default() };
+    let listed = bench.models.delivery.messages(&tenant(), id, &filter, None, 10).unwrap();
+    assert_eq!(listed.items.len(), 3);
+    bench.append(&stream, at(1_000), vec![submitted("alpha", 1, seqs([0]), 1_000)]);
+    let cancelled = MessagesFinished {
+        messages: seqs([1]),
+        outcome: Outcome::Cancelled,
+        reason: "cancelled".into(),
+        class: None,
+    };
+    bench.append(&stream, at(1_001), vec![cancelled.into()]);
+    bench.project();
+    let expected = [
+        (MessageStatus::Submitted, None),
+        (MessageStatus::Cancelled, None),
+        (MessageStatus::Held, Some(at(1_000))),
+    ];
+    assert_eq!(standing(&bench), expected);
+}
+
+#[test]
+fn a_day_of_the_statistics_is_one_of_seoul() {
+    let mut bench = Bench::new();
+    let midnight: DateTime<Utc> = "2025-10-09T15:00:00Z".parse().unwrap();
+    let times = [TimeDelta::seconds(-1), TimeDelta::zero(), TimeDelta::hours(23)];
+    for (number, time) in (1..).zip(times.map(|offset| midnight + offset)) {
+        let id = sending_id(number);
+        let lot = LotId { sending: id, number: 0 };
+        bench.append(&lot.stream(), time, vec![lot_accepted(id, 0, 1, MessageClass::Notice).into()]);
+        bench.append(&id.stream(), time, vec![sending_accepted(id, 1, 1, MessageClass::Notice).into()]);
+    }
+    bench.project();
+    let by = |group_by: Vec<Dimension>| {
+        let query = StatisticsQuery { group_by, ..StatisticsQuery::default() };
+        let rows = bench.models.delivery.statistics(&query).unwrap();
+        rows.iter().map(|row| (row.day.unwrap().to_string(), row.messages)).collect::<Vec<_>>()
+    };
+    let days = [("2025-10-09".to_owned(), 1), ("2025-10-10".to_owned(), 2)];
+    assert_eq!(by(vec![Dimension::Day]), days);
+    let by_hour = by(vec![Dimension::Hour, Dimension::Day]);
+    assert_eq!(by_hour.iter().map(|(day, _)| &day[8..]).collect::<Vec<_>>(), ["09", "10", "10"]);
 }

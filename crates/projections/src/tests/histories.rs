@@ -292,7 +292,10 @@ proptest! {
             for (seq, message) in lot.messages() {
                 let view = delivery.message(&tenant(), MessageId { sending: id.sending, seq }).unwrap().unwrap();
                 let newest = message.attempts.last().map(|attempt| attempt.state);
-                prop_assert_eq!(view.status, MessageStatus::of(message.outcome, newest));
+                let standing = MessageStatus::of(message.outcome, newest);
+                let expected = if view.held_until.is_some() { standing.held() } else { standing };
+                prop_assert_eq!(view.status, expected);
+                prop_assert!(view.held_until.is_none() || message.outcome.is_none());
                 prop_assert_eq!(view.attempts.len(), message.attempts.len());
                 for (shown, attempt) in view.attempts.iter().zip(&message.attempts) {
                     prop_assert_eq!((shown.state, &shown.relay), (attempt.state, lot.relay_of(attempt)));

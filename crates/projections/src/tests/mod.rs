@@ -2,6 +2,7 @@
 
 mod address_book;
 mod delivery;
+mod faults;
 mod histories;
 mod projecting;
 mod replaying;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::{ReadModels, Runner, Step};
+use crate::{OpenError, ReadModels, Runner, Step};
 
 /// A log, a data directory, and the projectors at work on it.
 pub(crate) struct Bench {
@@ -66,7 +67,11 @@ pub(crate) fn seqs(numbers: impl IntoIterator<Item = u32>) -> SeqSet {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::on(TempDir::new().unwrap())
+    }
+
+    /// On the files of this directory.
+    pub(crate) fn on(directory: TempDir) -> Self {
         let store = Arc::new(MemoryEventStore::new());
         let models = ReadModels::open(directory.path()).unwrap();
         let runners = models.projectors(store.clone()).unwrap();
@@ -79,13 +84,20 @@ impl Bench {
 
     /// As after a crash: everything in memory is gone.
     pub(crate) fn restart(&mut self) {
+        self.try_to_restart().unwrap();
+    }
+
+    /// [`Bench::restart`] on files that may not open. Without projectors then, until it succeeds.
+    pub(crate) fn try_to_restart(&mut self) -> Result<(), OpenError> {
         self.runners.clear();
-        self.models = ReadModels::open(self.directory.path()).unwrap();
-        self.runners = self.models.projectors(self.store.clone()).unwrap();
+        self.models = ReadModels::open(self.directory.path())?;
+        self.runners = self.models.projectors(self.store.clone())?;
+        Ok(())
     }
 
     pub(crate) fn append(&mut self, stream: &str, time: DateTime<Utc>, events: Vec<Event>) -> Position {
-        let events = events.iter().map(|event| (event.kind(), event.to_json())).collect();
+        let events =
+            events.iter().map(|event| (event.kind(), event.schema_version(), event.to_json())).collect();
         self.append_raw(stream, time, events)
     }
 
@@ -93,14 +105,14 @@ impl Bench {
         &mut self,
         stream: &str,
         time: DateTime<Utc>,
-        events: Vec<(&str, Vec<u8>)>,
+        events: Vec<(&str, u16, Vec<u8>)>,
     ) -> Position {
-        let events = events.into_iter().map(|(kind, data)| {
+        let events = events.into_iter().map(|(kind, schema_version, data)| {
             self.appended += 1;
             NewEvent {
                 id: Uuid::from_u128(self.appended),
                 kind: kind.into(),
-                schema_version: 1,
+                schema_version,
                 data: data.into(),
             }
         });

@@ -24,7 +24,7 @@ fn a_large_backlog_is_taken_in_pieces() {
         bench.append_raw(
             "tenant-acme",
             at(0),
-            vec![("api-key-revoked", br#"{"tenant":"a","key_id":"k"}"#.to_vec())],
+            vec![("api-key-revoked", 1, br#"{"tenant":"a","key_id":"k"}"#.to_vec())],
         );
     }
     assert_eq!(bench.step(0), Step::Advanced { position: 2_000, events: 2_000, has_more: true });
@@ -34,7 +34,7 @@ fn a_large_backlog_is_taken_in_pieces() {
 #[test]
 fn an_event_that_cannot_be_read_is_parked_and_the_rest_goes_on() {
     let mut bench = Bench::new();
-    bench.append_raw("lot-x", at(0), vec![("messages-routed", b"{\"routes\":7}".to_vec())]);
+    bench.append_raw("lot-x", at(0), vec![("messages-routed", 1, b"{\"routes\":7}".to_vec())]);
     let id = bench.accept(1, 1, MessageClass::Notice);
     bench.project();
     assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_some());

@@ -150,7 +150,13 @@ fn splits_show_planned_against_routed_and_carry_on() {
     assert_eq!(splits[0].relays.iter().map(|share| share.routed).sum::<u64>(), 15);
     assert!(bench.models.routing.splits(Some("other")).unwrap().is_empty());
     let (position, carries) = bench.models.routing.carries().unwrap();
-    assert_eq!((position, carries), (3, vec![("acme-sms-1|alpha:7000,beta:3000".into(), carry)]));
+    assert_eq!((position, &carries), (3, &vec![("acme-sms-1|alpha:7000,beta:3000".into(), carry)]));
+    let of = |policies: &[&str]| {
+        let policies: Vec<_> = policies.iter().map(|policy| (*policy).into()).collect();
+        bench.models.routing.carries_of(&policies).unwrap()
+    };
+    assert_eq!(of(&["acme-lms-1", "acme-sms-1"]), carries);
+    assert_eq!(of(&["acme-sms", "acme-sms-2", "acme-sms-1-0"]), []);
 }
 
 #[test]

@@ -40,16 +40,16 @@ fn a_sending_is_work_from_its_seal_until_it_is_completed() {
     bench.project();
     let work = bench.models.work.clone();
     assert!(work.unrouted_sendings(9).unwrap().is_empty());
-    let revive = work.lots_to_revive(None, 9).unwrap();
-    assert!(revive.len() == 1 && revive[0].has_pending && !revive[0].has_unrouted);
-    assert!(work.lots_to_revive(Some(lot), 9).unwrap().is_empty());
+    let waiting = work.lots_to_sweep(None, 9).unwrap();
+    assert!(waiting.len() == 1 && waiting[0].has_pending && !waiting[0].has_unrouted);
+    assert!(work.lots_to_sweep(Some(lot), 9).unwrap().is_empty());
 
     bench.append(&lot.stream(), at(3), vec![submitted("alpha", 1, seqs([0, 1]), 3)]);
     bench.append(&lot.stream(), at(4), vec![answered("alpha", 1, vec![0, 1], vec![])]);
     bench.restart();
     bench.project();
     let work = bench.models.work.clone();
-    assert!(work.lots_to_revive(None, 9).unwrap().is_empty(), "it waits for receipts only");
+    assert!(work.lots_to_sweep(None, 9).unwrap().is_empty(), "it waits for receipts only");
     assert_eq!(work.due_lots(at(3 + 3_600_000).timestamp_millis(), 9).unwrap(), [lot]);
 
     bench.append(&lot.stream(), at(5), vec![receipts("alpha", 1, vec![0, 1], 5)]);
@@ -142,10 +142,37 @@ fn parked_receipts_wait_until_they_are_settled() {
     assert_eq!((waiting.len(), &waiting[0].receipt, waiting[0].parked_at), (2, &receipt("one"), at(2)));
     let settled = ParkedReceiptsSettled {
         relay: relay("alpha"),
-        matched: vec!["one".into()],
-        given_up: vec!["two".into()],
+        matched: vec![(&receipt("one")).into()],
+        given_up: vec![(&receipt("two")).into()],
     };
     bench.append("receipts-alpha", at(3), vec![settled.into()]);
     bench.project();
     assert!(work.parked_relays().unwrap().is_empty());
+}
+
+#[test]
+fn a_settlement_settles_one_status_of_a_reference_or_all_if_it_names_none() {
+    let mut bench = Bench::new();
+    let receipt = |reference: &str, status| RawReceipt {
+        reference: reference.into(),
+        relay_reference: None,
+        status,
+        code: "4000".into(),
+        at: at(1),
+    };
+    let both = [ReceiptStatus::Undelivered, ReceiptStatus::Delivered];
+    let receipts = ["one", "two"].into_iter().flat_map(|name| both.map(|status| receipt(name, status)));
+    let parked = ReceiptsParked { relay: relay("alpha"), receipts: receipts.collect() };
+    let settled = ParkedReceiptsSettled {
+        relay: relay("alpha"),
+        matched: vec![(&receipt("one", ReceiptStatus::Undelivered)).into()],
+        given_up: Vec::new(),
+    };
+    let before_statuses = br#"{"relay":"alpha","matched":[],"given_up":["two"]}"#.to_vec();
+    bench.append("receipts-alpha", at(2), vec![parked.into(), settled.into()]);
+    bench.append_raw("receipts-alpha", at(3), vec![("parked-receipts-settled", 1, before_statuses)]);
+    bench.project();
+    let waiting = bench.models.work.parked_receipts(&relay("alpha"), 9).unwrap();
+    let waiting: Vec<&RawReceipt> = waiting.iter().map(|one| &one.receipt).collect();
+    assert_eq!(waiting, [&receipt("one", ReceiptStatus::Delivered)]);
 }

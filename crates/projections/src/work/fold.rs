@@ -301,10 +301,12 @@ fn park(transaction: &Transaction<'_>, parked: &ReceiptsParked, time_ms: i64) ->
 }
 
 fn settle(transaction: &Transaction<'_>, settled: &ParkedReceiptsSettled) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM parked_receipts WHERE relay = ?1 AND reference = ?2";
+    let sql = "DELETE FROM parked_receipts
+               WHERE relay = ?1 AND reference = ?2 AND (?3 IS NULL OR status = ?3)";
     let mut delete = transaction.prepare_cached(sql)?;
-    for reference in settled.matched.iter().chain(&settled.given_up) {
-        delete.execute(params![settled.relay.as_str(), reference.as_str()])?;
+    for one in settled.matched.iter().chain(&settled.given_up) {
+        let status = one.status.map(|status| json(&status));
+        delete.execute(params![settled.relay.as_str(), one.reference.as_str(), status])?;
     }
     Ok(())
 }

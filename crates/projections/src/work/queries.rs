@@ -138,7 +138,7 @@ impl WorkQueries {
     }
 
     /// Lots with something for a relay worker to do, after this one.
-    pub fn lots_to_revive(&self, after: Option<LotId>, limit: usize) -> Result<Vec<OpenLot>, QueryError> {
+    pub fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<OpenLot>, QueryError> {
         let (sending, number) = match after {
             Some(lot) => (lot.sending.0.as_bytes().to_vec(), i64::from(lot.number)),
             None => (Vec::new(), -1),
@@ -195,6 +195,16 @@ impl WorkQueries {
         )
     }
 
+    /// The lots of cancelled sendings that have messages which are not final: at most so many sendings, and so many lots
+    /// of each.
+    pub fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, QueryError> {
+        let mut lots = Vec::new();
+        for sending in self.cancelled_sendings(limit)? {
+            lots.extend(self.cancelled_open_lots(sending, None, limit)?);
+        }
+        Ok(lots)
+    }
+
     /// Sealed sendings all of whose messages are final, and that are not marked as completed.
     pub fn completed_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
         self.rows(
@@ -246,6 +256,16 @@ impl WorkQueries {
                 Ok(ParkedReceipt { receipt, parked_at: time(row.get(5)?)? })
             },
         )
+    }
+
+    /// Parked receipts of every relay that has some, at most so many of each, the longest parked first.
+    pub fn parked_of_all_relays(&self, limit: usize) -> Result<Vec<(RelayId, ParkedReceipt)>, QueryError> {
+        let mut parked = Vec::new();
+        for relay in self.parked_relays()? {
+            let of_relay = self.parked_receipts(&relay, limit)?;
+            parked.extend(of_relay.into_iter().map(|one| (relay.clone(), one)));
+        }
+        Ok(parked)
     }
 
     /// Relays with parked receipts.

@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{admit, come_back, dropped, json_bytes, problem, unavailable};
+use super::{come_back, dropped, json_bytes, problem, read_call, unavailable};
 use crate::codes::CodeStyle;
 use crate::ledger::{EntryStatus, HandOver};
 use crate::relay::receipts::{RelayReference, TimeWriter};
@@ -52,17 +52,10 @@ pub(super) async fn batch(
     Path(relay): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let relay = match admit(&shared, &relay, &headers).await {
-        Ok(relay) => relay,
-        Err(answer) => return answer,
-    };
-    let batch: Batch<'_> = match serde_json::from_slice(&body) {
-        Ok(batch) => batch,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, "malformed", &error.to_string()),
-    };
+) -> Result<Response, Response> {
+    let (relay, batch): (_, Batch<'_>) = read_call(&shared, &relay, &headers, &body).await?;
     if let Some(answer) = objection(&batch, &relay) {
-        return answer;
+        return Err(answer);
     }
     let arrived_at_us = relay.clock.now_us();
     let hand_overs: Vec<HandOver<'_>> = batch
@@ -75,7 +68,7 @@ pub(super) async fn batch(
             arrived_at_us,
         })
         .collect();
-    match relay.hand_over(&hand_overs) {
+    Ok(match relay.hand_over(&hand_overs) {
         Verdict::RateLimited { retry_after_ms } => come_back(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
@@ -88,7 +81,7 @@ pub(super) async fn batch(
             let answer = write_answers(&hand_overs, &taken.answers, relay.scenario.codes);
             give_answer(&shared, &relay, taken, answer).await
         }
-    }
+    })
 }
 
 /// The answer to a call that breaks the contract; `None` when it keeps it.
@@ -184,18 +177,11 @@ pub(super) async fn status(
     Path(relay): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let relay = match admit(&shared, &relay, &headers).await {
-        Ok(relay) => relay,
-        Err(answer) => return answer,
-    };
-    let query: StatusQuery<'_> = match serde_json::from_slice(&body) {
-        Ok(query) => query,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, "malformed", &error.to_string()),
-    };
+) -> Result<Response, Response> {
+    let (relay, query): (_, StatusQuery<'_>) = read_call(&shared, &relay, &headers, &body).await?;
     if query.references.len() > relay.scenario.batch_max {
         let message = format!("at most {} references a call", relay.scenario.batch_max);
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_many_messages", &message);
+        return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_many_messages", &message));
     }
     let references: Vec<&str> = query.references.iter().map(AsRef::as_ref).collect();
     let standings = relay.standings(&references);
@@ -204,7 +190,7 @@ pub(super) async fn status(
         .zip(&standings)
         .map(|(reference, standing)| show(reference, standing.as_ref()))
         .collect();
-    super::json(StatusCode::OK, &serde_json::json!({ "results": results }))
+    Ok(super::json(StatusCode::OK, &serde_json::json!({ "results": results })))
 }
 
 fn show<'a>(reference: &'a str, standing: Option<&'a Standing>) -> WireStatus<'a> {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -174,4 +174,18 @@ async fn admit(
         return Err(problem(StatusCode::UNAUTHORIZED, "unauthorized", "the bearer key is missing or wrong"));
     }
     Ok(relay)
+}
+
+/// A call that may go on, and what it asks for.
+async fn read_call<'b, T: Deserialize<'b>>(
+    shared: &Shared,
+    relay: &str,
+    headers: &axum::http::HeaderMap,
+    body: &'b [u8],
+) -> Result<(Arc<Relay>, T), Response> {
+    let relay = admit(shared, relay, headers).await?;
+    let request = serde_json::from_slice(body);
+    let malformed =
+        |error: serde_json::Error| problem(StatusCode::BAD_REQUEST, "malformed", &error.to_string());
+    Ok((relay, request.map_err(malformed)?))
 }

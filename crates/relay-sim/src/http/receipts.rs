@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{admit, json_bytes, problem};
+use super::{json_bytes, read_call};
 use crate::relay::receipts::write_receipts;
 use crate::sim::Shared;
 
@@ -28,22 +28,15 @@ pub(super) async fn pull(
     Path(relay): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let relay = match admit(&shared, &relay, &headers).await {
-        Ok(relay) => relay,
-        Err(answer) => return answer,
-    };
-    let pull: Pull = match serde_json::from_slice(&body) {
-        Ok(pull) => pull,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, "malformed", &error.to_string()),
-    };
+) -> Result<Response, Response> {
+    let (relay, pull): (_, Pull) = read_call(&shared, &relay, &headers, &body).await?;
     let limit = pull.limit.min(relay.decider().behaviour.receipts.batch_max);
     let (lease, receipts) = relay.pull(limit);
     let mut answer = format!("{{\"lease\":\"{lease}\",\"receipts\":").into_bytes();
     write_receipts(&receipts, &mut answer);
     answer.push(b'}');
     receipts.iter().filter_map(|receipt| receipt.gate.as_ref()).for_each(|gate| gate.leave());
-    json_bytes(StatusCode::OK, answer)
+    Ok(json_bytes(StatusCode::OK, answer))
 }
 
 /// `POST /v1/receipts/acknowledge`
@@ -52,16 +45,8 @@ pub(super) async fn acknowledge(
     Path(relay): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let relay = match admit(&shared, &relay, &headers).await {
-        Ok(relay) => relay,
-        Err(answer) => return answer,
-    };
-    match serde_json::from_slice::<Acknowledgement>(&body) {
-        Ok(acknowledgement) => {
-            relay.acknowledge(&acknowledgement.lease);
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(error) => problem(StatusCode::BAD_REQUEST, "malformed", &error.to_string()),
-    }
+) -> Result<Response, Response> {
+    let (relay, acknowledgement): (_, Acknowledgement) = read_call(&shared, &relay, &headers, &body).await?;
+    relay.acknowledge(&acknowledgement.lease);
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -9,6 +9,7 @@ mod tests;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
 use kite_domain::relay::RelayProfile;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -25,14 +26,15 @@ use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer, words,
 };
-use crate::describe::describe;
-use crate::receipts::wire::{WireReceipt, understand};
-use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use crate::receipts::wire::{WireEntry, understand};
+use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A relay that wants to be left alone for longer is asked again after this.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A relay that speaks the HTTP protocol.
 pub struct HttpRelayClient {
@@ -96,7 +98,7 @@ struct WireProblem {
 struct WirePulled {
     #[serde(default)]
     lease: String,
-    receipts: Vec<WireReceipt>,
+    receipts: Vec<WireEntry>,
 }
 
 /// An exchange with the relay.
@@ -268,19 +270,12 @@ impl RelayClient for HttpRelayClient {
         }
         let query = serde_json::to_vec(&Query { references }).expect("references are plain strings");
         let body = self.ask(&self.status, query).await?;
-        let results: WireResults<'_> = parse(&body)?;
-        let mut standings = by_reference(results.results);
-        let stand =
-            |reference| standings.remove(reference).map_or(Standing::Unclear, |result| standing(result, now));
-        Ok(references.iter().map(stand).collect())
+        read_standings(references, &body, now)
     }
 
     async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
         let body = self.ask(&self.pull, format!("{{\"limit\":{limit}}}").into_bytes()).await?;
-        let pulled: WirePulled = parse(&body)?;
-        // A lease of nothing needs no acknowledgement.
-        let lease = if pulled.receipts.is_empty() { String::new() } else { pulled.lease };
-        Ok(PulledReceipts { lease, receipts: understand(pulled.receipts) })
+        read_pulled(&body)
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
@@ -291,8 +286,7 @@ impl RelayClient for HttpRelayClient {
 
 async fn read(mut response: reqwest::Response) -> Exchange {
     let status = response.status();
-    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let seconds = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::with_capacity(response.content_length().unwrap_or(1_024).min(1 << 20) as usize);
     loop {
         match response.chunk().await {
@@ -302,9 +296,15 @@ async fn read(mut response: reqwest::Response) -> Exchange {
             Err(error) => return Exchange::Lost(words_of_failure(error)),
         }
     }
-    let exact = if status.is_success() { None } else { serde_json::from_slice::<WireProblem>(&body).ok() };
+    Exchange::Answer { status, retry_after: pause_asked_for(status, header.as_deref(), &body), body }
+}
+
+/// How long the relay wants to be left alone: the exact time in the body counts before the header's whole seconds.
+pub(super) fn pause_asked_for(status: StatusCode, header: Option<&str>, body: &[u8]) -> Option<Duration> {
+    let exact = if status.is_success() { None } else { serde_json::from_slice::<WireProblem>(body).ok() };
     let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
-    Exchange::Answer { status, retry_after: exact.or(seconds), body }
+    let seconds = || header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    exact.or_else(seconds).map(|pause| pause.min(PAUSE_MAX))
 }
 
 fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
@@ -329,7 +329,7 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
 
 /// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
 /// A message without a result is unknown.
-fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
+pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
     let parsed: Result<WireResults<'_>, _> = serde_json::from_slice(body);
     let results = parsed.map_err(|error| unreadable(&error))?.results;
     let is_in_order = results.len() == messages.len()
@@ -350,20 +350,48 @@ fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<Message
     Ok(messages.iter().map(answer).collect())
 }
 
+/// One standing a reference, in order. What the answer does not name is unclear.
+pub(super) fn read_standings(
+    references: &[AttemptReference],
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<Vec<Standing>, CallFailed> {
+    let results: WireResults<'_> = parse(body)?;
+    let mut standings = by_reference(results.results);
+    let stand =
+        |reference| standings.remove(reference).map_or(Standing::Unclear, |result| standing(result, now));
+    Ok(references.iter().map(stand).collect())
+}
+
+pub(super) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, CallFailed> {
+    let pulled: WirePulled = parse(body)?;
+    // A lease of nothing needs no acknowledgement.
+    let lease = if pulled.receipts.is_empty() { String::new() } else { pulled.lease };
+    Ok(PulledReceipts { lease, receipts: understand(pulled.receipts) })
+}
+
 fn by_reference(results: Vec<WireResult<'_>>) -> HashMap<AttemptReference, WireResult<'_>> {
     results.into_iter().filter_map(|result| Some((result.reference.parse().ok()?, result))).collect()
 }
 
+/// The code of a refusal; a relay that gives none has refused all the same.
+fn code_of(code: Option<SmolStr>) -> SmolStr {
+    code.map_or_else(|| SmolStr::new_static("none"), |code| bounded(code, CODE_LENGTH_MAX))
+}
+
+fn relay_reference_of(reference: Option<SmolStr>) -> Option<SmolStr> {
+    reference.map(|text| bounded(text, RELAY_REFERENCE_LENGTH_MAX))
+}
+
 fn message_answer(result: WireResult<'_>, recipient: &str) -> MessageAnswer {
     let answer = match (&*result.status, result.code) {
-        ("accepted", _) => {
-            MessageAnswer::Accepted { relay_reference: result.relay_reference, duplicate: result.duplicate }
-        }
-        ("refused", code) => MessageAnswer::Refused {
-            code: code.unwrap_or_else(|| SmolStr::new_static("none")),
-            general_code: None,
-            text: result.reason,
+        ("accepted", _) => MessageAnswer::Accepted {
+            relay_reference: relay_reference_of(result.relay_reference),
+            duplicate: result.duplicate,
         },
+        ("refused", code) => {
+            MessageAnswer::Refused { code: code_of(code), general_code: None, text: result.reason }
+        }
         (other, _) => MessageAnswer::Unknown { reason: format!("the relay says {other:?}").into() },
     };
     words::impersonal(answer, recipient)
@@ -372,10 +400,10 @@ fn message_answer(result: WireResult<'_>, recipient: &str) -> MessageAnswer {
 fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
     let status = match &*result.status {
         "not_found" => return Standing::NotFound,
-        "accepted" => return Standing::Accepted { relay_reference: result.relay_reference },
-        "refused" => {
-            return Standing::Refused { code: result.code.unwrap_or_else(|| SmolStr::new_static("none")) };
+        "accepted" => {
+            return Standing::Accepted { relay_reference: relay_reference_of(result.relay_reference) };
         }
+        "refused" => return Standing::Refused { code: code_of(result.code) },
         "delivered" => ReceiptStatus::Delivered,
         "undelivered" => ReceiptStatus::Undelivered,
         _ => return Standing::Unclear,
@@ -383,9 +411,9 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
     let at = result.at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
     Standing::Over(RawReceipt {
         reference: result.reference.as_ref().into(),
-        relay_reference: result.relay_reference,
+        relay_reference: relay_reference_of(result.relay_reference),
         status,
-        code: result.code.unwrap_or_default(),
+        code: result.code.map(|code| bounded(code, CODE_LENGTH_MAX)).unwrap_or_default(),
         at: at.map_or(now, |at| at.to_utc()),
     })
 }
@@ -398,7 +426,8 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
     })
 }
 
-fn words_of(status: StatusCode, body: &[u8]) -> String {
+/// What an answer other than a success says, without the people it says it about.
+pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
     let problem = serde_json::from_slice::<WireProblem>(body).ok();
     match problem.and_then(|problem| problem.message) {
         Some(message) => words::without_addresses(&format!("{}: {message}", status.as_u16()), ""),

@@ -3,6 +3,8 @@
 //! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
 //! nothing; after that, no answer means unknown, whatever the error is called.
 
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod smtp;
 mod words;

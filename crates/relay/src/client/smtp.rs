@@ -13,7 +13,9 @@ mod tests;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
+use kite_domain::receipt::{RELAY_REFERENCE_LENGTH_MAX, bounded};
 use kite_domain::relay::{RelayProfile, SmtpSecurity};
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -31,7 +33,6 @@ use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer, words,
 };
-use crate::describe::describe;
 
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -309,6 +310,11 @@ fn letter(message: &OutgoingMessage) -> Result<Letter, (&'static str, String)> {
 fn by_reply(error: &SmtpError) -> MessageAnswer {
     let basic = error.status().map_or(0, u16::from);
     let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    meaning(basic, words)
+}
+
+/// What the code of a negative reply and its words mean.
+pub(super) fn meaning(basic: u16, words: String) -> MessageAnswer {
     let enhanced = words.split_whitespace().next().filter(|word| is_enhanced(word));
     let reason = || format!("{basic} {words}").into();
     match (basic, enhanced) {
@@ -316,7 +322,7 @@ fn by_reply(error: &SmtpError) -> MessageAnswer {
         (_, Some(code)) if code.starts_with("4.7.") => not_taken(NotTaken::RateLimited, reason()),
         (530 | 535, _) => not_taken(NotTaken::Unauthorised, reason()),
         (_, Some(code)) => refused(code.into(), Some(format_smolstr!("{basic}")), words.clone()),
-        (_, None) => refused(format_smolstr!("{basic}"), None, words.clone()),
+        (_, None) => refused(format_smolstr!("{basic}"), None, words),
     }
 }
 
@@ -338,9 +344,10 @@ fn is_enhanced(word: &str) -> bool {
     is_number(parts.next()) && is_number(parts.next()) && is_number(parts.next()) && parts.next().is_none()
 }
 
-fn queued_as(response: &Response) -> Option<SmolStr> {
+pub(super) fn queued_as(response: &Response) -> Option<SmolStr> {
     let (_, rest) = response.first_line()?.split_once("queued as ")?;
-    rest.split_whitespace().next().map(SmolStr::from)
+    let reference = rest.split_whitespace().next().map(SmolStr::from)?;
+    Some(bounded(reference, RELAY_REFERENCE_LENGTH_MAX))
 }
 
 fn not_taken(why: NotTaken, reason: Arc<str>) -> MessageAnswer {

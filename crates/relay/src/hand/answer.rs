@@ -8,9 +8,8 @@ use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
 
-use super::crew::{Held, routing_context};
+use super::crew::Held;
 use super::{Crew, RelayWorker, back_off};
-use crate::describe::{journal_failure, lots_failure};
 use crate::figures;
 use crate::queue::Job;
 
@@ -24,7 +23,7 @@ pub(super) struct Answered {
     /// What a status query told beyond the hand-over.
     pub(super) receipts: Vec<RawReceipt>,
     /// Lots whose jobs are to be derived anew.
-    pub(super) revive: Vec<LotId>,
+    pub(super) stale: Vec<LotId>,
 }
 
 struct LotNotes {
@@ -48,7 +47,7 @@ impl Answered {
             notes: Vec::new(),
             places: HashMap::new(),
             receipts: Vec::new(),
-            revive: Vec::new(),
+            stale: Vec::new(),
         }
     }
 
@@ -116,13 +115,13 @@ impl RelayWorker {
             let receipts = answered.receipts.clone();
             if let Err(error) = self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
                 self.unrecorded = Some(answered);
-                return Err(journal_failure(&error));
+                return Err(WorkerError::from(&error));
             }
         }
         answered.held.settle(answered.rest).await?;
-        for lot in answered.revive {
+        for lot in answered.stale {
             // A full lane: the sweep finds it again.
-            if let Err(error) = self.crew.parts.reviver.revive(lot).await {
+            if let Err(error) = self.crew.parts.feeder.feed(lot).await {
                 tracing::warn!(%lot, %error, "the jobs of a lot could not be derived anew");
             }
         }
@@ -144,7 +143,7 @@ impl RelayWorker {
             .parts
             .lots
             .change(&ids, &crew.actor, |place, lot, sending| {
-                let context = routing_context(&snapshot, &sending.terms, now);
+                let context = snapshot.routing_context(&sending.terms, now);
                 let respond = |(attempt, note): &(u16, ResponseNote)| {
                     lot.respond(&sending.terms, crew.relay(), *attempt, note.clone(), &context)
                 };
@@ -161,7 +160,7 @@ impl RelayWorker {
                     true
                 }
                 Err(error) => {
-                    failure = Some(lots_failure(&error));
+                    failure = Some(WorkerError::from(&error));
                     false
                 }
             });

@@ -3,11 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::AppendError;
 use kite_commands::journal::JournalError;
+use kite_commands::lots::SealedSending;
 use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AcceptedMessage, AttemptState, DeferredSet, RefusedMessage};
+use kite_domain::lot::{AcceptedMessage, AttemptState, DeferredSet, Lot, RefusedMessage};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use smol_str::SmolStr;
 
@@ -16,7 +18,6 @@ use super::crew::Held;
 use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
 use super::{Crew, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
-use crate::describe::lots_failure;
 use crate::figures;
 use crate::queue::{Job, JobKind};
 
@@ -44,7 +45,6 @@ struct Verdict {
     worked: u32,
     faulted: u32,
     without_answer: u32,
-    rate_limited: u32,
 }
 
 impl Verdict {
@@ -89,6 +89,9 @@ impl RelayWorker {
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
         let mut room = Room::new(granted, works.len());
+        if mutation::is_active(Mutation::IntentAfterCall) {
+            self.call_before_intent(&works, state, now).await;
+        }
         let plans = crew
             .parts
             .lots
@@ -113,6 +116,29 @@ impl RelayWorker {
             note_answers(&crew, &call.origins, answer, &mut answered, ended - began, ended);
         }
         self.record(answered).await
+    }
+
+    /// [`Mutation::IntentAfterCall`].
+    async fn call_before_intent(&self, works: &[LotWork], state: AttemptState, now: DateTime<Utc>) {
+        let crew = &self.crew;
+        let mut messages = Vec::new();
+        for work in works {
+            let mut room = Room::new(1, 1);
+            let look = |lot: &Lot, sending: &SealedSending| {
+                plan(crew, lot, sending, (0, work), state, &mut room, now).1
+            };
+            let Ok(planned) = crew.parts.lots.read(work.lot, look).await else { continue };
+            let writer = crew.texts.of(&planned.terms);
+            for going in &planned.going {
+                messages.extend(going.messages.iter().filter_map(|(seq, channel, place)| {
+                    let recipient = planned.recipients.get(*place)?;
+                    writer.write(*seq, going.attempt, *channel, recipient, &mut String::new()).ok()
+                }));
+            }
+        }
+        if !messages.is_empty() {
+            crew.client.submit(&messages).await;
+        }
     }
 }
 
@@ -160,7 +186,7 @@ fn after_failed_intent(
     error: &LotsError,
     now: DateTime<Utc>,
 ) -> Result<Vec<Job>, WorkerError> {
-    let failure = lots_failure(error);
+    let failure = WorkerError::from(error);
     if matches!(failure, WorkerError::Fatal(_)) {
         return Err(failure);
     }
@@ -193,6 +219,12 @@ fn note_answers(
     for (origin, message) in origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
+        let message = match message {
+            MessageAnswer::Unknown { .. } if mutation::is_active(Mutation::LostAnswerTakenAsRefused) => {
+                MessageAnswer::Refused { code: "3053".into(), general_code: None, text: None }
+            }
+            other => other,
+        };
         match message {
             MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
                 verdict.worked += 1;
@@ -217,13 +249,12 @@ fn note_answers(
             MessageAnswer::NotTaken { why, reason } => {
                 let until = now + retry_after.unwrap_or_else(|| pause_of(crew, why));
                 match why {
-                    NotTaken::RateLimited => verdict.rate_limited += 1,
-                    NotTaken::NoConnection | NotTaken::OutOfService | NotTaken::Unauthorised => {
+                    NotTaken::RateLimited => crew.pace.slow_down(now, until),
+                    NotTaken::OutOfService => {
                         verdict.without_answer += 1;
+                        crew.pace.pause_until(until);
                     }
-                }
-                if matches!(why, NotTaken::RateLimited | NotTaken::OutOfService) {
-                    crew.pace.pause_until(until);
+                    NotTaken::NoConnection | NotTaken::Unauthorised => verdict.without_answer += 1,
                 }
                 defer(answered, origin.place, seq, &reason, until);
             }
@@ -234,7 +265,8 @@ fn note_answers(
     }
 }
 
-fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &str, until: DateTime<Utc>) {
+/// The message was certainly not taken: it is back where it was before the call, and goes again from then on.
+pub(super) fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &str, until: DateTime<Utc>) {
     let set = answered.note(place).deferred.get_or_insert_with(|| DeferredSet {
         messages: SeqSet::default(),
         reason: reason.to_owned(),

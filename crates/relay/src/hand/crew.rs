@@ -1,13 +1,11 @@
 //! What the hands of one relay share.
 
 use chrono::{DateTime, Utc};
-use kite_commands::directory::DirectoryState;
 use kite_commands::{Cause, WorkerError};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
-use kite_domain::lot::RoutingContext;
 use kite_domain::relay::{ReceiptMode, RelayProfile};
-use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use smol_str::{SmolStr, format_smolstr};
 use std::sync::Arc;
@@ -78,20 +76,6 @@ impl Crew {
     /// Whether acceptance is the last that is heard.
     pub(crate) fn accepted_is_final(&self) -> bool {
         self.profile.receipts == ReceiptMode::None
-    }
-}
-
-/// The world as a lot decides in it.
-pub(crate) fn routing_context<'c>(
-    state: &'c DirectoryState,
-    terms: &SendingAccepted,
-    now: DateTime<Utc>,
-) -> RoutingContext<'c> {
-    RoutingContext {
-        directory: &state.relays,
-        phone_relays: state.sender_relays(&terms.tenant, terms.from_phone.as_deref()),
-        email_relays: state.sender_relays(&terms.tenant, terms.from_email.as_deref()),
-        now,
     }
 }
 

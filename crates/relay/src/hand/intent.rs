@@ -131,7 +131,8 @@ pub(super) fn plan(
         granted = granted.map(|count| count - candidates.len() as u32);
         room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
         let Submission { events: more, messages } = submit(crew, lot, sending, &candidates, job.attempt, now);
-        if state == AttemptState::Unknown && messages.len() < candidates.len() {
+        if state == AttemptState::Unknown && crew.profile.answers_status && messages.len() < candidates.len()
+        {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
             planned.still_unknown.push((job.attempt, job.round, stays));
         }
@@ -149,7 +150,7 @@ fn take_leave(
     room: &mut Room,
     now: DateTime<Utc>,
 ) -> Result<u32, DateTime<Utc>> {
-    let parts_max = crew.pace.parts_max(lot.class);
+    let parts_max = crew.pace.parts_max(lot.class, now);
     let mut parts = 0_u32;
     let mut count = 0_u32;
     for seq in candidates.iter().take(room.left as usize) {
@@ -194,6 +195,7 @@ fn submit(
         relay: crew.relay(),
         attempt,
         is_cancelled: sending.is_cancelled,
+        is_asked_again: crew.profile.answers_status,
         receipt_deadline: receipt_deadline(crew, lot, sending, candidates),
         closed_until: &closed_until,
         has_opted_out: &has_opted_out,

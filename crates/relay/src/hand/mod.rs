@@ -29,7 +29,7 @@ use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::MessageClass;
 use std::sync::Arc;
 
-use crate::describe::journal_failure;
+use crate::figures;
 use crate::queue::{Job, JobKind, Lease, Taken, Want, WantedLanes};
 use answer::Answered;
 pub use crew::Crew;
@@ -75,7 +75,7 @@ impl RelayWorker {
         }
         let written = self.crew.breaker.write(&self.crew.parts.manage, &self.crew.cause()).await;
         self.crew.parts.queue.nudge(self.crew.relay());
-        written.map_err(|error| journal_failure(&error))
+        written.map_err(WorkerError::from)
     }
 
     fn gate(&self, now: DateTime<Utc>) -> Gate {
@@ -95,12 +95,12 @@ impl RelayWorker {
     }
 
     /// The most messages of one call, so that its parts fit the pace.
-    fn messages_max(&self, of_relay: u32) -> u32 {
+    fn messages_max(&self, of_relay: u32, now: DateTime<Utc>) -> u32 {
         let class = match self.lanes {
             WantedLanes::OtpOnly => MessageClass::Otp,
             WantedLanes::All => MessageClass::Ad,
         };
-        of_relay.min(self.crew.pace.parts_max(class)).max(1)
+        of_relay.min(self.crew.pace.parts_max(class, now)).max(1)
     }
 
     async fn take(
@@ -124,7 +124,7 @@ impl RelayWorker {
             }
             (None, None) => (self.lanes, None),
         };
-        let lease = match self.take(self.messages_max(messages_max), lanes, now).await? {
+        let lease = match self.take(self.messages_max(messages_max, now), lanes, now).await? {
             Taken::Lease(lease) => lease,
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
         };
@@ -176,6 +176,9 @@ impl Worker for RelayWorker {
             return self.record(answered).await;
         }
         let now = self.crew.now();
+        if let Some(share) = self.crew.pace.share_if_changed(now) {
+            figures::rate_share(self.crew.relay(), share);
+        }
         let gate = self.gate(now);
         self.write_breaker().await?;
         match gate {

@@ -1,8 +1,9 @@
 //! Messages whose answer is missing (law 4): asked about, handed over again under the same reference, or left to their
 //! receipt and deadline.
 //!
-//! - A relay that answers status queries is asked. What it never saw is handed over again: at once where it drops
-//!   repeats, else only from the third question on, by when the lost call cannot still be under way.
+//! - A relay that answers status queries is asked. What it never saw by the third question was not taken, because the lost
+//!   call cannot still be under way by then: it is as if it had never been handed over. Before that it is handed over
+//!   again only where the relay drops repeats.
 //! - A relay that only drops repeats is handed the message again.
 //! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
 
@@ -11,18 +12,19 @@ use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{AcceptedMessage, AttemptState, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 
 use super::answer::Answered;
-use super::crew::{Held, routing_context};
+use super::call::defer;
+use super::crew::Held;
 use super::intent::{by_lot, still};
 use super::{PROBE_PAUSE, RelayWorker};
 use crate::client::{CallFailed, RateLimit, Standing};
-use crate::describe::lots_failure;
 use crate::figures;
 use crate::queue::{Job, Lease};
 
-/// From this round on, "never came in" is believed of a relay that does not drop repeats.
+/// From this round on, "never came in" is believed.
 const BELIEVED_FROM_ROUND: u8 = 3;
 
 impl RelayWorker {
@@ -73,7 +75,7 @@ impl RelayWorker {
             .parts
             .lots
             .change(&ids, &crew.actor, |place, lot, sending| {
-                let context = routing_context(&snapshot, &sending.terms, now);
+                let context = snapshot.routing_context(&sending.terms, now);
                 let mut events = Vec::new();
                 for job in &works[place].jobs {
                     let note = ResponseNote {
@@ -91,10 +93,10 @@ impl RelayWorker {
             .await;
         // A dropped lease comes back as it is.
         if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
-            return Err(lots_failure(error));
+            return Err(WorkerError::from(error));
         }
         let mut answered = Answered::new(held);
-        answered.revive = ids;
+        answered.stale = ids;
         self.record(answered).await
     }
 
@@ -105,7 +107,7 @@ impl RelayWorker {
                 still(lot, self.crew.relay(), &job, AttemptState::Unknown)
             };
             let messages =
-                self.crew.parts.lots.read(job.lot, look).await.map_err(|error| lots_failure(&error))?;
+                self.crew.parts.lots.read(job.lot, look).await.map_err(|error| WorkerError::from(&error))?;
             if !messages.is_empty() {
                 unknown.push(Job { messages, ..job });
             }
@@ -156,7 +158,8 @@ impl RelayWorker {
         now: DateTime<Utc>,
     ) -> Option<Job> {
         let crew = &self.crew;
-        let is_believed = crew.profile.deduplicates || job.round >= BELIEVED_FROM_ROUND;
+        let is_believed =
+            job.round >= BELIEVED_FROM_ROUND || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
         let place = answered.place(job.lot, job.attempt);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -177,7 +180,10 @@ impl RelayWorker {
                     let class = crew.class_of(&code, None);
                     answered.note(place).refused.push(RefusedMessage { seq, code, class, text: None });
                 }
-                Standing::NotFound if is_believed => again.push(seq),
+                Standing::NotFound if is_believed => {
+                    defer(answered, place, seq, "the relay never had it", now);
+                }
+                Standing::NotFound if crew.profile.deduplicates => again.push(seq),
                 Standing::NotFound | Standing::Unclear => unclear.push(seq),
             }
         }

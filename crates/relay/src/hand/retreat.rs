@@ -7,10 +7,9 @@ use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Lot};
 use kite_domain::seq_set::SeqSet;
 
-use super::crew::{Held, routing_context};
+use super::crew::Held;
 use super::intent::{LotWork, by_lot, still};
 use super::{RETREAT_MAX, RelayWorker, earlier};
-use crate::describe::lots_failure;
 use crate::queue::{Job, JobKind, Lease, Taken};
 
 impl RelayWorker {
@@ -49,7 +48,7 @@ impl RelayWorker {
             .parts
             .lots
             .change(&ids, &crew.actor, |place, lot, sending| {
-                let context = routing_context(&snapshot, &sending.terms, now);
+                let context = snapshot.routing_context(&sending.terms, now);
                 let take = |candidates: &SeqSet| {
                     lot.take_away(&sending.terms, crew.relay(), candidates, reason, &context)
                 };
@@ -61,7 +60,7 @@ impl RelayWorker {
             match stays {
                 Ok(stays) => rest.extend(stays),
                 Err(error) => {
-                    tracing::warn!(lot = %work.lot, failure = %lots_failure(&error), "messages could not be moved");
+                    tracing::warn!(lot = %work.lot, failure = %WorkerError::from(&error), "messages could not be moved");
                     rest.extend(work.jobs);
                 }
             }

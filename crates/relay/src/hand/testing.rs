@@ -31,7 +31,7 @@ use crate::client::{
     Standing, SubmitAnswer,
 };
 use crate::lanes::{InProcessQueue, QueueLimits};
-use crate::publisher::{Publisher, Reviver};
+use crate::publisher::{Publisher, QueueFeeder};
 use crate::queue::WorkQueue;
 use crate::settings::RelaySettings;
 use crate::team::{Hired, RelayParts, Relays};
@@ -105,6 +105,7 @@ pub(crate) struct Sent<'s> {
     pub(crate) channel: MessageType,
     pub(crate) parts: u16,
     pub(crate) failover: FailoverTerms,
+    pub(crate) lifetime: TimeDelta,
 }
 
 impl Default for Sent<'_> {
@@ -117,6 +118,7 @@ impl Default for Sent<'_> {
             channel: MessageType::Sms,
             parts: 1,
             failover: FailoverTerms::default(),
+            lifetime: TimeDelta::days(1),
         }
     }
 }
@@ -232,7 +234,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) manage: Manage,
     pub(crate) queue: Arc<dyn WorkQueue>,
-    pub(crate) reviver: Reviver,
+    pub(crate) feeder: QueueFeeder,
     pub(crate) publisher: Publisher,
     pub(crate) hands: Vec<Hired>,
     pub(crate) relays: Relays,
@@ -274,7 +276,7 @@ impl World {
         directory.catch_up(&journal).await.unwrap();
         let manage = Manage::new(journal.clone(), directory.clone(), Arc::new(|| [1; 32]));
         let queue: Arc<dyn WorkQueue> = Arc::new(InProcessQueue::new(QueueLimits::default()));
-        let reviver = Reviver::new(lots.clone(), queue.clone());
+        let feeder = QueueFeeder::new(lots.clone(), queue.clone());
         let cause = Cause::new("test", Uuid::from_u128(1));
         let ids: Vec<RelayId> = profiles.iter().map(|profile| profile.relay.clone()).collect();
         for profile in profiles {
@@ -299,14 +301,14 @@ impl World {
             manage: manage.clone(),
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             queue: queue.clone(),
-            reviver: reviver.clone(),
+            feeder: feeder.clone(),
             connector,
             settings,
         };
         let mut relays = Relays::new(parts);
         let hands = relays.reconcile().await.0;
         let head = *store.head().borrow();
-        let publisher = Publisher::new(reviver.clone(), head);
+        let publisher = Publisher::new(feeder.clone(), head);
         Self {
             clock,
             store,
@@ -315,7 +317,7 @@ impl World {
             directory,
             manage,
             queue,
-            reviver,
+            feeder,
             publisher,
             hands,
             relays,
@@ -356,6 +358,7 @@ impl World {
             class: sent.class,
             messages: sent.to.len() as u32,
             failover: sent.failover,
+            expires_at: start() + sent.lifetime,
             ad: (sent.class == MessageClass::Ad).then_some(ad),
             ..terms()
         };

@@ -126,6 +126,30 @@ async fn a_relay_that_may_deliver_twice_is_believed_only_after_a_while() {
 }
 
 #[tokio::test]
+async fn what_the_relay_never_had_ends_with_its_lifetime_and_not_with_the_wait_for_a_receipt() {
+    for deduplicates in [true, false] {
+        let mut terms = profile("alpha");
+        terms.deduplicates = deduplicates;
+        let (mut world, script) = World::scripted(vec![terms]).await;
+        let alpha = script.relay("alpha");
+        alpha.reply_all(lost());
+        let lot = world.send(Sent { lifetime: TimeDelta::milliseconds(500), ..Sent::default() }).await;
+        let is_over = |message: &Message| message.outcome == Some(Outcome::Expired);
+        world.run_until("the relay is believed not to have it", is_over, lot).await;
+        assert!(
+            world.clock.now() < start() + TimeDelta::minutes(1),
+            "the receipt would be waited for for days"
+        );
+        assert_eq!(alpha.called(), 1, "not handed over after its lifetime");
+        let given_up = |event: &Event| match event {
+            Event::RelayResponded(said) => said.unknown.as_ref().is_some_and(|set| set.inquire_at.is_none()),
+            _ => false,
+        };
+        assert!(!world.events(lot).await.iter().any(given_up), "what is asked about is not given up");
+    }
+}
+
+#[tokio::test]
 async fn a_relay_that_can_neither_be_asked_nor_drops_repeats_is_left_to_its_receipts() {
     let mut terms = profile("alpha");
     (terms.deduplicates, terms.answers_status) = (false, false);
@@ -177,7 +201,7 @@ async fn an_intent_without_a_response_is_found_after_a_restart() {
     let mut world =
         World::resume(world.clock, world.store, vec![profile("alpha")], script.clone(), settings).await;
     for _ in 0..3 {
-        world.reviver.revive(lot).await.unwrap();
+        world.feeder.feed(lot).await.unwrap();
     }
     world.run_until("both are accepted", |message| state(message) == AttemptState::Accepted, lot).await;
     let alpha = script.relay("alpha");
@@ -230,6 +254,31 @@ async fn a_rate_limit_pauses_the_relay_and_is_not_held_against_it() {
     assert_eq!(world.clock.now(), start() + TimeDelta::seconds(60));
     let entry = world.directory.snapshot().relays.get(&relay("alpha")).unwrap().clone();
     assert_eq!(entry.breaker, BreakerPhase::Passing);
+}
+
+#[tokio::test]
+async fn a_rate_that_the_relay_does_not_keep_is_lowered_and_comes_back() {
+    let mut terms = profile("alpha");
+    terms.rate_parts_per_second = Some(40);
+    let (mut world, script) = World::scripted(vec![terms]).await;
+    let alpha = script.relay("alpha");
+    for _ in 0..3 {
+        alpha.reply(|messages| SubmitAnswer {
+            retry_after: Some(Duration::from_secs(1)),
+            ..SubmitAnswer::all(messages.len(), not_taken(NotTaken::RateLimited))
+        });
+    }
+    let lot = world.send(Sent { class: MessageClass::Ad, to: numbers(900), ..Sent::default() }).await;
+    world.run_until("all sent", |message| state(message) == AttemptState::Accepted, lot).await;
+    let sizes: Vec<usize> = alpha.calls.lock().iter().map(Vec::len).collect();
+    assert_eq!(
+        (sizes[0], sizes[1], sizes[3]),
+        (8, 5, 2),
+        "8 parts at once, 7 tenths of it, and so on: {sizes:?}"
+    );
+    assert_eq!(sizes.iter().rev().nth(1), Some(&8), "as agreed again: {sizes:?}");
+    let took = world.clock.now() - start();
+    assert!(took > TimeDelta::seconds(35), "900 parts at 34 a second would be 27 s: {took}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The work queue inside the process: lanes per relay, refilled from the log after a restart.
 //!
 //! A lane holds sets of messages, not messages, so a campaign of millions takes kilobytes. It is bounded all the same;
-//! what does not fit is left in the log and revived from there ([`crate::publisher`]).
+//! what does not fit is left in the log and fed from there ([`crate::publisher`]).
 
 mod class;
 mod relay;

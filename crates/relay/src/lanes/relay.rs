@@ -2,6 +2,7 @@
 
 use chrono::DateTime;
 use kite_domain::ids::LotId;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use std::cmp::{Ordering, Reverse};
@@ -143,12 +144,17 @@ impl RelayLanes {
         let fresh = minus(&job.messages, held.queued(job.kind));
         let free = minus(&fresh, &held.leased);
         if !free.is_empty() && is_full {
+            if mutation::is_active(Mutation::DropOnFullQueue) {
+                let queued = held.queued(job.kind);
+                *queued = union(queued, &free);
+                return Put::Queued;
+            }
             self.forget_if_empty(&job);
             return Put::Full;
         }
         let blocked = common(&fresh, &held.leased);
         let mut is_fresh = !free.is_empty();
-        if !blocked.is_empty() && job.kind != JobKind::Unanswered {
+        if !blocked.is_empty() {
             is_fresh |= held.wait(Job { messages: blocked, ..job.clone() });
         }
         if !free.is_empty() {
@@ -277,7 +283,7 @@ impl RelayLanes {
             *queued = minus(queued, &job.messages);
             let blocked = common(&job.messages, &held.leased);
             let messages = minus(&job.messages, &blocked);
-            if !blocked.is_empty() && kind != JobKind::Unanswered {
+            if !blocked.is_empty() {
                 held.wait(Job { messages: blocked, ..job.clone() });
             }
             if !messages.is_empty() {

@@ -122,11 +122,12 @@ fn what_is_known_is_not_queued_twice() {
 }
 
 #[test]
-fn a_follow_up_waits_for_the_lease_and_a_missing_answer_is_not_missing_during_it() {
+fn follow_ups_wait_for_the_lease_and_a_missing_answer_is_not_missing_during_it() {
     let mut lanes = lanes();
     lanes.put(job("shop", MessageClass::Notice, 0, 0..10));
     let lease = take(&mut lanes, 4).unwrap();
     let unanswered = Job { kind: JobKind::Unanswered, ..job("shop", MessageClass::Notice, 0, 0..4) };
+    assert_eq!(lanes.put(unanswered.clone()), Put::Queued);
     assert_eq!(lanes.put(unanswered), Put::Known);
     let inquire = Job { kind: JobKind::Inquire, ..job("shop", MessageClass::Notice, 0, 0..4) };
     assert_eq!(lanes.put(inquire.clone()), Put::Queued);
@@ -135,6 +136,10 @@ fn a_follow_up_waits_for_the_lease_and_a_missing_answer_is_not_missing_during_it
     assert_eq!((rest.kind, rest.len()), (JobKind::Submit, 6));
     assert_eq!(take(&mut lanes, 100), None);
     assert!(lanes.settle(lease.id, Vec::new()));
+    let missing = take(&mut lanes, 100).unwrap();
+    assert_eq!((missing.kind, missing.len()), (JobKind::Unanswered, 4));
+    assert_eq!(take(&mut lanes, 100), None);
+    lanes.settle(missing.id, Vec::new());
     let asked = take(&mut lanes, 100).unwrap();
     assert_eq!((asked.kind, asked.len()), (JobKind::Inquire, 4));
     lanes.settle(rest.id, Vec::new());

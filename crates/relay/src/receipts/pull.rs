@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Clock, Step, Worker, WorkerError};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::slug::RelayId;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::RelayClient;
-use crate::describe::journal_failure;
 use crate::figures;
 
 /// Pulls the receipts of one relay. A crash between storing and acknowledging brings the same receipts again, which
@@ -73,8 +73,11 @@ impl Worker for ReceiptPuller {
         if pulled.lease.is_empty() {
             return Ok(self.wait());
         }
+        if mutation::is_active(Mutation::ReceiptsAcknowledgedBeforeStored) {
+            let _ = self.client.acknowledge(&pulled.lease).await;
+        }
         if !pulled.receipts.is_empty() {
-            self.book.record(&self.relay, pulled.receipts).await.map_err(|error| journal_failure(&error))?;
+            self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;
         }
         if let Err(failed) = self.client.acknowledge(&pulled.lease).await {
             // They will come again.

@@ -1,12 +1,23 @@
 //! Receipts as the relay protocol writes them.
 
 use chrono::{DateTime, Utc};
-use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use smol_str::SmolStr;
 
 /// No reference of ours is longer; a longer one is cut, and stays unknown.
 const REFERENCE_LENGTH_MAX: usize = 64;
+
+/// A receipt, or something in its place that is none.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum WireEntry {
+    /// A receipt.
+    Receipt(WireReceipt),
+    /// Whatever else.
+    Unreadable(IgnoredAny),
+}
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct WireReceipt {
@@ -20,11 +31,15 @@ pub(crate) struct WireReceipt {
     at: Option<DateTime<Utc>>,
 }
 
-/// Receipts in our words. One that says neither delivered nor undelivered says nothing and is left out, with a line
-/// in the log: refusing the whole call would only make the relay repeat it for ever. A receipt without a time has the
-/// time 1970, so that nothing is made of its speed.
-pub(crate) fn understand(receipts: Vec<WireReceipt>) -> Vec<RawReceipt> {
-    let one = |receipt: WireReceipt| {
+/// Receipts in our words. What is no receipt, or says neither delivered nor undelivered, says nothing and is left out,
+/// with a line in the log: refusing the whole call would only make the relay repeat it for ever. A receipt without a
+/// time has the time 1970, so that nothing is made of its speed.
+pub(crate) fn understand(entries: Vec<WireEntry>) -> Vec<RawReceipt> {
+    let one = |entry: WireEntry| {
+        let WireEntry::Receipt(receipt) = entry else {
+            tracing::warn!("what is no receipt was left out");
+            return None;
+        };
         let status = match receipt.status.as_str() {
             "delivered" => ReceiptStatus::Delivered,
             "undelivered" => ReceiptStatus::Undelivered,
@@ -33,12 +48,10 @@ pub(crate) fn understand(receipts: Vec<WireReceipt>) -> Vec<RawReceipt> {
                 return None;
             }
         };
-        let reference = match receipt.reference.char_indices().nth(REFERENCE_LENGTH_MAX) {
-            Some((end, _)) => receipt.reference[..end].into(),
-            None => receipt.reference,
-        };
-        let (relay_reference, code) = (receipt.relay_reference, receipt.code);
+        let reference = bounded(receipt.reference, REFERENCE_LENGTH_MAX);
+        let relay_reference = receipt.relay_reference.map(|text| bounded(text, RELAY_REFERENCE_LENGTH_MAX));
+        let code = bounded(receipt.code, CODE_LENGTH_MAX);
         Some(RawReceipt { reference, relay_reference, status, code, at: receipt.at.unwrap_or_default() })
     };
-    receipts.into_iter().filter_map(one).collect()
+    entries.into_iter().filter_map(one).collect()
 }

@@ -1,4 +1,4 @@
-//! `GET` and `POST /v1/admin/tenants/{tenant}/keys`, `DELETE /v1/admin/tenants/{tenant}/keys/{key}`
+//! `GET` and `POST /v1/admin/tenants/{tenant}/keys`, `DELETE /v1/admin/tenants/{tenant}/keys/{key_id}`
 
 use axum::Json;
 use axum::extract::State;
@@ -13,6 +13,7 @@ use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, Problem};
+use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
 /// A key to be issued.
@@ -20,7 +21,7 @@ use crate::state::ApiState;
 #[serde(default, deny_unknown_fields)]
 pub struct ApiKeyBody {
     /// What it is for, for people.
-    #[schema(example = "shop backend")]
+    #[schema(example = "shop backend", max_length = 100)]
     pub label: String,
 }
 
@@ -85,6 +86,8 @@ pub async fn issue(
     ApiJson(body): ApiJson<ApiKeyBody>,
 ) -> Answer<Written<IssuedKeyView>> {
     let tenant = tenant_of(&tenant)?;
+    let text = Text { field: "label", text: &body.label, characters_max: NAME_CHARACTERS_MAX };
+    check("The key cannot be issued", &text)?;
     let done = state.manage.issue_api_key(&state.cause(&auth.actor), &tenant, body.label).await?;
     let issued = IssuedKeyView { key_id: done.value.key_id.to_string(), key: done.value.key };
     let location = format!("/v1/admin/tenants/{tenant}/keys/{}", issued.key_id);
@@ -114,8 +117,8 @@ pub async fn list(
 
 /// Revokes a key: from now on it is refused.
 #[utoipa::path(
-    delete, path = "/v1/admin/tenants/{tenant}/keys/{key}", tag = "admin", operation_id = "revoke_api_key",
-    params(("tenant" = String, Path, description = "The tenant's id"), ("key" = String, Path, description = "The key's public part")),
+    delete, path = "/v1/admin/tenants/{tenant}/keys/{key_id}", tag = "admin", operation_id = "revoke_api_key",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("key_id" = String, Path, description = "The key's public part")),
     responses((status = 204, description = "The key is revoked."))
 )]
 pub async fn revoke(

@@ -12,6 +12,7 @@ use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
 /// All relays.
@@ -26,7 +27,7 @@ pub struct AdminRelays {
 #[serde(deny_unknown_fields)]
 pub struct SuspendBody {
     /// In the operator's words; shown wherever the relay is left out.
-    #[schema(example = "contract ended")]
+    #[schema(example = "contract ended", max_length = 500)]
     pub reason: String,
 }
 
@@ -112,6 +113,8 @@ pub async fn suspend(
     ApiJson(body): ApiJson<SuspendBody>,
 ) -> Answer<Written<RelayView>> {
     let relay = id_of(&relay)?;
+    let text = Text { field: "reason", text: &body.reason, characters_max: REASON_CHARACTERS_MAX };
+    check("The relay cannot be suspended", &text)?;
     let done =
         state.manage.suspend_relay(&state.cause(&auth.actor), &relay, body.reason).await.map_err(refused)?;
     Ok(Written::changed(done.position, show(&state, &relay)?))

@@ -10,6 +10,7 @@ use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::ApiJson;
 use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
 /// A tenant.
@@ -21,7 +22,7 @@ pub struct TenantView {
     #[schema(example = "acme")]
     pub tenant: String,
     /// Its name, for people.
-    #[schema(example = "Acme Inc.")]
+    #[schema(example = "Acme Inc.", max_length = 100)]
     pub name: String,
 }
 
@@ -62,6 +63,8 @@ pub async fn create(
             error.to_string(),
         ))
     })?;
+    let text = Text { field: "name", text: &body.name, characters_max: NAME_CHARACTERS_MAX };
+    check("The tenant cannot be made", &text)?;
     let done = state.manage.create_tenant(&state.cause(&auth.actor), tenant, body.name.clone()).await?;
     Ok(Written::created(done.position, format!("/v1/admin/tenants/{}", body.tenant), body))
 }

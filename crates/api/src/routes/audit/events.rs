@@ -31,6 +31,7 @@ pub struct AuditQuery {
     /// Only those that concern this message.
     pub message: Option<String>,
     /// Only what followed from this request; for a sending, its id.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub correlation: Option<String>,
     /// Only of this type, such as `relay-suspended`.
     #[serde(rename = "type")]
@@ -142,7 +143,8 @@ impl AuditQuery {
 
     /// Whether nothing after an event of this time can be of interest.
     fn is_over(&self, time: DateTime<Utc>) -> bool {
-        self.until.is_some_and(|until| time >= until + CLOCKS_APART_MAX)
+        self.until
+            .is_some_and(|until| until.checked_add_signed(CLOCKS_APART_MAX).is_some_and(|last| time >= last))
     }
 }
 
@@ -160,7 +162,8 @@ impl Search<'_> {
         let mut place = match (source.place(self.query.cursor.as_deref())?, source, self.query.from) {
             (Some(place), _, _) => place,
             (None, Source::Everything | Source::Correlation(_), Some(from)) => {
-                store.position_at(from - CLOCKS_APART_MAX).await?.saturating_sub(1)
+                let from = from.checked_sub_signed(CLOCKS_APART_MAX).unwrap_or(DateTime::<Utc>::MIN_UTC);
+                store.position_at(from).await?.saturating_sub(1)
             }
             (None, _, _) => 0,
         };

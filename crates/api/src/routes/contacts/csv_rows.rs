@@ -18,17 +18,17 @@ pub(super) const ROWS_MAX: usize = 100_000;
 
 /// What became of the rows of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// The good rows, one a contact.
-    pub(super) contacts: Vec<ContactDetails>,
+    pub(crate) contacts: Vec<ContactDetails>,
     /// How many rows were good, those merged with an earlier one included.
-    pub(super) good: u32,
+    pub(crate) good: u32,
     /// Rows with the address of an earlier one: the later row counts.
-    pub(super) merged: Vec<u32>,
+    pub(crate) merged: Vec<u32>,
     /// What is wrong with the others.
-    pub(super) errors: Vec<FieldError>,
+    pub(crate) errors: Vec<FieldError>,
     /// How many rows were refused.
-    pub(super) refused: u32,
+    pub(crate) refused: u32,
 }
 
 enum Column {
@@ -40,7 +40,7 @@ enum Column {
 }
 
 /// Reads the file.
-pub(super) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Result<Rows, Problem> {
+pub(crate) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Result<Rows, Problem> {
     let text = decode(bytes)?;
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());

@@ -80,32 +80,36 @@ struct Export {
 impl Export {
     /// The next piece of the file.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
-        let (after, header) = match std::mem::replace(&mut self.place, Place::End) {
-            Place::Begin => (None, true),
-            Place::After(cursor) => (Some(cursor), false),
+        let mut bytes = Vec::new();
+        let after = match std::mem::replace(&mut self.place, Place::End) {
+            Place::Begin => {
+                self.write_header(&mut bytes).map_err(std::io::Error::other)?;
+                None
+            }
+            Place::After(cursor) => Some(cursor),
             Place::End => return Ok(None),
         };
         // The status line is out already: a break is all that can still tell of a failure.
         let page = contacts(&self.state, &self.tenant, after)
             .await
             .map_err(|_| std::io::Error::other("the export ended early"))?;
-        let mut bytes = Vec::new();
-        if header {
-            bytes.extend_from_slice(b"\xef\xbb\xbf");
-        }
-        let written = self.write(&mut bytes, header, &page.items);
-        written.map_err(std::io::Error::other)?;
+        self.write(&mut bytes, &page.items).map_err(std::io::Error::other)?;
         self.place = page.next.map_or(Place::End, Place::After);
         Ok(Some((bytes.into(), self)))
     }
 
-    fn write(&self, bytes: &mut Vec<u8>, header: bool, contacts: &[Contact]) -> Result<(), csv::Error> {
+    /// The byte order mark and the names of the columns.
+    fn write_header(&self, bytes: &mut Vec<u8>) -> Result<(), csv::Error> {
+        bytes.extend_from_slice(b"\xef\xbb\xbf");
         let mut writer = csv::Writer::from_writer(bytes);
-        if header {
-            let names =
-                ["name", "phone", "email", "tags"].into_iter().chain(self.fields.iter().map(SmolStr::as_str));
-            writer.write_record(names.map(harmless))?;
-        }
+        let names =
+            ["name", "phone", "email", "tags"].into_iter().chain(self.fields.iter().map(SmolStr::as_str));
+        writer.write_record(names.map(harmless))?;
+        writer.flush().map_err(Into::into)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>, contacts: &[Contact]) -> Result<(), csv::Error> {
+        let mut writer = csv::Writer::from_writer(bytes);
         for contact in contacts {
             let tags = contact.tags.join(";");
             let fixed = [

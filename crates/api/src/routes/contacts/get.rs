@@ -11,7 +11,7 @@ use super::ContactView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
-use crate::state::ApiState;
+use crate::state::{ApiState, Model};
 
 /// Shows a contact.
 #[utoipa::path(
@@ -32,7 +32,9 @@ pub async fn handler(
 /// The tenant's contact of this id, or the problem that there is none.
 pub(super) async fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<Contact> {
     let id: ContactId = id.parse().map_err(|_| Problem::not_found("contact"))?;
-    let tenant = tenant.clone();
-    let found = state.query(move |models| models.address_book.contact(&tenant, id)).await?;
+    let owner = tenant.clone();
+    let found = state
+        .find_own(Model::AddressBook, tenant, move |models| models.address_book.contact(&owner, id))
+        .await?;
     found.ok_or_else(|| Problem::not_found("contact"))
 }

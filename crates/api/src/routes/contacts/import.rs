@@ -22,6 +22,7 @@ use crate::state::ApiState;
 #[into_params(parameter_in = Query)]
 pub struct ImportQuery {
     /// The group that the contacts join.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub group: Option<String>,
     /// Import nothing if any row is wrong.
     pub strict: bool,
@@ -74,8 +75,13 @@ pub async fn handler(
     let work = {
         let (state, body) = (state.0.clone(), body.clone());
         async move {
-            let rows = csv_rows::read(&body.bytes, || ContactId(state.journal.next_id()))?;
-            save(&state, &auth, group, query.strict, rows).await
+            let mut rows = csv_rows::read(&body.bytes, || ContactId(state.journal.next_id()))?;
+            rows.errors.truncate(ERRORS_LISTED_MAX);
+            if rows.contacts.is_empty() || (query.strict && rows.refused > 0) {
+                let detail = format!("{} rows were refused; nothing was imported.", rows.refused);
+                return Err(Problem::new(Code::RowsRefused, detail).with_errors(rows.errors));
+            }
+            save(&state, &auth, group, rows).await
         }
     };
     state.by_size(&body, work).await
@@ -85,14 +91,8 @@ async fn save(
     state: &ApiState,
     auth: &TenantAuth,
     group: Option<GroupId>,
-    strict: bool,
-    mut rows: Rows,
+    rows: Rows,
 ) -> Answer<Written<ImportReport>> {
-    rows.errors.truncate(ERRORS_LISTED_MAX);
-    if rows.contacts.is_empty() || (strict && rows.refused > 0) {
-        let detail = format!("{} rows were refused; nothing was imported.", rows.refused);
-        return Err(Problem::new(Code::RowsRefused, detail).with_errors(rows.errors));
-    }
     let contacts = rows.contacts.len() as u32;
     let cause = state.cause(&auth.actor);
     let position = state.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;

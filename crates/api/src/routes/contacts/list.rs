@@ -24,6 +24,7 @@ pub struct ContactsQuery {
     /// A tag that they have.
     pub tag: Option<String>,
     /// The group that they are in.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub group: Option<String>,
     /// The `next` of the page before; none: the first page.
     pub cursor: Option<String>,

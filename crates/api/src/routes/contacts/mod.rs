@@ -1,7 +1,7 @@
 //! Contacts: the people and addresses of a tenant's address book.
 
 pub mod create;
-mod csv_rows;
+pub(crate) mod csv_rows;
 pub mod delete;
 mod details;
 pub mod export;

@@ -3,7 +3,7 @@
 //! Who is in a group is listed by `GET /v1/contacts?group=`.
 
 use axum::extract::State;
-use kite_domain::ids::ContactId;
+use kite_domain::ids::{ContactId, GroupId};
 use kite_domain::slug::TenantId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,12 +26,12 @@ pub struct MembersBody {
     pub remove: Vec<ContactId>,
 }
 
-/// What was asked for.
+/// What changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MembersChanged {
-    /// How many were to join.
+    /// How many joined; those that were in the group before are not counted.
     pub added: usize,
-    /// How many were to leave.
+    /// How many left; those that were not in the group are not counted.
     pub removed: usize,
 }
 
@@ -49,12 +49,28 @@ pub async fn handler(
 ) -> Answer<Written<MembersChanged>> {
     let group = super::own_group(&state, &auth.tenant, &group).await?;
     check_known(&state, &auth.tenant, &body.add).await?;
-    let changed = MembersChanged { added: body.add.len(), removed: body.remove.len() };
+    let changed = MembersChanged {
+        added: count(&state, &auth.tenant, group.id, &body.add, |is_member| !is_member).await?,
+        removed: count(&state, &auth.tenant, group.id, &body.remove, |is_member| is_member).await?,
+    };
     let cause = state.cause(&auth.actor);
     let written = state.address_book.change_members(&cause, &auth.tenant, group.id, body.add, body.remove);
     let position = written.await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::changed(position, changed))
+}
+
+/// How many different contacts of these are of interest, by whether they are in the group now.
+async fn count(
+    state: &ApiState,
+    tenant: &TenantId,
+    group: GroupId,
+    ids: &[ContactId],
+    is_counted: impl Fn(bool) -> bool,
+) -> Answer<usize> {
+    let (tenant, ids) = (tenant.clone(), ids.to_vec());
+    let members = state.query(move |models| models.address_book.membership(&tenant, group, &ids)).await?;
+    Ok(members.into_values().filter(|is_member| is_counted(*is_member)).count())
 }
 
 async fn check_known(state: &ApiState, tenant: &TenantId, ids: &[ContactId]) -> Answer<()> {

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::contacts::check_length;
-use crate::state::ApiState;
+use crate::state::{ApiState, Model};
 
 /// A group.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,7 +83,9 @@ pub(super) async fn own_group(state: &ApiState, tenant: &TenantId, id: &str) -> 
 }
 
 async fn find(state: &ApiState, tenant: &TenantId, id: GroupId) -> Answer<Group> {
-    let tenant = tenant.clone();
-    let found = state.query(move |models| models.address_book.group(&tenant, id)).await?;
+    let owner = tenant.clone();
+    let found = state
+        .find_own(Model::AddressBook, tenant, move |models| models.address_book.group(&owner, id))
+        .await?;
     found.ok_or_else(|| Problem::not_found("group"))
 }

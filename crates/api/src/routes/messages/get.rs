@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use kite_domain::ids::MessageId;
 
-use super::MessageView;
+use super::{CodeTexts, MessageView};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
-use crate::state::ApiState;
+use crate::state::{ApiState, Model};
 
 /// Shows a message with its timeline: every attempt, relay, reason, code and time.
 #[utoipa::path(
@@ -25,6 +25,13 @@ pub async fn handler(
 ) -> Answer<Json<MessageView>> {
     let id: MessageId = message.parse().map_err(|_| Problem::not_found("message"))?;
     state.fresh_delivery(&headers).await?;
-    let found = state.query(move |models| models.delivery.message(&auth.tenant, id)).await?;
-    found.map(|message| Json(message.into())).ok_or_else(|| Problem::not_found("message"))
+    let owner = auth.tenant.clone();
+    let found = state
+        .find_own(Model::Delivery, &auth.tenant, move |models| models.delivery.message(&owner, id))
+        .await?;
+    let message = found.ok_or_else(|| Problem::not_found("message"))?;
+    let channel = message.attempts.last().map_or(message.message_type, |newest| newest.channel);
+    let said = state.acceptance.said(&auth.tenant, id, channel).await?;
+    let view = MessageView::of(message, &CodeTexts::new(state.directory.snapshot()));
+    Ok(Json(view.saying(said)))
 }

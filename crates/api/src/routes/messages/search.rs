@@ -7,7 +7,7 @@ use kite_domain::address::Address;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::MessageView;
+use super::{CodeTexts, MessageView};
 use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
 use crate::extract::ApiQuery;
@@ -55,5 +55,6 @@ pub async fn handler(
     let listing = state
         .query(move |models| models.delivery.search(&auth.tenant, address.as_str(), after.as_ref(), limit))
         .await?;
-    Ok(Json(Page::of(listing, Into::into)))
+    let texts = CodeTexts::new(state.directory.snapshot());
+    Ok(Json(Page::of(listing, |message| MessageView::of(message, &texts))))
 }

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, ContactId, MessageId};
+use kite_domain::sending::Said;
 use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
+use super::code_text::{CodeTextView, CodeTexts};
 use crate::words::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
@@ -34,6 +36,16 @@ pub struct MessageView {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<SmolStr>,
+    /// The number or address that it is sent from, on the channel of its newest attempt; not in lists.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<SmolStr>,
+    /// Its subject, with the recipient's values; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Its text, with the recipient's values and the marking of an advertisement; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// The type that its text needed.
     #[serde(rename = "type")]
     pub message_type: ChannelWord,
@@ -48,6 +60,9 @@ pub struct MessageView {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<SmolStr>,
+    /// What that means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason_text: Option<CodeTextView>,
     /// The class of that failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_class: Option<FailureWord>,
@@ -62,7 +77,7 @@ pub struct MessageView {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_at: Option<DateTime<Utc>>,
-    /// It waits for its window to open.
+    /// It waits for its window to open, and its status is `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_until: Option<DateTime<Utc>>,
     /// What it has cost so far, in thousandths of a won.
@@ -122,17 +137,33 @@ pub struct AttemptView {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<SmolStr>,
-    /// What it means.
+    /// What the code means, by the relay's dictionary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_text: Option<CodeTextView>,
+    /// The class of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_class: Option<FailureWord>,
     /// The relay's words, or why it is unknown or put off.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<SmolStr>,
+    /// When the relay's answer was lost; it stays here when a receipt comes later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// Why there was no answer.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_reason: Option<SmolStr>,
 }
 
-impl From<kite_projections::MessageView> for MessageView {
-    fn from(message: kite_projections::MessageView) -> Self {
+impl MessageView {
+    /// The message in the words of the API.
+    pub(crate) fn of(message: kite_projections::MessageView, texts: &CodeTexts) -> Self {
+        let reason_text = message.reason.as_deref().and_then(|reason| {
+            // A relay's code is that of the attempt it ended, which need not be the newest.
+            let named = message.attempts.iter().rev().find(|one| one.code.as_deref() == Some(reason));
+            texts.of(named.map(|one| &one.relay), reason)
+        });
         Self {
             id: message.id,
             class: message.class.into(),
@@ -140,11 +171,15 @@ impl From<kite_projections::MessageView> for MessageView {
             email: message.email,
             contact: message.contact,
             reference: message.reference,
+            from: None,
+            subject: None,
+            text: None,
             message_type: message.message_type.into(),
             parts: message.parts,
             status: message.status.into(),
             outcome: message.outcome.map(Into::into),
             reason: message.reason,
+            reason_text,
             failure_class: message.failure_class.map(Into::into),
             relay: message.relay.map(|relay| relay.to_string()),
             accepted_at: message.accepted_at,
@@ -153,13 +188,24 @@ impl From<kite_projections::MessageView> for MessageView {
             held_until: message.held_until,
             cost_milliwon: message.cost_milliwon,
             delivered_twice: message.delivered_twice,
-            attempts: message.attempts.into_iter().map(Into::into).collect(),
+            attempts: message.attempts.into_iter().map(|attempt| AttemptView::of(attempt, texts)).collect(),
         }
     }
 }
 
-impl From<kite_projections::AttemptView> for AttemptView {
-    fn from(attempt: kite_projections::AttemptView) -> Self {
+impl MessageView {
+    /// The same with what it says.
+    pub(super) fn saying(self, said: Option<Said>) -> Self {
+        match said {
+            Some(said) => Self { from: said.from, subject: said.subject, text: Some(said.text), ..self },
+            None => self,
+        }
+    }
+}
+
+impl AttemptView {
+    fn of(attempt: kite_projections::AttemptView, texts: &CodeTexts) -> Self {
+        let code_text = attempt.code.as_deref().and_then(|code| texts.of(Some(&attempt.relay), code));
         Self {
             attempt: attempt.attempt,
             reference: attempt.reference,
@@ -178,8 +224,11 @@ impl From<kite_projections::AttemptView> for AttemptView {
             call_ms: attempt.call_ms,
             relay_reference: attempt.relay_reference,
             code: attempt.code,
+            code_text,
             failure_class: attempt.failure_class.map(Into::into),
             detail: attempt.detail,
+            unknown_since: attempt.unknown_since,
+            unknown_reason: attempt.unknown_reason,
         }
     }
 }

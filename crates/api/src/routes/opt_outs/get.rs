@@ -8,7 +8,7 @@ use super::{OptOutView, canonical};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
-use crate::state::ApiState;
+use crate::state::{ApiState, Model};
 
 /// Shows whether an address refuses advertisements: 404 if it does not.
 #[utoipa::path(
@@ -24,6 +24,11 @@ pub async fn handler(
 ) -> Answer<Json<OptOutView>> {
     let address = canonical(&address)?;
     state.fresh_address_book(&headers).await?;
-    let found = state.query(move |models| models.address_book.opt_out(&auth.tenant, &address)).await?;
+    let owner = auth.tenant.clone();
+    let found = state
+        .find_own(Model::AddressBook, &auth.tenant, move |models| {
+            models.address_book.opt_out(&owner, &address)
+        })
+        .await?;
     found.map(|opt_out| Json(opt_out.into())).ok_or_else(|| Problem::not_found("opt-out"))
 }

@@ -5,7 +5,7 @@ use kite_domain::address::Address;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::answer::Written;
+use crate::answer::{Written, segment};
 use crate::auth::TenantAuth;
 use crate::extract::ApiJson;
 use crate::problem::{Answer, Code, FieldError, Problem};
@@ -21,7 +21,7 @@ pub struct OptOutBody {
     pub address: String,
     /// How the refusal came, in the caller's words.
     #[serde(default)]
-    #[schema(example = "080")]
+    #[schema(example = "080", max_length = 100)]
     pub source: String,
 }
 
@@ -61,5 +61,10 @@ pub async fn handler(
     };
     let done =
         state.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, &address, body.source).await?;
-    Ok(Written::created(done.position, format!("/v1/opt-outs/{address}"), OptOutRecordedView { address }))
+    state.note_write(&auth.tenant, done.position);
+    Ok(Written::created(
+        done.position,
+        format!("/v1/opt-outs/{}", segment(&address)),
+        OptOutRecordedView { address },
+    ))
 }

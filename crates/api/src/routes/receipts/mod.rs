@@ -4,9 +4,9 @@
 //! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
 //! A receipt that cannot be read is left out, and the others of its call are taken.
 
-mod read;
+pub(crate) mod read;
 mod seen;
-mod verify;
+pub(crate) mod verify;
 
 pub(crate) use seen::SeenCalls;
 

@@ -1,7 +1,7 @@
 //! The receipts of a genuine call. One that cannot be read is left out: refusing the whole call would make the relay
 //! repeat it for ever, and the good receipts in it would be lost.
 
-use kite_domain::receipt::RawReceipt;
+use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded};
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,16 +18,16 @@ const REFERENCE_LENGTH_MAX: usize = 64;
 
 /// What a call holds.
 #[derive(Debug)]
-pub(super) struct Understood {
+pub(crate) struct Understood {
     /// The receipts that can be read, in the order of the call.
-    pub(super) receipts: Vec<RawReceipt>,
+    pub(crate) receipts: Vec<RawReceipt>,
     /// How many cannot.
-    pub(super) left_out: LeftOut,
+    pub(crate) left_out: LeftOut,
 }
 
 /// How many receipts of a call were left out, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct LeftOut {
+pub(crate) struct LeftOut {
     /// A field is missing, has the wrong type or an unknown value.
     unreadable: usize,
     /// The reference is too long to be one of ours.
@@ -35,9 +35,14 @@ pub(super) struct LeftOut {
 }
 
 impl LeftOut {
+    /// All of them.
+    pub(crate) fn total(self) -> usize {
+        self.unreadable + self.overlong
+    }
+
     /// Counts and logs them, if there are any. Says how many and never what they held, which may be personal.
     pub(super) fn tell(self, relay: &RelayId) {
-        let total = self.unreadable + self.overlong;
+        let total = self.total();
         if total == 0 {
             return;
         }
@@ -58,13 +63,13 @@ struct LooseBody {
 ///
 /// # Errors
 /// The body is no JSON, has no list of receipts, or too many of them.
-pub(super) fn read(bytes: &[u8]) -> Answer<Understood> {
+pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
     let mut left_out = LeftOut::default();
     let bodies = match serde_json::from_slice::<ReceiptsBody>(bytes) {
-        Ok(body) => bounded(body.receipts)?,
+        Ok(body) => few_enough(body.receipts)?,
         // Only now is the slower way worth its cost.
         Err(_) => {
-            let loose = bounded(read_json::<LooseBody>(bytes)?.receipts)?;
+            let loose = few_enough(read_json::<LooseBody>(bytes)?.receipts)?;
             let total = loose.len();
             let bodies: Vec<ReceiptBody> =
                 loose.iter().filter_map(|value| ReceiptBody::deserialize(value).ok()).collect();
@@ -78,7 +83,7 @@ pub(super) fn read(bytes: &[u8]) -> Answer<Understood> {
     Ok(Understood { receipts, left_out })
 }
 
-fn bounded<T>(receipts: Vec<T>) -> Answer<Vec<T>> {
+fn few_enough<T>(receipts: Vec<T>) -> Answer<Vec<T>> {
     if receipts.len() > RECEIPTS_MAX {
         let detail = format!("One call may hold at most {RECEIPTS_MAX} receipts.");
         return Err(Problem::new(Code::BodyTooLarge, detail));
@@ -92,7 +97,14 @@ fn in_our_words(receipt: ReceiptBody) -> Option<RawReceipt> {
     if reference.chars().nth(REFERENCE_LENGTH_MAX).is_some() {
         return None;
     }
-    Some(RawReceipt { reference, relay_reference, status: status.into(), code, at })
+    let relay_reference = relay_reference.map(|text| bounded(text, RELAY_REFERENCE_LENGTH_MAX));
+    Some(RawReceipt {
+        reference,
+        relay_reference,
+        status: status.into(),
+        code: bounded(code, CODE_LENGTH_MAX),
+        at,
+    })
 }
 
 #[cfg(test)]
@@ -133,6 +145,17 @@ mod tests {
         let understood = read_value(&json!({"receipts": [one(&longest), one(&too_long)]}));
         assert_eq!(references(&understood), [longest]);
         assert_eq!(understood.left_out, LeftOut { unreadable: 0, overlong: 1 });
+    }
+
+    #[test]
+    fn a_long_code_and_a_long_reference_of_the_relay_are_cut() {
+        let mut receipt = one("a");
+        receipt["code"] = json!("9".repeat(100_000));
+        receipt["relay_reference"] = json!("r".repeat(100_000));
+        let understood = read_value(&json!({ "receipts": [receipt] }));
+        let receipt = &understood.receipts[0];
+        assert_eq!(receipt.code, "9".repeat(CODE_LENGTH_MAX));
+        assert_eq!(receipt.relay_reference.as_deref(), Some(&*"r".repeat(RELAY_REFERENCE_LENGTH_MAX)));
     }
 
     #[test]

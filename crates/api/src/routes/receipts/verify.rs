@@ -16,7 +16,7 @@ const TOLERANCE_S: i64 = 300;
 const ID_BYTES_MAX: usize = 255;
 
 /// The id of the call, if it was signed with the secret and not long ago.
-pub(super) fn verify(
+pub(crate) fn verify(
     secret: Option<&str>,
     headers: &HeaderMap,
     body: &[u8],

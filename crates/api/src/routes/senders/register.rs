@@ -10,10 +10,11 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::SenderView;
-use crate::answer::Written;
+use crate::answer::{Written, segment};
 use crate::auth::TenantAuth;
 use crate::extract::ApiJson;
 use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
 /// A sender identity as a caller writes it.
@@ -25,7 +26,7 @@ pub struct SenderBody {
     pub address: String,
     /// The name that an advertisement must carry (상호).
     #[serde(default)]
-    #[schema(example = "카이트")]
+    #[schema(example = "카이트", max_length = 100)]
     pub brand: Option<String>,
     /// The free number for refusing advertisements (080…).
     #[serde(default)]
@@ -48,11 +49,15 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<SenderBody>,
 ) -> Answer<Written<SenderView>> {
+    if let Some(brand) = &body.brand {
+        let text = Text { field: "brand", text: brand, characters_max: NAME_CHARACTERS_MAX };
+        check("The sender cannot be registered", &text)?;
+    }
     let registered = body.check(&auth.tenant).map_err(|error| {
         Problem::new(Code::Refused, format!("The sender cannot be registered: {}.", error.detail)).at(error)
     })?;
     let done = state.manage.register_sender(&state.cause(&auth.actor), registered.clone()).await?;
-    let location = format!("/v1/senders/{}", registered.address);
+    let location = format!("/v1/senders/{}", segment(&registered.address));
     Ok(Written::created(done.position, location, SenderView::from(&registered)))
 }
 

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 
 use crate::answer::Written;
 use crate::auth::TenantAuth;
-use crate::extract::{ApiJson, ApiPath};
+use crate::extract::{ApiPath, OptionalJson};
 use crate::problem::{Answer, Code, Problem};
+use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
 /// Why.
@@ -18,6 +19,7 @@ use crate::state::ApiState;
 #[serde(default, deny_unknown_fields)]
 pub struct CancelBody {
     /// In your own words; kept with the sending.
+    #[schema(max_length = 500)]
     pub reason: Option<String>,
 }
 
@@ -35,17 +37,22 @@ pub struct CancelledView {
 /// Cancels a sending: what is not handed over yet never will be. What is with a relay goes on.
 #[utoipa::path(
     post, path = "/v1/sendings/{sending}/cancel", tag = "sendings", operation_id = "cancel_sending",
-    params(("sending" = String, Path, description = "The sending's id")), request_body = CancelBody,
+    params(("sending" = String, Path, description = "The sending's id")), request_body = Option<CancelBody>,
     responses((status = 200, description = "It is cancelled.", body = CancelledView))
 )]
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     sending: ApiPath<String>,
-    ApiJson(body): ApiJson<CancelBody>,
+    OptionalJson(body): OptionalJson<CancelBody>,
 ) -> Answer<Written<CancelledView>> {
     let id: SendingId = sending.parse().map_err(|_| Problem::not_found("sending"))?;
+    if let Some(reason) = &body.reason {
+        let text = Text { field: "reason", text: reason, characters_max: REASON_CHARACTERS_MAX };
+        check("The sending cannot be cancelled", &text)?;
+    }
     let outcome = state.acceptance.cancel(&state.cause(&auth.actor), &auth.tenant, id, body.reason).await?;
+    state.note_write(&auth.tenant, outcome.position);
     let view = CancelledView {
         cancelled: outcome.cancelled,
         in_flight: outcome.in_flight,
@@ -63,15 +70,11 @@ impl From<CancelError> for Problem {
                 "The sending is over already: it was cancelled, or every message is final.",
             ),
             CancelError::Journal(error) => error.into(),
-            CancelError::Lots(LotsError::Journal(error)) => error.into(),
             CancelError::Lots(LotsError::Contended(_)) => Self::new(
                 Code::Conflict,
                 "The cancellation is recorded; some messages are being worked on and will be stopped shortly.",
             ),
-            CancelError::Lots(LotsError::NotFound(lot)) => {
-                tracing::error!(%lot, "a sealed sending lacks a lot");
-                Self::new(Code::Internal, "A part of the sending cannot be found.")
-            }
+            CancelError::Lots(error) => error.into(),
         }
     }
 }

@@ -64,7 +64,7 @@ pub struct SendingLinks {
 /// the same bytes are the same sending (`idempotent-replayed: true`).
 #[utoipa::path(
     post, path = "/v1/sendings", tag = "sendings", operation_id = "create_sending",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters; names this request for ever")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$", description = "1 to 255 printable ASCII characters; names this request for ever")),
     request_body = SendingBody,
     responses((status = 202, description = "Accepted, and durable.", body = SendingAcceptedView))
 )]
@@ -88,6 +88,7 @@ async fn create(
         Ok(expanded) => accept(&state, &auth, expanded, idempotency).await?,
         Err(problem) => repeated(&state, &auth, &held.bytes, idempotency).await?.ok_or(problem)?,
     };
+    state.note_write(&auth.tenant, accepted.position);
     Ok(respond(accepted))
 }
 

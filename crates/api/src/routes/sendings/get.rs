@@ -10,7 +10,7 @@ use super::SendingView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
-use crate::state::ApiState;
+use crate::state::{ApiState, Model};
 
 /// Shows a sending with how its messages stand.
 #[utoipa::path(
@@ -35,7 +35,8 @@ pub(super) async fn find(
     id: &str,
 ) -> Answer<kite_projections::SendingView> {
     let id: SendingId = id.parse().map_err(|_| Problem::not_found("sending"))?;
-    let tenant = tenant.clone();
-    let found = state.query(move |models| models.delivery.sending(&tenant, id)).await?;
+    let owner = tenant.clone();
+    let found =
+        state.find_own(Model::Delivery, tenant, move |models| models.delivery.sending(&owner, id)).await?;
     found.ok_or_else(|| Problem::not_found("sending"))
 }

@@ -13,7 +13,7 @@ use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
 use crate::extract::{ApiPath, ApiQuery};
 use crate::problem::{Answer, Code, Problem};
-use crate::routes::messages::MessageView;
+use crate::routes::messages::{CodeTexts, MessageView};
 use crate::state::ApiState;
 use crate::words::MessageStatusWord;
 
@@ -25,6 +25,7 @@ pub struct MessagesQuery {
     /// Where they stand.
     pub status: Option<MessageStatusWord>,
     /// The relay of the newest attempt.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub relay: Option<String>,
     /// Whether they took more than one attempt.
     pub failed_over: Option<bool>,
@@ -60,5 +61,6 @@ pub async fn handler(
     let listing = state
         .query(move |models| models.delivery.messages(&auth.tenant, id, &filter, after.as_ref(), limit))
         .await?;
-    Ok(Json(Page::of(listing, Into::into)))
+    let texts = CodeTexts::new(state.directory.snapshot());
+    Ok(Json(Page::of(listing, |message| MessageView::of(message, &texts))))
 }

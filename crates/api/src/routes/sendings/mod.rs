@@ -8,6 +8,7 @@ pub mod messages;
 pub mod preview;
 mod recipients;
 mod request;
+mod row_values;
 mod view;
 
 pub use request::SendingBody;

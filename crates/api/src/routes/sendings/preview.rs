@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::Request;
 use chrono::{DateTime, Utc};
 use kite_commands::accept::Preview;
+use kite_commands::policy::policy_names_in_force;
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct PreviewView {
     pub messages: u32,
     /// By type and number of parts.
     pub types: Vec<PreviewType>,
-    /// By relay and channel: the first routes, split as they would be.
+    /// By relay and channel: the first routes, split as they would be if this were the next sending to be routed.
     pub relays: Vec<PreviewShare>,
     /// What the first routes cost if all is delivered, in thousandths of a won.
     pub cost_milliwon: i64,
@@ -43,6 +44,9 @@ pub struct PreviewView {
     pub duplicates: Vec<DuplicateRowView>,
     /// After this nothing would be handed over.
     pub expires_at: DateTime<Utc>,
+    /// Text messages would wait until then at least, because advertisements may not go out at night.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<DateTime<Utc>>,
 }
 
 /// Messages of one type.
@@ -94,6 +98,9 @@ pub struct PreviewMessage {
 }
 
 /// Shows what a request would come to: types, costs, split, refused rows. Nothing is sent and nothing is written.
+///
+/// The split goes on from where the tenant's splits stand now. Sendings that are routed in between, and new advice, move
+/// it: then the relay of a single message may be another than shown here, and each relay's share differ by one message.
 #[utoipa::path(
     post, path = "/v1/sendings/preview", tag = "sendings", operation_id = "preview_sending", request_body = SendingBody,
     responses((status = 200, description = "What it would come to.", body = PreviewView))
@@ -110,7 +117,10 @@ pub async fn handler(
 
 async fn preview(state: ApiState, auth: TenantAuth, held: Arc<HeldBody>) -> Answer<PreviewView> {
     let (request, unfilled) = expand(&state, &auth.tenant, read_json(&held.bytes)?).await?.into_parts();
-    let mut preview = state.acceptance.preview(&auth.tenant, &request).await?;
+    let policies = policy_names_in_force(&state.directory.snapshot(), &auth.tenant);
+    let carries = state.query(move |models| models.routing.carries_of(&policies)).await?;
+    let ledger = carries.into_iter().collect();
+    let mut preview = state.acceptance.preview(&auth.tenant, &request, &ledger).await?;
     unfilled.name_refused(&mut preview.refused);
     Ok(preview.into())
 }
@@ -148,6 +158,7 @@ impl From<Preview> for PreviewView {
             refused: preview.refused.into_iter().map(Into::into).collect(),
             duplicates: preview.duplicates.into_iter().map(Into::into).collect(),
             expires_at: preview.expires_at,
+            held_until: preview.held_until,
         }
     }
 }

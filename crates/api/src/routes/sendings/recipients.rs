@@ -9,9 +9,11 @@ use kite_domain::slug::TenantId;
 use kite_domain::text::RequestedType;
 use kite_projections::Contact;
 use smol_str::SmolStr;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use super::SendingBody;
+use super::request::WrongValue;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 
@@ -24,17 +26,25 @@ pub(super) struct Expanded {
     unfilled: HashMap<u32, Unfilled>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Unfilled {
+    Wrong(WrongValue),
     NoSuchContact,
     NoAddress,
     ToAndContact,
+    OnlyEmail,
     NeitherToNorContact,
 }
 
 impl Unfilled {
-    fn words(self) -> (&'static str, &'static str, &'static str) {
+    fn words(&self) -> (&'static str, &'static str, &str) {
         match self {
+            Self::Wrong(value) => (value.field, value.code, &value.detail),
+            Self::OnlyEmail => (
+                "to",
+                "recipient_missing",
+                "give the e-mail address in `to`; `email` is only where to fail over to",
+            ),
             Self::NoSuchContact => ("contact", "contact_not_found", "there is no such contact"),
             Self::NoAddress => {
                 ("contact", "contact_without_address", "the contact has no address for this type")
@@ -79,7 +89,9 @@ pub(super) async fn expand(state: &ApiState, tenant: &TenantId, body: SendingBod
     }
     let needs_book = body.names_contacts() || !body.groups.is_empty();
     let groups = body.groups.clone();
-    let mut expanded = Expanded { request: body.into_request(), unfilled: HashMap::new() };
+    let (request, wrong) = body.into_rows();
+    let unfilled = wrong.into_iter().map(|(row, value)| (row, Unfilled::Wrong(value))).collect();
+    let mut expanded = Expanded { request, unfilled };
     expanded.check_rows();
     if needs_book {
         state.own_contact_writes(tenant).await?;
@@ -101,12 +113,16 @@ fn too_many(recipients_max: usize) -> Problem {
 impl Expanded {
     fn check_rows(&mut self) {
         for row in &mut self.request.recipients {
-            let reason = match (row.to.is_empty(), row.contact) {
-                (true, None) => Unfilled::NeitherToNorContact,
-                (false, Some(_)) => Unfilled::ToAndContact,
-                (true, Some(_)) | (false, None) => continue,
-            };
-            self.unfilled.insert(row.row, reason);
+            // What is known to be wrong is the reason, whatever is missing because of it.
+            if let Entry::Vacant(place) = self.unfilled.entry(row.row) {
+                let reason = match (row.to.is_empty(), row.contact) {
+                    (true, None) if row.email.is_some() => Unfilled::OnlyEmail,
+                    (true, None) => Unfilled::NeitherToNorContact,
+                    (false, Some(_)) => Unfilled::ToAndContact,
+                    (true, Some(_)) | (false, None) => continue,
+                };
+                place.insert(reason);
+            }
             row.to = SmolStr::default();
             row.contact = None;
         }

@@ -9,9 +9,10 @@ use kite_domain::ids::{ContactId, GroupId, TemplateId};
 use serde::Deserialize;
 use serde_json::Value;
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use utoipa::ToSchema;
 
+use super::row_values::{RowText, RowVariables};
 use crate::routes::policies::FailoverBody;
 use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
@@ -49,7 +50,7 @@ pub struct SendingBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub template: Option<TemplateId>,
-    /// Values for variables that a recipient does not bring.
+    /// Values for variables that a recipient does not bring. Those that neither text nor subject asks for are not kept.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub variables: BTreeMap<SmolStr, String>,
@@ -80,8 +81,9 @@ pub struct SendingBody {
     pub allow_duplicates: bool,
     /// Your own name for the sending.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub client_reference: Option<String>,
-    /// Your own data, given back as it came.
+    /// Your own data, given back as it came; as JSON at most 4,096 bytes.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub custom: Option<Value>,
@@ -98,23 +100,23 @@ pub struct RecipientBody {
     /// A phone number or an e-mail address, as people write it; not beside `contact`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "010-1234-5678")]
-    pub to: Option<SmolStr>,
+    pub to: Option<RowText>,
     /// The e-mail address to fail over to.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub email: Option<SmolStr>,
+    pub email: Option<RowText>,
     /// The id of a contact, which brings its address and its fields as variables.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub contact: Option<ContactId>,
+    pub contact: Option<RowText>,
     /// Your own name for this message.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub reference: Option<SmolStr>,
+    #[schema(value_type = Option<String>, max_length = 200)]
+    pub reference: Option<RowText>,
     /// Values for the text's variables.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
-    pub variables: BTreeMap<SmolStr, String>,
+    pub variables: RowVariables,
 }
 
 /// What an advertisement needs.
@@ -144,16 +146,20 @@ impl SendingBody {
     }
 
     /// Everything but the recipients that come from the address book.
-    pub(super) fn into_request(self) -> SendRequest {
-        let recipients = self.recipients.into_iter().enumerate().map(|(row, recipient)| RecipientInput {
-            row: row as u32,
-            to: recipient.to.unwrap_or_default(),
-            email: recipient.email,
-            contact: recipient.contact,
-            reference: recipient.reference,
-            variables: recipient.variables,
+    pub(crate) fn into_request(self) -> SendRequest {
+        self.into_rows().0
+    }
+
+    /// The same, with the rows that hold what cannot be used.
+    pub(super) fn into_rows(self) -> (SendRequest, HashMap<u32, WrongValue>) {
+        let mut wrong = HashMap::new();
+        let rows = (0..).zip(self.recipients).map(|(row, recipient)| {
+            let (input, value) = recipient.into_input(row);
+            wrong.extend(value.map(|value| (row, value)));
+            input
         });
-        SendRequest {
+        let recipients = rows.collect();
+        let request = SendRequest {
             class: self.class.into(),
             message_type: self.message_type.into(),
             max_type: self.max_type.map(Into::into),
@@ -163,7 +169,7 @@ impl SendingBody {
             text: self.text,
             template: self.template,
             variables: self.variables,
-            recipients: recipients.collect(),
+            recipients,
             scheduled_at: self.scheduled_at,
             lifetime_s: self.lifetime_seconds,
             failover: self.failover.map(Into::into),
@@ -176,6 +182,44 @@ impl SendingBody {
             allow_duplicates: self.allow_duplicates,
             client_reference: self.client_reference,
             custom: self.custom,
+        };
+        (request, wrong)
+    }
+}
+
+/// What cannot be used in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrongValue {
+    pub(super) field: &'static str,
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+}
+
+impl RecipientBody {
+    /// The row, and the first of its values that cannot be used.
+    fn into_input(self, row: u32) -> (RecipientInput, Option<WrongValue>) {
+        let mut wrong = None;
+        let mut note = |field: &'static str, code: &'static str, detail: String| {
+            wrong.get_or_insert(WrongValue { field, code, detail });
+        };
+        let mut text = |field: &'static str, value: Option<RowText>| match value? {
+            RowText::Text(text) => Some(text),
+            RowText::Other(what) => {
+                note(field, "wrong_type", format!("it is {what}, not a text"));
+                None
+            }
+        };
+        let to = text("to", self.to).unwrap_or_default();
+        let email = text("email", self.email);
+        let reference = text("reference", self.reference);
+        let contact = text("contact", self.contact);
+        let contact = contact.and_then(|id| {
+            let parsed = id.parse::<ContactId>();
+            parsed.map_err(|_| note("contact", "invalid_id", "it is not the id of a contact".to_owned())).ok()
+        });
+        if let Some(detail) = self.variables.wrong {
+            note("variables", "wrong_type", detail);
         }
+        (RecipientInput { row, to, email, contact, reference, variables: self.variables.values }, wrong)
     }
 }

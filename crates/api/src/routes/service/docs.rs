@@ -27,7 +27,7 @@ pub async fn page() -> Html<&'static str> {
 /// Shows the API as an OpenAPI 3.1 document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service", operation_id = "get_openapi", security(()),
-    responses((status = 200, description = "The document.", content_type = "application/json", body = String))
+    responses((status = 200, description = "The document.", content_type = "application/json", body = Object))
 )]
 pub async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str())

@@ -23,13 +23,14 @@ use crate::state::ApiState;
 #[serde(deny_unknown_fields)]
 pub struct TemplateBody {
     /// Its name, for people.
-    #[schema(example = "배송 안내")]
+    #[schema(example = "배송 안내", max_length = 100)]
     pub name: String,
     /// For lms and e-mail.
     #[serde(default)]
+    #[schema(max_length = 500)]
     pub subject: Option<String>,
     /// With `#{variables}`.
-    #[schema(example = "#{name}님, 상품이 발송되었습니다.")]
+    #[schema(example = "#{name}님, 상품이 발송되었습니다.", max_length = 100_000)]
     pub text: String,
 }
 
@@ -74,12 +75,19 @@ impl From<&TemplateSaved> for TemplateView {
 
 const NAME_CHARACTERS_MAX: usize = 100;
 const TEXT_CHARACTERS_MAX: usize = 100_000;
+const SUBJECT_CHARACTERS_MAX: usize = 500;
 
 impl TemplateBody {
     /// The template, or everything that is wrong with it.
     fn check(self, tenant: &TenantId, template: TemplateId) -> Answer<TemplateSaved> {
         let mut errors = Vec::new();
         check_length("name", &self.name, NAME_CHARACTERS_MAX, &mut errors);
+        check_length(
+            "subject",
+            self.subject.as_deref().unwrap_or_default(),
+            SUBJECT_CHARACTERS_MAX,
+            &mut errors,
+        );
         check_length("text", &self.text, TEXT_CHARACTERS_MAX, &mut errors);
         if self.name.trim().is_empty() {
             errors.push(FieldError::new("name", "empty", "a template needs a name"));

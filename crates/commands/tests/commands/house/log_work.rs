@@ -83,9 +83,10 @@ impl Book {
                 self.parked.extend(parked.receipts.iter().map(one));
             }
             Event::ParkedReceiptsSettled(settled) => {
-                let gone: HashSet<_> = settled.matched.iter().chain(&settled.given_up).collect();
-                self.parked
-                    .retain(|one| one.relay != settled.relay || !gone.contains(&one.receipt.reference));
+                self.parked.retain(|one| {
+                    let receipt = &one.receipt;
+                    one.relay != settled.relay || !settled.settles(&receipt.reference, receipt.status)
+                });
             }
             _ => {}
         }
@@ -143,6 +144,18 @@ impl OpenWork for LogWork {
             .collect();
         due.sort_unstable();
         Ok(due.into_iter().map(|(_, id)| id).take(limit).collect())
+    }
+
+    async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        let book = self.book().await?;
+        let mut waiting: Vec<LotId> = book
+            .sealed()
+            .filter(|(lot, _)| after.is_none_or(|after| lot.id > after) && !lot.pending().is_empty())
+            .map(|(lot, _)| lot.id)
+            .collect();
+        waiting.sort_unstable();
+        waiting.truncate(limit);
+        Ok(waiting)
     }
 
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {

@@ -10,12 +10,14 @@ pub(crate) use requests::{ad, notice, recipients, row};
 
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::accept::{
-    AcceptError, AcceptLimits, Acceptance, Accepted, BacklogLevel, Idempotency, SendRequest,
+    AcceptError, AcceptLimits, Acceptance, Accepted, BacklogLevel, Idempotency, Preview, SendRequest,
 };
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
 use kite_commands::journal::Told;
 use kite_commands::manage::Manage;
+use kite_commands::open_work::OpenWork;
+use kite_commands::policy::policy_names_in_force;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::router::Router;
 use kite_commands::timekeeper::Timekeeper;
@@ -29,6 +31,7 @@ use kite_domain::relay::*;
 use kite_domain::sender::{SenderKind, SenderRegistered};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::split::SplitKey;
 use kite_domain::text::MessageType;
 use kite_event_store::Filter;
 use parking_lot::Mutex;
@@ -102,7 +105,7 @@ pub(crate) struct House {
     pub(crate) work: Arc<LogWork>,
     pub(crate) backlog: Arc<Mutex<BacklogLevel>>,
     /// Lots that the timekeeper told relay workers about.
-    pub(crate) revived: Arc<Mutex<Vec<LotId>>>,
+    pub(crate) hinted: Arc<Mutex<Vec<LotId>>>,
 }
 
 impl House {
@@ -128,7 +131,7 @@ impl House {
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             work: Arc::new(LogWork::new(journal.clone())),
             backlog,
-            revived: Arc::default(),
+            hinted: Arc::default(),
             store,
             clock,
             journal,
@@ -190,13 +193,13 @@ impl House {
     }
 
     pub(crate) fn timekeeper(&self) -> Timekeeper {
-        let revived = self.revived.clone();
+        let hinted = self.hinted.clone();
         Timekeeper::new(
             self.lots.clone(),
             self.directory.clone(),
             self.work.clone(),
             self.receipts.clone(),
-            Arc::new(move |lot| revived.lock().push(lot)),
+            Arc::new(move |lot| hinted.lock().push(lot)),
         )
     }
 
@@ -206,6 +209,18 @@ impl House {
 
     pub(crate) async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
         self.acceptance.accept(&cause(), &acme(), request, None).await
+    }
+
+    /// As the API asks for it: with where acme's splits stand, and no other's.
+    pub(crate) async fn preview(&self, request: &SendRequest) -> Result<Preview, AcceptError> {
+        let names = policy_names_in_force(&self.directory.snapshot(), &acme());
+        let is_of_acme = |key: &str| {
+            let bounds = names.iter().map(|name| SplitKey::bounds(name));
+            bounds.into_iter().any(|(first, end)| (first.as_str()..end.as_str()).contains(&key))
+        };
+        let carries = self.work.router_memory().await.unwrap().carries;
+        let ledger = carries.into_iter().filter(|(key, _)| is_of_acme(key)).collect();
+        self.acceptance.preview(&acme(), request, &ledger).await
     }
 
     pub(crate) async fn accept_of(&self, name: &str, request: SendRequest) -> Accepted {
@@ -258,6 +273,7 @@ impl House {
                 .lots
                 .change_one(id, &actor, |lot, sending| {
                     let handover = Handover {
+                        is_asked_again: false,
                         relay: &set.relay,
                         attempt: set.attempt,
                         is_cancelled: sending.is_cancelled,

@@ -201,3 +201,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_message_of_nothing_but_space_is_empty() {
+    let auto = TypeRequest::default();
+    for text in ["   ", "\n\r\n", "\t \u{3000}"] {
+        for address in [MOBILE, ABROAD] {
+            assert_eq!(
+                resolve_for(&auto, address, None, text),
+                Err(TextRefusal::TextEmpty),
+                "{address} {text:?}"
+            );
+        }
+    }
+    let template = Template::parse(" #{a}#{b}\n").unwrap();
+    let address = Address::parse(MOBILE).unwrap();
+    let of = |b: &'static str| {
+        resolve(&auto, &address, None, &template, |name| Some(if name == "a" { " " } else { b }))
+    };
+    assert_eq!(of("  "), Err(TextRefusal::TextEmpty));
+    assert_eq!(of("x"), resolved(MessageType::Sms, 4, 1));
+}
+
+#[test]
+fn a_control_character_is_refused_with_its_place_and_line_breaks_and_tabs_are_none() {
+    let auto = TypeRequest::default();
+    let refused =
+        |part, character, position| Err(TextRefusal::ControlCharacter { part, character, position });
+    assert_eq!(resolve_for(&auto, MOBILE, None, "a\r\nb\tc"), resolved(MessageType::Sms, 5, 1));
+    assert_eq!(resolve_for(&auto, MOBILE, None, "한글\u{7}"), refused(TextPart::Text, '\u{7}', 2));
+    assert_eq!(resolve_for(&auto, ABROAD, None, "a\u{85}"), refused(TextPart::Text, '\u{85}', 1));
+    assert_eq!(resolve_for(&auto, MOBILE, Some("\0x"), "a"), refused(TextPart::Subject, '\0', 0));
+    let template = Template::parse("a\r\n#{v}").unwrap();
+    let address = Address::parse(MOBILE).unwrap();
+    let told = resolve(&auto, &address, None, &template, |_| Some("b\u{7f}")).unwrap_err();
+    assert_eq!(told.to_string(), "the text holds the control character U+007F at index 3");
+    assert_eq!(told.code(), "control_character");
+}

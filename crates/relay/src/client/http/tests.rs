@@ -2,7 +2,7 @@
 
 use super::*;
 use kite_domain::text::MessageType;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An exchange that both sides are held to.
 fn fixture(name: &str) -> Value {
@@ -70,6 +70,31 @@ fn standings_are_read_as_documented() {
     assert_eq!(*refused, Standing::Refused { code: "3032".into() });
     assert!(matches!(accepted, Standing::Accepted { relay_reference: Some(_) }));
     assert_eq!(*not_found, Standing::NotFound);
+}
+
+#[test]
+fn no_relay_is_left_alone_for_ever() {
+    let asked = |header: &str, body: &str| {
+        pause_asked_for(StatusCode::TOO_MANY_REQUESTS, Some(header), body.as_bytes())
+    };
+    assert_eq!(asked(" 7 ", ""), Some(Duration::from_secs(7)));
+    assert_eq!(asked("7", r#"{"retry_after_ms":1500}"#), Some(Duration::from_millis(1_500)));
+    assert_eq!(asked("9000000000000000", ""), Some(PAUSE_MAX));
+    assert_eq!(asked("1", r#"{"retry_after_ms":18446744073709551615}"#), Some(PAUSE_MAX));
+    assert_eq!(asked("soon", ""), None);
+}
+
+#[test]
+fn a_pulled_receipt_that_cannot_be_read_does_not_hold_up_the_others() {
+    let good = |reference: &str| json!({ "reference": reference, "status": "delivered", "code": "4000" });
+    let receipts = json!([good("a"), { "status": "delivered" }, 7, { "reference": ["b"] }, null,
+        { "reference": "c", "status": "lost in thought" }, good("d")]);
+    let pulled =
+        read_pulled(json!({ "lease": "lease-1", "receipts": receipts }).to_string().as_bytes()).unwrap();
+    let read: Vec<&str> = pulled.receipts.iter().map(|receipt| receipt.reference.as_str()).collect();
+    assert_eq!((pulled.lease.as_str(), read.as_slice()), ("lease-1", &["a", "d"][..]));
+    let nothing = read_pulled(br#"{"lease":"lease-2","receipts":[7]}"#).unwrap();
+    assert_eq!((nothing.lease.as_str(), nothing.receipts.len()), ("lease-2", 0), "acknowledged all the same");
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! Which problems an operation may answer with, from what its description says of it: who may call it, what it takes,
+//! whether it writes. So every status that can come is in the document, and one that cannot is not.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use crate::problem::Code;
+
+/// What an operation takes and does, as far as problems follow from it.
+struct Traits<'o> {
+    method: &'o str,
+    operation: &'o Value,
+}
+
+impl Traits<'_> {
+    fn has_parameter(&self, place: &str) -> bool {
+        self.parameters().any(|parameter| parameter["in"] == place)
+    }
+
+    fn is_paged(&self) -> bool {
+        self.parameters().any(|parameter| parameter["name"] == "cursor")
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.operation["parameters"].as_array().into_iter().flatten()
+    }
+
+    fn body(&self) -> Option<&str> {
+        self.operation["requestBody"]["content"].as_object()?.keys().next().map(String::as_str)
+    }
+
+    fn needs_key(&self) -> bool {
+        !self.operation["security"]
+            .as_array()
+            .is_some_and(|security| security.iter().all(|one| one == &json!({})))
+    }
+
+    fn is(&self, operation_id: &str) -> bool {
+        self.operation["operationId"] == operation_id
+    }
+
+    /// In its query: what it names and is not there is not found.
+    fn names_others(&self) -> bool {
+        ["list_audit_events", "get_recommendation", "import_contacts"].into_iter().any(|id| self.is(id))
+    }
+
+    /// Into the log.
+    fn writes(&self) -> bool {
+        self.method != "get" && !self.is("preview_sending")
+    }
+}
+
+/// The answers for the problems of an operation, by status.
+pub(super) fn responses(method: &str, operation: &Value) -> BTreeMap<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+    for code in codes(&Traits { method, operation }) {
+        by_status.entry(code.kind().status).or_default().push(code.kind().code);
+    }
+    by_status.into_iter().map(|(status, codes)| (status.to_string(), response(&codes))).collect()
+}
+
+fn response(codes: &[&str]) -> Value {
+    let words: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    json!({
+        "description": format!("A problem: {}.", words.join(" or ")),
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    })
+}
+
+fn codes(traits: &Traits<'_>) -> Vec<Code> {
+    let mut codes = Vec::new();
+    let mut add = |applies: bool, these: &[Code]| {
+        if applies {
+            codes.extend_from_slice(these);
+        }
+    };
+    let is_dynamic = traits.needs_key() || traits.has_parameter("path");
+    let reads = traits.needs_key() && traits.method == "get";
+    let is_sending = traits.is("create_sending");
+    add(traits.needs_key(), &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted]);
+    add(traits.is("push_receipts"), &[Code::SignatureInvalid]);
+    add(traits.has_parameter("path") || traits.names_others(), &[Code::NotFound]);
+    // A read may ask for data at least as new as a position.
+    add(reads || traits.has_parameter("query"), &[Code::InvalidParameter]);
+    add(traits.is_paged(), &[Code::InvalidCursor]);
+    add(reads || is_sending || traits.is("preview_sending"), &[Code::NotCaughtUp]);
+    match traits.body() {
+        Some("text/csv") => add(true, &[Code::InvalidCsv, Code::RowsRefused]),
+        Some(_) => add(true, &[Code::MalformedJson, Code::InvalidBody, Code::Refused]),
+        None => {}
+    }
+    let has_body = traits.body().is_some();
+    add(has_body, &[Code::BodyTooSlow, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::Busy]);
+    add(is_sending || traits.is("preview_sending"), &[Code::RequestRefused, Code::TooManyRecipients]);
+    add(
+        is_sending,
+        &[
+            Code::RowsRefused,
+            Code::InvalidIdempotencyKey,
+            Code::IdempotencyKeyReused,
+            Code::IdempotencyInProgress,
+            Code::BacklogFull,
+        ],
+    );
+    add(traits.writes(), &[Code::NotPossibleNow, Code::Conflict, Code::AnswerLost, Code::Unavailable]);
+    add(traits.writes() && !has_body, &[Code::Busy]);
+    add(is_dynamic, &[Code::Internal]);
+    codes
+}

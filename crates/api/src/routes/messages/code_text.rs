@@ -1,0 +1,39 @@
+//! What a code means, in words: a relay's by its dictionary, one of Kite's by its own list.
+
+use kite_commands::directory::DirectoryState;
+use kite_domain::codes::{CodeDictionary, own_reason};
+use kite_domain::slug::RelayId;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What a code means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = CodeText)]
+pub struct CodeTextView {
+    /// In Korean.
+    #[schema(value_type = String, example = "단말기 전원 꺼짐")]
+    pub ko: &'static str,
+    /// In English.
+    #[schema(value_type = String, example = "the handset is switched off")]
+    pub en: &'static str,
+}
+
+/// Explains codes by the dictionaries that the relays have now.
+pub(crate) struct CodeTexts(Arc<DirectoryState>);
+
+impl CodeTexts {
+    pub(crate) fn new(directory: Arc<DirectoryState>) -> Self {
+        Self(directory)
+    }
+
+    /// What a code of this relay means, or a word that Kite gave in its place.
+    pub(super) fn of(&self, relay: Option<&RelayId>, code: &str) -> Option<CodeTextView> {
+        if let Some((ko, en)) = own_reason(code) {
+            return Some(CodeTextView { ko, en });
+        }
+        let dictionary = CodeDictionary::named(&self.0.relays.get(relay?)?.profile.codes)?;
+        let meaning = dictionary.lookup(code);
+        Some(CodeTextView { ko: meaning.text_ko, en: meaning.text_en })
+    }
+}

@@ -1,0 +1,99 @@
+//! Who has written finds what was written, although the read models are a moment behind the log.
+
+use kite_api::ApiConfig;
+use kite_commands::accept::AcceptLimits;
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN, Api, Call, sending};
+
+/// A house where a read waits for as long as any test could take.
+async fn patient() -> Api {
+    Api::with(ApiConfig { read_wait_ms: 60_000, ..ApiConfig::default() }, AcceptLimits::default()).await
+}
+
+#[tokio::test]
+async fn what_was_just_written_is_found_where_the_answer_says() {
+    let api = patient().await;
+    let contact = json!({"name": "홍길동", "phone": "01012345678"});
+    for (path, body) in [
+        ("/v1/sendings", sending(&["01012345678"])),
+        ("/v1/opt-outs", json!({"address": "01012345678"})),
+        ("/v1/contacts", contact),
+        ("/v1/groups", json!({"name": "모두"})),
+    ] {
+        let (written, ()) = tokio::join!(api.post(path, &body), api.project());
+        let location = written.header("location").unwrap_or_else(|| panic!("{}", written.text())).to_owned();
+        let (found, ()) = tokio::join!(api.get(&location), api.project());
+        assert_eq!(found.status, 200, "{location}: {}", found.text());
+    }
+    let id = api.post("/v1/sendings", &sending(&["01012345678"])).await.json()["id"].clone();
+    let message = format!("/v1/messages/{}-0", id.as_str().unwrap());
+    let (found, ()) = tokio::join!(api.get(&message), api.project());
+    assert_eq!(found.status, 200, "{}", found.text());
+}
+
+#[tokio::test]
+async fn a_policy_that_was_just_defined_is_the_one_that_is_shown() {
+    let api = patient().await;
+    let policy = Call::new("PUT", "/v1/policies/sms").key(&api.acme).json(&json!({"objective": "price"}));
+    let version = api.ok(policy).await.json()["version"].clone();
+    let (shown, ()) = tokio::join!(api.get("/v1/policies/sms"), api.project());
+    assert_eq!((&shown.json()["version"], &shown.json()["objective"]), (&version, &json!("price")));
+}
+
+#[tokio::test]
+async fn what_may_only_not_be_seen_yet_is_not_called_absent() {
+    let api = Api::new().await;
+    let written = api.post("/v1/sendings", &sending(&["01012345678"])).await;
+    let location = written.header("location").unwrap().to_owned();
+    assert_eq!(api.get(&location).await.problem(), (503, "not-caught-up".to_owned()));
+    let stranger = api.send(Call::new("GET", location.clone()).key(&api.rival)).await;
+    assert_eq!(stranger.problem(), (404, "not-found".to_owned()), "it has written nothing to wait for");
+    api.project().await;
+    let absent = api.get("/v1/sendings/0197c0de0000700080000000000000ff").await;
+    assert_eq!(absent.problem(), (404, "not-found".to_owned()));
+}
+
+#[tokio::test]
+async fn the_headers_of_positions_are_described_where_they_are_used() {
+    let api = Api::new().await;
+    let document = api.ok(Call::new("GET", "/openapi.json")).await.json();
+    let id = api.post("/v1/sendings", &sending(&["01012345678"])).await.json()["id"].clone();
+    api.post("/v1/contacts", &json!({"phone": "01012345678"})).await;
+    api.project().await;
+    let (mut reads, mut writes) = (0, 0);
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            writes += responses.values().filter(|one| one["headers"]["kite-position"].is_object()).count();
+            if method != "get" || operation["security"] == json!([{}]) {
+                continue;
+            }
+            let is_admin = path.starts_with("/v1/admin");
+            let key = if is_admin { ADMIN } else { &api.acme };
+            let filled = path
+                .replace("{sending}", id.as_str().unwrap())
+                .replace("{message}", &format!("{}-0", id.as_str().unwrap()))
+                .replace("{channel}", "sms")
+                .replace("{tenant}", "acme")
+                .replace("{relay}", "alpha")
+                .replace("{address}", "01012345678")
+                .replace(['{', '}'], "0");
+            let query = match operation["operationId"].as_str().unwrap() {
+                "search_messages" => "?to=01012345678",
+                "get_recommendation" => "?channel=sms&objective=price",
+                _ => "",
+            };
+            let call = Call::new("GET", format!("{filled}{query}")).key(key);
+            let reply = api.send(call.header("kite-min-position", "soon")).await;
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let is_described = parameters.iter().any(|one: &Value| one["name"] == "kite-min-position");
+            let is_read = reply.status == 400 && reply.text().contains("kite-min-position");
+            let has_id = ["{contact}", "{group}"].iter().any(|id| path.contains(id));
+            assert!(is_read == is_described || has_id, "{path}: {}", reply.text());
+            reads += usize::from(is_described);
+        }
+    }
+    assert_eq!(reads, 19);
+    assert!(writes >= 20, "{writes}");
+}

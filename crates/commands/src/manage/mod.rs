@@ -1,0 +1,145 @@
+//! Commands on what sendings rest on: tenants and keys, relays, policies, senders, refusals, templates.
+//!
+//! Each appends with the version that it decided on, tries again on a conflict, and reads the directory on before it
+//! answers, so that the caller's next request sees it.
+
+mod opt_outs;
+mod policies;
+mod relays;
+mod senders;
+mod templates;
+mod tenants;
+
+pub use tenants::{IssuedKey, key_hash};
+
+use kite_domain::event::Event;
+use kite_domain::ids::TemplateId;
+use kite_domain::policy::WeightsError;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::Channel;
+use kite_event_store::{AppendError, Expected, Position};
+use smol_str::SmolStr;
+
+use crate::directory::Directory;
+use crate::journal::{Cause, Entry, Journal, JournalError};
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManageRefusal {
+    /// The tenant is there already.
+    #[error("there is a tenant {0} already")]
+    TenantExists(TenantId),
+    /// No such tenant.
+    #[error("there is no tenant {0}")]
+    NoTenant(TenantId),
+    /// No such key.
+    #[error("there is no key {0}")]
+    NoKey(SmolStr),
+    /// No such relay.
+    #[error("there is no relay {0}")]
+    NoRelay(RelayId),
+    /// The relay does not offer the channel.
+    #[error("relay {relay} does not offer {channel}")]
+    NoChannel {
+        /// Which relay.
+        relay: RelayId,
+        /// Which channel.
+        channel: Channel,
+    },
+    /// The weights are no ratio.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// No such sender.
+    #[error("there is no sender {0}")]
+    NoSender(SmolStr),
+    /// No such refusal.
+    #[error("the address has not refused advertisements")]
+    NoOptOut,
+    /// No such template.
+    #[error("there is no template {0}")]
+    NoTemplate(TemplateId),
+    /// The breaker is not where the change starts from.
+    #[error("the breaker of relay {0} is not there any more")]
+    BreakerMoved(RelayId),
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// It may not.
+    #[error(transparent)]
+    Refused(#[from] ManageRefusal),
+    /// The log.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<AppendError> for ManageError {
+    fn from(error: AppendError) -> Self {
+        Self::Journal(error.into())
+    }
+}
+
+/// Done, durable, and in the log up to this position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done<T> {
+    /// What came of it.
+    pub value: T,
+    /// Where in the log.
+    pub position: Position,
+}
+
+/// The commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Manage {
+    journal: Journal,
+    directory: Directory,
+    secrets: std::sync::Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+}
+
+/// The event to append and what comes of it; no event: it is so already.
+type Decided<T> = Result<(Option<Event>, T), ManageRefusal>;
+
+impl Manage {
+    /// Writes to this log. `secrets` gives 32 unpredictable bytes for a new key.
+    pub fn new(
+        journal: Journal,
+        directory: Directory,
+        secrets: std::sync::Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    ) -> Self {
+        Self { journal, directory, secrets }
+    }
+
+    /// Reads the stream, decides, appends with the version read; anew on a conflict.
+    async fn decide<T>(
+        &self,
+        cause: &Cause,
+        tenant: Option<&TenantId>,
+        stream: SmolStr,
+        mut decide: impl FnMut(&[Event]) -> Decided<T>,
+    ) -> Result<Done<T>, ManageError> {
+        loop {
+            let told = self.journal.read_stream(&stream, 0).await?;
+            let (version, position) =
+                told.last().map_or((0, 0), |last| (last.recorded.version, last.recorded.position));
+            let events: Vec<Event> = told.into_iter().map(|told| told.event).collect();
+            let (event, value) = decide(&events)?;
+            let Some(event) = event else { return Ok(Done { value, position }) };
+            let entry = Entry {
+                stream: stream.clone(),
+                expected: Expected::Version(version),
+                tenant: tenant.cloned(),
+                cause: cause.clone(),
+                events: vec![event],
+            };
+            match self.journal.append_one(entry).await {
+                Ok(appended) => {
+                    self.directory.catch_up(&self.journal).await?;
+                    return Ok(Done { value, position: appended.position });
+                }
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

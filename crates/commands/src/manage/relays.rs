@@ -1,0 +1,89 @@
+//! Relays: their terms, whether they are in use, their breakers.
+
+use kite_domain::event::Event;
+use kite_domain::relay::{
+    self, RelayBreakerChanged, RelayDefined, RelayProfile, RelayResumed, RelaySuspended,
+};
+use kite_domain::slug::RelayId;
+
+use super::{Done, Manage, ManageError, ManageRefusal};
+use crate::journal::Cause;
+
+impl Manage {
+    /// A new relay, or new terms for one. Credentials that are not given stay as they are.
+    pub async fn define_relay(
+        &self,
+        cause: &Cause,
+        profile: RelayProfile,
+    ) -> Result<Done<RelayProfile>, ManageError> {
+        self.decide(cause, None, relay::stream(&profile.relay), |events| {
+            let mut profile = profile.clone();
+            let known = events.iter().rev().find_map(|event| match event {
+                Event::RelayDefined(defined) => Some(&defined.profile.credentials),
+                _ => None,
+            });
+            if let Some(known) = known {
+                let given = &mut profile.credentials;
+                given.api_key = given.api_key.take().or_else(|| known.api_key.clone());
+                given.user = given.user.take().or_else(|| known.user.clone());
+                given.receipt_secret = given.receipt_secret.take().or_else(|| known.receipt_secret.clone());
+            }
+            Ok((Some(RelayDefined { profile: profile.clone() }.into()), profile))
+        })
+        .await
+    }
+
+    /// Takes a relay out of use. Nothing automatic puts it back.
+    pub async fn suspend_relay(
+        &self,
+        cause: &Cause,
+        relay: &RelayId,
+        reason: String,
+    ) -> Result<Done<()>, ManageError> {
+        self.decide(cause, None, relay::stream(relay), |events| {
+            if events.is_empty() {
+                return Err(ManageRefusal::NoRelay(relay.clone()));
+            }
+            Ok((Some(RelaySuspended { relay: relay.clone(), reason: reason.clone() }.into()), ()))
+        })
+        .await
+    }
+
+    /// Puts a relay back into use; nothing happens if it is in use.
+    pub async fn resume_relay(&self, cause: &Cause, relay: &RelayId) -> Result<Done<()>, ManageError> {
+        self.decide(cause, None, relay::stream(relay), |events| {
+            if events.is_empty() {
+                return Err(ManageRefusal::NoRelay(relay.clone()));
+            }
+            let is_suspended = events.iter().fold(false, |suspended, event| match event {
+                Event::RelaySuspended(_) => true,
+                Event::RelayResumed(_) => false,
+                _ => suspended,
+            });
+            Ok((is_suspended.then(|| RelayResumed { relay: relay.clone() }.into()), ()))
+        })
+        .await
+    }
+
+    /// Records that a breaker changed its mind.
+    pub async fn change_breaker(
+        &self,
+        cause: &Cause,
+        change: RelayBreakerChanged,
+    ) -> Result<Done<()>, ManageError> {
+        self.decide(cause, None, relay::stream(&change.relay), |events| {
+            let phase = events.iter().rev().find_map(|event| match event {
+                Event::RelayBreakerChanged(changed) => Some(changed.to),
+                _ => None,
+            });
+            if events.is_empty() {
+                return Err(ManageRefusal::NoRelay(change.relay.clone()));
+            }
+            if phase.unwrap_or_default() != change.from {
+                return Err(ManageRefusal::BreakerMoved(change.relay.clone()));
+            }
+            Ok((Some(change.clone().into()), ()))
+        })
+        .await
+    }
+}

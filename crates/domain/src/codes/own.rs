@@ -1,0 +1,19 @@
+//! The words that Kite itself gives as a reason, where no relay said anything.
+
+/// What a word of Kite means: one phrase in Korean, one in English. None: it is no word of Kite.
+pub fn own_reason(word: &str) -> Option<(&'static str, &'static str)> {
+    Some(match word {
+        "cancelled" => ("발송 취소됨", "cancelled before it was handed over"),
+        "lifetime" => ("유효 시간 경과", "its lifetime ended before it was handed over"),
+        "opt_out" => ("수신거부한 수신자", "the recipient refuses advertisements"),
+        "night_window" => ("야간 광고 전송 제한 시간", "advertisements may not go out at night"),
+        "no_receipt" => ("기한 내 전송결과 없음", "no receipt came in time"),
+        "no_answer" => ("중계사 응답 없음", "the relay's answer was lost"),
+        "relay_suspended" => ("중계사 사용 중지", "the relay was taken out of use"),
+        "breaker_tripped" => ("중계사 차단됨", "the relay's circuit breaker had tripped"),
+        "kite_text" => ("본문을 완성할 수 없음", "the text cannot be filled in"),
+        "kite_no_sender" => ("채널의 발신번호 없음", "the sending has no sender for the channel"),
+        "kite_no_address" => ("채널의 수신 주소 없음", "the recipient has no address for the channel"),
+        _ => return None,
+    })
+}

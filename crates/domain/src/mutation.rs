@@ -1,0 +1,101 @@
+//! Deliberate bugs, to show that the simulation would find real ones.
+//!
+//! Compiled in only with the feature `mutations`, which nothing but a run of the simulation turns on. Without it
+//! [`is_active`] is `false` at compile time and every place that asks is the code without the bug.
+
+/// A deliberate bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mutation {
+    /// Every lot is split from the start of the sequence, as rounding each batch for itself would.
+    RoundingPerLot = 1,
+    /// After a restart the router forgets where each split stood.
+    SplitCarryResetAtRestart,
+    /// A message without an answer fails over as if it had failed.
+    FailoverFromUnknown,
+    /// The newest word about an attempt counts, whatever was known before.
+    ReceiptByArrival,
+    /// A receipt that comes before the response is dropped.
+    ReceiptBeforeResponseDropped,
+    /// The night window is not looked at again at hand-over.
+    NightCheckOnlyAtAcceptance,
+    /// Refusals of advertisements are not looked at again at hand-over.
+    OptOutCheckOnlyAtAcceptance,
+    /// A cancellation is not looked at again at hand-over.
+    CancelIgnoredAtHandover,
+    /// The seal is written before the lots.
+    SealBeforeLots,
+    /// The answer to a request does not wait for what the log says to the seal.
+    AcknowledgeBeforeAppend,
+    /// Receipts are acknowledged to the relay before they are stored.
+    ReceiptsAcknowledgedBeforeStored,
+    /// Idempotency keys are known only to the process that took them.
+    KeyForgottenAfterRestart,
+    /// The relay is called before the intent is in the log.
+    IntentAfterCall,
+    /// An answer that was lost is taken for a refusal.
+    LostAnswerTakenAsRefused,
+    /// "Never came in" is believed at once, of a relay that does not drop repeats.
+    NotFoundBelievedAtOnce,
+    /// What does not fit into a full lane is dropped, and remembered as queued.
+    DropOnFullQueue,
+    /// After a restart the publisher begins at the end of the log.
+    PublisherSkipsAfterRestart,
+    /// The checkpoint of a read model is committed before its rows.
+    CheckpointBeforeRows,
+    /// A receipt that fits nothing is forgotten.
+    UnmatchedReceiptDropped,
+    /// Nobody looks at the deadline of a receipt.
+    DeadlineForgotten,
+    /// A deferred message may be taken for one that was never handed over although an earlier call is in doubt.
+    DoubtForgottenOnDeferral,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::RoundingPerLot,
+        Self::SplitCarryResetAtRestart,
+        Self::FailoverFromUnknown,
+        Self::ReceiptByArrival,
+        Self::ReceiptBeforeResponseDropped,
+        Self::NightCheckOnlyAtAcceptance,
+        Self::OptOutCheckOnlyAtAcceptance,
+        Self::CancelIgnoredAtHandover,
+        Self::SealBeforeLots,
+        Self::AcknowledgeBeforeAppend,
+        Self::ReceiptsAcknowledgedBeforeStored,
+        Self::KeyForgottenAfterRestart,
+        Self::IntentAfterCall,
+        Self::LostAnswerTakenAsRefused,
+        Self::NotFoundBelievedAtOnce,
+        Self::DropOnFullQueue,
+        Self::PublisherSkipsAfterRestart,
+        Self::CheckpointBeforeRows,
+        Self::UnmatchedReceiptDropped,
+        Self::DeadlineForgotten,
+        Self::DoubtForgottenOnDeferral,
+    ];
+}
+
+#[cfg(feature = "mutations")]
+static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Switches one bug on for the whole process, or all of them off.
+#[cfg(feature = "mutations")]
+pub fn activate(mutation: Option<Mutation>) {
+    ACTIVE.store(mutation.map_or(0, |mutation| mutation as u8), std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether this bug is switched on.
+#[cfg(feature = "mutations")]
+pub fn is_active(mutation: Mutation) -> bool {
+    ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == mutation as u8
+}
+
+/// Whether this bug is switched on: never, in this build.
+#[cfg(not(feature = "mutations"))]
+#[inline(always)]
+pub const fn is_active(_mutation: Mutation) -> bool {
+    false
+}

@@ -1,0 +1,110 @@
+//! The parts of Kite, and which of them need one another.
+//!
+//! The log and the read models of a data directory belong to one process, and the work queue to the process that fills
+//! it. So a part whose counterpart is missing here would wait for ever, and nobody would see why.
+
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A part of Kite that a process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// HTTP.
+    Api,
+    /// First routes.
+    Router,
+    /// From the log to the work queue.
+    Publisher,
+    /// Hand-over to the relays.
+    Worker,
+    /// Read models.
+    Projector,
+    /// What time alone brings about.
+    Timekeeper,
+}
+
+impl Role {
+    /// Every part.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Api, Self::Router, Self::Publisher, Self::Worker, Self::Projector, Self::Timekeeper];
+
+    /// As in the configuration.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Router => "router",
+            Self::Publisher => "publisher",
+            Self::Worker => "worker",
+            Self::Projector => "projector",
+            Self::Timekeeper => "timekeeper",
+        }
+    }
+
+    /// What it cannot do without, and why.
+    fn needs(self) -> &'static [(Self, &'static str)] {
+        match self {
+            Self::Worker => {
+                &[(Self::Publisher, "the work queue is inside the process, and nothing else fills it")]
+            }
+            Self::Publisher => &[
+                (Self::Worker, "the work queue is inside the process, and nothing else empties it"),
+                (Self::Projector, "it finds in the read models what an earlier process left half done"),
+            ],
+            Self::Timekeeper => &[(Self::Projector, "it finds in the read models what is due")],
+            Self::Api | Self::Router | Self::Projector => &[],
+        }
+    }
+}
+
+/// Whether each of these has what it needs.
+///
+/// # Errors
+/// Names the first that has not, what it lacks, and why it needs it.
+pub(super) fn check(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+    for role in roles {
+        for (needed, reason) in role.needs() {
+            ensure!(roles.contains(needed), "{} needs {} beside it: {reason}", role.word(), needed.word());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Role::*;
+
+    fn refusal(roles: &[Role]) -> Option<String> {
+        check(&roles.iter().copied().collect()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_part_that_would_wait_for_ever_is_refused() {
+        for (roles, told) in [
+            (&[Worker, Projector][..], "worker needs publisher"),
+            (&[Publisher, Projector], "publisher needs worker"),
+            (&[Publisher, Worker], "publisher needs projector"),
+            (&[Timekeeper, Api], "timekeeper needs projector"),
+        ] {
+            let refusal = refusal(roles).unwrap();
+            assert!(refusal.starts_with(told), "{roles:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_use_without_the_others_is_not() {
+        for roles in [&Role::ALL[..], &[Api], &[Api, Projector], &[Router], &[Worker, Publisher, Projector]] {
+            assert_eq!(refusal(roles), None, "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_says_why() {
+        assert_eq!(
+            refusal(&[Worker]).unwrap(),
+            "worker needs publisher beside it: the work queue is inside the process, and nothing else fills it"
+        );
+    }
+}
