@@ -1,0 +1,294 @@
+//! One thread, virtual time: the process of Kite as a set of futures, of which a seeded one is polled next.
+//!
+//! Time stands still while any future can go on. A crash drops all futures at whatever await points they stand.
+
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use kite_commands::Clock;
+use kite_commands::clock::ManualClock;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::dice::Dice;
+
+type Ready = Arc<Mutex<BTreeSet<u64>>>;
+
+/// What all parts of a simulation share: time, chance, and what is to be told to the outside.
+pub(crate) struct Sim {
+    pub(crate) clock: Arc<ManualClock>,
+    dice: Mutex<Dice>,
+    ready: Ready,
+    timers: Mutex<Timers>,
+    spawned: Mutex<Vec<(u64, Task)>>,
+    tasks_made: AtomicUsize,
+    /// Steps and requests that have begun and not ended.
+    busy: AtomicUsize,
+    violations: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Timers {
+    made: u64,
+    due: BTreeMap<(i64, u64), Waker>,
+}
+
+struct Task {
+    name: String,
+    future: BoxFuture<'static, ()>,
+    waker: Waker,
+}
+
+struct TaskWaker {
+    id: u64,
+    ready: Ready,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.lock().insert(self.id);
+    }
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Arc::new(ManualClock::at(start)),
+            dice: Mutex::new(Dice::new(seed)),
+            ready: Ready::default(),
+            timers: Mutex::default(),
+            spawned: Mutex::default(),
+            tasks_made: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            violations: Mutex::default(),
+        })
+    }
+
+    /// Chance begins anew, so that what came before has no part in what follows.
+    pub(crate) fn reseed(&self, dice: Dice) {
+        *self.dice.lock() = dice;
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.dice.lock().below(bound)
+    }
+
+    pub(crate) fn per_cent(&self, share: u64) -> bool {
+        self.dice.lock().per_cent(share)
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.now().timestamp_millis()
+    }
+
+    /// Something happened that must not.
+    pub(crate) fn violation(&self, what: String) {
+        self.violations.lock().push(what);
+    }
+
+    pub(crate) fn take_violation(&self) -> Option<String> {
+        let mut violations = self.violations.lock();
+        if violations.is_empty() { None } else { Some(violations.remove(0)) }
+    }
+
+    pub(crate) fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks_made.fetch_add(1, Ordering::Relaxed) as u64;
+        let waker = Arc::new(TaskWaker { id, ready: self.ready.clone() }).into();
+        self.spawned.lock().push((id, Task { name: name.into(), future: Box::pin(future), waker }));
+        self.ready.lock().insert(id);
+    }
+
+    /// Gives way so many times.
+    pub(crate) fn yields(&self, times: u64) -> Yields {
+        Yields { left: times }
+    }
+
+    /// Gives way a seeded number of times, often not at all.
+    pub(crate) fn some_yields(&self) -> Yields {
+        let times = self.below(4).saturating_sub(1);
+        self.yields(times)
+    }
+
+    pub(crate) fn sleep_until(self: &Arc<Self>, until_ms: i64) -> Sleep {
+        Sleep { sim: self.clone(), until_ms, key: None }
+    }
+
+    pub(crate) fn sleep_ms(self: &Arc<Self>, ms: u64) -> Sleep {
+        self.sleep_until(self.now_ms() + ms as i64)
+    }
+
+    /// From here until the guard is dropped something is under way, so that time must not leap.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy { sim: self.clone() }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn next_timer_ms(&self) -> Option<i64> {
+        self.timers.lock().due.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Moves the clock and wakes whoever waited for that.
+    pub(crate) fn set_time_ms(&self, to_ms: i64) {
+        if to_ms > self.now_ms() {
+            self.clock.set(DateTime::from_timestamp_millis(to_ms).unwrap_or(DateTime::<Utc>::MAX_UTC));
+        }
+        let now_ms = self.now_ms();
+        loop {
+            let mut timers = self.timers.lock();
+            let Some(entry) = timers.due.first_entry().filter(|entry| entry.key().0 <= now_ms) else {
+                return;
+            };
+            let waker = entry.remove();
+            drop(timers);
+            waker.wake();
+        }
+    }
+}
+
+/// See [`Sim::begin`].
+pub(crate) struct Busy {
+    sim: Arc<Sim>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.sim.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// See [`Sim::yields`].
+pub(crate) struct Yields {
+    left: u64,
+}
+
+impl Future for Yields {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.left == 0 {
+            return Poll::Ready(());
+        }
+        self.left -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// See [`Sim::sleep_until`].
+pub(crate) struct Sleep {
+    sim: Arc<Sim>,
+    until_ms: i64,
+    key: Option<(i64, u64)>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.sim.now_ms() >= self.until_ms {
+            return Poll::Ready(());
+        }
+        let sim = self.sim.clone();
+        let mut timers = sim.timers.lock();
+        let until_ms = self.until_ms;
+        let key = *self.key.get_or_insert_with(|| {
+            timers.made += 1;
+            (until_ms, timers.made)
+        });
+        timers.due.insert(key, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.sim.timers.lock().due.remove(&key);
+        }
+    }
+}
+
+/// The futures of one process.
+pub(crate) struct Executor {
+    sim: Arc<Sim>,
+    tasks: BTreeMap<u64, Task>,
+}
+
+/// What a poll came to.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// No future can go on now.
+    Nothing,
+    /// One was polled.
+    One,
+    /// One panicked: its name, and its last words.
+    Panicked(String, String),
+}
+
+impl Executor {
+    pub(crate) fn new(sim: Arc<Sim>) -> Self {
+        Self { sim, tasks: BTreeMap::new() }
+    }
+
+    /// Polls one of those that can go on.
+    pub(crate) fn poll_one(&mut self) -> Polled {
+        self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
+        let Some(id) = self.choose() else { return Polled::Nothing };
+        let Some(task) = self.tasks.get_mut(&id) else { return Polled::One };
+        let waker = task.waker.clone();
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(Poll::Pending) => Polled::One,
+            Ok(Poll::Ready(())) => {
+                self.tasks.remove(&id);
+                Polled::One
+            }
+            Err(panic) => {
+                let words = panic.downcast_ref::<String>().map(String::as_str);
+                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+                Polled::Panicked(task.name.clone(), words.to_owned())
+            }
+        }
+    }
+
+    fn choose(&self) -> Option<u64> {
+        let count = self.sim.ready.lock().len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let place = self.sim.below(count) as usize;
+        let mut ready = self.sim.ready.lock();
+        let id = *ready.iter().nth(place)?;
+        ready.remove(&id);
+        Some(id)
+    }
+
+    /// The process dies: everything in memory is gone.
+    pub(crate) fn crash(&mut self) {
+        self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
+        while let Some((_, task)) = self.tasks.pop_first() {
+            drop(task);
+        }
+        self.sim.spawned.lock().clear();
+        self.sim.ready.lock().clear();
+    }
+
+    /// Who is there, for a report on why nothing moves.
+    pub(crate) fn names(&self) -> String {
+        self.tasks.values().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,55 @@
+//! Faults that are armed by an operation and strike once, some calls later.
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// What becomes of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppendFault {
+    /// The queue of the store is full; nothing is written.
+    Busy,
+    /// All of it is written, and the answer is lost.
+    WrittenAnswerLost,
+    /// Part of it is written, and the answer is lost.
+    PartlyWrittenAnswerLost,
+    /// Nothing is written, and the answer is lost.
+    NotWrittenAnswerLost,
+    /// Another process was faster: the stream has moved.
+    Rival,
+    /// It takes some seconds.
+    Slow,
+}
+
+/// Faults waiting for their call. One strikes when as many calls as it says have passed.
+#[derive(Debug)]
+pub(crate) struct Armed<T> {
+    waiting: Mutex<VecDeque<(u32, T)>>,
+}
+
+impl<T> Default for Armed<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default() }
+    }
+}
+
+impl<T> Armed<T> {
+    pub(crate) fn arm(&self, skip: u32, fault: T) {
+        self.waiting.lock().push_back((skip, fault));
+    }
+
+    /// One call: the fault that strikes it, if any.
+    pub(crate) fn strike(&self) -> Option<T> {
+        let mut waiting = self.waiting.lock();
+        let (skip, _) = waiting.front_mut()?;
+        if *skip > 0 {
+            *skip -= 1;
+            return None;
+        }
+        waiting.pop_front().map(|(_, fault)| fault)
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.waiting.lock().clear();
+    }
+}

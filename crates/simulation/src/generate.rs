@@ -1,0 +1,243 @@
+//! A case from a seed.
+
+use crate::dice::Dice;
+use crate::faults::AppendFault;
+use crate::operation::{
+    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, Setup, Step,
+};
+use crate::relays::{CallFault, Mode, ReceiptFault};
+
+/// How long a case is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Some ten operations: many seeds in little time.
+    Short,
+    /// Some fifty: more that can come together.
+    Long,
+}
+
+/// The case of a seed. The same for ever, as long as nothing is added here.
+pub fn generate(seed: u64, length: Length) -> Case {
+    let mut dice = Dice::of(seed, 0xCA5E);
+    let steps = match length {
+        Length::Short => dice.between(6, 18),
+        Length::Long => dice.between(20, 60),
+    };
+    let setup = Setup {
+        forgets_lots: dice.per_cent(25),
+        jobs_max: *dice.pick(&[1, 2, 4, 100_000, 100_000, 100_000]),
+        starts_at_minute: *dice.pick(&[12 * 60, 12 * 60, 15 * 60 + 7, 20 * 60 + 58, 3 * 60, 7 * 60 + 59]),
+    };
+    let mut generator = Generator { dice, sent: Vec::new() };
+    let steps = (0..steps).map(|number| generator.step(number as u32)).collect();
+    Case { seed, setup, steps }
+}
+
+struct Generator {
+    dice: Dice,
+    sent: Vec<SendOrder>,
+}
+
+impl Generator {
+    fn step(&mut self, number: u32) -> Step {
+        let op = self.operation();
+        let polls = match self.dice.below(10) {
+            0..=2 => 0,
+            3..=7 => self.dice.between(1, 120),
+            _ => self.dice.between(100, 900),
+        };
+        Step { salt: number, polls: polls as u16, op }
+    }
+
+    fn operation(&mut self) -> Operation {
+        match self.dice.below(100) {
+            0..=29 => Operation::Send(self.send()),
+            30..=35 => Operation::Cancel { back: self.dice.below(3) as u8 },
+            36..=40 => self.policy(),
+            41..=49 => self.operator(),
+            50..=56 => self.people(),
+            57..=67 => self.time(),
+            68..=75 => Operation::Crash,
+            76..=77 => Operation::Calm,
+            78 => Operation::Compare,
+            79..=85 => Operation::AppendFault {
+                skip: self.dice.below(12) as u8,
+                fault: *self.dice.pick(&[
+                    AppendFault::Busy,
+                    AppendFault::WrittenAnswerLost,
+                    AppendFault::PartlyWrittenAnswerLost,
+                    AppendFault::NotWrittenAnswerLost,
+                    AppendFault::Rival,
+                    AppendFault::Rival,
+                    AppendFault::Slow,
+                ]),
+            },
+            86 => Operation::ReadFault { skip: self.dice.below(40) as u8 },
+            87..=91 => Operation::CallFault {
+                relay: self.relay(),
+                skip: self.dice.below(3) as u8,
+                fault: *self.dice.pick(&[
+                    CallFault::RequestLost,
+                    CallFault::AnswerLost,
+                    CallFault::AnswerLost,
+                    CallFault::ArrivesLate,
+                    CallFault::NoConnection,
+                    CallFault::RateLimited,
+                ]),
+            },
+            92..=94 => Operation::Mode { relay: self.relay(), mode: *self.dice.pick(&Mode::ALL) },
+            95..=98 => Operation::Receipts {
+                relay: self.relay(),
+                fault: *self.dice.pick(&[
+                    ReceiptFault::Early,
+                    ReceiptFault::Early,
+                    ReceiptFault::Late,
+                    ReceiptFault::Twice,
+                    ReceiptFault::Never,
+                    ReceiptFault::Corrected,
+                ]),
+                count: self.dice.between(1, 10) as u8,
+            },
+            _ => Operation::Foreign {
+                relay: self.relay(),
+                kind: *self.dice.pick(&[
+                    Foreign::Nonsense,
+                    Foreign::UnknownSending,
+                    Foreign::OfAnother,
+                    Foreign::LaterAttempt,
+                ]),
+            },
+        }
+    }
+
+    fn relay(&mut self) -> u8 {
+        self.dice.below(5) as u8
+    }
+
+    fn tenant(&mut self) -> u8 {
+        u8::from(self.dice.per_cent(25))
+    }
+
+    fn failover(&mut self) -> Failover {
+        Failover {
+            at_least_once: self.dice.per_cent(25),
+            email: self.dice.per_cent(35),
+            after_temporary: self.dice.per_cent(50),
+            wait_s: *self.dice.pick(&[0, 0, 0, 60, 600]),
+        }
+    }
+
+    fn send(&mut self) -> SendOrder {
+        if !self.sent.is_empty() && self.dice.per_cent(20) {
+            // Again under the same key: the same body, or another.
+            let mut again = *self.dice.pick(&self.sent);
+            if again.key.is_some() {
+                again.body += u8::from(self.dice.per_cent(15));
+                return again;
+            }
+        }
+        let class = *self.dice.pick(&[
+            Class::Otp,
+            Class::Notice,
+            Class::Notice,
+            Class::Notice,
+            Class::Ad,
+            Class::Ad,
+            Class::AdOrNothing,
+            Class::NightAd,
+        ]);
+        let kind = *self.dice.pick(&[Kind::Sms, Kind::Sms, Kind::Sms, Kind::Lms, Kind::Email, Kind::Mixed]);
+        let recipients = match self.dice.below(200) {
+            0..=1 => self.dice.between(1_001, 1_030),
+            2..=60 => 1,
+            61..=150 => self.dice.between(2, 12),
+            _ => self.dice.between(13, 70),
+        };
+        let send = SendOrder {
+            tenant: self.tenant(),
+            class,
+            kind,
+            recipients: recipients as u16,
+            first: self.dice.below(40) as u16,
+            key: self.dice.per_cent(40).then(|| self.dice.below(4) as u8),
+            body: self.dice.below(3) as u8,
+            scheduled_s: self.dice.per_cent(12).then(|| self.dice.between(1, 7_200) as u32),
+            lifetime_s: *self.dice.pick(&[0, 0, 0, 0, 30, 3_600, 50_000]),
+            failover: self.dice.per_cent(50).then(|| self.failover()),
+        };
+        self.sent.push(send);
+        send
+    }
+
+    fn policy(&mut self) -> Operation {
+        let objective = match self.dice.below(6) {
+            0 => Objective::Price,
+            1 => Objective::Speed,
+            2 => Objective::Recommended,
+            _ => *self.dice.pick(&[
+                Objective::Ratio(5_000, 3_000),
+                Objective::Ratio(7_000, 3_000),
+                Objective::Ratio(3_333, 3_333),
+                Objective::Ratio(1, 21),
+                Objective::Ratio(10_000, 0),
+            ]),
+        };
+        Operation::Policy {
+            tenant: self.tenant(),
+            channel: *self.dice.pick(&[
+                PolicyChannel::Sms,
+                PolicyChannel::Sms,
+                PolicyChannel::Lms,
+                PolicyChannel::Email,
+            ]),
+            objective,
+            failover: self.failover(),
+        }
+    }
+
+    fn operator(&mut self) -> Operation {
+        match self.dice.below(9) {
+            0..=2 => Operation::Suspend(self.relay()),
+            3..=5 => Operation::Resume(self.relay()),
+            6..=7 => Operation::Redefine {
+                relay: self.relay(),
+                price_milliwon: self.dice.between(5_000, 12_000) as u32,
+                rate: *self.dice.pick(&[0, 0, 5, 40, 400]),
+                hands: self.dice.between(1, 4) as u8,
+                batch: *self.dice.pick(&[1, 3, 20, 100]),
+            },
+            _ => Operation::Register {
+                tenant: self.tenant(),
+                relays: *self.dice.pick(&[0b111, 0b111, 0b11111, 0b011, 0b101, 0b001]),
+            },
+        }
+    }
+
+    fn people(&mut self) -> Operation {
+        match self.dice.below(7) {
+            0..=3 => Operation::OptOut {
+                tenant: self.tenant(),
+                recipient: self.dice.below(60) as u16,
+                is_email: self.dice.per_cent(25),
+            },
+            4 => Operation::OptIn { tenant: self.tenant(), recipient: self.dice.below(60) as u16 },
+            _ => Operation::Contacts {
+                tenant: self.tenant(),
+                first: self.dice.below(60) as u16,
+                count: self.dice.between(1, 9) as u8,
+            },
+        }
+    }
+
+    fn time(&mut self) -> Operation {
+        match self.dice.below(10) {
+            0..=3 => Operation::Wait { ms: self.dice.between(1, 3_000) as u32 },
+            4..=5 => Operation::Wait { ms: self.dice.between(3_000, 90_000) as u32 },
+            6 => Operation::Wait { ms: self.dice.between(90_000, 30_000_000) as u32 },
+            _ => Operation::Clock {
+                is_evening: self.dice.per_cent(65),
+                offset_s: self.dice.between(0, 20) as i16 - 12,
+            },
+        }
+    }
+}

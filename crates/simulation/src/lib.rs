@@ -1,0 +1,135 @@
+//! Kite under simulation: the whole write path and the projectors in one thread, under virtual time, with faults.
+//!
+//! A [`Case`] is a seed and a list of operations and faults. [`run`] plays it: every worker is driven through its
+//! `step()`, which of those that can go on is polled next is drawn from the seed, a crash drops all of them at whatever
+//! await points they stand, and the relays are models that survive the crash and keep their own ledger. After every poll
+//! a checker of its own holds the log and the ledgers against the laws of the design.
+//!
+//! The same case gives the same log, byte for byte. A case that fails is cut down by [`shrink`] and can be kept as a file
+//! in `tests/found`.
+//!
+//! With the feature `mutations`, deliberate bugs of `kite_domain::mutation` can be switched on, to show that they are
+//! found.
+//!
+//! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols (`relay-sim`),
+//! threads within the process, and more than one process at work at once; of those, only what they write is simulated
+//! (`AppendFault::Rival`).
+
+mod check;
+mod dice;
+mod executor;
+mod faults;
+mod generate;
+mod open_work;
+mod operation;
+mod platform;
+mod relays;
+mod setting;
+mod shrink;
+mod store;
+mod world;
+
+pub use dice::Dice;
+pub use faults::AppendFault;
+pub use generate::{Length, generate};
+pub use operation::{
+    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder, Setup,
+    Step,
+};
+pub use relays::{CallFault, Mode, ReceiptFault};
+pub use shrink::shrink;
+
+use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::fmt::Write;
+
+/// A case that broke a law.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The case.
+    pub case: Case,
+    /// What was broken, and where.
+    pub what: String,
+    /// The log as it stood, one event a line.
+    pub log: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "seed {}: {}", self.case.seed, self.what)?;
+        writeln!(
+            formatter,
+            "{} steps; to keep it, save this as crates/simulation/tests/found/<name>.json:",
+            self.case.steps.len()
+        )?;
+        write!(formatter, "{}", self.case)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a case came to when nothing was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Events in the log at the end.
+    pub events: u64,
+    /// Messages that came in at relays.
+    pub handed_over: usize,
+    /// Of the whole log, byte for byte.
+    pub log_hash: String,
+}
+
+/// Plays a case to its end.
+///
+/// # Errors
+/// What was broken, with the case.
+pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
+    let failed = |what: String, log: String| Box::new(Failure { case: case.clone(), what, log });
+    let directory = scratch()
+        .map_err(|error| failed(format!("no directory for the read models: {error}"), String::new()))?;
+    let mut world = world::World::new(case, directory.path());
+    let ran = world.run(case);
+    let passed = Passed {
+        events: *world.log.head().borrow(),
+        handed_over: world.relays.relays.values().map(|relay| relay.known()).sum(),
+        log_hash: hash_of_log(&world.log),
+    };
+    ran.map(|()| passed).map_err(|what| failed(what, log_in_words(&world.log)))
+}
+
+/// A directory in memory where there is one: the read models of a simulation need not outlive it.
+fn scratch() -> std::io::Result<tempfile::TempDir> {
+    let memory = std::path::Path::new("/dev/shm");
+    tempfile::Builder::new()
+        .prefix("kite-simulation-")
+        .tempdir_in(memory)
+        .or_else(|_| tempfile::Builder::new().prefix("kite-simulation-").tempdir())
+}
+
+fn hash_of_log(log: &MemoryEventStore) -> String {
+    let mut hash = Sha256::new();
+    for one in events_of(log) {
+        hash.update(format!("{} {} {} {} {:?}\n", one.stream, one.version, one.id, one.kind, one.metadata));
+        hash.update(&one.data);
+    }
+    hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn log_in_words(log: &MemoryEventStore) -> String {
+    events_of(log).iter().fold(String::new(), |mut text, one| {
+        let time = one.metadata.time.format("%m-%d %H:%M:%S%.3f");
+        let data: String = String::from_utf8_lossy(&one.data).chars().take(600).collect();
+        let _ = writeln!(
+            text,
+            "{} {time} {} {} {} {data}",
+            one.position, one.metadata.actor, one.stream, one.kind
+        );
+        text
+    })
+}
+
+fn events_of(log: &MemoryEventStore) -> Vec<RecordedEvent> {
+    let all = futures::FutureExt::now_or_never(log.read_all(0, usize::MAX, &Filter::everything()));
+    all.and_then(Result::ok).unwrap_or_default().events
+}

@@ -1,0 +1,62 @@
+//! Switches one deliberate bug on after another. Each must be found within its budget of seeds: one that is not shows
+//! that an invariant, or a fault that would bring it out, is missing.
+
+use anyhow::bail;
+use kite_domain::mutation::{Mutation, activate};
+use kite_simulation::{generate, run};
+
+use crate::{Found, Options, now, search};
+
+/// Within how many short seeds a bug has to be found. Those that need two rare things together get more.
+fn budget(mutation: Mutation) -> u64 {
+    match mutation {
+        Mutation::RoundingPerLot
+        | Mutation::IntentAfterCall
+        | Mutation::SealBeforeLots
+        | Mutation::DeadlineForgotten
+        | Mutation::NightCheckOnlyAtAcceptance
+        | Mutation::UnmatchedReceiptDropped => 200,
+        Mutation::SplitCarryResetAtRestart
+        | Mutation::FailoverFromUnknown
+        | Mutation::ReceiptByArrival
+        | Mutation::ReceiptBeforeResponseDropped
+        | Mutation::LostAnswerTakenAsRefused
+        | Mutation::AcknowledgeBeforeAppend
+        | Mutation::ReceiptsAcknowledgedBeforeStored
+        | Mutation::DropOnFullQueue
+        | Mutation::CheckpointBeforeRows => 1_000,
+        Mutation::OptOutCheckOnlyAtAcceptance
+        | Mutation::CancelIgnoredAtHandover
+        | Mutation::KeyForgottenAfterRestart
+        | Mutation::NotFoundBelievedAtOnce
+        | Mutation::PublisherSkipsAfterRestart
+        | Mutation::DoubtForgottenOnDeferral => 10_000,
+    }
+}
+
+/// Runs seeds under each bug until one fails.
+pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
+    let mut survived = Vec::new();
+    let is_wanted =
+        |mutation: &Mutation| options.only.as_ref().is_none_or(|name| *name == format!("{mutation:?}"));
+    for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
+        let began = now();
+        activate(Some(mutation));
+        let found = search(options, options.first(), budget(mutation));
+        let words = match found {
+            Found::Failure(seed) => {
+                let what = run(&generate(seed, options.length())).err().map(|failure| failure.what);
+                let what = what.unwrap_or_else(|| "(not again)".to_owned());
+                let line: String = what.lines().next().unwrap_or_default().chars().take(110).collect();
+                format!("found after {} seeds: {line}", seed - options.first() + 1)
+            }
+            Found::Nothing(_) => {
+                survived.push(mutation);
+                format!("SURVIVED {} seeds", budget(mutation))
+            }
+        };
+        activate(None);
+        println!("{mutation:?}: {words} ({:.1} s)", (now() - began).as_secs_f64());
+    }
+    if survived.is_empty() { Ok(()) } else { bail!("not found: {survived:?}") }
+}

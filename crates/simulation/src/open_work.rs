@@ -1,0 +1,77 @@
+//! The write side's view of the read models, on the one thread there is.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::open_work::{OpenWork, OpenWorkError, ParkedReceipt, RouterMemory};
+use kite_domain::advice::RelayFigures;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::text::Channel;
+use kite_projections::{QueryError, ReadModels};
+use std::sync::Arc;
+
+use crate::executor::Sim;
+
+/// Answers from the read models, after others have gone on.
+pub(crate) struct SimOpenWork {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) models: ReadModels,
+}
+
+impl SimOpenWork {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(&ReadModels) -> Result<T, QueryError> + Send,
+    ) -> Result<T, OpenWorkError> {
+        self.sim.some_yields().await;
+        let answer = question(&self.models).map_err(|error| OpenWorkError(error.to_string()));
+        self.sim.some_yields().await;
+        answer
+    }
+}
+
+#[async_trait]
+impl OpenWork for SimOpenWork {
+    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
+        let place = self.ask(|models| models.router_place(1_000_000)).await?;
+        Ok(RouterMemory { position: place.position, carries: place.carries, unrouted: place.unrouted })
+    }
+
+    async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+        self.ask(|models| models.work.due_scheduled(now, limit)).await
+    }
+
+    async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        self.ask(|models| models.work.due_lots(now.timestamp_millis(), limit)).await
+    }
+
+    async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        let lots = self.ask(|models| models.work.lots_to_sweep(after, limit)).await?;
+        Ok(lots.into_iter().map(|open| open.id).collect())
+    }
+
+    async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
+        self.ask(|models| models.work.cancelled_lots(limit)).await
+    }
+
+    async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+        self.ask(|models| models.work.completed_sendings(limit)).await
+    }
+
+    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+        let parked = self.ask(|models| models.work.parked_of_all_relays(limit)).await?;
+        let known = parked.into_iter().map(|(relay, one)| ParkedReceipt {
+            relay,
+            receipt: one.receipt,
+            parked_at: one.parked_at,
+        });
+        Ok(known.collect())
+    }
+
+    async fn figures(
+        &self,
+        channel: Channel,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<RelayFigures>, OpenWorkError> {
+        self.ask(|models| models.routing.figures(channel, TimeDelta::minutes(15), now)).await
+    }
+}

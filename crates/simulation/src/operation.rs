@@ -1,0 +1,325 @@
+//! What happens in a simulation: operations of users and operators, the passing of time, and faults. A case is data, so
+//! that it can be printed, cut down and kept.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use crate::faults::AppendFault;
+use crate::relays::{CallFault, Mode, ReceiptFault};
+
+/// A relay by its place in the order of alpha, beta, gamma, mail, post.
+pub type RelayIndex = u8;
+
+/// Which failover terms a sending brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Failover {
+    /// May be delivered twice rather than not at all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub at_least_once: bool,
+    /// E-mail after the relays.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub email: bool,
+    /// E-mail after a temporary failure too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after_temporary: bool,
+    /// How long to wait for a receipt, in seconds; 0: as long as the relay says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wait_s: u32,
+}
+
+/// How urgent a sending is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Class {
+    /// A one-time password.
+    Otp,
+    /// A notice.
+    #[default]
+    Notice,
+    /// An advertisement that waits for the morning.
+    Ad,
+    /// An advertisement that is not sent at night.
+    AdOrNothing,
+    /// An advertisement to people who agreed to have them at night.
+    NightAd,
+}
+
+/// What kind of message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Kind {
+    /// A short text.
+    #[default]
+    Sms,
+    /// A long text.
+    Lms,
+    /// An e-mail.
+    Email,
+    /// Every third recipient by e-mail, the others by text message.
+    Mixed,
+}
+
+/// A request to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SendOrder {
+    /// Who sends.
+    pub tenant: u8,
+    /// How urgent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub class: Class,
+    /// What kind.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: Kind,
+    /// How many recipients.
+    pub recipients: u16,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first: u16,
+    /// The idempotency key, if any.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub key: Option<u8>,
+    /// Which text: another body under the same key is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub body: u8,
+    /// Not before, in seconds from now.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scheduled_s: Option<u32>,
+    /// The lifetime in seconds; 0: as usual.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lifetime_s: u32,
+    /// On failure; none: by the policy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failover: Option<Failover>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What a policy aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Objective {
+    /// So many hundredths of a per cent for the first and the second relay of the channel; the third gets the rest.
+    Ratio(u16, u16),
+    /// The least cost.
+    Price,
+    /// The shortest time.
+    Speed,
+    /// All together.
+    Recommended,
+}
+
+/// A channel with a policy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyChannel {
+    /// Short texts.
+    Sms,
+    /// Long texts.
+    Lms,
+    /// E-mail.
+    Email,
+}
+
+/// A receipt that fits nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Foreign {
+    /// No reference of ours.
+    Nonsense,
+    /// A reference of a sending that never was.
+    UnknownSending,
+    /// A reference of a message that another relay has.
+    OfAnother,
+    /// A second attempt at a message that has had one.
+    LaterAttempt,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A tenant sends.
+    Send(SendOrder),
+    /// A tenant cancels one of the last sendings.
+    Cancel {
+        /// Which, counted back from the last.
+        back: u8,
+    },
+    /// A tenant defines a policy.
+    Policy {
+        /// Whose.
+        tenant: u8,
+        /// For what.
+        channel: PolicyChannel,
+        /// What it aims at.
+        objective: Objective,
+        /// What happens on failure.
+        failover: Failover,
+    },
+    /// An operator takes a relay out of use.
+    Suspend(RelayIndex),
+    /// An operator puts it back.
+    Resume(RelayIndex),
+    /// An operator changes the terms of a relay.
+    Redefine {
+        /// Which.
+        relay: RelayIndex,
+        /// The new price.
+        price_milliwon: u32,
+        /// Message parts a second; 0: unlimited.
+        rate: u16,
+        /// Calls at once.
+        hands: u8,
+        /// Messages in one call.
+        batch: u8,
+    },
+    /// A tenant's phone number is registered with these relays (bits) and no others.
+    Register {
+        /// Whose.
+        tenant: u8,
+        /// One bit a relay.
+        relays: u8,
+    },
+    /// Somebody refuses advertisements.
+    OptOut {
+        /// Whose.
+        tenant: u8,
+        /// Who.
+        recipient: u16,
+        /// The e-mail address, not the number.
+        is_email: bool,
+    },
+    /// Somebody agrees to them again.
+    OptIn {
+        /// Whose.
+        tenant: u8,
+        /// Who.
+        recipient: u16,
+    },
+    /// Contacts are saved, and one is deleted.
+    Contacts {
+        /// Whose.
+        tenant: u8,
+        /// The first.
+        first: u16,
+        /// How many.
+        count: u8,
+    },
+    /// Time passes.
+    Wait {
+        /// How long, in milliseconds.
+        ms: u32,
+    },
+    /// Time passes until shortly before (or after) the night begins or ends.
+    Clock {
+        /// The evening, 21:00; otherwise the morning, 08:00.
+        is_evening: bool,
+        /// Seconds from there.
+        offset_s: i16,
+    },
+    /// The process dies where it stands, and is started again.
+    Crash,
+    /// Faults stop for a while; whatever can be handed over has to be.
+    Calm,
+    /// The read models are made again and compared.
+    Compare,
+    /// An append will fail.
+    AppendFault {
+        /// How many go well before.
+        skip: u8,
+        /// How.
+        fault: AppendFault,
+    },
+    /// A read of the log will fail.
+    ReadFault {
+        /// How many go well before.
+        skip: u8,
+    },
+    /// A call of a relay will fail.
+    CallFault {
+        /// Which relay.
+        relay: RelayIndex,
+        /// How many go well before.
+        skip: u8,
+        /// How.
+        fault: CallFault,
+    },
+    /// A relay does well, or badly, from now on.
+    Mode {
+        /// Which.
+        relay: RelayIndex,
+        /// How.
+        mode: Mode,
+    },
+    /// The next receipts of a relay are not as usual.
+    Receipts {
+        /// Which relay.
+        relay: RelayIndex,
+        /// How.
+        fault: ReceiptFault,
+        /// How many.
+        count: u8,
+    },
+    /// A receipt that fits nothing.
+    Foreign {
+        /// From which relay.
+        relay: RelayIndex,
+        /// Of which kind.
+        kind: Foreign,
+    },
+}
+
+/// An operation, and how far the process goes on before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Seeds the order of polls from here on, so that a step means the same when others are left out.
+    pub salt: u32,
+    /// How many polls follow.
+    pub polls: u16,
+    /// What happens.
+    pub op: Operation,
+}
+
+/// How the process is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Nothing of lots is kept in memory: every decision reads the log.
+    pub forgets_lots: bool,
+    /// The most jobs of a class in the lane of a relay.
+    pub jobs_max: u32,
+    /// Minutes after midnight in Seoul when it begins.
+    pub starts_at_minute: u16,
+}
+
+/// A whole simulation: the same case gives the same log, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Seeds what the steps do not say: the relays' words, delays, orders.
+    pub seed: u64,
+    /// How the process is set up.
+    pub setup: Setup,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// Reads a case as [`Case`]'s `Display` writes it.
+    ///
+    /// # Errors
+    /// When the text is no such case.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+impl fmt::Display for Case {
+    /// JSON, one step a line: to be kept as a file in `tests/found`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{{\"seed\":{},\"setup\":{},\"steps\":[", self.seed, json(&self.setup))?;
+        for (place, step) in self.steps.iter().enumerate() {
+            let comma = if place + 1 < self.steps.len() { "," } else { "" };
+            writeln!(formatter, "{}{comma}", json(step))?;
+        }
+        write!(formatter, "]}}")
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a case holds only numbers and words")
+}

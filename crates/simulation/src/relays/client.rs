@@ -1,0 +1,223 @@
+//! A simulated relay behind the port that the hands call.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::ids::AttemptReference;
+use kite_domain::receipt::RawReceipt;
+use kite_domain::relay::RelayProfile;
+use kite_relay::client::{
+    CallFailed, Connector, ConnectorError, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts,
+    RateLimit, RelayClient, Standing, SubmitAnswer,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, CallFault, Mode, SimRelay, SimRelays, Word};
+use crate::executor::Sim;
+
+/// Receipts that a relay will not say again, by relay.
+pub(crate) type Acknowledged = Arc<Mutex<Vec<(kite_domain::slug::RelayId, Vec<RawReceipt>)>>>;
+
+/// Makes clients of simulated relays.
+pub(crate) struct SimConnector {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) relays: Arc<SimRelays>,
+    pub(crate) acknowledged: Acknowledged,
+}
+
+impl Connector for SimConnector {
+    fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
+        let relay = self.relays.get(&profile.relay).ok_or_else(|| ConnectorError {
+            relay: profile.relay.to_string(),
+            reason: "it is not simulated".to_owned(),
+        })?;
+        Ok(Arc::new(SimClient {
+            sim: self.sim.clone(),
+            relay: relay.clone(),
+            acknowledged: self.acknowledged.clone(),
+            timeout_ms: i64::from(profile.answer_timeout_ms),
+            batch_max: profile.batch_max as usize,
+        }))
+    }
+}
+
+struct SimClient {
+    sim: Arc<Sim>,
+    relay: Arc<SimRelay>,
+    acknowledged: Acknowledged,
+    timeout_ms: i64,
+    batch_max: usize,
+}
+
+/// A call on its way. If the caller dies before it has come in, it may come in all the same.
+struct OnItsWay<'c> {
+    client: &'c SimClient,
+    messages: Option<Vec<OutgoingMessage>>,
+    until_ms: i64,
+}
+
+impl OnItsWay<'_> {
+    fn arrives(&mut self) -> Vec<Word> {
+        self.messages.take().map(|messages| self.client.relay.arrive(&messages)).unwrap_or_default()
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        let Some(messages) = self.messages.take() else { return };
+        let sim = &self.client.sim;
+        if sim.per_cent(60) {
+            let room_ms = (self.until_ms - sim.now_ms()).max(1) as u64;
+            let at_ms = sim.now_ms() + sim.below(room_ms) as i64;
+            self.client.relay.act_at(at_ms, Action::Arrive(messages));
+        }
+    }
+}
+
+fn not_taken(why: NotTaken) -> MessageAnswer {
+    MessageAnswer::NotTaken { why, reason: "the simulated relay does not take it".into() }
+}
+
+fn unknown() -> MessageAnswer {
+    MessageAnswer::Unknown { reason: "no answer".into() }
+}
+
+impl SimClient {
+    /// A call that nobody answers: the caller waits until it gives up.
+    async fn unanswered(&self, began_ms: i64, messages: &[OutgoingMessage], comes_in: bool) -> SubmitAnswer {
+        if comes_in {
+            let at_ms = began_ms + self.sim.below(self.timeout_ms as u64) as i64;
+            self.relay.act_at(at_ms, Action::Arrive(messages.to_vec()));
+        }
+        self.sim.sleep_until(began_ms + self.timeout_ms).await;
+        SubmitAnswer::all(messages.len(), unknown())
+    }
+
+    /// What the mode of the relay makes of a call, where that is not an ordinary one.
+    fn out_of_order(&self, count: usize) -> Option<SubmitAnswer> {
+        let all = |why, retry_after| SubmitAnswer { messages: vec![not_taken(why); count], retry_after };
+        match self.relay.mode() {
+            Mode::Dead => Some(all(NotTaken::NoConnection, None)),
+            Mode::OutOfService => Some(all(NotTaken::OutOfService, None)),
+            Mode::RateLimited => Some(all(NotTaken::RateLimited, Some(Duration::from_millis(1_500)))),
+            Mode::Up | Mode::Stalled | Mode::Flapping | Mode::Faulting => None,
+        }
+    }
+
+    fn failed(&self) -> Option<CallFailed> {
+        let failed = |retry_after, is_rate_limit| {
+            Some(CallFailed { reason: "a simulated fault".into(), retry_after, is_rate_limit })
+        };
+        match self.relay.mode() {
+            Mode::Up | Mode::Flapping | Mode::Faulting => None,
+            Mode::RateLimited => failed(Some(Duration::from_millis(1_500)), RateLimit::Yes),
+            Mode::Dead | Mode::Stalled | Mode::OutOfService => failed(None, RateLimit::No),
+        }
+    }
+
+    fn answer(&self, reference: AttemptReference, word: Word) -> MessageAnswer {
+        match word {
+            Word::Accepted { is_repeat } => MessageAnswer::Accepted {
+                relay_reference: Some(self.relay.relay_reference(reference)),
+                duplicate: is_repeat,
+            },
+            Word::Refused(code) => MessageAnswer::Refused { code, general_code: None, text: None },
+        }
+    }
+}
+
+#[async_trait]
+impl RelayClient for SimClient {
+    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+        if messages.len() > self.batch_max {
+            self.sim.violation(format!("{}: a call of {} messages", self.relay.id, messages.len()));
+        }
+        let began_ms = self.sim.now_ms();
+        let until_ms = began_ms + self.timeout_ms;
+        let mut on_its_way = OnItsWay { client: self, messages: Some(messages.to_vec()), until_ms };
+        self.sim.yields(1 + self.sim.below(2)).await;
+        let way_ms = self.sim.below(60);
+        self.sim.sleep_ms(way_ms).await;
+        let fault = self.relay.call_faults.strike();
+        let lost = match fault {
+            Some(CallFault::RequestLost) => Some(false),
+            Some(CallFault::ArrivesLate) => Some(true),
+            _ if self.relay.mode() == Mode::Stalled => Some(self.sim.per_cent(50)),
+            _ => None,
+        };
+        if let Some(comes_in) = lost {
+            on_its_way.messages = None;
+            return self.unanswered(began_ms, messages, comes_in).await;
+        }
+        let out_of_order = match fault {
+            Some(CallFault::NoConnection) => {
+                Some(SubmitAnswer::all(messages.len(), not_taken(NotTaken::NoConnection)))
+            }
+            Some(CallFault::RateLimited) => Some(SubmitAnswer {
+                messages: vec![not_taken(NotTaken::RateLimited); messages.len()],
+                retry_after: Some(Duration::from_millis(700)),
+            }),
+            _ => self.out_of_order(messages.len()),
+        };
+        if let Some(answer) = out_of_order {
+            on_its_way.messages = None;
+            return answer;
+        }
+        let words = on_its_way.arrives();
+        self.sim.yields(1 + self.sim.below(2)).await;
+        if fault == Some(CallFault::AnswerLost) {
+            self.sim.sleep_until(until_ms).await;
+            return SubmitAnswer::all(messages.len(), unknown());
+        }
+        let way_ms = self.sim.below(60);
+        self.sim.sleep_ms(way_ms).await;
+        let answers = messages.iter().zip(words).map(|(message, word)| self.answer(message.reference, word));
+        SubmitAnswer { messages: answers.collect(), retry_after: None }
+    }
+
+    async fn status(
+        &self,
+        references: &[AttemptReference],
+        _now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>, CallFailed> {
+        self.sim.yields(1).await;
+        let way_ms = self.sim.below(40);
+        self.sim.sleep_ms(way_ms).await;
+        if let Some(failed) = self.failed() {
+            return Err(failed);
+        }
+        let standing = |reference: &AttemptReference| match self.relay.entry(*reference) {
+            None => Standing::NotFound,
+            Some(entry) => match (entry.refused, entry.over) {
+                (Some(code), _) if entry.taken == 0 => Standing::Refused { code },
+                (_, Some(receipt)) => Standing::Over(receipt),
+                _ => Standing::Accepted { relay_reference: Some(self.relay.relay_reference(*reference)) },
+            },
+        };
+        let standings = references.iter().map(standing).collect();
+        self.sim.yields(1).await;
+        Ok(standings)
+    }
+
+    async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
+        self.sim.yields(1).await;
+        if let Some(failed) = self.failed() {
+            return Err(failed);
+        }
+        let (lease, receipts) = self.relay.lease(limit);
+        self.sim.some_yields().await;
+        Ok(PulledReceipts { lease, receipts })
+    }
+
+    async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
+        self.sim.some_yields().await;
+        if let Some(failed) = self.failed() {
+            return Err(failed);
+        }
+        let receipts = self.relay.forget_lease(lease);
+        self.acknowledged.lock().push((self.relay.id.clone(), receipts));
+        self.sim.some_yields().await;
+        Ok(())
+    }
+}

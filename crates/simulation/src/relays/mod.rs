@@ -1,0 +1,375 @@
+//! Simulated relays: what they took, what they will say, and when. They survive a crash of the process.
+//!
+//! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it took. Its
+//! ledger is what the platform's own word is held against.
+
+mod client;
+mod receipts;
+
+pub(crate) use client::{Acknowledged, SimConnector};
+
+use kite_domain::ids::AttemptReference;
+use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use kite_domain::relay::ReceiptMode;
+use kite_domain::slug::RelayId;
+use kite_relay::client::OutgoingMessage;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, format_smolstr};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::dice::hash_of;
+use crate::executor::Sim;
+use crate::faults::Armed;
+
+/// How a relay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// It works.
+    Up,
+    /// No connection can be made.
+    Dead,
+    /// It takes what it is given, or not, and never answers.
+    Stalled,
+    /// It says that it is out of service.
+    OutOfService,
+    /// Dead and up in turn, a few seconds each.
+    Flapping,
+    /// Too many messages: later.
+    RateLimited,
+    /// It refuses every message with a fault of its own.
+    Faulting,
+}
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallFault {
+    /// It never arrives, and nobody says so.
+    RequestLost,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// It arrives after the caller has given up.
+    ArrivesLate,
+    /// There is no connection.
+    NoConnection,
+    /// One too many; how long to wait is said.
+    RateLimited,
+}
+
+/// What happens to the next receipts of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReceiptFault {
+    /// Before the answer to the hand-over.
+    Early,
+    /// Hours later.
+    Late,
+    /// Twice.
+    Twice,
+    /// Not at all.
+    Never,
+    /// First that it failed, later that it was delivered.
+    Corrected,
+}
+
+/// What never changes about a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traits {
+    pub(crate) deduplicates: bool,
+    /// A repeat is refused as such; otherwise it is accepted and said to be one.
+    pub(crate) refuses_repeats: bool,
+    pub(crate) answers_status: bool,
+    pub(crate) receipts: ReceiptMode,
+    pub(crate) is_mail: bool,
+}
+
+/// What will become of a message that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Delivered,
+    Failed(SmolStr),
+}
+
+/// A message as the relay knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) refused: Option<SmolStr>,
+    pub(crate) fate: Fate,
+    /// How often it was taken; more than once only where repeats are not dropped.
+    pub(crate) taken: u32,
+    /// The receipt, once it is out.
+    pub(crate) over: Option<RawReceipt>,
+    /// A receipt said something else before.
+    pub(crate) was_corrected: bool,
+}
+
+/// A message came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) relay: RelayId,
+    pub(crate) message: OutgoingMessage,
+    pub(crate) at_ms: i64,
+    /// It was dropped, because it had come before.
+    pub(crate) is_dropped: bool,
+}
+
+/// What a relay does by itself.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    /// A call that nobody waits for any more comes in.
+    Arrive(Vec<OutgoingMessage>),
+    /// Receipts are pushed, or put where they are asked for.
+    Report(Vec<RawReceipt>),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ledger: BTreeMap<AttemptReference, Entry>,
+    actions: BTreeMap<(i64, u64), Action>,
+    actions_made: u64,
+    inbox: VecDeque<RawReceipt>,
+    leases: BTreeMap<String, (i64, Vec<RawReceipt>)>,
+    leases_made: u64,
+    receipt_faults: VecDeque<ReceiptFault>,
+}
+
+/// One relay.
+pub(crate) struct SimRelay {
+    pub(crate) id: RelayId,
+    pub(crate) traits: Traits,
+    seed: u64,
+    sim: Arc<Sim>,
+    mode: Mutex<Mode>,
+    pub(crate) call_faults: Armed<CallFault>,
+    inner: Mutex<Inner>,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+}
+
+/// What a relay says to one message of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    Accepted { is_repeat: bool },
+    Refused(SmolStr),
+}
+
+impl SimRelay {
+    pub(crate) fn new(
+        id: RelayId,
+        traits: Traits,
+        seed: u64,
+        sim: Arc<Sim>,
+        arrivals: Arc<Mutex<Vec<Arrival>>>,
+    ) -> Self {
+        Self {
+            seed: hash_of(seed, id.as_str()),
+            id,
+            traits,
+            sim,
+            mode: Mutex::new(Mode::Up),
+            call_faults: Armed::default(),
+            inner: Mutex::default(),
+            arrivals,
+        }
+    }
+
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        *self.mode.lock() = mode;
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        match *self.mode.lock() {
+            Mode::Flapping if (self.sim.now_ms() / 4_000) % 2 == 0 => Mode::Dead,
+            Mode::Flapping => Mode::Up,
+            mode => mode,
+        }
+    }
+
+    /// No more faults from here on; what has been said stays said.
+    pub(crate) fn heal(&self) {
+        self.set_mode(Mode::Up);
+        self.call_faults.disarm();
+        self.inner.lock().receipt_faults.clear();
+    }
+
+    pub(crate) fn entry(&self, reference: AttemptReference) -> Option<Entry> {
+        self.inner.lock().ledger.get(&reference).cloned()
+    }
+
+    /// References of one message that were taken, over all its attempts.
+    pub(crate) fn taken(&self) -> Vec<(AttemptReference, Entry)> {
+        let inner = self.inner.lock();
+        let taken = inner.ledger.iter().filter(|(_, entry)| entry.taken > 0);
+        taken.map(|(reference, entry)| (*reference, entry.clone())).collect()
+    }
+
+    /// How many messages ever came in.
+    pub(crate) fn known(&self) -> usize {
+        self.inner.lock().ledger.len()
+    }
+
+    fn chance(&self, what: &str, reference: AttemptReference) -> u64 {
+        hash_of(self.seed, &format_smolstr!("{what} {reference}")) % 100
+    }
+
+    /// What the relay would say to a message that it has never seen.
+    fn verdict(&self, reference: AttemptReference, mode: Mode) -> Option<SmolStr> {
+        if mode == Mode::Faulting {
+            return Some(if self.traits.is_mail { "451".into() } else { "3053".into() });
+        }
+        let mail = [("550", 4), ("451", 4), ("5.7.1", 2)];
+        let text = [("3032", 3), ("3053", 5), ("2254", 2), ("1062", 2), ("1030", 2), ("9999", 1)];
+        let codes: &[(&str, u64)] = if self.traits.is_mail { &mail } else { &text };
+        pick(codes, self.chance("verdict", reference))
+    }
+
+    fn fate(&self, reference: AttemptReference) -> Fate {
+        let text = [("3043", 4), ("3032", 4), ("3056", 5), ("3054", 2), ("7777", 1)];
+        let mail = [("550", 5), ("4.4.5", 4)];
+        let codes: &[(&str, u64)] = if self.traits.is_mail { &mail } else { &text };
+        match pick(codes, self.chance("fate", reference)) {
+            Some(_) if self.traits.receipts == ReceiptMode::None => Fate::Delivered,
+            Some(code) => Fate::Failed(code),
+            None => Fate::Delivered,
+        }
+    }
+
+    /// A call comes in. One word a message.
+    pub(crate) fn arrive(&self, messages: &[OutgoingMessage]) -> Vec<Word> {
+        let mode = self.mode();
+        let mut arrivals = self.arrivals.lock();
+        let now_ms = self.sim.now_ms();
+        let mut words = Vec::with_capacity(messages.len());
+        for message in messages {
+            let word = self.take(message, mode, now_ms);
+            arrivals.push(Arrival {
+                relay: self.id.clone(),
+                message: message.clone(),
+                at_ms: now_ms,
+                is_dropped: self.traits.deduplicates && word.1,
+            });
+            words.push(word.0);
+        }
+        words
+    }
+
+    /// The word, and whether the message had been taken before.
+    fn take(&self, message: &OutgoingMessage, mode: Mode, now_ms: i64) -> (Word, bool) {
+        let reference = message.reference;
+        let mut inner = self.inner.lock();
+        if let Some(entry) = inner.ledger.get_mut(&reference).filter(|entry| entry.taken > 0) {
+            if self.traits.deduplicates {
+                let word = match self.traits.refuses_repeats {
+                    true => Word::Refused("1026".into()),
+                    false => Word::Accepted { is_repeat: true },
+                };
+                return (word, true);
+            }
+            entry.taken += 1;
+            return (Word::Accepted { is_repeat: false }, true);
+        }
+        let refused = self.verdict(reference, mode);
+        let is_taken = refused.is_none();
+        let entry = Entry {
+            refused: refused.clone(),
+            fate: self.fate(reference),
+            taken: u32::from(is_taken),
+            over: None,
+            was_corrected: false,
+        };
+        inner.ledger.insert(reference, entry);
+        match refused {
+            Some(code) => (Word::Refused(code), false),
+            None => {
+                self.plan_receipts(&mut inner, reference, now_ms);
+                (Word::Accepted { is_repeat: false }, false)
+            }
+        }
+    }
+
+    pub(crate) fn act_at(&self, at_ms: i64, action: Action) {
+        self.inner.lock().act_at(at_ms, action);
+    }
+
+    /// When it next does something by itself, and whether that is an arrival.
+    pub(crate) fn next_action(&self) -> Option<i64> {
+        self.inner.lock().actions.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// When a call that nobody waits for comes in next.
+    pub(crate) fn next_arrival(&self) -> Option<i64> {
+        let inner = self.inner.lock();
+        let mut actions = inner.actions.iter();
+        actions.find(|(_, action)| matches!(action, Action::Arrive(_))).map(|((at, _), _)| *at)
+    }
+
+    pub(crate) fn due_action(&self) -> Option<Action> {
+        let mut inner = self.inner.lock();
+        let now_ms = self.sim.now_ms();
+        let entry = inner.actions.first_entry().filter(|entry| entry.key().0 <= now_ms)?;
+        Some(entry.remove())
+    }
+
+    fn relay_reference(&self, reference: AttemptReference) -> SmolStr {
+        let short = hash_of(self.seed, &reference.to_string()) % 1_000_000;
+        format_smolstr!("{}{short:06}", self.id)
+    }
+}
+
+impl Inner {
+    fn act_at(&mut self, at_ms: i64, action: Action) {
+        self.actions_made += 1;
+        self.actions.insert((at_ms, self.actions_made), action);
+    }
+}
+
+/// The code whose share the number falls into; none: past all of them.
+fn pick(codes: &[(&str, u64)], mut number: u64) -> Option<SmolStr> {
+    for (code, share) in codes {
+        if number < *share {
+            return Some(SmolStr::from(*code));
+        }
+        number -= share;
+    }
+    None
+}
+
+/// All relays.
+pub(crate) struct SimRelays {
+    pub(crate) relays: BTreeMap<RelayId, Arc<SimRelay>>,
+    pub(crate) arrivals: Arc<Mutex<Vec<Arrival>>>,
+}
+
+impl SimRelays {
+    pub(crate) fn get(&self, relay: &RelayId) -> Option<&Arc<SimRelay>> {
+        self.relays.get(relay)
+    }
+
+    pub(crate) fn next_action(&self) -> Option<i64> {
+        self.relays.values().filter_map(|relay| relay.next_action()).min()
+    }
+
+    pub(crate) fn next_arrival(&self) -> Option<i64> {
+        self.relays.values().filter_map(|relay| relay.next_arrival()).min()
+    }
+
+    /// Messages that will reach their recipient more than once: by which references.
+    pub(crate) fn delivered_twice(&self) -> Vec<Vec<(RelayId, AttemptReference)>> {
+        let mut by_message: BTreeMap<_, Vec<(RelayId, AttemptReference)>> = BTreeMap::new();
+        for relay in self.relays.values() {
+            for (reference, entry) in relay.taken() {
+                if entry.fate == Fate::Delivered && !entry.was_corrected {
+                    let all = by_message.entry(reference.message).or_default();
+                    (0..entry.taken).for_each(|_| all.push((relay.id.clone(), reference)));
+                }
+            }
+        }
+        by_message.into_values().filter(|all| all.len() > 1).collect()
+    }
+}
+
+fn status_of(fate: &Fate) -> (ReceiptStatus, SmolStr) {
+    match fate {
+        Fate::Delivered => (ReceiptStatus::Delivered, "4000".into()),
+        Fate::Failed(code) => (ReceiptStatus::Undelivered, code.clone()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Cutting a failing case down: as few steps as possible, each as small as possible, that still fail.
+
+use crate::operation::{Case, Operation, Step};
+use crate::{Failure, run};
+
+/// How many runs are spent on it at most.
+const RUNS_MAX: usize = 1_500;
+
+/// The smallest case that was found to fail in the same way, and how it fails.
+pub fn shrink(failure: Failure) -> Failure {
+    let mut best = failure;
+    let mut runs = 0;
+    loop {
+        let before = best.case.clone();
+        cut(&mut best, &mut runs);
+        simplify(&mut best, &mut runs);
+        if best.case == before || runs >= RUNS_MAX {
+            return best;
+        }
+    }
+}
+
+/// Whether two failures are of one kind: the words up to the first figure are the same.
+fn is_same(left: &str, right: &str) -> bool {
+    kind(left) == kind(right)
+}
+
+fn kind(words: &str) -> String {
+    words
+        .chars()
+        .take_while(|letter| *letter != '\n')
+        .filter(|letter| !letter.is_ascii_hexdigit())
+        .take(24)
+        .collect()
+}
+
+fn attempt(best: &mut Failure, steps: Vec<Step>, runs: &mut usize) -> bool {
+    if *runs >= RUNS_MAX {
+        return false;
+    }
+    *runs += 1;
+    let case = Case { steps, ..best.case.clone() };
+    match run(&case) {
+        Err(failure) if is_same(&failure.what, &best.what) => {
+            *best = *failure;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Leaves out ever smaller runs of steps (delta debugging).
+fn cut(best: &mut Failure, runs: &mut usize) {
+    let mut size = best.case.steps.len().div_ceil(2).max(1);
+    loop {
+        let mut from = 0;
+        while from < best.case.steps.len() {
+            let mut steps = best.case.steps.clone();
+            steps.drain(from..(from + size).min(steps.len()));
+            if !attempt(best, steps, runs) {
+                from += size;
+            }
+        }
+        if size == 1 {
+            return;
+        }
+        size = size.div_ceil(2);
+    }
+}
+
+/// Makes each step smaller where that changes nothing.
+fn simplify(best: &mut Failure, runs: &mut usize) {
+    for place in 0..best.case.steps.len() {
+        for candidate in smaller(best.case.steps[place]) {
+            let mut steps = best.case.steps.clone();
+            steps[place] = candidate;
+            attempt(best, steps, runs);
+        }
+    }
+}
+
+fn smaller(step: Step) -> Vec<Step> {
+    let mut candidates = Vec::new();
+    for polls in [0, step.polls / 2, step.polls.saturating_sub(1)] {
+        if polls != step.polls {
+            candidates.push(Step { polls, ..step });
+        }
+    }
+    if let Operation::Send(send) = step.op {
+        for recipients in [1, 2, send.recipients / 2] {
+            if recipients > 0 && recipients < send.recipients {
+                candidates
+                    .push(Step { op: Operation::Send(crate::SendOrder { recipients, ..send }), ..step });
+            }
+        }
+        candidates.push(Step { op: Operation::Send(crate::SendOrder { failover: None, ..send }), ..step });
+        candidates.push(Step { op: Operation::Send(crate::SendOrder { key: None, ..send }), ..step });
+    }
+    candidates
+}

@@ -1,0 +1,166 @@
+//! The event store of a simulation: in memory, behind await points, with faults.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_domain::lot::MessagesHeld;
+use kite_domain::seq_set::SeqSet;
+use kite_event_store::{
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata,
+    NewEvent, Page, Position, ReadError, RecordedEvent, StreamAppend,
+};
+use smol_str::SmolStr;
+use std::sync::Arc;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::executor::Sim;
+use crate::faults::{AppendFault, Armed};
+
+/// See the module. What it holds survives a crash.
+pub(crate) struct FaultyStore {
+    sim: Arc<Sim>,
+    inner: Arc<MemoryEventStore>,
+    pub(crate) append_faults: Armed<AppendFault>,
+    pub(crate) read_faults: Armed<()>,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(sim: Arc<Sim>, inner: Arc<MemoryEventStore>) -> Self {
+        Self { sim, inner, append_faults: Armed::default(), read_faults: Armed::default() }
+    }
+
+    /// Before every call: others go on, and sometimes it takes a while.
+    async fn approach(&self) {
+        self.sim.some_yields().await;
+        if self.sim.per_cent(10) {
+            let ms = self.sim.below(25);
+            self.sim.sleep_ms(ms).await;
+        }
+    }
+
+    async fn read_approach(&self) -> Result<(), ReadError> {
+        self.approach().await;
+        match self.read_faults.strike() {
+            Some(()) => Err(ReadError::Unreadable("a simulated fault".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the first `count` appends only; for all the answer is lost.
+    async fn write_some(&self, mut batch: Batch, count: usize) -> Vec<Result<Appended, AppendError>> {
+        let answers = vec![Err(AppendError::AnswerLost); batch.appends.len()];
+        batch.appends.truncate(count);
+        if !batch.appends.is_empty() {
+            self.inner.append(batch).await;
+        }
+        answers
+    }
+
+    /// An event that means nothing, by another process, at the end of each lot's stream.
+    async fn outrun(&self, batch: &Batch) {
+        for append in &batch.appends {
+            let is_lot = append.stream.starts_with("lot-") && append.expected != Expected::Version(0);
+            if !is_lot {
+                continue;
+            }
+            let held = MessagesHeld {
+                messages: SeqSet::default(),
+                reason: "another process was here".to_owned(),
+                until_ms: Vec::new(),
+            };
+            let event = Event::from(held);
+            let id = kite_commands::Ids::next(&*self.sim.clock);
+            let new = NewEvent {
+                id,
+                kind: SmolStr::new_static(event.kind()),
+                schema_version: event.schema_version(),
+                data: event.to_json().into(),
+            };
+            let metadata =
+                Metadata { actor: "another".into(), time: self.sim.now(), ..append.metadata.clone() };
+            let rival = StreamAppend {
+                stream: append.stream.clone(),
+                expected: Expected::Any,
+                metadata,
+                events: vec![new],
+            };
+            self.inner.append(Batch { mode: BatchMode::Independent, appends: vec![rival] }).await;
+        }
+    }
+}
+
+fn busy(batch: &Batch) -> Vec<Result<Appended, AppendError>> {
+    let mut answers = vec![Err(AppendError::Busy); batch.appends.len()];
+    if batch.mode == BatchMode::Ordered {
+        answers.iter_mut().skip(1).for_each(|answer| *answer = Err(AppendError::NotTried));
+    }
+    answers
+}
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        self.approach().await;
+        let count = batch.appends.len();
+        let answers = match self.append_faults.strike() {
+            None => self.inner.append(batch).await,
+            Some(AppendFault::Busy) => busy(&batch),
+            Some(AppendFault::WrittenAnswerLost) => self.write_some(batch, count).await,
+            Some(AppendFault::PartlyWrittenAnswerLost) => {
+                let some = self.sim.below(count as u64 + 1) as usize;
+                self.write_some(batch, some).await
+            }
+            Some(AppendFault::NotWrittenAnswerLost) => self.write_some(batch, 0).await,
+            Some(AppendFault::Rival) => {
+                self.outrun(&batch).await;
+                self.inner.append(batch).await
+            }
+            Some(AppendFault::Slow) => {
+                let ms = 200 + self.sim.below(1_500);
+                self.sim.sleep_ms(ms).await;
+                self.inner.append(batch).await
+            }
+        };
+        self.sim.some_yields().await;
+        answers
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.read_approach().await?;
+        let answer = self.inner.read_stream(stream, after_version, limit).await;
+        self.sim.some_yields().await;
+        answer
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        self.read_approach().await?;
+        let answer = self.inner.read_all(after, limit, filter).await;
+        self.sim.some_yields().await;
+        answer
+    }
+
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.read_approach().await?;
+        self.inner.read_correlation(correlation, after, limit).await
+    }
+
+    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+        self.read_approach().await?;
+        self.inner.position_at(time).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.head()
+    }
+}

@@ -1,0 +1,358 @@
+//! A simulation as it runs: the process, its store, the relays, the checker, and the time.
+
+mod end;
+mod requests;
+
+use kite_event_store::{EventStore, MemoryEventStore};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::check::{Answered, Checked, Checker};
+use crate::dice::Dice;
+use crate::executor::{Executor, Polled, Sim};
+use crate::operation::{Case, Foreign, Operation, Step};
+use crate::platform::{Ground, Platform, start};
+use crate::relays::{Acknowledged, Action, Mode, SimConnector, SimRelay, SimRelays};
+use crate::setting::{self, RELAYS};
+use crate::store::FaultyStore;
+use kite_domain::ids::SendingId;
+use kite_domain::relay::ReceiptMode;
+use kite_domain::slug::{RelayId, TenantId};
+
+/// More polls than this at one moment: they never come to rest.
+const POLLS_AT_ONCE_MAX: u32 = 200_000;
+/// How long faults stop in a calm.
+const CALM_MS: i64 = 15_000;
+/// The same where lanes are so small that they are full at times.
+const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
+/// From so many jobs on a lane is never full here.
+const ROOM_JOBS_MIN: u32 = 1_000;
+/// The longest leap while nothing is under way.
+const LEAP_MS_MAX: i64 = 3_600_000;
+
+/// Where requests find the process, while there is one.
+pub(crate) type Slot = Arc<Mutex<Option<Platform>>>;
+
+pub(crate) struct World {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) log: Arc<MemoryEventStore>,
+    store: Arc<FaultyStore>,
+    pub(crate) relays: Arc<SimRelays>,
+    ground: Ground,
+    executor: Executor,
+    pub(crate) checker: Checker,
+    platform: Slot,
+    answers: Arc<Mutex<Vec<Answered>>>,
+    acknowledged: Acknowledged,
+    /// Sendings that were answered with 202.
+    sent: Arc<Mutex<Vec<(TenantId, SendingId)>>>,
+    polls_at_once: u32,
+}
+
+impl World {
+    /// An empty log, and nothing started.
+    pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
+        let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
+        let log = Arc::new(MemoryEventStore::new());
+        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone()));
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let traits = setting::traits_of(case.seed);
+        let relays: BTreeMap<RelayId, Arc<SimRelay>> = (0..RELAYS.len())
+            .map(|index| {
+                let id = setting::relay(index as u8);
+                let relay =
+                    SimRelay::new(id.clone(), traits[index], case.seed, sim.clone(), arrivals.clone());
+                (id, Arc::new(relay))
+            })
+            .collect();
+        let relays = Arc::new(SimRelays { relays, arrivals });
+        let acknowledged = Acknowledged::default();
+        let connector =
+            SimConnector { sim: sim.clone(), relays: relays.clone(), acknowledged: acknowledged.clone() };
+        let ground = Ground {
+            sim: sim.clone(),
+            store: store.clone(),
+            connector: Arc::new(connector),
+            data_dir: data_dir.to_owned(),
+            setup: case.setup,
+        };
+        Self {
+            executor: Executor::new(sim.clone()),
+            sim,
+            log,
+            store,
+            relays,
+            ground,
+            checker: Checker::default(),
+            platform: Slot::default(),
+            answers: Arc::default(),
+            acknowledged,
+            sent: Arc::default(),
+            polls_at_once: 0,
+        }
+    }
+
+    /// Starts a process on what there is.
+    fn boot(&mut self) {
+        self.checker.process_begins();
+        let (ground, slot, sim) = (self.ground.clone(), self.platform.clone(), self.sim.clone());
+        self.sim.spawn("boot", async move {
+            let _under_way = sim.begin();
+            loop {
+                match start(&ground).await {
+                    Ok(platform) => {
+                        *slot.lock() = Some(platform);
+                        return;
+                    }
+                    Err(_) => sim.sleep_ms(100).await,
+                }
+            }
+        });
+    }
+
+    fn crash(&mut self) -> Checked {
+        *self.platform.lock() = None;
+        self.executor.crash();
+        self.settle_accounts()?;
+        self.boot();
+        Ok(())
+    }
+
+    /// Runs a case from beginning to end.
+    pub(crate) fn run(&mut self, case: &Case) -> Checked {
+        self.boot();
+        self.set_up()?;
+        for step in &case.steps {
+            self.step(case.seed, step)?;
+        }
+        self.sim.reseed(Dice::of(case.seed, 0xE17D));
+        self.finish()
+    }
+
+    fn step(&mut self, seed: u64, step: &Step) -> Checked {
+        self.sim.reseed(Dice::of(seed, u64::from(step.salt)));
+        self.apply(&step.op)?;
+        for _ in 0..step.polls {
+            if !self.tick()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, op: &Operation) -> Checked {
+        match *op {
+            Operation::Wait { ms } => return self.pass_until(self.sim.now_ms() + i64::from(ms)),
+            Operation::Clock { is_evening, offset_s } => {
+                let target = next_boundary_ms(self.sim.now_ms(), is_evening) + i64::from(offset_s) * 1_000;
+                return self.pass_until(target);
+            }
+            Operation::Crash => return self.crash(),
+            Operation::Calm => return self.calm(),
+            Operation::Compare => return self.compare(),
+            Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
+            Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
+            Operation::CallFault { relay, skip, fault } => {
+                self.relay(relay).call_faults.arm(skip.into(), fault);
+            }
+            Operation::Mode { relay, mode } => self.relay(relay).set_mode(mode),
+            Operation::Receipts { relay, fault, count } => self.relay(relay).arm_receipts(fault, count),
+            Operation::Foreign { relay, kind } => self.report_foreign(relay, kind),
+            _ => self.request(op),
+        }
+        Ok(())
+    }
+
+    fn relay(&self, index: u8) -> Arc<SimRelay> {
+        let id = setting::relay(index);
+        self.relays.get(&id).expect("every relay of the setting is simulated").clone()
+    }
+
+    fn report_foreign(&self, index: u8, kind: Foreign) {
+        let relay = self.relay(index);
+        let of_another = || {
+            let others = self.relays.relays.values().filter(|other| other.id != relay.id);
+            let taken: Vec<_> = others.flat_map(|other| other.taken()).collect();
+            let place = self.sim.below(taken.len() as u64) as usize;
+            taken.get(place).map(|(reference, _)| *reference)
+        };
+        let reference = match kind {
+            Foreign::Nonsense => "no reference of ours".to_owned(),
+            Foreign::UnknownSending => "0197c0de000070008000000000000001-7-1".to_owned(),
+            Foreign::OfAnother => of_another().map_or_else(|| "nobody".to_owned(), |one| one.to_string()),
+            Foreign::LaterAttempt => of_another()
+                .map_or_else(|| "nobody".to_owned(), |one| format!("{}-{}", one.message, one.attempt + 1)),
+        };
+        relay.report_foreign(reference.into());
+    }
+
+    /// One poll; or, while something is under way, the next moment. False: nothing is under way.
+    fn tick(&mut self) -> Result<bool, String> {
+        if self.poll()? {
+            return Ok(true);
+        }
+        if !self.sim.is_busy() {
+            return Ok(false);
+        }
+        match self.next_moment() {
+            Some(at_ms) => {
+                self.move_to(at_ms);
+                Ok(true)
+            }
+            None => Err(format!("a deadlock among {}", self.executor.names())),
+        }
+    }
+
+    fn poll(&mut self) -> Result<bool, String> {
+        match self.executor.poll_one() {
+            Polled::Nothing => Ok(false),
+            Polled::One => {
+                self.polls_at_once += 1;
+                if self.polls_at_once > POLLS_AT_ONCE_MAX {
+                    return Err(format!("they never come to rest: {}", self.executor.names()));
+                }
+                self.settle_accounts()?;
+                Ok(true)
+            }
+            Polled::Panicked(name, words) => Err(format!("{name} panicked: {words}")),
+        }
+    }
+
+    /// Checks what has happened since the last poll.
+    fn settle_accounts(&mut self) -> Checked {
+        if *self.log.head().borrow() != self.checker.position {
+            self.checker.catch_up(&self.log)?;
+        }
+        let arrivals = std::mem::take(&mut *self.relays.arrivals.lock());
+        for arrival in arrivals.iter().filter(|arrival| !arrival.is_dropped) {
+            self.checker.arrived(arrival)?;
+        }
+        let acknowledged = std::mem::take(&mut *self.acknowledged.lock());
+        let taken = acknowledged.into_iter().map(|(relay, receipts)| Answered::Receipts { relay, receipts });
+        let answers = std::mem::take(&mut *self.answers.lock());
+        for answered in answers.into_iter().chain(taken) {
+            self.checker.answered(answered, self.sim.now())?;
+        }
+        self.sim.take_violation().map_or(Ok(()), Err)
+    }
+
+    fn next_moment(&self) -> Option<i64> {
+        let moments = [self.sim.next_timer_ms(), self.relays.next_action()];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Moves the clock, and lets the relays do what is due.
+    fn move_to(&mut self, at_ms: i64) {
+        self.polls_at_once = 0;
+        self.sim.set_time_ms(at_ms);
+        let relays: Vec<Arc<SimRelay>> = self.relays.relays.values().cloned().collect();
+        for relay in relays {
+            while let Some(action) = relay.due_action() {
+                match action {
+                    Action::Arrive(messages) => {
+                        relay.arrive(&messages);
+                    }
+                    Action::Report(receipts) if relay.traits.receipts == ReceiptMode::Pull => {
+                        relay.keep(receipts);
+                    }
+                    Action::Report(receipts) => self.push(&relay, receipts),
+                }
+            }
+        }
+    }
+
+    /// Lets time pass. While nothing is under way it leaps: whoever waits wakes late, as on a machine that was busy.
+    fn pass_until(&mut self, target_ms: i64) -> Checked {
+        let mut leap_ms = 1_000;
+        let mut seen = *self.log.head().borrow();
+        loop {
+            while self.poll()? {}
+            let now_ms = self.sim.now_ms();
+            if now_ms >= target_ms {
+                return Ok(());
+            }
+            let next_ms = self.next_moment().unwrap_or(target_ms);
+            let remaining_ms = target_ms - now_ms;
+            if self.sim.is_busy() || remaining_ms < 20_000 {
+                self.move_to(next_ms.clamp(now_ms, target_ms));
+                continue;
+            }
+            let head = *self.log.head().borrow();
+            leap_ms = if head == seen { (leap_ms * 2).min(LEAP_MS_MAX) } else { 1_000 };
+            seen = head;
+            let arrival_ms = self.relays.next_arrival().unwrap_or(i64::MAX);
+            self.move_to((now_ms + leap_ms).max(next_ms).min(arrival_ms.max(now_ms)).min(target_ms));
+        }
+    }
+
+    /// No leap: every moment in its turn.
+    fn pass_exactly(&mut self, ms: i64) -> Checked {
+        let target_ms = self.sim.now_ms() + ms;
+        loop {
+            while self.poll()? {}
+            let now_ms = self.sim.now_ms();
+            if now_ms >= target_ms {
+                return Ok(());
+            }
+            self.move_to(self.next_moment().unwrap_or(target_ms).clamp(now_ms, target_ms));
+        }
+    }
+
+    fn heal(&mut self) {
+        self.store.append_faults.disarm();
+        self.store.read_faults.disarm();
+        self.relays.relays.values().for_each(|relay| relay.heal());
+    }
+
+    fn calm(&mut self) -> Checked {
+        self.heal();
+        let has_room = self.ground.setup.jobs_max >= ROOM_JOBS_MIN;
+        // What did not fit into a lane comes with the next sweep.
+        let calm_ms = if has_room { CALM_MS } else { CALM_WITHOUT_ROOM_MS };
+        self.pass_exactly(calm_ms)?;
+        let now_ms = self.sim.now_ms();
+        if !has_room && self.checker.is_anything_held(now_ms) {
+            // What is held until the morning fills a small lane until then.
+            return Ok(());
+        }
+        self.checker.nothing_waits(now_ms, calm_ms - 3_000)
+    }
+
+    /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.
+    fn compare(&mut self) -> Checked {
+        let known: usize = self.relays.relays.values().map(|relay| relay.known()).sum();
+        let store: Arc<dyn EventStore> = self.log.clone();
+        let verified =
+            futures::FutureExt::now_or_never(kite_projections::replay::verify(store, &self.ground.data_dir));
+        let report = verified.expect("memory never waits").map_err(|error| format!("law 8: {error}"))?;
+        if !report.is_clean() {
+            return Err(format!("law 8: a rebuilt read model differs from the live one\n{report}"));
+        }
+        let known_after: usize = self.relays.relays.values().map(|relay| relay.known()).sum();
+        if known != known_after { Err("law 7: a relay was called by a replay".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// The next 21:00 or 08:00 in Seoul, in milliseconds since 1970.
+fn next_boundary_ms(now_ms: i64, is_evening: bool) -> i64 {
+    const DAY_MS: i64 = 86_400_000;
+    const HOUR_MS: i64 = 3_600_000;
+    let hour = if is_evening { 21 - 9 } else { 8 - 9 };
+    let today = now_ms.div_euclid(DAY_MS) * DAY_MS + hour * HOUR_MS;
+    if today > now_ms + 60_000 { today } else { today + DAY_MS }
+}
+
+impl Mode {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Up,
+        Self::Dead,
+        Self::Stalled,
+        Self::OutOfService,
+        Self::Flapping,
+        Self::RateLimited,
+        Self::Faulting,
+    ];
+}

@@ -1,0 +1,87 @@
+//! The end of a simulation: faults stop, time runs on, and everything must come to its end.
+
+use chrono::TimeDelta;
+use kite_event_store::EventStore;
+use kite_relay::WorkQueue;
+use kite_relay::queue::{Taken, Want, WantedLanes};
+
+use super::{CALM_MS, World};
+use crate::check::Checked;
+
+const HOUR_MS: i64 = 3_600_000;
+/// Longer than any lifetime, deadline and parking together.
+const HOURS_MAX: i64 = 24 * 14;
+
+impl World {
+    pub(super) fn finish(&mut self) -> Checked {
+        self.calm()?;
+        let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
+        while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
+            self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
+        }
+        // Whatever the relays still say, and whatever is still to be projected.
+        while self.relays.next_action().is_some() && self.sim.now_ms() < end_ms {
+            self.pass_until(self.sim.now_ms() + HOUR_MS)?;
+        }
+        self.pass_exactly(CALM_MS)?;
+        while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
+            self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
+        }
+        self.pass_exactly(2_000)?;
+        self.checker.everything_is_final()?;
+        self.checker.nothing_is_delivered_twice(&self.relays)?;
+        self.checker.the_relays_agree(&self.relays)?;
+        self.nothing_is_left()?;
+        self.compare()?;
+        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
+        self.checker.the_books_agree(&self.log, &platform.models)
+    }
+
+    /// Empty queues, empty inboxes, and read models that have seen everything.
+    fn nothing_is_left(&self) -> Checked {
+        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
+        let head = *self.log.head().borrow();
+        let models = &platform.models;
+        for (name, position) in [
+            ("address book", models.address_book.position()),
+            ("routing", models.routing.position()),
+            ("delivery", models.delivery.position()),
+            ("work", models.work.position()),
+        ] {
+            if position != head {
+                return Err(format!("the {name} model stands at {position}, the log at {head}"));
+            }
+        }
+        for relay in self.relays.relays.values() {
+            if relay.unfetched() > 0 {
+                return Err(format!("{} keeps receipts that nobody fetches", relay.id));
+            }
+            let now = self.sim.now() + TimeDelta::days(400);
+            let want = Want { messages_max: 1_000, lanes: WantedLanes::All, now };
+            let taken = futures::FutureExt::now_or_never(platform.queue.take(&relay.id, want));
+            // Jobs that have nothing left to do stay until a hand looks at them.
+            if let Some(Ok(Taken::Lease(lease))) = taken {
+                self.is_stale(&lease.jobs)?;
+            }
+        }
+        let backlog = models.work.backlog().map_err(|error| error.to_string())?;
+        if backlog.open_messages > 0 || backlog.open_sendings > 0 {
+            return Err(format!("the work model still holds {backlog:?}"));
+        }
+        Ok(())
+    }
+
+    fn is_stale(&self, jobs: &[kite_relay::queue::Job]) -> Checked {
+        for job in jobs {
+            let sending = self.checker.sendings.get(&job.lot.sending);
+            let is_over = |seq| {
+                let message = sending.and_then(|sending| sending.messages.get(&seq));
+                message.is_some_and(|message| message.outcome.is_some())
+            };
+            if let Some(seq) = job.messages.iter().find(|seq| !is_over(*seq)) {
+                return Err(format!("{} is still queued at {}: {:?}", seq, job.relay, job.kind));
+            }
+        }
+        Ok(())
+    }
+}

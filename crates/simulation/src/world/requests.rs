@@ -1,0 +1,345 @@
+//! Requests of tenants, operators and relays: each a future beside the workers, gone when the process dies.
+
+use chrono::TimeDelta;
+use kite_commands::Cause;
+use kite_commands::accept::{AdInput, CancelError, Idempotency, RecipientInput, SendRequest};
+use kite_domain::contact::ContactDetails;
+use kite_domain::ids::ContactId;
+use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight, WEIGHT_SUM};
+use kite_domain::receipt::RawReceipt;
+use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::sending::{MessageClass, WindowAction};
+use kite_domain::text::{Channel, RequestedType};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::World;
+use crate::check::{Answered, Checked};
+use crate::executor::Sim;
+use crate::operation::{Class, Failover, Kind, Objective, Operation, PolicyChannel, SendOrder};
+use crate::platform::Platform;
+use crate::relays::{Action, SimRelay};
+use crate::setting::{
+    self, EMAIL, PHONE, PHONE_CANONICAL, RELAYS, TENANTS, email_of, number_of, relay, tenant,
+};
+
+/// How long a relay waits before it pushes receipts again that were not taken.
+const PUSH_AGAIN_MS: i64 = 10_000;
+
+fn cause() -> Cause {
+    Cause::new("key:simulation", Uuid::nil())
+}
+
+impl World {
+    /// A request, as soon as there is a process.
+    fn ask<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &str,
+        request: impl FnOnce(Platform) -> F + Send + 'static,
+    ) {
+        let (slot, sim) = (self.platform.clone(), self.sim.clone());
+        self.sim.spawn(name, async move {
+            let _under_way = sim.begin();
+            let platform = loop {
+                let found = slot.lock().clone();
+                match found {
+                    Some(platform) => break platform,
+                    None => sim.sleep_ms(5).await,
+                }
+            };
+            request(platform).await;
+        });
+    }
+
+    /// Tenants, relays and senders: without faults, and all of it before anything else.
+    pub(super) fn set_up(&mut self) -> Checked {
+        let profiles: Vec<_> =
+            self.relays.relays.values().map(|relay| relay.id.clone()).enumerate().collect();
+        let traits: BTreeMap<_, _> =
+            self.relays.relays.values().map(|relay| (relay.id.clone(), relay.traits)).collect();
+        let sim = self.sim.clone();
+        self.ask("set-up", move |platform| async move {
+            for (_, id) in profiles {
+                let index = RELAYS.iter().position(|name| *name == id.as_str()).unwrap_or(0);
+                told(
+                    &sim,
+                    platform.manage.define_relay(&cause(), setting::profile(index, traits[&id])).await,
+                );
+            }
+            for index in 0..TENANTS.len() as u8 {
+                let name = tenant(index).to_string();
+                told(&sim, platform.manage.create_tenant(&cause(), tenant(index), name).await);
+                for (address, kind) in [(PHONE_CANONICAL, SenderKind::Phone), (EMAIL, SenderKind::Email)] {
+                    let registered = sender(index, address, kind, u8::MAX);
+                    told(&sim, platform.manage.register_sender(&cause(), registered).await);
+                }
+            }
+        });
+        while self.tick()? {}
+        Ok(())
+    }
+
+    pub(super) fn request(&self, op: &Operation) {
+        match *op {
+            Operation::Send(send) => self.send(send),
+            Operation::Cancel { back } => self.cancel(back),
+            Operation::Policy { tenant: whose, channel, objective, failover } => {
+                let channel = channel_of(channel);
+                let objective = objective_of(channel, objective);
+                self.ask("policy", move |platform| async move {
+                    let terms = terms_of(failover);
+                    let _ = platform
+                        .manage
+                        .define_policy(&cause(), &tenant(whose), channel, objective, terms)
+                        .await;
+                });
+            }
+            Operation::Suspend(index) => self.ask("suspend", move |platform| async move {
+                let reason = "simulated".to_owned();
+                let _ = platform.manage.suspend_relay(&cause(), &relay(index), reason).await;
+            }),
+            Operation::Resume(index) => self.ask("resume", move |platform| async move {
+                let _ = platform.manage.resume_relay(&cause(), &relay(index)).await;
+            }),
+            Operation::Redefine { relay: index, price_milliwon, rate, hands, batch } => {
+                let mut profile =
+                    setting::profile(usize::from(index) % RELAYS.len(), self.relay(index).traits);
+                profile.channels.values_mut().for_each(|terms| terms.price_milliwon = price_milliwon.into());
+                profile.rate_parts_per_second = (rate > 0).then_some(rate.into());
+                profile.calls_in_flight_max = hands.max(1).into();
+                profile.batch_max = batch.max(1).into();
+                self.ask("redefine", move |platform| async move {
+                    let _ = platform.manage.define_relay(&cause(), profile).await;
+                });
+            }
+            Operation::Register { tenant: whose, relays } => {
+                self.ask("register", move |platform| async move {
+                    let registered = sender(whose, PHONE_CANONICAL, SenderKind::Phone, relays);
+                    let _ = platform.manage.register_sender(&cause(), registered).await;
+                })
+            }
+            Operation::OptOut { tenant: whose, recipient, is_email } => {
+                let address = if is_email { email_of(recipient) } else { number_of(recipient) }.to_string();
+                let answers = self.answers.clone();
+                self.ask("opt-out", move |platform| async move {
+                    let whose = tenant(whose);
+                    let source = "080".to_owned();
+                    if platform.manage.record_opt_out(&cause(), &whose, &address, source).await.is_ok() {
+                        answers.lock().push(Answered::Refuses { tenant: whose, address });
+                    }
+                });
+            }
+            Operation::OptIn { tenant: whose, recipient } => self.ask("opt-in", move |platform| async move {
+                let _ =
+                    platform.manage.withdraw_opt_out(&cause(), &tenant(whose), &number_of(recipient)).await;
+            }),
+            Operation::Contacts { tenant: whose, first, count } => {
+                self.ask("contacts", move |platform| async move {
+                    let contacts: Vec<ContactDetails> =
+                        (0..u16::from(count)).map(|place| contact(first.wrapping_add(place))).collect();
+                    let last = contacts.last().map(|contact| contact.contact);
+                    let whose = tenant(whose);
+                    let _ = platform.address_book.save_contacts(&cause(), &whose, None, contacts).await;
+                    if let Some(last) = last {
+                        let _ = platform.address_book.delete_contact(&cause(), &whose, last).await;
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&self, send: SendOrder) {
+        let request = send_request(send, &self.sim);
+        let body = format!("{:?}", SendOrder { key: None, ..send });
+        let idempotency =
+            send.key.map(|key| Idempotency { key: format!("key-{key}"), body_hash: body.clone() });
+        let (answers, sent) = (self.answers.clone(), self.sent.clone());
+        self.ask("send", move |platform| async move {
+            let whose = tenant(send.tenant);
+            let accepted = platform.acceptance.accept(&cause(), &whose, request, idempotency).await;
+            if let Ok(accepted) = accepted {
+                sent.lock().push((whose.clone(), accepted.sending));
+                answers.lock().push(Answered::Accepted {
+                    sending: accepted.sending,
+                    messages: accepted.messages,
+                    key: send.key.map(|key| (whose, key)),
+                    body,
+                });
+            }
+        });
+    }
+
+    fn cancel(&self, back: u8) {
+        let sent = self.sent.lock();
+        let Some(place) = sent.len().checked_sub(1 + usize::from(back)) else { return };
+        let (whose, sending) = sent[place].clone();
+        let (answers, sim) = (self.answers.clone(), self.sim.clone());
+        self.ask("cancel", move |platform| async move {
+            match platform.acceptance.cancel(&cause(), &whose, sending, None).await {
+                Ok(_) => answers.lock().push(Answered::Cancelled(sending)),
+                Err(CancelError::NotFound(_)) => {
+                    sim.violation(format!(
+                        "law 2: {sending} was accepted and cannot be found to be cancelled"
+                    ));
+                }
+                Err(CancelError::Over(_) | CancelError::Journal(_) | CancelError::Lots(_)) => {}
+            }
+        });
+    }
+
+    /// A relay pushes receipts. What is not taken comes again.
+    pub(super) fn push(&self, relay: &Arc<SimRelay>, receipts: Vec<RawReceipt>) {
+        let mut again = Again { relay: relay.clone(), receipts: Some(receipts), sim: self.sim.clone() };
+        let answers = self.answers.clone();
+        self.ask("push", move |platform| async move {
+            let receipts = again.receipts.clone().unwrap_or_default();
+            let id = again.relay.id.clone();
+            if platform.receipts.record(&id, receipts.clone()).await.is_ok() {
+                again.is_taken();
+                answers.lock().push(Answered::Receipts { relay: id, receipts });
+            }
+        });
+    }
+}
+
+/// Receipts under way to us. Dropped before they are taken, they come again.
+struct Again {
+    relay: Arc<SimRelay>,
+    receipts: Option<Vec<RawReceipt>>,
+    sim: Arc<Sim>,
+}
+
+impl Again {
+    fn is_taken(&mut self) {
+        self.receipts = None;
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if let Some(receipts) = self.receipts.take() {
+            self.relay.act_at(self.sim.now_ms() + PUSH_AGAIN_MS, Action::Report(receipts));
+        }
+    }
+}
+
+fn told<T, E: std::fmt::Display>(sim: &Sim, result: Result<T, E>) {
+    if let Err(error) = result {
+        sim.violation(format!("the set-up failed: {error}"));
+    }
+}
+
+fn sender(index: u8, address: &str, kind: SenderKind, relays: u8) -> SenderRegistered {
+    SenderRegistered {
+        tenant: tenant(index),
+        address: address.into(),
+        kind,
+        brand: Some("카이트".to_owned()),
+        refusal_number: Some("0801234567".into()),
+        relays: (0..RELAYS.len() as u8).filter(|index| relays & (1 << index) != 0).map(relay).collect(),
+    }
+}
+
+fn contact(recipient: u16) -> ContactDetails {
+    ContactDetails {
+        contact: ContactId(Uuid::from_u128(
+            0x0197_c0de_0000_7000_8000_0000_0000_0000 + u128::from(recipient),
+        )),
+        name: format!("recipient {recipient}"),
+        phone: Some(number_of(recipient)),
+        email: recipient.is_multiple_of(2).then(|| email_of(recipient)),
+        tags: Vec::new(),
+        fields: BTreeMap::new(),
+    }
+}
+
+fn channel_of(channel: PolicyChannel) -> Channel {
+    match channel {
+        PolicyChannel::Sms => Channel::Sms,
+        PolicyChannel::Lms => Channel::Lms,
+        PolicyChannel::Email => Channel::Email,
+    }
+}
+
+fn objective_of(channel: Channel, objective: Objective) -> PolicyObjective {
+    let (first, second) = match objective {
+        Objective::Ratio(first, second) => (u32::from(first), u32::from(second)),
+        Objective::Price => return PolicyObjective::Price,
+        Objective::Speed => return PolicyObjective::Speed,
+        Objective::Recommended => return PolicyObjective::Recommended,
+    };
+    let first = first.min(WEIGHT_SUM);
+    let weight = |index, weight| RelayWeight { relay: relay(index), weight };
+    if channel == Channel::Email {
+        return PolicyObjective::Ratio { weights: vec![weight(3, first), weight(4, WEIGHT_SUM - first)] };
+    }
+    let second = second.min(WEIGHT_SUM - first);
+    let third = WEIGHT_SUM - first - second;
+    PolicyObjective::Ratio { weights: vec![weight(0, first), weight(1, second), weight(2, third)] }
+}
+
+fn terms_of(failover: Failover) -> FailoverTerms {
+    FailoverTerms {
+        relays: true,
+        email: failover.email,
+        email_after_temporary: failover.after_temporary,
+        at_least_once: failover.at_least_once,
+        wait_s: (failover.wait_s > 0).then_some(failover.wait_s),
+        attempts_max: 4,
+    }
+}
+
+fn send_request(send: SendOrder, sim: &Sim) -> SendRequest {
+    let ad = |window, night_consent| Some(AdInput { window, night_consent, mark_automatically: true });
+    let (class, ad) = match send.class {
+        Class::Otp => (MessageClass::Otp, None),
+        Class::Notice => (MessageClass::Notice, None),
+        Class::Ad => (MessageClass::Ad, ad(WindowAction::Hold, false)),
+        Class::AdOrNothing => (MessageClass::Ad, ad(WindowAction::Refuse, false)),
+        Class::NightAd => (MessageClass::Ad, ad(WindowAction::Hold, true)),
+    };
+    let by_email = send.failover.is_some_and(|failover| failover.email);
+    let needs_email = by_email || matches!(send.kind, Kind::Email | Kind::Mixed);
+    let message_type = match send.kind {
+        Kind::Sms | Kind::Mixed => RequestedType::Auto,
+        Kind::Lms => RequestedType::Lms,
+        Kind::Email => RequestedType::Email,
+    };
+    let has_subject = send.kind != Kind::Sms || class == MessageClass::Ad;
+    SendRequest {
+        class,
+        message_type,
+        max_type: None,
+        from_phone: (send.kind != Kind::Email).then(|| PHONE.to_owned()),
+        from_email: needs_email.then(|| EMAIL.to_owned()),
+        subject: (has_subject && needs_email).then(|| "News".to_owned()),
+        text: Some(format!("Parcel {}", send.body)),
+        template: None,
+        variables: BTreeMap::new(),
+        recipients: (0..send.recipients).map(|place| row(send, place, by_email)).collect(),
+        scheduled_at: send.scheduled_s.map(|seconds| sim.now() + TimeDelta::seconds(seconds.into())),
+        lifetime_s: (send.lifetime_s > 0).then_some(send.lifetime_s),
+        failover: send.failover.map(terms_of),
+        ad,
+        strict: false,
+        allow_duplicates: false,
+        client_reference: None,
+        custom: None,
+    }
+}
+
+fn row(send: SendOrder, place: u16, by_email: bool) -> RecipientInput {
+    let recipient = send.first.wrapping_add(place);
+    let is_email = send.kind == Kind::Email || (send.kind == Kind::Mixed && place % 3 == 2);
+    RecipientInput {
+        row: place.into(),
+        to: if is_email { email_of(recipient) } else { number_of(recipient) },
+        email: (by_email && !is_email && recipient % 4 != 3).then(|| email_of(recipient)),
+        contact: None,
+        reference: None,
+        variables: BTreeMap::new(),
+    }
+}
