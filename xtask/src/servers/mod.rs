@@ -1,4 +1,4 @@
-//! The real servers that tests talk to. For now: a mail server.
+//! The real servers that tests talk to, and the tools that drive ours: a mail server, and Schemathesis.
 
 mod certificates;
 mod python;
@@ -6,26 +6,46 @@ mod smtp;
 
 use std::process::Command;
 
+use python::Python;
 use smtp::SmtpServer;
 
-/// Everything that runs while the tests do.
+/// Everything that runs, or has to be there, while the tests run.
 pub(crate) struct Servers {
     smtp: SmtpServer,
+    schemathesis: Schemathesis,
 }
 
 impl Servers {
     /// Installs what is missing and starts all.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Ok(Self { smtp: SmtpServer::start()? })
+        Ok(Self { schemathesis: Schemathesis::install()?, smtp: SmtpServer::start()? })
     }
 
     /// Tells the tests where the servers are.
     pub(crate) fn tell(&self, tests: &mut Command) {
         self.smtp.tell(tests);
+        self.schemathesis.tell(tests);
     }
 
     /// Stops all. One that has ended by itself meanwhile is an error.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.smtp.stop()
+    }
+}
+
+/// What drives the API through its OpenAPI document.
+pub(crate) struct Schemathesis {
+    python: Python,
+}
+
+impl Schemathesis {
+    /// Installs it, unless it is there.
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        Ok(Self { python: Python::with_requirements("infra/schemathesis/requirements.txt")? })
+    }
+
+    /// Sets the variables that `crates/kite/tests/openapi.rs` reads.
+    pub(crate) fn tell(&self, tests: &mut Command) {
+        self.python.tell(tests, "TEST_SCHEMATHESIS_PYTHON", "TEST_SCHEMATHESIS_PACKAGES");
     }
 }

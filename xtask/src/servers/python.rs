@@ -1,4 +1,4 @@
-//! Servers that come from PyPI: exact versions held by hash, under `target/servers/`, never in the system.
+//! Servers and tools that come from PyPI: exact versions held by hash, under `target/servers/`, never in the system.
 //!
 //! Debian splits `ensurepip` off Python, so a virtual environment may not be there to be had: then a pip that is there
 //! installs into a plain directory, and as a last resort Debian's own package is installed, which takes root.
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::paths::{root, target};
 
-/// Python with the packages of `infra/test-servers/requirements.txt`.
+/// Python with the packages of a file of requirements.
 pub(crate) struct Python {
     program: PathBuf,
     /// Where the packages are, if not in the program's own environment.
@@ -20,9 +20,9 @@ pub(crate) struct Python {
 }
 
 impl Python {
-    /// Installs the packages, unless the very same ones are there.
-    pub(crate) fn with_requirements() -> anyhow::Result<Self> {
-        let requirements = root().join("infra/test-servers/requirements.txt");
+    /// Installs the packages that a file of this workspace lists, unless the very same ones are there.
+    pub(crate) fn with_requirements(file: &str) -> anyhow::Result<Self> {
+        let requirements = root().join(file);
         let text =
             fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
         let version = output(Command::new("python3").arg("--version")).context(
@@ -55,6 +55,14 @@ impl Python {
         }
     }
 
+    /// Tells a test where it is: the program, and the packages that it does not find by itself.
+    pub(crate) fn tell(&self, tests: &mut Command, program: &str, packages: &str) {
+        tests.env(program, &self.program);
+        if let Some(directory) = &self.packages {
+            tests.env(packages, directory);
+        }
+    }
+
     /// To run a script with.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -76,7 +84,7 @@ fn install(directory: &Path, requirements: &Path) -> anyhow::Result<()> {
         }
     }
     bail!(
-        "the servers that tests talk to cannot be installed. Debian: apt-get install python3-venv. Tried:\n- {}",
+        "what tests need of Python cannot be installed. Debian: apt-get install python3-venv. Tried:\n- {}",
         tried.join("\n- ")
     )
 }

@@ -35,7 +35,7 @@ struct Addresses {
 impl SmtpServer {
     /// Installs what it needs, starts it on free ports and waits until it listens.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let python = Python::with_requirements()?;
+        let python = Python::with_requirements("infra/test-servers/requirements.txt")?;
         let (mail, keys) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let certificates = Certificates::make(keys.path()).context("no certificate for the mail server")?;
         let mut command = python.command();

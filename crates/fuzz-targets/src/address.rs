@@ -1,0 +1,96 @@
+//! Phone numbers, sender numbers, numbers for refusing advertisements, e-mail addresses.
+
+use kite_domain::address::{
+    Address, EMAIL_BYTES_MAX, EmailAddress, EmailError, PhoneError, PhoneNumber, SenderNumber,
+    SenderNumberError,
+};
+use kite_domain::advertisement::RefusalNumber;
+
+use crate::input;
+
+/// The longest canonical number: `+` and 15 digits.
+const NUMBER_LENGTH_MAX: usize = 16;
+
+/// Reads the text as each of them; what is taken is canonical, and a refusal names a place in the text.
+pub fn address(bytes: &[u8]) {
+    let raw = &*input::text(bytes);
+    let phone = phone(raw);
+    sender(raw, phone.as_ref());
+    if let Ok(number) = RefusalNumber::parse(raw) {
+        assert_eq!(Some(number.as_str()), phone.as_ref().map(PhoneNumber::as_str));
+    }
+    email(raw);
+    if let Ok(address) = Address::parse(raw) {
+        assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
+        assert_eq!(Address::from_trusted(address.as_str()), address);
+        let masked = address.masked();
+        assert!(masked.contains('*') && masked != address.as_str(), "{masked}");
+    }
+    // What was once stored is masked whatever it is.
+    assert!(!Address::from_trusted(raw).masked().is_empty());
+}
+
+fn phone(raw: &str) -> Option<PhoneNumber> {
+    match PhoneNumber::parse(raw) {
+        Ok(number) => {
+            canonical(&number);
+            Some(number)
+        }
+        Err(error) => {
+            refusal(raw, &error);
+            None
+        }
+    }
+}
+
+fn canonical(number: &PhoneNumber) {
+    let text = number.as_str();
+    assert!((8..=NUMBER_LENGTH_MAX).contains(&text.len()), "{text}");
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    assert!(digits.bytes().all(|byte| byte.is_ascii_digit()), "{text}");
+    let again = PhoneNumber::parse(text).unwrap_or_else(|error| panic!("{text} is not read again: {error}"));
+    assert_eq!((&again, again.kind()), (number, number.kind()));
+}
+
+fn refusal(raw: &str, error: &PhoneError) {
+    assert!(!error.to_string().is_empty() && !error.code().is_empty());
+    match error {
+        PhoneError::NotADigit { character, position } => {
+            assert_eq!(input::character_at(raw, *position), *character);
+        }
+        PhoneError::LostLeadingZero { suggestion } => canonical(suggestion),
+        PhoneError::Empty
+        | PhoneError::TooShort { .. }
+        | PhoneError::TooLong { .. }
+        | PhoneError::UnknownPrefix { .. }
+        | PhoneError::UnknownCountryCode { .. }
+        | PhoneError::NotANumberOfItsCountry { .. } => {}
+    }
+}
+
+fn sender(raw: &str, phone: Option<&PhoneNumber>) {
+    match SenderNumber::parse(raw) {
+        Ok(sender) => {
+            assert_eq!(Some(sender.phone()), phone);
+            assert_eq!(SenderNumber::parse(sender.as_str()), Ok(sender));
+        }
+        Err(SenderNumberError::NotANumber(_)) => assert!(phone.is_none()),
+        Err(SenderNumberError::MayNotSend { number, .. }) => assert_eq!(Some(&number), phone),
+    }
+}
+
+fn email(raw: &str) {
+    match EmailAddress::parse(raw) {
+        Ok(address) => {
+            let text = address.as_str();
+            assert!(text.len() <= EMAIL_BYTES_MAX && text.matches('@').count() == 1, "{text}");
+            assert!(!text.contains(char::is_whitespace) && !text.contains(char::is_control), "{text:?}");
+            assert_eq!(EmailAddress::parse(text), Ok(address.clone()), "read again");
+            assert!(!address.domain().is_empty());
+        }
+        Err(EmailError::CharacterNotAllowed { character, position }) => {
+            assert_eq!(input::character_at(raw, position), character);
+        }
+        Err(error) => assert!(!error.to_string().is_empty() && !error.code().is_empty()),
+    }
+}

@@ -1,0 +1,84 @@
+//! Whole requests against the whole API, in memory: methods, addresses with their ids, queries with their cursors,
+//! headers, bodies.
+//!
+//! An input is the request as text: `GET /v1/…`, header lines, an empty line, the body. `tenant-key` stands for the
+//! tenant's real key, and `sign` as a signature for the genuine one.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use serde_json::Value;
+use standardwebhooks::Webhook;
+use std::cell::RefCell;
+
+use crate::house::{House, RECEIPT_SECRET, Reply};
+use crate::input;
+
+thread_local! {
+    static HOUSE: RefCell<Option<House>> = const { RefCell::new(None) };
+}
+
+/// Sends a request. The answer is no defect, and has the shape that every answer has.
+pub fn api_request(bytes: &[u8]) {
+    let text = input::text(bytes);
+    HOUSE.with_borrow_mut(|kept| {
+        let house = kept.get_or_insert_with(House::new);
+        let Some(request) = read(&text, &house.tenant_key) else { return };
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let reply = house.answer(request);
+        check(&method, &reply);
+        let leaves_a_trace = !method.is_safe() && reply.status.is_success() && path != "/v1/sendings/preview";
+        if leaves_a_trace {
+            // What was written must not change the answer to the next input.
+            *kept = None;
+        }
+    });
+}
+
+fn read(text: &str, tenant_key: &str) -> Option<Request<Body>> {
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut lines = head.lines();
+    let (method, uri) = lines.next()?.split_once(' ')?;
+    let mut request = Request::builder().method(method).uri(uri).header("content-length", body.len());
+    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let header = |name: &str| headers.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
+    for (name, value) in &headers {
+        request = match (*name, *value) {
+            ("authorization", _) => request.header("authorization", value.replace("tenant-key", tenant_key)),
+            ("webhook-signature", "sign") => {
+                let id = header("webhook-id").unwrap_or_default();
+                let timestamp = header("webhook-timestamp").and_then(|text| text.parse().ok()).unwrap_or(0);
+                let webhook = Webhook::new(RECEIPT_SECRET).ok()?;
+                request.header("webhook-signature", webhook.sign(id, timestamp, body.as_bytes()).ok()?)
+            }
+            ("content-length", _) => request,
+            (name, value) => request.header(name, value),
+        };
+    }
+    request.body(Body::from(body.to_owned())).ok()
+}
+
+fn check(method: &Method, reply: &Reply) {
+    let content_type =
+        reply.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if reply.status.is_success() {
+        if content_type.starts_with("application/json") && method != Method::HEAD {
+            let body: Result<Value, _> = serde_json::from_slice(&reply.body);
+            assert!(body.is_ok(), "no JSON: {reply:?}");
+        }
+        return;
+    }
+    if reply.status.is_redirection() {
+        return;
+    }
+    assert_eq!(content_type, "application/problem+json", "{reply:?}");
+    // 503: a read waits for a position that is not there yet.
+    assert!(!reply.status.is_server_error() || reply.status.as_u16() == 503, "{reply:?}");
+    if method != Method::HEAD {
+        let problem: Value = serde_json::from_slice(&reply.body).expect("a problem is JSON");
+        assert_eq!(problem["status"], reply.status.as_u16());
+        assert_eq!(
+            problem["type"].as_str(),
+            problem["code"].as_str().map(|code| format!("/problems/{code}")).as_deref()
+        );
+    }
+}

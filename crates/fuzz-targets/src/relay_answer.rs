@@ -1,0 +1,132 @@
+//! What relays answer: to a hand-over, to a question, to a call for receipts, and when they refuse; over HTTP and SMTP.
+//!
+//! An input is the answer's body. Every reader reads it.
+
+use kite_domain::ids::{AttemptReference, MessageId, SendingId};
+use kite_domain::receipt::RawReceipt;
+use kite_domain::text::MessageType;
+use kite_relay::client::fuzzing;
+use kite_relay::client::{MessageAnswer, OutgoingMessage, Standing};
+use serde_json::Value;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+use crate::house::now;
+use crate::input;
+
+/// The longest words of a relay that are kept, in characters.
+const WORDS_MAX: usize = 200;
+/// What a relay's code or reference may take in the log, in bytes.
+const FIELD_BYTES_MAX: usize = 1_024;
+/// How many messages are handed over.
+const MESSAGES: u32 = 3;
+/// The recipient of all of them.
+const RECIPIENT: &str = "kim.recipient@example.com";
+
+/// Reads an answer in every way: one answer a message, and nothing is taken for accepted that the relay did not accept.
+pub fn relay_answer(bytes: &[u8]) {
+    let messages = messages();
+    let references: Vec<AttemptReference> = messages.iter().map(|message| message.reference).collect();
+    let said = said(bytes);
+    if let Ok(answers) = fuzzing::submit_answer(&messages, bytes) {
+        assert_eq!(answers.len(), messages.len());
+        for (answer, reference) in answers.iter().zip(&references) {
+            if matches!(answer, MessageAnswer::Accepted { .. }) {
+                assert!(
+                    said.get(reference).is_some_and(|words| words.contains(&"accepted".to_owned())),
+                    "{answer:?}"
+                );
+            }
+            bounded(answer);
+        }
+    }
+    if let Ok(standings) = fuzzing::standings(&references, bytes, now()) {
+        assert_eq!(standings.len(), references.len());
+        for (standing, reference) in standings.iter().zip(&references) {
+            assert!(*standing == Standing::Unclear || said.contains_key(reference), "{standing:?}");
+            if let Standing::Over(receipt) = standing {
+                receipt_is_bounded(receipt);
+            }
+        }
+    }
+    if let Ok(pulled) = fuzzing::pulled_receipts(bytes) {
+        assert!(!pulled.lease.is_empty() || pulled.receipts.is_empty() || said_lease(bytes).is_empty());
+        pulled.receipts.iter().for_each(receipt_is_bounded);
+    }
+    refusals(bytes);
+}
+
+/// The words that the body holds for each reference of ours, whatever else it holds.
+fn said(bytes: &[u8]) -> HashMap<AttemptReference, Vec<String>> {
+    let mut said: HashMap<AttemptReference, Vec<String>> = HashMap::new();
+    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    for result in body["results"].as_array().into_iter().flatten() {
+        let reference = result["reference"].as_str().and_then(|text| text.parse().ok());
+        if let (Some(reference), Some(status)) = (reference, result["status"].as_str()) {
+            said.entry(reference).or_default().push(status.to_owned());
+        }
+    }
+    said
+}
+
+fn said_lease(bytes: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    body["lease"].as_str().unwrap_or_default().to_owned()
+}
+
+fn refusals(bytes: &[u8]) {
+    let text = input::text(bytes);
+    for status in [400, 401, 429, 500, 503] {
+        let words = fuzzing::words_of_answer(status, bytes).expect("there is such a status");
+        let pause = fuzzing::pause_asked_for(status, Some(&text), bytes);
+        assert!(pause.is_none_or(|pause| pause <= fuzzing::PAUSE_MAX));
+        assert!(words.starts_with(&status.to_string()) && words.chars().count() <= WORDS_MAX, "{words:?}");
+    }
+    for basic in [0, 421, 450, 530, 550] {
+        let answer = fuzzing::smtp_refusal(basic, &text);
+        bounded(&fuzzing::impersonal(answer, RECIPIENT));
+    }
+    if let Some(reference) = fuzzing::smtp_reference(&text) {
+        assert!(!reference.is_empty() && reference.len() <= FIELD_BYTES_MAX);
+    }
+}
+
+/// Nothing that goes into the log is longer than it may be, and no words name the recipient.
+fn bounded(answer: &MessageAnswer) {
+    match answer {
+        MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
+            assert!(relay_reference.as_ref().is_none_or(|reference| reference.len() <= FIELD_BYTES_MAX));
+        }
+        MessageAnswer::Refused { code, general_code, text } => {
+            assert!(code.len() <= FIELD_BYTES_MAX, "{} bytes", code.len());
+            assert!(general_code.as_ref().is_none_or(|code| code.len() <= FIELD_BYTES_MAX));
+            text.iter().for_each(|words| impersonal(words));
+        }
+        MessageAnswer::NotTaken { why: _, reason } | MessageAnswer::Unknown { reason } => impersonal(reason),
+    }
+}
+
+fn impersonal(words: &str) {
+    assert!(words.chars().count() <= WORDS_MAX, "{words:?}");
+    assert!(!words.contains(RECIPIENT), "{words:?}");
+}
+
+fn receipt_is_bounded(receipt: &RawReceipt) {
+    let fields = [Some(&receipt.reference), receipt.relay_reference.as_ref(), Some(&receipt.code)];
+    for field in fields.into_iter().flatten() {
+        assert!(field.len() <= FIELD_BYTES_MAX, "{} bytes would go into the log", field.len());
+    }
+}
+
+fn messages() -> Vec<OutgoingMessage> {
+    let sending = SendingId(Uuid::from_u128(0x0198_c0de_7a5b_7c3d_8e4f_0000_0000_0001));
+    let message = |seq| OutgoingMessage {
+        reference: AttemptReference { message: MessageId { sending, seq }, attempt: 1 },
+        message_type: MessageType::Sms,
+        from: "0212345678".into(),
+        to: RECIPIENT.into(),
+        subject: None,
+        text: "안녕하세요".into(),
+    };
+    (0..MESSAGES).map(message).collect()
+}
