@@ -1,10 +1,15 @@
 //! `cargo xtask`: what a developer or CI does with this workspace beyond cargo itself.
 //!
-//! `cargo xtask test` runs every test with the real servers that they need; `cargo xtask load` measures.
+//! `cargo xtask test` runs every test with the real servers that they need; `cargo xtask load` measures; `cargo xtask soak` lets
+//! everything go wrong at once.
 
+mod fuzz;
 mod load;
 mod paths;
+mod schemathesis;
 mod servers;
+mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -22,14 +27,26 @@ struct Arguments {
 enum Task {
     /// Runs every test, with whatever real servers they need.
     Test(test::TestOptions),
+    /// Fuzzes everything that reads outside input. Needs a nightly compiler.
+    Fuzz(fuzz::FuzzOptions),
+    /// Drives a running Kite through everything that docs/openapi.json says of it.
+    Schemathesis(schemathesis::SchemathesisOptions),
+    /// Simulates the whole write path and the projectors under faults, in one thread and virtual time.
+    Sim(sim::SimOptions),
     /// Measures acceptance, the event store and the whole path on this machine.
     Load(load::LoadOptions),
+    /// Runs the whole of it under load while everything goes wrong, and judges what came of it.
+    Soak(soak::SoakOptions),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test(options) => test::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Schemathesis(options) => schemathesis::run(&options),
+        Task::Sim(options) => sim::run(&options),
         Task::Load(options) => load::run(&options),
+        Task::Soak(options) => soak::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Far longer than it takes: a demo that hangs fails the test instead of holding it.
 const WITHIN: Duration = Duration::from_secs(240);
 
-const TOTALS: [&str; 10] = [
+const TOTALS: [&str; 11] = [
     "accepted",
     "delivered",
     "undelivered",
@@ -20,6 +20,7 @@ const TOTALS: [&str; 10] = [
     "delivered_twice",
     "seconds",
     "messages_per_second",
+    "final_before",
     "accept_p99_ms",
 ];
 const PER_RELAY: [&str; 10] =
@@ -152,6 +153,9 @@ fn the_demo_adds_up_can_be_repeated_and_replayed() -> anyhow::Result<()> {
         assert_eq!(second[key], first[key], "{key}");
     }
     assert_eq!(second["relays"], first["relays"]);
+    assert_eq!((number(&first, "final_before"), number(&second, "final_before")), (0.0, 400.0));
+    assert!(number(&first, "messages_per_second") > 0.0, "{first}");
+    assert_eq!(number(&second, "messages_per_second"), 0.0, "none of them in this run: {second}");
 
     for mode in ["--verify", "--rebuild", "--verify"] {
         succeeded(&["replay", mode, "--data", data], scratch)?;

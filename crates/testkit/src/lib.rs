@@ -1,8 +1,13 @@
-//! What tests and tools share: real processes, waiting for conditions, and the rules of the workspace.
+//! What tests and tools share: real processes, waiting for conditions, chance from a seed, relays to send through and a
+//! customer who does, a judge of whole runs, and the rules of the workspace.
 //!
 //! A development dependency only. Deliberately absent: anything that a crate under test could come to rely on, and
 //! mocks of our own ports (their adapters in memory live beside the ports).
 
+pub mod carriers;
+pub mod customer;
+pub mod dice;
+pub mod oracle;
 pub mod process;
 pub mod wait;
 pub mod workspace;

@@ -151,6 +151,22 @@ impl Process {
         self.wait(timeout)
     }
 
+    /// Stops it from running until [`Process::resume`]: what talks to it sees neither an answer nor an end.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it run on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} has ended by itself: {status}\n{}", self.name, self.log());

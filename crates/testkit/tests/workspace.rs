@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use kite_testkit::workspace::{Edges, Rules, Workspace};
 
-/// Who may depend on whom. Testkit and xtask are for development: no crate's own code may depend on them.
+/// Who may depend on whom. Simulation, testkit and xtask are for development: no crate's own code may depend on them.
 const EDGES: &[Edges] = &[
     Edges { from: "kite-domain", to: &[], to_in_tests: TEST_TOOLS },
-    Edges { from: "kite-event-store", to: &[], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-event-store", to: &[], to_in_tests: WITH_FAULTY_DISK },
     Edges { from: "kite-commands", to: &["kite-domain", "kite-event-store"], to_in_tests: TEST_TOOLS },
-    Edges { from: "kite-projections", to: &["kite-domain", "kite-event-store"], to_in_tests: TEST_TOOLS },
+    Edges {
+        from: "kite-projections",
+        to: &["kite-domain", "kite-event-store"],
+        to_in_tests: WITH_FAULTY_DISK,
+    },
     Edges { from: "kite-relay", to: &["kite-domain", "kite-commands"], to_in_tests: WITH_SIMULATOR },
     Edges {
         from: "kite-api",
@@ -32,11 +36,24 @@ const EDGES: &[Edges] = &[
         ],
         to_in_tests: TEST_TOOLS,
     },
+    Edges {
+        from: "kite-fuzz-targets",
+        to: &["kite-domain", "kite-commands", "kite-projections", "kite-relay", "kite-api", "kite"],
+        to_in_tests: &[],
+    },
+    Edges {
+        from: "kite-simulation",
+        to: &["kite-domain", "kite-event-store", "kite-commands", "kite-projections", "kite-relay"],
+        to_in_tests: &[],
+    },
     Edges { from: "kite-testkit", to: &[], to_in_tests: &[] },
+    Edges { from: "kite-faulty-disk", to: &[], to_in_tests: &[] },
     Edges { from: "xtask", to: &["kite-event-store", "kite-testkit"], to_in_tests: &[] },
 ];
 
 const TEST_TOOLS: &[&str] = &["kite-testkit"];
+/// Below SQLite, for those who keep what was acknowledged in it: what they promise is about disks that fail.
+const WITH_FAULTY_DISK: &[&str] = &["kite-testkit", "kite-faulty-disk"];
 const WITH_SIMULATOR: &[&str] = &["kite-testkit", "kite-relay-sim"];
 
 /// What would give the domain a runtime, a disk or a network.
@@ -163,6 +180,33 @@ fn every_licence_is_one_that_we_may_hand_on() {
 #[test]
 fn everything_comes_from_the_registry() {
     none("only the registry and this workspace:", workspace().foreign_sources());
+}
+
+/// The compiler denies `unsafe` code everywhere; a file that wants an exception has to name the lint.
+#[test]
+fn unsafe_code_is_in_the_faulty_disk_only() {
+    let mut exceptions = Vec::new();
+    for package in workspace().members() {
+        let directory = package.manifest_path.parent().expect("a manifest is in a directory");
+        rust_files(directory.as_std_path(), &mut |path| {
+            let text = std::fs::read_to_string(path).expect("a source file can be read");
+            if text.contains(concat!("(unsafe", "_code")) {
+                exceptions.push(path.strip_prefix(root()).expect("it is in the workspace").to_owned());
+            }
+        });
+    }
+    assert_eq!(exceptions, [Path::new("crates/faulty-disk/src/vfs.rs")]);
+}
+
+fn rust_files(directory: &Path, look: &mut impl FnMut(&Path)) {
+    for entry in std::fs::read_dir(directory).expect("a directory of a crate can be read") {
+        let path = entry.expect("an entry can be read").path();
+        match path.extension() {
+            _ if path.is_dir() => rust_files(&path, look),
+            Some(extension) if extension == "rs" => look(&path),
+            _ => {}
+        }
+    }
 }
 
 #[test]

@@ -21,7 +21,17 @@ pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
     cpu_of(&stat).with_context(|| format!("not understood: {stat}"))
 }
 
-/// The same for each kind of thread, by name. What threads used that have ended meanwhile is not in it.
+/// Bytes that a process has caused to be written to the disk so far.
+pub(crate) fn written_bytes(process: u32) -> anyhow::Result<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
+    written_of(&io).with_context(|| format!("not understood: {io}"))
+}
+
+fn written_of(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
+}
+
+/// The CPU time for each kind of thread, by name. What threads used that have ended meanwhile is not in it.
 pub(crate) fn cpu_seconds_by_thread(process: u32) -> anyhow::Result<BTreeMap<String, f64>> {
     let mut by_name = BTreeMap::new();
     for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
@@ -139,6 +149,7 @@ mod tests {
     fn proc_is_understood() {
         let stat = "4242 (kite (serve) 2) S 1 2 3 0 -1 4194560 100 0 0 0 1234 766 0 0 20 0 9 0 5 6 7";
         assert_eq!(cpu_of(stat), Some(20.0));
+        assert_eq!(written_of("rchar: 3\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n"), Some(8192));
         assert_eq!(name_of(stat), Some("kite (serve) 2"));
         assert!(!cpu_seconds_by_thread(std::process::id()).unwrap().is_empty());
         assert_eq!(resident_of("Name:\tkite\nVmPeak:\t9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));

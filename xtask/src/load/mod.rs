@@ -9,7 +9,7 @@
 
 mod bodies;
 mod generator;
-mod measure;
+pub(crate) mod measure;
 mod platform;
 mod profile;
 mod report;
@@ -104,7 +104,7 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
 }
 
 /// Compiles this program, Kite and relay-sim with optimisation, in one go, and becomes the optimised program.
-fn run_optimised() -> anyhow::Result<()> {
+pub(crate) fn run_optimised() -> anyhow::Result<()> {
     let mut build = cargo();
     build.args([
         "build",

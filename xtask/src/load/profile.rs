@@ -37,6 +37,7 @@ pub(crate) struct Profiler {
 impl Profiler {
     /// Starts to sample.
     pub(crate) fn start(process: u32, svg: &Path) -> anyhow::Result<Self> {
+        inferno("inferno-flamegraph").arg("--help").stdout(Stdio::null()).status().context(INSTALL)?;
         let samples = svg.with_extension("perf");
         let mut perf = Command::new("perf");
         perf.args(["record", "-F", SAMPLES_PER_SECOND, "-g", "--call-graph", STACK]);

@@ -73,7 +73,9 @@ pub(crate) struct Whole {
     /// CPU time of Kite.
     #[serde(serialize_with = "rounded")]
     pub(crate) cpu_us_per_message: f64,
-    /// The same by the names of Kite's threads.
+    /// Written to the disk, all copies counted: write-ahead logs, pages that are written again.
+    pub(crate) written_bytes_per_message: f64,
+    /// CPU time by the names of Kite's threads.
     pub(crate) cpu_us_per_message_by_thread: BTreeMap<String, f64>,
     /// Disk: the log and all read models.
     pub(crate) bytes_per_message: f64,
@@ -89,6 +91,8 @@ pub(crate) struct Grown {
     /// CPU time of Kite.
     #[serde(serialize_with = "rounded")]
     pub(crate) cpu_us_per_message: f64,
+    /// Written to the disk, all copies counted.
+    pub(crate) written_bytes_per_message: f64,
     /// By which the log and all read models grew.
     pub(crate) bytes_per_message: f64,
     /// Memory that Kite had resident, at the worst moment; millions of bytes.
@@ -169,6 +173,7 @@ impl Report {
             row("whole path, memory at most, MB", whole.rss_mb_max);
             row("whole path, CPU µs a message", whole.cpu_us_per_message);
             row("whole path, disk bytes a message", whole.bytes_per_message);
+            row("whole path, bytes written a message", whole.written_bytes_per_message);
         }
         if let Some(whole) = &self.whole {
             for (thread, used) in &whole.cpu_us_per_message_by_thread {
@@ -182,6 +187,7 @@ impl Report {
             let stored = grown.stored_messages;
             row(&format!("with {stored} stored, CPU µs a message"), grown.cpu_us_per_message);
             row(&format!("with {stored} stored, disk bytes a message"), grown.bytes_per_message);
+            row(&format!("with {stored} stored, bytes written a message"), grown.written_bytes_per_message);
             row(&format!("with {stored} stored, memory at most, MB"), grown.rss_mb_max);
         }
         if let Some(otp) = &self.otp {
@@ -221,6 +227,7 @@ mod tests {
                 rss_mb_max: 300.0,
                 cpu_us_per_message: 80.0,
                 cpu_us_per_message_by_thread: BTreeMap::from([("kite".to_owned(), 60.0)]),
+                written_bytes_per_message: 2_000.0,
                 bytes_per_message: 900.0,
             }),
             otp: Some(Otp { idle_p99_ms: 10.0, campaign_p99_ms: 50.0 }),

@@ -1,30 +1,30 @@
 //! A Kite process, its simulated relays, and a customer who sends through its API and never gives up.
 
+mod judge;
+mod load;
+
 use anyhow::{Context, bail, ensure};
-use kite_projections::ReadModels;
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use kite_relay_sim::{RelaySim, Scenario};
+use kite_testkit::carriers;
+use kite_testkit::customer::Customer;
+use kite_testkit::oracle::Oracle;
 use kite_testkit::process::Process;
-use kite_testkit::wait::{free_address, wait_for, wait_until, wait_until_ready};
-use reqwest::{Client, Method, StatusCode};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
+use reqwest::{Client, Method};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+pub(crate) use load::{Accepted, Load};
 
 const ADMIN_KEY: &str = "crash-test-admin";
 const READY_WITHIN: Duration = Duration::from_secs(30);
-const RELAYS: [(&str, u32); 3] = [("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)];
-const SECRET: &str = "whsec_Y3Jhc2gtdGVzdC1yZWNlaXB0LXNlY3JldCEhISE=";
-
-/// The seed of this run: `KITE_TEST_SEED`, or a fixed one.
-pub(crate) fn seed() -> u64 {
-    std::env::var("KITE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
-}
+/// How long everything that was accepted may take to become final.
+const FINAL_WITHIN: Duration = Duration::from_secs(180);
 
 /// A Kite process with everything around it.
 pub(crate) struct House {
@@ -32,22 +32,41 @@ pub(crate) struct House {
     process: Process,
     data: tempfile::TempDir,
     address: SocketAddr,
-    tenant_key: String,
-    http: Client,
+    customer: Customer,
+    /// The hours in which no advertisement may go out, if they are not those of the law.
+    night: Option<String>,
 }
 
 impl House {
     /// Starts all of it and sets up a tenant.
     pub(crate) async fn build(seed: u64) -> anyhow::Result<Self> {
-        let simulators = RelaySim::start(scenario(seed)?).await?;
+        Self::build_with(seed, Room::Ample).await
+    }
+
+    /// [`House::build`] on a disk with this much room.
+    pub(crate) async fn build_with(seed: u64, room: Room) -> anyhow::Result<Self> {
+        let scenario = Scenario::from_json(&carriers::scenario(seed).to_string())?;
+        let simulators = RelaySim::start(scenario).await?;
         let data = tempfile::tempdir()?;
         let address = free_address()?;
+        let process = start(data.path(), address, room, None)?;
         let http = Client::builder().timeout(Duration::from_secs(20)).build()?;
-        let process = start(data.path(), address)?;
-        let mut house = Self { simulators, process, data, address, tenant_key: String::new(), http };
+        let customer = Customer { http: http.clone(), kite: format!("http://{address}"), key: String::new() };
+        let mut house = Self { simulators, process, data, address, customer, night: None };
         house.wait_until_ready().await?;
-        house.set_up().await?;
+        house.customer = house.set_up(http).await?;
         Ok(house)
+    }
+
+    async fn set_up(&self, http: Client) -> anyhow::Result<Customer> {
+        for (id, callback) in carriers::callbacks(&self.url("")) {
+            self.simulators.set_behaviour(id, &callback)?;
+        }
+        let profiles = carriers::profiles(|id| match self.simulators.smtp_address(id) {
+            Some(address) => Some(format!("smtp://{address}")),
+            None => Some(self.simulators.base_url(id)),
+        })?;
+        Customer::set_up(http, self.url(""), ADMIN_KEY, profiles).await
     }
 
     fn url(&self, path: &str) -> String {
@@ -59,81 +78,136 @@ impl House {
         ready.with_context(|| format!("kite is not ready; its log:\n{}", self.process.log()))
     }
 
-    async fn call(&self, method: Method, path: &str, key: &str, body: &Value) -> anyhow::Result<Value> {
-        let response = self.http.request(method, self.url(path)).bearer_auth(key).json(body).send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        ensure!(status.is_success(), "{path} answered {status}: {text}");
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
-    }
-
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let response = self.http.get(self.url(path)).bearer_auth(&self.tenant_key).send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        ensure!(status.is_success(), "{path} answered {status}: {text}");
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    async fn set_up(&mut self) -> anyhow::Result<()> {
-        for (id, _) in RELAYS {
-            self.simulators.set_callback(id, &self.url(&format!("/v1/relays/{id}/receipts")), SECRET)?;
-            let profile = json!({
-                "name": id,
-                "endpoint": { "protocol": "http", "base_url": self.simulators.base_url(id) },
-                "channels": { "sms": { "price_milliwon": 8_000, "bills": "delivered", "receipt_deadline_seconds": 90 } },
-                "reaches": ["korean_mobile"], "batch_max": 100, "rate_parts_per_second": null,
-                "calls_in_flight_max": 4, "answer_timeout_ms": 1_500, "deduplicates": true, "answers_status": true,
-                "receipts": "push", "codes": "solapi",
-                "credentials": { "api_key": "crash-key", "receipt_secret": SECRET },
-            });
-            self.call(Method::PUT, &format!("/v1/admin/relays/{id}"), ADMIN_KEY, &profile).await?;
-        }
-        let tenant = json!({ "tenant": "acme", "name": "Acme" });
-        self.call(Method::POST, "/v1/admin/tenants", ADMIN_KEY, &tenant).await?;
-        let issued = self
-            .call(Method::POST, "/v1/admin/tenants/acme/keys", ADMIN_KEY, &json!({ "label": "test" }))
-            .await?;
-        self.tenant_key = issued["key"].as_str().context("a key")?.to_owned();
-        let names: Vec<&str> = RELAYS.iter().map(|(id, _)| *id).collect();
-        let sender = json!({ "address": "0212345678", "relays": names });
-        self.call(Method::POST, "/v1/senders", &self.tenant_key, &sender).await?;
-        let weights: Vec<Value> =
-            RELAYS.iter().map(|(relay, weight)| json!({ "relay": relay, "weight": weight })).collect();
-        let policy = json!({ "objective": "ratio", "weights": weights });
-        self.call(Method::PUT, "/v1/policies/sms", &self.tenant_key, &policy).await?;
-        Ok(())
-    }
-
     /// `kill -9`, and the same data again.
     pub(crate) async fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.process.kill()?;
-        self.process = start(self.data.path(), self.address)?;
+        self.restart().await
+    }
+
+    /// The same data again, with ample room.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.start()?;
         self.wait_until_ready().await
+    }
+
+    /// Stops the process and starts it again into a night that ends after so many seconds; answers when.
+    pub(crate) async fn begin_night(&mut self, seconds: i64) -> anyhow::Result<DateTime<Utc>> {
+        self.stop()?;
+        // Windows are in whole seconds of Seoul time.
+        let end = now() + TimeDelta::seconds(seconds + 1);
+        let end = end.with_nanosecond(0).context("a time has whole seconds")?;
+        let in_seoul = |time: DateTime<Utc>| (time + TimeDelta::hours(9)).format("%H:%M:%S").to_string();
+        self.night = Some(format!("{}-{}", in_seoul(end - TimeDelta::hours(2)), in_seoul(end)));
+        self.restart().await?;
+        Ok(end)
+    }
+
+    /// Sends; answers the sending's id.
+    pub(crate) async fn send(&self, body: &Value) -> anyhow::Result<String> {
+        let answer = self.customer.call(Method::POST, "/v1/sendings", body).await?;
+        Ok(answer["id"].as_str().context("an id")?.to_owned())
+    }
+
+    /// Waits until no more than this many messages are open.
+    pub(crate) async fn wait_for_open(&self, at_most: u64) -> anyhow::Result<()> {
+        let what = format!("no more than {at_most} open messages");
+        let url = self.url("/metrics");
+        wait_for(&what, FINAL_WITHIN, async || {
+            let response = self.customer.http.get(&url).bearer_auth(ADMIN_KEY).send().await.ok()?;
+            let text = response.text().await.ok()?;
+            let open = text.lines().find_map(|line| line.strip_prefix("kite_open_messages "))?;
+            (open.parse::<f64>().ok()? <= at_most as f64).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until there is an event of this kind in the log.
+    pub(crate) async fn wait_for_event(&self, kind: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/audit/events?type={kind}&limit=1");
+        wait_for(kind, FINAL_WITHIN, async || {
+            let page = self.customer.get(&path).await.ok()?;
+            page["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until the process ends by itself with a failure; answers what it printed last.
+    pub(crate) fn wait_for_failure(&mut self, timeout: Duration) -> anyhow::Result<String> {
+        let status = self.process.wait(timeout)?;
+        let log = self.process.log();
+        ensure!(status.code() == Some(1), "it ended with {status}; its log:\n{log}");
+        Ok(log)
+    }
+
+    /// SIGTERM; the house can be started again.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        let status = self.process.terminate(Duration::from_secs(30))?;
+        ensure!(status.success(), "SIGTERM ended with {status}; its log:\n{}", self.process.log());
+        Ok(())
+    }
+
+    /// Starts the process, without waiting for it.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        self.process = start(self.data.path(), self.address, Room::Ample, self.night.as_deref())?;
+        Ok(())
+    }
+
+    /// Where the log and the read models are.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        data_dir(&self.data)
+    }
+
+    /// Judges everything that was accepted, by the log and the relays' ledgers, against what the API tells. `stops` is
+    /// how often the process has ended in the middle of calls. Nothing runs any more afterwards.
+    pub(crate) async fn judge(self, accepted: &Accepted, stops: u64) -> anyhow::Result<()> {
+        self.judge_with(Oracle::default(), accepted, stops).await
+    }
+
+    /// [`House::judge`] by an oracle that knows more.
+    pub(crate) async fn judge_with(
+        mut self,
+        oracle: Oracle,
+        accepted: &Accepted,
+        stops: u64,
+    ) -> anyhow::Result<()> {
+        self.wait_until_final(accepted, FINAL_WITHIN).await?;
+        let left = self.simulators.flush_receipts(Duration::from_secs(60)).await;
+        ensure!(left == 0, "{left} receipts were never taken; the log:\n{}", self.process.log());
+        self.stop()?;
+        let verdict = judge::judge(oracle, &self.data_dir(), &self.simulators.ledger(), accepted, stops)?;
+        eprintln!("{verdict}");
+        // A receipt that came last may have changed what was final.
+        self.restart().await?;
+        judge::compare(&verdict.outcomes, &self.wait_until_final(accepted, FINAL_WITHIN).await?)?;
+        let data = self.terminate().await?;
+        assert_replay_verifies(&data)
     }
 
     /// Waits until every message of every sending is final; answers the outcome of each.
     pub(crate) async fn wait_until_final(
         &self,
-        sendings: &BTreeMap<String, u64>,
+        sendings: &Accepted,
         timeout: Duration,
     ) -> anyhow::Result<HashMap<String, String>> {
         for sending in sendings.keys() {
             let path = format!("/v1/sendings/{sending}");
             let what = format!("sending {sending} to be final");
-            let done = wait_for(&what, timeout, async || match self.get(&path).await {
+            let done = wait_for(&what, timeout, async || match self.customer.get(&path).await {
                 Ok(view) => (view["counts"]["open"] == 0).then_some(Ok(())),
+                // Accepted, and not in the read model yet.
+                Err(error) if error.to_string().contains("404 Not Found") => None,
                 Err(error) => Some(Err(error)),
             });
             if let Err(error) = done.await.and_then(|answer| answer) {
-                bail!("{error:#}; it is {}", self.get(&path).await?);
+                bail!("{error:#}; it is {}", self.customer.get(&path).await?);
             }
         }
         let mut outcomes = HashMap::new();
         for sending in sendings.keys() {
             let mut cursor = String::new();
             loop {
-                let page = self.get(&format!("/v1/sendings/{sending}/messages?limit=200{cursor}")).await?;
+                let page =
+                    self.customer.get(&format!("/v1/sendings/{sending}/messages?limit=200{cursor}")).await?;
                 for message in page["items"].as_array().context("a list of messages")? {
                     let text = |key: &str| {
                         message[key]
@@ -169,134 +243,48 @@ impl House {
     }
 }
 
-fn start(data: &Path, address: SocketAddr) -> anyhow::Result<Process> {
+/// How much room there is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What the machine has.
+    Ample,
+    /// No file can become larger than this, in blocks of 512 bytes. Past it a write fails, as on a full disk.
+    Blocks(u32),
+}
+
+/// Starts the binary with what follows it as arguments, under a limit ($1) of the size of files.
+const LIMITED: &str = r#"trap '' XFSZ; ulimit -f "$1"; shift; exec "$@""#;
+
+/// The time by the clock that the process under test has too.
+#[expect(clippy::disallowed_methods, reason = "the process under test lives in real time")]
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn start(data: &Path, address: SocketAddr, room: Room, night: Option<&str>) -> anyhow::Result<Process> {
     let config = data.join("kite.toml");
-    let text = format!("data_dir = {:?}\nlisten = \"{address}\"\n", data.join("data"));
+    let mut text = format!("data_dir = {:?}\nlisten = \"{address}\"\n", data.join("data"));
+    if let Some(night) = night {
+        text += &format!("[relays]\nnight = \"{night}\"\nnight_spread_s = 2\n");
+    }
     std::fs::write(&config, text)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
+    let mut command = match room {
+        Room::Ample => Command::new(env!("CARGO_BIN_EXE_kite")),
+        Room::Blocks(blocks) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", LIMITED, "sh", &blocks.to_string(), env!("CARGO_BIN_EXE_kite")]);
+            shell
+        }
+    };
     command.arg("serve").arg("--config").arg(&config).env("KITE_ADMIN_KEY", ADMIN_KEY);
     Process::start("kite", &mut command)
 }
 
-/// Relays that lose answers, are slow, refuse, report twice and late, and drop repeats as real ones do.
-fn scenario(seed: u64) -> anyhow::Result<Scenario> {
-    let relays: Vec<Value> = RELAYS
-        .iter()
-        .map(|(id, _)| {
-            json!({
-                "id": id, "api_key": "crash-key", "codes": "solapi", "channels": ["sms"], "batch_max": 100,
-                "behaviour": {
-                    "latency_ms": { "p50": 10, "spread": 3 }, "delivery_ms": { "p50": 200, "spread": 3 },
-                    "refusals": { "3032": 0.01, "3053": 0.02 },
-                    "undelivered": { "3043": 0.01, "3056": 0.02 },
-                    "faults": { "answer_lost": 0.01, "slow_answer": { "share": 0.01, "ms": 2_500 } },
-                    "receipts": {
-                        "secret": SECRET, "twice": 0.05, "before_response": 0.02,
-                        "out_of_order": { "share": 0.05, "ms": 300 },
-                    },
-                },
-            })
-        })
-        .collect();
-    let text =
-        json!({ "seed": seed, "listen": "127.0.0.1:0", "ledger": "full", "relays": relays }).to_string();
-    Scenario::from_json(&text)
-}
-
-/// A customer: sends under idempotency keys, and repeats a request until it has an answer.
-pub(crate) struct Load {
-    accepted: Arc<AtomicU64>,
-    work: std::thread::JoinHandle<anyhow::Result<BTreeMap<String, u64>>>,
-}
-
-impl Load {
-    /// Starts sending.
-    pub(crate) fn start(house: &House, messages: u64, seed: u64) -> anyhow::Result<Self> {
-        let accepted = Arc::new(AtomicU64::new(0));
-        let (http, key) = (house.http.clone(), house.tenant_key.clone());
-        let url = house.url("/v1/sendings");
-        let counted = accepted.clone();
-        let sending = move || async move {
-            let mut sendings = BTreeMap::new();
-            let mut request = 0_u64;
-            let mut next_number = 10_000_000_u64;
-            while counted.load(Ordering::SeqCst) < messages {
-                // Requests of many sizes: single messages, and more than a relay takes at once.
-                let size = [1, 1, 7, 40, 150, 1_200][(seed.wrapping_add(request * 31) % 6) as usize];
-                let recipients: Vec<Value> = (next_number..next_number + size)
-                    .map(|number| json!({ "to": format!("010{number}") }))
-                    .collect();
-                next_number += size;
-                let body = json!({
-                    "class": if size == 1 { "otp" } else { "notice" }, "from": "0212345678",
-                    "text": "crash test", "lifetime_seconds": 3_600, "recipients": recipients,
-                });
-                let answer = send(&http, &url, &key, request, &body).await?;
-                let id = answer["id"].as_str().context("an id")?.to_owned();
-                let count = answer["accepted"].as_u64().context("a count")?;
-                ensure!(count == size, "{count} of {size} accepted: {answer}");
-                sendings.insert(id, count);
-                counted.fetch_add(count, Ordering::SeqCst);
-                request += 1;
-            }
-            Ok(sendings)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let work =
-            std::thread::Builder::new().name("load".to_owned()).spawn(move || runtime.block_on(sending()))?;
-        Ok(Self { accepted, work })
-    }
-
-    /// Waits until this many messages got a 202.
-    pub(crate) async fn wait_for_accepted(&self, messages: u64) -> anyhow::Result<()> {
-        wait_until(&format!("{messages} accepted messages"), Duration::from_secs(120), async || {
-            self.work.is_finished() || self.accepted.load(Ordering::SeqCst) >= messages
-        })
-        .await?;
-        ensure!(self.accepted.load(Ordering::SeqCst) >= messages, "the load ended early");
-        Ok(())
-    }
-
-    /// Waits for the end; answers every sending that got a 202, with its number of messages.
-    pub(crate) async fn finish(self) -> anyhow::Result<BTreeMap<String, u64>> {
-        wait_until("the load to end", Duration::from_secs(300), async || self.work.is_finished()).await?;
-        self.work.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
-    }
-}
-
-async fn send(http: &Client, url: &str, key: &str, request: u64, body: &Value) -> anyhow::Result<Value> {
-    wait_for(&format!("an answer to request {request}"), Duration::from_secs(120), async || {
-        let sent = http
-            .post(url)
-            .bearer_auth(key)
-            .header("idempotency-key", format!("crash-{request}"))
-            .json(body)
-            .send()
-            .await;
-        // No answer: the process is down, or died in the middle. The same request again.
-        let response = sent.ok()?;
-        let status = response.status();
-        let text = response.text().await.ok()?;
-        match status {
-            StatusCode::ACCEPTED => Some(serde_json::from_str(&text).map_err(anyhow::Error::from)),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT => None,
-            _ => Some(Err(anyhow::anyhow!("POST /v1/sendings answered {status}: {text}"))),
-        }
-    })
-    .await?
-}
-
-/// Law 3 over everything that was ever routed, across all kills.
-pub(crate) fn assert_split_is_exact(data: &tempfile::TempDir, seed: u64) -> anyhow::Result<()> {
-    let models = ReadModels::open(&data_dir(data))?;
-    let splits = models.routing.splits(None)?;
-    ensure!(!splits.is_empty(), "seed {seed}: nothing was routed");
-    for split in splits {
-        for share in &split.relays {
-            let off = (share.routed as f64 - share.planned).abs();
-            ensure!(off < 1.0, "seed {seed}: {} of split {} is {off} messages off", share.relay, split.key);
-        }
-    }
+/// `kite replay --rebuild`, which has to succeed.
+pub(crate) fn rebuild(data_dir: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
+    let output = command.arg("replay").arg("--rebuild").arg("--data").arg(data_dir).output()?;
+    ensure!(output.status.success(), "replay --rebuild: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

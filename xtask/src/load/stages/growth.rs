@@ -28,6 +28,7 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
             stored_messages: stored,
             messages_per_second: (messages / look.elapsed.as_secs_f64()).round(),
             cpu_us_per_message: look.kite_cpu_seconds * 1e6 / messages,
+            written_bytes_per_message: (look.written_bytes as f64 / messages).round(),
             bytes_per_message: (bytes as f64 / messages).round(),
             rss_mb_max: (look.peaks.resident_bytes as f64 / 1e6).round(),
             projector_lag_ms_max: look.peaks.projector_lag_ms.round(),

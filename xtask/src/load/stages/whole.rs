@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::Plan;
 use crate::load::bodies::{self, Bulk};
 use crate::load::generator::{Pace, Run, Start, histogram_of, milliseconds, send};
-use crate::load::measure::{Peaks, Sampler, cpu_seconds, cpu_seconds_by_thread, directory_bytes};
+use crate::load::measure::{
+    Peaks, Sampler, cpu_seconds, cpu_seconds_by_thread, directory_bytes, written_bytes,
+};
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Report, Whole, hundredths};
 
@@ -41,6 +43,8 @@ pub(super) struct Loaded {
     finishing: Duration,
     pub(super) peaks: Peaks,
     pub(super) kite_cpu_seconds: f64,
+    /// Written to the disk by Kite.
+    pub(super) written_bytes: u64,
     /// By the names of its threads.
     threads_cpu_seconds: BTreeMap<String, f64>,
     relays_cpu_seconds: f64,
@@ -60,6 +64,7 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
         projector_lag_ms_max: loaded.peaks.projector_lag_ms.round(),
         rss_mb_max: (loaded.peaks.resident_bytes as f64 / 1e6).round(),
         cpu_us_per_message: loaded.kite_cpu_seconds * 1e6 / messages,
+        written_bytes_per_message: (loaded.written_bytes as f64 / messages).round(),
         cpu_us_per_message_by_thread: per_message(&loaded.threads_cpu_seconds, messages),
         bytes_per_message: (directory_bytes(&platform.data())? as f64 / messages).round(),
     });
@@ -115,6 +120,7 @@ pub(super) async fn load(
     let before = accepted_so_far(platform).await?;
     let cpu = [platform.kite_process(), platform.relays_process(), std::process::id()];
     let cpu_before = cpu.map(cpu_seconds);
+    let written_before = written_bytes(platform.kite_process())?;
     let threads_before = cpu_seconds_by_thread(platform.kite_process())?;
     let sampler = Sampler::start(platform);
 
@@ -141,6 +147,7 @@ pub(super) async fn load(
         finishing,
         peaks,
         kite_cpu_seconds: used[0],
+        written_bytes: written_bytes(platform.kite_process())?.saturating_sub(written_before),
         threads_cpu_seconds: threads,
         relays_cpu_seconds: used[1],
         generator_cpu_seconds: used[2],

@@ -1,0 +1,142 @@
+//! Law 3 by its own arithmetic: after every first route, each relay's share is within one message of its target.
+//!
+//! Weights come from the policy as the tenant defined it, the set of eligible relays from who was left out, the order
+//! from the log and, within a lot, from the sequence numbers. What the router says of its own carry is not looked at.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::log::{MessagesRouted, PolicyDefined, Split};
+
+/// A policy version of a tenant's channel.
+type PolicyName = (String, String, u32);
+
+/// All splits of a log.
+#[derive(Default)]
+pub(super) struct Splits {
+    policies: HashMap<PolicyName, BTreeMap<String, u64>>,
+    counts: BTreeMap<SplitKey, Count>,
+}
+
+/// A policy version and a set of eligible relays.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct SplitKey {
+    tenant: String,
+    channel: String,
+    version: u32,
+    eligible: Vec<String>,
+}
+
+/// First routes of a split so far.
+struct Count {
+    weights: Vec<u64>,
+    routed: Vec<u64>,
+    messages: u64,
+    /// How far a relay ever was from its target, in messages times the sum of the weights.
+    off_max: u64,
+}
+
+/// How well a split was kept.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SplitKept {
+    /// Tenant, channel, policy version and eligible relays.
+    pub split: String,
+    /// First routes.
+    pub messages: u64,
+    /// The greatest distance of a relay from its target after any of them, in messages. Law 3: below 1.
+    pub off_max: f64,
+    /// Whether it was below 1, told without rounding.
+    pub is_exact: bool,
+}
+
+impl Splits {
+    pub(super) fn define(&mut self, policy: PolicyDefined) {
+        // Weights that follow live figures are not the tenant's own: a split under them is not found, and reported.
+        if policy.objective != "ratio" {
+            return;
+        }
+        let weights = policy.weights.into_iter().filter(|share| share.weight > 0);
+        let weights = weights.map(|share| (share.relay, share.weight)).collect();
+        self.policies.insert((policy.tenant, policy.channel, policy.version), weights);
+    }
+
+    /// Counts the first routes of an event.
+    ///
+    /// # Errors
+    /// In words: what does not fit together in it.
+    pub(super) fn routed(&mut self, tenant: &str, event: &MessagesRouted) -> Result<(), String> {
+        for (place, split) in event.splits.iter().enumerate() {
+            if event.splits[..place].iter().any(|earlier| earlier.channel == split.channel) {
+                return Err(format!(
+                    "two splits of {} in one event: their routes cannot be told apart",
+                    split.channel
+                ));
+            }
+            self.count(tenant, split, event)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, tenant: &str, split: &Split, event: &MessagesRouted) -> Result<(), String> {
+        let name = (tenant.to_owned(), split.channel.clone(), split.version);
+        let Some(policy) = self.policies.get(&name) else {
+            return Err(format!("{tenant} has no ratio policy {} for {}", split.version, split.channel));
+        };
+        let is_left_out = |relay: &String| split.left_out.iter().any(|left| left.relay == *relay);
+        let shares: Vec<(&String, u64)> = policy
+            .iter()
+            .filter(|(relay, _)| !is_left_out(relay))
+            .map(|(relay, weight)| (relay, *weight))
+            .collect();
+        let mut routes: Vec<(u32, usize)> = Vec::new();
+        for route in event.routes.iter().filter(|route| route.attempt == 1 && route.channel == split.channel)
+        {
+            let place = shares.iter().position(|(relay, _)| **relay == route.relay);
+            let place = place.ok_or_else(|| format!("{} has no share in {name:?} here", route.relay))?;
+            routes.extend(route.messages.iter().map(|seq| (seq, place)));
+        }
+        routes.sort_unstable();
+        if routes.len() as u64 != split.messages {
+            return Err(format!("a split of {} messages has {} first routes", split.messages, routes.len()));
+        }
+        let key = SplitKey {
+            tenant: name.0,
+            channel: name.1,
+            version: name.2,
+            eligible: shares.iter().map(|(relay, _)| (*relay).clone()).collect(),
+        };
+        let weights: Vec<u64> = shares.iter().map(|(_, weight)| *weight).collect();
+        let count = self.counts.entry(key).or_insert_with(|| Count {
+            routed: vec![0; weights.len()],
+            weights,
+            messages: 0,
+            off_max: 0,
+        });
+        routes.into_iter().for_each(|(_, place)| count.add(place));
+        Ok(())
+    }
+
+    pub(super) fn kept(&self) -> Vec<SplitKept> {
+        let kept = |(key, count): (&SplitKey, &Count)| SplitKept {
+            split: format!("{}-{}-{} over {}", key.tenant, key.channel, key.version, key.eligible.join(", ")),
+            messages: count.messages,
+            off_max: count.off_max as f64 / count.weight_total() as f64,
+            is_exact: count.off_max < count.weight_total(),
+        };
+        self.counts.iter().map(kept).collect()
+    }
+}
+
+impl Count {
+    fn weight_total(&self) -> u64 {
+        self.weights.iter().sum()
+    }
+
+    fn add(&mut self, place: usize) {
+        self.messages += 1;
+        self.routed[place] += 1;
+        let total = self.weight_total();
+        for (routed, weight) in self.routed.iter().zip(&self.weights) {
+            self.off_max = self.off_max.max((routed * total).abs_diff(self.messages * weight));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the oracle comes to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::books::said::{
+    ACCEPTED, DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED, IN_LEDGER, LEFT_IN_DOUBT, SILENT,
+};
+use super::books::{Message, Sending};
+use super::{Oracle, Outcome, SplitKept, may_be_double};
+
+/// How many messages ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Outcomes {
+    /// Delivered.
+    pub delivered: u64,
+    /// Not delivered.
+    pub undelivered: u64,
+    /// Nobody knows, or too old.
+    pub expired: u64,
+    /// Cancelled in time.
+    pub cancelled: u64,
+    /// Forbidden by a rule.
+    pub refused: u64,
+}
+
+/// The judgement.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// Sendings that are sealed.
+    pub sendings: u64,
+    /// Messages of them.
+    pub messages: u64,
+    /// How they ended.
+    pub outcomes: Outcomes,
+    /// Messages that got a 202 and are not in the log, or have no end in it.
+    pub lost: u64,
+    /// Messages delivered twice although law 4 forbids it.
+    pub delivered_twice: u64,
+    /// Messages delivered twice as law 4 permits.
+    pub delivered_twice_permitted: u64,
+    /// Messages that a relay delivered and nobody could have told us: expired, as law 4 permits.
+    pub delivered_untold: u64,
+    /// Messages that expired after they were handed over, by the relay of the last attempt. Those of cancelled sendings
+    /// are left out: they are not asked about, but waited for.
+    pub expired_at: BTreeMap<String, u64>,
+    /// Hand-overs in the relays' ledgers.
+    pub ledger_entries: u64,
+    /// Every split.
+    pub splits: Vec<SplitKept>,
+    /// Everything that does not hold, as far as it was kept.
+    pub violations: Vec<String>,
+    /// How many there are.
+    pub violations_total: u64,
+}
+
+impl Verdict {
+    /// Whether everything holds.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.lost == 0 && self.delivered_twice == 0 && self.violations_total == 0
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcomes { delivered, undelivered, expired, cancelled, refused } = self.outcomes;
+        writeln!(
+            formatter,
+            "{} messages in {} sendings: {delivered} delivered, {undelivered} undelivered, {expired} expired, {cancelled} cancelled, {refused} refused",
+            self.messages, self.sendings
+        )?;
+        writeln!(
+            formatter,
+            "lost {}, delivered twice {} (and {} as law 4 permits), delivered and never told {}; {} hand-overs in the ledgers",
+            self.lost,
+            self.delivered_twice,
+            self.delivered_twice_permitted,
+            self.delivered_untold,
+            self.ledger_entries
+        )?;
+        for split in &self.splits {
+            writeln!(
+                formatter,
+                "split {}: {} messages, at most {:.4} off",
+                split.split, split.messages, split.off_max
+            )?;
+        }
+        self.violations.iter().try_for_each(|violation| writeln!(formatter, "does not hold: {violation}"))?;
+        let untold = self.violations_total - self.violations.len() as u64;
+        if untold > 0 { writeln!(formatter, "and {untold} more that do not hold") } else { Ok(()) }
+    }
+}
+
+impl Oracle {
+    /// Judges. Everything has to be over: the log read to its end, the ledgers complete, no receipt on its way.
+    #[must_use]
+    pub fn judge(mut self) -> Verdict {
+        let mut verdict = Verdict { ledger_entries: self.entries, ..Verdict::default() };
+        let books = std::mem::take(&mut self.books);
+        let mut sealed: Vec<_> = books.iter().filter(|(_, sending)| sending.seal.is_some()).collect();
+        sealed.sort_by_key(|(id, _)| *id);
+        for (id, sending) in sealed {
+            verdict.sendings += 1;
+            self.check_seal(id, sending, &mut verdict);
+            for (seq, message) in sending.messages.iter().enumerate().filter(|(_, message)| message.exists) {
+                verdict.messages += 1;
+                if let Err(what) = self.check(sending, message, &mut verdict) {
+                    self.violate(format!("message {id}-{seq}: {what}"));
+                }
+            }
+        }
+        for (id, messages) in std::mem::take(&mut self.claims) {
+            if books.get(&id).is_none_or(|sending| sending.seal.is_none()) {
+                verdict.lost += messages;
+                self.violate(format!("sending {id}: got a 202 and is not in the log"));
+            }
+        }
+        verdict.splits = self.splits.kept();
+        for split in verdict.splits.iter().filter(|split| !split.is_exact) {
+            self.violate(format!("split {}: {} messages off", split.split, split.off_max));
+        }
+        verdict.violations = self.violations;
+        verdict.violations_total = self.violations_total;
+        verdict
+    }
+
+    fn check_seal(&mut self, id: &str, sending: &Sending, verdict: &mut Verdict) {
+        let Some(seal) = &sending.seal else { return };
+        let messages = sending.messages.iter().filter(|message| message.exists).count() as u64;
+        if (seal.lots, seal.messages) != (sending.lots, messages) {
+            self.violate(format!(
+                "sending {id}: sealed with {} messages in {} lots, {messages} in {} are there",
+                seal.messages, seal.lots, sending.lots
+            ));
+        }
+        match self.claims.get(id) {
+            Some(claimed) if *claimed == seal.messages => {}
+            Some(claimed) => {
+                verdict.lost += claimed.saturating_sub(seal.messages);
+                let claimed = *claimed;
+                self.violate(format!(
+                    "sending {id}: a 202 for {claimed} messages, {} in the log",
+                    seal.messages
+                ));
+            }
+            None => self.violate(format!("sending {id}: sealed, and nobody has a 202 for it")),
+        }
+    }
+
+    fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Result<(), String> {
+        let outcomes = &mut verdict.outcomes;
+        match message.outcome {
+            None => {
+                verdict.lost += 1;
+                return Err("has no end".to_owned());
+            }
+            Some(Outcome::Delivered) => outcomes.delivered += 1,
+            Some(Outcome::Undelivered) => outcomes.undelivered += 1,
+            Some(Outcome::Expired) => outcomes.expired += 1,
+            Some(Outcome::Cancelled) => outcomes.cancelled += 1,
+            Some(Outcome::Refused) => outcomes.refused += 1,
+        }
+        if let Some(last) = message.attempts.last().filter(|last| last.is(EVER_SUBMITTED))
+            && message.outcome == Some(Outcome::Expired)
+            && !sending.is_cancelled
+        {
+            *verdict.expired_at.entry(self.relays.name(last.relay).to_owned()).or_default() += 1;
+        }
+        if message.attempts.iter().any(|attempt| attempt.is(ACCEPTED) && !attempt.is(IN_LEDGER)) {
+            return Err("was accepted by a relay that knows nothing of it".to_owned());
+        }
+        let delivered = || message.attempts.iter().filter(|attempt| attempt.is(DELIVERED_BY_LEDGER));
+        if delivered().count() > 1 {
+            if !may_be_double(sending, message) {
+                verdict.delivered_twice += 1;
+                return Err("was delivered twice".to_owned());
+            }
+            verdict.delivered_twice_permitted += 1;
+        }
+        if message.outcome == Some(Outcome::Delivered) {
+            let is_true = delivered().any(|attempt| attempt.is(DELIVERED));
+            return if is_true {
+                Ok(())
+            } else {
+                Err("counts as delivered, and no relay delivered it".to_owned())
+            };
+        }
+        let Some(last) = delivered().next_back() else { return Ok(()) };
+        // A relay that gives no receipts has said all it will when it says that it took the message.
+        let nobody_could_tell = delivered().all(|attempt| attempt.is(SILENT) && !attempt.is(DELIVERED));
+        let went_on = sending.is_at_least_once() && last.is(LEFT_IN_DOUBT);
+        if nobody_could_tell && (message.outcome == Some(Outcome::Expired) || went_on) {
+            verdict.delivered_untold += 1;
+            return Ok(());
+        }
+        Err(format!("was delivered, and counts as {:?}", message.outcome))
+    }
+}

@@ -1,0 +1,225 @@
+//! What goes wrong, turn by turn, from a seed.
+
+use std::time::Duration;
+
+use kite_testkit::carriers::{MAIL_RELAY, PHONE_RELAYS};
+use kite_testkit::dice::Dice;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::house::House;
+
+/// A turn of things going wrong.
+pub(super) struct Turn {
+    /// For how long.
+    pub(super) seconds: f64,
+    /// At which relay, and what; beside it perhaps something at another.
+    pub(super) relays: Vec<(&'static str, RelayFault)>,
+    /// In the middle of it.
+    pub(super) kite: Option<KiteFault>,
+}
+
+/// What goes wrong at a relay.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum RelayFault {
+    /// Out of service; it may go on after the turn.
+    Outage { mode: &'static str, seconds: u64 },
+    /// It behaves differently.
+    Behaviour(Value),
+    /// The processes of all relays stand still.
+    Pause,
+}
+
+/// What goes wrong with Kite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KiteFault {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM.
+    Stop,
+}
+
+/// Draws turns.
+pub(super) struct Faults {
+    dice: Dice,
+}
+
+impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { dice: Dice::new(!seed) }
+    }
+
+    /// The next turn. Whether processes may die is not for the dice to say.
+    pub(super) fn turn(&mut self, may_die: MayDie) -> Turn {
+        let seconds = self.dice.between(2_000, 6_000) as f64 / 1_000.0;
+        let mut relays = vec![self.relay_fault()];
+        if self.dice.per_cent(30) {
+            let second = self.relay_fault();
+            if second.0 != relays[0].0 {
+                relays.push(second);
+            }
+        }
+        let kite = match (may_die, self.dice.between(1, 100)) {
+            (MayDie::Yes, 1..=25) => Some(KiteFault::Kill),
+            (MayDie::Yes, 26..=35) => Some(KiteFault::Stop),
+            _ => None,
+        };
+        Turn { seconds, relays, kite }
+    }
+
+    fn relay_fault(&mut self) -> (&'static str, RelayFault) {
+        let mode = *self.dice.pick(&["refuse", "hang", "reset"]);
+        let outage = RelayFault::Outage { mode, seconds: self.dice.between(1, 8) };
+        if self.dice.per_cent(15) {
+            let mail = [
+                outage,
+                RelayFault::Behaviour(json!({ "latency_ms": { "p50": 300, "spread": 4 } })),
+                RelayFault::Behaviour(json!({ "refusals": { "451": 0.4 } })),
+                RelayFault::Behaviour(json!({ "faults": { "answer_lost": 0.2 } })),
+            ];
+            return (MAIL_RELAY, self.dice.pick(&mail).clone());
+        }
+        let relay = self.dice.pick(&PHONE_RELAYS).0;
+        let rate = self.dice.between(20, 200);
+        let behaviours = [
+            json!({ "latency_ms": { "p50": 600, "spread": 3 } }),
+            json!({ "faults": { "answer_lost": 0.3 } }),
+            json!({ "faults": { "slow_answer": { "share": 0.3, "ms": 4_000 } } }),
+            json!({ "faults": { "reset_before_acceptance": 0.3, "unavailable": 0.3 } }),
+            json!({ "refusals": { "3053": 0.4 } }),
+            json!({ "undelivered": { "3056": 0.4 } }),
+            json!({ "rate_parts_per_second": rate }),
+            json!({ "receipts": { "late": { "share": 0.5, "ms": 6_000 }, "twice": 0.5, "foreign": 0.1 } }),
+            json!({ "receipts": { "out_of_order": { "share": 0.8, "ms": 2_000 }, "before_response": 0.3 } }),
+        ];
+        let fault = match self.dice.between(1, 14) {
+            1..=3 => outage,
+            4 | 5 => RelayFault::Pause,
+            _ => RelayFault::Behaviour(self.dice.pick(&behaviours).clone()),
+        };
+        (relay, fault)
+    }
+}
+
+/// Whether Kite's process may be ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayDie {
+    Yes,
+    No,
+}
+
+/// What the relays do when nothing is wrong.
+pub(super) struct Calm(Vec<(&'static str, Value)>);
+
+impl Calm {
+    /// As they are now.
+    pub(super) async fn of(house: &House) -> anyhow::Result<Self> {
+        let mut behaviours = Vec::new();
+        for relay in PHONE_RELAYS.iter().map(|(relay, _)| *relay).chain([MAIL_RELAY]) {
+            let path = format!("/relays/{relay}/behaviour");
+            behaviours.push((relay, house.relay(Method::GET, &path, &Value::Null).await?));
+        }
+        Ok(Self(behaviours))
+    }
+
+    /// Brings a relay back to it.
+    pub(super) async fn restore(&self, house: &House, relay: &str) -> anyhow::Result<()> {
+        let calm = self.0.iter().find(|(id, _)| *id == relay).map(|(_, behaviour)| behaviour);
+        let Some(mut behaviour) = calm.cloned() else { return Ok(()) };
+        // An outage lasts as long as it was said to.
+        behaviour.as_object_mut().map(|behaviour| behaviour.remove("outages"));
+        house.relay(Method::PUT, &format!("/relays/{relay}/behaviour"), &behaviour).await?;
+        Ok(())
+    }
+
+    /// Brings all of them back, and ends their outages.
+    pub(super) async fn restore_all(&self, house: &House) -> anyhow::Result<()> {
+        for (relay, _) in &self.0 {
+            self.restore(house, relay).await?;
+            house.relay(Method::POST, &format!("/relays/{relay}/outage"), &json!({ "seconds": 0 })).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Turn {
+    /// In words, for the log of a run.
+    pub(super) fn describe(&self) -> String {
+        let relays: Vec<String> =
+            self.relays.iter().map(|(relay, fault)| format!("{relay}: {fault:?}")).collect();
+        let kite = self.kite.map_or(String::new(), |fault| format!("; Kite: {fault:?}"));
+        format!("{:.1} s {}{kite}", self.seconds, relays.join("; "))
+    }
+
+    /// Half of its time.
+    pub(super) fn half(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds / 2.0)
+    }
+
+    pub(super) async fn begin(&self, house: &mut House) -> anyhow::Result<()> {
+        for (relay, fault) in &self.relays {
+            match fault {
+                RelayFault::Outage { mode, seconds } => {
+                    let outage = json!({ "seconds": seconds, "mode": mode });
+                    house.relay(Method::POST, &format!("/relays/{relay}/outage"), &outage).await?;
+                }
+                RelayFault::Behaviour(behaviour) => {
+                    house.relay(Method::PUT, &format!("/relays/{relay}/behaviour"), behaviour).await?;
+                }
+                RelayFault::Pause => {}
+            }
+        }
+        if self.pauses() {
+            house.pause_relays()?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn end(&self, house: &mut House, calm: &Calm) -> anyhow::Result<()> {
+        if self.pauses() {
+            house.resume_relays()?;
+        }
+        for (relay, _) in &self.relays {
+            calm.restore(house, relay).await?;
+        }
+        Ok(())
+    }
+
+    fn pauses(&self) -> bool {
+        self.relays.iter().any(|(_, fault)| *fault == RelayFault::Pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_turns_and_every_kind_of_fault() {
+        let draw = |seed| {
+            let mut faults = Faults::new(seed);
+            (0..400).map(|_| faults.turn(MayDie::Yes)).collect::<Vec<_>>()
+        };
+        let describe = |turns: &[Turn]| turns.iter().map(Turn::describe).collect::<Vec<_>>().join("\n");
+        let turns = draw(5);
+        assert_eq!(describe(&turns), describe(&draw(5)));
+        let all = describe(&turns);
+        for part in [
+            "refuse",
+            "hang",
+            "reset",
+            "answer_lost",
+            "3056",
+            "late",
+            "rate_parts",
+            "Pause",
+            "Kill",
+            "Stop",
+            "post",
+        ] {
+            assert!(all.contains(part), "no {part} in 400 turns");
+        }
+        let mut faults = Faults::new(5);
+        assert!((0..400).all(|_| faults.turn(MayDie::No).kite.is_none()));
+    }
+}

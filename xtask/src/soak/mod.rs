@@ -1,0 +1,100 @@
+//! `cargo xtask soak`: hours of ordinary life with everything going wrong, in a few minutes or as long as one likes.
+//!
+//! The real binaries, a steady load of all kinds of messages, and faults every few seconds that follow from a seed: relays
+//! that are out, slow, full, forgetful or stopped in the middle; Kite killed with SIGKILL, asked to end with SIGTERM, and
+//! started again on the same data. Every minute says how things stand. At the end everything has to be final, and an
+//! independent judge ([`kite_testkit::oracle`]) holds the log against what the relays believe they received.
+//!
+//! Processes die in the first half. In the second, one process has to live with all other faults until the load ends, so
+//! that its memory can be looked at; it is killed once more while what is left is being handed over. Caches are set
+//! small, so that they are full soon and what still grows is not a cache.
+//!
+//! Deliberately absent: a restart of relay-sim, whose ledger is the measure of everything and ends with it.
+
+mod balance;
+mod conduct;
+mod faults;
+mod flat;
+mod house;
+mod minute;
+mod traffic;
+mod trial;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use kite_testkit::dice::any_seed;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::load::run_optimised;
+use crate::paths::target;
+use trial::Report;
+
+/// Options of `cargo xtask soak`.
+#[derive(Args)]
+pub(crate) struct SoakOptions {
+    /// How long there is load, in minutes; what comes after it takes some more.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    minutes: u64,
+    /// Messages a second.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    rate: u32,
+    /// What is sent, what goes wrong, and what the relays do with each message. Without it, one that nobody chose.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where data is written. Default: below cargo's target directory.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Keep the data of a run in which something does not hold.
+    #[arg(long)]
+    keep: bool,
+    /// End with one line that is a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a run is to be.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    seconds: u64,
+    rate: u32,
+    seed: u64,
+}
+
+/// Builds everything optimised, then soaks.
+pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimised();
+    }
+    let directory = options.directory.clone().unwrap_or_else(|| target().join("soak"));
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let data = tempfile::tempdir_in(&directory)?;
+    let seed = options.seed.unwrap_or_else(any_seed);
+    eprintln!("seed {seed}; {} messages a second for {} min", options.rate, options.minutes);
+    let plan = Plan { seconds: options.minutes * 60, rate: options.rate, seed };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let soaked = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            report = conduct::soak(&plan, data.path()) => report,
+            // What was started ends with this future.
+            _ = terminated.recv() => bail!("asked to end"),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+        }
+    });
+    let holds = soaked.as_ref().is_ok_and(Report::holds);
+    if options.keep && !holds {
+        eprintln!("the data is in {}", data.keep().display());
+    }
+    let report = soaked.with_context(|| format!("seed {seed}"))?;
+    println!("{report}");
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    if holds {
+        Ok(())
+    } else {
+        bail!("something does not hold; --seed {seed} repeats it as far as processes repeat")
+    }
+}
