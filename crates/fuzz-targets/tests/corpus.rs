@@ -3,6 +3,8 @@
 //! `fuzz/seeds/<target>/` holds small inputs that the fuzzer starts from; `fuzz/regressions/<target>/` holds what it
 //! found. What it finds along the way (`fuzz/corpus/`) is not kept.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use kite_fuzz_targets::{TARGETS, Target};
 use std::collections::BTreeSet;
 use std::fs;
