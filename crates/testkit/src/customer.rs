@@ -89,6 +89,8 @@ impl Requests {
             body["class"] = "ad".into();
             body["ad"] =
                 json!({ "window": "hold", "night_consent": night_consent, "mark_automatically": true });
+            // The request names a sender for e-mail, so it has to be an advertisement by e-mail as well.
+            body["subject"] = "news about #{code}".into();
         } else if self.dice.per_cent(15) {
             body["subject"] = "all about #{code}".into();
             body["text"] = "a text that needs more room than a short message has ".repeat(3).into();

@@ -19,7 +19,7 @@ use crate::load::report::{Otp, Report};
 /// Passwords a second on an idle system: each is alone on its way.
 const IDLE_PER_SECOND: f64 = 50.0;
 /// Passwords a second beside the campaign: all of them have to be sent before it has ended.
-const CAMPAIGN_PER_SECOND: f64 = 100.0;
+const CAMPAIGN_PER_SECOND: f64 = 200.0;
 /// Requests that may be under way.
 const CONNECTIONS: usize = 16;
 /// Recipients in one request of the campaign.
