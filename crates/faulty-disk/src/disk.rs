@@ -9,6 +9,7 @@ use std::ffi::c_int;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -130,6 +131,8 @@ struct State {
     writes: u64,
     refused: u64,
     syncs: BTreeMap<String, u64>,
+    /// How often a sync of each file has failed.
+    failed_syncs: BTreeMap<PathBuf, u64>,
 }
 
 struct Plan {
@@ -250,6 +253,10 @@ impl Disk {
 }
 
 impl State {
+    fn failed_syncs(&self, path: &Path) -> u64 {
+        self.failed_syncs.get(path).copied().unwrap_or(0)
+    }
+
     /// Whether somebody else has written the file since it was marked. Asked once: then SQLite writes it.
     fn was_rewritten(&mut self, path: &Path) -> bool {
         let modified = || std::fs::metadata(path).and_then(|file| file.modified());
@@ -336,6 +343,8 @@ pub(crate) fn disk_of(path: &Path) -> Option<Arc<Inner>> {
 pub(crate) struct Watched {
     disk: Arc<Inner>,
     path: PathBuf,
+    /// Of the failed syncs of this file, those that whoever opened it has been told of.
+    failed_syncs_told: AtomicU64,
 }
 
 impl Watched {
@@ -346,8 +355,9 @@ impl Watched {
         is_new: bool,
         really: impl FnOnce() -> c_int,
     ) -> Result<Self, c_int> {
-        let file = Self { disk, path };
+        let file = Self { disk, path, failed_syncs_told: AtomicU64::new(0) };
         let mut state = file.disk.state.lock();
+        file.failed_syncs_told.store(state.failed_syncs(&file.path), Ordering::Relaxed);
         if is_new
             && let Verdict::Fail(code) | Verdict::Half(code) =
                 state.judge(change(&file.path, Kind::Create, 0, 0), false)
@@ -419,18 +429,27 @@ impl Watched {
     /// The system's own sync is left out: nobody pulls the plug of the machine that runs the tests.
     pub(crate) fn sync(&self) -> c_int {
         let mut state = self.disk.state.lock();
-        match state.judge(self.change(Kind::Sync, 0, 0), false) {
+        let verdict = state.judge(self.change(Kind::Sync, 0, 0), false);
+        if let Verdict::Fail(_) | Verdict::Half(_) = verdict {
+            // Without power nobody takes it for written.
+            if state.lasting != Some(Lasting::Off) {
+                self.shadow(&mut state).fail_to_sync();
+                *state.failed_syncs.entry(self.path.clone()).or_default() += 1;
+            }
+        } else {
+            self.shadow(&mut state).sync();
+        }
+        let failed = state.failed_syncs(&self.path);
+        let is_news = self.failed_syncs_told.swap(failed, Ordering::Relaxed) < failed;
+        match verdict {
+            Verdict::Fail(code) | Verdict::Half(code) => code,
+            Verdict::Go if is_news => {
+                state.refused += 1;
+                code_of(Kind::Sync)
+            }
             Verdict::Go => {
-                self.shadow(&mut state).sync();
                 *state.syncs.entry(name_of(&self.path)).or_default() += 1;
                 ffi::SQLITE_OK
-            }
-            Verdict::Fail(code) | Verdict::Half(code) => {
-                // Without power nobody takes it for written.
-                if state.lasting != Some(Lasting::Off) {
-                    self.shadow(&mut state).fail_to_sync();
-                }
-                code
             }
         }
     }

@@ -10,6 +10,7 @@
 //! - when power fails, of what was written since then each sector is there or not, in any combination;
 //! - a sync that fails leaves what it should have written in memory but not on the disk, and a later one does not
 //!   write it either (what Linux does);
+//! - whoever has the file open when a sync fails is told so by their next sync, once (what Linux does since 4.13);
 //! - on a full disk a file can be made but not grow, and what is there can still be written over;
 //! - creating and deleting a file is certain at once. This is kinder than a real disk.
 //!

@@ -118,6 +118,27 @@ fn after_a_failed_sync_the_next_one_does_not_make_up_for_it() {
     assert_eq!(count_after(&disk, Loss::Nothing), 3);
 }
 
+/// One connection copies the write-ahead log while another one commits: what the failed sync of the first has lost may
+/// be what the second has just written.
+#[test]
+fn everybody_who_has_the_file_open_is_told_of_a_failed_sync_once() {
+    let directory = temporary_directory();
+    let disk = Disk::mount(directory.path());
+    let writer = open(directory.path(), "FULL").unwrap();
+    insert(&writer, 1).unwrap();
+    let copier = open(directory.path(), "FULL").unwrap();
+    disk.strike(1, Fault::Error, |change| change.kind == Kind::Sync);
+    let copy = copier.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
+    assert_eq!(code(copy.unwrap_err()), ErrorCode::SystemIoFailure);
+
+    assert_eq!(code(insert(&writer, 2).unwrap_err()), ErrorCode::SystemIoFailure);
+    insert(&writer, 3).unwrap();
+    assert_eq!(disk.refused(), 2);
+    let late = open(directory.path(), "FULL").unwrap();
+    insert(&late, 4).unwrap();
+    assert_eq!(disk.refused(), 2, "who opens it afterwards has lost nothing");
+}
+
 #[test]
 fn without_power_nothing_reaches_the_disk() {
     let directory = temporary_directory();
