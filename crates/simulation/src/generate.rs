@@ -7,6 +7,9 @@ use crate::operation::{
 };
 use crate::relays::{CallFault, Mode, ReceiptFault};
 
+/// More messages than any case has.
+const ALL: u64 = 10_000_000;
+
 /// How long a case is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
@@ -24,11 +27,12 @@ pub fn generate(seed: u64, length: Length) -> Case {
         Length::Long => dice.between(20, 60),
     };
     let setup = Setup {
-        forgets_lots: dice.per_cent(25),
+        kept_messages_max: *dice.pick(&[ALL, ALL, ALL, ALL, ALL, ALL, 30, 1]),
         jobs_max: *dice.pick(&[1, 2, 4, 100_000, 100_000, 100_000]),
         starts_at_minute: *dice.pick(&[12 * 60, 12 * 60, 15 * 60 + 7, 20 * 60 + 58, 3 * 60, 7 * 60 + 59]),
+        receipt_ms_max: *dice.pick(&[4_000, 4_000, 60_000, 600_000]),
     };
-    let mut generator = Generator { dice, sent: Vec::new() };
+    let mut generator = Generator { dice, sent: Vec::new(), trouble: None, was_fault: false };
     let steps = (0..steps).map(|number| generator.step(number as u32)).collect();
     Case { seed, setup, steps }
 }
@@ -36,11 +40,27 @@ pub fn generate(seed: u64, length: Length) -> Case {
 struct Generator {
     dice: Dice,
     sent: Vec<SendOrder>,
+    /// The relay that had a fault last. Trouble seldom comes alone: only two faults in a row at one relay show whether
+    /// the second is handled with the first in mind.
+    trouble: Option<u8>,
+    /// Whether the last operation was a fault: time has to pass for it to strike, and for what follows from it.
+    was_fault: bool,
 }
 
 impl Generator {
     fn step(&mut self, number: u32) -> Step {
-        let op = self.operation();
+        let op = if self.was_fault && self.dice.per_cent(35) {
+            Operation::Wait { ms: self.dice.between(1_000, 30_000) as u32 }
+        } else {
+            self.operation()
+        };
+        self.was_fault = matches!(
+            op,
+            Operation::CallFault { .. }
+                | Operation::Mode { .. }
+                | Operation::AppendFault { .. }
+                | Operation::Crash
+        );
         let polls = match self.dice.below(10) {
             0..=2 => 0,
             3..=7 => self.dice.between(1, 120),
@@ -74,7 +94,7 @@ impl Generator {
             },
             86 => Operation::ReadFault { skip: self.dice.below(40) as u8 },
             87..=91 => Operation::CallFault {
-                relay: self.relay(),
+                relay: self.troubled_relay(),
                 skip: self.dice.below(3) as u8,
                 fault: *self.dice.pick(&[
                     CallFault::RequestLost,
@@ -84,10 +104,11 @@ impl Generator {
                     CallFault::NoConnection,
                     CallFault::RateLimited,
                 ]),
+                times: *self.dice.pick(&[1, 1, 2, 6]),
             },
-            92..=94 => Operation::Mode { relay: self.relay(), mode: *self.dice.pick(&Mode::ALL) },
+            92..=94 => Operation::Mode { relay: self.troubled_relay(), mode: *self.dice.pick(&Mode::ALL) },
             95..=98 => Operation::Receipts {
-                relay: self.relay(),
+                relay: self.troubled_relay(),
                 fault: *self.dice.pick(&[
                     ReceiptFault::Early,
                     ReceiptFault::Early,
@@ -112,6 +133,16 @@ impl Generator {
 
     fn relay(&mut self) -> u8 {
         self.dice.below(5) as u8
+    }
+
+    /// Often the one that is in trouble already.
+    fn troubled_relay(&mut self) -> u8 {
+        let relay = match self.trouble {
+            Some(relay) if self.dice.per_cent(60) => relay,
+            _ => self.relay(),
+        };
+        self.trouble = Some(relay);
+        relay
     }
 
     fn tenant(&mut self) -> u8 {

@@ -24,6 +24,7 @@ mod open_work;
 mod operation;
 mod platform;
 mod relays;
+mod scratch;
 mod setting;
 mod shrink;
 mod store;
@@ -86,8 +87,8 @@ pub struct Passed {
 /// What was broken, with the case.
 pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
     let failed = |what: String, log: String| Box::new(Failure { case: case.clone(), what, log });
-    let directory = scratch()
-        .map_err(|error| failed(format!("no directory for the read models: {error}"), String::new()))?;
+    let directory = scratch::data_dir()
+        .map_err(|error| failed(format!("no directory for the read models: {error:#}"), String::new()))?;
     let mut world = world::World::new(case, directory.path());
     let ran = world.run(case);
     let passed = Passed {
@@ -96,15 +97,6 @@ pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
         log_hash: hash_of_log(&world.log),
     };
     ran.map(|()| passed).map_err(|what| failed(what, log_in_words(&world.log)))
-}
-
-/// A directory in memory where there is one: the read models of a simulation need not outlive it.
-fn scratch() -> std::io::Result<tempfile::TempDir> {
-    let memory = std::path::Path::new("/dev/shm");
-    tempfile::Builder::new()
-        .prefix("kite-simulation-")
-        .tempdir_in(memory)
-        .or_else(|_| tempfile::Builder::new().prefix("kite-simulation-").tempdir())
 }
 
 fn hash_of_log(log: &MemoryEventStore) -> String {

@@ -239,6 +239,9 @@ pub enum Operation {
         skip: u8,
         /// How.
         fault: CallFault,
+        /// How many in a row.
+        #[serde(default = "once", skip_serializing_if = "is_once")]
+        times: u8,
     },
     /// A relay does well, or badly, from now on.
     Mode {
@@ -279,12 +282,15 @@ pub struct Step {
 /// How the process is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// Nothing of lots is kept in memory: every decision reads the log.
-    pub forgets_lots: bool,
+    /// Lots of so many messages together are kept in memory. What is not kept is read from the log for each decision.
+    pub kept_messages_max: u64,
     /// The most jobs of a class in the lane of a relay.
     pub jobs_max: u32,
     /// Minutes after midnight in Seoul when it begins.
     pub starts_at_minute: u16,
+    /// How long the receipt of a message takes at most when all is well.
+    #[serde(default = "usual_receipt_ms", skip_serializing_if = "is_usual_receipt_ms")]
+    pub receipt_ms_max: u32,
 }
 
 /// A whole simulation: the same case gives the same log, byte for byte.
@@ -318,6 +324,24 @@ impl fmt::Display for Case {
         }
         write!(formatter, "]}}")
     }
+}
+
+fn once() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_once(times: &u8) -> bool {
+    *times == once()
+}
+
+fn usual_receipt_ms() -> u32 {
+    4_000
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_usual_receipt_ms(milliseconds: &u32) -> bool {
+    *milliseconds == usual_receipt_ms()
 }
 
 fn json(value: &impl Serialize) -> String {

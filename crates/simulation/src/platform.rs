@@ -59,7 +59,7 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let directory = Directory::default();
     directory.catch_up(&journal).await.map_err(|error| error.to_string())?;
     let models = ReadModels::open(&ground.data_dir).map_err(|error| error.to_string())?;
-    let lots = Lots::new(journal.clone(), if setup.forgets_lots { 1 } else { 10_000_000 });
+    let lots = Lots::new(journal.clone(), setup.kept_messages_max);
     let manage = Manage::new(journal.clone(), directory.clone(), Arc::new(|| [7; 32]));
     let receipts = ReceiptBook::new(lots.clone(), directory.clone());
     let open_work: Arc<dyn OpenWork> = Arc::new(SimOpenWork { sim: sim.clone(), models: models.clone() });

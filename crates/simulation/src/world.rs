@@ -62,8 +62,7 @@ impl World {
         let relays: BTreeMap<RelayId, Arc<SimRelay>> = (0..RELAYS.len())
             .map(|index| {
                 let id = setting::relay(index as u8);
-                let relay =
-                    SimRelay::new(id.clone(), traits[index], case.seed, sim.clone(), arrivals.clone());
+                let relay = SimRelay::new(id.clone(), traits[index], case, sim.clone(), arrivals.clone());
                 (id, Arc::new(relay))
             })
             .collect();
@@ -154,8 +153,10 @@ impl World {
             Operation::Compare => return self.compare(),
             Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
             Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
-            Operation::CallFault { relay, skip, fault } => {
-                self.relay(relay).call_faults.arm(skip.into(), fault);
+            Operation::CallFault { relay, skip, fault, times } => {
+                let relay = self.relay(relay);
+                relay.call_faults.arm(skip.into(), fault);
+                (1..times).for_each(|_| relay.call_faults.arm(0, fault));
             }
             Operation::Mode { relay, mode } => self.relay(relay).set_mode(mode),
             Operation::Receipts { relay, fault, count } => self.relay(relay).arm_receipts(fault, count),

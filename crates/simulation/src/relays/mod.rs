@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
+use crate::operation::Case;
 
 /// How a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +139,8 @@ pub(crate) struct SimRelay {
     pub(crate) id: RelayId,
     pub(crate) traits: Traits,
     seed: u64,
+    /// How long the receipt of a message takes at most when all is well.
+    receipt_ms_max: u64,
     sim: Arc<Sim>,
     mode: Mutex<Mode>,
     pub(crate) call_faults: Armed<CallFault>,
@@ -156,12 +159,13 @@ impl SimRelay {
     pub(crate) fn new(
         id: RelayId,
         traits: Traits,
-        seed: u64,
+        case: &Case,
         sim: Arc<Sim>,
         arrivals: Arc<Mutex<Vec<Arrival>>>,
     ) -> Self {
         Self {
-            seed: hash_of(seed, id.as_str()),
+            seed: hash_of(case.seed, id.as_str()),
+            receipt_ms_max: case.setup.receipt_ms_max.into(),
             id,
             traits,
             sim,

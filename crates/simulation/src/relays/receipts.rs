@@ -8,8 +8,6 @@ use smol_str::SmolStr;
 
 use super::{Action, Inner, ReceiptFault, SimRelay, status_of};
 
-/// How long the receipt of a message takes at most when all is well.
-const USUAL_MS: u64 = 4_000;
 const HOUR_MS: i64 = 3_600_000;
 /// Pulled receipts that are not acknowledged come again after this.
 const LEASE_MS: i64 = 120_000;
@@ -28,7 +26,7 @@ impl SimRelay {
         let fault = inner.receipt_faults.pop_front();
         let Some(entry) = inner.ledger.get(&reference) else { return };
         let (status, code) = status_of(&entry.fate);
-        let usual = now_ms + 20 + self.sim.below(USUAL_MS) as i64;
+        let usual = now_ms + 20 + self.sim.below(self.receipt_ms_max) as i64;
         let receipt = |status, code: SmolStr, at_ms: i64| RawReceipt {
             reference: reference.to_string().into(),
             relay_reference: Some(self.relay_reference(reference)),

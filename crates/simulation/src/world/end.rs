@@ -5,10 +5,12 @@ use kite_event_store::EventStore;
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
-use super::{CALM_MS, World};
+use super::World;
 use crate::check::Checked;
 
 const HOUR_MS: i64 = 3_600_000;
+/// Longer than a projector or a sweep takes to come round.
+const SETTLING_MS: i64 = 3_000;
 /// Longer than any lifetime, deadline and parking together.
 const HOURS_MAX: i64 = 24 * 14;
 
@@ -23,7 +25,7 @@ impl World {
         while self.relays.next_action().is_some() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + HOUR_MS)?;
         }
-        self.pass_exactly(CALM_MS)?;
+        self.pass_exactly(SETTLING_MS)?;
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
         }
