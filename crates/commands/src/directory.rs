@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::lot::RoutingContext;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
 use kite_domain::sender::SenderRegistered;
@@ -125,6 +126,9 @@ impl DirectoryState {
             }
             Event::PolicyDefined(defined) => {
                 let key = (defined.tenant.clone(), defined.channel);
+                if mutation::is_active(Mutation::NewPolicyUnheeded) && self.policies.contains_key(&key) {
+                    return;
+                }
                 self.policies.insert(key, PolicyState { defined: defined.clone(), advised: None });
             }
             Event::WeightsAdvised(advised) => {

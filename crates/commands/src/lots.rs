@@ -9,19 +9,24 @@ use kite_domain::lot::Lot;
 use kite_domain::sending::{Sending, SendingAccepted};
 use kite_event_store::{AppendError, BatchMode, Expected};
 use parking_lot::Mutex;
-use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::recent::{Recent, Weighed, recent};
 
 /// How often a decision is taken anew before a conflict is reported.
 const CONFLICT_RETRIES_MAX: u32 = 20;
 
-/// The part of a cache that is for what was used before, and again.
-const HOT_ALLOCATION: f64 = 0.3;
+/// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
+/// attempt.
+const MESSAGE_BYTES: u64 = 640;
+/// So many messages are expected to a lot, when the cache is laid out.
+const MESSAGES_PER_LOT: u64 = 20;
+/// What an ordinary sending takes in its cache, in bytes: its terms, and a text.
+const SENDING_BYTES: u64 = 1_280;
 
 /// Why a lot could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,18 +60,19 @@ pub(crate) struct Standing {
 
 type Opened = (SealedSending, OwnedMutexGuard<Option<Standing>>);
 
-/// A lot in the cache. Its size never changes, so its weight does not either (the cache relies on that).
-#[derive(Clone)]
-struct LotCell {
-    standing: Arc<tokio::sync::Mutex<Option<Standing>>>,
-    messages: u64,
+/// A lot in the cache; none while it changes.
+type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
+
+/// With what the lot weighs now, although it may still grow by some attempts.
+fn lot_cell(standing: Standing) -> Weighed<LotCell> {
+    let bytes = standing.lot.memory_bytes();
+    Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(standing))), bytes)
 }
 
-impl LotCell {
-    fn new(standing: Standing) -> Self {
-        let messages = standing.lot.len() as u64;
-        Self { standing: Arc::new(tokio::sync::Mutex::new(Some(standing))), messages }
-    }
+/// With what its terms weigh, which are all that is large.
+fn sending_cell(sending: Sending) -> Weighed<Arc<Mutex<Sending>>> {
+    let bytes = sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
+    Weighed::new(Arc::new(Mutex::new(sending)), bytes)
 }
 
 /// A sealed sending, with what may still change of it.
@@ -86,26 +92,16 @@ pub struct Lots {
 
 struct Inner {
     journal: Journal,
-    lots: Cache<LotId, LotCell, LotWeight>,
-    sendings: Cache<SendingId, Arc<Mutex<Sending>>>,
-}
-
-#[derive(Clone)]
-struct LotWeight;
-
-impl quick_cache::Weighter<LotId, LotCell> for LotWeight {
-    /// In messages, and a little for the lot itself.
-    fn weight(&self, _id: &LotId, cell: &LotCell) -> u64 {
-        cell.messages + 2
-    }
+    lots: Recent<LotId, LotCell>,
+    sendings: Recent<SendingId, Arc<Mutex<Sending>>>,
 }
 
 impl Lots {
-    /// Keeps about `messages_max` messages in memory.
+    /// Keeps about `messages_max` ordinary messages in memory, and fewer that bring much with them.
     pub fn new(journal: Journal, messages_max: u64) -> Self {
-        let items = (messages_max / 20) as usize;
-        let lots = recent(items, messages_max, LotWeight);
-        let sendings = recent(items, items as u64, quick_cache::UnitWeighter);
+        let lots_expected = messages_max / MESSAGES_PER_LOT;
+        let lots = recent(messages_max.saturating_mul(MESSAGE_BYTES), lots_expected);
+        let sendings = recent(lots_expected.saturating_mul(SENDING_BYTES), lots_expected);
         Self { inner: Arc::new(Inner { journal, lots, sendings }) }
     }
 
@@ -119,7 +115,7 @@ impl Lots {
     pub(crate) fn remember(&self, standing: Standing) {
         let id = standing.lot.id;
         if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
-            let _ = place.insert(LotCell::new(standing));
+            let _ = place.insert(lot_cell(standing));
         }
     }
 
@@ -127,7 +123,7 @@ impl Lots {
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
-        self.inner.sendings.insert(id, Arc::new(Mutex::new(sending)));
+        self.inner.sendings.insert(id, sending_cell(sending));
     }
 
     /// Whether a sending is kept in memory. Nothing may depend on it.
@@ -157,13 +153,13 @@ impl Lots {
     /// Folds an event of a sending's stream that is in the log into what is kept of it.
     pub fn note_sending(&self, id: SendingId, event: &Event) {
         if let Some(sending) = self.inner.sendings.get(&id) {
-            sending.lock().evolve(event, self.inner.journal.now());
+            sending.value.lock().evolve(event, self.inner.journal.now());
         }
     }
 
     /// The sending, if it is sealed.
     pub async fn sending(&self, id: SendingId) -> Result<Option<SealedSending>, JournalError> {
-        if let Some(sealed) = self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.lock())) {
+        if let Some(sealed) = self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.value.lock())) {
             return Ok(Some(sealed));
         }
         let mut sending = Sending::default();
@@ -172,8 +168,9 @@ impl Lots {
         if sending.accepted.is_none() {
             return Ok(None);
         }
-        let kept = Arc::new(Mutex::new(sending));
-        self.inner.sendings.insert(id, kept.clone());
+        let cell = sending_cell(sending);
+        let kept = cell.value.clone();
+        self.inner.sendings.insert(id, cell);
         // What was written between the reading and the keeping was told to nobody.
         let version = told.last().map_or(0, |last| last.recorded.version);
         for told in self.inner.journal.read_stream(&id.stream(), version).await? {
@@ -329,7 +326,7 @@ impl Lots {
         let cell = match self.inner.lots.get(&id) {
             Some(cell) => cell,
             None => {
-                let cell = LotCell::new(self.load(id).await?);
+                let cell = lot_cell(self.load(id).await?);
                 // Another task may have put one in meanwhile; then both use that one.
                 match self.inner.lots.get_value_or_guard(&id, None) {
                     quick_cache::sync::GuardResult::Value(kept) => kept,
@@ -341,7 +338,7 @@ impl Lots {
                 }
             }
         };
-        let mut guard = cell.standing.lock_owned().await;
+        let mut guard = cell.value.lock_owned().await;
         if guard.is_none() {
             *guard = Some(self.load(id).await?);
         }
@@ -355,23 +352,6 @@ impl Lots {
         let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
         Ok(Standing { lot, version, last_event })
     }
-}
-
-/// A cache for what is used several times in a short life and then hardly ever again: most of its room is for what is
-/// new. By default a cache keeps nearly all of it for what was used often, and a lot would be gone before its first use.
-fn recent<K, V, W>(items: usize, weight_max: u64, weighter: W) -> Cache<K, V, W>
-where
-    K: Eq + std::hash::Hash,
-    V: Clone,
-    W: quick_cache::Weighter<K, V> + Clone,
-{
-    let options = quick_cache::OptionsBuilder::new()
-        .estimated_items_capacity(items)
-        .weight_capacity(weight_max)
-        .hot_allocation(HOT_ALLOCATION)
-        .build()
-        .expect("both capacities are set");
-    Cache::with_options(options, weighter, Default::default(), Default::default())
 }
 
 fn sealed(sending: &Sending) -> Option<SealedSending> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::receipt::RawReceipt;
+use kite_domain::receipt::{ParkedStretch, RawReceipt};
 use kite_domain::slug::RelayId;
 use kite_domain::split::Carry;
 use kite_domain::text::Channel;
@@ -33,8 +33,6 @@ pub struct RouterMemory {
 /// A receipt that fitted nothing when it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedReceipt {
-    /// From which relay.
-    pub relay: RelayId,
     /// As it came.
     pub receipt: RawReceipt,
     /// When it came.
@@ -56,8 +54,14 @@ pub trait OpenWork: Send + Sync + 'static {
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
     /// Sealed sendings whose messages are all final and that are not completed.
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
-    /// Receipts that wait for their message.
-    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError>;
+    /// Relays with receipts that wait for their message.
+    async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError>;
+    /// Receipts that wait for their message, the longest parked first.
+    async fn parked_receipts(
+        &self,
+        stretch: ParkedStretch,
+        limit: usize,
+    ) -> Result<Vec<ParkedReceipt>, OpenWorkError>;
     /// Live figures of every relay that offers the channel.
     async fn figures(&self, channel: Channel, now: DateTime<Utc>)
     -> Result<Vec<RelayFigures>, OpenWorkError>;

@@ -61,36 +61,30 @@ impl ReceiptBook {
         Ok(summary)
     }
 
-    /// Tries parked receipts again; those that came before `give_up_before` are given up.
+    /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Answers how many of
+    /// them wait no more.
     pub async fn retry_parked(
         &self,
-        parked: Vec<ParkedReceipt>,
+        relay: &RelayId,
+        parked: &[ParkedReceipt],
         give_up_before: chrono::DateTime<chrono::Utc>,
     ) -> Result<usize, JournalError> {
-        let mut by_relay: BTreeMap<RelayId, Vec<ParkedReceipt>> = BTreeMap::new();
-        for one in parked {
-            by_relay.entry(one.relay.clone()).or_default().push(one);
-        }
-        let mut settled_count = 0;
-        for (relay, parked) in by_relay {
-            let receipts: Vec<RawReceipt> = parked.iter().map(|one| one.receipt.clone()).collect();
-            let unmatched: HashSet<usize> = self.place(&relay, &receipts).await?.into_iter().collect();
-            let mut settled =
-                ParkedReceiptsSettled { relay: relay.clone(), matched: Vec::new(), given_up: Vec::new() };
-            for (place, one) in parked.iter().enumerate() {
-                match unmatched.contains(&place) {
-                    false => settled.matched.push((&one.receipt).into()),
-                    true if one.parked_at < give_up_before => settled.given_up.push((&one.receipt).into()),
-                    true => {}
-                }
-            }
-            let count = settled.matched.len() + settled.given_up.len();
-            if count > 0 {
-                settled_count += count;
-                self.write(&relay, settled.into()).await?;
+        let receipts: Vec<RawReceipt> = parked.iter().map(|one| one.receipt.clone()).collect();
+        let unmatched: HashSet<usize> = self.place(relay, &receipts).await?.into_iter().collect();
+        let mut settled =
+            ParkedReceiptsSettled { relay: relay.clone(), matched: Vec::new(), given_up: Vec::new() };
+        for (place, one) in parked.iter().enumerate() {
+            match unmatched.contains(&place) {
+                false => settled.matched.push((&one.receipt).into()),
+                true if one.parked_at < give_up_before => settled.given_up.push((&one.receipt).into()),
+                true => {}
             }
         }
-        Ok(settled_count)
+        let count = settled.matched.len() + settled.given_up.len();
+        if count > 0 {
+            self.write(relay, settled.into()).await?;
+        }
+        Ok(count)
     }
 
     async fn write(&self, relay: &RelayId, event: kite_domain::event::Event) -> Result<(), JournalError> {

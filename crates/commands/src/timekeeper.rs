@@ -17,6 +17,7 @@ use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
 use crate::open_work::{OpenWork, OpenWorkError};
+use crate::parked::ParkedRetries;
 use crate::receipts::ReceiptBook;
 use crate::worker::{Step, Worker, WorkerError};
 
@@ -27,10 +28,6 @@ const PORTION_MIN: usize = 256;
 const PORTION_MAX: usize = 16_384;
 /// How many streams are held at once while they are changed.
 const CHUNK: usize = 256;
-/// How long a receipt is kept for a message that nobody knows: the longest deadline on record is 80 h.
-const PARKED_HOURS_MAX: i64 = 81;
-/// How often parked receipts are tried again.
-const PARKED_RETRY_S: i64 = 30;
 
 /// Told about lots whose relay workers may have something to do, such as the end of a hold.
 pub type LotHint = Arc<dyn Fn(LotId) + Send + Sync>;
@@ -53,7 +50,6 @@ struct Portions {
     lots: Portion,
     cancelled: Portion,
     finished: Portion,
-    parked: Portion,
 }
 
 /// See the module.
@@ -64,7 +60,7 @@ pub struct Timekeeper {
     receipts: ReceiptBook,
     hint: LotHint,
     actor: SmolStr,
-    parked_at: Option<DateTime<Utc>>,
+    parked: ParkedRetries,
     portions: Portions,
 }
 
@@ -84,13 +80,12 @@ impl Timekeeper {
             receipts,
             hint,
             actor: SmolStr::new_static("timekeeper"),
-            parked_at: None,
+            parked: ParkedRetries::default(),
             portions: Portions {
                 releases: Portion(PORTION_MIN),
                 lots: Portion(PORTION_MIN),
                 cancelled: Portion(PORTION_MIN),
                 finished: Portion(PORTION_MIN),
-                parked: Portion(PORTION_MIN),
             },
         }
     }
@@ -206,18 +201,6 @@ impl Timekeeper {
         }
         failure.map_or(Ok(()), Err)
     }
-
-    async fn retry_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
-        if self.parked_at.is_some_and(|last| now - last < chrono::Duration::seconds(PARKED_RETRY_S)) {
-            return Ok(());
-        }
-        self.parked_at = Some(now);
-        let parked = self.open_work.parked_receipts(self.portions.parked.0).await?;
-        self.portions.parked.note(parked.len());
-        let give_up_before = now - chrono::Duration::hours(PARKED_HOURS_MAX);
-        self.receipts.retry_parked(parked, give_up_before).await?;
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -233,7 +216,7 @@ impl Worker for Timekeeper {
             self.release_due(now).await,
             self.close_due(now).await,
             self.complete_finished().await,
-            self.retry_parked(now).await,
+            self.parked.look(&*self.open_work, &self.receipts, now).await,
         ];
         done.into_iter().collect::<Result<(), TickError>>()?;
         // The hints lag behind what was just done, so it waits in any case before it looks again.
@@ -243,7 +226,7 @@ impl Worker for Timekeeper {
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
-enum TickError {
+pub(crate) enum TickError {
     #[error(transparent)]
     OpenWork(#[from] OpenWorkError),
     #[error(transparent)]

@@ -199,7 +199,8 @@ impl AdvertisementRules {
     /// after it. A text that already complies comes back as it is, [normalised](normalise).
     ///
     /// # Errors
-    /// If the text is marked wrongly, which adding the right marking would not mend, or the name is blank.
+    /// If the text is marked wrongly, which adding the right marking would not mend, or the name is blank or opening brackets
+    /// alone.
     pub fn mark<'t>(&self, text: &'t str, advertiser: &Advertiser) -> Result<Cow<'t, str>, AdRuleViolation> {
         let text = normalise(text);
         let front = self.missing_front(&text, advertiser)?;
@@ -224,7 +225,7 @@ impl AdvertisementRules {
         text: &str,
         advertiser: &Advertiser,
     ) -> Result<Option<(usize, String)>, AdRuleViolation> {
-        if advertiser.name.trim().is_empty() {
+        if without_opening(&advertiser.name).is_empty() {
             return Err(AdRuleViolation::SenderNameMissing { name: advertiser.name.clone() });
         }
         let front = format!("{}{}\n", self.marking, advertiser.name.trim());
@@ -292,10 +293,9 @@ impl AdvertisementRules {
 
     /// The name follows the marking, perhaps in brackets of its own.
     fn check_name(&self, rest: &str, advertiser: &Advertiser) -> Result<(), AdRuleViolation> {
-        let is_opening = |character: char| character.is_whitespace() || "[(<【〔「".contains(character);
         let name = normalise(advertiser.name.trim());
-        let name = name.trim_start_matches(is_opening);
-        if !name.is_empty() && rest.trim_start_matches(is_opening).starts_with(name) {
+        let name = without_opening(&name);
+        if !name.is_empty() && without_opening(rest).starts_with(name) {
             return Ok(());
         }
         Err(AdRuleViolation::SenderNameMissing { name: advertiser.name.clone() })
@@ -327,6 +327,11 @@ impl AdvertisementRules {
         }
         Ok(())
     }
+}
+
+/// A text without the spaces and brackets that it opens with.
+fn without_opening(text: &str) -> &str {
+    text.trim_start_matches(|character: char| character.is_whitespace() || "[(<【〔「".contains(character))
 }
 
 /// The beginning of a text that has the letters of the marking as a word of its own, but with other brackets or

@@ -49,11 +49,35 @@ pub enum Mutation {
     DeadlineForgotten,
     /// A deferred message may be taken for one that was never handed over although an earlier call is in doubt.
     DoubtForgottenOnDeferral,
+    /// Only the first version of a policy is followed.
+    NewPolicyUnheeded,
+    /// What a split carries on is kept for each lot by itself.
+    SplitKeptByLot,
+    /// Nobody asks whether a sender is registered with a relay.
+    RegistrationNotAsked,
+    /// A failure ends a message although another relay could try.
+    FailoverForgotten,
+    /// E-mail follows although the sending does not allow it.
+    EmailWithoutLeave,
+    /// A relay that was tried stays among those that are next.
+    FallbackKept,
+    /// Only a relay that answers status queries and drops repeats is asked about lost answers.
+    UnknownNotAsked,
+    /// A code that nobody knows is taken for a fault of the relay.
+    CodeGuessed,
+    /// A sending's text is found under the wrong name.
+    TextOfAnother,
+    /// Rows that are bad are dropped and not counted.
+    RowsDropped,
+    /// A request under an idempotency key is never over.
+    KeyStaysInProgress,
+    /// After a restart the router reads on from where the faster of two read models stands.
+    RouterPlaceTooFar,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 33] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -75,6 +99,18 @@ impl Mutation {
         Self::UnmatchedReceiptDropped,
         Self::DeadlineForgotten,
         Self::DoubtForgottenOnDeferral,
+        Self::NewPolicyUnheeded,
+        Self::SplitKeptByLot,
+        Self::RegistrationNotAsked,
+        Self::FailoverForgotten,
+        Self::EmailWithoutLeave,
+        Self::FallbackKept,
+        Self::UnknownNotAsked,
+        Self::CodeGuessed,
+        Self::TextOfAnother,
+        Self::RowsDropped,
+        Self::KeyStaysInProgress,
+        Self::RouterPlaceTooFar,
     ];
 }
 

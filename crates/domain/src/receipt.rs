@@ -96,6 +96,20 @@ impl From<&RawReceipt> for SettledReceipt {
     }
 }
 
+/// A stretch of a relay's parked receipts, in the order in which they were parked; those of one moment in the order of
+/// reference and status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedStretch {
+    /// Whose.
+    pub relay: RelayId,
+    /// Parked at this time or later,
+    pub from: DateTime<Utc>,
+    /// and of those that were parked at `from` only what comes after this one, which names its status.
+    pub after: Option<SettledReceipt>,
+    /// Parked at this time at the latest.
+    pub until: DateTime<Utc>,
+}
+
 /// The stream of a relay's parked receipts: `receipts-<relay>`.
 pub fn parked_stream(relay: &RelayId) -> SmolStr {
     format_smolstr!("receipts-{relay}")

@@ -78,7 +78,10 @@ impl Instance {
         let roles = config.roles();
         // Before anything works: without its address the process is not to hand over a single message.
         let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
-        let metrics = telemetry::start_metrics()?;
+        let workers = Supervisor::new();
+        let projectors = Supervisor::new();
+        let background = Background::start().context("no threads for the background")?;
+        let metrics = telemetry::start_metrics(&workers, &background.handle())?;
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
         let store = Arc::new(
@@ -86,11 +89,8 @@ impl Instance {
                 .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
         );
         let parts = Parts::open(&config, store.clone()).await?;
-        let workers = Supervisor::new();
-        let projectors = Supervisor::new();
         let quiet = watch::Sender::new(0);
         let models = parts.models.clone();
-        let background = Background::start().context("no threads for the background")?;
         let mut instance =
             Self { config, store, workers, projectors, background, address: None, models, quiet };
         match instance.start_parts(&parts, &roles, listener, metrics).await {

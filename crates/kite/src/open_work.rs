@@ -5,11 +5,13 @@ use chrono::{DateTime, Utc};
 use kite_commands::open_work::{OpenWork, OpenWorkError, ParkedReceipt, RouterMemory};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::receipt::ParkedStretch;
+use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use kite_projections::{QueryError, ReadModels};
 
-/// How many unrouted sendings are asked for at once. The router reads the rest from the log as it goes.
-const UNROUTED_MAX: usize = 1_000_000;
+/// How many unrouted sendings are read at once.
+const UNROUTED_PAGE: usize = 10_000;
 
 /// Answers from the read models, away from the async threads.
 pub(crate) struct OpenWorkReader {
@@ -38,7 +40,7 @@ impl OpenWorkReader {
 #[async_trait]
 impl OpenWork for OpenWorkReader {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
-        let place = self.ask(|models| models.router_place(UNROUTED_MAX)).await?;
+        let place = self.ask(|models| models.router_place(UNROUTED_PAGE)).await?;
         Ok(RouterMemory { position: place.position, carries: place.carries, unrouted: place.unrouted })
     }
 
@@ -64,10 +66,17 @@ impl OpenWork for OpenWorkReader {
         self.ask(move |models| models.work.completed_sendings(limit)).await
     }
 
-    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        let parked = self.ask(move |models| models.work.parked_of_all_relays(limit)).await?;
-        let known = |(relay, one): (_, kite_projections::ParkedReceipt)| ParkedReceipt {
-            relay,
+    async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
+        self.ask(|models| models.work.parked_relays()).await
+    }
+
+    async fn parked_receipts(
+        &self,
+        stretch: ParkedStretch,
+        limit: usize,
+    ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+        let parked = self.ask(move |models| models.work.parked_receipts(&stretch, limit)).await?;
+        let known = |one: kite_projections::ParkedReceipt| ParkedReceipt {
             receipt: one.receipt,
             parked_at: one.parked_at,
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Values with a weight, the least recently used of which go first.
+/// Values with a weight in bytes, the least recently used of which go first.
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -55,6 +55,14 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         self.weight += weight;
     }
 
+    /// Corrects the weight of a value that has grown or shrunk.
+    pub(crate) fn weigh(&mut self, key: K, weight: usize) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            self.weight = self.weight - entry.weight + weight;
+            entry.weight = weight;
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let entry = self.entries.remove(&key)?;
         self.order.remove(&entry.tick);
@@ -93,5 +101,18 @@ mod tests {
         assert_eq!(cache.pop_surplus(), Some((1, 100)));
         assert_eq!(cache.pop_surplus(), None);
         assert_eq!(cache.remove(4), Some(400));
+    }
+
+    #[test]
+    fn what_has_grown_takes_the_place_of_others() {
+        let mut cache = Cache::new(10);
+        (1..=3).for_each(|key| cache.insert(key, key * 100, 3));
+        cache.weigh(3, 9);
+        cache.weigh(4, 1_000);
+        assert_eq!(cache.pop_surplus(), Some((1, 100)));
+        assert_eq!(cache.pop_surplus(), Some((2, 200)));
+        cache.weigh(3, 1);
+        cache.insert(4, 400, 9);
+        assert_eq!(cache.pop_surplus(), None);
     }
 }

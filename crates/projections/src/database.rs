@@ -1,6 +1,7 @@
 //! A read model's file: tables, checkpoint, parked events.
 
 use kite_event_store::Position;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,8 +44,7 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result
     let storage = |source| OpenError::storage(M::NAME, source);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
+    let connection = open(path, flags).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(128);
     log_ahead(&connection).map_err(storage)?;
     // The tables can always be rebuilt from the log, so a commit need not wait for the disk.
@@ -56,6 +56,14 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result
         ))
         .map_err(storage)?;
     create_or_check::<M>(&connection, indexes)?;
+    Ok(connection)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
@@ -72,8 +80,7 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
 pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(storage)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(storage)?;
+    let connection = open(path, flags).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;").map_err(storage)?;
     Ok(connection)

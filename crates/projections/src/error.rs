@@ -121,6 +121,9 @@ pub enum QueryError {
     /// The cursor is none of ours.
     #[error("the cursor cannot be read")]
     Cursor,
+    /// As many questions as may be are being answered, and none has ended for some seconds.
+    #[error("the read model is answering as many questions as it can: ask again later")]
+    Busy,
     /// SQLite refuses.
     #[error("the read model cannot be read")]
     Storage(#[from] rusqlite::Error),

@@ -137,6 +137,8 @@ pub struct Projector<M> {
     until: Position,
     told: watch::Sender<Position>,
     measures: Measures,
+    /// The tables show what the log said then; none until the log was read for the first time.
+    current_at: Option<DateTime<Utc>>,
 }
 
 /// A piece of the log, decoded.
@@ -163,6 +165,7 @@ impl<M: ReadModel> Projector<M> {
             until: Position::MAX,
             told,
             measures: Measures::new(M::NAME),
+            current_at: None,
         })
     }
 
@@ -183,10 +186,24 @@ impl<M: ReadModel> Projector<M> {
 
     /// See [`Runner::step`].
     pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+        let step = self.advance(now).await;
+        // Also after a failure: whoever stands still falls behind.
+        let lag_events = match &step {
+            Ok(Step::Idle { .. }) => 0,
+            Ok(Step::Advanced { .. }) | Err(_) => self.store.head().borrow().saturating_sub(self.position),
+        };
+        self.measures.lag(lag_events, self.current_at.map(|at| now - at));
+        step
+    }
+
+    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
         let mut piece = self.read().await?;
         if piece.next == self.position {
-            self.measures.caught_up();
+            self.current_at = Some(now);
             return Ok(Step::Idle { position: self.position });
+        }
+        if let Some((first, _)) = piece.events.first() {
+            self.current_at.get_or_insert(first.metadata.time);
         }
         self.prepare(&mut piece).await?;
         let stopwatch = Stopwatch::start();
@@ -201,9 +218,12 @@ impl<M: ReadModel> Projector<M> {
         applied?;
         self.position = piece.next;
         self.told.send_replace(piece.next);
-        let last = piece.events.last().map(|(recorded, _)| recorded.metadata.time);
-        let lag = self.store.head().borrow().saturating_sub(piece.next);
-        self.measures.applied(&stopwatch, piece.events.len(), lag, last.map(|time| now - time));
+        match piece.events.last() {
+            Some((last, _)) => self.current_at = Some(last.metadata.time),
+            None if !piece.has_more => self.current_at = Some(now),
+            None => {}
+        }
+        self.measures.applied(&stopwatch, piece.events.len());
         Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
@@ -373,15 +393,13 @@ impl Measures {
         }
     }
 
-    fn caught_up(&self) {
-        self.lag_events.set(0.0);
-        self.lag_seconds.set(0.0);
-    }
-
-    fn applied(&self, stopwatch: &Stopwatch, events: usize, lag: u64, age: Option<chrono::TimeDelta>) {
+    fn applied(&self, stopwatch: &Stopwatch, events: usize) {
         self.transaction_seconds.record(stopwatch.0.elapsed());
         self.transaction_events.record(events as f64);
-        self.lag_events.set(lag as f64);
+    }
+
+    fn lag(&self, events: u64, age: Option<chrono::TimeDelta>) {
+        self.lag_events.set(events as f64);
         if let Some(age) = age {
             self.lag_seconds.set(age.num_milliseconds().max(0) as f64 / 1_000.0);
         }

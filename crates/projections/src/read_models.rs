@@ -1,6 +1,7 @@
 //! All read models of a data directory.
 
 use kite_domain::ids::SendingId;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::split::Carry;
 use kite_event_store::{EventStore, Position};
 use smol_str::SmolStr;
@@ -58,16 +59,32 @@ impl ReadModels {
         })
     }
 
-    /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly.
+    /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly. The
+    /// unrouted sendings are read in pages of this size, so that no read keeps the file from being tidied for long; none
+    /// is left out.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn router_place(&self, unrouted_max: usize) -> Result<RouterPlace, QueryError> {
-        // The position is taken before the rows: the rows may know more, never less.
+    pub fn router_place(&self, page_max: usize) -> Result<RouterPlace, QueryError> {
+        // The position is taken before the rows: the rows may know more, never less. What changes between two pages is
+        // told by events after the position.
         let work_position = self.work.position();
-        let unrouted = self.work.unrouted_sendings(unrouted_max)?.into_iter().map(|open| open.id).collect();
+        let mut unrouted = Vec::new();
+        let mut last = None;
+        loop {
+            let mut page = self.work.unrouted_sendings(last.as_ref(), page_max.max(1))?;
+            unrouted.extend(page.iter().map(|open| open.id));
+            match page.pop() {
+                Some(open) => last = Some(open),
+                None => break,
+            }
+        }
         let (routing_position, carries) = self.routing.carries()?;
-        Ok(RouterPlace { position: work_position.min(routing_position), carries, unrouted })
+        let position = match mutation::is_active(Mutation::RouterPlaceTooFar) {
+            true => work_position.max(routing_position),
+            false => work_position.min(routing_position),
+        };
+        Ok(RouterPlace { position, carries, unrouted })
     }
 
     /// One projector for each model. Only one set of them may be at work on a data directory.

@@ -1,8 +1,11 @@
 //! A small pool of connections that only read, and the position that they have reached.
+//!
+//! Each connection keeps pages of the file in memory, so there is a bound: whoever comes when all are in use waits for
+//! one, and is told so when that takes too long.
 
 use chrono::TimeDelta;
 use kite_event_store::Position;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +16,12 @@ use crate::database;
 use crate::error::{OpenError, QueryError};
 use crate::projector::ReadModel;
 
+/// Connections of one model, and so questions that are answered at the same time.
+const CONNECTIONS_MAX: usize = 16;
 /// Connections kept open when nobody uses them.
 const IDLE_MAX: usize = 4;
+/// How long a question waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads of one model's file. Cheap to clone.
 #[derive(Clone)]
@@ -25,8 +32,54 @@ pub(crate) struct Readers {
 struct Shared {
     path: PathBuf,
     open: fn(&Path) -> Result<Connection, OpenError>,
-    idle: Mutex<Vec<Connection>>,
+    pool: Mutex<Pool>,
+    /// Told whenever somebody needs a connection no more.
+    freed: Condvar,
     position: watch::Sender<Position>,
+}
+
+struct Pool {
+    idle: Vec<Connection>,
+    in_use: usize,
+}
+
+/// The right to one connection, until it is dropped.
+struct Turn<'a> {
+    shared: &'a Shared,
+    /// One that is open already; on the way back, one that is to stay open.
+    connection: Option<Connection>,
+}
+
+impl Shared {
+    fn turn(&self, patience: Duration) -> Result<Turn<'_>, QueryError> {
+        let mut pool = self.pool.lock();
+        self.freed.wait_while_for(&mut pool, |pool| pool.in_use >= CONNECTIONS_MAX, patience);
+        if pool.in_use >= CONNECTIONS_MAX {
+            return Err(QueryError::Busy);
+        }
+        pool.in_use += 1;
+        Ok(Turn { shared: self, connection: pool.idle.pop() })
+    }
+
+    fn open(&self) -> Result<Connection, QueryError> {
+        (self.open)(&self.path).map_err(|error| match error {
+            OpenError::Storage { source, .. } | OpenError::Damaged { source, .. } => {
+                QueryError::Storage(source)
+            }
+            other => QueryError::corrupt(other),
+        })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.shared.pool.lock();
+        pool.in_use -= 1;
+        let has_room = pool.idle.len() < IDLE_MAX;
+        pool.idle.extend(self.connection.take().filter(|_| has_room));
+        drop(pool);
+        self.shared.freed.notify_one();
+    }
 }
 
 impl Readers {
@@ -38,36 +91,40 @@ impl Readers {
         let shared = Shared {
             path,
             open: database::open_reader::<M>,
-            idle: Mutex::new(vec![connection]),
+            pool: Mutex::new(Pool { idle: vec![connection], in_use: 0 }),
+            freed: Condvar::new(),
             position: watch::Sender::new(position),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Asks on a free connection, or on a new one when all are in use. Everything that is asked in one call sees
-    /// the tables as they were at one moment.
+    /// Asks on a free connection, waiting for one if need be. Everything that is asked in one call sees the tables as
+    /// they were at one moment.
+    ///
+    /// # Errors
+    /// [`QueryError::Busy`] if there was none for some seconds; else what the question comes to.
     pub(crate) fn ask<T>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
-        let idle = self.shared.idle.lock().pop();
-        let mut connection = match idle {
+        self.ask_within(PATIENCE, question)
+    }
+
+    fn ask_within<T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(&Connection) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let mut turn = self.shared.turn(patience)?;
+        let mut connection = match turn.connection.take() {
             Some(connection) => connection,
-            None => (self.shared.open)(&self.shared.path).map_err(|error| match error {
-                OpenError::Storage { source, .. } | OpenError::Damaged { source, .. } => {
-                    QueryError::Storage(source)
-                }
-                other => QueryError::corrupt(other),
-            })?,
+            None => self.shared.open()?,
         };
         let answer = {
             let snapshot = connection.transaction()?;
             question(&snapshot)?
         };
-        let mut idle = self.shared.idle.lock();
-        if idle.len() < IDLE_MAX {
-            idle.push(connection);
-        }
+        turn.connection = Some(connection);
         Ok(answer)
     }
 
@@ -88,8 +145,8 @@ impl Readers {
         if matches!(reached, Ok(Ok(_))) {
             return true;
         }
-        // The projector may run in another process.
-        let stored = self.ask(|connection| Ok(database::checkpoint(connection)?));
+        // The projector may run in another process. This is no thread that may wait for a connection.
+        let stored = self.ask_within(Duration::ZERO, |connection| Ok(database::checkpoint(connection)?));
         stored.is_ok_and(|stored| stored >= position)
     }
 }
@@ -121,3 +178,85 @@ macro_rules! shared_queries {
     };
 }
 pub(crate) use shared_queries;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Indexes;
+    use crate::work::WorkModel;
+    use std::sync::mpsc;
+    use tempfile::TempDir;
+
+    fn readers(directory: &TempDir) -> Readers {
+        let path = database::file::<WorkModel>(directory.path());
+        drop(database::open_writer::<WorkModel>(&path, Indexes::Now).unwrap());
+        Readers::new::<WorkModel>(path).unwrap()
+    }
+
+    fn position(readers: &Readers, patience: Duration) -> Result<Position, QueryError> {
+        readers.ask_within(patience, |connection| Ok(database::checkpoint(connection)?))
+    }
+
+    /// Does something with the turns of so many who use a connection.
+    fn while_in_use<T>(readers: &Readers, count: usize, then: impl FnOnce(Vec<Turn<'_>>) -> T) -> T {
+        let turns = (0..count).map(|_| readers.shared.turn(Duration::ZERO).unwrap());
+        then(turns.collect())
+    }
+
+    #[test]
+    fn who_finds_all_connections_in_use_is_told_so() {
+        let directory = TempDir::new().unwrap();
+        let readers = readers(&directory);
+        while_in_use(&readers, CONNECTIONS_MAX, |_turns| {
+            let refused = position(&readers, Duration::from_millis(1)).unwrap_err();
+            assert!(matches!(refused, QueryError::Busy), "{refused}");
+        });
+        assert_eq!(position(&readers, Duration::ZERO).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_can_wait_gets_the_first_connection_that_is_free() {
+        let directory = TempDir::new().unwrap();
+        let readers = readers(&directory);
+        let (asks, asked) = mpsc::channel();
+        while_in_use(&readers, CONNECTIONS_MAX, |mut turns| {
+            std::thread::scope(|scope| {
+                let readers = &readers;
+                let waiting = scope.spawn(move || {
+                    asks.send(()).unwrap();
+                    position(readers, Duration::from_secs(600))
+                });
+                asked.recv().unwrap();
+                drop(turns.pop());
+                assert_eq!(waiting.join().unwrap().unwrap(), 0);
+            });
+        });
+    }
+
+    #[test]
+    fn however_a_question_ends_its_connection_is_free_again() {
+        let directory = TempDir::new().unwrap();
+        let readers = readers(&directory);
+        for _ in 0..=CONNECTIONS_MAX {
+            let failed =
+                readers.ask(|connection| Ok(connection.query_row("SELECT nothing", [], |_| Ok(()))?));
+            assert!(matches!(failed, Err(QueryError::Storage(_))));
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                readers.ask(|_| -> Result<(), QueryError> { panic!("a question too many") })
+            }));
+            assert!(panicked.is_err());
+        }
+        let pool = readers.shared.pool.lock();
+        assert!(pool.in_use == 0 && pool.idle.len() <= IDLE_MAX);
+    }
+
+    #[test]
+    fn few_connections_stay_open() {
+        let directory = TempDir::new().unwrap();
+        let readers = readers(&directory);
+        while_in_use(&readers, CONNECTIONS_MAX, |mut turns| {
+            turns.iter_mut().for_each(|turn| turn.connection = Some(readers.shared.open().unwrap()));
+        });
+        assert_eq!(readers.shared.pool.lock().idle.len(), IDLE_MAX);
+    }
+}

@@ -3,15 +3,21 @@
 //! A sending's text is parsed once and kept while it is in use. Texts without variables are shared by all messages;
 //! the marking of an advertisement is already in them.
 
+use kite_commands::recent::{Recent, Weighed, recent};
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
 use kite_domain::lot::Recipient;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{SendingAccepted, SendingContent, first_line, has_subject, sender, value_of};
 use kite_domain::text::{MessageType, Template};
-use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
 use crate::client::OutgoingMessage;
+
+/// What the parsed text of an ordinary sending takes in the cache, in bytes.
+const TEXT_BYTES: u64 = 768;
+/// What a variable in a text takes once it is parsed, in bytes: the piece, the one after it, its name in two lists.
+const VARIABLE_BYTES: usize = 128;
 
 /// Why a message cannot be written. None of these should be left after acceptance; all end the attempt as refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,28 +82,44 @@ impl Piece {
     }
 }
 
+/// What the parsed form of a text takes in memory, in bytes, about.
+fn parsed_bytes(text: &str) -> usize {
+    text.len() + text.matches("#{").count() * VARIABLE_BYTES
+}
+
+impl Parsed {
+    fn new(content: &SendingContent) -> Weighed<Arc<Self>> {
+        let subject = content.subject.as_deref();
+        let parsed = Self { text: Piece::parse(&content.text), subject: subject.map(Piece::parse) };
+        let bytes = size_of::<Self>() + parsed_bytes(&content.text) + subject.map_or(0, parsed_bytes);
+        Weighed::new(Arc::new(parsed), bytes)
+    }
+}
+
 /// Parsed texts of sendings in use, shared by all hands.
 pub struct Texts {
-    parsed: Cache<SendingId, Arc<Parsed>>,
+    parsed: Recent<SendingId, Arc<Parsed>>,
 }
 
 impl Texts {
-    /// Keeps the texts of about `sendings_max` sendings.
+    /// Keeps the texts of about `sendings_max` sendings, and fewer long ones.
     pub fn new(sendings_max: u32) -> Self {
-        Self { parsed: Cache::new(sendings_max.max(1) as usize) }
+        let sendings_max = u64::from(sendings_max);
+        Self { parsed: recent(sendings_max * TEXT_BYTES, sendings_max) }
     }
 
     /// A writer for the messages of one sending.
     pub fn of(&self, terms: &Arc<SendingAccepted>) -> Writer {
-        let parsed = self.parsed.get(&terms.sending).unwrap_or_else(|| {
-            let content = &terms.personal;
-            let parsed = Arc::new(Parsed {
-                text: Piece::parse(&content.text),
-                subject: content.subject.as_deref().map(Piece::parse),
-            });
-            self.parsed.insert(terms.sending, parsed.clone());
+        let kept_by = match mutation::is_active(Mutation::TextOfAnother) {
+            true => SendingId(uuid::Uuid::nil()),
+            false => terms.sending,
+        };
+        let kept = self.parsed.get(&kept_by).unwrap_or_else(|| {
+            let parsed = Parsed::new(&terms.personal);
+            self.parsed.insert(kept_by, parsed.clone());
             parsed
         });
+        let parsed = kept.value;
         Writer { parsed, terms: terms.clone() }
     }
 }
@@ -204,6 +226,24 @@ mod tests {
         assert_eq!(named.subject.as_deref(), Some("카이트 소식"));
         let nowhere = recipient("01012345678", None, None);
         assert_eq!(write(text, None, MessageType::Email, &nowhere), Err(Unwritable::NoAddress));
+    }
+
+    #[test]
+    fn long_texts_are_kept_for_fewer_sendings() {
+        let texts = Texts::new(10_000);
+        let keep = |text: String, count: u128| {
+            for number in 0..count {
+                let mut terms = terms();
+                terms.sending = SendingId(uuid::Uuid::from_u128(number));
+                terms.personal.text = text.clone();
+                texts.of(&Arc::new(terms));
+            }
+        };
+        keep("Your parcel is here.".to_owned(), 1_000);
+        assert_eq!(texts.parsed.len(), 1_000);
+        keep("#{name}, ".repeat(20_000), 20);
+        keep("x".repeat(200_000), 100);
+        assert!(texts.parsed.weight() < 8_000_000, "{}", texts.parsed.weight());
     }
 
     #[test]

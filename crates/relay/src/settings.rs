@@ -27,7 +27,7 @@ pub struct RelaySettings {
     /// How long messages of a suspended relay that no other can carry wait before they are looked at again, in
     /// milliseconds.
     pub suspended_look_ms: u32,
-    /// How many sendings' parsed texts are kept in memory.
+    /// How many sendings' parsed texts are kept in memory; long ones count for several.
     pub texts_max: u32,
 }
 

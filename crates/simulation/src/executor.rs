@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::dice::Dice;
+use crate::reach::{Reached, Situation};
 
 type Ready = Arc<Mutex<BTreeSet<u64>>>;
 
@@ -30,6 +31,7 @@ pub(crate) struct Sim {
     /// Steps and requests that have begun and not ended.
     busy: AtomicUsize,
     violations: Mutex<Vec<String>>,
+    reached: Mutex<Reached>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,7 @@ impl Sim {
             tasks_made: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             violations: Mutex::default(),
+            reached: Mutex::default(),
         })
     }
 
@@ -93,6 +96,15 @@ impl Sim {
     /// Something happened that must not.
     pub(crate) fn violation(&self, what: String) {
         self.violations.lock().push(what);
+    }
+
+    /// Something happened that simulations are there for.
+    pub(crate) fn reach(&self, situation: Situation) {
+        self.reached.lock().count(situation);
+    }
+
+    pub(crate) fn take_reached(&self) -> Reached {
+        std::mem::take(&mut *self.reached.lock())
     }
 
     pub(crate) fn take_violation(&self) -> Option<String> {

@@ -23,6 +23,7 @@ mod generate;
 mod open_work;
 mod operation;
 mod platform;
+mod reach;
 mod relays;
 mod scratch;
 mod setting;
@@ -37,6 +38,7 @@ pub use operation::{
     Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder, Setup,
     Step,
 };
+pub use reach::{Reached, Situation};
 pub use relays::{CallFault, Mode, ReceiptFault};
 pub use shrink::shrink;
 
@@ -79,6 +81,8 @@ pub struct Passed {
     pub handed_over: usize,
     /// Of the whole log, byte for byte.
     pub log_hash: String,
+    /// What it came to.
+    pub reached: Reached,
 }
 
 /// Plays a case to its end.
@@ -91,17 +95,21 @@ pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
         .map_err(|error| failed(format!("no directory for the read models: {error:#}"), String::new()))?;
     let mut world = world::World::new(case, directory.path());
     let ran = world.run(case);
+    let log = events_of(&world.log);
+    let mut reached = world.sim.take_reached();
+    reached.read(&log);
     let passed = Passed {
         events: *world.log.head().borrow(),
         handed_over: world.relays.relays.values().map(|relay| relay.known()).sum(),
-        log_hash: hash_of_log(&world.log),
+        log_hash: hash_of_log(&log),
+        reached,
     };
     ran.map(|()| passed).map_err(|what| failed(what, log_in_words(&world.log)))
 }
 
-fn hash_of_log(log: &MemoryEventStore) -> String {
+fn hash_of_log(log: &[RecordedEvent]) -> String {
     let mut hash = Sha256::new();
-    for one in events_of(log) {
+    for one in log {
         hash.update(format!("{} {} {} {} {:?}\n", one.stream, one.version, one.id, one.kind, one.metadata));
         hash.update(&one.data);
     }

@@ -5,10 +5,14 @@ mod mutations;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use kite_simulation::{Case, Failure, Length, Passed, generate, run, shrink};
+use kite_simulation::{Case, Failure, Length, Passed, Reached, generate, run, shrink};
+use parking_lot::Mutex;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+/// Within so many seeds every situation has to come up.
+const SEEDS_TO_REACH_ALL: u64 = 5_000;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,6 +47,9 @@ struct Options {
     /// Prints the log of a failing case.
     #[arg(long)]
     log: bool,
+    /// Says how often the seeds came to each situation that matters.
+    #[arg(long)]
+    reached: bool,
     /// Says how a failing case fails, without cutting it down first.
     #[arg(long)]
     whole: bool,
@@ -105,6 +112,13 @@ fn simulate(options: &Options) -> anyhow::Result<()> {
                 totals.events,
                 totals.handed_over
             );
+            if options.reached {
+                print!("{}", totals.reached);
+            }
+            let missing = totals.reached.missing();
+            if options.count() >= SEEDS_TO_REACH_ALL && !missing.is_empty() {
+                bail!("so many seeds and none came to {missing:?}: what they test is not tested");
+            }
             Ok(())
         }
         Found::Failure(seed) => tell(options, seed),
@@ -159,9 +173,19 @@ fn print_log(options: &Options, failure: &Failure) {
     }
 }
 
+#[derive(Default)]
 struct Totals {
     events: u64,
     handed_over: usize,
+    reached: Reached,
+}
+
+impl Totals {
+    fn add(&mut self, passed: &Passed) {
+        self.events += passed.events;
+        self.handed_over += passed.handed_over;
+        self.reached.add(&passed.reached);
+    }
 }
 
 enum Found {
@@ -173,7 +197,7 @@ enum Found {
 /// Runs seeds on several threads until one fails. The smallest seed that fails is the answer, whatever the threads do.
 fn search(options: &Options, first: u64, count: u64) -> Found {
     let (next, failed) = (AtomicU64::new(first), AtomicU64::new(u64::MAX));
-    let (events, handed_over) = (AtomicU64::new(0), AtomicU64::new(0));
+    let totals = Mutex::new(Totals::default());
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
@@ -184,10 +208,7 @@ fn search(options: &Options, first: u64, count: u64) -> Found {
                         return;
                     }
                     match run(&generate(seed, options.length())) {
-                        Ok(Passed { events: more, handed_over: handed, .. }) => {
-                            events.fetch_add(more, Ordering::Relaxed);
-                            handed_over.fetch_add(handed as u64, Ordering::Relaxed);
-                        }
+                        Ok(passed) => totals.lock().add(&passed),
                         Err(_) => {
                             failed.fetch_min(seed, Ordering::Relaxed);
                         }
@@ -198,10 +219,7 @@ fn search(options: &Options, first: u64, count: u64) -> Found {
     });
     is_over.store(true, Ordering::Relaxed);
     match failed.into_inner() {
-        u64::MAX => Found::Nothing(Totals {
-            events: events.into_inner(),
-            handed_over: handed_over.into_inner() as usize,
-        }),
+        u64::MAX => Found::Nothing(totals.into_inner()),
         seed => Found::Failure(seed),
     }
 }

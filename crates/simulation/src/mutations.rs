@@ -15,7 +15,15 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::SealBeforeLots
         | Mutation::DeadlineForgotten
         | Mutation::NightCheckOnlyAtAcceptance
-        | Mutation::UnmatchedReceiptDropped => 200,
+        | Mutation::UnmatchedReceiptDropped
+        | Mutation::SplitKeptByLot
+        | Mutation::RegistrationNotAsked
+        | Mutation::FailoverForgotten
+        | Mutation::EmailWithoutLeave
+        | Mutation::FallbackKept
+        | Mutation::UnknownNotAsked
+        | Mutation::CodeGuessed
+        | Mutation::TextOfAnother => 200,
         Mutation::SplitCarryResetAtRestart
         | Mutation::FailoverFromUnknown
         | Mutation::ReceiptByArrival
@@ -24,7 +32,11 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::AcknowledgeBeforeAppend
         | Mutation::ReceiptsAcknowledgedBeforeStored
         | Mutation::DropOnFullQueue
-        | Mutation::CheckpointBeforeRows => 1_000,
+        | Mutation::CheckpointBeforeRows
+        | Mutation::NewPolicyUnheeded
+        | Mutation::RowsDropped
+        | Mutation::KeyStaysInProgress
+        | Mutation::RouterPlaceTooFar => 1_000,
         Mutation::OptOutCheckOnlyAtAcceptance
         | Mutation::CancelIgnoredAtHandover
         | Mutation::KeyForgottenAfterRestart

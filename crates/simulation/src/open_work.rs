@@ -5,11 +5,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::open_work::{OpenWork, OpenWorkError, ParkedReceipt, RouterMemory};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::receipt::ParkedStretch;
+use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use kite_projections::{QueryError, ReadModels};
 use std::sync::Arc;
 
 use crate::executor::Sim;
+
+/// So small that there is often more than one.
+const UNROUTED_PAGE: usize = 2;
 
 /// Answers from the read models, after others have gone on.
 pub(crate) struct SimOpenWork {
@@ -32,7 +37,7 @@ impl SimOpenWork {
 #[async_trait]
 impl OpenWork for SimOpenWork {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
-        let place = self.ask(|models| models.router_place(1_000_000)).await?;
+        let place = self.ask(|models| models.router_place(UNROUTED_PAGE)).await?;
         Ok(RouterMemory { position: place.position, carries: place.carries, unrouted: place.unrouted })
     }
 
@@ -57,13 +62,18 @@ impl OpenWork for SimOpenWork {
         self.ask(|models| models.work.completed_sendings(limit)).await
     }
 
-    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        let parked = self.ask(|models| models.work.parked_of_all_relays(limit)).await?;
-        let known = parked.into_iter().map(|(relay, one)| ParkedReceipt {
-            relay,
-            receipt: one.receipt,
-            parked_at: one.parked_at,
-        });
+    async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
+        self.ask(|models| models.work.parked_relays()).await
+    }
+
+    async fn parked_receipts(
+        &self,
+        stretch: ParkedStretch,
+        limit: usize,
+    ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+        let parked = self.ask(|models| models.work.parked_receipts(&stretch, limit)).await?;
+        let known =
+            parked.into_iter().map(|one| ParkedReceipt { receipt: one.receipt, parked_at: one.parked_at });
         Ok(known.collect())
     }
 

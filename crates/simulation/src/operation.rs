@@ -213,6 +213,11 @@ pub enum Operation {
         /// Seconds from there.
         offset_s: i16,
     },
+    /// The process dies, and is started again after a while.
+    Outage {
+        /// How long after.
+        ms: u32,
+    },
     /// The process dies where it stands, and is started again.
     Crash,
     /// Faults stop for a while; whatever can be handed over has to be.
@@ -288,6 +293,9 @@ pub struct Setup {
     pub jobs_max: u32,
     /// Minutes after midnight in Seoul when it begins.
     pub starts_at_minute: u16,
+    /// Weights follow live figures.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub advises: bool,
     /// How long the receipt of a message takes at most when all is well.
     #[serde(default = "usual_receipt_ms", skip_serializing_if = "is_usual_receipt_ms")]
     pub receipt_ms_max: u32,
@@ -324,6 +332,15 @@ impl fmt::Display for Case {
         }
         write!(formatter, "]}}")
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_yes(answer: &bool) -> bool {
+    *answer
 }
 
 fn once() -> u8 {

@@ -80,13 +80,15 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let timed = |worker: Box<dyn Worker>| spawn(sim, worker, quiet.clone(), None);
     timed(Box::new(timekeeper));
     timed(Box::new(sweeper));
-    timed(Box::new(Adviser::new(
-        journal.clone(),
-        directory.clone(),
-        manage.clone(),
-        open_work,
-        AdviceSettings::default(),
-    )));
+    if setup.advises {
+        timed(Box::new(Adviser::new(
+            journal.clone(),
+            directory.clone(),
+            manage.clone(),
+            open_work,
+            AdviceSettings::default(),
+        )));
+    }
     let relays = Relays::new(RelayParts {
         lots: lots.clone(),
         directory: directory.clone(),

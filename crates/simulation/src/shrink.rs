@@ -20,18 +20,20 @@ pub fn shrink(failure: Failure) -> Failure {
     }
 }
 
-/// Whether two failures are of one kind: the words up to the first figure are the same.
+/// Whether two failures are of one kind: the words of the first line that hold no figure are the same, as far as they
+/// say what is wrong. Ids, times and counts all hold one.
 fn is_same(left: &str, right: &str) -> bool {
-    kind(left) == kind(right)
+    kind(left).eq(kind(right))
 }
 
-fn kind(words: &str) -> String {
-    words
-        .chars()
-        .take_while(|letter| *letter != '\n')
-        .filter(|letter| !letter.is_ascii_hexdigit())
-        .take(24)
-        .collect()
+fn kind(what: &str) -> impl Iterator<Item = &str> {
+    /// What comes after is about this case.
+    const WORDS: usize = 8;
+    let line = what.lines().next().unwrap_or_default();
+    // Which law it is counts, though it is a figure.
+    let law = line.strip_prefix("law ").and_then(|rest| rest.split(':').next());
+    let words = line.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
+    law.into_iter().chain(words.take(WORDS))
 }
 
 fn attempt(best: &mut Failure, steps: Vec<Step>, runs: &mut usize) -> bool {
@@ -97,4 +99,19 @@ fn smaller(step: Step) -> Vec<Step> {
         candidates.push(Step { op: Operation::Send(crate::SendOrder { key: None, ..send }), ..step });
     }
     candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same;
+
+    #[test]
+    fn failures_of_one_kind_differ_in_figures_only() {
+        let stuck = |id: &str, seconds: u32| {
+            format!("message {id} is Unknown at beta for {seconds} s although all is calm\n  at position 7")
+        };
+        assert!(is_same(&stuck("019ca9444ff3-2", 13), &stuck("fabcde000000-11", 40)));
+        assert!(!is_same(&stuck("019ca9444ff3-2", 13), "message 019ca9444ff3-2 is Routed at beta for 13 s"));
+        assert!(!is_same("law 3: 5 of 6", "law 4: 5 of 6"));
+    }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::executor::Sim;
 use crate::faults::{AppendFault, Armed};
+use crate::reach::Situation;
 
 /// See the module. What it holds survives a crash.
 pub(crate) struct FaultyStore {
@@ -106,7 +107,10 @@ impl EventStore for FaultyStore {
         let answers = match self.append_faults.strike() {
             None => self.inner.append(batch).await,
             Some(AppendFault::Busy) => busy(&batch),
-            Some(AppendFault::WrittenAnswerLost) => self.write_some(batch, count).await,
+            Some(AppendFault::WrittenAnswerLost) => {
+                self.sim.reach(Situation::AppendAnswerLost);
+                self.write_some(batch, count).await
+            }
             Some(AppendFault::PartlyWrittenAnswerLost) => {
                 let some = self.sim.below(count as u64 + 1) as usize;
                 self.write_some(batch, some).await
@@ -114,7 +118,11 @@ impl EventStore for FaultyStore {
             Some(AppendFault::NotWrittenAnswerLost) => self.write_some(batch, 0).await,
             Some(AppendFault::Rival) => {
                 self.outrun(&batch).await;
-                self.inner.append(batch).await
+                let answers = self.inner.append(batch).await;
+                if answers.iter().any(|answer| matches!(answer, Err(AppendError::Conflict { .. }))) {
+                    self.sim.reach(Situation::AppendConflict);
+                }
+                answers
             }
             Some(AppendFault::Slow) => {
                 let ms = 200 + self.sim.below(1_500);

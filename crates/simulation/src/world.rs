@@ -5,7 +5,7 @@ mod requests;
 
 use kite_event_store::{EventStore, MemoryEventStore};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::dice::Dice;
 use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Ground, Platform, start};
+use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
@@ -35,6 +36,9 @@ const LEAP_MS_MAX: i64 = 3_600_000;
 /// Where requests find the process, while there is one.
 pub(crate) type Slot = Arc<Mutex<Option<Platform>>>;
 
+/// Bodies by tenant and key.
+type KeysUsed = Arc<Mutex<BTreeMap<(u8, u8), BTreeSet<String>>>>;
+
 pub(crate) struct World {
     pub(crate) sim: Arc<Sim>,
     pub(crate) log: Arc<MemoryEventStore>,
@@ -49,6 +53,10 @@ pub(crate) struct World {
     /// Sendings that were answered with 202.
     sent: Arc<Mutex<Vec<(TenantId, SendingId)>>>,
     polls_at_once: u32,
+    /// No process, and none that will be there in a moment.
+    is_down: bool,
+    /// The bodies that were sent under each tenant's keys.
+    keys_used: KeysUsed,
 }
 
 impl World {
@@ -82,14 +90,16 @@ impl World {
             sim,
             log,
             store,
+            checker: Checker::beside(relays.clone()),
             relays,
             ground,
-            checker: Checker::default(),
             platform: Slot::default(),
             answers: Arc::default(),
             acknowledged,
             sent: Arc::default(),
             polls_at_once: 0,
+            is_down: false,
+            keys_used: KeysUsed::default(),
         }
     }
 
@@ -112,8 +122,31 @@ impl World {
     }
 
     fn crash(&mut self) -> Checked {
+        self.die()?;
+        self.boot();
+        Ok(())
+    }
+
+    fn die(&mut self) -> Checked {
+        if self.sim.is_busy() {
+            self.sim.reach(Situation::CrashUnderWay);
+        }
         *self.platform.lock() = None;
         self.executor.crash();
+        self.settle_accounts()
+    }
+
+    /// The process dies, and nobody starts it for a while. The world goes on without it.
+    fn outage(&mut self, ms: u32) -> Checked {
+        self.sim.reach(Situation::CrashWithOutage);
+        self.die()?;
+        self.is_down = true;
+        let until_ms = self.sim.now_ms() + i64::from(ms);
+        while let Some(at_ms) = self.relays.next_action().filter(|at_ms| *at_ms < until_ms) {
+            self.move_to(at_ms);
+        }
+        self.is_down = false;
+        self.move_to(until_ms);
         self.settle_accounts()?;
         self.boot();
         Ok(())
@@ -149,6 +182,7 @@ impl World {
                 return self.pass_until(target);
             }
             Operation::Crash => return self.crash(),
+            Operation::Outage { ms } => return self.outage(ms),
             Operation::Calm => return self.calm(),
             Operation::Compare => return self.compare(),
             Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
@@ -227,7 +261,7 @@ impl World {
             self.checker.catch_up(&self.log)?;
         }
         let arrivals = std::mem::take(&mut *self.relays.arrivals.lock());
-        for arrival in arrivals.iter().filter(|arrival| !arrival.is_dropped) {
+        for arrival in &arrivals {
             self.checker.arrived(arrival)?;
         }
         let acknowledged = std::mem::take(&mut *self.acknowledged.lock());
@@ -253,6 +287,7 @@ impl World {
             while let Some(action) = relay.due_action() {
                 match action {
                     Action::Arrive(messages) => {
+                        self.sim.reach(Situation::LateArrival);
                         relay.arrive(&messages);
                     }
                     Action::Report(receipts) if relay.traits.receipts == ReceiptMode::Pull => {

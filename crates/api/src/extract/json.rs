@@ -5,10 +5,10 @@
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::Request;
+use kite_domain::objects::{self, Objects};
 use serde::de::DeserializeOwned;
 
 use super::body::{media_type_is, read_body};
-use super::objects::Objects;
 use super::plain::plain;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
@@ -31,10 +31,7 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for ApiJson<T> {
 
 /// Reads JSON, or says where it is wrong.
 pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = T::deserialize(Objects(&mut deserializer));
-    let whole = value.and_then(|value| deserializer.end().map(|()| value));
-    whole.map_err(|error| explain::<T>(bytes, error))
+    objects::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
 }
 
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Problem {

@@ -4,7 +4,6 @@ mod body;
 mod budget;
 mod idempotency;
 mod json;
-mod objects;
 mod optional;
 mod path;
 mod plain;

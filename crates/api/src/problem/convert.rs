@@ -71,6 +71,10 @@ impl From<QueryError> for Problem {
             QueryError::Cursor => {
                 Self::new(Code::InvalidCursor, "The cursor was not given out by this list.")
             }
+            QueryError::Busy => {
+                tracing::warn!("a read model is asked more than it can answer");
+                Self::new(Code::Unavailable, "A read model is answering as many questions as it can.")
+            }
             QueryError::Storage(error) => {
                 tracing::error!(%error, "a read model cannot be read");
                 Self::new(Code::Unavailable, "A read model cannot be read.")

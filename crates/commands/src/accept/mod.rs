@@ -363,7 +363,9 @@ struct InProgress<'a> {
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        self.keys.lock().remove(&self.key);
+        if !mutation::is_active(Mutation::KeyStaysInProgress) {
+            self.keys.lock().remove(&self.key);
+        }
     }
 }
 

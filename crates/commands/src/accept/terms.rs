@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::bounds;
-use super::request::{AcceptError, AcceptLimits, RequestRefusal, SendRequest};
+use super::request::{AcceptError, AcceptLimits, AdInput, RequestRefusal, SendRequest};
 use crate::directory::{DirectoryState, SenderState};
 
 /// Lifetimes of the classes, in seconds: a late one-time password is worse than none.
@@ -100,13 +100,16 @@ fn held_until(
 ) -> Option<DateTime<Utc>> {
     let input = request.ad.unwrap_or_default();
     let is_bound = request.class == MessageClass::Ad
-        && phone.is_some()
-        && request.message_type != RequestedType::Email
-        && !input.night_consent
+        && is_bound_to_the_day(request, input, phone)
         && input.window == WindowAction::Hold;
     let start = request.scheduled_at.unwrap_or(now);
     let night = NightWindow::default();
     (is_bound && night.contains(start)).then(|| night.next_open(start))
+}
+
+/// Whether the night window counts for any of the rows: none of them is a text message if e-mail was asked for.
+fn is_bound_to_the_day(request: &SendRequest, input: AdInput, phone: Option<&SenderState>) -> bool {
+    phone.is_some() && request.message_type != RequestedType::Email && !input.night_consent
 }
 
 /// Of these values, those that the text or the subject asks for: nothing else is stored.
@@ -115,9 +118,8 @@ pub(super) fn needed_variables(
     subject: Option<&Template>,
     values: &BTreeMap<SmolStr, String>,
 ) -> BTreeMap<SmolStr, String> {
-    let is_needed = |name: &SmolStr| {
-        text.variables().contains(name) || subject.is_some_and(|subject| subject.variables().contains(name))
-    };
+    let is_needed =
+        |name: &SmolStr| text.asks_for(name) || subject.is_some_and(|subject| subject.asks_for(name));
     let needed = values.iter().filter(|(name, _)| is_needed(name));
     needed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -250,8 +252,7 @@ fn advertisement(
         }
     }
     let is_night = NightWindow::default().contains(request.scheduled_at.unwrap_or(now));
-    let window_counts = phone.is_some() && !input.night_consent;
-    if is_night && window_counts && input.window == WindowAction::Refuse {
+    if is_night && is_bound_to_the_day(request, input, phone) && input.window == WindowAction::Refuse {
         refuse("ad", "night_window", "advertisements may not go out between 21:00 and 08:00 (Asia/Seoul)")?;
     }
     Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent })))

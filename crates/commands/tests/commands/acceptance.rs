@@ -221,6 +221,23 @@ async fn at_night_an_advertisement_is_held_or_refused_as_asked() {
 }
 
 #[tokio::test]
+async fn the_night_is_nothing_to_an_advertisement_by_email() {
+    let house = House::furnished().await;
+    house.advance(Duration::hours(10));
+    let mut request = ad(Vec::new());
+    request.message_type = RequestedType::Email;
+    request.from_email = Some(EMAIL.to_owned());
+    request.subject = Some("Spring sale".to_owned());
+    request.text = Some("Spring sale\nUnsubscribe: https://example.com/u".to_owned());
+    request.ad =
+        Some(AdInput { window: WindowAction::Refuse, mark_automatically: true, night_consent: false });
+    request.recipients = vec![row(0, "a@example.com")];
+    // A sender for text messages is named as well, and no row is one.
+    assert!(request.from_phone.is_some());
+    assert_eq!(house.accept(request).await.unwrap().messages, 1);
+}
+
+#[tokio::test]
 async fn lifetimes_follow_the_class_and_begin_at_the_scheduled_time() {
     let house = House::furnished().await;
     let mut request = notice(recipients(1));

@@ -15,6 +15,7 @@ mod idempotency;
 mod idempotency_law;
 mod lots;
 mod manage;
+mod parked;
 mod receipts;
 mod refusals;
 mod router;

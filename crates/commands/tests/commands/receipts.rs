@@ -1,7 +1,6 @@
 //! Receipts come in whatever order, more than once, or for nobody.
 
 use chrono::Duration;
-use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptSummary;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
@@ -13,7 +12,13 @@ use uuid::Uuid;
 use crate::faulty_store::Fault;
 use crate::house::*;
 
-fn receipt(sending: SendingId, seq: u32, attempt: u16, status: ReceiptStatus, code: &str) -> RawReceipt {
+pub(crate) fn receipt(
+    sending: SendingId,
+    seq: u32,
+    attempt: u16,
+    status: ReceiptStatus,
+    code: &str,
+) -> RawReceipt {
     RawReceipt {
         reference: AttemptReference { message: MessageId { sending, seq }, attempt }.to_string().into(),
         relay_reference: None,
@@ -119,19 +124,20 @@ async fn what_is_parked_while_its_reference_is_tried_again_stays_parked() {
     let undelivered = receipt(sending, 0, 1, ReceiptStatus::Undelivered, "3032");
     let delivered = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
     house.receipts.record(&carrier, vec![undelivered]).await.unwrap();
-    let known = house.work.parked_receipts(9).await.unwrap();
+    let known = house.work.parked(&carrier).await;
     house.receipts.record(&carrier, vec![delivered.clone()]).await.unwrap();
     house.hand_over(sending, 0).await;
 
     // When it settles the first,
-    assert_eq!(house.receipts.retry_parked(known, noon() - Duration::hours(1)).await.unwrap(), 1);
+    let before = noon() - Duration::hours(1);
+    assert_eq!(house.receipts.retry_parked(&carrier, &known, before).await.unwrap(), 1);
 
     // then the second still waits, and is found by the next retry.
-    let waiting = house.work.parked_receipts(9).await.unwrap();
+    let waiting = house.work.parked(&carrier).await;
     assert_eq!(waiting.iter().map(|one| &one.receipt).collect::<Vec<_>>(), [&delivered]);
     work_off(&mut house.timekeeper()).await;
     assert_eq!(house.lot(sending, 0).await.message(0).unwrap().outcome, Some(Outcome::Delivered));
-    assert!(house.work.parked_receipts(9).await.unwrap().is_empty());
+    assert!(house.work.parked(&carrier).await.is_empty());
 }
 
 #[tokio::test]

@@ -102,7 +102,9 @@ fn a_name_in_brackets_is_a_name_and_a_blank_one_is_not() {
     let marked = rules.mark("할인", &named("[연]날리기")).unwrap();
     assert_eq!(marked, "(광고)[연]날리기\n할인\n무료수신거부 0801234567");
     assert_eq!(rules.check(&marked, &named("[연]날리기")), Ok(()));
-    assert_eq!(rules.mark("할인", &named(" ")).unwrap_err().code(), "sender_name_missing");
+    for name in [" ", "[(<", " 「 "] {
+        assert_eq!(rules.mark("할인", &named(name)).unwrap_err().code(), "sender_name_missing", "{name:?}");
+    }
     assert_eq!(rules.check(&marked, &named("")).unwrap_err().code(), "sender_name_missing");
 }
 

@@ -9,6 +9,7 @@ use super::Outcome;
 use crate::address::PhoneKind;
 use crate::failure::FailureClass;
 use crate::ids::{ContactId, SendingId};
+use crate::memory;
 use crate::policy::RelayWeight;
 use crate::receipt::ReceiptStatus;
 use crate::relay::{BillingMoment, Ineligible};
@@ -49,6 +50,17 @@ pub struct Recipient {
     /// Values for the text's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<SmolStr, String>,
+}
+
+impl Recipient {
+    /// What it takes in memory, in bytes, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + memory::of_text(&self.to)
+            + memory::of_optional(self.email.as_ref())
+            + memory::of_optional(self.reference.as_ref())
+            + memory::of_map(&self.variables)
+    }
 }
 
 /// The personal part of a lot.

@@ -239,7 +239,7 @@ fn another_relay<'c>(
         }
         RelayFailover::Never => false,
     };
-    if !allowed {
+    if !allowed || mutation::is_active(Mutation::FailoverForgotten) {
         return None;
     }
     let reach = message.reach.filter(|_| last.channel != MessageType::Email);
@@ -253,7 +253,7 @@ fn another_relay<'c>(
         fallbacks: left
             .iter()
             .enumerate()
-            .filter(|(place, _)| *place != chosen)
+            .filter(|(place, _)| *place != chosen || mutation::is_active(Mutation::FallbackKept))
             .map(|(_, id)| id.clone())
             .collect(),
         why: "next relay",
@@ -267,7 +267,9 @@ fn another_channel<'c>(
     context: &RoutingContext<'c>,
 ) -> Option<Next<'c>> {
     let allowed = match class.another_channel() {
-        ChannelFailover::AfterRelays | ChannelFailover::EmailOnly => terms.email,
+        ChannelFailover::AfterRelays | ChannelFailover::EmailOnly => {
+            terms.email || mutation::is_active(Mutation::EmailWithoutLeave)
+        }
         ChannelFailover::ByPolicy => terms.email && terms.email_after_temporary,
         ChannelFailover::AfterWait => terms.email && terms.at_least_once,
         ChannelFailover::TextMessageOnly | ChannelFailover::Never => false,

@@ -3,7 +3,7 @@
 //! Eligibility comes first, then the weights of those who are left, then the split, which carries its place in the
 //! sequence on from lot to lot ([`SplitLedger`](super::SplitLedger)).
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::events::LeftOut;
 use super::failover::RoutingContext;
@@ -104,7 +104,11 @@ impl Lot {
                 blocked.push(RoutingBlocked { channel, left_out });
                 continue;
             };
-            let key = SmolStr::from(SplitKey::new(&in_force.name, &weights).to_string());
+            let name = match mutation::is_active(Mutation::SplitKeptByLot) {
+                true => format_smolstr!("{}-{}", in_force.name, self.id),
+                false => in_force.name.clone(),
+            };
+            let key = SmolStr::from(SplitKey::new(&name, &weights).to_string());
             let mut carry = match mutation::is_active(Mutation::RoundingPerLot) {
                 true => Carry::new(&weights),
                 false => ledger.carry(&key, &weights),

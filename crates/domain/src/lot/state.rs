@@ -98,6 +98,22 @@ impl Lot {
         Some(lot)
     }
 
+    /// The lot without its recipients: much smaller, and enough for who only follows what becomes of the messages.
+    #[must_use]
+    pub fn without_recipients(self) -> Self {
+        Self { recipients: Arc::default(), ..self }
+    }
+
+    /// What it takes in memory, in bytes, about. A message that has no attempt yet counts with the one that it will have.
+    pub fn memory_bytes(&self) -> usize {
+        let attempts: usize = self.messages.iter().map(|message| message.attempts.capacity().max(1)).sum();
+        size_of::<Self>()
+            + self.recipients.iter().map(Recipient::memory_bytes).sum::<usize>()
+            + self.messages.capacity() * size_of::<Message>()
+            + attempts * size_of::<Attempt>()
+            + self.held_until_ms.capacity() * size_of::<i64>()
+    }
+
     /// How many messages ended how.
     pub fn counts(&self) -> OutcomeCounts {
         self.counts
@@ -160,6 +176,13 @@ impl Lot {
     /// Until when the message is held, in milliseconds since 1970; 0: it is not.
     pub(super) fn held_until_ms(&self, seq: u32) -> i64 {
         self.place(seq).and_then(|place| self.held_until_ms.get(place).copied()).unwrap_or(0)
+    }
+
+    /// Before when its newest attempt is not to be handed over or asked about, in milliseconds since 1970; 0: it waits for
+    /// nothing.
+    pub fn waits_until_ms(&self, seq: u32) -> i64 {
+        let newest = self.message(seq).and_then(|message| message.attempts.last());
+        newest.map_or(0, |attempt| attempt.not_before_ms).max(self.held_until_ms(seq))
     }
 
     /// What relay workers have to do with this lot: everything that is routed and not handed over, handed over and
@@ -286,6 +309,8 @@ impl Lot {
             let Some(place) = self.place(seq) else { continue };
             let message = &mut self.messages[place];
             if message.attempts.len() + 1 == usize::from(route.attempt) {
+                // Most messages have one attempt; by itself the list would begin with room for four.
+                message.attempts.reserve_exact(1);
                 message.attempts.push(Attempt {
                     relay,
                     fallbacks,
@@ -392,3 +417,6 @@ impl Lot {
         place as u16
     }
 }
+
+#[cfg(test)]
+mod tests;

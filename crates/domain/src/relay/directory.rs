@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{BreakerPhase, RelayProfile};
 use crate::address::PhoneKind;
 use crate::event::Event;
+use crate::mutation::{self, Mutation};
 use crate::slug::RelayId;
 use crate::text::Channel;
 
@@ -138,7 +139,7 @@ impl RelayDirectory {
         if reach.is_some_and(|kind| !entry.profile.reaches.contains(&kind)) {
             return Err(Ineligible::OutOfReach);
         }
-        if !registered.contains(relay) {
+        if !registered.contains(relay) && !mutation::is_active(Mutation::RegistrationNotAsked) {
             return Err(Ineligible::SenderNotRegistered);
         }
         if entry.suspended.is_some() {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::MessageClass;
 use crate::ids::SendingId;
+use crate::memory;
 use crate::policy::FailoverTerms;
 use crate::slug::TenantId;
 
@@ -91,6 +92,20 @@ pub struct SendingAccepted {
     pub body_hash: Option<String>,
     /// What is to be said; may name people.
     pub personal: SendingContent,
+}
+
+impl SendingAccepted {
+    /// What it takes in memory, in bytes, about.
+    pub fn memory_bytes(&self) -> usize {
+        let texts = [&self.client_reference, &self.body_hash, &self.personal.subject];
+        size_of::<Self>()
+            + texts.into_iter().flatten().map(String::capacity).sum::<usize>()
+            + self.personal.text.capacity()
+            + memory::of_optional(self.from_phone.as_ref())
+            + memory::of_optional(self.from_email.as_ref())
+            + memory::of_map(&self.personal.variables)
+            + self.custom.as_ref().map_or(0, memory::of_json)
+    }
 }
 
 /// An idempotency key belongs to this sending from now on.

@@ -12,6 +12,7 @@ use super::normalise::{normalise, stands_alone};
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -23,6 +24,8 @@ pub const VARIABLE_NAME_LENGTH_MAX: usize = 64;
 pub struct Template {
     pieces: Vec<Piece>,
     variables: Vec<SmolStr>,
+    /// The same in the order of their letters, to look for one among thousands.
+    variables_sorted: Box<[SmolStr]>,
     literal_length: Result<Cp949Length, Unmappable>,
     literal_utf8_bytes: usize,
     joints: Joints,
@@ -147,6 +150,7 @@ impl Template {
 
     fn from_pieces(pieces: Vec<Piece>) -> Self {
         let mut variables: Vec<SmolStr> = Vec::new();
+        let mut known: BTreeSet<SmolStr> = BTreeSet::new();
         let mut measurer = Measurer::default();
         let mut literal_utf8_bytes = 0;
         let mut joints = Joints::Simple;
@@ -164,19 +168,27 @@ impl Template {
                 }
                 Piece::Variable(name) => {
                     measurer.skip("#{}".len() + name.chars().count());
-                    if !variables.contains(name) {
+                    if known.insert(name.clone()) {
                         variables.push(name.clone());
                     }
                 }
             }
         }
-        Self { pieces, variables, literal_length: measurer.finish(), literal_utf8_bytes, joints }
+        let variables_sorted = known.into_iter().collect();
+        let literal_length = measurer.finish();
+        Self { pieces, variables, variables_sorted, literal_length, literal_utf8_bytes, joints }
     }
 
     /// The names of the variables, each once, in the order of the text.
     #[must_use]
     pub fn variables(&self) -> &[SmolStr] {
         &self.variables
+    }
+
+    /// Whether the text has this variable.
+    #[must_use]
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.variables_sorted.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 
     /// Whether the text is the same for every recipient.
@@ -373,6 +385,7 @@ mod tests {
     fn fills_in_each_variable_literally() {
         let template = parse("#{ 이름 }님 #{item-1}, #{이름}님!\r\n끝 # } {");
         assert_eq!(template.variables(), ["이름", "item-1"]);
+        assert!(template.asks_for("이름") && template.asks_for("item-1") && !template.asks_for("item"));
         assert!(!template.is_literal());
         let text = template.render(with(&[("이름", "홍길동"), ("item-1", "50% }$1\\n")])).unwrap();
         assert_eq!(text, "홍길동님 50% }$1\\n, 홍길동님!\n끝 # } {");

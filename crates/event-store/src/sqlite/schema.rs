@@ -122,6 +122,8 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
     connection.busy_timeout(Duration::from_secs(5)).map_err(OpenError::engine)?;
     // After a failed fsync nothing may be copied any more; a regular close does it before.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(OpenError::engine)?;
+    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(OpenError::engine)?;
     Ok(connection)
 }
 

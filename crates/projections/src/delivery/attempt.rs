@@ -49,6 +49,18 @@ pub(super) struct Lost {
     pub(super) reason: Arc<str>,
 }
 
+impl Attempt {
+    /// What it takes in memory beside itself, in bytes, about. A text that attempts share counts in parts.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let shared = |text: &Arc<str>| text.len().div_ceil(Arc::strong_count(text));
+        let reference = &self.relay_reference;
+        let reference = if reference.is_heap_allocated() { reference.len() } else { 0 };
+        reference
+            + self.detail.as_ref().map_or(0, shared)
+            + self.unknown.as_ref().map_or(0, |lost| shared(&lost.reason))
+    }
+}
+
 const TAKEN: u64 = 1;
 const BILLED: u64 = 2;
 const BILLABLE_FAILURE: u64 = 4;
@@ -121,6 +133,7 @@ pub(super) fn decode(mut bytes: &[u8], origin_ms: i64) -> Option<Vec<Attempt>> {
                 stored => origin_ms.wrapping_add(unzigzag(stored.wrapping_sub(1))),
             })
         };
+        attempts.reserve_exact(1);
         attempts.push(Attempt {
             relay,
             reason,
@@ -224,6 +237,48 @@ mod tests {
             detail: texts.1.map(Arc::from),
             unknown: texts.2.map(|(since_ms, reason)| Lost { since_ms, reason: reason.into() }),
         })
+    }
+
+    fn an_attempt(detail: Option<Arc<str>>) -> Attempt {
+        Attempt {
+            relay: 1,
+            reason: 1,
+            code: 0,
+            call_ms: None,
+            channel: MessageType::Sms,
+            state: AttemptState::Routed,
+            bills: BillingMoment::Delivered,
+            class: None,
+            is_taken: false,
+            is_billed: false,
+            is_billable_failure: false,
+            price_milliwon: 9_000,
+            routed_ms: 1,
+            submitted_ms: 0,
+            responded_ms: 0,
+            receipt_ms: 0,
+            received_ms: 0,
+            relay_reference: SmolStr::default(),
+            detail,
+            unknown: None,
+        }
+    }
+
+    #[test]
+    fn one_attempt_is_read_back_into_room_for_one() {
+        let mut bytes = Vec::new();
+        encode(&[an_attempt(None)], 0, &mut bytes);
+        assert_eq!(decode(&bytes, 0).unwrap().capacity(), 1);
+    }
+
+    #[test]
+    fn what_a_relay_says_counts_once_however_many_attempts_share_it() {
+        let said: Arc<str> = "x".repeat(1_000).into();
+        let attempts: Vec<Attempt> = (0..10).map(|_| an_attempt(Some(said.clone()))).collect();
+        drop(said);
+        assert_eq!(attempts.iter().map(Attempt::heap_bytes).sum::<usize>(), 1_000);
+        assert_eq!(an_attempt(Some("y".repeat(70).into())).heap_bytes(), 70);
+        assert_eq!(an_attempt(None).heap_bytes(), 0);
     }
 
     proptest! {

@@ -72,6 +72,8 @@ impl Fold<'_> {
             let earlier = message.attempts.last().map(|attempt| (attempt.relay, attempt.channel));
             message.is_dirty = true;
             message.held_until_ms = 0;
+            // Most messages have one attempt; by itself the list would begin with room for four.
+            message.attempts.reserve_exact(1);
             message.attempts.push(Attempt {
                 relay,
                 reason,

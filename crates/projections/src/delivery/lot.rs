@@ -29,6 +29,20 @@ pub(super) struct Message {
     pub(super) attempts: Vec<Attempt>,
 }
 
+/// What an ordinary message takes in memory, in bytes.
+pub(super) const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<Attempt>();
+/// What a lot takes in the cache beside itself and its messages, in bytes.
+const ENTRY_BYTES: usize = 128;
+
+impl Message {
+    /// What it takes in memory, in bytes, about; without an attempt yet, with the one that it will have.
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.attempts.capacity().max(1) * size_of::<Attempt>()
+            + self.attempts.iter().map(Attempt::heap_bytes).sum::<usize>()
+    }
+}
+
 /// A lot and its messages.
 #[derive(Debug)]
 pub(super) struct Lot {
@@ -85,6 +99,11 @@ impl Lot {
             is_dirty: true,
             accepted_by: Some(event),
         }
+    }
+
+    /// What it takes in memory, in bytes, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + ENTRY_BYTES + self.messages.iter().map(Message::memory_bytes).sum::<usize>()
     }
 
     /// The place of a message in the lot.

@@ -41,10 +41,8 @@ use sendings::{Moment, Sendings};
 use statistics::Statistics;
 use words::Words;
 
-/// The most messages that are kept in memory between transactions.
+/// How many ordinary messages are kept in memory between transactions, and fewer for which relays have said much.
 const CACHED_MESSAGES_MAX: usize = 100_000;
-/// What a lot weighs beside its messages, in messages.
-const LOT_WEIGHT: usize = 2;
 
 /// The fold of the delivery results.
 #[derive(Debug)]
@@ -68,10 +66,10 @@ impl Default for DeliveryModel {
 }
 
 impl DeliveryModel {
-    /// Keeps at most about this many messages in memory.
+    /// Keeps at most about this many ordinary messages in memory.
     pub(crate) fn with_capacity(messages_max: usize) -> Self {
         Self {
-            lots: Cache::new(messages_max),
+            lots: Cache::new(messages_max * lot::MESSAGE_BYTES),
             words: Words::default(),
             statistics: Statistics::default(),
             sendings: Sendings::default(),
@@ -183,8 +181,8 @@ impl DeliveryModel {
         for message in &lot.messages {
             self.statistics.row(lot.key(message.message_type)).messages += 1;
         }
-        let weight = lot.messages.len() + LOT_WEIGHT;
-        self.lots.insert(id, lot, weight);
+        let bytes = lot.memory_bytes();
+        self.lots.insert(id, lot, bytes);
         self.touched.push(id);
         Ok(())
     }
@@ -198,8 +196,8 @@ impl DeliveryModel {
         let Some(id) = LotId::from_stream(&recorded.stream) else { return Ok(()) };
         if !self.lots.contains(id) {
             let Some(lot) = Lot::load(transaction, id)? else { return Ok(()) };
-            let weight = lot.messages.len() + LOT_WEIGHT;
-            self.lots.insert(id, lot, weight);
+            let bytes = lot.memory_bytes();
+            self.lots.insert(id, lot, bytes);
         }
         let released_ms = self.sendings.released_ms(transaction, id.sending)?;
         let Some(lot) = self.lots.get_mut(id) else { return Ok(()) };
@@ -270,6 +268,8 @@ impl DeliveryModel {
         for id in self.touched.drain(..) {
             if let Some(lot) = self.lots.peek_mut(id) {
                 write(transaction, lot, events, &mut self.search)?;
+                let bytes = lot.memory_bytes();
+                self.lots.weigh(id, bytes);
             }
         }
         write_search(transaction, &mut self.search)?;

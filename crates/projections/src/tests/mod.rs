@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::{OpenError, ReadModels, Runner, Step};
+use crate::{OpenError, ProjectError, ReadModels, Runner, Step};
 
 /// A log, a data directory, and the projectors at work on it.
 pub(crate) struct Bench {
@@ -134,7 +134,12 @@ impl Bench {
 
     /// Steps one projector once.
     pub(crate) fn step(&mut self, place: usize) -> Step {
-        run(self.runners[place].step(at(0))).unwrap()
+        self.step_at(place, at(0)).unwrap()
+    }
+
+    /// [`Bench::step`] at this time.
+    pub(crate) fn step_at(&mut self, place: usize, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+        run(self.runners[place].step(now))
     }
 
     pub(crate) fn runners(&mut self) -> &mut Vec<Box<dyn Runner>> {

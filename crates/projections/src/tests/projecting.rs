@@ -61,6 +61,62 @@ fn of_two_projectors_the_one_that_was_overtaken_ends() {
 }
 
 #[test]
+fn a_projector_that_fails_shows_how_far_it_falls_behind() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let shown = |measure: &str| {
+        let text = metrics.render();
+        let line = format!("kite_projector_lag_{measure}{{projector=\"delivery\"}} ");
+        let value = text.lines().find_map(|shown| shown.strip_prefix(&line));
+        value.unwrap().parse::<f64>().unwrap()
+    };
+    let mut bench = metrics::with_local_recorder(&recorder, Bench::new);
+    let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
+
+    // Given a projector that has caught up,
+    bench.accept(1, 1, MessageClass::Notice);
+    bench.step_at(2, at(10)).unwrap();
+    bench.step_at(2, at(20)).unwrap();
+    assert_eq!((shown("events"), shown("seconds")), (0.0, 0.0));
+
+    // when it can write no more, then it shows how far it is behind, and more with time;
+    file.execute_batch(
+        "CREATE TRIGGER full BEFORE UPDATE ON checkpoint BEGIN SELECT raise(ABORT, 'no room'); END",
+    )
+    .unwrap();
+    bench.accept(2, 1, MessageClass::Notice);
+    assert!(matches!(bench.step_at(2, at(520)), Err(ProjectError::Apply { .. })));
+    assert_eq!((shown("events"), shown("seconds")), (2.0, 0.5));
+    bench.accept(3, 1, MessageClass::Notice);
+    assert!(bench.step_at(2, at(3_020)).is_err());
+    assert_eq!((shown("events"), shown("seconds")), (4.0, 3.0));
+
+    // also when it is started anew;
+    metrics::with_local_recorder(&recorder, || bench.restart());
+    assert!(bench.step_at(2, at(4_001)).is_err());
+    assert_eq!((shown("events"), shown("seconds")), (4.0, 4.001));
+
+    // and when it can write again, that it has caught up.
+    file.execute_batch("DROP TRIGGER full").unwrap();
+    bench.step_at(2, at(5_000)).unwrap();
+    bench.step_at(2, at(5_001)).unwrap();
+    assert_eq!((shown("events"), shown("seconds")), (0.0, 0.0));
+}
+
+#[test]
+fn a_model_that_looks_at_none_of_the_news_is_not_behind() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let mut bench = metrics::with_local_recorder(&recorder, Bench::new);
+    for number in 1..=3 {
+        bench.accept(number, 1, MessageClass::Notice);
+        bench.step_at(0, at(number as i64 * 1_000)).unwrap();
+        let text = metrics.render();
+        assert!(text.contains("kite_projector_lag_seconds{projector=\"address_book\"} 0\n"), "{text}");
+    }
+}
+
+#[test]
 fn a_caller_can_wait_for_its_own_write() {
     let mut bench = Bench::new();
     bench.accept(1, 1, MessageClass::Notice);

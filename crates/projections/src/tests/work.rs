@@ -2,7 +2,7 @@
 
 use kite_domain::ids::LotId;
 use kite_domain::lot::{MessagesFinished, Outcome};
-use kite_domain::receipt::{ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked};
+use kite_domain::receipt::{ParkedReceiptsSettled, ParkedStretch, RawReceipt, ReceiptStatus, ReceiptsParked};
 use kite_domain::sending::{
     MessageClass, SendingAbandoned, SendingCancelled, SendingCompleted, SendingReleased,
 };
@@ -19,7 +19,9 @@ fn a_sending_is_work_from_its_seal_until_it_is_completed() {
     bench.append(&lot.stream(), at(0), vec![lot_accepted(id, 0, 2, MessageClass::Notice).into()]);
     bench.project();
     let work = bench.models.work.clone();
-    assert!(work.unrouted_sendings(9).unwrap().is_empty() && work.backlog().unwrap() == Backlog::default());
+    assert!(
+        work.unrouted_sendings(None, 9).unwrap().is_empty() && work.backlog().unwrap() == Backlog::default()
+    );
     assert_eq!(work.unsealed_sendings(at(1), 9).unwrap(), [id]);
     assert!(work.unsealed_sendings(at(0), 9).unwrap().is_empty());
 
@@ -27,7 +29,7 @@ fn a_sending_is_work_from_its_seal_until_it_is_completed() {
     let expires_ms = sealed.expires_at.timestamp_millis();
     bench.append(&id.stream(), at(1), vec![sealed.into()]);
     bench.project();
-    assert_eq!(work.unrouted_sendings(9).unwrap()[0].id, id);
+    assert_eq!(work.unrouted_sendings(None, 9).unwrap()[0].id, id);
     assert_eq!(work.unrouted_lots(id, None, 9).unwrap(), [0]);
     assert_eq!(work.backlog().unwrap(), Backlog { open_messages: 2, open_sendings: 1 });
     assert_eq!(work.backlog_of(&tenant()).unwrap().open_messages, 2);
@@ -39,7 +41,7 @@ fn a_sending_is_work_from_its_seal_until_it_is_completed() {
     bench.restart();
     bench.project();
     let work = bench.models.work.clone();
-    assert!(work.unrouted_sendings(9).unwrap().is_empty());
+    assert!(work.unrouted_sendings(None, 9).unwrap().is_empty());
     let waiting = work.lots_to_sweep(None, 9).unwrap();
     assert!(waiting.len() == 1 && waiting[0].has_pending && !waiting[0].has_unrouted);
     assert!(work.lots_to_sweep(Some(lot), 9).unwrap().is_empty());
@@ -77,7 +79,7 @@ fn the_most_urgent_sending_comes_first_and_a_scheduled_one_when_it_is_due() {
     bench.append(&later.stream(), at(1), vec![sealed.into()]);
     bench.project();
     let work = bench.models.work.clone();
-    let order = || work.unrouted_sendings(9).unwrap().into_iter().map(|one| one.id).collect::<Vec<_>>();
+    let order = || work.unrouted_sendings(None, 9).unwrap().into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(order(), [3, 2, 1].map(sending_id));
     assert!(work.due_scheduled(at(4_999), 9).unwrap().is_empty());
     assert_eq!(work.due_scheduled(at(5_000), 9).unwrap(), [later]);
@@ -88,6 +90,22 @@ fn the_most_urgent_sending_comes_first_and_a_scheduled_one_when_it_is_due() {
 }
 
 #[test]
+fn a_router_gets_every_unrouted_sending_however_small_the_pages() {
+    let mut bench = Bench::new();
+    for number in 1..=7 {
+        let class = MessageClass::ALL[number as usize % 3];
+        bench.accept(number, 1, class);
+    }
+    bench.project();
+    let ids = |numbers: [u128; 7]| numbers.map(sending_id);
+    let in_order = ids([3, 6, 1, 4, 7, 2, 5]);
+    for page_max in [1, 2, 7, 8] {
+        let place = bench.models.router_place(page_max).unwrap();
+        assert_eq!((place.position, &place.unrouted[..]), (14, &in_order[..]), "pages of {page_max}");
+    }
+}
+
+#[test]
 fn a_cancelled_sending_is_no_longer_routed_and_shows_what_is_left() {
     let mut bench = Bench::new();
     let id = bench.accept(1, 2, MessageClass::Notice);
@@ -95,7 +113,7 @@ fn a_cancelled_sending_is_no_longer_routed_and_shows_what_is_left() {
     bench.append(&id.stream(), at(2), vec![SendingCancelled { sending: id, reason: None }.into()]);
     bench.project();
     let work = bench.models.work.clone();
-    assert!(work.unrouted_sendings(9).unwrap().is_empty());
+    assert!(work.unrouted_sendings(None, 9).unwrap().is_empty());
     assert_eq!(work.cancelled_sendings(9).unwrap(), [id]);
     assert_eq!(work.cancelled_open_lots(id, None, 9).unwrap(), [lot]);
     let finished = MessagesFinished {
@@ -123,6 +141,58 @@ fn an_abandoned_sending_leaves_nothing_behind() {
     assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_none());
 }
 
+/// All that is parked of relay alpha.
+fn parked_at_alpha() -> ParkedStretch {
+    ParkedStretch { relay: relay("alpha"), from: at(0), after: None, until: at(9_000) }
+}
+
+#[test]
+fn parked_receipts_are_read_stretch_by_stretch() {
+    let mut bench = Bench::new();
+    let receipt = |reference: &str, status| RawReceipt {
+        reference: reference.into(),
+        relay_reference: None,
+        status,
+        code: "4000".into(),
+        at: at(1),
+    };
+    let both = [ReceiptStatus::Delivered, ReceiptStatus::Undelivered];
+    for (time_ms, references) in [(2, ["b", "a"]), (5, ["d", "c"])] {
+        let receipts = references.into_iter().flat_map(|name| both.map(|status| receipt(name, status)));
+        let parked = ReceiptsParked { relay: relay("alpha"), receipts: receipts.collect() };
+        bench.append("receipts-alpha", at(time_ms), vec![parked.into()]);
+    }
+    let of_another = ReceiptsParked { relay: relay("beta"), receipts: vec![receipt("a", both[0])] };
+    bench.append("receipts-beta", at(3), vec![of_another.into()]);
+    bench.project();
+    let work = bench.models.work.clone();
+
+    // Page by page, nothing twice, nothing left out.
+    for page_max in [1, 3, 8, 9] {
+        let mut stretch = parked_at_alpha();
+        let mut found = Vec::new();
+        loop {
+            let page = work.parked_receipts(&stretch, page_max).unwrap();
+            let Some(last) = page.last() else { break };
+            (stretch.from, stretch.after) = (last.parked_at, Some((&last.receipt).into()));
+            found.extend(page.into_iter().map(|one| one.receipt));
+        }
+        let all: Vec<RawReceipt> = ["a", "b", "c", "d"]
+            .into_iter()
+            .flat_map(|name| both.map(|status| receipt(name, status)))
+            .collect();
+        assert_eq!(found, all, "pages of {page_max}");
+    }
+
+    // Both ends belong to a stretch.
+    let count = |from_ms, until_ms| {
+        let stretch = ParkedStretch { from: at(from_ms), until: at(until_ms), ..parked_at_alpha() };
+        work.parked_receipts(&stretch, 9).unwrap().len()
+    };
+    assert_eq!((count(2, 5), count(2, 4), count(3, 5), count(3, 4), count(5, 5)), (8, 4, 4, 0, 4));
+    assert_eq!(work.parked_relays().unwrap(), [relay("alpha"), relay("beta")]);
+}
+
 #[test]
 fn parked_receipts_wait_until_they_are_settled() {
     let mut bench = Bench::new();
@@ -138,7 +208,7 @@ fn parked_receipts_wait_until_they_are_settled() {
     bench.project();
     let work = bench.models.work.clone();
     assert_eq!(work.parked_relays().unwrap(), [relay("alpha")]);
-    let waiting = work.parked_receipts(&relay("alpha"), 9).unwrap();
+    let waiting = work.parked_receipts(&parked_at_alpha(), 9).unwrap();
     assert_eq!((waiting.len(), &waiting[0].receipt, waiting[0].parked_at), (2, &receipt("one"), at(2)));
     let settled = ParkedReceiptsSettled {
         relay: relay("alpha"),
@@ -172,7 +242,7 @@ fn a_settlement_settles_one_status_of_a_reference_or_all_if_it_names_none() {
     bench.append("receipts-alpha", at(2), vec![parked.into(), settled.into()]);
     bench.append_raw("receipts-alpha", at(3), vec![("parked-receipts-settled", 1, before_statuses)]);
     bench.project();
-    let waiting = bench.models.work.parked_receipts(&relay("alpha"), 9).unwrap();
+    let waiting = bench.models.work.parked_receipts(&parked_at_alpha(), 9).unwrap();
     let waiting: Vec<&RawReceipt> = waiting.iter().map(|one| &one.receipt).collect();
     assert_eq!(waiting, [&receipt("one", ReceiptStatus::Delivered)]);
 }

@@ -10,7 +10,7 @@ use kite_event_store::RecordedEvent;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;
 
-use super::WorkModel;
+use super::{WorkModel, kept_bytes};
 use crate::error::ApplyError;
 use crate::sql::{json, signed};
 
@@ -93,8 +93,7 @@ impl WorkModel {
                 lot.len() as i64,
                 recorded.metadata.time.timestamp_millis()
             ])?;
-        let weight = lot.len() + 1;
-        self.lots.insert(id, lot, weight);
+        self.keep(id, lot);
         Ok(())
     }
 
@@ -202,8 +201,12 @@ impl WorkModel {
         for id in std::mem::take(&mut self.change.touched) {
             let expires_ms = self.expires_ms(transaction, id.sending)?;
             let Some(lot) = self.lots.peek_mut(id) else { continue };
-            if write_lot(transaction, id, lot, expires_ms.unwrap_or(i64::MAX))? == Remaining::Nothing {
-                self.lots.remove(id);
+            match write_lot(transaction, id, lot, expires_ms.unwrap_or(i64::MAX))? {
+                Remaining::Nothing => drop(self.lots.remove(id)),
+                Remaining::Something => {
+                    let bytes = kept_bytes(lot);
+                    self.lots.weigh(id, bytes);
+                }
             }
         }
         Ok(())

@@ -23,8 +23,11 @@ use crate::error::ApplyError;
 use crate::projector::{Plan, ReadModel, StreamPiece};
 use fold::Change;
 
-/// The most messages that are kept in memory between transactions.
-const CACHED_MESSAGES_MAX: usize = 60_000;
+/// How many bytes of lots are kept in memory between transactions: some 30,000 lots of one message, or 150,000 messages of
+/// large ones.
+const CACHED_BYTES_MAX: usize = 14 * 1024 * 1024;
+/// What a lot takes in the cache beside itself, in bytes.
+const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
 
@@ -89,8 +92,21 @@ pub struct WorkModel {
 
 impl Default for WorkModel {
     fn default() -> Self {
-        Self { lots: Cache::new(CACHED_MESSAGES_MAX), expiries: HashMap::new(), change: Change::default() }
+        Self { lots: Cache::new(CACHED_BYTES_MAX), expiries: HashMap::new(), change: Change::default() }
     }
+}
+
+impl WorkModel {
+    /// Keeps what is followed of a lot: not to whom its messages go.
+    fn keep(&mut self, id: LotId, lot: Lot) {
+        let lot = lot.without_recipients();
+        let bytes = kept_bytes(&lot);
+        self.lots.insert(id, lot, bytes);
+    }
+}
+
+fn kept_bytes(lot: &Lot) -> usize {
+    lot.memory_bytes() + ENTRY_BYTES
 }
 
 impl ReadModel for WorkModel {
@@ -154,8 +170,7 @@ impl ReadModel for WorkModel {
     fn supply(&mut self, stream: &str, events: Vec<(RecordedEvent, Event)>) {
         let Some(id) = LotId::from_stream(stream) else { return };
         if let Some(lot) = Lot::fold(events.iter().map(|(_, event)| event)) {
-            let weight = lot.len() + 1;
-            self.lots.insert(id, lot, weight);
+            self.keep(id, lot);
         }
     }
 

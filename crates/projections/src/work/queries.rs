@@ -2,15 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::receipt::RawReceipt;
+use kite_domain::receipt::{ParkedStretch, RawReceipt};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use rusqlite::{Row, params};
 use serde::Serialize;
 
+use super::fold::urgency;
 use crate::error::QueryError;
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, optional_text, optional_time, text, time, uuid};
+use crate::sql::{from_json, json, optional_text, optional_time, text, time, uuid};
 
 /// A sealed sending that is not completed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,14 +89,22 @@ impl WorkQueries {
     }
 
     /// Sendings that the router has something to do for: sealed, not cancelled, not waiting for their time, with a lot
-    /// that has messages without a route. The most urgent class first, then the oldest.
-    pub fn unrouted_sendings(&self, limit: usize) -> Result<Vec<OpenSending>, QueryError> {
+    /// that has messages without a route. The most urgent class first, then the oldest; those that come after this one.
+    pub fn unrouted_sendings(
+        &self,
+        after: Option<&OpenSending>,
+        limit: usize,
+    ) -> Result<Vec<OpenSending>, QueryError> {
+        let (after_class, after_id) = match after {
+            Some(open) => (urgency(open.class), open.id.0.as_bytes().to_vec()),
+            None => (-1, Vec::new()),
+        };
         self.rows(
             "SELECT id, tenant, class, accepted_ms, scheduled_ms, lots, lots_routed, open_messages FROM open_sendings
-             WHERE cancelled = 0 AND lots_routed < lots
+             WHERE (class, id) > (?1, ?2) AND cancelled = 0 AND lots_routed < lots
                AND (released = 1 OR scheduled_ms IS NULL OR scheduled_ms <= accepted_ms)
-             ORDER BY class, id LIMIT ?1",
-            [bounded(limit)],
+             ORDER BY class, id LIMIT ?3",
+            params![after_class, after_id, bounded(limit)],
             |row| {
                 Ok(OpenSending {
                     id: SendingId(uuid(row, 0)?),
@@ -239,12 +248,28 @@ impl WorkQueries {
         self.backlog_where(sql, [tenant.as_str()])
     }
 
-    /// Receipts of a relay that fit no message yet, the longest parked first.
-    pub fn parked_receipts(&self, relay: &RelayId, limit: usize) -> Result<Vec<ParkedReceipt>, QueryError> {
+    /// A stretch of a relay's receipts that fit no message yet, the longest parked first.
+    pub fn parked_receipts(
+        &self,
+        stretch: &ParkedStretch,
+        limit: usize,
+    ) -> Result<Vec<ParkedReceipt>, QueryError> {
+        let (reference, status) = match &stretch.after {
+            Some(last) => (last.reference.as_str(), last.status.map(|status| json(&status))),
+            None => ("", None),
+        };
         self.rows(
             "SELECT reference, relay_reference, status, code, at_ms, parked_ms FROM parked_receipts
-             WHERE relay = ?1 ORDER BY parked_ms, reference, status LIMIT ?2",
-            params![relay.as_str(), bounded(limit)],
+             WHERE relay = ?1 AND (parked_ms, reference, status) > (?2, ?3, ?4) AND parked_ms <= ?5
+             ORDER BY parked_ms, reference, status LIMIT ?6",
+            params![
+                stretch.relay.as_str(),
+                stretch.from.timestamp_millis(),
+                reference,
+                status.unwrap_or_default(),
+                stretch.until.timestamp_millis(),
+                bounded(limit)
+            ],
             |row| {
                 let receipt = RawReceipt {
                     reference: text(row, 0)?,
@@ -256,16 +281,6 @@ impl WorkQueries {
                 Ok(ParkedReceipt { receipt, parked_at: time(row.get(5)?)? })
             },
         )
-    }
-
-    /// Parked receipts of every relay that has some, at most so many of each, the longest parked first.
-    pub fn parked_of_all_relays(&self, limit: usize) -> Result<Vec<(RelayId, ParkedReceipt)>, QueryError> {
-        let mut parked = Vec::new();
-        for relay in self.parked_relays()? {
-            let of_relay = self.parked_receipts(&relay, limit)?;
-            parked.extend(of_relay.into_iter().map(|one| (relay.clone(), one)));
-        }
-        Ok(parked)
     }
 
     /// Relays with parked receipts.

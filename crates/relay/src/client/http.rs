@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
+use kite_domain::objects;
 use kite_domain::relay::RelayProfile;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
@@ -301,7 +302,7 @@ async fn read(mut response: reqwest::Response) -> Exchange {
 
 /// How long the relay wants to be left alone: the exact time in the body counts before the header's whole seconds.
 pub(super) fn pause_asked_for(status: StatusCode, header: Option<&str>, body: &[u8]) -> Option<Duration> {
-    let exact = if status.is_success() { None } else { serde_json::from_slice::<WireProblem>(body).ok() };
+    let exact = if status.is_success() { None } else { objects::from_slice::<WireProblem>(body).ok() };
     let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
     let seconds = || header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     exact.or_else(seconds).map(|pause| pause.min(PAUSE_MAX))
@@ -330,7 +331,7 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
 /// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
 /// A message without a result is unknown.
 pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
-    let parsed: Result<WireResults<'_>, _> = serde_json::from_slice(body);
+    let parsed: Result<WireResults<'_>, _> = objects::from_slice(body);
     let results = parsed.map_err(|error| unreadable(&error))?.results;
     let is_in_order = results.len() == messages.len()
         && results
@@ -419,7 +420,7 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
 }
 
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
-    serde_json::from_slice(body).map_err(|error| CallFailed {
+    objects::from_slice(body).map_err(|error| CallFailed {
         reason: unreadable(&error).into(),
         retry_after: None,
         is_rate_limit: RateLimit::No,
@@ -428,7 +429,7 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
 
 /// What an answer other than a success says, without the people it says it about.
 pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
-    let problem = serde_json::from_slice::<WireProblem>(body).ok();
+    let problem = objects::from_slice::<WireProblem>(body).ok();
     match problem.and_then(|problem| problem.message) {
         Some(message) => words::without_addresses(&format!("{}: {message}", status.as_u16()), ""),
         None => format!("{}", status.as_u16()),

@@ -12,8 +12,10 @@ use super::MessageAnswer;
 const WORDS_MAX: usize = 200;
 /// What stands where an address was.
 const BLANK: char = '…';
-/// How far the end of an address is looked for, in characters. RFC 5321 allows addresses of 254.
+/// How far the end of an address is looked for, in characters.
 const ADDRESS_MAX: usize = 1_000;
+/// No address is longer (RFC 5321), in characters.
+const MAIL_ADDRESS_MAX: usize = 254;
 /// Digits from which on a number may be somebody's.
 const PERSONAL_DIGITS_MIN: usize = 8;
 
@@ -21,6 +23,17 @@ const PERSONAL_DIGITS_MIN: usize = 8;
 struct Part {
     bytes: usize,
     content: Content,
+}
+
+/// What a mail address would be, at the beginning of a text.
+enum Mail {
+    Address {
+        bytes: usize,
+    },
+    /// None begins in so many bytes.
+    NoneWithin {
+        bytes: usize,
+    },
 }
 
 #[derive(PartialEq, Eq)]
@@ -35,8 +48,14 @@ pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
     let mut kept = String::with_capacity(words.len().min(WORDS_MAX));
     let mut rest = words;
     let mut left = WORDS_MAX;
+    // Bytes of the rest in which no mail address begins: what stands together is looked through once.
+    let mut without_mail = 0;
     while left > 0 && !rest.is_empty() {
-        let part = first_part(rest, recipient);
+        let mail = match without_mail {
+            0 => mail_address(rest),
+            _ => Mail::NoneWithin { bytes: without_mail },
+        };
+        let part = first_part(rest, recipient, &mail);
         let (text, after) = rest.split_at(part.bytes);
         if part.content == Content::Address {
             kept.push(BLANK);
@@ -47,6 +66,10 @@ pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
             left -= kept[before..].chars().count();
         }
         rest = after;
+        without_mail = match mail {
+            Mail::NoneWithin { bytes } => bytes.saturating_sub(part.bytes),
+            Mail::Address { .. } => 0,
+        };
     }
     kept
 }
@@ -68,8 +91,12 @@ pub(super) fn impersonal(answer: MessageAnswer, recipient: &str) -> MessageAnswe
     }
 }
 
-fn first_part(text: &str, recipient: &str) -> Part {
-    let address = own_address(text, recipient).or_else(|| in_brackets(text)).or_else(|| mail_address(text));
+fn first_part(text: &str, recipient: &str, mail: &Mail) -> Part {
+    let mail_bytes = match mail {
+        Mail::Address { bytes } => Some(*bytes),
+        Mail::NoneWithin { .. } => None,
+    };
+    let address = own_address(text, recipient).or_else(|| in_brackets(text)).or(mail_bytes);
     if let Some(bytes) = address {
         return Part { bytes, content: Content::Address };
     }
@@ -94,12 +121,17 @@ fn in_brackets(text: &str) -> Option<usize> {
 }
 
 /// All that stands together around a `@`.
-fn mail_address(text: &str) -> Option<usize> {
+fn mail_address(text: &str) -> Mail {
     let is_outside = |letter: char| letter.is_whitespace() || "<>()[]{}\",;:".contains(letter);
     let together = text.chars().take(ADDRESS_MAX).take_while(|letter| !is_outside(*letter));
     let end = together.map(char::len_utf8).sum();
     let candidate = &text[..end];
-    (candidate.len() > 1 && candidate.contains('@')).then_some(end)
+    if candidate.len() > 1 && candidate.contains('@') {
+        return Mail::Address { bytes: end };
+    }
+    // What stands together may go on beyond where it was looked at, and an address begin shortly before that.
+    let sure = candidate.char_indices().nth(ADDRESS_MAX - MAIL_ADDRESS_MAX).map_or(end, |(bytes, _)| bytes);
+    Mail::NoneWithin { bytes: sure }
 }
 
 /// Digits, and what is written between the groups of a telephone number.

@@ -152,6 +152,9 @@ fn prepare(
     now: DateTime<Utc>,
 ) {
     answered.rest.extend(planned.later);
+    if planned.is_stale {
+        answered.stale.push(lot);
+    }
     for (attempt, round, messages) in planned.still_unknown {
         let place = answered.place(lot, attempt);
         answered.unknown(crew, place, round, &messages, "not handed over again now", now);

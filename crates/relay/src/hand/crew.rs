@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::{Cause, WorkerError};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
@@ -65,12 +66,21 @@ impl Crew {
             Some(general) => codes.lookup_first(&[code, general]),
             None => codes.lookup(code),
         });
-        meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified)
+        match meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified) {
+            FailureClass::Unclassified if mutation::is_active(Mutation::CodeGuessed) => {
+                FailureClass::RelayFault
+            }
+            class => class,
+        }
     }
 
     /// Whether there is any use in asking about an unknown outcome.
     pub(crate) fn can_ask(&self) -> bool {
-        self.profile.answers_status || self.profile.deduplicates
+        let (answers, deduplicates) = (self.profile.answers_status, self.profile.deduplicates);
+        if mutation::is_active(Mutation::UnknownNotAsked) {
+            return answers && deduplicates;
+        }
+        answers || deduplicates
     }
 
     /// Whether acceptance is the last that is heard.

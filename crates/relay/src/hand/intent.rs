@@ -58,6 +58,8 @@ pub(super) struct Planned {
     pub(super) later: Vec<Job>,
     /// Unknown messages that must not be handed over again now.
     pub(super) still_unknown: Vec<(u16, u8, SeqSet)>,
+    /// A job was older than what the log says of its messages: they wait longer.
+    pub(super) is_stale: bool,
 }
 
 /// Room for messages in one call, over all its lots. A decision that is taken anew after a conflict is not charged
@@ -103,11 +105,15 @@ pub(super) fn plan(
         going: Vec::new(),
         later: Vec::new(),
         still_unknown: Vec::new(),
+        is_stale: false,
     };
     let mut events = Vec::new();
     let mut granted = room.charged[place];
     for job in &work.jobs {
-        let candidates = still(lot, crew.relay(), job, state);
+        let waiting = still(lot, crew.relay(), job, state);
+        let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now.timestamp_millis();
+        let candidates: SeqSet = waiting.iter().filter(is_due).collect();
+        planned.is_stale |= candidates.len() < waiting.len();
         if candidates.is_empty() {
             continue;
         }

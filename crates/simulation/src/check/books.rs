@@ -4,16 +4,22 @@ use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, SendingId};
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
 use kite_domain::slug::{RelayId, TenantId};
-use kite_event_store::Position;
 use std::collections::BTreeMap;
 
 use super::{Checked, Checker, State};
+use crate::operation::SendOrder;
 
-/// A request was answered.
+/// A request was answered, or is worked on.
 #[derive(Debug, Clone)]
 pub(crate) enum Answered {
+    /// Somebody works on it from now on.
+    Asked(SendOrder),
+    /// Nobody does any more.
+    Settled(SendOrder),
+    /// 409: another request under the same key is worked on.
+    InProgress(SendOrder),
     /// 202.
-    Accepted { sending: SendingId, messages: u32, key: Option<(TenantId, u8)>, body: String },
+    Accepted { sending: SendingId, messages: u32, order: SendOrder },
     /// The sending is cancelled.
     Cancelled(SendingId),
     /// The refusal is recorded.
@@ -22,22 +28,61 @@ pub(crate) enum Answered {
     Receipts { relay: RelayId, receipts: Vec<RawReceipt> },
 }
 
+/// Requests under one key since nobody worked on one.
+#[derive(Debug, Default)]
+struct Working {
+    now: u32,
+    most: u32,
+}
+
 /// Promises.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     accepted: Vec<SendingId>,
-    keys: BTreeMap<(TenantId, u8), (String, SendingId)>,
+    /// What was ordered under a key, and what it gave.
+    keys: BTreeMap<(u8, u8), (SendOrder, SendingId)>,
+    /// Requests by key that are worked on at the moment.
+    working: BTreeMap<(u8, u8), Working>,
     claims: BTreeMap<SendingId, String>,
     sealed_by_claim: BTreeMap<String, SendingId>,
     cancelled: BTreeMap<SendingId, DateTime<Utc>>,
 }
 
 impl Books {
+    /// Whoever worked on a request is gone.
+    pub(super) fn process_begins(&mut self) {
+        self.working.clear();
+    }
+
+    fn asked(&mut self, order: &SendOrder) {
+        if let Some(key) = order.key {
+            let working = self.working.entry((order.tenant, key)).or_default();
+            working.now += 1;
+            working.most = working.most.max(working.now);
+        }
+    }
+
+    fn settled(&mut self, order: &SendOrder) {
+        let Some(key) = order.key.map(|key| (order.tenant, key)) else { return };
+        if let Some(working) = self.working.get_mut(&key) {
+            working.now -= 1;
+            if working.now == 0 {
+                self.working.remove(&key);
+            }
+        }
+    }
+
+    /// Whether two requests under the key were worked on at once.
+    fn are_several(&self, order: &SendOrder) -> bool {
+        let working = order.key.and_then(|key| self.working.get(&(order.tenant, key)));
+        working.is_some_and(|working| working.most > 1)
+    }
+
     pub(super) fn claimed(&mut self, stream: &str, sending: SendingId) {
         self.claims.insert(sending, stream.to_owned());
     }
 
-    pub(super) fn sealed(&mut self, sending: SendingId, _position: Position) -> Checked {
+    pub(super) fn sealed(&mut self, sending: SendingId) -> Checked {
         let Some(stream) = self.claims.get(&sending) else { return Ok(()) };
         match self.sealed_by_claim.insert(stream.clone(), sending) {
             Some(other) => Err(format!("law 6: {other} and {sending} were sealed under the same key")),
@@ -59,16 +104,25 @@ impl Checker {
     /// A request is answered now: what it says must be in the log.
     pub(crate) fn answered(&mut self, answered: Answered, now: DateTime<Utc>) -> Checked {
         match answered {
-            Answered::Accepted { sending, messages, key, body } => {
-                self.check_accepted(sending, messages)?;
+            Answered::Asked(order) => {
+                self.books.asked(&order);
+                Ok(())
+            }
+            Answered::Settled(order) => {
+                self.books.settled(&order);
+                Ok(())
+            }
+            Answered::InProgress(order) if self.books.are_several(&order) => Ok(()),
+            Answered::InProgress(order) => {
+                Err(format!("law 6: {order:?} is said to be in progress, and nobody works on it"))
+            }
+            Answered::Accepted { sending, messages, order } => {
+                self.check_accepted(sending, messages, &order)?;
                 self.books.accepted.push(sending);
-                let Some(key) = key else { return Ok(()) };
-                let (known_body, known) =
-                    self.books.keys.entry(key.clone()).or_insert((body.clone(), sending));
-                if (known_body.as_str(), *known) != (body.as_str(), sending) {
-                    return Err(format!(
-                        "law 6: the key {key:?} with body {body} gave {sending}, before it gave {known} for {known_body}"
-                    ));
+                let Some(key) = order.key else { return Ok(()) };
+                let known = self.books.keys.entry((order.tenant, key)).or_insert((order, sending));
+                if *known != (order, sending) {
+                    return Err(format!("law 6: {order:?} gave {sending}, before the key gave {known:?}"));
                 }
                 Ok(())
             }
@@ -89,14 +143,14 @@ impl Checker {
         }
     }
 
-    fn check_accepted(&self, sending: SendingId, messages: u32) -> Checked {
-        let sealed = self.sendings.get(&sending).and_then(|sending| sending.terms.as_ref());
+    fn check_accepted(&self, id: SendingId, messages: u32, order: &SendOrder) -> Checked {
+        let sealed = self.sendings.get(&id).and_then(|sending| Some((sending, sending.terms.as_ref()?)));
         match sealed {
-            None => Err(format!("law 2: {sending} was answered with 202 and is not in the log")),
-            Some(terms) if terms.messages != messages => {
+            None => Err(format!("law 2: {id} was answered with 202 and is not in the log")),
+            Some((_, terms)) if terms.messages != messages => {
                 Err(format!("law 2: 202 for {messages} messages, the log has {}", terms.messages))
             }
-            Some(_) => Ok(()),
+            Some((sending, _)) => self.is_as_ordered(sending, order),
         }
     }
 

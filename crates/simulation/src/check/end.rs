@@ -1,69 +1,20 @@
-//! Calm and the end: nothing is forgotten, nothing is delivered twice, and the platform's own books say the same.
+//! The end: nothing is forgotten, and the platform's own books say the same as this checker.
 
 use kite_domain::event::Event;
-use kite_domain::ids::{AttemptReference, LotId, MessageId};
-use kite_domain::lot::Lot;
+use kite_domain::ids::{LotId, MessageId};
+use kite_domain::lot::{Lot, OutcomeCounts};
+use kite_domain::sending::SendingAccepted;
 use kite_event_store::{EventStore, MemoryEventStore};
-use kite_projections::ReadModels;
+use kite_projections::{AttemptView, ReadModels};
 
-use super::message::State;
-use super::{Checked, Checker};
-use crate::relays::SimRelays;
+use super::message::AttemptState;
+use super::{Checked, Checker, MessageState, SendingState};
 
 impl Checker {
-    /// After a calm while whatever could be handed over was: what is routed to a relay that works, was due for longer
-    /// than this and is not held, is with it.
-    pub(crate) fn nothing_waits(&self, now_ms: i64, calm_ms: i64) -> Checked {
-        for (id, sending) in &self.sendings {
-            let Some(terms) = &sending.terms else { continue };
-            let due_ms = terms.scheduled_at.map_or(0, |at| at.timestamp_millis());
-            if sending.cancelled.is_some() || now_ms - due_ms < calm_ms {
-                continue;
-            }
-            for (seq, message) in sending.messages.iter().filter(|(_, message)| message.outcome.is_none()) {
-                let Some(newest) = message.newest() else {
-                    if !self.may_be_blocked() {
-                        return Err(format!("message {id}-{seq} has no route although all is calm"));
-                    }
-                    continue;
-                };
-                let since_ms =
-                    newest.not_before_ms.max(message.held_until_ms).max(newest.routed_at_ms).max(due_ms);
-                let works = self.relays.get(&newest.relay).is_some_and(|relay| {
-                    let rate = relay.profile.as_ref().and_then(|profile| profile.rate_parts_per_second);
-                    relay.is_passing && relay.suspended_at.is_none() && rate.is_none()
-                });
-                let is_stuck = newest.state == State::Submitted
-                    || (newest.state == State::Routed && now_ms - since_ms > calm_ms);
-                if works && is_stuck {
-                    return Err(format!(
-                        "message {id}-{seq} is {:?} at {} for {} s although all is calm",
-                        newest.state,
-                        newest.relay,
-                        (now_ms - since_ms) / 1_000
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a message waits for the end of the night, or did until it ended: its place in the lane is taken until then.
-    pub(crate) fn is_anything_held(&self, now_ms: i64) -> bool {
-        let mut messages = self.sendings.values().flat_map(|sending| sending.messages.values());
-        messages.any(|message| message.held_until_ms > now_ms)
-    }
-
-    /// Whether messages may be without a relay: somewhere a registration, a suspension or a breaker is in the way.
-    fn may_be_blocked(&self) -> bool {
-        let works = |relay: &super::RelayState| relay.is_passing && relay.suspended_at.is_none();
-        self.registration_changed || !self.relays.values().all(works)
-    }
-
     /// Law 2 and the end of all things: every message of every sealed sending is final, and the sending completed.
     pub(crate) fn everything_is_final(&self) -> Checked {
         for (id, sending) in self.sendings.iter().filter(|(_, sending)| sending.terms.is_some()) {
-            let open: Vec<(&u32, Option<&super::message::AttemptState>)> = sending
+            let open: Vec<(&u32, Option<&AttemptState>)> = sending
                 .messages
                 .iter()
                 .filter(|(_, message)| message.outcome.is_none())
@@ -90,95 +41,97 @@ impl Checker {
         }
     }
 
-    /// Law 4, by the relays' own ledgers: a message reaches its recipient twice only where that was allowed.
-    pub(crate) fn nothing_is_delivered_twice(&self, relays: &SimRelays) -> Checked {
-        for deliveries in relays.delivered_twice() {
-            let Some((_, reference)) = deliveries.first() else { continue };
-            let terms =
-                self.sendings.get(&reference.message.sending).and_then(|sending| sending.terms.as_ref());
-            if terms.is_none_or(|terms| !terms.failover.at_least_once) {
-                return Err(format!("law 4: delivered twice without leave: {deliveries:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What the log says that a relay said is what it said: refused is not taken, accepted is.
-    pub(crate) fn the_relays_agree(&self, relays: &SimRelays) -> Checked {
-        for (id, sending) in &self.sendings {
-            for (seq, message) in &sending.messages {
-                for (number, attempt) in (1..).zip(&message.attempts) {
-                    let reference =
-                        AttemptReference { message: MessageId { sending: *id, seq: *seq }, attempt: number };
-                    let entry = relays.get(&attempt.relay).and_then(|relay| relay.entry(reference));
-                    let is_taken = entry.is_some_and(|entry| entry.taken > 0);
-                    let is_wrong = match attempt.state {
-                        State::Refused => is_taken,
-                        State::Accepted => !is_taken,
-                        _ => false,
-                    };
-                    if is_wrong {
-                        let (state, relay) = (attempt.state, &attempt.relay);
-                        return Err(format!("law 4: {reference} is {state:?}; taken by {relay}: {is_taken}"));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The platform's own fold of every lot, and its read models, say the same as this checker.
+    /// The platform's own fold of every lot, its read models, and what its router goes on with say the same as this
+    /// checker.
     pub(crate) fn the_books_agree(&self, store: &MemoryEventStore, models: &ReadModels) -> Checked {
         for (id, sending) in &self.sendings {
             let Some(terms) = &sending.terms else { continue };
             for number in sending.lots.keys() {
-                let lot = fold(store, LotId { sending: *id, number: *number })?;
-                for (seq, message) in lot.messages() {
-                    let ours = sending.messages.get(&seq);
-                    let states: Vec<String> =
-                        message.attempts.iter().map(|attempt| format!("{:?}", attempt.state)).collect();
-                    let known: Vec<String> = ours
-                        .into_iter()
-                        .flat_map(|ours| ours.attempts.iter().map(|attempt| format!("{:?}", attempt.state)))
-                        .collect();
-                    if ours.map(|ours| ours.outcome) != Some(message.outcome) || states != known {
-                        return Err(format!(
-                            "law 5: message {id}-{seq} is {:?} {states:?} to the platform, and {:?} {known:?} by rank",
-                            message.outcome,
-                            ours.and_then(|ours| ours.outcome)
-                        ));
-                    }
-                }
+                lot_agrees(&fold(store, LotId { sending: *id, number: *number })?, sending)?;
             }
-            self.delivery_agrees(terms, sending, models)?;
+            sending_agrees(terms, sending, models)?;
+            for (seq, message) in &sending.messages {
+                message_agrees(terms, MessageId { sending: *id, seq: *seq }, message, models)?;
+            }
         }
-        Ok(())
+        let place = models.router_place(0).map_err(|error| error.to_string())?;
+        self.splits.carries_agree(&place.carries.into_iter().collect())
     }
+}
 
-    fn delivery_agrees(
-        &self,
-        terms: &kite_domain::sending::SendingAccepted,
-        sending: &super::SendingState,
-        models: &ReadModels,
-    ) -> Checked {
-        let view =
-            models.delivery.sending(&terms.tenant, terms.sending).map_err(|error| error.to_string())?;
-        let Some(view) = view else { return Err(format!("{} is not in the read model", terms.sending)) };
-        let mut counts = kite_domain::lot::OutcomeCounts::default();
-        sending.messages.values().for_each(|message| *counts.of(message.outcome) += 1);
-        if view.counts != counts || view.messages != terms.messages {
-            return Err(format!("law 2: the read model counts {:?}, the log has {counts:?}", view.counts));
+fn lot_agrees(lot: &Lot, sending: &SendingState) -> Checked {
+    let mut counts = OutcomeCounts::default();
+    for (seq, theirs) in lot.messages() {
+        let id = lot.message_id(seq);
+        let Some(ours) = sending.messages.get(&seq) else {
+            return Err(format!("law 2: the platform knows a message {id}"));
+        };
+        *counts.of(ours.outcome) += 1;
+        let states = theirs.attempts.iter().map(|attempt| format!("{:?}", attempt.state));
+        let known = ours.attempts.iter().map(|attempt| format!("{:?}", attempt.state));
+        let relays = theirs.attempts.iter().map(|attempt| lot.relay_of(attempt));
+        if ours.outcome != theirs.outcome
+            || !states.eq(known)
+            || !relays.eq(ours.attempts.iter().map(|attempt| &attempt.relay))
+        {
+            return Err(format!("law 5: message {id} is {theirs:?} to the platform, and {ours:?} by rank"));
         }
-        for (seq, message) in &sending.messages {
-            let id = MessageId { sending: terms.sending, seq: *seq };
-            let shown = models.delivery.message(&terms.tenant, id).map_err(|error| error.to_string())?;
-            if shown.as_ref().map(|shown| shown.outcome) != Some(message.outcome) {
-                let shown = shown.and_then(|shown| shown.outcome);
-                return Err(format!("message {id} is shown as {shown:?} and is {:?}", message.outcome));
-            }
-        }
-        Ok(())
     }
+    match lot.counts() == counts && lot.len() as u32 == counts.total() {
+        true => Ok(()),
+        false => Err(format!("law 2: lot {} counts {:?}, the log has {counts:?}", lot.id, lot.counts())),
+    }
+}
+
+fn sending_agrees(terms: &SendingAccepted, sending: &SendingState, models: &ReadModels) -> Checked {
+    let view = models.delivery.sending(&terms.tenant, terms.sending).map_err(|error| error.to_string())?;
+    let Some(view) = view else { return Err(format!("{} is not in the read model", terms.sending)) };
+    let mut counts = OutcomeCounts::default();
+    sending.messages.values().for_each(|message| *counts.of(message.outcome) += 1);
+    if view.counts != counts || view.messages != terms.messages || view.refused_recipients != terms.refused {
+        return Err(format!("law 2: the read model counts {:?}, the log has {counts:?}", view.counts));
+    }
+    let count = |is_so: fn(&MessageState) -> bool| {
+        sending.messages.values().filter(|message| is_so(message)).count() as u32
+    };
+    let attempts: u32 = sending.messages.values().map(|message| message.attempts.len() as u32).sum();
+    let routed = count(|message| !message.attempts.is_empty());
+    let known = [attempts, routed, attempts - routed, count(MessageState::is_delivered_twice)];
+    let shown = [view.attempts, view.routed, view.failovers, view.delivered_twice];
+    if shown != known {
+        return Err(format!(
+            "the read model shows {shown:?} attempts, routed, failovers, delivered twice of {}, and not {known:?}",
+            terms.sending
+        ));
+    }
+    Ok(())
+}
+
+fn message_agrees(
+    terms: &SendingAccepted,
+    id: MessageId,
+    message: &MessageState,
+    models: &ReadModels,
+) -> Checked {
+    let shown = models.delivery.message(&terms.tenant, id).map_err(|error| error.to_string())?;
+    let Some(shown) = shown else { return Err(format!("message {id} is not shown")) };
+    let is_same = |(theirs, ours): (&AttemptView, &AttemptState)| {
+        let failed = ours.failure.as_ref();
+        theirs.relay == ours.relay
+            && theirs.channel == ours.channel
+            && format!("{:?}", theirs.state) == format!("{:?}", ours.state)
+            && failed.is_none_or(|(code, class)| {
+                theirs.code.as_ref() == Some(code) && theirs.failure_class == Some(*class)
+            })
+    };
+    if shown.outcome != message.outcome
+        || shown.delivered_twice != message.is_delivered_twice()
+        || shown.attempts.len() != message.attempts.len()
+        || !shown.attempts.iter().zip(&message.attempts).all(is_same)
+    {
+        return Err(format!("message {id} is shown as {shown:?} and is {message:?}"));
+    }
+    Ok(())
 }
 
 fn fold(store: &MemoryEventStore, id: LotId) -> Result<Lot, String> {

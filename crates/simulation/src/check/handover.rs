@@ -1,14 +1,17 @@
 //! Hand-overs and their answers: only what may go goes, and every answer is to an intent.
 
-use kite_domain::lot::{MessagesSubmitted, RelayResponded};
-use kite_domain::relay::ReceiptMode;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::lot::{DeferredSet, MessagesSubmitted, RefusedSet, RelayResponded, UnknownSet};
+use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile};
 use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_domain::text::MessageType;
 
-use super::message::{MessageState, State};
-use super::{Checked, Checker, Told};
+use super::message::{MessageState, NEVER_MS, State};
+use super::noted::NOTICE;
+use super::{Checked, Checker, RelayState, Told};
 
-/// Never asked about, never handed over again.
-const NEVER_MS: i64 = i64::MAX;
+/// The longest pause before a relay is asked again.
+const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
 
 impl Checker {
     pub(super) fn submitted(&mut self, submitted: &MessagesSubmitted, told: &Told<'_>) -> Checked {
@@ -22,52 +25,93 @@ impl Checker {
         {
             return Err("handed over although its sending was cancelled".to_owned());
         }
-        let can_repeat = self
-            .relays
-            .get(&submitted.relay)
-            .and_then(|relay| relay.profile.as_ref())
-            .is_some_and(|profile| profile.deduplicates || profile.answers_status);
+        self.is_open(submitted, time)?;
+        let can_repeat = self.relays.get(&submitted.relay).is_some_and(RelayState::can_be_asked);
         for seq in &submitted.messages {
             if terms.class == MessageClass::Ad {
                 self.refuses_nobody(seq, &terms, time)?;
             }
-            let message = self.message_of(told, seq)?;
-            if message.outcome.is_some() {
-                return Err(format!("message {seq} is handed over although it is {:?}", message.outcome));
-            }
-            let newest = message.attempts.len();
-            let Some(attempt) = message.attempts.last_mut() else {
-                return Err(format!("message {seq} is handed over without a route"));
-            };
-            if newest != usize::from(submitted.attempt) || attempt.relay != submitted.relay {
-                return Err(format!(
-                    "law 4: message {seq} is handed over for another attempt than its newest"
-                ));
-            }
-            match attempt.state {
-                State::Routed => {}
-                State::Unknown if can_repeat => attempt.is_in_doubt = true,
-                other => {
-                    return Err(format!(
-                        "law 4: message {seq} is handed over to {} from {other:?}",
-                        attempt.relay
-                    ));
-                }
-            }
-            attempt.state = State::Submitted;
-            attempt.intents += 1;
-            attempt.receipt_by_ms = submitted.receipt_by.timestamp_millis();
-            attempt.not_before_ms = 0;
+            self.hand_over(seq, submitted, can_repeat, told)?;
+            self.is_due_back(seq, submitted, &terms, told)?;
         }
         Ok(())
     }
 
-    fn refuses_nobody(
+    /// A relay that was taken out of use, or is tripped, is handed nothing.
+    fn is_open(&self, submitted: &MessagesSubmitted, at: DateTime<Utc>) -> Checked {
+        let is_open = self.relays.get(&submitted.relay).is_some_and(|relay| {
+            relay.is_suspended.may(at, |is_suspended| !is_suspended)
+                && relay.phase.may(at, |phase| *phase != BreakerPhase::Tripped)
+        });
+        if is_open { Ok(()) } else { Err(format!("{} is closed and is handed messages", submitted.relay)) }
+    }
+
+    /// The receipt is waited for as long as the sending says, or else the relay.
+    fn is_due_back(
         &self,
         seq: u32,
+        submitted: &MessagesSubmitted,
         terms: &SendingAccepted,
-        time: chrono::DateTime<chrono::Utc>,
+        told: &Told<'_>,
     ) -> Checked {
+        let channel = self.message_at(told, seq)?.newest().map(|attempt| attempt.channel);
+        let deadline_s = |profile: &Option<RelayProfile>, channel: MessageType| {
+            let terms = profile.as_ref().and_then(|profile| profile.channels.get(&channel));
+            terms.map(|terms| terms.receipt_deadline_s)
+        };
+        let agreed_s = channel.and_then(|channel| {
+            let relay = self.relays.get(&submitted.relay)?;
+            deadline_s(relay.profile.now(), channel)
+        });
+        let Some(wait_s) = terms.failover.wait_s.or(agreed_s) else {
+            return Err(format!("{} does not offer {channel:?}", submitted.relay));
+        };
+        // It is counted from when the hand-over was decided, a moment before.
+        let latest = told.time() + TimeDelta::seconds(wait_s.into());
+        if (latest - NOTICE..=latest).contains(&submitted.receipt_by) {
+            return Ok(());
+        }
+        Err(format!("the receipt of message {seq} is due at {}, not {latest}", submitted.receipt_by))
+    }
+
+    fn hand_over(
+        &mut self,
+        seq: u32,
+        submitted: &MessagesSubmitted,
+        can_repeat: bool,
+        told: &Told<'_>,
+    ) -> Checked {
+        let at_ms = told.time().timestamp_millis();
+        let message = self.message_mut(told, seq)?;
+        if message.outcome.is_some() {
+            return Err(format!("message {seq} is handed over although it is {:?}", message.outcome));
+        }
+        let (newest, held_until_ms) = (message.attempts_made(), message.held_until_ms);
+        let Some(attempt) = message.attempts.last_mut() else {
+            return Err(format!("message {seq} is handed over without a route"));
+        };
+        if newest != submitted.attempt || attempt.relay != submitted.relay {
+            return Err(format!("law 4: message {seq} is handed over for another attempt than its newest"));
+        }
+        match attempt.state {
+            State::Routed => {}
+            State::Unknown if can_repeat => attempt.is_in_doubt = true,
+            other => {
+                let relay = &attempt.relay;
+                return Err(format!("law 4: message {seq} is handed over to {relay} from {other:?}"));
+            }
+        }
+        if attempt.not_before_ms > at_ms || held_until_ms > at_ms {
+            return Err(format!("message {seq} is handed over to {} before its time", attempt.relay));
+        }
+        attempt.state = State::Submitted;
+        attempt.intents += 1;
+        attempt.receipt_by_ms = submitted.receipt_by.timestamp_millis();
+        attempt.not_before_ms = 0;
+        Ok(())
+    }
+
+    fn refuses_nobody(&self, seq: u32, terms: &SendingAccepted, time: DateTime<Utc>) -> Checked {
         let recipient = self.sending(terms.sending)?.recipients.get(&seq);
         for address in recipient.into_iter().flat_map(|one| std::iter::once(&one.to).chain(&one.email)) {
             if self.people.is_known(&terms.tenant, address, time, self.process_began_at) {
@@ -79,46 +123,101 @@ impl Checker {
 
     pub(super) fn responded(&mut self, responded: &RelayResponded, told: &Told<'_>) -> Checked {
         let number = responded.attempt;
-        let is_final_relay = self
-            .relays
-            .get(&responded.relay)
-            .and_then(|relay| relay.profile.as_ref())
-            .is_some_and(|profile| profile.receipts == ReceiptMode::None);
+        let relay = self.relays.get(&responded.relay).and_then(RelayState::profile);
+        let is_final_relay = relay.is_some_and(|profile| profile.receipts == ReceiptMode::None);
         if let Some(accepted) = &responded.accepted {
-            if accepted.is_final && !is_final_relay {
-                return Err("accepted is not final at a relay with receipts".to_owned());
+            if accepted.is_final != is_final_relay {
+                return Err(format!("accepted is final: {}, at {}", accepted.is_final, responded.relay));
             }
             let state = if accepted.is_final { State::Delivered } else { State::Accepted };
             for seq in &accepted.messages {
                 self.handed_over(told, seq, responded)?.raise(number, state, None);
+                self.was_taken(told, seq, responded)?;
             }
         }
         for set in &responded.refused {
-            for seq in &set.messages {
-                self.handed_over(told, seq, responded)?.raise(number, State::Refused, Some(set.class));
-            }
+            self.refused(set, responded, told)?;
         }
         if let Some(unknown) = &responded.unknown {
-            let inquire_ms = unknown.inquire_at.map_or(NEVER_MS, |at| at.timestamp_millis());
-            for seq in &unknown.messages {
-                let message = self.handed_over(told, seq, responded)?;
-                if let Some(attempt) = message.attempt(number).filter(|one| one.state <= State::Unknown) {
-                    attempt.state = State::Unknown;
-                    attempt.not_before_ms = inquire_ms;
-                }
-            }
+            self.unknown(unknown, responded, told)?;
         }
         if let Some(deferred) = &responded.deferred {
-            for seq in &deferred.messages {
-                let message = self.handed_over(told, seq, responded)?;
-                if let Some(attempt) = message.attempt(number).filter(|one| one.state <= State::Unknown) {
-                    if attempt.is_in_doubt {
-                        return Err(format!("law 4: message {seq} is as new although an answer was lost"));
-                    }
-                    attempt.state = State::Routed;
-                    attempt.not_before_ms = deferred.until.timestamp_millis();
-                }
+            self.deferred(deferred, responded, told)?;
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, set: &RefusedSet, responded: &RelayResponded, told: &Told<'_>) -> Checked {
+        let class = self.class_told(&responded.relay, &set.code);
+        if class != set.class {
+            return Err(format!("{} of {} is taken for {}", set.code, responded.relay, set.class));
+        }
+        for seq in &set.messages {
+            let failure = Some((set.code.clone(), class));
+            let message = self.handed_over(told, seq, responded)?;
+            message.raise(responded.attempt, State::Refused, failure);
+            // Where more is known, a second call may have been refused for having been the second.
+            if message.attempt(responded.attempt).is_some_and(|attempt| attempt.state == State::Refused) {
+                self.was_refused(told, seq, responded, &set.code)?;
             }
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self, set: &UnknownSet, responded: &RelayResponded, told: &Told<'_>) -> Checked {
+        let inquire_ms = set.inquire_at.map_or(NEVER_MS, |at| at.timestamp_millis());
+        if set.inquire_at.is_some_and(|at| at > told.time() + INQUIRY_MAX + NOTICE) {
+            return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
+        }
+        for seq in &set.messages {
+            if set.inquire_at.is_none() {
+                self.may_be_left_alone(seq, responded, told)?;
+            }
+            let message = self.handed_over(told, seq, responded)?;
+            let attempt = message.attempt(responded.attempt);
+            if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
+                attempt.state = State::Unknown;
+                attempt.not_before_ms = inquire_ms;
+            }
+        }
+        Ok(())
+    }
+
+    /// A relay that can be asked is asked. Where it can only be handed the message again, that may be forbidden.
+    fn may_be_left_alone(&self, seq: u32, responded: &RelayResponded, told: &Told<'_>) -> Checked {
+        let relay = self.relays.get(&responded.relay);
+        if !relay.is_some_and(RelayState::can_be_asked) {
+            return Ok(());
+        }
+        let answers = relay.and_then(RelayState::profile).is_some_and(|profile| profile.answers_status);
+        let terms = self.terms_of(told)?;
+        let sending = self.sending(terms.sending)?;
+        let is_forbidden =
+            sending.cancelled.is_some() || terms.expires_at <= told.time() || terms.class == MessageClass::Ad;
+        let message = self.message_at(told, seq)?;
+        let attempt = usize::from(responded.attempt).checked_sub(1).and_then(|at| message.attempts.get(at));
+        let was_unknown = attempt.is_some_and(|attempt| attempt.state == State::Unknown);
+        // What is known by now needs no question.
+        let is_known = attempt.is_some_and(|attempt| attempt.state > State::Unknown);
+        match is_known || (!answers && was_unknown && is_forbidden) {
+            true => Ok(()),
+            false => Err(format!("{} can be asked about message {seq} and never is", responded.relay)),
+        }
+    }
+
+    fn deferred(&mut self, set: &DeferredSet, responded: &RelayResponded, told: &Told<'_>) -> Checked {
+        for seq in &set.messages {
+            let message = self.handed_over(told, seq, responded)?;
+            let attempt = message.attempt(responded.attempt);
+            let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) else { continue };
+            // Asked about, the relay says for certain; to a second call it only says that it did not take that one.
+            if attempt.is_in_doubt && attempt.state == State::Submitted {
+                return Err(format!("law 4: message {seq} is as new although an answer was lost"));
+            }
+            attempt.state = State::Routed;
+            attempt.is_in_doubt = false;
+            attempt.not_before_ms = set.until.timestamp_millis();
+            self.was_not_taken(told, seq, responded)?;
         }
         Ok(())
     }
@@ -129,7 +228,7 @@ impl Checker {
         seq: u32,
         responded: &RelayResponded,
     ) -> Result<&mut MessageState, String> {
-        let message = self.message_of(told, seq)?;
+        let message = self.message_mut(told, seq)?;
         let attempt = message.attempt(responded.attempt).filter(|one| one.relay == responded.relay);
         match attempt.map(|attempt| attempt.intents) {
             None => Err(format!("a response of {} for an attempt that it never had", responded.relay)),

@@ -1,9 +1,11 @@
 //! One message as the log tells of it.
 
+use kite_domain::address::PhoneKind;
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::Outcome;
 use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
+use smol_str::SmolStr;
 
 /// Where an attempt stands. The order is the rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,16 @@ pub(crate) enum State {
     Delivered,
 }
 
+impl State {
+    /// Whether the relay may have it, and has not said how it ended.
+    pub(super) fn is_in_flight(self) -> bool {
+        matches!(self, Self::Submitted | Self::Unknown | Self::Accepted)
+    }
+}
+
+/// Never asked about, never handed over again.
+pub(super) const NEVER_MS: i64 = i64::MAX;
+
 /// One attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptState {
@@ -25,24 +37,36 @@ pub(crate) struct AttemptState {
     pub(crate) channel: MessageType,
     pub(crate) state: State,
     pub(crate) intents: u32,
+    /// How often it came in at the relay.
+    pub(crate) arrivals: u32,
     /// An earlier call had no answer, and nothing since says that it was not taken.
     pub(crate) is_in_doubt: bool,
     pub(crate) receipt_by_ms: i64,
     pub(crate) not_before_ms: i64,
-    /// Why it failed, once it has.
-    pub(crate) failure: Option<FailureClass>,
+    /// Why it failed, once it has: the relay's code and what it means.
+    pub(crate) failure: Option<(SmolStr, FailureClass)>,
     pub(crate) routed_at_ms: i64,
+    /// Who is next on the channel.
+    pub(crate) fallbacks: Vec<RelayId>,
 }
 
 /// One message.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct MessageState {
+    /// The channel of its first attempt.
+    pub(crate) channel: MessageType,
+    /// The kind of its number; none for e-mail.
+    pub(crate) reach: Option<PhoneKind>,
     pub(crate) attempts: Vec<AttemptState>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) held_until_ms: i64,
 }
 
 impl MessageState {
+    pub(super) fn new(channel: MessageType, reach: Option<PhoneKind>) -> Self {
+        Self { channel, reach, attempts: Vec::new(), outcome: None, held_until_ms: 0 }
+    }
+
     pub(crate) fn attempt(&mut self, number: u16) -> Option<&mut AttemptState> {
         self.attempts.get_mut(usize::from(number).checked_sub(1)?)
     }
@@ -66,7 +90,7 @@ impl MessageState {
     }
 
     /// What is known of an attempt only grows.
-    pub(crate) fn raise(&mut self, number: u16, state: State, failure: Option<FailureClass>) {
+    pub(crate) fn raise(&mut self, number: u16, state: State, failure: Option<(SmolStr, FailureClass)>) {
         if let Some(attempt) = self.attempt(number)
             && attempt.state < state
         {
@@ -77,39 +101,14 @@ impl MessageState {
             self.end(Outcome::Delivered);
         }
     }
-}
 
-/// Whether another relay may try after such a failure, as the messaging facts have it; written out again, so that a
-/// change there is a change here.
-pub(crate) fn may_change_relay(class: FailureClass, at_least_once: bool) -> bool {
-    match class {
-        FailureClass::RelayFault | FailureClass::Balance | FailureClass::Sender => true,
-        FailureClass::Unknown => at_least_once,
-        FailureClass::HandsetTemporary
-        | FailureClass::HandsetPermanent
-        | FailureClass::Content
-        | FailureClass::Template
-        | FailureClass::OptOut
-        | FailureClass::AdRule
-        | FailureClass::Duplicate
-        | FailureClass::Unclassified => false,
+    /// Whether more than one relay says that it delivered it.
+    pub(super) fn is_delivered_twice(&self) -> bool {
+        self.attempts.iter().filter(|attempt| attempt.state == State::Delivered).count() > 1
     }
-}
 
-/// Whether e-mail may follow after such a failure.
-pub(crate) fn may_change_channel(class: FailureClass, at_least_once: bool) -> bool {
-    match class {
-        FailureClass::RelayFault
-        | FailureClass::HandsetTemporary
-        | FailureClass::HandsetPermanent
-        | FailureClass::Unclassified => true,
-        FailureClass::Unknown => at_least_once,
-        FailureClass::Sender
-        | FailureClass::Balance
-        | FailureClass::Content
-        | FailureClass::Template
-        | FailureClass::OptOut
-        | FailureClass::AdRule
-        | FailureClass::Duplicate => false,
+    /// The number of its newest attempt; 0: there is none.
+    pub(super) fn attempts_made(&self) -> u16 {
+        self.attempts.len() as u16
     }
 }

@@ -5,34 +5,49 @@
 
 mod arrivals;
 mod books;
+mod calm;
 mod end;
+mod ends;
 mod events;
+mod failures;
 mod handover;
+mod ledgers;
 mod message;
+mod noted;
+mod orders;
 mod people;
+mod policies;
+mod relays;
+mod routes;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use books::{Answered, Books};
 pub(crate) use message::{MessageState, State};
+pub(crate) use relays::RelayState;
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
-use kite_domain::ids::SendingId;
+use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::Recipient;
 use kite_domain::sending::SendingAccepted;
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::slug::RelayId;
 use kite_event_store::{EventStore, Filter, MemoryEventStore, Position, RecordedEvent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::relays::SimRelays;
 use people::People;
+use policies::Policies;
+use relays::Senders;
 use split::Splits;
 
 /// A sending as the log tells of it.
 #[derive(Debug, Default)]
 pub(crate) struct SendingState {
     pub(crate) terms: Option<Arc<SendingAccepted>>,
-    pub(crate) tenant: Option<TenantId>,
+    pub(crate) sealed_at: DateTime<Utc>,
     pub(crate) released: bool,
     pub(crate) is_abandoned: bool,
     /// Position and time.
@@ -44,32 +59,23 @@ pub(crate) struct SendingState {
     pub(crate) recipients: BTreeMap<u32, Recipient>,
 }
 
-/// A relay as the log tells of it.
-#[derive(Debug, Default)]
-pub(crate) struct RelayState {
-    pub(crate) profile: Option<kite_domain::relay::RelayProfile>,
-    /// When it was suspended.
-    pub(crate) suspended_at: Option<DateTime<Utc>>,
-    pub(crate) is_passing: bool,
-    /// Parked receipts: reference and what they say.
-    pub(crate) parked: BTreeSet<(String, kite_domain::receipt::ReceiptStatus)>,
-}
-
 /// The checker.
 #[derive(Default)]
 pub(crate) struct Checker {
     pub(crate) position: Position,
     pub(crate) sendings: BTreeMap<SendingId, SendingState>,
     pub(crate) relays: BTreeMap<RelayId, RelayState>,
+    senders: Senders,
+    policies: Policies,
     splits: Splits,
     people: People,
     pub(crate) books: Books,
-    /// A sender was registered anew: some relays may not carry its messages.
-    registration_changed: bool,
     /// References of parked receipts that were given up.
     given_up: BTreeSet<String>,
     /// Where the log ended when the present process began: everybody knows what is before.
     pub(crate) process_began_at: Position,
+    /// What the relays know; none: only the log is held against itself.
+    ledgers: Option<Arc<SimRelays>>,
 }
 
 pub(crate) type Checked = Result<(), String>;
@@ -78,15 +84,37 @@ pub(crate) type Checked = Result<(), String>;
 pub(crate) struct Told<'t> {
     pub(crate) recorded: &'t RecordedEvent,
     pub(crate) event: &'t Event,
+    /// Whose stream it is in, if a lot's.
+    lot: Option<LotId>,
 }
 
-impl Told<'_> {
+impl<'t> Told<'t> {
+    fn new(recorded: &'t RecordedEvent, event: &'t Event) -> Self {
+        Self { recorded, event, lot: LotId::from_stream(&recorded.stream) }
+    }
+
     pub(crate) fn time(&self) -> DateTime<Utc> {
         self.recorded.metadata.time
+    }
+
+    fn lot(&self) -> Result<LotId, String> {
+        self.lot.ok_or_else(|| "not in a lot's stream".to_owned())
+    }
+
+    /// The message of this number, which must be of the lot.
+    fn message(&self, seq: u32) -> Result<MessageId, String> {
+        let lot = self.lot()?;
+        let id = MessageId { sending: lot.sending, seq };
+        if id.lot() == lot { Ok(id) } else { Err(format!("message {seq} is not of lot {lot}")) }
     }
 }
 
 impl Checker {
+    /// A checker that holds the log against what the relays know.
+    pub(crate) fn beside(ledgers: Arc<SimRelays>) -> Self {
+        Self { ledgers: Some(ledgers), ..Self::default() }
+    }
+
     /// Folds what is new in the log, and checks each event against what was before it.
     pub(crate) fn catch_up(&mut self, store: &MemoryEventStore) -> Checked {
         loop {
@@ -96,30 +124,54 @@ impl Checker {
             if page.next == self.position {
                 return Ok(());
             }
-            for recorded in &page.events {
-                self.position = recorded.position;
-                let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data)
-                    .map_err(|error| format!("law 1: position {}: {error}", recorded.position))?;
-                let told = Told { recorded, event: &event };
-                self.fold(&told).map_err(|what| {
-                    format!(
-                        "{what}\n  at position {}: {} {}",
-                        recorded.position,
-                        recorded.stream,
-                        words(recorded)
-                    )
-                })?;
-            }
+            page.events.iter().try_for_each(|recorded| self.read(recorded))?;
         }
+    }
+
+    /// Folds one event.
+    fn read(&mut self, recorded: &RecordedEvent) -> Checked {
+        self.position = recorded.position;
+        let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data)
+            .map_err(|error| format!("law 1: position {}: {error}", recorded.position))?;
+        self.fold(&Told::new(recorded, &event)).map_err(|what| {
+            format!("{what}\n  at position {}: {} {}", recorded.position, recorded.stream, words(recorded))
+        })
     }
 
     /// The process is started: from here on everybody knows what is in the log.
     pub(crate) fn process_begins(&mut self) {
         self.process_began_at = self.position;
+        self.books.process_begins();
     }
 
-    pub(crate) fn message(&self, id: kite_domain::ids::MessageId) -> Option<&MessageState> {
+    pub(crate) fn message(&self, id: MessageId) -> Option<&MessageState> {
         self.sendings.get(&id.sending)?.messages.get(&id.seq)
+    }
+
+    /// A message of a sealed sending that an event of its lot speaks of.
+    fn message_at(&self, told: &Told<'_>, seq: u32) -> Result<&MessageState, String> {
+        let id = told.message(seq)?;
+        self.sending(id.sending)?.messages.get(&seq).ok_or_else(|| format!("there is no message {seq}"))
+    }
+
+    fn message_mut(&mut self, told: &Told<'_>, seq: u32) -> Result<&mut MessageState, String> {
+        let id = told.message(seq)?;
+        let messages = &mut self.sending_mut(id.sending)?.messages;
+        messages.get_mut(&seq).ok_or_else(|| format!("there is no message {seq}"))
+    }
+
+    fn sending(&self, id: SendingId) -> Result<&SendingState, String> {
+        let sending = self.sendings.get(&id).filter(|sending| sending.terms.is_some());
+        sending.ok_or_else(|| format!("sending {id} is not sealed"))
+    }
+
+    fn sending_mut(&mut self, id: SendingId) -> Result<&mut SendingState, String> {
+        let sending = self.sendings.get_mut(&id).filter(|sending| sending.terms.is_some());
+        sending.ok_or_else(|| format!("sending {id} is not sealed"))
+    }
+
+    fn terms_of(&self, told: &Told<'_>) -> Result<Arc<SendingAccepted>, String> {
+        self.sending(told.lot()?.sending)?.terms.clone().ok_or_else(|| "not sealed".to_owned())
     }
 }
 

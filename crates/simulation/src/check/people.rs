@@ -5,15 +5,19 @@ use kite_domain::slug::TenantId;
 use kite_event_store::Position;
 use std::collections::BTreeMap;
 
+use super::noted::NOTICE;
+
 /// One refusal.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     position: Position,
     /// When whoever recorded it was told that it is recorded.
     told_at: Option<DateTime<Utc>>,
+    /// When it was taken back.
+    withdrawn_at: Option<DateTime<Utc>>,
 }
 
-/// Refusals that stand.
+/// Everybody who ever refused.
 #[derive(Debug, Default)]
 pub(crate) struct People {
     refusals: BTreeMap<(TenantId, String), Refusal>,
@@ -21,11 +25,14 @@ pub(crate) struct People {
 
 impl People {
     pub(crate) fn refuses(&mut self, tenant: &TenantId, address: &str, position: Position) {
-        self.refusals.insert((tenant.clone(), address.to_owned()), Refusal { position, told_at: None });
+        let refusal = Refusal { position, told_at: None, withdrawn_at: None };
+        self.refusals.insert((tenant.clone(), address.to_owned()), refusal);
     }
 
-    pub(crate) fn agrees(&mut self, tenant: &TenantId, address: &str) {
-        self.refusals.remove(&(tenant.clone(), address.to_owned()));
+    pub(crate) fn agrees(&mut self, tenant: &TenantId, address: &str, at: DateTime<Utc>) {
+        if let Some(refusal) = self.refusals.get_mut(&(tenant.clone(), address.to_owned())) {
+            refusal.withdrawn_at = Some(at);
+        }
     }
 
     /// The request that recorded it was answered.
@@ -44,7 +51,19 @@ impl People {
         began_at: Position,
     ) -> bool {
         self.refusals.get(&(tenant.clone(), address.to_owned())).is_some_and(|refusal| {
-            refusal.position <= began_at || refusal.told_at.is_some_and(|told_at| told_at < time)
+            refusal.withdrawn_at.is_none()
+                && (refusal.position <= began_at || refusal.told_at.is_some_and(|told_at| told_at < time))
         })
+    }
+
+    /// Whether somebody who decides at `time` may believe that there is a refusal.
+    pub(crate) fn may_refuse(&self, tenant: &TenantId, address: &str, time: DateTime<Utc>) -> bool {
+        let refusal = self.refusals.get(&(tenant.clone(), address.to_owned()));
+        refusal.is_some_and(|refusal| refusal.withdrawn_at.is_none_or(|at| at + NOTICE >= time))
+    }
+
+    /// Whether the address ever was that of somebody who refused.
+    pub(crate) fn ever_refused(&self, tenant: &TenantId, address: &str) -> bool {
+        self.refusals.contains_key(&(tenant.clone(), address.to_owned()))
     }
 }

@@ -1,48 +1,68 @@
 //! Law 3: after n first routes |routed(relay) − n × weight| < 1, for every policy version and set of eligible relays.
+//!
+//! The counts are kept by what the law speaks of, never by the key that the platform keeps its carry under.
 
-use kite_domain::lot::{MessagesRouted, SplitRecord};
-use kite_domain::policy::{PolicyDefined, PolicyObjective};
+use chrono::{DateTime, Utc};
+use kite_domain::lot::{MessagesRouted, RouteSet, SplitRecord};
+use kite_domain::relay::Ineligible;
+use kite_domain::sending::SendingAccepted;
 use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::split::Carry;
 use kite_domain::text::Channel;
-use std::collections::BTreeMap;
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::Checked;
+use super::relays::Carriage;
+use super::{Checked, Checker, Told};
 
-/// How often each relay was routed to first, by split.
-#[derive(Debug, Default)]
-pub(crate) struct Splits {
-    counts: BTreeMap<String, (u64, BTreeMap<RelayId, u64>)>,
-    policies: BTreeMap<(TenantId, Channel), Vec<PolicyDefined>>,
+/// What a split is: shares of relays, under a version of a policy and an advice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Split {
+    tenant: TenantId,
+    channel: Channel,
+    version: u32,
+    advice: Option<u32>,
+    weights: Vec<(RelayId, u32)>,
 }
 
-impl Splits {
-    pub(crate) fn policy(&mut self, defined: &PolicyDefined) -> Checked {
-        let versions = self.policies.entry((defined.tenant.clone(), defined.channel)).or_default();
-        if defined.version as usize != versions.len() + 1 {
-            return Err(format!("policy version {} follows {}", defined.version, versions.len()));
-        }
-        versions.push(defined.clone());
-        Ok(())
-    }
+/// How often each relay was routed to first, in the order of the weights.
+#[derive(Debug)]
+struct Count {
+    key: SmolStr,
+    routed: u64,
+    by_relay: Vec<u64>,
+}
 
+/// All splits.
+#[derive(Debug, Default)]
+pub(super) struct Splits(BTreeMap<Split, Count>);
+
+impl Checker {
     /// First routes, message by message in the order of their numbers.
-    pub(crate) fn routed(&mut self, tenant: &TenantId, routed: &MessagesRouted) -> Checked {
+    pub(super) fn split(
+        &mut self,
+        routed: &MessagesRouted,
+        told: &Told<'_>,
+        terms: &SendingAccepted,
+    ) -> Checked {
         let mut routes = routed.routes.iter().filter(|route| route.attempt == 1).peekable();
-        for split in &routed.splits {
-            self.fits_policy(tenant, split)?;
+        for record in &routed.splits {
+            let split = self.recorded_split(record, told.time(), terms)?;
             let mut order: BTreeMap<u32, &RelayId> = BTreeMap::new();
             while let Some(route) = routes
-                .next_if(|route| order.len() < split.messages as usize && route.channel == split.channel)
+                .next_if(|route| order.len() < record.messages as usize && route.channel == record.channel)
             {
+                self.stands_by(record, route)?;
                 order.extend(route.messages.iter().map(|seq| (seq, &route.relay)));
             }
-            if order.len() != split.messages as usize {
-                return Err(format!("law 3: a split of {} routed {}", split.messages, order.len()));
+            if order.len() != record.messages as usize {
+                return Err(format!("law 3: a split of {} routed {}", record.messages, order.len()));
             }
-            for relay in order.into_values() {
-                self.count(split, relay)?;
-            }
+            let first = order.keys().next().copied().unwrap_or_default();
+            let reach = self.message_at(told, first)?.reach;
+            self.left_out(record, Carriage { terms, channel: record.channel, reach }, told.time())?;
+            self.splits.count(split, record, order.into_values())?;
         }
         match routes.next() {
             Some(route) => Err(format!("law 3: a first route to {} outside of any split", route.relay)),
@@ -50,67 +70,150 @@ impl Splits {
         }
     }
 
-    fn count(&mut self, split: &SplitRecord, relay: &RelayId) -> Checked {
-        let (routed, by_relay) = self.counts.entry(split.key.to_string()).or_default();
-        *routed += 1;
-        *by_relay.entry(relay.clone()).or_default() += 1;
-        let total: u64 = split.weights.iter().map(|entry| u64::from(entry.weight)).sum();
-        if !split.weights.iter().any(|entry| &entry.relay == relay) {
-            return Err(format!("law 3: {relay} has no share in {}", split.key));
+    /// The key says what it is kept by, and the weights are those that are in force.
+    fn recorded_split(
+        &self,
+        record: &SplitRecord,
+        at: DateTime<Utc>,
+        terms: &SendingAccepted,
+    ) -> Result<Split, String> {
+        let (tenant, channel, version) = (&terms.tenant, record.channel, record.version);
+        let listed: Vec<String> =
+            record.weights.iter().map(|entry| format!("{}:{}", entry.relay, entry.weight)).collect();
+        let policy = format!("{tenant}-{channel}-{version}");
+        let suffix = record.key.strip_suffix(&format!("|{}", listed.join(",")));
+        let suffix = suffix.and_then(|name| name.strip_prefix(policy.as_str()));
+        let advice = suffix.and_then(|suffix| match suffix.strip_prefix('-') {
+            Some(number) => number.parse().ok().map(Some),
+            None => suffix.is_empty().then_some(None),
+        });
+        let Some(advice) = advice else {
+            return Err(format!("law 3: the key {} is not that of {policy} over {listed:?}", record.key));
+        };
+        let followed = (version, record.objective.as_str());
+        let shares = self
+            .policies
+            .shares((tenant, channel), followed, advice, &record.weights, at)
+            .map_err(|what| format!("law 3: {what} ({})", record.key))?;
+        for entry in &record.weights {
+            if entry.weight == 0 || entry.weight != shares.of(&entry.relay, record.weights.len()) {
+                return Err(format!("law 3: {entry:?} is not the share in force ({})", record.key));
+            }
         }
-        for entry in &split.weights {
-            let got = by_relay.get(&entry.relay).copied().unwrap_or(0) * total;
-            let due = *routed * u64::from(entry.weight);
-            if got.abs_diff(due) >= total {
-                let mut diagnosis = format!("law 3: after {routed} first routes of {}:", split.key);
-                for entry in &split.weights {
-                    let got = by_relay.get(&entry.relay).copied().unwrap_or(0);
-                    let due = (*routed * u64::from(entry.weight)) as f64 / total as f64;
-                    let _ = write!(diagnosis, " {} got {got} of {due:.3},", entry.relay);
-                }
-                return Err(diagnosis);
+        for left in record.left_out.iter().filter(|left| left.reason == Ineligible::NoShare) {
+            if shares.of(&left.relay, record.weights.len()) > 0 {
+                return Err(format!("law 3: {} has a share ({})", left.relay, record.key));
+            }
+        }
+        let weights: Vec<_> =
+            record.weights.iter().map(|entry| (entry.relay.clone(), entry.weight)).collect();
+        if !weights.is_sorted_by(|left, right| left.0 < right.0) {
+            return Err(format!("law 3: {} names its relays in no order", record.key));
+        }
+        Ok(Split { tenant: tenant.clone(), channel, version, advice, weights })
+    }
+
+    /// Every relay that offers the channel is used, or is left out for a reason that holds.
+    fn left_out(&self, record: &SplitRecord, carriage: Carriage<'_>, at: DateTime<Utc>) -> Checked {
+        for entry in &record.weights {
+            self.may_carry(&entry.relay, carriage, at)?;
+        }
+        for (relay, state) in &self.relays {
+            let is_used = record.weights.iter().any(|entry| &entry.relay == relay);
+            let reasons: Vec<Ineligible> =
+                record.left_out.iter().filter(|left| &left.relay == relay).map(|left| left.reason).collect();
+            match (is_used, reasons.as_slice()) {
+                (true, []) => {}
+                (false, []) if !state.offers(record.channel) => {}
+                (false, [Ineligible::NoShare]) => self.may_carry(relay, carriage, at)?,
+                (false, [reason]) if self.may_be_left_out(relay, *reason, carriage, at) => {}
+                _ => return Err(format!("law 3: {relay} is used: {is_used}, left out: {reasons:?}")),
             }
         }
         Ok(())
     }
 
-    /// The key says what it is kept by, and the weights are those of the policy.
-    fn fits_policy(&self, tenant: &TenantId, split: &SplitRecord) -> Checked {
-        let weights: Vec<String> =
-            split.weights.iter().map(|entry| format!("{}:{}", entry.relay, entry.weight)).collect();
-        let Some((name, listed)) = split.key.split_once('|') else {
-            return Err(format!("law 3: {} is no key", split.key));
-        };
-        let expected = format!("{tenant}-{}-{}", split.channel, split.version);
-        let is_named = name == expected || name.starts_with(&format!("{expected}-"));
-        if !is_named || listed != weights.join(",") {
-            return Err(format!("law 3: the key {} is not that of {expected} over {weights:?}", split.key));
+    /// After the first relay come all the others that can carry it, each once.
+    fn stands_by(&self, record: &SplitRecord, route: &RouteSet) -> Checked {
+        let idle = record.left_out.iter().filter(|left| left.reason == Ineligible::NoShare);
+        let able = record.weights.iter().map(|entry| &entry.relay).chain(idle.map(|left| &left.relay));
+        let others: BTreeSet<&RelayId> = able.filter(|relay| **relay != route.relay).collect();
+        let named: BTreeSet<&RelayId> = route.fallbacks.iter().collect();
+        if named != others || named.len() != route.fallbacks.len() {
+            return Err(format!("after {} come {:?}, not {others:?}", route.relay, route.fallbacks));
         }
-        if split.version == 0 {
-            return Ok(());
-        }
-        let versions = self.policies.get(&(tenant.clone(), split.channel));
-        let policy = versions.and_then(|versions| versions.get(split.version as usize - 1));
-        let Some(policy) = policy else {
-            return Err(format!("law 3: there is no policy version {} of {tenant}", split.version));
-        };
-        if policy.objective.word() != split.objective {
-            return Err(format!("law 3: version {} is not by {}", split.version, split.objective));
-        }
-        if let PolicyObjective::Ratio { weights } = &policy.objective {
-            for entry in &split.weights {
-                if !weights.contains(entry) {
-                    return Err(format!("law 3: {entry:?} is not in policy version {}", split.version));
-                }
+        Ok(())
+    }
+}
+
+impl Splits {
+    fn count<'r>(
+        &mut self,
+        split: Split,
+        record: &SplitRecord,
+        relays: impl Iterator<Item = &'r RelayId>,
+    ) -> Checked {
+        let weights = split.weights.clone();
+        let start = || Count { key: record.key.clone(), routed: 0, by_relay: vec![0; weights.len()] };
+        let count = self.0.entry(split).or_insert_with(start);
+        let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        for relay in relays {
+            let Some(place) = weights.iter().position(|(with_share, _)| with_share == relay) else {
+                return Err(format!("law 3: {relay} has no share in {}", record.key));
+            };
+            count.routed += 1;
+            count.by_relay[place] += 1;
+            let is_due = |((_, weight), got): (&(RelayId, u32), &u64)| {
+                (got * total).abs_diff(count.routed * u64::from(*weight)) < total
+            };
+            if !weights.iter().zip(&count.by_relay).all(is_due) {
+                return Err(count.diagnosis(&weights, total));
             }
-            for weight in weights.iter().filter(|weight| weight.weight > 0) {
-                let is_used = split.weights.contains(weight);
-                let is_left_out = split.left_out.iter().any(|left| left.relay == weight.relay);
-                if !is_used && !is_left_out {
-                    return Err(format!("law 3: {} is neither used nor left out for a reason", weight.relay));
+        }
+        let (slot, places) = count.carry(&weights, total);
+        if record.carry.slot() != slot || record.carry.routed() != places {
+            return Err(format!("law 3: the carry {:?} is not {slot}, {places:?}", record.carry));
+        }
+        Ok(())
+    }
+
+    /// What the router goes on with after a restart is what the log comes to.
+    pub(super) fn carries_agree(&self, carries: &BTreeMap<SmolStr, Carry>) -> Checked {
+        for (split, count) in &self.0 {
+            let total = split.weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            let (slot, places) = count.carry(&split.weights, total);
+            match carries.get(&count.key) {
+                Some(carry) if carry.slot() == slot && carry.routed() == places => {}
+                carry => {
+                    let key = &count.key;
+                    return Err(format!("law 3: {key} is kept as {carry:?} and is {slot}, {places:?}"));
                 }
             }
         }
         Ok(())
     }
+}
+
+impl Count {
+    /// The place in the sequence, which repeats once every relay has exactly its share.
+    fn carry(&self, weights: &[(RelayId, u32)], total: u64) -> (u64, Vec<u64>) {
+        let divisor =
+            weights.iter().fold(0, |divisor, (_, weight)| common_divisor(divisor, (*weight).into()));
+        let periods = self.routed / (total / divisor);
+        let rest = |((_, weight), got): (&(RelayId, u32), &u64)| got - periods * u64::from(*weight) / divisor;
+        (self.routed % (total / divisor), weights.iter().zip(&self.by_relay).map(rest).collect())
+    }
+
+    fn diagnosis(&self, weights: &[(RelayId, u32)], total: u64) -> String {
+        let mut words = format!("law 3: after {} first routes of {}:", self.routed, self.key);
+        for ((relay, weight), got) in weights.iter().zip(&self.by_relay) {
+            let due = (self.routed * u64::from(*weight)) as f64 / total as f64;
+            let _ = write!(words, " {relay} got {got} of {due:.3},");
+        }
+        words
+    }
+}
+
+fn common_divisor(one: u64, other: u64) -> u64 {
+    if other == 0 { one } else { common_divisor(other, one % other) }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::{Action, CallFault, Mode, SimRelay, SimRelays, Word};
 use crate::executor::Sim;
+use crate::reach::Situation;
 
 /// Receipts that a relay will not say again, by relay.
 pub(crate) type Acknowledged = Arc<Mutex<Vec<(kite_domain::slug::RelayId, Vec<RawReceipt>)>>>;
@@ -162,6 +163,12 @@ impl RelayClient for SimClient {
         };
         if let Some(answer) = out_of_order {
             on_its_way.messages = None;
+            let is_taken = |message: &OutgoingMessage| {
+                self.relay.entry(message.reference).is_some_and(|entry| entry.taken > 0)
+            };
+            messages.iter().filter(|message| is_taken(message)).for_each(|_| {
+                self.sim.reach(Situation::SecondCallNotTaken);
+            });
             return answer;
         }
         let words = on_its_way.arrives();

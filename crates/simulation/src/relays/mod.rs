@@ -16,13 +16,14 @@ use kite_relay::client::OutgoingMessage;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
 use crate::operation::Case;
+use crate::reach::Situation;
 
 /// How a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,8 +111,6 @@ pub(crate) struct Arrival {
     pub(crate) relay: RelayId,
     pub(crate) message: OutgoingMessage,
     pub(crate) at_ms: i64,
-    /// It was dropped, because it had come before.
-    pub(crate) is_dropped: bool,
 }
 
 /// What a relay does by itself.
@@ -132,6 +131,8 @@ struct Inner {
     leases: BTreeMap<String, (i64, Vec<RawReceipt>)>,
     leases_made: u64,
     receipt_faults: VecDeque<ReceiptFault>,
+    /// References that it was told to speak of, whatever it knows.
+    lies: BTreeSet<SmolStr>,
 }
 
 /// One relay.
@@ -244,32 +245,26 @@ impl SimRelay {
         let now_ms = self.sim.now_ms();
         let mut words = Vec::with_capacity(messages.len());
         for message in messages {
-            let word = self.take(message, mode, now_ms);
-            arrivals.push(Arrival {
-                relay: self.id.clone(),
-                message: message.clone(),
-                at_ms: now_ms,
-                is_dropped: self.traits.deduplicates && word.1,
-            });
-            words.push(word.0);
+            words.push(self.take(message, mode, now_ms));
+            arrivals.push(Arrival { relay: self.id.clone(), message: message.clone(), at_ms: now_ms });
         }
         words
     }
 
-    /// The word, and whether the message had been taken before.
-    fn take(&self, message: &OutgoingMessage, mode: Mode, now_ms: i64) -> (Word, bool) {
+    fn take(&self, message: &OutgoingMessage, mode: Mode, now_ms: i64) -> Word {
         let reference = message.reference;
         let mut inner = self.inner.lock();
         if let Some(entry) = inner.ledger.get_mut(&reference).filter(|entry| entry.taken > 0) {
             if self.traits.deduplicates {
-                let word = match self.traits.refuses_repeats {
-                    true => Word::Refused("1026".into()),
-                    false => Word::Accepted { is_repeat: true },
-                };
-                return (word, true);
+                if self.traits.refuses_repeats {
+                    self.sim.reach(Situation::RepeatRefused);
+                    return Word::Refused("1026".into());
+                }
+                self.sim.reach(Situation::RepeatDropped);
+                return Word::Accepted { is_repeat: true };
             }
             entry.taken += 1;
-            return (Word::Accepted { is_repeat: false }, true);
+            return Word::Accepted { is_repeat: false };
         }
         let refused = self.verdict(reference, mode);
         let is_taken = refused.is_none();
@@ -282,10 +277,10 @@ impl SimRelay {
         };
         inner.ledger.insert(reference, entry);
         match refused {
-            Some(code) => (Word::Refused(code), false),
+            Some(code) => Word::Refused(code),
             None => {
                 self.plan_receipts(&mut inner, reference, now_ms);
-                (Word::Accepted { is_repeat: false }, false)
+                Word::Accepted { is_repeat: false }
             }
         }
     }

@@ -62,6 +62,7 @@ impl SimRelay {
 
     /// A receipt for something that is not ours, or not this relay's.
     pub(crate) fn report_foreign(&self, reference: SmolStr) {
+        self.inner.lock().lies.insert(reference.clone());
         let receipt = RawReceipt {
             reference,
             relay_reference: None,
@@ -70,6 +71,11 @@ impl SimRelay {
             at: self.sim.now(),
         };
         self.act_at(self.sim.now_ms(), Action::Report(vec![receipt]));
+    }
+
+    /// Whether it was told to speak of this reference.
+    pub(crate) fn has_lied_about(&self, reference: &str) -> bool {
+        self.inner.lock().lies.contains(reference)
     }
 
     /// Puts receipts where they are asked for.

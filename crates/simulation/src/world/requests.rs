@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 use kite_commands::Cause;
-use kite_commands::accept::{AdInput, CancelError, Idempotency, RecipientInput, SendRequest};
+use kite_commands::accept::{AcceptError, AdInput, CancelError, Idempotency, RecipientInput, SendRequest};
+use kite_commands::manage::ManageError;
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight, WEIGHT_SUM};
@@ -20,6 +21,7 @@ use crate::check::{Answered, Checked};
 use crate::executor::Sim;
 use crate::operation::{Class, Failover, Kind, Objective, Operation, PolicyChannel, SendOrder};
 use crate::platform::Platform;
+use crate::reach::Situation;
 use crate::relays::{Action, SimRelay};
 use crate::setting::{
     self, EMAIL, PHONE, PHONE_CANONICAL, RELAYS, TENANTS, email_of, number_of, relay, tenant,
@@ -81,28 +83,35 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn request(&self, op: &Operation) {
+    pub(super) fn request(&mut self, op: &Operation) {
         match *op {
             Operation::Send(send) => self.send(send),
             Operation::Cancel { back } => self.cancel(back),
             Operation::Policy { tenant: whose, channel, objective, failover } => {
                 let channel = channel_of(channel);
                 let objective = objective_of(channel, objective);
+                let sim = self.sim.clone();
                 self.ask("policy", move |platform| async move {
+                    let whose = tenant(whose);
                     let terms = terms_of(failover);
-                    let _ = platform
-                        .manage
-                        .define_policy(&cause(), &tenant(whose), channel, objective, terms)
-                        .await;
+                    let defined =
+                        platform.manage.define_policy(&cause(), &whose, channel, objective, terms).await;
+                    carried_out(&sim, defined);
                 });
             }
-            Operation::Suspend(index) => self.ask("suspend", move |platform| async move {
-                let reason = "simulated".to_owned();
-                let _ = platform.manage.suspend_relay(&cause(), &relay(index), reason).await;
-            }),
-            Operation::Resume(index) => self.ask("resume", move |platform| async move {
-                let _ = platform.manage.resume_relay(&cause(), &relay(index)).await;
-            }),
+            Operation::Suspend(index) => {
+                let sim = self.sim.clone();
+                self.ask("suspend", move |platform| async move {
+                    let reason = "simulated".to_owned();
+                    carried_out(&sim, platform.manage.suspend_relay(&cause(), &relay(index), reason).await);
+                });
+            }
+            Operation::Resume(index) => {
+                let sim = self.sim.clone();
+                self.ask("resume", move |platform| async move {
+                    carried_out(&sim, platform.manage.resume_relay(&cause(), &relay(index)).await);
+                });
+            }
             Operation::Redefine { relay: index, price_milliwon, rate, hands, batch } => {
                 let mut profile =
                     setting::profile(usize::from(index) % RELAYS.len(), self.relay(index).traits);
@@ -110,14 +119,16 @@ impl World {
                 profile.rate_parts_per_second = (rate > 0).then_some(rate.into());
                 profile.calls_in_flight_max = hands.max(1).into();
                 profile.batch_max = batch.max(1).into();
+                let sim = self.sim.clone();
                 self.ask("redefine", move |platform| async move {
-                    let _ = platform.manage.define_relay(&cause(), profile).await;
+                    carried_out(&sim, platform.manage.define_relay(&cause(), profile).await);
                 });
             }
             Operation::Register { tenant: whose, relays } => {
+                let sim = self.sim.clone();
                 self.ask("register", move |platform| async move {
                     let registered = sender(whose, PHONE_CANONICAL, SenderKind::Phone, relays);
-                    let _ = platform.manage.register_sender(&cause(), registered).await;
+                    carried_out(&sim, platform.manage.register_sender(&cause(), registered).await);
                 })
             }
             Operation::OptOut { tenant: whose, recipient, is_email } => {
@@ -156,19 +167,43 @@ impl World {
         let body = format!("{:?}", SendOrder { key: None, ..send });
         let idempotency =
             send.key.map(|key| Idempotency { key: format!("key-{key}"), body_hash: body.clone() });
-        let (answers, sent) = (self.answers.clone(), self.sent.clone());
+        let keys_used = self.keys_used.clone();
+        if let Some(key) = send.key {
+            keys_used.lock().entry((send.tenant, key)).or_default().insert(body.clone());
+        }
+        let (answers, sent, sim) = (self.answers.clone(), self.sent.clone(), self.sim.clone());
         self.ask("send", move |platform| async move {
             let whose = tenant(send.tenant);
+            answers.lock().push(Answered::Asked(send));
             let accepted = platform.acceptance.accept(&cause(), &whose, request, idempotency).await;
-            if let Ok(accepted) = accepted {
-                sent.lock().push((whose.clone(), accepted.sending));
-                answers.lock().push(Answered::Accepted {
-                    sending: accepted.sending,
-                    messages: accepted.messages,
-                    key: send.key.map(|key| (whose, key)),
-                    body,
-                });
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // By now: a later request may have been faster.
+                    let is_other_body = send.key.is_some_and(|key| {
+                        keys_used.lock().get(&(send.tenant, key)).is_some_and(|bodies| bodies.len() > 1)
+                    });
+                    if !is_refusal_due(&error, &send, is_other_body) {
+                        sim.violation(format!("{send:?} is refused: {error} ({error:?})"));
+                    }
+                    if matches!(error, AcceptError::InProgress) {
+                        answers.lock().push(Answered::InProgress(send));
+                    }
+                    answers.lock().push(Answered::Settled(send));
+                    return;
+                }
+            };
+            let mut sent = sent.lock();
+            if sent.iter().any(|(_, sending)| *sending == accepted.sending) {
+                sim.reach(Situation::KeyRepeated);
             }
+            sent.push((whose, accepted.sending));
+            answers.lock().push(Answered::Accepted {
+                sending: accepted.sending,
+                messages: accepted.messages,
+                order: send,
+            });
+            answers.lock().push(Answered::Settled(send));
         });
     }
 
@@ -193,6 +228,9 @@ impl World {
     /// A relay pushes receipts. What is not taken comes again.
     pub(super) fn push(&self, relay: &Arc<SimRelay>, receipts: Vec<RawReceipt>) {
         let mut again = Again { relay: relay.clone(), receipts: Some(receipts), sim: self.sim.clone() };
+        if self.is_down {
+            return;
+        }
         let answers = self.answers.clone();
         self.ask("push", move |platform| async move {
             let receipts = again.receipts.clone().unwrap_or_default();
@@ -229,6 +267,31 @@ impl Drop for Again {
 fn told<T, E: std::fmt::Display>(sim: &Sim, result: Result<T, E>) {
     if let Err(error) = result {
         sim.violation(format!("the set-up failed: {error}"));
+    }
+}
+
+/// Whether a request may be refused so. Whatever else is refused would leave its kind untested, unnoticed.
+fn is_refusal_due(error: &AcceptError, send: &SendOrder, is_other_body: bool) -> bool {
+    let is_ad = matches!(send.class, Class::Ad | Class::AdOrNothing | Class::NightAd);
+    match error {
+        AcceptError::InProgress
+        | AcceptError::Backlog { .. }
+        | AcceptError::Busy
+        | AcceptError::Journal(_) => true,
+        AcceptError::KeyReused => is_other_body,
+        AcceptError::Refused(refusal) => refusal.code == "night_window" && send.class == Class::AdOrNothing,
+        AcceptError::RowsRefused(rows) => rows.iter().all(|row| match row.code {
+            "opted_out" => is_ad,
+            "lifetime_ends_in_window" => send.class == Class::Ad && send.lifetime_s > 0,
+            _ => false,
+        }),
+    }
+}
+
+/// What an operator asks for may fail only because the log does.
+fn carried_out<T>(sim: &Sim, result: Result<T, ManageError>) {
+    if let Err(ManageError::Refused(refusal)) = result {
+        sim.violation(format!("an operator is refused: {refusal}"));
     }
 }
 
@@ -316,7 +379,7 @@ fn send_request(send: SendOrder, sim: &Sim) -> SendRequest {
         from_phone: (send.kind != Kind::Email).then(|| PHONE.to_owned()),
         from_email: needs_email.then(|| EMAIL.to_owned()),
         subject: (has_subject && needs_email).then(|| "News".to_owned()),
-        text: Some(format!("Parcel {}", send.body)),
+        text: Some(text_of(send, class == MessageClass::Ad && needs_email)),
         template: None,
         variables: BTreeMap::new(),
         recipients: (0..send.recipients).map(|place| row(send, place, by_email)).collect(),
@@ -331,13 +394,21 @@ fn send_request(send: SendOrder, sim: &Sim) -> SendRequest {
     }
 }
 
+/// An advertisement by e-mail has to say how it is refused.
+fn text_of(send: SendOrder, is_advertised_by_email: bool) -> String {
+    let parcel = format!("Parcel {}", send.body);
+    if is_advertised_by_email { format!("{parcel}\nUnsubscribe: https://example.com/u") } else { parcel }
+}
+
 fn row(send: SendOrder, place: u16, by_email: bool) -> RecipientInput {
     let recipient = send.first.wrapping_add(place);
     let is_email = send.kind == Kind::Email || (send.kind == Kind::Mixed && place % 3 == 2);
+    // In a mixed sending some have an address that their message may not fail over to.
+    let has_email = by_email || send.kind == Kind::Mixed;
     RecipientInput {
         row: place.into(),
         to: if is_email { email_of(recipient) } else { number_of(recipient) },
-        email: (by_email && !is_email && recipient % 4 != 3).then(|| email_of(recipient)),
+        email: (has_email && !is_email && recipient % 4 != 3).then(|| email_of(recipient)),
         contact: None,
         reference: None,
         variables: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! The receipts of a genuine call. One that cannot be read is left out: refusing the whole call would make the relay
 //! repeat it for ever, and the good receipts in it would be lost.
 
+use kite_domain::objects::{self, Objects};
 use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded};
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
@@ -65,14 +66,14 @@ struct LooseBody {
 /// The body is no JSON, has no list of receipts, or too many of them.
 pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
     let mut left_out = LeftOut::default();
-    let bodies = match serde_json::from_slice::<ReceiptsBody>(bytes) {
+    let bodies = match objects::from_slice::<ReceiptsBody>(bytes) {
         Ok(body) => few_enough(body.receipts)?,
         // Only now is the slower way worth its cost.
         Err(_) => {
             let loose = few_enough(read_json::<LooseBody>(bytes)?.receipts)?;
             let total = loose.len();
             let bodies: Vec<ReceiptBody> =
-                loose.iter().filter_map(|value| ReceiptBody::deserialize(value).ok()).collect();
+                loose.iter().filter_map(|value| ReceiptBody::deserialize(Objects(value)).ok()).collect();
             left_out.unreadable = total - bodies.len();
             bodies
         }
@@ -137,6 +138,15 @@ mod tests {
         let understood = read_value(&json!({ "receipts": all }));
         assert_eq!(references(&understood), ["a", "f"]);
         assert_eq!(understood.left_out, LeftOut { unreadable: 4, overlong: 1 });
+    }
+
+    #[test]
+    fn a_list_is_no_receipt_and_no_call() {
+        let listed = json!(["a", null, "delivered", "4000", "2027-01-15T08:00:05Z"]);
+        let understood = read_value(&json!({ "receipts": [listed, one("b")] }));
+        assert_eq!(references(&understood), ["b"]);
+        assert_eq!(understood.left_out, LeftOut { unreadable: 1, overlong: 0 });
+        assert!(read(b"[[]]").is_err());
     }
 
     #[test]

@@ -9,11 +9,14 @@ use kite_domain::advice::RelayFigures;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{Lot, SplitLedger};
+use kite_domain::receipt::ParkedStretch;
 use kite_domain::sending::Sending;
+use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use kite_event_store::{Filter, Position};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 #[derive(Default)]
 struct Book {
@@ -21,7 +24,7 @@ struct Book {
     sendings: BTreeMap<SendingId, Sending>,
     lots: BTreeMap<LotId, Lot>,
     ledger: SplitLedger,
-    parked: Vec<ParkedReceipt>,
+    parked: Vec<(RelayId, ParkedReceipt)>,
 }
 
 /// See the module.
@@ -32,15 +35,29 @@ pub(crate) struct LogWork {
     pub(crate) figures: Mutex<Vec<RelayFigures>>,
     /// Questions are refused.
     pub(crate) is_down: Mutex<bool>,
+    /// How many parked receipts were given out.
+    pub(crate) parked_given: Mutex<usize>,
 }
 
 impl LogWork {
     pub(crate) fn new(journal: Journal) -> Self {
-        Self { journal, horizon: Mutex::default(), figures: Mutex::default(), is_down: Mutex::default() }
+        Self {
+            journal,
+            horizon: Mutex::default(),
+            figures: Mutex::default(),
+            is_down: Mutex::default(),
+            parked_given: Mutex::default(),
+        }
     }
 
     pub(crate) fn forget_after(&self, position: Option<Position>) {
         *self.horizon.lock() = position;
+    }
+
+    /// All receipts of a relay that wait for their message.
+    pub(crate) async fn parked(&self, relay: &RelayId) -> Vec<ParkedReceipt> {
+        let parked = self.book().await.unwrap().parked.into_iter();
+        parked.filter(|(of, _)| of == relay).map(|(_, one)| one).collect()
     }
 
     async fn book(&self) -> Result<Book, OpenWorkError> {
@@ -75,17 +92,16 @@ impl Book {
             }
             Event::MessagesRouted(routed) => self.ledger.evolve(routed),
             Event::ReceiptsParked(parked) => {
-                let one = |receipt: &kite_domain::receipt::RawReceipt| ParkedReceipt {
-                    relay: parked.relay.clone(),
-                    receipt: receipt.clone(),
-                    parked_at: told.recorded.metadata.time,
-                };
-                self.parked.extend(parked.receipts.iter().map(one));
+                let parked_at = told.recorded.metadata.time;
+                for receipt in &parked.receipts {
+                    let one = ParkedReceipt { receipt: receipt.clone(), parked_at };
+                    self.parked.push((parked.relay.clone(), one));
+                }
             }
             Event::ParkedReceiptsSettled(settled) => {
-                self.parked.retain(|one| {
+                self.parked.retain(|(relay, one)| {
                     let receipt = &one.receipt;
-                    one.relay != settled.relay || !settled.settles(&receipt.reference, receipt.status)
+                    *relay != settled.relay || !settled.settles(&receipt.reference, receipt.status)
                 });
             }
             _ => {}
@@ -176,8 +192,32 @@ impl OpenWork for LogWork {
         Ok(finished.map(|(id, _)| *id).take(limit).collect())
     }
 
-    async fn parked_receipts(&self, limit: usize) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        Ok(self.book().await?.parked.into_iter().take(limit).collect())
+    async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
+        let relays: BTreeSet<RelayId> =
+            self.book().await?.parked.into_iter().map(|(relay, _)| relay).collect();
+        Ok(relays.into_iter().collect())
+    }
+
+    async fn parked_receipts(
+        &self,
+        stretch: ParkedStretch,
+        limit: usize,
+    ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+        let mut parked: Vec<_> = self
+            .book()
+            .await?
+            .parked
+            .into_iter()
+            .filter(|(relay, one)| *relay == stretch.relay && one.parked_at <= stretch.until)
+            .map(|(_, one)| ((one.parked_at, one.receipt.reference.clone(), Some(one.receipt.status)), one))
+            .collect();
+        let after = stretch.after.map_or((SmolStr::default(), None), |last| (last.reference, last.status));
+        let after = (stretch.from, after.0, after.1);
+        parked.retain(|(place, _)| *place > after);
+        parked.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        parked.truncate(limit);
+        *self.parked_given.lock() += parked.len();
+        Ok(parked.into_iter().map(|(_, one)| one).collect())
     }
 
     async fn figures(

@@ -5,12 +5,24 @@
 //! Deliberately absent: what stands inside an enum that is told apart by a field. Serde keeps that aside before it reads it.
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 use std::fmt;
 
+/// Reads JSON that came from outside.
+///
+/// # Errors
+/// It is no JSON, or has another shape; a list where an object belongs is another shape.
+pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Objects(&mut deserializer))?;
+    deserializer.end().map(|()| value)
+}
+
 /// Reads as the inner deserializer does, structures from objects only.
-pub(super) struct Objects<T>(pub(super) T);
+#[derive(Debug)]
+pub struct Objects<T>(pub T);
 
 macro_rules! pass_on_kinds {
     ($($method:ident($($argument:ident: $type:ty),*)),* $(,)?) => {
@@ -166,5 +178,29 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Objects<A> {
         visitor: V,
     ) -> Result<V::Value, A::Error> {
         self.0.struct_variant(fields, Objects(visitor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Inner {
+        number: u8,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Outer {
+        inner: Vec<Inner>,
+    }
+
+    #[test]
+    fn a_list_is_no_object_at_any_depth() {
+        let read = |text: &'static str| from_slice::<Outer>(text.as_bytes());
+        assert_eq!(read(r#"{"inner":[{"number":7}]} "#).unwrap(), Outer { inner: vec![Inner { number: 7 }] });
+        for wrong in ["[[]]", "[[{\"number\":7}]]", "{\"inner\":[[7]]}", "{\"inner\":[]} {}"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

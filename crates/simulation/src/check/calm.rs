@@ -1,0 +1,139 @@
+//! After a calm: while whatever could be done was, nothing waits that is due.
+
+use chrono::{DateTime, Utc};
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::MessageId;
+use kite_domain::sending::SendingAccepted;
+
+use super::message::{AttemptState, MessageState, NEVER_MS, State};
+use super::relays::Carriage;
+use super::{Checked, Checker, RelayState, SendingState};
+
+/// A calm that is over.
+#[derive(Clone, Copy)]
+struct Calm {
+    now: DateTime<Utc>,
+    now_ms: i64,
+    ms: i64,
+}
+
+impl Calm {
+    /// Whether what was due then was due all the while.
+    fn is_longer_than_since(self, due_ms: i64) -> bool {
+        due_ms.saturating_add(self.ms) < self.now_ms
+    }
+}
+
+impl Checker {
+    /// After a calm while whatever could be handed over was: what is due for longer than this is done.
+    pub(crate) fn nothing_waits(&self, now_ms: i64, calm_ms: i64) -> Checked {
+        let now = DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
+        let calm = Calm { now, now_ms, ms: calm_ms };
+        for (id, sending) in &self.sendings {
+            let Some(terms) = &sending.terms else { continue };
+            for (seq, message) in sending.messages.iter().filter(|(_, message)| message.outcome.is_none()) {
+                let id = MessageId { sending: *id, seq: *seq };
+                self.is_not_waiting(id, message, (sending, terms), calm)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_not_waiting(
+        &self,
+        id: MessageId,
+        message: &MessageState,
+        (sending, terms): (&SendingState, &SendingAccepted),
+        calm: Calm,
+    ) -> Checked {
+        is_not_late(id, message, sending, terms, calm)?;
+        let ready_at = terms.scheduled_at.map_or(sending.sealed_at, |at| at.max(sending.sealed_at));
+        let ready_ms = ready_at.timestamp_millis();
+        if sending.cancelled.is_some() || !calm.is_longer_than_since(ready_ms) {
+            return Ok(());
+        }
+        let Some(newest) = message.newest() else {
+            return match self.must_be_routed(message, terms, calm.now) {
+                true => Err(format!("message {id} has no route although all is calm")),
+                false => Ok(()),
+            };
+        };
+        let relay = self.relays.get(&newest.relay);
+        let is_unlimited = relay
+            .and_then(RelayState::profile)
+            .is_some_and(|profile| profile.rate_parts_per_second.is_none());
+        let works = relay.is_some_and(RelayState::works) && is_unlimited;
+        let since_ms = newest.not_before_ms.max(message.held_until_ms).max(newest.routed_at_ms).max(ready_ms);
+        let is_due = calm.is_longer_than_since(since_ms);
+        let is_stuck = match newest.state {
+            State::Submitted => works,
+            State::Routed => is_due && (works || self.must_be_taken_away(newest, message, terms, calm.now)),
+            State::Unknown => is_due && works && newest.not_before_ms != NEVER_MS,
+            _ => false,
+        };
+        match is_stuck {
+            true => Err(format!(
+                "message {id} is {:?} at {} for {} s although all is calm",
+                newest.state,
+                newest.relay,
+                (calm.now_ms - since_ms) / 1_000
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Somebody with a share can carry it.
+    fn must_be_routed(&self, message: &MessageState, terms: &SendingAccepted, now: DateTime<Utc>) -> bool {
+        let carriage = Carriage { terms, channel: message.channel, reach: message.reach };
+        self.relays.keys().any(|relay| {
+            self.must_carry(relay, carriage, now)
+                && self.policies.has_share(&terms.tenant, message.channel, relay, now)
+        })
+    }
+
+    /// It waits for a relay that is taken out of use, and another can carry it.
+    fn must_be_taken_away(
+        &self,
+        newest: &AttemptState,
+        message: &MessageState,
+        terms: &SendingAccepted,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let is_suspended = self
+            .relays
+            .get(&newest.relay)
+            .is_some_and(|relay| relay.is_suspended.must(now, |is_suspended| *is_suspended));
+        is_suspended && self.owed_relay(message, FailureClass::RelayFault, terms, now).is_some()
+    }
+
+    /// Whether a message waits for the end of the night, or did until it ended: its place in the lane is taken until then.
+    pub(crate) fn is_anything_held(&self, now_ms: i64) -> bool {
+        let mut messages = self.sendings.values().flat_map(|sending| sending.messages.values());
+        messages.any(|message| message.held_until_ms > now_ms)
+    }
+}
+
+/// Time alone ends a message: at the end of its lifetime while it is here, by its receipt's deadline once it is not. A
+/// cancellation ends what is here at once.
+fn is_not_late(
+    id: MessageId,
+    message: &MessageState,
+    sending: &SendingState,
+    terms: &SendingAccepted,
+    calm: Calm,
+) -> Checked {
+    let expires_ms = terms.expires_at.timestamp_millis();
+    let ends_ms = match (message.newest(), sending.cancelled) {
+        (Some(newest), _) if newest.state.is_in_flight() => newest.receipt_by_ms,
+        (_, Some((_, cancelled_at))) => expires_ms.min(cancelled_at.timestamp_millis()),
+        (_, None) => expires_ms,
+    };
+    match calm.is_longer_than_since(ends_ms) {
+        true => Err(format!(
+            "message {id} is open {} s after its end ({:?})",
+            (calm.now_ms - ends_ms) / 1_000,
+            message.newest()
+        )),
+        false => Ok(()),
+    }
+}

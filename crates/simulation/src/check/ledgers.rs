@@ -1,0 +1,134 @@
+//! The log against the relays' own ledgers: what it says that a relay said is what that relay did.
+
+use kite_domain::ids::AttemptReference;
+use kite_domain::lot::RelayResponded;
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::slug::RelayId;
+
+use super::message::State;
+use super::{Checked, Checker, Told};
+use crate::relays::{Entry, Fate, SimRelays};
+
+impl Checker {
+    /// What a relay knows of an attempt; none: nothing is held against ledgers here.
+    fn ledger(
+        &self,
+        told: &Told<'_>,
+        (seq, attempt): (u32, u16),
+        relay: &RelayId,
+    ) -> Result<Option<(AttemptReference, Option<Entry>)>, String> {
+        let reference = AttemptReference { message: told.message(seq)?, attempt };
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
+        Ok(ledger.map(|ledger| (reference, ledger.entry(reference))))
+    }
+
+    pub(super) fn was_taken(&self, told: &Told<'_>, seq: u32, responded: &RelayResponded) -> Checked {
+        match self.ledger(told, (seq, responded.attempt), &responded.relay)? {
+            Some((reference, entry)) if !is_taken(entry.as_ref()) => {
+                Err(format!("law 4: {} is said to have accepted {reference} and has not", responded.relay))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn was_not_taken(&self, told: &Told<'_>, seq: u32, responded: &RelayResponded) -> Checked {
+        match self.ledger(told, (seq, responded.attempt), &responded.relay)? {
+            Some((reference, entry)) if is_taken(entry.as_ref()) => {
+                Err(format!("law 4: {reference} is as new, and {} has it", responded.relay))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn was_refused(
+        &self,
+        told: &Told<'_>,
+        seq: u32,
+        responded: &RelayResponded,
+        code: &str,
+    ) -> Checked {
+        let Some((reference, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
+            return Ok(());
+        };
+        let refused = entry.as_ref().and_then(|entry| entry.refused.as_deref());
+        if refused == Some(code) && !is_taken(entry.as_ref()) {
+            return Ok(());
+        }
+        Err(format!("{} is said to have refused {reference} with {code}, not {refused:?}", responded.relay))
+    }
+
+    /// A receipt says what became of the message, unless the relay was told to lie.
+    pub(super) fn has_ended_so(
+        &self,
+        told: &Told<'_>,
+        (seq, attempt): (u32, u16),
+        relay: &RelayId,
+        (status, code): (ReceiptStatus, &str),
+    ) -> Checked {
+        let Some((reference, entry)) = self.ledger(told, (seq, attempt), relay)? else { return Ok(()) };
+        if self.is_lie(relay, reference) {
+            return Ok(());
+        }
+        let is_so = entry.filter(|entry| entry.taken > 0).is_some_and(|entry| match (status, entry.fate) {
+            _ if entry.was_corrected => true,
+            (ReceiptStatus::Delivered, Fate::Delivered) => true,
+            (ReceiptStatus::Undelivered, Fate::Failed(fate)) => fate == code,
+            _ => false,
+        });
+        if is_so { Ok(()) } else { Err(format!("{relay} never said {status:?} ({code}) of {reference}")) }
+    }
+
+    fn is_lie(&self, relay: &RelayId, reference: AttemptReference) -> bool {
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
+        ledger.is_some_and(|ledger| ledger.has_lied_about(&reference.to_string()))
+    }
+
+    /// Law 4, by the relays' own ledgers: a message reaches its recipient twice only where that was allowed, and never
+    /// through the same relay.
+    pub(crate) fn nothing_is_delivered_twice(&self, relays: &SimRelays) -> Checked {
+        for deliveries in relays.delivered_twice() {
+            let Some((_, reference)) = deliveries.first() else { continue };
+            let terms =
+                self.sendings.get(&reference.message.sending).and_then(|sending| sending.terms.as_ref());
+            let is_allowed = terms.is_some_and(|terms| terms.failover.at_least_once);
+            let is_by_one =
+                deliveries.iter().enumerate().any(|(place, one)| deliveries[..place].contains(one));
+            if !is_allowed || is_by_one {
+                return Err(format!("law 4: delivered twice without leave: {deliveries:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end: what the log says of each attempt is what its relay did.
+    pub(crate) fn the_relays_agree(&self, relays: &SimRelays) -> Checked {
+        for (id, sending) in &self.sendings {
+            for (seq, message) in &sending.messages {
+                for (number, attempt) in (1..).zip(&message.attempts) {
+                    let message = kite_domain::ids::MessageId { sending: *id, seq: *seq };
+                    let reference = AttemptReference { message, attempt: number };
+                    let ledger = relays.get(&attempt.relay);
+                    let entry = ledger.and_then(|relay| relay.entry(reference));
+                    let is_taken = is_taken(entry.as_ref());
+                    let is_wrong = match attempt.state {
+                        State::Routed | State::Refused => is_taken,
+                        State::Delivered | State::Undelivered => {
+                            !is_taken && !self.is_lie(&attempt.relay, reference)
+                        }
+                        State::Accepted => !is_taken,
+                        State::Submitted | State::Unknown | State::Expired => false,
+                    };
+                    if is_wrong {
+                        let (state, relay) = (attempt.state, &attempt.relay);
+                        return Err(format!("law 4: {reference} is {state:?}; taken by {relay}: {is_taken}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_taken(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.taken > 0)
+}

@@ -1,0 +1,147 @@
+//! Relays and senders as the log tells of them, and who may carry what.
+
+use chrono::{DateTime, Utc};
+use kite_domain::address::PhoneKind;
+use kite_domain::failure::FailureClass;
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::relay::{BreakerPhase, Ineligible, RelayProfile};
+use kite_domain::sender::SenderRegistered;
+use kite_domain::sending::SendingAccepted;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::MessageType;
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::failures::class_of;
+use super::noted::Noted;
+use super::{Checked, Checker};
+
+/// A relay as the log tells of it.
+#[derive(Debug, Default)]
+pub(crate) struct RelayState {
+    pub(crate) profile: Noted<Option<RelayProfile>>,
+    pub(crate) is_suspended: Noted<bool>,
+    pub(crate) phase: Noted<BreakerPhase>,
+    /// Parked receipts: reference and what they say.
+    pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
+}
+
+impl RelayState {
+    /// Whether it takes messages as fast as it can.
+    pub(crate) fn works(&self) -> bool {
+        *self.phase.now() == BreakerPhase::Passing && !self.is_suspended.now()
+    }
+
+    pub(super) fn profile(&self) -> Option<&RelayProfile> {
+        self.profile.now().as_ref()
+    }
+
+    /// Whether there is any use in asking about a message whose answer was lost.
+    pub(super) fn can_be_asked(&self) -> bool {
+        self.profile().is_some_and(|profile| profile.answers_status || profile.deduplicates)
+    }
+
+    pub(super) fn offers(&self, channel: MessageType) -> bool {
+        self.profile().is_some_and(|profile| profile.channels.contains_key(&channel))
+    }
+
+    fn reaches(&self, reach: Option<PhoneKind>) -> bool {
+        self.profile().is_some_and(|profile| reach.is_none_or(|kind| profile.reaches.contains(&kind)))
+    }
+}
+
+/// Which relays a sender is registered with.
+#[derive(Debug, Default)]
+pub(super) struct Senders(BTreeMap<(TenantId, SmolStr), Noted<BTreeSet<RelayId>>>);
+
+impl Senders {
+    pub(super) fn registered(&mut self, registered: &SenderRegistered, at: DateTime<Utc>) {
+        let key = (registered.tenant.clone(), registered.address.clone());
+        let relays = registered.relays.iter().cloned().collect();
+        self.0.entry(key).or_default().set(relays, at);
+    }
+
+    fn of(&self, terms: &SendingAccepted, channel: MessageType) -> Option<&Noted<BTreeSet<RelayId>>> {
+        let address = match channel {
+            MessageType::Email => terms.from_email.as_ref(),
+            _ => terms.from_phone.as_ref(),
+        };
+        self.0.get(&(terms.tenant.clone(), address?.clone()))
+    }
+}
+
+/// What is to be carried: for a sending, over a channel, to a kind of number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carriage<'c> {
+    pub(super) terms: &'c SendingAccepted,
+    pub(super) channel: MessageType,
+    pub(super) reach: Option<PhoneKind>,
+}
+
+impl Checker {
+    /// What a relay's code means.
+    pub(super) fn class_told(&self, relay: &RelayId, code: &str) -> FailureClass {
+        let profile = self.relays.get(relay).and_then(RelayState::profile);
+        class_of(profile.map_or("", |profile| profile.codes.as_str()), code)
+    }
+
+    /// Whether somebody who decides at this time may believe that the relay can carry it.
+    pub(super) fn may_carry(&self, relay: &RelayId, carriage: Carriage<'_>, at: DateTime<Utc>) -> Checked {
+        let Some(state) = self.relays.get(relay).filter(|state| state.profile().is_some()) else {
+            return Err(format!("{relay} is not defined"));
+        };
+        let Carriage { terms, channel, reach } = carriage;
+        let is_registered = |relays: &BTreeSet<RelayId>| relays.contains(relay);
+        let why_not = if !state.offers(channel) {
+            format!("does not offer {channel}")
+        } else if !state.reaches(reach) {
+            format!("does not reach {reach:?}")
+        } else if !self.senders.of(terms, channel).is_some_and(|relays| relays.may(at, is_registered)) {
+            format!("does not know the sender of {}", terms.sending)
+        } else if !state.is_suspended.may(at, |is_suspended| !is_suspended) {
+            "is suspended".to_owned()
+        } else if !state.phase.may(at, |phase| *phase != BreakerPhase::Tripped) {
+            "is tripped".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(format!("{relay} is routed to and {why_not} ({})", terms.sending))
+    }
+
+    /// Whether whoever decides at this time must know that the relay can carry it.
+    pub(super) fn must_carry(&self, relay: &RelayId, carriage: Carriage<'_>, at: DateTime<Utc>) -> bool {
+        let Some(state) = self.relays.get(relay) else { return false };
+        let Carriage { terms, channel, reach } = carriage;
+        let registered = self.senders.of(terms, channel);
+        state.offers(channel)
+            && state.reaches(reach)
+            && registered.is_some_and(|relays| relays.must(at, |relays| relays.contains(relay)))
+            && state.is_suspended.must(at, |is_suspended| !is_suspended)
+            && state.phase.must(at, |phase| *phase != BreakerPhase::Tripped)
+    }
+
+    /// Whether somebody who decides at this time may give this reason for leaving the relay out.
+    pub(super) fn may_be_left_out(
+        &self,
+        relay: &RelayId,
+        reason: Ineligible,
+        carriage: Carriage<'_>,
+        at: DateTime<Utc>,
+    ) -> bool {
+        let Some(state) = self.relays.get(relay) else { return reason == Ineligible::NotDefined };
+        let Carriage { terms, channel, reach } = carriage;
+        match reason {
+            Ineligible::OutOfReach => !state.reaches(reach),
+            Ineligible::SenderNotRegistered => self
+                .senders
+                .of(terms, channel)
+                .is_none_or(|relays| relays.may(at, |relays| !relays.contains(relay))),
+            Ineligible::Suspended => state.is_suspended.may(at, |is_suspended| *is_suspended),
+            Ineligible::BreakerTripped => state.phase.may(at, |phase| *phase == BreakerPhase::Tripped),
+            // Those who do not offer the channel are not spoken of, and a relay that is probed is routed to.
+            Ineligible::NotDefined | Ineligible::NoChannel | Ineligible::Probing | Ineligible::NoShare => {
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What simulations come to. A law is only tested by what really happens: a fault that never strikes, or a kind of
+//! sending that is always refused, would make every check pass. So each simulation counts the situations that matter,
+//! and a test demands that the seeds of every test run come to each of them.
+
+use kite_domain::event::Event;
+use kite_domain::lot::{MessagesRouted, Outcome, ReceiptSet};
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::relay::BreakerPhase;
+use kite_domain::sending::MessageClass;
+use kite_domain::text::MessageType;
+use kite_event_store::RecordedEvent;
+use std::collections::{BTreeMap, BTreeSet};
+use strum::{IntoStaticStr, VariantArray};
+
+/// Something that has to happen often enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Situation {
+    /// A sending is accepted under a key that was used before.
+    KeyRepeated,
+    /// A message is handed over again under the same reference.
+    SecondCall,
+    /// The relay had taken it, and says so.
+    RepeatDropped,
+    /// The relay had taken it, and refuses the second as a repeat.
+    RepeatRefused,
+    /// The relay had taken it, or may still, and does not take the second call.
+    SecondCallNotTaken,
+    /// A call comes in when nobody waits for its answer any more.
+    LateArrival,
+    /// A call had no answer.
+    NoAnswer,
+    /// A receipt is in the log before any answer to the hand-over.
+    ReceiptFirst,
+    /// A receipt says something else than the one before.
+    ReceiptCorrected,
+    /// A receipt that fits nothing is parked.
+    ReceiptParked,
+    /// A parked receipt finds its message.
+    ParkedMatched,
+    /// A message goes on to another relay.
+    FailoverToRelay,
+    /// A message goes on by e-mail.
+    FailoverToEmail,
+    /// Somebody is left out of a split.
+    RelayLeftOut,
+    /// The carry of a split goes on in another sending.
+    SplitOverSendings,
+    /// The weights of a split are advised.
+    AdvisedSplit,
+    /// A sending of several lots.
+    SeveralLots,
+    /// A relay is taken out of service by its breaker.
+    BreakerTripped,
+    /// An advertisement waits for the morning.
+    AdvertisementHeld,
+    /// An advertisement is refused at hand-over.
+    AdvertisementRefused,
+    /// An advertisement goes out by e-mail.
+    AdvertisementByEmail,
+    /// A message ends with its lifetime or deadline.
+    Expired,
+    /// A message ends because its sending was cancelled.
+    Cancelled,
+    /// The seal never came.
+    Abandoned,
+    /// An append was written, and its answer lost.
+    AppendAnswerLost,
+    /// Somebody else was faster.
+    AppendConflict,
+    /// The process dies while something is under way.
+    CrashUnderWay,
+    /// The process is away for a while.
+    CrashWithOutage,
+}
+
+impl Situation {
+    /// Whether it takes thousands of seeds to come to it: two or more faults have to meet.
+    pub fn is_rare(self) -> bool {
+        matches!(
+            self,
+            Self::RepeatDropped
+                | Self::RepeatRefused
+                | Self::SecondCallNotTaken
+                | Self::ReceiptCorrected
+                | Self::ParkedMatched
+                | Self::SeveralLots
+                | Self::BreakerTripped
+                | Self::Abandoned
+                | Self::AppendAnswerLost
+        )
+    }
+}
+
+/// How often each was come to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Reached(BTreeMap<Situation, u64>);
+
+impl Reached {
+    pub(crate) fn count(&mut self, situation: Situation) {
+        *self.0.entry(situation).or_default() += 1;
+    }
+
+    /// Adds those of another simulation.
+    pub fn add(&mut self, other: &Self) {
+        for (situation, count) in &other.0 {
+            *self.0.entry(*situation).or_default() += count;
+        }
+    }
+
+    /// How often this was come to.
+    pub fn times(&self, situation: Situation) -> u64 {
+        self.0.get(&situation).copied().unwrap_or(0)
+    }
+
+    /// What was never come to.
+    pub fn missing(&self) -> Vec<Situation> {
+        Situation::VARIANTS.iter().copied().filter(|situation| self.times(*situation) == 0).collect()
+    }
+
+    /// Counts what the log tells.
+    pub(crate) fn read(&mut self, log: &[RecordedEvent]) {
+        let mut reader = Reader::default();
+        for one in log {
+            if let Ok(event) = Event::from_json(&one.kind, one.schema_version, &one.data) {
+                reader.fold(self, &one.stream, event);
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Reached {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for situation in Situation::VARIANTS {
+            writeln!(formatter, "{:>8}  {}", self.times(*situation), <&str>::from(situation))?;
+        }
+        Ok(())
+    }
+}
+
+/// An attempt of a message: lot's stream, sequence number, number of the attempt.
+type AttemptKey = (String, u32, u16);
+
+#[derive(Default)]
+struct Reader {
+    called: BTreeSet<AttemptKey>,
+    answered: BTreeSet<AttemptKey>,
+    receipts: BTreeMap<AttemptKey, ReceiptStatus>,
+    /// By lot's stream.
+    advertisements: BTreeSet<String>,
+    channels: BTreeMap<AttemptKey, MessageType>,
+    /// The sending that used a split last, by its key.
+    splits: BTreeMap<String, String>,
+}
+
+impl Reader {
+    fn fold(&mut self, reached: &mut Reached, stream: &str, event: Event) {
+        match event {
+            Event::LotAccepted(lot) => {
+                if lot.number == 1 {
+                    reached.count(Situation::SeveralLots);
+                }
+                if lot.class == MessageClass::Ad {
+                    self.advertisements.insert(stream.to_owned());
+                }
+            }
+            Event::SendingAbandoned(_) => reached.count(Situation::Abandoned),
+            Event::MessagesRouted(routed) => self.routed(reached, stream, &routed),
+            Event::MessagesSubmitted(submitted) => {
+                for seq in &submitted.messages {
+                    let key = (stream.to_owned(), seq, submitted.attempt);
+                    if self.advertisements.contains(stream)
+                        && self.channels.get(&key) == Some(&MessageType::Email)
+                    {
+                        reached.count(Situation::AdvertisementByEmail);
+                    }
+                    if !self.called.insert(key) {
+                        reached.count(Situation::SecondCall);
+                    }
+                }
+            }
+            Event::RelayResponded(responded) => {
+                let attempt = responded.attempt;
+                let key = |seq| (stream.to_owned(), seq, attempt);
+                if let Some(accepted) = &responded.accepted {
+                    self.answered.extend(accepted.messages.iter().map(key));
+                }
+                for refused in &responded.refused {
+                    self.answered.extend(refused.messages.iter().map(key));
+                }
+                if responded.unknown.is_some() {
+                    reached.count(Situation::NoAnswer);
+                }
+                if let Some(deferred) = &responded.deferred {
+                    deferred.messages.iter().map(key).for_each(|key| {
+                        self.called.remove(&key);
+                    });
+                }
+            }
+            Event::ReceiptsRecorded(recorded) => {
+                recorded.sets.iter().for_each(|set| self.receipts(reached, stream, set));
+            }
+            Event::MessagesHeld(held) if !held.messages.is_empty() => {
+                reached.count(Situation::AdvertisementHeld);
+            }
+            Event::MessagesFinished(finished) => match finished.outcome {
+                Outcome::Expired => reached.count(Situation::Expired),
+                Outcome::Cancelled => reached.count(Situation::Cancelled),
+                Outcome::Refused => reached.count(Situation::AdvertisementRefused),
+                Outcome::Delivered | Outcome::Undelivered => {}
+            },
+            Event::ReceiptsParked(_) => reached.count(Situation::ReceiptParked),
+            Event::ParkedReceiptsSettled(settled) if !settled.matched.is_empty() => {
+                reached.count(Situation::ParkedMatched);
+            }
+            Event::RelayBreakerChanged(changed) if changed.to == BreakerPhase::Tripped => {
+                reached.count(Situation::BreakerTripped);
+            }
+            _ => {}
+        }
+    }
+
+    fn routed(&mut self, reached: &mut Reached, stream: &str, routed: &MessagesRouted) {
+        for route in &routed.routes {
+            for seq in &route.messages {
+                let before = (stream.to_owned(), seq, route.attempt.saturating_sub(1));
+                match self.channels.get(&before) {
+                    Some(channel) if *channel == route.channel => reached.count(Situation::FailoverToRelay),
+                    Some(_) => reached.count(Situation::FailoverToEmail),
+                    None => {}
+                }
+                self.channels.insert((stream.to_owned(), seq, route.attempt), route.channel);
+            }
+        }
+        for split in &routed.splits {
+            if !split.left_out.is_empty() {
+                reached.count(Situation::RelayLeftOut);
+            }
+            if split.objective != "ratio" {
+                reached.count(Situation::AdvisedSplit);
+            }
+            let before = self.splits.insert(split.key.to_string(), stream.to_owned());
+            if before.is_some_and(|before| before != stream) {
+                reached.count(Situation::SplitOverSendings);
+            }
+        }
+    }
+
+    fn receipts(&mut self, reached: &mut Reached, stream: &str, set: &ReceiptSet) {
+        for seq in &set.messages {
+            let key = (stream.to_owned(), seq, set.attempt);
+            if !self.answered.contains(&key) {
+                reached.count(Situation::ReceiptFirst);
+            }
+            if self.receipts.insert(key, set.status).is_some_and(|before| before != set.status) {
+                reached.count(Situation::ReceiptCorrected);
+            }
+        }
+    }
+}
