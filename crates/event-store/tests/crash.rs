@@ -1,4 +1,4 @@
-//! The process is killed, and the disk fails. The store runs in a child process: this test binary again, which
+//! The process is killed, and a file may not grow. The store runs in a child process: this test binary again, which
 //! runs only the test named [`CHILD`].
 
 #![cfg(unix)]
@@ -7,17 +7,22 @@
 mod support;
 
 use kite_event_store::{AppendError, EventStore, Expected};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 use support::{append, append_one, id, log_of, open};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
 use tokio::task::JoinSet;
 
 const CHILD: &str = "child_that_appends_until_it_is_stopped";
 const DIRECTORY: &str = "KITE_TEST_DIRECTORY";
 const FIRST: &str = "KITE_TEST_FIRST";
 const CLIENTS: u64 = 8;
+/// For what takes a second at most.
+const SOON: Duration = Duration::from_secs(120);
 
 /// `sh` runs the child, after `prelude`.
 fn child(directory: &Path, first: u64, prelude: &str) -> Command {
@@ -29,7 +34,8 @@ fn child(directory: &Path, first: u64, prelude: &str) -> Command {
         .env(DIRECTORY, directory)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
@@ -101,16 +107,26 @@ async fn what_was_acknowledged_survives_a_kill() {
     // Killed early, in the middle, and late enough for the write-ahead log to be long; each time on the same log.
     for (round, count) in [1, 40, 333, 1500, 7].into_iter().enumerate() {
         let mut process = child(directory.path(), round as u64 * 10_000_000, "").spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let before = all.len();
-        all.extend(lines.by_ref().filter_map(|line| acknowledged(&line)).take(count));
-        process.kill().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let wanted = all.len() + count;
+        while all.len() < wanted {
+            let line = next_line(&mut lines).await.expect("the child goes on until it is killed");
+            all.extend(acknowledged(&line));
+        }
+        process.start_kill().unwrap();
         // Acknowledged while the kill was on its way; the last line may be torn.
-        all.extend(lines.filter_map(|line| acknowledged(&line)));
-        process.wait().unwrap();
-        assert!(all.len() >= before + count, "the child ended by itself");
+        while let Some(line) = next_line(&mut lines).await {
+            all.extend(acknowledged(&line));
+        }
+        process.wait().await.unwrap();
         check(directory.path(), &all).await;
     }
+}
+
+/// The next line that the child prints; none when it has ended.
+async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {
+    let line = tokio::time::timeout(SOON, lines.next_line()).await;
+    line.expect("the child says something or ends").unwrap()
 }
 
 /// A file may not grow any more, as on a full disk: a write fails for real, inside SQLite.
@@ -118,7 +134,8 @@ async fn what_was_acknowledged_survives_a_kill() {
 async fn a_failed_write_stops_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let prelude = "trap '' XFSZ; ulimit -f 1500;";
-    let output = child(directory.path(), 0, prelude).output().unwrap();
+    let output = tokio::time::timeout(SOON, child(directory.path(), 0, prelude).output()).await;
+    let output = output.expect("the child comes to the limit").unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     let all: Vec<_> = text.lines().filter_map(acknowledged).collect();

@@ -110,6 +110,21 @@ async fn other_databases_and_later_shapes_are_refused() {
     assert!(matches!(refused, Err(OpenError::Engine(_))), "{refused:?}");
 }
 
+/// What stands where the lock or the write-ahead log belongs is left as it is.
+#[tokio::test]
+async fn a_lock_or_a_write_ahead_log_that_is_no_file_is_refused() {
+    for name in ["log.sqlite.lock", "log.sqlite-wal"] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("log.sqlite");
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+        let refused = SqliteEventStore::open(&file, SqliteOptions::default());
+        assert!(matches!(refused, Err(OpenError::Files(_))), "{name}: {refused:?}");
+        assert!(!file.exists(), "{name}");
+        std::fs::remove_dir(directory.path().join(name)).unwrap();
+        open(&file).close();
+    }
+}
+
 #[tokio::test]
 async fn an_append_over_the_bound_is_refused_alone() {
     let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Once;
 
-use crate::disk::{self, Watched};
+use crate::disk;
+use crate::file::{self, OpenFile};
+use crate::operation::{Cause, Failure, Kind};
+use crate::system_calls::Passing;
 
 /// What SQLite keeps for an open file. The system's own record follows it in the same piece of memory,
 /// which SQLite aligns to 8 bytes.
@@ -18,7 +21,7 @@ struct File {
     /// First, because SQLite takes a pointer to the record for one to this.
     base: ffi::sqlite3_file,
     /// Null for a file that is on no disk of ours; else from a `Box`.
-    watched: *mut Watched,
+    watched: *mut OpenFile,
 }
 
 /// Without memory-mapped reads, which would pass the disk by.
@@ -78,14 +81,45 @@ unsafe fn real_of(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
     unsafe { file.byte_add(size_of::<File>()) }
 }
 
-unsafe fn watched_of<'f>(file: *mut ffi::sqlite3_file) -> Option<&'f Watched> {
+unsafe fn watched_of<'f>(file: *mut ffi::sqlite3_file) -> Option<&'f OpenFile> {
     // SAFETY: the file was opened by `open`, which has set this, and is not closed while SQLite uses it.
     unsafe { (*file.cast::<File>()).watched.as_ref() }
+}
+
+/// SQLite's code of an operation that did not go as it should.
+struct Code(c_int);
+
+impl From<Failure> for Code {
+    fn from(Failure { kind, cause }: Failure) -> Self {
+        Self(match kind {
+            Kind::Create => ffi::SQLITE_CANTOPEN,
+            Kind::Read => ffi::SQLITE_IOERR_READ,
+            Kind::Write if cause == Cause::Full => ffi::SQLITE_FULL,
+            Kind::Write => ffi::SQLITE_IOERR_WRITE,
+            Kind::Truncate => ffi::SQLITE_IOERR_TRUNCATE,
+            Kind::Sync => ffi::SQLITE_IOERR_FSYNC,
+            Kind::Delete => ffi::SQLITE_IOERR_DELETE,
+            Kind::Grow => ffi::SQLITE_IOERR_SHMSIZE,
+            Kind::Lock => ffi::SQLITE_IOERR_LOCK,
+            Kind::LockIndex => ffi::SQLITE_BUSY,
+            Kind::Size => ffi::SQLITE_IOERR_FSTAT,
+        })
+    }
+}
+
+/// What a method of the system has said.
+fn result_of(code: c_int) -> Result<(), Code> {
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(Code(code)) }
+}
+
+fn code_of(result: Result<(), Code>) -> c_int {
+    result.map_or_else(|Code(code)| code, |()| ffi::SQLITE_OK)
 }
 
 /// Calls a method of the system's file.
 macro_rules! really {
     ($file:expr, $method:ident $(, $argument:expr)*) => {{
+        let _passing = Passing::new();
         // SAFETY: the system's record was set up by its own `xOpen`, and SQLite's arguments are handed on as they are.
         unsafe {
             let real = real_of($file);
@@ -116,28 +150,26 @@ unsafe extern "C" fn open(
         (*real_of(file)).pMethods = ptr::null();
     }
     let really = || {
+        let _passing = Passing::new();
         // SAFETY: SQLite's arguments are handed on as they are, with the system's own records.
-        unsafe {
+        let code = unsafe {
             let system = system_of(vfs);
             let open = (*system).xOpen.expect("a VFS can open files");
             open(system, name, real_of(file), flags, flags_out)
-        }
+        };
+        result_of(code)
     };
     // SAFETY: a file without a name is a temporary one.
     let path = (!name.is_null()).then(|| unsafe { path_of(name) });
     let on_disk = path.and_then(|path| disk::disk_of(&path).map(|disk| (disk, path)));
     let opened = match on_disk {
-        None => match really() {
-            ffi::SQLITE_OK => Ok(ptr::null_mut()),
-            code => Err(code),
-        },
+        None => really().map(|()| ptr::null_mut()),
         Some((disk, path)) => {
-            let is_new = flags & ffi::SQLITE_OPEN_CREATE != 0 && !path.exists();
-            Watched::open(disk, path, is_new, really).map(|watched| Box::into_raw(Box::new(watched)))
+            OpenFile::open(disk, path, really).map(|watched| Box::into_raw(Box::new(watched)))
         }
     };
     match opened {
-        Err(code) => code,
+        Err(Code(code)) => code,
         Ok(watched) => {
             // SAFETY: as above.
             unsafe {
@@ -150,15 +182,18 @@ unsafe extern "C" fn open(
 }
 
 unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sync_directory: c_int) -> c_int {
-    // SAFETY: SQLite's arguments are handed on as they are.
-    let really = || unsafe {
-        let system = system_of(vfs);
-        (*system).xDelete.expect("a VFS can delete files")(system, name, sync_directory)
+    let really = || {
+        let _passing = Passing::new();
+        // SAFETY: SQLite's arguments are handed on as they are.
+        unsafe {
+            let system = system_of(vfs);
+            (*system).xDelete.expect("a VFS can delete files")(system, name, sync_directory)
+        }
     };
     // SAFETY: a file to be deleted has a name.
     let path = unsafe { path_of(name) };
     match disk::disk_of(&path) {
-        Some(disk) if path.exists() => disk::delete(&disk, &path, really),
+        Some(disk) if path.exists() => code_of(file::delete(&disk, &path, || result_of(really()))),
         _ => really(),
     }
 }
@@ -186,7 +221,8 @@ unsafe extern "C" fn read(
     // SAFETY: an open file.
     match unsafe { watched_of(file) } {
         Some(watched) => {
-            watched.read(offset as usize, bytes as usize, || really!(file, xRead, buffer, bytes, offset))
+            let really = || result_of(really!(file, xRead, buffer, bytes, offset));
+            code_of(watched.read(offset as usize, bytes as usize, really))
         }
         None => really!(file, xRead, buffer, bytes, offset),
     }
@@ -204,15 +240,17 @@ unsafe extern "C" fn write(
     };
     // SAFETY: SQLite gives a buffer of this size.
     let contents = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), bytes as usize) };
-    watched.write(offset as usize, contents, |part| {
-        really!(file, xWrite, part.as_ptr().cast(), part.len() as c_int, offset)
-    })
+    code_of(watched.write(offset as usize, contents, |part| {
+        result_of(really!(file, xWrite, part.as_ptr().cast(), part.len() as c_int, offset))
+    }))
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
     // SAFETY: an open file.
     match unsafe { watched_of(file) } {
-        Some(watched) => watched.truncate(size as usize, || really!(file, xTruncate, size)),
+        Some(watched) => {
+            code_of(watched.truncate(size as usize, || result_of(really!(file, xTruncate, size))))
+        }
         None => really!(file, xTruncate, size),
     }
 }
@@ -220,17 +258,25 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: an open file.
     match unsafe { watched_of(file) } {
-        Some(watched) => watched.sync(),
+        Some(watched) => code_of(watched.sync()),
         None => really!(file, xSync, flags),
     }
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut ffi::sqlite3_int64) -> c_int {
-    really!(file, xFileSize, size)
+    // SAFETY: an open file.
+    match unsafe { watched_of(file) } {
+        Some(watched) => code_of(watched.ask(Kind::Size, || result_of(really!(file, xFileSize, size)))),
+        None => really!(file, xFileSize, size),
+    }
 }
 
 unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
-    really!(file, xLock, level)
+    // SAFETY: an open file.
+    match unsafe { watched_of(file) } {
+        Some(watched) => code_of(watched.ask(Kind::Lock, || result_of(really!(file, xLock, level)))),
+        None => really!(file, xLock, level),
+    }
 }
 
 unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
@@ -268,7 +314,8 @@ unsafe extern "C" fn shm_map(
     match unsafe { watched_of(file) } {
         Some(watched) if extend != 0 && grows(watched.path(), region, region_bytes) => {
             let (offset, bytes) = (region as usize * region_bytes as usize, region_bytes as usize);
-            watched.grow(offset, bytes, || really!(file, xShmMap, region, region_bytes, extend, memory))
+            let really = || result_of(really!(file, xShmMap, region, region_bytes, extend, memory));
+            code_of(watched.grow(offset, bytes, really))
         }
         _ => really!(file, xShmMap, region, region_bytes, extend, memory),
     }
@@ -288,7 +335,14 @@ unsafe extern "C" fn shm_lock(
     count: c_int,
     flags: c_int,
 ) -> c_int {
-    really!(file, xShmLock, offset, count, flags)
+    let really = || really!(file, xShmLock, offset, count, flags);
+    // SAFETY: an open file.
+    match unsafe { watched_of(file) } {
+        Some(watched) if flags & ffi::SQLITE_SHM_LOCK != 0 => {
+            code_of(watched.ask(Kind::LockIndex, || result_of(really())))
+        }
+        _ => really(),
+    }
 }
 
 unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {

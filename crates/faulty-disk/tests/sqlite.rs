@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use kite_faulty_disk::{Change, Disk, Fault, Kind, Loss, temporary_directory};
+use kite_faulty_disk::{Disk, Fault, Kind, Loss, Operation, temporary_directory};
 use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
@@ -35,8 +35,8 @@ fn count_after(disk: &Disk, loss: Loss) -> i64 {
     count(found.path())
 }
 
-fn is_write_ahead(change: &Change) -> bool {
-    change.file.ends_with("-wal") && change.kind == Kind::Write
+fn is_write_ahead(operation: &Operation) -> bool {
+    operation.file.ends_with("-wal") && operation.kind == Kind::Write
 }
 
 fn code(error: rusqlite::Error) -> ErrorCode {
@@ -84,7 +84,7 @@ fn a_full_disk_stays_full_until_there_is_room() {
     let disk = Disk::mount(directory.path());
     let connection = open(directory.path(), "FULL").unwrap();
     insert(&connection, 1).unwrap();
-    disk.strike(1, Fault::Full, Change::is_write);
+    disk.strike(1, Fault::Full, Operation::is_write);
     for number in 2..5 {
         assert_eq!(code(insert(&connection, number).unwrap_err()), ErrorCode::DiskFull);
     }
@@ -100,7 +100,7 @@ fn after_a_failed_sync_the_next_one_does_not_make_up_for_it() {
     let disk = Disk::mount(directory.path());
     let connection = open(directory.path(), "FULL").unwrap();
     insert(&connection, 1).unwrap();
-    disk.strike(1, Fault::Error, |change| change.kind == Kind::Sync);
+    disk.strike(1, Fault::Error, |operation| operation.kind == Kind::Sync);
     // The commit has failed, so SQLite forgets its pages and writes the next ones over them.
     assert_eq!(code(insert(&connection, 2).unwrap_err()), ErrorCode::SystemIoFailure);
     insert(&connection, 3).unwrap();
@@ -109,13 +109,67 @@ fn after_a_failed_sync_the_next_one_does_not_make_up_for_it() {
     // But a checkpoint takes the log for written that it could not sync a moment ago.
     connection.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
     insert(&connection, 4).unwrap();
-    disk.strike(1, Fault::Error, |change| change.kind == Kind::Sync);
+    disk.strike(1, Fault::Error, |operation| operation.kind == Kind::Sync);
     let checkpoint = || connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
     assert_eq!(code(checkpoint().unwrap_err()), ErrorCode::SystemIoFailure);
-    disk.strike(1, Fault::Off, |change| change.file == FILE && change.kind == Kind::Sync);
+    disk.strike(1, Fault::Off, |operation| operation.file == FILE && operation.kind == Kind::Sync);
     assert!(checkpoint().is_err());
     assert_eq!(count_after(&disk, Loss::Unsynced), 2);
     assert_eq!(count_after(&disk, Loss::Nothing), 3);
+}
+
+/// Nor does it undo it: any part of what it should have written may be there.
+#[test]
+fn a_commit_whose_sync_has_failed_may_be_there_after_all() {
+    let directory = temporary_directory();
+    let disk = Disk::mount(directory.path());
+    let connection = open(directory.path(), "FULL").unwrap();
+    insert(&connection, 1).unwrap();
+    disk.strike(1, Fault::Error, |operation| operation.kind == Kind::Sync);
+    connection.execute("INSERT INTO numbers VALUES (2, NULL)", []).expect_err("its sync fails");
+    assert_eq!(count_after(&disk, Loss::Unsynced), 1);
+    let found: Vec<i64> = (0..2_000).map(|seed| count_after(&disk, Loss::Some { seed })).collect();
+    assert!(found.contains(&1) && found.contains(&2));
+}
+
+/// Delayed allocation: the room is looked for when the disk is written, not when the program writes.
+#[test]
+fn a_full_disk_may_be_noticed_at_the_sync_alone() {
+    let directory = temporary_directory();
+    let disk = Disk::mount(directory.path());
+    let connection = open(directory.path(), "FULL").unwrap();
+    insert(&connection, 1).unwrap();
+    disk.strike(1, Fault::FullAtSync, Operation::is_write);
+    for number in 2..4 {
+        assert_eq!(code(insert(&connection, number).unwrap_err()), ErrorCode::SystemIoFailure);
+        assert_eq!(count_after(&disk, Loss::Unsynced), 1);
+    }
+    disk.mend();
+    insert(&connection, 4).unwrap();
+    assert_eq!(count_after(&disk, Loss::Unsynced), 2);
+}
+
+#[test]
+fn a_lock_and_a_size_may_be_refused() {
+    let directory = temporary_directory();
+    let disk = Disk::mount(directory.path());
+    let connection = open(directory.path(), "FULL").unwrap();
+    connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    // SQLite takes several of them, and some it tries to get again by itself.
+    let refused = (1..=4).find_map(|nth| {
+        disk.strike(nth, Fault::Error, |operation| operation.kind == Kind::LockIndex);
+        insert(&connection, nth as i64).err()
+    });
+    assert_eq!(refused.map(code), Some(ErrorCode::DatabaseBusy));
+    let before = count_after(&disk, Loss::Unsynced);
+    for kind in [Kind::Lock, Kind::Size] {
+        disk.strike(1, Fault::Error, move |operation| operation.kind == kind);
+        let other = open(directory.path(), "FULL");
+        assert_eq!(code(other.unwrap_err()), ErrorCode::SystemIoFailure, "{kind:?}");
+        assert_eq!(disk.struck().unwrap().kind, kind);
+    }
+    insert(&connection, 5).unwrap();
+    assert_eq!(count_after(&disk, Loss::Unsynced), before + 1);
 }
 
 /// One connection copies the write-ahead log while another one commits: what the failed sync of the first has lost may
@@ -127,7 +181,7 @@ fn everybody_who_has_the_file_open_is_told_of_a_failed_sync_once() {
     let writer = open(directory.path(), "FULL").unwrap();
     insert(&writer, 1).unwrap();
     let copier = open(directory.path(), "FULL").unwrap();
-    disk.strike(1, Fault::Error, |change| change.kind == Kind::Sync);
+    disk.strike(1, Fault::Error, |operation| operation.kind == Kind::Sync);
     let copy = copier.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
     assert_eq!(code(copy.unwrap_err()), ErrorCode::SystemIoFailure);
 
@@ -158,7 +212,7 @@ fn without_power_nothing_reaches_the_disk() {
 fn other_directories_are_left_alone() {
     let (mounted, other) = (temporary_directory(), temporary_directory());
     let disk = Disk::mount(mounted.path());
-    disk.strike(1, Fault::Off, Change::is_write);
+    disk.strike(1, Fault::Off, Operation::is_write);
     let connection = open(other.path(), "FULL").unwrap();
     insert(&connection, 1).unwrap();
     drop(connection);

@@ -2,8 +2,8 @@
 
 use kite_event_store::sqlite::SqliteOptions;
 use kite_event_store::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, RecordedEvent, SqliteEventStore,
-    StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, ReadError, RecordedEvent,
+    SqliteEventStore, StreamAppend,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -65,20 +65,17 @@ impl History {
         self.0.iter().filter(|told| told.answer.is_ok()).count()
     }
 
-    /// Everything acknowledged can be read, stream by stream.
-    pub(crate) async fn check_reads(&self, store: &SqliteEventStore, when: &str) {
+    /// Everything acknowledged is read, stream by stream.
+    pub(crate) async fn check_reads(&self, store: &SqliteEventStore) -> Result<(), ReadError> {
         for Told { append, answer, .. } in &self.0 {
             let Ok(appended) = answer else { continue };
             let count = append.events.len();
             let after = appended.version - count as u64;
-            let read = store.read_stream(&append.stream, after, count).await;
-            let read =
-                read.unwrap_or_else(|error| panic!("{when}: {} cannot be read: {error}", append.stream));
-            assert!(
-                read.iter().map(|event| event.id).eq(append.events.iter().map(|event| event.id)),
-                "{when}"
-            );
+            let read = store.read_stream(&append.stream, after, count).await?;
+            let ids = append.events.iter().map(|event| event.id);
+            assert!(read.iter().map(|event| event.id).eq(ids), "{} reads differently", append.stream);
         }
+        Ok(())
     }
 
     /// Opens the log on a sound disk: what was acknowledged is there, nothing is there in part or twice or unasked
