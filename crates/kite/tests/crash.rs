@@ -6,9 +6,10 @@
 
 mod support;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use kite_testkit::customer::FROM_PHONE;
 use kite_testkit::dice::{Dice, test_seed};
+use kite_testkit::operator;
 use kite_testkit::oracle::Oracle;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -33,7 +34,7 @@ async fn with_seed<F: Future<Output = anyhow::Result<()>>>(
 async fn nothing_accepted_is_lost_or_delivered_twice_over_kills() -> anyhow::Result<()> {
     with_seed(async |seed| {
         let mut house = House::build(seed).await?;
-        let load = Load::start(&house, MESSAGES, seed)?;
+        let mut load = Load::start(&house, MESSAGES, seed)?;
         let mut dice = Dice::new(!seed);
         // Moments are drawn in messages: the machine's speed does not matter.
         let mut moments = |kills| {
@@ -42,15 +43,18 @@ async fn nothing_accepted_is_lost_or_delivered_twice_over_kills() -> anyhow::Res
             moments
         };
         for moment in moments(KILLS_UNDER_LOAD) {
-            load.wait_for_accepted(moment).await?;
+            load = load.wait_for_accepted(&house, moment).await?;
             house.kill_and_restart().await?;
         }
-        let accepted = load.finish().await?;
+        let accepted = load.finish(&house).await?;
+        let mut kills_with_work = 0;
         for moment in moments(KILLS_AFTER_LOAD).into_iter().rev() {
-            house.wait_for_open(moment).await?;
+            kills_with_work += u64::from(house.wait_for_open(moment).await? > 0);
             house.kill_and_restart().await?;
         }
-        house.judge(&accepted, KILLS_UNDER_LOAD + KILLS_AFTER_LOAD).await
+        ensure!(kills_with_work > 0, "nothing was open at any of the kills after the load");
+        house.judge(&accepted, KILLS_UNDER_LOAD + KILLS_AFTER_LOAD).await?;
+        Ok(())
     })
     .await
 }
@@ -62,24 +66,27 @@ async fn advertisements_wait_for_the_morning_over_kills() -> anyhow::Result<()> 
     with_seed(async |seed| {
         let mut house = House::build(seed).await?;
         let mut oracle = Oracle::default();
-        let mut accepted = Accepted::new();
+        let mut accepted = Accepted::default();
         let mut number = 0;
         // On a slow machine a short night is over before anything was sent: then a longer one.
         for seconds in [6, 12, 24, 48] {
-            let morning = house.begin_night(seconds).await?;
-            oracle.night(support::now(), morning);
+            let night = house.begin_night(seconds).await?;
+            oracle.night(support::now(), night.until);
             for night_consent in [false, true] {
-                accepted.insert(house.send(&advertisement(number, night_consent)).await?, ADVERTISEMENTS);
+                let body = advertisement(number, night_consent);
+                accepted.add(house.send(&body, ADVERTISEMENTS).await?)?;
                 number += ADVERTISEMENTS;
             }
-            if support::now() < morning - chrono::TimeDelta::seconds(seconds / 2) {
+            if support::now() < night.until - chrono::TimeDelta::seconds(seconds / 2) {
                 break;
             }
         }
         house.kill_and_restart().await?;
         house.wait_for_event("messages-held").await?;
         house.kill_and_restart().await?;
-        house.judge_with(oracle, &accepted, 2).await
+        let verdict = house.judge_with(oracle, &accepted, 2).await?;
+        ensure!(verdict.held > 0, "no advertisement was held");
+        Ok(())
     })
     .await
 }
@@ -100,8 +107,12 @@ fn advertisement(first: u64, night_consent: bool) -> Value {
 async fn ctrl_c_drains_and_exits_with_0() -> anyhow::Result<()> {
     with_seed(async |seed| {
         let house = House::build(seed).await?;
-        Load::start(&house, 200, seed)?.finish().await?;
-        house.interrupt().await
+        Load::start(&house, 200, seed)?.finish(&house).await?;
+        house.wait_for_event("messages-submitted").await?;
+        let (handed_over, unanswered) = house.interrupt().await?.unanswered();
+        ensure!(handed_over > 0, "nothing was handed over");
+        ensure!(unanswered == 0, "{unanswered} of {handed_over} hand-overs are without an answer in the log");
+        Ok(())
     })
     .await
 }
@@ -119,19 +130,21 @@ async fn a_full_disk(seed: u64) -> anyhow::Result<()> {
     let log = house.wait_for_failure(Duration::from_secs(120))?;
     let last = log.lines().last().unwrap_or_default();
     assert!(last.starts_with("kite: ") && last.contains("failed: "), "the last word is the reason:\n{log}");
-    load.wait_for_accepted(1).await?;
+    let load = load.wait_for_accepted(&house, 1).await?;
 
     house.restart().await?;
-    let accepted = load.finish().await?;
-    house.judge(&accepted, 1).await
+    let accepted = load.finish(&house).await?;
+    house.judge(&accepted, 1).await?;
+    Ok(())
 }
 
 /// The file of a read model is not what it was: the process names it and what to do, and does not start on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_read_model_is_named_and_can_be_rebuilt() -> anyhow::Result<()> {
     let mut house = House::build(7).await?;
-    let accepted = Load::start(&house, 200, 7)?.finish().await?;
-    let before = house.wait_until_final(&accepted, Duration::from_secs(180)).await?;
+    let accepted = Load::start(&house, 200, 7)?.finish(&house).await?;
+    house.wait_until_final(&accepted).await?;
+    let before = house.ends(&accepted).await?;
     house.stop()?;
     std::fs::write(house.data_dir().join("delivery.db"), "something else ".repeat(1_000))?;
 
@@ -143,9 +156,10 @@ async fn a_damaged_read_model_is_named_and_can_be_rebuilt() -> anyhow::Result<()
         "{log}"
     );
 
-    support::rebuild(&house.data_dir())?;
+    operator::rebuild(support::kite(), &house.data_dir())?;
     house.restart().await?;
-    assert_eq!(house.wait_until_final(&accepted, Duration::from_secs(60)).await?, before);
+    house.wait_until_final(&accepted).await?;
+    assert_eq!(house.ends(&accepted).await?, before);
     let data = house.terminate().await?;
     support::assert_replay_verifies(&data)?;
     Ok(())

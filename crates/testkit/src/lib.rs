@@ -4,10 +4,13 @@
 //! A development dependency only. Deliberately absent: anything that a crate under test could come to rely on, and
 //! mocks of our own ports (their adapters in memory live beside the ports).
 
-pub mod carriers;
 pub mod customer;
 pub mod dice;
+pub mod metrics;
+pub mod night;
+pub mod operator;
 pub mod oracle;
 pub mod process;
+pub mod relays;
 pub mod wait;
 pub mod workspace;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::dice::{Dice, any_seed};
+
 /// First pause between two looks; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 /// Longest pause between two looks.
@@ -113,14 +115,22 @@ fn describe(answer: Result<reqwest::Response, impl Debug>) -> String {
     }
 }
 
-/// An address on this machine on which nothing listens right now. Another process may take it before it is used:
-/// prefer port 0 where the program under test can say which port it got.
+/// Ports below those that the system gives to whoever connects: a program that is restarted finds its port as it left it.
+const PORT_FIRST: u64 = 15_000;
+const PORT_LAST: u64 = 32_000;
+/// How many of them are tried.
+const PORT_TRIES: usize = 100;
+
+/// An address on this machine on which nothing listens right now, and which no outgoing connection is given. Another
+/// test may take it before it is used: prefer port 0 where the program under test can say which port it got.
 ///
 /// # Errors
 /// When no port can be had.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?)
+    let mut dice = Dice::new(any_seed());
+    let ports = (0..PORT_TRIES).map(|_| dice.between(PORT_FIRST, PORT_LAST) as u16);
+    let mut listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    Ok(listeners.next().context("no free port")?.local_addr()?)
 }
 
 #[cfg(test)]

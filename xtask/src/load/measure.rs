@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use kite_testkit::metrics::metric_max;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -60,11 +61,17 @@ fn cpu_of(stat: &str) -> Option<f64> {
 /// Memory that a process has resident.
 pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    resident_of(&status).context("no VmRSS")
+    status_bytes(&status, "VmRSS:").context("no VmRSS")
 }
 
-fn resident_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// Memory that is a process's own: without pages of files, which the system may take back.
+pub(crate) fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    status_bytes(&status, "RssAnon:").context("no RssAnon")
+}
+
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1_024)
 }
@@ -78,16 +85,6 @@ pub(crate) fn directory_bytes(directory: &Path) -> anyhow::Result<u64> {
         bytes += if metadata.is_dir() { directory_bytes(&entry.path())? } else { metadata.len() };
     }
     Ok(bytes)
-}
-
-/// The largest value of a metric over all its labels; `None`: there is no such metric.
-pub(crate) fn metric_max(text: &str, name: &str) -> Option<f64> {
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let is_it = rest.starts_with('{') || rest.starts_with(' ');
-        is_it.then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok())?
-    };
-    text.lines().filter_map(value).reduce(f64::max)
 }
 
 /// The greatest values that were seen while a load ran.
@@ -152,16 +149,12 @@ mod tests {
         assert_eq!(written_of("rchar: 3\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n"), Some(8192));
         assert_eq!(name_of(stat), Some("kite (serve) 2"));
         assert!(!cpu_seconds_by_thread(std::process::id()).unwrap().is_empty());
-        assert_eq!(resident_of("Name:\tkite\nVmPeak:\t9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
+        assert_eq!(
+            status_bytes("Name:\tkite\nVmPeak:\t9 kB\nVmRSS:\t    2048 kB\n", "VmRSS:"),
+            Some(2_097_152)
+        );
+        assert!(anonymous_bytes(std::process::id()).unwrap() > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
         assert!(resident_bytes(std::process::id()).unwrap() > 0);
-    }
-
-    #[test]
-    fn the_largest_of_a_metric_is_found_and_no_other() {
-        let text = "# TYPE kite_lag_seconds gauge\nkite_lag_seconds{projector=\"a b\"} 0.25\n\
-                    kite_lag_seconds{projector=\"work\"} 1.5\nkite_lag_seconds_total 9\n";
-        assert_eq!(metric_max(text, "kite_lag_seconds"), Some(1.5));
-        assert_eq!(metric_max(text, "kite_open_messages"), None);
     }
 }

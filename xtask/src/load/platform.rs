@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use kite_testkit::metrics::metric_max;
 use kite_testkit::process::Process;
 use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
 use serde::Deserialize;
@@ -21,7 +22,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::generator::Target;
-use super::measure::metric_max;
 use crate::paths::target;
 
 /// The tenant's sending number.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chrono::{TimeDelta, Utc};
+use kite_testkit::metrics::{metric_max, metric_sum};
+use kite_testkit::night::Night;
 use kite_testkit::wait::wait_for;
 use reqwest::Method;
 use serde_json::json;
@@ -16,21 +18,22 @@ use tokio::time::Instant;
 use super::Plan;
 use super::balance::Balance;
 use super::faults::{Calm, Faults, KiteFault, MayDie, Turn};
-use super::flat::{Disk, Memory};
+use super::flat::{Disk, Look};
 use super::house::House;
-use super::minute::{Files, Minute, metric_sum};
+use super::minute::{Files, Minute, Part};
+use super::report::{Flatness, LoadKept, Report};
 use super::traffic::Traffic;
-use super::trial::{self, Report};
-use crate::load::measure::{directory_bytes, metric_max, resident_bytes};
+use super::trial::Trial;
+use crate::load::measure::{anonymous_bytes, resident_bytes};
 
-/// How long the read models may take to show what got a 202.
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
-/// How long everything may take to become final after the load: deadlines of receipts, and breakers.
+/// How long the read models are waited for before what they do not show counts as lost.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
+/// How long everything may take to become final without load: deadlines of receipts, and breakers.
 const FINAL_WITHIN: Duration = Duration::from_secs(600);
 /// Between two looks at the memory.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// The share of its life in which a process fills its caches; what it grows then is not looked at.
-const WARM_UP_SHARE: f64 = 0.4;
+/// Between two lines about how things stand.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Everything that takes part.
 struct Soak {
@@ -40,6 +43,8 @@ struct Soak {
     calm: Calm,
     balance: Balance,
     start: Instant,
+    next_look: Instant,
+    part: Part,
     minutes: Vec<Minute>,
 }
 
@@ -49,75 +54,82 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
     let seconds = plan.seconds as i64;
     let now = Utc::now();
     // A night of some minutes, before the processes stop dying.
-    let night = (now + TimeDelta::seconds(seconds / 5), now + TimeDelta::seconds(seconds * 2 / 5));
+    let night =
+        Night::between(now + TimeDelta::seconds(seconds / 5), now + TimeDelta::seconds(seconds * 2 / 5));
     let house = House::start(directory, plan.seed, night).await?;
-    let empty = (directory_bytes(&house.data())?, 0);
+    let empty = (Files::of(&house.data())?.closed_bytes, 0);
+    let start = Instant::now();
     let mut soak = Soak {
         calm: Calm::of(&house).await?,
         traffic: Traffic::start(house.customer.clone(), plan.seed, plan.rate),
         faults: Faults::new(plan.seed),
         balance: Balance::default(),
-        start: Instant::now(),
+        start,
+        next_look: start + MINUTE,
+        part: Part::FirstHalf,
         minutes: Vec::new(),
         house,
     };
-    let length = Duration::from_secs(plan.seconds);
-    soak.turns_until(length / 2, MayDie::Yes).await?;
-    soak.house.stop()?;
-    let half = (directory_bytes(&soak.house.data())?, soak.traffic.taken().messages);
-    soak.house.restart().await?;
+    let half_length = Duration::from_secs(plan.seconds) / 2;
+    soak.turns(half_length, MayDie::Yes).await?;
+    let half = soak.change_over().await?;
     let mut memory = JoinSet::new();
-    memory.spawn(watch_memory(soak.house.process.clone()));
-    soak.turns_until(length, MayDie::No).await?;
+    memory.spawn(watch_memory(soak.house.process.clone(), soak.traffic.counter()));
+    soak.part = Part::SecondHalf;
+    soak.turns(half_length, MayDie::No).await?;
     soak.house.process.store(0, Ordering::SeqCst);
     let memory = memory.join_next().await.context("memory was watched")??;
-    soak.calm_down().await?;
-    let mut house = soak.house;
-    house.stop()?;
-    let taken = soak.traffic.into_taken();
-    let end = (directory_bytes(&house.data())?, taken.messages);
-    let warm = (memory.len() as f64 * WARM_UP_SHARE) as usize;
-    let (verdict, replay_differs) = trial::hold(&house, &taken).await?;
+    let load = soak.calm_down().await?;
+    soak.house.stop()?;
+    let Soak { mut house, traffic, minutes, .. } = soak;
+    let taken = traffic.into_taken();
+    let end = (Files::of(&house.data())?.closed_bytes, taken.messages);
+    let cpu_seconds = house.cpu_seconds_of_all();
+    let trial = Trial::hold(&mut house, &taken).await?;
     Ok(Report {
         seed: plan.seed,
-        minutes: soak.minutes,
-        memory: Memory::of(&memory[warm..]),
+        messages_per_second: plan.rate,
+        flatness: Flatness::of(plan, &memory),
+        minutes,
         disk: Disk::of([empty, half, end]),
+        load: LoadKept::of(&taken, load),
         kills: house.kills,
         stops: house.stops,
-        cpu_us_per_message: (house.cpu_seconds_of_all() * 1e6 / taken.messages.max(1) as f64).round(),
-        verdict,
-        replay_differs,
+        cpu_us_per_message: (cpu_seconds * 1e6 / taken.messages.max(1) as f64).round(),
+        trial,
     })
 }
 
-/// Seconds and bytes, until there is no process any more.
-async fn watch_memory(process: Arc<AtomicU32>) -> Vec<(f64, f64)> {
+/// Looks until there is no process any more.
+async fn watch_memory(process: Arc<AtomicU32>, messages: impl Fn() -> u64) -> Vec<Look> {
     let start = Instant::now();
-    let mut samples = Vec::new();
+    let mut looks = Vec::new();
     loop {
         let process = process.load(Ordering::SeqCst);
         if process == 0 {
-            return samples;
+            return looks;
         }
         // It may end between the two looks.
-        if let Ok(bytes) = resident_bytes(process) {
-            samples.push((start.elapsed().as_secs_f64(), bytes as f64));
+        if let Ok(bytes) = anonymous_bytes(process) {
+            let seconds = start.elapsed().as_secs_f64();
+            looks.push(Look { seconds, messages: messages(), bytes: bytes as f64 });
         }
         tokio::time::sleep_until(Instant::now() + LOOK_INTERVAL).await;
     }
 }
 
 impl Soak {
-    async fn turns_until(&mut self, end: Duration, may_die: MayDie) -> anyhow::Result<()> {
-        while self.start.elapsed() < end {
+    async fn turns(&mut self, length: Duration, may_die: MayDie) -> anyhow::Result<()> {
+        let end = Instant::now() + length;
+        while Instant::now() < end {
             let turn = self.faults.turn(may_die);
             eprintln!("{:>6.1} s: {}", self.start.elapsed().as_secs_f64(), turn.describe());
             self.take(&turn).await?;
             self.traffic.check()?;
             self.house.check_alive()?;
-            if self.start.elapsed().as_secs() / 60 > self.minutes.len() as u64 {
+            if Instant::now() >= self.next_look {
                 self.look().await?;
+                self.next_look += MINUTE;
             }
         }
         Ok(())
@@ -141,25 +153,56 @@ impl Soak {
         turn.end(&mut self.house, &self.calm).await
     }
 
+    /// Between the halves: everything becomes final and the process begins anew. Answers the bytes on the disk and the
+    /// messages that they are for.
+    async fn change_over(&mut self) -> anyhow::Result<(u64, u64)> {
+        self.calm.restore_all(&self.house).await?;
+        let breath = self.traffic.hold_breath().await?;
+        self.wait_until_final().await?;
+        self.house.stop()?;
+        let half = (Files::of(&self.house.data())?.closed_bytes, self.traffic.taken().messages);
+        self.house.restart().await?;
+        self.repeat_requests().await?;
+        drop(breath);
+        self.next_look = Instant::now() + MINUTE;
+        Ok(half)
+    }
+
+    /// Law 6, after a restart.
+    async fn repeat_requests(&self) -> anyhow::Result<()> {
+        let kept = std::mem::take(&mut self.traffic.taken().kept);
+        ensure!(!kept.is_empty(), "no request was kept to be sent again");
+        for (request, id) in &kept {
+            self.house.customer.repeat(request, id).await?;
+        }
+        self.traffic.taken().kept = kept;
+        Ok(())
+    }
+
     /// Prints how things stand.
     async fn look(&mut self) -> anyhow::Result<()> {
-        self.balance.read_on(&self.house).await?;
+        let breath = self.traffic.hold_breath().await?;
         let accepted = self.traffic.taken().messages;
-        let lost = self.not_in_read_models(accepted).await?;
+        let began = Instant::now();
+        let told = self.read_models_show(accepted).await?;
+        let catch_up_ms = began.elapsed().as_millis() as u64;
+        drop(breath);
+        self.balance.read_on(&self.house).await?;
         let text = self.house.metrics().await?;
         let doubles = self.balance.doubles(&self.traffic.taken());
         let process = self.house.process.load(Ordering::SeqCst);
         let minute = Minute {
-            minute: self.minutes.len() as u64 + 1,
+            minutes: self.start.elapsed().as_secs_f64() / 60.0,
+            part: self.part,
             accepted,
-            lost,
+            lost: accepted.saturating_sub(told),
+            unclaimed: told.saturating_sub(accepted),
+            catch_up_ms,
             open: metric_max(&text, "kite_open_messages").context("no kite_open_messages")? as u64,
             doubles,
             resident_mb: resident_bytes(process)? / 1_000_000,
             files: Files::of(&self.house.data())?,
-            projector_lag_events: metric_max(&text, "kite_projector_lag_events").unwrap_or(0.0) as u64,
-            projector_lag_ms: (metric_max(&text, "kite_projector_lag_seconds").unwrap_or(0.0) * 1e3) as u64,
-            queue_depth: metric_sum(&text, "kite_queue_depth") as u64,
+            queue_depth: metric_sum(&text, "kite_queue_depth").context("no kite_queue_depth")? as u64,
             kills: self.house.kills,
             stops: self.house.stops,
             cpu_us_per_message: (self.house.cpu_seconds()? * 1e6 / accepted.max(1) as f64) as u64,
@@ -169,40 +212,59 @@ impl Soak {
         Ok(())
     }
 
-    /// How many of so many messages the read models still do not show.
-    async fn not_in_read_models(&self, accepted: u64) -> anyhow::Result<u64> {
-        let mut missing = accepted;
+    /// How many messages the read models show, once they show as many as were accepted or that was waited for in vain.
+    async fn read_models_show(&self, accepted: u64) -> anyhow::Result<u64> {
+        let mut told = None;
         let shown = wait_for("the read models", CATCH_UP_WITHIN, async || {
-            let statistics = self.house.customer.get("/v1/statistics").await.ok()?;
-            missing = accepted.saturating_sub(statistics["rows"][0]["messages"].as_u64().unwrap_or(0));
-            (missing == 0).then_some(())
+            told = self.messages_told().await.ok();
+            (told? == accepted).then_some(())
         });
         // Those that are missing are the answer; that they were waited for in vain is not an error of its own.
         let _ = shown.await;
-        Ok(missing)
+        told.with_context(|| format!("the statistics cannot be read\n{}", self.house.log()))
     }
 
-    /// The load stops, faults stop, the process dies once more; then everything has to become final.
-    async fn calm_down(&mut self) -> anyhow::Result<()> {
+    async fn messages_told(&self) -> anyhow::Result<u64> {
+        let statistics = self.house.customer.get("/v1/statistics").await?;
+        Ok(statistics["rows"][0]["messages"].as_u64().unwrap_or(0))
+    }
+
+    /// The load stops, faults stop, the process dies once more; then everything has to become final. Answers how long
+    /// there was load.
+    async fn calm_down(&mut self) -> anyhow::Result<Duration> {
         eprintln!("{:>6.1} s: calm", self.start.elapsed().as_secs_f64());
+        let load = self.start.elapsed().saturating_sub(self.traffic.held());
         self.calm.restore_all(&self.house).await?;
         self.traffic.end().await?;
         self.house.kill()?;
         self.house.restart().await?;
+        self.repeat_requests().await?;
+        self.wait_until_final().await?;
+        self.part = Part::End;
+        self.look().await?;
+        Ok(load)
+    }
+
+    /// Waits until every message is final and every sending completed, and no receipt is on its way.
+    async fn wait_until_final(&self) -> anyhow::Result<()> {
         let accepted = self.traffic.taken().messages;
         let mut seen = String::new();
         let waited = wait_for("every message to be final", FINAL_WITHIN, async || {
             let text = self.house.metrics().await.ok()?;
             let open = metric_max(&text, "kite_open_messages");
-            let missing = self.house.customer.get("/v1/statistics").await.ok()?;
-            let missing = accepted.checked_sub(missing["rows"][0]["messages"].as_u64()?)?;
-            seen = format!("{open:?} are open, {missing} are missing");
-            (open == Some(0.0) && missing == 0).then_some(())
+            let told = self.messages_told().await.ok()?;
+            seen = format!("{open:?} are open, {told} of {accepted} told");
+            if open != Some(0.0) || told < accepted {
+                return None;
+            }
+            let is_open = self.house.customer.has_open_sendings().await.ok()?;
+            seen += if is_open { ", a sending is not completed" } else { "" };
+            (!is_open).then_some(())
         });
         waited.await.with_context(|| format!("{seen}\n{}", self.house.log()))?;
         let flushed =
             self.house.relay(Method::POST, "/receipts/flush", &json!({ "timeout_ms": 25_000 })).await?;
         ensure!(flushed["pending"] == 0, "receipts were never taken: {flushed}\n{}", self.house.log());
-        self.look().await
+        Ok(())
     }
 }

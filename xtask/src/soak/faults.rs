@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use kite_testkit::carriers::{MAIL_RELAY, PHONE_RELAYS};
 use kite_testkit::dice::Dice;
+use kite_testkit::relays::{self, MAIL_RELAY, PHONE_RELAYS};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::house::House;
+
+/// The longest turn, and the longest that relays stand still.
+pub(super) const TURN_MS_MAX: u64 = 6_000;
 
 /// A turn of things going wrong.
 pub(super) struct Turn {
@@ -51,7 +54,7 @@ impl Faults {
 
     /// The next turn. Whether processes may die is not for the dice to say.
     pub(super) fn turn(&mut self, may_die: MayDie) -> Turn {
-        let seconds = self.dice.between(2_000, 6_000) as f64 / 1_000.0;
+        let seconds = self.dice.between(2_000, TURN_MS_MAX) as f64 / 1_000.0;
         let mut relays = vec![self.relay_fault()];
         if self.dice.per_cent(30) {
             let second = self.relay_fault();
@@ -115,7 +118,7 @@ impl Calm {
     /// As they are now.
     pub(super) async fn of(house: &House) -> anyhow::Result<Self> {
         let mut behaviours = Vec::new();
-        for relay in PHONE_RELAYS.iter().map(|(relay, _)| *relay).chain([MAIL_RELAY]) {
+        for relay in relays::all() {
             let path = format!("/relays/{relay}/behaviour");
             behaviours.push((relay, house.relay(Method::GET, &path, &Value::Null).await?));
         }

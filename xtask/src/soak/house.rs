@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use chrono::{DateTime, TimeDelta, Utc};
-use kite_testkit::carriers;
 use kite_testkit::customer::Customer;
+use kite_testkit::night::Night;
 use kite_testkit::process::Process;
+use kite_testkit::relays;
 use kite_testkit::wait::{free_address, wait_until_ready};
 use reqwest::{Client, Method};
 use serde::Deserialize;
@@ -24,7 +24,8 @@ use crate::paths::target;
 const ADMIN_KEY: &str = "soak-admin-key";
 /// How long a process may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Caches so small that they are full after a minute, and a breaker that comes back within the run.
+/// Some caches are set small so that they are full within a minute; the others have fixed sizes and fill while the memory
+/// is not looked at yet. A breaker comes back within the run.
 const SETTINGS: [(&str, &str); 6] = [
     ("KITE_LOTS_IN_MEMORY_MESSAGES_MAX", "10000"),
     ("KITE_STORE__RECENT_BYTES_MAX", "4194304"),
@@ -44,7 +45,7 @@ pub(super) struct House {
     directory: PathBuf,
     pub(super) customer: Customer,
     /// When advertisements are held.
-    pub(super) night: (DateTime<Utc>, DateTime<Utc>),
+    pub(super) night: Night,
     /// The process id of Kite, for those who only watch it; 0 while there is none.
     pub(super) process: Arc<AtomicU32>,
     cpu_seconds_before: f64,
@@ -61,17 +62,13 @@ struct Addresses {
 
 impl House {
     /// Starts both processes on free ports and sets everything up.
-    pub(super) async fn start(
-        directory: &Path,
-        seed: u64,
-        night: (DateTime<Utc>, DateTime<Utc>),
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn start(directory: &Path, seed: u64, night: Night) -> anyhow::Result<Self> {
         // Somebody may build while this runs, and what is started again has to be the same.
         for program in ["kite", "relay-sim"] {
             std::fs::copy(target().join("release").join(program), directory.join(program))?;
         }
         let scenario = directory.join("scenario.json");
-        std::fs::write(&scenario, carriers::scenario(seed).to_string())?;
+        std::fs::write(&scenario, relays::scenario(seed).to_string())?;
         let mut command = Command::new(directory.join("relay-sim"));
         let relays = Process::start("relay-sim", command.arg("--scenario").arg(&scenario))?;
         let addresses: Addresses =
@@ -81,7 +78,7 @@ impl House {
         let url = format!("http://{address}");
         wait_until_ready(&format!("{url}/readyz"), PATIENCE).await.with_context(|| kite.log())?;
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
-        let profiles = carriers::profiles(|id| addresses.relays.get(id).cloned())?;
+        let profiles = relays::profiles(|id| addresses.relays.get(id).cloned())?;
         let customer = Customer::set_up(http, url.clone(), ADMIN_KEY, profiles).await?;
         let process = Arc::new(AtomicU32::new(kite.id()));
         let house = Self {
@@ -97,7 +94,7 @@ impl House {
             kills: 0,
             stops: 0,
         };
-        for (id, callback) in carriers::callbacks(&url) {
+        for (id, callback) in relays::callbacks(&url) {
             house.relay(Method::PUT, &format!("/relays/{id}/behaviour"), &callback).await?;
         }
         Ok(house)
@@ -182,11 +179,9 @@ impl House {
         ready.with_context(|| self.kite.log())
     }
 
-    /// An operator's command on the data of a stopped Kite.
-    pub(super) fn operate(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.directory.join("kite"));
-        command.args(arguments).arg("--data").arg(self.data());
-        command
+    /// The binary that runs.
+    pub(super) fn binary(&self) -> PathBuf {
+        self.directory.join("kite")
     }
 
     /// What Kite printed last.
@@ -199,15 +194,9 @@ fn data_of(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
-fn start_kite(
-    directory: &Path,
-    address: SocketAddr,
-    (from, until): (DateTime<Utc>, DateTime<Utc>),
-) -> anyhow::Result<Process> {
-    let in_seoul = |time: DateTime<Utc>| (time + TimeDelta::hours(9)).format("%H:%M:%S").to_string();
+fn start_kite(directory: &Path, address: SocketAddr, night: Night) -> anyhow::Result<Process> {
     let mut command = Command::new(directory.join("kite"));
     command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data_of(directory));
-    command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(SETTINGS);
-    command.env("KITE_RELAYS__NIGHT", format!("{}-{}", in_seoul(from), in_seoul(until)));
+    command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(SETTINGS).env("KITE_RELAYS__NIGHT", night.setting());
     Process::start("kite", &mut command)
 }

@@ -5,9 +5,11 @@
 //! started again on the same data. Every minute says how things stand. At the end everything has to be final, and an
 //! independent judge ([`kite_testkit::oracle`]) holds the log against what the relays believe they received.
 //!
-//! Processes die in the first half. In the second, one process has to live with all other faults until the load ends, so
-//! that its memory can be looked at; it is killed once more while what is left is being handed over. Caches are set
-//! small, so that they are full soon and what still grows is not a cache.
+//! Processes die in the first half. Then everything becomes final, without load, so that each half has its own messages.
+//! In the second, one process has to live with all other faults until the load ends; it is killed once more while what is
+//! left is being handed over. Its memory is judged from when its caches are full, which some fixed ones are only after
+//! [`flat::WARM_UP_MESSAGES`], and for at least ten minutes. A run that is too short for that says so, and is judged by
+//! everything else.
 //!
 //! Deliberately absent: a restart of relay-sim, whose ledger is the measure of everything and ends with it.
 
@@ -17,6 +19,7 @@ mod faults;
 mod flat;
 mod house;
 mod minute;
+mod report;
 mod traffic;
 mod trial;
 
@@ -29,7 +32,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::run_optimised;
 use crate::paths::target;
-use trial::Report;
 
 /// Options of `cargo xtask soak`.
 #[derive(Args)]
@@ -62,6 +64,14 @@ pub(crate) struct Plan {
     seed: u64,
 }
 
+impl Plan {
+    /// How many minutes a run at this rate has to take for its memory to be judged.
+    fn minutes_for_flatness(&self) -> u64 {
+        let warm_up = flat::WARM_UP_MESSAGES as f64 / f64::from(self.rate);
+        ((warm_up + flat::LOOK_SECONDS_MIN) * 2.0 / 60.0).ceil() as u64 + 1
+    }
+}
+
 /// Builds everything optimised, then soaks.
 pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
@@ -83,7 +93,7 @@ pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
             interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
         }
     });
-    let holds = soaked.as_ref().is_ok_and(Report::holds);
+    let holds = soaked.as_ref().is_ok_and(|report| report.complaints().is_empty());
     if options.keep && !holds {
         eprintln!("the data is in {}", data.keep().display());
     }
@@ -96,5 +106,16 @@ pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
         Ok(())
     } else {
         bail!("something does not hold; --seed {seed} repeats it as far as processes repeat")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_an_hour_at_a_thousand_a_second_is_enough_to_judge_memory() {
+        let minutes = |rate| Plan { seconds: 0, rate, seed: 0 }.minutes_for_flatness();
+        assert_eq!((minutes(1_000), minutes(500)), (27, 33));
     }
 }

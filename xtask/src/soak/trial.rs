@@ -1,114 +1,110 @@
-//! The end: the log against the ledgers, by a judge that shares nothing with Kite; and what a run comes to.
+//! The end: the log against the ledgers, by a judge that shares nothing with Kite; the API and a replay against the log.
 
 use std::fmt;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use chrono::TimeDelta;
 use kite_testkit::customer::NEVER_REPORTED;
+use kite_testkit::operator;
 use kite_testkit::oracle::{Oracle, Verdict};
 use serde::Serialize;
 
-use super::balance::each_entry;
-use super::flat::{Disk, Memory};
+use super::balance::{each_entry, refused_by_mail};
+use super::faults::TURN_MS_MAX;
 use super::house::House;
-use super::minute::Minute;
 use super::traffic::Taken;
 
-/// More events than any run writes.
-const EVENTS_MAX: &str = "1000000000000";
+/// Sendings whose messages the API is asked for, one by one.
+const COMPARED_MAX: usize = 500;
+/// Of a hundred messages, at most so many may expire without anybody knowing what became of them.
+const EXPIRED_PER_CENT_MAX: u64 = 5;
+/// Of a hundred messages that were not cancelled, at least so many are delivered, whatever relays do.
+const DELIVERED_PER_CENT_MIN: u64 = 60;
 
-/// What a run came to.
+/// What the judge says.
 #[derive(Serialize)]
-pub(crate) struct Report {
-    pub(super) seed: u64,
-    pub(super) minutes: Vec<Minute>,
-    /// Of the process that lived through the second half.
-    pub(super) memory: Option<Memory>,
-    pub(super) disk: Disk,
-    pub(super) kills: u64,
-    pub(super) stops: u64,
-    pub(super) cpu_us_per_message: f64,
+pub(super) struct Trial {
     pub(super) verdict: Verdict,
+    /// As the mail server counts them.
+    refused_by_mail: u64,
+    /// Sendings whose messages the API told one by one as the log has them.
+    compared: usize,
+    /// Where it told otherwise.
+    api_differs: Option<String>,
     /// What `kite replay --verify` printed, if a read model is not what the log says.
-    pub(super) replay_differs: Option<String>,
+    replay_differs: Option<String>,
 }
 
-impl Report {
-    /// Whether everything holds.
-    pub(crate) fn holds(&self) -> bool {
-        self.verdict.is_clean()
-            && self.replay_differs.is_none()
-            && self.disk.is_flat
-            && self.memory.is_none_or(|memory| memory.is_flat)
-            && self.minutes.iter().all(|minute| minute.lost == 0 && minute.doubles.forbidden == 0)
+impl Trial {
+    /// Judges a stopped Kite.
+    pub(super) async fn hold(house: &mut House, taken: &Taken) -> anyhow::Result<Self> {
+        let mut oracle = Oracle::default();
+        oracle.night(house.night.from, house.night.until);
+        oracle.relays_stand_still(TimeDelta::milliseconds(TURN_MS_MAX as i64));
+        oracle.never_reported(NEVER_REPORTED);
+        for (sending, sent) in &taken.sendings {
+            oracle.claim(sending, sent.messages, sent.cancel);
+        }
+        operator::read_log(&mut oracle, &house.binary(), &house.data())?;
+        each_entry(house, |entry| oracle.read_ledger(entry)).await?;
+
+        house.restart().await?;
+        let step = taken.sendings.len().div_ceil(COMPARED_MAX).max(1);
+        let mut compared = 0;
+        let mut api_differs = None;
+        for sending in taken.sendings.keys().step_by(step) {
+            match house.customer.compare(&oracle, sending).await {
+                Ok(()) => compared += 1,
+                Err(error) => api_differs = Some(format!("{error:#}")),
+            }
+        }
+        house.stop()?;
+        let verdict = oracle.judge();
+        ensure!(verdict.messages > 0, "nothing was sent");
+        let refused_by_mail = refused_by_mail(house).await?;
+        let replay_differs = operator::replay_differs(&house.binary(), &house.data());
+        let replay_differs = replay_differs.context("the log cannot be replayed")?;
+        Ok(Self { verdict, refused_by_mail, compared, api_differs, replay_differs })
+    }
+
+    /// What does not hold, beside what the verdict says word by word.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let verdict = &self.verdict;
+        let meant = verdict.messages - verdict.outcomes.cancelled;
+        let expired: u64 = verdict.expired_at.values().sum();
+        let complaints = [
+            (!verdict.is_clean(), "the judge has found something".to_owned()),
+            (verdict.splits.is_empty(), "nothing was split".to_owned()),
+            (verdict.held == 0, "no advertisement was held at night".to_owned()),
+            (
+                verdict.outcomes.delivered * 100 < meant * DELIVERED_PER_CENT_MIN,
+                format!("only {} of {meant} messages were delivered", verdict.outcomes.delivered),
+            ),
+            (
+                expired * 100 > verdict.messages * EXPIRED_PER_CENT_MAX,
+                format!("{expired} messages expired without an answer"),
+            ),
+            (
+                verdict.refused_unseen > self.refused_by_mail,
+                format!("{} refused by mail, which counts {}", verdict.refused_unseen, self.refused_by_mail),
+            ),
+            (self.api_differs.is_some(), "the API tells something else than the log".to_owned()),
+            (self.replay_differs.is_some(), "a read model is not what the log says".to_owned()),
+        ];
+        complaints.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, what)| what).collect()
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Trial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.verdict)?;
-        let flat = |is_flat: bool| if is_flat { "flat" } else { "NOT FLAT" };
-        match &self.memory {
-            Some(memory) => writeln!(
-                formatter,
-                "memory in the second half: {} MB, growing by {} MB ({} MB an hour): {}",
-                memory.mean_mb,
-                memory.growth_mb,
-                memory.growth_mb_per_hour,
-                flat(memory.is_flat)
-            )?,
-            None => writeln!(formatter, "memory: the run was too short to tell")?,
+        match &self.api_differs {
+            None => writeln!(formatter, "API: {} sendings, every message as in the log", self.compared)?,
+            Some(what) => writeln!(formatter, "API: {what}")?,
         }
-        writeln!(
-            formatter,
-            "disk: {} bytes a message in the first half, {} in the second: {}",
-            self.disk.bytes_per_message_first_half,
-            self.disk.bytes_per_message_second_half,
-            flat(self.disk.is_flat)
-        )?;
-        let Self { kills, stops, cpu_us_per_message, .. } = self;
-        writeln!(
-            formatter,
-            "killed {kills} times, stopped {stops} times; {cpu_us_per_message} µs CPU a message"
-        )?;
         match &self.replay_differs {
-            None => write!(formatter, "replay: every read model is what the log says"),
-            Some(printed) => write!(formatter, "replay: a read model is NOT what the log says\n{printed}"),
+            None => writeln!(formatter, "replay: every read model is what the log says"),
+            Some(printed) => writeln!(formatter, "replay: a read model is NOT what the log says\n{printed}"),
         }
     }
-}
-
-/// Judges a stopped Kite. Answers also what the replay of the log found to differ.
-pub(super) async fn hold(house: &House, taken: &Taken) -> anyhow::Result<(Verdict, Option<String>)> {
-    let mut oracle = Oracle::default();
-    oracle.night(house.night.0 + NIGHT_BEGINS, house.night.1);
-    oracle.never_reported(NEVER_REPORTED);
-    for (sending, (messages, _)) in &taken.sendings {
-        oracle.claim(sending, *messages);
-    }
-    read_log(house, &mut oracle)?;
-    each_entry(house, |entry| oracle.read_ledger(entry)).await?;
-    let verdict = oracle.judge();
-    ensure!(verdict.messages > 0, "nothing was sent");
-
-    let replay = house.operate(&["replay", "--verify"]).output()?;
-    let printed =
-        format!("{}{}", String::from_utf8_lossy(&replay.stdout), String::from_utf8_lossy(&replay.stderr));
-    Ok((verdict, (!replay.status.success()).then_some(printed)))
-}
-
-/// The look at the window comes a moment before the intent is in the log, so the first moments of a night do not count.
-const NIGHT_BEGINS: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-
-fn read_log(house: &House, oracle: &mut Oracle) -> anyhow::Result<()> {
-    let mut audit = house.operate(&["audit", "--limit", EVENTS_MAX]).stdout(Stdio::piped()).spawn()?;
-    let printed = audit.stdout.take().context("standard output was piped")?;
-    for line in BufReader::new(printed).lines() {
-        let line = line?;
-        oracle.read_event(&line).with_context(|| line.clone())?;
-    }
-    let status = audit.wait()?;
-    ensure!(status.success(), "kite audit ended with {status}");
-    Ok(())
 }

@@ -4,20 +4,23 @@ mod judge;
 mod load;
 
 use anyhow::{Context, bail, ensure};
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_relay_sim::{RelaySim, Scenario};
-use kite_testkit::carriers;
-use kite_testkit::customer::Customer;
-use kite_testkit::oracle::Oracle;
+use kite_testkit::customer::{Customer, Sent};
+use kite_testkit::metrics::metric_max;
+use kite_testkit::night::Night;
+use kite_testkit::operator;
+use kite_testkit::oracle::{Cancel, End, Oracle, Verdict};
 use kite_testkit::process::Process;
+use kite_testkit::relays;
 use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
 use reqwest::{Client, Method};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use load::{Accepted, Load};
 
@@ -25,6 +28,8 @@ const ADMIN_KEY: &str = "crash-test-admin";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long everything that was accepted may take to become final.
 const FINAL_WITHIN: Duration = Duration::from_secs(180);
+/// How long a test may take in all. Past it the runner would end it without a word.
+const TEST_WITHIN: Duration = Duration::from_secs(540);
 
 /// A Kite process with everything around it.
 pub(crate) struct House {
@@ -34,8 +39,12 @@ pub(crate) struct House {
     address: SocketAddr,
     customer: Customer,
     /// The hours in which no advertisement may go out, if they are not those of the law.
-    night: Option<String>,
+    night: Option<Night>,
+    started: Instant,
 }
+
+/// How every message of every sending ended, by the API.
+pub(crate) type Ends = BTreeMap<String, Vec<End>>;
 
 impl House {
     /// Starts all of it and sets up a tenant.
@@ -44,29 +53,37 @@ impl House {
     }
 
     /// [`House::build`] on a disk with this much room.
+    #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
     pub(crate) async fn build_with(seed: u64, room: Room) -> anyhow::Result<Self> {
-        let scenario = Scenario::from_json(&carriers::scenario(seed).to_string())?;
+        let started = Instant::now();
+        let scenario = Scenario::from_json(&relays::scenario(seed).to_string())?;
         let simulators = RelaySim::start(scenario).await?;
         let data = tempfile::tempdir()?;
         let address = free_address()?;
         let process = start(data.path(), address, room, None)?;
-        let http = Client::builder().timeout(Duration::from_secs(20)).build()?;
+        let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
         let customer = Customer { http: http.clone(), kite: format!("http://{address}"), key: String::new() };
-        let mut house = Self { simulators, process, data, address, customer, night: None };
+        let mut house = Self { simulators, process, data, address, customer, night: None, started };
         house.wait_until_ready().await?;
         house.customer = house.set_up(http).await?;
         Ok(house)
     }
 
     async fn set_up(&self, http: Client) -> anyhow::Result<Customer> {
-        for (id, callback) in carriers::callbacks(&self.url("")) {
+        for (id, callback) in relays::callbacks(&self.url("")) {
             self.simulators.set_behaviour(id, &callback)?;
         }
-        let profiles = carriers::profiles(|id| match self.simulators.smtp_address(id) {
+        let profiles = relays::profiles(|id| match self.simulators.smtp_address(id) {
             Some(address) => Some(format!("smtp://{address}")),
             None => Some(self.simulators.base_url(id)),
         })?;
         Customer::set_up(http, self.url(""), ADMIN_KEY, profiles).await
+    }
+
+    /// This long, or what is left of the time of the test.
+    pub(crate) fn at_most(&self, timeout: Duration) -> anyhow::Result<Duration> {
+        let left = TEST_WITHIN.checked_sub(self.started.elapsed());
+        Ok(timeout.min(left.with_context(|| format!("it took longer than {TEST_WITHIN:?}"))?))
     }
 
     fn url(&self, path: &str) -> String {
@@ -90,33 +107,32 @@ impl House {
         self.wait_until_ready().await
     }
 
-    /// Stops the process and starts it again into a night that ends after so many seconds; answers when.
-    pub(crate) async fn begin_night(&mut self, seconds: i64) -> anyhow::Result<DateTime<Utc>> {
+    /// Stops the process and starts it again into a night that ends after so many seconds.
+    pub(crate) async fn begin_night(&mut self, seconds: i64) -> anyhow::Result<Night> {
         self.stop()?;
-        // Windows are in whole seconds of Seoul time.
         let end = now() + TimeDelta::seconds(seconds + 1);
-        let end = end.with_nanosecond(0).context("a time has whole seconds")?;
-        let in_seoul = |time: DateTime<Utc>| (time + TimeDelta::hours(9)).format("%H:%M:%S").to_string();
-        self.night = Some(format!("{}-{}", in_seoul(end - TimeDelta::hours(2)), in_seoul(end)));
+        let night = Night::between(end - TimeDelta::hours(2), end);
+        self.night = Some(night);
         self.restart().await?;
-        Ok(end)
+        Ok(night)
     }
 
-    /// Sends; answers the sending's id.
-    pub(crate) async fn send(&self, body: &Value) -> anyhow::Result<String> {
+    /// Sends a body that is to be accepted as a whole, to so many.
+    pub(crate) async fn send(&self, body: &Value, messages: u64) -> anyhow::Result<Sent> {
         let answer = self.customer.call(Method::POST, "/v1/sendings", body).await?;
-        Ok(answer["id"].as_str().context("an id")?.to_owned())
+        let id = answer["id"].as_str().context("an id")?.to_owned();
+        ensure!(answer["accepted"] == messages, "{messages} messages: {answer}");
+        Ok(Sent { id, messages, at_least_once: false, cancel: Cancel::NotAsked })
     }
 
-    /// Waits until no more than this many messages are open.
-    pub(crate) async fn wait_for_open(&self, at_most: u64) -> anyhow::Result<()> {
+    /// Waits until no more than this many messages are open; answers how many are.
+    pub(crate) async fn wait_for_open(&self, at_most: u64) -> anyhow::Result<u64> {
         let what = format!("no more than {at_most} open messages");
         let url = self.url("/metrics");
-        wait_for(&what, FINAL_WITHIN, async || {
+        wait_for(&what, self.at_most(FINAL_WITHIN)?, async || {
             let response = self.customer.http.get(&url).bearer_auth(ADMIN_KEY).send().await.ok()?;
-            let text = response.text().await.ok()?;
-            let open = text.lines().find_map(|line| line.strip_prefix("kite_open_messages "))?;
-            (open.parse::<f64>().ok()? <= at_most as f64).then_some(())
+            let open = metric_max(&response.text().await.ok()?, "kite_open_messages")?;
+            (open <= at_most as f64).then_some(open as u64)
         })
         .await
     }
@@ -124,7 +140,7 @@ impl House {
     /// Waits until there is an event of this kind in the log.
     pub(crate) async fn wait_for_event(&self, kind: &str) -> anyhow::Result<()> {
         let path = format!("/v1/audit/events?type={kind}&limit=1");
-        wait_for(kind, FINAL_WITHIN, async || {
+        wait_for(kind, self.at_most(FINAL_WITHIN)?, async || {
             let page = self.customer.get(&path).await.ok()?;
             page["items"].as_array().is_some_and(|events| !events.is_empty()).then_some(())
         })
@@ -148,7 +164,7 @@ impl House {
 
     /// Starts the process, without waiting for it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        self.process = start(self.data.path(), self.address, Room::Ample, self.night.as_deref())?;
+        self.process = start(self.data.path(), self.address, Room::Ample, self.night)?;
         Ok(())
     }
 
@@ -159,71 +175,80 @@ impl House {
 
     /// Judges everything that was accepted, by the log and the relays' ledgers, against what the API tells. `stops` is
     /// how often the process has ended in the middle of calls. Nothing runs any more afterwards.
-    pub(crate) async fn judge(self, accepted: &Accepted, stops: u64) -> anyhow::Result<()> {
+    pub(crate) async fn judge(self, accepted: &Accepted, stops: u64) -> anyhow::Result<Verdict> {
         self.judge_with(Oracle::default(), accepted, stops).await
     }
 
     /// [`House::judge`] by an oracle that knows more.
     pub(crate) async fn judge_with(
         mut self,
-        oracle: Oracle,
+        mut oracle: Oracle,
         accepted: &Accepted,
         stops: u64,
-    ) -> anyhow::Result<()> {
-        self.wait_until_final(accepted, FINAL_WITHIN).await?;
+    ) -> anyhow::Result<Verdict> {
+        for (request, id) in &accepted.kept {
+            self.customer.repeat(request, id).await?;
+        }
+        self.wait_until_final(accepted).await?;
         let left = self.simulators.flush_receipts(Duration::from_secs(60)).await;
         ensure!(left == 0, "{left} receipts were never taken; the log:\n{}", self.process.log());
+        wait_for("every sending to be completed", self.at_most(FINAL_WITHIN)?, async || {
+            self.customer.has_open_sendings().await.is_ok_and(|is_open| !is_open).then_some(())
+        })
+        .await?;
         self.stop()?;
-        let verdict = judge::judge(oracle, &self.data_dir(), &self.simulators.ledger(), accepted, stops)?;
-        eprintln!("{verdict}");
-        // A receipt that came last may have changed what was final.
+        accepted.sendings().for_each(|sent| oracle.claim(&sent.id, sent.messages, sent.cancel));
+        operator::read_log(&mut oracle, kite(), &self.data_dir())?;
+        judge::read_ledgers(&mut oracle, &self.simulators.ledger())?;
         self.restart().await?;
-        judge::compare(&verdict.outcomes, &self.wait_until_final(accepted, FINAL_WITHIN).await?)?;
+        let compared = self.compare(&oracle, accepted).await;
+        let verdict = judge::judge(oracle, &self.simulators.ledger(), accepted, stops)?;
+        eprintln!("{verdict}");
+        compared?;
         let data = self.terminate().await?;
-        assert_replay_verifies(&data)
+        assert_replay_verifies(&data)?;
+        Ok(verdict)
     }
 
-    /// Waits until every message of every sending is final; answers the outcome of each.
-    pub(crate) async fn wait_until_final(
-        &self,
-        sendings: &Accepted,
-        timeout: Duration,
-    ) -> anyhow::Result<HashMap<String, String>> {
-        for sending in sendings.keys() {
-            let path = format!("/v1/sendings/{sending}");
-            let what = format!("sending {sending} to be final");
-            let done = wait_for(&what, timeout, async || match self.customer.get(&path).await {
-                Ok(view) => (view["counts"]["open"] == 0).then_some(Ok(())),
-                // Accepted, and not in the read model yet.
-                Err(error) if error.to_string().contains("404 Not Found") => None,
-                Err(error) => Some(Err(error)),
-            });
-            if let Err(error) = done.await.and_then(|answer| answer) {
-                bail!("{error:#}; it is {}", self.customer.get(&path).await?);
-            }
+    async fn compare(&self, oracle: &Oracle, accepted: &Accepted) -> anyhow::Result<()> {
+        self.wait_until_final(accepted).await?;
+        for sent in accepted.sendings() {
+            self.customer.compare(oracle, &sent.id).await?;
         }
-        let mut outcomes = HashMap::new();
-        for sending in sendings.keys() {
-            let mut cursor = String::new();
-            loop {
-                let page =
-                    self.customer.get(&format!("/v1/sendings/{sending}/messages?limit=200{cursor}")).await?;
-                for message in page["items"].as_array().context("a list of messages")? {
-                    let text = |key: &str| {
-                        message[key]
-                            .as_str()
-                            .map(str::to_owned)
-                            .with_context(|| format!("{key} of {message}"))
-                    };
-                    outcomes.insert(text("id")?, text("outcome")?);
-                }
-                match page["next"].as_str() {
-                    Some(next) => cursor = format!("&cursor={next}"),
-                    None => break,
+        Ok(())
+    }
+
+    /// Waits until every message of every sending is final.
+    pub(crate) async fn wait_until_final(&self, accepted: &Accepted) -> anyhow::Result<()> {
+        let timeout = self.at_most(FINAL_WITHIN)?;
+        let mut left: Vec<&Sent> = accepted.sendings().collect();
+        let mut last = String::new();
+        let done = wait_for("every message to be final", timeout, async || {
+            while let Some(sent) = left.last() {
+                let view = self.customer.get(&format!("/v1/sendings/{}", sent.id)).await;
+                match view {
+                    Ok(view) if view["counts"]["open"] == 0 => _ = left.pop(),
+                    Ok(view) => return note(&mut last, view.to_string()),
+                    // Not in the read model yet, or the process has just come up.
+                    Err(error) => return note(&mut last, format!("{}: {error:#}", sent.id)),
                 }
             }
+            Some(())
+        })
+        .await;
+        if let Err(error) = done {
+            bail!("{error:#}; {} sendings are not, the first of them is {last}", left.len());
         }
-        Ok(outcomes)
+        Ok(())
+    }
+
+    /// How every message ended, by the API.
+    pub(crate) async fn ends(&self, accepted: &Accepted) -> anyhow::Result<Ends> {
+        let mut ends = Ends::new();
+        for sent in accepted.sendings() {
+            ends.insert(sent.id.clone(), self.customer.ends_of(&sent.id).await?);
+        }
+        Ok(ends)
     }
 
     /// SIGTERM; answers the data directory of the process, which has exited with 0.
@@ -234,13 +259,25 @@ impl House {
         Ok(self.data)
     }
 
-    /// Ctrl-C; the process has exited with 0.
-    pub(crate) async fn interrupt(mut self) -> anyhow::Result<()> {
+    /// Ctrl-C; the process has exited with 0. Answers what is in the log.
+    pub(crate) async fn interrupt(mut self) -> anyhow::Result<Oracle> {
         let status = self.process.interrupt(Duration::from_secs(30))?;
         ensure!(status.success(), "Ctrl-C ended with {status}; its log:\n{}", self.process.log());
         self.simulators.shutdown().await;
-        Ok(())
+        let mut oracle = Oracle::default();
+        operator::read_log(&mut oracle, kite(), &data_dir(&self.data))?;
+        Ok(oracle)
     }
+}
+
+fn note(last: &mut String, what: String) -> Option<()> {
+    *last = what;
+    None
+}
+
+/// The binary under test.
+pub(crate) fn kite() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_kite"))
 }
 
 /// How much room there is on the disk.
@@ -261,15 +298,15 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn start(data: &Path, address: SocketAddr, room: Room, night: Option<&str>) -> anyhow::Result<Process> {
+fn start(data: &Path, address: SocketAddr, room: Room, night: Option<Night>) -> anyhow::Result<Process> {
     let config = data.join("kite.toml");
     let mut text = format!("data_dir = {:?}\nlisten = \"{address}\"\n", data.join("data"));
     if let Some(night) = night {
-        text += &format!("[relays]\nnight = \"{night}\"\nnight_spread_s = 2\n");
+        text += &format!("[relays]\nnight = \"{}\"\nnight_spread_s = 2\n", night.setting());
     }
     std::fs::write(&config, text)?;
     let mut command = match room {
-        Room::Ample => Command::new(env!("CARGO_BIN_EXE_kite")),
+        Room::Ample => Command::new(kite()),
         Room::Blocks(blocks) => {
             let mut shell = Command::new("sh");
             shell.args(["-c", LIMITED, "sh", &blocks.to_string(), env!("CARGO_BIN_EXE_kite")]);
@@ -280,22 +317,12 @@ fn start(data: &Path, address: SocketAddr, room: Room, night: Option<&str>) -> a
     Process::start("kite", &mut command)
 }
 
-/// `kite replay --rebuild`, which has to succeed.
-pub(crate) fn rebuild(data_dir: &Path) -> anyhow::Result<()> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
-    let output = command.arg("replay").arg("--rebuild").arg("--data").arg(data_dir).output()?;
-    ensure!(output.status.success(), "replay --rebuild: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
 /// Law 8 over the whole data directory, by the operator's command.
 pub(crate) fn assert_replay_verifies(data: &tempfile::TempDir) -> anyhow::Result<()> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
-    let output = command.arg("replay").arg("--verify").arg("--data").arg(data_dir(data)).output()?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "replay --verify found differences:\n{printed}\n{complaints}");
-    Ok(())
+    match operator::replay_differs(kite(), &data_dir(data))? {
+        None => Ok(()),
+        Some(printed) => bail!("replay --verify found differences:\n{printed}"),
+    }
 }
 
 fn data_dir(data: &tempfile::TempDir) -> PathBuf {

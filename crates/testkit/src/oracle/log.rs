@@ -2,8 +2,6 @@
 //!
 //! Written from docs/events.md, not from the domain's types: shared types would hide what is wrong in them.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -40,6 +38,35 @@ impl Seqs {
     }
 }
 
+/// Over what a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Channel {
+    Sms,
+    Lms,
+    Mms,
+    Email,
+    Alimtalk,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Class {
+    RelayFault,
+    HandsetTemporary,
+    HandsetPermanent,
+    Sender,
+    Content,
+    Template,
+    OptOut,
+    AdRule,
+    Duplicate,
+    Balance,
+    Unknown,
+    Unclassified,
+}
+
 #[derive(Deserialize)]
 pub(super) struct RelayDefined {
     pub(super) profile: Profile,
@@ -51,6 +78,12 @@ pub(super) struct Profile {
     pub(super) deduplicates: bool,
     pub(super) answers_status: bool,
     pub(super) receipts: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct BreakerChanged {
+    pub(super) relay: String,
+    pub(super) to: String,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +102,17 @@ pub(super) struct Share {
 }
 
 #[derive(Deserialize)]
+pub(super) struct OptOut {
+    pub(super) tenant: String,
+    pub(super) personal: OptOutPersonal,
+}
+
+#[derive(Deserialize)]
+pub(super) struct OptOutPersonal {
+    pub(super) address: String,
+}
+
+#[derive(Deserialize)]
 pub(super) struct SendingAccepted {
     pub(super) tenant: String,
     pub(super) class: String,
@@ -77,32 +121,67 @@ pub(super) struct SendingAccepted {
     pub(super) failover: Failover,
     #[serde(default)]
     pub(super) ad: Option<Ad>,
+    #[serde(default)]
+    pub(super) scheduled_at: Option<i64>,
+    pub(super) expires_at: i64,
 }
 
-#[derive(Deserialize)]
+/// What the sender asked for after a failure.
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Failover {
+    pub(super) relays: bool,
+    pub(super) email: bool,
+    pub(super) email_after_temporary: bool,
     pub(super) at_least_once: bool,
+    pub(super) attempts_max: u32,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Ad {
     #[serde(default)]
     pub(super) night_consent: bool,
+    #[serde(default)]
+    pub(super) window: Window,
+}
+
+/// What becomes of an advertisement at night.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Window {
+    #[default]
+    Hold,
+    Refuse,
 }
 
 #[derive(Deserialize)]
 pub(super) struct LotAccepted {
     pub(super) groups: Vec<Group>,
+    pub(super) personal: LotPersonal,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Group {
+    pub(super) message_type: Channel,
     pub(super) messages: Seqs,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LotPersonal {
+    /// One a message, in the order of the sequence numbers.
+    pub(super) recipients: Vec<Recipient>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Recipient {
+    pub(super) to: String,
+    #[serde(default)]
+    pub(super) email: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct MessagesRouted {
     pub(super) routes: Vec<Route>,
+    /// Only first routes are split.
     #[serde(default)]
     pub(super) splits: Vec<Split>,
 }
@@ -110,7 +189,7 @@ pub(super) struct MessagesRouted {
 #[derive(Deserialize)]
 pub(super) struct Route {
     pub(super) relay: String,
-    pub(super) channel: String,
+    pub(super) channel: Channel,
     pub(super) attempt: u32,
     pub(super) messages: Seqs,
 }
@@ -118,7 +197,7 @@ pub(super) struct Route {
 /// Of a split only what the router says that it started from; how it divided is looked up in the routes.
 #[derive(Deserialize)]
 pub(super) struct Split {
-    pub(super) channel: String,
+    pub(super) channel: Channel,
     pub(super) version: u32,
     pub(super) messages: u64,
     #[serde(default)]
@@ -128,6 +207,7 @@ pub(super) struct Split {
 #[derive(Deserialize)]
 pub(super) struct LeftOut {
     pub(super) relay: String,
+    pub(super) reason: String,
 }
 
 #[derive(Deserialize)]
@@ -135,15 +215,17 @@ pub(super) struct MessagesSubmitted {
     pub(super) relay: String,
     pub(super) attempt: u32,
     pub(super) messages: Seqs,
+    pub(super) receipt_by: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct RelayResponded {
+    pub(super) relay: String,
     pub(super) attempt: u32,
     #[serde(default)]
     pub(super) accepted: Option<Accepted>,
     #[serde(default)]
-    pub(super) refused: Vec<Named>,
+    pub(super) refused: Vec<Refused>,
     #[serde(default)]
     pub(super) unknown: Option<Named>,
     #[serde(default)]
@@ -157,6 +239,13 @@ pub(super) struct Accepted {
     pub(super) is_final: bool,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Refused {
+    pub(super) messages: Seqs,
+    pub(super) code: String,
+    pub(super) class: Class,
+}
+
 /// Messages of which something was said.
 #[derive(Deserialize)]
 pub(super) struct Named {
@@ -165,6 +254,7 @@ pub(super) struct Named {
 
 #[derive(Deserialize)]
 pub(super) struct ReceiptsRecorded {
+    pub(super) relay: String,
     pub(super) sets: Vec<ReceiptSet>,
 }
 
@@ -172,6 +262,9 @@ pub(super) struct ReceiptsRecorded {
 pub(super) struct ReceiptSet {
     pub(super) attempt: u32,
     pub(super) status: ReceiptStatus,
+    pub(super) code: String,
+    #[serde(default)]
+    pub(super) class: Option<Class>,
     pub(super) messages: Seqs,
 }
 
@@ -185,55 +278,6 @@ pub(super) enum ReceiptStatus {
 #[derive(Deserialize)]
 pub(super) struct MessagesFinished {
     pub(super) outcome: super::Outcome,
+    pub(super) reason: String,
     pub(super) messages: Seqs,
-}
-
-/// What is known of a relay, by its definition.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Abilities {
-    pub(super) deduplicates: bool,
-    pub(super) answers_status: bool,
-    pub(super) gives_receipts: bool,
-}
-
-impl From<&Profile> for Abilities {
-    fn from(profile: &Profile) -> Self {
-        Self {
-            deduplicates: profile.deduplicates,
-            answers_status: profile.answers_status,
-            gives_receipts: profile.receipts != "none",
-        }
-    }
-}
-
-/// Relays by number: names are long and messages are many.
-#[derive(Default)]
-pub(super) struct Relays {
-    numbers: BTreeMap<String, u16>,
-    abilities: Vec<Abilities>,
-}
-
-impl Relays {
-    pub(super) fn number(&mut self, name: &str) -> u16 {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        let number = self.abilities.len() as u16;
-        self.numbers.insert(name.to_owned(), number);
-        self.abilities.push(Abilities::default());
-        number
-    }
-
-    pub(super) fn define(&mut self, profile: &Profile) {
-        let number = self.number(&profile.relay);
-        self.abilities[usize::from(number)] = profile.into();
-    }
-
-    pub(super) fn abilities(&self, number: u16) -> Abilities {
-        self.abilities[usize::from(number)]
-    }
-
-    pub(super) fn name(&self, number: u16) -> &str {
-        self.numbers.iter().find(|(_, known)| **known == number).map_or("", |(name, _)| name)
-    }
 }

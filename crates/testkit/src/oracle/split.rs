@@ -1,20 +1,31 @@
 //! Law 3 by its own arithmetic: after every first route, each relay's share is within one message of its target.
 //!
 //! Weights come from the policy as the tenant defined it, the set of eligible relays from who was left out, the order
-//! from the log and, within a lot, from the sequence numbers. What the router says of its own carry is not looked at.
+//! from the log and, within a lot, from the sequence numbers. What the router says of its own carry is not looked at, and that a
+//! relay was left out is believed only where the log has its breaker tripped.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::log::{MessagesRouted, PolicyDefined, Split};
+use super::log::{Channel, MessagesRouted, PolicyDefined, Split};
+use super::relays::Relays;
 
 /// A policy version of a tenant's channel.
 type PolicyName = (String, String, u32);
+
+/// Who asks for a split, and when.
+pub(super) struct Asked<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) at_ms: i64,
+    pub(super) relays: &'a Relays,
+}
 
 /// All splits of a log.
 #[derive(Default)]
 pub(super) struct Splits {
     policies: HashMap<PolicyName, BTreeMap<String, u64>>,
     counts: BTreeMap<SplitKey, Count>,
+    /// First routes while a relay that has a share was left out.
+    pub(super) with_left_out: u64,
 }
 
 /// A policy version and a set of eligible relays.
@@ -63,30 +74,40 @@ impl Splits {
     ///
     /// # Errors
     /// In words: what does not fit together in it.
-    pub(super) fn routed(&mut self, tenant: &str, event: &MessagesRouted) -> Result<(), String> {
+    pub(super) fn routed(&mut self, asked: &Asked<'_>, event: &MessagesRouted) -> Result<(), String> {
         for (place, split) in event.splits.iter().enumerate() {
             if event.splits[..place].iter().any(|earlier| earlier.channel == split.channel) {
                 return Err(format!(
-                    "two splits of {} in one event: their routes cannot be told apart",
+                    "two splits of {:?} in one event: their routes cannot be told apart",
                     split.channel
                 ));
             }
-            self.count(tenant, split, event)?;
+            self.count(asked, split, event)?;
         }
-        Ok(())
+        let split: u64 = event.splits.iter().map(|split| split.messages).sum();
+        let first = event.routes.iter().filter(|route| route.attempt == 1);
+        let first: u64 = first.map(|route| route.messages.iter().count() as u64).sum();
+        if split == first { Ok(()) } else { Err(format!("{first} first routes, and {split} of them split")) }
     }
 
-    fn count(&mut self, tenant: &str, split: &Split, event: &MessagesRouted) -> Result<(), String> {
-        let name = (tenant.to_owned(), split.channel.clone(), split.version);
+    fn count(&mut self, asked: &Asked<'_>, split: &Split, event: &MessagesRouted) -> Result<(), String> {
+        let tenant = asked.tenant;
+        let name = (tenant.to_owned(), word(split.channel).to_owned(), split.version);
         let Some(policy) = self.policies.get(&name) else {
-            return Err(format!("{tenant} has no ratio policy {} for {}", split.version, split.channel));
+            return Err(format!("{tenant} has no ratio policy {} for {}", split.version, name.1));
         };
-        let is_left_out = |relay: &String| split.left_out.iter().any(|left| left.relay == *relay);
-        let shares: Vec<(&String, u64)> = policy
-            .iter()
-            .filter(|(relay, _)| !is_left_out(relay))
-            .map(|(relay, weight)| (relay, *weight))
-            .collect();
+        let mut shares: Vec<(&String, u64)> = Vec::with_capacity(policy.len());
+        for (relay, weight) in policy {
+            match split.left_out.iter().find(|left| left.relay == *relay) {
+                None => shares.push((relay, *weight)),
+                Some(left) if left.reason == "breaker_tripped" => {
+                    if !asked.relays.is_tripped(relay, asked.at_ms) {
+                        return Err(format!("{relay} is left out as tripped, and its breaker was not"));
+                    }
+                }
+                Some(left) => return Err(format!("{relay} is left out: {}", left.reason)),
+            }
+        }
         let mut routes: Vec<(u32, usize)> = Vec::new();
         for route in event.routes.iter().filter(|route| route.attempt == 1 && route.channel == split.channel)
         {
@@ -97,6 +118,9 @@ impl Splits {
         routes.sort_unstable();
         if routes.len() as u64 != split.messages {
             return Err(format!("a split of {} messages has {} first routes", split.messages, routes.len()));
+        }
+        if shares.len() < policy.len() {
+            self.with_left_out += split.messages;
         }
         let key = SplitKey {
             tenant: name.0,
@@ -138,5 +162,16 @@ impl Count {
         for (routed, weight) in self.routed.iter().zip(&self.weights) {
             self.off_max = self.off_max.max((routed * total).abs_diff(self.messages * weight));
         }
+    }
+}
+
+/// The word for it, as policies name it.
+fn word(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Sms => "sms",
+        Channel::Lms => "lms",
+        Channel::Mms => "mms",
+        Channel::Email => "email",
+        Channel::Alimtalk => "alimtalk",
     }
 }

@@ -5,11 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::books::said::{
-    ACCEPTED, DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED, IN_LEDGER, LEFT_IN_DOUBT, SILENT,
-};
+use super::books::said::{DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED};
 use super::books::{Message, Sending};
-use super::{Oracle, Outcome, SplitKept, may_be_double};
+use super::ends::{Untold, check_end};
+use super::{Cancel, Oracle, Outcome, SplitKept, may_be_double};
 
 /// How many messages ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -41,11 +40,17 @@ pub struct Verdict {
     pub delivered_twice: u64,
     /// Messages delivered twice as law 4 permits.
     pub delivered_twice_permitted: u64,
-    /// Messages that a relay delivered and nobody could have told us: expired, as law 4 permits.
+    /// Messages that a relay delivered and nobody could have told us, as law 4 permits.
     pub delivered_untold: u64,
     /// Messages that expired after they were handed over, by the relay of the last attempt. Those of cancelled sendings
     /// are left out: they are not asked about, but waited for.
     pub expired_at: BTreeMap<String, u64>,
+    /// Hand-overs that a mail server refused before it knew their reference: they are in no ledger, only counted there.
+    pub refused_unseen: u64,
+    /// Times that a message was held for the end of a night.
+    pub held: u64,
+    /// First routes while a relay that has a share was left out of the split.
+    pub split_with_left_out: u64,
     /// Hand-overs in the relays' ledgers.
     pub ledger_entries: u64,
     /// Every split.
@@ -81,6 +86,11 @@ impl fmt::Display for Verdict {
             self.delivered_untold,
             self.ledger_entries
         )?;
+        writeln!(
+            formatter,
+            "held at night {}; expired without an answer at {:?}",
+            self.held, self.expired_at
+        )?;
         for split in &self.splits {
             writeln!(
                 formatter,
@@ -88,6 +98,11 @@ impl fmt::Display for Verdict {
                 split.split, split.messages, split.off_max
             )?;
         }
+        writeln!(
+            formatter,
+            "{} of them were split while a relay with a share was left out",
+            self.split_with_left_out
+        )?;
         self.violations.iter().try_for_each(|violation| writeln!(formatter, "does not hold: {violation}"))?;
         let untold = self.violations_total - self.violations.len() as u64;
         if untold > 0 { writeln!(formatter, "and {untold} more that do not hold") } else { Ok(()) }
@@ -98,13 +113,21 @@ impl Oracle {
     /// Judges. Everything has to be over: the log read to its end, the ledgers complete, no receipt on its way.
     #[must_use]
     pub fn judge(mut self) -> Verdict {
-        let mut verdict = Verdict { ledger_entries: self.entries, ..Verdict::default() };
+        let mut verdict = Verdict {
+            ledger_entries: self.entries,
+            held: self.held,
+            split_with_left_out: self.splits.with_left_out,
+            ..Verdict::default()
+        };
         let books = std::mem::take(&mut self.books);
         let mut sealed: Vec<_> = books.iter().filter(|(_, sending)| sending.seal.is_some()).collect();
         sealed.sort_by_key(|(id, _)| *id);
         for (id, sending) in sealed {
             verdict.sendings += 1;
             self.check_seal(id, sending, &mut verdict);
+            if !sending.is_completed {
+                self.violate(format!("sending {id}: is over and was never completed"));
+            }
             for (seq, message) in sending.messages.iter().enumerate().filter(|(_, message)| message.exists) {
                 verdict.messages += 1;
                 if let Err(what) = self.check(sending, message, &mut verdict) {
@@ -112,7 +135,7 @@ impl Oracle {
                 }
             }
         }
-        for (id, messages) in std::mem::take(&mut self.claims) {
+        for (id, (messages, _)) in std::mem::take(&mut self.claims) {
             if books.get(&id).is_none_or(|sending| sending.seal.is_none()) {
                 verdict.lost += messages;
                 self.violate(format!("sending {id}: got a 202 and is not in the log"));
@@ -129,73 +152,71 @@ impl Oracle {
 
     fn check_seal(&mut self, id: &str, sending: &Sending, verdict: &mut Verdict) {
         let Some(seal) = &sending.seal else { return };
-        let messages = sending.messages.iter().filter(|message| message.exists).count() as u64;
+        let messages = sending.all().count() as u64;
         if (seal.lots, seal.messages) != (sending.lots, messages) {
             self.violate(format!(
                 "sending {id}: sealed with {} messages in {} lots, {messages} in {} are there",
                 seal.messages, seal.lots, sending.lots
             ));
         }
-        match self.claims.get(id) {
-            Some(claimed) if *claimed == seal.messages => {}
-            Some(claimed) => {
-                verdict.lost += claimed.saturating_sub(seal.messages);
-                let claimed = *claimed;
+        let Some((claimed, cancel)) = self.claims.get(id).copied() else {
+            return self.violate(format!("sending {id}: sealed, and nobody has a 202 for it"));
+        };
+        if claimed != seal.messages {
+            verdict.lost += claimed.saturating_sub(seal.messages);
+            self.violate(format!("sending {id}: a 202 for {claimed} messages, {} in the log", seal.messages));
+        }
+        match (cancel, sending.is_cancelled()) {
+            (Cancel::Acknowledged, false) => {
                 self.violate(format!(
-                    "sending {id}: a 202 for {claimed} messages, {} in the log",
-                    seal.messages
+                    "sending {id}: its cancellation was acknowledged and is not in the log"
                 ));
             }
-            None => self.violate(format!("sending {id}: sealed, and nobody has a 202 for it")),
+            (Cancel::NotAsked, true) => {
+                self.violate(format!("sending {id}: is cancelled, and nobody asked for it"));
+            }
+            (Cancel::Acknowledged, true) | (Cancel::NotAsked, false) | (Cancel::Asked, _) => {}
         }
     }
 
     fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Result<(), String> {
         let outcomes = &mut verdict.outcomes;
-        match message.outcome {
-            None => {
-                verdict.lost += 1;
-                return Err("has no end".to_owned());
-            }
-            Some(Outcome::Delivered) => outcomes.delivered += 1,
-            Some(Outcome::Undelivered) => outcomes.undelivered += 1,
-            Some(Outcome::Expired) => outcomes.expired += 1,
-            Some(Outcome::Cancelled) => outcomes.cancelled += 1,
-            Some(Outcome::Refused) => outcomes.refused += 1,
+        let Some(outcome) = message.outcome else {
+            verdict.lost += 1;
+            return Err("has no end".to_owned());
+        };
+        match outcome {
+            Outcome::Delivered => outcomes.delivered += 1,
+            Outcome::Undelivered => outcomes.undelivered += 1,
+            Outcome::Expired => outcomes.expired += 1,
+            Outcome::Cancelled => outcomes.cancelled += 1,
+            Outcome::Refused => outcomes.refused += 1,
         }
         if let Some(last) = message.attempts.last().filter(|last| last.is(EVER_SUBMITTED))
-            && message.outcome == Some(Outcome::Expired)
-            && !sending.is_cancelled
+            && outcome == Outcome::Expired
+            && !sending.is_cancelled()
         {
             *verdict.expired_at.entry(self.relays.name(last.relay).to_owned()).or_default() += 1;
         }
-        if message.attempts.iter().any(|attempt| attempt.is(ACCEPTED) && !attempt.is(IN_LEDGER)) {
-            return Err("was accepted by a relay that knows nothing of it".to_owned());
-        }
-        let delivered = || message.attempts.iter().filter(|attempt| attempt.is(DELIVERED_BY_LEDGER));
-        if delivered().count() > 1 {
+        message.attempts.iter().try_for_each(|attempt| attempt.agrees(&self.relays))?;
+        let unseen = message.attempts.iter().filter(|attempt| attempt.is_refused_unseen(&self.relays));
+        verdict.refused_unseen += unseen.count() as u64;
+        let delivered = message.attempts.iter().filter(|attempt| attempt.is(DELIVERED_BY_LEDGER));
+        if delivered.count() > 1 {
             if !may_be_double(sending, message) {
                 verdict.delivered_twice += 1;
                 return Err("was delivered twice".to_owned());
             }
             verdict.delivered_twice_permitted += 1;
         }
-        if message.outcome == Some(Outcome::Delivered) {
-            let is_true = delivered().any(|attempt| attempt.is(DELIVERED));
-            return if is_true {
-                Ok(())
-            } else {
-                Err("counts as delivered, and no relay delivered it".to_owned())
-            };
+        if outcome == Outcome::Delivered {
+            let is_true = message.attempts.iter().any(|attempt| attempt.is(DELIVERED));
+            return if is_true { Ok(()) } else { Err("counts as delivered by no attempt".to_owned()) };
         }
-        let Some(last) = delivered().next_back() else { return Ok(()) };
-        // A relay that gives no receipts has said all it will when it says that it took the message.
-        let nobody_could_tell = delivered().all(|attempt| attempt.is(SILENT) && !attempt.is(DELIVERED));
-        let went_on = sending.is_at_least_once() && last.is(LEFT_IN_DOUBT);
-        if nobody_could_tell && (message.outcome == Some(Outcome::Expired) || went_on) {
-            verdict.delivered_untold += 1;
-            return Ok(());
+        match check_end(sending, message, outcome, &self.relays)? {
+            Untold::NotDelivered => {}
+            Untold::Permitted => verdict.delivered_untold += 1,
         }
-        Err(format!("was delivered, and counts as {:?}", message.outcome))
+        Ok(())
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
+use kite_testkit::metrics::metric_max;
 use serde::Deserialize;
 
 use super::Plan;
 use super::whole::accepted_so_far;
 use crate::load::bodies::{self, Bulk, OTP_PREFIX, otp_recipient};
 use crate::load::generator::{Pace, Run, histogram_of, milliseconds, send};
-use crate::load::measure::metric_max;
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Otp, Report};
 

@@ -1,0 +1,55 @@
+//! An operator's commands on the data of a stopped Kite.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use crate::oracle::Oracle;
+
+/// More events than any run writes.
+const EVENTS_MAX: &str = "1000000000000";
+
+fn command(kite: &Path, data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(kite);
+    command.args(arguments).arg("--data").arg(data);
+    command
+}
+
+/// Has the judge read the whole log, as `kite audit` prints it.
+///
+/// # Errors
+/// When it cannot be read, or is not as documented.
+pub fn read_log(oracle: &mut Oracle, kite: &Path, data: &Path) -> anyhow::Result<()> {
+    let mut audit = command(kite, data, &["audit", "--limit", EVENTS_MAX]).stdout(Stdio::piped()).spawn()?;
+    let printed = audit.stdout.take().context("standard output was piped")?;
+    for line in BufReader::new(printed).lines() {
+        let line = line?;
+        oracle.read_event(&line).with_context(|| line.clone())?;
+    }
+    let status = audit.wait()?;
+    ensure!(status.success(), "kite audit ended with {status}");
+    Ok(())
+}
+
+/// Law 8 over the whole directory; answers what `kite replay --verify` printed if a read model is not what the log says.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn replay_differs(kite: &Path, data: &Path) -> anyhow::Result<Option<String>> {
+    let output = command(kite, data, &["replay", "--verify"]).output()?;
+    let printed =
+        [&output.stdout, &output.stderr].map(|printed| String::from_utf8_lossy(printed).into_owned());
+    Ok((!output.status.success()).then(|| printed.concat()))
+}
+
+/// `kite replay --rebuild`, which has to succeed.
+///
+/// # Errors
+/// When it does not.
+pub fn rebuild(kite: &Path, data: &Path) -> anyhow::Result<()> {
+    let output = command(kite, data, &["replay", "--rebuild"]).output()?;
+    ensure!(output.status.success(), "replay --rebuild: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What a run comes to.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Plan;
+use super::flat::{Disk, Look, Memory};
+use super::minute::Minute;
+use super::traffic::Taken;
+use super::trial::Trial;
+
+/// A run.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(super) seed: u64,
+    pub(super) messages_per_second: u32,
+    pub(super) minutes: Vec<Minute>,
+    pub(super) flatness: Flatness,
+    pub(super) disk: Disk,
+    pub(super) load: LoadKept,
+    pub(super) kills: u64,
+    pub(super) stops: u64,
+    pub(super) cpu_us_per_message: f64,
+    pub(super) trial: Trial,
+}
+
+/// Whether the memory of the process that lived through the second half is flat.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Flatness {
+    /// The run is too short for it; it would take so many minutes at this rate.
+    NotJudged {
+        /// See there.
+        minutes_min: u64,
+    },
+    /// The run is long enough, and was not looked at for long enough: a failure.
+    TooFewLooks,
+    /// What was seen.
+    Judged(Memory),
+}
+
+impl Flatness {
+    pub(super) fn of(plan: &Plan, looks: &[Look]) -> Self {
+        let minutes_min = plan.minutes_for_flatness();
+        match Memory::of(looks) {
+            _ if plan.seconds < minutes_min * 60 => Self::NotJudged { minutes_min },
+            Some(memory) => Self::Judged(memory),
+            None => Self::TooFewLooks,
+        }
+    }
+}
+
+/// How the load was kept up.
+#[derive(Serialize)]
+pub(super) struct LoadKept {
+    /// Messages that got a 202 in each second of load.
+    messages_per_second: f64,
+    /// The longest that a request was late.
+    late_ms_max: u64,
+    /// Requests that got a 202, and those that the clock stood against.
+    requests: u64,
+    refused: u64,
+}
+
+impl LoadKept {
+    pub(super) fn of(taken: &Taken, load: Duration) -> Self {
+        Self {
+            messages_per_second: (taken.messages as f64 / load.as_secs_f64()).round(),
+            late_ms_max: taken.late_max.as_millis() as u64,
+            requests: taken.sendings.len() as u64,
+            refused: taken.refused,
+        }
+    }
+}
+
+impl Report {
+    /// Everything that does not hold.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let minutes = self.minutes.iter().flat_map(|minute| minute.complaints(self.messages_per_second));
+        let memory = match &self.flatness {
+            Flatness::NotJudged { .. } => None,
+            Flatness::TooFewLooks => Some("memory was not looked at for long enough".to_owned()),
+            Flatness::Judged(memory) => (!memory.is_flat).then(|| "memory grows".to_owned()),
+        };
+        let disk = (self.disk.is_flat == Some(false))
+            .then(|| "a message costs more and more on the disk".to_owned());
+        self.trial.complaints().into_iter().chain(minutes).chain(memory).chain(disk).collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.trial)?;
+        let flat = |is_flat: bool| if is_flat { "flat" } else { "NOT FLAT" };
+        match &self.flatness {
+            Flatness::NotJudged { minutes_min } => writeln!(
+                formatter,
+                "memory: whether it is flat was NOT JUDGED; that takes {minutes_min} minutes at this rate"
+            )?,
+            Flatness::TooFewLooks => writeln!(formatter, "memory: NOT LOOKED AT for long enough")?,
+            Flatness::Judged(memory) => writeln!(
+                formatter,
+                "memory over {} minutes with full caches: {} MB, growing by {} MB ({} MB an hour, {} bytes a message): {}",
+                memory.minutes,
+                memory.mean_mb,
+                memory.growth_mb,
+                memory.growth_mb_per_hour,
+                memory.growth_bytes_per_message,
+                flat(memory.is_flat)
+            )?,
+        }
+        writeln!(
+            formatter,
+            "disk: {} bytes a message in the first half, {} in the second: {}",
+            self.disk.bytes_per_message_first_half,
+            self.disk.bytes_per_message_second_half,
+            self.disk.is_flat.map_or("too few messages to judge", flat)
+        )?;
+        let LoadKept { messages_per_second, late_ms_max, requests, refused } = self.load;
+        writeln!(
+            formatter,
+            "load: {messages_per_second} of {} messages a second in {requests} requests, up to {late_ms_max} ms late; \
+             {refused} refused by the clock",
+            self.messages_per_second
+        )?;
+        let Self { kills, stops, cpu_us_per_message, .. } = self;
+        writeln!(
+            formatter,
+            "killed {kills} times, stopped {stops} times; {cpu_us_per_message} µs CPU a message"
+        )?;
+        let complaints = self.complaints();
+        if complaints.is_empty() {
+            return write!(formatter, "everything that was judged holds");
+        }
+        write!(formatter, "does NOT hold: {}", complaints.join("; "))
+    }
+}
