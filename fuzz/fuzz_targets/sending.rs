@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kite_fuzz_targets::sending(data));
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: kite_fuzz_targets::warm_up(), |data: &[u8]| kite_fuzz_targets::sending(data));

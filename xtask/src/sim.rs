@@ -27,6 +27,9 @@ pub(crate) struct SimOptions {
     /// Prints the log of a failing case.
     #[arg(long)]
     log: bool,
+    /// Says how often the seeds came to each situation that matters.
+    #[arg(long)]
+    reached: bool,
     /// Builds without optimisation: slower to run, quicker to build.
     #[arg(long)]
     debug: bool,
@@ -48,9 +51,12 @@ pub(crate) fn run(options: &SimOptions) -> anyhow::Result<()> {
             command.args([name, &number.to_string()]);
         }
     }
-    for (name, is_on) in
-        [("--long", options.long), ("--mutations", options.mutations), ("--log", options.log)]
-    {
+    for (name, is_on) in [
+        ("--long", options.long),
+        ("--mutations", options.mutations),
+        ("--log", options.log),
+        ("--reached", options.reached),
+    ] {
         if is_on {
             command.arg(name);
         }

@@ -14,6 +14,7 @@ const NUMBER_LENGTH_MAX: usize = 16;
 /// Reads the text as each of them; what is taken is canonical, and a refusal names a place in the text.
 pub fn address(bytes: &[u8]) {
     let raw = &*input::text(bytes);
+    plain_ones_are_taken(raw);
     let phone = phone(raw);
     sender(raw, phone.as_ref());
     if let Ok(number) = RefusalNumber::parse(raw) {
@@ -28,6 +29,22 @@ pub fn address(bytes: &[u8]) {
     }
     // What was once stored is masked whatever it is.
     assert!(!Address::from_trusted(raw).masked().is_empty());
+}
+
+/// What nobody would doubt is taken as it is: a mobile number in digits, a mail address of plain letters.
+fn plain_ones_are_taken(raw: &str) {
+    if raw.len() == 11 && raw.starts_with("010") && raw.bytes().all(|byte| byte.is_ascii_digit()) {
+        assert_eq!(PhoneNumber::parse(raw).map(|number| number.to_string()).as_deref(), Ok(raw));
+    }
+    let is_plain =
+        |part: &str| (1..=60).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase());
+    let domain = raw.split_once('@').filter(|(local, _)| is_plain(local)).map(|(_, domain)| domain);
+    if domain
+        .and_then(|domain| domain.split_once('.'))
+        .is_some_and(|(one, two)| is_plain(one) && is_plain(two))
+    {
+        assert_eq!(EmailAddress::parse(raw).map(|address| address.to_string()).as_deref(), Ok(raw));
+    }
 }
 
 fn phone(raw: &str) -> Option<PhoneNumber> {

@@ -2,34 +2,53 @@
 //! headers, bodies.
 //!
 //! An input is the request as text: `GET /v1/…`, header lines, an empty line, the body. `tenant-key` stands for the
-//! tenant's real key, and `sign` as a signature for the genuine one.
+//! tenant's real key, `sign` as a signature for the genuine one, and `the-contact`, `the-sending` … for the ids of what is
+//! there.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
+use crate::document::Document;
 use crate::house::{House, RECEIPT_SECRET, Reply};
 use crate::input;
+use kite_commands::event_store::EventStore;
 
 thread_local! {
     static HOUSE: RefCell<Option<House>> = const { RefCell::new(None) };
 }
 
-/// Sends a request. The answer is no defect, and has the shape that every answer has.
+static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::read);
+
+/// Sends a request. The answer is no defect, has the shape that every answer has and a status that the document names, and
+/// what is refused or only asks leaves no trace in the log.
 pub fn api_request(bytes: &[u8]) {
-    let text = input::text(bytes);
+    let given = input::text(bytes);
     HOUSE.with_borrow_mut(|kept| {
         let house = kept.get_or_insert_with(House::new);
+        let text = house.names.iter().fold(given.into_owned(), |text, (name, id)| text.replace(name, id));
         let Some(request) = read(&text, &house.tenant_key) else { return };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let before = *house.store.head().borrow();
         let reply = house.answer(request);
         check(&method, &reply);
-        let leaves_a_trace = !method.is_safe() && reply.status.is_success() && path != "/v1/sendings/preview";
-        if leaves_a_trace {
+        if let Some(named) = DOCUMENT.statuses(&method, &path) {
+            assert!(
+                named.contains(&reply.status.as_u16()),
+                "{method} {path} is not said to answer {reply:?}"
+            );
+        }
+        let is_written = *house.store.head().borrow() != before;
+        assert!(!is_written || (!method.is_safe() && reply.status.is_success()), "half done: {reply:?}");
+        if is_written {
             // What was written must not change the answer to the next input.
             *kept = None;
+        } else if method == Method::GET {
+            let again = read(&text, &house.tenant_key).expect("it was read before");
+            assert_eq!(house.answer(again), reply, "the same question at the same time");
         }
     });
 }

@@ -1,6 +1,8 @@
 //! A file of contacts.
 
+use encoding_rs::EUC_KR;
 use kite_api::fuzzing::{ContactRows, contact_rows};
+use kite_api::problem::Answer;
 use kite_domain::address::{EmailAddress, PhoneNumber};
 use kite_domain::contact::ContactDetails;
 use kite_domain::event::Event;
@@ -10,15 +12,31 @@ use uuid::Uuid;
 
 /// Imports a file. Every row is accounted for once, and what is imported is canonical.
 pub fn contacts(bytes: &[u8]) {
-    let mut count = 0;
-    let next_id = || {
-        count += 1;
-        ContactId(Uuid::from_u128(count))
-    };
-    match contact_rows(bytes, next_id) {
-        Ok(rows) => accounted_for(&rows),
+    let rows = read(bytes);
+    match &rows {
+        Ok(rows) => accounted_for(rows),
         Err(problem) => assert_eq!(problem.code().kind().code, "invalid-csv"),
     }
+    if let Some(other) = otherwise_encoded(bytes) {
+        let same =
+            |rows: Answer<ContactRows>| rows.ok().map(|rows| (rows.contacts, rows.merged, rows.refused));
+        assert_eq!(same(read(&other)), same(rows), "the same text as Korean Excel writes it");
+    }
+}
+
+fn read(bytes: &[u8]) -> Answer<ContactRows> {
+    let mut count = 0;
+    contact_rows(bytes, || {
+        count += 1;
+        ContactId(Uuid::from_u128(count))
+    })
+}
+
+/// The same text in CP949, where that has all of its characters and cannot be taken for UTF-8.
+fn otherwise_encoded(bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (other, _, has_unmappable) = EUC_KR.encode(text);
+    (!has_unmappable && std::str::from_utf8(&other).is_err()).then(|| other.into_owned())
 }
 
 fn accounted_for(rows: &ContactRows) {

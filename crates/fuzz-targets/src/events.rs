@@ -79,7 +79,10 @@ impl Folded {
         if let Event::MessagesRouted(routed) = event {
             self.ledger.evolve(routed);
         }
-        self.lots.iter_mut().for_each(|lot| lot.evolve(event));
+        for lot in &mut self.lots {
+            lot.evolve(event);
+            assert_eq!(lot.counts().total() as usize, lot.len(), "no message is lost by {}", event.kind());
+        }
         self.sending.evolve(event, now());
         self.relays.evolve(event);
         self.directory.evolve(event);

@@ -39,13 +39,15 @@ pub(crate) struct House {
     pub(crate) directory: Directory,
     pub(crate) runtime: Runtime,
     pub(crate) tenant_key: String,
+    /// Words that stand for the ids of what is in the house, and the ids.
+    pub(crate) names: Vec<(&'static str, String)>,
     pub(crate) store: Arc<MemoryEventStore>,
     router: Router,
     _files: TempDir,
 }
 
 /// What came back.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -118,7 +120,15 @@ impl House {
             },
         };
         let router = router(ApiState::new(parts));
-        let mut house = Self { directory, runtime, tenant_key: String::new(), store, router, _files: files };
+        let mut house = Self {
+            directory,
+            runtime,
+            tenant_key: String::new(),
+            names: Vec::new(),
+            store,
+            router,
+            _files: files,
+        };
         house.furnish();
         let head = *house.store.head().borrow();
         for runner in &mut runners {
@@ -146,11 +156,12 @@ impl House {
         }
         let weights = json!([{"relay": "alpha", "weight": 7000}, {"relay": "beta", "weight": 3000}]);
         self.put("/v1/policies/sms", &key, &json!({"objective": "ratio", "weights": weights}));
-        self.post("/v1/templates", &key, &json!({"name": "hello", "text": "#{name}님, 안녕하세요"}));
+        let template =
+            self.post("/v1/templates", &key, &json!({"name": "hello", "text": "#{name}님, 안녕하세요"}));
         self.post("/v1/opt-outs", &key, &json!({"address": "010-9999-0000"}));
         // A group first: to make one, the read model must have what was written before, and nothing reads here yet.
-        self.post("/v1/groups", &key, &json!({"name": "all"}));
-        self.post(
+        let group = self.post("/v1/groups", &key, &json!({"name": "all"}));
+        let contact = self.post(
             "/v1/contacts",
             &key,
             &json!({"name": "홍길동", "phone": "010-1234-5678", "fields": {"grade": "gold"}}),
@@ -158,7 +169,14 @@ impl House {
         let sending = json!({
             "class": "notice", "from": "0212345678", "text": "안녕하세요", "recipients": [{"to": "010-1234-5678"}]
         });
-        self.post("/v1/sendings", &key, &sending);
+        let sending = self.post("/v1/sendings", &key, &sending);
+        self.names = vec![
+            ("the-template", written(&template, "id")),
+            ("the-group", written(&group, "id")),
+            ("the-contact", written(&contact, "id")),
+            ("the-sending", written(&sending, "id")),
+            ("the-key", written(&issued, "key_id")),
+        ];
     }
 
     fn post(&self, path: &str, key: &str, body: &Value) -> Value {
@@ -191,6 +209,11 @@ impl House {
             Reply { status: parts.status, headers: parts.headers, body }
         })
     }
+}
+
+/// A text in an answer.
+fn written(answer: &Value, field: &str) -> String {
+    answer[field].as_str().unwrap_or_else(|| panic!("no {field} in {answer}")).to_owned()
 }
 
 fn relay_body(name: &str) -> Value {

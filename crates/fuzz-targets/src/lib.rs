@@ -13,6 +13,7 @@ mod address;
 mod api_request;
 mod config;
 mod contacts;
+mod document;
 mod events;
 mod house;
 mod ids;
@@ -32,6 +33,11 @@ pub use receipts::receipts;
 pub use relay_answer::relay_answer;
 pub use sending::sending;
 pub use text::text;
+
+/// What takes long only once, done before the first input is timed.
+pub fn warm_up() {
+    kite_domain::address::warm_up();
+}
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]

@@ -71,6 +71,13 @@ fn understood(body: &[u8]) {
     let sent: Value = serde_json::from_slice(body).expect("what was read is JSON");
     let sent = sent["receipts"].as_array().expect("there is a list of receipts");
     assert_eq!(receipts.len() + left_out, sent.len());
+    let mut rest = sent.iter();
+    for receipt in &receipts {
+        let status = serde_json::to_value(receipt.status).expect("a word");
+        let is_it =
+            |item: &Value| item["reference"] == receipt.reference.as_str() && item["status"] == status;
+        assert!(rest.any(is_it), "{receipt:?} was not sent, or stood elsewhere");
+    }
     for receipt in &receipts {
         let fields = [Some(&receipt.reference), receipt.relay_reference.as_ref(), Some(&receipt.code)];
         for field in fields.into_iter().flatten() {

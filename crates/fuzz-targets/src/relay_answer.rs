@@ -9,6 +9,7 @@ use kite_relay::client::fuzzing;
 use kite_relay::client::{MessageAnswer, OutgoingMessage, Standing};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::time::Duration;
 use uuid::Uuid;
 
 use crate::house::now;
@@ -32,10 +33,10 @@ pub fn relay_answer(bytes: &[u8]) {
         assert_eq!(answers.len(), messages.len());
         for (answer, reference) in answers.iter().zip(&references) {
             if matches!(answer, MessageAnswer::Accepted { .. }) {
-                assert!(
-                    said.get(reference).is_some_and(|words| words.contains(&"accepted".to_owned())),
-                    "{answer:?}"
-                );
+                assert!(says(&said, reference, &["accepted"]), "{answer:?}");
+            }
+            if matches!(answer, MessageAnswer::Refused { .. }) {
+                assert!(says(&said, reference, &["refused"]), "{answer:?}");
             }
             bounded(answer);
         }
@@ -43,10 +44,17 @@ pub fn relay_answer(bytes: &[u8]) {
     if let Ok(standings) = fuzzing::standings(&references, bytes, now()) {
         assert_eq!(standings.len(), references.len());
         for (standing, reference) in standings.iter().zip(&references) {
-            assert!(*standing == Standing::Unclear || said.contains_key(reference), "{standing:?}");
-            if let Standing::Over(receipt) = standing {
-                receipt_is_bounded(receipt);
-            }
+            let words: &[&str] = match standing {
+                Standing::Unclear => continue,
+                Standing::NotFound => &["not_found"],
+                Standing::Accepted { .. } => &["accepted"],
+                Standing::Refused { .. } => &["refused"],
+                Standing::Over(receipt) => {
+                    receipt_is_bounded(receipt);
+                    &["delivered", "undelivered"]
+                }
+            };
+            assert!(says(&said, reference, words), "{standing:?}");
         }
     }
     if let Ok(pulled) = fuzzing::pulled_receipts(bytes) {
@@ -56,10 +64,15 @@ pub fn relay_answer(bytes: &[u8]) {
     refusals(bytes);
 }
 
-/// The words that the body holds for each reference of ours, whatever else it holds.
+/// Whether the body says one of these words of a reference.
+fn says(said: &HashMap<AttemptReference, Vec<String>>, reference: &AttemptReference, words: &[&str]) -> bool {
+    said.get(reference).is_some_and(|said| said.iter().any(|word| words.contains(&word.as_str())))
+}
+
+/// The words that the body holds for each reference of ours, whatever else it holds; what is passed over may be no UTF-8.
 fn said(bytes: &[u8]) -> HashMap<AttemptReference, Vec<String>> {
     let mut said: HashMap<AttemptReference, Vec<String>> = HashMap::new();
-    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
     for result in body["results"].as_array().into_iter().flatten() {
         let reference = result["reference"].as_str().and_then(|text| text.parse().ok());
         if let (Some(reference), Some(status)) = (reference, result["status"].as_str()) {
@@ -70,7 +83,7 @@ fn said(bytes: &[u8]) -> HashMap<AttemptReference, Vec<String>> {
 }
 
 fn said_lease(bytes: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
     body["lease"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -80,6 +93,7 @@ fn refusals(bytes: &[u8]) {
         let words = fuzzing::words_of_answer(status, bytes).expect("there is such a status");
         let pause = fuzzing::pause_asked_for(status, Some(&text), bytes);
         assert!(pause.is_none_or(|pause| pause <= fuzzing::PAUSE_MAX));
+        pause_is_what_was_asked_for(status, bytes);
         assert!(words.starts_with(&status.to_string()) && words.chars().count() <= WORDS_MAX, "{words:?}");
     }
     for basic in [0, 421, 450, 530, 550] {
@@ -89,6 +103,16 @@ fn refusals(bytes: &[u8]) {
     if let Some(reference) = fuzzing::smtp_reference(&text) {
         assert!(!reference.is_empty() && reference.len() <= FIELD_BYTES_MAX);
     }
+}
+
+/// The exact time in the body, or else the whole seconds of the header, and nothing else.
+fn pause_is_what_was_asked_for(status: u16, bytes: &[u8]) {
+    let pause = fuzzing::pause_asked_for(status, Some(" 7"), bytes);
+    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
+    let of_header = Some(Duration::from_secs(7));
+    let of_body = body["retry_after_ms"].as_u64().map(|ms| Duration::from_millis(ms).min(fuzzing::PAUSE_MAX));
+    // A body with other fields that cannot be read is no reason to forget the header.
+    assert!(pause == of_header || pause == of_body && body.is_object(), "{pause:?}");
 }
 
 /// Nothing that goes into the log is longer than it may be, and no words name the recipient.

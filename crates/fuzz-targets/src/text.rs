@@ -34,7 +34,7 @@ pub fn text(bytes: &[u8]) {
     length(text, &normal);
     parts(text);
     match Template::parse(text) {
-        Ok(template) => filled_in(&template, value, subject),
+        Ok(template) => filled_in(&template, text, value, subject),
         Err(error) => malformed(text, &error),
     }
     marking(text, subject, name);
@@ -102,7 +102,7 @@ fn malformed(text: &str, error: &TemplateError) {
     }
 }
 
-fn filled_in(template: &Template, value: &str, subject: &str) {
+fn filled_in(template: &Template, text: &str, value: &str, subject: &str) {
     let lookup = |_: &str| Some(value);
     let names = template.variables();
     assert_eq!(template.is_literal(), names.is_empty());
@@ -112,6 +112,11 @@ fn filled_in(template: &Template, value: &str, subject: &str) {
         assert_eq!(template.render(|_| None), Err(missing));
     }
     let rendered = template.render(lookup);
+    // Line ends are unified piece by piece: one of the text and one of a value are two.
+    if !text.contains('\r') && !value.contains('\r') {
+        let expected = Some(by_hand(text, value)).filter(|filled| !filled.contains("#{"));
+        assert_eq!(rendered.as_ref().ok(), expected.as_ref());
+    }
     match (&rendered, template.measure(lookup)) {
         (Ok(text), measured) => {
             assert!(!text.contains("#{") && normalise(text) == *text, "{text:?}");
@@ -124,6 +129,19 @@ fn filled_in(template: &Template, value: &str, subject: &str) {
         (Err(error), measured) => assert_eq!(measured, Err(MeasureError::Render(error.clone()))),
     }
     resolved(template, rendered.ok().as_deref(), value, subject);
+}
+
+/// Filled in by hand: every `#{…}` of the text as it was written is the value.
+fn by_hand(text: &str, value: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, variable)) = rest.split_once("#{") {
+        filled.push_str(before);
+        filled.push_str(value);
+        rest = variable.split_once('}').map_or("", |(_, after)| after);
+    }
+    filled.push_str(rest);
+    normalise(&filled).into_owned()
 }
 
 /// The type for a template is the type for its finished text, and within its limits.
