@@ -73,11 +73,13 @@ pub enum Mutation {
     KeyStaysInProgress,
     /// After a restart the router reads on from where the faster of two read models stands.
     RouterPlaceTooFar,
+    /// A job that is older than the log is believed: messages go before their time.
+    StaleJobBelieved,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -111,6 +113,7 @@ impl Mutation {
         Self::RowsDropped,
         Self::KeyStaysInProgress,
         Self::RouterPlaceTooFar,
+        Self::StaleJobBelieved,
     ];
 }
 

@@ -79,14 +79,13 @@ impl Situation {
     pub fn is_rare(self) -> bool {
         matches!(
             self,
-            Self::RepeatDropped
-                | Self::RepeatRefused
-                | Self::SecondCallNotTaken
+            Self::SecondCallNotTaken
                 | Self::ReceiptCorrected
                 | Self::ParkedMatched
                 | Self::SeveralLots
-                | Self::BreakerTripped
+                | Self::AdvertisementRefused
                 | Self::Abandoned
+                | Self::BreakerTripped
                 | Self::AppendAnswerLost
         )
     }

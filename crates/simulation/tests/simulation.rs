@@ -21,22 +21,22 @@ fn break_no_law(seeds: Range<u64>) {
 
 #[test]
 fn seeds_of_the_first_quarter_break_no_law() {
-    break_no_law(1..51);
+    break_no_law(1..101);
 }
 
 #[test]
 fn seeds_of_the_second_quarter_break_no_law() {
-    break_no_law(51..101);
+    break_no_law(101..201);
 }
 
 #[test]
 fn seeds_of_the_third_quarter_break_no_law() {
-    break_no_law(101..151);
+    break_no_law(201..301);
 }
 
 #[test]
 fn seeds_of_the_last_quarter_break_no_law() {
-    break_no_law(151..201);
+    break_no_law(301..401);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Submission};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
@@ -111,7 +112,10 @@ pub(super) fn plan(
     let mut granted = room.charged[place];
     for job in &work.jobs {
         let waiting = still(lot, crew.relay(), job, state);
-        let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now.timestamp_millis();
+        let is_due = |seq: &u32| {
+            lot.waits_until_ms(*seq) <= now.timestamp_millis()
+                || mutation::is_active(Mutation::StaleJobBelieved)
+        };
         let candidates: SeqSet = waiting.iter().filter(is_due).collect();
         planned.is_stale |= candidates.len() < waiting.len();
         if candidates.is_empty() {
