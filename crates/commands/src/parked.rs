@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::open_work::{OpenWork, ParkedReceipt};
 use crate::receipts::ReceiptBook;
-use crate::timekeeper::TickError;
+use crate::worker::TickError;
 
 /// How often it looks, and how far the second round is behind the present.
 const LOOK_INTERVAL: Duration = Duration::seconds(30);

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
-use crate::open_work::{OpenWork, OpenWorkError};
+use crate::open_work::OpenWork;
 use crate::parked::ParkedRetries;
 use crate::receipts::ReceiptBook;
-use crate::worker::{Step, Worker, WorkerError};
+use crate::worker::{Step, TickError, Worker, WorkerError};
 
 /// How often it looks.
 const SCAN_INTERVAL_MS: i64 = 1_000;
@@ -221,23 +221,5 @@ impl Worker for Timekeeper {
         done.into_iter().collect::<Result<(), TickError>>()?;
         // The hints lag behind what was just done, so it waits in any case before it looks again.
         Ok(Step::Idle(Some(now + chrono::Duration::milliseconds(SCAN_INTERVAL_MS))))
-    }
-}
-
-/// Why a look failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TickError {
-    #[error(transparent)]
-    OpenWork(#[from] OpenWorkError),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-impl From<TickError> for WorkerError {
-    fn from(error: TickError) -> Self {
-        match error {
-            TickError::Journal(error) => error.into(),
-            TickError::OpenWork(error) => Self::Retry(error.to_string()),
-        }
     }
 }

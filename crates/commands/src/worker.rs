@@ -7,6 +7,7 @@ use std::error::Error;
 
 use crate::journal::JournalError;
 use crate::lots::LotsError;
+use crate::open_work::OpenWorkError;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,24 @@ pub trait Worker: Send {
 
     /// Does a bounded piece of work. May be called at any time, also when nothing is due.
     async fn step(&mut self) -> Result<Step, WorkerError>;
+}
+
+/// Why a look at the time, or at what waits, failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TickError {
+    #[error(transparent)]
+    OpenWork(#[from] OpenWorkError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<TickError> for WorkerError {
+    fn from(error: TickError) -> Self {
+        match error {
+            TickError::Journal(error) => error.into(),
+            TickError::OpenWork(error) => Self::Retry(error.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]
