@@ -49,6 +49,8 @@ pub enum Mutation {
     DeadlineForgotten,
     /// A deferred message may be taken for one that was never handed over although an earlier call is in doubt.
     DoubtForgottenOnDeferral,
+    /// A second call that is refused as a duplicate is taken for proof that the first one was accepted.
+    DuplicateTakenAsAccepted,
     /// Only the first version of a policy is followed.
     NewPolicyUnheeded,
     /// What a split carries on is kept for each lot by itself.
@@ -79,7 +81,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -101,6 +103,7 @@ impl Mutation {
         Self::UnmatchedReceiptDropped,
         Self::DeadlineForgotten,
         Self::DoubtForgottenOnDeferral,
+        Self::DuplicateTakenAsAccepted,
         Self::NewPolicyUnheeded,
         Self::SplitKeptByLot,
         Self::RegistrationNotAsked,

@@ -1,5 +1,6 @@
 //! The relay's answer to a hand-over or to a question, and what follows from it.
 
+use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
@@ -49,13 +50,16 @@ pub struct ResponseNote {
     pub unknown: Option<UnknownSet>,
     /// Not taken by this call, and welcome later. Of an unknown message that was asked about: certainly not taken.
     pub deferred: Option<DeferredSet>,
+    /// When to ask what became of a message whose second call is refused as a duplicate; none: nobody can be asked.
+    pub ask_of_repeats_at: Option<DateTime<Utc>>,
 }
 
 impl Lot {
     /// Records what the relay said, and what follows from its refusals, in one append.
     ///
     /// A message that was handed over again after an answer was lost may be with the relay whatever the second call
-    /// says: a deferral of that call leaves it unknown, and "seen before" means that the first call was taken.
+    /// says. A deferral of that call leaves it unknown. So does its refusal as a duplicate: that may be because the
+    /// first call was taken, or be the first answer once more.
     pub fn respond(
         &self,
         terms: &SendingAccepted,
@@ -64,15 +68,30 @@ impl Lot {
         note: ResponseNote,
         context: &RoutingContext<'_>,
     ) -> Vec<Event> {
-        let ResponseNote { call_ms, mut accepted, accepted_is_final, refused, unknown, deferred } = note;
+        let ResponseNote {
+            call_ms,
+            mut accepted,
+            accepted_is_final,
+            refused,
+            unknown,
+            deferred,
+            ask_of_repeats_at,
+        } = note;
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
         let is_resend = |seq: u32| self.is_resend(seq, attempt);
-        let (repeats, refused): (Vec<_>, Vec<_>) = refused
+        let (mut repeats, refused): (Vec<_>, Vec<_>) = refused
             .into_iter()
             .filter(|one| is_ours(one.seq))
             .partition(|one| one.class == FailureClass::Duplicate && is_resend(one.seq));
-        accepted
-            .extend(repeats.into_iter().map(|one| AcceptedMessage { seq: one.seq, relay_reference: None }));
+        if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
+            let taken = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
+            accepted.extend(repeats.drain(..).map(taken));
+        }
+        let repeats = (!repeats.is_empty()).then(|| UnknownSet {
+            messages: repeats.iter().map(|one| one.seq).collect(),
+            reason: format!("the second call was refused as a duplicate ({})", repeats[0].code),
+            inquire_at: ask_of_repeats_at,
+        });
         let unknown = unknown.and_then(|set| {
             let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
@@ -102,7 +121,7 @@ impl Lot {
             && responded.refused.is_empty()
             && responded.unknown.is_none()
             && responded.deferred.is_none();
-        let doubtful = doubtful.map(|unknown| {
+        let in_doubt = [repeats, doubtful].into_iter().flatten().map(|unknown| {
             Event::from(RelayResponded {
                 relay: relay.clone(),
                 attempt,
@@ -114,7 +133,7 @@ impl Lot {
             })
         });
         let responded = (!says_nothing).then(|| Event::from(responded));
-        responded.into_iter().chain(doubtful).chain(aftermath.into_events()).collect()
+        responded.into_iter().chain(in_doubt).chain(aftermath.into_events()).collect()
     }
 
     /// The messages that are back where they were before the call, and those that stay unknown because an earlier call

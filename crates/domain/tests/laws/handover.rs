@@ -92,12 +92,39 @@ fn an_answer_to_the_question_that_it_was_not_taken_gives_the_message_back() {
 }
 
 #[test]
-fn seen_before_means_that_the_first_call_was_taken() {
+fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
-    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
-    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Accepted));
+    let ask_at = case.world.now + Duration::seconds(5);
+    let note = ResponseNote { ask_of_repeats_at: Some(ask_at), ..refused(&[0], FailureClass::Duplicate) };
+    case.respond("alpha", 1, note);
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown));
     assert_eq!(case.outcome(0), None);
+    assert_eq!(case.lot.pending()[0].not_before_ms, ask_at.timestamp_millis(), "the relay is asked");
+    // The answer to the question is the relay's word on the message, not on a call.
+    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
+    assert_eq!(case.outcome(0), Some(Outcome::Undelivered));
+}
+
+#[test]
+fn a_duplicate_that_nobody_can_be_asked_about_waits_for_its_receipt_whatever_the_policy() {
+    let mut terms = terms();
+    terms.failover.at_least_once = true;
+    let mut case = unanswered(terms, 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown));
+    assert_eq!(case.lot.pending(), [], "it is neither asked about nor handed over again");
+    case.receive("alpha", &[receipt(0, 1, ReceiptStatus::Delivered, FailureClass::Unclassified)]);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered));
+}
+
+#[test]
+fn a_duplicate_of_the_first_call_is_a_refusal() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
+    assert_eq!(case.outcome(0), Some(Outcome::Undelivered));
 }
 
 #[test]

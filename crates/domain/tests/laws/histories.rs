@@ -373,15 +373,13 @@ impl Simulation {
                 (_, true) => note.refused.push(refusal(*seq, FailureClass::Duplicate)),
                 (_, false) => {
                     let class = FailureClass::ALL[usize::from(answer / 8) % FailureClass::ALL.len()];
-                    // A relay that has not seen a message does not say that it has.
-                    let class =
-                        if class == FailureClass::Duplicate { FailureClass::RelayFault } else { class };
                     note.refused.push(refusal(*seq, class));
                 }
             }
         }
         let in_a_minute = self.now() + Duration::minutes(1);
         let may_ask = answers[0].is_multiple_of(2);
+        note.ask_of_repeats_at = may_ask.then_some(in_a_minute);
         if !lost.is_empty() {
             note.unknown = unknown(&lost, may_ask.then_some(in_a_minute)).unknown;
         }

@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 use super::answer::{Answered, Place};
 use super::crew::Held;
 use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
-use super::{Crew, RelayWorker};
+use super::{Crew, RelayWorker, back_off};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::figures;
 use crate::queue::{Job, JobKind};
@@ -242,7 +242,11 @@ fn note_answers(
                 } else {
                     verdict.worked += 1;
                 }
-                answered.note(origin.place).refused.push(RefusedMessage { seq, code, class, text });
+                let note = answered.note(origin.place);
+                if class == FailureClass::Duplicate && crew.profile.answers_status {
+                    note.ask_of_repeats_at = Some(now + back_off::pause(origin.round));
+                }
+                note.refused.push(RefusedMessage { seq, code, class, text });
             }
             MessageAnswer::Unknown { reason } => {
                 verdict.without_answer += 1;

@@ -39,10 +39,15 @@ async fn world(profiles: Vec<RelayProfile>) -> World {
 
 /// Lets time pass until the condition holds for every message.
 async fn run(world: &mut World, lot: LotId, what: &str, done: impl Fn(&Message) -> bool) {
+    run_until(world, lot, what, |messages| messages.iter().all(&done)).await;
+}
+
+/// Lets time pass until the condition holds.
+async fn run_until(world: &mut World, lot: LotId, what: &str, done: impl Fn(&[Message]) -> bool) {
     let all = async {
         loop {
             world.settle().await;
-            if world.messages(lot).await.iter().all(&done) {
+            if done(&world.messages(lot).await) {
                 return;
             }
             world.clock.advance(TimeDelta::milliseconds(200));
@@ -113,6 +118,25 @@ async fn a_slow_answer_is_as_good_as_none_and_found_out() {
 async fn a_connection_that_breaks_before_the_relay_took_anything_is_unknown_too() {
     let world = delivered_once_to("01099000052", |_| {}).await;
     assert!(world.clock.now() >= start() + TimeDelta::seconds(1), "asked before it was repeated");
+}
+
+#[tokio::test]
+async fn a_duplicate_whose_first_answer_was_lost_is_not_taken_for_accepted() {
+    for answers_status in [true, false] {
+        let sim = simulate(json!([http_relay("alpha", pulling())])).await;
+        let mut world = world(vec![RelayProfile { answers_status, ..profile_of(&sim, "alpha") }]).await;
+        // One call, whose answer is lost; the relay refuses the second message as a duplicate, at every call.
+        let lot = world.send(Sent { to: to(&["01099000050", "01099000016"]), ..Sent::default() }).await;
+        run_until(&mut world, lot, "delivered", |messages| is_delivered(&messages[0])).await;
+        let duplicate = &world.messages(lot).await[1];
+        let (expected, state) = match answers_status {
+            true => (Some(Outcome::Undelivered), AttemptState::Refused),
+            false => (None, AttemptState::Unknown),
+        };
+        assert_eq!(duplicate.attempts[0].state, state, "it was refused, and only a question tells");
+        assert_eq!((duplicate.outcome, duplicate.attempts.len()), (expected, 1));
+        sim.shutdown().await;
+    }
 }
 
 #[tokio::test]

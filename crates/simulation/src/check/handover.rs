@@ -199,7 +199,10 @@ impl Checker {
         let was_unknown = attempt.is_some_and(|attempt| attempt.state == State::Unknown);
         // What is known by now needs no question.
         let is_known = attempt.is_some_and(|attempt| attempt.state > State::Unknown);
-        match is_known || (!answers && was_unknown && is_forbidden) {
+        // A third call would be told what the second was told.
+        let is_second = attempt.is_some_and(|one| one.is_in_doubt && one.state == State::Submitted);
+        let is_duplicate = is_second && self.says_duplicate(told, seq, responded)?;
+        match is_known || (!answers && (was_unknown && is_forbidden || is_duplicate)) {
             true => Ok(()),
             false => Err(format!("{} can be asked about message {seq} and never is", responded.relay)),
         }

@@ -57,6 +57,22 @@ impl Checker {
         Err(format!("{} is said to have refused {reference} with {code}, not {refused:?}", responded.relay))
     }
 
+    /// Whether the relay refuses a second call with this reference as a duplicate.
+    pub(super) fn says_duplicate(
+        &self,
+        told: &Told<'_>,
+        seq: u32,
+        responded: &RelayResponded,
+    ) -> Result<bool, String> {
+        let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
+            return Ok(true);
+        };
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(&responded.relay));
+        let refuses_repeats = ledger.is_some_and(|ledger| ledger.traits.refuses_repeats);
+        let was_duplicate = entry.as_ref().is_some_and(|entry| entry.refused.as_deref() == Some("1026"));
+        Ok(was_duplicate || (refuses_repeats && is_taken(entry.as_ref())))
+    }
+
     /// A receipt says what became of the message, unless the relay was told to lie.
     pub(super) fn has_ended_so(
         &self,

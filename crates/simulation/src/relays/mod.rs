@@ -7,6 +7,7 @@ mod client;
 mod receipts;
 
 pub(crate) use client::{Acknowledged, SimConnector};
+pub(crate) use receipts::LEASE_MS;
 
 use kite_domain::ids::AttemptReference;
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
@@ -222,7 +223,8 @@ impl SimRelay {
             return Some(if self.traits.is_mail { "451".into() } else { "3053".into() });
         }
         let mail = [("550", 4), ("451", 4), ("5.7.1", 2)];
-        let text = [("3032", 3), ("3053", 5), ("2254", 2), ("1062", 2), ("1030", 2), ("9999", 1)];
+        let text =
+            [("3032", 3), ("3053", 5), ("2254", 2), ("1062", 2), ("1030", 2), ("1026", 2), ("9999", 1)];
         let codes: &[(&str, u64)] = if self.traits.is_mail { &mail } else { &text };
         pick(codes, self.chance("verdict", reference))
     }

@@ -10,7 +10,7 @@ use super::{Action, Inner, ReceiptFault, SimRelay, status_of};
 
 const HOUR_MS: i64 = 3_600_000;
 /// Pulled receipts that are not acknowledged come again after this.
-const LEASE_MS: i64 = 120_000;
+pub(crate) const LEASE_MS: i64 = 120_000;
 
 impl SimRelay {
     pub(crate) fn arm_receipts(&self, fault: ReceiptFault, count: u8) {

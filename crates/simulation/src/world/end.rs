@@ -7,6 +7,7 @@ use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;
 use crate::check::Checked;
+use crate::relays::LEASE_MS;
 
 const HOUR_MS: i64 = 3_600_000;
 /// Longer than a projector or a sweep takes to come round.
@@ -24,6 +25,10 @@ impl World {
         // Whatever the relays still say, and whatever is still to be projected.
         while self.relays.next_action().is_some() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + HOUR_MS)?;
+        }
+        if self.relays.relays.values().any(|relay| relay.unfetched() > 0) {
+            // Stored, and not acknowledged for a fault: they come again when their lease is over.
+            self.pass_until(self.sim.now_ms() + LEASE_MS)?;
         }
         self.pass_exactly(SETTLING_MS)?;
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
