@@ -15,6 +15,7 @@
 //! Deliberately absent: eligibility (only eligible relays are given), and where the figures come from.
 
 mod figures;
+mod least;
 mod order;
 mod price;
 mod recommended;

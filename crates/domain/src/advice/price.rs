@@ -5,6 +5,7 @@
 //! listed prices decide.
 
 use super::figures::Candidate;
+use super::least::Least;
 use super::score::Scored;
 use super::{AdviceSettings, Merits, words};
 
@@ -14,39 +15,16 @@ pub(super) fn merits(
     scored: &[Scored],
     settings: &AdviceSettings,
 ) -> Option<Merits> {
-    let cost = |index: usize| scored[index].parts.cost_per_delivered_milliwon;
-    let best = contenders
-        .iter()
-        .copied()
-        .min_by_key(|&index| (cost(index), std::cmp::Reverse(scored[index].parts.success_basis_points)))?;
-    let limit = i128::from(cost(best)) * (10_000 + i128::from(settings.price_tie_basis_points));
-    let ties = |index: usize| i128::from(cost(index)) * 10_000 <= limit;
-    let mut merits = Merits::none(candidates.len(), scored[best].price_order.clone());
-    for &index in contenders {
-        let price = words::won(cost(index));
-        let (score, reason) = match () {
-            () if index == best => {
-                (1, format!("a delivered message costs {price}, failover included: the least"))
-            }
-            () if ties(index) => (1, format!("a delivered message costs {price}, as good as the least")),
-            () => (
-                0,
-                format!(
-                    "a delivered message costs {price}, more than the {} of the best",
-                    words::won(cost(best))
-                ),
-            ),
-        };
-        merits.scores[index] = score;
-        merits.reasons[index] = reason;
+    Least {
+        of: |scored| scored.parts.cost_per_delivered_milliwon.max(0).unsigned_abs(),
+        said: |milliwon| words::won(i64::try_from(milliwon).unwrap_or(i64::MAX)),
+        order: |scored| &scored.price_order,
+        tie_basis_points: settings.price_tie_basis_points,
+        verb: "costs",
+        noun: "cost of",
+        included: "failover",
     }
-    merits.summary = format!(
-        "{} has the least expected cost of a delivered message, {} with failover ({})",
-        candidates[best].figures.relay,
-        words::won(cost(best)),
-        words::measured(candidates[best].figures),
-    );
-    Some(merits)
+    .merits(candidates, contenders, scored)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! with it, and a relay without a minimum sample gets a small share to be measured.
 
 use super::figures::Candidate;
+use super::least::Least;
 use super::score::Scored;
 use super::{AdviceSettings, Merits, words};
 
@@ -14,39 +15,16 @@ pub(super) fn merits(
     scored: &[Scored],
     settings: &AdviceSettings,
 ) -> Option<Merits> {
-    let time = |index: usize| scored[index].parts.time_per_delivered_ms;
-    let best = contenders
-        .iter()
-        .copied()
-        .min_by_key(|&index| (time(index), std::cmp::Reverse(scored[index].parts.success_basis_points)))?;
-    let limit = u128::from(time(best)) * (10_000 + u128::from(settings.speed_tie_basis_points));
-    let ties = |index: usize| u128::from(time(index)) * 10_000 <= limit;
-    let mut merits = Merits::none(candidates.len(), scored[best].speed_order.clone());
-    for &index in contenders {
-        let own = words::duration(time(index));
-        let (score, reason) = match () {
-            () if index == best => {
-                (1, format!("a delivered message takes {own}, failures included: the least"))
-            }
-            () if ties(index) => (1, format!("a delivered message takes {own}, as good as the least")),
-            () => (
-                0,
-                format!(
-                    "a delivered message takes {own}, more than the {} of the best",
-                    words::duration(time(best))
-                ),
-            ),
-        };
-        merits.scores[index] = score;
-        merits.reasons[index] = reason;
+    Least {
+        of: |scored| scored.parts.time_per_delivered_ms,
+        said: words::duration,
+        order: |scored| &scored.speed_order,
+        tie_basis_points: settings.speed_tie_basis_points,
+        verb: "takes",
+        noun: "time for",
+        included: "failures",
     }
-    merits.summary = format!(
-        "{} has the least expected time for a delivered message, {} with failures ({})",
-        candidates[best].figures.relay,
-        words::duration(time(best)),
-        words::measured(candidates[best].figures),
-    );
-    Some(merits)
+    .merits(candidates, contenders, scored)
 }
 
 #[cfg(test)]
