@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::receipt::{ParkedStretch, RawReceipt};
+use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::slug::RelayId;
 use kite_domain::split::Carry;
 use kite_domain::text::Channel;
@@ -28,15 +28,6 @@ pub struct RouterMemory {
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed sendings with messages that have no route yet; scheduled ones only once they are released.
     pub unrouted: Vec<SendingId>,
-}
-
-/// A receipt that fitted nothing when it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParkedReceipt {
-    /// As it came.
-    pub receipt: RawReceipt,
-    /// When it came.
-    pub parked_at: DateTime<Utc>,
 }
 
 /// See the module.

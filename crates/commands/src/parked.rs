@@ -8,11 +8,11 @@
 //! A receipt that a round misses, because the read model showed it late, is the next round's.
 
 use chrono::{DateTime, Duration, Utc};
-use kite_domain::receipt::{ParkedStretch, SettledReceipt};
+use kite_domain::receipt::{ParkedReceipt, ParkedStretch, SettledReceipt};
 use kite_domain::slug::RelayId;
 use std::collections::BTreeMap;
 
-use crate::open_work::{OpenWork, ParkedReceipt};
+use crate::open_work::OpenWork;
 use crate::receipts::ReceiptBook;
 use crate::worker::TickError;
 

@@ -6,7 +6,9 @@ use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, LotId};
 use kite_domain::lot::Note;
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::receipt::{ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked, parked_stream};
+use kite_domain::receipt::{
+    ParkedReceipt, ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked, parked_stream,
+};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use kite_event_store::Expected;
@@ -16,7 +18,6 @@ use std::collections::{BTreeMap, HashSet};
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
-use crate::open_work::ParkedReceipt;
 
 /// What became of a delivery of receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

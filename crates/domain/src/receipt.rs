@@ -96,6 +96,15 @@ impl From<&RawReceipt> for SettledReceipt {
     }
 }
 
+/// A receipt that fits no message yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedReceipt {
+    /// As it came.
+    pub receipt: RawReceipt,
+    /// When it was parked.
+    pub parked_at: DateTime<Utc>,
+}
+
 /// A stretch of a relay's parked receipts, in the order in which they were parked; those of one moment in the order of
 /// reference and status.
 #[derive(Debug, Clone, PartialEq, Eq)]

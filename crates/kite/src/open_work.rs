@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_commands::open_work::{OpenWork, OpenWorkError, ParkedReceipt, RouterMemory};
+use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::receipt::ParkedStretch;
+use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use kite_projections::{QueryError, ReadModels};
@@ -75,12 +75,7 @@ impl OpenWork for OpenWorkReader {
         stretch: ParkedStretch,
         limit: usize,
     ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        let parked = self.ask(move |models| models.work.parked_receipts(&stretch, limit)).await?;
-        let known = |one: kite_projections::ParkedReceipt| ParkedReceipt {
-            receipt: one.receipt,
-            parked_at: one.parked_at,
-        };
-        Ok(parked.into_iter().map(known).collect())
+        self.ask(move |models| models.work.parked_receipts(&stretch, limit)).await
     }
 
     async fn figures(

@@ -46,4 +46,4 @@ pub use listing::{Cursor, Listing};
 pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};
-pub use work::{Backlog, OpenLot, OpenSending, ParkedReceipt, WorkModel, WorkQueries};
+pub use work::{Backlog, OpenLot, OpenSending, WorkModel, WorkQueries};

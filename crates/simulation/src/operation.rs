@@ -1,6 +1,7 @@
 //! What happens in a simulation: operations of users and operators, the passing of time, and faults. A case is data, so
 //! that it can be printed, cut down and kept.
 
+use kite_domain::policy::FailoverTerms;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +26,20 @@ pub struct Failover {
     /// How long to wait for a receipt, in seconds; 0: as long as the relay says.
     #[serde(default, skip_serializing_if = "is_default")]
     pub wait_s: u32,
+}
+
+impl Failover {
+    /// As Kite is told, and as it has to be kept.
+    pub(crate) fn terms(self) -> FailoverTerms {
+        FailoverTerms {
+            relays: true,
+            email: self.email,
+            email_after_temporary: self.after_temporary,
+            at_least_once: self.at_least_once,
+            wait_s: (self.wait_s > 0).then_some(self.wait_s),
+            attempts_max: 4,
+        }
+    }
 }
 
 /// How urgent a sending is.

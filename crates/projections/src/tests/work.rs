@@ -146,16 +146,19 @@ fn parked_at_alpha() -> ParkedStretch {
     ParkedStretch { relay: relay("alpha"), from: at(0), after: None, until: at(9_000) }
 }
 
-#[test]
-fn parked_receipts_are_read_stretch_by_stretch() {
-    let mut bench = Bench::new();
-    let receipt = |reference: &str, status| RawReceipt {
+fn receipt(reference: &str, status: ReceiptStatus) -> RawReceipt {
+    RawReceipt {
         reference: reference.into(),
-        relay_reference: None,
+        relay_reference: Some("r-1".into()),
         status,
         code: "4000".into(),
         at: at(1),
-    };
+    }
+}
+
+#[test]
+fn parked_receipts_are_read_stretch_by_stretch() {
+    let mut bench = Bench::new();
     let both = [ReceiptStatus::Delivered, ReceiptStatus::Undelivered];
     for (time_ms, references) in [(2, ["b", "a"]), (5, ["d", "c"])] {
         let receipts = references.into_iter().flat_map(|name| both.map(|status| receipt(name, status)));
@@ -196,13 +199,7 @@ fn parked_receipts_are_read_stretch_by_stretch() {
 #[test]
 fn parked_receipts_wait_until_they_are_settled() {
     let mut bench = Bench::new();
-    let receipt = |reference: &str| RawReceipt {
-        reference: reference.into(),
-        relay_reference: Some("r-1".into()),
-        status: ReceiptStatus::Delivered,
-        code: "4000".into(),
-        at: at(1),
-    };
+    let receipt = |reference| receipt(reference, ReceiptStatus::Delivered);
     let parked = ReceiptsParked { relay: relay("alpha"), receipts: vec![receipt("one"), receipt("two")] };
     bench.append("receipts-alpha", at(2), vec![parked.clone().into(), parked.into()]);
     bench.project();
@@ -223,13 +220,6 @@ fn parked_receipts_wait_until_they_are_settled() {
 #[test]
 fn a_settlement_settles_one_status_of_a_reference_or_all_if_it_names_none() {
     let mut bench = Bench::new();
-    let receipt = |reference: &str, status| RawReceipt {
-        reference: reference.into(),
-        relay_reference: None,
-        status,
-        code: "4000".into(),
-        at: at(1),
-    };
     let both = [ReceiptStatus::Undelivered, ReceiptStatus::Delivered];
     let receipts = ["one", "two"].into_iter().flat_map(|name| both.map(|status| receipt(name, status)));
     let parked = ReceiptsParked { relay: relay("alpha"), receipts: receipts.collect() };

@@ -9,7 +9,7 @@
 mod fold;
 mod queries;
 
-pub use queries::{Backlog, OpenLot, OpenSending, ParkedReceipt, WorkQueries};
+pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries};
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::receipt::{ParkedStretch, RawReceipt};
+use kite_domain::receipt::{ParkedReceipt, ParkedStretch, RawReceipt};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use rusqlite::{Row, params};
@@ -60,15 +60,6 @@ pub struct Backlog {
     pub open_messages: u64,
     /// Sendings that are not completed.
     pub open_sendings: u64,
-}
-
-/// A receipt that fits no message yet.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ParkedReceipt {
-    /// As it came.
-    pub receipt: RawReceipt,
-    /// When it was parked.
-    pub parked_at: DateTime<Utc>,
 }
 
 /// Questions about open work.

@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::ends::{is_bound, may_be_night, morning_after};
 use super::noted::NOTICE;
 use super::{Checked, Checker, SendingState};
-use crate::operation::{Class, Failover, Kind, SendOrder};
+use crate::operation::{Class, Kind, SendOrder};
 use crate::setting::{EMAIL, PHONE_CANONICAL, email_of, number_of, tenant};
 
 /// How long a request may take at most.
@@ -43,7 +43,7 @@ impl Checker {
     /// The order's own terms, or those of some policy of the tenant, or the usual ones.
     fn is_failover(&self, terms: &SendingAccepted, order: &SendOrder) -> bool {
         if let Some(failover) = order.failover {
-            return terms.failover == terms_of(failover);
+            return terms.failover == failover.terms();
         }
         let usual = FailoverTerms::default();
         let policies = self.policies.of_tenant(&terms.tenant).map(|defined| &defined.failover);
@@ -113,17 +113,6 @@ fn ad_of(class: Class) -> Option<AdTerms> {
         Class::Ad => terms(WindowAction::Hold, false),
         Class::AdOrNothing => terms(WindowAction::Refuse, false),
         Class::NightAd => terms(WindowAction::Hold, true),
-    }
-}
-
-fn terms_of(failover: Failover) -> FailoverTerms {
-    FailoverTerms {
-        relays: true,
-        email: failover.email,
-        email_after_temporary: failover.after_temporary,
-        at_least_once: failover.at_least_once,
-        wait_s: (failover.wait_s > 0).then_some(failover.wait_s),
-        attempts_max: 4,
     }
 }
 

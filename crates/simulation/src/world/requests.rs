@@ -6,7 +6,7 @@ use kite_commands::accept::{AcceptError, AdInput, CancelError, Idempotency, Reci
 use kite_commands::manage::ManageError;
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
-use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight, WEIGHT_SUM};
+use kite_domain::policy::{PolicyObjective, RelayWeight, WEIGHT_SUM};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::sender::{SenderKind, SenderRegistered};
 use kite_domain::sending::{MessageClass, WindowAction};
@@ -93,7 +93,7 @@ impl World {
                 let sim = self.sim.clone();
                 self.ask("policy", move |platform| async move {
                     let whose = tenant(whose);
-                    let terms = terms_of(failover);
+                    let terms = failover.terms();
                     let defined =
                         platform.manage.define_policy(&cause(), &whose, channel, objective, terms).await;
                     carried_out(&sim, defined);
@@ -344,17 +344,6 @@ fn objective_of(channel: Channel, objective: Objective) -> PolicyObjective {
     PolicyObjective::Ratio { weights: vec![weight(0, first), weight(1, second), weight(2, third)] }
 }
 
-fn terms_of(failover: Failover) -> FailoverTerms {
-    FailoverTerms {
-        relays: true,
-        email: failover.email,
-        email_after_temporary: failover.after_temporary,
-        at_least_once: failover.at_least_once,
-        wait_s: (failover.wait_s > 0).then_some(failover.wait_s),
-        attempts_max: 4,
-    }
-}
-
 fn send_request(send: SendOrder, sim: &Sim) -> SendRequest {
     let ad = |window, night_consent| Some(AdInput { window, night_consent, mark_automatically: true });
     let (class, ad) = match send.class {
@@ -385,7 +374,7 @@ fn send_request(send: SendOrder, sim: &Sim) -> SendRequest {
         recipients: (0..send.recipients).map(|place| row(send, place, by_email)).collect(),
         scheduled_at: send.scheduled_s.map(|seconds| sim.now() + TimeDelta::seconds(seconds.into())),
         lifetime_s: (send.lifetime_s > 0).then_some(send.lifetime_s),
-        failover: send.failover.map(terms_of),
+        failover: send.failover.map(Failover::terms),
         ad,
         strict: false,
         allow_duplicates: false,

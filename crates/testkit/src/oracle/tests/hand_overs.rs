@@ -38,17 +38,19 @@ fn at_least_once_permits_no_double_where_nothing_was_in_doubt() {
     says(&verdict, "was delivered twice");
 }
 
+/// A message that was delivered once, and a ledger that tells of it otherwise.
+fn with_ledger(change: fn(&mut LedgerEntry)) -> Verdict {
+    let mut case = delivered_once();
+    let mut entry = entry("one", 1, "delivered");
+    change(&mut entry);
+    case.oracle.read_ledger(&entry);
+    case.judge()
+}
+
 #[test]
 fn a_second_call_to_a_relay_that_sends_again_is_found() {
-    let with = |change: fn(&mut LedgerEntry)| {
-        let mut case = delivered_once();
-        let mut entry = entry("one", 1, "delivered");
-        change(&mut entry);
-        case.oracle.read_ledger(&entry);
-        case.judge()
-    };
-    says(&with(|entry| entry.times_received = 2), "although it would send again");
-    says(&with(|entry| entry.deliveries = 2), "more than once under one reference");
+    says(&with_ledger(|entry| entry.times_received = 2), "although it would send again");
+    says(&with_ledger(|entry| entry.deliveries = 2), "more than once under one reference");
     let mut case = Case::handed_over(|_| ());
     case.submitted(1, "one");
     says(&case.judge(), "to a relay that would send it twice");
@@ -156,17 +158,10 @@ fn a_wrong_relay_attempt_or_moment_is_found() {
 
 #[test]
 fn a_wrong_recipient_or_channel_is_found() {
-    let with = |change: fn(&mut LedgerEntry)| {
-        let mut case = delivered_once();
-        let mut entry = entry("one", 1, "delivered");
-        change(&mut entry);
-        case.oracle.read_ledger(&entry);
-        case.judge()
-    };
-    says(&with(|entry| entry.recipient = "01012345671".to_owned()), "a wrong recipient");
-    says(&with(|entry| entry.kind = "lms".to_owned()), "got it as lms, and it was routed as Sms");
-    says(&with(|entry| entry.kind = "fax".to_owned()), "got it as fax");
-    says(&with(|entry| entry.status = "accepted".to_owned()), "has it as accepted");
+    says(&with_ledger(|entry| entry.recipient = "01012345671".to_owned()), "a wrong recipient");
+    says(&with_ledger(|entry| entry.kind = "lms".to_owned()), "got it as lms, and it was routed as Sms");
+    says(&with_ledger(|entry| entry.kind = "fax".to_owned()), "got it as fax");
+    says(&with_ledger(|entry| entry.status = "accepted".to_owned()), "has it as accepted");
 }
 
 #[test]
