@@ -21,7 +21,6 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::RegistrationNotAsked
         | Mutation::UnknownNotAsked => 1_000,
         Mutation::DoubtForgottenOnDeferral
-        | Mutation::DuplicateTakenAsAccepted
         | Mutation::NewPolicyUnheeded
         | Mutation::RouterPlaceTooFar
         | Mutation::StaleJobBelieved => 4_000,

@@ -122,7 +122,12 @@ async fn a_reason_of_kites_own_is_told_too_and_a_code_that_nobody_knows_says_so(
 #[tokio::test]
 async fn a_lost_answer_stays_visible_after_the_receipt() {
     let api = Api::new().await;
-    let lost = UnknownSet { messages: first(), reason: "connection reset".to_owned(), inquire_at: None };
+    let lost = UnknownSet {
+        messages: first(),
+        reason: "connection reset".to_owned(),
+        inquire_at: None,
+        duplicate_code: None,
+    };
     let delivered = ReceiptSet {
         attempt: 1,
         status: ReceiptStatus::Delivered,

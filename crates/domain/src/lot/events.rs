@@ -205,6 +205,9 @@ pub struct UnknownSet {
         with = "chrono::serde::ts_milliseconds_option"
     )]
     pub inquire_at: Option<DateTime<Utc>>,
+    /// The code with which the relay refused a repeated call as a duplicate: no answer to the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_code: Option<SmolStr>,
 }
 
 /// Messages that the relay certainly did not take, and would take later (rate limit, overload, no connection).

@@ -107,8 +107,19 @@ pub struct Attempt {
     pub(super) receipt_by_ms: i64,
     /// Not to be handed over, or asked about, before; 0: at once. `i64::MAX`: not to be asked about at all.
     pub(super) not_before_ms: i64,
-    /// An earlier call for this attempt had no answer, and none since has said that it was not taken.
-    pub(super) may_be_taken: bool,
+    /// What an earlier call left open.
+    pub(super) doubt: Doubt,
+}
+
+/// What an earlier call for an attempt left open, until something is known of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// Nothing: there was none, or it was not taken.
+    None,
+    /// It had no answer.
+    NoAnswer,
+    /// It had none, and a repeated call was refused as a duplicate.
+    Duplicate,
 }
 
 /// One message.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
-use super::message::{AttemptState, Outcome};
+use super::message::{AttemptState, Doubt, Outcome};
 use super::{AcceptedSet, DeferredSet, Lot, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
@@ -35,7 +35,17 @@ pub struct RefusedMessage {
     pub text: Option<String>,
 }
 
-/// What a relay said to one call, for the messages of one lot and attempt.
+/// What a relay's words are an answer to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AnswerTo {
+    /// A hand-over: they are about this call, and say nothing of an earlier one.
+    #[default]
+    Call,
+    /// A status query: they are about the message.
+    Question,
+}
+
+/// What a relay said at once, for the messages of one lot and attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseNote {
     /// How long the call took, in milliseconds; none: nobody lived to see.
@@ -50,16 +60,21 @@ pub struct ResponseNote {
     pub unknown: Option<UnknownSet>,
     /// Not taken by this call, and welcome later. Of an unknown message that was asked about: certainly not taken.
     pub deferred: Option<DeferredSet>,
-    /// When to ask what became of a message whose second call is refused as a duplicate; none: nobody can be asked.
+    /// What was asked.
+    pub answer_to: AnswerTo,
+    /// When to ask what became of a message whose repeated call is refused as a duplicate; none: nobody can be asked.
     pub ask_of_repeats_at: Option<DateTime<Utc>>,
 }
 
 impl Lot {
     /// Records what the relay said, and what follows from its refusals, in one append.
     ///
-    /// A message that was handed over again after an answer was lost may be with the relay whatever the second call
-    /// says. A deferral of that call leaves it unknown. So does its refusal as a duplicate: that may be because the
-    /// first call was taken, or be the first answer once more.
+    /// A message that was handed over again after an answer was lost may be with the relay although the repeated call
+    /// was not taken. A deferral of that call leaves it unknown. So does its refusal as a duplicate: that may be because
+    /// the first call was taken, or be the first answer once more. By the table of failures a duplicate never goes
+    /// elsewhere, and so not from this doubt either.
+    ///
+    /// The same note once more changes nothing.
     pub fn respond(
         &self,
         terms: &SendingAccepted,
@@ -75,29 +90,31 @@ impl Lot {
             refused,
             unknown,
             deferred,
+            answer_to,
             ask_of_repeats_at,
         } = note;
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
-        let is_resend = |seq: u32| self.is_resend(seq, attempt);
+        let is_repeat = |seq: u32| answer_to == AnswerTo::Call && self.doubt(seq, attempt) != Doubt::None;
         let (mut repeats, refused): (Vec<_>, Vec<_>) = refused
             .into_iter()
             .filter(|one| is_ours(one.seq))
-            .partition(|one| one.class == FailureClass::Duplicate && is_resend(one.seq));
+            .partition(|one| one.class == FailureClass::Duplicate && is_repeat(one.seq));
         if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
             let taken = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
             accepted.extend(repeats.drain(..).map(taken));
         }
-        let repeats = (!repeats.is_empty()).then(|| UnknownSet {
-            messages: repeats.iter().map(|one| one.seq).collect(),
-            reason: format!("the second call was refused as a duplicate ({})", repeats[0].code),
+        let repeats = refused_sets(repeats).into_iter().map(|set| UnknownSet {
+            messages: set.messages,
+            reason: set.text.unwrap_or_else(|| "a repeated call was refused as a duplicate".to_owned()),
             inquire_at: ask_of_repeats_at,
+            duplicate_code: Some(set.code),
         });
         let unknown = unknown.and_then(|set| {
             let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
         let (deferred, doubtful) =
-            deferred.map_or((None, None), |set| self.cut_deferred(set, relay, attempt));
+            deferred.map_or((None, None), |set| self.cut_deferred(set, relay, attempt, answer_to));
 
         let mut aftermath = Aftermath::default();
         for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
@@ -121,7 +138,7 @@ impl Lot {
             && responded.refused.is_empty()
             && responded.unknown.is_none()
             && responded.deferred.is_none();
-        let in_doubt = [repeats, doubtful].into_iter().flatten().map(|unknown| {
+        let in_doubt = repeats.chain(doubtful).map(|unknown| {
             Event::from(RelayResponded {
                 relay: relay.clone(),
                 attempt,
@@ -137,32 +154,43 @@ impl Lot {
     }
 
     /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
-    /// may have been taken.
+    /// may have been taken. A relay that has refused a message as a duplicate is not believed that it never had it.
     fn cut_deferred(
         &self,
         set: DeferredSet,
         relay: &RelayId,
         attempt: u16,
+        answer_to: AnswerTo,
     ) -> (Option<DeferredSet>, Option<UnknownSet>) {
-        let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
-        let is_resend = |seq: u32| {
-            self.is_resend(seq, attempt) && !mutation::is_active(Mutation::DoubtForgottenOnDeferral)
+        let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
+        let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
+        // Handed over once more since it was asked about: that call has its own answer.
+        let is_asked_late = |seq: u32| {
+            answer_to == AnswerTo::Question
+                && self.attempt_at(seq, relay, attempt) == Some(AttemptState::Submitted)
         };
-        let back = picked(&set.messages, |seq| is_ours(seq) && !is_resend(seq));
-        let doubtful = picked(&set.messages, |seq| is_ours(seq) && is_resend(seq));
+        let open = picked(&set.messages, |seq| {
+            self.attempt_at(seq, relay, attempt).is_some() && !is_asked_late(seq)
+        });
+        let bound = match answer_to {
+            AnswerTo::Call => Doubt::NoAnswer,
+            AnswerTo::Question => Doubt::Duplicate,
+        };
+        let back = picked(&open, |seq| doubt(seq) < bound);
+        let doubtful = picked(&open, |seq| doubt(seq) >= bound);
         let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
             messages: doubtful,
             reason: set.reason.clone(),
-            inquire_at: Some(set.until),
+            inquire_at: (answer_to == AnswerTo::Call).then_some(set.until),
+            duplicate_code: None,
         });
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
     }
 
-    /// Whether the answer to be heard now is that of a second call under the same reference, whose first call had none.
-    fn is_resend(&self, seq: u32, number: u16) -> bool {
-        self.message(seq)
-            .and_then(|message| message.attempt(number))
-            .is_some_and(|attempt| attempt.state == AttemptState::Submitted && attempt.may_be_taken)
+    /// What an earlier call for this attempt left open.
+    fn doubt(&self, seq: u32, number: u16) -> Doubt {
+        let attempt = self.message(seq).and_then(|message| message.attempt(number));
+        attempt.map_or(Doubt::None, |attempt| attempt.doubt)
     }
 
     fn is_handed_over(&self, seq: u32, relay: &RelayId, number: u16) -> bool {

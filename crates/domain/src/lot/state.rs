@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
-use super::message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
+use super::message::{Attempt, AttemptState, Doubt, Message, Outcome, OutcomeCounts};
 use super::{LotAccepted, Recipient, RelayResponded, RouteSet};
 use crate::event::Event;
 use crate::ids::{LotId, MessageId, SendingId};
@@ -264,7 +264,9 @@ impl Lot {
                 for seq in &submitted.messages {
                     self.change(seq, submitted.attempt, |attempt| {
                         if matches!(attempt.state, AttemptState::Routed | AttemptState::Unknown) {
-                            attempt.may_be_taken |= attempt.state == AttemptState::Unknown;
+                            if attempt.state == AttemptState::Unknown {
+                                attempt.doubt = attempt.doubt.max(Doubt::NoAnswer);
+                            }
                             attempt.state = AttemptState::Submitted;
                             attempt.receipt_by_ms = receipt_by_ms;
                             attempt.not_before_ms = 0;
@@ -318,7 +320,7 @@ impl Lot {
                     state: AttemptState::Routed,
                     receipt_by_ms: 0,
                     not_before_ms: 0,
-                    may_be_taken: false,
+                    doubt: Doubt::None,
                 });
             }
         }
@@ -340,6 +342,9 @@ impl Lot {
                     if attempt.state <= AttemptState::Unknown {
                         attempt.state = AttemptState::Unknown;
                         attempt.not_before_ms = inquire_ms;
+                        if unknown.duplicate_code.is_some() {
+                            attempt.doubt = Doubt::Duplicate;
+                        }
                     }
                 });
             }
@@ -349,7 +354,7 @@ impl Lot {
                 self.change(seq, number, |attempt| {
                     if attempt.state <= AttemptState::Unknown {
                         attempt.state = AttemptState::Routed;
-                        attempt.may_be_taken = false;
+                        attempt.doubt = Doubt::None;
                         attempt.not_before_ms = deferred.until.timestamp_millis();
                     }
                 });

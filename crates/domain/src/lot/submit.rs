@@ -192,7 +192,12 @@ fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
     match sets.iter_mut().find(|set| set.reason == reason) {
         Some(set) => set.messages.push(seq),
         None => {
-            sets.push(UnknownSet { messages: std::iter::once(seq).collect(), reason, inquire_at: None });
+            sets.push(UnknownSet {
+                messages: std::iter::once(seq).collect(),
+                reason,
+                inquire_at: None,
+                duplicate_code: None,
+            });
         }
     }
 }

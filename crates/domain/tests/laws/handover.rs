@@ -9,6 +9,11 @@ use kite_domain::sending::{AdTerms, SendingAccepted, WindowAction};
 
 use crate::world::*;
 
+/// The same, as the answer to a question.
+fn told(note: ResponseNote) -> ResponseNote {
+    ResponseNote { answer_to: AnswerTo::Question, ..note }
+}
+
 /// A sending whose messages have no answer from alpha and may be handed over again there.
 fn unanswered(terms: SendingAccepted, messages: u32) -> Case {
     let seqs: Vec<u32> = (0..messages).collect();
@@ -83,7 +88,7 @@ fn a_deferral_of_the_first_call_gives_the_message_back() {
 #[test]
 fn an_answer_to_the_question_that_it_was_not_taken_gives_the_message_back() {
     let mut case = unanswered(terms(), 1);
-    case.respond("alpha", 1, deferred(&[0], case.world.now));
+    case.respond("alpha", 1, told(deferred(&[0], case.world.now)));
     assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Routed));
     // A deferral of the next call is again certain.
     case.submit("alpha", 1, &[0]);
@@ -102,8 +107,45 @@ fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
     assert_eq!(case.outcome(0), None);
     assert_eq!(case.lot.pending()[0].not_before_ms, ask_at.timestamp_millis(), "the relay is asked");
     // The answer to the question is the relay's word on the message, not on a call.
-    case.respond("alpha", 1, refused(&[0], FailureClass::Duplicate));
+    case.respond("alpha", 1, told(refused(&[0], FailureClass::Duplicate)));
     assert_eq!(case.outcome(0), Some(Outcome::Undelivered));
+}
+
+#[test]
+fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
+    let mut case = unanswered(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    let ask_at = case.world.now + Duration::seconds(5);
+    let note = ResponseNote { ask_of_repeats_at: Some(ask_at), ..refused(&[0], FailureClass::Duplicate) };
+    case.respond("alpha", 1, note);
+    case.world.now = ask_at;
+    case.respond("alpha", 1, told(deferred(&[0], ask_at)));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown));
+    assert_eq!(case.lot.pending(), [], "two words against each other: the receipt or the deadline");
+    let world = case.world.context();
+    assert_eq!(case.lot.take_away(&case.terms, &relay("alpha"), &set([0]), "tripped", &world), []);
+}
+
+#[test]
+fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
+    let later = unanswered(terms(), 1).world.now + Duration::seconds(5);
+    let duplicate = ResponseNote { ask_of_repeats_at: Some(later), ..refused(&[0], FailureClass::Duplicate) };
+    for note in [duplicate, deferred(&[0], later), unknown(&[0], Some(later)), accepted(&[0])] {
+        let mut case = unanswered(terms(), 1);
+        case.submit("alpha", 1, &[0]);
+        case.respond("alpha", 1, note.clone());
+        let (before, due) = (case.last(0), case.lot.pending());
+        case.respond("alpha", 1, note);
+        assert_eq!((case.last(0), case.lot.pending(), case.outcome(0)), (before, due, None));
+    }
+}
+
+#[test]
+fn a_question_answered_late_says_nothing_of_a_call_that_is_under_way() {
+    let mut case = unanswered(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, told(deferred(&[0], case.world.now)));
+    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Submitted));
 }
 
 #[test]

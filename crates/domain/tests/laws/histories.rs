@@ -395,10 +395,16 @@ impl Simulation {
         let events = decide();
         assert_eq!(events, decide());
         self.fold(events);
+        // Whoever does not know whether the answer is in the log records it once more.
+        let mut twice = self.lot.clone();
+        let context = self.world.context();
+        let again = twice.respond(&self.terms, &relay(name), attempt, note.clone(), &context);
+        again.iter().for_each(|event| twice.evolve(event));
+        assert!(twice.messages().eq(self.lot.messages()), "{note:?} once more: {again:?}");
     }
 
     fn inquire(&mut self, set: &PendingHandover, answers: &[u8]) {
-        let mut note = ResponseNote::default();
+        let mut note = ResponseNote { answer_to: AnswerTo::Question, ..ResponseNote::default() };
         let mut not_found = Vec::new();
         for seq in &set.messages {
             match (self.taken.get(&(seq, set.attempt)), answers[seq as usize] % 3) {

@@ -287,7 +287,12 @@ pub(crate) fn refused(seqs: &[u32], class: FailureClass) -> ResponseNote {
 }
 
 pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> ResponseNote {
-    let set = UnknownSet { messages: set(seqs.iter().copied()), reason: "no answer".to_owned(), inquire_at };
+    let set = UnknownSet {
+        messages: set(seqs.iter().copied()),
+        reason: "no answer".to_owned(),
+        inquire_at,
+        duplicate_code: None,
+    };
     ResponseNote { unknown: Some(set), ..ResponseNote::default() }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::ids::LotId;
-use kite_domain::lot::{ResponseNote, UnknownSet};
+use kite_domain::lot::{AnswerTo, ResponseNote, UnknownSet};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(super) struct Answered {
 
 struct LotNotes {
     lot: LotId,
-    /// By attempt.
+    /// By attempt and what was asked.
     notes: Vec<(u16, ResponseNote)>,
 }
 
@@ -51,16 +51,17 @@ impl Answered {
         }
     }
 
-    /// The place for answers about an attempt of a lot.
-    pub(super) fn place(&mut self, lot: LotId, attempt: u16) -> Place {
+    /// The place for answers to calls, or to questions, about an attempt of a lot.
+    pub(super) fn place(&mut self, lot: LotId, attempt: u16, answer_to: AnswerTo) -> Place {
         let notes = &mut self.notes;
         let place = *self.places.entry(lot).or_insert_with(|| {
             notes.push(LotNotes { lot, notes: Vec::with_capacity(1) });
             notes.len() - 1
         });
         let notes = &mut self.notes[place].notes;
-        let note = notes.iter().position(|(known, _)| *known == attempt).unwrap_or_else(|| {
-            notes.push((attempt, ResponseNote::default()));
+        let is_it = |(known, note): &(u16, ResponseNote)| (*known, note.answer_to) == (attempt, answer_to);
+        let note = notes.iter().position(is_it).unwrap_or_else(|| {
+            notes.push((attempt, ResponseNote { answer_to, ..ResponseNote::default() }));
             notes.len() - 1
         });
         Place { lot: place, note }
@@ -86,6 +87,7 @@ impl Answered {
             messages: SeqSet::default(),
             reason: reason.to_owned(),
             inquire_at,
+            duplicate_code: None,
         });
         messages.iter().for_each(|seq| set.messages.push(seq));
     }

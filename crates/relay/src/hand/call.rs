@@ -8,7 +8,7 @@ use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AcceptedMessage, AttemptState, DeferredSet, Lot, RefusedMessage};
+use kite_domain::lot::{AcceptedMessage, AnswerTo, AttemptState, DeferredSet, Lot, RefusedMessage};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use smol_str::SmolStr;
@@ -156,13 +156,13 @@ fn prepare(
         answered.stale.push(lot);
     }
     for (attempt, round, messages) in planned.still_unknown {
-        let place = answered.place(lot, attempt);
+        let place = answered.place(lot, attempt, AnswerTo::Question);
         answered.unknown(crew, place, round, &messages, "not handed over again now", now);
     }
     let writer = crew.texts.of(&planned.terms);
     let mut buffer = String::new();
     for going in planned.going {
-        let place = answered.place(lot, going.attempt);
+        let place = answered.place(lot, going.attempt, AnswerTo::Call);
         call.messages.reserve(going.messages.len());
         call.origins.reserve(going.messages.len());
         for (seq, channel, recipient) in going.messages {

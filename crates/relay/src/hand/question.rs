@@ -4,14 +4,14 @@
 //! - A relay that answers status queries is asked. What it never saw by the third question was not taken, because the lost
 //!   call cannot still be under way by then: it is as if it had never been handed over. Before that it is handed over
 //!   again only where the relay drops repeats.
-//! - A relay that only drops repeats is handed the message again.
+//! - A relay that only drops repeats is handed the message again, until it refuses that as a duplicate.
 //! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
 use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
-use kite_domain::lot::{AcceptedMessage, AttemptState, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::lot::{AcceptedMessage, AnswerTo, AttemptState, RefusedMessage, ResponseNote, UnknownSet};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 
@@ -83,6 +83,7 @@ impl RelayWorker {
                             messages: still(lot, crew.relay(), job, AttemptState::Submitted),
                             reason: "whoever called did not live to record the answer".to_owned(),
                             inquire_at: crew.can_ask().then_some(now),
+                            duplicate_code: None,
                         }),
                         ..ResponseNote::default()
                     };
@@ -133,7 +134,7 @@ impl RelayWorker {
             Err(failed) => {
                 self.note_failed_question(&failed, now);
                 for job in jobs {
-                    let place = answered.place(job.lot, job.attempt);
+                    let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
                     answered.unknown(crew, place, job.round, &job.messages, &failed.reason, now);
                 }
                 return Vec::new();
@@ -160,7 +161,7 @@ impl RelayWorker {
         let crew = &self.crew;
         let is_believed =
             job.round >= BELIEVED_FROM_ROUND || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
-        let place = answered.place(job.lot, job.attempt);
+        let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
         let standings = standings.into_iter().chain(std::iter::repeat(Standing::Unclear));

@@ -113,6 +113,38 @@ async fn what_the_relay_never_saw_is_handed_over_again_under_the_same_reference(
 }
 
 #[tokio::test]
+async fn a_repeat_that_is_refused_as_a_duplicate_is_asked_about() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.status_all(Standing::NotFound);
+    alpha.reply_all(refused("1026"));
+    alpha.status_all(Standing::Accepted { relay_reference: Some("r9".into()) });
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    world.run_until("the second question", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(6), "one second, then five");
+    assert_eq!((alpha.called(), alpha.questions.lock().len(), script.relay("beta").called()), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_relay_that_knows_a_duplicate_and_not_the_message_is_left_alone() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    (0..9).for_each(|_| alpha.reply_all(refused("1026")));
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    while let Some(due) = world.settle().await {
+        world.clock.set(due);
+    }
+    assert_eq!(
+        state(&world.messages(lot).await[0]),
+        AttemptState::Unknown,
+        "until its receipt or its deadline"
+    );
+    assert_eq!((alpha.called(), alpha.questions.lock().len(), script.relay("beta").called()), (3, 3, 0));
+}
+
+#[tokio::test]
 async fn a_relay_that_may_deliver_twice_is_believed_only_after_a_while() {
     let mut terms = profile("alpha");
     terms.deduplicates = false;
