@@ -112,6 +112,11 @@ fn filled_in(template: &Template, text: &str, value: &str, subject: &str) {
         assert_eq!(template.render(|_| None), Err(missing));
     }
     let rendered = template.render(lookup);
+    if let Err(RenderError::TooLong { bytes_max }) = rendered {
+        assert!(text.len() + text.matches("#{").count() * value.len() > bytes_max);
+        assert_eq!(template.measure(lookup), Err(MeasureError::Render(RenderError::TooLong { bytes_max })));
+        return;
+    }
     // Line ends are unified piece by piece: one of the text and one of a value are two.
     if !text.contains('\r') && !value.contains('\r') {
         let expected = Some(by_hand(text, value)).filter(|filled| !filled.contains("#{"));

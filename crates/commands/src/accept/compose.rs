@@ -285,7 +285,9 @@ fn possible_carriers(
 
 fn refused_field(refusal: &TextRefusal) -> &'static str {
     match refusal {
-        TextRefusal::MissingVariable { .. } | TextRefusal::PlaceholderInResult { .. } => "variables",
+        TextRefusal::MissingVariable { .. }
+        | TextRefusal::PlaceholderInResult { .. }
+        | TextRefusal::FilledInTooLong { .. } => "variables",
         TextRefusal::SubjectTooLong { .. }
         | TextRefusal::SubjectLineBreak
         | TextRefusal::SubjectNotForType { .. }

@@ -179,6 +179,8 @@ impl PhoneNumber {
     pub fn masked(&self) -> String {
         let characters: Vec<char> = self.0.chars().collect();
         let (prefix, rest) = match self.kind() {
+            // The shortest, German pagers, have four digits after the country code.
+            PhoneKind::International if characters.len() < 10 => (characters.len(), 0),
             PhoneKind::International => (4, 0),
             PhoneKind::Representative => (0, 4),
             PhoneKind::KoreanLandline if self.0.starts_with("02") => (2, 4),

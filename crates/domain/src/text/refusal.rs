@@ -76,6 +76,14 @@ pub enum TextRefusal {
         /// Most bytes of that type.
         bytes_max: usize,
     },
+    /// With the values of its variables it is longer than any type takes.
+    #[error("the {part} with the values of its variables has more than {bytes_max} bytes")]
+    FilledInTooLong {
+        /// Which text.
+        part: TextPart,
+        /// Most bytes.
+        bytes_max: usize,
+    },
     /// A text to another country takes too many parts.
     #[error("the text takes {parts} parts; at most {parts_max} are sent to another country")]
     TooManyParts {
@@ -140,6 +148,7 @@ impl TextRefusal {
             Self::TextEmpty => "text_empty",
             Self::ControlCharacter { .. } => "control_character",
             Self::TextTooLong { .. } => "text_too_long",
+            Self::FilledInTooLong { .. } => "filled_in_too_long",
             Self::TooManyParts { .. } => "too_many_parts",
             Self::SubjectTooLong { .. } => "subject_too_long",
             Self::SubjectLineBreak => "subject_line_break",
@@ -154,6 +163,7 @@ impl TextRefusal {
         match error {
             RenderError::MissingVariable { name } => Self::MissingVariable { name },
             RenderError::PlaceholderInResult { position } => Self::PlaceholderInResult { part, position },
+            RenderError::TooLong { bytes_max } => Self::FilledInTooLong { part, bytes_max },
         }
     }
 
