@@ -11,8 +11,7 @@ pub(super) const LOOK_SECONDS_MIN: f64 = 600.0;
 const GROWTH_SHARE_MAX: f64 = 0.10;
 /// Nor is this much: allocators and page caches breathe. Bytes.
 const GROWTH_BYTES_MAX: f64 = 24e6;
-/// Growth for each message of that time, in bytes. The heads of streams take 11 until 200,000 streams are known, after
-/// about an hour at 1,000 messages a second; a message that is never forgotten takes 144 and more.
+/// Growth for each message of that time, in bytes. A message that is never forgotten takes 144 and more.
 const GROWTH_PER_MESSAGE_MAX: f64 = 32.0;
 /// Bytes a message of the second half against those of the first.
 const BYTES_RATIO_MAX: f64 = 1.10;

@@ -26,9 +26,10 @@ const ADMIN_KEY: &str = "soak-admin-key";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Some caches are set small so that they are full within a minute; the others have fixed sizes and fill while the memory
 /// is not looked at yet. A breaker comes back within the run.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("KITE_LOTS_IN_MEMORY_MESSAGES_MAX", "10000"),
     ("KITE_STORE__RECENT_BYTES_MAX", "4194304"),
+    ("KITE_STORE__STREAMS_IN_MEMORY_MAX", "10000"),
     ("KITE_RELAYS__TEXTS_MAX", "500"),
     ("KITE_RELAYS__NIGHT_SPREAD_S", "15"),
     ("KITE_RELAYS__BREAKER__BACK_OFF_FIRST_MS", "2000"),

@@ -73,6 +73,8 @@ pub struct StoreSettings {
     pub queue_bytes_max: usize,
     /// The newest events kept in memory, in bytes.
     pub recent_bytes_max: usize,
+    /// The streams whose last version is kept in memory.
+    pub streams_in_memory_max: usize,
 }
 
 impl Config {
@@ -149,6 +151,7 @@ impl Config {
             queue_requests_max: self.store.queue_requests_max,
             queue_bytes_max: self.store.queue_bytes_max,
             recent_bytes_max: self.store.recent_bytes_max,
+            heads_max: self.store.streams_in_memory_max,
             ..SqliteOptions::default()
         }
     }

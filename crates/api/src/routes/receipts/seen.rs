@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 use smol_str::{SmolStr, format_smolstr};
 use std::collections::{HashSet, VecDeque};
 
-const REMEMBERED_MAX: usize = 65_536;
+/// The calls of five minutes, for which a signature holds, at fifty a second; in memory 2 MB.
+const REMEMBERED_MAX: usize = 16_384;
 
 /// The calls.
 #[derive(Debug, Default)]
