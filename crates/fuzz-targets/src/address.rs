@@ -25,7 +25,8 @@ pub fn address(bytes: &[u8]) {
         assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
         assert_eq!(Address::from_trusted(address.as_str()), address);
         let masked = address.masked();
-        assert!(masked.contains('*') && masked != address.as_str(), "{masked}");
+        let has_stars_itself = address.as_str().contains("***@");
+        assert!(masked.contains('*') && (masked != address.as_str() || has_stars_itself), "{masked}");
     }
     // What was once stored is masked whatever it is.
     assert!(!Address::from_trusted(raw).masked().is_empty());
