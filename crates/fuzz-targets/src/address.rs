@@ -25,8 +25,10 @@ pub fn address(bytes: &[u8]) {
         assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
         assert_eq!(Address::from_trusted(address.as_str()), address);
         let masked = address.masked();
-        let has_stars_itself = address.as_str().contains("***@");
-        assert!(masked.contains('*') && (masked != address.as_str() || has_stars_itself), "{masked}");
+        // A letter and three stars are what masking leaves of any local part.
+        let local = address.as_str().split_once('@').map_or("", |(local, _)| local);
+        let is_masked_already = local.chars().count() == 4 && local.ends_with("***");
+        assert!(masked.contains('*') && (masked != address.as_str() || is_masked_already), "{masked}");
     }
     // What was once stored is masked whatever it is.
     assert!(!Address::from_trusted(raw).masked().is_empty());

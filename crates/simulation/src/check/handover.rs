@@ -201,7 +201,8 @@ impl Checker {
         let is_known = attempt.is_some_and(|attempt| attempt.state > State::Unknown);
         // A third call would be told what the second was told.
         let is_second = attempt.is_some_and(|one| one.is_in_doubt && one.state == State::Submitted);
-        let is_duplicate = is_second && self.says_duplicate(told, seq, responded)?;
+        let is_told_so = responded.unknown.as_ref().is_some_and(|set| set.duplicate_code.is_some());
+        let is_duplicate = is_told_so && is_second && self.says_duplicate(told, seq, responded)?;
         match is_known || (!answers && (was_unknown && is_forbidden || is_duplicate)) {
             true => Ok(()),
             false => Err(format!("{} can be asked about message {seq} and never is", responded.relay)),
