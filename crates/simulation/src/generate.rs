@@ -136,6 +136,7 @@ impl Generator {
                     Foreign::UnknownSending,
                     Foreign::OfAnother,
                     Foreign::LaterAttempt,
+                    Foreign::LaterAttempt,
                 ]),
             },
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Within so many seeds every situation has to come up.
-const SEEDS_TO_REACH_ALL: u64 = 20_000;
+const SEEDS_TO_REACH_ALL: u64 = 5_000;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

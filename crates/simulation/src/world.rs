@@ -15,7 +15,7 @@ use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Ground, Platform, start};
 use crate::reach::Situation;
-use crate::relays::{Acknowledged, Action, Mode, SimConnector, SimRelay, SimRelays};
+use crate::relays::{Acknowledged, Action, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
 use kite_domain::ids::SendingId;
@@ -207,17 +207,26 @@ impl World {
 
     fn report_foreign(&self, index: u8, kind: Foreign) {
         let relay = self.relay(index);
-        let of_another = || {
+        let of_others = || {
             let others = self.relays.relays.values().filter(|other| other.id != relay.id);
-            let taken: Vec<_> = others.flat_map(|other| other.taken()).collect();
+            others.flat_map(|other| other.taken()).collect::<Vec<_>>()
+        };
+        let any_of_others = || {
+            let taken = of_others();
             let place = self.sim.below(taken.len() as u64) as usize;
             taken.get(place).map(|(reference, _)| *reference)
+        };
+        // The newest that will fail: it may go on to this relay, and then the receipt was only early.
+        let fails_next = || {
+            let failing = of_others().into_iter().filter(|(_, entry)| matches!(entry.fate, Fate::Failed(_)));
+            failing.map(|(reference, _)| reference).max()
         };
         let reference = match kind {
             Foreign::Nonsense => "no reference of ours".to_owned(),
             Foreign::UnknownSending => "0197c0de000070008000000000000001-7-1".to_owned(),
-            Foreign::OfAnother => of_another().map_or_else(|| "nobody".to_owned(), |one| one.to_string()),
-            Foreign::LaterAttempt => of_another()
+            Foreign::OfAnother => any_of_others().map_or_else(|| "nobody".to_owned(), |one| one.to_string()),
+            Foreign::LaterAttempt => fails_next()
+                .or_else(any_of_others)
                 .map_or_else(|| "nobody".to_owned(), |one| format!("{}-{}", one.message, one.attempt + 1)),
         };
         relay.report_foreign(reference.into());

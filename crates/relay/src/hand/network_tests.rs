@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use kite_commands::Clock;
+use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Message, Outcome};
 use kite_domain::relay::{Endpoint, ReceiptMode, RelayProfile, SmtpSecurity};
@@ -39,15 +40,15 @@ async fn world(profiles: Vec<RelayProfile>) -> World {
 
 /// Lets time pass until the condition holds for every message.
 async fn run(world: &mut World, lot: LotId, what: &str, done: impl Fn(&Message) -> bool) {
-    run_until(world, lot, what, |messages| messages.iter().all(&done)).await;
+    run_until(world, lot, what, |messages, _| messages.iter().all(&done)).await;
 }
 
-/// Lets time pass until the condition holds.
-async fn run_until(world: &mut World, lot: LotId, what: &str, done: impl Fn(&[Message]) -> bool) {
+/// Lets time pass until the condition on the lot's messages and events holds.
+async fn run_until(world: &mut World, lot: LotId, what: &str, done: impl Fn(&[Message], &[Event]) -> bool) {
     let all = async {
         loop {
             world.settle().await;
-            if done(&world.messages(lot).await) {
+            if done(&world.messages(lot).await, &world.events(lot).await) {
                 return;
             }
             world.clock.advance(TimeDelta::milliseconds(200));
@@ -56,6 +57,10 @@ async fn run_until(world: &mut World, lot: LotId, what: &str, done: impl Fn(&[Me
     };
     let in_time = tokio::time::timeout(Duration::from_secs(30), all).await;
     assert!(in_time.is_ok(), "{what}: {:?}", world.messages(lot).await);
+}
+
+fn tells_of_a_duplicate(event: &Event) -> bool {
+    matches!(event, Event::RelayResponded(said) if said.unknown.iter().any(|set| set.duplicate_code.is_some()))
 }
 
 fn is_delivered(message: &Message) -> bool {
@@ -127,7 +132,11 @@ async fn a_duplicate_whose_first_answer_was_lost_is_not_taken_for_accepted() {
         let mut world = world(vec![RelayProfile { answers_status, ..profile_of(&sim, "alpha") }]).await;
         // One call, whose answer is lost; the relay refuses the second message as a duplicate, at every call.
         let lot = world.send(Sent { to: to(&["01099000050", "01099000016"]), ..Sent::default() }).await;
-        run_until(&mut world, lot, "delivered", |messages| is_delivered(&messages[0])).await;
+        run_until(&mut world, lot, "delivered, and refused at a second call", |messages, events| {
+            let second_is_told = messages[1].outcome.is_some() || events.iter().any(tells_of_a_duplicate);
+            is_delivered(&messages[0]) && second_is_told
+        })
+        .await;
         let duplicate = &world.messages(lot).await[1];
         let (expected, state) = match answers_status {
             true => (Some(Outcome::Undelivered), AttemptState::Refused),

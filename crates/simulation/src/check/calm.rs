@@ -9,6 +9,9 @@ use super::message::{AttemptState, MessageState, NEVER_MS, State};
 use super::relays::Carriage;
 use super::{Checked, Checker, RelayState, SendingState};
 
+/// A call that nothing troubles takes less, with the appends before and after it.
+const CALL_MS_MAX: i64 = 500;
+
 /// A calm that is over.
 #[derive(Clone, Copy)]
 struct Calm {
@@ -66,7 +69,7 @@ impl Checker {
         let since_ms = newest.not_before_ms.max(message.held_until_ms).max(newest.routed_at_ms).max(ready_ms);
         let is_due = calm.is_longer_than_since(since_ms);
         let is_stuck = match newest.state {
-            State::Submitted => works,
+            State::Submitted => works && newest.submitted_at_ms + CALL_MS_MAX < calm.now_ms,
             State::Routed => is_due && (works || self.must_be_taken_away(newest, message, terms, calm.now)),
             State::Unknown => is_due && works && newest.not_before_ms != NEVER_MS,
             _ => false,

@@ -106,6 +106,7 @@ impl Checker {
         }
         attempt.state = State::Submitted;
         attempt.intents += 1;
+        attempt.submitted_at_ms = at_ms;
         attempt.receipt_by_ms = submitted.receipt_by.timestamp_millis();
         attempt.not_before_ms = 0;
         Ok(())

@@ -37,6 +37,8 @@ pub(crate) struct AttemptState {
     pub(crate) channel: MessageType,
     pub(crate) state: State,
     pub(crate) intents: u32,
+    /// When the newest intent was written.
+    pub(crate) submitted_at_ms: i64,
     /// How often it came in at the relay.
     pub(crate) arrivals: u32,
     /// An earlier call had no answer, and nothing since says that it was not taken.
