@@ -51,6 +51,8 @@ pub enum Mutation {
     DoubtForgottenOnDeferral,
     /// A second call that is refused as a duplicate is taken for proof that the first one was accepted.
     DuplicateTakenAsAccepted,
+    /// A relay that says "too many" is called every second, for as long as it says so.
+    PatienceForgotten,
     /// Only the first version of a policy is followed.
     NewPolicyUnheeded,
     /// What a split carries on is kept for each lot by itself.
@@ -81,7 +83,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -104,6 +106,7 @@ impl Mutation {
         Self::DeadlineForgotten,
         Self::DoubtForgottenOnDeferral,
         Self::DuplicateTakenAsAccepted,
+        Self::PatienceForgotten,
         Self::NewPolicyUnheeded,
         Self::SplitKeptByLot,
         Self::RegistrationNotAsked,

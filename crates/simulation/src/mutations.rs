@@ -19,7 +19,9 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::CheckpointBeforeRows
         | Mutation::NewPolicyUnheeded
         | Mutation::RouterPlaceTooFar => 1_000,
-        Mutation::DoubtForgottenOnDeferral | Mutation::StaleJobBelieved => 4_000,
+        Mutation::DoubtForgottenOnDeferral | Mutation::PatienceForgotten | Mutation::StaleJobBelieved => {
+            4_000
+        }
         _ => 200,
     }
 }

@@ -28,6 +28,8 @@ const POLLS_AT_ONCE_MAX: u32 = 200_000;
 const CALM_MS: i64 = 15_000;
 /// The same where lanes are so small that they are full at times.
 const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
+/// The log of a case has some hundreds of events, and some thousands where many messages are sent.
+const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
 const ROOM_JOBS_MIN: u32 = 1_000;
 /// The longest leap while nothing is under way.
@@ -314,6 +316,7 @@ impl World {
         let mut seen = *self.log.head().borrow();
         loop {
             while self.poll()? {}
+            self.is_bounded()?;
             let now_ms = self.sim.now_ms();
             if now_ms >= target_ms {
                 return Ok(());
@@ -329,6 +332,15 @@ impl World {
             seen = head;
             let arrival_ms = self.relays.next_arrival().unwrap_or(i64::MAX);
             self.move_to((now_ms + leap_ms).max(next_ms).min(arrival_ms.max(now_ms)).min(target_ms));
+        }
+    }
+
+    /// Whatever is tried again is tried more and more seldom: the log does not grow while nothing comes in.
+    fn is_bounded(&self) -> Checked {
+        let events = *self.log.head().borrow();
+        match events > EVENTS_MAX {
+            true => Err(format!("{events} events: something goes round in circles")),
+            false => Ok(()),
         }
     }
 

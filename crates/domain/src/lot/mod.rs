@@ -13,6 +13,7 @@ mod events;
 mod failover;
 mod ledger;
 mod message;
+mod patience;
 mod receive;
 mod respond;
 mod routing;

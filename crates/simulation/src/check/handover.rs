@@ -12,6 +12,9 @@ use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
+/// How often a relay is called with a message that it does not take: more and more seldom.
+const CALLS_AT_FIRST_MAX: i64 = 100;
+const CALLS_AN_HOUR_MAX: i64 = 15;
 
 impl Checker {
     pub(super) fn submitted(&mut self, submitted: &MessagesSubmitted, told: &Told<'_>) -> Checked {
@@ -106,6 +109,10 @@ impl Checker {
         }
         attempt.state = State::Submitted;
         attempt.intents += 1;
+        let hours = (at_ms - attempt.routed_at_ms) / 3_600_000;
+        if i64::from(attempt.intents) > CALLS_AT_FIRST_MAX + CALLS_AN_HOUR_MAX * hours {
+            return Err(format!("message {seq} is handed over to {} time after time", attempt.relay));
+        }
         attempt.submitted_at_ms = at_ms;
         attempt.receipt_by_ms = submitted.receipt_by.timestamp_millis();
         attempt.not_before_ms = 0;
