@@ -4,7 +4,8 @@
 //! receiving host may say that case does not matter there (RFC 5321, section 2.4). A domain with letters
 //! outside ASCII is kept as it is written; turning it into its `xn--` form belongs to whoever opens the
 //! connection. The syntax is checked by the `email_address` crate, with these narrower rules: no display name,
-//! no quoted local part (`"a b"@…`), no address literal (`@[192.0.2.1]`) and a domain of at least two labels.
+//! no quoted local part (`"a b"@…`), no address literal (`@[192.0.2.1]`) and a domain of at least two labels, of whose ASCII
+//! characters only letters, digits and hyphens are taken (RFC 5321, section 2.3.5).
 //!
 //! Deliberately absent: asking whether the domain or the mailbox exists.
 
@@ -111,6 +112,10 @@ impl EmailAddress {
             return Err(EmailError::EmailTooLong { bytes: canonical.len(), bytes_max: EMAIL_BYTES_MAX });
         }
         match email_address::EmailAddress::parse_with_options(&canonical, OPTIONS) {
+            // Composed of characters outside ASCII: it is not in the text as it was given.
+            Ok(_) if domain_of(&canonical).chars().any(is_foreign_to_domains) => {
+                Err(EmailError::FormNotSupported)
+            }
             Ok(_) => Ok(Self(canonical)),
             Err(error) => Err(translate(&error)),
         }
@@ -131,7 +136,7 @@ impl EmailAddress {
     /// What stands after the `@`, in lower case; for statistics and for the limits of receiving hosts.
     #[must_use]
     pub fn domain(&self) -> &str {
-        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+        domain_of(&self.0)
     }
 
     /// The address with its local part hidden, for log lines: `j***@example.com`.
@@ -167,6 +172,15 @@ impl AsRef<str> for EmailAddress {
     }
 }
 
+fn domain_of(address: &str) -> &str {
+    address.rsplit_once('@').map_or("", |(_, domain)| domain)
+}
+
+/// Not a letter, digit, hyphen or dot, as far as ASCII goes: no mail server has such a name.
+fn is_foreign_to_domains(character: char) -> bool {
+    character.is_ascii() && !character.is_ascii_alphanumeric() && !matches!(character, '-' | '.')
+}
+
 /// NFC, and the domain in lower case. Nothing if there is no `@`.
 fn canonical(trimmed: &str) -> Option<SmolStr> {
     if trimmed.is_ascii() {
@@ -184,15 +198,18 @@ fn canonical(trimmed: &str) -> Option<SmolStr> {
     Some(SmolStr::from_iter([local, "@", &domain]))
 }
 
-/// The first character that the rules here forbid anywhere in an address, found in the text as it was given so
+/// The first character that the rules here forbid, anywhere in an address or in its domain, found in the text as it was given so
 /// that its position helps whoever typed it.
 fn first_forbidden(raw: &str, trimmed: &str) -> Option<EmailError> {
     let leading = raw.chars().take_while(|character| character.is_whitespace()).count();
-    let (position, character) = trimmed.chars().enumerate().find(|(_, character)| {
+    let domain_begins = trimmed.len() - domain_of(trimmed).len();
+    let has_domain = domain_begins < trimmed.len();
+    let (position, (_, character)) = trimmed.char_indices().enumerate().find(|(_, (byte, character))| {
         character.is_whitespace()
             || character.is_control()
             || matches!(character, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '\\' | ',' | '"' | '＠')
             || matches!(character, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+            || (has_domain && *byte >= domain_begins && is_foreign_to_domains(*character))
     })?;
     Some(EmailError::CharacterNotAllowed { character, position: position + leading })
 }
@@ -241,7 +258,7 @@ mod tests {
     fn refusals_name_the_part_or_the_character() {
         let long_local = format!("{}@example.com", "a".repeat(65));
         let long_address = format!("a@{}.com", "b.".repeat(130));
-        let cases: [(&str, EmailError); 14] = [
+        let cases: [(&str, EmailError); 17] = [
             ("", EmailError::Empty),
             ("  ", EmailError::Empty),
             ("kim.example.com", EmailError::AtSignMissing),
@@ -251,6 +268,9 @@ mod tests {
             ("kim@localhost", EmailError::DomainIncomplete),
             (" k im@example.com", EmailError::CharacterNotAllowed { character: ' ', position: 2 }),
             ("Kim <kim@example.com>", EmailError::CharacterNotAllowed { character: ' ', position: 3 }),
+            ("kim+a@exa+mple.com", EmailError::CharacterNotAllowed { character: '+', position: 9 }),
+            (" 김@my_shop.kr", EmailError::CharacterNotAllowed { character: '_', position: 5 }),
+            ("kim@b\u{1FEF}.kr", EmailError::FormNotSupported),
             ("kim@[192.0.2.1]", EmailError::CharacterNotAllowed { character: '[', position: 4 }),
             (
                 "kim@example.com\r\nBcc:x@y.kr",
