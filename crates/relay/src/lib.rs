@@ -18,6 +18,7 @@ mod figures;
 pub mod hand;
 pub mod lanes;
 mod limits;
+mod patience;
 pub mod publisher;
 pub mod queue;
 pub mod receipts;

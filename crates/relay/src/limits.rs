@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::patience::Patience;
 use crate::slowdown::Slowdown;
 
 /// A moment of the injected clock, in nanoseconds since 1970.
@@ -88,6 +89,7 @@ pub struct Pace {
     all: Option<Bucket>,
     ordinary: Option<Bucket>,
     slowdown: Slowdown,
+    patience: Patience,
     paused_until_ms: AtomicI64,
     /// When the next try may succeed: for one-time passwords, for all else.
     closed_until_ms: [AtomicI64; 2],
@@ -105,6 +107,7 @@ impl Pace {
             all: bucket(100),
             ordinary: bucket(ordinary_per_cent),
             slowdown: Slowdown::default(),
+            patience: Patience::default(),
             paused_until_ms: AtomicI64::new(0),
             closed_until_ms: Default::default(),
         }
@@ -153,12 +156,18 @@ impl Pace {
     }
 
     /// The relay said "too many", and wants to be left alone until then: from then on it is called more slowly than
-    /// agreed, and as fast again after a while without such an answer. Where no rate is agreed, it is only left alone.
+    /// agreed, and as fast again after a while without such an answer. Where no rate is agreed, it is only left alone;
+    /// longer than it asks once it has said so call after call.
     pub fn slow_down(&self, now: DateTime<Utc>, until: DateTime<Utc>) {
-        self.pause_until(until);
+        self.pause_until(self.patience.refused(now, until));
         if self.all.is_some() {
             self.slowdown.cut(now, until);
         }
+    }
+
+    /// The relay decided on a message.
+    pub fn took(&self) {
+        self.patience.took();
     }
 
     /// The share of the agreed rate at which it is called, if it is another than at the last question.

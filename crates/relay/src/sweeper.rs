@@ -2,6 +2,7 @@
 //! says is waiting and the queue does not hold. Goes through all open lots again and again, a page at a time.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Duration, Utc};
 use kite_commands::open_work::OpenWork;
 use kite_commands::timekeeper::LotHint;
 use kite_commands::{Clock, LotsError, Step, Worker, WorkerError};
@@ -9,21 +10,43 @@ use kite_domain::ids::LotId;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use crate::publisher::{FeedError, QueueFeeder};
+use crate::publisher::{FeedError, Fit, QueueFeeder};
 
 /// Lots looked at in one step.
 const PAGE: usize = 256;
 /// Hints that may wait; more are dropped, because the next round finds those lots anyway.
 const HINTS_MAX: usize = 10_000;
 /// How long it rests between two rounds.
-const ROUND_INTERVAL_S: i64 = 30;
+const REST: Duration = Duration::seconds(30);
+/// The shortest rest: after a round in which jobs did not fit into the queue. A long round is followed by a longer one, so
+/// that a crowd of lots is not read all the time.
+const SHORT_REST: Duration = Duration::seconds(1);
+const REST_BY_ROUND: i32 = 3;
+
+/// A way through all open lots.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    began: DateTime<Utc>,
+    /// Whether all jobs fitted into the queue.
+    fit: Fit,
+}
+
+impl Round {
+    fn rest(self, now: DateTime<Utc>) -> Duration {
+        match self.fit {
+            Fit::Whole => REST,
+            Fit::Left => ((now - self.began) * REST_BY_ROUND).clamp(SHORT_REST, REST),
+        }
+    }
+}
 
 /// See the module.
 pub struct Sweeper {
     feeder: QueueFeeder,
     open_work: Arc<dyn OpenWork>,
     after: Option<LotId>,
-    rests_until: Option<chrono::DateTime<chrono::Utc>>,
+    round: Option<Round>,
+    rests_until: Option<DateTime<Utc>>,
     hints: mpsc::Receiver<LotId>,
     hint: mpsc::Sender<LotId>,
     clock: Arc<dyn Clock>,
@@ -33,7 +56,7 @@ impl Sweeper {
     /// Feeds what is waiting according to this.
     pub fn new(feeder: QueueFeeder, open_work: Arc<dyn OpenWork>, clock: Arc<dyn Clock>) -> Self {
         let (hint, hints) = mpsc::channel(HINTS_MAX);
-        Self { feeder, open_work, after: None, rests_until: None, hints, hint, clock }
+        Self { feeder, open_work, after: None, round: None, rests_until: None, hints, hint, clock }
     }
 
     /// For whoever knows of a lot that may be waiting.
@@ -44,9 +67,10 @@ impl Sweeper {
         })
     }
 
-    async fn feed(&self, lot: LotId) -> Result<(), WorkerError> {
+    async fn feed(&self, lot: LotId) -> Result<Fit, WorkerError> {
         match self.feeder.feed(lot).await {
-            Ok(_) | Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(()),
+            Ok(fit) => Ok(fit),
+            Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(Fit::Whole),
             Err(error) => Err(WorkerError::Retry(error.to_string())),
         }
     }
@@ -67,22 +91,29 @@ impl Worker for Sweeper {
         if let Some(until) = self.rests_until.filter(|until| *until > now) {
             return Ok(Step::Idle(Some(until)));
         }
+        let round = self.round.get_or_insert(Round { began: now, fit: Fit::Whole });
+        let mut fit = round.fit;
         let page = self.open_work.lots_to_sweep(self.after, PAGE).await;
         let page = page.map_err(|error| WorkerError::Retry(error.to_string()))?;
         self.after = page.last().copied();
         let mut failure = None;
         for lot in &page {
             // One lot that cannot be read must not hide those after it.
-            if let Err(error) = self.feed(*lot).await {
-                failure = Some(error);
+            match self.feed(*lot).await {
+                Ok(Fit::Whole) => {}
+                Ok(Fit::Left) => fit = Fit::Left,
+                Err(error) => failure = Some(error),
             }
+        }
+        if let Some(round) = &mut self.round {
+            round.fit = fit;
         }
         if let Some(error) = failure {
             return Err(error);
         }
         match page.is_empty() {
             true => {
-                let until = now + chrono::Duration::seconds(ROUND_INTERVAL_S);
+                let until = now + self.round.take().map_or(REST, |round| round.rest(now));
                 self.rests_until = Some(until);
                 Ok(Step::Idle(Some(until)))
             }

@@ -142,7 +142,7 @@ pub enum Foreign {
     UnknownSending,
     /// A reference of a message that another relay has.
     OfAnother,
-    /// A second attempt at a message that has had one.
+    /// The next attempt at a message that another relay has: it may come, or never.
     LaterAttempt,
 }
 

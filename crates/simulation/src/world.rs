@@ -218,10 +218,11 @@ impl World {
             let place = self.sim.below(taken.len() as u64) as usize;
             taken.get(place).map(|(reference, _)| *reference)
         };
-        // The newest that will fail: it may go on to this relay, and then the receipt was only early.
+        // As often as not the newest that will fail: it may go on to this relay, and then the receipt was only early.
         let fails_next = || {
             let failing = of_others().into_iter().filter(|(_, entry)| matches!(entry.fate, Fate::Failed(_)));
-            failing.map(|(reference, _)| reference).max()
+            let newest = failing.map(|(reference, _)| reference).max();
+            newest.filter(|_| self.sim.per_cent(50))
         };
         let reference = match kind {
             Foreign::Nonsense => "no reference of ours".to_owned(),

@@ -109,8 +109,6 @@ pub struct Attempt {
     pub(super) not_before_ms: i64,
     /// What an earlier call left open.
     pub(super) doubt: Doubt,
-    /// How often it was handed over; 255: as often, or oftener.
-    pub(super) calls: u8,
 }
 
 /// What an earlier call for an attempt left open, until something is known of the message.

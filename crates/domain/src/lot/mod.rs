@@ -13,7 +13,6 @@ mod events;
 mod failover;
 mod ledger;
 mod message;
-mod patience;
 mod receive;
 mod respond;
 mod routing;

@@ -2,11 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Doubt, Outcome};
-use super::patience::next_call;
 use super::{AcceptedSet, DeferredSet, Lot, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
@@ -115,10 +113,8 @@ impl Lot {
             let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
-        let put_off = deferred.map_or_else(Vec::new, |set| self.put_off(set, attempt));
-        let cut = put_off.into_iter().map(|set| self.cut_deferred(set, relay, attempt, answer_to));
-        let (deferred, doubtful): (Vec<_>, Vec<_>) = cut.unzip();
-        let mut deferred = deferred.into_iter().flatten();
+        let (deferred, doubtful) =
+            deferred.map_or((None, None), |set| self.cut_deferred(set, relay, attempt, answer_to));
 
         let mut aftermath = Aftermath::default();
         for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
@@ -136,41 +132,25 @@ impl Lot {
             accepted: accepted_set(accepted, accepted_is_final, is_ours),
             refused: refused_sets(refused),
             unknown,
-            deferred: deferred.next(),
+            deferred,
         };
         let says_nothing = responded.accepted.is_none()
             && responded.refused.is_empty()
             && responded.unknown.is_none()
             && responded.deferred.is_none();
-        let in_doubt = repeats.chain(doubtful.into_iter().flatten()).map(|unknown| (Some(unknown), None));
-        let put_off_longer = deferred.map(|deferred| (None, Some(deferred)));
-        let more = in_doubt.chain(put_off_longer).map(|(unknown, deferred)| {
+        let in_doubt = repeats.chain(doubtful).map(|unknown| {
             Event::from(RelayResponded {
                 relay: relay.clone(),
                 attempt,
                 call_ms,
                 accepted: None,
                 refused: Vec::new(),
-                unknown,
-                deferred,
+                unknown: Some(unknown),
+                deferred: None,
             })
         });
         let responded = (!says_nothing).then(|| Event::from(responded));
-        responded.into_iter().chain(more).chain(aftermath.into_events()).collect()
-    }
-
-    /// What the relay would take later, each message as much later than the relay says as it was called often with it.
-    fn put_off(&self, set: DeferredSet, number: u16) -> Vec<DeferredSet> {
-        if mutation::is_active(Mutation::PatienceForgotten) {
-            return vec![set];
-        }
-        let calls = |seq| Some(self.message(seq)?.attempt(number)?.calls);
-        let mut by_time: BTreeMap<DateTime<Utc>, SeqSet> = BTreeMap::new();
-        for seq in &set.messages {
-            by_time.entry(next_call(set.until, calls(seq).unwrap_or(0))).or_default().push(seq);
-        }
-        let later = |(until, messages)| DeferredSet { messages, reason: set.reason.clone(), until };
-        by_time.into_iter().map(later).collect()
+        responded.into_iter().chain(in_doubt).chain(aftermath.into_events()).collect()
     }
 
     /// The messages that are back where they were before the call, and those that stay unknown because an earlier call

@@ -270,7 +270,6 @@ impl Lot {
                             attempt.state = AttemptState::Submitted;
                             attempt.receipt_by_ms = receipt_by_ms;
                             attempt.not_before_ms = 0;
-                            attempt.calls = attempt.calls.saturating_add(1);
                         }
                     });
                 }
@@ -322,7 +321,6 @@ impl Lot {
                     receipt_by_ms: 0,
                     not_before_ms: 0,
                     doubt: Doubt::None,
-                    calls: 0,
                 });
             }
         }

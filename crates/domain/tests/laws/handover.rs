@@ -86,28 +86,6 @@ fn a_deferral_of_the_first_call_gives_the_message_back() {
 }
 
 #[test]
-fn a_message_that_is_deferred_again_and_again_waits_longer_than_one_that_is_not() {
-    let mut case = Case::routed(terms(), 2);
-    let later = case.world.now + Duration::seconds(2);
-    for _ in 0..7 {
-        case.submit("alpha", 1, &[0]);
-        case.respond("alpha", 1, deferred(&[0], later));
-        case.world.now = later;
-    }
-    case.submit("alpha", 1, &[0, 1]);
-    let asked = later + Duration::seconds(3);
-    let events = case.respond("alpha", 1, deferred(&[0, 1], asked));
-    assert_eq!(events.len(), 2, "one for each time: {events:?}");
-    let pending = case.lot.pending();
-    let mut due: Vec<_> = pending.iter().map(|one| (&one.messages, one.not_before_ms)).collect();
-    due.sort_by_key(|(_, not_before_ms)| *not_before_ms);
-    let longer = asked + Duration::seconds(1);
-    assert_eq!(due, [(&set([1]), asked.timestamp_millis()), (&set([0]), longer.timestamp_millis())]);
-    // The next call is with both of them, at full multiples of its pause.
-    assert_eq!(longer.timestamp() % 2, 0);
-}
-
-#[test]
 fn an_answer_to_the_question_that_it_was_not_taken_gives_the_message_back() {
     let mut case = unanswered(terms(), 1);
     case.respond("alpha", 1, told(deferred(&[0], case.world.now)));

@@ -219,6 +219,7 @@ fn note_answers(
     let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
     let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
     let mut verdict = Verdict::default();
+    let (mut too_many, mut too_many_until) = (0, None);
     for (origin, message) in origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
@@ -256,7 +257,7 @@ fn note_answers(
             MessageAnswer::NotTaken { why, reason } => {
                 let until = now + retry_after.unwrap_or_else(|| pause_of(crew, why));
                 match why {
-                    NotTaken::RateLimited => crew.pace.slow_down(now, until),
+                    NotTaken::RateLimited => (too_many, too_many_until) = (too_many + 1, Some(until)),
                     NotTaken::OutOfService => {
                         verdict.without_answer += 1;
                         crew.pace.pause_until(until);
@@ -266,6 +267,13 @@ fn note_answers(
                 defer(answered, origin.place, seq, &reason, until);
             }
         }
+    }
+    if verdict.worked + verdict.faulted > 0 {
+        crew.pace.took();
+    }
+    if let Some(until) = too_many_until {
+        crew.pace.slow_down(now, until);
+        crew.breaker.give_back(too_many);
     }
     if let Some(observation) = verdict.observation() {
         crew.breaker.observe(observation, now);

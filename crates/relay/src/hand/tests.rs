@@ -283,8 +283,8 @@ async fn a_rate_limit_pauses_the_relay_and_is_not_held_against_it() {
     assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Routed, "certainly not taken");
     world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
     assert_eq!(alpha.called(), 21);
-    // Eight times the three seconds that it asks for; after that at full multiples of two seconds, and then of four.
-    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(8 * 3 + 12 * 4));
+    // Fifteen times the three seconds that it asks for; after that four.
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(15 * 3 + 5 * 4));
     let entry = world.directory.snapshot().relays.get(&relay("alpha")).unwrap().clone();
     assert_eq!(entry.breaker, BreakerPhase::Passing);
 }

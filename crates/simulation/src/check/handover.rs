@@ -13,8 +13,8 @@ use super::{Checked, Checker, RelayState, Told};
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
 /// How often a relay is called with a message that it does not take: more and more seldom.
-const CALLS_AT_FIRST_MAX: i64 = 100;
-const CALLS_AN_HOUR_MAX: i64 = 15;
+const CALLS_AT_FIRST_MAX: i64 = 200;
+const CALLS_AN_HOUR_MAX: i64 = 60;
 
 impl Checker {
     pub(super) fn submitted(&mut self, submitted: &MessagesSubmitted, told: &Told<'_>) -> Checked {
@@ -109,7 +109,10 @@ impl Checker {
         }
         attempt.state = State::Submitted;
         attempt.intents += 1;
-        let hours = (at_ms - attempt.routed_at_ms) / 3_600_000;
+        if attempt.intents == 1 {
+            attempt.first_submitted_at_ms = at_ms;
+        }
+        let hours = (at_ms - attempt.first_submitted_at_ms) / 3_600_000;
         if i64::from(attempt.intents) > CALLS_AT_FIRST_MAX + CALLS_AN_HOUR_MAX * hours {
             return Err(format!("message {seq} is handed over to {} time after time", attempt.relay));
         }
@@ -131,6 +134,9 @@ impl Checker {
 
     pub(super) fn responded(&mut self, responded: &RelayResponded, told: &Told<'_>) -> Checked {
         let number = responded.attempt;
+        let took_something = responded.accepted.is_some() || !responded.refused.is_empty();
+        let state = self.relays.entry(responded.relay.clone()).or_default();
+        state.answered(took_something, told.time().timestamp_millis());
         let relay = self.relays.get(&responded.relay).and_then(RelayState::profile);
         let is_final_relay = relay.is_some_and(|profile| profile.receipts == ReceiptMode::None);
         if let Some(accepted) = &responded.accepted {

@@ -37,7 +37,8 @@ pub(crate) struct AttemptState {
     pub(crate) channel: MessageType,
     pub(crate) state: State,
     pub(crate) intents: u32,
-    /// When the newest intent was written.
+    /// When the first intent was written, and the newest.
+    pub(crate) first_submitted_at_ms: i64,
     pub(crate) submitted_at_ms: i64,
     /// How often it came in at the relay.
     pub(crate) arrivals: u32,

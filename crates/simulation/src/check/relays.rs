@@ -16,17 +16,35 @@ use super::failures::class_of;
 use super::noted::Noted;
 use super::{Checked, Checker};
 
+/// A relay that takes nothing call after call is left alone longer than it asks, and at most for so long; whoever waits for
+/// it looks every second.
+const PATIENT_AFTER: u32 = 8;
+const PATIENCE_MS_MAX: i64 = 66_000;
+
 /// A relay as the log tells of it.
 #[derive(Debug, Default)]
 pub(crate) struct RelayState {
     pub(crate) profile: Noted<Option<RelayProfile>>,
     pub(crate) is_suspended: Noted<bool>,
     pub(crate) phase: Noted<BreakerPhase>,
+    /// Answers in a row by which it took nothing, and the time of the last.
+    pub(super) took_nothing: (u32, i64),
     /// Parked receipts: reference and what they say.
     pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
 }
 
 impl RelayState {
+    /// Another answer of it.
+    pub(super) fn answered(&mut self, took_something: bool, at_ms: i64) {
+        self.took_nothing = if took_something { (0, 0) } else { (self.took_nothing.0 + 1, at_ms) };
+    }
+
+    /// Whether it took nothing so often that it may be left alone for now.
+    pub(super) fn may_be_left_alone(&self, now_ms: i64) -> bool {
+        let (answers, last_ms) = self.took_nothing;
+        answers >= PATIENT_AFTER && last_ms + PATIENCE_MS_MAX > now_ms
+    }
+
     /// Whether it takes messages as fast as it can.
     pub(crate) fn works(&self) -> bool {
         *self.phase.now() == BreakerPhase::Passing && !self.is_suspended.now()
