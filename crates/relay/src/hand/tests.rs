@@ -290,6 +290,25 @@ async fn a_rate_limit_pauses_the_relay_and_is_not_held_against_it() {
 }
 
 #[tokio::test]
+async fn a_probe_that_is_too_many_does_not_hold_up_the_next() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    (0..5).for_each(|_| alpha.reply_all(not_taken(NotTaken::NoConnection)));
+    alpha.reply(|messages| SubmitAnswer {
+        retry_after: Some(Duration::from_secs(2)),
+        ..SubmitAnswer::all(messages.len(), not_taken(NotTaken::RateLimited))
+    });
+    let lot = world.send(Sent::default()).await;
+    world.run_until("accepted", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(alpha.called(), 7);
+    let took = world.clock.now() - start();
+    assert!(
+        took < TimeDelta::seconds(20),
+        "the breaker's 5 s and the relay's 2, not a probe given up: {took}"
+    );
+}
+
+#[tokio::test]
 async fn a_rate_that_the_relay_does_not_keep_is_lowered_and_comes_back() {
     let mut terms = profile("alpha");
     terms.rate_parts_per_second = Some(40);
