@@ -91,8 +91,7 @@ impl Worker for Sweeper {
         if let Some(until) = self.rests_until.filter(|until| *until > now) {
             return Ok(Step::Idle(Some(until)));
         }
-        let round = self.round.get_or_insert(Round { began: now, fit: Fit::Whole });
-        let mut fit = round.fit;
+        let mut round = self.round.unwrap_or(Round { began: now, fit: Fit::Whole });
         let page = self.open_work.lots_to_sweep(self.after, PAGE).await;
         let page = page.map_err(|error| WorkerError::Retry(error.to_string()))?;
         self.after = page.last().copied();
@@ -101,23 +100,38 @@ impl Worker for Sweeper {
             // One lot that cannot be read must not hide those after it.
             match self.feed(*lot).await {
                 Ok(Fit::Whole) => {}
-                Ok(Fit::Left) => fit = Fit::Left,
+                Ok(Fit::Left) => round.fit = Fit::Left,
                 Err(error) => failure = Some(error),
             }
         }
-        if let Some(round) = &mut self.round {
-            round.fit = fit;
-        }
+        self.round = Some(round);
         if let Some(error) = failure {
             return Err(error);
         }
         match page.is_empty() {
             true => {
-                let until = now + self.round.take().map_or(REST, |round| round.rest(now));
+                self.round = None;
+                let until = now + round.rest(now);
                 self.rests_until = Some(until);
                 Ok(Step::Idle(Some(until)))
             }
             false => Ok(Step::Worked),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_shortly_after_a_short_round_that_did_not_fit() {
+        let rest = |fit, length_ms| {
+            let began = DateTime::UNIX_EPOCH;
+            Round { began, fit }.rest(began + Duration::milliseconds(length_ms)).num_milliseconds()
+        };
+        assert_eq!([0, 60_000].map(|length_ms| rest(Fit::Whole, length_ms)), [30_000, 30_000]);
+        let after = [0, 400, 5_000, 60_000, -5_000].map(|length_ms| rest(Fit::Left, length_ms));
+        assert_eq!(after, [1_000, 1_200, 15_000, 30_000, 1_000], "the last: a clock that was set back");
     }
 }

@@ -4,8 +4,8 @@
 //! receiving host may say that case does not matter there (RFC 5321, section 2.4). A domain with letters
 //! outside ASCII is kept as it is written; turning it into its `xn--` form belongs to whoever opens the
 //! connection. The syntax is checked by the `email_address` crate, with these narrower rules: no display name,
-//! no quoted local part (`"a b"@…`), no address literal (`@[192.0.2.1]`) and a domain of at least two labels, of whose ASCII
-//! characters only letters, digits and hyphens are taken (RFC 5321, section 2.3.5).
+//! no quoted local part (`"a b"@…`), no address literal (`@[192.0.2.1]`) and a domain of at least two labels, of
+//! whose ASCII characters only letters, digits and hyphens are taken (RFC 5321, section 2.3.5).
 //!
 //! Deliberately absent: asking whether the domain or the mailbox exists.
 
@@ -198,8 +198,8 @@ fn canonical(trimmed: &str) -> Option<SmolStr> {
     Some(SmolStr::from_iter([local, "@", &domain]))
 }
 
-/// The first character that the rules here forbid, anywhere in an address or in its domain, found in the text as it was given so
-/// that its position helps whoever typed it.
+/// The first character that the rules here forbid, anywhere in an address or in its domain, found in the text as
+/// it was given so that its position helps whoever typed it.
 fn first_forbidden(raw: &str, trimmed: &str) -> Option<EmailError> {
     let leading = raw.chars().take_while(|character| character.is_whitespace()).count();
     let domain_begins = trimmed.len() - domain_of(trimmed).len();

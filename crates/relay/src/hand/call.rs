@@ -45,6 +45,8 @@ struct Verdict {
     worked: u32,
     faulted: u32,
     without_answer: u32,
+    /// Turned away because they were too many.
+    too_many: u32,
 }
 
 impl Verdict {
@@ -218,8 +220,8 @@ fn note_answers(
 ) {
     let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
     let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
+    let until = |why| now + retry_after.unwrap_or_else(|| pause_of(crew, why));
     let mut verdict = Verdict::default();
-    let (mut too_many, mut too_many_until) = (0, None);
     for (origin, message) in origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
@@ -255,9 +257,9 @@ fn note_answers(
                 answered.unknown(crew, origin.place, origin.round, &one, &reason, now);
             }
             MessageAnswer::NotTaken { why, reason } => {
-                let until = now + retry_after.unwrap_or_else(|| pause_of(crew, why));
+                let until = until(why);
                 match why {
-                    NotTaken::RateLimited => (too_many, too_many_until) = (too_many + 1, Some(until)),
+                    NotTaken::RateLimited => verdict.too_many += 1,
                     NotTaken::OutOfService => {
                         verdict.without_answer += 1;
                         crew.pace.pause_until(until);
@@ -271,9 +273,9 @@ fn note_answers(
     if verdict.worked + verdict.faulted > 0 {
         crew.pace.took();
     }
-    if let Some(until) = too_many_until {
-        crew.pace.slow_down(now, until);
-        crew.breaker.give_back(too_many);
+    if verdict.too_many > 0 {
+        crew.pace.slow_down(now, until(NotTaken::RateLimited));
+        crew.breaker.give_back(verdict.too_many);
     }
     if let Some(observation) = verdict.observation() {
         crew.breaker.observe(observation, now);
