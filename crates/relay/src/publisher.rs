@@ -20,13 +20,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::hand::back_off;
-use crate::queue::{Job, JobKind, Put, WorkQueue};
+use crate::queue::{Job, JobKind, Put, QueueError, WorkQueue};
 
 const PAGE: usize = 500;
 /// Lots that did not fit and are tried again in one step.
 const LEFT_AT_ONCE: usize = 32;
 /// How long to wait for room in the queue.
 const ROOM_PAUSE: TimeDelta = TimeDelta::milliseconds(500);
+/// What is due later than this and does not fit is left to the sweeper, which comes by before then.
+const SWEPT_IN_TIME: TimeDelta = TimeDelta::minutes(2);
 
 /// Puts the jobs of a lot, as the lot stands. Cheap to clone.
 #[derive(Clone)]
@@ -38,9 +40,9 @@ pub struct QueueFeeder {
 /// What became of the jobs of a lot or an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// All of them are in the queue.
+    /// All of them are in the queue, or are due so late that a sweep brings them in time.
     Whole,
-    /// A lane was full: feed the lot again later.
+    /// A lane was full: feed the lot again soon.
     Left,
 }
 
@@ -52,7 +54,7 @@ pub enum FeedError {
     Lots(#[from] LotsError),
     /// The queue.
     #[error(transparent)]
-    Queue(#[from] crate::queue::QueueError),
+    Queue(#[from] QueueError),
 }
 
 impl FeedError {
@@ -100,11 +102,18 @@ impl QueueFeeder {
                 not_before_ms: work.not_before_ms,
                 cause: None,
             };
-            if self.queue.put(job).await? == Put::Full {
+            if self.put(job).await? == Fit::Left {
                 fit = Fit::Left;
             }
         }
         Ok(fit)
+    }
+
+    async fn put(&self, job: Job) -> Result<Fit, QueueError> {
+        let not_before_ms = job.not_before_ms;
+        let is_left = self.queue.put(job).await? == Put::Full;
+        let soon = self.journal().now() + SWEPT_IN_TIME;
+        Ok(if is_left && not_before_ms <= soon.timestamp_millis() { Fit::Left } else { Fit::Whole })
     }
 
     fn journal(&self) -> &Journal {
@@ -183,7 +192,7 @@ impl Publisher {
                 not_before_ms,
                 cause: Some(told.recorded.id),
             };
-            if self.feeder.queue.put(job).await? == Put::Full {
+            if self.feeder.put(job).await? == Fit::Left {
                 fit = Fit::Left;
             }
         }

@@ -5,8 +5,7 @@ use kite_domain::ids::LotId;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::QueueLimits;
 use super::class::{Batch, Lane};
@@ -18,8 +17,7 @@ use crate::queue::{Job, JobKind, Lease, Put, Taken, Want, WantedLanes};
 struct ClassLanes {
     submits: Lane,
     questions: Lane,
-    delayed_jobs: usize,
-    delayed_messages: usize,
+    delayed: Delayed,
     /// Messages that this class may pass although a more urgent one waits, in hundredths.
     credit: usize,
     had_question: bool,
@@ -30,8 +28,16 @@ impl ClassLanes {
         self.submits.messages() + self.questions.messages()
     }
 
+    /// Jobs that could be taken now.
     fn jobs(&self) -> usize {
-        self.submits.jobs() + self.questions.jobs() + self.delayed_jobs
+        self.submits.jobs() + self.questions.jobs()
+    }
+
+    fn push(&mut self, job: Job) {
+        match job.kind {
+            JobKind::Submit => self.submits.push(job),
+            JobKind::Inquire | JobKind::Unanswered => self.questions.push(job),
+        }
     }
 
     fn take(&mut self, messages_max: usize) -> Batch {
@@ -77,35 +83,42 @@ impl Held {
     }
 }
 
-#[derive(Debug)]
+/// Jobs of a class that are not due yet, the next one first.
+#[derive(Debug, Default)]
 struct Delayed {
-    order: u64,
-    job: Job,
+    /// By time, then by order of coming.
+    jobs: BTreeMap<(i64, u64), Job>,
+    made: u64,
+    messages: usize,
 }
 
 impl Delayed {
-    fn key(&self) -> (i64, u64) {
-        (self.job.not_before_ms, self.order)
+    fn push(&mut self, job: Job) {
+        self.made += 1;
+        self.messages += job.messages.len();
+        self.jobs.insert((job.not_before_ms, self.made), job);
     }
-}
 
-impl PartialEq for Delayed {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+    fn next_ms(&self) -> Option<i64> {
+        self.jobs.first_key_value().map(|((not_before_ms, _), _)| *not_before_ms)
     }
-}
 
-impl Eq for Delayed {}
-
-impl PartialOrd for Delayed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+    fn pop_due(&mut self, now_ms: i64) -> Option<Job> {
+        self.next_ms().filter(|next_ms| *next_ms <= now_ms)?;
+        self.jobs.pop_first().map(|(_, job)| self.let_go(job))
     }
-}
 
-impl Ord for Delayed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
+    fn last_ms(&self) -> Option<i64> {
+        self.jobs.last_key_value().map(|((not_before_ms, _), _)| *not_before_ms)
+    }
+
+    fn pop_last(&mut self) -> Option<Job> {
+        self.jobs.pop_last().map(|(_, job)| self.let_go(job))
+    }
+
+    fn let_go(&mut self, job: Job) -> Job {
+        self.messages -= job.messages.len();
+        job
     }
 }
 
@@ -113,11 +126,9 @@ impl Ord for Delayed {
 pub(super) struct RelayLanes {
     limits: QueueLimits,
     classes: [ClassLanes; 3],
-    delayed: BinaryHeap<Reverse<Delayed>>,
     held: HashMap<(LotId, u16), Held>,
     leases: HashMap<u64, Lease>,
     leases_made: u64,
-    delays_made: u64,
 }
 
 impl RelayLanes {
@@ -125,17 +136,15 @@ impl RelayLanes {
         Self {
             limits,
             classes: Default::default(),
-            delayed: BinaryHeap::new(),
             held: HashMap::new(),
             leases: HashMap::new(),
             leases_made: 0,
-            delays_made: 0,
         }
     }
 
     /// Messages waiting by class, delayed ones included.
     pub(super) fn depths(&self) -> [usize; 3] {
-        [0, 1, 2].map(|class: usize| self.classes[class].messages() + self.classes[class].delayed_messages)
+        [0, 1, 2].map(|class: usize| self.classes[class].messages() + self.classes[class].delayed.messages)
     }
 
     pub(super) fn put(&mut self, job: Job) -> Put {
@@ -157,12 +166,11 @@ impl RelayLanes {
         if !blocked.is_empty() {
             is_fresh |= held.wait(Job { messages: blocked, ..job.clone() });
         }
-        if !free.is_empty() {
-            self.enqueue(Job { messages: free, ..job });
-        } else {
+        if free.is_empty() {
             self.forget_if_empty(&job);
+            return if is_fresh { Put::Queued } else { Put::Known };
         }
-        if is_fresh { Put::Queued } else { Put::Known }
+        self.enqueue(Job { messages: free, ..job })
     }
 
     pub(super) fn take(&mut self, want: Want) -> Taken {
@@ -176,7 +184,7 @@ impl RelayLanes {
                 return Taken::Lease(lease);
             }
         }
-        let next_ms = self.delayed.peek().map(|next| next.0.job.not_before_ms);
+        let next_ms = self.classes.iter().filter_map(|lanes| lanes.delayed.next_ms()).min();
         Taken::Nothing(next_ms.and_then(DateTime::from_timestamp_millis))
     }
 
@@ -216,32 +224,40 @@ impl RelayLanes {
         if free.is_empty() {
             return false;
         }
-        self.enqueue(Job { messages: free, ..job });
-        true
+        self.enqueue(Job { messages: free, ..job }) == Put::Queued
     }
 
-    fn enqueue(&mut self, job: Job) {
+    /// What is not due yet has places of its own, or messages put off until the morning would stand in the way of what
+    /// can be done now. When those are full, what is due last is left to the log, and comes again with the next feeding.
+    fn enqueue(&mut self, job: Job) -> Put {
+        let lanes = &mut self.classes[index(job.class)];
+        let is_delayed = job.not_before_ms > 0;
+        let mut dropped = None;
+        if is_delayed && lanes.delayed.jobs.len() >= self.limits.jobs_max {
+            if lanes.delayed.last_ms().is_none_or(|last_ms| last_ms <= job.not_before_ms) {
+                self.forget_if_empty(&job);
+                return Put::Full;
+            }
+            dropped = lanes.delayed.pop_last();
+        }
         let held = self.held.entry((job.lot, job.attempt)).or_default();
         let queued = held.queued(job.kind);
         *queued = union(queued, &job.messages);
-        let lanes = &mut self.classes[index(job.class)];
-        if job.not_before_ms > 0 {
-            lanes.delayed_jobs += 1;
-            lanes.delayed_messages += job.messages.len();
-            self.delays_made += 1;
-            self.delayed.push(Reverse(Delayed { order: self.delays_made, job }));
-            return;
+        if is_delayed { lanes.delayed.push(job) } else { lanes.push(job) }
+        if let Some(dropped) = dropped {
+            let held = self.held.entry((dropped.lot, dropped.attempt)).or_default();
+            let queued = held.queued(dropped.kind);
+            *queued = minus(queued, &dropped.messages);
+            self.forget_if_empty(&dropped);
         }
-        push(lanes, job);
+        Put::Queued
     }
 
     fn promote(&mut self, now_ms: i64) {
-        while self.delayed.peek().is_some_and(|next| next.0.job.not_before_ms <= now_ms) {
-            let Some(Reverse(Delayed { job, .. })) = self.delayed.pop() else { return };
-            let lanes = &mut self.classes[index(job.class)];
-            lanes.delayed_jobs -= 1;
-            lanes.delayed_messages -= job.messages.len();
-            push(lanes, job);
+        for lanes in &mut self.classes {
+            while let Some(job) = lanes.delayed.pop_due(now_ms) {
+                lanes.push(job);
+            }
         }
     }
 
@@ -308,15 +324,13 @@ impl RelayLanes {
     }
 
     #[cfg(test)]
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.held.is_empty() && self.leases.is_empty() && self.delayed.is_empty()
+    pub(super) fn delayed_jobs(&self) -> [usize; 3] {
+        [0, 1, 2].map(|class: usize| self.classes[class].delayed.jobs.len())
     }
-}
 
-fn push(lanes: &mut ClassLanes, job: Job) {
-    match job.kind {
-        JobKind::Submit => lanes.submits.push(job),
-        JobKind::Inquire | JobKind::Unanswered => lanes.questions.push(job),
+    #[cfg(test)]
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.held.is_empty() && self.leases.is_empty() && self.classes.iter().all(|lanes| lanes.delayed.jobs.is_empty())
     }
 }
 

@@ -35,6 +35,10 @@ fn lanes() -> RelayLanes {
     RelayLanes::new(QueueLimits::default())
 }
 
+fn lanes_of(jobs_max: usize) -> RelayLanes {
+    RelayLanes::new(QueueLimits { jobs_max, ..QueueLimits::default() })
+}
+
 fn take_from(
     lanes: &mut RelayLanes,
     messages_max: u32,
@@ -171,7 +175,7 @@ fn an_abandoned_lease_comes_back_as_unanswered() {
 
 #[test]
 fn a_full_lane_says_so_and_the_other_classes_are_not_full() {
-    let mut lanes = RelayLanes::new(QueueLimits { jobs_max: 2, ..QueueLimits::default() });
+    let mut lanes = lanes_of(2);
     assert_eq!(lanes.put(job("shop", MessageClass::Ad, 0, 0..1)), Put::Queued);
     assert_eq!(lanes.put(job("shop", MessageClass::Ad, 1, 0..1)), Put::Queued);
     assert_eq!(lanes.put(job("shop", MessageClass::Ad, 2, 0..1)), Put::Full);
@@ -185,6 +189,29 @@ fn a_full_lane_says_so_and_the_other_classes_are_not_full() {
     assert_eq!(lanes.put(job("shop", MessageClass::Ad, 2, 0..1)), Put::Full);
     assert_eq!(take(&mut lanes, 10).unwrap().len(), 2);
     assert_eq!(lanes.put(job("shop", MessageClass::Ad, 2, 0..1)), Put::Queued);
+}
+
+#[test]
+fn what_is_put_off_does_not_stand_in_the_way_of_what_is_due() {
+    let mut lanes = lanes_of(1);
+    let later = |lot, ms| Job {
+        not_before_ms: at(ms).timestamp_millis(),
+        ..job("shop", MessageClass::Notice, lot, 0..1)
+    };
+    assert_eq!(lanes.put(later(0, 60_000)), Put::Queued);
+    assert_eq!(lanes.put(job("shop", MessageClass::Notice, 1, 0..1)), Put::Queued);
+    let lease = take(&mut lanes, 10).unwrap();
+    assert_eq!(lease.jobs[0].lot.number, 1);
+    // Of those that wait, the next to be due are kept, also when they come back from a lease.
+    assert_eq!(lanes.put(later(2, 70_000)), Put::Full);
+    assert_eq!(lanes.put(later(3, 50_000)), Put::Queued);
+    lanes.settle(lease.id, vec![later(1, 40_000)]);
+    assert_eq!(lanes.depths(), [0, 1, 0]);
+    assert_eq!(lanes.put(later(3, 50_000)), Put::Full, "it was forgotten for one that is due before it");
+    let lease = take_from(&mut lanes, 10, WantedLanes::All, at(60_000)).unwrap();
+    assert_eq!(lease.jobs[0].lot.number, 1);
+    lanes.settle(lease.id, Vec::new());
+    assert!(lanes.is_forgotten());
 }
 
 /// What a test does to the lanes.
@@ -209,10 +236,14 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Whatever is put is leased in the end; nobody holds a message that another holds; nothing stays behind.
+    /// Whatever is put (again, where it did not fit) is leased in the end; nobody holds a message that another holds;
+    /// nothing stays behind; and the lanes keep their bounds.
     #[test]
-    fn nothing_is_lost_and_nothing_is_leased_twice(acts in proptest::collection::vec(act(), 1..120)) {
-        let mut lanes = lanes();
+    fn nothing_is_lost_and_nothing_is_leased_twice(
+        acts in proptest::collection::vec(act(), 1..120),
+        jobs_max in prop_oneof![Just(1_usize), 2..6_usize, Just(100_000)],
+    ) {
+        let mut lanes = lanes_of(jobs_max);
         let mut now_ms = 0;
         let mut put = BTreeSet::new();
         let mut seen = BTreeSet::new();
@@ -253,13 +284,22 @@ proptest! {
                 Act::Settle { .. } | Act::Abandon { .. } => {}
                 Act::Wait { ms } => now_ms += ms,
             }
+            prop_assert!(lanes.delayed_jobs().iter().all(|jobs| *jobs <= jobs_max));
         }
         for lease in leases {
             lanes.abandon(lease.id);
         }
-        while let Some(lease) = take_from(&mut lanes, 50, WantedLanes::All, at(now_ms + 1_000)) {
-            seen.extend(lease.jobs.iter().flat_map(|job| job.messages.iter().map(|seq| (job.lot.number, seq))));
-            lanes.settle(lease.id, Vec::new());
+        loop {
+            while let Some(lease) = take_from(&mut lanes, 50, WantedLanes::All, at(now_ms + 1_000)) {
+                seen.extend(lease.jobs.iter().flat_map(|job| job.messages.iter().map(|seq| (job.lot.number, seq))));
+                lanes.settle(lease.id, Vec::new());
+            }
+            // What did not fit is fed again, as often as it takes.
+            let Some((lot, seq)) = put.difference(&seen).next().copied() else { break };
+            let tenant = format!("t{}", lot % 4);
+            let again = job(&tenant, MessageClass::ALL[lot as usize % 3], lot, seq..seq + 1);
+            prop_assert!(jobs_max < 100_000, "without a bound nothing is left out");
+            prop_assert_eq!(lanes.put(again), Put::Queued);
         }
         prop_assert_eq!(seen, put);
         prop_assert!(lanes.is_forgotten());
