@@ -49,6 +49,8 @@ pub enum Mutation {
     DeadlineForgotten,
     /// A deferred message may be taken for one that was never handed over although an earlier call is in doubt.
     DoubtForgottenOnDeferral,
+    /// A pause that a relay asks for counts as if it had been asked about the message all the while.
+    PauseTakenForQuestions,
     /// A second call that is refused as a duplicate is taken for proof that the first one was accepted.
     DuplicateTakenAsAccepted,
     /// A relay that says "too many" is called every second, for as long as it says so.
@@ -83,7 +85,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -105,6 +107,7 @@ impl Mutation {
         Self::UnmatchedReceiptDropped,
         Self::DeadlineForgotten,
         Self::DoubtForgottenOnDeferral,
+        Self::PauseTakenForQuestions,
         Self::DuplicateTakenAsAccepted,
         Self::PatienceForgotten,
         Self::NewPolicyUnheeded,

@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::hand::back_off;
 use crate::queue::{Job, JobKind, Put, QueueError, WorkQueue};
 
 const PAGE: usize = 500;
@@ -97,7 +96,6 @@ impl QueueFeeder {
                 relay: work.relay,
                 attempt: work.attempt,
                 kind,
-                round: 0,
                 messages: work.messages,
                 not_before_ms: work.not_before_ms,
                 cause: None,
@@ -160,11 +158,11 @@ impl Publisher {
         let jobs = match &told.event {
             Event::MessagesRouted(routed) => {
                 let job = |route: &kite_domain::lot::RouteSet| {
-                    (route.relay.clone(), route.attempt, JobKind::Submit, 0, route.messages.clone(), 0)
+                    (route.relay.clone(), route.attempt, JobKind::Submit, route.messages.clone(), 0)
                 };
                 routed.routes.iter().map(job).collect()
             }
-            Event::RelayResponded(responded) => follow_ups(responded, told.recorded.metadata.time),
+            Event::RelayResponded(responded) => follow_ups(responded),
             // What is held, and where, stands in the lot.
             Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
             // An intent that the work model had not seen when this process began: perhaps without an answer.
@@ -179,7 +177,7 @@ impl Publisher {
         let sending = self.feeder.lots.sending(lot.sending).await.map_err(LotsError::from)?;
         let Some(sending) = sending else { return Ok(Fit::Whole) };
         let mut fit = Fit::Whole;
-        for (relay, attempt, kind, round, messages, not_before_ms) in jobs {
+        for (relay, attempt, kind, messages, not_before_ms) in jobs {
             let job = Job {
                 lot,
                 tenant: sending.terms.tenant.clone(),
@@ -187,7 +185,6 @@ impl Publisher {
                 relay,
                 attempt,
                 kind,
-                round,
                 messages,
                 not_before_ms,
                 cause: Some(told.recorded.id),
@@ -220,19 +217,19 @@ impl Publisher {
     }
 }
 
-type Bare = (RelayId, u16, JobKind, u8, SeqSet, i64);
+type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
 /// What follows from a response: questions about what is unknown, another try at what was deferred.
-fn follow_ups(responded: &kite_domain::lot::RelayResponded, at: DateTime<Utc>) -> Vec<Bare> {
-    let job = |kind, round, messages: &SeqSet, not_before: DateTime<Utc>| {
+fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
+    let job = |kind, messages: &SeqSet, not_before: DateTime<Utc>| {
         let not_before_ms = not_before.timestamp_millis();
-        (responded.relay.clone(), responded.attempt, kind, round, messages.clone(), not_before_ms)
+        (responded.relay.clone(), responded.attempt, kind, messages.clone(), not_before_ms)
     };
     let inquire = responded.unknown.as_ref().and_then(|set| {
         let inquire_at = set.inquire_at?;
-        Some(job(JobKind::Inquire, back_off::round_after(inquire_at - at), &set.messages, inquire_at))
+        Some(job(JobKind::Inquire, &set.messages, inquire_at))
     });
-    let again = responded.deferred.as_ref().map(|set| job(JobKind::Submit, 0, &set.messages, set.until));
+    let again = responded.deferred.as_ref().map(|set| job(JobKind::Submit, &set.messages, set.until));
     inquire.into_iter().chain(again).collect()
 }
 

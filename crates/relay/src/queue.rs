@@ -40,8 +40,6 @@ pub struct Job {
     pub attempt: u16,
     /// What is to be done.
     pub kind: JobKind,
-    /// For [`JobKind::Inquire`]: how often the relay was asked before, from 0. Sets the next pause.
-    pub round: u8,
     /// Which messages.
     pub messages: SeqSet,
     /// Not before, in milliseconds since 1970; 0: at once.

@@ -19,9 +19,10 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::CheckpointBeforeRows
         | Mutation::NewPolicyUnheeded
         | Mutation::RouterPlaceTooFar => 1_000,
-        Mutation::DoubtForgottenOnDeferral | Mutation::PatienceForgotten | Mutation::StaleJobBelieved => {
-            4_000
-        }
+        Mutation::DoubtForgottenOnDeferral
+        | Mutation::PauseTakenForQuestions
+        | Mutation::PatienceForgotten
+        | Mutation::StaleJobBelieved => 4_000,
         _ => 200,
     }
 }

@@ -23,6 +23,8 @@ pub(crate) const PHONE_CANONICAL: &str = "025550100";
 pub(crate) const EMAIL: &str = "news@example.com";
 /// How long a call may take.
 pub(crate) const ANSWER_TIMEOUT_MS: u32 = 3_000;
+/// How long after the caller gave it up, or died, a call may still come in.
+pub(crate) const LATE_MS: u64 = 28_000;
 
 pub(crate) fn relay(index: u8) -> RelayId {
     RelayId::from_trusted(RELAYS[usize::from(index) % RELAYS.len()])

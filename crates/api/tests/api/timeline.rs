@@ -126,6 +126,7 @@ async fn a_lost_answer_stays_visible_after_the_receipt() {
         messages: first(),
         reason: "connection reset".to_owned(),
         inquire_at: None,
+        round: 0,
         duplicate_code: None,
     };
     let delivered = ReceiptSet {

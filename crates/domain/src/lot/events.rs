@@ -191,6 +191,11 @@ pub struct RefusedSet {
     pub text: Option<String>,
 }
 
+/// Whether a number is left out of an event.
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
 /// Messages that the relay gave no answer for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownSet {
@@ -205,6 +210,9 @@ pub struct UnknownSet {
         with = "chrono::serde::ts_milliseconds_option"
     )]
     pub inquire_at: Option<DateTime<Utc>>,
+    /// How many pauses, each longer than the one before, will have passed since the lost call when the relay is asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub round: u8,
     /// The code with which the relay refused a repeated call as a duplicate: no answer to the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_code: Option<SmolStr>,

@@ -109,6 +109,8 @@ pub struct Attempt {
     pub(super) not_before_ms: i64,
     /// What an earlier call left open.
     pub(super) doubt: Doubt,
+    /// While unknown: the round of the next question.
+    pub(super) round: u8,
 }
 
 /// What an earlier call for an attempt left open, until something is known of the message.

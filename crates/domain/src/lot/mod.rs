@@ -28,7 +28,7 @@ pub use failover::RoutingContext;
 pub use ledger::{LedgerAhead, SplitLedger};
 pub use message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
 pub use receive::Note;
-pub use respond::{AcceptedMessage, AnswerTo, RefusedMessage, ResponseNote};
+pub use respond::{AcceptedMessage, AnswerTo, Question, RefusedMessage, ResponseNote};
 pub use routing::{PolicyInForce, RoutingBlocked};
 pub use state::{Lot, PendingHandover};
 pub use submit::{Handover, Submission};

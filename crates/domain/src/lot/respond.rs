@@ -62,8 +62,17 @@ pub struct ResponseNote {
     pub deferred: Option<DeferredSet>,
     /// What was asked.
     pub answer_to: AnswerTo,
-    /// When to ask what became of a message whose repeated call is refused as a duplicate; none: nobody can be asked.
-    pub ask_of_repeats_at: Option<DateTime<Utc>>,
+    /// The question what became of a message whose repeated call is refused as a duplicate; none: nobody can be asked.
+    pub question_of_repeats: Option<Question>,
+}
+
+/// A question that a relay is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// See [`UnknownSet::round`].
+    pub round: u8,
 }
 
 impl Lot {
@@ -91,7 +100,7 @@ impl Lot {
             unknown,
             deferred,
             answer_to,
-            ask_of_repeats_at,
+            question_of_repeats,
         } = note;
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
         let is_repeat = |seq: u32| answer_to == AnswerTo::Call && self.doubt(seq, attempt) != Doubt::None;
@@ -106,7 +115,8 @@ impl Lot {
         let repeats = refused_sets(repeats).into_iter().map(|set| UnknownSet {
             messages: set.messages,
             reason: set.text.unwrap_or_else(|| "a repeated call was refused as a duplicate".to_owned()),
-            inquire_at: ask_of_repeats_at,
+            inquire_at: question_of_repeats.map(|question| question.at),
+            round: question_of_repeats.map_or(0, |question| question.round),
             duplicate_code: Some(set.code),
         });
         let unknown = unknown.and_then(|set| {
@@ -178,8 +188,12 @@ impl Lot {
         };
         let back = picked(&open, |seq| doubt(seq) < bound);
         let doubtful = picked(&open, |seq| doubt(seq) >= bound);
+        // The call was not taken, so the question that it stood for is still to be asked.
+        let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
+        let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };
         let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
             messages: doubtful,
+            round,
             reason: set.reason.clone(),
             inquire_at: (answer_to == AnswerTo::Call).then_some(set.until),
             duplicate_code: None,

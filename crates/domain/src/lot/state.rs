@@ -228,6 +228,12 @@ impl Lot {
         pending
     }
 
+    /// See [`UnknownSet::round`](super::UnknownSet::round): of these messages' attempt, the one that was asked about least.
+    pub fn round_of(&self, messages: &SeqSet, attempt: u16) -> u8 {
+        let round = |seq: u32| Some(self.message(seq)?.attempt(attempt)?.round);
+        messages.iter().filter_map(round).min().unwrap_or(0)
+    }
+
     /// The next time at which something is due for the lot without anybody calling: a deadline, the end of its
     /// lifetime, the end of a hold. None: nothing will.
     pub fn next_due_ms(&self, expires_at: DateTime<Utc>) -> Option<i64> {
@@ -321,6 +327,7 @@ impl Lot {
                     receipt_by_ms: 0,
                     not_before_ms: 0,
                     doubt: Doubt::None,
+                    round: 0,
                 });
             }
         }
@@ -342,6 +349,7 @@ impl Lot {
                     if attempt.state <= AttemptState::Unknown {
                         attempt.state = AttemptState::Unknown;
                         attempt.not_before_ms = inquire_ms;
+                        attempt.round = unknown.round;
                         if unknown.duplicate_code.is_some() {
                             attempt.doubt = Doubt::Duplicate;
                         }
@@ -355,6 +363,7 @@ impl Lot {
                     if attempt.state <= AttemptState::Unknown {
                         attempt.state = AttemptState::Routed;
                         attempt.doubt = Doubt::None;
+                        attempt.round = 0;
                         attempt.not_before_ms = deferred.until.timestamp_millis();
                     }
                 });

@@ -196,6 +196,7 @@ fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
                 messages: std::iter::once(seq).collect(),
                 reason,
                 inquire_at: None,
+                round: 0,
                 duplicate_code: None,
             });
         }

@@ -169,6 +169,7 @@ fn optional_fields_may_be_missing() {
                 "accepted/is_final",
                 "refused/text",
                 "unknown/inquire_at",
+                "unknown/round",
             ],
         ),
         ("receipts-recorded", &["sets/class", "sets/billable_failure"]),

@@ -77,6 +77,7 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
                         messages: unknown,
                         reason: String::new(),
                         inquire_at: is_final.then(noon),
+                        round: 0,
                         duplicate_code: is_final.then(|| "1026".into()),
                     }),
                     deferred: Some(DeferredSet { messages: later, reason: String::new(), until: noon() }),

@@ -68,11 +68,9 @@ fn a_deferral_of_the_second_call_says_nothing_of_the_first() {
     assert_eq!(case.lot.cancel(), [], "so it cannot be cancelled as never handed over");
     let world = case.world.context();
     assert_eq!(case.lot.take_away(&case.terms, &relay("alpha"), &set([0]), "tripped", &world), []);
-    assert_eq!(
-        case.lot.pending()[0].not_before_ms,
-        later.timestamp_millis(),
-        "and is handed over again later"
-    );
+    let pending = &case.lot.pending()[0];
+    assert_eq!(pending.not_before_ms, later.timestamp_millis(), "and is handed over again later");
+    assert_eq!(case.lot.round_of(&set([0]), 1), 1, "a pause that the relay asks for is not a question");
 }
 
 #[test]
@@ -101,7 +99,10 @@ fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
-    let note = ResponseNote { ask_of_repeats_at: Some(ask_at), ..refused(&[0], FailureClass::Duplicate) };
+    let note = ResponseNote {
+        question_of_repeats: Some(Question { at: ask_at, round: 2 }),
+        ..refused(&[0], FailureClass::Duplicate)
+    };
     case.respond("alpha", 1, note);
     assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown));
     assert_eq!(case.outcome(0), None);
@@ -116,7 +117,10 @@ fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
-    let note = ResponseNote { ask_of_repeats_at: Some(ask_at), ..refused(&[0], FailureClass::Duplicate) };
+    let note = ResponseNote {
+        question_of_repeats: Some(Question { at: ask_at, round: 2 }),
+        ..refused(&[0], FailureClass::Duplicate)
+    };
     case.respond("alpha", 1, note);
     case.world.now = ask_at;
     case.respond("alpha", 1, told(deferred(&[0], ask_at)));
@@ -129,7 +133,10 @@ fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
 #[test]
 fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
     let later = unanswered(terms(), 1).world.now + Duration::seconds(5);
-    let duplicate = ResponseNote { ask_of_repeats_at: Some(later), ..refused(&[0], FailureClass::Duplicate) };
+    let duplicate = ResponseNote {
+        question_of_repeats: Some(Question { at: later, round: 2 }),
+        ..refused(&[0], FailureClass::Duplicate)
+    };
     for note in [duplicate, deferred(&[0], later), unknown(&[0], Some(later)), accepted(&[0])] {
         let mut case = unanswered(terms(), 1);
         case.submit("alpha", 1, &[0]);

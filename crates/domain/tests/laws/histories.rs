@@ -379,7 +379,7 @@ impl Simulation {
         }
         let in_a_minute = self.now() + Duration::minutes(1);
         let may_ask = answers[0].is_multiple_of(2);
-        note.ask_of_repeats_at = may_ask.then_some(in_a_minute);
+        note.question_of_repeats = may_ask.then_some(Question { at: in_a_minute, round: 1 });
         if !lost.is_empty() {
             note.unknown = unknown(&lost, may_ask.then_some(in_a_minute)).unknown;
         }

@@ -291,6 +291,7 @@ pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> Respon
         messages: set(seqs.iter().copied()),
         reason: "no answer".to_owned(),
         inquire_at,
+        round: 1,
         duplicate_code: None,
     };
     ResponseNote { unknown: Some(set), ..ResponseNote::default() }

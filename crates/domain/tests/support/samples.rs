@@ -365,6 +365,7 @@ fn responded() -> RelayResponded {
             messages: one(2),
             reason: "connection reset".to_owned(),
             inquire_at: Some(at("2026-03-02T03:00:15Z")),
+            round: 2,
             duplicate_code: None,
         }),
         deferred: Some(DeferredSet {

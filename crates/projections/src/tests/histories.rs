@@ -167,6 +167,7 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
                 messages: set(lot, unknown),
                 reason: "no answer".to_owned(),
                 inquire_at: None,
+                round: 0,
                 duplicate_code: None,
             }),
             deferred: Some(DeferredSet {

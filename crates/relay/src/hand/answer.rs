@@ -71,7 +71,7 @@ impl Answered {
         &mut self.notes[place.lot].notes[place.note].1
     }
 
-    /// The outcome of these messages is unknown; the relay is asked about them after the pause of this round.
+    /// The outcome of these messages is unknown; the relay is asked about them after the pause that follows this round.
     pub(super) fn unknown(
         &mut self,
         crew: &Crew,
@@ -81,12 +81,13 @@ impl Answered {
         reason: &str,
         now: DateTime<Utc>,
     ) {
-        let inquire_at = crew.can_ask().then(|| now + back_off::pause(round));
+        let question = crew.can_ask().then(|| back_off::question_after(round, now));
         let note = self.note(place);
         let set = note.unknown.get_or_insert_with(|| UnknownSet {
             messages: SeqSet::default(),
             reason: reason.to_owned(),
-            inquire_at,
+            inquire_at: question.map(|question| question.at),
+            round: question.map_or(0, |question| question.round),
             duplicate_code: None,
         });
         messages.iter().for_each(|seq| set.messages.push(seq));

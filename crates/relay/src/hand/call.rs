@@ -247,7 +247,7 @@ fn note_answers(
                 }
                 let note = answered.note(origin.place);
                 if class == FailureClass::Duplicate && crew.profile.answers_status {
-                    note.ask_of_repeats_at = Some(now + back_off::pause(origin.round));
+                    note.question_of_repeats = Some(back_off::question_after(origin.round, now));
                 }
                 note.refused.push(RefusedMessage { seq, code, class, text });
             }

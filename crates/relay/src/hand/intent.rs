@@ -17,8 +17,9 @@ use std::time::Duration;
 use super::Crew;
 use crate::queue::Job;
 
-/// How long the intent may take to be durable, beside the call itself.
-const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
+/// How long the intent may take to be durable, and a call that was given up may still be on its way, beside the call
+/// itself.
+const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(35);
 
 /// The jobs of one lease for one lot: one an attempt.
 pub(super) struct LotWork {
@@ -144,7 +145,7 @@ pub(super) fn plan(
         if state == AttemptState::Unknown && crew.profile.answers_status && messages.len() < candidates.len()
         {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
-            planned.still_unknown.push((job.attempt, job.round, stays));
+            planned.still_unknown.push((job.attempt, lot.round_of(&stays, job.attempt), stays));
         }
         events.extend(more);
         planned.going.push(going(lot, job, &messages));
@@ -242,7 +243,8 @@ fn going(lot: &Lot, job: &Job, messages: &SeqSet) -> Going {
             lot.message(seq).and_then(|message| message.attempts.last()).map(|attempt| attempt.channel);
         (seq, channel.unwrap_or(MessageType::Sms), (seq - first) as usize)
     };
-    Going { attempt: job.attempt, round: job.round, messages: messages.iter().map(one).collect() }
+    let round = lot.round_of(messages, job.attempt);
+    Going { attempt: job.attempt, round, messages: messages.iter().map(one).collect() }
 }
 
 /// The class of the messages of a lease, for figures.

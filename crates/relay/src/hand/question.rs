@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
-use kite_domain::lot::{AcceptedMessage, AnswerTo, AttemptState, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::lot::{
+    AcceptedMessage, AnswerTo, AttemptState, Lot, RefusedMessage, ResponseNote, UnknownSet,
+};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 
@@ -24,8 +26,15 @@ use crate::client::{CallFailed, RateLimit, Standing};
 use crate::figures;
 use crate::queue::{Job, Lease};
 
-/// From this round on, "never came in" is believed.
+/// From this round on, "never came in" is believed: the pause before it is half a minute, and no call is on its way for so
+/// long.
 const BELIEVED_FROM_ROUND: u8 = 3;
+
+/// A job whose messages are unknown still, and due to be asked about.
+struct Due {
+    job: Job,
+    round: u8,
+}
 
 impl RelayWorker {
     /// Asks about messages whose outcome is unknown.
@@ -35,13 +44,15 @@ impl RelayWorker {
         held: Held,
         now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        let jobs = self.still_unknown(lease.jobs).await?;
         let mut answered = Answered::new(held);
+        let jobs = self.still_unknown(lease.jobs, &mut answered, now).await?;
         if jobs.is_empty() || !self.crew.can_ask() {
             return self.record(answered).await;
         }
-        let again =
-            if self.crew.profile.answers_status { self.ask(jobs, &mut answered, now).await } else { jobs };
+        let again = match self.crew.profile.answers_status {
+            true => self.ask(jobs, &mut answered, now).await,
+            false => jobs.into_iter().map(|due| due.job).collect(),
+        };
         if again.is_empty() {
             return self.record(answered).await;
         }
@@ -83,6 +94,7 @@ impl RelayWorker {
                             messages: still(lot, crew.relay(), job, AttemptState::Submitted),
                             reason: "whoever called did not live to record the answer".to_owned(),
                             inquire_at: crew.can_ask().then_some(now),
+                            round: 0,
                             duplicate_code: None,
                         }),
                         ..ResponseNote::default()
@@ -101,30 +113,43 @@ impl RelayWorker {
         self.record(answered).await
     }
 
-    async fn still_unknown(&self, jobs: Vec<Job>) -> Result<Vec<Job>, WorkerError> {
+    /// What is to be asked about now. A job may be older than the last question, and the log says when the next is due.
+    async fn still_unknown(
+        &self,
+        jobs: Vec<Job>,
+        answered: &mut Answered,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Due>, WorkerError> {
         let mut unknown = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let look = |lot: &kite_domain::lot::Lot, _: &_| {
-                still(lot, self.crew.relay(), &job, AttemptState::Unknown)
+            let look = |lot: &Lot, _: &_| {
+                let waiting = still(lot, self.crew.relay(), &job, AttemptState::Unknown);
+                let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now.timestamp_millis();
+                let messages: SeqSet = waiting.iter().filter(is_due).collect();
+                (lot.round_of(&messages, job.attempt), messages.len() < waiting.len(), messages)
             };
-            let messages =
-                self.crew.parts.lots.read(job.lot, look).await.map_err(|error| WorkerError::from(&error))?;
+            let looked = self.crew.parts.lots.read(job.lot, look).await;
+            let (round, is_stale, messages) = looked.map_err(|error| WorkerError::from(&error))?;
+            if is_stale {
+                answered.stale.push(job.lot);
+            }
             if !messages.is_empty() {
-                unknown.push(Job { messages, ..job });
+                unknown.push(Due { job: Job { messages, ..job }, round });
             }
         }
         Ok(unknown)
     }
 
     /// Asks the relay. Notes what it knows, and answers what is to be handed over again.
-    async fn ask(&self, jobs: Vec<Job>, answered: &mut Answered, now: DateTime<Utc>) -> Vec<Job> {
+    async fn ask(&self, jobs: Vec<Due>, answered: &mut Answered, now: DateTime<Utc>) -> Vec<Job> {
         let crew = &self.crew;
         let reference = |job: &Job, seq| AttemptReference {
             message: MessageId { sending: job.lot.sending, seq },
             attempt: job.attempt,
         };
-        let references: Vec<AttemptReference> =
-            jobs.iter().flat_map(|job| job.messages.iter().map(move |seq| reference(job, seq))).collect();
+        let of_job =
+            |Due { job, .. }: &Due| job.messages.iter().map(|seq| reference(job, seq)).collect::<Vec<_>>();
+        let references: Vec<AttemptReference> = jobs.iter().flat_map(of_job).collect();
         let began = crew.now();
         let standings = crew.client.status(&references, now).await;
         let now = crew.now();
@@ -133,9 +158,9 @@ impl RelayWorker {
             Ok(standings) => standings,
             Err(failed) => {
                 self.note_failed_question(&failed, now);
-                for job in jobs {
+                for Due { job, round } in jobs {
                     let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
-                    answered.unknown(crew, place, job.round, &job.messages, &failed.reason, now);
+                    answered.unknown(crew, place, round, &job.messages, &failed.reason, now);
                 }
                 return Vec::new();
             }
@@ -143,9 +168,9 @@ impl RelayWorker {
         crew.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, now);
         let mut standings = standings.into_iter();
         let mut again = Vec::new();
-        for job in jobs {
-            let of_job: Vec<Standing> = standings.by_ref().take(job.messages.len()).collect();
-            again.extend(self.note_standings(job, of_job, answered, now));
+        for due in jobs {
+            let of_job: Vec<Standing> = standings.by_ref().take(due.job.messages.len()).collect();
+            again.extend(self.note_standings(due, of_job, answered, now));
         }
         again
     }
@@ -153,14 +178,14 @@ impl RelayWorker {
     /// Notes what the relay knows of a job's messages. Answers the part of it that is to be handed over again.
     fn note_standings(
         &self,
-        job: Job,
+        Due { job, round }: Due,
         standings: Vec<Standing>,
         answered: &mut Answered,
         now: DateTime<Utc>,
     ) -> Option<Job> {
         let crew = &self.crew;
         let is_believed =
-            job.round >= BELIEVED_FROM_ROUND || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
+            round >= BELIEVED_FROM_ROUND || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -189,7 +214,7 @@ impl RelayWorker {
             }
         }
         if !unclear.is_empty() {
-            answered.unknown(crew, place, job.round, &unclear, "the status query tells nothing", now);
+            answered.unknown(crew, place, round, &unclear, "the status query tells nothing", now);
         }
         if again.is_empty() { None } else { Some(Job { messages: again, ..job }) }
     }

@@ -158,6 +158,43 @@ async fn a_relay_that_may_deliver_twice_is_believed_only_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_pause_that_the_relay_asks_for_is_not_time_in_which_it_was_asked() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.reply(|messages| SubmitAnswer {
+        retry_after: Some(Duration::from_secs(60)),
+        ..SubmitAnswer::all(messages.len(), not_taken(NotTaken::RateLimited))
+    });
+    let lot = world.send(Sent::default()).await;
+    world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!((alpha.called(), alpha.questions.lock().len()), (3, 2));
+    let is_as_new = |event: &Event| matches!(event, Event::RelayResponded(said) if said.deferred.is_some());
+    assert!(!world.events(lot).await.iter().any(is_as_new), "two questions are not enough");
+}
+
+#[tokio::test]
+async fn questions_go_on_after_a_restart_where_they_were() {
+    let mut terms = profile("alpha");
+    terms.deduplicates = false;
+    let (mut world, script) = World::scripted(vec![terms.clone()]).await;
+    script.relay("alpha").reply_all(lost());
+    let lot = world.send(Sent::default()).await;
+    for _ in 0..2 {
+        let due = world.settle().await.unwrap();
+        world.clock.set(due);
+    }
+    world.settle().await;
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(6), "asked twice");
+    let settings = RelaySettings::default();
+    let mut world = World::resume(world.clock, world.store, vec![terms], script.clone(), settings).await;
+    world.feeder.feed(lot).await.unwrap();
+    world.run_until("accepted in the end", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(36), "the third question is the last");
+    assert_eq!(script.relay("alpha").questions.lock().len(), 3);
+}
+
+#[tokio::test]
 async fn what_the_relay_never_had_ends_with_its_lifetime_and_not_with_the_wait_for_a_receipt() {
     for deduplicates in [true, false] {
         let mut terms = profile("alpha");
@@ -454,7 +491,6 @@ async fn a_stale_job_does_nothing() {
         relay: relay("alpha"),
         attempt: 1,
         kind: crate::queue::JobKind::Submit,
-        round: 0,
         messages: [0].into_iter().collect(),
         not_before_ms: 0,
         cause: None,

@@ -114,8 +114,6 @@ impl Batch {
             Some(place) => {
                 let known = &mut self.jobs[*place];
                 known.messages = super::sets::union(&known.messages, &job.messages);
-                // What was asked more often is believed sooner; of two, the more cautious.
-                known.round = known.round.min(job.round);
             }
             None => {
                 self.places.insert((job.lot, job.attempt), self.jobs.len());

@@ -243,7 +243,11 @@ impl RelayLanes {
         let held = self.held.entry((job.lot, job.attempt)).or_default();
         let queued = held.queued(job.kind);
         *queued = union(queued, &job.messages);
-        if is_delayed { lanes.delayed.push(job) } else { lanes.push(job) }
+        if is_delayed {
+            lanes.delayed.push(job)
+        } else {
+            lanes.push(job)
+        }
         if let Some(dropped) = dropped {
             let held = self.held.entry((dropped.lot, dropped.attempt)).or_default();
             let queued = held.queued(dropped.kind);
@@ -330,7 +334,9 @@ impl RelayLanes {
 
     #[cfg(test)]
     pub(super) fn is_forgotten(&self) -> bool {
-        self.held.is_empty() && self.leases.is_empty() && self.classes.iter().all(|lanes| lanes.delayed.jobs.is_empty())
+        self.held.is_empty()
+            && self.leases.is_empty()
+            && self.classes.iter().all(|lanes| lanes.delayed.jobs.is_empty())
     }
 }
 

@@ -24,7 +24,6 @@ fn job(tenant: &str, class: MessageClass, lot: u32, messages: std::ops::Range<u3
         relay: RelayId::from_trusted("alpha"),
         attempt: 1,
         kind: JobKind::Submit,
-        round: 0,
         messages: messages.collect(),
         not_before_ms: 0,
         cause: None,

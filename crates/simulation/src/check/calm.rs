@@ -111,12 +111,6 @@ impl Checker {
             .is_some_and(|relay| relay.is_suspended.must(now, |is_suspended| *is_suspended));
         is_suspended && self.owed_relay(message, FailureClass::RelayFault, terms, now).is_some()
     }
-
-    /// Whether a message waits for the end of the night, or did until it ended: its place in the lane is taken until then.
-    pub(crate) fn is_anything_held(&self, now_ms: i64) -> bool {
-        let mut messages = self.sendings.values().flat_map(|sending| sending.messages.values());
-        messages.any(|message| message.held_until_ms > now_ms)
-    }
 }
 
 /// Time alone ends a message: at the end of its lifetime while it is here, by its receipt's deadline once it is not. A

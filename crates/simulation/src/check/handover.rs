@@ -12,6 +12,8 @@ use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
+/// So long after it was handed over a message may still be on its way, whoever waited for the answer.
+const ON_ITS_WAY_MS_MAX: i64 = 30_000;
 /// How often a relay is called with a message that it does not take: more and more seldom.
 const CALLS_AT_FIRST_MAX: i64 = 200;
 const CALLS_AN_HOUR_MAX: i64 = 60;
@@ -179,6 +181,7 @@ impl Checker {
     }
 
     fn unknown(&mut self, set: &UnknownSet, responded: &RelayResponded, told: &Told<'_>) -> Checked {
+        let at_ms = told.time().timestamp_millis();
         let inquire_ms = set.inquire_at.map_or(NEVER_MS, |at| at.timestamp_millis());
         if set.inquire_at.is_some_and(|at| at > told.time() + INQUIRY_MAX + NOTICE) {
             return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
@@ -190,6 +193,12 @@ impl Checker {
             let message = self.handed_over(told, seq, responded)?;
             let attempt = message.attempt(responded.attempt);
             if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
+                // The same once more: it was not known whether the first was in the log.
+                let is_repeat = attempt.not_before_ms == inquire_ms;
+                let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > at_ms;
+                if attempt.state == State::Unknown && is_early && !is_repeat {
+                    return Err(format!("{} is asked about message {seq} before its time", responded.relay));
+                }
                 attempt.state = State::Unknown;
                 attempt.not_before_ms = inquire_ms;
             }
@@ -231,6 +240,10 @@ impl Checker {
             // Asked about, the relay says for certain; to a second call it only says that it did not take that one.
             if attempt.is_in_doubt && attempt.state == State::Submitted {
                 return Err(format!("law 4: message {seq} is as new although an answer was lost"));
+            }
+            let past_ms = told.time().timestamp_millis() - attempt.submitted_at_ms;
+            if attempt.state == State::Unknown && past_ms < ON_ITS_WAY_MS_MAX {
+                return Err(format!("law 4: message {seq} is as new {past_ms} ms after it was handed over"));
             }
             attempt.state = State::Routed;
             attempt.is_in_doubt = false;

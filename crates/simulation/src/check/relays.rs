@@ -20,6 +20,7 @@ use super::{Checked, Checker};
 /// it looks every second.
 const PATIENT_AFTER: u32 = 8;
 const PATIENCE_MS_MAX: i64 = 66_000;
+const LOOK_MS: i64 = 2_000;
 
 /// A relay as the log tells of it.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct RelayState {
     pub(crate) phase: Noted<BreakerPhase>,
     /// Answers in a row by which it took nothing, and the time of the last.
     pub(super) took_nothing: (u32, i64),
+    /// Until when it asked not to be called. It says so to Kite, and the log does not keep it.
+    pub(super) rests_until_ms: i64,
     /// Parked receipts: reference and what they say.
     pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
 }
@@ -39,10 +42,12 @@ impl RelayState {
         self.took_nothing = if took_something { (0, 0) } else { (self.took_nothing.0 + 1, at_ms) };
     }
 
-    /// Whether it took nothing so often that it may be left alone for now.
+    /// Whether it asked for it, or took nothing so often, that it may be left alone for now. A hand that waited for the end
+    /// of it looks again within a second or two.
     pub(super) fn may_be_left_alone(&self, now_ms: i64) -> bool {
         let (answers, last_ms) = self.took_nothing;
-        answers >= PATIENT_AFTER && last_ms + PATIENCE_MS_MAX > now_ms
+        let is_patience = answers >= PATIENT_AFTER && last_ms + PATIENCE_MS_MAX > now_ms;
+        is_patience || self.rests_until_ms + LOOK_MS > now_ms
     }
 
     /// Whether it takes messages as fast as it can.
@@ -65,6 +70,13 @@ impl RelayState {
 
     fn reaches(&self, reach: Option<PhoneKind>) -> bool {
         self.profile().is_some_and(|profile| reach.is_none_or(|kind| profile.reaches.contains(&kind)))
+    }
+}
+
+impl Checker {
+    /// The relay asked not to be called before.
+    pub(crate) fn rests(&mut self, relay: &RelayId, until_ms: i64) {
+        self.relays.entry(relay.clone()).or_default().rests_until_ms = until_ms;
     }
 }
 

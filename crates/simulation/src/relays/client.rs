@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::{Action, CallFault, Mode, SimRelay, SimRelays, Word};
 use crate::executor::Sim;
 use crate::reach::Situation;
+use crate::setting::LATE_MS;
 
 /// Receipts that a relay will not say again, by relay.
 pub(crate) type Acknowledged = Arc<Mutex<Vec<(kite_domain::slug::RelayId, Vec<RawReceipt>)>>>;
@@ -55,7 +56,6 @@ struct SimClient {
 struct OnItsWay<'c> {
     client: &'c SimClient,
     messages: Option<Vec<OutgoingMessage>>,
-    until_ms: i64,
 }
 
 impl OnItsWay<'_> {
@@ -69,8 +69,7 @@ impl Drop for OnItsWay<'_> {
         let Some(messages) = self.messages.take() else { return };
         let sim = &self.client.sim;
         if sim.per_cent(60) {
-            let room_ms = (self.until_ms - sim.now_ms()).max(1) as u64;
-            let at_ms = sim.now_ms() + sim.below(room_ms) as i64;
+            let at_ms = sim.now_ms() + sim.below(LATE_MS) as i64;
             self.client.relay.act_at(at_ms, Action::Arrive(messages));
         }
     }
@@ -88,7 +87,7 @@ impl SimClient {
     /// A call that nobody answers: the caller waits until it gives up.
     async fn unanswered(&self, began_ms: i64, messages: &[OutgoingMessage], comes_in: bool) -> SubmitAnswer {
         if comes_in {
-            let at_ms = began_ms + self.sim.below(self.timeout_ms as u64) as i64;
+            let at_ms = began_ms + self.sim.below(self.timeout_ms as u64) as i64 + self.relay.late_ms();
             self.relay.act_at(at_ms, Action::Arrive(messages.to_vec()));
         }
         self.sim.sleep_until(began_ms + self.timeout_ms).await;
@@ -101,7 +100,7 @@ impl SimClient {
         match self.relay.mode() {
             Mode::Dead => Some(all(NotTaken::NoConnection, None)),
             Mode::OutOfService => Some(all(NotTaken::OutOfService, None)),
-            Mode::RateLimited => Some(all(NotTaken::RateLimited, Some(Duration::from_millis(1_500)))),
+            Mode::RateLimited => Some(all(NotTaken::RateLimited, Some(self.relay.asks_to_wait()))),
             Mode::Up | Mode::Stalled | Mode::Flapping | Mode::Faulting => None,
         }
     }
@@ -112,7 +111,7 @@ impl SimClient {
         };
         match self.relay.mode() {
             Mode::Up | Mode::Flapping | Mode::Faulting => None,
-            Mode::RateLimited => failed(Some(Duration::from_millis(1_500)), RateLimit::Yes),
+            Mode::RateLimited => failed(Some(self.relay.asks_to_wait()), RateLimit::Yes),
             Mode::Dead | Mode::Stalled | Mode::OutOfService => failed(None, RateLimit::No),
         }
     }
@@ -136,7 +135,7 @@ impl RelayClient for SimClient {
         }
         let began_ms = self.sim.now_ms();
         let until_ms = began_ms + self.timeout_ms;
-        let mut on_its_way = OnItsWay { client: self, messages: Some(messages.to_vec()), until_ms };
+        let mut on_its_way = OnItsWay { client: self, messages: Some(messages.to_vec()) };
         self.sim.yields(1 + self.sim.below(2)).await;
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;

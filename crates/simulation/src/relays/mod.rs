@@ -19,12 +19,14 @@ use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
 use crate::operation::Case;
 use crate::reach::Situation;
+use crate::setting::LATE_MS;
 
 /// How a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +136,8 @@ struct Inner {
     receipt_faults: VecDeque<ReceiptFault>,
     /// References that it was told to speak of, whatever it knows.
     lies: BTreeSet<SmolStr>,
+    /// It asked not to be called before.
+    rests_until_ms: i64,
 }
 
 /// One relay.
@@ -195,6 +199,30 @@ impl SimRelay {
         self.set_mode(Mode::Up);
         self.call_faults.disarm();
         self.inner.lock().receipt_faults.clear();
+    }
+
+    /// How much later than the caller waits for it a call comes in.
+    fn late_ms(&self) -> i64 {
+        let chance = hash_of(self.seed, &format_smolstr!("late {}", self.sim.now_ms()));
+        if chance % 2 == 0 { 0 } else { (chance / 2 % LATE_MS) as i64 }
+    }
+
+    /// What it says to one call too many: mostly little, sometimes more than the pauses between two questions.
+    fn asks_to_wait(&self) -> Duration {
+        let now_ms = self.sim.now_ms();
+        let pause_ms = match hash_of(self.seed, &format_smolstr!("wait {now_ms}")) % 10 {
+            0 => 45_000,
+            1 | 2 => 8_000,
+            _ => 1_500,
+        };
+        let mut inner = self.inner.lock();
+        inner.rests_until_ms = inner.rests_until_ms.max(now_ms + pause_ms);
+        Duration::from_millis(pause_ms as u64)
+    }
+
+    /// It asked not to be called before.
+    pub(crate) fn rests_until_ms(&self) -> i64 {
+        self.inner.lock().rests_until_ms
     }
 
     pub(crate) fn entry(&self, reference: AttemptReference) -> Option<Entry> {
