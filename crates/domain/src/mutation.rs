@@ -51,6 +51,8 @@ pub enum Mutation {
     DoubtForgottenOnDeferral,
     /// A pause that a relay asks for counts as if it had been asked about the message all the while.
     PauseTakenForQuestions,
+    /// A refusal of a second call is taken for one of the first, which may still be on its way.
+    RefusedRepeatBelieved,
     /// A second call that is refused as a duplicate is taken for proof that the first one was accepted.
     DuplicateTakenAsAccepted,
     /// A relay that says "too many" is called every second, for as long as it says so.
@@ -85,7 +87,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -108,6 +110,7 @@ impl Mutation {
         Self::DeadlineForgotten,
         Self::DoubtForgottenOnDeferral,
         Self::PauseTakenForQuestions,
+        Self::RefusedRepeatBelieved,
         Self::DuplicateTakenAsAccepted,
         Self::PatienceForgotten,
         Self::NewPolicyUnheeded,

@@ -21,6 +21,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::RouterPlaceTooFar => 1_000,
         Mutation::DoubtForgottenOnDeferral
         | Mutation::PauseTakenForQuestions
+        | Mutation::RefusedRepeatBelieved
         | Mutation::PatienceForgotten
         | Mutation::StaleJobBelieved => 4_000,
         _ => 200,

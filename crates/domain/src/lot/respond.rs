@@ -62,8 +62,12 @@ pub struct ResponseNote {
     pub deferred: Option<DeferredSet>,
     /// What was asked.
     pub answer_to: AnswerTo,
-    /// The question what became of a message whose repeated call is refused as a duplicate; none: nobody can be asked.
+    /// No call before this one can still be on its way.
+    pub is_last_word: bool,
+    /// The question what became of a message whose repeated call is refused; none: nobody can be asked.
     pub question_of_repeats: Option<Question>,
+    /// The same where it is refused as a duplicate, and another call would be told the same.
+    pub question_of_duplicates: Option<Question>,
 }
 
 /// A question that a relay is to be asked.
@@ -78,10 +82,11 @@ pub struct Question {
 impl Lot {
     /// Records what the relay said, and what follows from its refusals, in one append.
     ///
-    /// A message that was handed over again after an answer was lost may be with the relay although the repeated call
-    /// was not taken. A deferral of that call leaves it unknown. So does its refusal as a duplicate: that may be because
-    /// the first call was taken, or be the first answer once more. By the table of failures a duplicate never goes
-    /// elsewhere, and so not from this doubt either.
+    /// A message that was handed over again after an answer was lost may be with the relay, or on its way there, although
+    /// the repeated call was not taken. A deferral of that call leaves it unknown. So does its refusal, for as long as an
+    /// earlier call may still come in; and its refusal as a duplicate always, which may be because the first call was
+    /// taken, or be the first answer once more. By the table of failures a duplicate never goes elsewhere, and so not from
+    /// this doubt either.
     ///
     /// The same note once more changes nothing.
     pub fn respond(
@@ -100,24 +105,38 @@ impl Lot {
             unknown,
             deferred,
             answer_to,
+            is_last_word,
             question_of_repeats,
+            question_of_duplicates,
         } = note;
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
-        let is_repeat = |seq: u32| answer_to == AnswerTo::Call && self.doubt(seq, attempt) != Doubt::None;
-        let (mut repeats, refused): (Vec<_>, Vec<_>) = refused
+        let (repeats, refused): (Vec<_>, Vec<_>) = refused
             .into_iter()
             .filter(|one| is_ours(one.seq))
-            .partition(|one| one.class == FailureClass::Duplicate && is_repeat(one.seq));
+            .partition(|one| self.doubt(one.seq, attempt) != Doubt::None);
+        let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
+            .into_iter()
+            .partition(|one| one.class == FailureClass::Duplicate && answer_to == AnswerTo::Call);
         if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
             let taken = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
-            accepted.extend(repeats.drain(..).map(taken));
+            accepted.extend(duplicates.drain(..).map(taken));
         }
-        let repeats = refused_sets(repeats).into_iter().map(|set| UnknownSet {
+        let duplicates = refused_sets(duplicates).into_iter().map(|set| UnknownSet {
             messages: set.messages,
             reason: set.text.unwrap_or_else(|| "a repeated call was refused as a duplicate".to_owned()),
+            inquire_at: question_of_duplicates.map(|question| question.at),
+            round: question_of_duplicates.map_or(0, |question| question.round),
+            duplicate_code: Some(set.code),
+        });
+        let is_believed = is_last_word || mutation::is_active(Mutation::RefusedRepeatBelieved);
+        let (refused, early) =
+            if is_believed { ([refused, repeats].concat(), Vec::new()) } else { (refused, repeats) };
+        let early = refused_sets(early).into_iter().map(|set| UnknownSet {
+            messages: set.messages,
+            reason: format!("refused ({}), and an earlier call may still be on its way", set.code),
             inquire_at: question_of_repeats.map(|question| question.at),
             round: question_of_repeats.map_or(0, |question| question.round),
-            duplicate_code: Some(set.code),
+            duplicate_code: None,
         });
         let unknown = unknown.and_then(|set| {
             let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
@@ -148,7 +167,7 @@ impl Lot {
             && responded.refused.is_empty()
             && responded.unknown.is_none()
             && responded.deferred.is_none();
-        let in_doubt = repeats.chain(doubtful).map(|unknown| {
+        let in_doubt = duplicates.chain(early).chain(doubtful).map(|unknown| {
             Event::from(RelayResponded {
                 relay: relay.clone(),
                 attempt,

@@ -11,7 +11,7 @@ use crate::world::*;
 
 /// The same, as the answer to a question.
 fn told(note: ResponseNote) -> ResponseNote {
-    ResponseNote { answer_to: AnswerTo::Question, ..note }
+    ResponseNote { answer_to: AnswerTo::Question, is_last_word: true, ..note }
 }
 
 /// A sending whose messages have no answer from alpha and may be handed over again there.
@@ -100,7 +100,7 @@ fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
     let note = ResponseNote {
-        question_of_repeats: Some(Question { at: ask_at, round: 2 }),
+        question_of_duplicates: Some(Question { at: ask_at, round: 2 }),
         ..refused(&[0], FailureClass::Duplicate)
     };
     case.respond("alpha", 1, note);
@@ -113,12 +113,37 @@ fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
 }
 
 #[test]
+fn a_refusal_of_a_repeat_is_not_believed_while_the_call_before_it_may_come_in() {
+    for answer_to in [AnswerTo::Call, AnswerTo::Question] {
+        let mut case = unanswered(terms(), 1);
+        case.submit("alpha", 1, &[0]);
+        let ask_at = case.world.now + Duration::seconds(5);
+        let question = Question { at: ask_at, round: 2 };
+        let early = ResponseNote {
+            answer_to,
+            question_of_repeats: Some(question),
+            ..refused(&[0], FailureClass::RelayFault)
+        };
+        case.respond("alpha", 1, early.clone());
+        assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown), "it goes nowhere else");
+        assert_eq!(case.lot.pending()[0].not_before_ms, ask_at.timestamp_millis());
+        assert_eq!(case.lot.round_of(&set([0]), 1), 2);
+        case.world.now = ask_at;
+        if answer_to == AnswerTo::Call {
+            case.submit("alpha", 1, &[0]);
+        }
+        case.respond("alpha", 1, ResponseNote { is_last_word: true, ..early });
+        assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed), "nothing comes in any more");
+    }
+}
+
+#[test]
 fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
     let note = ResponseNote {
-        question_of_repeats: Some(Question { at: ask_at, round: 2 }),
+        question_of_duplicates: Some(Question { at: ask_at, round: 2 }),
         ..refused(&[0], FailureClass::Duplicate)
     };
     case.respond("alpha", 1, note);
@@ -134,7 +159,7 @@ fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
 fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
     let later = unanswered(terms(), 1).world.now + Duration::seconds(5);
     let duplicate = ResponseNote {
-        question_of_repeats: Some(Question { at: later, round: 2 }),
+        question_of_duplicates: Some(Question { at: later, round: 2 }),
         ..refused(&[0], FailureClass::Duplicate)
     };
     for note in [duplicate, deferred(&[0], later), unknown(&[0], Some(later)), accepted(&[0])] {

@@ -380,6 +380,8 @@ impl Simulation {
         let in_a_minute = self.now() + Duration::minutes(1);
         let may_ask = answers[0].is_multiple_of(2);
         note.question_of_repeats = may_ask.then_some(Question { at: in_a_minute, round: 1 });
+        note.question_of_duplicates = note.question_of_repeats;
+        note.is_last_word = answers[0] % 3 == 0;
         if !lost.is_empty() {
             note.unknown = unknown(&lost, may_ask.then_some(in_a_minute)).unknown;
         }

@@ -16,13 +16,10 @@ use smol_str::SmolStr;
 use super::answer::{Answered, Place};
 use super::crew::Held;
 use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
-use super::{Crew, RelayWorker, back_off};
+use super::{Crew, LOG_PAUSE, RelayWorker, back_off};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::figures;
 use crate::queue::{Job, JobKind};
-
-/// How long a lot waits after its intent could not be written.
-const INTENT_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// Where an outgoing message comes from.
 #[derive(Debug, Clone, Copy)]
@@ -198,7 +195,7 @@ fn after_failed_intent(
     tracing::warn!(lot = %work.lot, %failure, "an intent could not be written");
     // If the intent may be in the log after all, the lot must be looked at as one without an answer.
     let is_in_doubt = matches!(error, LotsError::Journal(JournalError::Append(AppendError::AnswerLost)));
-    let not_before_ms = (now + INTENT_PAUSE).timestamp_millis();
+    let not_before_ms = (now + LOG_PAUSE).timestamp_millis();
     let again = |job: Job| {
         let kind = if is_in_doubt { JobKind::Unanswered } else { job.kind };
         Job { kind, not_before_ms, ..job }
@@ -245,10 +242,11 @@ fn note_answers(
                 } else {
                     verdict.worked += 1;
                 }
+                let question = back_off::question_after(origin.round, now);
                 let note = answered.note(origin.place);
-                if class == FailureClass::Duplicate && crew.profile.answers_status {
-                    note.question_of_repeats = Some(back_off::question_after(origin.round, now));
-                }
+                note.is_last_word = back_off::is_late(origin.round);
+                note.question_of_repeats = crew.can_ask().then_some(question);
+                note.question_of_duplicates = crew.profile.answers_status.then_some(question);
                 note.refused.push(RefusedMessage { seq, code, class, text });
             }
             MessageAnswer::Unknown { reason } => {

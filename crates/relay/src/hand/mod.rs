@@ -37,6 +37,8 @@ use crew::Held;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
 const RETREAT_MAX: u32 = 1_000;
+/// How long a lot waits after it could not be read or written.
+const LOG_PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// The most messages taken while a relay is being probed.
 const PROBES_MAX: u32 = 64;
 /// How long what cannot be a probe now waits for the outcome of those that are.

@@ -21,14 +21,10 @@ use super::answer::Answered;
 use super::call::defer;
 use super::crew::Held;
 use super::intent::{by_lot, still};
-use super::{PROBE_PAUSE, RelayWorker};
+use super::{PROBE_PAUSE, RelayWorker, back_off};
 use crate::client::{CallFailed, RateLimit, Standing};
 use crate::figures;
 use crate::queue::{Job, Lease};
-
-/// From this round on, "never came in" is believed: the pause before it is half a minute, and no call is on its way for so
-/// long.
-const BELIEVED_FROM_ROUND: u8 = 3;
 
 /// A job whose messages are unknown still, and due to be asked about.
 struct Due {
@@ -184,8 +180,8 @@ impl RelayWorker {
         now: DateTime<Utc>,
     ) -> Option<Job> {
         let crew = &self.crew;
-        let is_believed =
-            round >= BELIEVED_FROM_ROUND || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
+        let is_late = back_off::is_late(round);
+        let is_believed = is_late || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -204,7 +200,10 @@ impl RelayWorker {
                 }
                 Standing::Refused { code } => {
                     let class = crew.class_of(&code, None);
-                    answered.note(place).refused.push(RefusedMessage { seq, code, class, text: None });
+                    let note = answered.note(place);
+                    note.is_last_word = is_late;
+                    note.question_of_repeats = Some(back_off::question_after(round, now));
+                    note.refused.push(RefusedMessage { seq, code, class, text: None });
                 }
                 Standing::NotFound if is_believed => {
                     defer(answered, place, seq, "the relay never had it", now);

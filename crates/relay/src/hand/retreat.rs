@@ -9,7 +9,7 @@ use kite_domain::seq_set::SeqSet;
 
 use super::crew::Held;
 use super::intent::{LotWork, by_lot, still};
-use super::{RETREAT_MAX, RelayWorker, earlier};
+use super::{LOG_PAUSE, RETREAT_MAX, RelayWorker, earlier};
 use crate::queue::{Job, JobKind, Lease, Taken};
 
 impl RelayWorker {
@@ -56,17 +56,20 @@ impl RelayWorker {
             })
             .await;
         let mut rest = Vec::new();
+        let mut put_off = |jobs: Vec<Job>, until: DateTime<Utc>| {
+            let not_before_ms = until.timestamp_millis();
+            rest.extend(jobs.into_iter().map(|job| Job { not_before_ms, ..job }));
+        };
         for (work, stays) in works.into_iter().zip(stays) {
             match stays {
-                Ok(stays) => rest.extend(stays),
+                Ok(stays) => put_off(stays, until),
                 Err(error) => {
                     tracing::warn!(lot = %work.lot, failure = %WorkerError::from(&error), "messages could not be moved");
-                    rest.extend(work.jobs);
+                    put_off(work.jobs, until.min(now + LOG_PAUSE));
                 }
             }
         }
-        let not_before_ms = until.timestamp_millis();
-        held.settle(rest.into_iter().map(|job| Job { not_before_ms, ..job }).collect()).await?;
+        held.settle(rest).await?;
         Ok(Step::Worked)
     }
 

@@ -100,7 +100,10 @@ impl Checker {
         }
         match attempt.state {
             State::Routed => {}
-            State::Unknown if can_repeat => attempt.is_in_doubt = true,
+            State::Unknown if can_repeat => {
+                attempt.is_in_doubt = true;
+                attempt.doubted_at_ms = attempt.submitted_at_ms;
+            }
             other => {
                 let relay = &attempt.relay;
                 return Err(format!("law 4: message {seq} is handed over to {relay} from {other:?}"));
@@ -171,6 +174,16 @@ impl Checker {
         for seq in &set.messages {
             let failure = Some((set.code.clone(), class));
             let message = self.handed_over(told, seq, responded)?;
+            let doubted = message
+                .attempt(responded.attempt)
+                .filter(|one| one.is_in_doubt && one.state <= State::Unknown);
+            if let Some(past_ms) = doubted.map(|one| told.time().timestamp_millis() - one.doubted_at_ms)
+                && past_ms < ON_ITS_WAY_MS_MAX
+            {
+                return Err(format!(
+                    "law 4: message {seq} is refused, {past_ms} ms after a call without an answer"
+                ));
+            }
             message.raise(responded.attempt, State::Refused, failure);
             // Where more is known, a second call may have been refused for having been the second.
             if message.attempt(responded.attempt).is_some_and(|attempt| attempt.state == State::Refused) {
