@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use kite_testkit::metrics::buckets;
 
 use super::Plan;
 use crate::load::bodies::{self, Bulk};
@@ -40,14 +41,37 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let requests = plan.accept_seconds * SINGLES_PER_SECOND as u64;
     let pace = Pace::Open { per_second: SINGLES_PER_SECOND, requests };
     let cpu_before = cpu_seconds(platform.kite_process())?;
+    let commits_before = commits(&platform).await?;
     let run = send(&target, pace, SINGLE_CONNECTIONS, singles).await?;
+    let commits_after = commits(&platform).await?;
     let cpu = cpu_seconds(platform.kite_process())? - cpu_before;
     report.note("CPU µs of Kite to accept a single message", cpu * 1e6 / requests as f64);
     let latencies = run.latencies()?;
     report.note("single acceptance p50 ms", milliseconds(&latencies, 0.5));
     report.note("single acceptance p99.9 ms", milliseconds(&latencies, 0.999));
+    // An answer waits for its commit, and a commit for the disk: what of the latency is the disk's.
+    let slower_than = |seconds| slow_share(&commits_before, &commits_after, seconds) * 100.0;
+    report.note("commits of more than 5 ms meanwhile, %", slower_than(0.005));
+    report.note("commits of more than 20 ms meanwhile, %", slower_than(0.02));
     report.accept_single = Some(self::stage(&run)?);
     platform.stop()
+}
+
+/// How many commits to the log took how long, in seconds.
+async fn commits(platform: &Platform) -> anyhow::Result<Vec<(f64, f64)>> {
+    let commits = buckets(&platform.metrics().read().await?, "kite_event_store_commit_seconds");
+    ensure!(!commits.is_empty(), "no kite_event_store_commit_seconds in /metrics");
+    Ok(commits)
+}
+
+/// Which part of the samples that came between two looks at a histogram is above a bound.
+fn slow_share(before: &[(f64, f64)], after: &[(f64, f64)], bound: f64) -> f64 {
+    let up_to = |samples: &[(f64, f64)], bound: f64| {
+        samples.iter().filter(|(known, _)| *known <= bound).map(|(_, count)| *count).fold(0.0, f64::max)
+    };
+    let came = |bound: f64| up_to(after, bound) - up_to(before, bound);
+    let all = came(f64::INFINITY);
+    (all - came(bound)) / all.max(1.0)
 }
 
 fn stage(run: &Run) -> anyhow::Result<Stage> {
@@ -57,4 +81,17 @@ fn stage(run: &Run) -> anyhow::Result<Stage> {
         messages_per_second: (count.messages as f64 / run.elapsed.as_secs_f64()).round(),
         p99_ms: milliseconds(&run.latencies()?, 0.99),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_slow_samples_is_that_of_the_new_ones() {
+        let before = [(0.005, 10.0), (0.02, 20.0), (f64::INFINITY, 20.0)];
+        let after = [(0.005, 40.0), (0.02, 58.0), (f64::INFINITY, 60.0)];
+        assert_eq!(slow_share(&before, &after, 0.005), 0.25);
+        assert_eq!(slow_share(&before, &after, 0.02), 0.05);
+    }
 }
