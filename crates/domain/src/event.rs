@@ -176,7 +176,7 @@ events! {
     MessagesRouted = "messages-routed" v 1 in "lot-<sending>-<number>",
     /// The intent, before the relay is called.
     MessagesSubmitted = "messages-submitted" v 1 in "lot-<sending>-<number>",
-    /// What the relay said, or that it said nothing. `unknown.round` says how many pauses, each longer than the one before, will
+    /// What the relay said, or that it said nothing. `unknown.round` says how many pauses, growing up to an hour, will
     /// have passed since the lost call at `unknown.inquire_at`. `unknown.duplicate_code`, where it is, is the code with which a repeated
     /// call was refused as a duplicate.
     RelayResponded = "relay-responded" v 1 in "lot-<sending>-<number>",

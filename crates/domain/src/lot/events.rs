@@ -210,7 +210,7 @@ pub struct UnknownSet {
         with = "chrono::serde::ts_milliseconds_option"
     )]
     pub inquire_at: Option<DateTime<Utc>>,
-    /// How many pauses, each longer than the one before, will have passed since the lost call when the relay is asked.
+    /// How many pauses, growing up to an hour, will have passed since the lost call when the relay is asked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub round: u8,
     /// The code with which the relay refused a repeated call as a duplicate: no answer to the first one.

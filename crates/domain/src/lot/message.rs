@@ -109,7 +109,7 @@ pub struct Attempt {
     pub(super) not_before_ms: i64,
     /// What an earlier call left open.
     pub(super) doubt: Doubt,
-    /// While unknown: the round of the next question.
+    /// Since its answer was lost: the round of the next question, or of the one that it was handed over again for.
     pub(super) round: u8,
 }
 

@@ -66,7 +66,8 @@ pub struct ResponseNote {
     pub is_last_word: bool,
     /// The question what became of a message whose repeated call is refused; none: nobody can be asked.
     pub question_of_repeats: Option<Question>,
-    /// The same where it is refused as a duplicate, and another call would be told the same.
+    /// The same where it is refused as a duplicate; none also where it could only be handed over again, which would be told
+    /// the same.
     pub question_of_duplicates: Option<Question>,
 }
 
@@ -110,9 +111,14 @@ impl Lot {
             question_of_duplicates,
         } = note;
         let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
+        // Handed over once more since it was asked about: that call has its own answer.
+        let is_asked_late = |seq: u32| {
+            answer_to == AnswerTo::Question
+                && self.attempt_at(seq, relay, attempt) == Some(AttemptState::Submitted)
+        };
         let (repeats, refused): (Vec<_>, Vec<_>) = refused
             .into_iter()
-            .filter(|one| is_ours(one.seq))
+            .filter(|one| is_ours(one.seq) && !is_asked_late(one.seq))
             .partition(|one| self.doubt(one.seq, attempt) != Doubt::None);
         let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
             .into_iter()
@@ -133,7 +139,12 @@ impl Lot {
             if is_believed { ([refused, repeats].concat(), Vec::new()) } else { (refused, repeats) };
         let early = refused_sets(early).into_iter().map(|set| UnknownSet {
             messages: set.messages,
-            reason: format!("refused ({}), and an earlier call may still be on its way", set.code),
+            reason: match set.text {
+                Some(text) => {
+                    format!("an earlier call may still be on its way; refused with {}: {text}", set.code)
+                }
+                None => format!("an earlier call may still be on its way; refused with {}", set.code),
+            },
             inquire_at: question_of_repeats.map(|question| question.at),
             round: question_of_repeats.map_or(0, |question| question.round),
             duplicate_code: None,
@@ -142,8 +153,10 @@ impl Lot {
             let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
-        let (deferred, doubtful) =
-            deferred.map_or((None, None), |set| self.cut_deferred(set, relay, attempt, answer_to));
+        let (deferred, doubtful) = deferred.map_or((None, None), |set| {
+            let open = picked(&set.messages, |seq| is_ours(seq) && !is_asked_late(seq));
+            self.cut_deferred(DeferredSet { messages: open, ..set }, attempt, answer_to)
+        });
 
         let mut aftermath = Aftermath::default();
         for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
@@ -187,26 +200,17 @@ impl Lot {
     fn cut_deferred(
         &self,
         set: DeferredSet,
-        relay: &RelayId,
         attempt: u16,
         answer_to: AnswerTo,
     ) -> (Option<DeferredSet>, Option<UnknownSet>) {
         let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
         let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
-        // Handed over once more since it was asked about: that call has its own answer.
-        let is_asked_late = |seq: u32| {
-            answer_to == AnswerTo::Question
-                && self.attempt_at(seq, relay, attempt) == Some(AttemptState::Submitted)
-        };
-        let open = picked(&set.messages, |seq| {
-            self.attempt_at(seq, relay, attempt).is_some() && !is_asked_late(seq)
-        });
         let bound = match answer_to {
             AnswerTo::Call => Doubt::NoAnswer,
             AnswerTo::Question => Doubt::Duplicate,
         };
-        let back = picked(&open, |seq| doubt(seq) < bound);
-        let doubtful = picked(&open, |seq| doubt(seq) >= bound);
+        let back = picked(&set.messages, |seq| doubt(seq) < bound);
+        let doubtful = picked(&set.messages, |seq| doubt(seq) >= bound);
         // The call was not taken, so the question that it stood for is still to be asked.
         let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
         let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };

@@ -117,6 +117,9 @@ fn a_refusal_of_a_repeat_is_not_believed_while_the_call_before_it_may_come_in() 
     for answer_to in [AnswerTo::Call, AnswerTo::Question] {
         let mut case = unanswered(terms(), 1);
         case.submit("alpha", 1, &[0]);
+        if answer_to == AnswerTo::Question {
+            case.respond("alpha", 1, unknown(&[0], Some(case.world.now)));
+        }
         let ask_at = case.world.now + Duration::seconds(5);
         let question = Question { at: ask_at, round: 2 };
         let early = ResponseNote {
@@ -174,10 +177,13 @@ fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
 
 #[test]
 fn a_question_answered_late_says_nothing_of_a_call_that_is_under_way() {
-    let mut case = unanswered(terms(), 1);
-    case.submit("alpha", 1, &[0]);
-    case.respond("alpha", 1, told(deferred(&[0], case.world.now)));
-    assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Submitted));
+    let now = unanswered(terms(), 1).world.now;
+    for late in [deferred(&[0], now), refused(&[0], FailureClass::RelayFault)] {
+        let mut case = unanswered(terms(), 1);
+        case.submit("alpha", 1, &[0]);
+        case.respond("alpha", 1, told(late));
+        assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Submitted));
+    }
 }
 
 #[test]

@@ -381,7 +381,7 @@ impl Simulation {
         let may_ask = answers[0].is_multiple_of(2);
         note.question_of_repeats = may_ask.then_some(Question { at: in_a_minute, round: 1 });
         note.question_of_duplicates = note.question_of_repeats;
-        note.is_last_word = answers[0] % 3 == 0;
+        note.is_last_word = answers[0].is_multiple_of(3);
         if !lost.is_empty() {
             note.unknown = unknown(&lost, may_ask.then_some(in_a_minute)).unknown;
         }

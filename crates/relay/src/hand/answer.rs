@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AnswerTo, ResponseNote, UnknownSet};
+use kite_domain::lot::{AnswerTo, RefusedMessage, ResponseNote, UnknownSet};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
@@ -91,6 +91,24 @@ impl Answered {
             duplicate_code: None,
         });
         messages.iter().for_each(|seq| set.messages.push(seq));
+    }
+
+    /// These messages were refused. Where an earlier call may still come in, the relay is asked once more, as after a lost
+    /// answer of this round.
+    pub(super) fn refused(
+        &mut self,
+        crew: &Crew,
+        place: Place,
+        round: u8,
+        refused: RefusedMessage,
+        now: DateTime<Utc>,
+    ) {
+        let question = back_off::question_after(round, now);
+        let note = self.note(place);
+        note.is_last_word = back_off::is_late(round);
+        note.question_of_repeats = crew.can_ask().then_some(question);
+        note.question_of_duplicates = crew.profile.answers_status.then_some(question);
+        note.refused.push(refused);
     }
 
     fn count(&self, relay: &kite_domain::slug::RelayId) {

@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 use super::answer::{Answered, Place};
 use super::crew::Held;
 use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
-use super::{Crew, LOG_PAUSE, RelayWorker, back_off};
+use super::{Crew, LOG_PAUSE, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::figures;
 use crate::queue::{Job, JobKind};
@@ -171,12 +171,12 @@ fn prepare(
                     call.messages.push(message);
                     call.origins.push(Origin { place, seq, round: going.round });
                 }
-                Err(unwritable) => answered.note(place).refused.push(RefusedMessage {
-                    seq,
-                    code: SmolStr::new_static(unwritable.code()),
-                    class: FailureClass::Content,
-                    text: Some(unwritable.to_string()),
-                }),
+                Err(unwritable) => {
+                    let code = SmolStr::new_static(unwritable.code());
+                    let text = Some(unwritable.to_string());
+                    let refused = RefusedMessage { seq, code, class: FailureClass::Content, text };
+                    answered.refused(crew, place, going.round, refused, now);
+                }
             }
         }
     }
@@ -242,12 +242,8 @@ fn note_answers(
                 } else {
                     verdict.worked += 1;
                 }
-                let question = back_off::question_after(origin.round, now);
-                let note = answered.note(origin.place);
-                note.is_last_word = back_off::is_late(origin.round);
-                note.question_of_repeats = crew.can_ask().then_some(question);
-                note.question_of_duplicates = crew.profile.answers_status.then_some(question);
-                note.refused.push(RefusedMessage { seq, code, class, text });
+                let refused = RefusedMessage { seq, code, class, text };
+                answered.refused(crew, origin.place, origin.round, refused, now);
             }
             MessageAnswer::Unknown { reason } => {
                 verdict.without_answer += 1;

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Crew;
+use super::back_off::ON_ITS_WAY;
 use crate::queue::Job;
 
-/// How long the intent may take to be durable, and a call that was given up may still be on its way, beside the call
-/// itself.
-const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(35);
+/// How long the intent may take to be durable, beside the call itself.
+const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
 
 /// The jobs of one lease for one lot: one an attempt.
 pub(super) struct LotWork {
@@ -191,7 +191,7 @@ fn submit(
 ) -> Submission {
     let settings = &crew.parts.settings;
     // The hand-over itself comes a moment after this look; it must not come after the window has closed.
-    let lead = TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into()) + HANDOVER_LEAD;
+    let lead = TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into()) + HANDOVER_LEAD + ON_ITS_WAY;
     let closed = [now, now + lead].into_iter().find(|at| settings.night.contains(*at));
     let opens = closed.map(|at| settings.night.next_open(at));
     let spread = Duration::from_secs(settings.night_spread_s.into());

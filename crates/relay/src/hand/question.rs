@@ -4,7 +4,8 @@
 //! - A relay that answers status queries is asked. What it never saw by the third question was not taken, because the lost
 //!   call cannot still be under way by then: it is as if it had never been handed over. Before that it is handed over
 //!   again only where the relay drops repeats.
-//! - A relay that only drops repeats is handed the message again, until it refuses that as a duplicate.
+//! - A relay that only drops repeats is handed the message again, until it takes it or refuses it as a duplicate.
+//! - Any other refusal of a repeat counts from the third question on, too: before that the call before it may still come in.
 //! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
@@ -180,8 +181,7 @@ impl RelayWorker {
         now: DateTime<Utc>,
     ) -> Option<Job> {
         let crew = &self.crew;
-        let is_late = back_off::is_late(round);
-        let is_believed = is_late || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
+        let is_believed = back_off::is_late(round) || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -200,10 +200,8 @@ impl RelayWorker {
                 }
                 Standing::Refused { code } => {
                     let class = crew.class_of(&code, None);
-                    let note = answered.note(place);
-                    note.is_last_word = is_late;
-                    note.question_of_repeats = Some(back_off::question_after(round, now));
-                    note.refused.push(RefusedMessage { seq, code, class, text: None });
+                    let refused = RefusedMessage { seq, code, class, text: None };
+                    answered.refused(crew, place, round, refused, now);
                 }
                 Standing::NotFound if is_believed => {
                     defer(answered, place, seq, "the relay never had it", now);

@@ -174,6 +174,35 @@ async fn a_pause_that_the_relay_asks_for_is_not_time_in_which_it_was_asked() {
 }
 
 #[tokio::test]
+async fn a_refused_repeat_is_believed_when_nothing_can_come_in_any_more() {
+    for answers_status in [true, false] {
+        let mut terms = profile("alpha");
+        terms.answers_status = answers_status;
+        let (mut world, script) = World::scripted(vec![terms, profile("beta")]).await;
+        let alpha = script.relay("alpha");
+        alpha.reply_all(lost());
+        (0..9).for_each(|_| alpha.reply_all(refused("3053")));
+        if answers_status {
+            alpha.status_all(Standing::NotFound);
+            (0..9).for_each(|_| alpha.status_all(Standing::Refused { code: "3053".into() }));
+        }
+        let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+        world.run_until("accepted elsewhere", |message| state(message) == AttemptState::Accepted, lot).await;
+        assert_eq!(world.clock.now(), start() + TimeDelta::seconds(36), "one second, five, thirty");
+        let beta = script.relay("beta");
+        let asked = alpha.questions.lock().len();
+        let expected = if answers_status { (2, 3, 1) } else { (4, 0, 1) };
+        assert_eq!((alpha.called(), asked, beta.called()), expected);
+        let said = |event: &Event| match event {
+            Event::RelayResponded(said) => said.unknown.as_ref().map(|set| set.reason.clone()),
+            _ => None,
+        };
+        let reasons: Vec<String> = world.events(lot).await.iter().filter_map(said).collect();
+        assert!(reasons[1].contains("3053"), "the log says what was refused: {reasons:?}");
+    }
+}
+
+#[tokio::test]
 async fn questions_go_on_after_a_restart_where_they_were() {
     let mut terms = profile("alpha");
     terms.deduplicates = false;

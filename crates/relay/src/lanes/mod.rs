@@ -25,7 +25,7 @@ use relay::RelayLanes;
 /// Bounds and shares of the lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// The most jobs of one class waiting for one relay.
+    /// The most jobs of one class waiting for one relay, and the most of them that are put off beside those that are due.
     pub jobs_max: usize,
     /// For every hundred messages of more urgent classes that pass while a notice waits, this many notices pass too.
     pub notices_per_hundred: u8,

@@ -212,7 +212,7 @@ impl RelayLanes {
         self.settle(lease, anew.collect());
     }
 
-    /// As [`RelayLanes::put`], for what was in the queue already and so never meets a full lane.
+    /// As [`RelayLanes::put`], for what was in the queue already: it never meets a full lane. What is put off may.
     fn put_back(&mut self, job: Job) -> bool {
         let held = self.held.entry((job.lot, job.attempt)).or_default();
         let fresh = minus(&job.messages, held.queued(job.kind));

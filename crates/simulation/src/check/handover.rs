@@ -12,8 +12,8 @@ use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
-/// So long after it was handed over a message may still be on its way, whoever waited for the answer.
-const ON_ITS_WAY_MS_MAX: i64 = 30_000;
+/// A question of this round comes at least so long after the call.
+const ROUND_MS_MIN: [i64; 4] = [0, 1_000, 6_000, 36_000];
 /// How often a relay is called with a message that it does not take: more and more seldom.
 const CALLS_AT_FIRST_MAX: i64 = 200;
 const CALLS_AN_HOUR_MAX: i64 = 60;
@@ -100,10 +100,7 @@ impl Checker {
         }
         match attempt.state {
             State::Routed => {}
-            State::Unknown if can_repeat => {
-                attempt.is_in_doubt = true;
-                attempt.doubted_at_ms = attempt.submitted_at_ms;
-            }
+            State::Unknown if can_repeat => attempt.is_in_doubt = true,
             other => {
                 let relay = &attempt.relay;
                 return Err(format!("law 4: message {seq} is handed over to {relay} from {other:?}"));
@@ -174,20 +171,11 @@ impl Checker {
         for seq in &set.messages {
             let failure = Some((set.code.clone(), class));
             let message = self.handed_over(told, seq, responded)?;
-            let doubted = message
-                .attempt(responded.attempt)
-                .filter(|one| one.is_in_doubt && one.state <= State::Unknown);
-            if let Some(past_ms) = doubted.map(|one| told.time().timestamp_millis() - one.doubted_at_ms)
-                && past_ms < ON_ITS_WAY_MS_MAX
-            {
-                return Err(format!(
-                    "law 4: message {seq} is refused, {past_ms} ms after a call without an answer"
-                ));
-            }
             message.raise(responded.attempt, State::Refused, failure);
             // Where more is known, a second call may have been refused for having been the second.
             if message.attempt(responded.attempt).is_some_and(|attempt| attempt.state == State::Refused) {
                 self.was_refused(told, seq, responded, &set.code)?;
+                self.nothing_is_on_its_way(told, seq, responded)?;
             }
         }
         Ok(())
@@ -211,6 +199,10 @@ impl Checker {
                 let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > at_ms;
                 if attempt.state == State::Unknown && is_early && !is_repeat {
                     return Err(format!("{} is asked about message {seq} before its time", responded.relay));
+                }
+                let least_ms = ROUND_MS_MIN[usize::from(set.round).min(ROUND_MS_MIN.len() - 1)];
+                if inquire_ms < attempt.first_submitted_at_ms + least_ms {
+                    return Err(format!("law 4: question {} about message {seq} comes too early", set.round));
                 }
                 attempt.state = State::Unknown;
                 attempt.not_before_ms = inquire_ms;
@@ -254,14 +246,11 @@ impl Checker {
             if attempt.is_in_doubt && attempt.state == State::Submitted {
                 return Err(format!("law 4: message {seq} is as new although an answer was lost"));
             }
-            let past_ms = told.time().timestamp_millis() - attempt.submitted_at_ms;
-            if attempt.state == State::Unknown && past_ms < ON_ITS_WAY_MS_MAX {
-                return Err(format!("law 4: message {seq} is as new {past_ms} ms after it was handed over"));
-            }
             attempt.state = State::Routed;
             attempt.is_in_doubt = false;
             attempt.not_before_ms = set.until.timestamp_millis();
             self.was_not_taken(told, seq, responded)?;
+            self.nothing_is_on_its_way(told, seq, responded)?;
         }
         Ok(())
     }

@@ -57,6 +57,24 @@ impl Checker {
         Err(format!("{} is said to have refused {reference} with {code}, not {refused:?}", responded.relay))
     }
 
+    /// Whatever is final, or as new, cannot come in later.
+    pub(super) fn nothing_is_on_its_way(
+        &self,
+        told: &Told<'_>,
+        seq: u32,
+        responded: &RelayResponded,
+    ) -> Checked {
+        let reference = AttemptReference { message: told.message(seq)?, attempt: responded.attempt };
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(&responded.relay));
+        match ledger.is_some_and(|ledger| ledger.is_on_its_way(reference)) {
+            true => Err(format!(
+                "law 4: {reference} is refused or as new, and still on its way to {}",
+                responded.relay
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the relay refuses a second call with this reference as a duplicate.
     pub(super) fn says_duplicate(
         &self,

@@ -223,7 +223,6 @@ fn new_attempt(route: &RouteSet, told: &Told<'_>) -> AttemptState {
         channel: route.channel,
         state: State::Routed,
         intents: 0,
-        doubted_at_ms: 0,
         first_submitted_at_ms: 0,
         submitted_at_ms: 0,
         arrivals: 0,

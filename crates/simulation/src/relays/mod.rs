@@ -204,7 +204,7 @@ impl SimRelay {
     /// How much later than the caller waits for it a call comes in.
     fn late_ms(&self) -> i64 {
         let chance = hash_of(self.seed, &format_smolstr!("late {}", self.sim.now_ms()));
-        if chance % 2 == 0 { 0 } else { (chance / 2 % LATE_MS) as i64 }
+        if chance.is_multiple_of(2) { 0 } else { (chance / 2 % LATE_MS) as i64 }
     }
 
     /// What it says to one call too many: mostly little, sometimes more than the pauses between two questions.
@@ -329,6 +329,15 @@ impl SimRelay {
         let inner = self.inner.lock();
         let mut actions = inner.actions.iter();
         actions.find(|(_, action)| matches!(action, Action::Arrive(_))).map(|((at, _), _)| *at)
+    }
+
+    /// Whether a call with this reference that nobody waits for is still to come in.
+    pub(crate) fn is_on_its_way(&self, reference: AttemptReference) -> bool {
+        let inner = self.inner.lock();
+        inner.actions.values().any(|action| match action {
+            Action::Arrive(messages) => messages.iter().any(|message| message.reference == reference),
+            _ => false,
+        })
     }
 
     pub(crate) fn due_action(&self) -> Option<Action> {
