@@ -109,7 +109,7 @@ impl Generator {
                 fault: *self.dice.pick(&[
                     CallFault::RequestLost,
                     CallFault::AnswerLost,
-                    CallFault::AnswerLost,
+                    CallFault::AnswerLostThenTooMany,
                     CallFault::ArrivesLate,
                     CallFault::NoConnection,
                     CallFault::RateLimited,

@@ -15,7 +15,7 @@ use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Ground, Platform, start};
 use crate::reach::Situation;
-use crate::relays::{Acknowledged, Action, Fate, Mode, SimConnector, SimRelay, SimRelays};
+use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
 use kite_domain::ids::SendingId;
@@ -191,8 +191,15 @@ impl World {
             Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
             Operation::CallFault { relay, skip, fault, times } => {
                 let relay = self.relay(relay);
-                relay.call_faults.arm(skip.into(), fault);
-                (1..times).for_each(|_| relay.call_faults.arm(0, fault));
+                for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
+                    match fault {
+                        CallFault::AnswerLostThenTooMany => {
+                            relay.call_faults.arm(skip.into(), CallFault::AnswerLost);
+                            relay.call_faults.arm(0, CallFault::RateLimited);
+                        }
+                        _ => relay.call_faults.arm(skip.into(), fault),
+                    }
+                }
             }
             Operation::Mode { relay, mode } => self.relay(relay).set_mode(mode),
             Operation::Receipts { relay, fault, count } => self.relay(relay).arm_receipts(fault, count),

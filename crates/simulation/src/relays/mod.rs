@@ -54,6 +54,8 @@ pub enum CallFault {
     RequestLost,
     /// It is done, and the answer is lost.
     AnswerLost,
+    /// The same, and the next one is one too many: what the relay has is called again, and not taken.
+    AnswerLostThenTooMany,
     /// It arrives after the caller has given up.
     ArrivesLate,
     /// There is no connection.
