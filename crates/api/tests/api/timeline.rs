@@ -128,6 +128,7 @@ async fn a_lost_answer_stays_visible_after_the_receipt() {
         inquire_at: None,
         round: 0,
         duplicate_code: None,
+        refusal: None,
     };
     let delivered = ReceiptSet {
         attempt: 1,

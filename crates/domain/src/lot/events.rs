@@ -216,6 +216,21 @@ pub struct UnknownSet {
     /// The code with which the relay refused a repeated call as a duplicate: no answer to the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_code: Option<SmolStr>,
+    /// With what the relay refused a repeated call while an earlier one may still come in. It counts once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// What a relay refused a message with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The relay's code.
+    pub code: SmolStr,
+    /// What the code means.
+    pub class: FailureClass,
+    /// What the relay said beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Messages that the relay certainly did not take, and would take later (rate limit, overload, no connection).

@@ -21,8 +21,8 @@ mod submit;
 
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesFinished, MessagesHeld,
-    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, RefusedSet, RelayResponded,
-    RouteSet, SplitRecord, TypeGroup, UnknownSet,
+    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal, RefusedSet,
+    RelayResponded, RouteSet, SplitRecord, TypeGroup, UnknownSet,
 };
 pub use failover::RoutingContext;
 pub use ledger::{LedgerAhead, SplitLedger};

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Doubt, Outcome};
-use super::{AcceptedSet, DeferredSet, Lot, RefusedSet, RelayResponded, UnknownSet};
+use super::{AcceptedSet, DeferredSet, Lot, Refusal, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
 use crate::mutation::{self, Mutation};
@@ -133,24 +133,22 @@ impl Lot {
             inquire_at: question_of_duplicates.map(|question| question.at),
             round: question_of_duplicates.map_or(0, |question| question.round),
             duplicate_code: Some(set.code),
+            refusal: None,
         });
         let is_believed = is_last_word || mutation::is_active(Mutation::RefusedRepeatBelieved);
         let (refused, early) =
             if is_believed { ([refused, repeats].concat(), Vec::new()) } else { (refused, repeats) };
         let early = refused_sets(early).into_iter().map(|set| UnknownSet {
             messages: set.messages,
-            reason: match set.text {
-                Some(text) => {
-                    format!("an earlier call may still be on its way; refused with {}: {text}", set.code)
-                }
-                None => format!("an earlier call may still be on its way; refused with {}", set.code),
-            },
+            reason: "a repeated call was refused, and an earlier one may still be on its way".to_owned(),
             inquire_at: question_of_repeats.map(|question| question.at),
             round: question_of_repeats.map_or(0, |question| question.round),
             duplicate_code: None,
+            refusal: Some(Refusal { code: set.code, class: set.class, text: set.text }),
         });
         let unknown = unknown.and_then(|set| {
-            let messages = picked(&set.messages, |seq| self.is_handed_over(seq, relay, attempt));
+            let is_it = |seq: u32| self.is_handed_over(seq, relay, attempt) && !is_asked_late(seq);
+            let messages = picked(&set.messages, is_it);
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
         let (deferred, doubtful) = deferred.map_or((None, None), |set| {
@@ -220,6 +218,7 @@ impl Lot {
             reason: set.reason.clone(),
             inquire_at: (answer_to == AnswerTo::Call).then_some(set.until),
             duplicate_code: None,
+            refusal: None,
         });
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
     }

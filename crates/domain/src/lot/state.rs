@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
 use super::message::{Attempt, AttemptState, Doubt, Message, Outcome, OutcomeCounts};
-use super::{LotAccepted, Recipient, RelayResponded, RouteSet};
+use super::{LotAccepted, Recipient, Refusal, RelayResponded, RouteSet};
 use crate::event::Event;
 use crate::ids::{LotId, MessageId, SendingId};
 use crate::mutation::{self, Mutation};
@@ -32,6 +32,8 @@ pub struct Lot {
     pub(super) relays: Vec<RelayId>,
     pub(super) fallbacks: Vec<Arc<[RelayId]>>,
     pub(super) held_until_ms: Vec<i64>,
+    /// Refusals of repeats that do not count yet, by message and attempt. They are few.
+    refusals: Vec<(u32, u16, Refusal)>,
     counts: OutcomeCounts,
 }
 
@@ -85,6 +87,7 @@ impl Lot {
             relays: Vec::new(),
             fallbacks: Vec::new(),
             held_until_ms: Vec::new(),
+            refusals: Vec::new(),
             counts,
         }
     }
@@ -112,6 +115,7 @@ impl Lot {
             + self.messages.capacity() * size_of::<Message>()
             + attempts * size_of::<Attempt>()
             + self.held_until_ms.capacity() * size_of::<i64>()
+            + self.refusals.capacity() * size_of::<(u32, u16, Refusal)>()
     }
 
     /// How many messages ended how.
@@ -228,6 +232,18 @@ impl Lot {
         pending
     }
 
+    /// With what the newest repeat of this attempt was refused, where that does not count yet.
+    pub fn refusal_of(&self, seq: u32, attempt: u16) -> Option<&Refusal> {
+        let is_it = |known: &&(u32, u16, Refusal)| (known.0, known.1) == (seq, attempt);
+        self.refusals.iter().find(is_it).map(|(_, _, refusal)| refusal)
+    }
+
+    fn forget_refusals(&mut self, messages: &SeqSet, attempt: u16) {
+        if !self.refusals.is_empty() {
+            self.refusals.retain(|(seq, number, _)| *number != attempt || !messages.contains(*seq));
+        }
+    }
+
     /// See [`UnknownSet::round`](super::UnknownSet::round): of these messages' attempt, the one that was asked about least.
     pub fn round_of(&self, messages: &SeqSet, attempt: u16) -> u8 {
         let round = |seq: u32| Some(self.message(seq)?.attempt(attempt)?.round);
@@ -267,6 +283,7 @@ impl Lot {
             Event::MessagesRouted(routed) => routed.routes.iter().for_each(|route| self.routed(route)),
             Event::MessagesSubmitted(submitted) => {
                 let receipt_by_ms = submitted.receipt_by.timestamp_millis();
+                self.forget_refusals(&submitted.messages, submitted.attempt);
                 for seq in &submitted.messages {
                     self.change(seq, submitted.attempt, |attempt| {
                         if matches!(attempt.state, AttemptState::Routed | AttemptState::Unknown) {
@@ -344,6 +361,11 @@ impl Lot {
         }
         if let Some(unknown) = &responded.unknown {
             let inquire_ms = unknown.inquire_at.map_or(NEVER_MS, |at| at.timestamp_millis());
+            if let Some(refusal) = &unknown.refusal {
+                self.forget_refusals(&unknown.messages, number);
+                let refused = unknown.messages.iter().map(|seq| (seq, number, refusal.clone()));
+                self.refusals.extend(refused);
+            }
             for seq in &unknown.messages {
                 self.change(seq, number, |attempt| {
                     if attempt.state <= AttemptState::Unknown {

@@ -22,7 +22,8 @@ pub struct Handover<'h> {
     /// Whether the sending was cancelled.
     pub is_cancelled: bool,
     /// Whether the relay is asked again about messages whose answer was lost. Then nothing is noted here of those that
-    /// may not be handed over again: whoever hands over notes when it asks next.
+    /// may not be handed over again: whoever hands over notes when it asks next. Neither is of those whose last repeat was
+    /// refused, until that counts.
     pub is_asked_again: bool,
     /// How long the relay has for its receipt.
     pub receipt_deadline: chrono::Duration,
@@ -75,7 +76,8 @@ impl Lot {
             let Some((message, state)) = self.awaiting(seq, handover.relay, handover.attempt) else {
                 continue;
             };
-            let is_asked_about = state == AttemptState::Unknown && handover.is_asked_again;
+            let is_refused = self.refusal_of(seq, handover.attempt).is_some();
+            let is_asked_about = state == AttemptState::Unknown && (handover.is_asked_again || is_refused);
             match self.verdict(seq, message, terms, handover) {
                 Verdict::Go => messages.push(seq),
                 Verdict::Hold(_) | Verdict::End(..) if is_asked_about => {}
@@ -198,6 +200,7 @@ fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
                 inquire_at: None,
                 round: 0,
                 duplicate_code: None,
+                refusal: None,
             });
         }
     }

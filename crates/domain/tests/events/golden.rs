@@ -170,6 +170,8 @@ fn optional_fields_may_be_missing() {
                 "refused/text",
                 "unknown/inquire_at",
                 "unknown/round",
+                "unknown/refusal",
+                "unknown/refusal/text",
             ],
         ),
         ("receipts-recorded", &["sets/class", "sets/billable_failure"]),

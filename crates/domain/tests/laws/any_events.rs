@@ -79,6 +79,7 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
                         inquire_at: is_final.then(noon),
                         round: 0,
                         duplicate_code: is_final.then(|| "1026".into()),
+                        refusal: None,
                     }),
                     deferred: Some(DeferredSet { messages: later, reason: String::new(), until: noon() }),
                 }

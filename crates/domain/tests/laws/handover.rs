@@ -178,7 +178,7 @@ fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
 #[test]
 fn a_question_answered_late_says_nothing_of_a_call_that_is_under_way() {
     let now = unanswered(terms(), 1).world.now;
-    for late in [deferred(&[0], now), refused(&[0], FailureClass::RelayFault)] {
+    for late in [deferred(&[0], now), refused(&[0], FailureClass::RelayFault), unknown(&[0], Some(now))] {
         let mut case = unanswered(terms(), 1);
         case.submit("alpha", 1, &[0]);
         case.respond("alpha", 1, told(late));

@@ -293,6 +293,7 @@ pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> Respon
         inquire_at,
         round: 1,
         duplicate_code: None,
+        refusal: None,
     };
     ResponseNote { unknown: Some(set), ..ResponseNote::default() }
 }

@@ -367,6 +367,11 @@ fn responded() -> RelayResponded {
             inquire_at: Some(at("2026-03-02T03:00:15Z")),
             round: 2,
             duplicate_code: None,
+            refusal: Some(Refusal {
+                code: "3053".into(),
+                class: FailureClass::RelayFault,
+                text: Some("out of order".to_owned()),
+            }),
         }),
         deferred: Some(DeferredSet {
             messages: one(3),

@@ -319,8 +319,14 @@ fn a_small_cache_gives_the_same_rows() {
 }
 
 fn lost(by: &str, messages: kite_domain::seq_set::SeqSet, reason: &str) -> Event {
-    let unknown =
-        UnknownSet { messages, reason: reason.to_owned(), inquire_at: None, round: 0, duplicate_code: None };
+    let unknown = UnknownSet {
+        messages,
+        reason: reason.to_owned(),
+        inquire_at: None,
+        round: 0,
+        duplicate_code: None,
+        refusal: None,
+    };
     RelayResponded {
         relay: relay(by),
         attempt: 1,

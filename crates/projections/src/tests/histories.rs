@@ -169,6 +169,7 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
                 inquire_at: None,
                 round: 0,
                 duplicate_code: None,
+                refusal: None,
             }),
             deferred: Some(DeferredSet {
                 messages: set(lot, deferred),

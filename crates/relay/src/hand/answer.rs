@@ -89,6 +89,7 @@ impl Answered {
             inquire_at: question.map(|question| question.at),
             round: question.map_or(0, |question| question.round),
             duplicate_code: None,
+            refusal: None,
         });
         messages.iter().for_each(|seq| set.messages.push(seq));
     }

@@ -158,6 +158,10 @@ fn prepare(
         let place = answered.place(lot, attempt, AnswerTo::Question);
         answered.unknown(crew, place, round, &messages, "not handed over again now", now);
     }
+    for (attempt, round, refused) in planned.refused {
+        let place = answered.place(lot, attempt, AnswerTo::Question);
+        refused.into_iter().for_each(|one| answered.refused(crew, place, round, one, now));
+    }
     let writer = crew.texts.of(&planned.terms);
     let mut buffer = String::new();
     for going in planned.going {

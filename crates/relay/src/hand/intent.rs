@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Submission};
+use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Refusal, RefusedMessage, Submission};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Crew;
-use super::back_off::ON_ITS_WAY;
+use super::back_off::{self, ON_ITS_WAY};
 use crate::queue::Job;
 
 /// How long the intent may take to be durable, beside the call itself.
@@ -60,6 +60,8 @@ pub(super) struct Planned {
     pub(super) later: Vec<Job>,
     /// Unknown messages that must not be handed over again now.
     pub(super) still_unknown: Vec<(u16, u8, SeqSet)>,
+    /// Those of them whose last repeat was refused, which counts by now.
+    pub(super) refused: Vec<(u16, u8, Vec<RefusedMessage>)>,
     /// A job was older than what the log says of its messages: they wait longer.
     pub(super) is_stale: bool,
 }
@@ -107,6 +109,7 @@ pub(super) fn plan(
         going: Vec::new(),
         later: Vec::new(),
         still_unknown: Vec::new(),
+        refused: Vec::new(),
         is_stale: false,
     };
     let mut events = Vec::new();
@@ -142,15 +145,37 @@ pub(super) fn plan(
         granted = granted.map(|count| count - candidates.len() as u32);
         room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
         let Submission { events: more, messages } = submit(crew, lot, sending, &candidates, job.attempt, now);
-        if state == AttemptState::Unknown && crew.profile.answers_status && messages.len() < candidates.len()
-        {
+        if state == AttemptState::Unknown && messages.len() < candidates.len() {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
-            planned.still_unknown.push((job.attempt, lot.round_of(&stays, job.attempt), stays));
+            stay_unknown(crew, lot, job.attempt, stays, &mut planned);
         }
         events.extend(more);
         planned.going.push(going(lot, job, &messages));
     }
     (events, planned)
+}
+
+/// Unknown messages that may not be handed over again: the relay is asked about them, or the refusal of the last repeat
+/// counts once nothing can come in any more. There is nothing to be done about any others, which is in the log by now.
+fn stay_unknown(crew: &Crew, lot: &Lot, attempt: u16, stays: SeqSet, planned: &mut Planned) {
+    let round = lot.round_of(&stays, attempt);
+    if crew.profile.answers_status {
+        planned.still_unknown.push((attempt, round, stays));
+        return;
+    }
+    let refused = |seq: u32| {
+        let Refusal { code, class, text } = lot.refusal_of(seq, attempt)?.clone();
+        Some(RefusedMessage { seq, code, class, text })
+    };
+    let refused: Vec<RefusedMessage> = stays.iter().filter_map(refused).collect();
+    if refused.is_empty() {
+        return;
+    }
+    if back_off::is_late(round) {
+        planned.refused.push((attempt, round, refused));
+    } else {
+        planned.still_unknown.push((attempt, round, refused.iter().map(|one| one.seq).collect()));
+    }
 }
 
 /// How many of the candidates may go now; none of them before the time that is named.

@@ -93,6 +93,7 @@ impl RelayWorker {
                             inquire_at: crew.can_ask().then_some(now),
                             round: 0,
                             duplicate_code: None,
+                            refusal: None,
                         }),
                         ..ResponseNote::default()
                     };

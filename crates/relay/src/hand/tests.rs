@@ -194,12 +194,36 @@ async fn a_refused_repeat_is_believed_when_nothing_can_come_in_any_more() {
         let expected = if answers_status { (2, 3, 1) } else { (4, 0, 1) };
         assert_eq!((alpha.called(), asked, beta.called()), expected);
         let said = |event: &Event| match event {
-            Event::RelayResponded(said) => said.unknown.as_ref().map(|set| set.reason.clone()),
+            Event::RelayResponded(said) => said.unknown.as_ref().map(|set| set.refusal.clone()),
             _ => None,
         };
-        let reasons: Vec<String> = world.events(lot).await.iter().filter_map(said).collect();
-        assert!(reasons[1].contains("3053"), "the log says what was refused: {reasons:?}");
+        let refusals: Vec<_> = world.events(lot).await.iter().filter_map(said).collect();
+        assert_eq!(
+            refusals[1].as_ref().map(|refusal| refusal.code.as_str()),
+            Some("3053"),
+            "the log says it"
+        );
     }
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_repeat_counts_in_the_end_although_there_may_be_no_other() {
+    let mut terms = profile("alpha");
+    terms.answers_status = false;
+    let (mut world, script) = World::scripted(vec![terms, profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.reply_all(refused("3053"));
+    let lifetime = TimeDelta::seconds(3);
+    let lot = world.send(Sent { fallbacks: &["beta"], lifetime, ..Sent::default() }).await;
+    world.run_until("it is over", |message| message.outcome.is_some(), lot).await;
+    assert_eq!(world.clock.now(), start() + TimeDelta::seconds(36), "when nothing can come in any more");
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Refused);
+    assert_eq!(
+        (alpha.called(), script.relay("beta").called()),
+        (2, 0),
+        "its lifetime ended after the repeat"
+    );
 }
 
 #[tokio::test]

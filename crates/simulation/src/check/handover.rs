@@ -12,8 +12,10 @@ use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
-/// A question of this round comes at least so long after the call.
-const ROUND_MS_MIN: [i64; 4] = [0, 1_000, 6_000, 36_000];
+/// At least so long after the last call or question a question of a higher round comes: of the first one, and so on.
+const PAUSES_MS: [i64; 6] = [1_000, 5_000, 30_000, 300_000, 1_800_000, 3_600_000];
+/// From this round on, nothing is on its way any more.
+const LATE_ROUND: u8 = 3;
 /// How often a relay is called with a message that it does not take: more and more seldom.
 const CALLS_AT_FIRST_MAX: i64 = 200;
 const CALLS_AN_HOUR_MAX: i64 = 60;
@@ -171,6 +173,14 @@ impl Checker {
         for seq in &set.messages {
             let failure = Some((set.code.clone(), class));
             let message = self.handed_over(told, seq, responded)?;
+            let attempt = message.attempt(responded.attempt);
+            if attempt
+                .is_some_and(|one| one.state <= State::Unknown && one.is_in_doubt && one.round < LATE_ROUND)
+            {
+                return Err(format!(
+                    "law 4: message {seq} is refused, and an earlier call may still come in"
+                ));
+            }
             message.raise(responded.attempt, State::Refused, failure);
             // Where more is known, a second call may have been refused for having been the second.
             if message.attempt(responded.attempt).is_some_and(|attempt| attempt.state == State::Refused) {
@@ -200,10 +210,20 @@ impl Checker {
                 if attempt.state == State::Unknown && is_early && !is_repeat {
                     return Err(format!("{} is asked about message {seq} before its time", responded.relay));
                 }
-                let least_ms = ROUND_MS_MIN[usize::from(set.round).min(ROUND_MS_MIN.len() - 1)];
-                if inquire_ms < attempt.first_submitted_at_ms + least_ms {
-                    return Err(format!("law 4: question {} about message {seq} comes too early", set.round));
+                if set.inquire_at.is_some() && set.round > attempt.round {
+                    let pause_ms = PAUSES_MS[usize::from(set.round - 1).min(PAUSES_MS.len() - 1)];
+                    let last_ms = match attempt.not_before_ms {
+                        NEVER_MS => attempt.submitted_at_ms,
+                        asked_ms => attempt.submitted_at_ms.max(asked_ms),
+                    };
+                    if inquire_ms < last_ms + pause_ms {
+                        return Err(format!(
+                            "law 4: question {} about message {seq} comes too early",
+                            set.round
+                        ));
+                    }
                 }
+                attempt.round = set.round;
                 attempt.state = State::Unknown;
                 attempt.not_before_ms = inquire_ms;
             }
@@ -246,8 +266,12 @@ impl Checker {
             if attempt.is_in_doubt && attempt.state == State::Submitted {
                 return Err(format!("law 4: message {seq} is as new although an answer was lost"));
             }
+            if attempt.state == State::Unknown && attempt.round < LATE_ROUND {
+                return Err(format!("law 4: message {seq} is as new, and a call may still come in"));
+            }
             attempt.state = State::Routed;
             attempt.is_in_doubt = false;
+            attempt.round = 0;
             attempt.not_before_ms = set.until.timestamp_millis();
             self.was_not_taken(told, seq, responded)?;
             self.nothing_is_on_its_way(told, seq, responded)?;

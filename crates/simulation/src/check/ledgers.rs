@@ -57,7 +57,7 @@ impl Checker {
         Err(format!("{} is said to have refused {reference} with {code}, not {refused:?}", responded.relay))
     }
 
-    /// Whatever is final, or as new, cannot come in later.
+    /// Whatever is refused, or as new, cannot come in later.
     pub(super) fn nothing_is_on_its_way(
         &self,
         told: &Told<'_>,

@@ -44,6 +44,8 @@ pub(crate) struct AttemptState {
     pub(crate) arrivals: u32,
     /// An earlier call had no answer, and nothing since says that it was not taken.
     pub(crate) is_in_doubt: bool,
+    /// Of the next question, while it is unknown.
+    pub(crate) round: u8,
     pub(crate) receipt_by_ms: i64,
     pub(crate) not_before_ms: i64,
     /// Why it failed, once it has: the relay's code and what it means.

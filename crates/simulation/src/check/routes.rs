@@ -227,6 +227,7 @@ fn new_attempt(route: &RouteSet, told: &Told<'_>) -> AttemptState {
         submitted_at_ms: 0,
         arrivals: 0,
         is_in_doubt: false,
+        round: 0,
         receipt_by_ms: 0,
         not_before_ms: 0,
         failure: None,

@@ -15,7 +15,7 @@ const CASE: &str = r#"{"seed":11,"setup":{"kept_messages_max":10000000,"jobs_max
 {"salt":0,"polls":200,"op":{"Policy":{"tenant":0,"channel":"Sms","objective":{"Ratio":[5000,3000]},"failover":{}}}},
 {"salt":1,"polls":200,"op":{"Send":{"tenant":0,"recipients":60,"failover":{"email":true,"after_temporary":true}}}},
 {"salt":2,"polls":0,"op":{"Wait":{"ms":90000}}},
-{"salt":3,"polls":0,"op":{"CallFault":{"relay":0,"skip":0,"fault":"AnswerLost"}}},
+{"salt":3,"polls":0,"op":{"CallFault":{"relay":0,"skip":0,"fault":"RequestLost"}}},
 {"salt":4,"polls":100,"op":{"Send":{"tenant":0,"recipients":3,"first":5}}},
 {"salt":5,"polls":0,"op":{"Clock":{"is_evening":true,"offset_s":30}}},
 {"salt":6,"polls":200,"op":{"Send":{"tenant":0,"class":"Ad","recipients":4,"first":7}}},
@@ -194,6 +194,21 @@ fn a_failover_that_may_not_be_is_found() {
         set(data, "/refused/0/class", json!(other))
     };
     objects(&altered("relay-responded", class), "is taken for");
+}
+
+#[test]
+fn a_question_before_its_time_is_found() {
+    let is_question = |data: &Value| data.pointer("/unknown/inquire_at").and_then(Value::as_i64);
+    let round = |data: &mut Value| {
+        is_question(data)?;
+        set(data, "/unknown/round", json!(3))
+    };
+    objects(&altered("relay-responded", round), "comes too early");
+    let sooner = |data: &mut Value| {
+        let known = is_question(data)?;
+        set(data, "/unknown/inquire_at", json!(known - 5_000))
+    };
+    objects(&altered("relay-responded", sooner), "comes too early");
 }
 
 #[test]

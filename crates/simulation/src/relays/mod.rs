@@ -54,7 +54,7 @@ pub enum CallFault {
     RequestLost,
     /// It is done, and the answer is lost.
     AnswerLost,
-    /// The same, and the next one is one too many: what the relay has is called again, and not taken.
+    /// The same, and the next call is one too many. Often that is the repeat: the relay has it, and does not take it.
     AnswerLostThenTooMany,
     /// It arrives after the caller has given up.
     ArrivesLate,

@@ -1,7 +1,7 @@
 //! The end of a simulation: faults stop, time runs on, and everything must come to its end.
 
 use chrono::TimeDelta;
-use kite_event_store::EventStore;
+use kite_event_store::{EventStore, Filter};
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
@@ -10,8 +10,6 @@ use crate::check::Checked;
 use crate::relays::LEASE_MS;
 
 const HOUR_MS: i64 = 3_600_000;
-/// How often the log may go on when everything is over.
-const QUIET_TRIES_MAX: u32 = 50;
 /// Longer than a projector or a sweep takes to come round.
 const SETTLING_MS: i64 = 3_000;
 /// Longer than any lifetime, deadline and parking together.
@@ -36,13 +34,15 @@ impl World {
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
         }
-        // A breaker may change at any time: read models get two seconds in which nothing new comes.
-        for _ in 0..QUIET_TRIES_MAX {
-            let head = *self.log.head().borrow();
+        let head = *self.log.head().borrow();
+        self.pass_exactly(2_000)?;
+        // A relay's breaker may have changed a moment ago: then read models get another two seconds.
+        let everything = Filter::everything();
+        let page = self.log.read_all(head, usize::MAX, &everything);
+        let page = futures::FutureExt::now_or_never(page).expect("memory never waits");
+        let news = page.map_err(|error| error.to_string())?.events;
+        if !news.is_empty() && news.iter().all(|told| told.stream.starts_with("relay-")) {
             self.pass_exactly(2_000)?;
-            if head == *self.log.head().borrow() {
-                break;
-            }
         }
         self.checker.everything_is_final()?;
         self.checker.nothing_is_delivered_twice(&self.relays)?;
