@@ -177,9 +177,9 @@ events! {
     /// The intent, before the relay is called.
     MessagesSubmitted = "messages-submitted" v 1 in "lot-<sending>-<number>",
     /// What the relay said, or that it said nothing. `unknown.round` says how many pauses, growing up to an hour, will
-    /// have passed since the lost call at `unknown.inquire_at`. `unknown.duplicate_code`, where it is, is the code with which a repeated
-    /// call was refused as a duplicate; `unknown.refusal` with what a repeat was refused while an earlier call might still come in,
-    /// which counts once that is over.
+    /// have passed since the lost call at `unknown.inquire_at`. `unknown.duplicate_code`, where it is, is the code with
+    /// which a repeated call was refused as a duplicate; `unknown.refusal` with what a repeat was refused while an
+    /// earlier call might still come in, which counts once that is over.
     RelayResponded = "relay-responded" v 1 in "lot-<sending>-<number>",
     /// Delivery reports.
     ReceiptsRecorded = "receipts-recorded" v 1 in "lot-<sending>-<number>",

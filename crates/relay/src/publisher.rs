@@ -109,9 +109,11 @@ impl QueueFeeder {
 
     async fn put(&self, job: Job) -> Result<Fit, QueueError> {
         let not_before_ms = job.not_before_ms;
-        let is_left = self.queue.put(job).await? == Put::Full;
+        if self.queue.put(job).await? != Put::Full {
+            return Ok(Fit::Whole);
+        }
         let soon = self.journal().now() + SWEPT_IN_TIME;
-        Ok(if is_left && not_before_ms <= soon.timestamp_millis() { Fit::Left } else { Fit::Whole })
+        Ok(if not_before_ms <= soon.timestamp_millis() { Fit::Left } else { Fit::Whole })
     }
 
     fn journal(&self) -> &Journal {

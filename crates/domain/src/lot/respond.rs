@@ -116,7 +116,7 @@ impl Lot {
             answer_to == AnswerTo::Question
                 && self.attempt_at(seq, relay, attempt) == Some(AttemptState::Submitted)
         };
-        let (repeats, refused): (Vec<_>, Vec<_>) = refused
+        let (repeats, mut refused): (Vec<_>, Vec<_>) = refused
             .into_iter()
             .filter(|one| is_ours(one.seq) && !is_asked_late(one.seq))
             .partition(|one| self.doubt(one.seq, attempt) != Doubt::None);
@@ -136,8 +136,12 @@ impl Lot {
             refusal: None,
         });
         let is_believed = is_last_word || mutation::is_active(Mutation::RefusedRepeatBelieved);
-        let (refused, early) =
-            if is_believed { ([refused, repeats].concat(), Vec::new()) } else { (refused, repeats) };
+        let early = if is_believed {
+            refused.extend(repeats);
+            Vec::new()
+        } else {
+            repeats
+        };
         let early = refused_sets(early).into_iter().map(|set| UnknownSet {
             messages: set.messages,
             reason: "a repeated call was refused, and an earlier one may still be on its way".to_owned(),

@@ -76,8 +76,8 @@ impl Lot {
             let Some((message, state)) = self.awaiting(seq, handover.relay, handover.attempt) else {
                 continue;
             };
-            let is_refused = self.refusal_of(seq, handover.attempt).is_some();
-            let is_asked_about = state == AttemptState::Unknown && (handover.is_asked_again || is_refused);
+            let is_asked_about = state == AttemptState::Unknown
+                && (handover.is_asked_again || self.refusal_of(seq, handover.attempt).is_some());
             match self.verdict(seq, message, terms, handover) {
                 Verdict::Go => messages.push(seq),
                 Verdict::Hold(_) | Verdict::End(..) if is_asked_about => {}
