@@ -1,5 +1,3 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(init: kite_fuzz_targets::warm_up(), |data: &[u8]| kite_fuzz_targets::relay_answer(data));
+kite_fuzz::json_target!(relay_answer);

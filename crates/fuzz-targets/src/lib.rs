@@ -20,6 +20,7 @@ mod ids;
 mod input;
 mod receipts;
 mod relay_answer;
+mod restructure;
 mod sending;
 mod text;
 
@@ -31,6 +32,7 @@ pub use events::events;
 pub use ids::ids;
 pub use receipts::receipts;
 pub use relay_answer::relay_answer;
+pub use restructure::restructured;
 pub use sending::sending;
 pub use text::text;
 
