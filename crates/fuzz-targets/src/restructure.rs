@@ -13,6 +13,9 @@ use std::ops::Range;
 
 /// Changes of one document at once, at most.
 const CHANGES_MAX: u32 = 4;
+/// What is put next to a sign: what may stand there, what may not, the beginnings of values.
+const PUT: [&str; 16] =
+    [" ", "\t", "\r", ",", ":", "\"", "[", "{", "}", "x", "-", "1", ".5", "tru", "nul", "\\u0041"];
 /// More lines of another input are not taken at once.
 const LINES_TAKEN_MAX: usize = 4;
 
@@ -22,10 +25,10 @@ pub fn restructured(given: &[u8], other: &[u8], seed: u32) -> Option<Vec<u8>> {
     let given = std::str::from_utf8(given).ok()?;
     let other = std::str::from_utf8(other).unwrap_or_default();
     let mut random = ChaCha8Rng::seed_from_u64(seed.into());
-    let changed = if given.contains('\n') && random.random_ratio(1, 4) {
-        other_lines(given, other, &mut random)
-    } else {
-        other_document(given, other, &mut random)?
+    let changed = match random.random_range(0..4) {
+        0 if given.contains('\n') => other_lines(given, other, &mut random),
+        1 => other_token(given, &mut random)?,
+        _ => other_document(given, other, &mut random)?,
     };
     Some(changed.into_bytes())
 }
@@ -47,6 +50,28 @@ fn other_lines(given: &str, other: &str, random: &mut ChaCha8Rng) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Something is put, left out or cut off next to a sign of a document's structure: every reader of a type has its own answer
+/// to what it finds there.
+fn other_token(given: &str, random: &mut ChaCha8Rng) -> Option<String> {
+    let documents = documents(given);
+    let (place, _) = documents.choose(random)?;
+    let signs: Vec<usize> = given[place.clone()]
+        .match_indices(['{', '}', '[', ']', ',', ':', '"'])
+        .map(|(sign, _)| place.start + sign)
+        .collect();
+    let sign = *signs.choose(random)?;
+    let mut changed = given.to_owned();
+    match random.random_range(0..8) {
+        0 => _ = changed.remove(sign),
+        1 => changed.replace_range(sign..place.end, ""),
+        _ => {
+            let put = PUT.choose(random).copied().unwrap_or_default();
+            changed.insert_str(sign + random.random_range(0..2), put);
+        }
+    }
+    Some(changed)
 }
 
 fn other_document(given: &str, other: &str, random: &mut ChaCha8Rng) -> Option<String> {
@@ -87,6 +112,10 @@ fn change(document: &mut Value, donor: &Value, random: &mut ChaCha8Rng) {
     let mut place = random.random_range(0..count(document));
     let Some(value) = nth(document, &mut place) else { return };
     match value {
+        // Readers of objects often take lists, too.
+        Value::Object(fields) if random.random_ratio(1, 16) => {
+            *value = fields.values().cloned().collect();
+        }
         Value::Object(fields) if random.random_ratio(3, 4) => change_object(fields, donor, random),
         Value::Array(elements) if random.random_ratio(3, 4) => change_list(elements, donor, random),
         value => *value = another(donor, random),
@@ -209,7 +238,9 @@ mod tests {
     #[test]
     fn documents_stay_documents_and_what_is_around_them_stays() {
         for seed in 0..2_000 {
-            let changed = text(restructured(HISTORY.as_bytes(), b"[7,{\"other\":true}]", seed));
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let changed = other_document(HISTORY, "[7,{\"other\":true}]", &mut random).expect("there is one");
+            assert!(changed.starts_with("sending-claimed 1 ") && changed.ends_with("\nno document here\n"));
             for line in changed.lines().filter(|line| line.contains(['{', '['])) {
                 let (_, document) = line.split_at(line.find(['{', '[']).unwrap_or_default());
                 assert!(serde_json::from_str::<Value>(document).is_ok(), "{seed}: {line:?}");
@@ -223,6 +254,22 @@ mod tests {
         let all: BTreeSet<String> = (0..1_000).map(changed).collect();
         assert!(all.len() > 300, "only {} of 1000 differ", all.len());
         assert!((0..100).all(|seed| changed(seed) == changed(seed)));
+    }
+
+    #[test]
+    fn what_is_put_or_cut_off_next_to_a_sign_stays_in_the_document() {
+        let changed: BTreeSet<String> = (0..2_000)
+            .filter_map(|seed| {
+                other_token("a 1 {\"b\":[1,\"c\"]}\nend", &mut ChaCha8Rng::seed_from_u64(seed))
+            })
+            .collect();
+        assert!(
+            changed.iter().all(|text| text.starts_with("a 1 ") && text.ends_with("\nend")),
+            "{changed:?}"
+        );
+        for expected in ["a 1 {\"b\"\nend", "a 1 \"b\":[1,\"c\"]}\nend", "a 1 {\"b\": [1,\"c\"]}\nend"] {
+            assert!(changed.contains(expected), "{expected:?}");
+        }
     }
 
     #[test]
