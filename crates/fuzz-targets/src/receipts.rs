@@ -68,7 +68,12 @@ fn genuine(id: &str, timestamp: &str, signature: &str, body: &[u8]) {
 
 fn understood(body: &[u8]) {
     let Ok((receipts, left_out)) = fuzzing::pushed_receipts(body) else { return };
-    let sent: Value = serde_json::from_slice(body).expect("what was read is JSON");
+    let sent: Value = match serde_json::from_slice(body) {
+        Ok(sent) => sent,
+        // In a field that nobody reads; there is nothing to compare with.
+        Err(error) if error.to_string().starts_with("number out of range") => return,
+        Err(error) => panic!("what was read is no JSON: {error}"),
+    };
     let sent = sent["receipts"].as_array().expect("there is a list of receipts");
     assert_eq!(receipts.len() + left_out, sent.len());
     let mut rest = sent.iter();
