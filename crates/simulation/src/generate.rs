@@ -5,7 +5,7 @@ use crate::faults::AppendFault;
 use crate::operation::{
     Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, Setup, Step,
 };
-use crate::relays::{CallFault, Mode, ReceiptFault};
+use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 
 /// More messages than any case has.
 const ALL: u64 = 100_000;
@@ -61,6 +61,7 @@ impl Generator {
         self.was_fault = matches!(
             op,
             Operation::CallFault { .. }
+                | Operation::QuestionFault { .. }
                 | Operation::Mode { .. }
                 | Operation::AppendFault { .. }
                 | Operation::Crash
@@ -103,7 +104,7 @@ impl Generator {
                 ]),
             },
             86 => Operation::ReadFault { skip: self.dice.below(40) as u8 },
-            87..=91 => Operation::CallFault {
+            87..=90 => Operation::CallFault {
                 relay: self.troubled_relay(),
                 skip: self.dice.below(3) as u8,
                 fault: *self.dice.pick(&[
@@ -115,8 +116,16 @@ impl Generator {
                     CallFault::RateLimited,
                 ]),
                 times: *self.dice.pick(&[1, 1, 2, 6]),
+                then: self.dice.per_cent(40).then(|| self.question_fault()),
             },
-            92..=94 => Operation::Mode { relay: self.troubled_relay(), mode: *self.dice.pick(&Mode::ALL) },
+            91..=92 => Operation::QuestionFault {
+                relay: self.troubled_relay(),
+                question: *self.dice.pick(&[Question::Standing, Question::Receipts]),
+                skip: self.dice.below(2) as u8,
+                fault: self.question_fault(),
+                times: *self.dice.pick(&[1, 1, 2, 6]),
+            },
+            93..=94 => Operation::Mode { relay: self.troubled_relay(), mode: *self.dice.pick(&Mode::ALL) },
             95..=98 => Operation::Receipts {
                 relay: self.troubled_relay(),
                 fault: *self.dice.pick(&[
@@ -154,6 +163,18 @@ impl Generator {
         };
         self.trouble = Some(relay);
         relay
+    }
+
+    fn question_fault(&mut self) -> QuestionFault {
+        *self.dice.pick(&[
+            QuestionFault::Unanswered,
+            QuestionFault::Unanswered,
+            QuestionFault::Unanswered,
+            QuestionFault::AnsweredLate,
+            QuestionFault::AnsweredLate,
+            QuestionFault::NoConnection,
+            QuestionFault::RateLimited,
+        ])
     }
 
     fn tenant(&mut self) -> u8 {

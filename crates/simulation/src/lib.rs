@@ -39,7 +39,7 @@ pub use operation::{
     Step,
 };
 pub use reach::{Reached, Situation};
-pub use relays::{CallFault, Mode, ReceiptFault};
+pub use relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 pub use shrink::shrink;
 
 use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::faults::AppendFault;
-use crate::relays::{CallFault, Mode, ReceiptFault};
+use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 
 /// A relay by its place in the order of alpha, beta, gamma, mail, post.
 pub type RelayIndex = u8;
@@ -261,6 +261,22 @@ pub enum Operation {
         fault: CallFault,
         /// How many in a row.
         #[serde(default = "once", skip_serializing_if = "is_once")]
+        times: u8,
+        /// And as many questions after it about what became of the messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<QuestionFault>,
+    },
+    /// A question to a relay will fail.
+    QuestionFault {
+        /// Which relay.
+        relay: RelayIndex,
+        /// What it is asked.
+        question: Question,
+        /// How many go well before.
+        skip: u8,
+        /// How.
+        fault: QuestionFault,
+        /// How many in a row.
         times: u8,
     },
     /// A relay does well, or badly, from now on.

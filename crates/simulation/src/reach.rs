@@ -30,6 +30,10 @@ pub enum Situation {
     LateArrival,
     /// A call had no answer.
     NoAnswer,
+    /// The relay was asked what had become of messages, and did not answer.
+    StandingUnanswered,
+    /// The relay was asked for receipts, or told that they were stored, and did not answer.
+    ReceiptsUnanswered,
     /// A receipt is in the log before any answer to the hand-over.
     ReceiptFirst,
     /// A receipt says something else than the one before.
@@ -77,17 +81,7 @@ pub enum Situation {
 impl Situation {
     /// Whether it takes thousands of seeds to come to it: two or more faults have to meet.
     pub fn is_rare(self) -> bool {
-        matches!(
-            self,
-            Self::SecondCallNotTaken
-                | Self::ReceiptCorrected
-                | Self::ParkedMatched
-                | Self::SeveralLots
-                | Self::AdvertisementRefused
-                | Self::Abandoned
-                | Self::BreakerTripped
-                | Self::AppendAnswerLost
-        )
+        matches!(self, Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned)
     }
 }
 

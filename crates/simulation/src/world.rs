@@ -15,7 +15,9 @@ use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Ground, Platform, start};
 use crate::reach::Situation;
-use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
+use crate::relays::{
+    Acknowledged, Action, CallFault, Fate, Mode, Question, SimConnector, SimRelay, SimRelays,
+};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
 use kite_domain::ids::SendingId;
@@ -189,9 +191,12 @@ impl World {
             Operation::Compare => return self.compare(),
             Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
             Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
-            Operation::CallFault { relay, skip, fault, times } => {
+            Operation::CallFault { relay, skip, fault, times, then } => {
                 let relay = self.relay(relay);
                 for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
+                    if let Some(then) = then {
+                        relay.question_faults(Question::Standing).arm(0, then);
+                    }
                     match fault {
                         CallFault::AnswerLostThenTooMany => {
                             relay.call_faults.arm(skip.into(), CallFault::AnswerLost);
@@ -199,6 +204,12 @@ impl World {
                         }
                         _ => relay.call_faults.arm(skip.into(), fault),
                     }
+                }
+            }
+            Operation::QuestionFault { relay, question, skip, fault, times } => {
+                let relay = self.relay(relay);
+                for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
+                    relay.question_faults(question).arm(skip.into(), fault);
                 }
             }
             Operation::Mode { relay, mode } => self.relay(relay).set_mode(mode),

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, CallFault, Mode, SimRelay, SimRelays, Word};
+use super::{Action, CallFault, Mode, Question, QuestionFault, SimRelay, SimRelays, Word};
 use crate::executor::Sim;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
@@ -105,14 +105,45 @@ impl SimClient {
         }
     }
 
-    fn failed(&self) -> Option<CallFailed> {
-        let failed = |retry_after, is_rate_limit| {
-            Some(CallFailed { reason: "a simulated fault".into(), retry_after, is_rate_limit })
+    /// Asks the relay something that it answers at once, unless it or the network is out of order.
+    async fn ask<T>(&self, question: Question, answer: impl FnOnce() -> T) -> Result<T, CallFailed> {
+        let until_ms = self.sim.now_ms() + self.timeout_ms;
+        self.sim.yields(1).await;
+        let way_ms = self.sim.below(40);
+        self.sim.sleep_ms(way_ms).await;
+        let fault = match self.relay.mode() {
+            Mode::Up | Mode::Flapping | Mode::Faulting => self.relay.question_faults(question).strike(),
+            Mode::RateLimited => Some(QuestionFault::RateLimited),
+            Mode::Stalled => Some(QuestionFault::Unanswered),
+            Mode::Dead | Mode::OutOfService => Some(QuestionFault::NoConnection),
         };
-        match self.relay.mode() {
-            Mode::Up | Mode::Flapping | Mode::Faulting => None,
-            Mode::RateLimited => failed(Some(self.relay.asks_to_wait()), RateLimit::Yes),
-            Mode::Dead | Mode::Stalled | Mode::OutOfService => failed(None, RateLimit::No),
+        let failed = |retry_after, is_rate_limit| {
+            Err(CallFailed { reason: "a simulated fault".into(), retry_after, is_rate_limit })
+        };
+        match fault {
+            Some(QuestionFault::Unanswered) => {
+                self.sim.reach(match question {
+                    Question::Standing => Situation::StandingUnanswered,
+                    Question::Receipts => Situation::ReceiptsUnanswered,
+                });
+                if self.sim.per_cent(50) {
+                    let _lost = answer();
+                }
+                self.sim.sleep_until(until_ms).await;
+                failed(None, RateLimit::No)
+            }
+            Some(QuestionFault::NoConnection) => failed(None, RateLimit::No),
+            Some(QuestionFault::RateLimited) => failed(Some(self.relay.asks_to_wait()), RateLimit::Yes),
+            Some(QuestionFault::AnsweredLate) => {
+                let answer = answer();
+                self.sim.sleep_until(until_ms - 1).await;
+                Ok(answer)
+            }
+            None => {
+                let answer = answer();
+                self.sim.some_yields().await;
+                Ok(answer)
+            }
         }
     }
 
@@ -187,12 +218,6 @@ impl RelayClient for SimClient {
         references: &[AttemptReference],
         _now: DateTime<Utc>,
     ) -> Result<Vec<Standing>, CallFailed> {
-        self.sim.yields(1).await;
-        let way_ms = self.sim.below(40);
-        self.sim.sleep_ms(way_ms).await;
-        if let Some(failed) = self.failed() {
-            return Err(failed);
-        }
         let standing = |reference: &AttemptReference| match self.relay.entry(*reference) {
             None => Standing::NotFound,
             Some(entry) => match (entry.refused, entry.over) {
@@ -201,29 +226,22 @@ impl RelayClient for SimClient {
                 _ => Standing::Accepted { relay_reference: Some(self.relay.relay_reference(*reference)) },
             },
         };
-        let standings = references.iter().map(standing).collect();
-        self.sim.yields(1).await;
-        Ok(standings)
+        self.ask(Question::Standing, || references.iter().map(standing).collect()).await
     }
 
     async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
-        self.sim.yields(1).await;
-        if let Some(failed) = self.failed() {
-            return Err(failed);
-        }
-        let (lease, receipts) = self.relay.lease(limit);
-        self.sim.some_yields().await;
-        Ok(PulledReceipts { lease, receipts })
+        self.ask(Question::Receipts, || {
+            let (lease, receipts) = self.relay.lease(limit);
+            PulledReceipts { lease, receipts }
+        })
+        .await
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
-        self.sim.some_yields().await;
-        if let Some(failed) = self.failed() {
-            return Err(failed);
-        }
-        let receipts = self.relay.forget_lease(lease);
-        self.acknowledged.lock().push((self.relay.id.clone(), receipts));
-        self.sim.some_yields().await;
-        Ok(())
+        self.ask(Question::Receipts, || {
+            let receipts = self.relay.forget_lease(lease);
+            self.acknowledged.lock().push((self.relay.id.clone(), receipts));
+        })
+        .await
     }
 }

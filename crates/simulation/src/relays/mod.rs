@@ -64,6 +64,28 @@ pub enum CallFault {
     RateLimited,
 }
 
+/// What Kite asks a relay beside handing over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// What has become of messages.
+    Standing,
+    /// For receipts, and that they were stored.
+    Receipts,
+}
+
+/// What happens to one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuestionFault {
+    /// It never arrives, or it is done and the answer is lost. Nobody says so.
+    Unanswered,
+    /// The answer takes as long as anybody waits for it.
+    AnsweredLate,
+    /// There is no connection.
+    NoConnection,
+    /// One too many; how long to wait is said.
+    RateLimited,
+}
+
 /// What happens to the next receipts of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReceiptFault {
@@ -152,6 +174,8 @@ pub(crate) struct SimRelay {
     sim: Arc<Sim>,
     mode: Mutex<Mode>,
     pub(crate) call_faults: Armed<CallFault>,
+    standing_faults: Armed<QuestionFault>,
+    receipts_faults: Armed<QuestionFault>,
     inner: Mutex<Inner>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
 }
@@ -179,8 +203,18 @@ impl SimRelay {
             sim,
             mode: Mutex::new(Mode::Up),
             call_faults: Armed::default(),
+            standing_faults: Armed::default(),
+            receipts_faults: Armed::default(),
             inner: Mutex::default(),
             arrivals,
+        }
+    }
+
+    /// The faults that wait for questions of a kind.
+    pub(crate) fn question_faults(&self, question: Question) -> &Armed<QuestionFault> {
+        match question {
+            Question::Standing => &self.standing_faults,
+            Question::Receipts => &self.receipts_faults,
         }
     }
 
@@ -200,6 +234,8 @@ impl SimRelay {
     pub(crate) fn heal(&self) {
         self.set_mode(Mode::Up);
         self.call_faults.disarm();
+        self.standing_faults.disarm();
+        self.receipts_faults.disarm();
         self.inner.lock().receipt_faults.clear();
     }
 
