@@ -1,6 +1,9 @@
 //! Cutting the bytes of an input into what a target needs.
 
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Separates the parts of an input: a character that no part needs.
 const SEPARATOR: char = '\u{1F}';
@@ -14,6 +17,28 @@ pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
 pub(crate) fn parts<const COUNT: usize>(text: &str) -> [&str; COUNT] {
     let mut given = text.splitn(COUNT, SEPARATOR);
     std::array::from_fn(|_| given.next().unwrap_or_default())
+}
+
+/// The fields of a JSON object as they are written. Readers pass over fields that they do not know, whatever those hold: a
+/// number beyond all bounds, half a character. So nobody may read more than he asks for.
+#[derive(Default)]
+pub(crate) struct Fields<'a>(HashMap<String, &'a RawValue>);
+
+impl<'a> Fields<'a> {
+    /// None if it is no object.
+    pub(crate) fn read(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).map(Self).ok()
+    }
+
+    /// A field, if it is there and of this type.
+    pub(crate) fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_str(self.0.get(name)?.get()).ok()
+    }
+
+    /// The elements of a list; none if the field is no list.
+    pub(crate) fn list(&self, name: &str) -> Vec<&'a RawValue> {
+        self.0.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+    }
 }
 
 /// The character at an index that a refusal names.

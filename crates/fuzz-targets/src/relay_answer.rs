@@ -7,13 +7,12 @@ use kite_domain::receipt::RawReceipt;
 use kite_domain::text::MessageType;
 use kite_relay::client::fuzzing;
 use kite_relay::client::{MessageAnswer, OutgoingMessage, Standing};
-use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 use crate::house::now;
-use crate::input;
+use crate::input::{self, Fields};
 
 /// The longest words of a relay that are kept, in characters.
 const WORDS_MAX: usize = 200;
@@ -72,19 +71,19 @@ fn says(said: &HashMap<AttemptReference, Vec<String>>, reference: &AttemptRefere
 /// The words that the body holds for each reference of ours, whatever else it holds; what is passed over may be no UTF-8.
 fn said(bytes: &[u8]) -> HashMap<AttemptReference, Vec<String>> {
     let mut said: HashMap<AttemptReference, Vec<String>> = HashMap::new();
-    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
-    for result in body["results"].as_array().into_iter().flatten() {
-        let reference = result["reference"].as_str().and_then(|text| text.parse().ok());
-        if let (Some(reference), Some(status)) = (reference, result["status"].as_str()) {
-            said.entry(reference).or_default().push(status.to_owned());
+    let body = input::text(bytes);
+    for result in Fields::read(&body).unwrap_or_default().list("results") {
+        let result = Fields::read(result.get()).unwrap_or_default();
+        let reference = result.get::<String>("reference").and_then(|text| text.parse().ok());
+        if let (Some(reference), Some(status)) = (reference, result.get("status")) {
+            said.entry(reference).or_default().push(status);
         }
     }
     said
 }
 
 fn said_lease(bytes: &[u8]) -> String {
-    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
-    body["lease"].as_str().unwrap_or_default().to_owned()
+    Fields::read(&input::text(bytes)).and_then(|body| body.get("lease")).unwrap_or_default()
 }
 
 fn refusals(bytes: &[u8]) {
@@ -108,11 +107,13 @@ fn refusals(bytes: &[u8]) {
 /// The exact time in the body, or else the whole seconds of the header, and nothing else.
 fn pause_is_what_was_asked_for(status: u16, bytes: &[u8]) {
     let pause = fuzzing::pause_asked_for(status, Some(" 7"), bytes);
-    let body: Value = serde_json::from_str(&input::text(bytes)).unwrap_or_default();
+    let body = input::text(bytes);
+    let body = Fields::read(&body);
     let of_header = Some(Duration::from_secs(7));
-    let of_body = body["retry_after_ms"].as_u64().map(|ms| Duration::from_millis(ms).min(fuzzing::PAUSE_MAX));
+    let of_body = body.as_ref().and_then(|body| body.get("retry_after_ms"));
+    let of_body = of_body.map(|ms| Duration::from_millis(ms).min(fuzzing::PAUSE_MAX));
     // A body with other fields that cannot be read is no reason to forget the header.
-    assert!(pause == of_header || pause == of_body && body.is_object(), "{pause:?}");
+    assert!(pause == of_header || pause == of_body && body.is_some(), "{pause:?}");
 }
 
 /// Nothing that goes into the log is longer than it may be, and no words name the recipient.

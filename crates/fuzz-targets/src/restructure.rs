@@ -2,7 +2,7 @@
 //!
 //! A fuzzer that changes bytes breaks a document far more often than it builds another, so what lies behind a whole
 //! document is reached slowly. Here a value is replaced, moved, left out, repeated or taken from another input, and what
-//! comes out is a document again. What stands around documents (headers, kinds of events) stays, or goes line by line.
+//! comes out is a document again (written anew: its fields in the order of their names, each once). What stands around documents (headers, kinds of events) stays, or goes line by line.
 //! Strings are left to the fuzzer, which has a dictionary for them.
 
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -19,8 +19,8 @@ const PUT: [&str; 16] =
 /// More lines of another input are not taken at once.
 const LINES_TAKEN_MAX: usize = 4;
 
-/// The input with its structure changed; what is new is taken from it or from the other one. `None`: neither has anything
-/// to change. The same seed changes it the same way.
+/// The input with its structure changed; what is new is taken from it or from the other one. `None`: it has nothing to
+/// change. The same seed changes it the same way.
 pub fn restructured(given: &[u8], other: &[u8], seed: u32) -> Option<Vec<u8>> {
     let given = std::str::from_utf8(given).ok()?;
     let other = std::str::from_utf8(other).unwrap_or_default();
@@ -42,6 +42,7 @@ fn other_lines(given: &str, other: &str, random: &mut ChaCha8Rng) -> String {
         0 => lines.insert(to, lines[at]),
         1 => _ = lines.remove(at),
         2 => lines.swap(at, to),
+        _ if other.is_empty() => lines.rotate_left(at),
         _ => {
             let others: Vec<&str> = other.split('\n').collect();
             let from = random.random_range(0..others.len());
@@ -156,7 +157,7 @@ fn change_list(elements: &mut Vec<Value>, donor: &Value, random: &mut ChaCha8Rng
 fn another(donor: &Value, random: &mut ChaCha8Rng) -> Value {
     if random.random_ratio(2, 3) {
         let mut place = random.random_range(0..count(donor));
-        return nth(&mut donor.clone(), &mut place).map(Value::take).unwrap_or_default();
+        return of(donor, &mut place).cloned().unwrap_or_default();
     }
     let ends = [
         json!(null),
@@ -211,6 +212,19 @@ fn count(value: &Value) -> usize {
 }
 
 /// The value at a place of a document, counted from itself on.
+fn of<'a>(value: &'a Value, place: &mut usize) -> Option<&'a Value> {
+    if *place == 0 {
+        return Some(value);
+    }
+    *place -= 1;
+    match value {
+        Value::Object(fields) => fields.values().find_map(|value| of(value, place)),
+        Value::Array(elements) => elements.iter().find_map(|value| of(value, place)),
+        _ => None,
+    }
+}
+
+/// The same, to be changed.
 fn nth<'a>(value: &'a mut Value, place: &mut usize) -> Option<&'a mut Value> {
     if *place == 0 {
         return Some(value);
@@ -276,7 +290,11 @@ mod tests {
     fn every_value_can_be_reached() {
         let document = json!({"a": [1, {"b": 2}], "c": {}});
         let all: Vec<Value> = (0..count(&document))
-            .map(|place| nth(&mut document.clone(), &mut { place }).map(Value::take).unwrap_or_default())
+            .map(|place| {
+                let value = of(&document, &mut { place }).cloned();
+                assert_eq!(value.as_ref(), nth(&mut document.clone(), &mut { place }).as_deref());
+                value.unwrap_or_default()
+            })
             .collect();
         assert_eq!(all, [document, json!([1, {"b": 2}]), json!(1), json!({"b": 2}), json!(2), json!({})]);
     }

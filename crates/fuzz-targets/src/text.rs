@@ -116,7 +116,7 @@ fn filled_in(template: &Template, text: &str, value: &str, subject: &str) {
     }
     let rendered = template.render(lookup);
     if let Err(RenderError::TooLong { bytes_max }) = rendered {
-        assert!(text.len() + text.matches("#{").count() * value.len() > bytes_max);
+        assert!(most_bytes(text, value) > bytes_max);
         assert_eq!(template.measure(lookup), Err(MeasureError::Render(RenderError::TooLong { bytes_max })));
         return;
     }
@@ -139,6 +139,11 @@ fn filled_in(template: &Template, text: &str, value: &str, subject: &str) {
     resolved(template, rendered.ok().as_deref(), [text, value, subject]);
 }
 
+/// What a text may have at most, filled in.
+fn most_bytes(text: &str, value: &str) -> usize {
+    text.len() + text.matches("#{").count() * value.len()
+}
+
 /// Filled in by hand: every `#{…}` of the text as it was written is the value.
 fn by_hand(text: &str, value: &str) -> String {
     let mut filled = String::new();
@@ -157,11 +162,9 @@ fn resolved(template: &Template, finished: Option<&str>, [text, value, subject]:
     let addresses = ["01012345678", "+14155552671", "kim@example.com"].map(Address::from_trusted);
     let subject_template = Template::parse(subject).ok().filter(|_| !subject.is_empty());
     let subject_text = subject_template.as_ref().map(|template| template.render(|_| Some(value)));
-    let most_bytes = |text: &str| text.len() + text.matches("#{").count() * value.len();
-    let is_long = most_bytes(text) + most_bytes(subject) > RESOLVED_FOR_ALL_BYTES_MAX;
-    for (index, requested) in
-        REQUESTED.into_iter().enumerate().take(if is_long { 1 } else { REQUESTED.len() })
-    {
+    let is_long = most_bytes(text, value) + most_bytes(subject, value) > RESOLVED_FOR_ALL_BYTES_MAX;
+    let requested = if is_long { &REQUESTED[..1] } else { &REQUESTED[..] };
+    for (index, requested) in requested.iter().copied().enumerate() {
         let max_type = [None, Some(MaxType::Sms), Some(MaxType::Lms)][index % 3];
         let request = TypeRequest { requested, max_type, ..TypeRequest::default() };
         for address in &addresses {

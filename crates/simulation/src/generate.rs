@@ -104,23 +104,10 @@ impl Generator {
                 ]),
             },
             86 => Operation::ReadFault { skip: self.dice.below(40) as u8 },
-            87..=90 => Operation::CallFault {
-                relay: self.troubled_relay(),
-                skip: self.dice.below(3) as u8,
-                fault: *self.dice.pick(&[
-                    CallFault::RequestLost,
-                    CallFault::AnswerLost,
-                    CallFault::AnswerLostThenTooMany,
-                    CallFault::ArrivesLate,
-                    CallFault::NoConnection,
-                    CallFault::RateLimited,
-                ]),
-                times: *self.dice.pick(&[1, 1, 2, 6]),
-                then: self.dice.per_cent(40).then(|| self.question_fault()),
-            },
+            87..=90 => self.call_fault(),
             91..=92 => Operation::QuestionFault {
                 relay: self.troubled_relay(),
-                question: *self.dice.pick(&[Question::Standing, Question::Receipts]),
+                question: *self.dice.pick(&[Question::Standing, Question::Pull, Question::Acknowledgement]),
                 skip: self.dice.below(2) as u8,
                 fault: self.question_fault(),
                 times: *self.dice.pick(&[1, 1, 2, 6]),
@@ -163,6 +150,26 @@ impl Generator {
         };
         self.trouble = Some(relay);
         relay
+    }
+
+    fn call_fault(&mut self) -> Operation {
+        let fault = *self.dice.pick(&[
+            CallFault::RequestLost,
+            CallFault::AnswerLost,
+            CallFault::AnswerLostThenTooMany,
+            CallFault::ArrivesLate,
+            CallFault::NoConnection,
+            CallFault::RateLimited,
+        ]);
+        // Only where there was no answer somebody asks.
+        let is_answered = matches!(fault, CallFault::NoConnection | CallFault::RateLimited);
+        Operation::CallFault {
+            relay: self.troubled_relay(),
+            skip: self.dice.below(3) as u8,
+            fault,
+            times: *self.dice.pick(&[1, 1, 2, 6]),
+            then: (!is_answered && self.dice.per_cent(60)).then(|| self.question_fault()),
+        }
     }
 
     fn question_fault(&mut self) -> QuestionFault {

@@ -262,7 +262,7 @@ pub enum Operation {
         /// How many in a row.
         #[serde(default = "once", skip_serializing_if = "is_once")]
         times: u8,
-        /// And as many questions after it about what became of the messages.
+        /// What happens, each time, to the next question about what became of messages.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         then: Option<QuestionFault>,
     },

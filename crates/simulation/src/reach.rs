@@ -12,6 +12,8 @@ use kite_event_store::RecordedEvent;
 use std::collections::{BTreeMap, BTreeSet};
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::relays::{Question, QuestionFault};
+
 /// Something that has to happen often enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -30,10 +32,16 @@ pub enum Situation {
     LateArrival,
     /// A call had no answer.
     NoAnswer,
-    /// The relay was asked what had become of messages, and did not answer.
+    /// Nobody answers what has become of messages.
     StandingUnanswered,
-    /// The relay was asked for receipts, or told that they were stored, and did not answer.
-    ReceiptsUnanswered,
+    /// What has become of messages is answered late.
+    StandingAnsweredLate,
+    /// What has become of messages cannot be asked.
+    StandingRefused,
+    /// Nobody answers a pull of receipts, or it is answered late or refused.
+    PullFault,
+    /// That receipts were stored is not answered, or late, or refused.
+    AcknowledgementFault,
     /// A receipt is in the log before any answer to the hand-over.
     ReceiptFirst,
     /// A receipt says something else than the one before.
@@ -79,9 +87,38 @@ pub enum Situation {
 }
 
 impl Situation {
+    pub(crate) fn of_question(question: Question, fault: QuestionFault) -> Self {
+        match (question, fault) {
+            (Question::Standing, QuestionFault::Unanswered) => Self::StandingUnanswered,
+            (Question::Standing, QuestionFault::AnsweredLate) => Self::StandingAnsweredLate,
+            (Question::Standing, QuestionFault::NoConnection | QuestionFault::RateLimited) => {
+                Self::StandingRefused
+            }
+            (Question::Pull, _) => Self::PullFault,
+            (Question::Acknowledgement, _) => Self::AcknowledgementFault,
+        }
+    }
+
     /// Whether it takes thousands of seeds to come to it: two or more faults have to meet.
     pub fn is_rare(self) -> bool {
         matches!(self, Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned)
+    }
+
+    /// Whether it takes a hundred seeds or more.
+    pub fn is_seldom(self) -> bool {
+        matches!(
+            self,
+            Self::StandingUnanswered
+                | Self::StandingAnsweredLate
+                | Self::StandingRefused
+                | Self::PullFault
+                | Self::AcknowledgementFault
+                | Self::ReceiptCorrected
+                | Self::SeveralLots
+                | Self::AdvertisementRefused
+                | Self::BreakerTripped
+                | Self::AppendAnswerLost
+        )
     }
 }
 

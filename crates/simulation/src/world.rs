@@ -15,9 +15,7 @@ use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Ground, Platform, start};
 use crate::reach::Situation;
-use crate::relays::{
-    Acknowledged, Action, CallFault, Fate, Mode, Question, SimConnector, SimRelay, SimRelays,
-};
+use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
 use kite_domain::ids::SendingId;
@@ -194,15 +192,12 @@ impl World {
             Operation::CallFault { relay, skip, fault, times, then } => {
                 let relay = self.relay(relay);
                 for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
-                    if let Some(then) = then {
-                        relay.question_faults(Question::Standing).arm(0, then);
-                    }
                     match fault {
                         CallFault::AnswerLostThenTooMany => {
-                            relay.call_faults.arm(skip.into(), CallFault::AnswerLost);
-                            relay.call_faults.arm(0, CallFault::RateLimited);
+                            relay.call_faults.arm(skip.into(), (CallFault::AnswerLost, then));
+                            relay.call_faults.arm(0, (CallFault::RateLimited, None));
                         }
-                        _ => relay.call_faults.arm(skip.into(), fault),
+                        _ => relay.call_faults.arm(skip.into(), (fault, then)),
                     }
                 }
             }

@@ -108,42 +108,38 @@ impl SimClient {
     /// Asks the relay something that it answers at once, unless it or the network is out of order.
     async fn ask<T>(&self, question: Question, answer: impl FnOnce() -> T) -> Result<T, CallFailed> {
         let until_ms = self.sim.now_ms() + self.timeout_ms;
-        self.sim.yields(1).await;
-        let way_ms = self.sim.below(40);
-        self.sim.sleep_ms(way_ms).await;
-        let fault = match self.relay.mode() {
-            Mode::Up | Mode::Flapping | Mode::Faulting => self.relay.question_faults(question).strike(),
-            Mode::RateLimited => Some(QuestionFault::RateLimited),
-            Mode::Stalled => Some(QuestionFault::Unanswered),
-            Mode::Dead | Mode::OutOfService => Some(QuestionFault::NoConnection),
-        };
         let failed = |retry_after, is_rate_limit| {
             Err(CallFailed { reason: "a simulated fault".into(), retry_after, is_rate_limit })
         };
+        // What is sent to it meanwhile waits only if it was a question of what became of messages.
+        let rate_limited = || match question {
+            Question::Standing => failed(Some(self.relay.asks_to_wait()), RateLimit::Yes),
+            Question::Pull | Question::Acknowledgement => {
+                failed(Some(Duration::from_millis(1_500)), RateLimit::Yes)
+            }
+        };
+        match self.relay.mode() {
+            Mode::Up | Mode::Flapping | Mode::Faulting => {}
+            Mode::RateLimited => return rate_limited(),
+            Mode::Dead | Mode::Stalled | Mode::OutOfService => return failed(None, RateLimit::No),
+        }
+        let Some(fault) = self.relay.question_faults(question).strike() else { return Ok(answer()) };
+        self.sim.reach(Situation::of_question(question, fault));
         match fault {
-            Some(QuestionFault::Unanswered) => {
-                self.sim.reach(match question {
-                    Question::Standing => Situation::StandingUnanswered,
-                    Question::Receipts => Situation::ReceiptsUnanswered,
-                });
+            QuestionFault::Unanswered => {
                 if self.sim.per_cent(50) {
                     let _lost = answer();
                 }
                 self.sim.sleep_until(until_ms).await;
                 failed(None, RateLimit::No)
             }
-            Some(QuestionFault::NoConnection) => failed(None, RateLimit::No),
-            Some(QuestionFault::RateLimited) => failed(Some(self.relay.asks_to_wait()), RateLimit::Yes),
-            Some(QuestionFault::AnsweredLate) => {
+            QuestionFault::AnsweredLate => {
                 let answer = answer();
                 self.sim.sleep_until(until_ms - 1).await;
                 Ok(answer)
             }
-            None => {
-                let answer = answer();
-                self.sim.some_yields().await;
-                Ok(answer)
-            }
+            QuestionFault::NoConnection => failed(None, RateLimit::No),
+            QuestionFault::RateLimited => rate_limited(),
         }
     }
 
@@ -170,7 +166,10 @@ impl RelayClient for SimClient {
         self.sim.yields(1 + self.sim.below(2)).await;
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;
-        let fault = self.relay.call_faults.strike();
+        let (fault, then) = self.relay.call_faults.strike().unzip();
+        if let Some(then) = then.flatten() {
+            self.relay.question_faults(Question::Standing).arm(0, then);
+        }
         let lost = match fault {
             Some(CallFault::RequestLost) => Some(false),
             Some(CallFault::ArrivesLate) => Some(true),
@@ -218,6 +217,9 @@ impl RelayClient for SimClient {
         references: &[AttemptReference],
         _now: DateTime<Utc>,
     ) -> Result<Vec<Standing>, CallFailed> {
+        self.sim.yields(1).await;
+        let way_ms = self.sim.below(40);
+        self.sim.sleep_ms(way_ms).await;
         let standing = |reference: &AttemptReference| match self.relay.entry(*reference) {
             None => Standing::NotFound,
             Some(entry) => match (entry.refused, entry.over) {
@@ -226,22 +228,26 @@ impl RelayClient for SimClient {
                 _ => Standing::Accepted { relay_reference: Some(self.relay.relay_reference(*reference)) },
             },
         };
-        self.ask(Question::Standing, || references.iter().map(standing).collect()).await
+        let standings = self.ask(Question::Standing, || references.iter().map(standing).collect()).await?;
+        self.sim.yields(1).await;
+        Ok(standings)
     }
 
     async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
-        self.ask(Question::Receipts, || {
-            let (lease, receipts) = self.relay.lease(limit);
-            PulledReceipts { lease, receipts }
-        })
-        .await
+        self.sim.yields(1).await;
+        let (lease, receipts) = self.ask(Question::Pull, || self.relay.lease(limit)).await?;
+        self.sim.some_yields().await;
+        Ok(PulledReceipts { lease, receipts })
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
-        self.ask(Question::Receipts, || {
+        self.sim.some_yields().await;
+        let forget = || {
             let receipts = self.relay.forget_lease(lease);
             self.acknowledged.lock().push((self.relay.id.clone(), receipts));
-        })
-        .await
+        };
+        self.ask(Question::Acknowledgement, forget).await?;
+        self.sim.some_yields().await;
+        Ok(())
     }
 }

@@ -69,8 +69,10 @@ pub enum CallFault {
 pub enum Question {
     /// What has become of messages.
     Standing,
-    /// For receipts, and that they were stored.
-    Receipts,
+    /// For receipts.
+    Pull,
+    /// Not to say receipts again, because they were stored.
+    Acknowledgement,
 }
 
 /// What happens to one question.
@@ -173,9 +175,9 @@ pub(crate) struct SimRelay {
     receipt_ms_max: u64,
     sim: Arc<Sim>,
     mode: Mutex<Mode>,
-    pub(crate) call_faults: Armed<CallFault>,
-    standing_faults: Armed<QuestionFault>,
-    receipts_faults: Armed<QuestionFault>,
+    /// With the fault of the question that follows.
+    pub(crate) call_faults: Armed<(CallFault, Option<QuestionFault>)>,
+    question_faults: [Armed<QuestionFault>; 3],
     inner: Mutex<Inner>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
 }
@@ -203,8 +205,7 @@ impl SimRelay {
             sim,
             mode: Mutex::new(Mode::Up),
             call_faults: Armed::default(),
-            standing_faults: Armed::default(),
-            receipts_faults: Armed::default(),
+            question_faults: Default::default(),
             inner: Mutex::default(),
             arrivals,
         }
@@ -212,9 +213,11 @@ impl SimRelay {
 
     /// The faults that wait for questions of a kind.
     pub(crate) fn question_faults(&self, question: Question) -> &Armed<QuestionFault> {
+        let [standing, pull, acknowledgement] = &self.question_faults;
         match question {
-            Question::Standing => &self.standing_faults,
-            Question::Receipts => &self.receipts_faults,
+            Question::Standing => standing,
+            Question::Pull => pull,
+            Question::Acknowledgement => acknowledgement,
         }
     }
 
@@ -234,8 +237,7 @@ impl SimRelay {
     pub(crate) fn heal(&self) {
         self.set_mode(Mode::Up);
         self.call_faults.disarm();
-        self.standing_faults.disarm();
-        self.receipts_faults.disarm();
+        self.question_faults.iter().for_each(Armed::disarm);
         self.inner.lock().receipt_faults.clear();
     }
 

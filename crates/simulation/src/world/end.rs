@@ -27,7 +27,7 @@ impl World {
             self.pass_until(self.sim.now_ms() + HOUR_MS)?;
         }
         if self.relays.relays.values().any(|relay| relay.unfetched() > 0) {
-            // Stored, and not acknowledged for a fault: they come again when their lease is over.
+            // Not acknowledged, or never seen, for a fault: they come again when their lease is over.
             self.pass_until(self.sim.now_ms() + LEASE_MS)?;
         }
         self.pass_exactly(SETTLING_MS)?;
