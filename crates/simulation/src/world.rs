@@ -382,10 +382,12 @@ impl World {
         let has_room = self.ground.setup.jobs_max >= ROOM_JOBS_MIN;
         // What did not fit into a lane comes with the next sweep.
         let calm_ms = if has_room { CALM_MS } else { CALM_WITHOUT_ROOM_MS };
+        let relays = self.relays.clone();
+        let called_ms: Vec<i64> = relays.relays.values().map(|relay| relay.called_ms()).collect();
         self.pass_exactly(calm_ms)?;
         let now_ms = self.sim.now_ms();
-        for (id, relay) in &self.relays.relays {
-            self.checker.rests(id, relay.rests_until_ms());
+        for ((id, relay), before_ms) in relays.relays.iter().zip(called_ms) {
+            self.checker.was_called(id, relay.called_ms() - before_ms, relay.rests_until_ms());
         }
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
     }

@@ -52,6 +52,22 @@ struct SimClient {
     batch_max: usize,
 }
 
+/// A call, from its beginning until its caller has an answer or is no more.
+struct UnderWay<'c>(&'c SimRelay);
+
+impl<'c> UnderWay<'c> {
+    fn new(relay: &'c SimRelay) -> Self {
+        relay.count_call(1);
+        Self(relay)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.count_call(-1);
+    }
+}
+
 /// A call on its way. If the caller dies before it has come in, it may come in all the same.
 struct OnItsWay<'c> {
     client: &'c SimClient,
@@ -162,6 +178,7 @@ impl RelayClient for SimClient {
         }
         let began_ms = self.sim.now_ms();
         let until_ms = began_ms + self.timeout_ms;
+        let _under_way = UnderWay::new(&self.relay);
         let mut on_its_way = OnItsWay { client: self, messages: Some(messages.to_vec()) };
         self.sim.yields(1 + self.sim.below(2)).await;
         let way_ms = self.sim.below(60);

@@ -164,6 +164,24 @@ struct Inner {
     lies: BTreeSet<SmolStr>,
     /// It asked not to be called before.
     rests_until_ms: i64,
+    calls: Calls,
+}
+
+/// How long it was called, all calls together.
+#[derive(Debug, Default)]
+struct Calls {
+    under_way: i64,
+    /// Until then it is counted.
+    until_ms: i64,
+    total_ms: i64,
+}
+
+impl Calls {
+    fn count(&mut self, change: i64, now_ms: i64) {
+        self.total_ms += self.under_way * (now_ms - self.until_ms);
+        self.until_ms = now_ms;
+        self.under_way += change;
+    }
 }
 
 /// One relay.
@@ -258,6 +276,18 @@ impl SimRelay {
         let mut inner = self.inner.lock();
         inner.rests_until_ms = inner.rests_until_ms.max(now_ms + pause_ms);
         Duration::from_millis(pause_ms as u64)
+    }
+
+    /// A call begins, or is over.
+    fn count_call(&self, change: i64) {
+        let now_ms = self.sim.now_ms();
+        self.inner.lock().calls.count(change, now_ms);
+    }
+
+    /// How long it was called up to now, all calls together.
+    pub(crate) fn called_ms(&self) -> i64 {
+        self.count_call(0);
+        self.inner.lock().calls.total_ms
     }
 
     /// It asked not to be called before.
