@@ -2,8 +2,9 @@
 //!
 //! A fuzzer that changes bytes breaks a document far more often than it builds another, so what lies behind a whole
 //! document is reached slowly. Here a value is replaced, moved, left out, repeated or taken from another input, and what
-//! comes out is a document again (written anew: its fields in the order of their names, each once). What stands around documents (headers, kinds of events) stays, or goes line by line.
-//! Strings are left to the fuzzer, which has a dictionary for them.
+//! comes out is a document again (written anew: its fields in the order of their names, each once). What stands around
+//! documents (headers, kinds of events) stays, or goes line by line. Strings are left to the fuzzer, which has a dictionary
+//! for them.
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -110,7 +111,7 @@ fn documents(text: &str) -> Vec<(Range<usize>, Value)> {
 
 /// Changes one value somewhere in a document.
 fn change(document: &mut Value, donor: &Value, random: &mut ChaCha8Rng) {
-    let mut place = random.random_range(0..count(document));
+    let mut place = random.random_range(0..values_in(document).len());
     let Some(value) = nth(document, &mut place) else { return };
     match value {
         // Readers of objects often take lists, too.
@@ -156,8 +157,7 @@ fn change_list(elements: &mut Vec<Value>, donor: &Value, random: &mut ChaCha8Rng
 /// A value of the donor, or one at the end of what a value can be.
 fn another(donor: &Value, random: &mut ChaCha8Rng) -> Value {
     if random.random_ratio(2, 3) {
-        let mut place = random.random_range(0..count(donor));
-        return of(donor, &mut place).cloned().unwrap_or_default();
+        return values_in(donor).choose(random).copied().cloned().unwrap_or_default();
     }
     let ends = [
         json!(null),
@@ -187,44 +187,27 @@ fn another(donor: &Value, random: &mut ChaCha8Rng) -> Value {
 
 /// A field's name that stands somewhere in the donor.
 fn a_name(donor: &Value, random: &mut ChaCha8Rng) -> Option<String> {
-    let mut names = Vec::new();
-    let mut left = vec![donor];
-    while let Some(value) = left.pop() {
-        match value {
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-                names.push(name);
-                left.push(value);
-            }),
-            Value::Array(elements) => left.extend(elements),
-            _ => {}
-        }
-    }
+    let objects = values_in(donor).into_iter().filter_map(Value::as_object);
+    let names: Vec<&String> = objects.flat_map(Map::keys).collect();
     names.choose(random).map(|name| (*name).clone())
 }
 
-/// Values in a document, itself included.
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Object(fields) => fields.values().map(count).sum(),
-        Value::Array(elements) => elements.iter().map(count).sum(),
-        _ => 0,
+/// A document, and every value in it.
+fn values_in(document: &Value) -> Vec<&Value> {
+    let mut values = vec![document];
+    let mut looked_at = 0;
+    while let Some(value) = values.get(looked_at) {
+        looked_at += 1;
+        match value {
+            Value::Object(fields) => values.extend(fields.values()),
+            Value::Array(elements) => values.extend(elements),
+            _ => {}
+        }
     }
+    values
 }
 
-/// The value at a place of a document, counted from itself on.
-fn of<'a>(value: &'a Value, place: &mut usize) -> Option<&'a Value> {
-    if *place == 0 {
-        return Some(value);
-    }
-    *place -= 1;
-    match value {
-        Value::Object(fields) => fields.values().find_map(|value| of(value, place)),
-        Value::Array(elements) => elements.iter().find_map(|value| of(value, place)),
-        _ => None,
-    }
-}
-
-/// The same, to be changed.
+/// The value at a place of a document, counted from itself on, to be changed.
 fn nth<'a>(value: &'a mut Value, place: &mut usize) -> Option<&'a mut Value> {
     if *place == 0 {
         return Some(value);
@@ -289,12 +272,8 @@ mod tests {
     #[test]
     fn every_value_can_be_reached() {
         let document = json!({"a": [1, {"b": 2}], "c": {}});
-        let all: Vec<Value> = (0..count(&document))
-            .map(|place| {
-                let value = of(&document, &mut { place }).cloned();
-                assert_eq!(value.as_ref(), nth(&mut document.clone(), &mut { place }).as_deref());
-                value.unwrap_or_default()
-            })
+        let all: Vec<Value> = (0..values_in(&document).len())
+            .map(|place| nth(&mut document.clone(), &mut { place }).map(Value::take).unwrap_or_default())
             .collect();
         assert_eq!(all, [document, json!([1, {"b": 2}]), json!(1), json!({"b": 2}), json!(2), json!({})]);
     }

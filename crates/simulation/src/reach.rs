@@ -99,26 +99,23 @@ impl Situation {
         }
     }
 
-    /// Whether it takes thousands of seeds to come to it: two or more faults have to meet.
-    pub fn is_rare(self) -> bool {
-        matches!(self, Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned)
-    }
-
-    /// Whether it takes a hundred seeds or more.
-    pub fn is_seldom(self) -> bool {
-        matches!(
-            self,
+    /// How often the seeds of a test run, a few hundred, come to it at least. Where two or more faults have to meet it takes
+    /// thousands.
+    pub fn times_min(self) -> u64 {
+        match self {
+            Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned => 0,
             Self::StandingUnanswered
-                | Self::StandingAnsweredLate
-                | Self::StandingRefused
-                | Self::PullFault
-                | Self::AcknowledgementFault
-                | Self::ReceiptCorrected
-                | Self::SeveralLots
-                | Self::AdvertisementRefused
-                | Self::BreakerTripped
-                | Self::AppendAnswerLost
-        )
+            | Self::StandingAnsweredLate
+            | Self::StandingRefused
+            | Self::PullFault
+            | Self::AcknowledgementFault
+            | Self::ReceiptCorrected
+            | Self::SeveralLots
+            | Self::AdvertisementRefused
+            | Self::BreakerTripped
+            | Self::AppendAnswerLost => 1,
+            _ => 4,
+        }
     }
 }
 

@@ -61,6 +61,11 @@ pub(crate) struct World {
     keys_used: KeysUsed,
 }
 
+/// How many calls go well before each of several faults in a row.
+fn in_a_row(skip: u8, times: u8) -> impl Iterator<Item = u32> {
+    std::iter::once(skip.into()).chain((1..times).map(|_| 0))
+}
+
 impl World {
     /// An empty log, and nothing started.
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
@@ -191,20 +196,20 @@ impl World {
             Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
             Operation::CallFault { relay, skip, fault, times, then } => {
                 let relay = self.relay(relay);
-                for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
+                for skip in in_a_row(skip, times) {
                     match fault {
                         CallFault::AnswerLostThenTooMany => {
-                            relay.call_faults.arm(skip.into(), (CallFault::AnswerLost, then));
+                            relay.call_faults.arm(skip, (CallFault::AnswerLost, then));
                             relay.call_faults.arm(0, (CallFault::RateLimited, None));
                         }
-                        _ => relay.call_faults.arm(skip.into(), (fault, then)),
+                        _ => relay.call_faults.arm(skip, (fault, then)),
                     }
                 }
             }
             Operation::QuestionFault { relay, question, skip, fault, times } => {
                 let relay = self.relay(relay);
-                for skip in std::iter::once(skip).chain((1..times).map(|_| 0)) {
-                    relay.question_faults(question).arm(skip.into(), fault);
+                for skip in in_a_row(skip, times) {
+                    relay.question_faults(question).arm(skip, fault);
                 }
             }
             Operation::Mode { relay, mode } => self.relay(relay).set_mode(mode),
@@ -387,7 +392,8 @@ impl World {
         self.pass_exactly(calm_ms)?;
         let now_ms = self.sim.now_ms();
         for ((id, relay), before_ms) in relays.relays.iter().zip(called_ms) {
-            self.checker.was_called(id, relay.called_ms() - before_ms, relay.rests_until_ms());
+            let calls_percent = 100 * (relay.called_ms() - before_ms) / calm_ms;
+            self.checker.was_called(id, calls_percent, relay.rests_until_ms());
         }
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
     }

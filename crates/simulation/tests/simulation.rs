@@ -35,12 +35,7 @@ fn seeds_break_no_law_and_come_to_what_matters() {
             reached.add(&thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
     });
-    let times_min = |situation: Situation| match (situation.is_rare(), situation.is_seldom()) {
-        (true, _) => 0,
-        (false, true) => 1,
-        (false, false) => 4,
-    };
-    let is_missing = |situation: &Situation| reached.times(*situation) < times_min(*situation);
+    let is_missing = |situation: &Situation| reached.times(*situation) < situation.times_min();
     let missing: Vec<Situation> = Situation::VARIANTS.iter().copied().filter(is_missing).collect();
     assert!(missing.is_empty(), "never or hardly came to {missing:?}\n{reached}");
 }

@@ -66,8 +66,8 @@ impl Checker {
             .and_then(RelayState::profile)
             .is_some_and(|profile| profile.rate_parts_per_second.is_none());
         let works = relay.is_some_and(RelayState::works) && is_unlimited;
-        let is_called = works
-            && !relay.is_some_and(|relay| relay.may_be_left_alone(calm.now_ms) || relay.is_busy(calm.ms));
+        let is_called =
+            works && !relay.is_some_and(|relay| relay.may_be_left_alone(calm.now_ms) || relay.is_busy());
         let since_ms = newest.not_before_ms.max(message.held_until_ms).max(newest.routed_at_ms).max(ready_ms);
         let is_due = calm.is_longer_than_since(since_ms);
         let is_stuck = match newest.state {

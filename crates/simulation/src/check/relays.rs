@@ -32,8 +32,8 @@ pub(crate) struct RelayState {
     pub(super) took_nothing: (u32, i64),
     /// Until when it asked not to be called. It says so to Kite, and the log does not keep it.
     pub(super) rests_until_ms: i64,
-    /// How long it was called in the last calm, all calls together.
-    called_ms: i64,
+    /// How many calls were under way in the last calm, on average and in hundredths.
+    calls_percent: i64,
     /// Parked receipts: reference and what they say.
     pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
 }
@@ -52,10 +52,10 @@ impl RelayState {
         is_patience || self.rests_until_ms + LOOK_MS > now_ms
     }
 
-    /// Whether all calls that it may be given at once were under way nearly all the time of a calm.
-    pub(super) fn is_busy(&self, calm_ms: i64) -> bool {
-        let calls_max = self.profile().map_or(1, |profile| i64::from(profile.calls_in_flight_max));
-        self.called_ms * 10 >= calm_ms * calls_max * 9
+    /// Whether all calls that it may be given at once were under way nearly all the time of the last calm.
+    pub(super) fn is_busy(&self) -> bool {
+        self.profile()
+            .is_some_and(|profile| self.calls_percent >= 90 * i64::from(profile.calls_in_flight_max))
     }
 
     /// Whether it takes messages as fast as it can.
@@ -82,11 +82,11 @@ impl RelayState {
 }
 
 impl Checker {
-    /// How long the relay was called in a calm that is over, all calls together, and until when it asked not to be.
-    pub(crate) fn was_called(&mut self, relay: &RelayId, called_ms: i64, until_ms: i64) {
+    /// How many calls the relay had under way in a calm that is over, and until when it asked to have none.
+    pub(crate) fn was_called(&mut self, relay: &RelayId, calls_percent: i64, until_ms: i64) {
         let state = self.relays.entry(relay.clone()).or_default();
         state.rests_until_ms = until_ms;
-        state.called_ms = called_ms;
+        state.calls_percent = calls_percent;
     }
 }
 
