@@ -192,6 +192,8 @@ words! {
         HandsetPermanent,
         /// The sender's number or address.
         Sender,
+        /// The relay's standing with the recipient's provider: blocked, greylisted, slowed down.
+        Reputation,
         /// What was sent.
         Content,
         /// It does not match an approved template.

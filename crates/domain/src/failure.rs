@@ -26,6 +26,9 @@ pub enum FailureClass {
     HandsetPermanent,
     /// The sender's number or address: not registered, forged, blocked.
     Sender,
+    /// The relay's standing with the recipient's provider: its address is blocked, greylisted or slowed down. The same
+    /// message through another relay may pass.
+    Reputation,
     /// What was sent: taken for spam, too large, not allowed.
     Content,
     /// What was sent does not match the approved Kakao template.
@@ -88,11 +91,12 @@ pub enum Alert {
 
 impl FailureClass {
     /// Every class, in the order of the table in the messaging facts.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RelayFault,
         Self::HandsetTemporary,
         Self::HandsetPermanent,
         Self::Sender,
+        Self::Reputation,
         Self::Content,
         Self::Template,
         Self::OptOut,
@@ -106,7 +110,7 @@ impl FailureClass {
     /// Whether another relay may try the same message over the same channel.
     pub fn another_relay(self) -> RelayFailover {
         match self {
-            Self::RelayFault | Self::Balance => RelayFailover::AtOnce,
+            Self::RelayFault | Self::Reputation | Self::Balance => RelayFailover::AtOnce,
             Self::Sender => RelayFailover::OnlyWhereRegistered,
             Self::Unknown => RelayFailover::OnlyAtLeastOnce,
             Self::HandsetTemporary
@@ -123,7 +127,7 @@ impl FailureClass {
     /// Whether the message may go over another channel once no relay of this one is left to try.
     pub fn another_channel(self) -> ChannelFailover {
         match self {
-            Self::RelayFault => ChannelFailover::AfterRelays,
+            Self::RelayFault | Self::Reputation => ChannelFailover::AfterRelays,
             Self::HandsetTemporary | Self::Unclassified => ChannelFailover::ByPolicy,
             Self::HandsetPermanent => ChannelFailover::EmailOnly,
             Self::Template => ChannelFailover::TextMessageOnly,
@@ -137,7 +141,7 @@ impl FailureClass {
     /// Whether somebody has to act. A relay fault is no alert: the breaker sees to it.
     pub fn alert(self) -> Alert {
         match self {
-            Self::Sender | Self::Balance | Self::Unclassified => Alert::Operator,
+            Self::Sender | Self::Reputation | Self::Balance | Self::Unclassified => Alert::Operator,
             Self::RelayFault
             | Self::HandsetTemporary
             | Self::HandsetPermanent
@@ -168,6 +172,7 @@ impl FailureClass {
             Self::HandsetTemporary => "handset_temporary",
             Self::HandsetPermanent => "handset_permanent",
             Self::Sender => "sender",
+            Self::Reputation => "reputation",
             Self::Content => "content",
             Self::Template => "template",
             Self::OptOut => "opt_out",
@@ -199,6 +204,7 @@ mod tests {
             (Class::HandsetTemporary, RelayFailover::Never, ChannelFailover::ByPolicy, Alert::None),
             (Class::HandsetPermanent, RelayFailover::Never, ChannelFailover::EmailOnly, Alert::None),
             (Class::Sender, RelayFailover::OnlyWhereRegistered, ChannelFailover::Never, Alert::Operator),
+            (Class::Reputation, RelayFailover::AtOnce, ChannelFailover::AfterRelays, Alert::Operator),
             (Class::Content, RelayFailover::Never, ChannelFailover::Never, Alert::None),
             (Class::Template, RelayFailover::Never, ChannelFailover::TextMessageOnly, Alert::None),
             (Class::OptOut, RelayFailover::Never, ChannelFailover::Never, Alert::None),

@@ -83,11 +83,15 @@ pub enum Mutation {
     RouterPlaceTooFar,
     /// A job that is older than the log is believed: messages go before their time.
     StaleJobBelieved,
+    /// What a relay says of one recipient is taken for its answer to all.
+    OneAnswerForAll,
+    /// A message that is refused for now is tried again for ever.
+    RetriedBeyondLimit,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -126,6 +130,8 @@ impl Mutation {
         Self::KeyStaysInProgress,
         Self::RouterPlaceTooFar,
         Self::StaleJobBelieved,
+        Self::OneAnswerForAll,
+        Self::RetriedBeyondLimit,
     ];
 }
 

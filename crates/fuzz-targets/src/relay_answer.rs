@@ -127,6 +127,13 @@ fn bounded(answer: &MessageAnswer) {
             assert!(general_code.as_ref().is_none_or(|code| code.len() <= FIELD_BYTES_MAX));
             text.iter().for_each(|words| impersonal(words));
         }
+        MessageAnswer::RefusedForNow { code, general_code, text, retry_after } => {
+            assert!(code.len() <= FIELD_BYTES_MAX);
+            assert!(general_code.as_ref().is_none_or(|code| code.len() <= FIELD_BYTES_MAX));
+            assert!(retry_after.is_none_or(|pause| pause <= fuzzing::PAUSE_MAX));
+            text.iter().for_each(|text| impersonal(text));
+        }
+        MessageAnswer::NotTried => {}
         MessageAnswer::NotTaken { why: _, reason } | MessageAnswer::Unknown { reason } => impersonal(reason),
     }
 }

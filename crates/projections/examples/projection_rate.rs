@@ -265,6 +265,7 @@ fn answered(relay: RelayId, messages: SeqSet) -> Event {
         refused: vec![],
         unknown: None,
         deferred: None,
+        refused_for_now: Vec::new(),
     }
     .into()
 }

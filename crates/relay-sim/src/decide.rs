@@ -79,6 +79,8 @@ pub(crate) struct Decider {
 pub(crate) enum Fate {
     /// Refused at hand-over with this code.
     Refused(Arc<str>),
+    /// Put off with this code at the first so many hand-overs to the recipient, accepted then.
+    NotNow { code: Arc<str>, times: u32, then: Delivery },
     /// Accepted.
     Accepted(Delivery),
 }
@@ -209,6 +211,11 @@ impl Decider {
             Forced::Undelivered(code) => accepted(Outcome::Undelivered, code, ReceiptFate::default()),
             Forced::UndeliveredFirst(code) if attempt <= 1 => {
                 accepted(Outcome::Undelivered, code, ReceiptFate::default())
+            }
+            Forced::NotNow { code, times } => {
+                let (result, receipt) = (Outcome::Delivered, ReceiptFate::default());
+                let then = Delivery { result, code: self.delivered.clone(), after_ms: 0, receipt };
+                Fate::NotNow { code, times, then }
             }
             Forced::Receipt(fault) => delivered(self.forced_receipt(fault)),
             Forced::Delivered | Forced::RefusedFirst(_) | Forced::UndeliveredFirst(_) | Forced::Call(_) => {

@@ -20,6 +20,8 @@ pub(crate) enum Forced {
     RefusedFirst(Arc<str>),
     /// Undelivered on the first attempt, delivered on later ones.
     UndeliveredFirst(Arc<str>),
+    /// Put off at the first so many hand-overs to this recipient, then delivered.
+    NotNow { code: Arc<str>, times: u32 },
     /// A fault of the whole call in which the reference comes first.
     Call(ForcedCall),
     /// Delivered, but the receipt misbehaves.
@@ -55,12 +57,16 @@ enum Row {
     Undelivered(&'static str),
     RefusedFirst(&'static str),
     UndeliveredFirst(&'static str),
+    NotNow(&'static str, u32),
     Call(ForcedCall),
     Receipt(ForcedReceipt),
 }
 
+/// A local part that begins so is a recipient of its own that forces the same as without what follows.
+const MANY_GREYLISTED: &str = "greylisted-";
+
 /// Last two digits of `010-9900-00NN`, e-mail local part (none where `refused+CODE@` serves), row.
-const TABLE: [(u8, Option<&str>, Row); 36] = [
+const TABLE: [(u8, Option<&str>, Row); 38] = [
     (0, Some("delivered"), Row::Delivered),
     (10, None, Row::Refused("network")),
     (11, None, Row::Refused("no_such_number")),
@@ -97,6 +103,8 @@ const TABLE: [(u8, Option<&str>, Row); 36] = [
     (65, Some("receipt-out-of-order"), Row::Receipt(ForcedReceipt::OutOfOrder)),
     (70, Some("refused-first"), Row::RefusedFirst("network")),
     (71, Some("undelivered-first"), Row::UndeliveredFirst("network")),
+    (80, Some("greylisted"), Row::NotNow("memory_full", 1)),
+    (81, Some("never-now"), Row::NotNow("memory_full", u32::MAX)),
 ];
 
 /// The outcome that a recipient forces at a relay of a dialect; `None` for ordinary recipients and for meanings
@@ -124,6 +132,7 @@ fn by_local_part(local: &str, style: CodeStyle) -> Option<Forced> {
         Some(("undelivered", code)) if !code.is_empty() => return Some(Forced::Undelivered(code.into())),
         Some(_) | None => {}
     }
+    let local = if local.starts_with(MANY_GREYLISTED) { "greylisted" } else { local };
     let (_, _, row) = TABLE.iter().find(|(_, name, _)| *name == Some(local))?;
     resolve(*row, style)
 }
@@ -136,6 +145,7 @@ fn resolve(row: Row, style: CodeStyle) -> Option<Forced> {
         Row::Undelivered(name) => Forced::Undelivered(code(name)?),
         Row::RefusedFirst(name) => Forced::RefusedFirst(code(name)?),
         Row::UndeliveredFirst(name) => Forced::UndeliveredFirst(code(name)?),
+        Row::NotNow(name, times) => Forced::NotNow { code: code(name)?, times },
         Row::Call(fault) => Forced::Call(fault),
         Row::Receipt(fault) => Forced::Receipt(fault),
     })

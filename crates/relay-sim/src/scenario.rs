@@ -102,6 +102,8 @@ pub struct Behaviour {
     pub refusals: BTreeMap<String, f64>,
     /// Share of accepted messages that end undelivered, by code.
     pub undelivered: BTreeMap<String, f64>,
+    /// Mails that an SMTP relay takes over one connection; `null` for no limit.
+    pub mails_per_connection_max: Option<u32>,
     /// Whether a repeated reference gives the first answer (true) or is sent again (false).
     pub dedupe: bool,
     /// Faults of whole calls.
@@ -120,6 +122,7 @@ impl Default for Behaviour {
             rate_parts_per_second: None,
             refusals: BTreeMap::new(),
             undelivered: BTreeMap::new(),
+            mails_per_connection_max: None,
             dedupe: true,
             faults: Faults::default(),
             outages: Vec::new(),

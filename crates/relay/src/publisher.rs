@@ -221,7 +221,7 @@ impl Publisher {
 
 type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
-/// What follows from a response: questions about what is unknown, another try at what was deferred.
+/// What follows from a response: questions about what is unknown, another try at what was deferred or refused for now.
 fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
     let job = |kind, messages: &SeqSet, not_before: DateTime<Utc>| {
         let not_before_ms = not_before.timestamp_millis();
@@ -232,7 +232,9 @@ fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
         Some(job(JobKind::Inquire, &set.messages, inquire_at))
     });
     let again = responded.deferred.as_ref().map(|set| job(JobKind::Submit, &set.messages, set.until));
-    inquire.into_iter().chain(again).collect()
+    let for_now = responded.refused_for_now.iter();
+    let for_now = for_now.map(|set| job(JobKind::Submit, &set.messages, set.until));
+    inquire.into_iter().chain(again).chain(for_now).collect()
 }
 
 #[async_trait]

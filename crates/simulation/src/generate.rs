@@ -22,6 +22,8 @@ pub enum Length {
 /// The case of a seed. The same for ever, as long as nothing is added here.
 pub fn generate(seed: u64, length: Length) -> Case {
     let mut dice = Dice::of(seed, 0xCA5E);
+    // What was added later has dice of its own, so that a seed stays the case that it was.
+    let mut later = Dice::of(seed, 0x1A7E);
     let steps = match length {
         Length::Short => dice.between(6, 18),
         Length::Long => dice.between(20, 60),
@@ -32,15 +34,18 @@ pub fn generate(seed: u64, length: Length) -> Case {
         starts_at_minute: *dice.pick(&[12 * 60, 12 * 60, 15 * 60 + 7, 20 * 60 + 58, 3 * 60, 7 * 60 + 59]),
         advises: dice.per_cent(40),
         receipt_ms_max: *dice.pick(&[4_000, 4_000, 60_000, 600_000]),
+        greylisted_per_cent: *later.pick(&[0, 0, 8, 30]),
     };
     let keeps_all = setup.kept_messages_max == ALL;
-    let mut generator = Generator { dice, sent: Vec::new(), trouble: None, was_fault: false, keeps_all };
+    let mut generator =
+        Generator { dice, later, sent: Vec::new(), trouble: None, was_fault: false, keeps_all };
     let steps = (0..steps).map(|number| generator.step(number as u32)).collect();
     Case { seed, setup, steps }
 }
 
 struct Generator {
     dice: Dice,
+    later: Dice,
     sent: Vec<SendOrder>,
     /// The relay that had a fault last. Trouble seldom comes alone: only two faults in a row at one relay show whether
     /// the second is handled with the first in mind.
@@ -194,6 +199,7 @@ impl Generator {
             email: self.dice.per_cent(35),
             after_temporary: self.dice.per_cent(50),
             wait_s: *self.dice.pick(&[0, 0, 0, 60, 600]),
+            retry_s: *self.later.pick(&[0, 0, 0, 90, 700, 20_000]),
         }
     }
 

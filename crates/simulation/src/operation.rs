@@ -26,6 +26,9 @@ pub struct Failover {
     /// How long to wait for a receipt, in seconds; 0: as long as the relay says.
     #[serde(default, skip_serializing_if = "is_default")]
     pub wait_s: u32,
+    /// How long a relay is tried again that refuses a message for now, in seconds; 0: as long as the message lives.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry_s: u32,
 }
 
 impl Failover {
@@ -37,6 +40,7 @@ impl Failover {
             email_after_temporary: self.after_temporary,
             at_least_once: self.at_least_once,
             wait_s: (self.wait_s > 0).then_some(self.wait_s),
+            retry_s: (self.retry_s > 0).then_some(self.retry_s),
             attempts_max: 4,
         }
     }
@@ -330,6 +334,9 @@ pub struct Setup {
     /// How long the receipt of a message takes at most when all is well.
     #[serde(default = "usual_receipt_ms", skip_serializing_if = "is_usual_receipt_ms")]
     pub receipt_ms_max: u32,
+    /// Of how many recipients in a hundred the relays say "not now" at first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub greylisted_per_cent: u8,
 }
 
 /// A whole simulation: the same case gives the same log, byte for byte.

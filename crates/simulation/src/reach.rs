@@ -50,6 +50,14 @@ pub enum Situation {
     ReceiptParked,
     /// A parked receipt finds its message.
     ParkedMatched,
+    /// A relay refuses a message for now.
+    RefusedForNow,
+    /// It takes it later.
+    TakenAfterAll,
+    /// Or never, and the time for it is over.
+    RefusedAfterAll,
+    /// A call ends before it has come to all its messages.
+    NotTried,
     /// A message goes on to another relay.
     FailoverToRelay,
     /// A message goes on by e-mail.
@@ -172,6 +180,7 @@ type AttemptKey = (String, u32, u16);
 struct Reader {
     called: BTreeSet<AttemptKey>,
     answered: BTreeSet<AttemptKey>,
+    put_off: BTreeSet<AttemptKey>,
     receipts: BTreeMap<AttemptKey, ReceiptStatus>,
     /// By lot's stream.
     advertisements: BTreeSet<String>,
@@ -210,13 +219,24 @@ impl Reader {
                 let attempt = responded.attempt;
                 let key = |seq| (stream.to_owned(), seq, attempt);
                 if let Some(accepted) = &responded.accepted {
+                    let late = accepted.messages.iter().map(key).filter(|key| self.put_off.contains(key));
+                    late.for_each(|_| reached.count(Situation::TakenAfterAll));
                     self.answered.extend(accepted.messages.iter().map(key));
                 }
                 for refused in &responded.refused {
+                    let late = refused.messages.iter().map(key).filter(|key| self.put_off.contains(key));
+                    late.for_each(|_| reached.count(Situation::RefusedAfterAll));
                     self.answered.extend(refused.messages.iter().map(key));
                 }
                 if responded.unknown.is_some() {
                     reached.count(Situation::NoAnswer);
+                }
+                for set in &responded.refused_for_now {
+                    reached.count(Situation::RefusedForNow);
+                    set.messages.iter().map(key).for_each(|key| {
+                        self.called.remove(&key);
+                        self.put_off.insert(key);
+                    });
                 }
                 if let Some(deferred) = &responded.deferred {
                     deferred.messages.iter().map(key).for_each(|key| {

@@ -63,7 +63,7 @@ pub fn scenario(seed: u64) -> Value {
     relays.push(json!({
         "id": MAIL_RELAY, "kind": "smtp", "api_key": "", "channels": ["email"], "smtp_listen": "127.0.0.1:0",
         "behaviour": {
-            "latency_ms": { "p50": 10, "spread": 3 }, "dedupe": false, "refusals": { "550": 0.02, "451": 0.02 },
+            "latency_ms": { "p50": 10, "spread": 3 }, "dedupe": false, "refusals": { "550": 0.02, "555": 0.02 },
             "faults": { "answer_lost": 0.02 },
         },
     }));

@@ -52,6 +52,7 @@ fn answer(refused: Vec<RefusedSet>, unknown: Option<UnknownSet>) -> Event {
         refused,
         unknown,
         deferred: None,
+        refused_for_now: Vec::new(),
     }
     .into()
 }

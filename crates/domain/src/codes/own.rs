@@ -9,6 +9,7 @@ pub fn own_reason(word: &str) -> Option<(&'static str, &'static str)> {
         "night_window" => ("야간 광고 전송 제한 시간", "advertisements may not go out at night"),
         "no_receipt" => ("기한 내 전송결과 없음", "no receipt came in time"),
         "no_answer" => ("중계사 응답 없음", "the relay's answer was lost"),
+        "connection_lost" => ("전달 중 연결 끊김", "the connection ended at this message"),
         "relay_suspended" => ("중계사 사용 중지", "the relay was taken out of use"),
         "breaker_tripped" => ("중계사 차단됨", "the relay's circuit breaker had tripped"),
         "kite_text" => ("본문을 완성할 수 없음", "the text cannot be filled in"),

@@ -20,7 +20,8 @@ impl Lot {
         for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
             if message.is_not_handed_over() {
                 if terms.expires_at <= context.now {
-                    aftermath.finish(seq, Outcome::Expired, "lifetime".into(), None);
+                    let (reason, class) = self.end_of_life(seq);
+                    aftermath.finish(seq, Outcome::Expired, reason, class);
                 }
             } else if is_overdue(message, context.now) {
                 aftermath.follow(self, seq, &Failure::no_receipt(), terms, context);

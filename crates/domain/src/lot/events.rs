@@ -245,6 +245,29 @@ pub struct DeferredSet {
     pub until: DateTime<Utc>,
 }
 
+/// Messages that the relay refused for now, each for a reason of its own (a greylisting server, a full mailbox). They are
+/// handed over to the same relay again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedForNowSet {
+    /// Which messages.
+    pub messages: SeqSet,
+    /// The relay's code, as it came.
+    pub code: SmolStr,
+    /// What it means: the class of the failure, should the relay never say anything else.
+    pub class: FailureClass,
+    /// The relay's words, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// How often the relay has refused them for now, this time included.
+    pub times: u16,
+    /// When it did so for the first time.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub since: DateTime<Utc>,
+    /// Not to be handed over again before.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub until: DateTime<Utc>,
+}
+
 /// What the relay said to a hand-over or to a status query, or that it said nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayResponded {
@@ -264,9 +287,12 @@ pub struct RelayResponded {
     /// No answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<UnknownSet>,
-    /// Later.
+    /// Later: the relay takes nothing at the moment, or did not get as far as these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<DeferredSet>,
+    /// Refused for now, one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_for_now: Vec<RefusedForNowSet>,
 }
 
 /// Delivery reports that say the same.

@@ -3,10 +3,10 @@
 //! Its events speak of *sets* of messages, so a lot takes tens of events, not thousands. The rules that matter most
 //! are here: at most one attempt in flight, an unanswered attempt is unknown and not failed, state by rank and not
 //! by arrival, a failure and what follows from it in one append.
-
 //!
 //! One file a decision: `routing` (first routes), `submit`, `respond`, `receive`, `close`; each answers with the events
-//! to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `state` is the fold.
+//! to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `retry` is what was refused
+//! for now; `state` is the fold.
 
 mod close;
 mod events;
@@ -15,20 +15,22 @@ mod ledger;
 mod message;
 mod receive;
 mod respond;
+mod retry;
 mod routing;
 mod state;
 mod submit;
 
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesFinished, MessagesHeld,
-    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal, RefusedSet,
-    RelayResponded, RouteSet, SplitRecord, TypeGroup, UnknownSet,
+    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal, RefusedForNowSet,
+    RefusedSet, RelayResponded, RouteSet, SplitRecord, TypeGroup, UnknownSet,
 };
 pub use failover::RoutingContext;
 pub use ledger::{LedgerAhead, SplitLedger};
 pub use message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
 pub use receive::Note;
-pub use respond::{AcceptedMessage, AnswerTo, Question, RefusedMessage, ResponseNote};
+pub use respond::{AcceptedMessage, AnswerTo, Question, RefusedForNowMessage, RefusedMessage, ResponseNote};
+pub use retry::CONNECTION_LOST;
 pub use routing::{PolicyInForce, RoutingBlocked};
 pub use state::{Lot, PendingHandover};
 pub use submit::{Handover, Submission};

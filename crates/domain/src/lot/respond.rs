@@ -1,10 +1,11 @@
 //! The relay's answer to a hand-over or to a question, and what follows from it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use smol_str::SmolStr;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Doubt, Outcome};
+use super::retry::{self, Again, Next};
 use super::{AcceptedSet, DeferredSet, Lot, Refusal, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
@@ -12,6 +13,9 @@ use crate::mutation::{self, Mutation};
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
+
+/// How long a message that is in doubt and refused for now waits at least for the next question.
+const DOUBT_PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// A message that the relay accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,21 @@ pub struct RefusedMessage {
     pub text: Option<String>,
 }
 
+/// A message that the relay refused for now, and for a reason of the message's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedForNowMessage {
+    /// Which message.
+    pub seq: u32,
+    /// The relay's code.
+    pub code: SmolStr,
+    /// What it means.
+    pub class: FailureClass,
+    /// The relay's words.
+    pub text: Option<String>,
+    /// How long the relay wants to be left alone with this message, if it said so.
+    pub retry_after: Option<TimeDelta>,
+}
+
 /// What a relay's words are an answer to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AnswerTo {
@@ -56,10 +75,15 @@ pub struct ResponseNote {
     pub accepted_is_final: bool,
     /// Not taken.
     pub refused: Vec<RefusedMessage>,
+    /// Not taken now.
+    pub refused_for_now: Vec<RefusedForNowMessage>,
+    /// Whether the sending was cancelled: then nothing is tried again.
+    pub is_cancelled: bool,
     /// No answer.
     pub unknown: Option<UnknownSet>,
-    /// Not taken by this call, and welcome later. Of an unknown message that was asked about: certainly not taken.
-    pub deferred: Option<DeferredSet>,
+    /// Not taken by this call, and welcome later, one set a reason. Of an unknown message that was asked about: certainly not
+    /// taken.
+    pub deferred: Vec<DeferredSet>,
     /// What was asked.
     pub answer_to: AnswerTo,
     /// No call before this one can still be on its way.
@@ -89,6 +113,8 @@ impl Lot {
     /// taken, or be the first answer once more. By the table of failures a duplicate never goes elsewhere, and so not from
     /// this doubt either.
     ///
+    /// What is refused for now goes to the same relay again, for as long as there is time ([`retry`](super::retry)).
+    ///
     /// The same note once more changes nothing.
     pub fn respond(
         &self,
@@ -103,6 +129,8 @@ impl Lot {
             mut accepted,
             accepted_is_final,
             refused,
+            refused_for_now,
+            is_cancelled,
             unknown,
             deferred,
             answer_to,
@@ -155,12 +183,44 @@ impl Lot {
             let messages = picked(&set.messages, is_it);
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
-        let (deferred, doubtful) = deferred.map_or((None, None), |set| {
+        let mut back = Vec::new();
+        let mut doubtful = Vec::new();
+        for set in deferred {
             let open = picked(&set.messages, |seq| is_ours(seq) && !is_asked_late(seq));
-            self.cut_deferred(DeferredSet { messages: open, ..set }, attempt, answer_to)
-        });
+            let (set, doubt) = self.cut_deferred(DeferredSet { messages: open, ..set }, attempt, answer_to);
+            back.extend(set);
+            doubtful.extend(doubt);
+        }
+        let mut back = back.into_iter();
 
         let mut aftermath = Aftermath::default();
+        let mut for_now = Vec::new();
+        for one in refused_for_now {
+            let is_open = self
+                .attempt_at(one.seq, relay, attempt)
+                .is_some_and(|state| matches!(state, AttemptState::Submitted | AttemptState::Unknown));
+            if !is_open || is_asked_late(one.seq) {
+                continue;
+            }
+            let doubt = self.doubt(one.seq, attempt);
+            match self.next_try(&one, attempt, terms, context.now) {
+                // The call before it may have been taken, so this is no word about the message.
+                _ if doubt != Doubt::None => doubtful.push(self.still_in_doubt(&one, attempt, context.now)),
+                _ if is_cancelled => {
+                    if self.fails_now(one.seq, attempt, AttemptState::Refused) {
+                        aftermath.finish(one.seq, Outcome::Cancelled, "cancelled".into(), None);
+                    }
+                    retry::collect(&mut for_now, one, Again::now(context.now));
+                }
+                Next::Again(again) => retry::collect(&mut for_now, one, again),
+                Next::GiveUp => refused.push(RefusedMessage {
+                    seq: one.seq,
+                    code: one.code,
+                    class: one.class,
+                    text: one.text,
+                }),
+            }
+        }
         for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
             let failure = Failure { class: one.class, code: one.code.clone(), outcome: Outcome::Undelivered };
             aftermath.follow(self, one.seq, &failure, terms, context);
@@ -176,25 +236,30 @@ impl Lot {
             accepted: accepted_set(accepted, accepted_is_final, is_ours),
             refused: refused_sets(refused),
             unknown,
-            deferred,
+            deferred: back.next(),
+            refused_for_now: for_now,
         };
         let says_nothing = responded.accepted.is_none()
             && responded.refused.is_empty()
+            && responded.refused_for_now.is_empty()
             && responded.unknown.is_none()
             && responded.deferred.is_none();
-        let in_doubt = duplicates.chain(early).chain(doubtful).map(|unknown| {
+        let more = |unknown, deferred| {
             Event::from(RelayResponded {
                 relay: relay.clone(),
                 attempt,
                 call_ms,
                 accepted: None,
                 refused: Vec::new(),
-                unknown: Some(unknown),
-                deferred: None,
+                unknown,
+                deferred,
+                refused_for_now: Vec::new(),
             })
-        });
+        };
+        let in_doubt = duplicates.chain(early).chain(doubtful).map(|unknown| more(Some(unknown), None));
+        let back = back.map(|deferred| more(None, Some(deferred)));
         let responded = (!says_nothing).then(|| Event::from(responded));
-        responded.into_iter().chain(in_doubt).chain(aftermath.into_events()).collect()
+        responded.into_iter().chain(back).chain(in_doubt).chain(aftermath.into_events()).collect()
     }
 
     /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
@@ -225,6 +290,19 @@ impl Lot {
             refusal: None,
         });
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
+    }
+
+    /// A message that is refused for now while an earlier call for it is in doubt: it is asked about later.
+    fn still_in_doubt(&self, one: &RefusedForNowMessage, attempt: u16, now: DateTime<Utc>) -> UnknownSet {
+        let messages: SeqSet = std::iter::once(one.seq).collect();
+        UnknownSet {
+            round: self.round_of(&messages, attempt),
+            messages,
+            reason: format!("a repeated call was refused for now ({})", one.code),
+            inquire_at: Some(now + one.retry_after.unwrap_or_default().max(DOUBT_PAUSE)),
+            duplicate_code: None,
+            refusal: None,
+        }
     }
 
     /// What an earlier call for this attempt left open.

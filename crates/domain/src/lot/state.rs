@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
 use super::message::{Attempt, AttemptState, Doubt, Message, Outcome, OutcomeCounts};
+use super::retry::Waits;
 use super::{LotAccepted, Recipient, Refusal, RelayResponded, RouteSet};
 use crate::event::Event;
 use crate::ids::{LotId, MessageId, SendingId};
@@ -34,6 +35,8 @@ pub struct Lot {
     pub(super) held_until_ms: Vec<i64>,
     /// Refusals of repeats that do not count yet, by message and attempt. They are few.
     refusals: Vec<(u32, u16, Refusal)>,
+    /// What relays have refused for now.
+    pub(super) waits: Waits,
     counts: OutcomeCounts,
 }
 
@@ -88,6 +91,7 @@ impl Lot {
             fallbacks: Vec::new(),
             held_until_ms: Vec::new(),
             refusals: Vec::new(),
+            waits: Waits::default(),
             counts,
         }
     }
@@ -116,6 +120,7 @@ impl Lot {
             + attempts * size_of::<Attempt>()
             + self.held_until_ms.capacity() * size_of::<i64>()
             + self.refusals.capacity() * size_of::<(u32, u16, Refusal)>()
+            + self.waits.memory_bytes()
     }
 
     /// How many messages ended how.
@@ -390,6 +395,21 @@ impl Lot {
                     }
                 });
             }
+        }
+        for set in &responded.refused_for_now {
+            let mut waiting = SeqSet::default();
+            for seq in &set.messages {
+                self.change(seq, number, |attempt| {
+                    if attempt.state <= AttemptState::Unknown {
+                        attempt.state = AttemptState::Routed;
+                        attempt.doubt = Doubt::None;
+                        attempt.round = 0;
+                        attempt.not_before_ms = set.until.timestamp_millis();
+                        waiting.push(seq);
+                    }
+                });
+            }
+            self.waits.record(waiting, number, set);
         }
     }
 

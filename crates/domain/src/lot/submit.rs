@@ -86,7 +86,11 @@ impl Lot {
                     held.until_ms.push(until.timestamp_millis());
                 }
                 Verdict::End(outcome, reason) if state == AttemptState::Routed => {
-                    aftermath.finish(seq, outcome, reason.into(), None);
+                    let (reason, class) = match outcome {
+                        Outcome::Expired => self.end_of_life(seq),
+                        _ => (reason.into(), None),
+                    };
+                    aftermath.finish(seq, outcome, reason, class);
                 }
                 Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
             }
@@ -115,6 +119,7 @@ impl Lot {
                 refused: Vec::new(),
                 unknown: Some(unknown),
                 deferred: None,
+                refused_for_now: Vec::new(),
             })
         }));
         events.extend(aftermath.into_events());

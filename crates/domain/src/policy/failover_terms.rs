@@ -17,6 +17,10 @@ pub struct FailoverTerms {
     /// How long to wait for a receipt before the outcome counts as unknown, in seconds; none: as long as the
     /// relay's own deadline.
     pub wait_s: Option<u32>,
+    /// How long a relay is tried again with a message that it refuses for now (greylisting, a full mailbox), in seconds from
+    /// the first such refusal; none: for as long as the message lives. Afterwards the refusal is final.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_s: Option<u32>,
     /// The most attempts at one message, the first included.
     pub attempts_max: u16,
 }
@@ -29,6 +33,7 @@ impl Default for FailoverTerms {
             email_after_temporary: false,
             at_least_once: false,
             wait_s: None,
+            retry_s: None,
             attempts_max: 4,
         }
     }

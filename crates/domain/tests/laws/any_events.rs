@@ -81,6 +81,15 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
                         duplicate_code: is_final.then(|| "1026".into()),
                         refusal: None,
                     }),
+                    refused_for_now: vec![RefusedForNowSet {
+                        messages: later.clone(),
+                        code: "451".into(),
+                        class,
+                        text: None,
+                        times: 1,
+                        since: noon(),
+                        until: noon(),
+                    }],
                     deferred: Some(DeferredSet { messages: later, reason: String::new(), until: noon() }),
                 }
                 .into()

@@ -42,6 +42,7 @@ fn the_table_of_failure_classes_row_by_row() {
         (Class::HandsetTemporary, email_once),
         (Class::HandsetPermanent, email_once),
         (Class::Sender, phone),
+        (Class::Reputation, all),
         (Class::Content, none),
         (Class::Template, none),
         (Class::OptOut, none),

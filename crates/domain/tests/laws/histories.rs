@@ -74,6 +74,7 @@ fn any_terms() -> impl Strategy<Value = SendingAccepted> {
                     email_after_temporary,
                     at_least_once,
                     wait_s: None,
+                    retry_s: (life % 3 == 0).then_some(life as u32 * 20),
                     attempts_max,
                 },
                 ..terms()
@@ -356,6 +357,7 @@ impl Simulation {
     fn call(&mut self, seqs: &[u32], attempt: u16, answers: &[u8]) -> ResponseNote {
         let mut note = ResponseNote { call_ms: Some(3), ..ResponseNote::default() };
         let (mut lost, mut later) = (Vec::new(), Vec::new());
+        note.is_cancelled = self.is_cancelled;
         for seq in seqs {
             let answer = answers[*seq as usize];
             let is_known = self.taken.contains_key(&(*seq, attempt));
@@ -369,6 +371,10 @@ impl Simulation {
                     lost.push(*seq);
                 }
                 (3, _) => lost.push(*seq),
+                (4, _) if answer >= 128 => {
+                    let class = FailureClass::ALL[usize::from(answer / 8) % FailureClass::ALL.len()];
+                    note.refused_for_now.extend(refused_for_now(&[*seq], class).refused_for_now);
+                }
                 (4, _) => later.push(*seq),
                 (_, true) => note.refused.push(refusal(*seq, FailureClass::Duplicate)),
                 (_, false) => {

@@ -11,4 +11,5 @@ mod failover;
 mod handover;
 mod histories;
 mod receipts;
+mod retry;
 mod split;

@@ -300,7 +300,19 @@ pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> Respon
 
 pub(crate) fn deferred(seqs: &[u32], until: DateTime<Utc>) -> ResponseNote {
     let set = DeferredSet { messages: set(seqs.iter().copied()), reason: "429".to_owned(), until };
-    ResponseNote { deferred: Some(set), ..ResponseNote::default() }
+    ResponseNote { deferred: vec![set], ..ResponseNote::default() }
+}
+
+/// Refused for now, as a greylisting server does.
+pub(crate) fn refused_for_now(seqs: &[u32], class: FailureClass) -> ResponseNote {
+    let message = |seq: &u32| RefusedForNowMessage {
+        seq: *seq,
+        code: "4.7.1".into(),
+        class,
+        text: Some("try again later".to_owned()),
+        retry_after: None,
+    };
+    ResponseNote { refused_for_now: seqs.iter().map(message).collect(), ..ResponseNote::default() }
 }
 
 pub(crate) fn receipt(

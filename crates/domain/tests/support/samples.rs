@@ -65,6 +65,7 @@ fn failover() -> FailoverTerms {
         email_after_temporary: true,
         at_least_once: false,
         wait_s: Some(3_600),
+        retry_s: Some(7_200),
         attempts_max: 3,
     }
 }
@@ -378,5 +379,14 @@ fn responded() -> RelayResponded {
             reason: "429".to_owned(),
             until: at("2026-03-02T03:00:02Z"),
         }),
+        refused_for_now: vec![RefusedForNowSet {
+            messages: one(4),
+            code: "4.7.1".into(),
+            class: FailureClass::Reputation,
+            text: Some("greylisted".to_owned()),
+            times: 2,
+            since: at("2026-03-02T02:59:00Z"),
+            until: at("2026-03-02T03:05:00Z"),
+        }],
     }
 }

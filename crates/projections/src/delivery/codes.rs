@@ -48,6 +48,7 @@ impl Coded for FailureClass {
         Self::Balance,
         Self::Unknown,
         Self::Unclassified,
+        Self::Reputation,
     ];
 }
 

@@ -192,6 +192,21 @@ impl Fold<'_> {
                 });
             }
         }
+        for set in &responded.refused_for_now {
+            let detail: Arc<str> = match &set.text {
+                Some(text) => format!("refused for now ({}): {text}", set.code).into(),
+                None => format!("refused for now ({})", set.code).into(),
+            };
+            for seq in &set.messages {
+                self.change(seq, responded.attempt, |attempt| {
+                    if attempt.state <= AttemptState::Unknown {
+                        attempt.state = AttemptState::Routed;
+                        attempt.submitted_ms = 0;
+                        attempt.detail = Some(detail.clone());
+                    }
+                });
+            }
+        }
         Ok(())
     }
 

@@ -50,6 +50,7 @@ pub(super) fn answered(to: &str, attempt: u16, accepted: Vec<u32>, refused: Vec<
         refused: refused.into_iter().collect(),
         unknown: None,
         deferred: None,
+        refused_for_now: Vec::new(),
     }
     .into()
 }
@@ -335,6 +336,7 @@ fn lost(by: &str, messages: kite_domain::seq_set::SeqSet, reason: &str) -> Event
         refused: Vec::new(),
         unknown: Some(unknown),
         deferred: None,
+        refused_for_now: Vec::new(),
     }
     .into()
 }

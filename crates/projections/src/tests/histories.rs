@@ -8,7 +8,7 @@ use kite_domain::failure::FailureClass;
 use kite_domain::ids::{LotId, MessageId};
 use kite_domain::lot::{
     AcceptedSet, DeferredSet, Lot, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted,
-    Outcome, ReceiptSet, ReceiptsRecorded, RefusedSet, RelayResponded, UnknownSet,
+    Outcome, ReceiptSet, ReceiptsRecorded, RefusedForNowSet, RefusedSet, RelayResponded, UnknownSet,
 };
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::BillingMoment;
@@ -58,6 +58,7 @@ enum LotEvent {
         refused: Vec<u32>,
         unknown: Vec<u32>,
         deferred: Vec<u32>,
+        for_now: Vec<u32>,
         is_final: bool,
     },
     Receipts {
@@ -83,9 +84,9 @@ fn lot_event() -> impl Strategy<Value = LotEvent> {
             |(attempt, relay, messages, bills_accepted)| LotEvent::Routed { attempt, relay, messages, bills_accepted }),
         3 => (attempt.clone(), some_messages())
             .prop_map(|(attempt, messages)| LotEvent::Submitted { attempt, messages }),
-        4 => (attempt.clone(), proptest::array::uniform4(some_messages()), any::<bool>()).prop_map(
-            |(attempt, [accepted, refused, unknown, deferred], is_final)| LotEvent::Answered {
-                attempt, accepted, refused, unknown, deferred, is_final }),
+        4 => (attempt.clone(), proptest::array::uniform5(some_messages()), any::<bool>()).prop_map(
+            |(attempt, [accepted, refused, unknown, deferred, for_now], is_final)| LotEvent::Answered {
+                attempt, accepted, refused, unknown, deferred, for_now, is_final }),
         3 => (attempt, some_messages(), some_messages(), any::<bool>()).prop_map(
             |(attempt, delivered, undelivered, billable)| LotEvent::Receipts {
                 attempt, delivered, undelivered, billable }),
@@ -148,36 +149,47 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
             receipt_by: at(time + 100_000),
         }
         .into(),
-        LotEvent::Answered { attempt, accepted, refused, unknown, deferred, is_final } => RelayResponded {
-            relay: relay("alpha"),
-            attempt: *attempt,
-            call_ms: Some(time as u32),
-            accepted: Some(AcceptedSet {
-                messages: set(lot, accepted),
-                relay_references: accepted.iter().map(|place| format!("ref-{place}").into()).collect(),
-                is_final: *is_final,
-            }),
-            refused: vec![RefusedSet {
-                messages: set(lot, refused),
-                code: "3056".into(),
-                class: FailureClass::RelayFault,
-                text: Some("no route".to_owned()),
-            }],
-            unknown: Some(UnknownSet {
-                messages: set(lot, unknown),
-                reason: "no answer".to_owned(),
-                inquire_at: None,
-                round: 0,
-                duplicate_code: None,
-                refusal: None,
-            }),
-            deferred: Some(DeferredSet {
-                messages: set(lot, deferred),
-                reason: "busy".to_owned(),
-                until: at(time + 50),
-            }),
+        LotEvent::Answered { attempt, accepted, refused, unknown, deferred, for_now, is_final } => {
+            RelayResponded {
+                relay: relay("alpha"),
+                attempt: *attempt,
+                call_ms: Some(time as u32),
+                accepted: Some(AcceptedSet {
+                    messages: set(lot, accepted),
+                    relay_references: accepted.iter().map(|place| format!("ref-{place}").into()).collect(),
+                    is_final: *is_final,
+                }),
+                refused: vec![RefusedSet {
+                    messages: set(lot, refused),
+                    code: "3056".into(),
+                    class: FailureClass::RelayFault,
+                    text: Some("no route".to_owned()),
+                }],
+                unknown: Some(UnknownSet {
+                    messages: set(lot, unknown),
+                    reason: "no answer".to_owned(),
+                    inquire_at: None,
+                    round: 0,
+                    duplicate_code: None,
+                    refusal: None,
+                }),
+                deferred: Some(DeferredSet {
+                    messages: set(lot, deferred),
+                    reason: "busy".to_owned(),
+                    until: at(time + 50),
+                }),
+                refused_for_now: vec![RefusedForNowSet {
+                    messages: set(lot, for_now),
+                    code: "4.7.1".into(),
+                    class: FailureClass::Reputation,
+                    text: Some("greylisted".to_owned()),
+                    times: 1,
+                    since: at(time),
+                    until: at(time + 60),
+                }],
+            }
+            .into()
         }
-        .into(),
         LotEvent::Receipts { attempt, delivered, undelivered, billable } => {
             let receipts = |status, class, code: &str, places: &[u32], billable_failure| ReceiptSet {
                 attempt: *attempt,

@@ -132,6 +132,11 @@ fn write_answers(messages: &[HandOver<'_>], answers: &[Answer], style: CodeStyle
                 wire::member(&mut body, b',', "code", code);
                 wire::member(&mut body, b',', "reason", style.reason(code));
             }
+            Answer::Deferred { code } => {
+                wire::member(&mut body, b',', "status", "deferred");
+                wire::member(&mut body, b',', "code", code);
+                wire::member(&mut body, b',', "reason", style.reason(code));
+            }
         }
         body.push(b'}');
     }

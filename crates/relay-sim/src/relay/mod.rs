@@ -47,6 +47,8 @@ struct State {
     bucket: Bucket,
     /// How often a reference led a call that failed before acceptance.
     failed_leads: HashMap<u64, u32>,
+    /// How often a recipient was put off.
+    put_off: HashMap<u64, u32>,
     schedule: Schedule,
     ready: std::collections::VecDeque<Receipt>,
     leases: Leases,
@@ -80,6 +82,13 @@ pub(crate) struct Taken {
 pub(crate) enum Answer {
     Accepted { relay_reference: u64, duplicate: bool },
     Refused { code: Arc<str> },
+    Deferred { code: Arc<str> },
+}
+
+/// What a relay says to a recipient before it has the message.
+pub(crate) enum Objection {
+    Refused(Arc<str>),
+    NotNow,
 }
 
 /// Where a reference stands.
@@ -187,17 +196,23 @@ impl Relay {
         reference: Option<&str>,
         recipient: &str,
         kind: Channel,
-    ) -> Option<Arc<str>> {
+    ) -> Option<Objection> {
         let arrived_at_us = self.clock.now_us();
         let mut state = self.state.lock();
         let attempt = reference.map_or(1, attempt_of);
-        let Fate::Refused(code) = state.decider.fate(Subject { recipient, attempt }) else { return None };
+        let code = match state.decider.fate(Subject { recipient, attempt }) {
+            Fate::Refused(code) => code,
+            Fate::NotNow { times, .. } => {
+                return state.puts_off(recipient, times).then_some(Objection::NotNow);
+            }
+            Fate::Accepted(_) => return None,
+        };
         let counters = &mut state.ledger.counters;
         counters.calls += 1;
         counters.handovers += 1;
         let Some(reference) = reference else {
             counters.refused += 1;
-            return Some(code);
+            return Some(Objection::Refused(code));
         };
         match state.ledger.find(reference) {
             Some(position) => {
@@ -209,7 +224,7 @@ impl Relay {
                 state.ledger.add_refused(hand_over, &code);
             }
         }
-        Some(code)
+        Some(Objection::Refused(code))
     }
 
     /// Where a reference stands; `None` when it never came in.
@@ -320,6 +335,7 @@ impl State {
             decider: Arc::new(Decider::new(seed, &scenario.id, scenario.codes, behaviour)),
             ledger: Ledger::new(ledger_mode),
             failed_leads: HashMap::new(),
+            put_off: HashMap::new(),
             schedule: Schedule::default(),
             ready: std::collections::VecDeque::new(),
             leases: Leases::default(),
@@ -411,6 +427,10 @@ impl State {
                 }
                 return Answer::Refused { code };
             }
+            Fate::NotNow { code, times, .. } if self.puts_off(message.recipient, times) => {
+                return Answer::Deferred { code };
+            }
+            Fate::NotNow { then, .. } => then,
             Fate::Accepted(delivery) => delivery,
         };
         let position = known.unwrap_or_else(|| {
@@ -424,6 +444,14 @@ impl State {
         let result = What::Result { position, delivery };
         self.plan(due_ms, Due { reference: message.reference.into(), relay_reference, gate, what: result });
         Answer::Accepted { relay_reference, duplicate: false }
+    }
+
+    /// Whether a recipient is put off once more.
+    fn puts_off(&mut self, recipient: &str, times_max: u32) -> bool {
+        let times = self.put_off.entry(hash_of(recipient)).or_insert(0);
+        let is_put_off = *times < times_max;
+        *times += u32::from(is_put_off);
+        is_put_off
     }
 
     /// Counts a repeat and returns its number.

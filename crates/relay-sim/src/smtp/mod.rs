@@ -99,6 +99,7 @@ async fn converse(mut stream: TcpStream, relay: &Arc<Relay>) -> io::Result<()> {
                 Next::Data => data = Some((DataReceiver::new(), Vec::new())),
                 Next::Wait(pause) => relay.clock.wait(pause).await,
                 Next::Drop(pause) => {
+                    stream.write_all(&replies).await?;
                     relay.clock.wait(pause).await;
                     return Ok(());
                 }

@@ -11,11 +11,14 @@ use smtp_proto::{AUTH_PLAIN, MailFrom, RcptTo, Request};
 
 use super::MESSAGE_BYTES_MAX;
 use crate::ledger::HandOver;
-use crate::relay::{Answer, Relay, Verdict};
+use crate::relay::{Answer, Objection, Relay, Verdict};
 use crate::scenario::Channel;
 
 /// Recipients of one mail transaction.
 const RECIPIENTS_MAX: usize = 100;
+
+/// The reply to a recipient that is to come again.
+const GREYLISTED: &str = "450 4.2.0 greylisted, try again later";
 
 /// What the connection does next.
 pub(super) enum Next {
@@ -37,6 +40,8 @@ pub(super) struct Session {
     greeted: bool,
     authenticated: bool,
     mail: Option<Mail>,
+    /// Mail transactions of this connection.
+    mails: u32,
 }
 
 /// A mail transaction.
@@ -50,7 +55,7 @@ struct Mail {
 impl Session {
     pub(super) fn new(relay: Arc<Relay>) -> Self {
         let authenticated = relay.scenario.api_key.is_empty();
-        Self { relay, greeted: false, authenticated, mail: None }
+        Self { relay, greeted: false, authenticated, mail: None, mails: 0 }
     }
 
     pub(super) fn command(&mut self, request: Request<Cow<'_, str>>, replies: &mut Vec<u8>) -> Next {
@@ -63,7 +68,7 @@ impl Session {
             Request::Auth { mechanism, initial_response } => {
                 self.authenticate(mechanism, &initial_response, replies)
             }
-            Request::Mail { from } => self.begin(&from, replies),
+            Request::Mail { from } => return self.begin(&from, replies),
             Request::Rcpt { to } => self.recipient(&to, replies),
             Request::Data => return self.data(replies),
             Request::Rset => {
@@ -116,7 +121,18 @@ impl Session {
         reply(replies, if self.authenticated { "235 2.7.0 welcome" } else { "535 5.7.8 wrong credentials" });
     }
 
-    fn begin(&mut self, from: &MailFrom<Cow<'_, str>>, replies: &mut Vec<u8>) {
+    fn begin(&mut self, from: &MailFrom<Cow<'_, str>>, replies: &mut Vec<u8>) -> Next {
+        let mails_max = self.relay.decider().behaviour.mails_per_connection_max;
+        if mails_max.is_some_and(|mails_max| self.mails >= mails_max) {
+            reply(replies, "421 4.7.0 too many mails over this connection");
+            return Next::Drop(Duration::ZERO);
+        }
+        self.mails += 1;
+        self.open(from, replies);
+        Next::Command
+    }
+
+    fn open(&mut self, from: &MailFrom<Cow<'_, str>>, replies: &mut Vec<u8>) {
         if !self.greeted {
             return reply(replies, "503 5.5.1 say EHLO first");
         }
@@ -140,7 +156,8 @@ impl Session {
         }
         let reference = mail.reference.as_deref();
         match self.relay.refusal_of(reference, &to.address, Channel::Email) {
-            Some(code) => reply(replies, refusal(&code)),
+            Some(Objection::Refused(code)) => reply(replies, refusal(&code)),
+            Some(Objection::NotNow) => reply(replies, GREYLISTED),
             None => {
                 mail.recipients.push(to.address.to_string());
                 reply(replies, "250 2.1.5 ok");
@@ -192,6 +209,7 @@ impl Session {
                         reply(replies, format_args!("250 2.0.0 queued as {relay_reference:016x}"));
                     }
                     Some(Answer::Refused { code }) => reply(replies, refusal(code)),
+                    Some(Answer::Deferred { .. }) => reply(replies, GREYLISTED),
                     None => reply(replies, "554 5.5.1 no valid recipients"),
                 }
                 return Next::Wait(pause);

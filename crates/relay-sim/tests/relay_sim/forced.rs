@@ -131,6 +131,18 @@ impl Stage {
                 }
                 return false;
             }
+            "deferred once" | "deferred always" => {
+                for is_first in [true, false] {
+                    let answer = self.alpha.one(reference, recipient).await;
+                    if !is_first && row.hand_over == "deferred once" {
+                        assert_eq!(answer["status"], json!("accepted"), "{context}");
+                        return true;
+                    }
+                    assert_eq!(answer["status"], json!("deferred"), "{context}");
+                    assert_eq!(self.alpha.status_of(reference).await["status"], "not_found", "{context}");
+                }
+                return false;
+            }
             "answer lost" => {
                 assert!(call().await.is_err(), "{context}");
                 self.accepted(recipient, reference, true, context).await;

@@ -46,9 +46,9 @@ pub fn impersonal(answer: MessageAnswer, recipient: &str) -> MessageAnswer {
     words::impersonal(answer, recipient)
 }
 
-/// What the negative reply of a mail server means.
+/// What the negative reply of a mail server to a recipient means.
 pub fn smtp_refusal(basic: u16, words: &str) -> MessageAnswer {
-    smtp::meaning(basic, words.to_owned())
+    smtp::meaning(smtp::Stage::Recipient, basic, words.to_owned()).answer
 }
 
 /// The reference in the positive reply of a mail server; nothing if it is no reply.

@@ -85,6 +85,8 @@ struct WireResult<'b> {
     reason: Option<String>,
     #[serde(default)]
     at: Option<SmolStr>,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -227,8 +229,7 @@ impl HttpRelayClient {
 #[async_trait]
 impl RelayClient for HttpRelayClient {
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
-        let not_tried = MessageAnswer::NotTaken { why: NotTaken::NoConnection, reason: "not tried".into() };
-        let mut answer = SubmitAnswer::all(messages.len(), not_tried);
+        let mut answer = SubmitAnswer::all(messages.len(), MessageAnswer::NotTried);
         let mut left: Vec<Range<usize>> = Vec::from([Range { start: 0, end: messages.len() }]);
         while let Some(range) = left.pop().filter(|range| !range.is_empty()) {
             match self.submit_batch(&messages[range.clone()]).await {
@@ -244,14 +245,8 @@ impl RelayClient for HttpRelayClient {
                     answer.messages[range.start] = MessageAnswer::Refused { code, general_code: None, text };
                 }
                 BatchOutcome::Whole { answer: one, retry_after } => {
-                    // What was not tried was certainly not taken.
-                    let rest = match &one {
-                        MessageAnswer::Unknown { reason } => {
-                            MessageAnswer::NotTaken { why: NotTaken::NoConnection, reason: reason.clone() }
-                        }
-                        other => other.clone(),
-                    };
-                    left.drain(..).flatten().for_each(|place| answer.messages[place] = rest.clone());
+                    // What is left is not tried.
+                    left.clear();
                     answer.messages[range].fill(one);
                     answer.retry_after = retry_after;
                 }
@@ -393,6 +388,12 @@ fn message_answer(result: WireResult<'_>, recipient: &str) -> MessageAnswer {
         ("refused", code) => {
             MessageAnswer::Refused { code: code_of(code), general_code: None, text: result.reason }
         }
+        ("deferred", code) => MessageAnswer::RefusedForNow {
+            code: code_of(code),
+            general_code: None,
+            text: result.reason,
+            retry_after: result.retry_after_ms.map(|pause| Duration::from_millis(pause).min(PAUSE_MAX)),
+        },
         (other, _) => MessageAnswer::Unknown { reason: format!("the relay says {other:?}").into() },
     };
     words::impersonal(answer, recipient)

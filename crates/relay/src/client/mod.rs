@@ -1,4 +1,7 @@
-//! Talking to a relay. A client says exactly what is certain: taken, refused, *certainly not taken*, or unknown.
+//! Talking to a relay. A client says exactly what is certain, message by message: taken, refused for good, refused for now,
+//! not tried, or unknown; and beside that, [`MessageAnswer::NotTaken`], what the relay said of itself.
+//!
+//! What a relay says of one message is never taken for its word about another, nor about itself.
 //!
 //! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
 //! nothing; after that, no answer means unknown, whatever the error is called.
@@ -68,7 +71,21 @@ pub enum MessageAnswer {
         /// Its words.
         text: Option<String>,
     },
-    /// Certainly not taken.
+    /// The relay does not want it now, for a reason that is the message's own: its recipient's server greylists, the mailbox
+    /// is full. Others may pass.
+    RefusedForNow {
+        /// Its code, the most telling one.
+        code: SmolStr,
+        /// A more general code, where the relay gives two.
+        general_code: Option<SmolStr>,
+        /// Its words.
+        text: Option<String>,
+        /// How long the relay wants to be left alone with this message, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The call ended before it came to this message.
+    NotTried,
+    /// Certainly not taken, because of the relay: it takes nothing at the moment.
     NotTaken {
         /// Why.
         why: NotTaken,

@@ -4,10 +4,17 @@
 //! certain: until the message's data begins, nothing was taken; once it began, a lost connection means unknown.
 //! Mail servers neither de-duplicate nor answer status queries, so that matters.
 //!
-//! A call hands its messages over one after the other on one connection; calls in flight are connections in flight.
+//! A call hands its messages over one after the other on one connection; calls in flight are connections in flight. A
+//! server that takes only so many mails over a connection is connected to again.
+//!
+//! From the recipient on, a reply is about this message ([`reply`]): the others of the call go on. Only what the server says
+//! before it knows the recipient is about the server; and what might be about either (a connection that ends at one recipient)
+//! is taken for the server's word the second time in a row.
+//!
 //! Credentials never cross a connection that is not encrypted, unless the profile says `plain`: whoever stands between
 //! can take the offer of TLS out of the server's greeting.
 
+mod reply;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +32,20 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter,
 use lettre::transport::smtp::{Error as SmtpError, response::Response};
 use lettre::{Address, Message};
 use parking_lot::Mutex;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer, words,
 };
+use reply::{Said, not_taken};
+pub(super) use reply::{Stage, meaning};
 
+/// How many replies in a row that may be about the server are taken to be about it.
+const SUSPECTS_MAX: u32 = 2;
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,8 +58,10 @@ pub struct SmtpRelayClient {
     credentials: Option<Credentials>,
     hello: ClientId,
     answer_timeout: Duration,
-    idle: Mutex<Vec<AsyncSmtpConnection>>,
+    idle: Mutex<Vec<Line>>,
     idle_max: usize,
+    /// Replies in a row that may be about the server.
+    suspects: AtomicU32,
 }
 
 /// A message in the form of the wire.
@@ -55,6 +69,21 @@ struct Letter {
     from: Address,
     to: Address,
     bytes: Vec<u8>,
+}
+
+/// A connection, and how many mails it has carried.
+struct Line {
+    connection: AsyncSmtpConnection,
+    mails: u32,
+}
+
+/// What became of a message on one connection.
+struct Passage {
+    said: Said,
+    /// The connection, if it can carry another message.
+    line: Option<Line>,
+    /// It may have ended because the connection had carried mails before, and nothing was taken: a new one tells.
+    is_worn_out: bool,
 }
 
 /// What a step of the conversation came to, when it did not go on.
@@ -96,13 +125,14 @@ impl SmtpRelayClient {
             answer_timeout: Duration::from_millis(u64::from(profile.answer_timeout_ms.max(1))),
             idle: Mutex::default(),
             idle_max: usize::from(profile.calls_in_flight_max),
+            suspects: AtomicU32::new(0),
         })
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, MessageAnswer> {
+    async fn connect(&self) -> Result<Line, MessageAnswer> {
         let limit = self.answer_timeout.min(CONNECT_TIMEOUT);
         match tokio::time::timeout(limit, self.connect_without_limit()).await {
-            Ok(connected) => connected,
+            Ok(connected) => connected.map(|connection| Line { connection, mails: 0 }),
             Err(_) => Err(not_taken(NotTaken::NoConnection, "no connection in time".into())),
         }
     }
@@ -160,54 +190,72 @@ impl SmtpRelayClient {
         }
     }
 
-    async fn deliver(&self, message: &OutgoingMessage) -> MessageAnswer {
+    /// Hands one message over, on the connection that is there or on a new one.
+    async fn deliver(&self, message: &OutgoingMessage, line: &mut Option<Line>) -> Said {
         let letter = match letter(message) {
             Ok(letter) => letter,
-            Err((code, text)) => return refused(SmolStr::new_static(code), None, text),
+            Err((code, text)) => return Said::about_message(reply::refused(code.into(), None, text)),
         };
-        let reused = self.idle.lock().pop();
-        if let Some(connection) = reused {
-            match self.converse(connection, &letter).await {
-                // The server had closed it while it was idle: nothing is lost, and a new one tells more.
-                MessageAnswer::NotTaken { why: NotTaken::NoConnection, .. } => self.idle.lock().clear(),
-                answer => return answer,
+        if let Some(known) = line.take().or_else(|| self.idle.lock().pop()) {
+            let passage = self.converse(known, &letter).await;
+            if !passage.is_worn_out {
+                *line = passage.line;
+                return passage.said;
             }
+            // Closed while it was idle, or the server takes no more over it: nothing is lost, and a new one tells more.
+            self.idle.lock().clear();
         }
         match self.connect().await {
-            Ok(connection) => self.converse(connection, &letter).await,
-            Err(answer) => answer,
+            Ok(fresh) => {
+                let passage = self.converse(fresh, &letter).await;
+                *line = passage.line;
+                passage.said
+            }
+            Err(answer) => Said::about_server(answer),
         }
     }
 
-    async fn converse(&self, mut connection: AsyncSmtpConnection, letter: &Letter) -> MessageAnswer {
-        if let Err(halt) = self.introduce(&mut connection, letter).await {
+    async fn converse(&self, mut line: Line, letter: &Letter) -> Passage {
+        let is_used = line.mails > 0;
+        line.mails += 1;
+        let ended = |said, is_worn_out| Passage { said, line: None, is_worn_out };
+        if let Err((stage, halt)) = self.introduce(&mut line.connection, letter).await {
             return match halt {
-                Halt::Broken(reason) => not_taken(NotTaken::NoConnection, reason),
+                Halt::Broken(reason) => ended(Said::broken(stage, reason), is_used),
                 Halt::Reply(error) => {
-                    let answer = by_reply(&error);
-                    if self.step(&mut connection, Rset).await.is_ok() {
-                        self.keep(connection);
+                    let said = by_reply(stage, &error);
+                    let is_worn_out = is_used && (stage == Stage::Sender || said.ends_connection);
+                    if said.ends_connection || self.step(&mut line.connection, Rset).await.is_err() {
+                        return ended(said, is_worn_out);
                     }
-                    answer
+                    let line = if is_worn_out { None } else { Some(line) };
+                    Passage { said, line, is_worn_out }
                 }
             };
         }
-        match tokio::time::timeout(self.answer_timeout, connection.message(&letter.bytes)).await {
-            Err(_) => MessageAnswer::Unknown { reason: "no answer in time after the data".into() },
+        match tokio::time::timeout(self.answer_timeout, line.connection.message(&letter.bytes)).await {
+            Err(_) => ended(Said::unknown("no answer in time after the data".into()), false),
             Ok(Ok(response)) => {
-                self.keep(connection);
-                MessageAnswer::Accepted { relay_reference: queued_as(&response), duplicate: false }
+                let relay_reference = queued_as(&response);
+                let answer = MessageAnswer::Accepted { relay_reference, duplicate: false };
+                Passage { said: Said::about_message(answer), line: Some(line), is_worn_out: false }
             }
             Ok(Err(error)) if error.status().is_some() => {
-                self.keep(connection);
-                by_reply(&error)
+                let said = by_reply(Stage::Content, &error);
+                let is_worn_out = is_used && said.ends_connection;
+                let line = (!said.ends_connection).then_some(line);
+                Passage { said, line, is_worn_out }
             }
-            Ok(Err(error)) => MessageAnswer::Unknown { reason: describe(&error).into() },
+            Ok(Err(error)) => ended(Said::unknown(describe(&error).into()), false),
         }
     }
 
     /// Sender, recipient, and leave to send the data.
-    async fn introduce(&self, connection: &mut AsyncSmtpConnection, letter: &Letter) -> Result<(), Halt> {
+    async fn introduce(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        letter: &Letter,
+    ) -> Result<(), (Stage, Halt)> {
         let mut parameters = Vec::new();
         let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
         if !is_ascii(&letter.from) || !is_ascii(&letter.to) {
@@ -216,9 +264,13 @@ impl SmtpRelayClient {
         if !letter.bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        self.step(connection, Mail::new(Some(letter.from.clone()), parameters)).await?;
-        self.step(connection, Rcpt::new(letter.to.clone(), Vec::new())).await?;
-        self.step(connection, Data).await
+        let at = |stage| move |halt| (stage, halt);
+        let mail = Mail::new(Some(letter.from.clone()), parameters);
+        self.step(connection, mail).await.map_err(at(Stage::Sender))?;
+        self.step(connection, Rcpt::new(letter.to.clone(), Vec::new()))
+            .await
+            .map_err(at(Stage::Recipient))?;
+        self.step(connection, Data).await.map_err(at(Stage::Content))
     }
 
     async fn step(
@@ -234,32 +286,56 @@ impl SmtpRelayClient {
         }
     }
 
-    fn keep(&self, connection: AsyncSmtpConnection) {
+    fn keep(&self, line: Line) {
         let mut idle = self.idle.lock();
         if idle.len() < self.idle_max {
-            idle.push(connection);
+            idle.push(line);
         }
     }
+
+    /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it the
+    /// second time in a row.
+    fn judge(&self, said: Said) -> (MessageAnswer, Onward) {
+        match said.suspicion {
+            None => {
+                self.suspects.store(0, Ordering::Relaxed);
+                let ends = matches!(said.answer, MessageAnswer::NotTaken { .. });
+                (said.answer, if ends { Onward::End } else { Onward::Next })
+            }
+            Some(suspicion) if self.suspects.fetch_add(1, Ordering::Relaxed) + 1 >= SUSPECTS_MAX => {
+                // An outcome that is not known stays so; the rest waits.
+                let is_unknown = matches!(said.answer, MessageAnswer::Unknown { .. });
+                (if is_unknown { said.answer } else { suspicion }, Onward::End)
+            }
+            Some(_) => (said.answer, Onward::Next),
+        }
+    }
+}
+
+/// Whether a call goes on.
+#[derive(PartialEq, Eq)]
+enum Onward {
+    Next,
+    End,
 }
 
 #[async_trait]
 impl RelayClient for SmtpRelayClient {
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
         let mut answers = Vec::with_capacity(messages.len());
+        let mut line = None;
         for message in messages {
-            let answer = words::impersonal(self.deliver(message).await, &message.to);
-            // What comes after a relay that is not there is not tried, and so certainly not taken.
-            let rest = match &answer {
-                MessageAnswer::NotTaken { .. } => Some(answer.clone()),
-                MessageAnswer::Unknown { reason } => Some(not_taken(NotTaken::NoConnection, reason.clone())),
-                MessageAnswer::Accepted { .. } | MessageAnswer::Refused { .. } => None,
-            };
-            answers.push(answer);
-            if let Some(rest) = rest {
-                answers.resize(messages.len(), rest);
+            let said = self.deliver(message, &mut line).await;
+            let (answer, onward) = self.judge(said);
+            answers.push(words::impersonal(answer, &message.to));
+            if onward == Onward::End {
                 break;
             }
         }
+        if let Some(line) = line {
+            self.keep(line);
+        }
+        answers.resize(messages.len(), MessageAnswer::NotTried);
         SubmitAnswer { messages: answers, retry_after: None }
     }
 
@@ -306,56 +382,23 @@ fn letter(message: &OutgoingMessage) -> Result<Letter, (&'static str, String)> {
     Ok(Letter { from, to, bytes: letter.formatted() })
 }
 
-/// What a negative reply means: out of service or too fast is for later, all else is a refusal.
-fn by_reply(error: &SmtpError) -> MessageAnswer {
+fn by_reply(stage: Stage, error: &SmtpError) -> Said {
     let basic = error.status().map_or(0, u16::from);
     let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    meaning(basic, words)
-}
-
-/// What the code of a negative reply and its words mean.
-pub(super) fn meaning(basic: u16, words: String) -> MessageAnswer {
-    let enhanced = words.split_whitespace().next().filter(|word| is_enhanced(word));
-    let reason = || format!("{basic} {words}").into();
-    match (basic, enhanced) {
-        (421, _) | (_, Some("4.3.2")) => not_taken(NotTaken::OutOfService, reason()),
-        (_, Some(code)) if code.starts_with("4.7.") => not_taken(NotTaken::RateLimited, reason()),
-        (530 | 535, _) => not_taken(NotTaken::Unauthorised, reason()),
-        (_, Some(code)) => refused(code.into(), Some(format_smolstr!("{basic}")), words.clone()),
-        (_, None) => refused(format_smolstr!("{basic}"), None, words),
-    }
+    meaning(stage, basic, words)
 }
 
 fn not_connected(error: &SmtpError) -> MessageAnswer {
-    match by_reply(error) {
-        answer @ MessageAnswer::NotTaken { .. } if error.status().is_some() => answer,
-        _ => not_taken(NotTaken::NoConnection, describe(error).into()),
+    match error.status() {
+        Some(_) => by_reply(Stage::Connection, error).answer,
+        None => not_taken(NotTaken::NoConnection, describe(error).into()),
     }
-}
-
-/// RFC 3463: class, subject and detail.
-fn is_enhanced(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let is_number = |part: Option<&str>| {
-        part.is_some_and(|part| {
-            (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-        })
-    };
-    is_number(parts.next()) && is_number(parts.next()) && is_number(parts.next()) && parts.next().is_none()
 }
 
 pub(super) fn queued_as(response: &Response) -> Option<SmolStr> {
     let (_, rest) = response.first_line()?.split_once("queued as ")?;
     let reference = rest.split_whitespace().next().map(SmolStr::from)?;
     Some(bounded(reference, RELAY_REFERENCE_LENGTH_MAX))
-}
-
-fn not_taken(why: NotTaken, reason: Arc<str>) -> MessageAnswer {
-    MessageAnswer::NotTaken { why, reason }
-}
-
-fn refused(code: SmolStr, general_code: Option<SmolStr>, text: String) -> MessageAnswer {
-    MessageAnswer::Refused { code, general_code, text: (!text.is_empty()).then_some(text) }
 }
 
 /// A connection whose small writes leave at once. An SMTP conversation is many of them, and each would otherwise wait

@@ -77,7 +77,11 @@ pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
 /// The same answer, its words without addresses.
 pub(super) fn impersonal(answer: MessageAnswer, recipient: &str) -> MessageAnswer {
     match answer {
-        MessageAnswer::Accepted { .. } => answer,
+        MessageAnswer::Accepted { .. } | MessageAnswer::NotTried => answer,
+        MessageAnswer::RefusedForNow { code, general_code, text, retry_after } => {
+            let text = text.map(|text| without_addresses(&text, recipient));
+            MessageAnswer::RefusedForNow { code, general_code, text, retry_after }
+        }
         MessageAnswer::Refused { code, general_code, text } => {
             let text = text.map(|text| without_addresses(&text, recipient));
             MessageAnswer::Refused { code, general_code, text }
@@ -221,11 +225,19 @@ mod tests {
             general_code: Some("550".into()),
             text: Some(text.to_owned()),
         };
+        let for_now = |text: &str| MessageAnswer::RefusedForNow {
+            code: "4.7.1".into(),
+            general_code: Some("451".into()),
+            text: Some(text.to_owned()),
+            retry_after: None,
+        };
         let not_taken =
             |reason: &str| MessageAnswer::NotTaken { why: NotTaken::OutOfService, reason: reason.into() };
         let unknown = |reason: &str| MessageAnswer::Unknown { reason: reason.into() };
         assert_eq!(of(refused(reason)), refused("about …"));
+        assert_eq!(of(for_now(reason)), for_now("about …"));
         assert_eq!(of(not_taken(reason)), not_taken("about …"));
+        assert_eq!(of(MessageAnswer::NotTried), MessageAnswer::NotTried);
         assert_eq!(of(unknown(reason)), unknown("about …"));
         let accepted =
             MessageAnswer::Accepted { relay_reference: Some("12345678901".into()), duplicate: false };

@@ -113,14 +113,16 @@ impl Answered {
     }
 
     fn count(&self, relay: &kite_domain::slug::RelayId) {
-        let mut counts = [0; 4];
+        let mut counts = [0; 5];
         for (_, note) in self.notes.iter().flat_map(|lot| &lot.notes) {
             counts[0] += note.accepted.len();
             counts[1] += note.refused.len();
             counts[2] += note.unknown.as_ref().map_or(0, |set| set.messages.len());
-            counts[3] += note.deferred.as_ref().map_or(0, |set| set.messages.len());
+            counts[3] += note.deferred.iter().map(|set| set.messages.len()).sum::<usize>();
+            counts[4] += note.refused_for_now.len();
         }
-        for (result, count) in ["accepted", "refused", "unknown", "deferred"].into_iter().zip(counts) {
+        let results = ["accepted", "refused", "unknown", "deferred", "refused_for_now"];
+        for (result, count) in results.into_iter().zip(counts) {
             figures::responses(relay, self.held.class, result, count);
         }
     }
@@ -167,7 +169,8 @@ impl RelayWorker {
             .change(&ids, &crew.actor, |place, lot, sending| {
                 let context = snapshot.routing_context(&sending.terms, now);
                 let respond = |(attempt, note): &(u16, ResponseNote)| {
-                    lot.respond(&sending.terms, crew.relay(), *attempt, note.clone(), &context)
+                    let note = ResponseNote { is_cancelled: sending.is_cancelled, ..note.clone() };
+                    lot.respond(&sending.terms, crew.relay(), *attempt, note, &context)
                 };
                 (notes[place].notes.iter().flat_map(respond).collect(), ())
             })

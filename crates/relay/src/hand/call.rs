@@ -8,7 +8,9 @@ use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AcceptedMessage, AnswerTo, AttemptState, DeferredSet, Lot, RefusedMessage};
+use kite_domain::lot::{
+    AcceptedMessage, AnswerTo, AttemptState, DeferredSet, Lot, RefusedForNowMessage, RefusedMessage,
+};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use smol_str::SmolStr;
@@ -44,6 +46,11 @@ struct Verdict {
     without_answer: u32,
     /// Turned away because they were too many.
     too_many: u32,
+    /// The call did not come to them: they say nothing about the relay.
+    not_tried: u32,
+    /// Refused for now, for a reason of their own: the relay has answered, whatever its dictionary makes of the code. Beside
+    /// trouble of the relay itself they say nothing.
+    for_now: u32,
 }
 
 impl Verdict {
@@ -222,6 +229,12 @@ fn note_answers(
     let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
     let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
     let until = |why| now + retry_after.unwrap_or_else(|| pause_of(crew, why));
+    let trouble = answer.messages.iter().rev().find_map(|message| match message {
+        MessageAnswer::NotTaken { why, .. } => Some(*why),
+        _ => None,
+    });
+    let one_for_all = mutation::is_active(Mutation::OneAnswerForAll)
+        && answer.messages.iter().any(|message| matches!(message, MessageAnswer::RefusedForNow { .. }));
     let mut verdict = Verdict::default();
     for (origin, message) in origins.iter().zip(answer.messages) {
         let seq = origin.seq;
@@ -229,6 +242,9 @@ fn note_answers(
         let message = match message {
             MessageAnswer::Unknown { .. } if mutation::is_active(Mutation::LostAnswerTakenAsRefused) => {
                 MessageAnswer::Refused { code: "3053".into(), general_code: None, text: None }
+            }
+            _ if one_for_all => {
+                MessageAnswer::NotTaken { why: NotTaken::RateLimited, reason: "refused for now".into() }
             }
             other => other,
         };
@@ -249,6 +265,18 @@ fn note_answers(
                 let refused = RefusedMessage { seq, code, class, text };
                 answered.refused(crew, origin.place, origin.round, refused, now);
             }
+            MessageAnswer::RefusedForNow { code, general_code, text, retry_after } => {
+                let class = crew.class_of(&code, general_code.as_deref());
+                verdict.for_now += 1;
+                let retry_after = retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
+                let refused = RefusedForNowMessage { seq, code, class, text, retry_after };
+                answered.note(origin.place).refused_for_now.push(refused);
+            }
+            MessageAnswer::NotTried => {
+                verdict.not_tried += 1;
+                let until = until(trouble.unwrap_or(NotTaken::NoConnection));
+                defer(answered, origin.place, seq, not_tried(trouble), until);
+            }
             MessageAnswer::Unknown { reason } => {
                 verdict.without_answer += 1;
                 let one: SeqSet = std::iter::once(seq).collect();
@@ -268,12 +296,17 @@ fn note_answers(
             }
         }
     }
+    let mut unused = verdict.too_many + verdict.not_tried;
+    match trouble {
+        None => verdict.worked += verdict.for_now,
+        Some(_) => unused += verdict.for_now,
+    }
+    crew.breaker.give_back(unused);
     if verdict.worked + verdict.faulted > 0 {
         crew.pace.took();
     }
     if verdict.too_many > 0 {
         crew.pace.slow_down(now, until(NotTaken::RateLimited));
-        crew.breaker.give_back(verdict.too_many);
     }
     if let Some(observation) = verdict.observation() {
         crew.breaker.observe(observation, now);
@@ -282,13 +315,29 @@ fn note_answers(
 
 /// The message was certainly not taken: it is back where it was before the call, and goes again from then on.
 pub(super) fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &str, until: DateTime<Utc>) {
-    let set = answered.note(place).deferred.get_or_insert_with(|| DeferredSet {
-        messages: SeqSet::default(),
-        reason: reason.to_owned(),
-        until,
-    });
-    set.messages.push(seq);
-    set.until = set.until.max(until);
+    let sets = &mut answered.note(place).deferred;
+    match sets.iter_mut().find(|set| set.reason == reason) {
+        Some(set) => {
+            set.messages.push(seq);
+            set.until = set.until.max(until);
+        }
+        None => sets.push(DeferredSet {
+            messages: std::iter::once(seq).collect(),
+            reason: reason.to_owned(),
+            until,
+        }),
+    }
+}
+
+/// What is told of a message that the call did not come to. Nothing of what the relay said to others.
+fn not_tried(trouble: Option<NotTaken>) -> &'static str {
+    match trouble {
+        Some(NotTaken::NoConnection) => "not tried: there was no connection",
+        Some(NotTaken::RateLimited) => "not tried: the relay takes no more for now",
+        Some(NotTaken::OutOfService) => "not tried: the relay is out of service",
+        Some(NotTaken::Unauthorised) => "not tried: the relay does not know us",
+        None => "not tried: the call had ended",
+    }
 }
 
 fn pause_of(crew: &Crew, why: NotTaken) -> TimeDelta {

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::{Cause, WorkerError};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
+use kite_domain::lot::CONNECTION_LOST;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::sending::MessageClass;
@@ -62,6 +63,9 @@ impl Crew {
 
     /// What a relay's code means; the more general one where the other is not known.
     pub(crate) fn class_of(&self, code: &str, general: Option<&str>) -> FailureClass {
+        if code == CONNECTION_LOST {
+            return FailureClass::RelayFault;
+        }
         let meaning = self.codes.map(|codes| match general {
             Some(general) => codes.lookup_first(&[code, general]),
             None => codes.lookup(code),

@@ -231,8 +231,8 @@ async fn a_relay_that_is_not_there_is_certainly_not_given_anything() {
     sim.shutdown().await;
 }
 
-#[tokio::test]
-async fn mail_goes_over_smtp() {
+/// A simulated mail server, and hands that work for it.
+async fn mail_world() -> (RelaySim, World) {
     let mail = json!({ "id": "mail", "kind": "smtp", "api_key": "secret", "channels": ["email"],
         "smtp_listen": "127.0.0.1:0" });
     let sim = simulate(json!([mail])).await;
@@ -247,7 +247,42 @@ async fn mail_goes_over_smtp() {
     (profile.receipts, profile.endpoint) = (ReceiptMode::None, endpoint);
     profile.credentials.api_key = Some("secret".to_owned());
     profile.credentials.user = Some("kite".to_owned());
-    let mut world = world(vec![profile]).await;
+    let world = world(vec![profile]).await;
+    (sim, world)
+}
+
+/// Greylisting (a mailbox's own server says "not now" to strangers) is a matter of that recipient.
+#[tokio::test]
+async fn a_greylisted_recipient_is_tried_again_and_the_others_go_at_once() {
+    let (sim, mut world) = mail_world().await;
+    let mut recipients = to(&["never-now@example.com", "greylisted@example.com"]);
+    recipients.extend((0..20).map(|number| format!("r{number}@example.com")));
+    let sent = Sent { to: recipients, relay: "mail", channel: MessageType::Email, ..Sent::default() };
+    let lot = world.send(sent).await;
+    run_until(&mut world, lot, "twenty are delivered", |messages, _| messages[2..].iter().all(is_delivered))
+        .await;
+    assert!(world.clock.now() < start() + TimeDelta::seconds(30), "and nobody waits for the two");
+    let two = world.messages(lot).await;
+    assert!(two[..2].iter().all(|message| message.attempts[0].state == AttemptState::Routed));
+    let notes: Vec<Event> = world.events(lot).await;
+    let is_clean = |event: &Event| match event {
+        Event::RelayResponded(said) => {
+            said.refused_for_now.iter().all(|set| set.messages.iter().all(|seq| seq < 2))
+                && said.deferred.is_none()
+        }
+        _ => true,
+    };
+    assert!(notes.iter().all(is_clean), "only the two have a code in their timeline: {notes:?}");
+    run_until(&mut world, lot, "greylisted once", |messages, _| is_delivered(&messages[1])).await;
+    assert!(world.clock.now() >= start() + TimeDelta::minutes(1), "after a minute, not at once");
+    assert_eq!(world.messages(lot).await[1].attempts.len(), 1, "at the same relay, as the same attempt");
+    assert!(sim.ledger().deliveries_by_message().values().all(|count| *count <= 1));
+    sim.shutdown().await;
+}
+
+#[tokio::test]
+async fn mail_goes_over_smtp() {
+    let (sim, mut world) = mail_world().await;
     let recipients =
         to(&["hong@example.com", "refused+550@example.com", "answer-lost@example.com", "kim@example.com"]);
     let sent = Sent { to: recipients, relay: "mail", channel: MessageType::Email, ..Sent::default() };

@@ -533,6 +533,61 @@ async fn a_mixed_answer_is_taken_message_by_message() {
 }
 
 #[tokio::test]
+async fn what_was_not_tried_has_nothing_of_what_was_said_to_others() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    script.relay("alpha").reply(|_| SubmitAnswer {
+        messages: vec![
+            MessageAnswer::RefusedForNow {
+                code: "4.7.1".into(),
+                general_code: None,
+                text: None,
+                retry_after: None,
+            },
+            MessageAnswer::NotTaken { why: NotTaken::OutOfService, reason: "421 4.3.2 closing".into() },
+            MessageAnswer::NotTried,
+        ],
+        retry_after: None,
+    });
+    let lot = world.send(Sent { to: numbers(3), ..Sent::default() }).await;
+    world.settle().await;
+    let mut told: Vec<(u32, String)> = Vec::new();
+    for event in world.events(lot).await {
+        let Event::RelayResponded(said) = event else { continue };
+        for set in said.deferred {
+            told.extend(set.messages.iter().map(|seq| (seq, set.reason.clone())));
+        }
+        for set in said.refused_for_now {
+            told.extend(set.messages.iter().map(|seq| (seq, set.code.to_string())));
+        }
+    }
+    told.sort();
+    let expected = [
+        (0, "4.7.1".to_owned()),
+        (1, "421 4.3.2 closing".to_owned()),
+        (2, "not tried: the relay is out of service".to_owned()),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn recipients_that_are_put_off_say_nothing_against_the_relay() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let put_off = MessageAnswer::RefusedForNow {
+        code: "3053".into(),
+        general_code: None,
+        text: None,
+        retry_after: None,
+    };
+    (0..300).for_each(|_| script.relay("alpha").reply_all(put_off.clone()));
+    let lot = world.send(Sent { to: numbers(300), ..Sent::default() }).await;
+    world.settle().await;
+    assert!(world.messages(lot).await.iter().all(|message| state(message) == AttemptState::Routed));
+    let snapshot = world.directory.snapshot();
+    let breaker = snapshot.relays.get(&relay("alpha")).map(|entry| entry.breaker);
+    assert_eq!(breaker, Some(BreakerPhase::Passing));
+}
+
+#[tokio::test]
 async fn a_stale_job_does_nothing() {
     let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
     let lot = world.send(Sent::default()).await;

@@ -133,7 +133,12 @@ impl Checker {
             Outcome::Cancelled => {
                 is_here && reason == "cancelled" && self.sending(terms.sending)?.cancelled.is_some()
             }
-            Outcome::Expired if reason == "lifetime" => is_here && terms.expires_at <= at,
+            Outcome::Expired if is_here => {
+                let put_off = newest.and_then(|newest| newest.put_off.as_ref());
+                let (code, class) =
+                    put_off.map_or(("lifetime", None), |put| (put.code.as_str(), Some(put.class)));
+                terms.expires_at <= at && (reason, finished.class) == (code, class)
+            }
             Outcome::Expired => {
                 let newest = newest.filter(|newest| {
                     newest.state.is_in_flight() && newest.receipt_by_ms <= at.timestamp_millis()

@@ -17,7 +17,9 @@ const TEXT: [(&str, FailureClass); 9] = [
     ("1026", FailureClass::Duplicate),
 ];
 /// The same of e-mail.
-const MAIL: [(&str, FailureClass); 4] = [
+const MAIL: [(&str, FailureClass); 6] = [
+    ("450", FailureClass::HandsetTemporary),
+    ("4.7.1", FailureClass::Reputation),
     ("550", FailureClass::HandsetPermanent),
     ("451", FailureClass::RelayFault),
     ("5.7.1", FailureClass::Content),
@@ -34,7 +36,10 @@ pub(super) fn class_of(dictionary: &str, code: &str) -> FailureClass {
 /// Whether another relay may try after such a failure.
 pub(super) fn may_change_relay(class: FailureClass, terms: &FailoverTerms) -> bool {
     match class {
-        FailureClass::RelayFault | FailureClass::Balance | FailureClass::Sender => terms.relays,
+        FailureClass::RelayFault
+        | FailureClass::Reputation
+        | FailureClass::Balance
+        | FailureClass::Sender => terms.relays,
         FailureClass::Unknown => terms.relays && terms.at_least_once,
         FailureClass::HandsetTemporary
         | FailureClass::HandsetPermanent
@@ -50,7 +55,7 @@ pub(super) fn may_change_relay(class: FailureClass, terms: &FailoverTerms) -> bo
 /// Whether e-mail may follow after such a failure.
 pub(super) fn may_change_channel(class: FailureClass, terms: &FailoverTerms) -> bool {
     match class {
-        FailureClass::RelayFault | FailureClass::HandsetPermanent => terms.email,
+        FailureClass::RelayFault | FailureClass::Reputation | FailureClass::HandsetPermanent => terms.email,
         FailureClass::HandsetTemporary | FailureClass::Unclassified => {
             terms.email && terms.email_after_temporary
         }

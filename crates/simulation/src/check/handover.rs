@@ -138,7 +138,9 @@ impl Checker {
 
     pub(super) fn responded(&mut self, responded: &RelayResponded, told: &Told<'_>) -> Checked {
         let number = responded.attempt;
-        let took_something = responded.accepted.is_some() || !responded.refused.is_empty();
+        let took_something = responded.accepted.is_some()
+            || !responded.refused.is_empty()
+            || !responded.refused_for_now.is_empty();
         let state = self.relays.entry(responded.relay.clone()).or_default();
         state.answered(took_something, told.time().timestamp_millis());
         let relay = self.relays.get(&responded.relay).and_then(RelayState::profile);
@@ -162,6 +164,9 @@ impl Checker {
         if let Some(deferred) = &responded.deferred {
             self.deferred(deferred, responded, told)?;
         }
+        for set in &responded.refused_for_now {
+            self.refused_for_now(set, responded, told)?;
+        }
         Ok(())
     }
 
@@ -171,6 +176,10 @@ impl Checker {
             return Err(format!("{} of {} is taken for {}", set.code, responded.relay, set.class));
         }
         for seq in &set.messages {
+            let is_put_off = self.put_off_with(told, seq, responded)?.as_deref() == Some(set.code.as_str());
+            if is_put_off {
+                self.has_no_time_left(seq, responded, told)?;
+            }
             let failure = Some((set.code.clone(), class));
             let message = self.handed_over(told, seq, responded)?;
             let attempt = message.attempt(responded.attempt);
@@ -184,7 +193,9 @@ impl Checker {
             message.raise(responded.attempt, State::Refused, failure);
             // Where more is known, a second call may have been refused for having been the second.
             if message.attempt(responded.attempt).is_some_and(|attempt| attempt.state == State::Refused) {
-                self.was_refused(told, seq, responded, &set.code)?;
+                if !is_put_off {
+                    self.was_refused(told, seq, responded, &set.code)?;
+                }
                 self.nothing_is_on_its_way(told, seq, responded)?;
             }
         }
@@ -279,7 +290,7 @@ impl Checker {
         Ok(())
     }
 
-    fn handed_over(
+    pub(super) fn handed_over(
         &mut self,
         told: &Told<'_>,
         seq: u32,

@@ -57,6 +57,20 @@ impl Checker {
         Err(format!("{} is said to have refused {reference} with {code}, not {refused:?}", responded.relay))
     }
 
+    /// With what the relay has refused the message for now, last; none: it has not.
+    pub(super) fn put_off_with(
+        &self,
+        told: &Told<'_>,
+        seq: u32,
+        responded: &RelayResponded,
+    ) -> Result<Option<String>, String> {
+        let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
+            return Ok(None);
+        };
+        let entry = entry.filter(|entry| entry.taken == 0);
+        Ok(entry.and_then(|entry| entry.put_off).map(|(code, _)| code.to_string()))
+    }
+
     /// Whatever is refused, or as new, cannot come in later.
     pub(super) fn nothing_is_on_its_way(
         &self,

@@ -50,9 +50,21 @@ pub(crate) struct AttemptState {
     pub(crate) not_before_ms: i64,
     /// Why it failed, once it has: the relay's code and what it means.
     pub(crate) failure: Option<(SmolStr, FailureClass)>,
+    /// The relay has refused it for now.
+    pub(crate) put_off: Option<PutOff>,
     pub(crate) routed_at_ms: i64,
     /// Who is next on the channel.
     pub(crate) fallbacks: Vec<RelayId>,
+}
+
+/// What a relay has refused for now.
+#[derive(Debug, Clone)]
+pub(crate) struct PutOff {
+    pub(crate) times: u16,
+    pub(crate) since_ms: i64,
+    /// The newest word.
+    pub(crate) code: SmolStr,
+    pub(crate) class: FailureClass,
 }
 
 /// One message.

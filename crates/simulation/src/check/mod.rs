@@ -17,6 +17,7 @@ mod noted;
 mod orders;
 mod people;
 mod policies;
+mod put_off;
 mod relays;
 mod routes;
 mod split;

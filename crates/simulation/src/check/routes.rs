@@ -231,6 +231,7 @@ fn new_attempt(route: &RouteSet, told: &Told<'_>) -> AttemptState {
         receipt_by_ms: 0,
         not_before_ms: 0,
         failure: None,
+        put_off: None,
         routed_at_ms: told.time().timestamp_millis(),
         fallbacks: route.fallbacks.clone(),
     }

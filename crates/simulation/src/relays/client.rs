@@ -166,6 +166,9 @@ impl SimClient {
                 duplicate: is_repeat,
             },
             Word::Refused(code) => MessageAnswer::Refused { code, general_code: None, text: None },
+            Word::ForNow(code) => {
+                MessageAnswer::RefusedForNow { code, general_code: None, text: None, retry_after: None }
+            }
         }
     }
 }
@@ -179,7 +182,8 @@ impl RelayClient for SimClient {
         let began_ms = self.sim.now_ms();
         let until_ms = began_ms + self.timeout_ms;
         let _under_way = UnderWay::new(&self.relay);
-        let mut on_its_way = OnItsWay { client: self, messages: Some(messages.to_vec()) };
+        let tried = &messages[..self.relay.comes_to(messages.len())];
+        let mut on_its_way = OnItsWay { client: self, messages: Some(tried.to_vec()) };
         self.sim.yields(1 + self.sim.below(2)).await;
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;
@@ -225,8 +229,13 @@ impl RelayClient for SimClient {
         }
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;
-        let answers = messages.iter().zip(words).map(|(message, word)| self.answer(message.reference, word));
-        SubmitAnswer { messages: answers.collect(), retry_after: None }
+        let answers = tried.iter().zip(words).map(|(message, word)| self.answer(message.reference, word));
+        let mut answers: Vec<MessageAnswer> = answers.collect();
+        if answers.len() < messages.len() {
+            self.sim.reach(Situation::NotTried);
+            answers.resize(messages.len(), MessageAnswer::NotTried);
+        }
+        SubmitAnswer { messages: answers, retry_after: None }
     }
 
     async fn status(
@@ -239,6 +248,7 @@ impl RelayClient for SimClient {
         self.sim.sleep_ms(way_ms).await;
         let standing = |reference: &AttemptReference| match self.relay.entry(*reference) {
             None => Standing::NotFound,
+            Some(entry) if entry.taken == 0 && entry.put_off.is_some() => Standing::NotFound,
             Some(entry) => match (entry.refused, entry.over) {
                 (Some(code), _) if entry.taken == 0 => Standing::Refused { code },
                 (_, Some(receipt)) => Standing::Over(receipt),

@@ -132,6 +132,8 @@ pub(crate) struct Entry {
     pub(crate) over: Option<RawReceipt>,
     /// A receipt said something else before.
     pub(crate) was_corrected: bool,
+    /// With what it was refused for now, and how often.
+    pub(crate) put_off: Option<(SmolStr, u32)>,
 }
 
 /// A message came in.
@@ -191,6 +193,7 @@ pub(crate) struct SimRelay {
     seed: u64,
     /// How long the receipt of a message takes at most when all is well.
     receipt_ms_max: u64,
+    greylisted_per_cent: u64,
     sim: Arc<Sim>,
     mode: Mutex<Mode>,
     /// With the fault of the question that follows.
@@ -203,8 +206,12 @@ pub(crate) struct SimRelay {
 /// What a relay says to one message of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Word {
-    Accepted { is_repeat: bool },
+    Accepted {
+        is_repeat: bool,
+    },
     Refused(SmolStr),
+    /// Not now: this one is to come again.
+    ForNow(SmolStr),
 }
 
 impl SimRelay {
@@ -218,6 +225,7 @@ impl SimRelay {
         Self {
             seed: hash_of(case.seed, id.as_str()),
             receipt_ms_max: case.setup.receipt_ms_max.into(),
+            greylisted_per_cent: case.setup.greylisted_per_cent.into(),
             id,
             traits,
             sim,
@@ -327,6 +335,28 @@ impl SimRelay {
         pick(codes, self.chance("verdict", reference))
     }
 
+    /// What the relay says to a message that is to come again, after so many times.
+    fn not_now(&self, reference: AttemptReference, times: u32) -> Option<SmolStr> {
+        if self.chance("greylisted", reference) >= self.greylisted_per_cent {
+            return None;
+        }
+        let times_max = match self.chance("how often", reference) {
+            0..=59 => 1,
+            60..=84 => 3,
+            _ => u32::MAX,
+        };
+        let mail = [("450", 40), ("4.7.1", 40), ("451", 20)];
+        let text = [("3043", 60), ("3053", 40)];
+        let codes: &[(&str, u64)] = if self.traits.is_mail { &mail } else { &text };
+        pick(codes, self.chance("with what", reference)).filter(|_| times < times_max)
+    }
+
+    /// How many messages of a call it comes to, before it ends the conversation.
+    fn comes_to(&self, count: usize) -> usize {
+        let ends = self.traits.is_mail && self.greylisted_per_cent > 0 && self.sim.per_cent(10);
+        if ends { 1 + self.sim.below(count as u64) as usize } else { count }
+    }
+
     fn fate(&self, reference: AttemptReference) -> Fate {
         let text = [("3043", 4), ("3032", 4), ("3056", 5), ("3054", 2), ("7777", 1)];
         let mail = [("550", 5), ("4.4.5", 4)];
@@ -366,16 +396,23 @@ impl SimRelay {
             entry.taken += 1;
             return Word::Accepted { is_repeat: false };
         }
-        let refused = self.verdict(reference, mode);
-        let is_taken = refused.is_none();
+        let times =
+            inner.ledger.get(&reference).and_then(|entry| entry.put_off.as_ref()).map_or(0, |put| put.1);
+        let put_off = self.not_now(reference, times).map(|code| (code, times + 1));
+        let refused = if put_off.is_some() { None } else { self.verdict(reference, mode) };
+        let is_taken = refused.is_none() && put_off.is_none();
         let entry = Entry {
             refused: refused.clone(),
             fate: self.fate(reference),
             taken: u32::from(is_taken),
             over: None,
             was_corrected: false,
+            put_off: put_off.clone(),
         };
         inner.ledger.insert(reference, entry);
+        if let Some((code, _)) = put_off {
+            return Word::ForNow(code);
+        }
         match refused {
             Some(code) => Word::Refused(code),
             None => {

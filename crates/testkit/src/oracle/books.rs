@@ -375,7 +375,7 @@ impl Attempt {
 /// Another relay helps where the failure was the relay's.
 fn helps_another_relay(class: Class, terms: Failover) -> bool {
     match class {
-        Class::RelayFault | Class::Balance | Class::Sender => true,
+        Class::RelayFault | Class::Reputation | Class::Balance | Class::Sender => true,
         Class::Unknown => terms.at_least_once,
         _ => false,
     }
@@ -384,7 +384,7 @@ fn helps_another_relay(class: Class, terms: Failover) -> bool {
 /// E-mail helps where the failure was the phone's, or no relay is left.
 fn helps_another_channel(class: Class, terms: Failover) -> bool {
     match class {
-        Class::RelayFault | Class::HandsetPermanent => true,
+        Class::RelayFault | Class::Reputation | Class::HandsetPermanent => true,
         Class::HandsetTemporary | Class::Unclassified => terms.email_after_temporary,
         Class::Unknown => terms.at_least_once,
         _ => false,

@@ -57,6 +57,7 @@ pub(super) enum Class {
     HandsetTemporary,
     HandsetPermanent,
     Sender,
+    Reputation,
     Content,
     Template,
     OptOut,
@@ -230,6 +231,8 @@ pub(super) struct RelayResponded {
     pub(super) unknown: Option<Named>,
     #[serde(default)]
     pub(super) deferred: Option<Named>,
+    #[serde(default)]
+    pub(super) refused_for_now: Vec<Named>,
 }
 
 #[derive(Deserialize)]

@@ -298,7 +298,7 @@ impl Oracle {
         if let Some(unknown) = &event.unknown {
             self.each(id, &unknown.messages, |message| message.hear(&heard(UNKNOWN)));
         }
-        if let Some(deferred) = &event.deferred {
+        for deferred in event.deferred.iter().chain(&event.refused_for_now) {
             self.each(id, &deferred.messages, |message| message.deferred(number, relay, abilities));
         }
     }

@@ -19,6 +19,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
             responded.accepted.as_ref().is_some_and(|set| set.messages.contains(seq))
                 || responded.refused.iter().any(|set| set.messages.contains(seq))
                 || responded.unknown.as_ref().is_some_and(|set| set.messages.contains(seq))
+                || responded.refused_for_now.iter().any(|set| set.messages.contains(seq))
                 || responded.deferred.as_ref().is_some_and(|set| set.messages.contains(seq))
         }
         Event::ReceiptsRecorded(recorded) => recorded.sets.iter().any(|set| set.messages.contains(seq)),

@@ -64,6 +64,10 @@ pub struct FailoverBody {
     /// How long to wait for a receipt before the outcome counts as unknown, in seconds; none: as long as the relay says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u32>,
+    /// How long a relay is tried again with a message that it refuses for now (greylisting, a full mailbox), in seconds from
+    /// the first such refusal; none: as long as the message lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_seconds: Option<u32>,
     /// The most attempts at one message, the first included.
     #[schema(default = 4)]
     pub attempts_max: u16,
@@ -83,6 +87,7 @@ impl From<FailoverTerms> for FailoverBody {
             email_after_temporary: terms.email_after_temporary,
             at_least_once: terms.at_least_once,
             wait_seconds: terms.wait_s,
+            retry_seconds: terms.retry_s,
             attempts_max: terms.attempts_max,
         }
     }
@@ -96,6 +101,7 @@ impl From<FailoverBody> for FailoverTerms {
             email_after_temporary: body.email_after_temporary,
             at_least_once: body.at_least_once,
             wait_s: body.wait_seconds,
+            retry_s: body.retry_seconds,
             attempts_max: body.attempts_max,
         }
     }

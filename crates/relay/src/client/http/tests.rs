@@ -30,7 +30,7 @@ fn answers(exchange: &Value) -> Vec<MessageAnswer> {
 
 #[test]
 fn calls_are_written_as_documented() {
-    for name in ["batch-accepted", "batch-refused", "batch-duplicate", "batch-email"] {
+    for name in ["batch-accepted", "batch-refused", "batch-deferred", "batch-duplicate", "batch-email"] {
         let exchange = fixture(name);
         let written: Value = serde_json::from_slice(&write_batch(&messages(&exchange))).unwrap();
         assert_eq!(written, exchange["request"]["body"], "{name}");
@@ -46,6 +46,11 @@ fn answers_are_read_as_documented() {
     assert!(
         refused.iter().any(|answer| matches!(answer, MessageAnswer::Refused { code, .. } if code == "3032"))
     );
+    let deferred = answers(&fixture("batch-deferred"));
+    assert!(
+        matches!(&deferred[0], MessageAnswer::RefusedForNow { code, retry_after: None, .. } if code == "3044")
+    );
+    assert!(is_accepted(&deferred[1]), "which says nothing of the other");
     let again = answers(&fixture("batch-duplicate"));
     assert!(again.iter().any(|answer| matches!(answer, MessageAnswer::Accepted { duplicate: true, .. })));
 }

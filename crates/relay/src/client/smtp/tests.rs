@@ -9,8 +9,12 @@ use tokio::net::TcpListener;
 const RECIPIENT: &str = "jieun@mail.example";
 
 async fn mail_server(api_key: &str) -> RelaySim {
+    mail_server_that(api_key, json!({})).await
+}
+
+async fn mail_server_that(api_key: &str, behaves: serde_json::Value) -> RelaySim {
     let mail = json!({ "id": "mail", "kind": "smtp", "api_key": api_key, "channels": ["email"],
-        "smtp_listen": "127.0.0.1:0" });
+        "smtp_listen": "127.0.0.1:0", "behaviour": behaves });
     let scenario = json!({ "seed": 7, "relays": [mail] });
     RelaySim::start(Scenario::from_json(&scenario.to_string()).unwrap()).await.unwrap()
 }
@@ -116,6 +120,114 @@ async fn the_words_of_a_refusal_do_not_name_the_recipient() {
 #[tokio::test]
 async fn nor_do_those_of_a_delay() {
     let answer = quoted("450 4.7.1 jieun@mail.example is greylisted").await;
-    let MessageAnswer::NotTaken { why, reason } = answer else { panic!("{answer:?}") };
-    assert_eq!((why, &*reason), (NotTaken::RateLimited, "450 4.7.1 … is greylisted"));
+    let MessageAnswer::RefusedForNow { code, text, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((code.as_str(), text.as_deref()), ("4.7.1", Some("4.7.1 … is greylisted")));
+}
+
+fn messages_to(recipients: &[&str]) -> Vec<OutgoingMessage> {
+    let message = |(number, recipient): (usize, &&str)| OutgoingMessage {
+        reference: format!("0197c0de000070008000000000000001-{number}-1").parse().unwrap(),
+        to: (*recipient).into(),
+        ..message()
+    };
+    recipients.iter().enumerate().map(message).collect()
+}
+
+fn client_of(server: &RelaySim) -> SmtpRelayClient {
+    let address = server.smtp_address("mail").unwrap();
+    let host = address.ip().to_string();
+    SmtpRelayClient::new(&host, address.port(), SmtpSecurity::Plain, &profile(None)).unwrap()
+}
+
+fn is_accepted(answer: &MessageAnswer) -> bool {
+    matches!(answer, MessageAnswer::Accepted { .. })
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_put_off_holds_nobody_up() {
+    let server = mail_server("").await;
+    let mut recipients = vec!["never-now@mail.example"; 1];
+    recipients.extend(vec![RECIPIENT; 20]);
+    let answer = client_of(&server).submit(&messages_to(&recipients)).await;
+    let first = &answer.messages[0];
+    assert!(matches!(first, MessageAnswer::RefusedForNow { code, .. } if code == "4.2.0"), "{first:?}");
+    assert!(answer.messages[1..].iter().all(is_accepted), "{answer:?}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_so_many_mails_over_a_connection_is_connected_to_again() {
+    let server = mail_server_that("", json!({ "mails_per_connection_max": 2 })).await;
+    let client = client_of(&server);
+    for _ in 0..2 {
+        let answer = client.submit(&messages_to(&[RECIPIENT; 7])).await;
+        assert!(answer.messages.iter().all(is_accepted), "{answer:?}");
+    }
+    server.shutdown().await;
+}
+
+/// A mail server that ends the connection when somebody is named whose address contains one of these words.
+async fn server_that_hangs_up_on(words: &'static [&'static str]) -> (SmtpRelayClient, impl Sized) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ended = converse_with(stream, words).await;
+        }
+    });
+    let client = SmtpRelayClient::new("127.0.0.1", port, SmtpSecurity::Plain, &profile(None)).unwrap();
+    (client, AbortOnDrop(server))
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn converse_with(stream: tokio::net::TcpStream, words: &[&str]) -> std::io::Result<()> {
+    let (input, mut output) = stream.into_split();
+    let mut input = BufReader::new(input).lines();
+    output.write_all(b"220 touchy\r\n").await?;
+    let mut is_data = false;
+    while let Some(line) = input.next_line().await? {
+        let reply = match (is_data, line.as_str()) {
+            (true, ".") => "250 2.0.0 queued as 1",
+            (true, _) => continue,
+            (false, "DATA") => "354 go on",
+            (false, line) if line.starts_with("RCPT") && words.iter().any(|word| line.contains(word)) => {
+                return Ok(());
+            }
+            (false, _) => "250 ok",
+        };
+        is_data = reply.starts_with("354");
+        output.write_all(format!("{reply}\r\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recipient_at_whom_the_connection_ends_holds_nobody_up() {
+    let (client, _server) = server_that_hangs_up_on(&["poison"]).await;
+    let answer = client.submit(&messages_to(&["poison@mail.example", "a@b.example", "c@d.example"])).await;
+    let first = &answer.messages[0];
+    assert!(
+        matches!(first, MessageAnswer::RefusedForNow { code, .. } if code == "connection_lost"),
+        "{first:?}"
+    );
+    assert!(answer.messages[1..].iter().all(is_accepted), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_at_every_recipient_takes_nothing_at_the_moment() {
+    let (client, _server) = server_that_hangs_up_on(&["@"]).await;
+    let answer = client.submit(&messages_to(&["a@b.example", "c@d.example", "e@f.example"])).await;
+    let [first, second, third] = &answer.messages[..] else { panic!("{answer:?}") };
+    assert!(matches!(first, MessageAnswer::RefusedForNow { .. }), "it might be this one: {first:?}");
+    assert!(matches!(second, MessageAnswer::NotTaken { why: NotTaken::NoConnection, .. }), "{second:?}");
+    assert_eq!(*third, MessageAnswer::NotTried);
+    let again = client.submit(&messages_to(&["g@h.example"])).await;
+    assert!(matches!(again.messages[0], MessageAnswer::NotTaken { .. }), "one message a call: {again:?}");
 }
