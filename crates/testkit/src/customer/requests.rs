@@ -14,6 +14,9 @@ const FORCED: [u8; 36] = [
     54, 60, 60, 61, 62, 63, 64, 65, 70, 71,
 ];
 
+/// How long a relay is tried again that says "not now": once, after a minute.
+const RETRY_SECONDS: u32 = 90;
+
 /// What share of what is sent.
 #[derive(Clone, Copy)]
 pub struct Mix {
@@ -60,8 +63,8 @@ impl Requests {
         let size = *self.dice.pick(self.mix.sizes);
         let with_email = self.dice.per_cent(30);
         let at_least_once = size > 1 && self.dice.per_cent(15);
-        let failover =
-            json!({ "relays": true, "email": with_email, "at_least_once": at_least_once, "attempts_max": 4 });
+        let failover = json!({ "relays": true, "email": with_email, "at_least_once": at_least_once,
+            "attempts_max": 4, "retry_seconds": RETRY_SECONDS });
         let mut body = json!({
             "class": if size == 1 { "otp" } else { "notice" }, "from": FROM_PHONE, "from_email": FROM_EMAIL,
             "text": "#{code} is what this is about", "variables": { "code": self.number.to_string() },
@@ -103,11 +106,23 @@ impl Requests {
             }
         };
         let mut recipients: Vec<Value> = (first..first + count).map(recipient).collect();
-        if count > 1 && !by_email && self.dice.per_cent(self.mix.forced_per_cent) {
+        if count > 1 && self.dice.per_cent(self.mix.forced_per_cent) {
             let place = self.dice.between(0, count - 1) as usize;
-            recipients[place]["to"] = format!("010990000{:02}", self.dice.pick(&FORCED)).into();
+            recipients[place]["to"] = match by_email {
+                true => self.put_off(first + place as u64),
+                false => format!("010990000{:02}", self.dice.pick(&FORCED)),
+            }
+            .into();
         }
         recipients.into()
+    }
+
+    /// Somebody whose mail server says "not now": mostly once, seldom always.
+    fn put_off(&mut self, number: u64) -> String {
+        match self.dice.per_cent(20) {
+            true => "never-now@example.com".to_owned(),
+            false => format!("greylisted-{number}@example.com"),
+        }
     }
 }
 
@@ -133,7 +148,9 @@ mod tests {
             assert_eq!(recipients.len() as u64, *messages);
             for recipient in recipients {
                 let to = recipient["to"].as_str().unwrap();
-                assert!(to.starts_with("0109900") || people.insert(to.to_owned()), "{to} twice");
+                let is_anybody = to.starts_with("0109900") || to.starts_with("never-now");
+                assert!(is_anybody || people.insert(to.to_owned()), "{to} twice");
+                kinds.extend(to.starts_with("greylisted").then(|| "greylisted".to_owned()));
                 kinds.insert(if to.contains('@') { "e-mail" } else { "phone" }.to_owned());
                 kinds.extend(to.starts_with("0109900").then(|| "forced".to_owned()));
             }
@@ -142,8 +159,18 @@ mod tests {
             kinds.extend(["scheduled_at", "subject", "ad"].into_iter().filter_map(is_there));
             kinds.extend(is_cancelled.then(|| "cancelled".to_owned()));
         }
-        let all =
-            ["ad", "cancelled", "e-mail", "forced", "notice", "otp", "phone", "scheduled_at", "subject"];
+        let all = [
+            "ad",
+            "cancelled",
+            "e-mail",
+            "forced",
+            "greylisted",
+            "notice",
+            "otp",
+            "phone",
+            "scheduled_at",
+            "subject",
+        ];
         assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
 }
