@@ -316,6 +316,14 @@ impl Instance {
         let server::Room { descriptors, connections_max } = room;
         let kept_back = settings.descriptors_reserved;
         tracing::info!(descriptors, kept_back, connections_max, "takes connections");
+        if connections_max < settings.connections_max {
+            let asked = settings.connections_max;
+            tracing::warn!(
+                asked,
+                connections_max,
+                "fewer connections than asked for: raise the limit of descriptors"
+            );
+        }
         let serving = server::serve(listener, router, clients, settings, room, self.workers.clone());
         self.workers.start(serving);
         self.address = Some(address);

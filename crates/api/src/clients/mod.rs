@@ -215,7 +215,7 @@ impl Peer {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// How many requests over it only wait for bytes of which nobody knows yet whether they are genuine.
+    /// How many requests over it only wait for the rest of their bodies.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -233,7 +233,7 @@ impl Peer {
     }
 }
 
-/// A request that waits for bytes of an unknown sender.
+/// A request that waits for its body.
 #[derive(Debug)]
 pub(crate) struct Waiting(Arc<Peer>);
 

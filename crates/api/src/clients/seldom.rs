@@ -15,7 +15,12 @@ pub struct Seldom {
 impl Seldom {
     /// Counts an occasion at a time in milliseconds. If a line is due: how many occasions it stands for.
     pub fn due(&self, now_ms: u64) -> Option<u64> {
-        self.occasions.fetch_add(1, Ordering::Relaxed);
+        self.due_for(1, now_ms)
+    }
+
+    /// Counts several occasions at once.
+    pub fn due_for(&self, occasions: u64, now_ms: u64) -> Option<u64> {
+        self.occasions.fetch_add(occasions, Ordering::Relaxed);
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         if now_ms < next_ms {
             return None;

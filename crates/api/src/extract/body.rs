@@ -18,13 +18,9 @@ pub(crate) async fn read_body(
     request: Request<Body>,
     bytes_max: usize,
 ) -> Answer<HeldBody> {
-    match request.extensions().get::<Payer>().cloned() {
-        Some(payer) => read(state, request, state.budgets().begin(payer), bytes_max).await,
-        None => {
-            let origin = origin(state, &request);
-            read_waiting(state, request, &origin, None, bytes_max).await
-        }
-    }
+    let payer = request.extensions().get::<Payer>().cloned();
+    let origin = origin(state, &request);
+    read(state, request, &origin, payer, bytes_max).await
 }
 
 /// The whole body of a call that a relay has to have signed, which only the whole body can show.
@@ -37,7 +33,7 @@ pub(crate) async fn read_unverified(
 ) -> Answer<HeldBody> {
     let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
     let is_genuine = state.budgets().is_genuine(&place, state.journal.now());
-    read_waiting(state, request, origin, is_genuine.then_some(Payer::Relay(place)), bytes_max).await
+    read(state, request, origin, is_genuine.then_some(Payer::Relay(place)), bytes_max).await
 }
 
 /// Where a request comes from.
@@ -46,31 +42,32 @@ pub(crate) fn origin(state: &ApiState, request: &Request<Body>) -> Origin {
     origin.unwrap_or_else(|| state.clients.origin(state.clients.nowhere(), request.headers()))
 }
 
-/// While bytes of an unknown sender are waited for, the connection may be closed for somebody else.
-async fn read_waiting(
+/// While a body is waited for, the connection may be closed for somebody else: at once, if nothing genuine ever came over
+/// it.
+async fn read(
     state: &ApiState,
     request: Request<Body>,
     origin: &Origin,
     payer: Option<Payer>,
     bytes_max: usize,
 ) -> Answer<HeldBody> {
+    if content_length(request.headers()) > bytes_max {
+        return Err(too_large(bytes_max));
+    }
     let body = match payer {
         Some(payer) => state.budgets().begin(payer),
         None => state.budgets().begin_unverified(origin.client.address()),
     };
     let _waiting = origin.peer.wait();
-    read(state, request, body, bytes_max).await
+    collect(state, request, body, bytes_max).await
 }
 
-async fn read(
+async fn collect(
     state: &ApiState,
     request: Request<Body>,
     mut collected: GrowingBody,
     bytes_max: usize,
 ) -> Answer<HeldBody> {
-    if content_length(request.headers()) > bytes_max {
-        return Err(too_large(bytes_max));
-    }
     let whole = Duration::from_millis(state.config.body_timeout_ms);
     let stall = Duration::from_millis(state.config.body_stall_timeout_ms);
     let end = Instant::now() + whole;

@@ -9,8 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
-/// A connection over which something genuine came gives way only after being idle for so long.
+/// A connection over which something genuine came gives way only after being idle for so long,
 const PROVEN_IDLE_MS: u64 = 1_000;
+/// or after waiting for so long for the rest of a body, or for somebody to take its answer.
+const PROVEN_SLOW_MS: u64 = 5_000;
+/// One over which nothing genuine came has so long to take its answer.
+const UNTAKEN_MS: u64 = 1_000;
 /// So many of those who may give way are looked for at once.
 const CANDIDATES_MAX: usize = 256;
 
@@ -194,26 +198,21 @@ impl Connection {
         (self.idle_ms(now_ms) > limit_ms).then_some(why)
     }
 
-    /// Who gives way first: the lowest. None: it is at work, or genuine and hardly idle.
+    /// Who gives way first: the lowest. None: it is at work, or genuine and hardly waiting.
     fn rank(&self, now_ms: u64) -> Option<Rank> {
-        let working = self.working.load(Ordering::Relaxed);
-        if self.answering.load(Ordering::Relaxed) > 0 {
+        let (working, waiting) = (self.working.load(Ordering::Relaxed), self.peer.waiting());
+        if working > waiting {
             return None;
         }
-        let what = match (working, self.peer.is_proven()) {
-            (0, false) => What::Unknown,
-            (0, true) if self.idle_ms(now_ms) >= PROVEN_IDLE_MS => What::Idle,
-            (0, true) => return None,
-            (_, is_proven) if working <= self.peer.waiting() => {
-                if is_proven {
-                    What::Waiting
-                } else {
-                    What::Unknown
-                }
-            }
-            _ => return None,
+        let is_answering = self.answering.load(Ordering::Relaxed) > 0;
+        let (what, least_ms) = match (self.peer.is_proven(), working > 0, is_answering) {
+            (false, _, false) => (What::Unknown, 0),
+            (false, _, true) => (What::Unknown, UNTAKEN_MS),
+            (true, false, false) => (What::Idle, PROVEN_IDLE_MS),
+            (true, _, _) => (What::Slow, PROVEN_SLOW_MS),
         };
-        Some(Rank { what, since_ms: self.since_ms.load(Ordering::Relaxed), number: self.number })
+        let rank = || Rank { what, since_ms: self.since_ms.load(Ordering::Relaxed), number: self.number };
+        (self.idle_ms(now_ms) >= least_ms).then(rank)
     }
 }
 
@@ -222,10 +221,10 @@ impl Connection {
 enum What {
     /// Nothing genuine ever came over it.
     Unknown,
-    /// Something genuine did; now it waits for bytes of which nobody knows.
-    Waiting,
     /// Something genuine did; now it is idle.
     Idle,
+    /// Something genuine did; now a body does not come, or an answer is not taken.
+    Slow,
 }
 
 /// The order in which connections give way.
@@ -234,6 +233,14 @@ struct Rank {
     what: What,
     since_ms: u64,
     number: u64,
+}
+
+/// What a look at all connections came to.
+pub(super) struct Looked {
+    /// So many are open.
+    pub(super) open: usize,
+    /// So many stood still within a request and were closed.
+    pub(super) stood_still: usize,
 }
 
 /// A connection that was taken in.
@@ -314,8 +321,8 @@ impl Connections {
         }
     }
 
-    /// Tells the time and closes what has stood still; answers how many are open.
-    pub(super) fn look(&self, now_ms: u64, is_stopping: bool) -> usize {
+    /// Tells the time and closes what has stood still; answers how much that was, and how many are open.
+    pub(super) fn look(&self, now_ms: u64, is_stopping: bool) -> Looked {
         self.clock_ms.store(now_ms, Ordering::Relaxed);
         let mut registry = self.registry.lock();
         let overdue = |connection: &Connection| match connection.rank(now_ms) {
@@ -327,8 +334,10 @@ impl Connections {
             .values()
             .filter_map(|connection| Some((connection.number, overdue(connection)?)))
             .collect();
+        let stood_still =
+            close.iter().filter(|(_, why)| matches!(why, Closed::Headers | Closed::Answer)).count();
         close.into_iter().for_each(|(number, why)| registry.close(number, why));
-        registry.open.len()
+        Looked { open: registry.open.len(), stood_still }
     }
 
     /// How many have their place.
@@ -424,9 +433,13 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
+            Self::with(LIMITS)
+        }
+
+        fn with(limits: Limits) -> Self {
             let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
             let clients = Clients::new(ClientRules { trusted_proxies, ..ClientRules::default() });
-            Self { clients, connections: Connections::new(LIMITS) }
+            Self { clients, connections: Connections::new(limits) }
         }
 
         fn open(&self, address: &str) -> Result<Arc<Connection>, Refusal> {
@@ -531,8 +544,33 @@ mod tests {
         stranger.note_request(false);
         known[2].note_request(false);
         known[3].note_request(false);
-        fixture.at(2_000);
+        fixture.at(100_000);
         assert_eq!(fixture.open("192.0.2.2").err(), Some(Refusal::All));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_gives_way_soon_or_later() {
+        let fixture = Fixture::with(Limits { answer_stall_timeout_ms: 60_000, ..LIMITS });
+        let all: Vec<_> = ["192.0.2.1", "10.0.0.1", "10.0.0.1", "10.0.0.1"]
+            .into_iter()
+            .map(|from| fixture.open(from).unwrap())
+            .collect();
+        for connection in &all {
+            connection.note_request(false);
+            connection.note_answer();
+            connection.note_handled();
+        }
+        let newcomer = |from: &str| fixture.open(from).map(|connection| connection.note_request(false));
+        fixture.at(UNTAKEN_MS - 1);
+        assert_eq!(newcomer("192.0.2.2"), Err(Refusal::All));
+        fixture.at(UNTAKEN_MS);
+        assert_eq!(newcomer("192.0.2.2"), Ok(()));
+        assert_eq!((why(&all[0]), why(&all[1])), (Some(Closed::MadeRoom), None));
+        fixture.at(PROVEN_SLOW_MS - 1);
+        assert_eq!(newcomer("192.0.2.3"), Err(Refusal::All));
+        fixture.at(PROVEN_SLOW_MS);
+        assert_eq!(newcomer("192.0.2.3"), Ok(()));
+        assert_eq!((why(&all[1]), why(&all[2])), (Some(Closed::MadeRoom), None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Whoever opens connections without a genuine key can hold none that somebody else needs. When there is no room, the
 //! connection gives way that has waited longest for its caller, first those over which nothing genuine ever came
-//! ([`connections`]). What is at work is never cut off. Descriptors for relays and files are kept back before the first
+//! ([`connections`]). What we work on is never cut off. Descriptors for relays and files are kept back before the first
 //! connection is taken ([`descriptors`]).
 //!
 //! HTTP/1.1 and HTTP/2 without TLS ("prior knowledge") on the same port. Deliberately absent: TLS (a proxy's work),
@@ -69,7 +69,9 @@ pub(crate) async fn serve(
         builder,
         supervisor,
         told: Arc::new(Semaphore::new(TOLD_MAX)),
-        log: Seldom::default(),
+        made_room: Seldom::default(),
+        refused: Seldom::default(),
+        stood_still: Seldom::default(),
         begun: Instant::now(),
     };
     metrics::gauge!("kite_http_connections_max").set(f64::from(room.connections_max));
@@ -114,7 +116,10 @@ struct Server {
     supervisor: Supervisor,
     /// Places for those who are told that they are refused.
     told: Arc<Semaphore>,
-    log: Seldom,
+    /// For log lines that callers can cause as often as they like.
+    made_room: Seldom,
+    refused: Seldom,
+    stood_still: Seldom,
     begun: Instant,
 }
 
@@ -141,9 +146,19 @@ impl Server {
     }
 
     fn look(&self, is_stopping: bool) {
-        let now_ms = self.begun.elapsed().as_millis() as u64;
-        let open = self.connections.look(now_ms, is_stopping);
+        let now_ms = self.now_ms();
+        let looked = self.connections.look(now_ms, is_stopping);
+        let open = looked.open;
         metrics::gauge!("kite_http_connections_open").set(open as f64);
+        if looked.stood_still > 0
+            && let Some(occasions) = self.stood_still.due_for(looked.stood_still as u64, now_ms)
+        {
+            tracing::warn!(occasions, open, "connections stood still within a request and were closed");
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
     }
 
     async fn take_in(&self, stream: TcpStream, from: SocketAddr) {
@@ -155,7 +170,7 @@ impl Server {
             Ok(admitted) => {
                 metrics::counter!("kite_http_connections_accepted_total").increment(1);
                 if admitted.made_room {
-                    self.tell(&peer, "connections that waited longest make room");
+                    self.tell(&self.made_room, &peer, "connections that waited longest make room");
                 }
                 let serving = connection::serve(
                     connection::Guest::new(admitted.connection, self.connections.clone()),
@@ -172,7 +187,7 @@ impl Server {
 
     fn refuse(&self, stream: TcpStream, peer: &Peer, refusal: Refusal) {
         metrics::counter!("kite_http_connections_refused_total", "reason" => refusal.word()).increment(1);
-        self.tell(peer, refusal.words());
+        self.tell(&self.refused, peer, refusal.words());
         if let Ok(place) = self.told.clone().try_acquire_owned() {
             self.supervisor.start_guest(async move {
                 let _ = tokio::time::timeout(TELLING, turn_away(stream)).await;
@@ -187,7 +202,7 @@ impl Server {
             return;
         }
         metrics::counter!("kite_http_connections_refused_total", "reason" => "descriptors").increment(1);
-        if let Some(occasions) = self.log.due(self.begun.elapsed().as_millis() as u64) {
+        if let Some(occasions) = self.refused.due(self.now_ms()) {
             tracing::error!(%error, occasions, "no descriptor is left for a connection");
         }
         self.connections.make_room();
@@ -195,8 +210,8 @@ impl Server {
     }
 
     /// One line a while, however many there are.
-    fn tell(&self, peer: &Peer, what: &str) {
-        if let Some(occasions) = self.log.due(self.begun.elapsed().as_millis() as u64) {
+    fn tell(&self, seldom: &Seldom, peer: &Peer, what: &str) {
+        if let Some(occasions) = seldom.due(self.now_ms()) {
             let address: IpAddr = peer.address();
             let open = self.connections.open();
             tracing::warn!(last_from = %address, occasions, open, "{what}");
