@@ -6,12 +6,15 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use chrono::{DateTime, Utc};
 use kite_domain::slug::TenantId;
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
 use std::fmt::Write;
 use subtle::ConstantTimeEq;
 
+use crate::clients::{Clients, Origin};
+use crate::extract::Payer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -63,7 +66,50 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
     }
 }
 
-fn identify(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {
+/// Who asks, before any byte of a body is looked at. Remembers with the request who pays for its body, and with its
+/// connection that a genuine key came over it. A key that is not genuine counts against the address that it came from.
+fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
+    let origin = parts.extensions.get::<Origin>();
+    match known(&parts.headers, state) {
+        Ok(caller) => {
+            if let Some(origin) = origin {
+                origin.peer.prove();
+            }
+            parts.extensions.insert(match &caller {
+                Caller::Tenant(auth) => Payer::Tenant(auth.tenant.clone()),
+                Caller::Admin(_) => Payer::Operator,
+            });
+            Ok(caller)
+        }
+        Err(problem) => Err(counted(problem, origin, &state.clients, state.journal.now())),
+    }
+}
+
+/// The refusal of a key or signature; another one if too many that were wrong have come from the same address.
+pub(crate) fn counted(
+    problem: Problem,
+    origin: Option<&Origin>,
+    clients: &Clients,
+    now: DateTime<Utc>,
+) -> Problem {
+    let what = match problem.code() {
+        Code::KeyInvalid => "key",
+        Code::SignatureInvalid => "signature",
+        _ => return problem,
+    };
+    let Some(client) = origin.map(|origin| &origin.client) else { return problem };
+    metrics::counter!("kite_wrong_keys_total", "kind" => what).increment(1);
+    if client.count_wrong_key(now) <= clients.rules().wrong_keys_per_address_max {
+        return problem;
+    }
+    metrics::counter!("kite_wrong_keys_throttled_total", "kind" => what).increment(1);
+    if let Some(occasions) = clients.wrong_keys().due(u64::try_from(now.timestamp_millis()).unwrap_or(0)) {
+        tracing::warn!(last_from = %client.address(), occasions, "too many wrong keys or signatures");
+    }
+    Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
+}
+
+fn known(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {
     let key = bearer(headers)?;
     let invalid = || Problem::new(Code::KeyInvalid, "The key is unknown or was revoked.");
     let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
@@ -91,7 +137,7 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        identify(&parts.headers, state)
+        identify(parts, state)
     }
 }
 
@@ -99,7 +145,7 @@ impl FromRequestParts<ApiState> for TenantAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        match identify(&parts.headers, state)? {
+        match identify(parts, state)? {
             Caller::Tenant(auth) => Ok(auth),
             Caller::Admin(_) => Err(Problem::new(
                 Code::NotPermitted,
@@ -113,7 +159,7 @@ impl FromRequestParts<ApiState> for AdminAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        match identify(&parts.headers, state)? {
+        match identify(parts, state)? {
             Caller::Admin(auth) => Ok(auth),
             Caller::Tenant(_) => {
                 Err(Problem::new(Code::NotPermitted, "Only the admin key may use this endpoint."))

@@ -26,7 +26,7 @@ pub fn idempotency(headers: &HeaderMap) -> Answer<Option<String>> {
 
 /// The id of a pushed call, if it is genuine.
 pub fn genuine_call(secret: &str, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Answer<String> {
-    verify::verify(Some(secret), headers, body, now)
+    verify::open(Some(secret), headers, now)?.verify(body)
 }
 
 /// The receipts of a pushed call, and how many of them were left out.

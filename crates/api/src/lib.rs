@@ -8,12 +8,15 @@
 //!   later.
 //! - A tenant sees its own things; what belongs to another is answered exactly like what does not exist.
 //! - Every size has a bound, and a refusal of its own.
+//! - Tenants, operators and relays have memory for bodies of their own, and whoever has shown neither key nor signature yet
+//!   has another: nobody can use up what belongs to those who have.
 //!
 //! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (a proxy's
 //! work), sessions, tasks of its own.
 
 mod answer;
 mod auth;
+mod clients;
 mod docs_page;
 mod extract;
 #[doc(hidden)]
@@ -28,6 +31,7 @@ mod state;
 pub mod words;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};
+pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom};
 pub use openapi::openapi_json;
 pub use problem::pages::markdown as problems_markdown;
 pub use router::router;

@@ -1,12 +1,14 @@
 //! What surrounds every request: counting, timing, and an answer even when a handler panics.
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
+use std::sync::Arc;
 use tokio::time::Instant;
 
+use crate::clients::{Clients, Peer};
 use crate::problem::{Code, Problem};
 
 /// Counts and times requests by route, never by address: an address may hold a phone number.
@@ -33,6 +35,19 @@ fn method_word(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => "other",
     }
+}
+
+/// Says with the request where it comes from, and lets no address have more under way than its share.
+pub(crate) async fn admit(State(clients): State<Clients>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_else(|| clients.nowhere());
+    let origin = clients.origin(peer, request.headers());
+    let Some(_permit) = origin.client.begin(clients.rules().requests_per_address_max) else {
+        metrics::counter!("kite_http_requests_refused_total", "reason" => "address").increment(1);
+        return Problem::new(Code::TooManyRequests, "Too many requests of this address are under way.")
+            .into_response();
+    };
+    request.extensions_mut().insert(origin);
+    next.run(request).await
 }
 
 /// Headers that keep browsers from guessing.

@@ -1,12 +1,12 @@
 //! The map: every address of the API, on one screen.
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::middleware::{measure, method_not_allowed, no_such_endpoint, panicked, protect};
+use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect};
 use crate::problem::pages;
 use crate::routes::{
     admin, audit, contacts, groups, messages, opt_outs, policies, receipts, relays, routing, senders,
@@ -70,6 +70,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clients.clone(), admit))
         .layer(from_fn(protect))
         .layer(from_fn(measure))
         .with_state(state)

@@ -20,7 +20,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::extract::{BodyBudget, HeldBody};
+use crate::clients::Clients;
+use crate::extract::{Budgets, HeldBody};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
 
@@ -56,10 +57,20 @@ pub struct ApiConfig {
     pub receipts_body_bytes_max: usize,
     /// The largest body anywhere else.
     pub body_bytes_max: usize,
-    /// The most that all large bodies together may hold in memory; past it: 503.
+    /// The most that all large bodies of tenants together may hold in memory; past it: 503.
     pub bytes_in_flight_max: usize,
+    /// The part of it that one tenant may take, per cent; past it: 429. The same holds for each relay and its bytes.
+    pub share_per_cent: u8,
+    /// The most that all large bodies of operators together may hold in memory; past it: 503.
+    pub admin_bytes_in_flight_max: usize,
+    /// The most that receipts may hold in memory that come from where genuine ones of the same relay came from before.
+    pub receipts_bytes_in_flight_max: usize,
+    /// The most that bodies may hold in memory of which nobody knows yet whether they are genuine.
+    pub unverified_bytes_in_flight_max: usize,
     /// How long a body may take to arrive, in milliseconds.
     pub body_timeout_ms: u64,
+    /// How long a body may stand still, in milliseconds.
+    pub body_stall_timeout_ms: u64,
     /// How long a read waits for a read model to catch up with a position, in milliseconds.
     pub read_wait_ms: u64,
     /// A read model that is further behind than this many positions makes the process not ready.
@@ -78,7 +89,12 @@ impl Default for ApiConfig {
             receipts_body_bytes_max: 4 << 20,
             body_bytes_max: 1 << 20,
             bytes_in_flight_max: 64 << 20,
+            share_per_cent: 50,
+            admin_bytes_in_flight_max: 8 << 20,
+            receipts_bytes_in_flight_max: 32 << 20,
+            unverified_bytes_in_flight_max: 16 << 20,
             body_timeout_ms: 30_000,
+            body_stall_timeout_ms: 10_000,
             read_wait_ms: 2_000,
             ready_lag_events_max: 100_000,
             figures_window_minutes: 60,
@@ -138,6 +154,8 @@ pub struct ApiParts {
     pub readiness: Arc<dyn Readiness>,
     /// The numbers that recommendations are made with.
     pub advice: AdviceSettings,
+    /// Where requests come from.
+    pub clients: Clients,
     /// Where long work runs, so that short requests need not wait for it.
     pub background: tokio::runtime::Handle,
     /// Bounds and secrets.
@@ -151,7 +169,7 @@ pub struct ApiState(Arc<Shared>);
 /// Behind [`ApiState`].
 pub(crate) struct Shared {
     parts: ApiParts,
-    pub(crate) body_budget: BodyBudget,
+    budgets: Budgets,
     pub(crate) seen_calls: SeenCalls,
     /// Where each tenant's last write through this process is in the log; of any kind.
     writes: Mutex<HashMap<TenantId, u64>>,
@@ -186,14 +204,19 @@ pub(crate) const MIN_POSITION: &str = "kite-min-position";
 impl ApiState {
     /// Ready to serve.
     pub fn new(parts: ApiParts) -> Self {
-        let body_budget = BodyBudget::new(parts.config.bytes_in_flight_max);
+        let budgets = Budgets::new(&parts.config);
         Self(Arc::new(Shared {
             parts,
-            body_budget,
+            budgets,
             seen_calls: SeenCalls::default(),
             writes: Mutex::default(),
             contact_writes: Mutex::default(),
         }))
+    }
+
+    /// Whose memory bodies take.
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.0.budgets
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, Utc};
-use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, hash_admin_key, router};
+use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, ClientRules, Clients, hash_admin_key, router};
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
 use kite_commands::address_book::AddressBook;
 use kite_commands::clock::ManualClock;
@@ -112,6 +112,11 @@ impl House {
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),
             advice: Default::default(),
+            // Every key is to be looked at, however many were wrong.
+            clients: Clients::new(ClientRules {
+                wrong_keys_per_address_max: u32::MAX,
+                ..ClientRules::default()
+            }),
             background: runtime.handle().clone(),
             config: ApiConfig {
                 admin_key_hash: Some(hash_admin_key(ADMIN_KEY)),

@@ -4,7 +4,7 @@ mod backlog;
 mod readiness;
 
 use anyhow::Context;
-use kite_api::{ApiParts, ApiState, hash_admin_key};
+use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
 use kite_commands::accept::Acceptance;
 use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
 use crate::runtime::{Background, Supervisor, drive, pause, project};
+use crate::server;
 use crate::telemetry;
 use backlog::BacklogWatch;
 use readiness::ProcessReadiness;
@@ -76,6 +77,8 @@ impl Instance {
     /// If a file or the address cannot be had; nothing is left running then.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let roles = config.roles();
+        server::raise_limit();
+        let room = server::room(&config.server)?;
         // Before anything works: without its address the process is not to hand over a single message.
         let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
         let workers = Supervisor::new();
@@ -93,6 +96,7 @@ impl Instance {
         let models = parts.models.clone();
         let mut instance =
             Self { config, store, workers, projectors, background, address: None, models, quiet };
+        let listener = listener.map(|listener| (listener, room));
         match instance.start_parts(&parts, &roles, listener, metrics).await {
             Ok(()) => Ok(instance),
             Err(error) => {
@@ -106,7 +110,7 @@ impl Instance {
         &mut self,
         parts: &Parts,
         roles: &BTreeSet<Role>,
-        listener: Option<TcpListener>,
+        listener: Option<(TcpListener, server::Room)>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
         if roles.contains(&Role::Projector) {
@@ -114,7 +118,7 @@ impl Instance {
         }
         self.start_workers(parts, roles).await?;
         match listener {
-            Some(listener) => self.start_api(parts, metrics, listener),
+            Some((listener, room)) => self.start_api(parts, metrics, listener, room),
             None => Ok(()),
         }
     }
@@ -277,6 +281,7 @@ impl Instance {
         parts: &Parts,
         metrics: PrometheusHandle,
         listener: TcpListener,
+        room: server::Room,
     ) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         let backlog = BacklogWatch::new(parts.models.clone(), self.store.head(), parts.clock.clone());
@@ -286,6 +291,8 @@ impl Instance {
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
+        let settings = self.config.server.clone();
+        let clients = Clients::new(settings.client_rules());
         let state = ApiState::new(ApiParts {
             journal: parts.journal.clone(),
             directory: parts.directory.clone(),
@@ -301,24 +308,24 @@ impl Instance {
                 self.store.stopped(),
             )),
             advice: AdviceSettings::default(),
+            clients: clients.clone(),
             background: self.background.handle(),
             config: api,
         });
         let router = kite_api::router(state);
-        let stop = self.workers.stop().clone();
-        let supervisor = self.workers.clone();
-        self.workers.start(async move {
-            use axum::serve::ListenerExt;
-            let listener = listener.tap_io(|connection| {
-                // Small answers must not wait for more to send.
-                let _ = connection.set_nodelay(true);
-            });
-            let served =
-                axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-            if let Err(error) = served.await {
-                supervisor.fail(format!("api: {error}"));
-            }
-        });
+        let server::Room { descriptors, connections_max } = room;
+        let kept_back = settings.descriptors_reserved;
+        tracing::info!(descriptors, kept_back, connections_max, "takes connections");
+        if connections_max < settings.connections_max {
+            let asked = settings.connections_max;
+            tracing::warn!(
+                asked,
+                connections_max,
+                "fewer connections than asked for: raise the limit of descriptors"
+            );
+        }
+        let serving = server::serve(listener, router, clients, settings, room, self.workers.clone());
+        self.workers.start(serving);
         self.address = Some(address);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod open_work;
 mod operator;
 mod runtime;
 mod serve;
+mod server;
 mod telemetry;
 
 use std::process::ExitCode;

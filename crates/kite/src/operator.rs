@@ -126,7 +126,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Default => print!("{}", config::DEFAULT),
         ConfigCommand::Check { config } => {
-            Config::load(config.as_deref())?;
+            Config::load(config.as_deref())?.check_descriptors()?;
             println!("the configuration is good");
         }
     }

@@ -1,9 +1,11 @@
-//! The real binary under load: killed with -9 at random moments, on a disk that is full, with a file that is damaged.
+//! The real binary under load: killed with -9 at random moments, on a disk that is full, with a file that is damaged, among
+//! callers in bad faith.
 //! Held against what the relays believe they received.
 //!
 //! Every run draws its own seed and shows it when it fails; `KITE_TEST_SEED` repeats it. The seed decides what is sent, what
 //! the relays do and after how many messages the process is killed; where it is then in its work, no seed can tell.
 
+mod hostile;
 mod support;
 
 use anyhow::{Context, ensure};

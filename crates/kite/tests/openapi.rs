@@ -56,6 +56,8 @@ fn start(data: &Path, address: SocketAddr) -> anyhow::Result<Process> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
     command.arg("serve").arg("--data").arg(data.join("kite")).arg("--listen").arg(address.to_string());
     command.env("KITE_ADMIN_KEY", ADMIN_KEY).env("KITE_LOG", "warn");
+    // Wrong keys on purpose, and each is to be told so.
+    command.env("KITE_SERVER__WRONG_KEYS_PER_ADDRESS_MAX", u32::MAX.to_string());
     Process::start("kite", &mut command)
 }
 

@@ -6,6 +6,7 @@
 
 pub mod customer;
 pub mod dice;
+pub mod hostile;
 pub mod metrics;
 pub mod night;
 pub mod operator;

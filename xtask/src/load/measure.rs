@@ -76,6 +76,11 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
+/// Descriptors that a process has open.
+pub(crate) fn open_descriptors(process: u32) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count())
+}
+
 /// Size of all files of a directory.
 pub(crate) fn directory_bytes(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
@@ -156,5 +161,6 @@ mod tests {
         assert!(anonymous_bytes(std::process::id()).unwrap() > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
         assert!(resident_bytes(std::process::id()).unwrap() > 0);
+        assert!(open_descriptors(std::process::id()).unwrap() > 2);
     }
 }

@@ -5,7 +5,8 @@
 //! processes of their own, spoken to only over HTTP; the generator (this process) keeps what it needs ready beforehand.
 //!
 //! Deliberately absent: pass or fail by figures. A shared machine is too noisy for that; docs/performance.md says what
-//! was reached where. What does fail a run is a message that is not final, or counted differently by the relays.
+//! was reached where. What does fail a run is a message that is not final, or counted differently by the relays, and a
+//! genuine request that callers in bad faith kept from being answered.
 
 mod bodies;
 mod generator;
@@ -76,6 +77,8 @@ enum StageName {
     Otp,
     /// What a message costs when more and more are stored.
     Growth,
+    /// Two thousand callers in bad faith beside two thousand messages a second.
+    Hostile,
 }
 
 /// Builds everything optimised, then measures.
@@ -138,6 +141,8 @@ fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
         search_steps_max: 1,
         otps: 20,
         campaign_messages: 5_000,
+        hostile_callers: 200,
+        hostile_seconds: 3,
     };
     if options.quick {
         return quick;
@@ -154,6 +159,8 @@ fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
         search_steps_max: 10,
         otps: 200,
         campaign_messages: 100_000,
+        hostile_callers: 2_000,
+        hostile_seconds: options.seconds,
         ..quick
     }
 }
@@ -199,6 +206,9 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
         stages::growth::measure(plan, &platform, &mut report).await.context("stage growth")?;
         platform.stop()?;
+    }
+    if wanted(StageName::Hostile) {
+        stages::hostile::measure(plan, &mut report).await.context("stage hostile")?;
     }
     report.divide();
     Ok(report)

@@ -66,10 +66,19 @@ struct RelayAddresses {
 impl Platform {
     /// Starts both processes on free ports and sets everything up.
     pub(crate) async fn start(directory: &Path, roles: Roles) -> anyhow::Result<Self> {
+        Self::start_with(directory, roles, &[]).await
+    }
+
+    /// [`Platform::start`] with these variables in Kite's environment.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        roles: Roles,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir_in(directory)?;
         let address = free_address()?;
         let (relays, addresses) = start_relays(data.path(), address)?;
-        let kite = start_kite(data.path(), address, roles)?;
+        let kite = start_kite(data.path(), address, roles, settings)?;
         let ready = wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await;
         ready.with_context(|| kite.log())?;
         let admin = Client { address, key: ADMIN_KEY.to_owned() };
@@ -107,6 +116,12 @@ impl Platform {
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let client = Client { address: self.address, key: self.tenant_key.clone() };
         client.json(Method::GET, path, &Value::Null).await
+    }
+
+    /// Posts something to Kite's API, as the tenant, over a connection of its own. It has to be answered with 2xx.
+    pub(crate) async fn post(&self, path: &str, body: Bytes) -> anyhow::Result<()> {
+        let client = Client { address: self.address, key: self.tenant_key.clone() };
+        client.request(Method::POST, path, body).await.map(drop)
     }
 
     /// Reads something from relay-sim's admin endpoints.
@@ -170,10 +185,15 @@ fn start_relays(directory: &Path, kite: SocketAddr) -> anyhow::Result<(Process, 
     Ok((process, addresses))
 }
 
-fn start_kite(directory: &Path, address: SocketAddr, roles: Roles) -> anyhow::Result<Process> {
+fn start_kite(
+    directory: &Path,
+    address: SocketAddr,
+    roles: Roles,
+    settings: &[(&str, String)],
+) -> anyhow::Result<Process> {
     let mut command = Command::new(target().join("release/kite"));
     command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(directory.join("kite"));
-    command.env("KITE_ADMIN_KEY", ADMIN_KEY);
+    command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(settings.iter().map(|(name, value)| (name, value)));
     if roles == Roles::Api {
         // Nothing empties the backlog then, so it must not count.
         command.args(["--roles", "api"]);

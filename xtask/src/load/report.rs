@@ -31,6 +31,9 @@ pub(crate) struct Report {
     /// One-time passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) otp: Option<Otp>,
+    /// Beside callers in bad faith.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hostile: Option<Hostile>,
     /// Each stage's part of Kite's CPU time on the whole path; for people.
     #[serde(skip)]
     pub(crate) stages: Vec<(&'static str, f64)>,
@@ -110,6 +113,21 @@ pub(crate) struct Otp {
     /// 99th percentile beside a campaign.
     #[serde(serialize_with = "rounded")]
     pub(crate) campaign_p99_ms: f64,
+}
+
+/// What genuine callers have beside those in bad faith.
+#[derive(Serialize)]
+pub(crate) struct Hostile {
+    /// Messages accepted and final a second.
+    pub(crate) messages_per_second: f64,
+    /// 99th percentile of requests over connections that are kept.
+    #[serde(serialize_with = "rounded")]
+    pub(crate) p99_ms: f64,
+    /// 99th percentile of requests of newcomers, connecting included.
+    #[serde(serialize_with = "rounded")]
+    pub(crate) newcomers_p99_ms: f64,
+    /// Memory that Kite had resident, at the worst moment; millions of bytes.
+    pub(crate) rss_mb_max: f64,
 }
 
 fn rounded<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -193,6 +211,12 @@ impl Report {
         if let Some(otp) = &self.otp {
             row("otp at the relay, idle, p99 ms", otp.idle_p99_ms);
             row("otp at the relay, beside a campaign, p99 ms", otp.campaign_p99_ms);
+        }
+        if let Some(hostile) = &self.hostile {
+            row("beside callers in bad faith, messages/s", hostile.messages_per_second);
+            row("beside callers in bad faith, p99 ms", hostile.p99_ms);
+            row("beside callers in bad faith, newcomers, p99 ms", hostile.newcomers_p99_ms);
+            row("beside callers in bad faith, memory at most, MB", hostile.rss_mb_max);
         }
         for (what, value) in &self.notes {
             row(&format!("  {what}"), *value);

@@ -1,47 +1,103 @@
-//! Reading a body, within its limit, its time and the budget.
+//! Reading a body, within its limit, its time and the budget of whoever pays for it.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use futures::StreamExt;
+use kite_domain::slug::RelayId;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
-use super::budget::HeldBody;
+use super::budget::{GrowingBody, HeldBody, Payer, RelayAt, pushed_out};
+use crate::clients::Origin;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
-/// The whole body, if it has no more than `bytes_max` bytes.
+/// The whole body, if it has no more than `bytes_max` bytes. Who pays for it was found out before.
 pub(crate) async fn read_body(
     state: &ApiState,
     request: Request<Body>,
     bytes_max: usize,
 ) -> Answer<HeldBody> {
-    let announced = content_length(request.headers());
-    if announced > bytes_max {
-        return Err(too_large(bytes_max));
-    }
-    let timeout = Duration::from_millis(state.config.body_timeout_ms);
-    tokio::time::timeout(timeout, collect(state, request.into_body(), announced, bytes_max))
-        .await
-        .unwrap_or_else(|_| {
-            Err(Problem::new(
-                Code::BodyTooSlow,
-                format!("The body took longer than {} seconds.", timeout.as_secs()),
-            ))
-        })
+    let payer = request.extensions().get::<Payer>().cloned();
+    let origin = origin(state, &request);
+    read(state, request, &origin, payer, bytes_max).await
 }
 
-async fn collect(state: &ApiState, body: Body, announced: usize, bytes_max: usize) -> Answer<HeldBody> {
-    let mut collected = state.shared().body_budget.begin(announced)?;
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk =
-            chunk.map_err(|_| Problem::new(Code::MalformedJson, "The connection broke within the body."))?;
-        if collected.len() + chunk.len() > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        collected.extend(&chunk)?;
+/// The whole body of a call that a relay has to have signed, which only the whole body can show.
+pub(crate) async fn read_unverified(
+    state: &ApiState,
+    request: Request<Body>,
+    origin: &Origin,
+    relay: &RelayId,
+    bytes_max: usize,
+) -> Answer<HeldBody> {
+    let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
+    let is_genuine = state.budgets().is_genuine(&place, state.journal.now());
+    read(state, request, origin, is_genuine.then_some(Payer::Relay(place)), bytes_max).await
+}
+
+/// Where a request comes from.
+pub(crate) fn origin(state: &ApiState, request: &Request<Body>) -> Origin {
+    let origin = request.extensions().get::<Origin>().cloned();
+    origin.unwrap_or_else(|| state.clients.origin(state.clients.nowhere(), request.headers()))
+}
+
+/// While a body is waited for, the connection may be closed for somebody else: at once, if nothing genuine ever came over
+/// it.
+async fn read(
+    state: &ApiState,
+    request: Request<Body>,
+    origin: &Origin,
+    payer: Option<Payer>,
+    bytes_max: usize,
+) -> Answer<HeldBody> {
+    if content_length(request.headers()) > bytes_max {
+        return Err(too_large(bytes_max));
     }
-    Ok(collected.finish())
+    let body = match payer {
+        Some(payer) => state.budgets().begin(payer),
+        None => state.budgets().begin_unverified(origin.client.address()),
+    };
+    let _waiting = origin.peer.wait();
+    collect(state, request, body, bytes_max).await
+}
+
+async fn collect(
+    state: &ApiState,
+    request: Request<Body>,
+    mut collected: GrowingBody,
+    bytes_max: usize,
+) -> Answer<HeldBody> {
+    let whole = Duration::from_millis(state.config.body_timeout_ms);
+    let stall = Duration::from_millis(state.config.body_stall_timeout_ms);
+    let end = Instant::now() + whole;
+    let mut chunks = request.into_body().into_data_stream();
+    loop {
+        let next = timeout_at(end.min(Instant::now() + stall), chunks.next());
+        let next = tokio::select! {
+            biased;
+            next = next => next,
+            () = collected.pushed_out() => return Err(refused("pushed-out", pushed_out())),
+        };
+        match next {
+            Err(_) => return Err(refused("slow", too_slow(whole, stall))),
+            Ok(None) => return Ok(collected.finish()),
+            Ok(Some(Err(_))) => {
+                return Err(Problem::new(Code::MalformedJson, "The connection broke within the body."));
+            }
+            Ok(Some(Ok(chunk))) => {
+                if collected.len() + chunk.len() > bytes_max {
+                    return Err(too_large(bytes_max));
+                }
+                collected.extend(chunk).map_err(|problem| refused("no-room", problem))?;
+            }
+        }
+    }
+}
+
+fn refused(reason: &'static str, problem: Problem) -> Problem {
+    metrics::counter!("kite_http_bodies_refused_total", "reason" => reason).increment(1);
+    problem
 }
 
 fn content_length(headers: &HeaderMap) -> usize {
@@ -51,6 +107,12 @@ fn content_length(headers: &HeaderMap) -> usize {
 
 fn too_large(bytes_max: usize) -> Problem {
     Problem::new(Code::BodyTooLarge, format!("The body may have at most {bytes_max} bytes."))
+}
+
+fn too_slow(whole: Duration, stall: Duration) -> Problem {
+    let (whole, stall) = (whole.as_secs_f64(), stall.as_secs_f64());
+    let detail = format!("The body took longer than {whole} seconds, or stood still for {stall}.");
+    Problem::new(Code::BodyTooSlow, detail)
 }
 
 /// Whether the body says that it is of this media type, whatever its parameters.

@@ -8,9 +8,10 @@ mod optional;
 mod path;
 mod plain;
 mod query;
+mod unverified;
 
-pub(crate) use body::{media_type_is, read_body};
-pub(crate) use budget::{BodyBudget, HeldBody};
+pub(crate) use body::{media_type_is, origin, read_body, read_unverified};
+pub(crate) use budget::{Budgets, HeldBody, Payer, RelayAt};
 pub(crate) use idempotency::idempotency_key;
 pub(crate) use json::ApiJson;
 pub(crate) use json::read_json;

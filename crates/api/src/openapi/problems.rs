@@ -74,11 +74,15 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             codes.extend_from_slice(these);
         }
     };
+    add(true, &[Code::TooManyRequests]);
     let is_dynamic = traits.needs_key() || traits.has_parameter("path");
     let reads = traits.needs_key() && traits.method == "get";
     let is_sending = traits.is("create_sending");
-    add(traits.needs_key(), &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted]);
-    add(traits.is("push_receipts"), &[Code::SignatureInvalid]);
+    add(
+        traits.needs_key(),
+        &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted, Code::TooManyWrongKeys],
+    );
+    add(traits.is("push_receipts"), &[Code::SignatureInvalid, Code::TooManyWrongKeys]);
     add(traits.has_parameter("path") || traits.names_others(), &[Code::NotFound]);
     // A read may ask for data at least as new as a position.
     add(reads || traits.has_parameter("query"), &[Code::InvalidParameter]);

@@ -183,6 +183,16 @@ problems! {
         "What was accepted before and is not handed over yet has reached its bound. Nothing of this request was accepted."
         "Come back after the seconds in the header `retry-after`. An idempotency key makes coming back safe."
     }
+    TooManyRequests = "too-many-requests" 429 retry 1 {
+        "Too many requests are under way"
+        "So many requests of this address, or so many bytes in requests of this tenant, relay or operator, are being worked on that no more are taken at once. Nothing of this request was accepted."
+        "Wait for answers before sending more, or come back after the seconds in the header `retry-after`. An idempotency key makes coming back safe."
+    }
+    TooManyWrongKeys = "too-many-wrong-keys" 429 retry 60 {
+        "Too many wrong keys or signatures"
+        "More wrong keys or signatures came from this address in this minute than are answered one by one, and this request has another. A genuine one is served all the same."
+        "Correct the key or the secret of the signature. Behind a proxy, have the operator name it in `server.trusted_proxies`, so that clients are told apart."
+    }
     Internal = "internal" 500 {
         "Something went wrong on our side"
         "A defect. The request may or may not have been carried out."
@@ -190,7 +200,7 @@ problems! {
     }
     Busy = "busy" 503 retry 1 {
         "The service is busy"
-        "More is being worked on than is kept in memory. Nothing of this request was accepted."
+        "More is being worked on, or more connections are open, than there is room for. Nothing of this request was accepted."
         "Come back after the seconds in the header `retry-after`. An idempotency key makes coming back safe."
     }
     AnswerLost = "answer-lost" 503 retry 1 {

@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod bad_input;
 mod bounds;
+mod callers;
 mod documents;
 mod freshness;
 mod idempotency;

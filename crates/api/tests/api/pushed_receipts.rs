@@ -12,7 +12,7 @@ use standardwebhooks::Webhook;
 
 use crate::support::{ADMIN, Api, Call, SECRET, sending, start};
 
-fn push(relay: &str, call: &str, body: &Value) -> Call {
+pub(crate) fn push(relay: &str, call: &str, body: &Value) -> Call {
     push_signed(relay, call, body, SECRET, start().timestamp())
 }
 
@@ -29,7 +29,7 @@ fn push_bytes(relay: &str, call: &str, bytes: Vec<u8>, secret: &str, timestamp: 
         .bytes("application/json", bytes)
 }
 
-fn receipt(reference: &str) -> Value {
+pub(crate) fn receipt(reference: &str) -> Value {
     json!({"receipts": [{
         "reference": reference, "relay_reference": "R1", "status": "delivered", "code": "4000",
         "at": "2027-01-15T08:00:05Z", "a field of the relay": 1,

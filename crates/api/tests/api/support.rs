@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, Utc};
-use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, hash_admin_key, router};
+use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, ClientRules, Clients, hash_admin_key, router};
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
 use kite_commands::address_book::AddressBook;
 use kite_commands::clock::ManualClock;
@@ -27,6 +27,7 @@ pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// An API with two tenants, two relays, a sender each and a policy.
 pub(crate) struct Api {
     pub(crate) router: Router,
+    pub(crate) clients: Clients,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) lots: Lots,
@@ -135,6 +136,10 @@ impl Api {
     }
 
     pub(crate) async fn with(config: ApiConfig, limits: AcceptLimits) -> Self {
+        Self::with_rules(config, limits, ClientRules::default()).await
+    }
+
+    pub(crate) async fn with_rules(config: ApiConfig, limits: AcceptLimits, rules: ClientRules) -> Self {
         let clock = Arc::new(ManualClock::at(start()));
         let store = Arc::new(MemoryEventStore::new());
         let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
@@ -146,6 +151,7 @@ impl Api {
         let read_models = ReadModels::open(files.path()).unwrap();
         let runners = read_models.projectors(store.clone()).unwrap();
         let secrets = AtomicU8::new(0);
+        let clients = Clients::new(rules);
         let parts = ApiParts {
             manage: Manage::new(
                 journal.clone(),
@@ -169,11 +175,13 @@ impl Api {
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),
             advice: Default::default(),
+            clients: clients.clone(),
             background: tokio::runtime::Handle::current(),
             config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), ..config },
         };
         let mut api = Self {
             router: router(ApiState::new(parts)),
+            clients,
             clock,
             store,
             lots,
@@ -213,7 +221,22 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, call: Call) -> Reply {
-        let response = self.router.clone().oneshot(call.request()).await.unwrap();
+        self.send_request(call.request()).await
+    }
+
+    /// [`Api::send`] over a connection from this address.
+    pub(crate) async fn send_from(&self, address: &str, call: Call) -> Reply {
+        self.send_request(self.over(address, call.request())).await
+    }
+
+    /// A request over a connection from this address.
+    pub(crate) fn over(&self, address: &str, mut request: Request<Body>) -> Request<Body> {
+        request.extensions_mut().insert(self.clients.peer(address.parse().unwrap()));
+        request
+    }
+
+    pub(crate) async fn send_request(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap().to_vec();
         Reply { status: parts.status, headers: parts.headers, bytes }

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use crate::server::ServerSettings;
 pub use roles::Role;
 
 /// The default file: also the manual.
@@ -43,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// The event store.
     pub store: StoreSettings,
+    /// The listener.
+    pub server: ServerSettings,
     /// The API.
     pub api: ApiConfig,
     /// The relay workers.
@@ -94,6 +97,7 @@ impl Config {
         let figment = Figment::from(Toml::string(DEFAULT)).merge(Toml::string(text));
         let config: Self = figment.extract().map_err(|error| anyhow::anyhow!("{}", in_words(error)))?;
         config.check_roles().context("roles")?;
+        config.server.check(&config.api)?;
         Ok(config)
     }
 
@@ -114,6 +118,7 @@ impl Config {
             .extract()
             .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))?;
         config.check_roles().context("environment: roles")?;
+        config.server.check(&config.api).context("environment")?;
         Ok(config)
     }
 
@@ -123,6 +128,14 @@ impl Config {
     /// Says which part lacks which other, and why it needs it.
     pub fn check_roles(&self) -> anyhow::Result<()> {
         roles::check(&self.roles())
+    }
+
+    /// Whether this process may have as many descriptors as it needs.
+    ///
+    /// # Errors
+    /// Names the key, and how many there are.
+    pub fn check_descriptors(&self) -> anyhow::Result<()> {
+        crate::server::room(&self.server).map(drop)
     }
 
     /// The parts to run.
@@ -179,6 +192,17 @@ mod tests {
         assert_eq!(config.accept_limits(), AcceptLimits::default());
         let api = ApiConfig::default();
         assert_eq!(config.api, api, "default.toml and ApiConfig::default() differ");
+        assert_eq!(
+            config.server,
+            ServerSettings::default(),
+            "default.toml and ServerSettings::default() differ"
+        );
+        let all = serde_json::to_value(&config.server).unwrap();
+        assert_eq!(
+            toml_keys::of(DEFAULT, "[server]"),
+            toml_keys::of_value(&all),
+            "every key stands in the manual"
+        );
     }
 
     #[test]
@@ -230,5 +254,11 @@ mod tests {
         std::fs::write(&file, "roles = [\"projector\", \"worker\"]\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: roles: worker needs publisher"), "{error}");
+        std::fs::write(&file, "[server]\ntrusted_proxies = [\"proxy\"]\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: server.trusted_proxies: `proxy` is no address"), "{error}");
+        std::fs::write(&file, "[server]\nheaders_timeout_ms = 0\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: server.headers_timeout_ms"), "{error}");
     }
 }

@@ -54,6 +54,16 @@ impl Supervisor {
         self.tasks.spawn_on(self.clone().watched(task), runtime);
     }
 
+    /// Starts a task on behalf of somebody outside. One that panics is told of in the log and concerns nobody else: no
+    /// caller may stop the process.
+    pub(crate) fn start_guest(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!("a connection was given up: what serves it panicked");
+            }
+        });
+    }
+
     async fn watched(self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
             let words = panic.downcast_ref::<String>().map(String::as_str);
@@ -130,6 +140,14 @@ mod tests {
         let supervisor = Supervisor::new();
         supervisor.start(async { panic!("the router is confused") });
         assert!(supervisor.failed().await.contains("the router is confused"));
+    }
+
+    #[tokio::test]
+    async fn what_panics_for_a_caller_concerns_nobody_else() {
+        let supervisor = Supervisor::new();
+        supervisor.start_guest(async { panic!("the caller is confused") });
+        assert!(supervisor.shut_down(Duration::from_secs(60)).await);
+        assert_eq!(supervisor.failure(), None);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_relay_sim::{RelaySim, Scenario};
 use kite_testkit::customer::{Customer, Sent};
-use kite_testkit::metrics::metric_max;
+use kite_testkit::metrics::{metric_max, metric_sum};
 use kite_testkit::night::Night;
 use kite_testkit::operator;
 use kite_testkit::oracle::{Cancel, End, Oracle, Verdict};
@@ -40,6 +40,8 @@ pub(crate) struct House {
     customer: Customer,
     /// The hours in which no advertisement may go out, if they are not those of the law.
     night: Option<Night>,
+    /// What its configuration says beside that.
+    settings: &'static str,
     started: Instant,
 }
 
@@ -52,18 +54,27 @@ impl House {
         Self::build_with(seed, Room::Ample).await
     }
 
+    /// [`House::build`] with more in the configuration, in TOML.
+    pub(crate) async fn build_as(seed: u64, settings: &'static str) -> anyhow::Result<Self> {
+        Self::build_in(seed, Room::Ample, settings).await
+    }
+
     /// [`House::build`] on a disk with this much room.
-    #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
     pub(crate) async fn build_with(seed: u64, room: Room) -> anyhow::Result<Self> {
+        Self::build_in(seed, room, "").await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
+    async fn build_in(seed: u64, room: Room, settings: &'static str) -> anyhow::Result<Self> {
         let started = Instant::now();
         let scenario = Scenario::from_json(&relays::scenario(seed).to_string())?;
         let simulators = RelaySim::start(scenario).await?;
         let data = tempfile::tempdir()?;
         let address = free_address()?;
-        let process = start(data.path(), address, room, None)?;
+        let process = start(data.path(), address, room, None, settings)?;
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
         let customer = Customer { http: http.clone(), kite: format!("http://{address}"), key: String::new() };
-        let mut house = Self { simulators, process, data, address, customer, night: None, started };
+        let mut house = Self { simulators, process, data, address, customer, night: None, settings, started };
         house.wait_until_ready().await?;
         house.customer = house.set_up(http).await?;
         Ok(house)
@@ -137,6 +148,22 @@ impl House {
         .await
     }
 
+    /// Where the API listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Descriptors that the process has open.
+    pub(crate) fn descriptors(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
+    }
+
+    /// The sum of a metric over its labels; 0 while there is none.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let response = self.customer.http.get(self.url("/metrics")).bearer_auth(ADMIN_KEY).send().await?;
+        Ok(metric_sum(&response.error_for_status()?.text().await?, name).unwrap_or(0.0))
+    }
+
     /// Waits until there is an event of this kind in the log.
     pub(crate) async fn wait_for_event(&self, kind: &str) -> anyhow::Result<()> {
         let path = format!("/v1/audit/events?type={kind}&limit=1");
@@ -164,7 +191,7 @@ impl House {
 
     /// Starts the process, without waiting for it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        self.process = start(self.data.path(), self.address, Room::Ample, self.night)?;
+        self.process = start(self.data.path(), self.address, Room::Ample, self.night, self.settings)?;
         Ok(())
     }
 
@@ -298,12 +325,19 @@ pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn start(data: &Path, address: SocketAddr, room: Room, night: Option<Night>) -> anyhow::Result<Process> {
+fn start(
+    data: &Path,
+    address: SocketAddr,
+    room: Room,
+    night: Option<Night>,
+    settings: &str,
+) -> anyhow::Result<Process> {
     let config = data.join("kite.toml");
     let mut text = format!("data_dir = {:?}\nlisten = \"{address}\"\n", data.join("data"));
     if let Some(night) = night {
         text += &format!("[relays]\nnight = \"{}\"\nnight_spread_s = 2\n", night.setting());
     }
+    text += settings;
     std::fs::write(&config, text)?;
     let mut command = match room {
         Room::Ample => Command::new(kite()),

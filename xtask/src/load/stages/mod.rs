@@ -3,6 +3,7 @@
 pub(crate) mod acceptance;
 pub(crate) mod disk;
 pub(crate) mod growth;
+pub(crate) mod hostile;
 pub(crate) mod otp;
 pub(crate) mod whole;
 
@@ -34,4 +35,8 @@ pub(crate) struct Plan {
     pub(crate) otps: u32,
     /// Advertisements beside the second.
     pub(crate) campaign_messages: u32,
+    /// Callers in bad faith.
+    pub(crate) hostile_callers: usize,
+    /// How long they are there beside genuine ones.
+    pub(crate) hostile_seconds: u64,
 }

@@ -203,7 +203,7 @@ struct FinalMessage {
 }
 
 /// What each relay counted must be what we counted for it.
-async fn check_balance(platform: &Platform) -> anyhow::Result<()> {
+pub(super) async fn check_balance(platform: &Platform) -> anyhow::Result<()> {
     let oracle = platform.get_from_relays("/ledger/summary").await?;
     let ours = platform.get("/v1/statistics?group_by=relay").await?;
     let rows = ours["rows"].as_array().context("statistics have rows")?;

@@ -1,6 +1,7 @@
 //! `POST /v1/relays/{relay}/receipts`: delivery reports that a relay pushes.
 //!
-//! No bearer key: the relay signs each call as Standard Webhooks say. A call is answered only once its receipts are
+//! No bearer key: the relay signs each call as Standard Webhooks say. What can be seen to be wrong from the headers alone
+//! is refused before the body is read; the rest is read out of a budget that cannot take what others need. A call is answered only once its receipts are
 //! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
 //! A receipt that cannot be read is left out, and the others of its call are taken.
 
@@ -20,7 +21,9 @@ use smol_str::SmolStr;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-use crate::extract::{ApiPath, HeldBody, media_type_is, read_body};
+use crate::auth::counted;
+use crate::clients::Origin;
+use crate::extract::{ApiPath, HeldBody, RelayAt, media_type_is, origin, read_unverified};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 use crate::words::ReceiptStatusWord;
@@ -76,23 +79,47 @@ pub async fn handler(
         let profile = directory.relays.get(&relay).ok_or_else(unknown)?.profile.clone();
         profile.credentials.receipt_secret.clone()
     };
-    let headers = request.headers().clone();
-    let held = Arc::new(read_body(&state, request, state.config.receipts_body_bytes_max).await?);
-    let call = verify::verify(secret.as_deref(), &headers, &held.bytes, state.journal.now())?;
-    if state.shared().seen_calls.has(&relay, &call) {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    if !media_type_is(&headers, "application/json") {
-        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
-    }
-    let work = take(state.0.clone(), relay, call, held.clone());
+    let origin = origin(&state, &request);
+    let now = state.journal.now();
+    let envelope = verify::open(secret.as_deref(), request.headers(), now)
+        .map_err(|problem| counted(problem, Some(&origin), &state.clients, now))?;
+    let is_json = media_type_is(request.headers(), "application/json");
+    let bytes_max = state.config.receipts_body_bytes_max;
+    let held = Arc::new(read_unverified(&state, request, &origin, &relay, bytes_max).await?);
+    let call = Call { relay, envelope, origin, is_json, held: held.clone() };
+    let work = call.take(state.0.clone());
     state.by_size(&held, work).await
 }
 
-async fn take(state: ApiState, relay: RelayId, call: String, held: Arc<HeldBody>) -> Answer<StatusCode> {
-    let understood = read::read(&held.bytes)?;
-    state.receipts.record(&relay, understood.receipts).await?;
-    understood.left_out.tell(&relay);
-    state.shared().seen_calls.remember(&relay, &call);
-    Ok(StatusCode::NO_CONTENT)
+/// A call that has come in as a whole.
+struct Call {
+    relay: RelayId,
+    envelope: verify::Envelope,
+    origin: Origin,
+    is_json: bool,
+    held: Arc<HeldBody>,
+}
+
+impl Call {
+    async fn take(self, state: ApiState) -> Answer<StatusCode> {
+        let Self { relay, envelope, origin, is_json, held } = self;
+        let now = state.journal.now();
+        let call = envelope
+            .verify(&held.bytes)
+            .map_err(|problem| counted(problem, Some(&origin), &state.clients, now))?;
+        origin.peer.prove();
+        let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
+        state.budgets().note_genuine(place, now);
+        if state.shared().seen_calls.has(&relay, &call) {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        if !is_json {
+            return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
+        }
+        let understood = read::read(&held.bytes)?;
+        state.receipts.record(&relay, understood.receipts).await?;
+        understood.left_out.tell(&relay);
+        state.shared().seen_calls.remember(&relay, &call);
+        Ok(StatusCode::NO_CONTENT)
+    }
 }

@@ -15,13 +15,16 @@ const TOLERANCE_S: i64 = 300;
 /// Ids are ours to remember, so they have a bound.
 const ID_BYTES_MAX: usize = 255;
 
-/// The id of the call, if it was signed with the secret and not long ago.
-pub(crate) fn verify(
-    secret: Option<&str>,
-    headers: &HeaderMap,
-    body: &[u8],
-    now: DateTime<Utc>,
-) -> Answer<String> {
+/// What the headers of a call say, before its body is there.
+pub(crate) struct Envelope {
+    webhook: Webhook,
+    id: String,
+    timestamp: i64,
+    signatures: String,
+}
+
+/// What the headers say, if a body could make it a genuine call of now.
+pub(crate) fn open(secret: Option<&str>, headers: &HeaderMap, now: DateTime<Utc>) -> Answer<Envelope> {
     let webhook = secret.and_then(|secret| Webhook::new(secret).ok());
     let webhook = webhook.ok_or_else(|| forged("The relay has no secret for pushed receipts."))?;
     let id = header(headers, HEADER_WEBHOOK_ID)?;
@@ -35,10 +38,18 @@ pub(crate) fn verify(
     if now.timestamp().abs_diff(timestamp) > TOLERANCE_S.unsigned_abs() {
         return Err(forged("The timestamp is more than five minutes away from now."));
     }
-    let expected = webhook.sign(id, timestamp, body).map_err(|_| forged("The body is not UTF-8."))?;
-    let is_genuine =
-        signatures.split(' ').any(|given| bool::from(given.as_bytes().ct_eq(expected.as_bytes())));
-    if is_genuine { Ok(id.to_owned()) } else { Err(forged("The signature is not that of this body.")) }
+    Ok(Envelope { webhook, id: id.to_owned(), timestamp, signatures: signatures.to_owned() })
+}
+
+impl Envelope {
+    /// The id of the call, if this body was signed.
+    pub(crate) fn verify(self, body: &[u8]) -> Answer<String> {
+        let expected = self.webhook.sign(&self.id, self.timestamp, body);
+        let expected = expected.map_err(|_| forged("The body is not UTF-8."))?;
+        let is_genuine =
+            self.signatures.split(' ').any(|given| bool::from(given.as_bytes().ct_eq(expected.as_bytes())));
+        if is_genuine { Ok(self.id) } else { Err(forged("The signature is not that of this body.")) }
+    }
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Answer<&'h str> {
@@ -53,6 +64,10 @@ fn forged(detail: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn verify(secret: Option<&str>, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Answer<String> {
+        open(secret, headers, now)?.verify(body)
+    }
 
     const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     const BODY: &[u8] = br#"{"receipts":[]}"#;

@@ -1,0 +1,204 @@
+//! One connection, and the requests over it.
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use futures::future::{BoxFuture, FutureExt};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::Guests;
+use super::connections::{Closed, Connection, Connections};
+
+/// How long a caller may take to hear that its idle HTTP/2 connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection that has its place until this is dropped.
+pub(super) struct Guest {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+}
+
+impl Guest {
+    pub(super) fn new(connection: Arc<Connection>, connections: Arc<Connections>) -> Self {
+        Self { connection, connections }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.connections.forget(&self.connection);
+    }
+}
+
+/// Serves it until either end closes it.
+pub(super) async fn serve(
+    guest: Guest,
+    stream: TcpStream,
+    router: Router,
+    builder: Arc<auto::Builder<Guests>>,
+    stop: CancellationToken,
+) {
+    // Small answers must not wait for more to send.
+    let _ = stream.set_nodelay(true);
+    let connection = &guest.connection;
+    let requests = Requests { router, connection: connection.clone() };
+    let watched = TokioIo::new(Watched { stream, connection: connection.clone() });
+    let mut serving = std::pin::pin!(builder.serve_connection(watched, requests));
+    let is_stopping = tokio::select! {
+        // A broken connection is the caller's affair.
+        _ = serving.as_mut() => return,
+        closed = connection.closing() => {
+            if closed == Closed::Idle {
+                serving.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(FAREWELL, serving).await;
+            }
+            return;
+        }
+        () = stop.cancelled() => connection.is_at_work(),
+    };
+    if is_stopping {
+        serving.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = serving => {}
+            _ = connection.closing() => {}
+        }
+    }
+}
+
+/// Requests of one connection.
+struct Requests {
+    router: Router,
+    connection: Arc<Connection>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Requests {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let working = Working::begin(&self.connection, request.version());
+        request.extensions_mut().insert(self.connection.peer.clone());
+        let answered = self.router.clone().call(request);
+        answered.map(|answered| answered.map(|answer| working.answer(answer))).boxed()
+    }
+}
+
+/// A request that is worked on, until this is dropped.
+struct Working(Arc<Connection>);
+
+impl Working {
+    fn begin(connection: &Arc<Connection>, version: Version) -> Self {
+        connection.note_request(version == Version::HTTP_2);
+        Self(connection.clone())
+    }
+
+    fn answer(self, answer: Response<Body>) -> Response<Answer> {
+        self.0.note_answer();
+        let connection = self.0.clone();
+        answer.map(|body| Answer { body, connection })
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.note_handled();
+    }
+}
+
+/// An answer that is on its way, until this is dropped.
+struct Answer {
+    body: Body,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.connection.note_answered();
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // More of it is asked for only when the caller has taken what came before.
+        self.connection.touch();
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Notes when bytes come.
+struct Watched {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.connection.note_read();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+}

@@ -1,0 +1,66 @@
+//! The real binary among callers in bad faith: more of them than it has room for, from many addresses. What is genuine
+//! gets through, and the process keeps its descriptors. `cargo xtask load --only hostile` does the same at full size.
+
+use anyhow::ensure;
+use kite_testkit::dice::test_seed;
+use kite_testkit::hostile::{Conduct, Crowd};
+use kite_testkit::wait::wait_until;
+use reqwest::Client;
+use std::time::Duration;
+
+use crate::support::{House, Load};
+
+/// Room for fewer than half of those who come, and times that pass within a test.
+const SETTINGS: &str = "
+[server]
+connections_max = 120
+connections_per_address_max = 40
+headers_timeout_ms = 1000
+answer_stall_timeout_ms = 2000
+wrong_keys_per_address_max = 20
+[api]
+body_timeout_ms = 3000
+body_stall_timeout_ms = 1000
+unverified_bytes_in_flight_max = 4194304
+";
+/// Callers in bad faith, and the addresses that they come from.
+const CALLERS: usize = 300;
+const ADDRESSES: u8 = 20;
+/// What the process has open beside connections: files, timers, calls to relays.
+const OTHER_DESCRIPTORS: usize = 200;
+const MESSAGES: u64 = 400;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_in_bad_faith_hold_up_nobody() -> anyhow::Result<()> {
+    let seed = test_seed()?;
+    let house = House::build_as(seed, SETTINGS).await?;
+    let crowd = Crowd::start(house.address(), "alpha", CALLERS, ADDRESSES, &Conduct::ALL);
+    wait_until("the house to be full", PATIENCE, async || crowd.seen().connected() >= CALLERS as u64).await?;
+
+    // A customer who keeps a connection, and relays that push receipts.
+    let load = Load::start(&house, MESSAGES, seed)?;
+    let accepted = load.finish(&house).await?;
+    house.wait_until_final(&accepted).await?;
+    // Customers who come for the first time.
+    for number in 0..20 {
+        let stranger = Client::builder().no_proxy().timeout(PATIENCE);
+        let stranger = if number % 2 == 0 { stranger } else { stranger.http2_prior_knowledge() }.build()?;
+        let answer = stranger.get(format!("http://{}/healthz", house.address())).send().await?;
+        ensure!(answer.status().is_success(), "newcomer {number}: {}", answer.status());
+    }
+    let descriptors = house.descriptors()?;
+    ensure!(descriptors <= 120 + OTHER_DESCRIPTORS, "{descriptors} descriptors are open");
+    ensure!(house.metric("kite_http_connections_open").await? <= 120.0);
+    for closed in ["kite_http_connections_closed_total", "kite_http_bodies_refused_total"] {
+        wait_until(closed, PATIENCE, async || house.metric(closed).await.is_ok_and(|count| count > 0.0))
+            .await?;
+    }
+    wait_until("wrong keys to be throttled", PATIENCE, async || crowd.seen().throttled() > 0).await?;
+    ensure!(crowd.seen().unauthorized() > 0);
+
+    // Nothing of what they hold keeps the process from ending well, and the log and the relays agree.
+    house.judge(&accepted, 0).await?;
+    drop(crowd);
+    Ok(())
+}
