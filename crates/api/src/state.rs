@@ -64,6 +64,9 @@ pub struct ApiConfig {
     pub read_wait_ms: u64,
     /// A read model that is further behind than this many positions makes the process not ready.
     pub ready_lag_events_max: u64,
+    /// How long a projector may stand still while there is something to read before the process is not ready, in
+    /// milliseconds.
+    pub ready_standstill_ms_max: u32,
     /// How far back the figures behind a recommendation reach, in minutes.
     pub figures_window_minutes: u32,
 }
@@ -81,6 +84,7 @@ impl Default for ApiConfig {
             body_timeout_ms: 30_000,
             read_wait_ms: 2_000,
             ready_lag_events_max: 100_000,
+            ready_standstill_ms_max: 10_000,
             figures_window_minutes: 60,
         }
     }

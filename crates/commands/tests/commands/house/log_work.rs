@@ -137,7 +137,8 @@ impl OpenWork for LogWork {
             .collect();
         unrouted.dedup();
         let carries = book.ledger.carries().map(|(key, carry)| (key.clone(), carry.clone())).collect();
-        Ok(RouterMemory { position: book.position, carries, unrouted })
+        let position = book.position;
+        Ok(RouterMemory { position, carries_position: position, carries, unrouted, parked: Vec::new() })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
@@ -190,6 +191,14 @@ impl OpenWork for LogWork {
             .iter()
             .filter(|(id, sending)| sending.accepted.is_some() && !sending.completed && !open.contains(id));
         Ok(finished.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn parked_sendings(
+        &self,
+        _after: Option<SendingId>,
+        _limit: usize,
+    ) -> Result<Vec<SendingId>, OpenWorkError> {
+        Ok(Vec::new())
     }
 
     async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
