@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 use crate::problem::FieldError;
 
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -94,12 +95,15 @@ fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// Adds an error if the text is longer than it may be.
+/// Adds an error if the text is longer than it may be, or holds U+0000.
 pub(crate) fn check_length(field: &str, text: &str, characters_max: usize, errors: &mut Vec<FieldError>) {
     let characters = text.chars().count();
     if characters > characters_max {
         let detail = format!("{characters} characters; at most {characters_max} are allowed");
         errors.push(FieldError::new(field, "too_long", detail));
+    }
+    if text.contains('\0') {
+        errors.push(FieldError::new(field.replace('\0', "\u{fffd}"), ZERO_CODE, ZERO_DETAIL));
     }
 }
 

@@ -17,6 +17,9 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
+/// More relays are named by mistake only, and each is looked for among the others.
+const RELAYS_MAX: usize = 100;
+
 /// A sender identity as a caller writes it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +82,9 @@ impl SenderBody {
         let refusal_number = refusal_number.map_err(|error| {
             FieldError::new("refusal_number", "refusal_number_invalid", error.to_string())
         })?;
+        if self.relays.len() > RELAYS_MAX {
+            return Err(FieldError::new("relays", "too_many", format!("at most {RELAYS_MAX} relays can be named")));
+        }
         let mut relays = Vec::with_capacity(self.relays.len());
         for (place, relay) in self.relays.iter().enumerate() {
             let field = || format!("relays[{place}]");

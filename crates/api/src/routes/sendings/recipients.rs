@@ -17,6 +17,9 @@ use super::request::WrongValue;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 
+/// Each group is looked up, however few are in it.
+const GROUPS_MAX: usize = 100;
+
 /// Contacts read at once.
 const PAGE: usize = 1_000;
 
@@ -86,6 +89,11 @@ pub(super) async fn expand(state: &ApiState, tenant: &TenantId, body: SendingBod
     let recipients_max = state.config.recipients_max;
     if body.recipients.len() > recipients_max {
         return Err(too_many(recipients_max));
+    }
+    if body.groups.len() > GROUPS_MAX {
+        let detail = format!("at most {GROUPS_MAX} groups can be named");
+        let error = FieldError::new("groups", "too_many", detail.clone());
+        return Err(Problem::new(Code::Refused, format!("The sending was refused: {detail}.")).at(error));
     }
     let needs_book = body.names_contacts() || !body.groups.is_empty();
     let groups = body.groups.clone();

@@ -12,7 +12,8 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use utoipa::ToSchema;
 
-use super::row_values::{RowText, RowVariables};
+use super::row_values::{RowText, RowVariables, WRONG_TYPE};
+use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 use crate::routes::policies::FailoverBody;
 use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
@@ -205,7 +206,11 @@ impl RecipientBody {
         let mut text = |field: &'static str, value: Option<RowText>| match value? {
             RowText::Text(text) => Some(text),
             RowText::Other(what) => {
-                note(field, "wrong_type", format!("it is {what}, not a text"));
+                note(field, WRONG_TYPE, format!("it is {what}, not a text"));
+                None
+            }
+            RowText::Zero => {
+                note(field, ZERO_CODE, ZERO_DETAIL.to_owned());
                 None
             }
         };
@@ -217,8 +222,8 @@ impl RecipientBody {
             let parsed = id.parse::<ContactId>();
             parsed.map_err(|_| note("contact", "invalid_id", "it is not the id of a contact".to_owned())).ok()
         });
-        if let Some(detail) = self.variables.wrong {
-            note("variables", "wrong_type", detail);
+        if let Some((code, detail)) = self.variables.wrong {
+            note("variables", code, detail);
         }
         (RecipientInput { row, to, email, contact, reference, variables: self.variables.values }, wrong)
     }

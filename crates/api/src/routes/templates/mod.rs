@@ -96,7 +96,7 @@ impl TemplateBody {
             errors.push(FieldError::new("text", "empty", "a template needs a text"));
         }
         for (field, text) in [("text", Some(&self.text)), ("subject", self.subject.as_ref())] {
-            if let Some(Err(error)) = text.map(|text| Template::parse(text)) {
+            if let Some(Err(error)) = text.map(|text| Template::parse_bounded(text)) {
                 errors.push(FieldError::new(field, error.code(), error.to_string()));
             }
         }
