@@ -67,6 +67,8 @@ pub struct ApiConfig {
     /// How long a projector may stand still while there is something to read before the process is not ready, in
     /// milliseconds.
     pub ready_standstill_ms_max: u32,
+    /// With less room than this on the disk of the data directory the process is not ready, in bytes.
+    pub ready_free_bytes_min: u64,
     /// How far back the figures behind a recommendation reach, in minutes.
     pub figures_window_minutes: u32,
 }
@@ -85,6 +87,7 @@ impl Default for ApiConfig {
             read_wait_ms: 2_000,
             ready_lag_events_max: 100_000,
             ready_standstill_ms_max: 10_000,
+            ready_free_bytes_min: 64 << 20,
             figures_window_minutes: 60,
         }
     }

@@ -319,6 +319,8 @@ impl Instance {
                 log_stopped: self.store.stopped(),
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
+                data_dir: self.config.data_dir.clone(),
+                free_bytes_min: api.ready_free_bytes_min,
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
                 clock: parts.clock.clone(),
             }),

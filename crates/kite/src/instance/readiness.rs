@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::Clock;
 use kite_event_store::Position;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -21,6 +22,10 @@ pub(super) struct ProcessReadiness {
     pub(super) head: watch::Receiver<Position>,
     /// How long a projector may stand still while there is something to read.
     pub(super) standstill_max: TimeDelta,
+    /// Where everything durable is kept.
+    pub(super) data_dir: PathBuf,
+    /// How much room there has to be for more, in bytes.
+    pub(super) free_bytes_min: u64,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -32,6 +37,7 @@ impl Readiness for ProcessReadiness {
             check("log", self.log_stopped.borrow().clone(), "takes appends"),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
+            check("disk", self.no_room(), "there is room"),
             check("life", is_stopping.then(|| "stopping".to_owned()), "running"),
         ];
         let standings = self.watch.standings();
@@ -43,6 +49,17 @@ impl Readiness for ProcessReadiness {
         // An alarm, and no reason to send requests elsewhere: everything but these rows is as it should be.
         checks.push(check("parked", None, &parked(standings.iter())));
         checks
+    }
+}
+
+impl ProcessReadiness {
+    /// Says so if the disk is as good as full: the next append may be the one that fails, and stops the process.
+    fn no_room(&self) -> Option<String> {
+        // Without an answer nothing is known, and nothing said.
+        let room = rustix::fs::statvfs(&self.data_dir).ok()?;
+        let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+        let least = self.free_bytes_min;
+        (free_bytes < least).then(|| format!("{free_bytes} bytes are free, at least {least} are needed"))
     }
 }
 
@@ -124,6 +141,8 @@ mod tests {
                 watch: ProjectorWatch::default(),
                 head: head.subscribe(),
                 standstill_max: TimeDelta::seconds(10),
+                data_dir: "/".into(),
+                free_bytes_min: 0,
                 clock: clock.clone(),
             };
             Self { log_stopped, head, clock, readiness }
@@ -187,6 +206,15 @@ mod tests {
         house.head.send_replace(8);
         house.clock.advance(TimeDelta::seconds(11));
         assert!(house.failing().await[0].1.ends_with("its step has not ended"));
+    }
+
+    #[tokio::test]
+    async fn so_does_a_disk_without_room() {
+        let mut house = House::new();
+        house.readiness.free_bytes_min = u64::MAX;
+        let failing = house.failing().await;
+        assert_eq!(failing[0].0, "disk");
+        assert!(failing[0].1.contains("bytes are free, at least"), "{}", failing[0].1);
     }
 
     #[tokio::test]

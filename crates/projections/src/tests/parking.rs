@@ -62,7 +62,7 @@ fn a_row_that_cannot_be_written_is_parked_with_its_reason_and_the_others_go_on()
     assert_eq!(places(&parked), [(3, Cause::Unwritable)]);
     assert_eq!((parked[0].stream.as_str(), parked[0].kind.as_str()), (&*lot(sending_id(2)).stream(), "lot-accepted"));
     assert_eq!((parked[0].version, parked[0].time), (1, at(0)));
-    assert_eq!(parked[0].reason, "the tables cannot be written: this row cannot be written");
+    assert!(parked[0].reason.starts_with("the tables cannot be written: this row cannot be written"));
     assert_eq!(total_messages(&bench), 10);
     for number in [1, 3] {
         assert!(bench.models.delivery.sending(&tenant(), sending_id(number)).unwrap().is_some());

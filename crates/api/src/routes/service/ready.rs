@@ -19,7 +19,7 @@ pub struct Ready {
 }
 
 /// Tells whether the process can work: the log takes appends, no read model is too far behind, and no projector stands still
-/// while there is something to read. The check `parked` counts, by read model, the events that could not be applied and were
+/// while there is something to read, and there is room on the disk. The check `parked` counts, by read model, the events that could not be applied and were
 /// set aside; they are an alarm and leave the process ready.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "get_ready", security(()),
