@@ -55,7 +55,8 @@ pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
 
 fn show_parked(models: &[ParkedReport], as_json: bool) -> ExitCode {
     if as_json {
-        let events = |model: &ParkedReport| serde_json::json!({ "model": model.name, "parked": model.events });
+        let events =
+            |model: &ParkedReport| serde_json::json!({ "model": model.name, "parked": model.events });
         println!("{}", serde_json::json!({ "models": models.iter().map(events).collect::<Vec<_>>() }));
     } else {
         for model in models {

@@ -109,7 +109,9 @@ pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Streams whose later events have to wait.
-pub(crate) fn waiting_streams<M: ReadModel>(connection: &Connection) -> rusqlite::Result<HashSet<StreamName>> {
+pub(crate) fn waiting_streams<M: ReadModel>(
+    connection: &Connection,
+) -> rusqlite::Result<HashSet<StreamName>> {
     let mut statement = connection.prepare("SELECT DISTINCT stream, kind FROM parked")?;
     let mut rows = statement.query([])?;
     let mut streams = HashSet::new();

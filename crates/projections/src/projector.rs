@@ -406,9 +406,8 @@ impl<M: ReadModel> Projector<M> {
 
     fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
         let after = self.position;
-        let storage = |error: rusqlite::Error| {
-            WriteError::Piece(ProjectError::apply(M::NAME, after, error.into()))
-        };
+        let storage =
+            |error: rusqlite::Error| WriteError::Piece(ProjectError::apply(M::NAME, after, error.into()));
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(storage)?;
         let is_moved = mutation::is_active(Mutation::CheckpointBeforeRows)

@@ -42,7 +42,9 @@ impl Rows {
         match self {
             Self::Lots => ("delivery", "INSERT ON lots", "unicode(substr(hex(NEW.sending), -1))"),
             Self::Messages => ("delivery", "UPDATE ON messages", "NEW.id"),
-            Self::UnsealedLots => ("work", "INSERT ON unsealed_lots", "unicode(substr(hex(NEW.sending), -1))"),
+            Self::UnsealedLots => {
+                ("work", "INSERT ON unsealed_lots", "unicode(substr(hex(NEW.sending), -1))")
+            }
             Self::OpenSendings => ("work", "INSERT ON open_sendings", "unicode(substr(hex(NEW.id), -1))"),
             Self::OpenLots => ("work", "UPDATE ON open_lots", "unicode(substr(hex(NEW.sending), -1))"),
             Self::Splits => ("routing", "INSERT ON splits", "NEW.messages"),

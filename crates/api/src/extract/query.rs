@@ -16,9 +16,6 @@ impl<T: DeserializeOwned> FromRequestParts<ApiState> for ApiQuery<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &ApiState) -> Answer<Self> {
-        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
-            return Err(Problem::new(Code::InvalidParameter, "A parameter holds U+0000, which is in no text here."));
-        }
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
             Err(rejection) => {

@@ -214,8 +214,9 @@ impl Composer<'_> {
                 return Err(refused("variables", "values_too_large", detail));
             }
         };
-        let resolved = resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, lookup)
-            .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
+        let resolved =
+            resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, lookup)
+                .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
         let reach = address.as_phone().map(|phone| phone.kind());
         let sender = match resolved.message_type {
             MessageType::Email => self.terms.from_email.as_ref().ok_or("from_email"),

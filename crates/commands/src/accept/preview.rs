@@ -191,7 +191,8 @@ impl Preview {
 
     fn add_route(&mut self, route: RouteSet, types: &Types) {
         let messages = route.messages.len() as u32;
-        let costs = route.messages.iter().map(|seq| cost_milliwon(route.price_milliwon, parts_of(types, seq)));
+        let costs =
+            route.messages.iter().map(|seq| cost_milliwon(route.price_milliwon, parts_of(types, seq)));
         let cost_milliwon = costs.fold(0, i64::saturating_add);
         let same = |known: &&mut PreviewRelay| known.relay == route.relay && known.channel == route.channel;
         match self.relays.iter_mut().find(same) {

@@ -19,5 +19,6 @@ pub use message_type::{
 pub use normalise::normalise;
 pub use refusal::{TextPart, TextRefusal};
 pub use template::{
-    MeasureError, PLACEHOLDERS_MAX, RenderError, Template, TemplateError, VARIABLE_NAME_LENGTH_MAX, VARIABLES_MAX,
+    MeasureError, PLACEHOLDERS_MAX, RenderError, Template, TemplateError, VARIABLE_NAME_LENGTH_MAX,
+    VARIABLES_MAX,
 };

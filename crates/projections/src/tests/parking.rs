@@ -60,7 +60,10 @@ fn a_row_that_cannot_be_written_is_parked_with_its_reason_and_the_others_go_on()
     bench.project();
     let parked = parked(&bench, "delivery");
     assert_eq!(places(&parked), [(3, Cause::Unwritable)]);
-    assert_eq!((parked[0].stream.as_str(), parked[0].kind.as_str()), (&*lot(sending_id(2)).stream(), "lot-accepted"));
+    assert_eq!(
+        (parked[0].stream.as_str(), parked[0].kind.as_str()),
+        (&*lot(sending_id(2)).stream(), "lot-accepted")
+    );
     assert_eq!((parked[0].version, parked[0].time), (1, at(0)));
     assert!(parked[0].reason.starts_with("the tables cannot be written: this row cannot be written"));
     assert_eq!(total_messages(&bench), 10);
@@ -106,7 +109,11 @@ fn where_a_piece_of_the_log_ends_changes_nothing_of_what_is_parked() {
         break_rows(&bench, "delivery", "lots", "sending", sending_id(4));
         for number in 1..=9 {
             bench.accept(number, 3, MessageClass::Otp);
-            bench.append(&lot(sending_id(number)).stream(), at(2), vec![routed(vec![route("alpha", 1, seqs(0..3))])]);
+            bench.append(
+                &lot(sending_id(number)).stream(),
+                at(2),
+                vec![routed(vec![route("alpha", 1, seqs(0..3))])],
+            );
             if number as usize % piece == 0 {
                 bench.project();
             }
@@ -205,7 +212,10 @@ fn a_price_beyond_all_bounds_in_an_old_log_overflows_nothing() {
         bench.project();
     }
     assert!(parked(&bench, "delivery").is_empty());
-    assert_eq!(bench.models.delivery.totals().unwrap().cost_milliwon, 4 * kite_domain::relay::PRICE_MILLIWON_MAX);
+    assert_eq!(
+        bench.models.delivery.totals().unwrap().cost_milliwon,
+        4 * kite_domain::relay::PRICE_MILLIWON_MAX
+    );
     assert!(verify(&bench).is_clean());
 }
 

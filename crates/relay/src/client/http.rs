@@ -28,7 +28,9 @@ use super::{
     SubmitAnswer, words,
 };
 use crate::receipts::wire::{WireEntry, understand};
-use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time};
+use kite_domain::receipt::{
+    CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
+};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;

@@ -63,7 +63,9 @@ pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
             left -= 1;
         } else {
             let before = kept.len();
-            kept.extend(text.chars().take(left).map(|letter| if letter == '\0' { '\u{fffd}' } else { letter }));
+            kept.extend(
+                text.chars().take(left).map(|letter| if letter == '\0' { '\u{fffd}' } else { letter }),
+            );
             left -= kept[before..].chars().count();
         }
         rest = after;

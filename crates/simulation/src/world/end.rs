@@ -80,7 +80,9 @@ impl World {
         }
         let parked = models.parked_counts().map_err(|error| error.to_string())?;
         match parked.iter().find(|(_, count)| *count > 0 && !self.is_unwritable) {
-            Some((name, count)) => Err(format!("the {name} model has parked {count} events, and nothing is wrong")),
+            Some((name, count)) => {
+                Err(format!("the {name} model has parked {count} events, and nothing is wrong"))
+            }
             None => Ok(()),
         }
     }

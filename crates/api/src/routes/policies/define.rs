@@ -104,7 +104,11 @@ fn objective_of(word: ObjectiveWord, weights: &[WeightView]) -> Result<PolicyObj
 
 fn weights_of(weights: &[WeightView]) -> Result<Vec<RelayWeight>, FieldError> {
     if weights.len() > WEIGHTS_MAX {
-        return Err(FieldError::new("weights", "too_many", format!("at most {WEIGHTS_MAX} shares can be given")));
+        return Err(FieldError::new(
+            "weights",
+            "too_many",
+            format!("at most {WEIGHTS_MAX} shares can be given"),
+        ));
     }
     let relay = |place: usize, text: &str| {
         RelayId::parse(text).map_err(|error| {

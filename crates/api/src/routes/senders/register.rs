@@ -83,7 +83,11 @@ impl SenderBody {
             FieldError::new("refusal_number", "refusal_number_invalid", error.to_string())
         })?;
         if self.relays.len() > RELAYS_MAX {
-            return Err(FieldError::new("relays", "too_many", format!("at most {RELAYS_MAX} relays can be named")));
+            return Err(FieldError::new(
+                "relays",
+                "too_many",
+                format!("at most {RELAYS_MAX} relays can be named"),
+            ));
         }
         let mut relays = Vec::with_capacity(self.relays.len());
         for (place, relay) in self.relays.iter().enumerate() {
