@@ -193,7 +193,7 @@ impl Composer<'_> {
             check_reference(reference, self.limits)
                 .map_err(|detail| refused("reference", "too_long", detail))?;
         }
-        if row.variables.len() > VARIABLES_MAX {
+        if row.contact.is_none() && row.variables.len() > VARIABLES_MAX {
             let count = row.variables.len();
             let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
             return Err(refused("variables", "too_many_variables", detail));

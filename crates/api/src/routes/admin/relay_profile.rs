@@ -84,6 +84,7 @@ pub struct CredentialsBody {
 }))]
 pub struct RelayBody {
     /// Its name, for people.
+    #[schema(max_length = 100)]
     pub name: String,
     /// How it is reached.
     pub endpoint: EndpointBody,

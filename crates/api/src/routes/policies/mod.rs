@@ -63,9 +63,10 @@ pub struct FailoverBody {
     pub at_least_once: bool,
     /// How long to wait for a receipt before the outcome counts as unknown, in seconds; none: as long as the relay says.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_592_000)]
     pub wait_seconds: Option<u32>,
     /// The most attempts at one message, the first included.
-    #[schema(default = 4)]
+    #[schema(default = 4, minimum = 1, maximum = 20)]
     pub attempts_max: u16,
 }
 

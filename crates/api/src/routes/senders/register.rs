@@ -36,7 +36,7 @@ pub struct SenderBody {
     #[schema(example = "080-123-4567")]
     pub refusal_number: Option<String>,
     /// The relays that it is registered with.
-    #[schema(example = json!(["alpha", "beta"]))]
+    #[schema(example = json!(["alpha", "beta"]), max_items = 100)]
     pub relays: Vec<String>,
 }
 
