@@ -75,6 +75,11 @@ pub struct ApiConfig {
     pub read_wait_ms: u64,
     /// A read model that is further behind than this many positions makes the process not ready.
     pub ready_lag_events_max: u64,
+    /// How long a projector may stand still while there is something to read before the process is not ready, in
+    /// milliseconds.
+    pub ready_standstill_ms_max: u32,
+    /// With less room than this on the disk of the data directory the process is not ready, in bytes.
+    pub ready_free_bytes_min: u64,
     /// How far back the figures behind a recommendation reach, in minutes.
     pub figures_window_minutes: u32,
 }
@@ -97,6 +102,8 @@ impl Default for ApiConfig {
             body_stall_timeout_ms: 10_000,
             read_wait_ms: 2_000,
             ready_lag_events_max: 100_000,
+            ready_standstill_ms_max: 10_000,
+            ready_free_bytes_min: 64 << 20,
             figures_window_minutes: 60,
         }
     }

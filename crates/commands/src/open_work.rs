@@ -24,10 +24,14 @@ pub struct OpenWorkError(pub String);
 pub struct RouterMemory {
     /// Everything up to here is in the rest; what comes after is read from the log.
     pub position: Position,
+    /// What comes after this in `carries` is read from the log; it is `position`, or before it.
+    pub carries_position: Position,
     /// Where each split stands.
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed sendings with messages that have no route yet; scheduled ones only once they are released.
     pub unrouted: Vec<SendingId>,
+    /// Sendings of which the read model does not know how they stand: they may be unrouted too.
+    pub parked: Vec<SendingId>,
 }
 
 /// See the module.
@@ -45,6 +49,13 @@ pub trait OpenWork: Send + Sync + 'static {
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
     /// Sealed sendings whose messages are all final and that are not completed.
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
+    /// Sendings of which the read model could not write something down, in the order of their ids, after this one. Whatever
+    /// it says of them may be wrong: their streams have to be asked.
+    async fn parked_sendings(
+        &self,
+        after: Option<SendingId>,
+        limit: usize,
+    ) -> Result<Vec<SendingId>, OpenWorkError>;
     /// Relays with receipts that wait for their message.
     async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError>;
     /// Receipts that wait for their message, the longest parked first.

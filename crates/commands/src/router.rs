@@ -126,6 +126,10 @@ impl Router {
         for id in memory.unrouted {
             self.take_up(id).await?;
         }
+        for id in memory.parked {
+            self.take_up_due(id).await?;
+        }
+        self.read_carries(memory.carries_position, memory.position).await?;
         let filter = Filter::kinds(["sending-accepted", "sending-released", "messages-routed"]);
         let mut position = memory.position;
         loop {
@@ -144,6 +148,28 @@ impl Router {
             }
         }
         self.position = Some(position);
+        Ok(())
+    }
+
+    /// Reads the carries of routes that the read model has parked, and of all that came after them.
+    async fn read_carries(&mut self, after: Position, until: Position) -> Result<(), WorkerError> {
+        if mutation::is_active(Mutation::SplitCarryResetAtRestart) {
+            return Ok(());
+        }
+        let filter = Filter::kinds(["messages-routed"]);
+        let mut position = after;
+        while position < until {
+            let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
+            for told in told.iter().filter(|told| told.recorded.position <= until) {
+                if let Event::MessagesRouted(routed) = &told.event {
+                    self.ledger.evolve(routed);
+                }
+            }
+            if next == position {
+                break;
+            }
+            position = next;
+        }
         Ok(())
     }
 
@@ -169,6 +195,14 @@ impl Router {
             }
             Event::SendingReleased(released) => self.take_up(released.sending).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes up a sending of which only its stream says how it stands. One that waits for its time is told of when it comes.
+    async fn take_up_due(&mut self, id: SendingId) -> Result<(), WorkerError> {
+        if let Some(sealed) = self.lots.sending(id).await? {
+            self.note(&Event::SendingAccepted((*sealed.terms).clone())).await?;
         }
         Ok(())
     }

@@ -3,14 +3,19 @@
 //!
 //! It looks at what the open-work read model says may be due, about once a second; the streams then decide. A hint
 //! that is stale costs a look, one that is missing comes with the next scan.
+//!
+//! Where the read model has parked something it gives no hints, and may never. Those sendings are gone through again and
+//! again, a few lots each time, until the model is mended.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{Sending, SendingCompleted, SendingReleased};
 use kite_event_store::{AppendError, BatchMode, Expected};
 use smol_str::SmolStr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::directory::Directory;
@@ -28,6 +33,10 @@ const PORTION_MIN: usize = 256;
 const PORTION_MAX: usize = 16_384;
 /// How many streams are held at once while they are changed.
 const CHUNK: usize = 256;
+/// How many of the sendings of which something is parked are asked for at once, and looked at in one step.
+const PARKED_PAGE: usize = 64;
+/// How many of their messages are looked at in one step, about.
+const PARKED_MESSAGES_PER_STEP: u32 = 20_000;
 
 /// Told about lots whose relay workers may have something to do, such as the end of a hold.
 pub type LotHint = Arc<dyn Fn(LotId) + Send + Sync>;
@@ -62,6 +71,27 @@ pub struct Timekeeper {
     actor: SmolStr,
     parked: ParkedRetries,
     portions: Portions,
+    unsure: Unsure,
+}
+
+/// The way through the sendings of which something is parked.
+#[derive(Debug, Default)]
+struct Unsure {
+    /// Those of the page that are still to be looked at.
+    page: VecDeque<SendingId>,
+    /// The last one that was asked for; none: from the beginning.
+    after: Option<SendingId>,
+    /// In the first of the page: the next lot, and how many before it have nothing open.
+    next_lot: u32,
+    final_lots: u32,
+}
+
+impl Unsure {
+    /// On to the next sending.
+    fn pass(&mut self) {
+        self.page.pop_front();
+        (self.next_lot, self.final_lots) = (0, 0);
+    }
 }
 
 impl Timekeeper {
@@ -87,12 +117,17 @@ impl Timekeeper {
                 cancelled: Portion(PORTION_MIN),
                 finished: Portion(PORTION_MIN),
             },
+            unsure: Unsure::default(),
         }
     }
 
     async fn release_due(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
         let due = self.open_work.due_sendings(now, self.portions.releases.0).await?;
         self.portions.releases.note(due.len());
+        self.release(due).await
+    }
+
+    async fn release(&self, due: Vec<SendingId>) -> Result<(), TickError> {
         self.write_once(due, |sending| {
             let is_open =
                 sending.accepted.is_some() && sending.cancelled_at.is_none() && sending.released_at.is_none();
@@ -105,6 +140,10 @@ impl Timekeeper {
     async fn complete_finished(&mut self) -> Result<(), TickError> {
         let finished = self.open_work.finished_sendings(self.portions.finished.0).await?;
         self.portions.finished.note(finished.len());
+        self.complete(finished).await
+    }
+
+    async fn complete(&self, finished: Vec<SendingId>) -> Result<(), TickError> {
         self.write_once(finished, |sending| {
             let is_open = sending.accepted.is_some() && !sending.completed;
             is_open.then_some(|id| SendingCompleted { sending: id }.into())
@@ -178,7 +217,71 @@ impl Timekeeper {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<(), JournalError> {
+    /// Looks at some of the sendings of which something is parked.
+    async fn look_at_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
+        if mutation::is_active(Mutation::ParkedWorkForgotten) {
+            return Ok(());
+        }
+        if self.unsure.page.is_empty() {
+            let page = self.open_work.parked_sendings(self.unsure.after, PARKED_PAGE).await?;
+            self.unsure.after = page.last().copied().filter(|_| page.len() >= PARKED_PAGE);
+            self.unsure.page = page.into();
+        }
+        let mut messages_left = PARKED_MESSAGES_PER_STEP;
+        let mut failure = None;
+        while let Some(id) = self.unsure.page.front().copied().filter(|_| messages_left > 0) {
+            match self.look_at_sending(id, messages_left, now).await {
+                Ok(messages) => messages_left = messages_left.saturating_sub(messages),
+                // One that cannot be read must not hide those after it.
+                Err(error) => {
+                    failure = Some(error);
+                    self.unsure.pass();
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Does what is due for a sending and its next lots by what their streams say. Answers how many messages were looked at.
+    async fn look_at_sending(
+        &mut self,
+        id: SendingId,
+        messages_max: u32,
+        now: DateTime<Utc>,
+    ) -> Result<u32, TickError> {
+        let told = self.lots.journal().read_stream(&id.stream(), 0).await?;
+        let mut sending = Sending::default();
+        told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
+        let Some(terms) = sending.accepted.clone().filter(|_| !sending.completed) else {
+            self.unsure.pass();
+            return Ok(0);
+        };
+        let accepted = told.iter().find(|told| matches!(told.event, Event::SendingAccepted(_)));
+        let accepted_at = accepted.map_or(now, |told| told.recorded.metadata.time);
+        if sending.cancelled_at.is_some() {
+            self.lots.forget_sending(id);
+        } else if terms.scheduled_at.is_some_and(|at| at > accepted_at && at <= now) {
+            self.release(vec![id]).await?;
+        }
+        let messages_per_lot = terms.messages.div_ceil(terms.lots.max(1)).max(1);
+        let count = (messages_max / messages_per_lot).clamp(1, CHUNK as u32);
+        let end = self.unsure.next_lot.saturating_add(count).min(terms.lots);
+        let ids: Vec<LotId> =
+            (self.unsure.next_lot..end).map(|number| LotId { sending: id, number }).collect();
+        self.unsure.final_lots += self.close_some(&ids, now).await?;
+        self.unsure.next_lot = end;
+        if end >= terms.lots {
+            let is_final = self.unsure.final_lots >= terms.lots;
+            self.unsure.pass();
+            if is_final {
+                self.complete(vec![id]).await?;
+            }
+        }
+        Ok(messages_per_lot.saturating_mul(count))
+    }
+
+    /// Answers how many of the lots have nothing open.
+    async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<u32, JournalError> {
         let directory = self.directory.snapshot();
         let answers = self
             .lots
@@ -188,18 +291,22 @@ impl Timekeeper {
                     false => lot.expire(&sending.terms, &directory.routing_context(&sending.terms, now)),
                 };
                 let count = events.len();
-                (events, count)
+                (events, (count, lot.counts().open))
             })
             .await;
         let mut failure = None;
+        let mut final_lots = 0;
         for (id, answer) in ids.iter().zip(answers) {
             match answer {
-                Ok(0) => (self.hint)(*id),
+                Ok((0, open)) => {
+                    final_lots += u32::from(open == 0);
+                    (self.hint)(*id);
+                }
                 Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
                 Err(LotsError::Journal(error)) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(final_lots), Err)
     }
 }
 
@@ -216,6 +323,7 @@ impl Worker for Timekeeper {
             self.release_due(now).await,
             self.close_due(now).await,
             self.complete_finished().await,
+            self.look_at_parked(now).await,
             self.parked.look(&*self.open_work, &self.receipts, now).await,
         ];
         done.into_iter().collect::<Result<(), TickError>>()?;

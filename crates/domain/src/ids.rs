@@ -90,6 +90,11 @@ impl SendingId {
     pub fn stream(self) -> SmolStr {
         format_smolstr!("sending-{self}")
     }
+
+    /// The sending of a stream named by [`SendingId::stream`].
+    pub fn from_stream(stream: &str) -> Option<Self> {
+        stream.strip_prefix("sending-")?.parse().ok()
+    }
 }
 
 /// A slice of one sending: `<sending>-<number>`.

@@ -87,11 +87,15 @@ pub enum Mutation {
     OneAnswerForAll,
     /// A message that is refused for now is tried again for ever.
     RetriedBeyondLimit,
+    /// A projector stands still at a row that cannot be written.
+    ParkedRowStopsOthers,
+    /// Nobody looks at what the read model of open work has parked.
+    ParkedWorkForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -132,6 +136,8 @@ impl Mutation {
         Self::StaleJobBelieved,
         Self::OneAnswerForAll,
         Self::RetriedBeyondLimit,
+        Self::ParkedRowStopsOthers,
+        Self::ParkedWorkForgotten,
     ];
 }
 

@@ -13,12 +13,21 @@ pub const CODE_LENGTH_MAX: usize = 64;
 pub const RELAY_REFERENCE_LENGTH_MAX: usize = 255;
 
 /// The text, cut to this many characters: what a relay says goes into the log, and the log has a bound for everything.
+/// U+0000, which not every database can store, becomes U+FFFD.
 #[must_use]
 pub fn bounded(text: SmolStr, characters_max: usize) -> SmolStr {
-    match text.char_indices().nth(characters_max) {
+    let text = match text.char_indices().nth(characters_max) {
         Some((end, _)) => SmolStr::from(&text[..end]),
         None => text,
-    }
+    };
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
+}
+
+/// The time of a relay's clock, brought into the years that every reader of ours can write and read: 1970 to 9999.
+#[must_use]
+pub fn bounded_time(at: DateTime<Utc>) -> DateTime<Utc> {
+    const LAST_SECOND: i64 = 253_402_300_799;
+    at.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp(LAST_SECOND, 0).unwrap_or(DateTime::UNIX_EPOCH))
 }
 
 /// What a receipt says.
@@ -134,5 +143,18 @@ mod tests {
         assert_eq!(bounded("3043".into(), 3), "304");
         assert_eq!(bounded("가나다".into(), 2), "가나");
         assert_eq!(bounded("".into(), 0), "");
+    }
+
+    #[test]
+    fn a_zero_that_a_relay_says_is_replaced() {
+        assert_eq!(bounded("3\u{0}4".into(), 9), "3\u{fffd}4");
+    }
+
+    #[test]
+    fn a_relays_clock_cannot_leave_the_years_that_can_be_written() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        assert_eq!(bounded_time(DateTime::<Utc>::MAX_UTC), time("9999-12-31T23:59:59Z"));
+        assert_eq!(bounded_time(DateTime::<Utc>::MIN_UTC), DateTime::UNIX_EPOCH);
+        assert_eq!(bounded_time(time("2027-01-15T08:00:05Z")), time("2027-01-15T08:00:05Z"));
     }
 }

@@ -73,8 +73,9 @@ fn understood(body: &[u8]) {
     let mut rest = sent.iter().map(|item| Fields::read(item.get()).unwrap_or_default());
     for receipt in &receipts {
         let is_it = |item: Fields<'_>| {
-            item.get::<String>("reference").is_some_and(|reference| reference == receipt.reference)
-                && item.get("status") == Some(receipt.status)
+            // Not every database can store a zero.
+            let stored = |reference: String| reference.replace('\0', "\u{fffd}") == receipt.reference;
+            item.get::<String>("reference").is_some_and(stored) && item.get("status") == Some(receipt.status)
         };
         assert!(rest.any(is_it), "{receipt:?} was not sent, or stood elsewhere");
     }

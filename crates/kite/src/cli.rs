@@ -21,7 +21,7 @@ pub enum Command {
     Demo(DemoOptions),
     /// Run Kite.
     Serve(ServeOptions),
-    /// Rebuild the read models from the log: to verify them, or to take their place.
+    /// Rebuild the read models from the log: to verify them, to take their place, or to take in what they have parked.
     Replay(ReplayOptions),
     /// Print events of the log of a stopped instance, one JSON object a line. A running one is asked over the API.
     Audit(AuditOptions),
@@ -80,6 +80,13 @@ pub struct ReplayMode {
     /// Rebuild every read model and put it in the place of the live one, which is kept as `*.previous`.
     #[arg(long)]
     pub rebuild: bool,
+    /// Show the events that a read model could not apply and has parked, one a line. Exits with 1 if there are any.
+    #[arg(long)]
+    pub parked: bool,
+    /// Take in again what is parked, after a mend: every read model that has parked something is rebuilt and put in the
+    /// place of the live one. What still cannot be applied stays parked, and the exit code is 1.
+    #[arg(long)]
+    pub retry_parked: bool,
 }
 
 /// Options of `kite replay`.

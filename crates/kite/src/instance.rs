@@ -4,6 +4,7 @@ mod backlog;
 mod readiness;
 
 use anyhow::Context;
+use chrono::TimeDelta;
 use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
 use kite_commands::accept::Acceptance;
 use kite_commands::address_book::AddressBook;
@@ -34,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
-use crate::runtime::{Background, Supervisor, drive, pause, project};
+use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
 use crate::server;
 use crate::telemetry;
 use backlog::BacklogWatch;
@@ -50,6 +51,8 @@ pub(crate) struct Instance {
     /// Everything but the projectors, which stop last: they have to see what the others wrote.
     workers: Supervisor,
     projectors: Supervisor,
+    /// How the projectors get on.
+    projector_watch: ProjectorWatch,
     /// Where campaigns are worked on.
     background: Background,
     address: Option<SocketAddr>,
@@ -94,8 +97,17 @@ impl Instance {
         let parts = Parts::open(&config, store.clone()).await?;
         let quiet = watch::Sender::new(0);
         let models = parts.models.clone();
-        let mut instance =
-            Self { config, store, workers, projectors, background, address: None, models, quiet };
+        let mut instance = Self {
+            config,
+            store,
+            workers,
+            projectors,
+            projector_watch: ProjectorWatch::default(),
+            background,
+            address: None,
+            models,
+            quiet,
+        };
         let listener = listener.map(|listener| (listener, room));
         match instance.start_parts(&parts, &roles, listener, metrics).await {
             Ok(()) => Ok(instance),
@@ -163,7 +175,13 @@ impl Instance {
         let store: Arc<dyn EventStore> = self.store.clone();
         for projector in parts.models.projectors(store)? {
             let name = format!("project-{}", projector.name());
-            let work = project(projector, self.store.head(), self.projectors.clone(), parts.clock.clone());
+            let work = project(
+                projector,
+                self.store.head(),
+                self.projectors.clone(),
+                parts.clock.clone(),
+                self.projector_watch.clone(),
+            );
             self.projectors.start_background_thread(&name, work)?;
         }
         Ok(())
@@ -302,11 +320,17 @@ impl Instance {
             receipts: parts.receipts.clone(),
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),
-            readiness: Arc::new(ProcessReadiness::new(
-                self.workers.clone(),
-                self.projectors.clone(),
-                self.store.stopped(),
-            )),
+            readiness: Arc::new(ProcessReadiness {
+                workers: self.workers.clone(),
+                projectors: self.projectors.clone(),
+                log_stopped: self.store.stopped(),
+                watch: self.projector_watch.clone(),
+                head: self.store.head(),
+                data_dir: self.config.data_dir.clone(),
+                free_bytes_min: api.ready_free_bytes_min,
+                standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
+                clock: parts.clock.clone(),
+            }),
             advice: AdviceSettings::default(),
             clients: clients.clone(),
             background: self.background.handle(),

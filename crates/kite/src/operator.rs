@@ -3,7 +3,8 @@
 use anyhow::{Context, bail};
 use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use kite_event_store::{EventStore, Filter, RecordedEvent};
-use kite_projections::replay::{self, Report};
+use kite_projections::ParkedEvent;
+use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +27,18 @@ fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
 /// `kite replay`.
 pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
     let store = open_log(&options.data)?;
+    if options.mode.parked {
+        // With the log held, so that no instance is at work on the files.
+        let parked = replay::parked(&options.data)?;
+        store.close();
+        return Ok(show_parked(&parked, options.json));
+    }
     let log: Arc<dyn EventStore> = store.clone();
+    if options.mode.retry_parked {
+        let retried = runtime()?.block_on(replay::retry_parked(log, &options.data))?;
+        store.close();
+        return Ok(show_retried(&retried, options.json));
+    }
     let report = runtime()?.block_on(async {
         match options.mode.rebuild {
             true => replay::rebuild(log, &options.data).await,
@@ -38,21 +50,73 @@ pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
         true => println!("{}", report_json(&report)),
         false => print_report(&report, options.mode.rebuild),
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(success_if(report.is_clean()))
+}
+
+fn show_parked(models: &[ParkedReport], as_json: bool) -> ExitCode {
+    if as_json {
+        let events =
+            |model: &ParkedReport| serde_json::json!({ "model": model.name, "parked": model.events });
+        println!("{}", serde_json::json!({ "models": models.iter().map(events).collect::<Vec<_>>() }));
+    } else {
+        for model in models {
+            println!("{:<14} {:>10} parked", model.name, model.events.len());
+            model.events.iter().for_each(print_parked);
+        }
+    }
+    success_if(models.iter().all(|model| model.events.is_empty()))
+}
+
+fn print_parked(event: &ParkedEvent) {
+    let ParkedEvent { position, stream, version, kind, time, cause, reason } = event;
+    println!(
+        "  {position:>10} {} {kind} in {stream} at {version}, {}: {reason}",
+        time.to_rfc3339(),
+        cause.word()
+    );
+}
+
+fn show_retried(models: &[RetryReport], as_json: bool) -> ExitCode {
+    if as_json {
+        let shown = models.iter().map(|retried| {
+            let mut shown = model_json(&retried.model);
+            shown["parked_before"] = retried.parked_before.into();
+            shown
+        });
+        println!("{}", serde_json::json!({ "models": shown.collect::<Vec<_>>() }));
+    } else if models.is_empty() {
+        println!("nothing is parked");
+    } else {
+        for RetryReport { parked_before, model } in models {
+            let ModelReport { name, rows, position, parked, .. } = model;
+            println!(
+                "{name:<14} {rows:>10} rows up to {position:>10}: {} of {parked_before} taken in, {parked} still parked",
+                parked_before.saturating_sub(*parked)
+            );
+        }
+    }
+    success_if(models.iter().all(|retried| retried.model.parked == 0))
+}
+
+fn success_if(is_clean: bool) -> ExitCode {
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report_json(report: &Report) -> serde_json::Value {
-    let models = report.models.iter().map(|model| {
-        serde_json::json!({
-            "model": model.name,
-            "position": model.position,
-            "events": model.events,
-            "rows": model.rows,
-            "differences": model.differences_total,
-            "first_differences": model.differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })
-    });
-    serde_json::json!({ "is_clean": report.is_clean(), "models": models.collect::<Vec<_>>() })
+    let models: Vec<serde_json::Value> = report.models.iter().map(model_json).collect();
+    serde_json::json!({ "is_clean": report.is_clean(), "models": models })
+}
+
+fn model_json(model: &ModelReport) -> serde_json::Value {
+    serde_json::json!({
+        "model": model.name,
+        "position": model.position,
+        "events": model.events,
+        "rows": model.rows,
+        "parked": model.parked,
+        "differences": model.differences_total,
+        "first_differences": model.differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 fn print_report(report: &Report, is_rebuild: bool) {
@@ -62,8 +126,12 @@ fn print_report(report: &Report, is_rebuild: bool) {
             (false, 0) => "equal".to_owned(),
             (false, count) => format!("{count} rows differ"),
         };
+        let parked = match model.parked {
+            0 => String::new(),
+            count => format!(", {count} events parked (kite replay --parked)"),
+        };
         println!(
-            "{:<14} {:>10} rows from {:>10} events up to {:>10}: {what}",
+            "{:<14} {:>10} rows from {:>10} events up to {:>10}: {what}{parked}",
             model.name, model.rows, model.events, model.position
         );
         model.differences.iter().for_each(|difference| println!("  {difference}"));

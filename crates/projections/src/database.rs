@@ -10,19 +10,23 @@ use crate::error::OpenError;
 use crate::projector::ReadModel;
 use crate::sql::signed;
 
-/// In every file. `poison` holds the events that could not be read: parked, and never silently skipped.
+/// In every file. `parked` holds the events that could not be applied: see [`crate::parked`].
 const COMMON: &str = "
 CREATE TABLE checkpoint (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     position INTEGER NOT NULL
 ) STRICT;
 INSERT INTO checkpoint VALUES (1, 0);
-CREATE TABLE poison (
+CREATE TABLE parked (
     position INTEGER PRIMARY KEY,
     stream   TEXT NOT NULL,
+    version  INTEGER NOT NULL,
     kind     TEXT NOT NULL,
-    error    TEXT NOT NULL
+    time_ms  INTEGER NOT NULL,
+    cause    TEXT NOT NULL,
+    reason   TEXT NOT NULL
 ) STRICT;
+CREATE INDEX parked_by_stream ON parked (stream);
 ";
 
 /// When secondary indexes are made.

@@ -72,6 +72,9 @@ pub enum ApplyError {
     /// A row of ours does not read back.
     #[error("a stored row cannot be read: {0}")]
     Corrupt(String),
+    /// The fold panicked.
+    #[error("the fold panicked: {0}")]
+    Panicked(String),
 }
 
 /// Why a step failed. Nothing of it is in the tables; the next step tries the same events again.
@@ -110,6 +113,7 @@ impl ProjectError {
         let is_damaged = match &source {
             ApplyError::Storage(error) => is_damage(error),
             ApplyError::Corrupt(_) => true,
+            ApplyError::Panicked(_) => false,
         };
         if is_damaged { Self::Damaged { model, source } } else { Self::Apply { after, source } }
     }
@@ -139,6 +143,27 @@ impl QueryError {
 }
 
 impl ApplyError {
+    /// The reason, if it lies in an event and the row that it is to become, so that no second try on any machine will
+    /// change it. Everything else (no room, no file, a damaged file, a table that is not there) concerns all events alike.
+    pub(crate) fn of_an_event(&self) -> Option<String> {
+        let is_of_an_event = match self {
+            Self::Storage(rusqlite::Error::SqliteFailure(failure, words)) => match failure.code {
+                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => true,
+                // The only word for it that SQLite has.
+                _ => words.as_deref() == Some("integer overflow"),
+            },
+            Self::Storage(
+                rusqlite::Error::ToSqlConversionFailure(_)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..),
+            )
+            | Self::Panicked(_) => true,
+            Self::Storage(_) | Self::Corrupt(_) => false,
+        };
+        is_of_an_event.then(|| crate::projector::error_chain(self))
+    }
+
     pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
         Self::Corrupt(error.to_string())
     }

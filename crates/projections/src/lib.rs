@@ -3,7 +3,8 @@
 //! Every read model is one SQLite file with one [`Projector`] that folds events into it. Rows and checkpoint move in
 //! one transaction, so a crash at any moment leaves a model that simply goes on. A fold takes its time from the
 //! events, never from a clock, and nothing in a row depends on where a page of the log ended: a model that is rebuilt
-//! from position 0 has the same rows as the live one, and [`replay::verify`] compares them.
+//! from position 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be
+//! applied is parked with its reason and holds up nothing but the rest of its stream.
 //!
 //! - [`AddressBookQueries`]: contacts, groups, senders, opt-outs, templates, tenants;
 //! - [`RoutingQueries`]: relays, policies, splits with their carries, live figures for advice;
@@ -23,6 +24,7 @@ mod delivery;
 mod error;
 mod histogram;
 mod listing;
+mod parked;
 mod projector;
 mod read_models;
 mod readers;
@@ -43,6 +45,7 @@ pub use delivery::{
 };
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
+pub use parked::{Cause, ParkedEvent};
 pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};

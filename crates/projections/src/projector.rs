@@ -3,21 +3,28 @@
 //! A step reads a piece of the log after the checkpoint and applies it in one transaction with the new checkpoint. It
 //! waits for nothing but the read of the log; writing the tables blocks. In production every projector is driven on a
 //! thread of its own, in a simulation all of them on one.
+//!
+//! What cannot be applied for a reason of its own (a constraint, an overflow, a fold that panics) must not hold up what
+//! has nothing to do with it. A piece that fails so is tried again in smaller ones until the event that fails is alone;
+//! that one is parked (see [`crate::parked`]) and everything else goes on. A disk that is full or fails is no event's
+//! fault: then nothing is parked, and the same piece is tried again.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::mutation::{self, Mutation};
 use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Gauge, Histogram, gauge, histogram};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::database;
 use crate::error::{ApplyError, ProjectError};
-use crate::sql::signed;
+use crate::parked::{self, Cause, Parking};
 
 /// How long the driving loop lets events gather after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
@@ -69,6 +76,12 @@ pub trait ReadModel: Default + Send + 'static {
     /// Secondary indexes; a rebuild makes them last.
     fn indexes() -> &'static str;
 
+    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so that the
+    /// rows show the stream as it was before it, and not something that never was.
+    fn is_built_upon(_kind: &str) -> bool {
+        true
+    }
+
     /// Decides how many of the events the next transaction takes.
     fn plan(&self, _connection: &Connection, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
         Ok(Plan { events: events.len(), streams: Vec::new() })
@@ -118,6 +131,9 @@ pub trait Runner: Send {
     /// The checkpoint.
     fn position(&self) -> Position;
 
+    /// How many events are parked.
+    fn parked(&self) -> u64;
+
     /// Applies the next piece of the log. `now` is for the metric of the lag only.
     ///
     /// # Errors
@@ -139,14 +155,56 @@ pub struct Projector<M> {
     measures: Measures,
     /// The tables show what the log said then; none until the log was read for the first time.
     current_at: Option<DateTime<Utc>>,
+    /// How many events are parked.
+    parked: u64,
+    /// Streams with a parked event that others build on.
+    waiting: HashSet<StreamName>,
+    /// The most events in the next transaction: fewer for a while after a piece that could not be applied as a whole.
+    pace: usize,
 }
 
 /// A piece of the log, decoded.
 struct Piece {
     events: Vec<(RecordedEvent, Event)>,
-    poison: Vec<(RecordedEvent, String)>,
+    parked: Vec<Parking>,
     next: Position,
     has_more: bool,
+}
+
+impl Piece {
+    /// How many events of the log are in it.
+    fn len(&self) -> usize {
+        self.events.len() + self.parked.len()
+    }
+
+    /// Keeps so many of the events to be applied, from the first, and what lies before the last of them.
+    fn keep(&mut self, events: usize) {
+        if events >= self.events.len() {
+            return;
+        }
+        self.events.truncate(events.max(1));
+        self.next = self.events.last().map_or(self.next, |(recorded, _)| recorded.position);
+        let next = self.next;
+        self.parked.retain(|parking| parking.recorded.position <= next);
+        self.has_more = true;
+    }
+
+    /// Parks the only event.
+    fn park(&mut self, reason: String) {
+        self.parked.extend(self.events.drain(..).map(|(recorded, _)| Parking {
+            recorded,
+            cause: Cause::Unwritable,
+            reason: reason.clone(),
+        }));
+    }
+}
+
+/// Why a piece was not written.
+enum WriteError {
+    /// One of the events cannot be applied, whoever tries.
+    Event(String),
+    /// None of them could be, at the moment.
+    Piece(ProjectError),
 }
 
 impl<M: ReadModel> Projector<M> {
@@ -156,6 +214,10 @@ impl<M: ReadModel> Projector<M> {
         told: watch::Sender<Position>,
     ) -> rusqlite::Result<Self> {
         let position = database::checkpoint(&connection)?;
+        let waiting = parked::waiting_streams::<M>(&connection)?;
+        let parked = parked::count(&connection)?;
+        let measures = Measures::new(M::NAME);
+        measures.parked.set(parked as f64);
         Ok(Self {
             store,
             connection,
@@ -164,8 +226,11 @@ impl<M: ReadModel> Projector<M> {
             position,
             until: Position::MAX,
             told,
-            measures: Measures::new(M::NAME),
+            measures,
             current_at: None,
+            parked,
+            waiting,
+            pace: EVENTS_MAX,
         })
     }
 
@@ -205,17 +270,8 @@ impl<M: ReadModel> Projector<M> {
         if let Some((first, _)) = piece.events.first() {
             self.current_at.get_or_insert(first.metadata.time);
         }
-        self.prepare(&mut piece).await?;
         let stopwatch = Stopwatch::start();
-        if mutation::is_active(Mutation::CheckpointBeforeRows) {
-            self.move_checkpoint_alone(&piece)?;
-            self.store.read_stream("", 0, 1).await?;
-        }
-        let applied = self.write(&piece);
-        if applied.is_err() {
-            self.model.forget();
-        }
-        applied?;
+        self.write_apart(&mut piece).await?;
         self.position = piece.next;
         self.told.send_replace(piece.next);
         match piece.events.last() {
@@ -227,12 +283,43 @@ impl<M: ReadModel> Projector<M> {
         Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
+    /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
+    /// it is alone is parked instead.
+    async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
+        loop {
+            self.prepare(piece).await?;
+            if mutation::is_active(Mutation::CheckpointBeforeRows) {
+                self.move_checkpoint_alone(piece)?;
+                self.store.read_stream("", 0, 1).await?;
+            }
+            let Err(error) = self.write(piece) else {
+                self.raise_alarm(piece);
+                self.pace = (self.pace * 2).min(EVENTS_MAX);
+                return Ok(());
+            };
+            self.model.forget();
+            match error {
+                WriteError::Piece(error) => return Err(error),
+                WriteError::Event(reason) if mutation::is_active(Mutation::ParkedRowStopsOthers) => {
+                    let source = ApplyError::Corrupt(reason);
+                    return Err(ProjectError::Apply { after: self.position, source });
+                }
+                WriteError::Event(_) if piece.events.len() > 1 => {
+                    self.pace = piece.events.len() / 2;
+                    piece.keep(self.pace);
+                }
+                WriteError::Event(reason) => piece.park(reason),
+            }
+        }
+    }
+
     async fn read(&mut self) -> Result<Piece, ProjectError> {
         let mut piece =
-            Piece { events: Vec::new(), poison: Vec::new(), next: self.position, has_more: false };
+            Piece { events: Vec::new(), parked: Vec::new(), next: self.position, has_more: false };
         let mut bytes = 0;
+        let mut waiting = HashSet::new();
         loop {
-            let limit = EVENTS_MAX - piece.events.len() - piece.poison.len();
+            let limit = self.pace - piece.len();
             let page = self.store.read_all(piece.next, limit, &self.filter).await?;
             if page.next == piece.next {
                 return Ok(piece);
@@ -243,15 +330,26 @@ impl<M: ReadModel> Projector<M> {
                     return Ok(piece);
                 }
                 bytes += recorded.data.len();
+                let is_behind = self.waiting.contains(&recorded.stream) || waiting.contains(&recorded.stream);
+                if is_behind && M::is_built_upon(&recorded.kind) {
+                    piece.parked.push(Parking::behind(recorded));
+                    continue;
+                }
                 match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
                     Ok(event) => piece.events.push((recorded, event)),
-                    Err(error) => piece.poison.push((recorded, error_chain(&error))),
+                    Err(error) => {
+                        if M::is_built_upon(&recorded.kind) {
+                            waiting.insert(recorded.stream.clone());
+                        }
+                        let reason = error_chain(&error);
+                        piece.parked.push(Parking { recorded, cause: Cause::Unreadable, reason });
+                    }
                 }
             }
             if piece.next == self.until {
                 return Ok(piece);
             }
-            if bytes >= BYTES_MAX || piece.events.len() + piece.poison.len() >= EVENTS_MAX {
+            if bytes >= BYTES_MAX || piece.len() >= self.pace {
                 piece.has_more = true;
                 return Ok(piece);
             }
@@ -268,12 +366,7 @@ impl<M: ReadModel> Projector<M> {
             .model
             .plan(&self.connection, &piece.events)
             .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
-        if plan.events < piece.events.len() {
-            piece.events.truncate(plan.events.max(1));
-            piece.next = piece.events.last().map_or(piece.next, |(recorded, _)| recorded.position);
-            piece.poison.retain(|(recorded, _)| recorded.position <= piece.next);
-            piece.has_more = true;
-        }
+        piece.keep(plan.events);
         for piece in plan.streams {
             let events = self.read_stream(&piece).await?;
             self.model.supply(&piece.stream, events);
@@ -311,33 +404,65 @@ impl<M: ReadModel> Projector<M> {
         transaction.commit().map_err(storage)
     }
 
-    fn write(&mut self, piece: &Piece) -> Result<(), ProjectError> {
+    fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
         let after = self.position;
-        let storage = |error: rusqlite::Error| ProjectError::apply(M::NAME, after, error.into());
+        let storage =
+            |error: rusqlite::Error| WriteError::Piece(ProjectError::apply(M::NAME, after, error.into()));
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(storage)?;
         let is_moved = mutation::is_active(Mutation::CheckpointBeforeRows)
             || database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
         if !is_moved {
-            return Err(ProjectError::TakenOver { expected: after });
+            return Err(WriteError::Piece(ProjectError::TakenOver { expected: after }));
         }
-        for (recorded, error) in &piece.poison {
-            park(&transaction, recorded, error).map_err(storage)?;
-            self.measures.poison.increment(1);
+        for parking in &piece.parked {
+            parked::insert(&transaction, parking).map_err(storage)?;
+        }
+        let applied = apply_caught(&mut self.model, &transaction, &piece.events);
+        applied.map_err(|error| match error.of_an_event() {
+            Some(reason) => WriteError::Event(reason),
+            None => WriteError::Piece(ProjectError::apply(M::NAME, after, error)),
+        })?;
+        transaction.commit().map_err(storage)
+    }
+
+    /// Raises the alarm for what was parked with this piece: once for each event that is the first of its stream.
+    fn raise_alarm(&mut self, piece: &Piece) {
+        self.parked += piece.parked.len() as u64;
+        self.measures.parked.set(self.parked as f64);
+        for Parking { recorded, cause, reason } in &piece.parked {
+            if M::is_built_upon(&recorded.kind) {
+                self.waiting.insert(recorded.stream.clone());
+            }
+            if *cause == Cause::Behind {
+                continue;
+            }
             tracing::error!(
                 projector = M::NAME,
                 position = recorded.position,
                 stream = %recorded.stream,
                 kind = %recorded.kind,
-                error,
-                "an event cannot be read; it is parked and everything after it is applied"
+                cause = cause.word(),
+                reason,
+                "an event cannot be applied; it is parked, and what is not of its stream goes on (kite replay --parked)"
             );
         }
-        self.model
-            .apply(&transaction, &piece.events)
-            .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
-        transaction.commit().map_err(storage)
     }
+}
+
+/// Applies events. A fold that panics is a fold that cannot take one of them.
+fn apply_caught<M: ReadModel>(
+    model: &mut M,
+    transaction: &Transaction<'_>,
+    events: &[(RecordedEvent, Event)],
+) -> Result<(), ApplyError> {
+    // Whatever state it is left in: the model forgets it after every failure.
+    let applied = std::panic::catch_unwind(AssertUnwindSafe(|| model.apply(transaction, events)));
+    applied.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(ApplyError::Panicked(words.unwrap_or("without words").to_owned()))
+    })
 }
 
 #[async_trait]
@@ -350,19 +475,16 @@ impl<M: ReadModel> Runner for Projector<M> {
         self.position
     }
 
+    fn parked(&self) -> u64 {
+        self.parked
+    }
+
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
         Projector::step(self, now).await
     }
 }
 
-fn park(transaction: &Transaction<'_>, recorded: &RecordedEvent, error: &str) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO poison (position, stream, kind, error) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((signed(recorded.position), recorded.stream.as_str(), recorded.kind.as_str(), error))?;
-    Ok(())
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -379,7 +501,7 @@ struct Measures {
     lag_seconds: Gauge,
     transaction_seconds: Histogram,
     transaction_events: Histogram,
-    poison: Counter,
+    parked: Gauge,
 }
 
 impl Measures {
@@ -389,7 +511,7 @@ impl Measures {
             lag_seconds: gauge!("kite_projector_lag_seconds", "projector" => projector),
             transaction_seconds: histogram!("kite_projector_transaction_seconds", "projector" => projector),
             transaction_events: histogram!("kite_projector_transaction_events", "projector" => projector),
-            poison: counter!("kite_projector_poison_events_total", "projector" => projector),
+            parked: gauge!("kite_projection_parked_rows", "read_model" => projector),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::address_book::{AddressBookModel, AddressBookQueries};
 use crate::database::{self, Indexes};
 use crate::delivery::{DeliveryModel, DeliveryQueries};
 use crate::error::{OpenError, QueryError};
+use crate::parked::{self, ParkedEvent};
 use crate::projector::{Projector, ReadModel, Runner};
 use crate::readers::Readers;
 use crate::routing::{RoutingModel, RoutingQueries};
@@ -22,10 +23,14 @@ use crate::work::{WorkModel, WorkQueries};
 pub struct RouterPlace {
     /// Everything up to here is in the rest.
     pub position: Position,
+    /// The carries are those of here; before `position` where routes are parked.
+    pub carries_position: Position,
     /// Where each split stands.
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed, released sendings with messages that have no route.
     pub unrouted: Vec<SendingId>,
+    /// Sendings of which the model does not know how they stand.
+    pub parked: Vec<SendingId>,
 }
 
 /// The questions that can be asked. Cheap to clone.
@@ -79,12 +84,50 @@ impl ReadModels {
                 None => break,
             }
         }
-        let (routing_position, carries) = self.routing.carries()?;
+        let (routing_position, carries_position, carries) = self.routing.carries()?;
         let position = match mutation::is_active(Mutation::RouterPlaceTooFar) {
             true => work_position.max(routing_position),
             false => work_position.min(routing_position),
         };
-        Ok(RouterPlace { position, carries, unrouted })
+        let carries_position = carries_position.min(position);
+        let parked = self.work.parked_sendings(None, usize::MAX)?;
+        Ok(RouterPlace { position, carries_position, carries, unrouted, parked })
+    }
+
+    /// How many events each model has parked, by its name.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn parked_counts(&self) -> Result<Vec<(&'static str, u64)>, QueryError> {
+        let count = |(name, readers): (&'static str, &Readers)| {
+            Ok((name, readers.ask(|connection| Ok(parked::count(connection)?))?))
+        };
+        self.named_readers().into_iter().map(count).collect()
+    }
+
+    /// The first events that each model has parked, by its name and in the order of the log; those that come after this
+    /// position.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn parked(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<(&'static str, Vec<ParkedEvent>)>, QueryError> {
+        let list = |(name, readers): (&'static str, &Readers)| {
+            Ok((name, readers.ask(|connection| parked::list(connection, after, limit))?))
+        };
+        self.named_readers().into_iter().map(list).collect()
+    }
+
+    fn named_readers(&self) -> [(&'static str, &Readers); 4] {
+        [
+            (AddressBookModel::NAME, self.address_book.readers()),
+            (RoutingModel::NAME, self.routing.readers()),
+            (DeliveryModel::NAME, self.delivery.readers()),
+            (WorkModel::NAME, self.work.readers()),
+        ]
     }
 
     /// One projector for each model. Only one set of them may be at work on a data directory.

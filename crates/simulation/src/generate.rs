@@ -6,6 +6,10 @@ use crate::operation::{
     Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, Setup, Step,
 };
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
+use crate::unwritable::Rows;
+
+/// No step that is drawn has this number.
+const UNWRITABLE_SALT: u32 = 0x0B57_0000;
 
 /// More messages than any case has.
 const ALL: u64 = 100_000;
@@ -39,8 +43,21 @@ pub fn generate(seed: u64, length: Length) -> Case {
     let keeps_all = setup.kept_messages_max == ALL;
     let mut generator =
         Generator { dice, later, sent: Vec::new(), trouble: None, was_fault: false, keeps_all };
-    let steps = (0..steps).map(|number| generator.step(number as u32)).collect();
+    let mut steps: Vec<Step> = (0..steps).map(|number| generator.step(number as u32)).collect();
+    add_unwritable(seed, &mut steps);
     Case { seed, setup, steps }
+}
+
+/// In one case of six some rows cannot be written from somewhere on. Drawn from dice of its own, and with a salt of its
+/// own, so that the rest of the case is what it would be without.
+fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
+    let mut dice = Dice::of(seed, 0x0B57);
+    if dice.below(6) != 0 {
+        return;
+    }
+    let op = Operation::Unwritable { rows: *dice.pick(&Rows::ALL), remainder: dice.below(4) as u8 };
+    let place = dice.below(steps.len() as u64 / 2) as usize;
+    steps.insert(place, Step { salt: UNWRITABLE_SALT, polls: 0, op });
 }
 
 struct Generator {

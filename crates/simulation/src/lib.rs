@@ -29,6 +29,7 @@ mod scratch;
 mod setting;
 mod shrink;
 mod store;
+mod unwritable;
 mod world;
 
 pub use dice::Dice;
@@ -41,6 +42,7 @@ pub use operation::{
 pub use reach::{Reached, Situation};
 pub use relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 pub use shrink::shrink;
+pub use unwritable::Rows;
 
 use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
 use sha2::{Digest, Sha256};

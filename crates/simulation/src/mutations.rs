@@ -15,6 +15,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::CancelIgnoredAtHandover
         | Mutation::AcknowledgeBeforeAppend
         | Mutation::NewPolicyUnheeded
+        | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,
         Mutation::DoubtForgottenOnDeferral
         | Mutation::PauseTakenForQuestions

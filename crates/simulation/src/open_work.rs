@@ -38,7 +38,13 @@ impl SimOpenWork {
 impl OpenWork for SimOpenWork {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
         let place = self.ask(|models| models.router_place(UNROUTED_PAGE)).await?;
-        Ok(RouterMemory { position: place.position, carries: place.carries, unrouted: place.unrouted })
+        Ok(RouterMemory {
+            position: place.position,
+            carries_position: place.carries_position,
+            carries: place.carries,
+            unrouted: place.unrouted,
+            parked: place.parked,
+        })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
@@ -60,6 +66,14 @@ impl OpenWork for SimOpenWork {
 
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
         self.ask(|models| models.work.completed_sendings(limit)).await
+    }
+
+    async fn parked_sendings(
+        &self,
+        after: Option<SendingId>,
+        limit: usize,
+    ) -> Result<Vec<SendingId>, OpenWorkError> {
+        self.ask(move |models| models.work.parked_sendings(after, limit)).await
     }
 
     async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {

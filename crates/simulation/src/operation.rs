@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::faults::AppendFault;
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
+use crate::unwritable::Rows;
 
 /// A relay by its place in the order of alpha, beta, gamma, mail, post.
 pub type RelayIndex = u8;
@@ -249,6 +250,13 @@ pub enum Operation {
         skip: u8,
         /// How.
         fault: AppendFault,
+    },
+    /// From now on some rows of a read model cannot be written, until the case is over or models are compared.
+    Unwritable {
+        /// Which.
+        rows: Rows,
+        /// Of which sendings: a remainder of four.
+        remainder: u8,
     },
     /// A read of the log will fail.
     ReadFault {

@@ -92,6 +92,8 @@ pub enum Situation {
     CrashUnderWay,
     /// The process is away for a while.
     CrashWithOutage,
+    /// A read model parks an event whose row cannot be written.
+    RowParked,
 }
 
 impl Situation {

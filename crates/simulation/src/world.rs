@@ -18,6 +18,7 @@ use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::store::FaultyStore;
+use crate::unwritable;
 use kite_domain::ids::SendingId;
 use kite_domain::relay::ReceiptMode;
 use kite_domain::slug::{RelayId, TenantId};
@@ -59,6 +60,8 @@ pub(crate) struct World {
     is_down: bool,
     /// The bodies that were sent under each tenant's keys.
     keys_used: KeysUsed,
+    /// Some rows of the read models cannot be written.
+    is_unwritable: bool,
 }
 
 /// How many calls go well before each of several faults in a row.
@@ -107,6 +110,7 @@ impl World {
             polls_at_once: 0,
             is_down: false,
             keys_used: KeysUsed::default(),
+            is_unwritable: false,
         }
     }
 
@@ -191,7 +195,15 @@ impl World {
             Operation::Crash => return self.crash(),
             Operation::Outage { ms } => return self.outage(ms),
             Operation::Calm => return self.calm(),
-            Operation::Compare => return self.compare(),
+            Operation::Compare => {
+                self.mend()?;
+                return self.compare();
+            }
+            Operation::Unwritable { rows, remainder } => {
+                self.is_unwritable = true;
+                return unwritable::break_rows(&self.ground.data_dir, rows, remainder)
+                    .map_err(|error| format!("the trigger cannot be made: {error}"));
+            }
             Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
             Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
             Operation::CallFault { relay, skip, fault, times, then } => {
@@ -396,6 +408,27 @@ impl World {
             self.checker.was_called(id, calls_percent, relay.rests_until_ms());
         }
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
+    }
+
+    /// The rows can be written again, and an operator takes in what is parked. The process stands still for that.
+    fn mend(&mut self) -> Checked {
+        if !std::mem::take(&mut self.is_unwritable) {
+            return Ok(());
+        }
+        self.die()?;
+        unwritable::mend(&self.ground.data_dir).map_err(|error| error.to_string())?;
+        let store: Arc<dyn EventStore> = self.log.clone();
+        let retried = kite_projections::replay::retry_parked(store, &self.ground.data_dir);
+        let retried = futures::FutureExt::now_or_never(retried).expect("memory never waits");
+        let retried = retried.map_err(|error| format!("what is parked cannot be taken in: {error}"))?;
+        if !retried.is_empty() {
+            self.sim.reach(Situation::RowParked);
+        }
+        self.boot();
+        match retried.iter().find(|retried| retried.model.parked > 0) {
+            Some(retried) => Err(format!("the {} model parks what can be written", retried.model.name)),
+            None => Ok(()),
+        }
     }
 
     /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.

@@ -1,17 +1,28 @@
 //! JSON bodies: strict, and with the path of what is wrong.
 //!
 //! A body is first read in one pass without keeping track of paths; only one that is wrong is read again to find where.
+//!
+//! U+0000 is in no text that anybody means, and not every database can store it: it is refused here, wherever in the body
+//! it stands. In a row of recipients it costs that row only; whoever reads the row refuses it.
 
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::Request;
 use kite_domain::objects::{self, Objects};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::body::{media_type_is, read_body};
 use super::plain::plain;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
+
+/// The stable word for U+0000 in a text.
+pub(crate) const ZERO_CODE: &str = "character_not_allowed";
+/// The same for people.
+pub(crate) const ZERO_DETAIL: &str = "the text holds U+0000, which cannot be stored";
+/// So many places of it are named.
+const ZEROS_TOLD_MAX: usize = 20;
 
 /// A JSON body of an endpoint whose requests are small.
 #[derive(Debug)]
@@ -31,7 +42,71 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for ApiJson<T> {
 
 /// Reads JSON, or says where it is wrong.
 pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    let value = read_loosely(bytes)?;
+    refuse_zeros(bytes)?;
+    Ok(value)
+}
+
+/// [`read_json`] for who does the rest: U+0000 is left in.
+pub(crate) fn read_loosely<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     objects::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
+}
+
+/// Refuses U+0000 in JSON that was read, but for the values of recipients' rows.
+pub(crate) fn refuse_zeros(bytes: &[u8]) -> Answer<()> {
+    // JSON can write it in one way only.
+    if !bytes.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000")) {
+        return Ok(());
+    }
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Ok(()) };
+    let mut fields = Vec::new();
+    find_zeros(&value, &mut String::new(), &mut fields);
+    let errors: Vec<FieldError> = fields
+        .into_iter()
+        .map(|field| FieldError { row: row_of(&field), ..FieldError::new(field, ZERO_CODE, ZERO_DETAIL) })
+        .collect();
+    match errors.first() {
+        None => Ok(()),
+        Some(first) => {
+            let detail = format!("`{}`: {}.", first.field, first.detail);
+            Err(Problem::new(Code::InvalidBody, detail).with_errors(errors))
+        }
+    }
+}
+
+/// The paths of texts with U+0000, and of fields with such a name.
+fn find_zeros(value: &Value, path: &mut String, found: &mut Vec<String>) {
+    if found.len() >= ZEROS_TOLD_MAX {
+        return;
+    }
+    let length = path.len();
+    match value {
+        Value::String(text) if text.contains('\0') => found.push(path.clone()),
+        Value::Array(items) => {
+            for (place, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{place}]"));
+                find_zeros(item, path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if length == 0 && name == "recipients" {
+                    continue;
+                }
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(&name.replace('\0', "\u{fffd}"));
+                if name.contains('\0') {
+                    found.push(path.clone());
+                }
+                find_zeros(value, path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Problem {
@@ -137,5 +212,22 @@ mod tests {
             problem("{\"text\":\"\",\"recipients\":[{\"to\":\"1\",\"count\":300}]}").3,
             "invalid_value"
         );
+    }
+
+    #[test]
+    fn a_zero_is_refused_wherever_it_stands_but_in_rows() {
+        let places = |body: &str| {
+            let refused = read_json::<Value>(body.as_bytes()).err()?;
+            assert_eq!(refused.code(), Code::InvalidBody);
+            Some(refused.errors().iter().map(|error| error.field.clone()).collect::<Vec<_>>())
+        };
+        let body = r#"{"name":"a\u0000","list":["x",{"b\u0000":1}],"deep":{"in":[["\u0000"]]}}"#;
+        let expected = ["deep.in[0][0]", "list[1].b\u{fffd}", "name"];
+        let mut found = places(body).unwrap();
+        found.sort();
+        assert_eq!(found, expected);
+        assert_eq!(places(r#"{"recipients":[{"reference":"\u0000"}]}"#), None, "that costs the row");
+        assert_eq!(places(r#"{"name":"\\u0000"}"#), None, "a backslash and letters");
+        assert_eq!(places(r#"{"name":"\u0001"}"#), None);
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use body::{media_type_is, origin, read_body, read_unverified};
 pub(crate) use budget::{Budgets, HeldBody, Payer, RelayAt};
 pub(crate) use idempotency::idempotency_key;
 pub(crate) use json::ApiJson;
-pub(crate) use json::read_json;
+pub(crate) use json::{ZERO_CODE, ZERO_DETAIL, read_json, read_loosely, refuse_zeros};
 pub(crate) use optional::OptionalJson;
 pub(crate) use path::ApiPath;
 pub(crate) use query::ApiQuery;

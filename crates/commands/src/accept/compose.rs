@@ -8,7 +8,7 @@ use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
-use kite_domain::text::{MessageType, Resolved, TextPart, TextRefusal, TypeRequest, resolve};
+use kite_domain::text::{MessageType, Resolved, TextPart, TextRefusal, TypeRequest, VARIABLES_MAX, resolve};
 use smol_str::SmolStr;
 use std::collections::HashSet;
 
@@ -17,6 +17,10 @@ use super::request::{AcceptLimits, DuplicateRow, RecipientInput, RefusedRow, Sen
 use super::terms::{CheckedTerms, needed_variables};
 use crate::directory::{Directory, DirectoryState};
 use crate::policy::policy_in_force;
+
+/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
+/// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
+const FILLING_BYTES_MAX: usize = 128 << 20;
 
 /// A lot before it has a sending.
 #[derive(Debug)]
@@ -118,6 +122,7 @@ pub(super) async fn compose(
         opt_outs,
         limits,
         carriers: Vec::new(),
+        filling_bytes_left: FILLING_BYTES_MAX,
     };
     let mut composed =
         Composed { lots: Vec::new(), messages: 0, refused: Vec::new(), duplicates: Vec::new() };
@@ -160,6 +165,8 @@ struct Composer<'c> {
     limits: &'c AcceptLimits,
     /// Whether any relay could ever carry a type to a kind of number for this sender.
     carriers: Vec<(Carriage, Result<(), String>)>,
+    /// How much may still be filled in for this request.
+    filling_bytes_left: usize,
 }
 
 /// What is to be carried: a type to a kind of number.
@@ -186,12 +193,30 @@ impl Composer<'_> {
             check_reference(reference, self.limits)
                 .map_err(|detail| refused("reference", "too_long", detail))?;
         }
+        if row.contact.is_none() && row.variables.len() > VARIABLES_MAX {
+            let count = row.variables.len();
+            let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
+            return Err(refused("variables", "too_many_variables", detail));
+        }
+        let lookup = |name: &str| {
+            let own = row.variables.get(name).map(String::as_str);
+            own.or_else(|| self.terms.content.variables.get(name).map(String::as_str))
+        };
+        let texts = self.terms.subject.iter().chain([&self.terms.text]);
+        let filling_bytes: usize = texts.map(|text| text.filling_bytes(lookup)).sum();
+        self.filling_bytes_left = match self.filling_bytes_left.checked_sub(filling_bytes) {
+            Some(left) => left,
+            None => {
+                let detail = format!(
+                    "the values of one request may come to {FILLING_BYTES_MAX} bytes, each counted wherever it stands \
+                     in a text"
+                );
+                return Err(refused("variables", "values_too_large", detail));
+            }
+        };
         let resolved =
-            resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, |name| {
-                let own = row.variables.get(name).map(String::as_str);
-                own.or_else(|| self.terms.content.variables.get(name).map(String::as_str))
-            })
-            .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
+            resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, lookup)
+                .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
         let reach = address.as_phone().map(|phone| phone.kind());
         let sender = match resolved.message_type {
             MessageType::Email => self.terms.from_email.as_ref().ok_or("from_email"),

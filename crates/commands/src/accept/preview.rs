@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
 use kite_domain::lot::{LedgerAhead, Lot, Recipient, RouteSet, SplitLedger};
+use kite_domain::relay::cost_milliwon;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::MessageType;
 use serde::Serialize;
@@ -181,21 +182,23 @@ impl Preview {
         let dearest = route.fallbacks.iter().filter_map(price).fold(route.price_milliwon, i64::max);
         for seq in &route.messages {
             let parts = parts_of(types, seq);
-            self.cost_milliwon += parts * route.price_milliwon;
-            self.cost_max_milliwon += parts * dearest;
-            carriers.insert(seq, (route.relay.clone(), parts * route.price_milliwon));
+            let cost = cost_milliwon(route.price_milliwon, parts);
+            self.cost_milliwon = self.cost_milliwon.saturating_add(cost);
+            self.cost_max_milliwon = self.cost_max_milliwon.saturating_add(cost_milliwon(dearest, parts));
+            carriers.insert(seq, (route.relay.clone(), cost));
         }
     }
 
     fn add_route(&mut self, route: RouteSet, types: &Types) {
         let messages = route.messages.len() as u32;
-        let part_count: i64 = route.messages.iter().map(|seq| parts_of(types, seq)).sum();
-        let cost_milliwon = part_count * route.price_milliwon;
+        let costs =
+            route.messages.iter().map(|seq| cost_milliwon(route.price_milliwon, parts_of(types, seq)));
+        let cost_milliwon = costs.fold(0, i64::saturating_add);
         let same = |known: &&mut PreviewRelay| known.relay == route.relay && known.channel == route.channel;
         match self.relays.iter_mut().find(same) {
             Some(known) => {
                 known.messages += messages;
-                known.cost_milliwon += cost_milliwon;
+                known.cost_milliwon = known.cost_milliwon.saturating_add(cost_milliwon);
             }
             None => self.relays.push(PreviewRelay {
                 relay: route.relay,
@@ -224,8 +227,8 @@ impl Preview {
     }
 }
 
-fn parts_of(types: &Types, seq: u32) -> i64 {
-    types.get(&seq).map_or(1, |(_, parts)| i64::from(*parts))
+fn parts_of(types: &Types, seq: u32) -> u16 {
+    types.get(&seq).map_or(1, |(_, parts)| *parts)
 }
 
 fn rendered(terms: &CheckedTerms, recipient: &Recipient) -> String {

@@ -6,7 +6,7 @@ use kite_domain::advertisement::{AdvertisementRules, Advertiser, RefusalNumber};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{AdTerms, MessageClass, SendingContent, WindowAction};
 use kite_domain::slug::TenantId;
-use kite_domain::text::{Channel, RequestedType, Template, normalise};
+use kite_domain::text::{Channel, RequestedType, Template, VARIABLES_MAX, normalise};
 use kite_domain::time_window::NightWindow;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -47,6 +47,14 @@ pub(super) fn check(
 ) -> Result<CheckedTerms, AcceptError> {
     check_recipients(request, limits)?;
     bounds::check_own_data(request, limits)?;
+    if request.variables.len() > VARIABLES_MAX {
+        let count = request.variables.len();
+        let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
+        refuse("variables", "too_many_variables", detail)?;
+    }
+    if let Some(Err(wrong)) = request.failover.as_ref().map(FailoverTerms::check) {
+        refuse("failover", "out_of_range", format!("{}: {}", wrong.field, wrong.detail))?;
+    }
     let phone = phone_sender(tenant, request, directory)?;
     let email = email_sender(tenant, request, directory)?;
     if phone.is_none() && email.is_none() {
@@ -300,5 +308,5 @@ fn times(
 }
 
 fn template(field: &'static str, text: &str) -> Result<Template, RequestRefusal> {
-    Template::parse(text).or_else(|error| refuse(field, error.code(), &error))
+    Template::parse_bounded(text).or_else(|error| refuse(field, error.code(), &error))
 }

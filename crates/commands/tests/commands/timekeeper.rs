@@ -186,3 +186,49 @@ async fn it_looks_again_within_a_second_and_after_failures() {
     work_off(&mut timekeeper).await;
     assert_eq!(house.events("sending-released").await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_the_read_model_has_parked_is_looked_at_by_its_streams() {
+    let house = House::furnished().await;
+    *house.work.is_blind.lock() = true;
+    let mut timekeeper = house.timekeeper();
+    let mut later = notice(recipients(2));
+    later.scheduled_at = Some(noon() + Duration::hours(1));
+    house.accept(later).await.unwrap();
+    let mut short = notice(recipients(2_500));
+    short.lifetime_s = Some(60);
+    let short = house.accept(short).await.unwrap().sending;
+    let cancelled = house.accept(notice(recipients(3))).await.unwrap().sending;
+    house.acceptance.cancel(&cause(), &acme(), cancelled, None).await.unwrap();
+
+    // Given sendings of which no hint tells, when their time comes, then it is seen;
+    house.advance(Duration::seconds(60));
+    for _ in 0..3 {
+        work_off(&mut timekeeper).await;
+    }
+    for number in 0..3 {
+        assert_eq!(house.lot(short, number).await.counts().open, 0, "lot {number}");
+    }
+    assert_eq!(house.events("sending-completed").await.len(), 2, "what is final, and nothing else");
+    assert_eq!(house.events("sending-released").await, []);
+
+    // and what was scheduled is released, once.
+    house.advance(Duration::hours(1));
+    for _ in 0..3 {
+        work_off(&mut timekeeper).await;
+    }
+    assert_eq!(house.events("sending-released").await.len(), 1);
+    assert_eq!(house.events("sending-completed").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_router_that_starts_takes_up_what_the_read_model_has_parked() {
+    let house = House::furnished().await;
+    *house.work.is_blind.lock() = true;
+    house.accept(notice(recipients(2))).await.unwrap();
+    let mut later = notice(recipients(2));
+    later.scheduled_at = Some(noon() + Duration::hours(1));
+    house.accept(later).await.unwrap();
+    work_off(&mut house.router()).await;
+    assert_eq!(house.events("messages-routed").await.len(), 1, "and not before its time");
+}

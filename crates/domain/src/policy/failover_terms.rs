@@ -2,6 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The most attempts at one message.
+pub const ATTEMPTS_MAX: u16 = 20;
+
+/// The longest that a receipt is waited for before the outcome counts as unknown, in seconds: 30 days.
+pub const WAIT_S_MAX: u32 = 30 * 86_400;
+
+/// A term that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailoverOutOfRange {
+    /// Which one, as the API calls it.
+    pub field: &'static str,
+    /// What is allowed, in words.
+    pub detail: String,
+}
+
 /// The terms of failing over (대체발송).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,6 +38,24 @@ pub struct FailoverTerms {
     pub retry_s: Option<u32>,
     /// The most attempts at one message, the first included.
     pub attempts_max: u16,
+}
+
+impl FailoverTerms {
+    /// Whether the amounts are within their bounds. A log may hold others, from before there were bounds.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), FailoverOutOfRange> {
+        if !(1..=ATTEMPTS_MAX).contains(&self.attempts_max) {
+            let detail = format!("1 to {ATTEMPTS_MAX} attempts are allowed");
+            return Err(FailoverOutOfRange { field: "attempts_max", detail });
+        }
+        if self.wait_s.is_some_and(|wait_s| !(1..=WAIT_S_MAX).contains(&wait_s)) {
+            let detail = format!("a wait of 1 to {WAIT_S_MAX} seconds is allowed");
+            return Err(FailoverOutOfRange { field: "wait_seconds", detail });
+        }
+        Ok(())
+    }
 }
 
 impl Default for FailoverTerms {

@@ -2,7 +2,7 @@
 
 mod failover_terms;
 
-pub use failover_terms::FailoverTerms;
+pub use failover_terms::{ATTEMPTS_MAX, FailoverOutOfRange, FailoverTerms, WAIT_S_MAX};
 
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};

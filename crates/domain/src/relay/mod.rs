@@ -5,7 +5,8 @@ mod profile;
 
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
 pub use profile::{
-    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, SmtpSecurity,
+    BillingMoment, ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode, RelayCredentials, RelayProfile,
+    SmtpSecurity, cost_milliwon,
 };
 
 use chrono::{DateTime, Utc};

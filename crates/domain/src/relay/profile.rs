@@ -19,6 +19,19 @@ pub enum BillingMoment {
     Delivered,
 }
 
+/// The highest price of a message part, in thousandths of a won: 100,000 won. What is above it is a slip of the pen, and
+/// would make sums over many messages overflow.
+pub const PRICE_MILLIWON_MAX: i64 = 100_000_000;
+
+/// The most parts of one message that are charged for: no network puts together more.
+const PARTS_MAX: u16 = 255;
+
+/// What a message of so many parts costs at this price, in thousandths of a won. A log may hold prices from before there was
+/// a bound: what lies beyond it counts as the bound, so that 300 million of the dearest messages add up without overflow.
+pub fn cost_milliwon(price_milliwon: i64, parts: u16) -> i64 {
+    price_milliwon.clamp(0, PRICE_MILLIWON_MAX) * i64::from(parts.min(PARTS_MAX))
+}
+
 /// What a relay offers on one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelTerms {

@@ -18,4 +18,7 @@ pub use message_type::{
 };
 pub use normalise::normalise;
 pub use refusal::{TextPart, TextRefusal};
-pub use template::{MeasureError, RenderError, Template, TemplateError, VARIABLE_NAME_LENGTH_MAX};
+pub use template::{
+    MeasureError, PLACEHOLDERS_MAX, RenderError, Template, TemplateError, VARIABLE_NAME_LENGTH_MAX,
+    VARIABLES_MAX,
+};

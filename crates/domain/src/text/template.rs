@@ -16,6 +16,12 @@ use std::collections::BTreeSet;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+/// The most different variables that a text may name. So many custom fields has a contact.
+pub const VARIABLES_MAX: usize = 100;
+
+/// The most places in a text where a variable stands. Each of them is filled in for each recipient.
+pub const PLACEHOLDERS_MAX: usize = 200;
+
 /// Longest name of a variable, in characters.
 pub const VARIABLE_NAME_LENGTH_MAX: usize = 64;
 
@@ -86,6 +92,22 @@ pub enum TemplateError {
         /// Where it stands.
         position: usize,
     },
+    /// More than [`VARIABLES_MAX`] names.
+    #[error("the text names {count} variables; at most {count_max} are allowed")]
+    TooManyVariables {
+        /// How many.
+        count: usize,
+        /// The most.
+        count_max: usize,
+    },
+    /// More than [`PLACEHOLDERS_MAX`] places.
+    #[error("variables stand in {count} places of the text; at most {count_max} are allowed")]
+    TooManyPlaceholders {
+        /// How many.
+        count: usize,
+        /// The most.
+        count_max: usize,
+    },
 }
 
 impl TemplateError {
@@ -97,6 +119,8 @@ impl TemplateError {
             Self::VariableNameEmpty { .. } => "variable_name_empty",
             Self::VariableNameTooLong { .. } => "variable_name_too_long",
             Self::VariableNameCharacterNotAllowed { .. } => "variable_name_character_not_allowed",
+            Self::TooManyVariables { .. } => "too_many_variables",
+            Self::TooManyPlaceholders { .. } => "too_many_placeholders",
         }
     }
 }
@@ -156,6 +180,49 @@ impl Template {
         }
         push_literal(&mut pieces, rest);
         Ok(Self::from_pieces(pieces))
+    }
+
+    /// Reads a text that comes from outside, with a bound on how often it has to be filled in. What is in the log is read by
+    /// [`parse`](Self::parse), whatever was allowed when it was written.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and that there are too many variables.
+    pub fn parse_bounded(text: &str) -> Result<Self, TemplateError> {
+        let template = Self::parse(text)?;
+        let (count, count_max) = (template.variables.len(), VARIABLES_MAX);
+        if count > count_max {
+            return Err(TemplateError::TooManyVariables { count, count_max });
+        }
+        let is_variable = |piece: &&Piece| matches!(piece, Piece::Variable(_));
+        let (count, count_max) = (template.pieces.iter().filter(is_variable).count(), PLACEHOLDERS_MAX);
+        if count > count_max {
+            return Err(TemplateError::TooManyPlaceholders { count, count_max });
+        }
+        Ok(template)
+    }
+
+    /// How many bytes have to be gone through to fill the text in and measure it, about: its values, and all of it where
+    /// a value may join with what stands beside it.
+    #[must_use]
+    pub fn filling_bytes<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> usize {
+        let mut joints = self.joints;
+        let mut bytes = 0;
+        for piece in &self.pieces {
+            let Piece::Variable(name) = piece else { continue };
+            let value = lookup(name).unwrap_or_default();
+            bytes += value.len();
+            // No more is filled in.
+            if bytes > FILLED_IN_BYTES_MAX {
+                return bytes;
+            }
+            if joints == Joints::Simple && !is_simple(value) {
+                joints = Joints::Delicate;
+            }
+        }
+        match joints {
+            Joints::Simple => bytes,
+            Joints::Delicate => bytes + self.literal_utf8_bytes,
+        }
     }
 
     fn from_pieces(pieces: Vec<Piece>) -> Self {
@@ -408,6 +475,30 @@ mod tests {
 
     fn with<'v>(values: &'v [(&'v str, &'v str)]) -> impl Fn(&str) -> Option<&'v str> {
         move |name| values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn a_text_from_outside_has_few_variables_and_one_in_the_log_may_have_any_number() {
+        let names = |count: usize| (0..count).map(|number| format!("#{{v{number}}}")).collect::<String>();
+        assert!(Template::parse_bounded(&names(VARIABLES_MAX)).is_ok());
+        let refused = Template::parse_bounded(&names(14_000)).unwrap_err();
+        assert_eq!(refused, TemplateError::TooManyVariables { count: 14_000, count_max: 100 });
+        assert_eq!(refused.code(), "too_many_variables");
+        let repeated = "#{name}".repeat(PLACEHOLDERS_MAX + 1);
+        let refused = Template::parse_bounded(&repeated).unwrap_err();
+        assert_eq!(refused, TemplateError::TooManyPlaceholders { count: 201, count_max: 200 });
+        assert_eq!(Template::parse(&names(14_000)).unwrap().variables().len(), 14_000);
+    }
+
+    #[test]
+    fn what_has_to_be_gone_through_counts_wherever_it_stands() {
+        let template = Template::parse("#{a} and #{a} and #{b}").unwrap();
+        let simple = |name: &str| if name == "a" { Some("xx") } else { None };
+        assert_eq!(template.filling_bytes(simple), 4);
+        let delicate = |name: &str| (name == "b").then_some("\u{301}");
+        assert_eq!(template.filling_bytes(delicate), 2 + " and  and ".len());
+        let long = "x".repeat(FILLED_IN_BYTES_MAX);
+        assert!(template.filling_bytes(|_| Some(&long)) <= 2 * FILLED_IN_BYTES_MAX);
     }
 
     #[test]

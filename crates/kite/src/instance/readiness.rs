@@ -1,39 +1,86 @@
 //! What only the process knows of its readiness.
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_api::{Readiness, ReadinessCheck};
+use kite_commands::Clock;
+use kite_event_store::Position;
+use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::runtime::Supervisor;
+use crate::runtime::{ProjectorWatch, Standing, Supervisor};
 
-/// Ready as long as nothing has failed and no stop was asked for.
+/// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
 pub(super) struct ProcessReadiness {
-    workers: Supervisor,
-    projectors: Supervisor,
-    log_stopped: watch::Receiver<Option<String>>,
-}
-
-impl ProcessReadiness {
-    /// Looks at these.
-    pub(super) fn new(
-        workers: Supervisor,
-        projectors: Supervisor,
-        log_stopped: watch::Receiver<Option<String>>,
-    ) -> Self {
-        Self { workers, projectors, log_stopped }
-    }
+    pub(super) workers: Supervisor,
+    pub(super) projectors: Supervisor,
+    pub(super) log_stopped: watch::Receiver<Option<String>>,
+    /// How the projectors get on.
+    pub(super) watch: ProjectorWatch,
+    /// Where the log ends.
+    pub(super) head: watch::Receiver<Position>,
+    /// How long a projector may stand still while there is something to read.
+    pub(super) standstill_max: TimeDelta,
+    /// Where everything durable is kept.
+    pub(super) data_dir: PathBuf,
+    /// How much room there has to be for more, in bytes.
+    pub(super) free_bytes_min: u64,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
 impl Readiness for ProcessReadiness {
     async fn checks(&self) -> Vec<ReadinessCheck> {
         let is_stopping = self.workers.stop().is_cancelled();
-        vec![
+        let mut checks = vec![
             check("log", self.log_stopped.borrow().clone(), "takes appends"),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
+            check("disk", self.no_room(), "there is room"),
             check("life", is_stopping.then(|| "stopping".to_owned()), "running"),
-        ]
+        ];
+        let standings = self.watch.standings();
+        let (head, now) = (*self.head.borrow(), self.clock.now());
+        checks.extend(standings.iter().map(|(name, standing)| {
+            let failure = standstill(standing, head, now, self.standstill_max);
+            check(&format!("projector:{name}"), failure, &format!("at position {}", standing.position))
+        }));
+        // An alarm, and no reason to send requests elsewhere: everything but these rows is as it should be.
+        checks.push(check("parked", None, &parked(standings.iter())));
+        checks
+    }
+}
+
+impl ProcessReadiness {
+    /// Says so if the disk is as good as full: the next append may be the one that fails, and stops the process.
+    fn no_room(&self) -> Option<String> {
+        // Without an answer nothing is known, and nothing said.
+        let room = rustix::fs::statvfs(&self.data_dir).ok()?;
+        let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+        let least = self.free_bytes_min;
+        (free_bytes < least).then(|| format!("{free_bytes} bytes are free, at least {least} are needed"))
+    }
+}
+
+/// Says so if a projector has had something to read for too long without getting on.
+fn standstill(standing: &Standing, head: Position, now: DateTime<Utc>, most: TimeDelta) -> Option<String> {
+    let Standing { position, well_at, failure, .. } = standing;
+    let stands_still = head > *position && now - *well_at > most;
+    stands_still.then(|| {
+        let reason = failure.as_deref().unwrap_or("its step has not ended");
+        format!("stands still at position {position} of {head} since {}: {reason}", well_at.to_rfc3339())
+    })
+}
+
+fn parked<'s>(standings: impl Iterator<Item = (&'s &'static str, &'s Standing)>) -> String {
+    let parked: Vec<String> = standings
+        .filter(|(_, standing)| standing.parked > 0)
+        .map(|(name, standing)| format!("{name} {}", standing.parked))
+        .collect();
+    match parked.is_empty() {
+        true => "no events".to_owned(),
+        false => format!("events that could not be applied: {} (kite replay --parked)", parked.join(", ")),
     }
 }
 
@@ -48,24 +95,135 @@ fn check(name: &str, failure: Option<String>, otherwise: &str) -> ReadinessCheck
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kite_commands::clock::ManualClock;
+    use kite_projections::{ProjectError, Runner, Step};
+
+    /// A projector that stands somewhere.
+    struct StandIn {
+        position: Position,
+        parked: u64,
+    }
+
+    #[async_trait]
+    impl Runner for StandIn {
+        fn name(&self) -> &'static str {
+            "delivery"
+        }
+
+        fn position(&self) -> Position {
+            self.position
+        }
+
+        fn parked(&self) -> u64 {
+            self.parked
+        }
+
+        async fn step(&mut self, _now: DateTime<Utc>) -> Result<Step, ProjectError> {
+            Ok(Step::Idle { position: self.position })
+        }
+    }
+
+    struct House {
+        log_stopped: watch::Sender<Option<String>>,
+        head: watch::Sender<Position>,
+        clock: Arc<ManualClock>,
+        readiness: ProcessReadiness,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let (log_stopped, head) = (watch::Sender::new(None), watch::Sender::new(0));
+            let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
+            let readiness = ProcessReadiness {
+                workers: Supervisor::new(),
+                projectors: Supervisor::new(),
+                log_stopped: log_stopped.subscribe(),
+                watch: ProjectorWatch::default(),
+                head: head.subscribe(),
+                standstill_max: TimeDelta::seconds(10),
+                data_dir: "/".into(),
+                free_bytes_min: 0,
+                clock: clock.clone(),
+            };
+            Self { log_stopped, head, clock, readiness }
+        }
+
+        fn stepped(&self, position: Position, parked: u64, failure: Option<&str>) {
+            let projector = StandIn { position, parked };
+            self.readiness.watch.note(&projector, failure.map(str::to_owned), self.clock.now());
+        }
+
+        /// Name and detail of the checks that fail.
+        async fn failing(&self) -> Vec<(String, String)> {
+            let checks = self.readiness.checks().await.into_iter();
+            checks.filter(|check| !check.is_ready).map(|check| (check.name, check.detail)).collect()
+        }
+    }
 
     #[tokio::test]
     async fn a_log_that_takes_nothing_makes_the_process_unready_and_says_why() {
-        let log_stopped = watch::Sender::new(None);
-        let readiness = ProcessReadiness::new(Supervisor::new(), Supervisor::new(), log_stopped.subscribe());
-        assert!(readiness.checks().await.iter().all(|check| check.is_ready));
-        log_stopped.send_replace(Some("a commit failed: database or disk is full".to_owned()));
-        let checks = readiness.checks().await;
-        let log = checks.iter().find(|check| !check.is_ready).unwrap();
-        assert_eq!((&*log.name, &*log.detail), ("log", "a commit failed: database or disk is full"));
+        let house = House::new();
+        assert_eq!(house.failing().await, []);
+        house.log_stopped.send_replace(Some("a commit failed: database or disk is full".to_owned()));
+        let expected = ("log".to_owned(), "a commit failed: database or disk is full".to_owned());
+        assert_eq!(house.failing().await, [expected]);
     }
 
     #[tokio::test]
     async fn so_does_a_projector_that_has_given_up() {
-        let projectors = Supervisor::new();
-        let log_stopped = watch::Sender::new(None);
-        let readiness = ProcessReadiness::new(Supervisor::new(), projectors.clone(), log_stopped.subscribe());
-        projectors.fail("projector delivery: its file is damaged".to_owned());
-        assert!(readiness.checks().await.iter().any(|check| check.name == "projectors" && !check.is_ready));
+        let house = House::new();
+        house.readiness.projectors.fail("projector delivery: its file is damaged".to_owned());
+        assert_eq!(house.failing().await[0].0, "projectors");
+    }
+
+    #[tokio::test]
+    async fn so_does_a_projector_that_stands_still_for_some_seconds_while_there_is_something_to_read() {
+        let house = House::new();
+        house.stepped(7, 0, None);
+        house.head.send_replace(9);
+        house.clock.advance(TimeDelta::seconds(10));
+        house.stepped(7, 0, Some("database or disk is full"));
+        assert_eq!(house.failing().await, [], "a hiccup is none");
+
+        house.clock.advance(TimeDelta::seconds(1));
+        let failing = house.failing().await;
+        assert_eq!(failing[0].0, "projector:delivery");
+        assert_eq!(
+            failing[0].1,
+            "stands still at position 7 of 9 since 1970-01-01T00:00:00+00:00: database or disk is full"
+        );
+
+        house.stepped(9, 0, None);
+        assert_eq!(house.failing().await, [], "it goes on");
+        house.clock.advance(TimeDelta::days(1));
+        assert_eq!(house.failing().await, [], "there is nothing to read");
+    }
+
+    #[tokio::test]
+    async fn so_does_one_whose_step_does_not_end() {
+        let house = House::new();
+        house.stepped(7, 0, None);
+        house.head.send_replace(8);
+        house.clock.advance(TimeDelta::seconds(11));
+        assert!(house.failing().await[0].1.ends_with("its step has not ended"));
+    }
+
+    #[tokio::test]
+    async fn so_does_a_disk_without_room() {
+        let mut house = House::new();
+        house.readiness.free_bytes_min = u64::MAX;
+        let failing = house.failing().await;
+        assert_eq!(failing[0].0, "disk");
+        assert!(failing[0].1.contains("bytes are free, at least"), "{}", failing[0].1);
+    }
+
+    #[tokio::test]
+    async fn parked_events_are_told_and_leave_it_ready() {
+        let house = House::new();
+        house.stepped(7, 3, None);
+        assert_eq!(house.failing().await, []);
+        let checks = house.readiness.checks().await;
+        let parked = checks.iter().find(|check| check.name == "parked").unwrap();
+        assert_eq!(parked.detail, "events that could not be applied: delivery 3 (kite replay --parked)");
     }
 }

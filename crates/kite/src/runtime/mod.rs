@@ -6,7 +6,7 @@ mod projecting;
 
 pub(crate) use background::Background;
 pub(crate) use drive::{drive, pause};
-pub(crate) use projecting::project;
+pub(crate) use projecting::{ProjectorWatch, Standing, project};
 
 use futures::FutureExt;
 use parking_lot::Mutex;

@@ -9,7 +9,7 @@ use kite_domain::lot::{
     ReceiptsRecorded, RelayResponded, RouteSet,
 };
 use kite_domain::receipt::ReceiptStatus;
-use kite_domain::relay::BillingMoment;
+use kite_domain::relay::{BillingMoment, cost_milliwon};
 use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -53,8 +53,9 @@ impl Fold<'_> {
             for entry in &split.weights {
                 let relay = self.words.number(self.connection, entry.relay.as_str())?;
                 let key = self.lot.attempt_key(split.channel, relay, split.channel);
-                let share = u64::from(split.messages) * u64::from(entry.weight) * PLANNED_UNIT;
-                self.statistics.row(key).planned += share.checked_div(total).unwrap_or(0) as i64;
+                let share = u128::from(split.messages) * u128::from(entry.weight) * u128::from(PLANNED_UNIT);
+                let planned = share.checked_div(total.into()).unwrap_or(0);
+                self.statistics.row(key).planned += i64::try_from(planned).unwrap_or(i64::MAX >> 16);
             }
         }
         routed.routes.iter().try_for_each(|route| self.route(route))
@@ -354,7 +355,7 @@ impl Fold<'_> {
         }
         if was_handed_over != is_handed_over {
             let sign = if is_handed_over { 1 } else { -1 };
-            let waited_ms = handed_over_ms - self.ready_ms;
+            let waited_ms = handed_over_ms.saturating_sub(self.ready_ms);
             self.statistics.time(key, Metric::AcceptanceToHandOver, waited_ms, sign);
             self.sending.handed_over += sign;
         }
@@ -410,7 +411,7 @@ fn bill(attempt: &mut Attempt, parts: u16) -> i64 {
         return 0;
     }
     attempt.is_billed = true;
-    attempt.price_milliwon.saturating_mul(i64::from(parts))
+    cost_milliwon(attempt.price_milliwon, parts)
 }
 
 /// From hand-over to delivery: by the relay's clock, unless that puts the delivery before the hand-over or after the

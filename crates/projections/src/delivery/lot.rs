@@ -3,6 +3,7 @@
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{LotAccepted, Outcome, Recipient};
+use kite_domain::relay;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -264,7 +265,7 @@ fn bind_state(
 /// What is charged for the message so far.
 fn cost_milliwon(message: &Message) -> i64 {
     let billed = message.attempts.iter().filter(|attempt| attempt.is_billed);
-    billed.map(|attempt| attempt.price_milliwon.saturating_mul(i64::from(message.parts))).sum()
+    billed.map(|attempt| relay::cost_milliwon(attempt.price_milliwon, message.parts)).sum()
 }
 
 fn some(time_ms: i64) -> Option<i64> {

@@ -82,7 +82,7 @@ impl DeliveryModel {
 
 impl ReadModel for DeliveryModel {
     const NAME: &'static str = "delivery";
-    const SCHEMA_VERSION: i64 = 1;
+    const SCHEMA_VERSION: i64 = 2;
     const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
     fn filter() -> Filter {

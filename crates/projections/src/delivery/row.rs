@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, ContactId, LotId, MessageId, SendingId};
 use kite_domain::lot::AttemptState;
+use kite_domain::relay::cost_milliwon;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
@@ -136,7 +137,7 @@ fn attempt_view(
     attempt: Attempt,
 ) -> Result<AttemptView, QueryError> {
     let relay = words.word(connection, attempt.relay)?.unwrap_or_default();
-    let cost = attempt.price_milliwon.saturating_mul(i64::from(parts));
+    let cost = cost_milliwon(attempt.price_milliwon, parts);
     Ok(AttemptView {
         attempt: number,
         reference: AttemptReference { message, attempt: number },

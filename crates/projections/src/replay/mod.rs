@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use crate::address_book::AddressBookModel;
 use crate::database::{self, Indexes};
 use crate::delivery::DeliveryModel;
-use crate::error::{OpenError, ProjectError};
+use crate::error::{OpenError, ProjectError, QueryError};
+use crate::parked::{self, ParkedEvent};
 use crate::projector::{Projector, ReadModel, Step};
 use crate::routing::RoutingModel;
 use crate::work::WorkModel;
@@ -60,6 +61,14 @@ pub enum ReplayError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// What is parked cannot be read.
+    #[error("what the read model {model} has parked cannot be read")]
+    Parked {
+        /// Which model.
+        model: &'static str,
+        /// Why.
+        source: QueryError,
+    },
     /// A file cannot be moved or removed.
     #[error("the files in {path} cannot be moved")]
     Files {
@@ -92,6 +101,26 @@ pub struct ModelReport {
     pub differences_total: u64,
     /// The first of them.
     pub differences: Vec<Difference>,
+    /// Events that are parked: in the model that was made again, whether it was only compared or is in place now.
+    pub parked: u64,
+}
+
+/// What one model has parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedReport {
+    /// Its name.
+    pub name: &'static str,
+    /// All of it, in the order of the log.
+    pub events: Vec<ParkedEvent>,
+}
+
+/// What taking in again came to, for one model that had something parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryReport {
+    /// How many events were parked.
+    pub parked_before: u64,
+    /// The model as it is in place now; what is parked still is in [`ModelReport::parked`].
+    pub model: ModelReport,
 }
 
 impl Report {
@@ -104,10 +133,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for model in &self.models {
-            let ModelReport { name, position, events, rows, differences_total, .. } = model;
+            let ModelReport { name, position, events, rows, differences_total, parked, .. } = model;
             writeln!(
                 formatter,
-                "{name}: {events} events up to position {position}, {rows} rows, {differences_total} differences"
+                "{name}: {events} events up to position {position}, {rows} rows, {differences_total} differences, \
+                 {parked} parked"
             )?;
             for difference in &model.differences {
                 writeln!(formatter, "  {difference}")?;
@@ -147,6 +177,63 @@ pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repo
     Ok(Report { models })
 }
 
+/// What every model has parked, without a look into the log.
+///
+/// # Errors
+/// See [`ReplayError`].
+pub fn parked(data_dir: &Path) -> Result<Vec<ParkedReport>, ReplayError> {
+    Ok(vec![
+        parked_of::<AddressBookModel>(data_dir)?,
+        parked_of::<RoutingModel>(data_dir)?,
+        parked_of::<DeliveryModel>(data_dir)?,
+        parked_of::<WorkModel>(data_dir)?,
+    ])
+}
+
+/// Takes in again what is parked: every model that has parked something is made again and put in the place of the live
+/// one, as by [`rebuild`]; what still cannot be applied is parked again. Nothing else may have the directory open.
+///
+/// Applying the parked events late, to the rows as they are by now, would be quicker and wrong: rows also follow from
+/// the order of events of different streams (the newest carry of a split, which of two contacts is the older one).
+///
+/// # Errors
+/// See [`ReplayError`]; models that were not swapped yet are as before.
+pub async fn retry_parked(
+    store: Arc<dyn EventStore>,
+    data_dir: &Path,
+) -> Result<Vec<RetryReport>, ReplayError> {
+    let retried = [
+        retry_model::<AddressBookModel>(&store, data_dir).await?,
+        retry_model::<RoutingModel>(&store, data_dir).await?,
+        retry_model::<DeliveryModel>(&store, data_dir).await?,
+        retry_model::<WorkModel>(&store, data_dir).await?,
+    ];
+    Ok(retried.into_iter().flatten().collect())
+}
+
+fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, ReplayError> {
+    let path = database::file::<M>(data_dir);
+    if !path.exists() {
+        return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
+    }
+    let connection = database::open_writer::<M>(&path, Indexes::Now)?;
+    let events = parked::list(&connection, 0, usize::MAX)
+        .map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
+    Ok(ParkedReport { name: M::NAME, events })
+}
+
+async fn retry_model<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    data_dir: &Path,
+) -> Result<Option<RetryReport>, ReplayError> {
+    let parked_before = parked_of::<M>(data_dir)?.events.len() as u64;
+    if parked_before == 0 {
+        return Ok(None);
+    }
+    let model = rebuild_model::<M>(store, data_dir).await?;
+    Ok(Some(RetryReport { parked_before, model }))
+}
+
 async fn verify_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
     data_dir: &Path,
@@ -165,6 +252,7 @@ async fn verify_model<M: ReadModel>(
         return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
     }
     let compared = compare::compare(&live, &made.connection).map_err(storage)?;
+    let parked = parked::count(&made.connection).map_err(storage)?;
     drop(made.connection);
     remove(data_dir)?;
     Ok(ModelReport {
@@ -174,6 +262,7 @@ async fn verify_model<M: ReadModel>(
         rows: compared.rows,
         differences_total: compared.differences_total,
         differences: compared.differences,
+        parked,
     })
 }
 
@@ -186,6 +275,7 @@ async fn rebuild_model<M: ReadModel>(
     let made = make_again::<M>(store, data_dir, head).await?;
     database::create_indexes::<M>(&made.connection).map_err(storage)?;
     let rows = compare::count_rows(&made.connection).map_err(storage)?;
+    let parked = parked::count(&made.connection).map_err(storage)?;
     // Everything into the one file that is moved.
     let _: i64 = made
         .connection
@@ -194,7 +284,8 @@ async fn rebuild_model<M: ReadModel>(
     let Made { connection, position, events } = made;
     connection.close().map_err(|(_, source)| storage(source))?;
     swap_in::<M>(data_dir)?;
-    Ok(ModelReport { name: M::NAME, position, events, rows, differences_total: 0, differences: Vec::new() })
+    let differences = Vec::new();
+    Ok(ModelReport { name: M::NAME, position, events, rows, differences_total: 0, differences, parked })
 }
 
 /// A model that was made again, without secondary indexes.

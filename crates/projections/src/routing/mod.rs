@@ -78,7 +78,7 @@ pub struct RoutingModel;
 
 impl ReadModel for RoutingModel {
     const NAME: &'static str = "routing";
-    const SCHEMA_VERSION: i64 = 1;
+    const SCHEMA_VERSION: i64 = 2;
     const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
     fn filter() -> Filter {

@@ -114,17 +114,22 @@ impl RoutingQueries {
         })
     }
 
-    /// Where the router goes on: the carry of every split, and the position up to which they hold.
-    pub fn carries(&self) -> Result<(Position, Vec<(SmolStr, Carry)>), QueryError> {
+    /// Where the router goes on: the position of the model, the one up to which the carries hold for certain, and the
+    /// carry of every split. Where routes are parked the two differ: a row may show the carry from before them.
+    pub fn carries(&self) -> Result<(Position, Position, Vec<(SmolStr, Carry)>), QueryError> {
         self.readers.ask(|connection| {
             let position = database::checkpoint(connection)?;
+            let first_parked = connection
+                .prepare_cached("SELECT min(position) FROM parked WHERE kind = 'messages-routed'")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+            let certain = first_parked.map_or(position, |first| first.unsigned_abs().saturating_sub(1));
             let mut statement = connection.prepare_cached("SELECT key, carry FROM splits ORDER BY key")?;
             let mut rows = statement.query([])?;
             let mut carries = Vec::new();
             while let Some(row) = rows.next()? {
                 carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
             }
-            Ok((position, carries))
+            Ok((position, certain.min(position), carries))
         })
     }
 

@@ -4,6 +4,7 @@ mod address_book;
 mod delivery;
 mod faults;
 mod histories;
+mod parking;
 mod projecting;
 mod replaying;
 mod routing;

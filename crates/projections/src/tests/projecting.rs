@@ -40,7 +40,7 @@ fn an_event_that_cannot_be_read_is_parked_and_the_rest_goes_on() {
     assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_some());
     let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
     let (position, kind, error): (i64, String, String) = file
-        .query_row("SELECT position, kind, error FROM poison", [], |row| {
+        .query_row("SELECT position, kind, reason FROM parked", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .unwrap();

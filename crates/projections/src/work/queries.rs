@@ -8,6 +8,8 @@ use kite_domain::slug::{RelayId, TenantId};
 use rusqlite::{Row, params};
 use serde::Serialize;
 
+use std::collections::BTreeSet;
+
 use super::fold::urgency;
 use crate::error::QueryError;
 use crate::readers::{Readers, shared_queries};
@@ -205,10 +207,15 @@ impl WorkQueries {
         Ok(lots)
     }
 
-    /// Sealed sendings all of whose messages are final, and that are not marked as completed.
+    /// Sealed sendings all of whose messages are final, and that are not marked as completed. None of which something is
+    /// parked: the row may know too few lots.
     pub fn completed_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
         self.rows(
-            "SELECT id FROM open_sendings WHERE open_messages = 0 ORDER BY id LIMIT ?1",
+            "SELECT id FROM open_sendings WHERE open_messages = 0
+               AND NOT EXISTS (SELECT 1 FROM parked WHERE stream = 'sending-' || lower(hex(id)))
+               AND NOT EXISTS (SELECT 1 FROM parked WHERE stream >= 'lot-' || lower(hex(id)) || '-'
+                   AND stream < 'lot-' || lower(hex(id)) || '.')
+             ORDER BY id LIMIT ?1",
             [bounded(limit)],
             |row| Ok(SendingId(uuid(row, 0)?)),
         )
@@ -226,6 +233,22 @@ impl WorkQueries {
             (before.timestamp_millis(), bounded(limit)),
             |row| Ok(SendingId(uuid(row, 0)?)),
         )
+    }
+
+    /// Sendings of which an event is parked, of their own or of a lot: the rows do not say how they stand, so somebody has
+    /// to look at their streams. In the order of their ids; those that come after this one.
+    pub fn parked_sendings(
+        &self,
+        after: Option<SendingId>,
+        limit: usize,
+    ) -> Result<Vec<SendingId>, QueryError> {
+        let streams = self.rows("SELECT DISTINCT stream FROM parked", [], |row| Ok(text(row, 0)?))?;
+        let sending = |stream: &str| match LotId::from_stream(stream) {
+            Some(lot) => Some(lot.sending),
+            None => SendingId::from_stream(stream),
+        };
+        let ids: BTreeSet<SendingId> = streams.iter().filter_map(|stream| sending(stream)).collect();
+        Ok(ids.into_iter().filter(|id| after.is_none_or(|after| *id > after)).take(limit).collect())
     }
 
     /// How much is not final.

@@ -28,7 +28,9 @@ use super::{
     SubmitAnswer, words,
 };
 use crate::receipts::wire::{WireEntry, understand};
-use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded};
+use kite_domain::receipt::{
+    CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
+};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -416,7 +418,7 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
         relay_reference: relay_reference_of(result.relay_reference),
         status,
         code: result.code.map(|code| bounded(code, CODE_LENGTH_MAX)).unwrap_or_default(),
-        at: at.map_or(now, |at| at.to_utc()),
+        at: at.map_or(now, |at| bounded_time(at.to_utc())),
     })
 }
 

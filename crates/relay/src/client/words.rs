@@ -43,7 +43,8 @@ enum Content {
 }
 
 /// The words with `…` in place of the recipient's address and of all that looks like an address or a telephone
-/// number; at most 200 characters. `recipient` is empty where the words are not about one message.
+/// number; at most 200 characters, U+FFFD in place of U+0000. `recipient` is empty where the words are not about one
+/// message.
 pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
     let mut kept = String::with_capacity(words.len().min(WORDS_MAX));
     let mut rest = words;
@@ -62,7 +63,9 @@ pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
             left -= 1;
         } else {
             let before = kept.len();
-            kept.extend(text.chars().take(left));
+            kept.extend(
+                text.chars().take(left).map(|letter| if letter == '\0' { '\u{fffd}' } else { letter }),
+            );
             left -= kept[before..].chars().count();
         }
         rest = after;

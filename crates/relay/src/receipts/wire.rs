@@ -1,7 +1,9 @@
 //! Receipts as the relay protocol writes them.
 
 use chrono::{DateTime, Utc};
-use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded};
+use kite_domain::receipt::{
+    CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
+};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use smol_str::SmolStr;
@@ -51,7 +53,13 @@ pub(crate) fn understand(entries: Vec<WireEntry>) -> Vec<RawReceipt> {
         let reference = bounded(receipt.reference, REFERENCE_LENGTH_MAX);
         let relay_reference = receipt.relay_reference.map(|text| bounded(text, RELAY_REFERENCE_LENGTH_MAX));
         let code = bounded(receipt.code, CODE_LENGTH_MAX);
-        Some(RawReceipt { reference, relay_reference, status, code, at: receipt.at.unwrap_or_default() })
+        Some(RawReceipt {
+            reference,
+            relay_reference,
+            status,
+            code,
+            at: bounded_time(receipt.at.unwrap_or_default()),
+        })
     };
     entries.into_iter().filter_map(one).collect()
 }

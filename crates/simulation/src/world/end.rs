@@ -12,6 +12,8 @@ use crate::relays::LEASE_MS;
 const HOUR_MS: i64 = 3_600_000;
 /// Longer than a projector or a sweep takes to come round.
 const SETTLING_MS: i64 = 3_000;
+/// How many events may come in while a projector lets them gather.
+const BEHIND_MAX: u64 = 20;
 /// Longer than any lifetime, deadline and parking together.
 const HOURS_MAX: i64 = 24 * 14;
 
@@ -34,6 +36,13 @@ impl World {
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
         }
+        self.nothing_stands_still()?;
+        if self.is_unwritable {
+            // Although the read models did not know how things stood.
+            self.checker.everything_is_final()?;
+            self.mend()?;
+            self.pass_exactly(SETTLING_MS)?;
+        }
         let head = *self.log.head().borrow();
         self.pass_exactly(2_000)?;
         // A relay's breaker may have changed a moment ago: then read models get another two seconds.
@@ -51,6 +60,31 @@ impl World {
         self.compare()?;
         let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
         self.checker.the_books_agree(&self.log, &platform.models)
+    }
+
+    /// Law 10: a row that cannot be written holds nothing up but its stream. And where every row can be written, nothing is
+    /// parked.
+    fn nothing_stands_still(&self) -> Checked {
+        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
+        let models = &platform.models;
+        let newest = [
+            models.address_book.position(),
+            models.routing.position(),
+            models.delivery.position(),
+            models.work.position(),
+        ];
+        let head = *self.log.head().borrow();
+        // What was appended a moment ago may be on its way.
+        if let Some(position) = newest.into_iter().find(|position| position + BEHIND_MAX < head) {
+            return Err(format!("law 10: a read model stands still at {position}, the log at {head}"));
+        }
+        let parked = models.parked_counts().map_err(|error| error.to_string())?;
+        match parked.iter().find(|(_, count)| *count > 0 && !self.is_unwritable) {
+            Some((name, count)) => {
+                Err(format!("the {name} model has parked {count} events, and nothing is wrong"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Empty queues, empty inboxes, and read models that have seen everything.

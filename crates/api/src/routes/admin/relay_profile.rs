@@ -1,14 +1,20 @@
 //! The terms of a relay as an operator writes and sees them. Credentials go in and never come out.
 
 use kite_domain::codes::CodeDictionary;
-use kite_domain::relay::{ChannelTerms, Endpoint, RelayCredentials, RelayEntry, RelayProfile};
+use kite_domain::relay::{
+    ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
+};
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 use crate::problem::FieldError;
+use crate::routes::lengths::NAME_CHARACTERS_MAX;
 use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord};
+
+/// The longest that a receipt is waited for: 30 days. The longest deadline on record is 80 hours.
+const RECEIPT_DEADLINE_SECONDS_MAX: u32 = 30 * 86_400;
 
 /// How a relay is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,14 +42,14 @@ pub enum EndpointBody {
 #[serde(deny_unknown_fields)]
 pub struct ChannelBody {
     /// The price of a message part in thousandths of a won.
-    #[schema(example = 8900)]
+    #[schema(example = 8900, minimum = 0, maximum = 100_000_000)]
     pub price_milliwon: i64,
     /// When that is due.
     #[serde(default = "on_delivery")]
     pub bills: BillingWord,
     /// How long to wait for a receipt, in seconds.
     #[serde(default = "a_day")]
-    #[schema(default = 86400)]
+    #[schema(default = 86400, minimum = 1, maximum = 2_592_000)]
     pub receipt_deadline_seconds: u32,
 }
 
@@ -78,6 +84,7 @@ pub struct CredentialsBody {
 }))]
 pub struct RelayBody {
     /// Its name, for people.
+    #[schema(max_length = 100)]
     pub name: String,
     /// How it is reached.
     pub endpoint: EndpointBody,
@@ -143,17 +150,21 @@ impl RelayBody {
         if self.name.trim().is_empty() {
             wrong("name", "empty", "a relay needs a name".to_owned());
         }
+        if self.name.chars().count() > NAME_CHARACTERS_MAX {
+            wrong("name", "too_long", format!("at most {NAME_CHARACTERS_MAX} characters are allowed"));
+        }
         if self.channels.is_empty() {
             wrong("channels", "empty", "a relay offers at least one channel".to_owned());
         }
         for (channel, terms) in &self.channels {
             let channel: kite_domain::text::Channel = (*channel).into();
-            if terms.price_milliwon < 0 {
-                wrong(
-                    &format!("channels.{channel}.price_milliwon"),
-                    "out_of_range",
-                    "a price is not below zero".to_owned(),
-                );
+            if !(0..=PRICE_MILLIWON_MAX).contains(&terms.price_milliwon) {
+                let detail = format!("a price is 0 to {PRICE_MILLIWON_MAX} thousandths of a won");
+                wrong(&format!("channels.{channel}.price_milliwon"), "out_of_range", detail);
+            }
+            if !(1..=RECEIPT_DEADLINE_SECONDS_MAX).contains(&terms.receipt_deadline_seconds) {
+                let detail = format!("must be 1 to {RECEIPT_DEADLINE_SECONDS_MAX}");
+                wrong(&format!("channels.{channel}.receipt_deadline_seconds"), "out_of_range", detail);
             }
         }
         let bounds = [

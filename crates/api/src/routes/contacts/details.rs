@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 use crate::problem::FieldError;
 
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -15,6 +16,8 @@ const TAGS_MAX: usize = 50;
 const WORD_CHARACTERS_MAX: usize = 64;
 const FIELDS_MAX: usize = 100;
 const VALUE_CHARACTERS_MAX: usize = 2_000;
+/// Of all values together: whoever sends to a group has those of all its members in memory.
+const FIELDS_CHARACTERS_MAX: usize = 20_000;
 
 /// A contact as a caller writes it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -32,7 +35,7 @@ pub struct ContactBody {
     /// Free words to find it by.
     #[schema(value_type = Vec<String>)]
     pub tags: Vec<SmolStr>,
-    /// Custom fields; they fill `#{variables}` of their names.
+    /// Custom fields; they fill `#{variables}` of their names. At most 100, with at most 20,000 characters in all.
     #[schema(value_type = BTreeMap<String, String>)]
     pub fields: BTreeMap<SmolStr, String>,
 }
@@ -78,6 +81,12 @@ impl ContactBody {
                 format!("a contact may have at most {FIELDS_MAX} fields"),
             ));
         }
+        let characters: usize = self.fields.values().map(|value| value.chars().count()).sum();
+        if characters > FIELDS_CHARACTERS_MAX {
+            let detail =
+                format!("{characters} characters in all; at most {FIELDS_CHARACTERS_MAX} are allowed");
+            errors.push(FieldError::new("fields", "too_long", detail));
+        }
         for (name, value) in &self.fields {
             let path = format!("fields.{name}");
             check_length(&path, name, WORD_CHARACTERS_MAX, &mut errors);
@@ -94,12 +103,15 @@ fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// Adds an error if the text is longer than it may be.
+/// Adds an error if the text is longer than it may be, or holds U+0000.
 pub(crate) fn check_length(field: &str, text: &str, characters_max: usize, errors: &mut Vec<FieldError>) {
     let characters = text.chars().count();
     if characters > characters_max {
         let detail = format!("{characters} characters; at most {characters_max} are allowed");
         errors.push(FieldError::new(field, "too_long", detail));
+    }
+    if text.contains('\0') {
+        errors.push(FieldError::new(field.replace('\0', "\u{fffd}"), ZERO_CODE, ZERO_DETAIL));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `PUT /v1/policies/{channel}`
 
 use axum::extract::State;
-use kite_domain::policy::{PolicyObjective, RelayWeight};
+use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,6 +13,9 @@ use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 use crate::words::ChannelWord;
+
+/// More shares are given by mistake only, and each is looked for among the others.
+const WEIGHTS_MAX: usize = 100;
 
 /// A policy as a caller writes it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -63,13 +66,10 @@ pub async fn handler(
     let objective = objective_of(body.objective, &body.weights).map_err(|error| {
         Problem::new(Code::Refused, format!("The policy cannot be defined: {}.", error.detail)).at(error)
     })?;
-    if !(1..=20).contains(&body.failover.attempts_max) {
-        let error = FieldError::new("failover.attempts_max", "out_of_range", "1 to 20 attempts are allowed");
-        return Err(Problem::new(
-            Code::Refused,
-            "The policy cannot be defined: 1 to 20 attempts are allowed.",
-        )
-        .at(error));
+    if let Err(wrong) = FailoverTerms::from(body.failover.clone()).check() {
+        let error = FieldError::new(format!("failover.{}", wrong.field), "out_of_range", wrong.detail);
+        let detail = format!("The policy cannot be defined: {}.", error.detail);
+        return Err(Problem::new(Code::Refused, detail).at(error));
     }
     let cause = state.cause(&auth.actor);
     let defined =
@@ -103,6 +103,13 @@ fn objective_of(word: ObjectiveWord, weights: &[WeightView]) -> Result<PolicyObj
 }
 
 fn weights_of(weights: &[WeightView]) -> Result<Vec<RelayWeight>, FieldError> {
+    if weights.len() > WEIGHTS_MAX {
+        return Err(FieldError::new(
+            "weights",
+            "too_many",
+            format!("at most {WEIGHTS_MAX} shares can be given"),
+        ));
+    }
     let relay = |place: usize, text: &str| {
         RelayId::parse(text).map_err(|error| {
             FieldError::new(format!("weights[{place}].relay"), error.code(), error.to_string())

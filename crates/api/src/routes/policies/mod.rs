@@ -63,13 +63,14 @@ pub struct FailoverBody {
     pub at_least_once: bool,
     /// How long to wait for a receipt before the outcome counts as unknown, in seconds; none: as long as the relay says.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_592_000)]
     pub wait_seconds: Option<u32>,
     /// How long a relay is tried again with a message that it refuses for now (greylisting, a full mailbox), in seconds from
     /// the first such refusal; none: as long as the message lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_seconds: Option<u32>,
     /// The most attempts at one message, the first included.
-    #[schema(default = 4)]
+    #[schema(default = 4, minimum = 1, maximum = 20)]
     pub attempts_max: u16,
 }
 

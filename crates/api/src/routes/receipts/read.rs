@@ -2,13 +2,13 @@
 //! repeat it for ever, and the good receipts in it would be lost.
 
 use kite_domain::objects::{self, Objects};
-use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded};
+use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded, bounded_time};
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ReceiptBody, ReceiptsBody};
-use crate::extract::read_json;
+use crate::extract::read_loosely;
 use crate::problem::{Answer, Code, Problem};
 
 /// The most receipts in one call.
@@ -70,7 +70,7 @@ pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
         Ok(body) => few_enough(body.receipts)?,
         // Only now is the slower way worth its cost.
         Err(_) => {
-            let loose = few_enough(read_json::<LooseBody>(bytes)?.receipts)?;
+            let loose = few_enough(read_loosely::<LooseBody>(bytes)?.receipts)?;
             let total = loose.len();
             let bodies: Vec<ReceiptBody> =
                 loose.iter().filter_map(|value| ReceiptBody::deserialize(Objects(value)).ok()).collect();
@@ -100,11 +100,11 @@ fn in_our_words(receipt: ReceiptBody) -> Option<RawReceipt> {
     }
     let relay_reference = relay_reference.map(|text| bounded(text, RELAY_REFERENCE_LENGTH_MAX));
     Some(RawReceipt {
-        reference,
+        reference: bounded(reference, REFERENCE_LENGTH_MAX),
         relay_reference,
         status: status.into(),
         code: bounded(code, CODE_LENGTH_MAX),
-        at,
+        at: bounded_time(at),
     })
 }
 
@@ -166,6 +166,17 @@ mod tests {
         let receipt = &understood.receipts[0];
         assert_eq!(receipt.code, "9".repeat(CODE_LENGTH_MAX));
         assert_eq!(receipt.relay_reference.as_deref(), Some(&*"r".repeat(RELAY_REFERENCE_LENGTH_MAX)));
+    }
+
+    #[test]
+    fn a_zero_is_replaced_and_a_clock_beyond_the_calendar_is_brought_back() {
+        let mut receipt = one("a");
+        receipt["code"] = json!("30\u{0}43");
+        receipt["at"] = json!("+12345-01-15T08:00:05Z");
+        let understood = read_value(&json!({ "receipts": [receipt] }));
+        let receipt = &understood.receipts[0];
+        assert_eq!(receipt.code, "30\u{fffd}43");
+        assert_eq!(receipt.at.to_rfc3339(), "9999-12-31T23:59:59+00:00");
     }
 
     #[test]

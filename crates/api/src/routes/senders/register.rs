@@ -17,6 +17,9 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
+/// More relays are named by mistake only, and each is looked for among the others.
+const RELAYS_MAX: usize = 100;
+
 /// A sender identity as a caller writes it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +36,7 @@ pub struct SenderBody {
     #[schema(example = "080-123-4567")]
     pub refusal_number: Option<String>,
     /// The relays that it is registered with.
-    #[schema(example = json!(["alpha", "beta"]))]
+    #[schema(example = json!(["alpha", "beta"]), max_items = 100)]
     pub relays: Vec<String>,
 }
 
@@ -79,6 +82,13 @@ impl SenderBody {
         let refusal_number = refusal_number.map_err(|error| {
             FieldError::new("refusal_number", "refusal_number_invalid", error.to_string())
         })?;
+        if self.relays.len() > RELAYS_MAX {
+            return Err(FieldError::new(
+                "relays",
+                "too_many",
+                format!("at most {RELAYS_MAX} relays can be named"),
+            ));
+        }
         let mut relays = Vec::with_capacity(self.relays.len());
         for (place, relay) in self.relays.iter().enumerate() {
             let field = || format!("relays[{place}]");

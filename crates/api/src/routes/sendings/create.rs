@@ -19,7 +19,7 @@ use super::recipients::{Expanded, expand};
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::answer::Written;
 use crate::auth::{TenantAuth, hexadecimal};
-use crate::extract::{HeldBody, idempotency_key, media_type_is, read_body, read_json};
+use crate::extract::{HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_zeros};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -83,8 +83,12 @@ async fn create(
 ) -> Answer<Response> {
     let idempotency =
         key.map(|key| Idempotency { key, body_hash: hexadecimal(&Sha256::digest(&held.bytes)) });
-    let body: SendingBody = read_json(&held.bytes)?;
-    let accepted = match expand(&state, &auth.tenant, body).await {
+    let body: SendingBody = read_loosely(&held.bytes)?;
+    let expanded = match refuse_zeros(&held.bytes) {
+        Ok(()) => expand(&state, &auth.tenant, body).await,
+        Err(problem) => Err(problem),
+    };
+    let accepted = match expanded {
         Ok(expanded) => accept(&state, &auth, expanded, idempotency).await?,
         Err(problem) => repeated(&state, &auth, &held.bytes, idempotency).await?.ok_or(problem)?,
     };
@@ -123,7 +127,7 @@ async fn repeated(
     if idempotency.is_none() {
         return Ok(None);
     }
-    let mut request = read_json::<SendingBody>(bytes)?.into_request();
+    let mut request = read_loosely::<SendingBody>(bytes)?.into_request();
     request.recipients.clear();
     match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
         Ok(accepted) => Ok(Some(accepted)),

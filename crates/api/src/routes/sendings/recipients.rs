@@ -17,6 +17,12 @@ use super::request::WrongValue;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 
+/// What the address book may bring to one request: the values of fields, in bytes.
+const FIELDS_BYTES_MAX: usize = 64 << 20;
+
+/// Each group is looked up, however few are in it.
+const GROUPS_MAX: usize = 100;
+
 /// Contacts read at once.
 const PAGE: usize = 1_000;
 
@@ -24,6 +30,8 @@ const PAGE: usize = 1_000;
 pub(super) struct Expanded {
     pub(super) request: SendRequest,
     unfilled: HashMap<u32, Unfilled>,
+    /// What the address book may still bring.
+    fields_bytes_left: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +95,18 @@ pub(super) async fn expand(state: &ApiState, tenant: &TenantId, body: SendingBod
     if body.recipients.len() > recipients_max {
         return Err(too_many(recipients_max));
     }
+    if body.groups.len() > GROUPS_MAX {
+        let detail = format!("at most {GROUPS_MAX} groups can be named");
+        let error = FieldError::new("groups", "too_many", detail.clone());
+        return Err(
+            Problem::new(Code::RequestRefused, format!("The sending was refused: {detail}.")).at(error)
+        );
+    }
     let needs_book = body.names_contacts() || !body.groups.is_empty();
     let groups = body.groups.clone();
     let (request, wrong) = body.into_rows();
     let unfilled = wrong.into_iter().map(|(row, value)| (row, Unfilled::Wrong(value))).collect();
-    let mut expanded = Expanded { request, unfilled };
+    let mut expanded = Expanded { request, unfilled, fields_bytes_left: FIELDS_BYTES_MAX };
     expanded.check_rows();
     if needs_book {
         state.own_contact_writes(tenant).await?;
@@ -140,6 +155,7 @@ impl Expanded {
         for page in places.chunks(PAGE) {
             let (tenant, ids) = (tenant.clone(), page.iter().map(|(_, id)| *id).collect::<Vec<_>>());
             let found = state.query(move |models| models.address_book.contacts_by_id(&tenant, &ids)).await?;
+            found.iter().flatten().try_for_each(|contact| self.make_room(contact))?;
             for ((place, _), contact) in page.iter().zip(found) {
                 let row = &mut self.request.recipients[*place];
                 let problem = match contact {
@@ -179,8 +195,20 @@ impl Expanded {
             if self.request.recipients.len() + members.len() > recipients_max {
                 return Err(too_many(recipients_max));
             }
+            members.iter().try_for_each(|member| self.make_room(member))?;
             members.into_iter().for_each(|member| self.append(member));
         }
+    }
+
+    fn make_room(&mut self, contact: &Contact) -> Answer<()> {
+        let bytes: usize = contact.fields.values().map(String::len).sum();
+        let left = self.fields_bytes_left.checked_sub(bytes);
+        self.fields_bytes_left = left.ok_or_else(|| {
+            let detail = format!("the fields of its contacts have more than {FIELDS_BYTES_MAX} bytes");
+            let error = FieldError::new("recipients", "too_large", detail.clone());
+            Problem::new(Code::RequestRefused, format!("The sending was refused: {detail}.")).at(error)
+        })?;
+        Ok(())
     }
 
     fn append(&mut self, member: Contact) {

@@ -6,13 +6,15 @@
 use chrono::{DateTime, Utc};
 use kite_commands::accept::{AdInput, RecipientInput, SendRequest};
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
+use kite_domain::text::VARIABLES_MAX;
 use serde::Deserialize;
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use utoipa::ToSchema;
 
-use super::row_values::{RowText, RowVariables};
+use super::row_values::{RowText, RowVariables, WRONG_TYPE};
+use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 use crate::routes::policies::FailoverBody;
 use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
@@ -43,14 +45,15 @@ pub struct SendingBody {
     /// For lms and e-mail.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What is to be said, with `#{variables}`; not beside `template`.
+    /// What is to be said, with `#{variables}`: at most 100, in at most 200 places; not beside `template`.
     #[serde(default)]
     pub text: Option<String>,
     /// The id of a stored template; not beside `text`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub template: Option<TemplateId>,
-    /// Values for variables that a recipient does not bring. Those that neither text nor subject asks for are not kept.
+    /// Values for variables that a recipient does not bring, at most 100. Those that neither text nor subject asks for are
+    /// not kept.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub variables: BTreeMap<SmolStr, String>,
@@ -59,7 +62,7 @@ pub struct SendingBody {
     pub recipients: Vec<RecipientBody>,
     /// Groups whose contacts are recipients too.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, max_items = 100)]
     pub groups: Vec<GroupId>,
     /// Not before this time; none: at once.
     #[serde(default)]
@@ -113,7 +116,7 @@ pub struct RecipientBody {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 200)]
     pub reference: Option<RowText>,
-    /// Values for the text's variables.
+    /// Values for the text's variables, at most 100.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub variables: RowVariables,
@@ -205,7 +208,11 @@ impl RecipientBody {
         let mut text = |field: &'static str, value: Option<RowText>| match value? {
             RowText::Text(text) => Some(text),
             RowText::Other(what) => {
-                note(field, "wrong_type", format!("it is {what}, not a text"));
+                note(field, WRONG_TYPE, format!("it is {what}, not a text"));
+                None
+            }
+            RowText::Zero => {
+                note(field, ZERO_CODE, ZERO_DETAIL.to_owned());
                 None
             }
         };
@@ -217,8 +224,14 @@ impl RecipientBody {
             let parsed = id.parse::<ContactId>();
             parsed.map_err(|_| note("contact", "invalid_id", "it is not the id of a contact".to_owned())).ok()
         });
-        if let Some(detail) = self.variables.wrong {
-            note("variables", "wrong_type", detail);
+        if let Some((code, detail)) = self.variables.wrong {
+            note("variables", code, detail);
+        }
+        // Fields of a contact come on top of it.
+        let count = self.variables.values.len();
+        if count > VARIABLES_MAX {
+            let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
+            note("variables", "too_many_variables", detail);
         }
         (RecipientInput { row, to, email, contact, reference, variables: self.variables.values }, wrong)
     }

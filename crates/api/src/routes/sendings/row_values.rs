@@ -6,6 +6,11 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::extract::{ZERO_CODE, ZERO_DETAIL};
+
+/// The stable word for a value that is no text.
+pub(super) const WRONG_TYPE: &str = "wrong_type";
+
 /// A text, or what stands in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowText {
@@ -13,6 +18,8 @@ pub enum RowText {
     Text(SmolStr),
     /// Something else: "a number", "a list".
     Other(&'static str),
+    /// A text with U+0000.
+    Zero,
 }
 
 /// Values for variables, or what is wrong with them.
@@ -20,8 +27,8 @@ pub enum RowText {
 pub struct RowVariables {
     /// Those that are texts.
     pub values: BTreeMap<SmolStr, String>,
-    /// What is wrong, in words.
-    pub wrong: Option<String>,
+    /// What is wrong: the stable word, and the same for people.
+    pub wrong: Option<(&'static str, String)>,
 }
 
 impl<'de> Deserialize<'de> for RowText {
@@ -76,7 +83,7 @@ impl<'de> Visitor<'de> for AnyText {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<RowText, E> {
-        Ok(RowText::Text(text.into()))
+        Ok(if text.contains('\0') { RowText::Zero } else { RowText::Text(text.into()) })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<RowText, A::Error> {
@@ -90,7 +97,8 @@ impl<'de> Visitor<'de> for AnyText {
 struct AnyVariables;
 
 fn no_object(what: &str) -> RowVariables {
-    RowVariables { values: BTreeMap::new(), wrong: Some(format!("variables are an object, not {what}")) }
+    let wrong = Some((WRONG_TYPE, format!("variables are an object, not {what}")));
+    RowVariables { values: BTreeMap::new(), wrong }
 }
 
 impl<'de> Visitor<'de> for AnyVariables {
@@ -108,13 +116,17 @@ impl<'de> Visitor<'de> for AnyVariables {
         let mut variables = RowVariables::default();
         while let Some((name, value)) = fields.next_entry::<SmolStr, RowText>()? {
             match value {
-                RowText::Text(text) => {
+                RowText::Text(text) if !name.contains('\0') => {
                     variables.values.insert(name, text.into());
                 }
+                RowText::Text(_) | RowText::Zero => {
+                    let name = name.replace('\0', "\u{fffd}");
+                    variables.wrong.get_or_insert_with(|| (ZERO_CODE, format!("{name}: {ZERO_DETAIL}")));
+                }
                 RowText::Other(what) => {
-                    variables
-                        .wrong
-                        .get_or_insert_with(|| format!("the value of {name} is {what}, not a text"));
+                    variables.wrong.get_or_insert_with(|| {
+                        (WRONG_TYPE, format!("the value of {name} is {what}, not a text"))
+                    });
                 }
             }
         }
@@ -144,12 +156,21 @@ mod tests {
             assert_eq!(text(json), RowText::Other(what), "{json}");
             let variables: RowVariables =
                 serde_json::from_str(&format!("{{\"a\":\"x\",\"b\":{json}}}")).unwrap();
-            assert_eq!(variables.wrong.unwrap(), format!("the value of b is {what}, not a text"));
+            assert_eq!(variables.wrong.unwrap().1, format!("the value of b is {what}, not a text"));
             assert_eq!(variables.values.len(), 1);
         }
         for json in ["7", "\"a\"", "[]", "false"] {
             let variables: RowVariables = serde_json::from_str(json).unwrap();
-            assert!(variables.wrong.unwrap().starts_with("variables are an object"), "{json}");
+            assert!(variables.wrong.unwrap().1.starts_with("variables are an object"), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_zero_costs_its_row() {
+        assert_eq!(serde_json::from_str::<RowText>(r#""a\u0000""#).unwrap(), RowText::Zero);
+        for json in [r#"{"a":"\u0000"}"#, r#"{"a\u0000":"b"}"#] {
+            let variables: RowVariables = serde_json::from_str(json).unwrap();
+            assert_eq!(variables.wrong.unwrap().0, "character_not_allowed", "{json}");
         }
     }
 }

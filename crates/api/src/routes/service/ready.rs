@@ -18,7 +18,9 @@ pub struct Ready {
     pub checks: Vec<ReadinessCheck>,
 }
 
-/// Tells whether the process can work: the log takes appends, and no read model is too far behind.
+/// Tells whether the process can work: the log takes appends, no read model is too far behind, and no projector stands still
+/// while there is something to read, and there is room on the disk. The check `parked` counts, by read model, the events that could not be applied and were
+/// set aside; they are an alarm and leave the process ready.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "get_ready", security(()),
     responses(

@@ -35,6 +35,8 @@ pub(crate) struct LogWork {
     pub(crate) figures: Mutex<Vec<RelayFigures>>,
     /// Questions are refused.
     pub(crate) is_down: Mutex<bool>,
+    /// It knows of no sending how it stands, and says so.
+    pub(crate) is_blind: Mutex<bool>,
     /// How many parked receipts were given out.
     pub(crate) parked_given: Mutex<usize>,
 }
@@ -46,6 +48,7 @@ impl LogWork {
             horizon: Mutex::default(),
             figures: Mutex::default(),
             is_down: Mutex::default(),
+            is_blind: Mutex::default(),
             parked_given: Mutex::default(),
         }
     }
@@ -58,6 +61,16 @@ impl LogWork {
     pub(crate) async fn parked(&self, relay: &RelayId) -> Vec<ParkedReceipt> {
         let parked = self.book().await.unwrap().parked.into_iter();
         parked.filter(|(of, _)| of == relay).map(|(_, one)| one).collect()
+    }
+
+    /// What hints are taken from.
+    async fn hints(&self) -> Result<Book, OpenWorkError> {
+        let mut book = self.book().await?;
+        if *self.is_blind.lock() {
+            book.sendings.clear();
+            book.lots.clear();
+        }
+        Ok(book)
     }
 
     async fn book(&self) -> Result<Book, OpenWorkError> {
@@ -125,7 +138,7 @@ impl Book {
 #[async_trait]
 impl OpenWork for LogWork {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let mut unrouted: Vec<SendingId> = book
             .sealed()
             .filter(|(lot, sending)| {
@@ -137,11 +150,13 @@ impl OpenWork for LogWork {
             .collect();
         unrouted.dedup();
         let carries = book.ledger.carries().map(|(key, carry)| (key.clone(), carry.clone())).collect();
-        Ok(RouterMemory { position: book.position, carries, unrouted })
+        let position = book.position;
+        let parked = self.parked_sendings(None, usize::MAX).await?;
+        Ok(RouterMemory { position, carries_position: position, carries, unrouted, parked })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let due = book.sendings.iter().filter(|(_, sending)| {
             let scheduled = sending.accepted.as_ref().and_then(|accepted| accepted.scheduled_at);
             scheduled.is_some_and(|at| at <= now) && sending.released_at.is_none()
@@ -150,7 +165,7 @@ impl OpenWork for LogWork {
     }
 
     async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let mut due: Vec<(i64, LotId)> = book
             .sealed()
             .filter_map(|(lot, sending)| {
@@ -163,7 +178,7 @@ impl OpenWork for LogWork {
     }
 
     async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let mut waiting: Vec<LotId> = book
             .sealed()
             .filter(|(lot, _)| after.is_none_or(|after| lot.id > after) && !lot.pending().is_empty())
@@ -175,14 +190,14 @@ impl OpenWork for LogWork {
     }
 
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let open =
             book.sealed().filter(|(lot, sending)| sending.cancelled_at.is_some() && lot.counts().open > 0);
         Ok(open.map(|(lot, _)| lot.id).take(limit).collect())
     }
 
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
-        let book = self.book().await?;
+        let book = self.hints().await?;
         let open: HashSet<SendingId> =
             book.sealed().filter(|(lot, _)| lot.counts().open > 0).map(|(lot, _)| lot.id.sending).collect();
         let finished = book
@@ -190,6 +205,16 @@ impl OpenWork for LogWork {
             .iter()
             .filter(|(id, sending)| sending.accepted.is_some() && !sending.completed && !open.contains(id));
         Ok(finished.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn parked_sendings(
+        &self,
+        after: Option<SendingId>,
+        limit: usize,
+    ) -> Result<Vec<SendingId>, OpenWorkError> {
+        let sendings = self.book().await?.sendings.into_keys();
+        let is_blind = *self.is_blind.lock();
+        Ok(sendings.filter(|id| is_blind && after.is_none_or(|after| *id > after)).take(limit).collect())
     }
 
     async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
