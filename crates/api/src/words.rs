@@ -292,6 +292,8 @@ words! {
         SenderNotRegistered,
         /// An operator took it out of use.
         Suspended,
+        /// Nobody works for it.
+        Unattended,
         /// Its breaker is tripped.
         BreakerTripped,
         /// It is being probed, and enough is on its way.

@@ -83,11 +83,15 @@ pub enum Mutation {
     RouterPlaceTooFar,
     /// A job that is older than the log is believed: messages go before their time.
     StaleJobBelieved,
+    /// A relay that nobody works for is routed to.
+    UnusableStaysEligible,
+    /// Nobody hurries although one-time passwords wait for a relay in trouble.
+    UrgencyUnheeded,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -126,6 +130,8 @@ impl Mutation {
         Self::KeyStaysInProgress,
         Self::RouterPlaceTooFar,
         Self::StaleJobBelieved,
+        Self::UnusableStaysEligible,
+        Self::UrgencyUnheeded,
     ];
 }
 
