@@ -24,10 +24,7 @@ impl Manage {
                 _ => None,
             });
             if let Some(known) = known {
-                let given = &mut profile.credentials;
-                given.api_key = given.api_key.take().or_else(|| known.api_key.clone());
-                given.user = given.user.take().or_else(|| known.user.clone());
-                given.receipt_secret = given.receipt_secret.take().or_else(|| known.receipt_secret.clone());
+                profile.credentials.complete(known);
             }
             Ok((Some(RelayDefined { profile: profile.clone() }.into()), profile))
         })
