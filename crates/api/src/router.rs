@@ -53,6 +53,7 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::relays::get, admin::relays::define))
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
+        .routes(routes!(admin::relays::check_relay))
         .routes(routes!(service::health::handler))
         .routes(routes!(service::ready::handler))
         .routes(routes!(service::metrics::handler))

@@ -7,6 +7,7 @@ use kite_commands::address_book::AddressBook;
 use kite_commands::directory::Directory;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
+use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Cause, Journal};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::slug::TenantId;
@@ -153,6 +154,8 @@ pub struct ApiParts {
     pub acceptance: Acceptance,
     /// Where receipts go.
     pub receipts: ReceiptBook,
+    /// What is seen of the relays at this moment, and what a call of one shows.
+    pub relay_desk: Arc<dyn RelayDesk>,
     /// Where reads come from.
     pub read_models: ReadModels,
     /// All metrics of the process as Prometheus text.

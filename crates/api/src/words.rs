@@ -131,6 +131,20 @@ words! {
         /// A few do, to see.
         Probing,
     }
+    /// Why nobody works for a relay.
+    UnattendedWord = kite_domain::relay::UnattendedCause {
+        /// No client can be built from its definition.
+        Unusable,
+        /// Its workers have ended, and come back only to end again.
+        WorkersGone,
+    }
+    /// What came of a step of a check.
+    CheckVerdictWord = kite_commands::relay_desk::CheckVerdict {
+        /// It held.
+        Held,
+        /// It did not, and nothing after it was tried.
+        Failed,
+    }
     /// Whether an SMTP connection is encrypted.
     SmtpSecurityWord = kite_domain::relay::SmtpSecurity {
         /// STARTTLS when the server offers it. Where it does not, messages go in the clear, but credentials do not:
@@ -294,6 +308,8 @@ words! {
         SenderNotRegistered,
         /// An operator took it out of use.
         Suspended,
+        /// Nobody works for it.
+        Unattended,
         /// Its breaker is tripped.
         BreakerTripped,
         /// It is being probed, and enough is on its way.

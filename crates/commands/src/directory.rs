@@ -28,7 +28,7 @@ use crate::journal::{Journal, JournalError};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 17] = [
     "tenant-created",
     "api-key-issued",
     "api-key-revoked",
@@ -36,6 +36,8 @@ const KINDS: [&str; 15] = [
     "relay-suspended",
     "relay-resumed",
     "relay-breaker-changed",
+    "relay-unattended",
+    "relay-attended",
     "policy-defined",
     "weights-advised",
     "sender-registered",

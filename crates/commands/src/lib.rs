@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod address_book;
 pub mod adviser;
+pub mod awaited;
 pub mod clock;
 pub mod directory;
 pub mod journal;
@@ -18,10 +19,12 @@ mod parked;
 pub mod policy;
 pub mod receipts;
 pub mod recent;
+pub mod relay_desk;
 pub mod router;
 pub mod timekeeper;
 pub mod worker;
 
+pub use awaited::Awaited;
 pub use clock::{Clock, Ids};
 pub use journal::{Cause, Journal, JournalError};
 /// The log's port, for those who read it through the write side.

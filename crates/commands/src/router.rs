@@ -6,10 +6,12 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_domain::breaker::Awaiting;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::relay::Ineligible;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_event_store::{AppendError, Filter, Position};
 use smol_str::SmolStr;
@@ -17,6 +19,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 
+use crate::awaited::Awaited;
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::JournalError;
 use crate::lots::{Lots, LotsError};
@@ -32,6 +35,8 @@ const LOTS_PER_STEP: usize = 128;
 const PAGE: usize = 512;
 /// How long a sending that no relay can take waits before it is tried again.
 const BLOCKED_RETRY_S: i64 = 5;
+/// How long it counts that messages wait for a relay: until well after they were tried again.
+const AWAITED_S: i64 = 3 * BLOCKED_RETRY_S;
 
 /// See the module.
 pub struct Router {
@@ -39,6 +44,7 @@ pub struct Router {
     directory: Directory,
     directory_changes: watch::Receiver<u64>,
     open_work: Arc<dyn OpenWork>,
+    awaited: Awaited,
     actor: SmolStr,
     ledger: SplitLedger,
     /// Where it reads on in the log; none: it has to find its place first.
@@ -97,6 +103,7 @@ impl Router {
             directory,
             directory_changes,
             open_work,
+            awaited: Awaited::default(),
             actor: SmolStr::new_static("router"),
             ledger: SplitLedger::default(),
             position: None,
@@ -105,6 +112,11 @@ impl Router {
             blocked: Vec::new(),
             blocked_until: None,
         }
+    }
+
+    /// Where it notes which relays messages wait for that no other can take.
+    pub fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 
     /// Forgets everything, so that the next step finds its place anew: after an append whose answer was lost.
@@ -274,6 +286,7 @@ impl Router {
                     return (lot.cancel(), Routed { event: None, blocked: Vec::new() });
                 }
                 let (event, blocked) = route_lot(lot, &sending.terms, &mut ledger, &directory, now);
+                note_awaited(&self.awaited, &blocked, &sending.terms, now);
                 (event.clone().map(Event::from).into_iter().collect(), Routed { event, blocked })
             })
             .await;
@@ -360,6 +373,16 @@ impl Worker for Router {
         }
         self.route(lots).await?;
         Ok(Step::Worked)
+    }
+}
+
+/// These messages wait for whichever of the tripped relays comes back first.
+fn note_awaited(awaited: &Awaited, blocked: &[RoutingBlocked], terms: &SendingAccepted, now: DateTime<Utc>) {
+    let waiting = Awaiting { class: terms.class, expires_at: terms.expires_at };
+    let valid_until = now + chrono::Duration::seconds(AWAITED_S);
+    let left_out = blocked.iter().flat_map(|blocked| &blocked.left_out);
+    for left in left_out.filter(|left| left.reason == Ineligible::BreakerTripped) {
+        awaited.note(&left.relay, waiting, valid_until, now);
     }
 }
 

@@ -9,11 +9,19 @@
 //!   last while.
 //! - Slow up: while probing, a few messages at a time, more with each success. Each trip that follows soon after
 //!   another waits twice as long as the last.
+//! - While something urgent waits for the relay, a trip ends sooner ([`Awaiting`]): a probe costs little, and a one-time
+//!   password is worth nothing in ten minutes.
 //! - Every change says why in words with figures, and is an event; [`Breaker::apply`] folds them after a restart.
 //! - A suspension by an operator is kept beside the phase, and nothing here ever lifts it.
 //!
 //! Only what is the relay's fault is counted: a handset that is off says nothing about the relay, and neither does a
 //! rate limit that it enforces as agreed. Deliberately absent: the clock (time is an argument) and the calls.
+
+mod look;
+mod recovery;
+
+pub use look::Awaiting;
+pub use recovery::Recovery;
 
 use std::collections::VecDeque;
 
@@ -145,6 +153,13 @@ pub struct Breaker {
         with = "chrono::serde::ts_milliseconds_option"
     )]
     until: Option<DateTime<Utc>>,
+    /// When it first tripped since it last passed.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "chrono::serde::ts_milliseconds_option"
+    )]
+    troubled_since: Option<DateTime<Utc>>,
     /// How long the last trip lasted, in milliseconds; 0 before the first.
     back_off_ms: u64,
     failed_calls: u32,
@@ -177,6 +192,7 @@ impl Breaker {
             phase: BreakerPhase::Passing,
             since: now,
             until: None,
+            troubled_since: None,
             back_off_ms: 0,
             failed_calls: 0,
             window: VecDeque::new(),
@@ -210,14 +226,32 @@ impl Breaker {
         self.until
     }
 
+    /// When a trip ends, for as long as nothing else waits than this; none: it is not tripped.
+    pub fn probes_from(&self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let until = self.until.filter(|_| self.phase == BreakerPhase::Tripped)?;
+        Some(self.hurried_from(awaiting, now).map_or(until, |from| from.min(until)))
+    }
+
     /// Lets time pass: a trip whose back-off is over begins to probe.
     pub fn tick(&mut self, now: DateTime<Utc>) -> Option<BreakerChange> {
-        let until = self.until.filter(|_| self.phase == BreakerPhase::Tripped)?;
-        if now < until {
+        self.tick_awaited(&[], now)
+    }
+
+    /// As [`Breaker::tick`], while this waits for the relay.
+    pub fn tick_awaited(&mut self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<BreakerChange> {
+        if now < self.probes_from(awaiting, now)? {
             return None;
         }
         let waited = seconds(now - self.since);
-        Some(self.change(BreakerPhase::Probing, None, now, format!("tripped for {waited}, probing")))
+        let hurry = if self.until.is_some_and(|until| now < until) { ", because messages wait" } else { "" };
+        Some(self.change(BreakerPhase::Probing, None, now, format!("tripped for {waited}, probing{hurry}")))
+    }
+
+    /// When the most urgent of what waits wants the relay looked at again.
+    fn hurried_from(&self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let troubled = now - self.troubled_since.unwrap_or(self.since);
+        let pause = awaiting.iter().map(|one| one.pause_max(troubled, now)).min()?;
+        self.since.checked_add_signed(pause)
     }
 
     /// Asks to hand over `wanted` messages now. Probes are counted as on their way until [`Breaker::observe`] tells of
@@ -369,6 +403,10 @@ impl Breaker {
         if let Some(until) = change.until {
             self.back_off_ms = u64::try_from((until - change.at).num_milliseconds()).unwrap_or(0);
         }
+        self.troubled_since = match change.to {
+            BreakerPhase::Passing => None,
+            BreakerPhase::Tripped | BreakerPhase::Probing => self.troubled_since.or(Some(change.at)),
+        };
         self.phase = change.to;
         self.since = change.at;
         self.until = change.until;

@@ -14,7 +14,9 @@ use crate::lot::{
 use crate::opt_out::{OptOutRecorded, OptOutWithdrawn};
 use crate::policy::{PolicyDefined, WeightsAdvised};
 use crate::receipt::{ParkedReceiptsSettled, ReceiptsParked};
-use crate::relay::{RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended};
+use crate::relay::{
+    RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended, RelayUnattended,
+};
 use crate::sender::{SenderRegistered, SenderWithdrawn};
 use crate::sending::{
     SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingReleased,
@@ -132,6 +134,10 @@ events! {
     RelayResumed = "relay-resumed" v 1 in "relay-<relay>",
     /// The breaker of a relay changed its mind.
     RelayBreakerChanged = "relay-breaker-changed" v 1 in "relay-<relay>",
+    /// Nobody works for a relay: its definition cannot be used, or its workers end again and again.
+    RelayUnattended = "relay-unattended" v 1 in "relay-<relay>",
+    /// Somebody works for it again.
+    RelayAttended = "relay-attended" v 1 in "relay-<relay>",
     /// How a tenant wants a channel to be split.
     PolicyDefined = "policy-defined" v 1 in "policy-<tenant>-<channel>",
     /// New weights from live figures, under a policy that follows them.

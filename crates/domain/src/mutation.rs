@@ -91,11 +91,15 @@ pub enum Mutation {
     ParkedRowStopsOthers,
     /// Nobody looks at what the read model of open work has parked.
     ParkedWorkForgotten,
+    /// A relay that nobody works for is routed to.
+    UnusableStaysEligible,
+    /// Nobody hurries although one-time passwords wait for a relay in trouble.
+    UrgencyUnheeded,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -138,6 +142,8 @@ impl Mutation {
         Self::RetriedBeyondLimit,
         Self::ParkedRowStopsOthers,
         Self::ParkedWorkForgotten,
+        Self::UnusableStaysEligible,
+        Self::UrgencyUnheeded,
     ];
 }
 

@@ -108,6 +108,7 @@ impl House {
             receipts: ReceiptBook::new(lots, directory.clone()),
             journal,
             directory: directory.clone(),
+            relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
             read_models,
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),

@@ -25,6 +25,9 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Print events of the log of a stopped instance, one JSON object a line. A running one is asked over the API.
     Audit(AuditOptions),
+    /// List the relays, or call them without handing over a message and say what holds.
+    #[command(subcommand)]
+    Relays(RelaysCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -131,4 +134,36 @@ pub enum ConfigCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// Commands of `kite relays`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RelaysCommand {
+    /// Every relay: whether somebody works for it, its breaker, and why.
+    List(RelaysOptions),
+    /// Call a relay, or all of them, without handing over a message. Exits with 1 if one cannot be used.
+    Check {
+        /// Which relay; all of them if not given.
+        relay: Option<String>,
+        /// Whom to ask.
+        #[command(flatten)]
+        options: RelaysOptions,
+    },
+}
+
+/// Whom to ask about relays: a running instance over its API, or the data directory of a stopped one.
+#[derive(Debug, Clone, Args)]
+pub struct RelaysOptions {
+    /// The configuration of the running instance: where it listens, and the operator's key.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address of the running instance, instead of the configuration's.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The data directory of a stopped instance, instead of a running one.
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub data: Option<PathBuf>,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
 }

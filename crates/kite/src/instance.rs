@@ -14,9 +14,10 @@ use kite_commands::directory::{Directory, DirectoryFeed};
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
+use kite_commands::relay_desk::{NoDesk, RelayDesk};
 use kite_commands::router::Router;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Clock, Journal, Lots, Worker};
+use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
 use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
@@ -128,9 +129,9 @@ impl Instance {
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
-        self.start_workers(parts, roles).await?;
+        let desk = self.start_workers(parts, roles).await?;
         match listener {
-            Some((listener, room)) => self.start_api(parts, metrics, listener, room),
+            Some((listener, room)) => self.start_api(parts, desk, metrics, listener, room),
             None => Ok(()),
         }
     }
@@ -187,11 +188,19 @@ impl Instance {
         Ok(())
     }
 
-    async fn start_workers(&self, parts: &Parts, roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+    /// Answers what is seen of the relays.
+    async fn start_workers(
+        &self,
+        parts: &Parts,
+        roles: &BTreeSet<Role>,
+    ) -> anyhow::Result<Arc<dyn RelayDesk>> {
+        let mut awaited = Awaited::default();
         self.start_follower(DirectoryFeed::new(parts.directory.clone(), parts.journal.clone()), parts);
         if roles.contains(&Role::Router) {
             let (lots, directory) = (parts.lots.clone(), parts.directory.clone());
-            self.start_follower(Router::new(lots, directory, parts.open_work.clone()), parts);
+            let router = Router::new(lots, directory, parts.open_work.clone());
+            awaited = router.awaited();
+            self.start_follower(router, parts);
             self.start_timed(
                 Adviser::new(
                     parts.journal.clone(),
@@ -233,11 +242,15 @@ impl Instance {
                 queue,
                 feeder,
                 connector: Arc::new(NetworkConnector),
+                awaited,
+                panics: Arc::new(|_| {}),
                 settings: self.config.relays.clone(),
             });
+            let desk = relays.desk();
             self.start_relays(relays, parts);
+            return Ok(Arc::new(desk));
         }
-        Ok(())
+        Ok(Arc::new(NoDesk))
     }
 
     /// Starts a worker that follows the log.
@@ -297,6 +310,7 @@ impl Instance {
     fn start_api(
         &mut self,
         parts: &Parts,
+        relay_desk: Arc<dyn RelayDesk>,
         metrics: PrometheusHandle,
         listener: TcpListener,
         room: server::Room,
@@ -318,6 +332,7 @@ impl Instance {
             address_book: AddressBook::new(parts.journal.clone()),
             acceptance: Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge),
             receipts: parts.receipts.clone(),
+            relay_desk,
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness {

@@ -8,6 +8,7 @@ mod demo;
 mod instance;
 mod open_work;
 mod operator;
+mod relays;
 mod runtime;
 mod serve;
 mod server;
@@ -27,6 +28,7 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Serve(options) => serve::run(options),
         cli::Command::Replay(options) => operator::replay(options),
         cli::Command::Audit(options) => operator::audit(options),
+        cli::Command::Relays(command) => relays::run(command),
         cli::Command::Config(command) => operator::config(command),
     }
 }

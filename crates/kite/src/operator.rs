@@ -13,7 +13,7 @@ use crate::cli::{AuditOptions, ConfigCommand, ReplayOptions};
 use crate::config::{self, Config};
 use crate::serve::runtime;
 
-fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
+pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
     let path = data.join("events.db");
     if !path.exists() {
         bail!("there is no log in {}", data.display());

@@ -26,7 +26,8 @@ fn kept() -> anyhow::Result<Vec<PathBuf>> {
 fn kite(arguments: &[&str], data: &Path) -> anyhow::Result<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
     let output = command.args(arguments).arg("--data").arg(data).output()?;
-    let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
+    let (out, err) =
+        (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
     ensure!(output.status.success(), "kite {arguments:?} ended with {}:\n{out}\n{err}", output.status);
     Ok(out)
 }
@@ -74,7 +75,10 @@ async fn a_directory_of_an_earlier_version_opens_replays_equal_and_goes_on() -> 
         replays_equal(data, before.len()).with_context(|| name.clone())?;
         goes_on(data).await.with_context(|| name.clone())?;
         let after = events(data).with_context(|| name.clone())?;
-        ensure!(after.len() > before.len() && after[..before.len()] == before[..], "{name}: the log has changed");
+        ensure!(
+            after.len() > before.len() && after[..before.len()] == before[..],
+            "{name}: the log has changed"
+        );
         replays_equal(data, after.len()).with_context(|| name.clone())?;
     }
     Ok(())

@@ -6,6 +6,13 @@ use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use metrics::{Gauge, counter, gauge, histogram};
 
+/// The phases of a breaker by their words.
+const PHASES: [(BreakerPhase, &str); 3] = [
+    (BreakerPhase::Passing, "passing"),
+    (BreakerPhase::Tripped, "tripped"),
+    (BreakerPhase::Probing, "probing"),
+];
+
 /// Messages about to be handed over.
 pub(crate) fn submitted(relay: &RelayId, class: MessageClass, messages: usize) {
     counter!("kite_submitted_total", "relay" => relay.to_string(), "class" => class.word())
@@ -34,15 +41,44 @@ pub(crate) fn call(relay: &RelayId, call: &'static str, began: DateTime<Utc>, en
 
 /// A breaker changed its phase.
 pub(crate) fn breaker(relay: &RelayId, to: BreakerPhase) {
-    let to = match to {
-        BreakerPhase::Passing => "passing",
-        BreakerPhase::Tripped => "tripped",
-        BreakerPhase::Probing => "probing",
-    };
+    let to = PHASES.into_iter().find(|(one, _)| *one == to).map_or("", |(_, word)| word);
     counter!("kite_breaker_changes_total", "relay" => relay.to_string(), "to" => to).increment(1);
 }
 
 /// At which share of its agreed rate a relay is called; 1: as agreed. Less after it said "too many".
 pub(crate) fn rate_share(relay: &RelayId, share: f64) {
     gauge!("kite_relay_rate_share", "relay" => relay.to_string()).set(share);
+}
+
+/// How a relay stands: whether somebody works for it, and its breaker.
+pub(crate) fn relay_state(relay: &RelayId, is_attended: bool, phase: BreakerPhase) {
+    let relay = relay.to_string();
+    gauge!("kite_relay_attended", "relay" => relay.clone()).set(f64::from(u8::from(is_attended)));
+    for (one, word) in PHASES {
+        gauge!("kite_relay_breaker", "relay" => relay.clone(), "phase" => word)
+            .set(f64::from(u8::from(one == phase)));
+    }
+}
+
+/// When a relay last answered a call, and last did not, in seconds since 1970; left out: never since the process began.
+pub(crate) fn last_calls(
+    relay: &RelayId,
+    answered_at: Option<DateTime<Utc>>,
+    failed_at: Option<DateTime<Utc>>,
+) {
+    for (at, result) in [(answered_at, "answered"), (failed_at, "failed")] {
+        let Some(at) = at else { continue };
+        gauge!("kite_relay_last_call_timestamp_seconds", "relay" => relay.to_string(), "result" => result)
+            .set(at.timestamp_millis() as f64 / 1e3);
+    }
+}
+
+/// Nobody works for a relay, which is an alarm.
+pub(crate) fn unattended(relay: &RelayId) {
+    counter!("kite_relay_unattended_total", "relay" => relay.to_string()).increment(1);
+}
+
+/// A worker panicked.
+pub(crate) fn panicked(worker: &str) {
+    counter!("kite_worker_panics_total", "worker" => worker.to_owned()).increment(1);
 }

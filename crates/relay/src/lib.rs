@@ -11,9 +11,11 @@
 //! Deliberately absent: which relay a message goes to (the router and the lot decide), what a failure leads to (the
 //! lot decides), tasks and their life (crate `kite`), the HTTP route for pushed receipts (crate `kite-api`).
 
+mod attendance;
 mod breaker;
 pub mod client;
 mod content;
+mod desk;
 mod figures;
 pub mod hand;
 pub mod lanes;
@@ -24,12 +26,16 @@ pub mod queue;
 pub mod receipts;
 mod settings;
 mod slowdown;
+mod steward;
 mod sweeper;
 mod team;
+mod watched;
 
 pub use breaker::BreakerGuard;
+pub use client::check::check as check_relay;
 pub use client::{Connector, NetworkConnector, RelayClient};
 pub use content::Texts;
+pub use desk::Desk;
 pub use lanes::{InProcessQueue, QueueLimits};
 pub use limits::Pace;
 pub use publisher::{FeedError, Publisher, QueueFeeder};
@@ -37,3 +43,4 @@ pub use queue::WorkQueue;
 pub use settings::RelaySettings;
 pub use sweeper::Sweeper;
 pub use team::{Hired, RelayParts, Relays, Urgency};
+pub use watched::PanicNotice;

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::queue::{Job, JobKind, Put, QueueError, WorkQueue};
+use crate::queue::{Job, JobKind, Put, QueueError, Waits, WorkQueue};
 
 const PAGE: usize = 500;
 /// Lots that did not fit and are tried again in one step.
@@ -98,6 +98,7 @@ impl QueueFeeder {
                 kind,
                 messages: work.messages,
                 not_before_ms: work.not_before_ms,
+                waits: Waits::default(),
                 cause: None,
             };
             if self.put(job).await? == Fit::Left {
@@ -189,6 +190,7 @@ impl Publisher {
                 kind,
                 messages,
                 not_before_ms,
+                waits: Waits::default(),
                 cause: Some(told.recorded.id),
             };
             if self.feeder.put(job).await? == Fit::Left {

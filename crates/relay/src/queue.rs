@@ -25,6 +25,27 @@ pub enum JobKind {
     Unanswered,
 }
 
+/// Whether a job may be looked at before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waits {
+    /// Not before its time.
+    #[default]
+    ForItsTime,
+    /// The relay takes nothing at the moment: not before its time, or until the relay is back.
+    ForTheRelay,
+    /// The relay is back: it is looked at before its time.
+    NoLonger,
+}
+
+/// What is looked at before its time when a relay is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hasten {
+    /// Questions about lost answers: the relay answers again.
+    Questions,
+    /// Everything that waits for the relay: it takes as much as it can.
+    Everything,
+}
+
 /// Work for one relay: messages of one lot and attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -44,6 +65,8 @@ pub struct Job {
     pub messages: SeqSet,
     /// Not before, in milliseconds since 1970; 0: at once.
     pub not_before_ms: i64,
+    /// Whether that may be sooner.
+    pub waits: Waits,
     /// The event that it follows from; a broker drops repeats by it.
     pub cause: Option<Uuid>,
 }
@@ -141,4 +164,10 @@ pub trait WorkQueue: Send + Sync + 'static {
 
     /// Wakes a relay's hands although there is no new work: something else changed that they wait for.
     fn nudge(&self, relay: &RelayId);
+
+    /// The relay is back after a silence: what waits for that is due now, [`Waits::NoLonger`].
+    fn hasten(&self, relay: &RelayId, what: Hasten);
+
+    /// Messages that wait for a relay, by class, the most urgent first; delayed ones included.
+    fn waiting(&self, relay: &RelayId) -> [usize; 3];
 }

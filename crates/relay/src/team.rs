@@ -3,7 +3,7 @@
 use kite_commands::directory::Directory;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{JournalError, Lots, Worker};
+use kite_commands::{Awaited, JournalError, Lots, Worker};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -11,15 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+use crate::attendance::Attendance;
 use crate::breaker::BreakerGuard;
+use crate::client::observed::{NoClient, ObservedClient};
 use crate::client::{Connector, RelayClient};
 use crate::content::Texts;
+use crate::desk::{Board, Desk};
 use crate::hand::{Crew, RelayWorker};
 use crate::limits::Pace;
 use crate::publisher::QueueFeeder;
 use crate::queue::{WantedLanes, WorkQueue};
 use crate::receipts::ReceiptPuller;
 use crate::settings::RelaySettings;
+use crate::steward::Steward;
+use crate::watched::{PanicNotice, Watched};
 
 /// What the hand-over is made of.
 pub struct RelayParts {
@@ -37,6 +42,10 @@ pub struct RelayParts {
     pub feeder: QueueFeeder,
     /// Makes clients.
     pub connector: Arc<dyn Connector>,
+    /// What waits for relays in trouble elsewhere.
+    pub awaited: Awaited,
+    /// Told of each worker that panics.
+    pub panics: PanicNotice,
     /// Settings.
     pub settings: RelaySettings,
 }
@@ -77,6 +86,7 @@ struct Team {
 pub struct Relays {
     parts: Arc<RelayParts>,
     texts: Arc<Texts>,
+    desk: Desk,
     teams: HashMap<RelayId, Team>,
 }
 
@@ -84,7 +94,13 @@ impl Relays {
     /// No hands yet: [`Relays::reconcile`] hires them.
     pub fn new(parts: RelayParts) -> Self {
         let texts = Arc::new(Texts::new(parts.settings.texts_max));
-        Self { parts: Arc::new(parts), texts, teams: HashMap::new() }
+        let desk = Desk::new(parts.lots.journal().clock().clone());
+        Self { parts: Arc::new(parts), texts, desk, teams: HashMap::new() }
+    }
+
+    /// What is seen of each relay.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// Compares the teams with the directory: dismisses the hands of relays that are gone or defined anew, and answers
@@ -126,7 +142,10 @@ impl Relays {
         let before = self.teams.get(relay);
         let breaker = match before {
             Some(team) => team.breaker.clone(),
-            None => Arc::new(BreakerGuard::restore(relay.clone(), settings.breaker.clone(), journal).await?),
+            None => {
+                let (breaker, awaited) = (settings.breaker.clone(), self.parts.awaited.clone());
+                Arc::new(BreakerGuard::restore(relay.clone(), breaker, awaited, journal).await?)
+            }
         };
         let rate = profile.rate_parts_per_second;
         let pace = match before.filter(|team| team.profile.rate_parts_per_second == rate) {
@@ -144,12 +163,9 @@ impl Relays {
         // A connection is served where it was made, so the urgent hands have their own.
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
         let hired = match clients {
-            Ok((urgent, ordinary)) => self.hands(&team, &urgent, ordinary),
-            Err(error) => {
-                // Its messages wait for a definition that works.
-                tracing::error!(%error, "a relay has no hands");
-                Vec::new()
-            }
+            Ok(clients) => self.hands(&team, clients),
+            // Its messages go elsewhere, or wait for a definition that works.
+            Err(error) => vec![self.steward_of_nobody(&team, error.reason)],
         };
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);
@@ -157,34 +173,95 @@ impl Relays {
         Ok(hired)
     }
 
+    fn crew(&self, team: &Team, client: Arc<dyn RelayClient>) -> Arc<Crew> {
+        Arc::new(Crew::new(
+            (*team.profile).clone(),
+            client,
+            team.pace.clone(),
+            team.breaker.clone(),
+            self.texts.clone(),
+            self.parts.clone(),
+        ))
+    }
+
+    /// The board of a relay, which stays when its definition changes.
+    fn board(&self, team: &Team, attendance: &Arc<Attendance>) -> Arc<Board> {
+        let relay = &team.profile.relay;
+        if let Some(board) = self.desk.board(relay) {
+            board.attended_by(attendance.clone());
+            return board;
+        }
+        let queue = self.parts.queue.clone();
+        let board = Arc::new(Board::new(relay.clone(), team.breaker.clone(), queue, attendance.clone()));
+        self.desk.put(board.clone());
+        board
+    }
+
+    /// A worker that is put in its place again when it panics.
+    fn watched(
+        &self,
+        make: impl Fn() -> Box<dyn Worker> + Send + Sync + 'static,
+        place: Option<(Arc<Attendance>, usize)>,
+    ) -> Box<dyn Worker> {
+        let clock = self.parts.lots.journal().clock().clone();
+        Box::new(Watched::new(make, place, clock, self.parts.panics.clone()))
+    }
+
+    /// For a relay that cannot be called.
+    fn steward_of_nobody(&self, team: &Team, reason: String) -> Hired {
+        let relay = team.profile.relay.clone();
+        let now = self.parts.lots.journal().now();
+        let attendance = Arc::new(Attendance::unusable(relay.clone(), reason, now));
+        let board = self.board(team, &attendance);
+        let arrivals = self.parts.queue.arrivals(&relay);
+        self.steward(team, self.crew(team, Arc::new(NoClient)), &attendance, &board, arrivals)
+    }
+
+    fn steward(
+        &self,
+        team: &Team,
+        crew: Arc<Crew>,
+        attendance: &Arc<Attendance>,
+        board: &Arc<Board>,
+        wake: watch::Receiver<u64>,
+    ) -> Hired {
+        let (attendance, board) = (attendance.clone(), board.clone());
+        let make = move || {
+            Box::new(Steward::new(crew.clone(), attendance.clone(), board.clone())) as Box<dyn Worker>
+        };
+        Hired {
+            worker: self.watched(make, None),
+            wake,
+            dismissed: team.dismissed.subscribe(),
+            urgency: Urgency::Ordinary,
+        }
+    }
+
     fn hands(
         &self,
         team: &Team,
-        urgent: &Arc<dyn RelayClient>,
-        ordinary: Arc<dyn RelayClient>,
+        (urgent, ordinary): (Arc<dyn RelayClient>, Arc<dyn RelayClient>),
     ) -> Vec<Hired> {
         let profile = &team.profile;
         let queue = &self.parts.queue;
-        let crew = |client: &Arc<dyn RelayClient>| {
-            Arc::new(Crew::new(
-                (**profile).clone(),
-                client.clone(),
-                team.pace.clone(),
-                team.breaker.clone(),
-                self.texts.clone(),
-                self.parts.clone(),
-            ))
-        };
-        let (urgent, others) = (crew(urgent), crew(&ordinary));
+        let clock = self.parts.lots.journal().clock().clone();
         let hands = profile.calls_in_flight_max.max(1);
+        let attendance = Arc::new(Attendance::of_workers(profile.relay.clone(), hands.into()));
+        let board = self.board(team, &attendance);
+        let observed = |client| -> Arc<dyn RelayClient> {
+            Arc::new(ObservedClient::new(client, board.clone(), clock.clone()))
+        };
+        let (urgent, ordinary) = (observed(urgent), observed(ordinary));
+        let (urgent, others) = (self.crew(team, urgent), self.crew(team, ordinary.clone()));
         let hand = |number: u16| {
             let urgency = urgency_of(number, hands);
             let (crew, lanes) = match urgency {
-                Urgency::Urgent => (&urgent, WantedLanes::OtpOnly),
-                Urgency::Ordinary => (&others, WantedLanes::All),
+                Urgency::Urgent => (urgent.clone(), WantedLanes::OtpOnly),
+                Urgency::Ordinary => (others.clone(), WantedLanes::All),
             };
+            let make = move || Box::new(RelayWorker::new(crew.clone(), number, lanes)) as Box<dyn Worker>;
             Hired {
-                worker: Box::new(RelayWorker::new(crew.clone(), number, lanes)),
+                worker: self.watched(make, Some((attendance.clone(), number.into()))),
                 wake: queue.arrivals(&profile.relay),
                 dismissed: team.dismissed.subscribe(),
                 urgency,
@@ -192,22 +269,23 @@ impl Relays {
         };
         let mut hired: Vec<Hired> = (0..hands).map(hand).collect();
         if profile.receipts == ReceiptMode::Pull {
-            let settings = &self.parts.settings;
-            let puller = ReceiptPuller::new(
-                profile.relay.clone(),
-                ordinary,
-                self.parts.receipts.clone(),
-                self.parts.lots.journal().clock().clone(),
-                Duration::from_millis(settings.pull_interval_ms.max(1).into()),
-                settings.pull_max,
-            );
+            let (relay, settings) = (profile.relay.clone(), &self.parts.settings);
+            let interval = Duration::from_millis(settings.pull_interval_ms.max(1).into());
+            let (receipts, pull_max) = (self.parts.receipts.clone(), settings.pull_max);
+            let make = move || {
+                let (client, clock) = (ordinary.clone(), clock.clone());
+                let puller =
+                    ReceiptPuller::new(relay.clone(), client, receipts.clone(), clock, interval, pull_max);
+                Box::new(puller) as Box<dyn Worker>
+            };
             hired.push(Hired {
-                worker: Box::new(puller),
+                worker: self.watched(make, None),
                 wake: team.quiet.subscribe(),
                 dismissed: team.dismissed.subscribe(),
                 urgency: Urgency::Ordinary,
             });
         }
+        hired.push(self.steward(team, others, &attendance, &board, team.quiet.subscribe()));
         hired
     }
 }

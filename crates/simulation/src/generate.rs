@@ -290,7 +290,9 @@ impl Generator {
     }
 
     fn operator(&mut self) -> Operation {
-        match self.dice.below(9) {
+        match self.dice.below(12) {
+            9..=10 => Operation::Unusable { relay: self.relay(), is_unusable: true },
+            11 => Operation::Unusable { relay: self.relay(), is_unusable: false },
             0..=2 => Operation::Suspend(self.relay()),
             3..=5 => Operation::Resume(self.relay()),
             6..=7 => Operation::Redefine {

@@ -189,6 +189,13 @@ pub enum Operation {
         /// Messages in one call.
         batch: u8,
     },
+    /// A relay is defined so that nobody can call it, as was possible once, or again so that one can.
+    Unusable {
+        /// Which.
+        relay: RelayIndex,
+        /// Whether nobody can.
+        is_unusable: bool,
+    },
     /// A tenant's phone number is registered with these relays (bits) and no others.
     Register {
         /// Whose.

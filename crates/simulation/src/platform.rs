@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::executor::Sim;
 use crate::open_work::SimOpenWork;
 use crate::operation::Setup;
+use crate::relays::SIMULATED_PANIC;
 
 /// The first pause after a failed step; it doubles up to the most.
 const RETRY_FIRST_MS: u64 = 50;
@@ -70,7 +71,9 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     }
     let follow = |worker: Box<dyn Worker>| spawn(sim, worker, store.head(), None);
     follow(Box::new(DirectoryFeed::new(directory.clone(), journal.clone())));
-    follow(Box::new(Router::new(lots.clone(), directory.clone(), open_work.clone())));
+    let router = Router::new(lots.clone(), directory.clone(), open_work.clone());
+    let awaited = router.awaited();
+    follow(Box::new(router));
     let feeder = QueueFeeder::new(lots.clone(), queue.clone());
     let sweeper = Sweeper::new(feeder.clone(), open_work.clone(), sim.clock.clone());
     let timekeeper =
@@ -97,6 +100,15 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
         queue: queue.clone(),
         feeder,
         connector: ground.connector.clone(),
+        awaited,
+        panics: {
+            let sim = sim.clone();
+            Arc::new(move |words: &str| {
+                if words != SIMULATED_PANIC {
+                    sim.violation(format!("a worker panicked: {words}"));
+                }
+            })
+        },
         settings: RelaySettings::default(),
     });
     sim.spawn("relays", hire(sim.clone(), relays, directory.clone()));

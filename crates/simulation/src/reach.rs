@@ -72,6 +72,10 @@ pub enum Situation {
     SeveralLots,
     /// A relay is taken out of service by its breaker.
     BreakerTripped,
+    /// A worker panics in the middle of a call.
+    WorkerPanicked,
+    /// Nobody works for a relay.
+    RelayUnattended,
     /// An advertisement waits for the morning.
     AdvertisementHeld,
     /// An advertisement is refused at hand-over.
@@ -123,6 +127,8 @@ impl Situation {
             | Self::SeveralLots
             | Self::AdvertisementRefused
             | Self::BreakerTripped
+            | Self::WorkerPanicked
+            | Self::RelayUnattended
             | Self::AppendAnswerLost => 1,
             _ => 4,
         }
@@ -262,6 +268,7 @@ impl Reader {
             Event::ParkedReceiptsSettled(settled) if !settled.matched.is_empty() => {
                 reached.count(Situation::ParkedMatched);
             }
+            Event::RelayUnattended(_) => reached.count(Situation::RelayUnattended),
             Event::RelayBreakerChanged(changed) if changed.to == BreakerPhase::Tripped => {
                 reached.count(Situation::BreakerTripped);
             }

@@ -407,6 +407,7 @@ impl World {
             let calls_percent = 100 * (relay.called_ms() - before_ms) / calm_ms;
             self.checker.was_called(id, calls_percent, relay.rests_until_ms());
         }
+        self.checker.the_unusable_are_known(self.sim.now(), chrono::TimeDelta::milliseconds(calm_ms))?;
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
     }
 
@@ -457,7 +458,7 @@ fn next_boundary_ms(now_ms: i64, is_evening: bool) -> i64 {
 
 impl Mode {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Up,
         Self::Dead,
         Self::Stalled,
@@ -465,5 +466,6 @@ impl Mode {
         Self::Flapping,
         Self::RateLimited,
         Self::Faulting,
+        Self::Baffling,
     ];
 }

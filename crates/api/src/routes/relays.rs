@@ -42,6 +42,8 @@ pub struct RelaySummary {
     pub reaches: Vec<PhoneKindWord>,
     /// An operator took it out of use.
     pub is_suspended: bool,
+    /// Somebody works for it; a relay that nobody works for is given nothing.
+    pub is_attended: bool,
     /// Where its circuit breaker stands.
     pub breaker: BreakerWord,
 }
@@ -59,6 +61,7 @@ impl From<&RelayEntry> for RelaySummary {
                 .collect(),
             reaches: profile.reaches.iter().map(|kind| (*kind).into()).collect(),
             is_suspended: entry.suspended.is_some(),
+            is_attended: entry.unattended.is_none(),
             breaker: entry.breaker.into(),
         }
     }

@@ -97,3 +97,18 @@ async fn a_read_model_that_is_far_behind_makes_the_process_not_ready() {
     api.project().await;
     assert_eq!(api.send(Call::new("GET", "/readyz")).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_relay_that_nobody_works_for_is_shown_with_why_and_since_when() {
+    let api = Api::new().await;
+    let shown = api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN)).await.json();
+    assert!(shown.get("unattended").is_none() && shown.get("now").is_none(), "{shown}");
+    assert_eq!(api.get("/v1/relays").await.json()["items"][0]["is_attended"], true);
+    let checked = api.ok(Call::new("POST", "/v1/admin/relays/alpha/check").key(ADMIN)).await.json();
+    assert_eq!(checked["is_usable"], true, "{checked}");
+    assert_eq!(checked["steps"][0]["step"], "definition");
+    let unknown = api.send(Call::new("POST", "/v1/admin/relays/moon/check").key(ADMIN)).await;
+    assert_eq!(unknown.problem(), (404, "not-found".to_owned()));
+    let tenant = api.send(Call::new("POST", "/v1/admin/relays/alpha/check").key(&api.acme)).await;
+    assert_eq!(tenant.status, 403);
+}

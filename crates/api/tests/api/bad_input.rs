@@ -403,3 +403,48 @@ async fn what_breaks_a_rule_of_an_endpoint_is_refused_with_its_field() {
         assert_eq!(reply.errors()[0], (None, field.to_owned(), code.to_owned()));
     }
 }
+
+#[tokio::test]
+async fn a_relay_that_cannot_be_called_is_refused_and_the_field_is_named() {
+    let api = Api::new().await;
+    let http = |base_url: &str| json!({"protocol": "http", "base_url": base_url});
+    let smtp =
+        |host: &str, port: u16| json!({"protocol": "smtp", "host": host, "port": port, "security": "plain"});
+    let table = [
+        ("endpoint", http("http://relay.example.com\r\n"), "endpoint.base_url", "invalid_url"),
+        ("endpoint", http("http://re lay"), "endpoint.base_url", "invalid_url"),
+        ("endpoint", http("http://u:s3cret@relay"), "endpoint.base_url", "credentials_in_url"),
+        ("endpoint", smtp("mail\r\n", 25), "endpoint.host", "invalid_host"),
+        ("endpoint", smtp("mail", 0), "endpoint.port", "out_of_range"),
+        ("credentials", json!({"api_key": "s3cret\n"}), "credentials.api_key", "invalid_characters"),
+        ("credentials", json!({"api_key": ""}), "credentials.api_key", "empty"),
+        ("credentials", json!({"api_key": " s3cret"}), "credentials.api_key", "blank_at_the_end"),
+        ("credentials", json!({"receipt_secret": "s3cret"}), "credentials.receipt_secret", "invalid_secret"),
+        ("codes", json!("none"), "codes", "unknown_dictionary"),
+    ];
+    for (field, value, wrong, code) in table {
+        let body = with(crate::support::relay_body("gamma"), field, value.clone());
+        // What is left out of an endpoint is not taken from elsewhere.
+        let call = Call::new("PUT", "/v1/admin/relays/alpha").key(ADMIN).json(&body);
+        let reply = refused(&api, call).await;
+        let errors = reply.json()["errors"].clone();
+        let found =
+            errors.as_array().unwrap().iter().any(|error| error["field"] == wrong && error["code"] == code);
+        assert!(reply.status == 422 && found, "{value}: {}", reply.text());
+        assert!(!reply.text().contains("s3cret"), "{}", reply.text());
+    }
+    let mut body = crate::support::relay_body("gamma");
+    body.as_object_mut().unwrap().remove("credentials");
+    let reply = refused(&api, Call::new("PUT", "/v1/admin/relays/gamma").key(ADMIN).json(&body)).await;
+    assert_eq!(
+        reply.json()["errors"][0]["field"],
+        "credentials.receipt_secret",
+        "nobody could sign its receipts"
+    );
+    let kept = api.ok(Call::new("PUT", "/v1/admin/relays/alpha").key(ADMIN).json(&body)).await;
+    assert_eq!(
+        kept.json()["credentials_set"],
+        json!(["api_key", "receipt_secret"]),
+        "they are known already"
+    );
+}

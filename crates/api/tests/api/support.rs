@@ -171,6 +171,7 @@ impl Api {
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             journal,
             directory,
+            relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
             read_models,
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),

@@ -2,7 +2,8 @@
 
 use kite_domain::event::Event;
 use kite_domain::relay::{
-    self, RelayBreakerChanged, RelayDefined, RelayProfile, RelayResumed, RelaySuspended,
+    self, RelayAttended, RelayBreakerChanged, RelayDefined, RelayProfile, RelayResumed, RelaySuspended,
+    RelayUnattended,
 };
 use kite_domain::slug::RelayId;
 
@@ -23,10 +24,7 @@ impl Manage {
                 _ => None,
             });
             if let Some(known) = known {
-                let given = &mut profile.credentials;
-                given.api_key = given.api_key.take().or_else(|| known.api_key.clone());
-                given.user = given.user.take().or_else(|| known.user.clone());
-                given.receipt_secret = given.receipt_secret.take().or_else(|| known.receipt_secret.clone());
+                profile.credentials.complete(known);
             }
             Ok((Some(RelayDefined { profile: profile.clone() }.into()), profile))
         })
@@ -86,4 +84,38 @@ impl Manage {
         })
         .await
     }
+
+    /// Records that nobody works for a relay; nothing happens if that is known, with this cause and reason.
+    pub async fn leave_relay(&self, cause: &Cause, left: RelayUnattended) -> Result<Done<()>, ManageError> {
+        self.decide(cause, None, relay::stream(&left.relay), |events| {
+            if events.is_empty() {
+                return Err(ManageRefusal::NoRelay(left.relay.clone()));
+            }
+            let is_known = unattended(events)
+                .is_some_and(|known| (known.cause, &known.reason) == (left.cause, &left.reason));
+            Ok(((!is_known).then(|| left.clone().into()), ()))
+        })
+        .await
+    }
+
+    /// Records that somebody works for a relay again; nothing happens if somebody does.
+    pub async fn attend_relay(&self, cause: &Cause, relay: &RelayId) -> Result<Done<()>, ManageError> {
+        self.decide(cause, None, relay::stream(relay), |events| {
+            if events.is_empty() {
+                return Err(ManageRefusal::NoRelay(relay.clone()));
+            }
+            let is_unattended = unattended(events).is_some();
+            Ok((is_unattended.then(|| RelayAttended { relay: relay.clone() }.into()), ()))
+        })
+        .await
+    }
+}
+
+/// Why nobody works for the relay, if nobody does.
+fn unattended(events: &[Event]) -> Option<&RelayUnattended> {
+    events.iter().fold(None, |known, event| match event {
+        Event::RelayUnattended(left) => Some(left),
+        Event::RelayAttended(_) => None,
+        _ => known,
+    })
 }

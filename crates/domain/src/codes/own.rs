@@ -11,6 +11,7 @@ pub fn own_reason(word: &str) -> Option<(&'static str, &'static str)> {
         "no_answer" => ("중계사 응답 없음", "the relay's answer was lost"),
         "connection_lost" => ("전달 중 연결 끊김", "the connection ended at this message"),
         "relay_suspended" => ("중계사 사용 중지", "the relay was taken out of use"),
+        "relay_unattended" => ("중계사를 맡은 작업자 없음", "nobody worked for the relay"),
         "breaker_tripped" => ("중계사 차단됨", "the relay's circuit breaker had tripped"),
         "kite_text" => ("본문을 완성할 수 없음", "the text cannot be filled in"),
         "kite_no_sender" => ("채널의 발신번호 없음", "the sending has no sender for the channel"),

@@ -194,6 +194,14 @@ impl Lot {
         newest.map_or(0, |attempt| attempt.not_before_ms).max(self.held_until_ms(seq))
     }
 
+    /// Whether a relay that is back after a silence may be asked about the message before its time. Not what is held for the
+    /// night, and not what is left alone for good.
+    pub fn may_be_hastened(&self, seq: u32, now: DateTime<Utc>) -> bool {
+        let newest = self.message(seq).and_then(|message| message.attempts.last());
+        newest.is_some_and(|attempt| attempt.not_before_ms != NEVER_MS)
+            && self.held_until_ms(seq) <= now.timestamp_millis()
+    }
+
     /// What relay workers have to do with this lot: everything that is routed and not handed over, handed over and
     /// not answered, or unknown and worth asking about.
     pub fn pending(&self) -> Vec<PendingHandover> {

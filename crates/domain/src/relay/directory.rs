@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BreakerPhase, RelayProfile};
+use super::{BreakerPhase, RelayProfile, RelayUnattended};
 use crate::address::PhoneKind;
 use crate::event::Event;
 use crate::mutation::{self, Mutation};
@@ -26,6 +26,8 @@ pub enum Ineligible {
     SenderNotRegistered,
     /// An operator took it out of use.
     Suspended,
+    /// Nobody works for it.
+    Unattended,
     /// Its circuit breaker is tripped.
     BreakerTripped,
     /// It is being probed, and enough is on its way.
@@ -38,7 +40,7 @@ impl Ineligible {
     /// Whether waiting may help, without anybody changing a registration.
     pub fn is_passing(self) -> bool {
         match self {
-            Self::Suspended | Self::BreakerTripped | Self::Probing => true,
+            Self::Suspended | Self::Unattended | Self::BreakerTripped | Self::Probing => true,
             Self::NotDefined
             | Self::NoChannel
             | Self::OutOfReach
@@ -56,6 +58,7 @@ impl fmt::Display for Ineligible {
             Self::OutOfReach => "does not deliver to this kind of number",
             Self::SenderNotRegistered => "the sender is not registered with it",
             Self::Suspended => "suspended by an operator",
+            Self::Unattended => "nobody works for it",
             Self::BreakerTripped => "circuit breaker tripped",
             Self::Probing => "being probed after a trip",
             Self::NoShare => "has no share in the policy",
@@ -70,6 +73,9 @@ pub struct RelayEntry {
     pub profile: Arc<RelayProfile>,
     /// Why an operator took it out of use, if one did.
     pub suspended: Option<String>,
+    /// Why nobody works for it, if nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<RelayUnattended>,
     /// Where its breaker stands.
     pub breaker: BreakerPhase,
 }
@@ -104,6 +110,10 @@ impl RelayDirectory {
                 self.change(&suspended.relay, |entry| entry.suspended = Some(suspended.reason.clone()))
             }
             Event::RelayResumed(resumed) => self.change(&resumed.relay, |entry| entry.suspended = None),
+            Event::RelayUnattended(left) => {
+                self.change(&left.relay, |entry| entry.unattended = Some(left.clone()))
+            }
+            Event::RelayAttended(attended) => self.change(&attended.relay, |entry| entry.unattended = None),
             Event::RelayBreakerChanged(changed) => {
                 self.change(&changed.relay, |entry| entry.breaker = changed.to)
             }
@@ -114,7 +124,12 @@ impl RelayDirectory {
     fn define(&mut self, profile: Arc<RelayProfile>) -> bool {
         match self.relays.get_mut(&profile.relay) {
             Some(entry) => entry.profile = profile,
-            None => self.insert(RelayEntry { profile, suspended: None, breaker: BreakerPhase::Passing }),
+            None => self.insert(RelayEntry {
+                profile,
+                suspended: None,
+                unattended: None,
+                breaker: BreakerPhase::Passing,
+            }),
         }
         true
     }
@@ -144,6 +159,9 @@ impl RelayDirectory {
         }
         if entry.suspended.is_some() {
             return Err(Ineligible::Suspended);
+        }
+        if entry.unattended.is_some() && !mutation::is_active(Mutation::UnusableStaysEligible) {
+            return Err(Ineligible::Unattended);
         }
         match entry.breaker {
             BreakerPhase::Passing | BreakerPhase::Probing => Ok(entry),

@@ -1,8 +1,10 @@
 //! A relay (중계사): a carrier that accepts messages for delivery. Operators define relays for the whole platform.
 
+mod access;
 mod directory;
 mod profile;
 
+pub use access::ProfileFault;
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
 pub use profile::{
     BillingMoment, ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode, RelayCredentials, RelayProfile,
@@ -69,6 +71,37 @@ pub struct RelayBreakerChanged {
         with = "chrono::serde::ts_milliseconds_option"
     )]
     pub until: Option<DateTime<Utc>>,
+}
+
+/// Why nobody works for a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnattendedCause {
+    /// No client can be built from its definition; a better definition helps.
+    Unusable,
+    /// Its workers have ended, and come back only to end again.
+    WorkersGone,
+}
+
+/// Nobody works for the relay: it is given nothing, and what waits for it goes elsewhere where it can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayUnattended {
+    /// Which relay.
+    pub relay: RelayId,
+    /// Why, as a word.
+    pub cause: UnattendedCause,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub since: DateTime<Utc>,
+}
+
+/// Somebody works for the relay again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayAttended {
+    /// Which relay.
+    pub relay: RelayId,
 }
 
 /// The stream of a relay: `relay-<id>`.

@@ -107,6 +107,20 @@ pub struct RelayCredentials {
     pub receipt_secret: Option<String>,
 }
 
+impl RelayCredentials {
+    /// Takes what is left out here from what was known before.
+    pub fn complete(&mut self, known: &Self) {
+        let complete = |given: &mut Option<String>, known: &Option<String>| {
+            if given.is_none() {
+                given.clone_from(known);
+            }
+        };
+        complete(&mut self.api_key, &known.api_key);
+        complete(&mut self.user, &known.user);
+        complete(&mut self.receipt_secret, &known.receipt_secret);
+    }
+}
+
 impl std::fmt::Debug for RelayCredentials {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("RelayCredentials(…)")

@@ -119,6 +119,14 @@ fn reference_data() -> Vec<Event> {
             until: Some(at("2026-03-02T03:00:30Z")),
         }
         .into(),
+        RelayUnattended {
+            relay: relay("alpha"),
+            cause: UnattendedCause::Unusable,
+            reason: "endpoint.base_url: must begin with http:// or https://".to_owned(),
+            since: at("2026-03-02T03:00:30Z"),
+        }
+        .into(),
+        RelayAttended { relay: relay("alpha") }.into(),
         PolicyDefined {
             tenant: tenant(),
             channel: MessageType::Sms,

@@ -30,7 +30,8 @@ CREATE TABLE relays (
     breaker        TEXT NOT NULL,
     breaker_reason TEXT,
     breaker_ms     INTEGER,
-    breaker_until_ms INTEGER
+    breaker_until_ms INTEGER,
+    unattended     TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policies (
     tenant     TEXT NOT NULL,
@@ -87,6 +88,8 @@ impl ReadModel for RoutingModel {
             "relay-suspended",
             "relay-resumed",
             "relay-breaker-changed",
+            "relay-unattended",
+            "relay-attended",
             "policy-defined",
             "weights-advised",
             "messages-routed",
@@ -115,6 +118,12 @@ impl ReadModel for RoutingModel {
                 }
                 Event::RelayResumed(resumed) => set_suspended(transaction, resumed.relay.as_str(), None)?,
                 Event::RelayBreakerChanged(changed) => breaker_changed(transaction, changed, recorded)?,
+                Event::RelayUnattended(left) => {
+                    set_unattended(transaction, left.relay.as_str(), Some(json(left)))?;
+                }
+                Event::RelayAttended(attended) => {
+                    set_unattended(transaction, attended.relay.as_str(), None)?;
+                }
                 Event::PolicyDefined(policy) => policy_defined(transaction, policy, recorded)?,
                 Event::WeightsAdvised(advised) => weights_advised(transaction, advised, recorded)?,
                 Event::MessagesRouted(routed) => splits.add(routed, recorded),
@@ -146,6 +155,13 @@ fn set_suspended(transaction: &Transaction<'_>, relay: &str, reason: Option<&str
     transaction
         .prepare_cached("UPDATE relays SET suspended = ?2 WHERE id = ?1")?
         .execute((relay, reason))
+        .map(drop)
+}
+
+fn set_unattended(transaction: &Transaction<'_>, relay: &str, left: Option<String>) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE relays SET unattended = ?2 WHERE id = ?1")?
+        .execute((relay, left))
         .map(drop)
 }
 

@@ -27,7 +27,7 @@ pub struct RoutingQueries {
 shared_queries!(RoutingQueries);
 
 const RELAY_SQL: &str =
-    "SELECT profile, suspended, breaker, breaker_reason, breaker_ms, breaker_until_ms, defined_ms
+    "SELECT profile, suspended, breaker, breaker_reason, breaker_ms, breaker_until_ms, defined_ms, unattended
      FROM relays WHERE ?1 IS NULL OR id = ?1 ORDER BY id";
 const POLICY_SQL: &str = "SELECT channel, version, objective, failover, defined_ms, actor FROM policies
      WHERE tenant = ?1 AND (?2 IS NULL OR channel = ?2) AND (?3 IS NULL OR version = ?3)
@@ -209,6 +209,7 @@ fn relays(connection: &Connection, id: Option<&RelayId>) -> Result<Vec<RelayView
             breaker_since: optional_time(row.get(4)?)?,
             breaker_until: optional_time(row.get(5)?)?,
             defined_at: time(row.get(6)?)?,
+            unattended: row.get::<_, Option<String>>(7)?.map(|left| from_json(&left)).transpose()?,
         });
     }
     Ok(relays)

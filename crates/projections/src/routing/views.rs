@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::lot::LeftOut;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
-use kite_domain::relay::{BreakerPhase, RelayProfile};
+use kite_domain::relay::{BreakerPhase, RelayProfile, RelayUnattended};
 use kite_domain::slug::RelayId;
 use kite_domain::split::Carry;
 use kite_domain::text::Channel;
@@ -17,6 +17,8 @@ pub struct RelayView {
     pub profile: RelayProfile,
     /// Why an operator took it out of use, if one did.
     pub suspended: Option<String>,
+    /// Why nobody works for it, if nobody does.
+    pub unattended: Option<RelayUnattended>,
     /// Where its breaker stands.
     pub breaker: BreakerPhase,
     /// Why, if it ever changed.

@@ -8,7 +8,7 @@ use kite_domain::lot::{MessagesRouted, SplitRecord};
 use kite_domain::policy::{FailoverTerms, PolicyDefined, PolicyObjective, RelayWeight, WeightsAdvised};
 use kite_domain::relay::{
     BillingMoment, BreakerPhase, ChannelTerms, Endpoint, ReceiptMode, RelayBreakerChanged, RelayCredentials,
-    RelayDefined, RelayProfile, RelaySuspended,
+    RelayDefined, RelayProfile, RelaySuspended, RelayUnattended, UnattendedCause,
 };
 use kite_domain::sending::MessageClass;
 use kite_domain::split::{Carry, WeightedRelays};
@@ -55,11 +55,18 @@ fn relays_are_shown_as_they_stand_and_never_with_credentials() {
         reason: "12 of 20 failed".to_owned(),
         until: Some(at(60_000)),
     };
-    bench.append("relay-alpha", at(5), vec![suspended.into(), tripped.into()]);
+    let left = RelayUnattended {
+        relay: relay("alpha"),
+        cause: UnattendedCause::WorkersGone,
+        reason: "panicked".to_owned(),
+        since: at(1),
+    };
+    bench.append("relay-alpha", at(5), vec![suspended.into(), tripped.into(), left.clone().into()]);
     bench.project();
     let view = bench.models.routing.relay(&relay("alpha")).unwrap().unwrap();
     assert_eq!((view.suspended.as_deref(), view.breaker), (Some("contract"), BreakerPhase::Tripped));
     assert_eq!((view.breaker_since, view.breaker_until), (Some(at(5)), Some(at(60_000))));
+    assert_eq!(view.unattended, Some(left));
     assert_eq!(view.profile.credentials, RelayCredentials::default());
     let bytes = std::fs::read(bench.path().join("routing.db-wal")).unwrap();
     assert!(!bytes.windows(10).any(|window| window == b"secret-key"), "not even in the file");

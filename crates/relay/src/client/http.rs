@@ -34,6 +34,8 @@ use kite_domain::receipt::{
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// A reference of the right form that no message ever has.
+const NEVER_GIVEN: &str = "00000000-0000-7000-8000-000000000000-0-1";
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A relay that wants to be left alone for longer is asked again after this.
@@ -139,7 +141,7 @@ impl HttpRelayClient {
     pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, String> {
         let url = |path: &str| {
             let text = format!("{}{path}", base_url.trim_end_matches('/'));
-            Url::parse(&text).map_err(|error| format!("{base_url:?} is no address: {error}"))
+            Url::parse(&text).map_err(|error| format!("endpoint.base_url: is no address: {error}"))
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -179,6 +181,25 @@ impl HttpRelayClient {
                 Exchange::NoConnection(words_of_failure(error))
             }
             Err(error) => Exchange::Lost(words_of_failure(error)),
+        }
+    }
+
+    /// Asks for something of which nothing comes: what became of a reference that was never given, or, of a relay that answers
+    /// no such questions, to take no messages. Gives its status and words.
+    ///
+    /// # Errors
+    /// In words: there was no answer.
+    pub(super) async fn knock(&self, answers_status: bool) -> Result<(u16, String), Arc<str>> {
+        let asked = match answers_status {
+            true => {
+                let query = format!("{{\"references\":[\"{NEVER_GIVEN}\"]}}");
+                self.exchange(&self.status, query.into_bytes()).await
+            }
+            false => self.exchange(&self.batch, write_batch(&[])).await,
+        };
+        match asked {
+            Exchange::NoConnection(reason) | Exchange::Lost(reason) => Err(reason),
+            Exchange::Answer { status, body, .. } => Ok((status.as_u16(), words_of(status, &body))),
         }
     }
 

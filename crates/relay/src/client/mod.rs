@@ -6,9 +6,11 @@
 //! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
 //! nothing; after that, no answer means unknown, whatever the error is called.
 
+pub(crate) mod check;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+pub(crate) mod observed;
 pub mod smtp;
 mod words;
 
@@ -210,6 +212,9 @@ pub struct NetworkConnector;
 impl Connector for NetworkConnector {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
         let wrong = |reason: String| ConnectorError { relay: profile.relay.to_string(), reason };
+        if let Some(fault) = profile.unusable().first() {
+            return Err(wrong(fault.to_string()));
+        }
         match &profile.endpoint {
             Endpoint::Http { base_url } => http::HttpRelayClient::new(base_url, profile)
                 .map(|client| Arc::new(client) as _)

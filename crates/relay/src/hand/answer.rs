@@ -81,8 +81,9 @@ impl Answered {
         reason: &str,
         now: DateTime<Utc>,
     ) {
-        let question = crew.can_ask().then(|| back_off::question_after(round, now));
+        let class = self.held.class;
         let note = self.note(place);
+        let question = crew.can_ask().then(|| back_off::question_after(note.answer_to, round, class, now));
         let set = note.unknown.get_or_insert_with(|| UnknownSet {
             messages: SeqSet::default(),
             reason: reason.to_owned(),
@@ -104,7 +105,7 @@ impl Answered {
         refused: RefusedMessage,
         now: DateTime<Utc>,
     ) {
-        let question = back_off::question_after(round, now);
+        let question = back_off::question_after(AnswerTo::Call, round, self.held.class, now);
         let note = self.note(place);
         note.is_last_word = back_off::is_late(round);
         note.question_of_repeats = crew.can_ask().then_some(question);

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::Crew;
 use super::back_off::{self, ON_ITS_WAY};
+use super::hasten::{self, Looked, look};
 use crate::queue::Job;
 
 /// How long the intent may take to be durable, beside the call itself.
@@ -116,12 +117,15 @@ pub(super) fn plan(
     let mut granted = room.charged[place];
     for job in &work.jobs {
         let waiting = still(lot, crew.relay(), job, state);
-        let is_due = |seq: &u32| {
-            lot.waits_until_ms(*seq) <= now.timestamp_millis()
-                || mutation::is_active(Mutation::StaleJobBelieved)
-        };
-        let candidates: SeqSet = waiting.iter().filter(is_due).collect();
-        planned.is_stale |= candidates.len() < waiting.len();
+        let Looked { candidates, round, later, is_stale } =
+            match mutation::is_active(Mutation::StaleJobBelieved) {
+                true => Looked::all(lot, waiting, job),
+                false => look(lot, waiting, job, crew.profile.deduplicates, now),
+            };
+        planned.is_stale |= is_stale;
+        if round.is_in_time() {
+            planned.later.extend(later.clone());
+        }
         if candidates.is_empty() {
             continue;
         }
@@ -147,10 +151,14 @@ pub(super) fn plan(
         let Submission { events: more, messages } = submit(crew, lot, sending, &candidates, job.attempt, now);
         if state == AttemptState::Unknown && messages.len() < candidates.len() {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
-            stay_unknown(crew, lot, job.attempt, stays, &mut planned);
+            match round.is_in_time() {
+                true => stay_unknown(crew, lot, job.attempt, stays, &mut planned),
+                // It was too early to say anything: they are looked at when their time comes.
+                false => planned.later.extend(hasten::of(&later, &stays)),
+            }
         }
         events.extend(more);
-        planned.going.push(going(lot, job, &messages));
+        planned.going.push(going(lot, job, &messages, round.number()));
     }
     (events, planned)
 }
@@ -261,14 +269,13 @@ fn receipt_deadline(crew: &Crew, lot: &Lot, sending: &SealedSending, candidates:
     TimeDelta::seconds(if deadline_s == 0 { 259_200 } else { deadline_s.into() })
 }
 
-fn going(lot: &Lot, job: &Job, messages: &SeqSet) -> Going {
+fn going(lot: &Lot, job: &Job, messages: &SeqSet, round: u8) -> Going {
     let first = lot.id.first_seq();
     let one = |seq: u32| {
         let channel =
             lot.message(seq).and_then(|message| message.attempts.last()).map(|attempt| attempt.channel);
         (seq, channel.unwrap_or(MessageType::Sms), (seq - first) as usize)
     };
-    let round = lot.round_of(messages, job.attempt);
     Going { attempt: job.attempt, round, messages: messages.iter().map(one).collect() }
 }
 

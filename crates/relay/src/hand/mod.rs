@@ -10,6 +10,7 @@ mod answer;
 mod back_off;
 mod call;
 mod crew;
+mod hasten;
 mod intent;
 #[cfg(test)]
 mod network_tests;
@@ -25,6 +26,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::{Step, Worker, WorkerError};
 use kite_domain::breaker::Permit;
 use kite_domain::lot::AttemptState;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::MessageClass;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ use crew::Held;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
 const RETREAT_MAX: u32 = 1_000;
+/// Why messages are taken away from a relay that nobody works for.
+pub(crate) const UNATTENDED: &str = "relay_unattended";
+/// The same of a relay whose breaker has tripped.
+const BREAKER_TRIPPED: &str = "breaker_tripped";
 /// How long a lot waits after it could not be read or written.
 const LOG_PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// The most messages taken while a relay is being probed.
@@ -71,8 +77,22 @@ impl RelayWorker {
         Self { name: format!("worker:{}:{number}", crew.relay()), crew, lanes, unrecorded: None }
     }
 
+    /// One step for a relay that nobody works for: what waits for it goes elsewhere where it can.
+    pub(crate) async fn take_in_place_of_nobody(&mut self) -> Result<Step, WorkerError> {
+        if let Some(answered) = self.unrecorded.take() {
+            return self.record(answered).await;
+        }
+        let now = self.crew.now();
+        let until = now + TimeDelta::milliseconds(self.crew.parts.settings.suspended_look_ms.into());
+        self.retreat(until, UNATTENDED, now).await
+    }
+
     async fn write_breaker(&self) -> Result<(), WorkerError> {
-        if !self.crew.breaker.has_unwritten() {
+        let pending = self.crew.breaker.pending();
+        if let Some(what) = pending.hasten {
+            self.crew.parts.queue.hasten(self.crew.relay(), what);
+        }
+        if !pending.has_unwritten {
             return Ok(());
         }
         let written = self.crew.breaker.write(&self.crew.parts.manage, &self.crew.cause()).await;
@@ -83,13 +103,21 @@ impl RelayWorker {
     fn gate(&self, now: DateTime<Utc>) -> Gate {
         let crew = &self.crew;
         let snapshot = crew.parts.directory.snapshot();
-        if snapshot.relays.get(crew.relay()).is_none_or(|entry| entry.suspended.is_some()) {
+        let closed = |reason| {
             let until = now + TimeDelta::milliseconds(crew.parts.settings.suspended_look_ms.into());
-            return Gate::Closed { until, reason: "relay_suspended" };
+            Gate::Closed { until, reason }
+        };
+        match snapshot.relays.get(crew.relay()) {
+            Some(entry) if entry.suspended.is_none() => {
+                if entry.unattended.is_some() && !mutation::is_active(Mutation::UnusableStaysEligible) {
+                    return closed(UNATTENDED);
+                }
+            }
+            Some(_) | None => return closed("relay_suspended"),
         }
         match crew.breaker.tick(now) {
             (BreakerPhase::Tripped, until) => {
-                Gate::Closed { until: until.unwrap_or(now), reason: "breaker_tripped" }
+                Gate::Closed { until: until.unwrap_or(now), reason: BREAKER_TRIPPED }
             }
             (BreakerPhase::Probing, _) => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
             (BreakerPhase::Passing, _) => Gate::Open { messages_max: crew.profile.batch_max },

@@ -6,6 +6,7 @@
 //!   again only where the relay drops repeats.
 //! - A relay that only drops repeats is handed the message again, until it takes it or refuses it as a duplicate.
 //! - Any other refusal of a repeat counts from the third question on, too: before that the call before it may still come in.
+//! - A relay that is back after a silence is asked at once (`hasten.rs`), which proves no more than the question before.
 //! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
@@ -21,6 +22,7 @@ use kite_domain::seq_set::SeqSet;
 use super::answer::Answered;
 use super::call::defer;
 use super::crew::Held;
+use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
 use super::{PROBE_PAUSE, RelayWorker, back_off};
 use crate::client::{CallFailed, RateLimit, Standing};
@@ -30,7 +32,9 @@ use crate::queue::{Job, Lease};
 /// A job whose messages are unknown still, and due to be asked about.
 struct Due {
     job: Job,
-    round: u8,
+    round: Round,
+    /// If it is early, and the relay says nothing.
+    later: Vec<Job>,
 }
 
 impl RelayWorker {
@@ -122,17 +126,19 @@ impl RelayWorker {
         for job in jobs {
             let look = |lot: &Lot, _: &_| {
                 let waiting = still(lot, self.crew.relay(), &job, AttemptState::Unknown);
-                let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now.timestamp_millis();
-                let messages: SeqSet = waiting.iter().filter(is_due).collect();
-                (lot.round_of(&messages, job.attempt), messages.len() < waiting.len(), messages)
+                look(lot, waiting, &job, self.crew.profile.deduplicates, now)
             };
             let looked = self.crew.parts.lots.read(job.lot, look).await;
-            let (round, is_stale, messages) = looked.map_err(|error| WorkerError::from(&error))?;
+            let Looked { candidates: messages, round, mut later, is_stale } =
+                looked.map_err(|error| WorkerError::from(&error))?;
             if is_stale {
                 answered.stale.push(job.lot);
             }
+            if round.is_in_time() {
+                answered.rest.append(&mut later);
+            }
             if !messages.is_empty() {
-                unknown.push(Due { job: Job { messages, ..job }, round });
+                unknown.push(Due { job: Job { messages, ..job }, round, later });
             }
         }
         Ok(unknown)
@@ -156,7 +162,11 @@ impl RelayWorker {
             Ok(standings) => standings,
             Err(failed) => {
                 self.note_failed_question(&failed, now);
-                for Due { job, round } in jobs {
+                for Due { job, round, later } in jobs {
+                    let Round::InTime(round) = round else {
+                        answered.rest.extend(later);
+                        continue;
+                    };
                     let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
                     answered.unknown(crew, place, round, &job.messages, &failed.reason, now);
                 }
@@ -176,13 +186,14 @@ impl RelayWorker {
     /// Notes what the relay knows of a job's messages. Answers the part of it that is to be handed over again.
     fn note_standings(
         &self,
-        Due { job, round }: Due,
+        Due { job, round, later }: Due,
         standings: Vec<Standing>,
         answered: &mut Answered,
         now: DateTime<Utc>,
     ) -> Option<Job> {
         let crew = &self.crew;
-        let is_believed = back_off::is_late(round) || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
+        let number = round.number();
+        let is_believed = back_off::is_late(number) || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -202,7 +213,7 @@ impl RelayWorker {
                 Standing::Refused { code } => {
                     let class = crew.class_of(&code, None);
                     let refused = RefusedMessage { seq, code, class, text: None };
-                    answered.refused(crew, place, round, refused, now);
+                    answered.refused(crew, place, number, refused, now);
                 }
                 Standing::NotFound if is_believed => {
                     defer(answered, place, seq, "the relay never had it", now);
@@ -212,7 +223,12 @@ impl RelayWorker {
             }
         }
         if !unclear.is_empty() {
-            answered.unknown(crew, place, round, &unclear, "the status query tells nothing", now);
+            match round {
+                Round::InTime(round) => {
+                    answered.unknown(crew, place, round, &unclear, "the status query tells nothing", now);
+                }
+                Round::Early(_) => answered.rest.extend(hasten::of(&later, &unclear)),
+            }
         }
         if again.is_empty() { None } else { Some(Job { messages: again, ..job }) }
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_commands::{Step, WorkerError};
+use kite_domain::breaker::Awaiting;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Lot};
@@ -9,8 +10,8 @@ use kite_domain::seq_set::SeqSet;
 
 use super::crew::Held;
 use super::intent::{LotWork, by_lot, still};
-use super::{LOG_PAUSE, RETREAT_MAX, RelayWorker, earlier};
-use crate::queue::{Job, JobKind, Lease, Taken};
+use super::{BREAKER_TRIPPED, LOG_PAUSE, RETREAT_MAX, RelayWorker, earlier};
+use crate::queue::{Job, JobKind, Lease, Taken, Waits};
 
 impl RelayWorker {
     /// One step while the relay may not be called. What stays is looked at again at `until`.
@@ -27,8 +28,35 @@ impl RelayWorker {
         let held = Held::new(&self.crew, &lease);
         match lease.kind {
             JobKind::Submit => self.take_away(lease, held, until, reason, now).await,
-            JobKind::Inquire => self.put_back(lease, held, until).await,
+            JobKind::Inquire => {
+                self.note_in_doubt(&lease, until, now).await;
+                let until = self.looked_at_again(until, reason, now);
+                self.put_back(lease, held, until).await
+            }
             JobKind::Unanswered => self.admit_unanswered(lease, held, now).await,
+        }
+    }
+
+    /// When what stays is looked at again, which may be sooner for what has just been found to wait.
+    fn looked_at_again(
+        &self,
+        until: DateTime<Utc>,
+        reason: &'static str,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        if reason != BREAKER_TRIPPED {
+            return until;
+        }
+        self.crew.breaker.standing(now).probes_from.map_or(until, |from| from.min(until).max(now))
+    }
+
+    /// Messages whose answer was lost wait for the relay, too.
+    async fn note_in_doubt(&self, lease: &Lease, until: DateTime<Utc>, now: DateTime<Utc>) {
+        for job in &lease.jobs {
+            let expires_at = self.crew.parts.lots.read(job.lot, |_, sending| sending.terms.expires_at).await;
+            // What cannot be read now is noted when it is looked at again.
+            let Ok(expires_at) = expires_at else { continue };
+            self.crew.breaker.note_awaiting(Awaiting { class: job.class, expires_at }, until, now);
         }
     }
 
@@ -52,13 +80,21 @@ impl RelayWorker {
                 let take = |candidates: &SeqSet| {
                     lot.take_away(&sending.terms, crew.relay(), candidates, reason, &context)
                 };
-                self.move_jobs(lot, &works[place], take)
+                let (events, stays) = self.move_jobs(lot, &works[place], take);
+                if !stays.is_empty() {
+                    let terms = &sending.terms;
+                    let waiting = Awaiting { class: terms.class, expires_at: terms.expires_at };
+                    crew.breaker.note_awaiting(waiting, until, now);
+                }
+                (events, stays)
             })
             .await;
+        let until = self.looked_at_again(until, reason, now);
         let mut rest = Vec::new();
         let mut put_off = |jobs: Vec<Job>, until: DateTime<Utc>| {
             let not_before_ms = until.timestamp_millis();
-            rest.extend(jobs.into_iter().map(|job| Job { not_before_ms, ..job }));
+            let put_off = |job| Job { not_before_ms, waits: Waits::ForTheRelay, ..job };
+            rest.extend(jobs.into_iter().map(put_off));
         };
         for (work, stays) in works.into_iter().zip(stays) {
             match stays {

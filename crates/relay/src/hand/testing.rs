@@ -8,7 +8,7 @@ use kite_commands::event_store::{EventStore, Expected, MemoryEventStore};
 use kite_commands::journal::Entry;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Cause, Clock, Journal, Lots, Step, Worker, WorkerError};
+use kite_commands::{Awaited, Cause, Clock, Journal, Lots, Step, Worker, WorkerError};
 use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, SendingId};
@@ -303,6 +303,8 @@ impl World {
             queue: queue.clone(),
             feeder: feeder.clone(),
             connector,
+            awaited: Awaited::default(),
+            panics: Arc::new(|_| {}),
             settings,
         };
         let mut relays = Relays::new(parts);

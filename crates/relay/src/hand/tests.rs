@@ -1,18 +1,22 @@
 //! Hands against a relay that says what it is told to.
 
 use chrono::TimeDelta;
+use kite_commands::clock::ManualClock;
 use kite_commands::event_store::Expected;
 use kite_commands::{Cause, Clock, Step};
 use kite_domain::event::Event;
 use kite_domain::lot::{AttemptState, Message, MessagesSubmitted, Outcome};
-use kite_domain::relay::{BreakerPhase, ReceiptMode};
+use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile, UnattendedCause};
 use kite_domain::sending::MessageClass;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
 use super::testing::*;
-use crate::client::{MessageAnswer, NotTaken, Standing, SubmitAnswer};
+use crate::client::{
+    CallFailed, Connector, ConnectorError, MessageAnswer, NotTaken, RateLimit, RelayClient, Standing,
+    SubmitAnswer,
+};
 use crate::settings::RelaySettings;
 
 fn state(message: &Message) -> AttemptState {
@@ -472,6 +476,156 @@ async fn a_suspended_relay_is_not_called() {
     world.run_until("it goes out", |message| state(message) == AttemptState::Accepted, stays).await;
 }
 
+/// Gives no client for a relay whose key no header can carry.
+struct Choosy(Arc<Script>);
+
+impl Connector for Choosy {
+    fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
+        match profile.unusable().first() {
+            Some(fault) => {
+                Err(ConnectorError { relay: profile.relay.to_string(), reason: fault.to_string() })
+            }
+            None => self.0.client(profile),
+        }
+    }
+}
+
+async fn rehire(world: &mut World) {
+    world.hands = world.relays.reconcile().await.0;
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_cannot_be_called_as_it_was_once_defined_gives_away_what_waits_for_it() {
+    let script = Arc::new(Script::default());
+    let mut unusable = profile("alpha");
+    unusable.credentials.api_key = Some("k\n".to_owned());
+    let profiles = vec![unusable, profile("beta")];
+    let mut world = World::new(profiles, Arc::new(Choosy(script.clone())), RelaySettings::default()).await;
+    let moved = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    let stays = world.send(Sent::default()).await;
+    world.settle().await;
+    let entry = |world: &World| world.directory.snapshot().relays.get(&relay("alpha")).cloned().unwrap();
+    let left = entry(&world).unattended.expect("it is said");
+    assert_eq!(left.cause, UnattendedCause::Unusable);
+    assert!(left.reason.contains("credentials.api_key"), "{}", left.reason);
+    assert_eq!(state(&world.messages(moved).await[0]), AttemptState::Accepted);
+    let told = world.events(moved).await;
+    let reason = told.iter().find_map(|event| match event {
+        Event::MessagesRouted(routed) => Some(routed.routes[0].reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason.as_deref(), Some("next relay after relay_fault (relay_unattended)"));
+    assert_eq!(state(&world.messages(stays).await[0]), AttemptState::Routed, "nobody else can");
+    let cause = Cause::new("test", Uuid::from_u128(1));
+    world.manage.define_relay(&cause, profile("alpha")).await.unwrap();
+    rehire(&mut world).await;
+    assert_eq!(entry(&world).unattended, None);
+    world.run_until("it goes out", |message| state(message) == AttemptState::Accepted, stays).await;
+    assert_eq!((script.relay("alpha").called(), script.relay("beta").called()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_relay_whose_workers_end_again_and_again_is_given_nothing_and_the_others_go_on() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    for _ in 0..6 {
+        script.relay("alpha").reply(|_| panic!("no such case"));
+    }
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    script.relay("alpha").status_all(Standing::NotFound);
+    world
+        .run_until("it is delivered all the same", |message| state(message) == AttemptState::Accepted, lot)
+        .await;
+    let waiting = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    world.run_until("so is another", |message| state(message) == AttemptState::Accepted, waiting).await;
+}
+
+/// A relay that is silent until then: calls and questions.
+fn silent_until(script: &Script, clock: &Arc<ManualClock>, until_s: i64) {
+    let until = start() + TimeDelta::seconds(until_s);
+    let alpha = script.relay("alpha");
+    for _ in 0..200 {
+        let clock = clock.clone();
+        alpha.statuses.lock().push_back(Box::new(move |asked| match clock.now() < until {
+            true => Err(CallFailed {
+                reason: "no answer".into(),
+                retry_after: None,
+                is_rate_limit: RateLimit::No,
+            }),
+            false => Ok(vec![Standing::Accepted { relay_reference: None }; asked.len()]),
+        }));
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_was_down_for_37_seconds_is_asked_soon_about_what_is_worth_something() {
+    for (class, answered_s) in [(MessageClass::Otp, 41), (MessageClass::Notice, 66), (MessageClass::Ad, 336)]
+    {
+        let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+        script.relay("alpha").reply_all(lost());
+        silent_until(&script, &world.clock, 37);
+        let lot = world.send(Sent { class, ..Sent::default() }).await;
+        world.run_until("answered", |message| state(message) == AttemptState::Accepted, lot).await;
+        assert_eq!(world.clock.now(), start() + TimeDelta::seconds(answered_s), "{class:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_answers_again_is_asked_at_once_about_everything() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    script.relay("alpha").reply_all(lost());
+    silent_until(&script, &world.clock, 37);
+    let ad = world.send(Sent { class: MessageClass::Ad, ..Sent::default() }).await;
+    world.run_until("asked three times", |_| world_is_at(&script, 3), ad).await;
+    world.clock.set(start() + TimeDelta::seconds(50));
+    let events = world.events(ad).await.len();
+    let notice = world.send(Sent::default()).await;
+    world.settle().await;
+    assert_eq!(state(&world.messages(notice).await[0]), AttemptState::Accepted);
+    assert_eq!(state(&world.messages(ad).await[0]), AttemptState::Accepted, "not five minutes later");
+    assert_eq!(world.events(ad).await.len(), events + 1, "one answer, and no word of an early question");
+}
+
+fn world_is_at(script: &Script, questions: usize) -> bool {
+    script.relay("alpha").questions.lock().len() >= questions
+}
+
+#[tokio::test]
+async fn a_tripped_relay_is_looked_at_sooner_while_a_password_waits() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let down = || MessageAnswer::NotTaken { why: NotTaken::NoConnection, reason: "refused".into() };
+    for _ in 0..400 {
+        script.relay("alpha").reply_all(down());
+    }
+    let ad = world.send(Sent { class: MessageClass::Ad, ..Sent::default() }).await;
+    let probes_in = |world: &World, seconds: i64| world.clock.now() + TimeDelta::seconds(seconds);
+    // Long enough for pauses of five minutes.
+    let mut end = probes_in(&world, 1_200);
+    while world.clock.now() < end {
+        let next = world.settle().await;
+        let now = world.clock.now();
+        world.clock.set(next.unwrap_or(end).clamp(now + TimeDelta::milliseconds(1), end));
+    }
+    let before = script.relay("alpha").called();
+    assert!(before < 20, "{before} calls for an advertisement");
+    let password = world
+        .send(Sent { class: MessageClass::Otp, lifetime: TimeDelta::seconds(1_800), ..Sent::default() })
+        .await;
+    end = probes_in(&world, 61);
+    while world.clock.now() < end {
+        let next = world.settle().await;
+        let now = world.clock.now();
+        world.clock.set(next.unwrap_or(end).clamp(now + TimeDelta::milliseconds(1), end));
+    }
+    let probes = script.relay("alpha").called() - before;
+    assert!((11..=14).contains(&probes), "{probes} probes in a minute");
+    script.relay("alpha").replies.lock().clear();
+    world.clock.advance(TimeDelta::seconds(5));
+    world.run_until("it goes out", |message| state(message) == AttemptState::Accepted, password).await;
+    world.run_until("so does the other", |message| state(message) == AttemptState::Accepted, ad).await;
+    assert!(world.clock.now() <= end + TimeDelta::seconds(6), "as soon as the relay is back");
+}
+
 #[tokio::test]
 async fn an_advertisement_waits_for_the_morning() {
     let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
@@ -593,6 +747,7 @@ async fn a_stale_job_does_nothing() {
     let lot = world.send(Sent::default()).await;
     world.settle().await;
     let job = crate::queue::Job {
+        waits: Default::default(),
         lot,
         tenant: tenant(),
         class: MessageClass::Notice,

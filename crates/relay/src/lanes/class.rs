@@ -4,7 +4,7 @@ use kite_domain::ids::LotId;
 use kite_domain::slug::TenantId;
 use std::collections::{HashMap, VecDeque};
 
-use crate::queue::{Job, JobKind};
+use crate::queue::{Job, JobKind, Waits};
 
 /// A job, and how many of its messages are gone from it.
 #[derive(Debug)]
@@ -114,6 +114,9 @@ impl Batch {
             Some(place) => {
                 let known = &mut self.jobs[*place];
                 known.messages = super::sets::union(&known.messages, &job.messages);
+                if job.waits == Waits::NoLonger {
+                    known.waits = Waits::NoLonger;
+                }
             }
             None => {
                 self.places.insert((job.lot, job.attempt), self.jobs.len());

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::figures;
-use crate::queue::{Job, Put, QueueError, Taken, Want, WorkQueue};
+use crate::queue::{Hasten, Job, Put, QueueError, Taken, Want, WorkQueue};
 use relay::RelayLanes;
 
 /// Bounds and shares of the lanes.
@@ -126,5 +126,17 @@ impl WorkQueue for InProcessQueue {
 
     fn nudge(&self, relay: &RelayId) {
         self.cell(relay).wake();
+    }
+
+    fn hasten(&self, relay: &RelayId, what: Hasten) {
+        let cell = self.cell(relay);
+        if cell.with(|lanes| lanes.hasten(what)) {
+            cell.wake();
+        }
+    }
+
+    fn waiting(&self, relay: &RelayId) -> [usize; 3] {
+        let known = self.relays.read().get(relay).cloned();
+        known.map_or([0; 3], |cell| cell.lanes.lock().depths())
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::QueueLimits;
 use super::class::{Batch, Lane};
 use super::sets::{common, minus, union};
-use crate::queue::{Job, JobKind, Lease, Put, Taken, Want, WantedLanes};
+use crate::queue::{Hasten, Job, JobKind, Lease, Put, Taken, Waits, Want, WantedLanes};
 
 /// A class's lanes: hand-overs, and questions about earlier ones. They take turns.
 #[derive(Debug, Default)]
@@ -116,6 +116,13 @@ impl Delayed {
         self.jobs.pop_last().map(|(_, job)| self.let_go(job))
     }
 
+    fn pull(&mut self, mut is_wanted: impl FnMut(&Job) -> bool) -> Vec<Job> {
+        let pulled: Vec<Job> =
+            self.jobs.extract_if(.., |_, job| is_wanted(job)).map(|(_, job)| job).collect();
+        self.messages -= pulled.iter().map(|job| job.messages.len()).sum::<usize>();
+        pulled
+    }
+
     fn let_go(&mut self, job: Job) -> Job {
         self.messages -= job.messages.len();
         job
@@ -206,9 +213,32 @@ impl RelayLanes {
         is_fresh
     }
 
+    /// Makes due what waits for the relay to come back. Answers whether there is any.
+    pub(super) fn hasten(&mut self, what: Hasten) -> bool {
+        let is_wanted = |job: &Job| match job.kind {
+            JobKind::Inquire => true,
+            JobKind::Submit | JobKind::Unanswered => {
+                what == Hasten::Everything && job.waits == Waits::ForTheRelay
+            }
+        };
+        let mut is_any = false;
+        for lanes in &mut self.classes {
+            for job in lanes.delayed.pull(is_wanted) {
+                is_any = true;
+                lanes.push(Job { waits: Waits::NoLonger, ..job });
+            }
+        }
+        is_any
+    }
+
     pub(super) fn abandon(&mut self, lease: u64) {
         let jobs = self.leases.get(&lease).map(|lease| lease.jobs.clone()).unwrap_or_default();
-        let anew = jobs.into_iter().map(|job| Job { kind: JobKind::Unanswered, not_before_ms: 0, ..job });
+        let anew = jobs.into_iter().map(|job| Job {
+            kind: JobKind::Unanswered,
+            not_before_ms: 0,
+            waits: Waits::ForItsTime,
+            ..job
+        });
         self.settle(lease, anew.collect());
     }
 

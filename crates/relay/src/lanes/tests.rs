@@ -18,6 +18,7 @@ fn at(ms: i64) -> DateTime<Utc> {
 
 fn job(tenant: &str, class: MessageClass, lot: u32, messages: std::ops::Range<u32>) -> Job {
     Job {
+        waits: Default::default(),
         lot: LotId { sending: SendingId(Uuid::from_u128(1)), number: lot },
         tenant: TenantId::from_trusted(tenant),
         class,

@@ -1,9 +1,10 @@
 //! After a calm: while whatever could be done was, nothing waits that is due.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::MessageId;
-use kite_domain::sending::SendingAccepted;
+use kite_domain::relay::BreakerPhase;
+use kite_domain::sending::{MessageClass, SendingAccepted};
 
 use super::message::{AttemptState, MessageState, NEVER_MS, State};
 use super::relays::Carriage;
@@ -11,6 +12,8 @@ use super::{Checked, Checker, RelayState, SendingState};
 
 /// A call that nothing troubles takes less, with the appends before and after it.
 const CALL_MS_MAX: i64 = 500;
+/// For a password that lives so long at most, a relay in trouble is looked at every five seconds.
+const PASSWORD_LIFETIME_MAX: TimeDelta = TimeDelta::seconds(600);
 
 /// A calm that is over.
 #[derive(Clone, Copy)]
@@ -62,6 +65,7 @@ impl Checker {
             };
         };
         let relay = self.relays.get(&newest.relay);
+        self.is_looked_at(id, newest, terms, calm)?;
         let is_unlimited = relay
             .and_then(RelayState::profile)
             .is_some_and(|profile| profile.rate_parts_per_second.is_none());
@@ -89,6 +93,28 @@ impl Checker {
         }
     }
 
+    /// A password that waits for a tripped relay has it looked at every five seconds, and longer only where its lifetime is
+    /// long; a relay that is looked at in a calm works.
+    fn is_looked_at(
+        &self,
+        id: MessageId,
+        newest: &AttemptState,
+        terms: &SendingAccepted,
+        calm: Calm,
+    ) -> Checked {
+        let Some(relay) = self.relays.get(&newest.relay).filter(|relay| relay.is_in_use()) else {
+            return Ok(());
+        };
+        let is_short = terms.expires_at - calm.now <= PASSWORD_LIFETIME_MAX && terms.expires_at > calm.now;
+        let waits = newest.state == State::Routed && calm.is_longer_than_since(newest.routed_at_ms);
+        let since = calm.now - TimeDelta::milliseconds(calm.ms);
+        let is_tripped = relay.phase.throughout(since, |phase| *phase == BreakerPhase::Tripped);
+        match terms.class == MessageClass::Otp && is_short && waits && is_tripped {
+            true => Err(format!("password {id} waits for {}, which nobody looks at", newest.relay)),
+            false => Ok(()),
+        }
+    }
+
     /// Somebody with a share can carry it.
     fn must_be_routed(&self, message: &MessageState, terms: &SendingAccepted, now: DateTime<Utc>) -> bool {
         let carriage = Carriage { terms, channel: message.channel, reach: message.reach };
@@ -106,10 +132,10 @@ impl Checker {
         terms: &SendingAccepted,
         now: DateTime<Utc>,
     ) -> bool {
-        let is_suspended = self
-            .relays
-            .get(&newest.relay)
-            .is_some_and(|relay| relay.is_suspended.must(now, |is_suspended| *is_suspended));
+        let is_suspended = self.relays.get(&newest.relay).is_some_and(|relay| {
+            relay.is_suspended.must(now, |is_suspended| *is_suspended)
+                || relay.is_unattended.must(now, |is_unattended| *is_unattended)
+        });
         is_suspended && self.owed_relay(message, FailureClass::RelayFault, terms, now).is_some()
     }
 }

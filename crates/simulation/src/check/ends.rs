@@ -212,6 +212,7 @@ impl Checker {
         let works = |relay: &RelayState| {
             relay.can_be_asked()
                 && relay.is_suspended.throughout(at - QUESTION_MAX, |is_suspended| !is_suspended)
+                && relay.is_unattended.throughout(at - QUESTION_MAX, |is_unattended| !is_unattended)
                 && relay.phase.throughout(at - QUESTION_MAX, |phase| *phase == BreakerPhase::Passing)
         };
         if is_due && self.relays.get(&newest.relay).is_some_and(works) {

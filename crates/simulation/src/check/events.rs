@@ -72,6 +72,12 @@ impl Checker {
             Event::RelayResumed(resumed) => {
                 self.relays.entry(resumed.relay.clone()).or_default().is_suspended.set(false, at);
             }
+            Event::RelayUnattended(left) => {
+                self.relays.entry(left.relay.clone()).or_default().is_unattended.set(true, at);
+            }
+            Event::RelayAttended(attended) => {
+                self.relays.entry(attended.relay.clone()).or_default().is_unattended.set(false, at);
+            }
             Event::RelayBreakerChanged(changed) => {
                 self.relays.entry(changed.relay.clone()).or_default().phase.set(changed.to, at);
             }

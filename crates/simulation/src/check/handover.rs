@@ -13,7 +13,25 @@ use super::{Checked, Checker, RelayState, Told};
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
 /// At least so long after the last call or question a question of a higher round comes: of the first one, and so on.
-const PAUSES_MS: [i64; 6] = [1_000, 5_000, 30_000, 300_000, 1_800_000, 3_600_000];
+const PAUSES_MS: [i64; 3] = [1_000, 5_000, 30_000];
+/// A call may come in so long after it was given up.
+const ON_ITS_WAY_MS: i64 = 30_000;
+/// The pauses after the third question: so many of so long, by class; then these.
+const LATER_MS: [i64; 3] = [300_000, 1_800_000, 3_600_000];
+
+fn pause_ms(round: u8, class: MessageClass) -> i64 {
+    let (times, urgent_ms) = match class {
+        MessageClass::Otp => (30, 5_000),
+        MessageClass::Notice => (10, 30_000),
+        MessageClass::Ad => (0, 0),
+    };
+    let asked = usize::from(round) - 1;
+    match (PAUSES_MS.get(asked), asked.saturating_sub(PAUSES_MS.len())) {
+        (Some(pause_ms), _) => *pause_ms,
+        (None, late) if late < times => urgent_ms,
+        (None, late) => LATER_MS[(late - times).min(LATER_MS.len() - 1)],
+    }
+}
 /// From this round on, nothing is on its way any more.
 const LATE_ROUND: u8 = 3;
 /// How often a relay is called with a message that it does not take: more and more seldom.
@@ -48,6 +66,7 @@ impl Checker {
     fn is_open(&self, submitted: &MessagesSubmitted, at: DateTime<Utc>) -> Checked {
         let is_open = self.relays.get(&submitted.relay).is_some_and(|relay| {
             relay.is_suspended.may(at, |is_suspended| !is_suspended)
+                && relay.is_unattended.may(at, |is_unattended| !is_unattended)
                 && relay.phase.may(at, |phase| *phase != BreakerPhase::Tripped)
         });
         if is_open { Ok(()) } else { Err(format!("{} is closed and is handed messages", submitted.relay)) }
@@ -89,6 +108,7 @@ impl Checker {
         told: &Told<'_>,
     ) -> Checked {
         let at_ms = told.time().timestamp_millis();
+        let is_back = self.is_back(&submitted.relay, told.time());
         let message = self.message_mut(told, seq)?;
         if message.outcome.is_some() {
             return Err(format!("message {seq} is handed over although it is {:?}", message.outcome));
@@ -108,7 +128,9 @@ impl Checker {
                 return Err(format!("law 4: message {seq} is handed over to {relay} from {other:?}"));
             }
         }
-        if attempt.not_before_ms > at_ms || held_until_ms > at_ms {
+        // A relay that drops repeats may be handed it again as soon as it is back after a silence.
+        let may_be_early = attempt.state == State::Unknown && is_back;
+        if held_until_ms > at_ms || (attempt.not_before_ms > at_ms && !may_be_early) {
             return Err(format!("message {seq} is handed over to {} before its time", attempt.relay));
         }
         attempt.state = State::Submitted;
@@ -208,6 +230,7 @@ impl Checker {
         if set.inquire_at.is_some_and(|at| at > told.time() + INQUIRY_MAX + NOTICE) {
             return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
         }
+        let class = self.terms_of(told)?.class;
         for seq in &set.messages {
             if set.inquire_at.is_none() {
                 self.may_be_left_alone(seq, responded, told)?;
@@ -218,16 +241,20 @@ impl Checker {
                 // The same once more: it was not known whether the first was in the log.
                 let is_repeat = attempt.not_before_ms == inquire_ms;
                 let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > at_ms;
-                if attempt.state == State::Unknown && is_early && !is_repeat {
+                let is_asked = set.inquire_at.is_some();
+                if attempt.state == State::Unknown && is_early && !is_repeat && is_asked {
                     return Err(format!("{} is asked about message {seq} before its time", responded.relay));
                 }
                 if set.inquire_at.is_some() && set.round > attempt.round {
-                    let pause_ms = PAUSES_MS[usize::from(set.round - 1).min(PAUSES_MS.len() - 1)];
                     let last_ms = match attempt.not_before_ms {
                         NEVER_MS => attempt.submitted_at_ms,
                         asked_ms => attempt.submitted_at_ms.max(asked_ms),
                     };
-                    if inquire_ms < last_ms + pause_ms {
+                    // What is believed from the third question on has to be true of the last call, too.
+                    let of_call_ms = if set.round >= LATE_ROUND { ON_ITS_WAY_MS } else { 0 };
+                    let earliest_ms =
+                        (last_ms + pause_ms(set.round, class)).max(attempt.submitted_at_ms + of_call_ms);
+                    if inquire_ms < earliest_ms {
                         return Err(format!(
                             "law 4: question {} about message {seq} comes too early",
                             set.round

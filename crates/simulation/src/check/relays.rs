@@ -1,6 +1,6 @@
 //! Relays and senders as the log tells of them, and who may carry what.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::address::PhoneKind;
 use kite_domain::failure::FailureClass;
 use kite_domain::receipt::ReceiptStatus;
@@ -21,12 +21,16 @@ use super::{Checked, Checker};
 const PATIENT_AFTER: u32 = 8;
 const PATIENCE_MS_MAX: i64 = 66_000;
 const LOOK_MS: i64 = 2_000;
+/// How long after a relay was back it may be handed over again what waited for that.
+const BACK_MS: i64 = 3_600_000;
 
 /// A relay as the log tells of it.
 #[derive(Debug, Default)]
 pub(crate) struct RelayState {
     pub(crate) profile: Noted<Option<RelayProfile>>,
     pub(crate) is_suspended: Noted<bool>,
+    /// Nobody works for it.
+    pub(crate) is_unattended: Noted<bool>,
     pub(crate) phase: Noted<BreakerPhase>,
     /// Answers in a row by which it took nothing, and the time of the last.
     pub(super) took_nothing: (u32, i64),
@@ -60,7 +64,20 @@ impl RelayState {
 
     /// Whether it takes messages as fast as it can.
     pub(crate) fn works(&self) -> bool {
-        *self.phase.now() == BreakerPhase::Passing && !self.is_suspended.now()
+        *self.phase.now() == BreakerPhase::Passing && !self.is_suspended.now() && !self.is_unattended.now()
+    }
+
+    /// Whether it is in use and workers of it can be there.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.is_suspended.now() && !self.is_unattended.now()
+    }
+
+    /// Whether no client can be built from its definition, by all that is known for a while.
+    fn is_unusable(&self, since: DateTime<Utc>) -> bool {
+        let is_so = |profile: &Option<RelayProfile>| {
+            profile.as_ref().is_some_and(|profile| !profile.unusable().is_empty())
+        };
+        self.profile.throughout(since, is_so)
     }
 
     pub(super) fn profile(&self) -> Option<&RelayProfile> {
@@ -87,6 +104,26 @@ impl Checker {
         let state = self.relays.entry(relay.clone()).or_default();
         state.rests_until_ms = until_ms;
         state.calls_percent = calls_percent;
+    }
+}
+
+impl Checker {
+    /// Whether the relay answered something a while ago, so that what waited for that is looked at before its time. It knows
+    /// that itself: of a question that brought nothing the log does not tell.
+    pub(super) fn is_back(&self, relay: &RelayId, at: DateTime<Utc>) -> bool {
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
+        ledger.is_some_and(|relay| relay.answered_ms() + BACK_MS > at.timestamp_millis())
+    }
+
+    /// After a calm: a relay that nobody can call is known as such, and one that somebody can is not.
+    pub(crate) fn the_unusable_are_known(&self, now: DateTime<Utc>, calm: TimeDelta) -> Checked {
+        for (id, relay) in &self.relays {
+            let is_unattended = *relay.is_unattended.now();
+            if relay.is_unusable(now - calm) && !is_unattended {
+                return Err(format!("nobody can call {id}, and nobody says so"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -140,6 +177,8 @@ impl Checker {
             format!("does not know the sender of {}", terms.sending)
         } else if !state.is_suspended.may(at, |is_suspended| !is_suspended) {
             "is suspended".to_owned()
+        } else if !state.is_unattended.may(at, |is_unattended| !is_unattended) {
+            "has nobody who works for it".to_owned()
         } else if !state.phase.may(at, |phase| *phase != BreakerPhase::Tripped) {
             "is tripped".to_owned()
         } else {
@@ -157,6 +196,7 @@ impl Checker {
             && state.reaches(reach)
             && registered.is_some_and(|relays| relays.must(at, |relays| relays.contains(relay)))
             && state.is_suspended.must(at, |is_suspended| !is_suspended)
+            && state.is_unattended.must(at, |is_unattended| !is_unattended)
             && state.phase.must(at, |phase| *phase != BreakerPhase::Tripped)
     }
 
@@ -177,6 +217,7 @@ impl Checker {
                 .of(terms, channel)
                 .is_none_or(|relays| relays.may(at, |relays| !relays.contains(relay))),
             Ineligible::Suspended => state.is_suspended.may(at, |is_suspended| *is_suspended),
+            Ineligible::Unattended => state.is_unattended.may(at, |is_unattended| *is_unattended),
             Ineligible::BreakerTripped => state.phase.may(at, |phase| *phase == BreakerPhase::Tripped),
             // Those who do not offer the channel are not spoken of, and a relay that is probed is routed to.
             Ineligible::NotDefined | Ineligible::NoChannel | Ineligible::Probing | Ineligible::NoShare => {

@@ -84,6 +84,7 @@ impl Checker {
         let may_be_closed = || {
             self.relays.get(&before.relay).is_some_and(|relay| {
                 relay.is_suspended.may(at, |is_suspended| *is_suspended)
+                    || relay.is_unattended.may(at, |is_unattended| *is_unattended)
                     || relay.phase.may(at, |phase| *phase == BreakerPhase::Tripped)
             })
         };

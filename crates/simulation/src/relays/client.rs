@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, CallFault, Mode, Question, QuestionFault, SimRelay, SimRelays, Word};
+use super::{Action, CallFault, Mode, Question, QuestionFault, SIMULATED_PANIC, SimRelay, SimRelays, Word};
 use crate::executor::Sim;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
@@ -34,6 +34,9 @@ impl Connector for SimConnector {
             relay: profile.relay.to_string(),
             reason: "it is not simulated".to_owned(),
         })?;
+        if let Some(fault) = profile.unusable().first() {
+            return Err(ConnectorError { relay: profile.relay.to_string(), reason: fault.to_string() });
+        }
         Ok(Arc::new(SimClient {
             sim: self.sim.clone(),
             relay: relay.clone(),
@@ -117,7 +120,7 @@ impl SimClient {
             Mode::Dead => Some(all(NotTaken::NoConnection, None)),
             Mode::OutOfService => Some(all(NotTaken::OutOfService, None)),
             Mode::RateLimited => Some(all(NotTaken::RateLimited, Some(self.relay.asks_to_wait()))),
-            Mode::Up | Mode::Stalled | Mode::Flapping | Mode::Faulting => None,
+            Mode::Up | Mode::Stalled | Mode::Flapping | Mode::Faulting | Mode::Baffling => None,
         }
     }
 
@@ -135,11 +138,14 @@ impl SimClient {
             }
         };
         match self.relay.mode() {
-            Mode::Up | Mode::Flapping | Mode::Faulting => {}
+            Mode::Up | Mode::Flapping | Mode::Faulting | Mode::Baffling => {}
             Mode::RateLimited => return rate_limited(),
             Mode::Dead | Mode::Stalled | Mode::OutOfService => return failed(None, RateLimit::No),
         }
-        let Some(fault) = self.relay.question_faults(question).strike() else { return Ok(answer()) };
+        let Some(fault) = self.relay.question_faults(question).strike() else {
+            self.relay.note_answer();
+            return Ok(answer());
+        };
         self.sim.reach(Situation::of_question(question, fault));
         match fault {
             QuestionFault::Unanswered => {
@@ -152,6 +158,7 @@ impl SimClient {
             QuestionFault::AnsweredLate => {
                 let answer = answer();
                 self.sim.sleep_until(until_ms - 1).await;
+                self.relay.note_answer();
                 Ok(answer)
             }
             QuestionFault::NoConnection => failed(None, RateLimit::No),
@@ -187,6 +194,10 @@ impl RelayClient for SimClient {
         self.sim.yields(1 + self.sim.below(2)).await;
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;
+        if self.relay.mode() == Mode::Baffling {
+            self.sim.reach(Situation::WorkerPanicked);
+            std::panic::panic_any(SIMULATED_PANIC);
+        }
         let (fault, then) = self.relay.call_faults.strike().unzip();
         if let Some(then) = then.flatten() {
             self.relay.question_faults(Question::Standing).arm(0, then);
@@ -229,6 +240,7 @@ impl RelayClient for SimClient {
         }
         let way_ms = self.sim.below(60);
         self.sim.sleep_ms(way_ms).await;
+        self.relay.note_answer();
         let answers = tried.iter().zip(words).map(|(message, word)| self.answer(message.reference, word));
         let mut answers: Vec<MessageAnswer> = answers.collect();
         if answers.len() < messages.len() {

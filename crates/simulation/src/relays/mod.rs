@@ -45,7 +45,12 @@ pub enum Mode {
     RateLimited,
     /// It refuses every message with a fault of its own.
     Faulting,
+    /// Whoever hands it messages panics. The relay itself takes them, or not.
+    Baffling,
 }
+
+/// The words of the panics that belong to a simulation.
+pub(crate) const SIMULATED_PANIC: &str = "a simulated panic";
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +171,8 @@ struct Inner {
     lies: BTreeSet<SmolStr>,
     /// It asked not to be called before.
     rests_until_ms: i64,
+    /// When it last answered anything.
+    answered_ms: i64,
     calls: Calls,
 }
 
@@ -260,6 +267,15 @@ impl SimRelay {
     }
 
     /// No more faults from here on; what has been said stays said.
+    /// When it last answered anything.
+    pub(crate) fn answered_ms(&self) -> i64 {
+        self.inner.lock().answered_ms
+    }
+
+    fn note_answer(&self) {
+        self.inner.lock().answered_ms = self.sim.now_ms();
+    }
+
     pub(crate) fn heal(&self) {
         self.set_mode(Mode::Up);
         self.call_faults.disarm();

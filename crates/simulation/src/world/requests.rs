@@ -124,6 +124,16 @@ impl World {
                     carried_out(&sim, platform.manage.define_relay(&cause(), profile).await);
                 });
             }
+            Operation::Unusable { relay: index, is_unusable } => {
+                let mut profile =
+                    setting::profile(usize::from(index) % RELAYS.len(), self.relay(index).traits);
+                let key = if is_unusable { "k\n" } else { "k" };
+                profile.credentials.api_key = Some(key.to_owned());
+                let sim = self.sim.clone();
+                self.ask("unusable", move |platform| async move {
+                    carried_out(&sim, platform.manage.define_relay(&cause(), profile).await);
+                });
+            }
             Operation::Register { tenant: whose, relays } => {
                 let sim = self.sim.clone();
                 self.ask("register", move |platform| async move {

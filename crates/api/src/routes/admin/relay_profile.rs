@@ -1,5 +1,6 @@
 //! The terms of a relay as an operator writes and sees them. Credentials go in and never come out.
 
+use kite_commands::relay_desk::RelayDesk;
 use kite_domain::codes::CodeDictionary;
 use kite_domain::relay::{
     ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
+use super::relay_now::{RelayNowView, UnattendedView};
 use crate::problem::FieldError;
 use crate::routes::lengths::NAME_CHARACTERS_MAX;
 use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord};
@@ -143,7 +145,13 @@ fn five_seconds() -> u32 {
 
 impl RelayBody {
     /// The profile, or everything that is wrong with it.
-    pub(crate) fn check(self, relay: RelayId) -> Result<RelayProfile, Vec<FieldError>> {
+    ///
+    /// `known` is what an earlier definition of the relay says of the credentials that are left out.
+    pub(crate) fn check(
+        self,
+        relay: RelayId,
+        known: Option<&RelayCredentials>,
+    ) -> Result<RelayProfile, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut wrong =
             |field: &str, code: &str, detail: String| errors.push(FieldError::new(field, code, detail));
@@ -186,16 +194,19 @@ impl RelayBody {
                 format!("{:?} is not one of {}", self.codes, known.join(", ")),
             );
         }
-        if let EndpointBody::Http { base_url } = &self.endpoint
-            && !(base_url.starts_with("http://") || base_url.starts_with("https://"))
-        {
-            wrong("endpoint.base_url", "invalid_url", "must begin with http:// or https://".to_owned());
-        }
         let secret = self.credentials.receipt_secret.as_deref();
         if secret.is_some_and(|secret| standardwebhooks::Webhook::new(secret).is_err()) {
             wrong("credentials.receipt_secret", "invalid_secret", "must be whsec_ and base64".to_owned());
         }
-        if errors.is_empty() { Ok(self.into_profile(relay)) } else { Err(errors) }
+        let profile = self.into_profile(relay);
+        let mut whole = profile.clone();
+        if let Some(known) = known {
+            whole.credentials.complete(known);
+        }
+        for fault in whole.faults() {
+            wrong(fault.field, fault.code, fault.detail);
+        }
+        if errors.is_empty() { Ok(profile) } else { Err(errors) }
     }
 
     fn into_profile(self, relay: RelayId) -> RelayProfile {
@@ -275,8 +286,22 @@ pub struct RelayView {
     /// Why an operator took it out of use, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
+    /// Why nobody works for it, if nobody does: then it is given nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<UnattendedView>,
     /// Where its circuit breaker stands.
     pub breaker: BreakerWord,
+    /// What its workers see of it at this moment; left out where this process has none for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<RelayNowView>,
+}
+
+impl RelayView {
+    /// As it is at this moment.
+    pub(crate) fn of(entry: &RelayEntry, desk: &dyn RelayDesk) -> Self {
+        let now = desk.now(&entry.profile.relay).map(RelayNowView::from);
+        Self { now, ..Self::from(entry) }
+    }
 }
 
 impl From<&RelayEntry> for RelayView {
@@ -319,7 +344,9 @@ impl From<&RelayEntry> for RelayView {
                 .filter_map(|(name, is_set)| is_set.then_some(name))
                 .collect(),
             suspended: entry.suspended.clone(),
+            unattended: entry.unattended.as_ref().map(UnattendedView::from),
             breaker: entry.breaker.into(),
+            now: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/admin/relays`: list, show, define, suspend, resume
+//! `/v1/admin/relays`: list, show, define, suspend, resume, check
 
 use axum::Json;
 use axum::extract::State;
@@ -7,6 +7,7 @@ use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::relay_now::RelayCheckView;
 use super::relay_profile::{RelayBody, RelayView};
 use crate::answer::Written;
 use crate::auth::AdminAuth;
@@ -33,7 +34,8 @@ pub struct SuspendBody {
 
 fn show(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
     let directory = state.directory.snapshot();
-    directory.relays.get(relay).map(RelayView::from).ok_or_else(|| Problem::not_found("relay"))
+    let entry = directory.relays.get(relay).ok_or_else(|| Problem::not_found("relay"))?;
+    Ok(RelayView::of(entry, &*state.relay_desk))
 }
 
 fn id_of(text: &str) -> Answer<RelayId> {
@@ -54,7 +56,9 @@ fn refused(error: ManageError) -> Problem {
 )]
 pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Json<AdminRelays> {
     let directory = state.directory.snapshot();
-    Json(AdminRelays { items: directory.relays.iter().map(|(_, entry)| entry.into()).collect() })
+    Json(AdminRelays {
+        items: directory.relays.iter().map(|(_, entry)| RelayView::of(entry, &*state.relay_desk)).collect(),
+    })
 }
 
 /// Shows a relay with its terms.
@@ -91,7 +95,9 @@ pub async fn define(
             error.to_string(),
         ))
     })?;
-    let profile = body.check(relay.clone()).map_err(|errors| {
+    let directory = state.directory.snapshot();
+    let known = directory.relays.get(&relay).map(|entry| &entry.profile.credentials);
+    let profile = body.check(relay.clone(), known).map_err(|errors| {
         let first =
             errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
         Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
@@ -134,4 +140,22 @@ pub async fn resume(
     let relay = id_of(&relay)?;
     let done = state.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
     Ok(Written::changed(done.position, show(&state, &relay)?))
+}
+
+/// Calls a relay without handing it a message, and says step by step what held. Also says what keeps it from being called,
+/// where it was defined before that was refused.
+#[utoipa::path(
+    post, path = "/v1/admin/relays/{relay}/check", tag = "admin", operation_id = "check_relay",
+    params(("relay" = String, Path, description = "The relay's id")),
+    responses((status = 200, description = "What was found; `is_usable` sums it up.", body = RelayCheckView))
+)]
+pub async fn check_relay(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    relay: ApiPath<String>,
+) -> Answer<Json<RelayCheckView>> {
+    let relay = id_of(&relay)?;
+    let directory = state.directory.snapshot();
+    let entry = directory.relays.get(&relay).ok_or_else(|| Problem::not_found("relay"))?;
+    Ok(Json(state.relay_desk.check(&entry.profile).await.into()))
 }

@@ -32,6 +32,8 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         | Event::RelaySuspended(_)
         | Event::RelayResumed(_)
         | Event::RelayBreakerChanged(_)
+        | Event::RelayUnattended(_)
+        | Event::RelayAttended(_)
         | Event::PolicyDefined(_)
         | Event::WeightsAdvised(_)
         | Event::SenderRegistered(_)

@@ -1,0 +1,332 @@
+//! Whether a relay can be worked for as it is defined: address, key, credentials.
+//!
+//! [`RelayProfile::unusable`] names what no client can be built from. Clients are built from nothing that it finds fault
+//! with, and it is asked before: at registration, where all of [`RelayProfile::faults`] is refused, and for relays that were
+//! registered before that was so. Secrets are never part of what is said. Deliberately absent: whether the address can
+//! be resolved and whether anybody answers there; that changes by the hour.
+
+use std::net::IpAddr;
+use url::Url;
+
+use super::{Endpoint, ReceiptMode, RelayProfile};
+
+/// The longest address that is taken, in characters.
+const URL_LENGTH_MAX: usize = 2_000;
+/// RFC 1035: the longest name, and the longest part of one.
+const NAME_LENGTH_MAX: usize = 253;
+const LABEL_LENGTH_MAX: usize = 63;
+/// The longest key, password or user name.
+const CREDENTIAL_LENGTH_MAX: usize = 4_096;
+
+/// Something in a profile that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {detail}")]
+pub struct ProfileFault {
+    /// Which field, as the API names it.
+    pub field: &'static str,
+    /// What is wrong with it, as a word.
+    pub code: &'static str,
+    /// For people; never a secret.
+    pub detail: String,
+}
+
+fn fault(field: &'static str, code: &'static str, detail: impl Into<String>) -> ProfileFault {
+    ProfileFault { field, code, detail: detail.into() }
+}
+
+const BASE_URL: &str = "endpoint.base_url";
+const HOST: &str = "endpoint.host";
+const PORT: &str = "endpoint.port";
+const API_KEY: &str = "credentials.api_key";
+const USER: &str = "credentials.user";
+const RECEIPT_SECRET: &str = "credentials.receipt_secret";
+
+impl RelayProfile {
+    /// What no client can be built from; empty: one can.
+    pub fn unusable(&self) -> Vec<ProfileFault> {
+        let key = self.credentials.api_key.as_deref();
+        let user = self.credentials.user.as_deref();
+        let found = match &self.endpoint {
+            Endpoint::Http { base_url } => [parse_url(base_url).err(), key.and_then(no_header), None],
+            Endpoint::Smtp { host, port, .. } => [
+                no_host(host)
+                    .or_else(|| (*port == 0).then(|| fault(PORT, "out_of_range", "must be 1 to 65535"))),
+                key.and_then(|key| no_login(API_KEY, key)),
+                user.and_then(|user| no_login(USER, user)),
+            ],
+        };
+        found.into_iter().flatten().collect()
+    }
+
+    /// All that a registration is refused for: what is unusable, and what can only be meant otherwise.
+    pub fn faults(&self) -> Vec<ProfileFault> {
+        let mut faults = self.unusable();
+        let credentials = &self.credentials;
+        let (key, user) = (credentials.api_key.as_deref(), credentials.user.as_deref());
+        let given = [(API_KEY, key), (USER, user), (RECEIPT_SECRET, credentials.receipt_secret.as_deref())];
+        faults.extend(given.into_iter().filter_map(|(field, text)| mistaken(field, text?)));
+        match &self.endpoint {
+            Endpoint::Http { base_url } => {
+                let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
+                if parse_url(base_url).is_ok_and(|url| has_login(&url)) {
+                    let detail =
+                        "holds a user or password, and would be shown with it: give a key in credentials";
+                    faults.push(fault(BASE_URL, "credentials_in_url", detail));
+                }
+                let has_blank_end = |key: &str| key.starts_with([' ', '\t']) || key.ends_with([' ', '\t']);
+                if key.is_some_and(has_blank_end) {
+                    faults.push(fault(API_KEY, "blank_at_the_end", "begins or ends with a blank"));
+                }
+            }
+            Endpoint::Smtp { .. } if key.is_some() != user.is_some() => {
+                let (missing, there) = if key.is_none() { (API_KEY, "user") } else { (USER, "api_key") };
+                let detail = format!("a mail server that is given a {there} needs the other as well");
+                faults.push(fault(missing, "missing", detail));
+            }
+            Endpoint::Smtp { .. } => {}
+        }
+        if self.receipts == ReceiptMode::Push && credentials.receipt_secret.is_none() {
+            let detail =
+                "pushed receipts are believed only if they are signed: give the secret that signs them";
+            faults.push(fault(RECEIPT_SECRET, "missing", detail));
+        }
+        let mut seen = Vec::new();
+        faults.retain(|fault| {
+            let is_first = !seen.contains(&fault.field);
+            seen.push(fault.field);
+            is_first
+        });
+        faults
+    }
+}
+
+/// The address of an HTTP relay. The URL standard passes over line breaks and tabs; here they are a mistake.
+fn parse_url(text: &str) -> Result<Url, ProfileFault> {
+    let invalid = |detail: String| Err(fault(BASE_URL, "invalid_url", detail));
+    if let Some(place) = text.chars().position(|letter| letter.is_control() || letter.is_whitespace()) {
+        return invalid(format!("holds a blank or control character at place {}", place + 1));
+    }
+    if !(text.starts_with("http://") || text.starts_with("https://")) {
+        return invalid("must begin with http:// or https://".to_owned());
+    }
+    if text.len() > URL_LENGTH_MAX {
+        return invalid(format!("is longer than {URL_LENGTH_MAX} characters"));
+    }
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return invalid(format!("is no address: {error}")),
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return invalid("ends with the path: nothing may follow a ? or #".to_owned());
+    }
+    if url.port() == Some(0) {
+        return invalid("port 0 cannot be called".to_owned());
+    }
+    Ok(url)
+}
+
+/// A key goes into a header, which takes printable ASCII.
+fn no_header(key: &str) -> Option<ProfileFault> {
+    let cannot = |letter: char| !(letter == '\t' || letter == ' ' || letter.is_ascii_graphic());
+    let detail = |place: usize| format!("holds a character that a header cannot at place {}", place + 1);
+    key.chars().position(cannot).map(|place| fault(API_KEY, "invalid_characters", detail(place)))
+}
+
+/// The mechanism PLAIN takes anything but a zero, which ends a part.
+fn no_login(field: &'static str, text: &str) -> Option<ProfileFault> {
+    let detail = |place: usize| format!("holds a zero character at place {}", place + 1);
+    text.chars()
+        .position(|letter| letter == '\0')
+        .map(|place| fault(field, "invalid_characters", detail(place)))
+}
+
+/// A credential that can be sent and that nobody means.
+fn mistaken(field: &'static str, text: &str) -> Option<ProfileFault> {
+    if text.is_empty() {
+        return Some(fault(field, "empty", "is empty: leave it out"));
+    }
+    if text.len() > CREDENTIAL_LENGTH_MAX {
+        let detail = format!("is longer than {CREDENTIAL_LENGTH_MAX} characters");
+        return Some(fault(field, "too_long", detail));
+    }
+    let place = text.chars().position(char::is_control)?;
+    let detail = format!("holds a line break or control character at place {}", place + 1);
+    Some(fault(field, "invalid_characters", detail))
+}
+
+/// The name or address of a mail server.
+fn no_host(host: &str) -> Option<ProfileFault> {
+    if host.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=LABEL_LENGTH_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_name = name.len() <= NAME_LENGTH_MAX && name.split('.').all(is_label);
+    let detail = "must be a host name (letters, digits, - and .) or an IP address, without scheme or port";
+    (!is_name).then(|| fault(HOST, "invalid_host", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::{RelayCredentials, SmtpSecurity};
+    use crate::slug::RelayId;
+    use std::collections::BTreeMap;
+
+    fn profile(endpoint: Endpoint, key: Option<&str>, user: Option<&str>) -> RelayProfile {
+        RelayProfile {
+            relay: RelayId::from_trusted("alpha"),
+            name: "Alpha".to_owned(),
+            endpoint,
+            channels: BTreeMap::new(),
+            reaches: Vec::new(),
+            batch_max: 100,
+            rate_parts_per_second: None,
+            calls_in_flight_max: 8,
+            answer_timeout_ms: 5_000,
+            deduplicates: false,
+            answers_status: false,
+            receipts: ReceiptMode::None,
+            codes: "solapi".into(),
+            credentials: RelayCredentials {
+                api_key: key.map(str::to_owned),
+                user: user.map(str::to_owned),
+                receipt_secret: None,
+            },
+        }
+    }
+
+    fn http(base_url: &str, key: Option<&str>) -> RelayProfile {
+        profile(Endpoint::Http { base_url: base_url.to_owned() }, key, None)
+    }
+
+    fn smtp(host: &str, port: u16, key: Option<&str>, user: Option<&str>) -> RelayProfile {
+        let security = SmtpSecurity::Plain;
+        profile(Endpoint::Smtp { host: host.to_owned(), port, security }, key, user)
+    }
+
+    fn found(faults: Vec<ProfileFault>) -> Vec<(&'static str, &'static str)> {
+        faults.into_iter().map(|fault| (fault.field, fault.code)).collect()
+    }
+
+    #[test]
+    fn an_address_that_no_request_can_go_to_is_unusable() {
+        for base_url in [
+            "",
+            " ",
+            "relay.example.com",
+            "ftp://relay.example.com",
+            "http://",
+            "http://[::1",
+            "http://a b",
+            "http://relay.example.com\r\n",
+            "http://rel\nay.example.com",
+            "http://\u{a0}x",
+            "http://x:99999",
+            "http://x:0",
+            "http://x/?key=1",
+            "http://x/#top",
+            "http://x\u{0}",
+        ] {
+            assert_eq!(found(http(base_url, None).unusable()), [(BASE_URL, "invalid_url")], "{base_url:?}");
+        }
+        for base_url in [
+            "http://127.0.0.1:9",
+            "https://relay.example.com/",
+            "http://[::1]:80/kite",
+            "https://중계.example",
+        ] {
+            assert_eq!(http(base_url, None).faults(), [], "{base_url:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_unusable() {
+        for key in ["k\n", "k\r\nX-Other: 1", "열쇠", "k\u{0}", "k\u{7f}"] {
+            assert_eq!(
+                found(http("http://x", Some(key)).unusable()),
+                [(API_KEY, "invalid_characters")],
+                "{key:?}"
+            );
+        }
+        for (key, code) in [
+            ("", "empty"),
+            (" k", "blank_at_the_end"),
+            ("k ", "blank_at_the_end"),
+            ("k\t", "invalid_characters"),
+        ] {
+            let profile = http("http://x", Some(key));
+            assert_eq!(
+                (found(profile.unusable()), found(profile.faults())),
+                (vec![], vec![(API_KEY, code)]),
+                "{key:?}"
+            );
+        }
+        assert_eq!(http("http://x", Some("a-key_1.2~+/=")).faults(), []);
+    }
+
+    #[test]
+    fn a_mail_server_needs_a_host_a_port_and_a_whole_login() {
+        for host in [
+            "",
+            " ",
+            "mail server",
+            "mail\r\n",
+            "http://mail",
+            "mail:25",
+            "-mail",
+            "mail..example",
+            "메일.example",
+            "[::1]",
+        ] {
+            assert_eq!(found(smtp(host, 25, None, None).unusable()), [(HOST, "invalid_host")], "{host:?}");
+        }
+        for host in
+            ["localhost", "127.0.0.1", "::1", "mail-1.example.com", "mail.example.com.", "a_b.example"]
+        {
+            assert_eq!(smtp(host, 25, Some("pass word"), Some("user")).faults(), [], "{host:?}");
+        }
+        assert_eq!(found(smtp("mail", 0, None, None).unusable()), [(PORT, "out_of_range")]);
+        assert_eq!(
+            found(smtp("mail", 25, Some("a\0b"), Some("u")).unusable()),
+            [(API_KEY, "invalid_characters")]
+        );
+        assert_eq!(
+            found(smtp("mail", 25, Some("p\n"), Some("u\n")).faults()),
+            [(API_KEY, "invalid_characters"), (USER, "invalid_characters")]
+        );
+        assert_eq!(found(smtp("mail", 25, Some("p"), None).faults()), [(USER, "missing")]);
+        assert_eq!(found(smtp("mail", 25, None, Some("u")).faults()), [(API_KEY, "missing")]);
+    }
+
+    #[test]
+    fn pushed_receipts_need_a_secret() {
+        let mut profile = http("http://x", None);
+        profile.receipts = ReceiptMode::Push;
+        assert_eq!(found(profile.faults()), [(RECEIPT_SECRET, "missing")]);
+        assert_eq!(profile.unusable(), [], "it can be called all the same");
+        profile.credentials.receipt_secret = Some("whsec_c2VjcmV0".to_owned());
+        assert_eq!(profile.faults(), []);
+    }
+
+    #[test]
+    fn what_is_said_of_a_fault_holds_no_secret() {
+        let faulty = [
+            http("http://user:secret@x", Some("sec\nret")),
+            http("http://user:secret@[", Some("secret ")),
+            smtp("mail", 25, Some("secret\0"), Some("secret\n")),
+        ];
+        for fault in faulty.iter().flat_map(RelayProfile::faults) {
+            assert!(!fault.to_string().contains("secret"), "{fault}");
+        }
+        assert_eq!(
+            found(faulty[0].faults()),
+            [(API_KEY, "invalid_characters"), (BASE_URL, "credentials_in_url")]
+        );
+    }
+}

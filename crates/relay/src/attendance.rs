@@ -1,0 +1,197 @@
+//! Whether anybody works for a relay: its workers, told by themselves, and why there are none if there are none.
+//!
+//! What is decided on it is in the log (`relay-unattended`), and only when it has lasted: a worker that panics is back in a
+//! second, a process that starts has not begun with any of its relays. Until its workers are up a relay counts as the log
+//! says.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::relay::{RelayUnattended, UnattendedCause};
+use kite_domain::slug::RelayId;
+use parking_lot::Mutex;
+
+/// How long a relay has to be without workers, or with some again, before it is said.
+const LASTING: TimeDelta = TimeDelta::seconds(10);
+
+/// The places at a relay. Shared by whoever holds one and whoever looks after the relay.
+pub(crate) struct Attendance {
+    relay: RelayId,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// No client can be built.
+    Unusable { reason: String, since: DateTime<Utc> },
+    /// One a worker.
+    Seats(Vec<Seat>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seat {
+    /// It has not been there yet.
+    Expected,
+    /// It works.
+    Taken { since: DateTime<Utc> },
+    /// It has ended, and comes back after a while.
+    Left { since: DateTime<Utc>, reason: String },
+}
+
+/// What is to be written about a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    Unattended(RelayUnattended),
+    Attended,
+}
+
+impl Attendance {
+    /// A relay with so many workers.
+    pub(crate) fn of_workers(relay: RelayId, workers: usize) -> Self {
+        Self { relay, state: Mutex::new(State::Seats(vec![Seat::Expected; workers])) }
+    }
+
+    /// A relay that cannot have any.
+    pub(crate) fn unusable(relay: RelayId, reason: String, since: DateTime<Utc>) -> Self {
+        Self { relay, state: Mutex::new(State::Unusable { reason, since }) }
+    }
+
+    /// A worker does its work.
+    pub(crate) fn works(&self, seat: usize, now: DateTime<Utc>) {
+        self.set(seat, |seat| {
+            if !matches!(seat, Seat::Taken { .. }) {
+                *seat = Seat::Taken { since: now };
+            }
+        });
+    }
+
+    /// A worker has ended.
+    pub(crate) fn left(&self, seat: usize, reason: &str, now: DateTime<Utc>) {
+        self.set(seat, |seat| match seat {
+            Seat::Left { reason: known, .. } => reason.clone_into(known),
+            Seat::Expected | Seat::Taken { .. } => {
+                *seat = Seat::Left { since: now, reason: reason.to_owned() };
+            }
+        });
+    }
+
+    fn set(&self, seat: usize, change: impl FnOnce(&mut Seat)) {
+        if let State::Seats(seats) = &mut *self.state.lock()
+            && let Some(seat) = seats.get_mut(seat)
+        {
+            change(seat);
+        }
+    }
+
+    /// Workers that are there.
+    pub(crate) fn workers(&self) -> u32 {
+        match &*self.state.lock() {
+            State::Unusable { .. } => 0,
+            State::Seats(seats) => {
+                seats.iter().filter(|seat| matches!(seat, Seat::Taken { .. })).count() as u32
+            }
+        }
+    }
+
+    /// What is to be written, where the log says this of the relay.
+    pub(crate) fn news(&self, known: Option<&RelayUnattended>, now: DateTime<Utc>) -> Option<News> {
+        let left = |cause, reason: &str, since| {
+            let is_known = known.is_some_and(|known| known.cause == cause && known.reason == reason);
+            let reason = reason.to_owned();
+            (!is_known).then(|| {
+                News::Unattended(RelayUnattended { relay: self.relay.clone(), cause, reason, since })
+            })
+        };
+        match &*self.state.lock() {
+            State::Unusable { reason, since } => left(UnattendedCause::Unusable, reason, *since),
+            State::Seats(seats) => match first_taken(seats) {
+                Some(since) => match known.map(|known| known.cause) {
+                    None => None,
+                    // It has another definition.
+                    Some(UnattendedCause::Unusable) => Some(News::Attended),
+                    Some(UnattendedCause::WorkersGone) => (now - since >= LASTING).then_some(News::Attended),
+                },
+                None => {
+                    let (since, reason) = last_left(seats).filter(|(since, _)| now - *since >= LASTING)?;
+                    // They may have ended in different ways by turns.
+                    let is_known = known.is_some_and(|known| known.cause == UnattendedCause::WorkersGone);
+                    if is_known { None } else { left(UnattendedCause::WorkersGone, reason, since) }
+                }
+            },
+        }
+    }
+}
+
+/// Since when the first of those who are there is.
+fn first_taken(seats: &[Seat]) -> Option<DateTime<Utc>> {
+    let since = |seat: &Seat| match seat {
+        Seat::Taken { since } => Some(*since),
+        Seat::Expected | Seat::Left { .. } => None,
+    };
+    seats.iter().filter_map(since).min()
+}
+
+/// When the last one left, and why; none: not all have.
+fn last_left(seats: &[Seat]) -> Option<(DateTime<Utc>, &str)> {
+    let left = |seat| match seat {
+        &Seat::Left { since, ref reason } => Some((since, reason.as_str())),
+        Seat::Expected | Seat::Taken { .. } => None,
+    };
+    let all: Option<Vec<_>> = seats.iter().map(left).collect();
+    all?.into_iter().max_by_key(|(since, _)| *since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use UnattendedCause::{Unusable, WorkersGone};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn alpha() -> RelayId {
+        RelayId::from_trusted("alpha")
+    }
+
+    fn left(cause: UnattendedCause, reason: &str, since_s: i64) -> RelayUnattended {
+        RelayUnattended { relay: alpha(), cause, reason: reason.to_owned(), since: at(since_s) }
+    }
+
+    #[test]
+    fn a_relay_counts_as_in_the_log_until_its_workers_are_up() {
+        let attendance = Attendance::of_workers(alpha(), 2);
+        assert_eq!(attendance.news(None, at(100)), None);
+        assert_eq!(attendance.news(Some(&left(WorkersGone, "x", 0)), at(100)), None);
+    }
+
+    #[test]
+    fn it_is_unattended_when_all_have_been_gone_for_a_while() {
+        let attendance = Attendance::of_workers(alpha(), 2);
+        attendance.works(0, at(0));
+        attendance.left(1, "panicked: one", at(1));
+        assert_eq!(attendance.news(None, at(60)), None, "one is there");
+        attendance.left(0, "panicked: two", at(60));
+        assert_eq!(attendance.news(None, at(69)), None, "not for long");
+        let gone = left(WorkersGone, "panicked: two", 60);
+        assert_eq!(attendance.news(None, at(70)), Some(News::Unattended(gone.clone())));
+        assert_eq!(attendance.news(Some(&gone), at(71)), None, "it is known");
+        attendance.works(1, at(80));
+        assert_eq!(attendance.news(Some(&gone), at(89)), None, "it may end at once");
+        attendance.left(1, "panicked: again", at(85));
+        assert_eq!(attendance.news(Some(&gone), at(200)), None, "for another reason, and still");
+        attendance.works(0, at(200));
+        assert_eq!(attendance.news(Some(&gone), at(210)), Some(News::Attended));
+        assert_eq!((attendance.news(None, at(211)), attendance.workers()), (None, 1));
+    }
+
+    #[test]
+    fn an_unusable_definition_is_said_at_once_and_so_is_a_better_one() {
+        let unusable = Attendance::unusable(alpha(), "endpoint.base_url: no".to_owned(), at(5));
+        let gone = left(Unusable, "endpoint.base_url: no", 5);
+        assert_eq!(unusable.news(None, at(5)), Some(News::Unattended(gone.clone())));
+        assert_eq!(unusable.news(Some(&gone), at(900)), None);
+        assert!(unusable.news(Some(&left(Unusable, "another", 1)), at(5)).is_some());
+        let better = Attendance::of_workers(alpha(), 1);
+        assert_eq!(better.news(Some(&gone), at(900)), None, "not up yet");
+        better.works(0, at(901));
+        assert_eq!(better.news(Some(&gone), at(901)), Some(News::Attended));
+    }
+}

@@ -1,0 +1,99 @@
+//! What is looked at now of a job, and before its time where the relay is back after a silence.
+//!
+//! The log says when a relay is asked about a message, and that is what the round of the question rests on. A relay that is
+//! back is asked sooner, without a word in the log: what it knows is noted, and what it says nothing of waits for its time as
+//! if nobody had asked.
+
+use chrono::{DateTime, Utc};
+use kite_domain::lot::Lot;
+use kite_domain::seq_set::SeqSet;
+use std::collections::BTreeMap;
+
+use super::{PROBE_PAUSE, back_off};
+use crate::queue::{Job, JobKind, Waits};
+
+/// The round of a question, and whether it is asked in its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// When the log says.
+    InTime(u8),
+    /// Before: it proves no more than the one before it.
+    Early(u8),
+}
+
+impl Round {
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::InTime(round) | Self::Early(round) => round,
+        }
+    }
+
+    pub(super) fn is_in_time(self) -> bool {
+        matches!(self, Self::InTime(_))
+    }
+}
+
+/// What a look at a job came to.
+#[derive(Debug, Clone)]
+pub(super) struct Looked {
+    /// What is done now.
+    pub(super) candidates: SeqSet,
+    pub(super) round: Round,
+    /// In time: the jobs of what is left for later. Early: those of the candidates, should it have been too early.
+    pub(super) later: Vec<Job>,
+    /// The log says otherwise than the job; its lot is to be fed anew.
+    pub(super) is_stale: bool,
+}
+
+impl Looked {
+    /// All of it now, whatever the log says.
+    pub(super) fn all(lot: &Lot, waiting: SeqSet, job: &Job) -> Self {
+        let round = Round::InTime(lot.round_of(&waiting, job.attempt));
+        Self { candidates: waiting, round, later: Vec::new(), is_stale: false }
+    }
+}
+
+/// What of the messages that wait is looked at now.
+pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, now: DateTime<Utc>) -> Looked {
+    let now_ms = now.timestamp_millis();
+    let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now_ms;
+    let due: SeqSet = waiting.iter().filter(is_due).collect();
+    let in_time = |candidates, later, is_stale| {
+        let round = Round::InTime(lot.round_of(&due, job.attempt));
+        Looked { candidates, round, later, is_stale }
+    };
+    if due.len() == waiting.len() {
+        return in_time(due.clone(), Vec::new(), false);
+    }
+    let is_hastened = job.waits == Waits::NoLonger && job.kind == JobKind::Inquire;
+    let is_early = |seq: &u32| !is_due(seq) && lot.may_be_hastened(*seq, now);
+    let early: SeqSet =
+        if is_hastened { waiting.iter().filter(is_early).collect() } else { SeqSet::default() };
+    let is_stale = due.len() + early.len() < waiting.len();
+    if early.is_empty() {
+        return in_time(due.clone(), Vec::new(), is_stale);
+    }
+    if !due.is_empty() {
+        // One answer, one round: those whose time has not come are asked about next.
+        let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
+        let later = vec![Job { messages: early, not_before_ms, ..job.clone() }];
+        return in_time(due.clone(), later, is_stale);
+    }
+    let mut by_time: BTreeMap<i64, SeqSet> = BTreeMap::new();
+    for seq in &early {
+        by_time.entry(lot.waits_until_ms(seq)).or_default().push(seq);
+    }
+    let at_its_time =
+        |(not_before_ms, messages)| Job { messages, not_before_ms, waits: Waits::ForItsTime, ..job.clone() };
+    let round = Round::Early(back_off::early(lot.round_of(&early, job.attempt), deduplicates));
+    Looked { candidates: early, round, later: by_time.into_iter().map(at_its_time).collect(), is_stale }
+}
+
+/// The part of the jobs that is about these messages.
+pub(super) fn of(jobs: &[Job], messages: &SeqSet) -> Vec<Job> {
+    let part = |job: &Job| {
+        let common: SeqSet = job.messages.iter().filter(|seq| messages.contains(*seq)).collect();
+        (!common.is_empty()).then(|| Job { messages: common, ..job.clone() })
+    };
+    jobs.iter().filter_map(part).collect()
+}
