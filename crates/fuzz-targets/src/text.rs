@@ -102,6 +102,10 @@ fn malformed(text: &str, error: &TemplateError) {
         TemplateError::VariableNameCharacterNotAllowed { character, position } => {
             assert_eq!(input::character_at(text, position), character);
         }
+        TemplateError::TooManyVariables { count, count_max }
+        | TemplateError::TooManyPlaceholders { count, count_max } => {
+            assert!(count > count_max && text.matches("#{").count() >= count);
+        }
     }
 }
 

@@ -41,10 +41,16 @@ impl ObservedClient {
 fn summary(answer: &SubmitAnswer) -> (bool, String) {
     let count = |is_it: fn(&MessageAnswer) -> bool| answer.messages.iter().filter(|one| is_it(one)).count();
     let accepted = count(|one| matches!(one, MessageAnswer::Accepted { .. }));
-    let refused = count(|one| matches!(one, MessageAnswer::Refused { .. }));
+    let is_refused = |one: &MessageAnswer| {
+        matches!(one, MessageAnswer::Refused { .. } | MessageAnswer::RefusedForNow { .. })
+    };
+    let refused = count(is_refused);
     let words = answer.messages.iter().find_map(|one| match one {
         MessageAnswer::NotTaken { reason, .. } | MessageAnswer::Unknown { reason } => Some(reason.clone()),
-        MessageAnswer::Accepted { .. } | MessageAnswer::Refused { .. } => None,
+        MessageAnswer::Accepted { .. }
+        | MessageAnswer::Refused { .. }
+        | MessageAnswer::RefusedForNow { .. }
+        | MessageAnswer::NotTried => None,
     });
     match words {
         Some(words) if accepted + refused == 0 => (false, words.to_string()),
