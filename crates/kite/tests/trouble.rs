@@ -48,7 +48,7 @@ impl Kite {
             let is_it = |one: &&Value| {
                 one["name"] == check && one["detail"].as_str().is_some_and(|detail| detail.contains(words))
             };
-            checks.iter().find(is_it).filter(|_| found == status).map(drop)
+            checks.iter().find(is_it).filter(|_| found == status).map(|_| ())
         })
         .await
     }
