@@ -145,11 +145,11 @@ async fn what_cannot_be_helped_does_not_hide_what_can() {
         house.hand_over(lot.sending, 0).await;
         let until = noon() + Duration::seconds(1);
         let note = kite_domain::lot::ResponseNote {
-            deferred: Some(kite_domain::lot::DeferredSet {
+            deferred: vec![kite_domain::lot::DeferredSet {
                 messages: set.messages.clone(),
                 reason: "429".to_owned(),
                 until,
-            }),
+            }],
             ..kite_domain::lot::ResponseNote::default()
         };
         house.respond(lot.sending, 0, set.relay.as_str(), 1, note).await;

@@ -707,7 +707,7 @@ async fn what_was_not_tried_has_nothing_of_what_was_said_to_others() {
     let mut told: Vec<(u32, String)> = Vec::new();
     for event in world.events(lot).await {
         let Event::RelayResponded(said) = event else { continue };
-        for set in said.deferred {
+        if let Some(set) = said.deferred {
             told.extend(set.messages.iter().map(|seq| (seq, set.reason.clone())));
         }
         for set in said.refused_for_now {
