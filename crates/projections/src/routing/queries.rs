@@ -35,6 +35,9 @@ const POLICY_SQL: &str = "SELECT channel, version, objective, failover, defined_
 const ADVICE_SQL: &str = "SELECT version, advice, weights, relay_order, reasons, advised_ms FROM advice
      WHERE tenant = ?1 AND channel = ?2 AND (?3 IS NULL OR version = ?3) ORDER BY advice DESC LIMIT ?4";
 
+/// Where splits stand: from where the carries are to be read on, where the read model stands, and each split's carry.
+pub type Carries = (Position, Position, Vec<(SmolStr, Carry)>);
+
 impl RoutingQueries {
     pub(crate) fn new(readers: Readers, delivery: Readers) -> Self {
         Self { readers, delivery }
@@ -116,7 +119,7 @@ impl RoutingQueries {
 
     /// Where the router goes on: the position of the model, the one up to which the carries hold for certain, and the
     /// carry of every split. Where routes are parked the two differ: a row may show the carry from before them.
-    pub fn carries(&self) -> Result<(Position, Position, Vec<(SmolStr, Carry)>), QueryError> {
+    pub fn carries(&self) -> Result<Carries, QueryError> {
         self.readers.ask(|connection| {
             let position = database::checkpoint(connection)?;
             let first_parked = connection
