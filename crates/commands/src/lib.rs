@@ -10,6 +10,7 @@ pub mod address_book;
 pub mod adviser;
 pub mod clock;
 pub mod directory;
+pub mod governed;
 pub mod journal;
 pub mod lots;
 pub mod manage;

@@ -187,15 +187,16 @@ impl Timekeeper {
                     true => lot.expire_cancelled(now),
                     false => lot.expire(&sending.terms, &directory.routing_context(&sending.terms, now)),
                 };
-                let count = events.len();
-                (events, count)
+                let has_ended = !events.is_empty();
+                (events, has_ended || sending.is_paused)
             })
             .await;
         let mut failure = None;
         for (id, answer) in ids.iter().zip(answers) {
             match answer {
-                Ok(0) => (self.hint)(*id),
-                Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
+                // Nobody has to look at what has ended, nor at what is paused.
+                Ok(false) => (self.hint)(*id),
+                Ok(true) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
                 Err(LotsError::Journal(error)) => failure = Some(error),
             }
         }

@@ -83,11 +83,17 @@ pub enum Mutation {
     RouterPlaceTooFar,
     /// A job that is older than the log is believed: messages go before their time.
     StaleJobBelieved,
+    /// What all tenants have counts against the limit of each.
+    LimitOverAllTenants,
+    /// What is kept for one-time passwords is given to anybody.
+    PasswordReserveGivenAway,
+    /// A pause is not looked at again at hand-over.
+    PauseIgnoredAtHandover,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -126,6 +132,9 @@ impl Mutation {
         Self::KeyStaysInProgress,
         Self::RouterPlaceTooFar,
         Self::StaleJobBelieved,
+        Self::LimitOverAllTenants,
+        Self::PasswordReserveGivenAway,
+        Self::PauseIgnoredAtHandover,
     ];
 }
 

@@ -5,7 +5,7 @@ mod readiness;
 
 use anyhow::Context;
 use kite_api::{ApiParts, ApiState, hash_admin_key};
-use kite_commands::accept::Acceptance;
+use kite_commands::accept::{Acceptance, LoadWatch};
 use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
 use kite_commands::clock::{SystemClock, SystemIds};
@@ -36,7 +36,6 @@ use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
 use crate::runtime::{Background, Supervisor, drive, pause, project};
 use crate::telemetry;
-use backlog::BacklogWatch;
 use readiness::ProcessReadiness;
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -114,7 +113,7 @@ impl Instance {
         }
         self.start_workers(parts, roles).await?;
         match listener {
-            Some(listener) => self.start_api(parts, metrics, listener),
+            Some(listener) => self.start_api(parts, metrics, listener).await,
             None => Ok(()),
         }
     }
@@ -272,17 +271,22 @@ impl Instance {
         });
     }
 
-    fn start_api(
+    async fn start_api(
         &mut self,
         parts: &Parts,
         metrics: PrometheusHandle,
         listener: TcpListener,
     ) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
-        let backlog = BacklogWatch::new(parts.models.clone(), self.store.head(), parts.clock.clone());
-        let gauge = backlog.gauge();
-        self.start_timed(backlog, parts);
+        let gauge = backlog::gauge(parts.models.clone(), self.store.head());
         let limits = self.config.accept_limits();
+        let acceptance = Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge);
+        let mut load = LoadWatch::new(acceptance.clone(), parts.open_work.clone());
+        // Before the first request, so that none is turned away because nothing is counted yet.
+        if let Err(error) = load.step().await {
+            tracing::warn!(%error, "what is open could not be counted yet, trying again");
+        }
+        self.start_timed(load, parts);
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
@@ -291,7 +295,7 @@ impl Instance {
             directory: parts.directory.clone(),
             manage: parts.manage.clone(),
             address_book: AddressBook::new(parts.journal.clone()),
-            acceptance: Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge),
+            acceptance,
             receipts: parts.receipts.clone(),
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),

@@ -156,6 +156,31 @@ pub enum Operation {
         /// Which, counted back from the last.
         back: u8,
     },
+    /// One of the last sendings is paused.
+    Pause {
+        /// Which, counted back from the last.
+        back: u8,
+        /// By an operator, not by its tenant.
+        by_operator: bool,
+    },
+    /// One of the last sendings is let go on.
+    LetGoOn {
+        /// Which, counted back from the last.
+        back: u8,
+        /// By an operator, not by its tenant.
+        by_operator: bool,
+    },
+    /// An operator sets what a tenant may have and do at once; 0: as usual.
+    Limits {
+        /// Whose.
+        tenant: u8,
+        /// Messages that are due.
+        open: u16,
+        /// Messages for later.
+        scheduled: u16,
+        /// Requests a second.
+        requests: u8,
+    },
     /// A tenant defines a policy.
     Policy {
         /// Whose.
@@ -330,6 +355,9 @@ pub struct Setup {
     /// How long the receipt of a message takes at most when all is well.
     #[serde(default = "usual_receipt_ms", skip_serializing_if = "is_usual_receipt_ms")]
     pub receipt_ms_max: u32,
+    /// Open messages over all tenants; 0: as many as come.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub open_messages_max: u32,
 }
 
 /// A whole simulation: the same case gives the same log, byte for byte.

@@ -84,6 +84,16 @@ pub enum Situation {
     CrashUnderWay,
     /// The process is away for a while.
     CrashWithOutage,
+    /// A sending is paused.
+    Paused,
+    /// A paused sending goes on.
+    Resumed,
+    /// A tenant may not resume what an operator paused.
+    ResumeRefused,
+    /// A request is refused because the tenant, or the house, has as much as it may have.
+    LimitReached,
+    /// A request is refused because it comes too fast.
+    TooFast,
 }
 
 impl Situation {
@@ -113,6 +123,8 @@ impl Situation {
             | Self::SeveralLots
             | Self::AdvertisementRefused
             | Self::BreakerTripped
+            | Self::ResumeRefused
+            | Self::TooFast
             | Self::AppendAnswerLost => 1,
             _ => 4,
         }
@@ -191,6 +203,8 @@ impl Reader {
                     self.advertisements.insert(stream.to_owned());
                 }
             }
+            Event::SendingPaused(_) => reached.count(Situation::Paused),
+            Event::SendingResumed(_) => reached.count(Situation::Resumed),
             Event::SendingAbandoned(_) => reached.count(Situation::Abandoned),
             Event::MessagesRouted(routed) => self.routed(reached, stream, &routed),
             Event::MessagesSubmitted(submitted) => {

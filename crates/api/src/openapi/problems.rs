@@ -35,6 +35,12 @@ impl Traits<'_> {
             .is_some_and(|security| security.iter().all(|one| one == &json!({})))
     }
 
+    /// Whether the key of a tenant may be used.
+    fn is_of_tenants(&self) -> bool {
+        self.needs_key()
+            && self.operation["tags"].as_array().is_none_or(|tags| !tags.contains(&json!("admin")))
+    }
+
     fn is(&self, operation_id: &str) -> bool {
         self.operation["operationId"] == operation_id
     }
@@ -78,6 +84,10 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
     let reads = traits.needs_key() && traits.method == "get";
     let is_sending = traits.is("create_sending");
     add(traits.needs_key(), &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted]);
+    add(traits.is_of_tenants(), &[Code::TooManyRequests]);
+    add(traits.is("resume_sending"), &[Code::PausedByOperator]);
+    // Near its limit a tenant waits until its contacts are counted.
+    add(traits.is("create_contact") || traits.is("import_contacts"), &[Code::NotCaughtUp]);
     add(traits.is("push_receipts"), &[Code::SignatureInvalid]);
     add(traits.has_parameter("path") || traits.names_others(), &[Code::NotFound]);
     // A read may ask for data at least as new as a position.
@@ -99,6 +109,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             Code::InvalidIdempotencyKey,
             Code::IdempotencyKeyReused,
             Code::IdempotencyInProgress,
+            Code::LimitReached,
             Code::BacklogFull,
         ],
     );

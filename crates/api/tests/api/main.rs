@@ -15,4 +15,5 @@ mod pushed_receipts;
 mod sendings;
 mod support;
 mod tcp;
+mod tenants;
 mod timeline;

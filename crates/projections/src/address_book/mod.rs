@@ -29,7 +29,7 @@ pub struct AddressBookModel;
 
 impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
-    const SCHEMA_VERSION: i64 = 1;
+    const SCHEMA_VERSION: i64 = 2;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
     fn filter() -> Filter {

@@ -1,6 +1,7 @@
-//! What the operator of the platform does: tenants, keys, relays.
+//! What the operator of the platform does: tenants and their sendings, keys, relays.
 
 pub mod api_keys;
 pub mod relay_profile;
 pub mod relays;
+pub mod sendings;
 pub mod tenants;
