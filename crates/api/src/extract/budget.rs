@@ -144,7 +144,7 @@ impl<K: Clone + Eq + Hash> Budget<K> {
         let share = self.share(whose);
         let own_units = share.try_acquire_many_owned(units).map_err(|_| {
             Problem::new(
-                Code::TooManyRequests,
+                Code::TooManyAtOnce,
                 "Your large requests under way hold all memory of your share.",
             )
         })?;
@@ -331,7 +331,7 @@ mod tests {
     fn one_tenant_takes_its_share_and_leaves_the_rest_to_others() {
         let budgets = budgets(400);
         let held = body(&budgets, tenant("greedy"), 200).unwrap();
-        assert_eq!(body(&budgets, tenant("greedy"), 100).unwrap_err(), Code::TooManyRequests);
+        assert_eq!(body(&budgets, tenant("greedy"), 100).unwrap_err(), Code::TooManyAtOnce);
         let other = body(&budgets, tenant("modest"), 200).unwrap();
         assert_eq!(body(&budgets, tenant("third"), 100).unwrap_err(), Code::Busy);
         drop(held);
