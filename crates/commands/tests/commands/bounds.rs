@@ -73,7 +73,7 @@ async fn shared_variables_that_nobody_asks_for_are_not_stored_and_the_others_are
     request.variables.insert("name".into(), "x".repeat(300_000));
     request.recipients[0].variables.insert("name".into(), "Lee".to_owned());
     assert_eq!(refusal(&house, request.clone()).await, ("variables", "too_large"));
-    request.text = Some("#{name}".repeat(50_000));
+    request.text = Some("#{name}".repeat(100) + &"x".repeat(350_000));
     assert_eq!(refusal(&house, request).await, ("text", "too_large"));
 }
 
