@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::{LimitsInForce, TenantLimits};
 use serde::{Deserialize, Serialize};
@@ -41,11 +42,11 @@ pub struct Tenants {
 pub struct LimitsBody {
     /// Messages that are due and not final. A share of them is kept for one-time passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 1000000000000, example = 200000)]
+    #[schema(maximum = 1_000_000_000_000_u64, example = 200000)]
     pub open_messages_max: Option<u64>,
     /// Messages that are accepted for later and not due yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 1000000000000, example = 50000)]
+    #[schema(maximum = 1_000_000_000_000_u64, example = 50000)]
     pub scheduled_messages_max: Option<u64>,
     /// Requests a second. One-time passwords count apart.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +58,7 @@ pub struct LimitsBody {
     pub recipients_per_second: Option<u32>,
     /// Contacts in the address book.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 1000000000000, example = 100000)]
+    #[schema(maximum = 1_000_000_000_000_u64, example = 100000)]
     pub contacts_max: Option<u64>,
 }
 
@@ -193,8 +194,10 @@ pub async fn get(
     state: State<ApiState>,
     _auth: AdminAuth,
     tenant: ApiPath<String>,
+    headers: HeaderMap,
 ) -> Answer<Json<TenantDetailsView>> {
     let tenant: TenantId = tenant.parse().map_err(|_| Problem::not_found("tenant"))?;
+    state.fresh_address_book(&headers).await?;
     details(&state, &tenant).await.map(Json)
 }
 
