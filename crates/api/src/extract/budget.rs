@@ -143,10 +143,7 @@ impl<K: Clone + Eq + Hash> Budget<K> {
             all.map_err(|_| Problem::new(Code::Busy, "Too many large requests are being worked on."))?;
         let share = self.share(whose);
         let own_units = share.try_acquire_many_owned(units).map_err(|_| {
-            Problem::new(
-                Code::TooManyAtOnce,
-                "Your large requests under way hold all memory of your share.",
-            )
+            Problem::new(Code::TooManyAtOnce, "Your large requests under way hold all memory of your share.")
         })?;
         Ok(Permits { own_units, all_units })
     }

@@ -31,9 +31,23 @@ struct Inner {
     given_all: Load,
     /// Of that, what is in the log by now, by where.
     sealed: BTreeMap<Position, Vec<Given>>,
+    /// Of it, what may be in the log or not.
+    doubtful: Vec<Doubtful>,
     /// What was accepted before this process began is not counted yet.
     is_uncounted: bool,
 }
+
+/// A place whose seal may be in the log.
+struct Doubtful {
+    given: Given,
+    /// Where the log ended when nobody waited for the answer any more.
+    position: Position,
+    /// So many looks of a read model that has come past it are waited for: the append may still be on its way.
+    looks: u8,
+}
+
+/// Some seconds of looks.
+const DOUBTFUL_LOOKS: u8 = 50;
 
 /// Messages that have a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +135,16 @@ impl Room {
         let later = inner.sealed.split_off(&(workload.position + 1));
         let seen = std::mem::replace(&mut inner.sealed, later);
         seen.values().flatten().for_each(|given| inner.give_back(given));
+        let position = workload.position;
+        for doubtful in std::mem::take(&mut inner.doubtful) {
+            match doubtful.looks {
+                0 => inner.give_back(&doubtful.given),
+                looks => {
+                    let looks = if doubtful.position <= position { looks - 1 } else { looks };
+                    inner.doubtful.push(Doubtful { looks, ..doubtful });
+                }
+            }
+        }
     }
 
     /// Refuses everything until the log has been counted.
@@ -220,9 +244,9 @@ impl Drop for Place<'_> {
         let Some(given) = self.given.take() else { return };
         let mut inner = self.room.inner.lock();
         if self.is_sealing {
-            // If it is in the log after all, it is not far from here: it counts until the read model has come past.
-            let head = *self.store.head().borrow();
-            inner.is_in_log(given, head + 1);
+            // If it is in the log after all, it is not far from here: it counts until the read model must have seen it.
+            let position = *self.store.head().borrow();
+            inner.doubtful.push(Doubtful { given, position, looks: DOUBTFUL_LOOKS });
         } else {
             inner.give_back(&given);
         }
@@ -310,6 +334,10 @@ mod tests {
         place.is_sealing();
         drop(place);
         assert_eq!(room.load_of(&tenant("acme")).open(), 50);
+        for _ in 0..DOUBTFUL_LOOKS {
+            seen(&room, 1, 0);
+            assert_eq!(room.load_of(&tenant("acme")).open(), 50);
+        }
         seen(&room, 1, 0);
         assert_eq!(room.load_of(&tenant("acme")).open(), 0);
     }

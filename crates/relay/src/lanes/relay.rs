@@ -118,10 +118,24 @@ impl Delayed {
         self.jobs.insert((job.not_before_ms, self.made), job);
     }
 
-    /// Whether a tenant has its equal part of the places, so that in a full room it has to give way.
-    fn has_its_part(&self, tenant: &TenantId, jobs_max: usize) -> bool {
+    /// How many places a tenant has, and how many are its equal part.
+    fn places(&self, tenant: &TenantId, jobs_max: usize) -> (usize, usize) {
         let own = self.tenants.get(tenant).copied().unwrap_or(0);
-        own >= (jobs_max / (self.tenants.len() + 1)).max(1)
+        (own, (jobs_max / (self.tenants.len() + 1)).max(1))
+    }
+
+    /// Whether a job finds a place only if another gives way.
+    fn is_full_for(&self, job: &Job, jobs_max: usize) -> bool {
+        let (own, part) = self.places(&job.tenant, jobs_max);
+        self.jobs.len() >= jobs_max && own >= part
+    }
+
+    /// Whether what is due last gives way to a job: its tenant's own, or that of a tenant with more than its part.
+    fn gives_way_to(&self, job: &Job, jobs_max: usize) -> bool {
+        self.last().is_some_and(|last| {
+            let (own, part) = self.places(&last.tenant, jobs_max);
+            last.not_before_ms > job.not_before_ms && (last.tenant == job.tenant || own > part)
+        })
     }
 
     fn next_ms(&self) -> Option<i64> {
@@ -290,18 +304,14 @@ impl RelayLanes {
 
     /// What is not due yet has places of its own, or messages put off until the morning would stand in the way of what
     /// can be done now. When those are full, what is due last is left to the log, and comes again with the next feeding;
-    /// but nobody gives way who has less than an equal part.
+    /// but nobody gives way to another who has no more than an equal part.
     fn enqueue(&mut self, job: Job) -> Put {
         let lanes = &mut self.classes[index(job.class)];
         let is_delayed = job.not_before_ms > 0;
         let mut dropped = None;
         let jobs_max = self.limits.jobs_max;
-        let delayed = &lanes.delayed;
-        if is_delayed && delayed.jobs.len() >= jobs_max && delayed.has_its_part(&job.tenant, jobs_max) {
-            let gives_way = delayed.last().is_some_and(|last| {
-                last.not_before_ms > job.not_before_ms && delayed.has_its_part(&last.tenant, jobs_max)
-            });
-            if !gives_way {
+        if is_delayed && lanes.delayed.is_full_for(&job, jobs_max) {
+            if !lanes.delayed.gives_way_to(&job, jobs_max) {
                 self.forget_if_empty(&job);
                 return Put::Full;
             }

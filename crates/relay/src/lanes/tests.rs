@@ -314,7 +314,9 @@ proptest! {
                 Act::Settle { .. } | Act::Abandon { .. } => {}
                 Act::Wait { ms } => now_ms += ms,
             }
-            prop_assert!(lanes.delayed_jobs().iter().all(|jobs| *jobs <= jobs_max));
+            // Four tenants, and whoever has less than its part finds a place in a full room, too.
+            let most = jobs_max + 4 * (jobs_max / 2).max(1);
+            prop_assert!(lanes.delayed_jobs().iter().all(|jobs| *jobs <= most));
         }
         for lease in leases {
             lanes.abandon(lease.id);
