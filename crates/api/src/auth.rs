@@ -5,7 +5,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use chrono::{DateTime, Utc};
 use kite_domain::slug::TenantId;
 use sha2::{Digest, Sha256};
@@ -125,6 +125,19 @@ fn known(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {
     Ok(Caller::Tenant(TenantAuth { tenant: issued.tenant.clone(), actor: format_smolstr!("key:{key_id}") }))
 }
 
+/// Identifies, and counts the request of a tenant. Requests to send are counted when they are read: only then it is known
+/// whether they are passwords, which count apart.
+fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
+    let caller = identify(parts, state)?;
+    let is_to_send = parts.method == Method::POST && parts.uri.path() == "/v1/sendings";
+    if let Caller::Tenant(auth) = &caller
+        && !is_to_send
+    {
+        state.acceptance.count_request(&auth.tenant)?;
+    }
+    Ok(caller)
+}
+
 /// Lower-case hexadecimal digits.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -137,7 +150,7 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        identify(parts, state)
+        admit(parts, state)
     }
 }
 
@@ -145,7 +158,7 @@ impl FromRequestParts<ApiState> for TenantAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        match identify(parts, state)? {
+        match admit(parts, state)? {
             Caller::Tenant(auth) => Ok(auth),
             Caller::Admin(_) => Err(Problem::new(
                 Code::NotPermitted,

@@ -52,6 +52,6 @@ pub struct ContactRows {
 /// A file of contacts.
 pub fn contact_rows(bytes: &[u8], next_id: impl FnMut() -> ContactId) -> Answer<ContactRows> {
     let rows = csv_rows::read(bytes, next_id)?;
-    let csv_rows::Rows { contacts, good, merged, errors, refused } = rows;
+    let csv_rows::Rows { rows_of: _, contacts, good, merged, errors, refused } = rows;
     Ok(ContactRows { contacts, good, merged, refused, errors })
 }

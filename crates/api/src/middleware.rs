@@ -43,7 +43,7 @@ pub(crate) async fn admit(State(clients): State<Clients>, mut request: Request, 
     let origin = clients.origin(peer, request.headers());
     let Some(_permit) = origin.client.begin(clients.rules().requests_per_address_max) else {
         metrics::counter!("kite_http_requests_refused_total", "reason" => "address").increment(1);
-        return Problem::new(Code::TooManyRequests, "Too many requests of this address are under way.")
+        return Problem::new(Code::TooManyAtOnce, "Too many requests of this address are under way.")
             .into_response();
     };
     request.extensions_mut().insert(origin);

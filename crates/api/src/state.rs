@@ -184,6 +184,8 @@ pub(crate) struct Shared {
     /// Where each tenant's last write through this process is in the log; of any kind.
     writes: Mutex<HashMap<TenantId, u64>>,
     contact_writes: Mutex<HashMap<TenantId, u64>>,
+    /// Where the log ended when this process began.
+    began_at: u64,
 }
 
 impl Deref for ApiState {
@@ -215,12 +217,14 @@ impl ApiState {
     /// Ready to serve.
     pub fn new(parts: ApiParts) -> Self {
         let budgets = Budgets::new(&parts.config);
+        let began_at = *parts.journal.store().head().borrow();
         Self(Arc::new(Shared {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
             writes: Mutex::default(),
             contact_writes: Mutex::default(),
+            began_at,
         }))
     }
 
@@ -277,6 +281,11 @@ impl ApiState {
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
         let position = self.0.contact_writes.lock().get(tenant).copied();
         self.reached(Model::AddressBook, position.unwrap_or(0)).await
+    }
+
+    /// Waits until the address book knows of all contacts that were there before this process.
+    pub(crate) async fn contacts_are_counted(&self) -> Answer<()> {
+        self.reached(Model::AddressBook, self.0.began_at).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the address book.

@@ -225,12 +225,21 @@ words! {
         /// A code that no dictionary holds.
         Unclassified,
     }
+    /// Who paused a sending.
+    PauseByWord = kite_domain::sending::PauseBy {
+        /// Whose sending it is.
+        Tenant,
+        /// The operator of the platform.
+        Operator,
+    }
     /// Where a sending stands.
     SendingStateWord = kite_projections::SendingState {
         /// Its time has not come.
         Scheduled,
         /// On its way.
         InProgress,
+        /// Nothing of it goes out until it is resumed.
+        Paused,
         /// Cancelled.
         Cancelled,
         /// Every message is final.

@@ -9,6 +9,9 @@ use kite_domain::event::Event;
 use kite_domain::ids::{ContactId, GroupId};
 use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, Expected, Position};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::journal::{Cause, Entry, Journal};
 
@@ -21,12 +24,84 @@ const MEMBERS_PER_EVENT: usize = 10_000;
 #[derive(Clone)]
 pub struct AddressBook {
     journal: Journal,
+    places: Arc<Mutex<HashMap<TenantId, Vec<Given>>>>,
+}
+
+/// Places that were given and that the read model may not know of yet.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    id: u64,
+    contacts: u64,
+    /// Where the contacts are in the log, once they are.
+    position: Option<Position>,
+}
+
+/// What the read model says of a tenant's contacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedContacts {
+    /// How many there are.
+    pub contacts: u64,
+    /// Up to where in the log.
+    pub position: Position,
+}
+
+/// Places for new contacts. Given back when it is dropped before the contacts are written.
+pub struct ContactPlaces {
+    book: AddressBook,
+    tenant: TenantId,
+    id: u64,
+    granted: u64,
+}
+
+impl ContactPlaces {
+    /// For how many contacts.
+    pub fn granted(&self) -> u64 {
+        self.granted
+    }
+
+    /// The contacts are in the log: the places count until the read model has come past.
+    pub fn are_written(self, position: Position) {
+        if let Some(given) = self.book.places.lock().get_mut(&self.tenant) {
+            given.iter_mut().filter(|one| one.id == self.id).for_each(|one| one.position = Some(position));
+        }
+    }
+}
+
+impl Drop for ContactPlaces {
+    fn drop(&mut self) {
+        let mut places = self.book.places.lock();
+        let Some(given) = places.get_mut(&self.tenant) else { return };
+        given.retain(|one| one.id != self.id || one.position.is_some());
+        if given.is_empty() {
+            places.remove(&self.tenant);
+        }
+    }
 }
 
 impl AddressBook {
     /// Writes to this log.
     pub fn new(journal: Journal) -> Self {
-        Self { journal }
+        Self { journal, places: Arc::default() }
+    }
+
+    /// Gives places for new contacts, as many as there are left of the tenant's limit and at most as many as are wanted.
+    /// Two who ask at once do not get the same.
+    pub fn reserve(
+        &self,
+        tenant: &TenantId,
+        counted: CountedContacts,
+        wanted: u64,
+        contacts_max: u64,
+    ) -> ContactPlaces {
+        let mut places = self.places.lock();
+        let given = places.entry(tenant.clone()).or_default();
+        given.retain(|one| one.position.is_none_or(|position| position > counted.position));
+        let taken: u64 = given.iter().map(|one| one.contacts).sum();
+        let left = contacts_max.saturating_sub(counted.contacts.saturating_add(taken));
+        let granted = wanted.min(left);
+        let id = given.last().map_or(0, |last| last.id + 1);
+        given.push(Given { id, contacts: granted, position: None });
+        ContactPlaces { book: self.clone(), tenant: tenant.clone(), id, granted }
     }
 
     /// New or changed contacts, in one append however many they are: all of them, or none. They join the group, if
@@ -116,5 +191,32 @@ impl AddressBook {
             events,
         };
         Ok(self.journal.append_one(entry).await?.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{SystemClock, SystemIds};
+    use kite_event_store::MemoryEventStore;
+
+    fn book() -> AddressBook {
+        let store = Arc::new(MemoryEventStore::new());
+        AddressBook::new(Journal::new(store, Arc::new(SystemClock), Arc::new(SystemIds)))
+    }
+
+    #[test]
+    fn two_who_ask_at_once_do_not_get_the_same_places() {
+        let (book, acme) = (book(), TenantId::parse("acme").unwrap());
+        let counted = CountedContacts { contacts: 90, position: 7 };
+        let first = book.reserve(&acme, counted, 8, 100);
+        let second = book.reserve(&acme, counted, 8, 100);
+        assert_eq!((first.granted(), second.granted()), (8, 2));
+        drop(first);
+        assert_eq!(book.reserve(&acme, counted, 20, 100).granted(), 8, "the places are given back");
+        second.are_written(9);
+        assert_eq!(book.reserve(&acme, counted, 20, 100).granted(), 8);
+        let seen = CountedContacts { contacts: 92, position: 9 };
+        assert_eq!(book.reserve(&acme, seen, 20, 100).granted(), 8, "and none is counted twice");
     }
 }

@@ -15,7 +15,7 @@ use kite_domain::sender::SenderRegistered;
 use kite_domain::sending::SendingAccepted;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::template::TemplateSaved;
-use kite_domain::tenant::{ApiKeyIssued, TenantCreated};
+use kite_domain::tenant::{ApiKeyIssued, LimitsInForce, TenantCreated, TenantLimits};
 use kite_domain::text::Channel;
 use kite_event_store::{Filter, Position};
 use parking_lot::RwLock;
@@ -28,8 +28,9 @@ use crate::journal::{Journal, JournalError};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "tenant-created",
+    "tenant-limits-set",
     "api-key-issued",
     "api-key-revoked",
     "relay-defined",
@@ -81,6 +82,8 @@ pub struct DirectoryState {
     pub templates: HashMap<(TenantId, TemplateId), TemplateSaved>,
     /// Tenants by id.
     pub tenants: BTreeMap<TenantId, TenantCreated>,
+    /// What tenants may have and do at once, where an operator has set it.
+    pub limits: HashMap<TenantId, TenantLimits>,
     /// Live keys by their public part.
     pub api_keys: HashMap<SmolStr, ApiKeyIssued>,
 }
@@ -91,6 +94,11 @@ impl DirectoryState {
         address
             .and_then(|address| self.senders.get(&(tenant.clone(), SmolStr::from(address))))
             .map_or(&[], |sender| &sender.registered.relays)
+    }
+
+    /// The limits that count for a tenant.
+    pub fn limits_of(&self, tenant: &TenantId, default: &LimitsInForce) -> LimitsInForce {
+        self.limits.get(tenant).map_or(*default, |limits| limits.or(default))
     }
 
     /// The world as a lot of this sending decides in it.
@@ -119,6 +127,9 @@ impl DirectoryState {
         match event {
             Event::TenantCreated(created) => {
                 self.tenants.insert(created.tenant.clone(), created.clone());
+            }
+            Event::TenantLimitsSet(set) => {
+                self.limits.insert(set.tenant.clone(), set.limits);
             }
             Event::ApiKeyIssued(issued) => {
                 self.api_keys.insert(issued.key_id.clone(), issued.clone());

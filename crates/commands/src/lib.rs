@@ -11,6 +11,7 @@ pub mod adviser;
 pub mod awaited;
 pub mod clock;
 pub mod directory;
+pub mod governed;
 pub mod journal;
 pub mod lots;
 pub mod manage;

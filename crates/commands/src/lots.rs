@@ -58,7 +58,7 @@ pub(crate) struct Standing {
     pub(crate) last_event: Option<Uuid>,
 }
 
-type Opened = (SealedSending, OwnedMutexGuard<Option<Standing>>);
+type Opened = OwnedMutexGuard<Option<Standing>>;
 
 /// A lot in the cache; none while it changes.
 type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
@@ -82,6 +82,8 @@ pub struct SealedSending {
     pub terms: Arc<SendingAccepted>,
     /// Whether it was cancelled.
     pub is_cancelled: bool,
+    /// Whether it is paused: nothing of it is routed or handed over.
+    pub is_paused: bool,
 }
 
 /// All lots. Cheap to clone.
@@ -159,7 +161,7 @@ impl Lots {
 
     /// The sending, if it is sealed.
     pub async fn sending(&self, id: SendingId) -> Result<Option<SealedSending>, JournalError> {
-        if let Some(sealed) = self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.value.lock())) {
+        if let Some(sealed) = self.kept(id) {
             return Ok(Some(sealed));
         }
         let mut sending = Sending::default();
@@ -249,11 +251,13 @@ impl Lots {
     ) -> Vec<usize> {
         let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T)> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
-        for (place, opened) in self.open_all(ids, places).await {
+        let opened = self.open_all(ids, places).await;
+        let sendings = self.sendings_of(ids, &opened).await;
+        for ((place, opened), sending) in opened.into_iter().zip(sendings) {
             let id = ids[place];
-            let (sending, mut guard) = match opened {
-                Ok(opened) => opened,
-                Err(error) => {
+            let (sending, mut guard) = match (sending, opened) {
+                (Ok(sending), Ok(guard)) => (sending, guard),
+                (Err(error), _) | (_, Err(error)) => {
                     answers[place] = Some(Err(error));
                     continue;
                 }
@@ -308,7 +312,7 @@ impl Lots {
         in_lock_order.sort_unstable_by_key(|place| ids[*place]);
         let mut opened: Vec<Option<Result<Opened, LotsError>>> = ids.iter().map(|_| None).collect();
         for place in in_lock_order {
-            opened[place] = Some(self.open(ids[place]).await);
+            opened[place] = Some(self.lock(ids[place]).await);
         }
         places
             .into_iter()
@@ -316,9 +320,38 @@ impl Lots {
             .collect()
     }
 
-    async fn open(&self, id: LotId) -> Result<Opened, LotsError> {
-        let sending = self.sending(id.sending).await?.ok_or(LotsError::NotFound(id))?;
-        Ok((sending, self.lock(id).await?))
+    /// The sendings of opened lots as they stand now. Waiting for the locks took its time, and whoever was told that a
+    /// sending is paused may rely on it: nothing is waited for between the last look and the decisions.
+    async fn sendings_of(
+        &self,
+        ids: &[LotId],
+        opened: &[(usize, Result<Opened, LotsError>)],
+    ) -> Vec<Result<SealedSending, LotsError>> {
+        const LOOKS_MAX: u32 = 3;
+        for _ in 0..LOOKS_MAX {
+            let kept =
+                opened.iter().map(|(place, _)| self.kept(ids[*place].sending)).collect::<Option<Vec<_>>>();
+            if let Some(kept) = kept {
+                return kept.into_iter().map(Ok).collect();
+            }
+            for (place, _) in opened {
+                // What cannot be read is told below.
+                let _ = self.sending(ids[*place].sending).await;
+            }
+        }
+        let mut sendings = Vec::with_capacity(opened.len());
+        for (place, _) in opened {
+            let sending = self.sending(ids[*place].sending).await;
+            sendings.push(match sending {
+                Ok(sending) => sending.ok_or(LotsError::NotFound(ids[*place])),
+                Err(error) => Err(error.into()),
+            });
+        }
+        sendings
+    }
+
+    fn kept(&self, id: SendingId) -> Option<SealedSending> {
+        self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.value.lock()))
     }
 
     /// Locks a lot, reading it from the log if it is not kept.
@@ -356,7 +389,11 @@ impl Lots {
 
 fn sealed(sending: &Sending) -> Option<SealedSending> {
     let terms = sending.accepted.clone()?;
-    Some(SealedSending { terms, is_cancelled: sending.cancelled_at.is_some() })
+    Some(SealedSending {
+        terms,
+        is_cancelled: sending.cancelled_at.is_some(),
+        is_paused: sending.paused.is_some(),
+    })
 }
 
 fn answered<T>(ids: &[LotId], answers: Vec<Option<Result<T, LotsError>>>) -> Vec<Result<T, LotsError>> {

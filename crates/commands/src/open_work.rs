@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::load::Load;
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
-use kite_domain::slug::RelayId;
+use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::split::Carry;
 use kite_domain::text::Channel;
 use kite_event_store::Position;
@@ -34,11 +35,22 @@ pub struct RouterMemory {
     pub parked: Vec<SendingId>,
 }
 
+/// What is accepted and not final.
+#[derive(Debug, Clone, Default)]
+pub struct Workload {
+    /// Up to where in the log it is counted.
+    pub position: Position,
+    /// By tenant; those that have nothing may be missing.
+    pub loads: Vec<(TenantId, Load)>,
+}
+
 /// See the module.
 #[async_trait]
 pub trait OpenWork: Send + Sync + 'static {
     /// Where the router goes on.
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError>;
+    /// What is accepted and not final.
+    async fn workload(&self) -> Result<Workload, OpenWorkError>;
     /// Scheduled sendings whose time has come and that are not released.
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
     /// Lots with a deadline, a lifetime or a hold that is over.

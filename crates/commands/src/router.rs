@@ -13,9 +13,10 @@ use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLe
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, Filter, Position};
 use smol_str::SmolStr;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -49,16 +50,67 @@ pub struct Router {
     ledger: SplitLedger,
     /// Where it reads on in the log; none: it has to find its place first.
     position: Option<Position>,
-    waiting: BTreeMap<MessageClass, VecDeque<Waiting>>,
+    waiting: BTreeMap<MessageClass, Turns>,
     known: HashSet<SendingId>,
+    /// What is left to route of paused sendings, until they are resumed or over.
+    paused: HashMap<SendingId, Waiting>,
     blocked: Vec<Waiting>,
     blocked_until: Option<DateTime<Utc>>,
+}
+
+/// What waits in one class. Tenants are served in turn, a lot at a time, so that nobody waits behind what another has
+/// asked for; what a tenant has asked for goes in the order of the log.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Tenants with something that waits, the next one first.
+    order: VecDeque<TenantId>,
+    queues: HashMap<TenantId, VecDeque<Waiting>>,
+}
+
+impl Turns {
+    fn queue(&mut self, tenant: &TenantId) -> &mut VecDeque<Waiting> {
+        let queue = self.queues.entry(tenant.clone()).or_default();
+        if queue.is_empty() {
+            self.order.push_back(tenant.clone());
+        }
+        queue
+    }
+
+    fn push_back(&mut self, waiting: Waiting) {
+        self.queue(&waiting.tenant).push_back(waiting);
+    }
+
+    fn push_front(&mut self, waiting: Waiting) {
+        self.queue(&waiting.tenant).push_front(waiting);
+    }
+
+    /// The next lot, how many messages it has, and the sending that nothing is left of now.
+    fn next(&mut self, class: MessageClass) -> Option<(Next, u32, Option<SendingId>)> {
+        let tenant = self.order.pop_front()?;
+        let queue = self.queues.get_mut(&tenant)?;
+        let waiting = queue.front_mut()?;
+        let (sending, messages) = (waiting.sending, waiting.messages_per_lot);
+        let number = waiting.lots.pop_front();
+        let done = waiting.lots.is_empty().then_some(sending);
+        if done.is_some() {
+            queue.pop_front();
+        }
+        if queue.is_empty() {
+            self.queues.remove(&tenant);
+        } else {
+            self.order.push_back(tenant.clone());
+        }
+        // Nothing without a lot is ever put here.
+        let lot = LotId { sending, number: number? };
+        Some((Next { lot, class, tenant }, messages, done))
+    }
 }
 
 /// A sending with lots that have no route yet.
 #[derive(Debug)]
 struct Waiting {
     sending: SendingId,
+    tenant: TenantId,
     class: MessageClass,
     lots: VecDeque<u32>,
     messages_per_lot: u32,
@@ -68,6 +120,7 @@ impl Waiting {
     fn new(terms: &SendingAccepted) -> Self {
         Self {
             sending: terms.sending,
+            tenant: terms.tenant.clone(),
             class: terms.class,
             lots: (0..terms.lots).collect(),
             messages_per_lot: terms.messages.div_ceil(terms.lots.max(1)),
@@ -76,22 +129,29 @@ impl Waiting {
 
     /// A lot that comes back.
     fn one(next: Next) -> Self {
-        let Next { lot, class } = next;
-        Self { sending: lot.sending, class, lots: [lot.number].into(), messages_per_lot: SEQS_PER_LOT }
+        Self { lots: [next.lot.number].into(), ..Self::none(next) }
+    }
+
+    /// No lot of a sending yet.
+    fn none(next: Next) -> Self {
+        let Next { lot, class, tenant } = next;
+        Self { sending: lot.sending, tenant, class, lots: VecDeque::new(), messages_per_lot: SEQS_PER_LOT }
     }
 }
 
 /// A lot that is to be routed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Next {
     lot: LotId,
     class: MessageClass,
+    tenant: TenantId,
 }
 
 /// What routing one lot came to.
 struct Routed {
     event: Option<MessagesRouted>,
     blocked: Vec<RoutingBlocked>,
+    is_paused: bool,
 }
 
 impl Router {
@@ -109,6 +169,7 @@ impl Router {
             position: None,
             waiting: BTreeMap::new(),
             known: HashSet::new(),
+            paused: HashMap::new(),
             blocked: Vec::new(),
             blocked_until: None,
         }
@@ -125,6 +186,7 @@ impl Router {
         self.ledger = SplitLedger::default();
         self.waiting.clear();
         self.known.clear();
+        self.paused.clear();
         self.blocked.clear();
         self.blocked_until = None;
     }
@@ -142,7 +204,8 @@ impl Router {
             self.take_up_due(id).await?;
         }
         self.read_carries(memory.carries_position, memory.position).await?;
-        let filter = Filter::kinds(["sending-accepted", "sending-released", "messages-routed"]);
+        let filter =
+            Filter::kinds(["sending-accepted", "sending-released", "sending-resumed", "messages-routed"]);
         let mut position = memory.position;
         loop {
             let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
@@ -187,7 +250,10 @@ impl Router {
 
     /// Reads on; answers whether there may be more. First routes are not read: they are the router's own, and folded when they are appended.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
-        let filter = Filter::kinds(["sending-accepted", "sending-released"]);
+        let ours = ["sending-accepted", "sending-released", "sending-resumed", "sending-cancelled"];
+        // Only a paused sending is waited for here until it is over.
+        let ends = (!self.paused.is_empty()).then_some("sending-completed");
+        let filter = Filter::kinds(ours.into_iter().chain(ends));
         let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
         for told in &told {
             self.note(&told.event).await?;
@@ -206,6 +272,9 @@ impl Router {
                 }
             }
             Event::SendingReleased(released) => self.take_up(released.sending).await?,
+            Event::SendingResumed(resumed) => self.go_on(resumed.sending),
+            Event::SendingCancelled(cancelled) => drop(self.paused.remove(&cancelled.sending)),
+            Event::SendingCompleted(completed) => drop(self.paused.remove(&completed.sending)),
             _ => {}
         }
         Ok(())
@@ -219,6 +288,16 @@ impl Router {
         Ok(())
     }
 
+    /// What was left aside of a paused sending is routed after all. Whatever of it waits elsewhere was not looked at while
+    /// it was paused, or is left aside again.
+    fn go_on(&mut self, id: SendingId) {
+        // What is kept of it may be from before.
+        self.lots.forget_sending(id);
+        if let Some(waiting) = self.paused.remove(&id) {
+            self.waiting.entry(waiting.class).or_default().push_back(waiting);
+        }
+    }
+
     async fn take_up(&mut self, id: SendingId) -> Result<(), WorkerError> {
         let sealed = self.lots.sending(id).await?;
         if let Some(sealed) = sealed {
@@ -228,7 +307,7 @@ impl Router {
     }
 
     fn enqueue(&mut self, waiting: Waiting) {
-        if self.known.insert(waiting.sending) {
+        if !waiting.lots.is_empty() && self.known.insert(waiting.sending) {
             self.waiting.entry(waiting.class).or_default().push_back(waiting);
         }
     }
@@ -248,26 +327,21 @@ impl Router {
         }
     }
 
-    /// The next lots to route: the most urgent class first, sendings of a class in the order of the log.
+    /// The next lots to route: the most urgent class first, the tenants of a class in turn.
     fn next_lots(&mut self) -> Vec<Next> {
         let mut lots = Vec::new();
         let mut messages = 0;
-        for (class, queue) in &mut self.waiting {
+        for (class, turns) in &mut self.waiting {
             // What is more urgent is not made to wait for what is routed beside it.
             if !lots.is_empty() {
                 return lots;
             }
-            while let Some(waiting) = queue.front_mut() {
-                while let Some(&number) = waiting.lots.front() {
-                    if lots.len() >= LOTS_PER_STEP || (messages >= MESSAGES_PER_STEP && !lots.is_empty()) {
-                        return lots;
-                    }
-                    waiting.lots.pop_front();
-                    messages += waiting.messages_per_lot;
-                    lots.push(Next { lot: LotId { sending: waiting.sending, number }, class: *class });
-                }
-                if let Some(done) = queue.pop_front() {
-                    self.known.remove(&done.sending);
+            while lots.len() < LOTS_PER_STEP && messages < MESSAGES_PER_STEP {
+                let Some((next, more, done)) = turns.next(*class) else { break };
+                messages += more;
+                lots.push(next);
+                if let Some(done) = done {
+                    self.known.remove(&done);
                 }
             }
         }
@@ -283,11 +357,17 @@ impl Router {
             .lots
             .change_in_order(&ids, &self.actor, |_, lot, sending| {
                 if sending.is_cancelled {
-                    return (lot.cancel(), Routed { event: None, blocked: Vec::new() });
+                    return (lot.cancel(), Routed { event: None, blocked: Vec::new(), is_paused: false });
+                }
+                if sending.is_paused && lot.counts().open > 0 {
+                    return (Vec::new(), Routed { event: None, blocked: Vec::new(), is_paused: true });
                 }
                 let (event, blocked) = route_lot(lot, &sending.terms, &mut ledger, &directory, now);
                 note_awaited(&self.awaited, &blocked, &sending.terms, now);
-                (event.clone().map(Event::from).into_iter().collect(), Routed { event, blocked })
+                (
+                    event.clone().map(Event::from).into_iter().collect(),
+                    Routed { event, blocked, is_paused: false },
+                )
             })
             .await;
         let mut not_taken = Vec::new();
@@ -334,6 +414,12 @@ impl Router {
     }
 
     fn routed(&mut self, next: Next, routed: Routed) {
+        if routed.is_paused {
+            let lot = next.lot;
+            let lots = &mut self.paused.entry(lot.sending).or_insert_with(|| Waiting::none(next)).lots;
+            lots.push_back(lot.number);
+            return;
+        }
         if let Some(event) = &routed.event {
             self.ledger.evolve(event);
             for route in &event.routes {

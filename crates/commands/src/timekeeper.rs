@@ -94,6 +94,13 @@ impl Unsure {
     }
 }
 
+/// What was done about a lot, and what of it is left.
+struct Closed {
+    count: usize,
+    open: u32,
+    is_paused: bool,
+}
+
 impl Timekeeper {
     /// Keeps time for these lots.
     pub fn new(
@@ -290,17 +297,20 @@ impl Timekeeper {
                     true => lot.expire_cancelled(now),
                     false => lot.expire(&sending.terms, &directory.routing_context(&sending.terms, now)),
                 };
-                let count = events.len();
-                (events, (count, lot.counts().open))
+                let (count, open) = (events.len(), lot.counts().open);
+                (events, Closed { count, open, is_paused: sending.is_paused })
             })
             .await;
         let mut failure = None;
         let mut final_lots = 0;
         for (id, answer) in ids.iter().zip(answers) {
             match answer {
-                Ok((0, open)) => {
+                Ok(Closed { count: 0, open, is_paused }) => {
                     final_lots += u32::from(open == 0);
-                    (self.hint)(*id);
+                    // Nobody has to look at what is paused.
+                    if !is_paused {
+                        (self.hint)(*id);
+                    }
                 }
                 Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
                 Err(LotsError::Journal(error)) => failure = Some(error),

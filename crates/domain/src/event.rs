@@ -19,10 +19,11 @@ use crate::relay::{
 };
 use crate::sender::{SenderRegistered, SenderWithdrawn};
 use crate::sending::{
-    SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingReleased,
+    SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingPaused,
+    SendingReleased, SendingResumed,
 };
 use crate::template::{TemplateDeleted, TemplateSaved};
-use crate::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated};
+use crate::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated, TenantLimitsSet};
 
 /// Why a stored event could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,8 @@ events! {
     ApiKeyIssued = "api-key-issued" v 1 in "tenant-<tenant>",
     /// It no longer may.
     ApiKeyRevoked = "api-key-revoked" v 1 in "tenant-<tenant>",
+    /// An operator set what the tenant may have and do at once. What is not named is as the configuration says.
+    TenantLimitsSet = "tenant-limits-set" v 1 in "tenant-<tenant>",
     /// A relay is there, or its terms are new.
     RelayDefined = "relay-defined" v 1 in "relay-<relay>",
     /// An operator took a relay out of use.
@@ -172,6 +175,10 @@ events! {
     SendingAbandoned = "sending-abandoned" v 1 in "sending-<sending>",
     /// Its time has come.
     SendingReleased = "sending-released" v 1 in "sending-<sending>",
+    /// Nothing of it is routed or handed over from now on, until it is resumed. What a relay has goes on.
+    SendingPaused = "sending-paused" v 1 in "sending-<sending>",
+    /// It goes on.
+    SendingResumed = "sending-resumed" v 1 in "sending-<sending>",
     /// What is not handed over yet never will be.
     SendingCancelled = "sending-cancelled" v 1 in "sending-<sending>",
     /// Every message is final.

@@ -95,11 +95,17 @@ pub enum Mutation {
     UnusableStaysEligible,
     /// Nobody hurries although one-time passwords wait for a relay in trouble.
     UrgencyUnheeded,
+    /// What all tenants have counts against the limit of each.
+    LimitOverAllTenants,
+    /// What is kept for one-time passwords is given to anybody.
+    PasswordReserveGivenAway,
+    /// A pause is not looked at again at hand-over.
+    PauseIgnoredAtHandover,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 47] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -144,6 +150,9 @@ impl Mutation {
         Self::ParkedWorkForgotten,
         Self::UnusableStaysEligible,
         Self::UrgencyUnheeded,
+        Self::LimitOverAllTenants,
+        Self::PasswordReserveGivenAway,
+        Self::PauseIgnoredAtHandover,
     ];
 }
 

@@ -153,6 +153,7 @@ fn handed_over(
         attempt,
         is_asked_again: false,
         is_cancelled: false,
+        is_paused: false,
         receipt_deadline: chrono::Duration::hours(25),
         closed_until: &|_| None,
         has_opted_out: &|_| false,

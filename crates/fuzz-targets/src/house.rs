@@ -14,6 +14,7 @@ use kite_commands::event_store::{EventStore, MemoryEventStore};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Journal, Lots};
+use kite_domain::tenant::LimitsInForce;
 use kite_projections::{ReadModels, Step};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -68,12 +69,7 @@ impl WriteSide {
         let store = Arc::new(MemoryEventStore::new());
         let journal = Journal::new(store.clone(), clock.clone(), clock);
         let lots = Lots::new(journal.clone(), MESSAGES_MAX);
-        let acceptance = Acceptance::new(
-            lots,
-            directory.clone(),
-            AcceptLimits::default(),
-            Arc::new(BacklogLevel::default),
-        );
+        let acceptance = Acceptance::new(lots, directory.clone(), limits(), Arc::new(BacklogLevel::default));
         Self { store, journal, acceptance }
     }
 }
@@ -102,7 +98,7 @@ impl House {
             acceptance: Acceptance::new(
                 lots.clone(),
                 directory.clone(),
-                AcceptLimits::default(),
+                limits(),
                 Arc::new(BacklogLevel::default),
             ),
             receipts: ReceiptBook::new(lots, directory.clone()),
@@ -229,4 +225,22 @@ fn relay_body(name: &str) -> Value {
         "batch_max": 100, "receipts": "push", "codes": "solapi", "deduplicates": true, "answers_status": true,
         "credentials": {"api_key": "relay-key", "receipt_secret": RECEIPT_SECRET}
     })
+}
+
+/// Without those of tenants: the clock stands still, and nothing becomes final.
+fn limits() -> AcceptLimits {
+    let tenant = LimitsInForce {
+        open_messages_max: u64::MAX,
+        scheduled_messages_max: u64::MAX,
+        requests_per_second: u32::MAX,
+        recipients_per_second: u32::MAX,
+        contacts_max: u64::MAX,
+    };
+    AcceptLimits {
+        open_messages_max: u64::MAX,
+        scheduled_messages_max: u64::MAX,
+        password_reserve_per_cent: 0,
+        tenant,
+        ..AcceptLimits::default()
+    }
 }

@@ -6,7 +6,7 @@ mod readiness;
 use anyhow::Context;
 use chrono::TimeDelta;
 use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
-use kite_commands::accept::Acceptance;
+use kite_commands::accept::{Acceptance, LoadWatch};
 use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
 use kite_commands::clock::{SystemClock, SystemIds};
@@ -39,7 +39,6 @@ use crate::open_work::OpenWorkReader;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
 use crate::server;
 use crate::telemetry;
-use backlog::BacklogWatch;
 use readiness::ProcessReadiness;
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -131,7 +130,7 @@ impl Instance {
         }
         let desk = self.start_workers(parts, roles).await?;
         match listener {
-            Some((listener, room)) => self.start_api(parts, desk, metrics, listener, room),
+            Some((listener, room)) => self.start_api(parts, desk, metrics, listener, room).await,
             None => Ok(()),
         }
     }
@@ -307,7 +306,7 @@ impl Instance {
         });
     }
 
-    fn start_api(
+    async fn start_api(
         &mut self,
         parts: &Parts,
         relay_desk: Arc<dyn RelayDesk>,
@@ -316,10 +315,15 @@ impl Instance {
         room: server::Room,
     ) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
-        let backlog = BacklogWatch::new(parts.models.clone(), self.store.head(), parts.clock.clone());
-        let gauge = backlog.gauge();
-        self.start_timed(backlog, parts);
+        let gauge = backlog::gauge(parts.models.clone(), self.store.head());
         let limits = self.config.accept_limits();
+        let acceptance = Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge);
+        let mut load = LoadWatch::new(acceptance.clone(), parts.open_work.clone());
+        // Before the first request, so that none is turned away because nothing is counted yet.
+        if let Err(error) = load.step().await {
+            tracing::warn!(%error, "what is open could not be counted yet, trying again");
+        }
+        self.start_timed(load, parts);
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
@@ -330,7 +334,7 @@ impl Instance {
             directory: parts.directory.clone(),
             manage: parts.manage.clone(),
             address_book: AddressBook::new(parts.journal.clone()),
-            acceptance: Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge),
+            acceptance,
             receipts: parts.receipts.clone(),
             relay_desk,
             read_models: parts.models.clone(),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory};
+use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
@@ -48,6 +48,11 @@ impl OpenWork for OpenWorkReader {
             unrouted: place.unrouted,
             parked: place.parked,
         })
+    }
+
+    async fn workload(&self) -> Result<Workload, OpenWorkError> {
+        let workload = self.ask(|models| models.work.workload()).await?;
+        Ok(Workload { position: workload.position, loads: workload.loads })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {

@@ -41,7 +41,7 @@ pub use address_book::{
 };
 pub use delivery::{
     AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,
-    SendingFilter, SendingState, SendingView, StatisticsQuery, StatisticsRow, Totals,
+    PauseView, SendingFilter, SendingState, SendingView, StatisticsQuery, StatisticsRow, Totals,
 };
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
@@ -49,4 +49,4 @@ pub use parked::{Cause, ParkedEvent};
 pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};
-pub use work::{Backlog, OpenLot, OpenSending, WorkModel, WorkQueries};
+pub use work::{Backlog, OpenLot, OpenSending, WorkModel, WorkQueries, Workload};

@@ -5,15 +5,14 @@
 //! that a relay which counts by the second is not overrun by a burst and the refill after it.
 
 use chrono::{DateTime, Utc};
-use governor::clock::{Clock as GovernorClock, Reference};
+use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use kite_commands::Clock;
+use kite_commands::governed::{GovernedClock, Moment};
 use kite_domain::sending::MessageClass;
 use std::num::NonZeroU32;
-use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -21,48 +20,15 @@ use std::time::Duration;
 use crate::patience::Patience;
 use crate::slowdown::Slowdown;
 
-/// A moment of the injected clock, in nanoseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Moment(u64);
-
-impl Add<Nanos> for Moment {
-    type Output = Self;
-
-    fn add(self, nanos: Nanos) -> Self {
-        Self(self.0.saturating_add(nanos.as_u64()))
-    }
-}
-
-impl Reference for Moment {
-    fn duration_since(&self, earlier: Self) -> Nanos {
-        self.0.saturating_sub(earlier.0).into()
-    }
-
-    fn saturating_sub(&self, duration: Nanos) -> Self {
-        Self(self.0.saturating_sub(duration.as_u64()))
-    }
-}
-
-#[derive(Clone)]
-struct PaceClock(Arc<dyn Clock>);
-
-impl GovernorClock for PaceClock {
-    type Instant = Moment;
-
-    fn now(&self) -> Moment {
-        Moment(self.0.now().timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0))
-    }
-}
-
 struct Bucket {
-    limiter: RateLimiter<NotKeyed, InMemoryState, PaceClock, NoOpMiddleware<Moment>>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, GovernedClock, NoOpMiddleware<Moment>>,
     burst: NonZeroU32,
     period: Duration,
 }
 
 impl Bucket {
     /// `rate` in thousandths of a part a second.
-    fn new(rate_milliparts: u64, clock: &PaceClock) -> Self {
+    fn new(rate_milliparts: u64, clock: &GovernedClock) -> Self {
         let rate = rate_milliparts.max(1);
         let period = Duration::from_nanos((1_000_000_000_000 / rate).max(1));
         let burst = u32::try_from(rate / 4_000).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
@@ -98,7 +64,7 @@ pub struct Pace {
 impl Pace {
     /// At most `parts_per_second`, of which messages other than one-time passwords may use `ordinary_per_cent`.
     pub fn new(parts_per_second: Option<u32>, ordinary_per_cent: u8, clock: Arc<dyn Clock>) -> Self {
-        let clock = PaceClock(clock);
+        let clock = GovernedClock(clock);
         let bucket = |per_cent: u8| {
             let milliparts = |parts: u32| u64::from(parts) * 10 * u64::from(per_cent.clamp(1, 100));
             parts_per_second.map(|parts| Bucket::new(milliparts(parts), &clock))

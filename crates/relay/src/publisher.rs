@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::{Filter, Position};
 use kite_commands::journal::Told;
+use kite_commands::lots::SealedSending;
 use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::Event;
-use kite_domain::ids::LotId;
-use kite_domain::lot::AttemptState;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::{AttemptState, Lot};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
@@ -75,11 +76,15 @@ impl QueueFeeder {
     /// on already is left alone.
     pub async fn feed(&self, lot: LotId) -> Result<Fit, FeedError> {
         self.lots.refresh(lot).await?;
-        let (tenant, class, pending) =
-            self.lots.read(lot, |lot, _| (lot.tenant.clone(), lot.class, lot.pending())).await?;
+        let look = |lot: &Lot, sending: &SealedSending| {
+            (lot.tenant.clone(), lot.class, lot.pending(), sending.is_paused)
+        };
+        let (tenant, class, pending, is_paused) = self.lots.read(lot, look).await?;
         let mut fit = Fit::Whole;
         for work in pending {
             let kind = match work.state {
+                // What waits for a paused sending to be resumed must not fill the lane.
+                AttemptState::Routed if is_paused => continue,
                 AttemptState::Routed => JobKind::Submit,
                 AttemptState::Submitted => JobKind::Unanswered,
                 AttemptState::Unknown => JobKind::Inquire,
@@ -146,7 +151,7 @@ impl Publisher {
 
     /// What is read: of what was handed over, only what was before this process.
     fn filter(&self) -> Filter {
-        let ours = ["messages-routed", "relay-responded", "messages-held"];
+        let ours = ["messages-routed", "relay-responded", "messages-held", "sending-resumed"];
         let before = (self.position < self.began_at).then_some("messages-submitted");
         Filter::kinds(ours.into_iter().chain(before))
     }
@@ -154,6 +159,16 @@ impl Publisher {
     /// Where it has read to.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// All lots of a sending that goes on are fed again, some at a time.
+    async fn resume(&mut self, sending: SendingId) -> Result<(), FeedError> {
+        // What is kept of it may be from before.
+        self.feeder.lots.forget_sending(sending);
+        let sealed = self.feeder.lots.sending(sending).await.map_err(LotsError::from)?;
+        let lots = sealed.map_or(0, |sealed| sealed.terms.lots);
+        self.left.extend((0..lots).map(|number| LotId { sending, number }));
+        Ok(())
     }
 
     async fn publish(&self, told: &Told) -> Result<Fit, FeedError> {
@@ -181,6 +196,9 @@ impl Publisher {
         let Some(sending) = sending else { return Ok(Fit::Whole) };
         let mut fit = Fit::Whole;
         for (relay, attempt, kind, messages, not_before_ms) in jobs {
+            if kind == JobKind::Submit && sending.is_paused {
+                continue;
+            }
             let job = Job {
                 lot,
                 tenant: sending.terms.tenant.clone(),
@@ -250,6 +268,10 @@ impl Worker for Publisher {
         let page = self.feeder.journal().read_all(self.position, PAGE, &self.filter()).await;
         let (told, next) = page.map_err(WorkerError::from)?;
         for told in &told {
+            if let Event::SendingResumed(resumed) = &told.event {
+                self.resume(resumed.sending).await.map_err(FeedError::into_worker_error)?;
+                continue;
+            }
             // A failure in the middle of a page: the page is read again, and the queue knows what it has.
             if self.publish(told).await.map_err(FeedError::into_worker_error)? == Fit::Left {
                 self.left.extend(LotId::from_stream(&told.recorded.stream));

@@ -39,12 +39,15 @@ pub fn generate(seed: u64, length: Length) -> Case {
         advises: dice.per_cent(40),
         receipt_ms_max: *dice.pick(&[4_000, 4_000, 60_000, 600_000]),
         greylisted_per_cent: *later.pick(&[0, 0, 8, 30]),
+        open_messages_max: 0,
     };
+    let mut setup = setup;
     let keeps_all = setup.kept_messages_max == ALL;
     let mut generator =
         Generator { dice, later, sent: Vec::new(), trouble: None, was_fault: false, keeps_all };
     let mut steps: Vec<Step> = (0..steps).map(|number| generator.step(number as u32)).collect();
     add_unwritable(seed, &mut steps);
+    operators_and_tenants(seed, &mut setup, &mut steps);
     Case { seed, setup, steps }
 }
 
@@ -58,6 +61,37 @@ fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
     let op = Operation::Unwritable { rows: *dice.pick(&Rows::ALL), remainder: dice.below(4) as u8 };
     let place = dice.below(steps.len() as u64 / 2) as usize;
     steps.insert(place, Step { salt: UNWRITABLE_SALT, polls: 0, op });
+}
+
+/// The salts of steps that are put between others.
+const SALT_BETWEEN: u32 = 100_000;
+
+/// Limits and pauses, put between the steps that there are: by dice of their own, so that these stay as they are.
+fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
+    let mut dice = Dice::of(seed, 0x7E4A);
+    if dice.per_cent(10) {
+        setup.open_messages_max = *dice.pick(&[40, 100]);
+    }
+    let count = *dice.pick(&[0, 0, 1, 2, 3, 4]);
+    for number in 0..count {
+        let op = match dice.below(10) {
+            0..=4 => Operation::Pause { back: dice.below(3) as u8, by_operator: dice.per_cent(40) },
+            5..=7 => Operation::LetGoOn { back: dice.below(3) as u8, by_operator: dice.per_cent(50) },
+            _ => Operation::Limits {
+                tenant: u8::from(dice.per_cent(50)),
+                open: *dice.pick(&[0, 10, 30, 60, 60]),
+                scheduled: *dice.pick(&[0, 0, 1, 8]),
+                requests: *dice.pick(&[0, 0, 0, 1, 3]),
+            },
+        };
+        let polls = *dice.pick(&[0, 0, 20, 120, 400]);
+        // Limits come early: what follows is held to them.
+        let place = match op {
+            Operation::Limits { .. } => dice.below(1 + steps.len() as u64 / 3),
+            _ => dice.below(1 + steps.len() as u64),
+        };
+        steps.insert(place as usize, Step { salt: SALT_BETWEEN + number, polls, op });
+    }
 }
 
 struct Generator {

@@ -14,6 +14,9 @@ fn budget(mutation: Mutation) -> u64 {
         Mutation::OptOutCheckOnlyAtAcceptance
         | Mutation::CancelIgnoredAtHandover
         | Mutation::AcknowledgeBeforeAppend
+        | Mutation::LimitOverAllTenants
+        | Mutation::PasswordReserveGivenAway
+        | Mutation::PauseIgnoredAtHandover
         | Mutation::NewPolicyUnheeded
         | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,

@@ -161,6 +161,31 @@ pub enum Operation {
         /// Which, counted back from the last.
         back: u8,
     },
+    /// One of the last sendings is paused.
+    Pause {
+        /// Which, counted back from the last.
+        back: u8,
+        /// By an operator, not by its tenant.
+        by_operator: bool,
+    },
+    /// One of the last sendings is let go on.
+    LetGoOn {
+        /// Which, counted back from the last.
+        back: u8,
+        /// By an operator, not by its tenant.
+        by_operator: bool,
+    },
+    /// An operator sets what a tenant may have and do at once; 0: as usual.
+    Limits {
+        /// Whose.
+        tenant: u8,
+        /// Messages that are due.
+        open: u16,
+        /// Messages for later.
+        scheduled: u16,
+        /// Requests a second.
+        requests: u8,
+    },
     /// A tenant defines a policy.
     Policy {
         /// Whose.
@@ -352,6 +377,9 @@ pub struct Setup {
     /// Of how many recipients in a hundred the relays say "not now" at first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub greylisted_per_cent: u8,
+    /// Open messages over all tenants; 0: as many as come.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub open_messages_max: u32,
 }
 
 /// A whole simulation: the same case gives the same log, byte for byte.

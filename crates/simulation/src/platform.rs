@@ -1,6 +1,6 @@
 //! One process of Kite: its parts wired as in production, each worker a future that steps it.
 
-use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
+use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel, LoadWatch};
 use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
 use kite_commands::directory::{Directory, DirectoryFeed};
@@ -83,6 +83,13 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let timed = |worker: Box<dyn Worker>| spawn(sim, worker, quiet.clone(), None);
     timed(Box::new(timekeeper));
     timed(Box::new(sweeper));
+    let acceptance = Acceptance::new(
+        lots.clone(),
+        directory.clone(),
+        accept_limits(setup),
+        Arc::new(BacklogLevel::default),
+    );
+    timed(Box::new(LoadWatch::new(acceptance.clone(), open_work.clone())));
     if setup.advises {
         timed(Box::new(Adviser::new(
             journal.clone(),
@@ -112,19 +119,17 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
         settings: RelaySettings::default(),
     });
     sim.spawn("relays", hire(sim.clone(), relays, directory.clone()));
-    Ok(Platform {
-        acceptance: Acceptance::new(
-            lots,
-            directory,
-            AcceptLimits::default(),
-            Arc::new(BacklogLevel::default),
-        ),
-        manage,
-        receipts,
-        address_book: AddressBook::new(journal),
-        models,
-        queue,
-    })
+    Ok(Platform { acceptance, manage, receipts, address_book: AddressBook::new(journal), models, queue })
+}
+
+/// What is kept for passwords is much here, so that it matters.
+pub(crate) fn accept_limits(setup: &Setup) -> AcceptLimits {
+    let usual = AcceptLimits::default();
+    let open_messages_max = match setup.open_messages_max {
+        0 => usual.open_messages_max,
+        few => few.into(),
+    };
+    AcceptLimits { open_messages_max, password_reserve_per_cent: 30, ..usual }
 }
 
 fn spawn(

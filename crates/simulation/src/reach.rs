@@ -98,6 +98,16 @@ pub enum Situation {
     CrashWithOutage,
     /// A read model parks an event whose row cannot be written.
     RowParked,
+    /// A sending is paused.
+    Paused,
+    /// A paused sending goes on.
+    Resumed,
+    /// A tenant may not resume what an operator paused.
+    ResumeRefused,
+    /// A request is refused because the tenant, or the house, has as much as it may have.
+    LimitReached,
+    /// A request is refused because it comes too fast.
+    TooFast,
 }
 
 impl Situation {
@@ -129,6 +139,8 @@ impl Situation {
             | Self::BreakerTripped
             | Self::WorkerPanicked
             | Self::RelayUnattended
+            | Self::ResumeRefused
+            | Self::TooFast
             | Self::AppendAnswerLost => 1,
             _ => 4,
         }
@@ -208,6 +220,8 @@ impl Reader {
                     self.advertisements.insert(stream.to_owned());
                 }
             }
+            Event::SendingPaused(_) => reached.count(Situation::Paused),
+            Event::SendingResumed(_) => reached.count(Situation::Resumed),
             Event::SendingAbandoned(_) => reached.count(Situation::Abandoned),
             Event::MessagesRouted(routed) => self.routed(reached, stream, &routed),
             Event::MessagesSubmitted(submitted) => {

@@ -13,7 +13,7 @@ use crate::check::{Answered, Checked, Checker};
 use crate::dice::Dice;
 use crate::executor::{Executor, Polled, Sim};
 use crate::operation::{Case, Foreign, Operation, Step};
-use crate::platform::{Ground, Platform, start};
+use crate::platform::{Ground, Platform, accept_limits, start};
 use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
@@ -100,7 +100,7 @@ impl World {
             sim,
             log,
             store,
-            checker: Checker::beside(relays.clone()),
+            checker: Checker::beside(relays.clone(), accept_limits(&case.setup)),
             relays,
             ground,
             platform: Slot::default(),
@@ -116,7 +116,7 @@ impl World {
 
     /// Starts a process on what there is.
     fn boot(&mut self) {
-        self.checker.process_begins();
+        self.checker.process_begins(self.sim.now());
         let (ground, slot, sim) = (self.ground.clone(), self.platform.clone(), self.sim.clone());
         self.sim.spawn("boot", async move {
             let _under_way = sim.begin();

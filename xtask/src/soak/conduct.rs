@@ -19,11 +19,12 @@ use super::Plan;
 use super::balance::Balance;
 use super::faults::{Calm, Faults, KiteFault, MayDie, Turn};
 use super::flat::{Disk, Look};
-use super::house::House;
+use super::house::{ADMIN_KEY, House};
 use super::minute::{Files, Minute, Part};
 use super::report::{Flatness, LoadKept, Report};
 use super::traffic::Traffic;
 use super::trial::Trial;
+use super::villain::Villain;
 use crate::load::measure::{anonymous_bytes, resident_bytes};
 
 /// How long the read models are waited for before what they do not show counts as lost.
@@ -73,13 +74,18 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
     let half_length = Duration::from_secs(plan.seconds) / 2;
     soak.turns(half_length, MayDie::Yes).await?;
     let half = soak.change_over().await?;
+    let before = soak.house.customer.turned_away.load(Ordering::SeqCst);
+    let mut villain = Villain::start(&soak.house.customer, ADMIN_KEY).await?;
     let mut memory = JoinSet::new();
     memory.spawn(watch_memory(soak.house.process.clone(), soak.traffic.counter()));
     soak.part = Part::SecondHalf;
     soak.turns(half_length, MayDie::No).await?;
     soak.house.process.store(0, Ordering::SeqCst);
     let memory = memory.join_next().await.context("memory was watched")??;
-    let load = soak.calm_down().await?;
+    villain.is_let_in_again().await?;
+    let turned_away = soak.house.customer.turned_away.load(Ordering::SeqCst) - before;
+    let load = soak.calm_down(&mut villain).await?;
+    let deeds = villain.deeds();
     soak.house.stop()?;
     let Soak { mut house, traffic, minutes, .. } = soak;
     let taken = traffic.into_taken();
@@ -96,6 +102,8 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
         kills: house.kills,
         stops: house.stops,
         cpu_us_per_message: (cpu_seconds * 1e6 / taken.messages.max(1) as f64).round(),
+        villain: deeds,
+        turned_away,
         trial,
     })
 }
@@ -231,11 +239,13 @@ impl Soak {
 
     /// The load stops, faults stop, the process dies once more; then everything has to become final. Answers how long
     /// there was load.
-    async fn calm_down(&mut self) -> anyhow::Result<Duration> {
+    async fn calm_down(&mut self, villain: &mut Villain) -> anyhow::Result<Duration> {
         eprintln!("{:>6.1} s: calm", self.start.elapsed().as_secs_f64());
         let load = self.start.elapsed().saturating_sub(self.traffic.held());
         self.calm.restore_all(&self.house).await?;
         self.traffic.end().await?;
+        let of_villain = villain.end().await?;
+        self.traffic.taken().of_others.extend(of_villain);
         self.house.kill()?;
         self.house.restart().await?;
         self.repeat_requests().await?;

@@ -10,6 +10,7 @@ use super::flat::{Disk, Look, Memory};
 use super::minute::Minute;
 use super::traffic::Taken;
 use super::trial::Trial;
+use super::villain::Deeds;
 
 /// A run.
 #[derive(Serialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Report {
     pub(super) kills: u64,
     pub(super) stops: u64,
     pub(super) cpu_us_per_message: f64,
+    pub(super) villain: Deeds,
+    /// How often anybody else was told "too much".
+    pub(super) turned_away: u64,
     pub(super) trial: Trial,
 }
 
@@ -86,7 +90,12 @@ impl Report {
         };
         let disk = (self.disk.is_flat == Some(false))
             .then(|| "a message costs more and more on the disk".to_owned());
-        self.trial.complaints().into_iter().chain(minutes).chain(memory).chain(disk).collect()
+        let missing = self.villain.missing();
+        let villain = (!missing.is_empty()).then(|| format!("a tenant in bad faith never met {missing:?}"));
+        let others =
+            (self.turned_away > 0).then(|| format!("others were turned away {} times", self.turned_away));
+        let tenants = villain.into_iter().chain(others);
+        self.trial.complaints().into_iter().chain(tenants).chain(minutes).chain(memory).chain(disk).collect()
     }
 }
 
@@ -124,6 +133,11 @@ impl fmt::Display for Report {
             "load: {messages_per_second} of {} messages a second in {requests} requests, up to {late_ms_max} ms late; \
              {refused} refused by the clock",
             self.messages_per_second
+        )?;
+        writeln!(
+            formatter,
+            "a tenant in bad faith: {} requests taken, refused {:?}; others turned away {} times",
+            self.villain.taken, self.villain.refused, self.turned_away
         )?;
         let Self { kills, stops, cpu_us_per_message, .. } = self;
         writeln!(

@@ -30,6 +30,8 @@ pub(super) struct Taken {
     pub(super) messages: u64,
     /// By id.
     pub(super) sendings: HashMap<Box<str>, Sent>,
+    /// Those of other tenants.
+    pub(super) of_others: Vec<Sent>,
     /// Some of the requests, with the ids that they were answered with.
     pub(super) kept: Vec<(Request, String)>,
     /// Requests that the time of day or the time they were scheduled for stood against.

@@ -45,6 +45,9 @@ impl Trial {
         for (sending, sent) in &taken.sendings {
             oracle.claim(sending, sent.messages, sent.cancel);
         }
+        for sent in &taken.of_others {
+            oracle.claim(&sent.id, sent.messages, sent.cancel);
+        }
         operator::read_log(&mut oracle, &house.binary(), &house.data())?;
         each_entry(house, |entry| oracle.read_ledger(entry)).await?;
 

@@ -143,10 +143,7 @@ impl<K: Clone + Eq + Hash> Budget<K> {
             all.map_err(|_| Problem::new(Code::Busy, "Too many large requests are being worked on."))?;
         let share = self.share(whose);
         let own_units = share.try_acquire_many_owned(units).map_err(|_| {
-            Problem::new(
-                Code::TooManyRequests,
-                "Your large requests under way hold all memory of your share.",
-            )
+            Problem::new(Code::TooManyAtOnce, "Your large requests under way hold all memory of your share.")
         })?;
         Ok(Permits { own_units, all_units })
     }
@@ -331,7 +328,7 @@ mod tests {
     fn one_tenant_takes_its_share_and_leaves_the_rest_to_others() {
         let budgets = budgets(400);
         let held = body(&budgets, tenant("greedy"), 200).unwrap();
-        assert_eq!(body(&budgets, tenant("greedy"), 100).unwrap_err(), Code::TooManyRequests);
+        assert_eq!(body(&budgets, tenant("greedy"), 100).unwrap_err(), Code::TooManyAtOnce);
         let other = body(&budgets, tenant("modest"), 200).unwrap();
         assert_eq!(body(&budgets, tenant("third"), 100).unwrap_err(), Code::Busy);
         drop(held);

@@ -18,14 +18,14 @@ const LINKS: [Link; 6] = [
         status: "202",
         value: "$response.body#/id",
         parameter: "sending",
-        to: &["get_sending", "list_sending_messages", "cancel_sending"],
+        to: &["get_sending", "list_sending_messages", "pause_sending", "resume_sending", "cancel_sending"],
     },
     Link {
         from: "list_sendings",
         status: "200",
         value: "$response.body#/items/0/id",
         parameter: "sending",
-        to: &["get_sending", "list_sending_messages", "cancel_sending"],
+        to: &["get_sending", "list_sending_messages", "pause_sending", "resume_sending", "cancel_sending"],
     },
     Link {
         from: "list_sending_messages",

@@ -6,7 +6,8 @@ use crate::answer::POSITION;
 use crate::state::MIN_POSITION;
 
 /// The operations that answer from a read model, which may be a moment behind the log. A test asks each of them.
-const READS: [&str; 19] = [
+const READS: [&str; 21] = [
+    "admin_list_sendings",
     "export_contacts",
     "get_contact",
     "get_group",
@@ -16,6 +17,7 @@ const READS: [&str; 19] = [
     "get_recommendation",
     "get_sending",
     "get_statistics",
+    "get_tenant",
     "list_api_keys",
     "list_contacts",
     "list_groups",

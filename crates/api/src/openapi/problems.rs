@@ -35,6 +35,12 @@ impl Traits<'_> {
             .is_some_and(|security| security.iter().all(|one| one == &json!({})))
     }
 
+    /// Whether the key of a tenant may be used.
+    fn is_of_tenants(&self) -> bool {
+        self.needs_key()
+            && self.operation["tags"].as_array().is_none_or(|tags| !tags.contains(&json!("admin")))
+    }
+
     fn is(&self, operation_id: &str) -> bool {
         self.operation["operationId"] == operation_id
     }
@@ -74,7 +80,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             codes.extend_from_slice(these);
         }
     };
-    add(true, &[Code::TooManyRequests]);
+    add(true, &[Code::TooManyAtOnce]);
     let is_dynamic = traits.needs_key() || traits.has_parameter("path");
     let reads = traits.needs_key() && traits.method == "get";
     let is_sending = traits.is("create_sending");
@@ -83,6 +89,10 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
         &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted, Code::TooManyWrongKeys],
     );
     add(traits.is("push_receipts"), &[Code::SignatureInvalid, Code::TooManyWrongKeys]);
+    add(traits.is_of_tenants(), &[Code::TooManyRequests]);
+    add(traits.is("resume_sending"), &[Code::PausedByOperator]);
+    // Near its limit a tenant waits until its contacts are counted.
+    add(traits.is("create_contact") || traits.is("import_contacts"), &[Code::NotCaughtUp]);
     add(traits.has_parameter("path") || traits.names_others(), &[Code::NotFound]);
     // A read may ask for data at least as new as a position.
     add(reads || traits.has_parameter("query"), &[Code::InvalidParameter]);
@@ -103,6 +113,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             Code::InvalidIdempotencyKey,
             Code::IdempotencyKeyReused,
             Code::IdempotencyInProgress,
+            Code::LimitReached,
             Code::BacklogFull,
         ],
     );

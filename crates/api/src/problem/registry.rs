@@ -128,6 +128,11 @@ problems! {
         "The same thing is being changed by others at this moment. Nothing was done."
         "Send the request again."
     }
+    PausedByOperator = "paused-by-operator" 409 {
+        "The operator has paused the sending"
+        "The operator of the platform has paused this sending, and only the operator can let it go on."
+        "Ask the operator. The sending says since when it is paused, and why. It can still be cancelled."
+    }
     NotPossibleNow = "not-possible-now" 409 {
         "That is not possible as things stand"
         "The thing exists, but its state does not allow the request: it is in use, there already, or ended."
@@ -178,12 +183,22 @@ problems! {
         "The file has no header row, names no known column, or is neither UTF-8 nor CP949. Nothing was imported."
         "The first row names the columns: name, phone, email, tags, and any others as custom fields. Save as UTF-8 or as Korean Excel does."
     }
+    TooManyRequests = "too-many-requests" 429 retry 1 {
+        "Too many requests in too short a time"
+        "A tenant may come with so many requests, and with so many recipients, a second; one-time passwords count apart. Nothing of this request was done."
+        "Come back after the seconds in the header `retry-after`: then there is room for this very request. Spread what is not urgent."
+    }
+    LimitReached = "limit-reached" 429 retry 5 {
+        "The tenant's limit is reached"
+        "The tenant has as many messages open, or scheduled for later, as the operator of the platform allows; the detail says which. Nothing of this request was accepted."
+        "Come back when some of them are final, or due. The operator can see the limits and set others."
+    }
     BacklogFull = "backlog-full" 429 retry 5 {
         "Too much is waiting already"
         "What was accepted before and is not handed over yet has reached its bound. Nothing of this request was accepted."
         "Come back after the seconds in the header `retry-after`. An idempotency key makes coming back safe."
     }
-    TooManyRequests = "too-many-requests" 429 retry 1 {
+    TooManyAtOnce = "too-many-at-once" 429 retry 1 {
         "Too many requests are under way"
         "So many requests of this address, or so many bytes in requests of this tenant, relay or operator, are being worked on that no more are taken at once. Nothing of this request was accepted."
         "Wait for answers before sending more, or come back after the seconds in the header `retry-after`. An idempotency key makes coming back safe."

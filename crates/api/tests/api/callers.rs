@@ -145,7 +145,7 @@ async fn one_tenant_leaves_room_for_another_and_for_the_operator() {
     };
     let _held = begin(&api, "192.0.2.1", request(&api.acme, 400 << 10));
     let reply = api.send_request(request(&api.acme, 200 << 10)).await;
-    assert_eq!(reply.problem(), (429, "too-many-requests".to_owned()));
+    assert_eq!(reply.problem(), (429, "too-many-at-once".to_owned()));
     assert_eq!(reply.header("retry-after"), Some("1"));
     let _other = begin(&api, "192.0.2.1", request(&api.rival, 400 << 10));
     let tenant = with(json!({"tenant": "new", "name": "new"}), "padding", json!("x".repeat(100 << 10)));
@@ -195,7 +195,7 @@ async fn one_address_has_so_many_requests_under_way_and_clients_of_a_proxy_are_t
     let get = || Call::new("GET", "/v1/sendings").key(&api.acme);
     let behind = |client: &str| get().header("x-forwarded-for", client);
     let reply = api.send_from("10.0.0.3", behind("192.0.2.1")).await;
-    assert_eq!(reply.problem(), (429, "too-many-requests".to_owned()));
+    assert_eq!(reply.problem(), (429, "too-many-at-once".to_owned()));
     assert_eq!(reply.header("retry-after"), Some("1"));
     assert_eq!(api.send_from("10.0.0.3", behind("192.0.2.2")).await.status, 200);
     // Nobody else can speak for that address, nor be kept out by what is said of it.

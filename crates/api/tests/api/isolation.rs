@@ -45,7 +45,7 @@ fn body_for(operation: &str) -> Option<Value> {
         "rename_group" => json!({"name": "남의 것"}),
         "change_members" => json!({"add": [], "remove": []}),
         "update_template" => json!({"name": "남의 것", "text": "안녕"}),
-        "cancel_sending" => json!({}),
+        "cancel_sending" | "pause_sending" | "resume_sending" => json!({}),
         _ => return None,
     })
 }

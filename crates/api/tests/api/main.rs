@@ -16,4 +16,5 @@ mod pushed_receipts;
 mod sendings;
 mod support;
 mod tcp;
+mod tenants;
 mod timeline;

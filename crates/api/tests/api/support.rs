@@ -163,10 +163,7 @@ impl Api {
                 lots.clone(),
                 directory.clone(),
                 limits,
-                Arc::new(move || BacklogLevel {
-                    open_messages: gauge.load(Ordering::SeqCst),
-                    projector_lag_events: 0,
-                }),
+                Arc::new(move || BacklogLevel { projector_lag_events: gauge.load(Ordering::SeqCst) }),
             ),
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             journal,

@@ -135,9 +135,9 @@ impl Acceptance {
 }
 
 /// Drops what is kept of a sending when it goes out of scope.
-struct ForgetsSending<'l> {
-    lots: &'l Lots,
-    id: SendingId,
+pub(super) struct ForgetsSending<'l> {
+    pub(super) lots: &'l Lots,
+    pub(super) id: SendingId,
 }
 
 impl Drop for ForgetsSending<'_> {

@@ -6,26 +6,38 @@
 mod bounds;
 mod cancel;
 mod compose;
+mod load_watch;
 mod look;
+mod pause;
 mod preview;
+mod rates;
 mod request;
+mod room;
 mod terms;
 
 pub use bounds::ACCEPTANCE_EVENT_BYTES_MAX;
 pub use cancel::{CancelError, CancelOutcome};
+pub use load_watch::LoadWatch;
+pub use pause::{PauseError, PauseOutcome};
 pub use preview::{Preview, PreviewGroup, PreviewRelay, PreviewRow};
+pub use rates::{Pace, TooFast};
 pub use request::{
     AcceptError, AcceptLimits, Accepted, AdInput, DuplicateRow, Idempotency, RecipientInput, RefusedRow,
     RequestRefusal, SendRequest,
 };
+pub use room::Room;
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
+use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::sending::{SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream};
+use kite_domain::sending::{
+    MessageClass, SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream,
+};
 use kite_domain::slug::TenantId;
+use kite_domain::tenant::LimitsInForce;
 use kite_event_store::{AppendError, BatchMode, Expected, Position};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -35,17 +47,17 @@ use crate::directory::Directory;
 use crate::journal::{Cause, Entry, Journal, JournalError};
 use crate::lots::{Lots, Standing};
 use compose::Composed;
+use rates::{Lane, Rates};
+use room::{NoPlace, Place, Wanted};
 
-/// How full the house is.
+/// How far the read side is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BacklogLevel {
-    /// Messages that are not final.
-    pub open_messages: u64,
     /// Events that the slowest projector has not seen.
     pub projector_lag_events: u64,
 }
 
-/// Tells how full the house is; asked before anything is accepted.
+/// Tells how far the read side is behind; asked before anything is accepted.
 pub type BacklogGauge = Arc<dyn Fn() -> BacklogLevel + Send + Sync>;
 
 /// Accepts sendings. Cheap to clone.
@@ -55,6 +67,8 @@ pub struct Acceptance {
     directory: Directory,
     limits: Arc<AcceptLimits>,
     backlog: BacklogGauge,
+    room: Room,
+    rates: Rates,
     /// Idempotency keys that this process is working on.
     in_progress: Arc<Mutex<HashSet<String>>>,
 }
@@ -62,7 +76,39 @@ pub struct Acceptance {
 impl Acceptance {
     /// Accepts into these lots, by this directory, within these limits.
     pub fn new(lots: Lots, directory: Directory, limits: AcceptLimits, backlog: BacklogGauge) -> Self {
-        Self { lots, directory, limits: Arc::new(limits), backlog, in_progress: Arc::default() }
+        let rates = Rates::new(lots.journal().clock().clone(), limits.recipients_max);
+        Self {
+            lots,
+            directory,
+            limits: Arc::new(limits),
+            backlog,
+            room: Room::default(),
+            rates,
+            in_progress: Arc::default(),
+        }
+    }
+
+    /// What is open and scheduled.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// The bounds of acceptance.
+    pub fn limits(&self) -> &AcceptLimits {
+        &self.limits
+    }
+
+    /// The limits that count for a tenant.
+    pub fn limits_of(&self, tenant: &TenantId) -> LimitsInForce {
+        self.directory.snapshot().limits_of(tenant, &self.limits.tenant)
+    }
+
+    /// Counts a request of a tenant that is not one to send: those are counted when they are accepted.
+    ///
+    /// # Errors
+    /// It comes too fast.
+    pub fn count_request(&self, tenant: &TenantId) -> Result<(), TooFast> {
+        self.rates.request(tenant, &self.limits_of(tenant), Lane::Ordinary).inspect_err(note_too_fast)
     }
 
     fn journal(&self) -> &Journal {
@@ -78,6 +124,8 @@ impl Acceptance {
         ledger: &SplitLedger,
     ) -> Result<Preview, AcceptError> {
         let directory = self.directory.snapshot();
+        let limits = directory.limits_of(tenant, &self.limits.tenant);
+        self.count_recipients(tenant, &limits, Lane::Ordinary, request)?;
         let terms = terms::check(tenant, request, &directory, &self.limits, self.journal().now())?;
         let composed =
             compose::compose(tenant, request, &terms, &directory, &self.directory, &self.limits).await;
@@ -92,6 +140,11 @@ impl Acceptance {
         request: SendRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<Accepted, AcceptError> {
+        let limits = self.limits_of(tenant);
+        self.rates
+            .request(tenant, &limits, lane_of(request.class))
+            .inspect_err(note_too_fast)
+            .map_err(AcceptError::TooFast)?;
         let Some(idempotency) = idempotency else {
             return self.accept_new(cause, tenant, request, None).await;
         };
@@ -180,9 +233,13 @@ impl Acceptance {
         request: SendRequest,
         claim: Option<Claim>,
     ) -> Result<Accepted, AcceptError> {
-        self.check_backlog(request.recipients.len())?;
         let directory = self.directory.snapshot();
         let now = self.journal().now();
+        let limits = directory.limits_of(tenant, &self.limits.tenant);
+        self.check_backlog(request.class)?;
+        let tenants = directory.tenants.len() as u64;
+        let mut place = self.find_place(tenant, &request, &limits, tenants, now)?;
+        self.count_recipients(tenant, &limits, lane_of(request.class), &request)?;
         let terms = terms::check(tenant, &request, &directory, &self.limits, now)?;
         let composed =
             compose::compose(tenant, &request, &terms, &directory, &self.directory, &self.limits).await;
@@ -190,6 +247,7 @@ impl Acceptance {
         if is_refused {
             return Err(AcceptError::RowsRefused(composed.refused));
         }
+        place.shrink(composed.messages.into());
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
@@ -203,9 +261,19 @@ impl Acceptance {
         lots.into_iter().for_each(|standing| self.lots.remember(standing));
         self.lots.remember_sending(Arc::new(sealed.clone()));
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
+        place.is_sealing();
         let position = match self.seal(&seal_cause, &sealed).await {
             Err(_) if is_sealed_first || mutation::is_active(Mutation::AcknowledgeBeforeAppend) => 0,
-            sealed => sealed?,
+            Err(error) => {
+                if !is_in_doubt(&error) {
+                    place.is_not_sealed();
+                }
+                return Err(error);
+            }
+            Ok(position) => {
+                place.is_sealed(position);
+                position
+            }
         };
         unsealed.keep();
         metrics::counter!("kite_accepted_total", "class" => sealed.class.word())
@@ -223,14 +291,65 @@ impl Acceptance {
         })
     }
 
-    fn check_backlog(&self, recipients: usize) -> Result<(), AcceptError> {
-        let level = (self.backlog)();
-        let is_full = level.open_messages + recipients as u64 > self.limits.open_messages_max
-            || level.projector_lag_events > self.limits.projector_lag_events_max;
-        match is_full {
-            true => Err(AcceptError::Backlog { retry_after_s: self.limits.retry_after_s }),
-            false => Ok(()),
+    /// Of how far the read side may be behind, the second half is for passwords alone.
+    fn check_backlog(&self, class: MessageClass) -> Result<(), AcceptError> {
+        let most = match class {
+            MessageClass::Otp => self.limits.projector_lag_events_max.saturating_mul(2),
+            MessageClass::Notice | MessageClass::Ad => self.limits.projector_lag_events_max,
+        };
+        if (self.backlog)().projector_lag_events > most {
+            note_limited("projector_lag");
+            return Err(AcceptError::Backlog { retry_after_s: self.limits.retry_after_s });
         }
+        Ok(())
+    }
+
+    fn find_place(
+        &self,
+        tenant: &TenantId,
+        request: &SendRequest,
+        limits: &LimitsInForce,
+        tenants: u64,
+        now: DateTime<Utc>,
+    ) -> Result<Place<'_>, AcceptError> {
+        let messages = request.recipients.len() as u64;
+        let kind = LoadKind::of(request.class, request.scheduled_at.is_some_and(|at| at > now));
+        let house = self.limits.house();
+        let wanted = Wanted { tenant, kind, messages, limits, house: &house, tenants };
+        let retry_after_s = self.limits.retry_after_s;
+        self.room.reserve(&wanted, self.journal().store()).map_err(|no_place| match no_place {
+            NoPlace::Uncounted => {
+                note_limited("not_counted_yet");
+                AcceptError::Backlog { retry_after_s }
+            }
+            NoPlace::Never(full @ (Full::TenantOpen | Full::TenantScheduled)) => {
+                note_limited(full.word());
+                let detail = format!("{messages} recipients are more than the tenant may ever have at once");
+                RequestRefusal { field: "recipients", code: "over_limit", detail }.into()
+            }
+            NoPlace::Full(full) | NoPlace::Never(full) => {
+                note_limited(full.word());
+                match full {
+                    Full::TenantOpen | Full::TenantScheduled => {
+                        AcceptError::TenantFull { full, retry_after_s }
+                    }
+                    Full::Open | Full::Scheduled => AcceptError::Backlog { retry_after_s },
+                }
+            }
+        })
+    }
+
+    fn count_recipients(
+        &self,
+        tenant: &TenantId,
+        limits: &LimitsInForce,
+        lane: Lane,
+        request: &SendRequest,
+    ) -> Result<(), AcceptError> {
+        self.rates
+            .recipients(tenant, limits, lane, request.recipients.len())
+            .inspect_err(note_too_fast)
+            .map_err(AcceptError::TooFast)
     }
 
     fn seal_of(
@@ -327,6 +446,27 @@ impl Acceptance {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn lane_of(class: MessageClass) -> Lane {
+    match class {
+        MessageClass::Otp => Lane::Passwords,
+        MessageClass::Notice | MessageClass::Ad => Lane::Ordinary,
+    }
+}
+
+/// Whether the seal may be in the log although there was an error.
+fn is_in_doubt(error: &AcceptError) -> bool {
+    matches!(error, AcceptError::Journal(JournalError::Append(AppendError::AnswerLost)))
+}
+
+fn note_too_fast(too_fast: &TooFast) {
+    note_limited(too_fast.pace.word());
+}
+
+/// Counts a refusal by a limit. Without the tenant: there may be many, and the access log names it.
+pub fn note_limited(reason: &'static str) {
+    metrics::counter!("kite_limited_total", "reason" => reason).increment(1);
 }
 
 struct Claim {

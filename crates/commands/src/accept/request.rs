@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{ContactId, SendingId, TemplateId};
+use kite_domain::load::{Full, HouseBounds};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{MessageClass, WindowAction};
+use kite_domain::tenant::LimitsInForce;
 use kite_domain::text::{MaxType, RequestedType, TypeLimits};
 use kite_event_store::Position;
 use serde::Serialize;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
+use super::rates::TooFast;
 use crate::journal::JournalError;
 
 /// A request to send, as it came in: nothing in it is checked.
@@ -96,8 +99,14 @@ pub struct Idempotency {
 pub struct AcceptLimits {
     /// Recipients in one request.
     pub recipients_max: usize,
-    /// Messages that are not final, over all tenants.
+    /// Messages that are due and not final, over all tenants.
     pub open_messages_max: u64,
+    /// Messages that are accepted for later, over all tenants.
+    pub scheduled_messages_max: u64,
+    /// The share of every bound on open messages that is for one-time passwords alone, in per cent.
+    pub password_reserve_per_cent: u8,
+    /// The limits of a tenant for which the operator has set no others.
+    pub tenant: LimitsInForce,
     /// Events that a projector may be behind.
     pub projector_lag_events_max: u64,
     /// What a refused caller is told to wait, in seconds.
@@ -112,11 +121,25 @@ pub struct AcceptLimits {
     pub text: TypeLimits,
 }
 
+impl AcceptLimits {
+    /// The bounds over all tenants.
+    pub fn house(&self) -> HouseBounds {
+        HouseBounds {
+            open_messages_max: self.open_messages_max,
+            scheduled_messages_max: self.scheduled_messages_max,
+            password_reserve_per_cent: self.password_reserve_per_cent,
+        }
+    }
+}
+
 impl Default for AcceptLimits {
     fn default() -> Self {
         Self {
             recipients_max: 10_000,
             open_messages_max: 2_000_000,
+            scheduled_messages_max: 10_000_000,
+            password_reserve_per_cent: 10,
+            tenant: LimitsInForce::default(),
             projector_lag_events_max: 500_000,
             retry_after_s: 5,
             schedule_days_max: 183,
@@ -207,6 +230,17 @@ pub enum AcceptError {
         /// When to come again.
         retry_after_s: u32,
     },
+    /// The tenant has as much as it may have.
+    #[error("the tenant's limit is reached: {}", .full.word())]
+    TenantFull {
+        /// Which limit.
+        full: Full,
+        /// When to come again.
+        retry_after_s: u32,
+    },
+    /// The tenant comes too fast.
+    #[error("more than the tenant's {}", .0.pace.word())]
+    TooFast(TooFast),
     /// The log's queue is full.
     #[error("the log is busy")]
     Busy,

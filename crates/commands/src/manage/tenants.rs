@@ -1,8 +1,8 @@
-//! Tenants, and the keys that they call with.
+//! Tenants, what they may have and do at once, and the keys that they call with.
 
 use kite_domain::event::Event;
 use kite_domain::slug::TenantId;
-use kite_domain::tenant::{self, ApiKeyIssued, ApiKeyRevoked, TenantCreated};
+use kite_domain::tenant::{self, ApiKeyIssued, ApiKeyRevoked, TenantCreated, TenantLimits, TenantLimitsSet};
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 use std::fmt::Write;
@@ -51,6 +51,27 @@ impl Manage {
                 return Err(ManageRefusal::TenantExists(tenant.clone()));
             }
             Ok((Some(TenantCreated { tenant: tenant.clone(), name: name.clone() }.into()), ()))
+        })
+        .await
+    }
+
+    /// Sets what a tenant may have and do at once: all of it, and what is not named is as the configuration says.
+    pub async fn set_tenant_limits(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        limits: TenantLimits,
+    ) -> Result<Done<()>, ManageError> {
+        self.decide(cause, Some(tenant), tenant::stream(tenant), |events| {
+            if events.is_empty() {
+                return Err(ManageRefusal::NoTenant(tenant.clone()));
+            }
+            let known = events.iter().rev().find_map(|event| match event {
+                Event::TenantLimitsSet(set) => Some(set.limits),
+                _ => None,
+            });
+            let is_news = known.unwrap_or_default() != limits;
+            Ok((is_news.then(|| TenantLimitsSet { tenant: tenant.clone(), limits }.into()), ()))
         })
         .await
     }

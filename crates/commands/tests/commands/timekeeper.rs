@@ -111,6 +111,7 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
                 relay: &set.relay,
                 attempt: 1,
                 is_cancelled: false,
+                is_paused: false,
                 receipt_deadline: Duration::hours(25),
                 closed_until: &|_| Some(until),
                 has_opted_out: &|_| false,

@@ -290,6 +290,18 @@ impl Lot {
             .min()
     }
 
+    /// The next time at which a message ends without anybody calling: its lifetime, or the deadline of its receipt.
+    /// [`Lot::next_due_ms`] without what only waits to be handed over. None: nothing is open.
+    pub fn next_end_ms(&self, expires_at: DateTime<Utc>) -> Option<i64> {
+        let expires_ms = expires_at.timestamp_millis();
+        let open = self.messages().filter(|(_, message)| message.outcome.is_none());
+        open.map(|(_, message)| match message.attempts.last() {
+            Some(attempt) if attempt.state != AttemptState::Routed => attempt.receipt_by_ms,
+            _ => expires_ms,
+        })
+        .min()
+    }
+
     /// Folds one of the lot's events; any other leaves it as it is.
     pub fn evolve(&mut self, event: &Event) {
         match event {

@@ -21,6 +21,9 @@ pub struct Handover<'h> {
     pub attempt: u16,
     /// Whether the sending was cancelled.
     pub is_cancelled: bool,
+    /// Whether the sending is paused. Then nothing is handed over, also not again, and nothing is noted but what has
+    /// ended: the messages stay where they are until the sending is resumed.
+    pub is_paused: bool,
     /// Whether the relay is asked again about messages whose answer was lost. Then nothing is noted here of those that
     /// may not be handed over again: whoever hands over notes when it asks next. Neither is of those whose last repeat was
     /// refused, until that counts.
@@ -47,6 +50,8 @@ pub struct Submission {
 enum Verdict {
     Go,
     Hold(DateTime<Utc>),
+    /// The sending is paused: whoever resumes it has its work derived anew.
+    Wait,
     End(Outcome, &'static str),
 }
 
@@ -80,6 +85,7 @@ impl Lot {
                 && (handover.is_asked_again || self.refusal_of(seq, handover.attempt).is_some());
             match self.verdict(seq, message, terms, handover) {
                 Verdict::Go => messages.push(seq),
+                Verdict::Wait => {}
                 Verdict::Hold(_) | Verdict::End(..) if is_asked_about => {}
                 Verdict::Hold(until) => {
                     held.messages.push(seq);
@@ -156,6 +162,9 @@ impl Lot {
         }
         if terms.expires_at <= handover.now {
             return Verdict::End(Outcome::Expired, "lifetime");
+        }
+        if handover.is_paused && !mutation::is_active(Mutation::PauseIgnoredAtHandover) {
+            return Verdict::Wait;
         }
         match terms.class {
             MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),

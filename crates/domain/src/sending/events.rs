@@ -131,6 +131,50 @@ pub struct SendingReleased {
     pub sending: SendingId,
 }
 
+/// Who paused or resumed a sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseBy {
+    /// Whose sending it is.
+    Tenant,
+    /// The operator of the platform, whose word counts more.
+    Operator,
+}
+
+impl PauseBy {
+    /// The word for it, as on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Nothing of it is routed or handed over until it is resumed. What a relay has goes on, and so does its lifetime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingPaused {
+    /// Which sending.
+    pub sending: SendingId,
+    /// By whom. What an operator paused, its tenant cannot resume.
+    pub by: PauseBy,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A paused sending goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendingResumed {
+    /// Which sending.
+    pub sending: SendingId,
+    /// By whom.
+    pub by: PauseBy,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// What is not handed over yet never will be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingCancelled {

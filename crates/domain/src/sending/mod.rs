@@ -1,15 +1,17 @@
 //! A sending (발송): one request to send to 1..N recipients. Its stream holds what is true for all its messages:
-//! text, sender, terms, and its life: accepted, released when due, cancelled, completed.
+//! text, sender, terms, and its life: accepted, released when due, paused and resumed, cancelled, completed.
 
 mod events;
 mod idempotency;
+mod pause;
 mod said;
 
 pub use events::{
-    AdTerms, SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted,
-    SendingContent, SendingReleased, WindowAction,
+    AdTerms, PauseBy, SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted,
+    SendingContent, SendingPaused, SendingReleased, SendingResumed, WindowAction,
 };
 pub use idempotency::idempotency_stream;
+pub use pause::{Pause, PauseRefusal};
 pub use said::{Said, first_line, has_subject, said, sender, value_of};
 
 use chrono::{DateTime, Utc};
@@ -51,6 +53,8 @@ pub struct Sending {
     pub accepted: Option<Arc<SendingAccepted>>,
     /// When its scheduled time had come.
     pub released_at: Option<DateTime<Utc>>,
+    /// Why nothing of it goes out at the moment.
+    pub paused: Option<Pause>,
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
     /// It never will be sealed.
@@ -65,6 +69,8 @@ impl Sending {
         match event {
             Event::SendingAccepted(accepted) => self.accepted = Some(Arc::new(accepted.clone())),
             Event::SendingReleased(_) => self.released_at = Some(time),
+            Event::SendingPaused(paused) => self.paused = Some(Pause::new(paused, time)),
+            Event::SendingResumed(_) => self.paused = None,
             Event::SendingCancelled(_) => self.cancelled_at = Some(time),
             Event::SendingAbandoned(_) => self.abandoned = true,
             Event::SendingCompleted(_) => self.completed = true,
@@ -72,10 +78,11 @@ impl Sending {
         }
     }
 
-    /// Whether its messages may be routed now: sealed, not cancelled, and due.
+    /// Whether its messages may be routed now: sealed, neither cancelled nor paused, and due.
     pub fn is_due(&self, now: DateTime<Utc>) -> bool {
         let Some(accepted) = &self.accepted else { return false };
         self.cancelled_at.is_none()
+            && self.paused.is_none()
             && accepted.scheduled_at.is_none_or(|scheduled| scheduled <= now || self.released_at.is_some())
     }
 }

@@ -237,6 +237,34 @@ fn what_a_relay_may_have_is_neither_cancelled_nor_handed_over_again_after_a_canc
 }
 
 #[test]
+fn nothing_of_a_paused_sending_is_handed_over_and_nothing_is_forgotten() {
+    let mut case = Case::routed(terms(), 2);
+    case.is_paused = true;
+    assert!(case.submission("alpha", 1, &[0, 1]).events.is_empty(), "nothing is noted of what only waits");
+    case.is_paused = false;
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), [0, 1]);
+}
+
+#[test]
+fn an_unanswered_message_of_a_paused_sending_is_neither_handed_over_again_nor_left_alone() {
+    let mut case = unanswered(terms(), 1);
+    case.is_paused = true;
+    assert!(case.submission("alpha", 1, &[0]).events.is_empty());
+    case.is_paused = false;
+    assert_eq!(case.submit("alpha", 1, &[0]), [0]);
+}
+
+#[test]
+fn a_pause_keeps_nothing_from_its_end() {
+    let mut case = Case::routed(terms(), 1);
+    case.is_paused = true;
+    case.world.now = case.terms.expires_at;
+    assert_eq!(case.lot.next_end_ms(case.terms.expires_at), Some(case.terms.expires_at.timestamp_millis()));
+    case.submit("alpha", 1, &[0]);
+    assert_eq!(case.outcome(0), Some(Outcome::Expired));
+}
+
+#[test]
 fn cancelling_races_with_the_hand_over_message_by_message() {
     let mut case = Case::routed(terms(), 3);
     case.submit("alpha", 1, &[0]);

@@ -329,6 +329,7 @@ impl Simulation {
                 relay: &relay,
                 attempt,
                 is_cancelled: self.is_cancelled,
+                is_paused: false,
                 receipt_deadline: Duration::hours(25),
                 closed_until: &closed_until,
                 has_opted_out: &|address| self.opted_out.contains(address),

@@ -189,6 +189,7 @@ pub(crate) struct Case {
     pub(crate) lot: Lot,
     pub(crate) opted_out: Vec<String>,
     pub(crate) is_cancelled: bool,
+    pub(crate) is_paused: bool,
     pub(crate) night: bool,
 }
 
@@ -202,6 +203,7 @@ impl Case {
             lot,
             opted_out: Vec::new(),
             is_cancelled: false,
+            is_paused: false,
             night: false,
         };
         let ledger = SplitLedger::default();
@@ -226,6 +228,7 @@ impl Case {
             attempt,
             is_asked_again: false,
             is_cancelled: self.is_cancelled,
+            is_paused: self.is_paused,
             receipt_deadline: Duration::hours(25),
             closed_until: &|_| self.night.then_some(until),
             has_opted_out: &|address| self.opted_out.iter().any(|refused| refused == address),

@@ -108,6 +108,17 @@ fn reference_data() -> Vec<Event> {
         }
         .into(),
         ApiKeyRevoked { tenant: tenant(), key_id: "7f3a".into() }.into(),
+        TenantLimitsSet {
+            tenant: tenant(),
+            limits: TenantLimits {
+                open_messages_max: Some(200_000),
+                scheduled_messages_max: Some(50_000),
+                requests_per_second: Some(100),
+                recipients_per_second: Some(5_000),
+                contacts_max: Some(10_000),
+            },
+        }
+        .into(),
         RelayDefined { profile: profile() }.into(),
         RelaySuspended { relay: relay("alpha"), reason: "maintenance".to_owned() }.into(),
         RelayResumed { relay: relay("alpha") }.into(),
@@ -228,6 +239,8 @@ fn sendings() -> Vec<Event> {
         .into(),
         SendingAbandoned { sending }.into(),
         SendingReleased { sending }.into(),
+        SendingPaused { sending, by: PauseBy::Operator, reason: Some("complaints".to_owned()) }.into(),
+        SendingResumed { sending, by: PauseBy::Operator, reason: Some("settled".to_owned()) }.into(),
         SendingCancelled { sending, reason: Some("wrong price".to_owned()) }.into(),
         SendingCompleted { sending }.into(),
     ]

@@ -1,7 +1,8 @@
 //! What waits for the writer: bounded in requests and in bytes, in two lanes.
 //!
 //! A large request (a campaign's lots) and a small one (a password) do not wait in the same line: each commit
-//! takes the small ones first and gives the large one at hand what is left of the commit's bound.
+//! takes the small ones first and gives the large one at hand what is left of the commit's bound. Large ones fill no more
+//! than three quarters of the queue, so that small ones find a place beside them.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -109,17 +110,22 @@ impl Queue {
         if waiting.closing {
             return Err(AppendError::Stopped("it was closed".to_owned()));
         }
-        let is_full = waiting.requests() >= self.requests_max
-            || (waiting.requests() > 0 && waiting.bytes + request.bytes > self.bytes_max);
+        let is_bulk = request.bytes >= BULK_BYTES;
+        let (requests_max, bytes_max) = match is_bulk {
+            true => (self.requests_max - self.requests_max / 4, self.bytes_max - self.bytes_max / 4),
+            false => (self.requests_max, self.bytes_max),
+        };
+        let is_full = waiting.requests() >= requests_max
+            || (waiting.requests() > 0 && waiting.bytes + request.bytes > bytes_max);
         if is_full {
             return Err(AppendError::Busy);
         }
         let was_empty = waiting.requests() == 0;
         waiting.bytes += request.bytes;
-        if request.bytes < BULK_BYTES {
-            waiting.small.push_back(request);
-        } else {
+        if is_bulk {
             waiting.bulk.push_back(request);
+        } else {
+            waiting.small.push_back(request);
         }
         drop(waiting);
         if was_empty {

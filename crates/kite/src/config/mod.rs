@@ -7,6 +7,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use kite_api::ApiConfig;
 use kite_commands::accept::AcceptLimits;
+use kite_domain::tenant::LimitsInForce;
 use kite_event_store::sqlite::SqliteOptions;
 use kite_relay::RelaySettings;
 use serde::{Deserialize, Serialize};
@@ -59,11 +60,17 @@ pub struct Limits {
     /// See [`AcceptLimits`].
     pub open_messages_max: u64,
     /// See [`AcceptLimits`].
+    pub scheduled_messages_max: u64,
+    /// See [`AcceptLimits`].
+    pub password_reserve_per_cent: u8,
+    /// See [`AcceptLimits`].
     pub projector_lag_events_max: u64,
     /// See [`AcceptLimits`].
     pub retry_after_s: u32,
     /// See [`AcceptLimits`].
     pub schedule_days_max: u32,
+    /// The limits of a tenant for which the operator has set no others.
+    pub tenant: LimitsInForce,
 }
 
 /// The event store.
@@ -98,6 +105,7 @@ impl Config {
         let config: Self = figment.extract().map_err(|error| anyhow::anyhow!("{}", in_words(error)))?;
         config.check_roles().context("roles")?;
         config.server.check(&config.api)?;
+        config.check_limits().context("limits")?;
         Ok(config)
     }
 
@@ -119,6 +127,7 @@ impl Config {
             .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))?;
         config.check_roles().context("environment: roles")?;
         config.server.check(&config.api).context("environment")?;
+        config.check_limits().context("environment: limits")?;
         Ok(config)
     }
 
@@ -138,6 +147,27 @@ impl Config {
         crate::server::room(&self.server).map(drop)
     }
 
+    /// Whether the bounds of acceptance leave room for anything.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn check_limits(&self) -> anyhow::Result<()> {
+        let limits = &self.limits;
+        anyhow::ensure!(
+            limits.password_reserve_per_cent <= 50,
+            "password_reserve_per_cent: {} is not 0 to 50",
+            limits.password_reserve_per_cent
+        );
+        let rates = [
+            ("requests_per_second", limits.tenant.requests_per_second),
+            ("recipients_per_second", limits.tenant.recipients_per_second),
+        ];
+        for (key, rate) in rates {
+            anyhow::ensure!(rate > 0, "tenant.{key}: 0 would let nothing through");
+        }
+        Ok(())
+    }
+
     /// The parts to run.
     pub fn roles(&self) -> BTreeSet<Role> {
         match self.roles.is_empty() {
@@ -151,6 +181,9 @@ impl Config {
         AcceptLimits {
             recipients_max: self.api.recipients_max,
             open_messages_max: self.limits.open_messages_max,
+            scheduled_messages_max: self.limits.scheduled_messages_max,
+            password_reserve_per_cent: self.limits.password_reserve_per_cent,
+            tenant: self.limits.tenant,
             projector_lag_events_max: self.limits.projector_lag_events_max,
             retry_after_s: self.limits.retry_after_s,
             schedule_days_max: self.limits.schedule_days_max,
@@ -251,6 +284,9 @@ mod tests {
         std::fs::write(&file, "listen = 8080\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("listen"), "{error}");
+        std::fs::write(&file, "[limits]\npassword_reserve_per_cent = 51\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: limits: password_reserve_per_cent"), "{error}");
         std::fs::write(&file, "roles = [\"projector\", \"worker\"]\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: roles: worker needs publisher"), "{error}");

@@ -73,7 +73,12 @@ impl House {
         let address = free_address()?;
         let process = start(data.path(), address, room, None, settings)?;
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
-        let customer = Customer { http: http.clone(), kite: format!("http://{address}"), key: String::new() };
+        let customer = Customer {
+            http: http.clone(),
+            kite: format!("http://{address}"),
+            key: String::new(),
+            turned_away: Default::default(),
+        };
         let mut house = Self { simulators, process, data, address, customer, night: None, settings, started };
         house.wait_until_ready().await?;
         house.customer = house.set_up(http).await?;
@@ -142,7 +147,9 @@ impl House {
         let url = self.url("/metrics");
         wait_for(&what, self.at_most(FINAL_WITHIN)?, async || {
             let response = self.customer.http.get(&url).bearer_auth(ADMIN_KEY).send().await.ok()?;
-            let open = metric_max(&response.text().await.ok()?, "kite_open_messages")?;
+            let text = response.text().await.ok()?;
+            let open =
+                metric_max(&text, "kite_open_messages")? + metric_max(&text, "kite_scheduled_messages")?;
             (open <= at_most as f64).then_some(open as u64)
         })
         .await

@@ -2,12 +2,14 @@
 
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
 use kite_domain::slug::TenantId;
-use rusqlite::{Connection, Row, params};
+use kite_event_store::Position;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::merge::resolve;
 use super::views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
+use crate::database;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::readers::{Readers, shared_queries};
@@ -48,6 +50,44 @@ macro_rules! select_contacts {
 const FIRST: [u8; 0] = [];
 
 impl AddressBookQueries {
+    /// How many contacts a tenant has, and up to where in the log they are counted.
+    pub fn contact_count(&self, tenant: &TenantId) -> Result<(u64, Position), QueryError> {
+        self.readers.ask(|connection| {
+            let position = database::checkpoint(connection)?;
+            let contacts: Option<i64> = connection
+                .prepare_cached("SELECT contacts FROM contact_counts WHERE tenant = ?1")?
+                .query_row([tenant.as_str()], |row| row.get(0))
+                .optional()?;
+            Ok((u64::try_from(contacts.unwrap_or(0)).unwrap_or(0), position))
+        })
+    }
+
+    /// Of these pairs of number and e-mail address, whether the tenant has a contact with one of the two.
+    pub fn has_contacts(
+        &self,
+        tenant: &TenantId,
+        addresses: &[(Option<SmolStr>, Option<SmolStr>)],
+    ) -> Result<Vec<bool>, QueryError> {
+        self.readers.ask(|connection| {
+            let mut by_phone =
+                connection.prepare_cached("SELECT 1 FROM contacts WHERE tenant = ?1 AND phone = ?2")?;
+            let mut by_email =
+                connection.prepare_cached("SELECT 1 FROM contacts WHERE tenant = ?1 AND email = ?2")?;
+            let mut found = Vec::with_capacity(addresses.len());
+            for (phone, email) in addresses {
+                let mut is_known = false;
+                if let Some(phone) = phone {
+                    is_known = by_phone.exists((tenant.as_str(), phone.as_str()))?;
+                }
+                if let Some(email) = email.as_ref().filter(|_| !is_known) {
+                    is_known = by_email.exists((tenant.as_str(), email.as_str()))?;
+                }
+                found.push(is_known);
+            }
+            Ok(found)
+        })
+    }
+
     pub(crate) fn new(readers: Readers) -> Self {
         Self { readers }
     }

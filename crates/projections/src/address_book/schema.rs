@@ -1,7 +1,7 @@
 //! The tables of the address book.
 
 /// `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
-/// in lower case, number, e-mail address.
+/// in lower case, number, e-mail address. Contacts are counted where they are written, so that no way in is forgotten.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE contacts (
     tenant     TEXT NOT NULL,
@@ -19,6 +19,17 @@ CREATE TABLE contacts (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX contacts_by_phone ON contacts (tenant, phone) WHERE phone IS NOT NULL;
 CREATE UNIQUE INDEX contacts_by_email ON contacts (tenant, email) WHERE email IS NOT NULL;
+CREATE TABLE contact_counts (
+    tenant   TEXT PRIMARY KEY,
+    contacts INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER contact_added AFTER INSERT ON contacts BEGIN
+    INSERT INTO contact_counts (tenant, contacts) VALUES (new.tenant, 1)
+        ON CONFLICT DO UPDATE SET contacts = contacts + 1;
+END;
+CREATE TRIGGER contact_removed AFTER DELETE ON contacts BEGIN
+    UPDATE contact_counts SET contacts = contacts - 1 WHERE tenant = old.tenant;
+END;
 CREATE TABLE contact_numbers (
     id   INTEGER PRIMARY KEY CHECK (id = 1),
     next INTEGER NOT NULL

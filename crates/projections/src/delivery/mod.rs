@@ -24,7 +24,7 @@ pub use codes::MessageStatus;
 pub(crate) use figures::{Measured, measured};
 pub use queries::{DeliveryQueries, MessageFilter, SendingFilter};
 pub use statistics_query::{Dimension, StatisticsQuery, StatisticsRow};
-pub use views::{AttemptView, MessageView, SendingState, SendingView, Totals};
+pub use views::{AttemptView, MessageView, PauseView, SendingState, SendingView, Totals};
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -90,6 +90,8 @@ impl ReadModel for DeliveryModel {
             "sending-accepted",
             "sending-abandoned",
             "sending-released",
+            "sending-paused",
+            "sending-resumed",
             "sending-cancelled",
             "sending-completed",
             "lot-accepted",
@@ -126,6 +128,10 @@ impl ReadModel for DeliveryModel {
                 Event::SendingReleased(released) => {
                     self.moment(transaction, released.sending, Moment::Released, recorded)?;
                 }
+                Event::SendingPaused(paused) => {
+                    self.sendings.paused(transaction, paused, recorded.metadata.time)?;
+                }
+                Event::SendingResumed(resumed) => self.sendings.resumed(transaction, resumed.sending)?,
                 Event::SendingCancelled(cancelled) => {
                     self.moment(transaction, cancelled.sending, Moment::Cancelled, recorded)?;
                 }

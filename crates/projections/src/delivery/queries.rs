@@ -10,12 +10,13 @@ use rusqlite::{Connection, Row};
 use super::codes::{Coded, MessageStatus};
 use super::row::{LotRow, read, select_messages};
 use super::schema::{SEARCH_BLOCK_BITS, search_hash};
-use super::views::{MessageView, SendingState, SendingView, Totals};
+use super::sendings::PAUSERS;
+use super::views::{MessageView, PauseView, SendingState, SendingView, Totals};
 use super::words::{WordList, find};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, one_more, optional_text, optional_time, time, uuid};
+use crate::sql::{from_json, one_more, optional_text, optional_time, text, time, uuid};
 
 /// One page looks at no more messages than this; a page that finds too few ends with a cursor all the same.
 const SCANNED_MAX: usize = 50_000;
@@ -57,14 +58,30 @@ shared_queries!(DeliveryQueries);
 const SENDING_COLUMNS: &str = "s.id, s.class, s.accepted_ms, s.scheduled_ms, s.released_ms, s.cancelled_ms, \
      s.completed_ms, s.expires_ms, s.client_reference, s.refused_recipients, s.messages, s.delivered, s.undelivered, \
      s.expired, s.cancelled, s.refused, s.routed, s.handed_over, s.attempts, s.failovers, s.delivered_twice, \
-     s.cost_milliwon, c.from_phone, c.from_email, c.subject, c.text, c.custom";
+     s.cost_milliwon, c.from_phone, c.from_email, c.subject, c.text, c.custom, s.tenant, s.paused_ms, s.paused_by, \
+     s.pause_reason";
 
 /// Where a sending stands, as a number in SQL: the places in [`STATES`].
 const STATE_SQL: &str = "CASE WHEN s.cancelled_ms IS NOT NULL THEN 2 WHEN s.completed_ms IS NOT NULL THEN 3 \
+     WHEN s.paused_ms IS NOT NULL THEN 4 \
      WHEN s.scheduled_ms > s.accepted_ms AND s.released_ms IS NULL AND s.routed = 0 THEN 0 ELSE 1 END";
 
-const STATES: [SendingState; 4] =
-    [SendingState::Scheduled, SendingState::InProgress, SendingState::Cancelled, SendingState::Completed];
+const STATES: [SendingState; 5] = [
+    SendingState::Scheduled,
+    SendingState::InProgress,
+    SendingState::Cancelled,
+    SendingState::Completed,
+    SendingState::Paused,
+];
+
+/// What a state implies that there is an index for.
+fn implied(state: Option<SendingState>) -> &'static str {
+    match state {
+        Some(SendingState::Paused) => " AND s.paused_ms IS NOT NULL",
+        Some(SendingState::Scheduled) => " AND s.scheduled_ms IS NOT NULL",
+        Some(SendingState::InProgress | SendingState::Cancelled | SendingState::Completed) | None => "",
+    }
+}
 
 impl DeliveryQueries {
     pub(crate) fn new(readers: Readers) -> Self {
@@ -75,10 +92,10 @@ impl DeliveryQueries {
         &self.readers
     }
 
-    /// The tenant's sendings, newest first.
+    /// The tenant's sendings, newest first; none: those of all tenants.
     pub fn sendings(
         &self,
-        tenant: &TenantId,
+        tenant: Option<&TenantId>,
         filter: &SendingFilter,
         after: Option<&Cursor>,
         limit: usize,
@@ -89,9 +106,11 @@ impl DeliveryQueries {
             Some(_) => "s.client_reference = ?7",
             None => "?7 IS NULL",
         };
+        let of_tenant = if tenant.is_some() { "s.tenant = ?1" } else { "?1 IS NULL" };
+        let implied = implied(filter.state);
         let sql = format!(
             "SELECT {SENDING_COLUMNS}, {STATE_SQL} FROM sendings s JOIN contents c ON c.sending = s.id
-             WHERE s.tenant = ?1 AND s.id < ?2 AND s.accepted_ms IS NOT NULL AND (?3 IS NULL OR {STATE_SQL} = ?3)
+             WHERE {of_tenant}{implied} AND s.id < ?2 AND s.accepted_ms IS NOT NULL AND (?3 IS NULL OR {STATE_SQL} = ?3)
                AND (?4 IS NULL OR s.class = ?4) AND (?5 IS NULL OR s.accepted_ms >= ?5)
                AND (?6 IS NULL OR s.accepted_ms < ?6) AND {by_reference}
              ORDER BY s.id DESC LIMIT ?8"
@@ -99,7 +118,7 @@ impl DeliveryQueries {
         self.readers.ask(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query((
-                tenant.as_str(),
+                tenant.map(TenantId::as_str),
                 before,
                 state,
                 filter.class.map(Coded::code),
@@ -353,9 +372,19 @@ fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
         refused: count(15)?,
     };
     counts.open = messages.saturating_sub(counts.total());
-    let state = usize::try_from(row.get::<_, i64>(27)?).ok().and_then(|place| STATES.get(place).copied());
+    let state = usize::try_from(row.get::<_, i64>(31)?).ok().and_then(|place| STATES.get(place).copied());
+    let pause = match optional_time(row.get(28)?)? {
+        Some(since) => {
+            let by = usize::try_from(row.get::<_, i64>(29)?).ok().and_then(|by| PAUSERS.get(by));
+            let by = *by.ok_or_else(|| QueryError::corrupt("who paused a sending"))?;
+            Some(PauseView { since, by, reason: row.get(30)? })
+        }
+        None => None,
+    };
     Ok(SendingView {
         id: SendingId(uuid(row, 0)?),
+        tenant: TenantId::from_trusted(text(row, 27)?),
+        paused: pause,
         class: MessageClass::from_code(row.get(1)?)
             .ok_or_else(|| QueryError::corrupt("a sending's class"))?,
         state: state.ok_or_else(|| QueryError::corrupt("a sending's state"))?,

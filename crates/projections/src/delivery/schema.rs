@@ -23,6 +23,9 @@ CREATE TABLE sendings (
     accepted_ms      INTEGER,
     scheduled_ms     INTEGER,
     released_ms      INTEGER,
+    paused_ms        INTEGER,
+    paused_by        INTEGER,
+    pause_reason     TEXT,
     cancelled_ms     INTEGER,
     completed_ms     INTEGER,
     abandoned_ms     INTEGER,
@@ -171,6 +174,8 @@ CREATE TABLE relay_minute_times (
 
 pub(super) const INDEXES: &str = "
 CREATE INDEX sendings_by_tenant ON sendings (tenant, id) WHERE accepted_ms IS NOT NULL;
+CREATE INDEX sendings_paused ON sendings (id) WHERE paused_ms IS NOT NULL;
+CREATE INDEX sendings_scheduled ON sendings (id) WHERE scheduled_ms IS NOT NULL;
 CREATE INDEX sendings_by_reference ON sendings (tenant, client_reference, id) WHERE client_reference IS NOT NULL;
 ";
 

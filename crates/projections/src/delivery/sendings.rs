@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
 use kite_domain::lot::Outcome;
-use kite_domain::sending::SendingAccepted;
+use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::collections::HashMap;
 
@@ -13,6 +13,9 @@ use crate::sql::json;
 
 /// Past this many the cache of release times starts anew.
 const CACHED_MAX: usize = 16_384;
+
+/// Their places are what stands in the column.
+pub(super) const PAUSERS: [PauseBy; 2] = [PauseBy::Tenant, PauseBy::Operator];
 
 /// What the lots of a sending add to its row.
 #[derive(Debug, Clone, Copy, Default)]
@@ -129,6 +132,41 @@ impl Sendings {
         let mut statement = transaction.prepare_cached(sql)?;
         statement.execute((sending.0.as_bytes(), time.timestamp_millis()))?;
         Ok(())
+    }
+
+    /// Nothing of it goes out.
+    pub(super) fn paused(
+        &mut self,
+        transaction: &Transaction<'_>,
+        paused: &SendingPaused,
+        time: DateTime<Utc>,
+    ) -> rusqlite::Result<()> {
+        let mut statement = transaction.prepare_cached(
+            "INSERT INTO sendings (id, paused_ms, paused_by, pause_reason) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET paused_ms = ?2, paused_by = ?3, pause_reason = ?4",
+        )?;
+        let by = PAUSERS.iter().position(|by| *by == paused.by).unwrap_or(0) as i64;
+        statement.execute((
+            paused.sending.0.as_bytes(),
+            time.timestamp_millis(),
+            by,
+            paused.reason.as_deref(),
+        ))?;
+        Ok(())
+    }
+
+    /// It goes on.
+    pub(super) fn resumed(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sending: SendingId,
+    ) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached(
+                "UPDATE sendings SET paused_ms = NULL, paused_by = NULL, pause_reason = NULL WHERE id = ?1",
+            )?
+            .execute([sending.0.as_bytes()])
+            .map(drop)
     }
 
     /// When a scheduled sending was released.

@@ -5,8 +5,9 @@ use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, ContactId, MessageId, SendingId};
 use kite_domain::lot::{AttemptState, Outcome, OutcomeCounts};
 use kite_domain::relay::BillingMoment;
-use kite_domain::sending::MessageClass;
+use kite_domain::sending::{MessageClass, PauseBy};
 use kite_domain::slug::RelayId;
+use kite_domain::slug::TenantId;
 use kite_domain::text::{Channel, MessageType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub enum SendingState {
     Scheduled,
     /// Being routed, handed over, or waited for.
     InProgress,
+    /// Nothing of it goes out until it is resumed; scheduled or in progress otherwise.
+    Paused,
     /// What was not handed over by then never will be.
     Cancelled,
     /// Every message is final.
@@ -34,10 +37,22 @@ impl SendingState {
         match self {
             Self::Scheduled => "scheduled",
             Self::InProgress => "in_progress",
+            Self::Paused => "paused",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
         }
     }
+}
+
+/// Why nothing of a sending goes out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PauseView {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// By whom.
+    pub by: PauseBy,
+    /// Why, in their words.
+    pub reason: Option<String>,
 }
 
 /// A sending with its sums.
@@ -45,6 +60,8 @@ impl SendingState {
 pub struct SendingView {
     /// Which one.
     pub id: SendingId,
+    /// Whose.
+    pub tenant: TenantId,
     /// How urgent.
     pub class: MessageClass,
     /// Where it stands.
@@ -67,6 +84,8 @@ pub struct SendingView {
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When its scheduled time had come.
     pub released_at: Option<DateTime<Utc>>,
+    /// Why nothing of it goes out.
+    pub paused: Option<PauseView>,
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
     /// When the last message was known to be final.

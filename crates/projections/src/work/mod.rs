@@ -9,7 +9,7 @@
 mod fold;
 mod queries;
 
-pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries};
+pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries, Workload};
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use crate::cache::Cache;
 use crate::error::ApplyError;
 use crate::projector::{Plan, ReadModel, StreamPiece};
-use fold::Change;
+use fold::{Change, Known};
 
 /// How many bytes of lots are kept in memory between transactions: some 30,000 lots of one message, or 150,000 messages of
 /// large ones.
@@ -31,7 +31,9 @@ const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
 
-/// `version` is where in its stream a lot was accepted: it is read again from there.
+/// `version` is where in its stream a lot was accepted: it is read again from there. `next_end_ms` is `next_due_ms` without
+/// what only waits to be handed over, which nobody does while the sending is paused. `loads` are the sums of
+/// `open_messages`, by what they count as (the places in [`fold::LOAD_KINDS`]).
 const SCHEMA: &str = "
 CREATE TABLE open_sendings (
     id            BLOB PRIMARY KEY,
@@ -41,6 +43,7 @@ CREATE TABLE open_sendings (
     scheduled_ms  INTEGER,
     expires_ms    INTEGER NOT NULL,
     released      INTEGER NOT NULL,
+    paused        INTEGER NOT NULL,
     cancelled     INTEGER NOT NULL,
     lots          INTEGER NOT NULL,
     lots_routed   INTEGER NOT NULL,
@@ -56,7 +59,14 @@ CREATE TABLE open_lots (
     has_unrouted INTEGER NOT NULL,
     has_pending  INTEGER NOT NULL,
     next_due_ms  INTEGER,
+    next_end_ms  INTEGER NOT NULL,
     PRIMARY KEY (sending, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE loads (
+    tenant   TEXT NOT NULL,
+    kind     INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX open_lots_by_due ON open_lots (next_due_ms) WHERE next_due_ms IS NOT NULL;
 CREATE TABLE unsealed_lots (
@@ -85,14 +95,14 @@ CREATE TABLE parked_receipts (
 #[derive(Debug)]
 pub struct WorkModel {
     lots: Cache<LotId, Lot>,
-    /// When each open sending expires, as far as it was looked up; none: it is not open.
-    expiries: HashMap<SendingId, Option<i64>>,
+    /// What is to be known of each open sending, as far as it was looked up; none: it is not open.
+    sendings: HashMap<SendingId, Option<Known>>,
     change: Change,
 }
 
 impl Default for WorkModel {
     fn default() -> Self {
-        Self { lots: Cache::new(CACHED_BYTES_MAX), expiries: HashMap::new(), change: Change::default() }
+        Self { lots: Cache::new(CACHED_BYTES_MAX), sendings: HashMap::new(), change: Change::default() }
     }
 }
 
@@ -119,6 +129,8 @@ impl ReadModel for WorkModel {
             "sending-accepted",
             "sending-abandoned",
             "sending-released",
+            "sending-paused",
+            "sending-resumed",
             "sending-cancelled",
             "sending-completed",
             "lot-accepted",

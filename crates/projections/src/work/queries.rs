@@ -2,15 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::load::Load;
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch, RawReceipt};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
+use kite_event_store::Position;
 use rusqlite::{Row, params};
 use serde::Serialize;
 
 use std::collections::BTreeSet;
 
-use super::fold::urgency;
+use super::fold::{LOAD_KINDS, urgency};
+use crate::database;
 use crate::error::QueryError;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, json, optional_text, optional_time, text, time, uuid};
@@ -62,6 +65,15 @@ pub struct Backlog {
     pub open_messages: u64,
     /// Sendings that are not completed.
     pub open_sendings: u64,
+}
+
+/// What is accepted and not final, by tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Workload {
+    /// Up to where in the log it is counted.
+    pub position: Position,
+    /// By tenant, in the order of their ids.
+    pub loads: Vec<(TenantId, Load)>,
 }
 
 /// Questions about open work.
@@ -163,10 +175,13 @@ impl WorkQueries {
         )
     }
 
-    /// Lots for which something is due by now without anybody calling, the longest due first.
+    /// Lots for which something is due by now without anybody calling, the longest due first. In a paused sending only
+    /// what ends is due: nobody hands over what waits.
     pub fn due_lots(&self, now_ms: i64, limit: usize) -> Result<Vec<LotId>, QueryError> {
         self.rows(
             "SELECT sending, number FROM open_lots WHERE next_due_ms IS NOT NULL AND next_due_ms <= ?1
+               AND (next_end_ms <= ?1
+                 OR NOT EXISTS (SELECT 1 FROM open_sendings WHERE id = open_lots.sending AND paused = 1))
              ORDER BY next_due_ms, sending, number LIMIT ?2",
             (now_ms, bounded(limit)),
             lot_id,
@@ -249,6 +264,29 @@ impl WorkQueries {
         };
         let ids: BTreeSet<SendingId> = streams.iter().filter_map(|stream| sending(stream)).collect();
         Ok(ids.into_iter().filter(|id| after.is_none_or(|after| *id > after)).take(limit).collect())
+    }
+
+    /// What is accepted and not final, by tenant.
+    pub fn workload(&self) -> Result<Workload, QueryError> {
+        self.readers.ask(|connection| {
+            let position = database::checkpoint(connection)?;
+            let mut statement = connection
+                .prepare_cached("SELECT tenant, kind, messages FROM loads ORDER BY tenant, kind")?;
+            let mut rows = statement.query([])?;
+            let mut loads: Vec<(TenantId, Load)> = Vec::new();
+            while let Some(row) = rows.next()? {
+                let tenant = TenantId::from_trusted(text(row, 0)?);
+                let kind = usize::try_from(row.get::<_, i64>(1)?).ok().and_then(|kind| LOAD_KINDS.get(kind));
+                let kind = kind.ok_or_else(|| QueryError::corrupt("a kind of load"))?;
+                if loads.last().is_none_or(|(last, _)| *last != tenant) {
+                    loads.push((tenant, Load::default()));
+                }
+                if let Some((_, load)) = loads.last_mut() {
+                    load.add(*kind, count(row, 2)?);
+                }
+            }
+            Ok(Workload { position, loads })
+        })
     }
 
     /// How much is not final.

@@ -130,6 +130,8 @@ pub(super) fn plan(
             continue;
         }
         let leave = match granted {
+            // Nothing goes, so nothing is charged.
+            _ if sending.is_paused => Ok(u32::MAX),
             Some(count) => Ok(count),
             None => take_leave(crew, lot, &candidates, room, now),
         };
@@ -146,8 +148,10 @@ pub(super) fn plan(
         if candidates.is_empty() {
             continue;
         }
-        granted = granted.map(|count| count - candidates.len() as u32);
-        room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
+        if !sending.is_paused {
+            granted = granted.map(|count| count - candidates.len() as u32);
+            room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
+        }
         let Submission { events: more, messages } = submit(crew, lot, sending, &candidates, job.attempt, now);
         if state == AttemptState::Unknown && messages.len() < candidates.len() {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
@@ -239,6 +243,7 @@ fn submit(
         relay: crew.relay(),
         attempt,
         is_cancelled: sending.is_cancelled,
+        is_paused: sending.is_paused,
         is_asked_again: crew.profile.answers_status,
         receipt_deadline: receipt_deadline(crew, lot, sending, candidates),
         closed_until: &closed_until,

@@ -76,6 +76,10 @@ impl RelayWorker {
             .parts
             .lots
             .change(&ids, &crew.actor, |place, lot, sending| {
+                if sending.is_paused {
+                    // Whoever resumes it has the jobs derived anew, and then they are taken away.
+                    return (Vec::new(), Vec::new());
+                }
                 let context = snapshot.routing_context(&sending.terms, now);
                 let take = |candidates: &SeqSet| {
                     lot.take_away(&sending.terms, crew.relay(), candidates, reason, &context)

@@ -7,7 +7,7 @@ use kite_commands::{Cause, Clock, Step};
 use kite_domain::event::Event;
 use kite_domain::lot::{AttemptState, Message, MessagesSubmitted, Outcome};
 use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile, UnattendedCause};
-use kite_domain::sending::MessageClass;
+use kite_domain::sending::{MessageClass, PauseBy, SendingPaused, SendingResumed};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -40,6 +40,47 @@ async fn the_intent_is_in_the_log_before_the_call_and_the_response_after_it() {
     assert_eq!(calls[0].len(), 3);
     assert_eq!(&*calls[0][1].text, "안녕하세요");
     assert!(calls[0][1].reference.to_string().ends_with("-1-1"));
+}
+
+async fn tell(world: &World, lot: kite_domain::ids::LotId, event: Event) {
+    append(&world.journal, &lot.sending.stream(), vec![event], Expected::Any).await;
+    world.lots.forget_sending(lot.sending);
+}
+
+#[tokio::test]
+async fn nothing_of_a_paused_sending_is_called_nor_spun_on_and_it_goes_out_at_once_when_it_is_resumed() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    let lot = world.send(Sent { to: numbers(250), ..Sent::default() }).await;
+    let by = PauseBy::Tenant;
+    tell(&world, lot, SendingPaused { sending: lot.sending, by, reason: None }.into()).await;
+    let other = world.send(Sent::default()).await;
+    assert_eq!(world.settle().await, None, "nothing of it waits in a lane");
+    assert_eq!(alpha.called(), 1);
+    assert!(world.messages(other).await.iter().all(|message| state(message) == AttemptState::Accepted));
+    assert_eq!(world.kinds(lot).await, Vec::<&str>::new());
+    tell(&world, lot, SendingResumed { sending: lot.sending, by, reason: None }.into()).await;
+    world.settle().await;
+    assert!(world.messages(lot).await.iter().all(|message| state(message) == AttemptState::Accepted));
+}
+
+#[tokio::test]
+async fn while_a_sending_is_paused_a_relay_is_asked_about_a_lost_answer_and_not_called_again() {
+    let profile = RelayProfile { answers_status: true, deduplicates: true, ..profile("alpha") };
+    let (mut world, script) = World::scripted(vec![profile]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.status_all(Standing::NotFound);
+    let lot = world.send(Sent::default()).await;
+    world.settle().await;
+    let by = PauseBy::Operator;
+    tell(&world, lot, SendingPaused { sending: lot.sending, by, reason: None }.into()).await;
+    world.run_until("never had it", |message| state(message) == AttemptState::Routed, lot).await;
+    assert_eq!(alpha.called(), 1);
+    alpha.reply_all(accepted());
+    tell(&world, lot, SendingResumed { sending: lot.sending, by, reason: None }.into()).await;
+    world.run_until("resumed", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!(alpha.called(), 2);
 }
 
 #[tokio::test]

@@ -35,6 +35,16 @@ impl Lane {
         self.entries
     }
 
+    /// Jobs of one tenant.
+    pub(super) fn jobs_of(&self, tenant: &TenantId) -> usize {
+        self.jobs.get(tenant).map_or(0, VecDeque::len)
+    }
+
+    /// Tenants with jobs.
+    pub(super) fn tenants(&self) -> usize {
+        self.turns.len()
+    }
+
     pub(super) fn push(&mut self, job: Job) {
         self.messages += job.messages.len();
         self.entries += 1;

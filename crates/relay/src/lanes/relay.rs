@@ -5,6 +5,7 @@ use kite_domain::ids::LotId;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::TenantId;
 use std::collections::{BTreeMap, HashMap};
 
 use super::QueueLimits;
@@ -31,6 +32,17 @@ impl ClassLanes {
     /// Jobs that could be taken now.
     fn jobs(&self) -> usize {
         self.submits.jobs() + self.questions.jobs()
+    }
+
+    /// Whether there is no place for another job of this tenant. In a full lane, whoever has less than an equal part still
+    /// finds one, so that nobody's campaign keeps another out. The parts together are a few times the bound at most.
+    fn is_full_for(&self, tenant: &TenantId, jobs_max: usize) -> bool {
+        if self.jobs() < jobs_max {
+            return false;
+        }
+        let own = self.submits.jobs_of(tenant) + self.questions.jobs_of(tenant);
+        let others = self.submits.tenants().max(self.questions.tenants());
+        own >= (jobs_max / (others + 1)).max(1)
     }
 
     fn push(&mut self, job: Job) {
@@ -88,6 +100,7 @@ impl Held {
 struct Delayed {
     /// By time, then by order of coming.
     jobs: BTreeMap<(i64, u64), Job>,
+    tenants: HashMap<TenantId, usize>,
     made: u64,
     messages: usize,
 }
@@ -96,7 +109,33 @@ impl Delayed {
     fn push(&mut self, job: Job) {
         self.made += 1;
         self.messages += job.messages.len();
+        match self.tenants.get_mut(&job.tenant) {
+            Some(jobs) => *jobs += 1,
+            None => {
+                self.tenants.insert(job.tenant.clone(), 1);
+            }
+        }
         self.jobs.insert((job.not_before_ms, self.made), job);
+    }
+
+    /// How many places a tenant has, and how many are its equal part.
+    fn places(&self, tenant: &TenantId, jobs_max: usize) -> (usize, usize) {
+        let own = self.tenants.get(tenant).copied().unwrap_or(0);
+        (own, (jobs_max / (self.tenants.len() + 1)).max(1))
+    }
+
+    /// Whether a job finds a place only if another gives way.
+    fn is_full_for(&self, job: &Job, jobs_max: usize) -> bool {
+        let (own, part) = self.places(&job.tenant, jobs_max);
+        self.jobs.len() >= jobs_max && own >= part
+    }
+
+    /// Whether what is due last gives way to a job: its tenant's own, or that of a tenant with more than its part.
+    fn gives_way_to(&self, job: &Job, jobs_max: usize) -> bool {
+        self.last().is_some_and(|last| {
+            let (own, part) = self.places(&last.tenant, jobs_max);
+            last.not_before_ms > job.not_before_ms && (last.tenant == job.tenant || own > part)
+        })
     }
 
     fn next_ms(&self) -> Option<i64> {
@@ -108,8 +147,8 @@ impl Delayed {
         self.jobs.pop_first().map(|(_, job)| self.let_go(job))
     }
 
-    fn last_ms(&self) -> Option<i64> {
-        self.jobs.last_key_value().map(|((not_before_ms, _), _)| *not_before_ms)
+    fn last(&self) -> Option<&Job> {
+        self.jobs.last_key_value().map(|(_, job)| job)
     }
 
     fn pop_last(&mut self) -> Option<Job> {
@@ -125,6 +164,12 @@ impl Delayed {
 
     fn let_go(&mut self, job: Job) -> Job {
         self.messages -= job.messages.len();
+        if let Some(jobs) = self.tenants.get_mut(&job.tenant) {
+            *jobs -= 1;
+            if *jobs == 0 {
+                self.tenants.remove(&job.tenant);
+            }
+        }
         job
     }
 }
@@ -155,7 +200,7 @@ impl RelayLanes {
     }
 
     pub(super) fn put(&mut self, job: Job) -> Put {
-        let is_full = self.classes[index(job.class)].jobs() >= self.limits.jobs_max;
+        let is_full = self.classes[index(job.class)].is_full_for(&job.tenant, self.limits.jobs_max);
         let held = self.held.entry((job.lot, job.attempt)).or_default();
         let fresh = minus(&job.messages, held.queued(job.kind));
         let free = minus(&fresh, &held.leased);
@@ -258,13 +303,15 @@ impl RelayLanes {
     }
 
     /// What is not due yet has places of its own, or messages put off until the morning would stand in the way of what
-    /// can be done now. When those are full, what is due last is left to the log, and comes again with the next feeding.
+    /// can be done now. When those are full, what is due last is left to the log, and comes again with the next feeding;
+    /// but nobody gives way to another who has no more than an equal part.
     fn enqueue(&mut self, job: Job) -> Put {
         let lanes = &mut self.classes[index(job.class)];
         let is_delayed = job.not_before_ms > 0;
         let mut dropped = None;
-        if is_delayed && lanes.delayed.jobs.len() >= self.limits.jobs_max {
-            if lanes.delayed.last_ms().is_none_or(|last_ms| last_ms <= job.not_before_ms) {
+        let jobs_max = self.limits.jobs_max;
+        if is_delayed && lanes.delayed.is_full_for(&job, jobs_max) {
+            if !lanes.delayed.gives_way_to(&job, jobs_max) {
                 self.forget_if_empty(&job);
                 return Put::Full;
             }

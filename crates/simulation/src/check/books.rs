@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, SendingId};
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
 use kite_domain::slug::{RelayId, TenantId};
+use kite_event_store::Position;
 use std::collections::BTreeMap;
 
-use super::{Checked, Checker, State};
+use super::{Checked, Checker, Limited, State};
 use crate::operation::SendOrder;
 
 /// A request was answered, or is worked on.
@@ -19,7 +20,11 @@ pub(crate) enum Answered {
     /// 409: another request under the same key is worked on.
     InProgress(SendOrder),
     /// 202.
-    Accepted { sending: SendingId, messages: u32, order: SendOrder },
+    Accepted { sending: SendingId, messages: u32, order: SendOrder, asked_at: DateTime<Utc> },
+    /// 429, or 422 for the same reason.
+    Limited { order: SendOrder, why: Limited },
+    /// The sending is paused, up to here in the log.
+    Paused { sending: SendingId, position: Position },
     /// The sending is cancelled.
     Cancelled(SendingId),
     /// The refusal is recorded.
@@ -46,6 +51,8 @@ pub(crate) struct Books {
     claims: BTreeMap<SendingId, String>,
     sealed_by_claim: BTreeMap<String, SendingId>,
     cancelled: BTreeMap<SendingId, DateTime<Utc>>,
+    /// When somebody was told of a pause, by where it stands in the log.
+    paused: BTreeMap<(SendingId, Position), DateTime<Utc>>,
 }
 
 impl Books {
@@ -95,6 +102,11 @@ impl Books {
         self.cancelled.get(&sending).is_some_and(|told_at| *told_at < time)
     }
 
+    /// Whether everybody must know at `time` of this pause.
+    pub(super) fn is_paused_before(&self, sending: SendingId, pause: Position, time: DateTime<Utc>) -> bool {
+        self.paused.get(&(sending, pause)).is_some_and(|told_at| *told_at < time)
+    }
+
     pub(crate) fn accepted(&self) -> &[SendingId] {
         &self.accepted
     }
@@ -106,6 +118,7 @@ impl Checker {
         match answered {
             Answered::Asked(order) => {
                 self.books.asked(&order);
+                self.limits.asked(order, now);
                 Ok(())
             }
             Answered::Settled(order) => {
@@ -116,8 +129,17 @@ impl Checker {
             Answered::InProgress(order) => {
                 Err(format!("law 6: {order:?} is said to be in progress, and nobody works on it"))
             }
-            Answered::Accepted { sending, messages, order } => {
+            Answered::Limited { order, why } => self.is_limited(&order, why, now),
+            Answered::Paused { sending, position } => {
+                let paused = self.sendings.get(&sending).and_then(|sending| sending.paused);
+                if let Some((since, _)) = paused.filter(|(since, _)| *since <= position) {
+                    self.books.paused.entry((sending, since)).or_insert(now);
+                }
+                Ok(())
+            }
+            Answered::Accepted { sending, messages, order, asked_at } => {
                 self.check_accepted(sending, messages, &order)?;
+                self.had_room(sending, messages, asked_at, now)?;
                 self.books.accepted.push(sending);
                 let Some(key) = order.key else { return Ok(()) };
                 let known = self.books.keys.entry((order.tenant, key)).or_insert((order, sending));

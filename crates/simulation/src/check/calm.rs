@@ -54,7 +54,11 @@ impl Checker {
     ) -> Checked {
         is_not_late(id, message, sending, terms, calm)?;
         let ready_at = terms.scheduled_at.map_or(sending.sealed_at, |at| at.max(sending.sealed_at));
+        let ready_at = sending.resumed_at.map_or(ready_at, |at| at.max(ready_at));
         let ready_ms = ready_at.timestamp_millis();
+        if sending.paused.is_some() {
+            return Ok(());
+        }
         if sending.cancelled.is_some() || !calm.is_longer_than_since(ready_ms) {
             return Ok(());
         }

@@ -86,6 +86,9 @@ fn lot_agrees(lot: &Lot, sending: &SendingState) -> Checked {
 fn sending_agrees(terms: &SendingAccepted, sending: &SendingState, models: &ReadModels) -> Checked {
     let view = models.delivery.sending(&terms.tenant, terms.sending).map_err(|error| error.to_string())?;
     let Some(view) = view else { return Err(format!("{} is not in the read model", terms.sending)) };
+    if view.paused.as_ref().map(|pause| pause.by) != sending.paused.map(|(_, by)| by) {
+        return Err(format!("the read model shows {:?} of {}", view.paused, terms.sending));
+    }
     let mut counts = OutcomeCounts::default();
     sending.messages.values().for_each(|message| *counts.of(message.outcome) += 1);
     if view.counts != counts || view.messages != terms.messages || view.refused_recipients != terms.refused {

@@ -206,6 +206,11 @@ impl Checker {
         let Some(newest) = message.newest().filter(|newest| newest.state == State::Unknown) else {
             return Ok(());
         };
+        // Where it can only be handed over again, nobody asks while it is paused.
+        let sending = self.sending(id.sending)?;
+        if sending.paused.is_some() || sending.resumed_at.is_some_and(|since| since > at - QUESTION_MAX) {
+            return Ok(());
+        }
         let reference = AttemptReference { message: id, attempt: message.attempts_made() };
         let is_due = newest.not_before_ms != NEVER_MS
             && newest.not_before_ms.max(message.held_until_ms) < (at - QUESTION_MAX).timestamp_millis();

@@ -5,7 +5,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::LotAccepted;
 use kite_domain::receipt::ParkedReceiptsSettled;
-use kite_domain::sending::{SendingAccepted, SendingReleased};
+use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused, SendingReleased, SendingResumed};
 use std::sync::Arc;
 
 use super::message::MessageState;
@@ -25,6 +25,8 @@ impl Checker {
                 Ok(())
             }
             Event::SendingReleased(released) => self.released(released, told),
+            Event::SendingPaused(paused) => self.paused(paused, told),
+            Event::SendingResumed(resumed) => self.resumed(resumed, told),
             Event::SendingCancelled(cancelled) => {
                 let sending = self.sending_mut(cancelled.sending)?;
                 if sending.cancelled.is_some() || sending.is_completed {
@@ -90,6 +92,7 @@ impl Checker {
             Event::OptOutWithdrawn(withdrawn) => {
                 self.people.agrees(&withdrawn.tenant, withdrawn.personal.address.as_str(), at);
             }
+            Event::TenantLimitsSet(set) => self.limits.set(&set.tenant, set.limits, at),
             Event::SenderRegistered(registered) => self.senders.registered(registered, at),
             Event::SendingClaimed(claimed) => {
                 self.books.claimed(&told.recorded.stream, claimed.sending);
@@ -146,6 +149,34 @@ impl Checker {
             return Err("released before its time, or twice".to_owned());
         }
         sending.released = true;
+        Ok(())
+    }
+
+    /// What is paused is not paused again but by somebody whose word counts more.
+    fn paused(&mut self, paused: &SendingPaused, told: &Told<'_>) -> Checked {
+        let sending = self.sending_mut(paused.sending)?;
+        if sending.cancelled.is_some() || sending.is_completed {
+            return Err("paused although it was over".to_owned());
+        }
+        if sending.paused.is_some_and(|(_, by)| by == PauseBy::Operator || paused.by == PauseBy::Tenant) {
+            return Err("paused although it was".to_owned());
+        }
+        // Whoever knew of the pause before knows that it is paused.
+        let since = sending.paused.map_or(told.recorded.position, |(since, _)| since);
+        sending.paused = Some((since, paused.by));
+        Ok(())
+    }
+
+    fn resumed(&mut self, resumed: &SendingResumed, told: &Told<'_>) -> Checked {
+        let sending = self.sending_mut(resumed.sending)?;
+        match sending.paused.take() {
+            None => return Err("resumed although it was not paused".to_owned()),
+            Some((_, PauseBy::Operator)) if resumed.by == PauseBy::Tenant => {
+                return Err("a tenant resumes what an operator paused".to_owned());
+            }
+            Some(_) => {}
+        }
+        sending.resumed_at = Some(told.time());
         Ok(())
     }
 

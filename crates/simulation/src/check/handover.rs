@@ -50,6 +50,9 @@ impl Checker {
         {
             return Err("handed over although its sending was cancelled".to_owned());
         }
+        if self.is_known_to_be_paused(terms.sending, time)? {
+            return Err("handed over although its sending is paused".to_owned());
+        }
         self.is_open(submitted, time)?;
         let can_repeat = self.relays.get(&submitted.relay).is_some_and(RelayState::can_be_asked);
         for seq in &submitted.messages {

@@ -12,6 +12,7 @@ mod events;
 mod failures;
 mod handover;
 mod ledgers;
+mod limits;
 mod message;
 mod noted;
 mod orders;
@@ -25,20 +26,23 @@ mod split;
 mod tests;
 
 pub(crate) use books::{Answered, Books};
+pub(crate) use limits::Limited;
 pub(crate) use message::{MessageState, State};
 pub(crate) use relays::RelayState;
 
 use chrono::{DateTime, Utc};
+use kite_commands::accept::AcceptLimits;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::Recipient;
-use kite_domain::sending::SendingAccepted;
+use kite_domain::sending::{PauseBy, SendingAccepted};
 use kite_domain::slug::RelayId;
 use kite_event_store::{EventStore, Filter, MemoryEventStore, Position, RecordedEvent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::relays::SimRelays;
+use limits::Limits;
 use people::People;
 use policies::Policies;
 use relays::Senders;
@@ -51,6 +55,10 @@ pub(crate) struct SendingState {
     pub(crate) sealed_at: DateTime<Utc>,
     pub(crate) released: bool,
     pub(crate) is_abandoned: bool,
+    /// Since which position, and by whom.
+    pub(crate) paused: Option<(Position, PauseBy)>,
+    /// When it was let go on last.
+    pub(crate) resumed_at: Option<DateTime<Utc>>,
     /// Position and time.
     pub(crate) cancelled: Option<(Position, DateTime<Utc>)>,
     pub(crate) is_completed: bool,
@@ -71,6 +79,7 @@ pub(crate) struct Checker {
     splits: Splits,
     people: People,
     pub(crate) books: Books,
+    pub(super) limits: Limits,
     /// References of parked receipts that were given up.
     given_up: BTreeSet<String>,
     /// Where the log ended when the present process began: everybody knows what is before.
@@ -112,8 +121,8 @@ impl<'t> Told<'t> {
 
 impl Checker {
     /// A checker that holds the log against what the relays know.
-    pub(crate) fn beside(ledgers: Arc<SimRelays>) -> Self {
-        Self { ledgers: Some(ledgers), ..Self::default() }
+    pub(crate) fn beside(ledgers: Arc<SimRelays>, limits: AcceptLimits) -> Self {
+        Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.
@@ -140,7 +149,8 @@ impl Checker {
     }
 
     /// The process is started: from here on everybody knows what is in the log.
-    pub(crate) fn process_begins(&mut self) {
+    pub(crate) fn process_begins(&mut self, at: DateTime<Utc>) {
+        self.limits.process_begins(at);
         self.process_began_at = self.position;
         self.books.process_begins();
     }
@@ -159,6 +169,12 @@ impl Checker {
         let id = told.message(seq)?;
         let messages = &mut self.sending_mut(id.sending)?.messages;
         messages.get_mut(&seq).ok_or_else(|| format!("there is no message {seq}"))
+    }
+
+    /// Whether whoever decides at `time` must know that the sending is paused.
+    fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Result<bool, String> {
+        let Some((position, _)) = self.sending(id)?.paused else { return Ok(false) };
+        Ok(position <= self.process_began_at || self.books.is_paused_before(id, position, time))
     }
 
     fn sending(&self, id: SendingId) -> Result<&SendingState, String> {

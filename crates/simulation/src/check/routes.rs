@@ -24,6 +24,9 @@ impl Checker {
         if is_first && is_early {
             return Err("routed before its time".to_owned());
         }
+        if is_first && self.is_known_to_be_paused(terms.sending, told.time())? {
+            return Err("routed although its sending is paused".to_owned());
+        }
         if is_first {
             self.split(routed, told, &terms)?;
         }

@@ -1,6 +1,7 @@
 //! The end of a simulation: faults stop, time runs on, and everything must come to its end.
 
 use chrono::TimeDelta;
+use kite_domain::load::Load;
 use kite_event_store::{EventStore, Filter};
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
@@ -117,6 +118,11 @@ impl World {
         let backlog = models.work.backlog().map_err(|error| error.to_string())?;
         if backlog.open_messages > 0 || backlog.open_sendings > 0 {
             return Err(format!("the work model still holds {backlog:?}"));
+        }
+        let workload = models.work.workload().map_err(|error| error.to_string())?;
+        let counted = platform.acceptance.room().load_of_all();
+        if !workload.loads.is_empty() || counted != Load::default() {
+            return Err(format!("nothing is open, and {workload:?} is counted, {counted:?} in all"));
         }
         Ok(())
     }

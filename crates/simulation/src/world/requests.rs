@@ -2,14 +2,19 @@
 
 use chrono::TimeDelta;
 use kite_commands::Cause;
-use kite_commands::accept::{AcceptError, AdInput, CancelError, Idempotency, RecipientInput, SendRequest};
+use kite_commands::accept::{
+    AcceptError, AdInput, CancelError, Idempotency, PauseError, RecipientInput, SendRequest,
+};
 use kite_commands::manage::ManageError;
 use kite_domain::contact::ContactDetails;
-use kite_domain::ids::ContactId;
+use kite_domain::ids::{ContactId, SendingId};
+use kite_domain::load::Full;
 use kite_domain::policy::{PolicyObjective, RelayWeight, WEIGHT_SUM};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::sender::{SenderKind, SenderRegistered};
-use kite_domain::sending::{MessageClass, WindowAction};
+use kite_domain::sending::{MessageClass, PauseBy, WindowAction};
+use kite_domain::slug::TenantId;
+use kite_domain::tenant::TenantLimits;
 use kite_domain::text::{Channel, RequestedType};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,7 +22,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::World;
-use crate::check::{Answered, Checked};
+use crate::check::{Answered, Checked, Limited};
 use crate::executor::Sim;
 use crate::operation::{Class, Failover, Kind, Objective, Operation, PolicyChannel, SendOrder};
 use crate::platform::Platform;
@@ -87,6 +92,21 @@ impl World {
         match *op {
             Operation::Send(send) => self.send(send),
             Operation::Cancel { back } => self.cancel(back),
+            Operation::Pause { back, by_operator } => self.pause(back, by_operator),
+            Operation::LetGoOn { back, by_operator } => self.let_go_on(back, by_operator),
+            Operation::Limits { tenant: whose, open, scheduled, requests } => {
+                let sim = self.sim.clone();
+                let limits = TenantLimits {
+                    open_messages_max: (open > 0).then_some(open.into()),
+                    scheduled_messages_max: (scheduled > 0).then_some(scheduled.into()),
+                    requests_per_second: (requests > 0).then_some(requests.into()),
+                    ..TenantLimits::default()
+                };
+                self.ask("limits", move |platform| async move {
+                    let set = platform.manage.set_tenant_limits(&cause(), &tenant(whose), limits).await;
+                    carried_out(&sim, set);
+                });
+            }
             Operation::Policy { tenant: whose, channel, objective, failover } => {
                 let channel = channel_of(channel);
                 let objective = objective_of(channel, objective);
@@ -185,6 +205,7 @@ impl World {
         self.ask("send", move |platform| async move {
             let whose = tenant(send.tenant);
             answers.lock().push(Answered::Asked(send));
+            let asked_at = sim.now();
             let accepted = platform.acceptance.accept(&cause(), &whose, request, idempotency).await;
             let accepted = match accepted {
                 Ok(accepted) => accepted,
@@ -193,7 +214,13 @@ impl World {
                     let is_other_body = send.key.is_some_and(|key| {
                         keys_used.lock().get(&(send.tenant, key)).is_some_and(|bodies| bodies.len() > 1)
                     });
-                    if !is_refusal_due(&error, &send, is_other_body) {
+                    if let Some(why) = limited(&error) {
+                        sim.reach(match why {
+                            Limited::TooFast(_) => Situation::TooFast,
+                            Limited::Full(_) | Limited::Never => Situation::LimitReached,
+                        });
+                        answers.lock().push(Answered::Limited { order: send, why });
+                    } else if !is_refusal_due(&error, &send, is_other_body) {
                         sim.violation(format!("{send:?} is refused: {error} ({error:?})"));
                     }
                     if matches!(error, AcceptError::InProgress) {
@@ -212,6 +239,7 @@ impl World {
                 sending: accepted.sending,
                 messages: accepted.messages,
                 order: send,
+                asked_at,
             });
             answers.lock().push(Answered::Settled(send));
         });
@@ -233,6 +261,52 @@ impl World {
                 Err(CancelError::Over(_) | CancelError::Journal(_) | CancelError::Lots(_)) => {}
             }
         });
+    }
+
+    fn pause(&self, back: u8, by_operator: bool) {
+        let Some((whose, sending)) = self.sent_before(back) else { return };
+        let (answers, sim) = (self.answers.clone(), self.sim.clone());
+        let by = if by_operator { PauseBy::Operator } else { PauseBy::Tenant };
+        self.ask("pause", move |platform| async move {
+            match platform.acceptance.pause(&cause(), &whose, sending, by, None).await {
+                Ok(outcome) => {
+                    let position = outcome.position;
+                    answers.lock().push(Answered::Paused { sending, position });
+                }
+                Err(PauseError::NotFound(_) | PauseError::PausedByOperator(_)) => {
+                    sim.violation(format!("{sending} was accepted and cannot be paused"));
+                }
+                Err(PauseError::Over(_) | PauseError::Journal(_)) => {}
+            }
+        });
+    }
+
+    fn let_go_on(&self, back: u8, by_operator: bool) {
+        let Some((whose, sending)) = self.sent_before(back) else { return };
+        let sim = self.sim.clone();
+        let by = if by_operator { PauseBy::Operator } else { PauseBy::Tenant };
+        self.ask("let go on", move |platform| async move {
+            match platform.acceptance.resume(&cause(), &whose, sending, by, None).await {
+                Ok(outcome) if outcome.paused.is_some() => {
+                    sim.violation(format!("{sending} is said to be paused when it was resumed"));
+                }
+                Err(PauseError::NotFound(_)) => {
+                    sim.violation(format!("{sending} was accepted and cannot be resumed"));
+                }
+                Err(PauseError::PausedByOperator(_)) if by_operator => {
+                    sim.violation(format!("an operator may not resume {sending}"));
+                }
+                Err(PauseError::PausedByOperator(_)) => sim.reach(Situation::ResumeRefused),
+                Ok(_) | Err(PauseError::Over(_) | PauseError::Journal(_)) => {}
+            }
+        });
+    }
+
+    /// One of the last sendings, counted back from the last.
+    fn sent_before(&self, back: u8) -> Option<(TenantId, SendingId)> {
+        let sent = self.sent.lock();
+        let place = sent.len().checked_sub(1 + usize::from(back))?;
+        Some(sent[place].clone())
     }
 
     /// A relay pushes receipts. What is not taken comes again.
@@ -280,14 +354,23 @@ fn told<T, E: std::fmt::Display>(sim: &Sim, result: Result<T, E>) {
     }
 }
 
+/// For which limit a request was refused, if for one.
+fn limited(error: &AcceptError) -> Option<Limited> {
+    match error {
+        AcceptError::TenantFull { full, .. } => Some(Limited::Full(*full)),
+        AcceptError::Backlog { .. } => Some(Limited::Full(Full::Open)),
+        AcceptError::TooFast(too_fast) => Some(Limited::TooFast(too_fast.pace)),
+        AcceptError::Refused(refusal) if refusal.code == "over_limit" => Some(Limited::Never),
+        _ => None,
+    }
+}
+
 /// Whether a request may be refused so. Whatever else is refused would leave its kind untested, unnoticed.
 fn is_refusal_due(error: &AcceptError, send: &SendOrder, is_other_body: bool) -> bool {
     let is_ad = matches!(send.class, Class::Ad | Class::AdOrNothing | Class::NightAd);
     match error {
-        AcceptError::InProgress
-        | AcceptError::Backlog { .. }
-        | AcceptError::Busy
-        | AcceptError::Journal(_) => true,
+        AcceptError::InProgress | AcceptError::Busy | AcceptError::Journal(_) => true,
+        AcceptError::Backlog { .. } | AcceptError::TenantFull { .. } | AcceptError::TooFast(_) => false,
         AcceptError::KeyReused => is_other_body,
         AcceptError::Refused(refusal) => refusal.code == "night_window" && send.class == Class::AdOrNothing,
         AcceptError::RowsRefused(rows) => rows.iter().all(|row| match row.code {

@@ -2,6 +2,8 @@
 
 mod requests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -47,6 +49,8 @@ pub struct Customer {
     pub kite: String,
     /// The tenant's key.
     pub key: String,
+    /// Answers that said "too much" (429); the requests were sent again.
+    pub turned_away: Arc<AtomicU64>,
 }
 
 impl Customer {
@@ -60,7 +64,7 @@ impl Customer {
         admin_key: &str,
         profiles: Vec<(&'static str, Value)>,
     ) -> anyhow::Result<Self> {
-        let admin = Self { http, kite, key: admin_key.to_owned() };
+        let admin = Self { http, kite, key: admin_key.to_owned(), turned_away: Arc::default() };
         for (id, profile) in profiles {
             admin.call(Method::PUT, &format!("/v1/admin/relays/{id}"), &profile).await?;
         }
@@ -235,6 +239,9 @@ impl Customer {
         let response = request.send().await.ok()?;
         let status = response.status();
         let text = response.text().await.ok()?;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
         let is_later = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         // Two requests under one key at a time: the one whose caller gave up is still being worked on.
         let is_in_progress = status == StatusCode::CONFLICT && key.is_some();

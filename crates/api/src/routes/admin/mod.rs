@@ -1,7 +1,8 @@
-//! What the operator of the platform does: tenants, keys, relays.
+//! What the operator of the platform does: tenants and their sendings, keys, relays.
 
 pub mod api_keys;
 pub mod relay_now;
 pub mod relay_profile;
 pub mod relays;
+pub mod sendings;
 pub mod tenants;

@@ -9,6 +9,8 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
     match event {
         Event::SendingAccepted(_)
         | Event::SendingReleased(_)
+        | Event::SendingPaused(_)
+        | Event::SendingResumed(_)
         | Event::SendingCancelled(_)
         | Event::SendingCompleted(_)
         | Event::SendingAbandoned(_) => true,
@@ -28,6 +30,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         Event::TenantCreated(_)
         | Event::ApiKeyIssued(_)
         | Event::ApiKeyRevoked(_)
+        | Event::TenantLimitsSet(_)
         | Event::RelayDefined(_)
         | Event::RelaySuspended(_)
         | Event::RelayResumed(_)

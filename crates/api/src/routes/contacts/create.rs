@@ -3,7 +3,7 @@
 use axum::extract::State;
 use kite_domain::ids::ContactId;
 
-use super::{ContactBody, Saved};
+use super::{ContactBody, Saved, places};
 use crate::answer::Written;
 use crate::auth::TenantAuth;
 use crate::extract::ApiJson;
@@ -26,8 +26,14 @@ pub async fn handler(
 ) -> Answer<Written<Saved>> {
     let id = ContactId(state.journal.next_id());
     let details = body.check(id).map_err(refused)?;
+    let details = vec![details];
+    let (places, without) = places::reserve(&state, &auth.tenant, &details).await?;
+    if !without.is_empty() {
+        return Err(refused(vec![places::no_place()]));
+    }
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, vec![details]).await?;
+    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
+    places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::created(position, format!("/v1/contacts/{id}"), Saved { id: id.to_string() }))
 }

@@ -8,7 +8,7 @@ use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
 use smol_str::SmolStr;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::details::ContactBody;
 use crate::problem::{Code, FieldError, Problem};
@@ -21,6 +21,8 @@ pub(super) const ROWS_MAX: usize = 100_000;
 pub(crate) struct Rows {
     /// The good rows, one a contact.
     pub(crate) contacts: Vec<ContactDetails>,
+    /// The rows of each contact.
+    pub(crate) rows_of: Vec<Vec<u32>>,
     /// How many rows were good, those merged with an earlier one included.
     pub(crate) good: u32,
     /// Rows with the address of an earlier one: the later row counts.
@@ -83,15 +85,38 @@ impl Rows {
                 let earlier = &mut self.contacts[place];
                 *earlier = ContactDetails { contact: earlier.contact, ..contact };
                 self.merged.push(row);
+                self.rows_of[place].push(row);
                 place
             }
             None => {
                 self.contacts.push(contact);
+                self.rows_of.push(vec![row]);
                 self.contacts.len() - 1
             }
         };
         places.extend(addresses.into_iter().map(|address| (address, place)));
     }
+}
+
+impl Rows {
+    /// Refuses these contacts after all, by their places, in order.
+    pub(crate) fn refuse(&mut self, places: &[usize], why: &FieldError) {
+        let is_refused: HashSet<usize> = places.iter().copied().collect();
+        let gone: HashSet<u32> =
+            places.iter().flat_map(|place| self.rows_of[*place].iter().copied()).collect();
+        self.good -= gone.len() as u32;
+        self.refused += gone.len() as u32;
+        self.merged.retain(|row| !gone.contains(row));
+        self.errors.extend(gone.into_iter().map(|row| why.clone().in_row(row)));
+        self.errors.sort_by_key(|error| error.row);
+        self.contacts = kept(std::mem::take(&mut self.contacts), &is_refused);
+        self.rows_of = kept(std::mem::take(&mut self.rows_of), &is_refused);
+    }
+}
+
+fn kept<T>(all: Vec<T>, is_refused: &HashSet<usize>) -> Vec<T> {
+    let places = all.into_iter().enumerate();
+    places.filter(|(place, _)| !is_refused.contains(place)).map(|(_, one)| one).collect()
 }
 
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
@@ -216,6 +241,15 @@ mod tests {
         for bytes in [&b""[..], b"name\nA\n", b"phone,phone\n1,2\n", b"phone,\n1,2\n", b"phone\n\xff\xff\n"] {
             assert_eq!(rows(bytes).unwrap_err().code(), Code::InvalidCsv, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_contact_that_is_refused_after_all_takes_its_rows_with_it() {
+        let mut rows = rows(b"phone\n01012345678\n01011112222\n010-1234-5678\n").unwrap();
+        rows.refuse(&[0], &FieldError::new("row", "contacts_limit", "no place"));
+        assert_eq!((rows.good, rows.refused, rows.merged.as_slice()), (1, 2, &[][..]));
+        assert_eq!(rows.contacts[0].phone.as_deref(), Some("01011112222"));
+        assert_eq!(rows.errors.iter().map(|error| error.row).collect::<Vec<_>>(), [Some(2), Some(4)]);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
+use kite_commands::address_book::ContactPlaces;
 use kite_domain::ids::{ContactId, GroupId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::csv_rows::{self, Rows};
+use super::places;
 use crate::answer::Written;
 use crate::auth::TenantAuth;
 use crate::extract::{ApiQuery, media_type_is, read_body};
@@ -76,12 +78,14 @@ pub async fn handler(
         let (state, body) = (state.0.clone(), body.clone());
         async move {
             let mut rows = csv_rows::read(&body.bytes, || ContactId(state.journal.next_id()))?;
+            let (places, without) = places::reserve(&state, &auth.tenant, &rows.contacts).await?;
+            rows.refuse(&without, &places::no_place());
             rows.errors.truncate(ERRORS_LISTED_MAX);
             if rows.contacts.is_empty() || (query.strict && rows.refused > 0) {
                 let detail = format!("{} rows were refused; nothing was imported.", rows.refused);
                 return Err(Problem::new(Code::RowsRefused, detail).with_errors(rows.errors));
             }
-            save(&state, &auth, group, rows).await
+            save(&state, &auth, group, rows, places).await
         }
     };
     state.by_size(&body, work).await
@@ -92,10 +96,12 @@ async fn save(
     auth: &TenantAuth,
     group: Option<GroupId>,
     rows: Rows,
+    places: ContactPlaces,
 ) -> Answer<Written<ImportReport>> {
     let contacts = rows.contacts.len() as u32;
     let cause = state.cause(&auth.actor);
     let position = state.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;
+    places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
     let report = ImportReport {
         imported: rows.good,

@@ -8,6 +8,7 @@ pub mod export;
 pub mod get;
 pub mod import;
 pub mod list;
+mod places;
 pub mod update;
 
 use chrono::{DateTime, Utc};

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use kite_commands::LotsError;
-use kite_commands::accept::CancelError;
+use kite_commands::accept::{CancelError, CancelOutcome};
 use kite_domain::ids::SendingId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -53,12 +53,13 @@ pub async fn handler(
     }
     let outcome = state.acceptance.cancel(&state.cause(&auth.actor), &auth.tenant, id, body.reason).await?;
     state.note_write(&auth.tenant, outcome.position);
-    let view = CancelledView {
-        cancelled: outcome.cancelled,
-        in_flight: outcome.in_flight,
-        finished: outcome.finished,
-    };
-    Ok(Written::changed(outcome.position, view))
+    Ok(Written::changed(outcome.position, outcome.into()))
+}
+
+impl From<CancelOutcome> for CancelledView {
+    fn from(outcome: CancelOutcome) -> Self {
+        Self { cancelled: outcome.cancelled, in_flight: outcome.in_flight, finished: outcome.finished }
+    }
 }
 
 impl From<CancelError> for Problem {

@@ -60,7 +60,8 @@ pub async fn handler(
     };
     state.fresh_delivery(&headers).await?;
     let tenant = auth.tenant;
-    let listing =
-        state.query(move |models| models.delivery.sendings(&tenant, &filter, after.as_ref(), limit)).await?;
+    let listing = state
+        .query(move |models| models.delivery.sendings(Some(&tenant), &filter, after.as_ref(), limit))
+        .await?;
     Ok(Json(Page::of(listing, Into::into)))
 }

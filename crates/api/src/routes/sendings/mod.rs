@@ -5,6 +5,7 @@ pub mod create;
 pub mod get;
 pub mod list;
 pub mod messages;
+pub mod pause;
 pub mod preview;
 mod recipients;
 mod request;
@@ -12,9 +13,10 @@ mod row_values;
 mod view;
 
 pub use request::SendingBody;
-pub use view::{OutcomeCountsView, SendingView};
+pub use view::{OutcomeCountsView, PauseView, SendingView};
 
-use kite_commands::accept::{AcceptError, DuplicateRow, RefusedRow};
+use kite_commands::accept::{AcceptError, DuplicateRow, Pace, RefusedRow, TooFast};
+use kite_domain::load::Full;
 use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
@@ -62,6 +64,17 @@ impl From<DuplicateRow> for DuplicateRowView {
     }
 }
 
+impl From<TooFast> for Problem {
+    fn from(too_fast: TooFast) -> Self {
+        let what = match too_fast.pace {
+            Pace::Requests => "requests",
+            Pace::Recipients => "recipients",
+        };
+        Self::new(Code::TooManyRequests, format!("The tenant came with too many {what} in too short a time."))
+            .retry_after(too_fast.retry_after_s())
+    }
+}
+
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
@@ -89,6 +102,18 @@ impl From<AcceptError> for Problem {
                 Self::new(Code::BacklogFull, "Too many messages are waiting to be handed over.")
                     .retry_after(retry_after_s)
             }
+            AcceptError::TenantFull { full, retry_after_s } => {
+                let what = match full {
+                    Full::TenantScheduled | Full::Scheduled => "scheduled for later",
+                    Full::TenantOpen | Full::Open => "open",
+                };
+                Self::new(
+                    Code::LimitReached,
+                    format!("The tenant has as many messages {what} as it may have."),
+                )
+                .retry_after(retry_after_s)
+            }
+            AcceptError::TooFast(too_fast) => too_fast.into(),
             AcceptError::Busy => {
                 Self::new(Code::Busy, "The log takes no more at this moment. Nothing was accepted.")
             }

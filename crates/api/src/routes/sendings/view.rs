@@ -7,7 +7,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
-use crate::words::{ClassWord, SendingStateWord};
+use crate::words::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +48,9 @@ pub struct SendingView {
     /// When its scheduled time had come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub released_at: Option<DateTime<Utc>>,
+    /// Why nothing of it goes out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PauseView>,
     /// When it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<DateTime<Utc>>,
@@ -74,6 +77,31 @@ pub struct SendingView {
     pub delivered_twice: u32,
     /// What it has cost so far, in thousandths of a won.
     pub cost_milliwon: i64,
+}
+
+/// Why nothing of a sending goes out.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pause)]
+pub struct PauseView {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Who paused it.
+    pub by: PauseByWord,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<kite_domain::sending::Pause> for PauseView {
+    fn from(pause: kite_domain::sending::Pause) -> Self {
+        Self { since: pause.since, by: pause.by.into(), reason: pause.reason }
+    }
+}
+
+impl From<kite_projections::PauseView> for PauseView {
+    fn from(pause: kite_projections::PauseView) -> Self {
+        Self { since: pause.since, by: pause.by.into(), reason: pause.reason }
+    }
 }
 
 /// How messages stand.
@@ -122,6 +150,7 @@ impl From<kite_projections::SendingView> for SendingView {
             accepted_at: sending.accepted_at,
             scheduled_at: sending.scheduled_at,
             released_at: sending.released_at,
+            paused: sending.paused.map(Into::into),
             cancelled_at: sending.cancelled_at,
             completed_at: sending.completed_at,
             expires_at: sending.expires_at,

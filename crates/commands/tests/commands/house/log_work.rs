@@ -4,14 +4,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::Journal;
 use kite_commands::journal::Told;
-use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory};
+use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
 use kite_domain::advice::RelayFigures;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::load::{Load, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::sending::Sending;
-use kite_domain::slug::RelayId;
+use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use kite_event_store::{Filter, Position};
 use parking_lot::Mutex;
@@ -153,6 +154,18 @@ impl OpenWork for LogWork {
         let position = book.position;
         let parked = self.parked_sendings(None, usize::MAX).await?;
         Ok(RouterMemory { position, carries_position: position, carries, unrouted, parked })
+    }
+
+    async fn workload(&self) -> Result<Workload, OpenWorkError> {
+        let book = self.book().await?;
+        let mut loads: BTreeMap<TenantId, Load> = BTreeMap::new();
+        for (lot, sending) in book.sealed() {
+            let accepted = sending.accepted.as_ref().unwrap();
+            let is_scheduled = accepted.scheduled_at.is_some() && sending.released_at.is_none();
+            let kind = LoadKind::of(accepted.class, is_scheduled);
+            loads.entry(accepted.tenant.clone()).or_default().add(kind, lot.counts().open.into());
+        }
+        Ok(Workload { position: book.position, loads: loads.into_iter().collect() })
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {

@@ -277,6 +277,7 @@ impl House {
                         relay: &set.relay,
                         attempt: set.attempt,
                         is_cancelled: sending.is_cancelled,
+                        is_paused: sending.is_paused,
                         receipt_deadline: Duration::hours(25),
                         closed_until: &|_| None,
                         has_opted_out: &|_| false,

@@ -1,0 +1,168 @@
+//! `GET /v1/admin/sendings`, `POST /v1/admin/tenants/{tenant}/sendings/{sending}/pause`, `…/resume`, `…/cancel`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use kite_domain::sending::PauseBy;
+use kite_domain::slug::TenantId;
+use kite_projections::SendingFilter;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::answer::{Page, Paging, Written};
+use crate::auth::AdminAuth;
+use crate::extract::{ApiJson, ApiPath, ApiQuery};
+use crate::problem::{Answer, Code, Problem};
+use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
+use crate::routes::sendings::SendingView;
+use crate::routes::sendings::cancel::CancelledView;
+use crate::routes::sendings::pause::{PausedView, id_of};
+use crate::state::ApiState;
+use crate::words::{ClassWord, SendingStateWord};
+
+/// Which sendings.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AdminSendingsQuery {
+    /// Whose; none: those of all tenants.
+    pub tenant: Option<String>,
+    /// Where they stand.
+    pub state: Option<SendingStateWord>,
+    /// How urgent.
+    pub class: Option<ClassWord>,
+    /// The `next` of the page before; none: the first page.
+    pub cursor: Option<String>,
+    /// How many at most, 1 to 200.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<usize>,
+}
+
+/// A sending, and whose it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminSending)]
+pub struct AdminSendingView {
+    /// Whose.
+    #[schema(example = "acme")]
+    pub tenant: String,
+    /// The sending.
+    pub sending: SendingView,
+}
+
+impl From<kite_projections::SendingView> for AdminSendingView {
+    fn from(sending: kite_projections::SendingView) -> Self {
+        Self { tenant: sending.tenant.to_string(), sending: sending.into() }
+    }
+}
+
+/// Why the operator does it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// In the operator's words; the tenant sees it.
+    #[schema(example = "complaints of recipients", max_length = 500)]
+    pub reason: String,
+}
+
+impl ReasonBody {
+    fn check(self, what: &str) -> Answer<Option<String>> {
+        check(what, &Text { field: "reason", text: &self.reason, characters_max: REASON_CHARACTERS_MAX })?;
+        Ok(Some(self.reason))
+    }
+}
+
+fn tenant_of(text: &str) -> Answer<TenantId> {
+    text.parse().map_err(|_| Problem::not_found("tenant"))
+}
+
+/// Lists the sendings of all tenants, or of one, the newest first.
+#[utoipa::path(
+    get, path = "/v1/admin/sendings", tag = "admin", operation_id = "admin_list_sendings",
+    params(AdminSendingsQuery),
+    responses((status = 200, description = "A page of sendings.", body = Page<AdminSendingView>))
+)]
+pub async fn list(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    ApiQuery(query): ApiQuery<AdminSendingsQuery>,
+    headers: HeaderMap,
+) -> Answer<Json<Page<AdminSendingView>>> {
+    let paging = Paging::of(query.cursor, query.limit);
+    let (after, limit) = (paging.after()?, paging.size()?);
+    let tenant = query.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
+    let tenant = tenant.map_err(|error| {
+        Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
+    })?;
+    let filter = SendingFilter {
+        state: query.state.map(Into::into),
+        class: query.class.map(Into::into),
+        ..SendingFilter::default()
+    };
+    state.fresh_delivery(&headers).await?;
+    let listing = state
+        .query(move |models| models.delivery.sendings(tenant.as_ref(), &filter, after.as_ref(), limit))
+        .await?;
+    Ok(Json(Page::of(listing, Into::into)))
+}
+
+/// Pauses a sending of a tenant. The tenant sees it, with the reason, and cannot resume it.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/pause", tag = "admin",
+    operation_id = "admin_pause_sending",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("sending" = String, Path, description = "The sending's id")),
+    request_body = ReasonBody, responses((status = 200, description = "It is paused.", body = PausedView))
+)]
+pub async fn pause(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, sending)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ReasonBody>,
+) -> Answer<Written<PausedView>> {
+    let (tenant, id) = (tenant_of(&tenant)?, id_of(&sending)?);
+    let reason = body.check("The sending cannot be paused")?;
+    let cause = state.cause(&auth.actor);
+    let outcome = state.acceptance.pause(&cause, &tenant, id, PauseBy::Operator, reason).await?;
+    state.note_write(&tenant, outcome.position);
+    Ok(Written::changed(outcome.position, outcome.into()))
+}
+
+/// Lets a sending of a tenant go on, whoever paused it.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/resume", tag = "admin",
+    operation_id = "admin_resume_sending",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("sending" = String, Path, description = "The sending's id")),
+    request_body = ReasonBody, responses((status = 200, description = "It goes on.", body = PausedView))
+)]
+pub async fn resume(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, sending)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ReasonBody>,
+) -> Answer<Written<PausedView>> {
+    let (tenant, id) = (tenant_of(&tenant)?, id_of(&sending)?);
+    let reason = body.check("The sending cannot be resumed")?;
+    let cause = state.cause(&auth.actor);
+    let outcome = state.acceptance.resume(&cause, &tenant, id, PauseBy::Operator, reason).await?;
+    state.note_write(&tenant, outcome.position);
+    Ok(Written::changed(outcome.position, outcome.into()))
+}
+
+/// Cancels a sending of a tenant: what is not handed over yet never will be. What is with a relay goes on.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/cancel", tag = "admin",
+    operation_id = "admin_cancel_sending",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("sending" = String, Path, description = "The sending's id")),
+    request_body = ReasonBody, responses((status = 200, description = "It is cancelled.", body = CancelledView))
+)]
+pub async fn cancel(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, sending)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ReasonBody>,
+) -> Answer<Written<CancelledView>> {
+    let (tenant, id) = (tenant_of(&tenant)?, id_of(&sending)?);
+    let reason = body.check("The sending cannot be cancelled")?;
+    let outcome = state.acceptance.cancel(&state.cause(&auth.actor), &tenant, id, reason).await?;
+    state.note_write(&tenant, outcome.position);
+    Ok(Written::changed(outcome.position, outcome.into()))
+}
