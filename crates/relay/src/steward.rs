@@ -2,7 +2,6 @@
 //! what waits meanwhile, and keeps its gauges.
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
 use kite_commands::manage::ManageError;
 use kite_commands::{Step, Worker, WorkerError};
 use std::sync::Arc;
@@ -12,9 +11,6 @@ use crate::desk::Board;
 use crate::figures;
 use crate::hand::{Crew, RelayWorker};
 use crate::queue::WantedLanes;
-
-/// How often it looks.
-const LOOK: TimeDelta = TimeDelta::seconds(1);
 
 /// See the module.
 pub(crate) struct Steward {
@@ -74,6 +70,7 @@ impl Worker for Steward {
         if entry.unattended.is_some() && self.stand_in.take_in_place_of_nobody().await? == Step::Worked {
             return Ok(Step::Worked);
         }
-        Ok(Step::Idle(Some(now + LOOK)))
+        // Whoever drives it lets it look again in a second in any case.
+        Ok(Step::Idle(None))
     }
 }
