@@ -115,12 +115,6 @@ impl Checker {
         ledger.is_some_and(|relay| relay.answered_ms() + BACK_MS > at.timestamp_millis())
     }
 
-    /// Whether no client can be built from the relay's definition.
-    pub(crate) fn cannot_be_called(&self, relay: &RelayId) -> bool {
-        let profile = self.relays.get(relay).and_then(RelayState::profile);
-        profile.is_some_and(|profile| !profile.unusable().is_empty())
-    }
-
     /// After a calm: a relay that nobody can call is known as such, and one that somebody can is not.
     pub(crate) fn the_unusable_are_known(&self, now: DateTime<Utc>, calm: TimeDelta) -> Checked {
         for (id, relay) in &self.relays {

@@ -1,16 +1,13 @@
 //! The end of a simulation: faults stop, time runs on, and everything must come to its end.
 
 use chrono::TimeDelta;
-use kite_domain::slug::RelayId;
 use kite_event_store::{EventStore, Filter};
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;
 use crate::check::Checked;
-use crate::operation::Operation;
 use crate::relays::LEASE_MS;
-use crate::setting::RELAYS;
 
 const HOUR_MS: i64 = 3_600_000;
 /// Longer than a projector or a sweep takes to come round.
@@ -21,7 +18,6 @@ const HOURS_MAX: i64 = 24 * 14;
 impl World {
     pub(super) fn finish(&mut self) -> Checked {
         self.calm()?;
-        self.make_usable()?;
         let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;
@@ -55,16 +51,6 @@ impl World {
         self.compare()?;
         let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
         self.checker.the_books_agree(&self.log, &platform.models)
-    }
-
-    /// An operator defines anew what nobody can call: somebody has to fetch the receipts that are left there.
-    fn make_usable(&mut self) -> Checked {
-        for (index, name) in (0_u8..).zip(RELAYS) {
-            if self.checker.cannot_be_called(&RelayId::from_trusted(name)) {
-                self.apply(&Operation::Unusable { relay: index, is_unusable: false })?;
-            }
-        }
-        Ok(())
     }
 
     /// Empty queues, empty inboxes, and read models that have seen everything.
