@@ -85,13 +85,11 @@ pub enum Mutation {
     StaleJobBelieved,
     /// A relay that nobody works for is routed to.
     UnusableStaysEligible,
-    /// Nobody hurries although one-time passwords wait for a relay in trouble.
-    UrgencyUnheeded,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 39] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -131,7 +129,6 @@ impl Mutation {
         Self::RouterPlaceTooFar,
         Self::StaleJobBelieved,
         Self::UnusableStaysEligible,
-        Self::UrgencyUnheeded,
     ];
 }
 
