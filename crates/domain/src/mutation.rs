@@ -93,8 +93,6 @@ pub enum Mutation {
     ParkedWorkForgotten,
     /// A relay that nobody works for is routed to.
     UnusableStaysEligible,
-    /// Nobody hurries although one-time passwords wait for a relay in trouble.
-    UrgencyUnheeded,
     /// What all tenants have counts against the limit of each.
     LimitOverAllTenants,
     /// What is kept for one-time passwords is given to anybody.
@@ -105,7 +103,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 46] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -149,7 +147,6 @@ impl Mutation {
         Self::ParkedRowStopsOthers,
         Self::ParkedWorkForgotten,
         Self::UnusableStaysEligible,
-        Self::UrgencyUnheeded,
         Self::LimitOverAllTenants,
         Self::PasswordReserveGivenAway,
         Self::PauseIgnoredAtHandover,

@@ -48,5 +48,7 @@ pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
 pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
 pub use read_models::{ReadModels, RouterPlace};
-pub use routing::{AdviceView, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView};
+pub use routing::{
+    AdviceView, Carries, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView,
+};
 pub use work::{Backlog, OpenLot, OpenSending, WorkModel, WorkQueries, Workload};

@@ -25,7 +25,6 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::RefusedRepeatBelieved
         | Mutation::PatienceForgotten
         | Mutation::StaleJobBelieved => 4_000,
-        Mutation::UrgencyUnheeded => 4_000,
         _ => 200,
     }
 }

@@ -266,12 +266,12 @@ impl Acceptance {
             Err(_) if is_sealed_first || mutation::is_active(Mutation::AcknowledgeBeforeAppend) => 0,
             Err(error) => {
                 if !is_in_doubt(&error) {
-                    place.is_not_sealed();
+                    place.not_sealed();
                 }
                 return Err(error);
             }
             Ok(position) => {
-                place.is_sealed(position);
+                place.sealed(position);
                 position
             }
         };

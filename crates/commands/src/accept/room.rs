@@ -227,14 +227,14 @@ impl Place<'_> {
     }
 
     /// The seal is in the log.
-    pub(super) fn is_sealed(mut self, position: Position) {
+    pub(super) fn sealed(mut self, position: Position) {
         if let Some(given) = self.given.take() {
             self.room.inner.lock().is_in_log(given, position);
         }
     }
 
     /// The seal is certainly not in the log.
-    pub(super) fn is_not_sealed(mut self) {
+    pub(super) fn not_sealed(mut self) {
         self.is_sealing = false;
     }
 }
@@ -306,7 +306,7 @@ mod tests {
         let mut place = ask(&room, &store, 60).unwrap();
         place.shrink(50);
         place.is_sealing();
-        place.is_sealed(7);
+        place.sealed(7);
         seen(&room, 6, 0);
         assert_eq!(room.load_of(&tenant("acme")).open(), 50);
         seen(&room, 7, 50);
@@ -323,7 +323,7 @@ mod tests {
         let (room, store) = (Room::default(), store());
         let place = ask(&room, &store, 50).unwrap();
         seen(&room, 7, 50);
-        place.is_sealed(7);
+        place.sealed(7);
         assert_eq!(room.load_of(&tenant("acme")).open(), 50);
     }
 

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::mutation::{self, Mutation};
 use crate::sending::MessageClass;
 
 /// The shortest pause between two looks.
@@ -31,9 +30,6 @@ impl Awaiting {
     /// Five seconds for one-time passwords and thirty for notices: longer only while both their lifetime is long and the trouble
     /// has lasted, so that an outage of a night is not a probe every few seconds; shorter towards the end of a lifetime.
     pub fn pause_max(&self, troubled: TimeDelta, now: DateTime<Utc>) -> TimeDelta {
-        if mutation::is_active(Mutation::UrgencyUnheeded) {
-            return PAUSE_MAX;
-        }
         let usual = match self.class {
             MessageClass::Otp => TimeDelta::seconds(5),
             MessageClass::Notice => TimeDelta::seconds(30),

@@ -6,7 +6,7 @@
 mod queries;
 mod views;
 
-pub use queries::RoutingQueries;
+pub use queries::{Carries, RoutingQueries};
 pub use views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
 
 use kite_domain::event::Event;

@@ -114,7 +114,7 @@ fn where_a_piece_of_the_log_ends_changes_nothing_of_what_is_parked() {
                 at(2),
                 vec![routed(vec![route("alpha", 1, seqs(0..3))])],
             );
-            if number as usize % piece == 0 {
+            if (number as usize).is_multiple_of(piece) {
                 bench.project();
             }
         }
