@@ -167,6 +167,7 @@ async fn a_server_that_takes_so_many_mails_over_a_connection_is_connected_to_aga
 }
 
 /// A mail server that ends the connection when somebody is named whose address contains one of these words.
+#[expect(clippy::disallowed_methods, reason = "a server for a test, which ends with it")]
 async fn server_that_hangs_up_on(words: &'static [&'static str]) -> (SmtpRelayClient, impl Sized) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
