@@ -101,7 +101,8 @@ async fn a_refused_address_costs_neither_the_others_nor_the_connection() {
     ];
     let answer = client.submit(&batch).await;
     let refusal = |number: usize| match &answer.messages[number] {
-        MessageAnswer::Refused { code, general_code, text } => {
+        MessageAnswer::Refused { code, general_code, text }
+        | MessageAnswer::RefusedForNow { code, general_code, text, .. } => {
             (code.as_str(), general_code.as_deref(), text.as_deref().unwrap_or_default().to_owned())
         }
         other => panic!("message {number} was not refused: {other:?}"),
@@ -111,6 +112,10 @@ async fn a_refused_address_costs_neither_the_others_nor_the_connection() {
     assert_eq!((code, general), ("5.1.1", Some("550")));
     assert!(text.contains("… is not taken here"), "{text}");
     assert_eq!((refusal(2).0, refusal(2).1), ("4.2.2", Some("452")));
+    assert!(
+        matches!(answer.messages[2], MessageAnswer::RefusedForNow { .. }),
+        "a full mailbox may have room later"
+    );
     assert_eq!((refusal(3).0, refusal(3).1), ("5.6.0", Some("554")));
     accepted_as(&answer.messages[4]);
     assert_eq!(kept("after@kite.test")["to"], "after@kite.test");

@@ -26,6 +26,7 @@ use crate::words::{ClassWord, SendingStateWord};
 #[into_params(parameter_in = Query)]
 pub struct AdminSendingsQuery {
     /// Whose; none: those of all tenants.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub tenant: Option<String>,
     /// Where they stand.
     pub state: Option<SendingStateWord>,
