@@ -113,7 +113,7 @@ impl Lot {
     /// taken, or be the first answer once more. By the table of failures a duplicate never goes elsewhere, and so not from
     /// this doubt either.
     ///
-    /// What is refused for now goes to the same relay again, for as long as there is time ([`retry`](super::retry)).
+    /// What is refused for now goes to the same relay again, for as long as there is time (`lot/retry.rs`).
     ///
     /// The same note once more changes nothing.
     pub fn respond(

@@ -7,7 +7,7 @@
 //! A call hands its messages over one after the other on one connection; calls in flight are connections in flight. A
 //! server that takes only so many mails over a connection is connected to again.
 //!
-//! From the recipient on, a reply is about this message ([`reply`]): the others of the call go on. Only what the server says
+//! From the recipient on, a reply is about this message (`smtp/reply.rs`): the others of the call go on. Only what the server says
 //! before it knows the recipient is about the server; and what might be about either (a connection that ends at one recipient)
 //! is taken for the server's word the second time in a row.
 //!
