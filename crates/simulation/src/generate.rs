@@ -48,6 +48,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
     let mut steps: Vec<Step> = (0..steps).map(|number| generator.step(number as u32)).collect();
     add_unwritable(seed, &mut steps);
     operators_and_tenants(seed, &mut setup, &mut steps);
+    baffle(seed, &mut steps);
     Case { seed, setup, steps }
 }
 
@@ -65,6 +66,8 @@ fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
 
 /// The salts of steps that are put between others.
 const SALT_BETWEEN: u32 = 100_000;
+/// The salt of the step that makes a relay baffling.
+const SALT_BAFFLING: u32 = 300_000;
 
 /// Limits and pauses, put between the steps that there are: by dice of their own, so that these stay as they are.
 fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
@@ -91,6 +94,26 @@ fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
             _ => dice.below(1 + steps.len() as u64),
         };
         steps.insert(place as usize, Step { salt: SALT_BETWEEN + number, polls, op });
+        // What is paused mostly goes on some time.
+        if let Operation::Pause { back, .. } = op
+            && dice.per_cent(50)
+        {
+            let op = Operation::LetGoOn { back, by_operator: true };
+            steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + count + number, polls, op });
+        }
+    }
+}
+
+/// In one case of twelve a relay is handed something that makes whoever does it panic: just before somebody sends.
+fn baffle(seed: u64, steps: &mut Vec<Step>) {
+    let mut dice = Dice::of(seed, 0xBAFF);
+    let is_sent = |step: &Step| matches!(step.op, Operation::Send(_));
+    if dice.below(12) != 0 {
+        return;
+    }
+    if let Some(place) = steps.iter().position(is_sent) {
+        let op = Operation::Mode { relay: dice.below(3) as u8, mode: Mode::Baffling };
+        steps.insert(place, Step { salt: SALT_BAFFLING, polls: 0, op });
     }
 }
 

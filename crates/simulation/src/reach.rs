@@ -127,7 +127,7 @@ impl Situation {
     /// thousands.
     pub fn times_min(self) -> u64 {
         match self {
-            Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned | Self::WorkerPanicked => 0,
+            Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned => 0,
             Self::StandingUnanswered
             | Self::StandingAnsweredLate
             | Self::StandingRefused
@@ -137,8 +137,8 @@ impl Situation {
             | Self::SeveralLots
             | Self::AdvertisementRefused
             | Self::BreakerTripped
+            | Self::WorkerPanicked
             | Self::RelayUnattended
-            | Self::Resumed
             | Self::ResumeRefused
             | Self::TooFast
             | Self::AppendAnswerLost => 1,

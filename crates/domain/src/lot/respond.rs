@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Doubt, Outcome};
-use super::retry::{self, Again, Next};
+use super::retry;
 use super::{AcceptedSet, DeferredSet, Lot, Refusal, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
@@ -42,14 +42,8 @@ pub struct RefusedMessage {
 /// A message that the relay refused for now, and for a reason of the message's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedForNowMessage {
-    /// Which message.
-    pub seq: u32,
-    /// The relay's code.
-    pub code: SmolStr,
-    /// What it means.
-    pub class: FailureClass,
-    /// The relay's words.
-    pub text: Option<String>,
+    /// Which message, and with what.
+    pub refused: RefusedMessage,
     /// How long the relay wants to be left alone with this message, if it said so.
     pub retry_after: Option<TimeDelta>,
 }
@@ -132,7 +126,7 @@ impl Lot {
             refused_for_now,
             is_cancelled,
             unknown,
-            deferred,
+            mut deferred,
             answer_to,
             is_last_word,
             question_of_repeats,
@@ -183,6 +177,17 @@ impl Lot {
             let messages = picked(&set.messages, is_it);
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
+        let (in_doubt, refused_for_now): (Vec<_>, Vec<_>) = refused_for_now
+            .into_iter()
+            .filter(|one| {
+                let state = self.attempt_at(one.refused.seq, relay, attempt);
+                matches!(state, Some(AttemptState::Submitted | AttemptState::Unknown))
+                    && !is_asked_late(one.refused.seq)
+            })
+            .partition(|one| self.doubt(one.refused.seq, attempt) != Doubt::None);
+        for one in in_doubt {
+            defer_in_doubt(&mut deferred, &one, context.now);
+        }
         let mut back = Vec::new();
         let mut doubtful = Vec::new();
         for set in deferred {
@@ -196,29 +201,17 @@ impl Lot {
         let mut aftermath = Aftermath::default();
         let mut for_now = Vec::new();
         for one in refused_for_now {
-            let is_open = self
-                .attempt_at(one.seq, relay, attempt)
-                .is_some_and(|state| matches!(state, AttemptState::Submitted | AttemptState::Unknown));
-            if !is_open || is_asked_late(one.seq) {
-                continue;
-            }
-            let doubt = self.doubt(one.seq, attempt);
-            match self.next_try(&one, attempt, terms, context.now) {
-                // The call before it may have been taken, so this is no word about the message.
-                _ if doubt != Doubt::None => doubtful.push(self.still_in_doubt(&one, attempt, context.now)),
-                _ if is_cancelled => {
-                    if self.fails_now(one.seq, attempt, AttemptState::Refused) {
-                        aftermath.finish(one.seq, Outcome::Cancelled, "cancelled".into(), None);
-                    }
-                    retry::collect(&mut for_now, one, Again::now(context.now));
+            let again = self.again(&one, attempt, context.now);
+            let seq = one.refused.seq;
+            if is_cancelled {
+                if self.fails_now(seq, attempt, AttemptState::Refused) {
+                    aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
                 }
-                Next::Again(again) => retry::collect(&mut for_now, one, again),
-                Next::GiveUp => refused.push(RefusedMessage {
-                    seq: one.seq,
-                    code: one.code,
-                    class: one.class,
-                    text: one.text,
-                }),
+                retry::collect(&mut for_now, one.refused, again);
+            } else if again.is_in_time(terms) {
+                retry::collect(&mut for_now, one.refused, again);
+            } else {
+                refused.push(one.refused);
             }
         }
         for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
@@ -292,19 +285,6 @@ impl Lot {
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
     }
 
-    /// A message that is refused for now while an earlier call for it is in doubt: it is asked about later.
-    fn still_in_doubt(&self, one: &RefusedForNowMessage, attempt: u16, now: DateTime<Utc>) -> UnknownSet {
-        let messages: SeqSet = std::iter::once(one.seq).collect();
-        UnknownSet {
-            round: self.round_of(&messages, attempt),
-            messages,
-            reason: format!("a repeated call was refused for now ({})", one.code),
-            inquire_at: Some(now + one.retry_after.unwrap_or_default().max(DOUBT_PAUSE)),
-            duplicate_code: None,
-            refusal: None,
-        }
-    }
-
     /// What an earlier call for this attempt left open.
     fn doubt(&self, seq: u32, number: u16) -> Doubt {
         let attempt = self.message(seq).and_then(|message| message.attempt(number));
@@ -313,6 +293,19 @@ impl Lot {
 
     fn is_handed_over(&self, seq: u32, relay: &RelayId, number: u16) -> bool {
         self.attempt_at(seq, relay, number).is_some_and(|state| state != AttemptState::Routed)
+    }
+}
+
+/// A message is refused for now while an earlier call for it is in doubt: no word about that call, so it is as if this one had
+/// been put off, and is asked about later.
+fn defer_in_doubt(deferred: &mut Vec<DeferredSet>, one: &RefusedForNowMessage, now: DateTime<Utc>) {
+    let reason = format!("a repeated call was refused for now ({})", one.refused.code);
+    let until = now + one.retry_after.unwrap_or_default().max(DOUBT_PAUSE);
+    match deferred.iter_mut().find(|set| set.reason == reason && set.until == until) {
+        Some(set) => set.messages.push(one.refused.seq),
+        None => {
+            deferred.push(DeferredSet { messages: std::iter::once(one.refused.seq).collect(), reason, until })
+        }
     }
 }
 

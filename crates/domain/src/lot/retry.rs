@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
-use super::respond::RefusedForNowMessage;
+use super::respond::{RefusedForNowMessage, RefusedMessage};
 use super::{Lot, RefusedForNowSet};
 use crate::failure::FailureClass;
 use crate::mutation::{self, Mutation};
@@ -28,8 +28,8 @@ const PAUSES: [TimeDelta; 7] = [
     TimeDelta::hours(2),
     TimeDelta::hours(4),
 ];
-/// The longest pause that a relay may ask for.
-const PAUSE_MAX: TimeDelta = TimeDelta::hours(4);
+/// No relay is left alone with a message for longer, whatever it asks for.
+const PAUSE_MAX: TimeDelta = PAUSES[PAUSES.len() - 1];
 
 /// What relays have refused for now in a lot, by message and attempt. They are few.
 #[derive(Debug, Clone, Default)]
@@ -65,15 +65,7 @@ impl Waits {
     }
 }
 
-/// What follows a refusal for now.
-pub(super) enum Next {
-    /// The same relay once more.
-    Again(Again),
-    /// Nothing is left of the time: the refusal is final.
-    GiveUp,
-}
-
-/// When a message is tried again, and since when it has been.
+/// When a message is tried again, how often it was, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Again {
     times: u16,
@@ -82,32 +74,26 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// At once, for a message that ends now.
-    pub(super) fn now(now: DateTime<Utc>) -> Self {
-        Self { times: 1, since: now, until: now }
+    /// Whether there is time for it: the message lives, and the policy's limit is not over.
+    pub(super) fn is_in_time(&self, terms: &SendingAccepted) -> bool {
+        let limit = terms.failover.retry_s.map(|retry_s| self.since + TimeDelta::seconds(retry_s.into()));
+        let is_over = self.until >= terms.expires_at || limit.is_some_and(|limit| self.until > limit);
+        !is_over || mutation::is_active(Mutation::RetriedBeyondLimit)
     }
 }
 
 impl Lot {
-    /// When the same relay is tried again with a message that it has refused for now, if there is time for it.
-    pub(super) fn next_try(
-        &self,
-        message: &RefusedForNowMessage,
-        attempt: u16,
-        terms: &SendingAccepted,
-        now: DateTime<Utc>,
-    ) -> Next {
-        let before = self.waits.get(message.seq, attempt);
+    /// When the same relay would be tried again with a message that it has refused for now.
+    pub(super) fn again(&self, message: &RefusedForNowMessage, attempt: u16, now: DateTime<Utc>) -> Again {
+        let before = self.waits.get(message.refused.seq, attempt);
         let times = before.map_or(0, |wait| wait.times);
-        let since = before.map_or(now, |wait| wait.since);
         let pause = PAUSES[usize::from(times).min(PAUSES.len() - 1)];
-        let until = now + pause.max(message.retry_after.unwrap_or_default().min(PAUSE_MAX));
-        let limit = terms.failover.retry_s.map(|retry_s| since + TimeDelta::seconds(retry_s.into()));
-        let is_over = until >= terms.expires_at || limit.is_some_and(|limit| until > limit);
-        if is_over && !mutation::is_active(Mutation::RetriedBeyondLimit) {
-            return Next::GiveUp;
+        let asked = message.retry_after.unwrap_or_default().min(PAUSE_MAX);
+        Again {
+            times: times.saturating_add(1),
+            since: before.map_or(now, |wait| wait.since),
+            until: now + pause.max(asked),
         }
-        Next::Again(Again { times: times.saturating_add(1), since, until })
     }
 
     /// The reason and class with which a message ends whose lifetime is over before it was taken: the relay's newest word, if
@@ -122,34 +108,22 @@ impl Lot {
 }
 
 /// Puts messages with the same fate into one set.
-pub(super) fn collect(sets: &mut Vec<RefusedForNowSet>, message: RefusedForNowMessage, again: Again) {
+pub(super) fn collect(sets: &mut Vec<RefusedForNowSet>, message: RefusedMessage, again: Again) {
     let Again { times, since, until } = again;
+    let RefusedMessage { seq, code, class, text } = message;
     let is_same = |set: &&mut RefusedForNowSet| {
-        (set.times, set.since, set.until) == (times, since, until)
-            && set.code == message.code
-            && set.class == message.class
+        (set.times, set.since, set.until) == (times, since, until) && set.code == code && set.class == class
     };
     match sets.iter_mut().find(is_same) {
-        Some(set) => set.messages.push(message.seq),
+        Some(set) => set.messages.push(seq),
         None => sets.push(RefusedForNowSet {
-            messages: std::iter::once(message.seq).collect(),
-            code: message.code,
-            class: message.class,
-            text: message.text,
+            messages: std::iter::once(seq).collect(),
+            code,
+            class,
+            text,
             times,
             since,
             until,
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_never_longer_than_a_relay_may_ask_for() {
-        assert!(PAUSES.is_sorted());
-        assert_eq!(PAUSES.last(), Some(&PAUSE_MAX));
     }
 }

@@ -405,32 +405,30 @@ impl Lot {
             }
         }
         if let Some(deferred) = &responded.deferred {
-            for seq in &deferred.messages {
-                self.change(seq, number, |attempt| {
-                    if attempt.state <= AttemptState::Unknown {
-                        attempt.state = AttemptState::Routed;
-                        attempt.doubt = Doubt::None;
-                        attempt.round = 0;
-                        attempt.not_before_ms = deferred.until.timestamp_millis();
-                    }
-                });
-            }
+            self.give_back(&deferred.messages, number, deferred.until);
         }
         for set in &responded.refused_for_now {
-            let mut waiting = SeqSet::default();
-            for seq in &set.messages {
-                self.change(seq, number, |attempt| {
-                    if attempt.state <= AttemptState::Unknown {
-                        attempt.state = AttemptState::Routed;
-                        attempt.doubt = Doubt::None;
-                        attempt.round = 0;
-                        attempt.not_before_ms = set.until.timestamp_millis();
-                        waiting.push(seq);
-                    }
-                });
-            }
+            let waiting = self.give_back(&set.messages, number, set.until);
             self.waits.record(waiting, number, set);
         }
+    }
+
+    /// The relay certainly did not take these: they are where they were before the call, and go again from then on. Answers
+    /// which of them; of the others more is known.
+    fn give_back(&mut self, messages: &SeqSet, number: u16, until: DateTime<Utc>) -> SeqSet {
+        let mut given_back = SeqSet::default();
+        for seq in messages {
+            self.change(seq, number, |attempt| {
+                if attempt.state <= AttemptState::Unknown {
+                    attempt.state = AttemptState::Routed;
+                    attempt.doubt = Doubt::None;
+                    attempt.round = 0;
+                    attempt.not_before_ms = until.timestamp_millis();
+                    given_back.push(seq);
+                }
+            });
+        }
+        given_back
     }
 
     fn change(&mut self, seq: u32, number: u16, change: impl FnOnce(&mut Attempt)) {

@@ -54,6 +54,10 @@ impl FailoverTerms {
             let detail = format!("a wait of 1 to {WAIT_S_MAX} seconds is allowed");
             return Err(FailoverOutOfRange { field: "wait_seconds", detail });
         }
+        if self.retry_s.is_some_and(|retry_s| !(1..=WAIT_S_MAX).contains(&retry_s)) {
+            let detail = format!("1 to {WAIT_S_MAX} seconds of trying again are allowed");
+            return Err(FailoverOutOfRange { field: "retry_seconds", detail });
+        }
         Ok(())
     }
 }

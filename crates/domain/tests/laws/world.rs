@@ -309,10 +309,12 @@ pub(crate) fn deferred(seqs: &[u32], until: DateTime<Utc>) -> ResponseNote {
 /// Refused for now, as a greylisting server does.
 pub(crate) fn refused_for_now(seqs: &[u32], class: FailureClass) -> ResponseNote {
     let message = |seq: &u32| RefusedForNowMessage {
-        seq: *seq,
-        code: "4.7.1".into(),
-        class,
-        text: Some("try again later".to_owned()),
+        refused: RefusedMessage {
+            seq: *seq,
+            code: "4.7.1".into(),
+            class,
+            text: Some("try again later".to_owned()),
+        },
         retry_after: None,
     };
     ResponseNote { refused_for_now: seqs.iter().map(message).collect(), ..ResponseNote::default() }

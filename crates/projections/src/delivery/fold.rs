@@ -10,6 +10,7 @@ use kite_domain::lot::{
 };
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::{BillingMoment, cost_milliwon};
+use kite_domain::seq_set::SeqSet;
 use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -182,33 +183,29 @@ impl Fold<'_> {
             }
         }
         if let Some(deferred) = &responded.deferred {
-            let detail: Arc<str> = deferred.reason.as_str().into();
-            for seq in &deferred.messages {
-                self.change(seq, responded.attempt, |attempt| {
-                    if attempt.state <= AttemptState::Unknown {
-                        attempt.state = AttemptState::Routed;
-                        attempt.submitted_ms = 0;
-                        attempt.detail = Some(detail.clone());
-                    }
-                });
-            }
+            self.give_back(&deferred.messages, responded.attempt, deferred.reason.as_str().into());
         }
         for set in &responded.refused_for_now {
             let detail: Arc<str> = match &set.text {
                 Some(text) => format!("refused for now ({}): {text}", set.code).into(),
                 None => format!("refused for now ({})", set.code).into(),
             };
-            for seq in &set.messages {
-                self.change(seq, responded.attempt, |attempt| {
-                    if attempt.state <= AttemptState::Unknown {
-                        attempt.state = AttemptState::Routed;
-                        attempt.submitted_ms = 0;
-                        attempt.detail = Some(detail.clone());
-                    }
-                });
-            }
+            self.give_back(&set.messages, responded.attempt, detail);
         }
         Ok(())
+    }
+
+    /// Certainly not taken: back where they were before the call, with the reason.
+    fn give_back(&mut self, messages: &SeqSet, attempt: u16, detail: Arc<str>) {
+        for seq in messages {
+            self.change(seq, attempt, |attempt| {
+                if attempt.state <= AttemptState::Unknown {
+                    attempt.state = AttemptState::Routed;
+                    attempt.submitted_ms = 0;
+                    attempt.detail = Some(detail.clone());
+                }
+            });
+        }
     }
 
     pub(super) fn received(&mut self, recorded: &ReceiptsRecorded) -> rusqlite::Result<()> {

@@ -269,7 +269,8 @@ fn note_answers(
                 let class = crew.class_of(&code, general_code.as_deref());
                 verdict.for_now += 1;
                 let retry_after = retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
-                let refused = RefusedForNowMessage { seq, code, class, text, retry_after };
+                let refused = RefusedMessage { seq, code, class, text };
+                let refused = RefusedForNowMessage { refused, retry_after };
                 answered.note(origin.place).refused_for_now.push(refused);
             }
             MessageAnswer::NotTried => {

@@ -44,11 +44,10 @@ impl Checker {
             let times = before.map_or(0, |before| before.times);
             let since_ms = before.map_or(set.since.timestamp_millis(), |before| before.since_ms);
             let waits_ms = until_ms - at_ms;
-            let is_told_right = is_cancelled
-                || (set.times == times + 1
-                    && set.since.timestamp_millis() == since_ms
-                    && waits_ms >= pause_ms(times) - NOTICE.num_milliseconds()
-                    && waits_ms <= pause_ms(times));
+            let is_told_right = set.times == times + 1
+                && set.since.timestamp_millis() == since_ms
+                && waits_ms >= pause_ms(times) - NOTICE.num_milliseconds()
+                && waits_ms <= pause_ms(times);
             if !is_told_right {
                 return Err(format!("message {seq} is refused for now {before:?}, and then {set:?}"));
             }
