@@ -403,6 +403,10 @@ impl Breaker {
         if let Some(until) = change.until {
             self.back_off_ms = u64::try_from((until - change.at).num_milliseconds()).unwrap_or(0);
         }
+        if change.to == BreakerPhase::Probing && self.until.is_some_and(|until| change.at < until) {
+            // It was not waited out, so the next trip is no longer than this one.
+            self.back_off_ms /= 2;
+        }
         self.troubled_since = match change.to {
             BreakerPhase::Passing => None,
             BreakerPhase::Tripped | BreakerPhase::Probing => self.troubled_since.or(Some(change.at)),

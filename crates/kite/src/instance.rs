@@ -14,7 +14,7 @@ use kite_commands::directory::{Directory, DirectoryFeed};
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::relay_desk::{NoDesk, RelayDesk};
+use kite_commands::relay_desk::RelayDesk;
 use kite_commands::router::Router;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
@@ -23,7 +23,7 @@ use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
 use kite_relay::{
-    InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
+    Desk, InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
     Urgency,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -249,7 +249,8 @@ impl Instance {
             self.start_relays(relays, parts);
             return Ok(Arc::new(desk));
         }
-        Ok(Arc::new(NoDesk))
+        // A check needs no worker.
+        Ok(Arc::new(Desk::new(parts.clock.clone())))
     }
 
     /// Starts a worker that follows the log.

@@ -71,6 +71,9 @@ async fn check(relay: Option<&str>, options: &RelaysOptions) -> anyhow::Result<E
         Some(data) => check_from_log(relay, data).await?,
         None => Instance::of(options)?.check(relay).await?,
     };
+    if reports.is_empty() {
+        bail!("there is no such relay");
+    }
     let is_usable = reports.iter().all(|(_, report)| report["is_usable"] == true);
     if options.json {
         let relays: serde_json::Map<_, _> = reports.into_iter().collect();
@@ -115,9 +118,6 @@ async fn check_from_log(relay: Option<&str>, data: &Path) -> anyhow::Result<Vec<
     for (id, entry) in relays.iter().filter(|(id, _)| relay.is_none_or(|wanted| wanted == id.as_str())) {
         let report = check_relay(&entry.profile, &SystemClock).await;
         reports.push((id.to_string(), report_json(&report)));
-    }
-    if reports.is_empty() {
-        bail!("there is no such relay");
     }
     Ok(reports)
 }

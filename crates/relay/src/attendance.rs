@@ -11,11 +11,24 @@ use parking_lot::Mutex;
 
 /// How long a relay has to be without workers, or with some again, before it is said.
 const LASTING: TimeDelta = TimeDelta::seconds(10);
+/// After so many relapses, each within [`RELAPSE`] of the last return, it has to be there for so many times as long: twice, four
+/// times, and so on.
+const DOUBLINGS_MAX: u32 = 8;
+/// Whoever stays away for the first time in so long has not relapsed.
+const RELAPSE: TimeDelta = TimeDelta::hours(1);
 
 /// The places at a relay. Shared by whoever holds one and whoever looks after the relay.
 pub(crate) struct Attendance {
     relay: RelayId,
     state: Mutex<State>,
+    relapses: Mutex<Relapses>,
+}
+
+/// How often the workers have gone shortly after they were back. Whoever works without being handed anything proves little.
+#[derive(Debug, Default)]
+struct Relapses {
+    count: u32,
+    attended_at: Option<DateTime<Utc>>,
 }
 
 enum State {
@@ -45,12 +58,16 @@ pub(crate) enum News {
 impl Attendance {
     /// A relay with so many workers.
     pub(crate) fn of_workers(relay: RelayId, workers: usize) -> Self {
-        Self { relay, state: Mutex::new(State::Seats(vec![Seat::Expected; workers])) }
+        Self {
+            relay,
+            state: Mutex::new(State::Seats(vec![Seat::Expected; workers])),
+            relapses: Mutex::default(),
+        }
     }
 
     /// A relay that cannot have any.
     pub(crate) fn unusable(relay: RelayId, reason: String, since: DateTime<Utc>) -> Self {
-        Self { relay, state: Mutex::new(State::Unusable { reason, since }) }
+        Self { relay, state: Mutex::new(State::Unusable { reason, since }), relapses: Mutex::default() }
     }
 
     /// A worker does its work.
@@ -80,7 +97,24 @@ impl Attendance {
         }
     }
 
-    /// Workers that are there.
+    /// The news are in the log.
+    pub(crate) fn told(&self, news: &News, now: DateTime<Utc>) {
+        let mut relapses = self.relapses.lock();
+        match news {
+            News::Attended => relapses.attended_at = Some(now),
+            News::Unattended(_) => {
+                let is_relapse = relapses.attended_at.is_some_and(|at| now - at < RELAPSE);
+                relapses.count = if is_relapse { (relapses.count + 1).min(DOUBLINGS_MAX) } else { 0 };
+            }
+        }
+    }
+
+    /// How long workers have to be back before it is said.
+    fn lasting(&self) -> TimeDelta {
+        LASTING * (1 << self.relapses.lock().count)
+    }
+
+    /// Workers that are there and take everything; those kept for passwords are not counted.
     pub(crate) fn workers(&self) -> u32 {
         match &*self.state.lock() {
             State::Unusable { .. } => 0,
@@ -106,7 +140,9 @@ impl Attendance {
                     None => None,
                     // It has another definition.
                     Some(UnattendedCause::Unusable) => Some(News::Attended),
-                    Some(UnattendedCause::WorkersGone) => (now - since >= LASTING).then_some(News::Attended),
+                    Some(UnattendedCause::WorkersGone) => {
+                        (now - since >= self.lasting()).then_some(News::Attended)
+                    }
                 },
                 None => {
                     let (since, reason) = last_left(seats).filter(|(since, _)| now - *since >= LASTING)?;
@@ -180,6 +216,30 @@ mod tests {
         attendance.works(0, at(200));
         assert_eq!(attendance.news(Some(&gone), at(210)), Some(News::Attended));
         assert_eq!((attendance.news(None, at(211)), attendance.workers()), (None, 1));
+    }
+
+    #[test]
+    fn one_that_goes_again_and_again_has_to_be_back_longer_and_longer() {
+        let attendance = Attendance::of_workers(alpha(), 1);
+        let mut now = 0;
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            attendance.left(0, "panicked", at(now));
+            let gone = attendance.news(None, at(now + 10)).unwrap();
+            attendance.told(&gone, at(now + 10));
+            let News::Unattended(gone) = gone else { panic!() };
+            attendance.works(0, at(now + 20));
+            let waited = (0..4_000).find(|wait| attendance.news(Some(&gone), at(now + 20 + wait)).is_some());
+            now += 20 + waited.unwrap();
+            waits.push(waited.unwrap());
+            attendance.told(&News::Attended, at(now));
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160]);
+        now += 3_601;
+        attendance.left(0, "panicked", at(now));
+        let gone = attendance.news(None, at(now + 10)).unwrap();
+        attendance.told(&gone, at(now + 10));
+        assert_eq!(attendance.lasting(), LASTING, "after a good hour it has not relapsed");
     }
 
     #[test]

@@ -89,7 +89,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// A desk that knows of no relay yet. It can check any.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { boards: Arc::default(), clock }
     }
 

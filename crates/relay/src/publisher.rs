@@ -113,6 +113,15 @@ impl QueueFeeder {
         Ok(fit)
     }
 
+    /// [`QueueFeeder::feed`] for whoever feeds many lots: one that is not there, or that others change all the time, has nothing
+    /// to be fed now, and must not hide those after it.
+    pub async fn feed_if_there(&self, lot: LotId) -> Result<Fit, FeedError> {
+        match self.feed(lot).await {
+            Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(Fit::Whole),
+            fed => fed,
+        }
+    }
+
     async fn put(&self, job: Job) -> Result<Fit, QueueError> {
         let not_before_ms = job.not_before_ms;
         if self.queue.put(job).await? != Put::Full {
@@ -230,7 +239,7 @@ impl Publisher {
         self.tried = lots.last().copied();
         let mut fit = Fit::Left;
         for lot in lots {
-            if self.feeder.feed(lot).await? == Fit::Whole {
+            if self.feeder.feed_if_there(lot).await? == Fit::Whole {
                 self.left.remove(&lot);
                 fit = Fit::Whole;
             }

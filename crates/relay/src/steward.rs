@@ -2,15 +2,19 @@
 //! what waits meanwhile, and keeps its gauges.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use kite_commands::manage::ManageError;
 use kite_commands::{Step, Worker, WorkerError};
+use kite_domain::relay::RelayDirectory;
+use kite_domain::slug::RelayId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::attendance::{Attendance, News};
 use crate::desk::Board;
 use crate::figures;
 use crate::hand::{Crew, RelayWorker};
-use crate::queue::WantedLanes;
+use crate::queue::{Hasten, WantedLanes};
 
 /// See the module.
 pub(crate) struct Steward {
@@ -20,6 +24,8 @@ pub(crate) struct Steward {
     crew: Arc<Crew>,
     /// Works for the relay in so far as that needs no call.
     stand_in: RelayWorker,
+    /// The other relays that took messages when it was looked last, while this one takes none.
+    others: Option<BTreeSet<RelayId>>,
 }
 
 impl Steward {
@@ -27,28 +33,52 @@ impl Steward {
     pub(crate) fn new(crew: Arc<Crew>, attendance: Arc<Attendance>, board: Arc<Board>) -> Self {
         let name = format!("steward:{}", crew.relay());
         let stand_in = RelayWorker::new(crew.clone(), 0, WantedLanes::All);
-        Self { name, attendance, board, crew, stand_in }
+        Self { name, attendance, board, crew, stand_in, others: None }
     }
 
-    async fn tell(&self, news: News) -> Result<(), WorkerError> {
-        let manage = &self.crew.parts.manage;
+    /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
+    /// it is looked at again at once.
+    fn look_for_others(&mut self, relays: &RelayDirectory) {
+        let own = self.crew.relay();
+        let is_closed = relays.get(own).is_some_and(|entry| entry.closed().is_some());
+        let others: Option<BTreeSet<RelayId>> = is_closed.then(|| {
+            let open = relays.iter().filter(|(id, entry)| *id != own && entry.closed().is_none());
+            open.map(|(id, _)| id.clone()).collect()
+        });
+        if let (Some(before), Some(now)) = (&self.others, &others)
+            && !now.is_subset(before)
+        {
+            self.crew.parts.queue.hasten(own, Hasten::Everything);
+        }
+        self.others = others;
+    }
+
+    /// Writes it, and sees to what follows once it is in the log.
+    async fn tell(&self, news: News, now: DateTime<Utc>) -> Result<(), WorkerError> {
+        let parts = &self.crew.parts;
         let relay = self.crew.relay();
-        let told = match news {
+        let told = match &news {
+            News::Unattended(left) => parts.manage.leave_relay(&self.crew.cause(), left.clone()).await,
+            News::Attended => parts.manage.attend_relay(&self.crew.cause(), relay).await,
+        };
+        match told {
+            Ok(_) => {}
+            // It is gone: there is nothing to say of it.
+            Err(ManageError::Refused(_)) => return Ok(()),
+            Err(ManageError::Journal(error)) => return Err(error.into()),
+        }
+        self.attendance.told(&news, now);
+        match news {
             News::Unattended(left) => {
                 tracing::error!(%relay, cause = ?left.cause, reason = left.reason, "nobody works for the relay");
                 figures::unattended(relay);
-                manage.leave_relay(&self.crew.cause(), left).await
             }
             News::Attended => {
                 tracing::info!(%relay, "somebody works for the relay again");
-                manage.attend_relay(&self.crew.cause(), relay).await
+                parts.queue.hasten(relay, Hasten::Everything);
             }
-        };
-        match told {
-            // It is gone: there is nothing to say of it.
-            Ok(_) | Err(ManageError::Refused(_)) => Ok(()),
-            Err(ManageError::Journal(error)) => Err(error.into()),
         }
+        Ok(())
     }
 }
 
@@ -63,8 +93,9 @@ impl Worker for Steward {
         let directory = self.crew.parts.directory.snapshot();
         let Some(entry) = directory.relays.get(self.crew.relay()) else { return Ok(Step::Idle(None)) };
         self.board.show(entry, now);
+        self.look_for_others(&directory.relays);
         if let Some(news) = self.attendance.news(entry.unattended.as_ref(), now) {
-            self.tell(news).await?;
+            self.tell(news, now).await?;
             return Ok(Step::Worked);
         }
         if entry.unattended.is_some() && self.stand_in.take_in_place_of_nobody().await? == Step::Worked {

@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::open_work::OpenWork;
 use kite_commands::timekeeper::LotHint;
-use kite_commands::{Clock, LotsError, Step, Worker, WorkerError};
+use kite_commands::{Clock, Step, Worker, WorkerError};
 use kite_domain::ids::LotId;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use crate::publisher::{FeedError, Fit, QueueFeeder};
+use crate::publisher::{Fit, QueueFeeder};
 
 /// Lots looked at in one step.
 const PAGE: usize = 256;
@@ -68,11 +68,8 @@ impl Sweeper {
     }
 
     async fn feed(&self, lot: LotId) -> Result<Fit, WorkerError> {
-        match self.feeder.feed(lot).await {
-            Ok(fit) => Ok(fit),
-            Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(Fit::Whole),
-            Err(error) => Err(WorkerError::Retry(error.to_string())),
-        }
+        let fed = self.feeder.feed_if_there(lot).await;
+        fed.map_err(|error| WorkerError::Retry(error.to_string()))
     }
 }
 

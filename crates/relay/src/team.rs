@@ -246,7 +246,10 @@ impl Relays {
         let queue = &self.parts.queue;
         let clock = self.parts.lots.journal().clock().clone();
         let hands = profile.calls_in_flight_max.max(1);
-        let attendance = Arc::new(Attendance::of_workers(profile.relay.clone(), hands.into()));
+        // Those who are kept for passwords do not make a relay one that takes messages.
+        let kept = (0..hands).filter(|number| urgency_of(*number, hands) == Urgency::Urgent).count();
+        let seats = usize::from(hands) - kept;
+        let attendance = Arc::new(Attendance::of_workers(profile.relay.clone(), seats));
         let board = self.board(team, &attendance);
         let observed = |client| -> Arc<dyn RelayClient> {
             Arc::new(ObservedClient::new(client, board.clone(), clock.clone()))
@@ -261,7 +264,10 @@ impl Relays {
             };
             let make = move || Box::new(RelayWorker::new(crew.clone(), number, lanes)) as Box<dyn Worker>;
             Hired {
-                worker: self.watched(make, Some((attendance.clone(), number.into()))),
+                worker: self.watched(
+                    make,
+                    usize::from(number).checked_sub(kept).map(|seat| (attendance.clone(), seat)),
+                ),
                 wake: queue.arrivals(&profile.relay),
                 dismissed: team.dismissed.subscribe(),
                 urgency,

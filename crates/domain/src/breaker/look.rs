@@ -8,6 +8,8 @@ use crate::sending::MessageClass;
 const PAUSE_MIN: TimeDelta = TimeDelta::seconds(1);
 /// The longest pause: with nothing but advertisements waiting it is the breaker's own back-off, up to this.
 const PAUSE_MAX: TimeDelta = TimeDelta::seconds(300);
+/// In old trouble not even the end of a lifetime makes it shorter than this: among many messages one is always near its end.
+const PAUSE_MIN_OLD: TimeDelta = TimeDelta::seconds(5);
 /// The pause is at most this part of the lifetime that is left, however short that is.
 const LAST_CHANCES: i32 = 10;
 /// Where a lifetime is long, the pause may grow up to this part of what is left of it.
@@ -37,7 +39,8 @@ impl Awaiting {
         };
         let left = self.expires_at - now;
         let patient = (left / PART_OF_LIFETIME).min(troubled / PART_OF_TROUBLE);
-        patient.clamp(usual, PAUSE_MAX).min((left / LAST_CHANCES).max(PAUSE_MIN))
+        let least = (troubled / PART_OF_TROUBLE).clamp(PAUSE_MIN, PAUSE_MIN_OLD);
+        patient.clamp(usual, PAUSE_MAX).min((left / LAST_CHANCES).max(least))
     }
 }
 
@@ -65,6 +68,12 @@ mod tests {
         assert_eq!([40, 20, 10, 3, 0, -5].map(|left_s| pause(Otp, left_s, 0)), [4, 2, 1, 1, 1, 1]);
         assert_eq!(pause(Notice, 100, 3_600), 10);
         assert_eq!(pause(Ad, 600, 3_600), 60);
+    }
+
+    #[test]
+    fn a_stream_of_messages_near_their_end_is_no_probe_a_second_in_old_trouble() {
+        assert_eq!([0, 40, 100, 3_600].map(|troubled_s| pause(Otp, 3, troubled_s)), [1, 2, 5, 5]);
+        assert_eq!(pause(Notice, 3, 3_600), 5);
     }
 
     #[test]

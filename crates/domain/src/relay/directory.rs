@@ -80,6 +80,22 @@ pub struct RelayEntry {
     pub breaker: BreakerPhase,
 }
 
+impl RelayEntry {
+    /// Why it takes no messages at the moment, whoever's and whatever they are; none: it does.
+    pub fn closed(&self) -> Option<Ineligible> {
+        if self.suspended.is_some() {
+            return Some(Ineligible::Suspended);
+        }
+        if self.unattended.is_some() && !mutation::is_active(Mutation::UnusableStaysEligible) {
+            return Some(Ineligible::Unattended);
+        }
+        match self.breaker {
+            BreakerPhase::Passing | BreakerPhase::Probing => None,
+            BreakerPhase::Tripped => Some(Ineligible::BreakerTripped),
+        }
+    }
+}
+
 /// All relays as they stand. Cheap to clone; read it as a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RelayDirectory {
@@ -157,15 +173,6 @@ impl RelayDirectory {
         if !registered.contains(relay) && !mutation::is_active(Mutation::RegistrationNotAsked) {
             return Err(Ineligible::SenderNotRegistered);
         }
-        if entry.suspended.is_some() {
-            return Err(Ineligible::Suspended);
-        }
-        if entry.unattended.is_some() && !mutation::is_active(Mutation::UnusableStaysEligible) {
-            return Err(Ineligible::Unattended);
-        }
-        match entry.breaker {
-            BreakerPhase::Passing | BreakerPhase::Probing => Ok(entry),
-            BreakerPhase::Tripped => Err(Ineligible::BreakerTripped),
-        }
+        entry.closed().map_or(Ok(entry), Err)
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! From the recipient on, a reply is about this message (`smtp/reply.rs`): the others of the call go on. Only what the server says
 //! before it knows the recipient is about the server; and what might be about either (a connection that ends at one recipient)
-//! is taken for the server's word the second time in a row.
+//! is taken for the server's word at the second message in a row.
 //!
 //! Credentials never cross a connection that is not encrypted, unless the profile says `plain`: whoever stands between
 //! can take the offer of TLS out of the server's greeting.
@@ -34,7 +34,6 @@ use lettre::{Address, Message};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{
@@ -61,7 +60,7 @@ pub struct SmtpRelayClient {
     idle: Mutex<Vec<Line>>,
     idle_max: usize,
     /// Replies in a row that may be about the server.
-    suspects: AtomicU32,
+    suspects: Mutex<Suspects>,
 }
 
 /// A message in the form of the wire.
@@ -69,6 +68,25 @@ struct Letter {
     from: Address,
     to: Address,
     bytes: Vec<u8>,
+}
+
+/// Replies in a row that may be about the server: to how many messages, and the last of them. The same message once more
+/// proves nothing new.
+#[derive(Default)]
+struct Suspects {
+    messages: u32,
+    last: Option<AttemptReference>,
+}
+
+impl Suspects {
+    /// One more; answers whether they are enough.
+    fn are_enough_with(&mut self, message: AttemptReference) -> bool {
+        if self.last != Some(message) {
+            self.messages += 1;
+            self.last = Some(message);
+        }
+        self.messages >= SUSPECTS_MAX
+    }
 }
 
 /// A connection, and how many mails it has carried.
@@ -125,7 +143,7 @@ impl SmtpRelayClient {
             answer_timeout: Duration::from_millis(u64::from(profile.answer_timeout_ms.max(1))),
             idle: Mutex::default(),
             idle_max: usize::from(profile.calls_in_flight_max),
-            suspects: AtomicU32::new(0),
+            suspects: Mutex::default(),
         })
     }
 
@@ -224,7 +242,10 @@ impl SmtpRelayClient {
                 Halt::Broken(reason) => ended(Said::broken(stage, reason), is_used),
                 Halt::Reply(error) => {
                     let said = by_reply(stage, &error);
-                    let is_worn_out = is_used && (stage == Stage::Sender || said.ends_connection);
+                    // A refusal of this sender says nothing of the connection.
+                    let is_of_server = matches!(said.answer, MessageAnswer::NotTaken { .. });
+                    let is_worn_out =
+                        is_used && (said.ends_connection || (stage == Stage::Sender && is_of_server));
                     if said.ends_connection || self.step(&mut line.connection, Rset).await.is_err() {
                         return ended(said, is_worn_out);
                     }
@@ -293,16 +314,16 @@ impl SmtpRelayClient {
         }
     }
 
-    /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it the
-    /// second time in a row.
-    fn judge(&self, said: Said) -> (MessageAnswer, Onward) {
+    /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it at the
+    /// second message in a row.
+    fn judge(&self, said: Said, message: AttemptReference) -> (MessageAnswer, Onward) {
         match said.suspicion {
             None => {
-                self.suspects.store(0, Ordering::Relaxed);
+                *self.suspects.lock() = Suspects::default();
                 let ends = matches!(said.answer, MessageAnswer::NotTaken { .. });
                 (said.answer, if ends { Onward::End } else { Onward::Next })
             }
-            Some(suspicion) if self.suspects.fetch_add(1, Ordering::Relaxed) + 1 >= SUSPECTS_MAX => {
+            Some(suspicion) if self.suspects.lock().are_enough_with(message) => {
                 // An outcome that is not known stays so; the rest waits.
                 let is_unknown = matches!(said.answer, MessageAnswer::Unknown { .. });
                 (if is_unknown { said.answer } else { suspicion }, Onward::End)
@@ -326,7 +347,7 @@ impl RelayClient for SmtpRelayClient {
         let mut line = None;
         for message in messages {
             let said = self.deliver(message, &mut line).await;
-            let (answer, onward) = self.judge(said);
+            let (answer, onward) = self.judge(said, message.reference);
             answers.push(words::impersonal(answer, &message.to));
             if onward == Onward::End {
                 break;

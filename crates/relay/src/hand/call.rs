@@ -9,7 +9,8 @@ use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, DeferredSet, Lot, RefusedForNowMessage, RefusedMessage,
+    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, Lot, RefusedForNowMessage,
+    RefusedMessage,
 };
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
@@ -46,7 +47,7 @@ struct Verdict {
     without_answer: u32,
     /// Turned away because they were too many.
     too_many: u32,
-    /// The call did not come to them: they say nothing about the relay.
+    /// The call did not come to them, or ended at them: they say nothing about the relay.
     not_tried: u32,
     /// Refused for now, for a reason of their own: the relay has answered, whatever its dictionary makes of the code. Beside
     /// trouble of the relay itself they say nothing.
@@ -267,7 +268,11 @@ fn note_answers(
             }
             MessageAnswer::RefusedForNow { code, general_code, text, retry_after } => {
                 let class = crew.class_of(&code, general_code.as_deref());
-                verdict.for_now += 1;
+                // That a connection ended proves nothing, neither for the relay nor against it.
+                match code == CONNECTION_LOST {
+                    true => verdict.not_tried += 1,
+                    false => verdict.for_now += 1,
+                }
                 let retry_after = retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
                 let refused = RefusedMessage { seq, code, class, text };
                 let refused = RefusedForNowMessage { refused, retry_after };

@@ -58,12 +58,12 @@ pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, no
     let now_ms = now.timestamp_millis();
     let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now_ms;
     let due: SeqSet = waiting.iter().filter(is_due).collect();
-    let in_time = |candidates, later, is_stale| {
+    let in_time = |due: SeqSet, later, is_stale| {
         let round = Round::InTime(lot.round_of(&due, job.attempt));
-        Looked { candidates, round, later, is_stale }
+        Looked { candidates: due, round, later, is_stale }
     };
     if due.len() == waiting.len() {
-        return in_time(due.clone(), Vec::new(), false);
+        return in_time(due, Vec::new(), false);
     }
     let is_hastened = job.waits == Waits::NoLonger && job.kind == JobKind::Inquire;
     let is_early = |seq: &u32| !is_due(seq) && lot.may_be_hastened(*seq, now);
@@ -71,13 +71,13 @@ pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, no
         if is_hastened { waiting.iter().filter(is_early).collect() } else { SeqSet::default() };
     let is_stale = due.len() + early.len() < waiting.len();
     if early.is_empty() {
-        return in_time(due.clone(), Vec::new(), is_stale);
+        return in_time(due, Vec::new(), is_stale);
     }
     if !due.is_empty() {
         // One answer, one round: those whose time has not come are asked about next.
         let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
         let later = vec![Job { messages: early, not_before_ms, ..job.clone() }];
-        return in_time(due.clone(), later, is_stale);
+        return in_time(due, later, is_stale);
     }
     let mut by_time: BTreeMap<i64, SeqSet> = BTreeMap::new();
     for seq in &early {

@@ -53,10 +53,10 @@ impl RelayWorker {
     /// Messages whose answer was lost wait for the relay, too.
     async fn note_in_doubt(&self, lease: &Lease, until: DateTime<Utc>, now: DateTime<Utc>) {
         for job in &lease.jobs {
-            let expires_at = self.crew.parts.lots.read(job.lot, |_, sending| sending.terms.expires_at).await;
             // What cannot be read now is noted when it is looked at again.
-            let Ok(expires_at) = expires_at else { continue };
-            self.crew.breaker.note_awaiting(Awaiting { class: job.class, expires_at }, until, now);
+            let Ok(Some(sending)) = self.crew.parts.lots.sending(job.lot.sending).await else { continue };
+            let waiting = Awaiting { class: job.class, expires_at: sending.terms.expires_at };
+            self.crew.breaker.note_awaiting(waiting, until, now);
         }
     }
 

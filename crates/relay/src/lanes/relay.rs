@@ -158,8 +158,7 @@ impl Delayed {
     fn pull(&mut self, mut is_wanted: impl FnMut(&Job) -> bool) -> Vec<Job> {
         let pulled: Vec<Job> =
             self.jobs.extract_if(.., |_, job| is_wanted(job)).map(|(_, job)| job).collect();
-        self.messages -= pulled.iter().map(|job| job.messages.len()).sum::<usize>();
-        pulled
+        pulled.into_iter().map(|job| self.let_go(job)).collect()
     }
 
     fn let_go(&mut self, job: Job) -> Job {
@@ -413,7 +412,10 @@ impl RelayLanes {
     pub(super) fn is_forgotten(&self) -> bool {
         self.held.is_empty()
             && self.leases.is_empty()
-            && self.classes.iter().all(|lanes| lanes.delayed.jobs.is_empty())
+            && self
+                .classes
+                .iter()
+                .all(|lanes| lanes.delayed.jobs.is_empty() && lanes.delayed.tenants.is_empty())
     }
 }
 

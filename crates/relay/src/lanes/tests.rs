@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::QueueLimits;
 use super::relay::RelayLanes;
-use crate::queue::{Job, JobKind, Lease, Put, Taken, Want, WantedLanes};
+use crate::queue::{Hasten, Job, JobKind, Lease, Put, Taken, Waits, Want, WantedLanes};
 
 fn at(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_750_000_000_000 + ms).unwrap()
@@ -251,6 +251,7 @@ enum Act {
     Take { messages_max: u32, otp_only: bool },
     Settle { which: usize, back: bool },
     Abandon { which: usize },
+    Hasten { everything: bool },
     Wait { ms: i64 },
 }
 
@@ -261,6 +262,7 @@ fn act() -> impl Strategy<Value = Act> {
         (1..30_u32, any::<bool>()).prop_map(|(messages_max, otp_only)| Act::Take { messages_max, otp_only }),
         (0..8_usize, any::<bool>()).prop_map(|(which, back)| Act::Settle { which, back }),
         (0..8_usize).prop_map(|which| Act::Abandon { which }),
+        any::<bool>().prop_map(|everything| Act::Hasten { everything }),
         (1..100_i64).prop_map(|ms| Act::Wait { ms }),
     ]
 }
@@ -308,7 +310,17 @@ proptest! {
                     if !back {
                         seen.extend(lease.jobs.iter().flat_map(|job| job.messages.iter().map(|seq| (job.lot.number, seq))));
                     }
-                    lanes.settle(lease.id, if back { lease.jobs } else { Vec::new() });
+                    // What comes back waits for the relay.
+                    let later = |job| Job {
+                        not_before_ms: at(now_ms + 60_000).timestamp_millis(),
+                        waits: Waits::ForTheRelay,
+                        ..job
+                    };
+                    let rest = if back { lease.jobs.into_iter().map(later).collect() } else { Vec::new() };
+                    lanes.settle(lease.id, rest);
+                }
+                Act::Hasten { everything } => {
+                    lanes.hasten(if everything { Hasten::Everything } else { Hasten::Questions });
                 }
                 Act::Abandon { which } if which < leases.len() => lanes.abandon(leases.swap_remove(which).id),
                 Act::Settle { .. } | Act::Abandon { .. } => {}
@@ -322,7 +334,7 @@ proptest! {
             lanes.abandon(lease.id);
         }
         loop {
-            while let Some(lease) = take_from(&mut lanes, 50, WantedLanes::All, at(now_ms + 1_000)) {
+            while let Some(lease) = take_from(&mut lanes, 50, WantedLanes::All, at(now_ms + 61_000)) {
                 seen.extend(lease.jobs.iter().flat_map(|job| job.messages.iter().map(|seq| (job.lot.number, seq))));
                 lanes.settle(lease.id, Vec::new());
             }

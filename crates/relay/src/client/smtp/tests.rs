@@ -222,6 +222,16 @@ async fn a_recipient_at_whom_the_connection_ends_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn one_such_recipient_alone_says_nothing_of_the_server_however_often() {
+    let (client, _server) = server_that_hangs_up_on(&["poison"]).await;
+    for _ in 0..5 {
+        let answer = client.submit(&messages_to(&["poison@mail.example"])).await;
+        let only = &answer.messages[0];
+        assert!(matches!(only, MessageAnswer::RefusedForNow { .. }), "{only:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_up_at_every_recipient_takes_nothing_at_the_moment() {
     let (client, _server) = server_that_hangs_up_on(&["@"]).await;
     let answer = client.submit(&messages_to(&["a@b.example", "c@d.example", "e@f.example"])).await;
@@ -229,6 +239,8 @@ async fn a_server_that_hangs_up_at_every_recipient_takes_nothing_at_the_moment()
     assert!(matches!(first, MessageAnswer::RefusedForNow { .. }), "it might be this one: {first:?}");
     assert!(matches!(second, MessageAnswer::NotTaken { why: NotTaken::NoConnection, .. }), "{second:?}");
     assert_eq!(*third, MessageAnswer::NotTried);
-    let again = client.submit(&messages_to(&["g@h.example"])).await;
+    let next =
+        OutgoingMessage { reference: "0197c0de000070008000000000000001-9-1".parse().unwrap(), ..message() };
+    let again = client.submit(&[next]).await;
     assert!(matches!(again.messages[0], MessageAnswer::NotTaken { .. }), "one message a call: {again:?}");
 }
