@@ -70,9 +70,16 @@ fn lot_cell(standing: Standing) -> Weighed<LotCell> {
 }
 
 /// With what its terms weigh, which are all that is large.
-fn sending_cell(sending: Sending) -> Weighed<Arc<Mutex<Sending>>> {
+/// A sending that is kept.
+struct KeptSending {
+    sending: Sending,
+    /// Whether nothing can have been missed between the reading and the keeping. Until then nobody else sees it.
+    is_certain: bool,
+}
+
+fn sending_cell(sending: Sending, is_certain: bool) -> Weighed<Arc<Mutex<KeptSending>>> {
     let bytes = sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
-    Weighed::new(Arc::new(Mutex::new(sending)), bytes)
+    Weighed::new(Arc::new(Mutex::new(KeptSending { sending, is_certain })), bytes)
 }
 
 /// A sealed sending, with what may still change of it.
@@ -95,7 +102,7 @@ pub struct Lots {
 struct Inner {
     journal: Journal,
     lots: Recent<LotId, LotCell>,
-    sendings: Recent<SendingId, Arc<Mutex<Sending>>>,
+    sendings: Recent<SendingId, Arc<Mutex<KeptSending>>>,
 }
 
 impl Lots {
@@ -125,7 +132,7 @@ impl Lots {
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
-        self.inner.sendings.insert(id, sending_cell(sending));
+        self.inner.sendings.insert(id, sending_cell(sending, true));
     }
 
     /// Whether a sending is kept in memory. Nothing may depend on it.
@@ -155,7 +162,7 @@ impl Lots {
     /// Folds an event of a sending's stream that is in the log into what is kept of it.
     pub fn note_sending(&self, id: SendingId, event: &Event) {
         if let Some(sending) = self.inner.sendings.get(&id) {
-            sending.value.lock().evolve(event, self.inner.journal.now());
+            sending.value.lock().sending.evolve(event, self.inner.journal.now());
         }
     }
 
@@ -170,16 +177,16 @@ impl Lots {
         if sending.accepted.is_none() {
             return Ok(None);
         }
-        let cell = sending_cell(sending);
+        let cell = sending_cell(sending, false);
         let kept = cell.value.clone();
         self.inner.sendings.insert(id, cell);
-        // What was written between the reading and the keeping was told to nobody.
+        // Whoever wrote between the reading and the keeping found nothing to tell.
         let version = told.last().map_or(0, |last| last.recorded.version);
-        for told in self.inner.journal.read_stream(&id.stream(), version).await? {
-            kept.lock().evolve(&told.event, told.recorded.metadata.time);
-        }
-        let answer = sealed(&kept.lock());
-        Ok(answer)
+        let missed = self.inner.journal.read_stream(&id.stream(), version).await?;
+        let mut kept = kept.lock();
+        missed.iter().for_each(|told| kept.sending.evolve(&told.event, told.recorded.metadata.time));
+        kept.is_certain = true;
+        Ok(sealed(&kept.sending))
     }
 
     /// Looks at a lot and its sending.
@@ -351,7 +358,9 @@ impl Lots {
     }
 
     fn kept(&self, id: SendingId) -> Option<SealedSending> {
-        self.inner.sendings.get(&id).and_then(|kept| sealed(&kept.value.lock()))
+        let kept = self.inner.sendings.get(&id)?;
+        let kept = kept.value.lock();
+        if kept.is_certain { sealed(&kept.sending) } else { None }
     }
 
     /// Locks a lot, reading it from the log if it is not kept.

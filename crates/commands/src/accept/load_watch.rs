@@ -15,6 +15,9 @@ use crate::worker::{Step, TickError, Worker, WorkerError};
 /// Looks at the work model at most this often; the driving loop also wakes it with the log.
 const LOOK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 const PAGE: usize = 1_000;
+/// At the beginning a read model may be behind by so many times as much as makes us refuse campaigns: passwords are taken
+/// then, too. What is counted here is kept in memory.
+const COUNTED_LAGS: u64 = 10;
 
 /// See the module.
 pub struct LoadWatch {
@@ -50,12 +53,12 @@ impl LoadWatch {
         Ok(())
     }
 
-    /// Counts what is in the log after the read model's position. A read model that is far behind is waited for:
-    /// nothing is accepted meanwhile in any case.
+    /// Counts what is in the log after the read model's position. One that is very far behind is waited for.
     async fn count_the_rest(&self, position: Position) -> Result<bool, JournalError> {
         let journal = self.acceptance.journal();
         let end = *journal.store().head().borrow();
-        if end.saturating_sub(position) > self.acceptance.limits.projector_lag_events_max {
+        let lag_max = self.acceptance.limits.projector_lag_events_max.saturating_mul(COUNTED_LAGS);
+        if end.saturating_sub(position) > lag_max {
             return Ok(false);
         }
         let filter = Filter::kinds(["sending-accepted"]);

@@ -156,6 +156,8 @@ impl ReadModel for WorkModel {
 
     fn indexes() -> &'static str {
         "CREATE INDEX open_sendings_by_class ON open_sendings (class, id);
+         CREATE INDEX open_sendings_finished ON open_sendings (id) WHERE open_messages = 0;
+         CREATE INDEX open_sendings_cancelled ON open_sendings (id) WHERE cancelled = 1;
          CREATE INDEX open_sendings_by_schedule ON open_sendings (scheduled_ms)
              WHERE scheduled_ms IS NOT NULL AND released = 0;
          CREATE INDEX open_lots_pending ON open_lots (sending, number) WHERE has_pending = 1;

@@ -131,7 +131,10 @@ async fn repeated(
     request.recipients.clear();
     match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
         Ok(accepted) => Ok(Some(accepted)),
-        Err(error @ (AcceptError::KeyReused | AcceptError::InProgress)) => Err(error.into()),
+        // Whether it is a repeat is not known yet.
+        Err(error @ (AcceptError::KeyReused | AcceptError::InProgress | AcceptError::TooFast(_))) => {
+            Err(error.into())
+        }
         Err(_) => Ok(None),
     }
 }
