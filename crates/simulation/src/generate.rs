@@ -75,6 +75,7 @@ fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
     if dice.per_cent(10) {
         setup.open_messages_max = *dice.pick(&[40, 100]);
     }
+    let mut attempts = Dice::of(seed, 0x7E17);
     let count = *dice.pick(&[0, 0, 1, 2, 3, 4]);
     for number in 0..count {
         let op = match dice.below(10) {
@@ -100,6 +101,13 @@ fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
         {
             let op = Operation::LetGoOn { back, by_operator: true };
             steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + count + number, polls, op });
+        }
+        // What the operator has paused a tenant cannot let go on, though it tries.
+        if let Operation::Pause { back, by_operator: true } = op
+            && attempts.per_cent(60)
+        {
+            let op = Operation::LetGoOn { back, by_operator: false };
+            steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + 2 * count + number, polls, op });
         }
     }
 }

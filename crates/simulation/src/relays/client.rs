@@ -196,7 +196,7 @@ impl RelayClient for SimClient {
         self.sim.sleep_ms(way_ms).await;
         if self.relay.mode() == Mode::Baffling {
             self.sim.reach(Situation::WorkerPanicked);
-            std::panic::panic_any(SIMULATED_PANIC);
+            std::panic::resume_unwind(Box::new(SIMULATED_PANIC));
         }
         let (fault, then) = self.relay.call_faults.strike().unzip();
         if let Some(then) = then.flatten() {
