@@ -109,6 +109,11 @@ pub(crate) fn counted(
     Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
 }
 
+/// Whether somebody is known by the key; nothing is counted.
+pub(crate) fn has_genuine_key(headers: &HeaderMap, state: &ApiState) -> bool {
+    known(headers, state).is_ok()
+}
+
 fn known(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {
     let key = bearer(headers)?;
     let invalid = || Problem::new(Code::KeyInvalid, "The key is unknown or was revoked.");

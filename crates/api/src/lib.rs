@@ -31,7 +31,7 @@ mod state;
 pub mod words;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};
-pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom};
+pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom, Waiting};
 pub use openapi::openapi_json;
 pub use problem::pages::markdown as problems_markdown;
 pub use router::router;

@@ -1,15 +1,20 @@
 //! What surrounds every request: counting, timing, and an answer even when a handler panics.
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::RequestExt;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use kite_domain::slug::RelayId;
 use std::any::Any;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use crate::clients::{Clients, Peer};
+use crate::auth::has_genuine_key;
+use crate::clients::{Origin, Peer};
+use crate::extract::RelayAt;
 use crate::problem::{Code, Problem};
+use crate::state::ApiState;
 
 /// Counts and times requests by route, never by address: an address may hold a phone number.
 pub(crate) async fn measure(request: Request, next: Next) -> Response {
@@ -37,17 +42,32 @@ fn method_word(method: &Method) -> &'static str {
     }
 }
 
-/// Says with the request where it comes from, and lets no address have more under way than its share.
-pub(crate) async fn admit(State(clients): State<Clients>, mut request: Request, next: Next) -> Response {
+/// Says with the request where it comes from, and lets no address have more under way than its share. Whoever is genuine
+/// needs no share of it: others may have used it up.
+pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    let clients = &state.clients;
     let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_else(|| clients.nowhere());
     let origin = clients.origin(peer, request.headers());
-    let Some(_permit) = origin.client.begin(clients.rules().requests_per_address_max) else {
+    let permit = origin.client.begin(clients.rules().requests_per_address_max);
+    if permit.is_none() && !is_genuine(&state, &origin, &mut request).await {
         metrics::counter!("kite_http_requests_refused_total", "reason" => "address").increment(1);
         return Problem::new(Code::TooManyAtOnce, "Too many requests of this address are under way.")
             .into_response();
     };
     request.extensions_mut().insert(origin);
     next.run(request).await
+}
+
+/// Whether it has a genuine key, or is for a relay of which genuine calls came from there.
+async fn is_genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> bool {
+    if has_genuine_key(request.headers(), state) {
+        return true;
+    }
+    let Ok(parameters) = request.extract_parts::<RawPathParams>().await else { return false };
+    let named = parameters.iter().find(|(name, _)| *name == "relay");
+    let Some(relay) = named.and_then(|(_, value)| RelayId::parse(value).ok()) else { return false };
+    let place = RelayAt { relay, address: origin.client.address() };
+    state.budgets().is_genuine(&place, state.journal.now())
 }
 
 /// Headers that keep browsers from guessing.

@@ -79,7 +79,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(state.clients.clone(), admit))
+        .layer(from_fn_with_state(state.clone(), admit))
         .layer(from_fn(protect))
         .layer(from_fn(measure))
         .with_state(state)

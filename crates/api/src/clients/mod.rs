@@ -227,7 +227,8 @@ impl Peer {
         }
     }
 
-    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
+    /// A request over it waits for the rest of its body until this is dropped.
+    pub fn wait(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(self.clone())
     }
@@ -235,7 +236,7 @@ impl Peer {
 
 /// A request that waits for its body.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<Peer>);
+pub struct Waiting(Arc<Peer>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {

@@ -11,6 +11,8 @@ use axum::http::Request;
 use kite_domain::objects::{self, Objects};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 use super::body::{media_type_is, read_body};
 use super::plain::plain;
@@ -58,9 +60,27 @@ pub(crate) fn refuse_zeros(bytes: &[u8]) -> Answer<()> {
     if !bytes.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000")) {
         return Ok(());
     }
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Ok(()) };
     let mut fields = Vec::new();
-    find_zeros(&value, &mut String::new(), &mut fields);
+    match serde_json::from_slice::<BTreeMap<String, &RawValue>>(bytes) {
+        // What holds none is not looked into, and neither are rows: they may be large.
+        Ok(values) => {
+            for (name, value) in values {
+                let is_asked =
+                    name != "recipients" && (name.contains('\0') || value.get().contains("\\u0000"));
+                if is_asked && let Ok(value) = serde_json::from_str::<Value>(value.get()) {
+                    find_zeros(
+                        &Value::Object([(name, value)].into_iter().collect()),
+                        &mut String::new(),
+                        &mut fields,
+                    );
+                }
+            }
+        }
+        Err(_) => {
+            let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return Ok(()) };
+            find_zeros(&value, &mut String::new(), &mut fields);
+        }
+    }
     let errors: Vec<FieldError> = fields
         .into_iter()
         .map(|field| FieldError { row: row_of(&field), ..FieldError::new(field, ZERO_CODE, ZERO_DETAIL) })
@@ -91,9 +111,6 @@ fn find_zeros(value: &Value, path: &mut String, found: &mut Vec<String>) {
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                if length == 0 && name == "recipients" {
-                    continue;
-                }
                 if length > 0 {
                     path.push('.');
                 }

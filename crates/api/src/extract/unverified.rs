@@ -5,7 +5,7 @@
 //! Whoever fills the memory from some addresses so keeps nobody else out.
 
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -23,15 +23,23 @@ struct Ledger {
     bytes: usize,
     next: u64,
     bodies: HashMap<u64, Entry>,
-    by_address: HashMap<ClientAddress, usize>,
+    by_address: HashMap<ClientAddress, Share>,
+    /// The same addresses by what they hold.
+    ranking: BTreeSet<(usize, ClientAddress)>,
+}
+
+/// What one address holds.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    /// Its bodies that are not whole, by their size. One that is will be judged at once: not worth pushing out.
+    unfinished: BTreeSet<(usize, u64)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     address: ClientAddress,
     bytes: usize,
-    /// It has come in as a whole and will be judged at once: not worth pushing out.
-    is_whole: bool,
     pushed_out: Arc<Notify>,
 }
 
@@ -51,7 +59,7 @@ impl Pool {
         let mut ledger = self.ledger.lock();
         let number = ledger.next;
         ledger.next += 1;
-        let entry = Entry { address, bytes: 0, is_whole: false, pushed_out: pushed_out.clone() };
+        let entry = Entry { address, bytes: 0, pushed_out: pushed_out.clone() };
         ledger.bodies.insert(number, entry);
         Held { pool: self.clone(), number, pushed_out }
     }
@@ -70,22 +78,18 @@ impl Held {
     pub(crate) fn take(&self, bytes: usize) -> Result<(), NoRoom> {
         let mut ledger = self.pool.ledger.lock();
         let address = ledger.bodies.get(&self.number).ok_or(NoRoom)?.address;
+        let missing = (ledger.bytes + bytes).saturating_sub(self.pool.bytes_max);
         let wanted = ledger.of(address) + bytes;
-        while ledger.bytes + bytes > self.pool.bytes_max {
-            let victim = ledger.greediest(wanted).ok_or(NoRoom)?;
+        for victim in ledger.greediest(wanted, missing)? {
             ledger.remove(victim).inspect(|entry| entry.pushed_out.notify_one());
         }
-        ledger.bytes += bytes;
-        *ledger.by_address.entry(address).or_default() += bytes;
-        ledger.bodies.get_mut(&self.number).ok_or(NoRoom)?.bytes += bytes;
+        ledger.grow(self.number, bytes);
         Ok(())
     }
 
     /// The body has come in as a whole.
     pub(crate) fn complete(&self) {
-        if let Some(entry) = self.pool.ledger.lock().bodies.get_mut(&self.number) {
-            entry.is_whole = true;
-        }
+        self.pool.ledger.lock().complete(self.number);
     }
 
     /// Waits until the room was given to somebody else.
@@ -102,25 +106,77 @@ impl Drop for Held {
 
 impl Ledger {
     fn of(&self, address: ClientAddress) -> usize {
-        self.by_address.get(&address).copied().unwrap_or(0)
+        self.by_address.get(&address).map_or(0, |share| share.bytes)
     }
 
-    /// The largest unfinished body of the address that holds most, if that is more than this.
-    fn greediest(&self, bytes: usize) -> Option<u64> {
-        let unfinished = self.bodies.iter().filter(|(_, entry)| !entry.is_whole && entry.bytes > 0);
-        let ranked = unfinished.map(|(number, entry)| (self.of(entry.address), entry.bytes, *number));
-        ranked.max().filter(|(held, ..)| *held > bytes).map(|(.., number)| number)
+    /// Bodies that together hold as much as is missing: always the largest unfinished one of the address that holds most,
+    /// while that is more than this. All or none: nobody is pushed out in vain.
+    fn greediest(&self, bytes: usize, missing: usize) -> Result<Vec<u64>, NoRoom> {
+        let (mut victims, mut freed_bytes) = (Vec::new(), 0);
+        // What the addresses would hold still.
+        let mut left: BTreeMap<ClientAddress, usize> = BTreeMap::new();
+        while freed_bytes < missing {
+            let untouched = self.ranking.iter().rev().take_while(|(held, _)| *held > bytes).copied();
+            let untouched = untouched.filter(|(_, address)| !left.contains_key(address));
+            let touched = left.iter().map(|(address, held)| (*held, *address));
+            let has_victim = |address| self.victim(address, &victims).is_some();
+            let next = untouched
+                .filter(|(_, address)| has_victim(*address))
+                .take(1)
+                .chain(touched.filter(|(held, address)| *held > bytes && has_victim(*address)))
+                .max();
+            let (held, address) = next.ok_or(NoRoom)?;
+            let (size, number) = self.victim(address, &victims).ok_or(NoRoom)?;
+            victims.push(number);
+            freed_bytes += size;
+            left.insert(address, held - size);
+        }
+        Ok(victims)
+    }
+
+    fn victim(&self, address: ClientAddress, but: &[u64]) -> Option<(usize, u64)> {
+        let unfinished = &self.by_address.get(&address)?.unfinished;
+        unfinished.iter().rev().find(|(_, number)| !but.contains(number)).copied()
+    }
+
+    fn grow(&mut self, number: u64, bytes: usize) {
+        let Some(entry) = self.bodies.get_mut(&number) else { return };
+        let before = entry.bytes;
+        entry.bytes += bytes;
+        let (address, after) = (entry.address, entry.bytes);
+        self.change(address, |share| {
+            share.bytes += bytes;
+            share.unfinished.remove(&(before, number));
+            share.unfinished.insert((after, number));
+        });
+        self.bytes += bytes;
+    }
+
+    fn complete(&mut self, number: u64) {
+        let Some(entry) = self.bodies.get(&number) else { return };
+        let (address, bytes) = (entry.address, entry.bytes);
+        self.change(address, |share| _ = share.unfinished.remove(&(bytes, number)));
     }
 
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.bodies.remove(&number)?;
         self.bytes -= entry.bytes;
-        let left = self.of(entry.address) - entry.bytes;
-        match left {
-            0 => self.by_address.remove(&entry.address),
-            left => self.by_address.insert(entry.address, left),
-        };
+        self.change(entry.address, |share| {
+            share.bytes -= entry.bytes;
+            share.unfinished.remove(&(entry.bytes, number));
+        });
         Some(entry)
+    }
+
+    fn change(&mut self, address: ClientAddress, change: impl FnOnce(&mut Share)) {
+        let share = self.by_address.entry(address).or_default();
+        self.ranking.remove(&(share.bytes, address));
+        change(share);
+        if share.bytes == 0 {
+            self.by_address.remove(&address);
+        } else {
+            self.ranking.insert((share.bytes, address));
+        }
     }
 }
 
@@ -168,6 +224,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_pushed_out_in_vain() {
+        let pool = Pool::new(1_000);
+        let whole = pool.begin(address(1));
+        whole.take(500).unwrap();
+        whole.complete();
+        let [first, second] = [address(2), address(3)].map(|address| {
+            let body = pool.begin(address);
+            body.take(250).unwrap();
+            body
+        });
+        let newcomer = pool.begin(address(4));
+        assert_eq!(newcomer.take(240), Ok(()));
+        assert!(!is_pushed_out(&first) && is_pushed_out(&second));
+        // 110 more would take more than the first holds.
+        assert_eq!(newcomer.take(111), Err(NoRoom));
+        assert!(!is_pushed_out(&first));
+        assert_eq!(newcomer.take(5), Ok(()), "that much was left");
+    }
+
+    #[test]
     fn what_has_come_in_as_a_whole_stays() {
         let pool = Pool::new(1_000);
         let whole = pool.begin(address(1));
@@ -186,6 +262,11 @@ mod tests {
             pool.begin(address(number)).take(1_000).unwrap();
         }
         let ledger = pool.ledger.lock();
-        assert!(ledger.bodies.is_empty() && ledger.by_address.is_empty() && ledger.bytes == 0);
+        assert!(
+            ledger.bodies.is_empty()
+                && ledger.by_address.is_empty()
+                && ledger.ranking.is_empty()
+                && ledger.bytes == 0
+        );
     }
 }

@@ -21,8 +21,10 @@ use tower::Service;
 use super::Guests;
 use super::connections::{Closed, Connection, Connections};
 
-/// How long a caller may take to hear that its idle HTTP/2 connection ends.
+/// How long a caller may take to hear that its idle HTTP/2 connection ends, or to have a last answer.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// So many connections that are being closed may take that long.
+const FAREWELLS_MAX: usize = super::CLOSING_MAX / 2;
 
 /// A connection that has its place until this is dropped.
 pub(super) struct Guest {
@@ -60,7 +62,9 @@ pub(super) async fn serve(
         // A broken connection is the caller's affair.
         _ = serving.as_mut() => return,
         closed = connection.closing() => {
-            if closed == Closed::Idle {
+            // A request may have come just when it was to make room.
+            let is_late = closed == Closed::MadeRoom && connection.is_at_work();
+            if (closed == Closed::Idle || is_late) && guest.connections.closing() <= FAREWELLS_MAX {
                 serving.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(FAREWELL, serving).await;
             }
@@ -152,7 +156,7 @@ impl HttpBody for Answer {
     }
 }
 
-/// Notes when bytes come.
+/// Notes when bytes come, and whether those that go are taken.
 struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,
@@ -179,7 +183,9 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.connection.note_write(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -199,6 +205,8 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.connection.note_write(written.is_ready());
+        written
     }
 }

@@ -90,8 +90,12 @@ pub(super) struct Connection {
     since_ms: AtomicU64,
     /// Requests that a handler works on.
     working: AtomicU32,
-    /// Answers that are on their way out.
+    /// Answers that are on their way out,
     answering: AtomicU32,
+    /// and since when there was always one. Nothing that comes or goes meanwhile makes this later.
+    answering_since_ms: AtomicU64,
+    /// The caller takes nothing of what is to be sent.
+    is_blocked: AtomicBool,
     /// A complete head came over it.
     is_served: AtomicBool,
     /// Bytes of a next head have come.
@@ -111,6 +115,8 @@ impl Connection {
             since_ms,
             working: AtomicU32::new(0),
             answering: AtomicU32::new(0),
+            answering_since_ms: AtomicU64::new(0),
+            is_blocked: AtomicBool::new(false),
             is_served: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
@@ -125,6 +131,21 @@ impl Connection {
         if !is_new && !self.is_at_work() {
             self.has_begun.store(true, Ordering::Relaxed);
             self.touch();
+        } else if self.peer.is_proven() && self.peer.waiting() > 0 {
+            // A body that comes, however slowly. A stranger's gains no time by that.
+            self.touch();
+        }
+    }
+
+    /// Whether the caller takes what is sent to it.
+    pub(super) fn note_write(&self, is_taken: bool) {
+        // Mostly nothing changes, and reading costs the other threads nothing.
+        if self.is_blocked.load(Ordering::Relaxed) == is_taken {
+            self.is_blocked.store(!is_taken, Ordering::Relaxed);
+            self.touch();
+            if !is_taken && self.answering.load(Ordering::Relaxed) == 0 {
+                self.begin_answering();
+            }
         }
     }
 
@@ -145,7 +166,13 @@ impl Connection {
 
     /// Its answer is on its way.
     pub(super) fn note_answer(&self) {
-        self.answering.fetch_add(1, Ordering::Relaxed);
+        if self.answering.fetch_add(1, Ordering::Relaxed) == 0 && !self.is_blocked.load(Ordering::Relaxed) {
+            self.begin_answering();
+        }
+    }
+
+    fn begin_answering(&self) {
+        self.answering_since_ms.store(self.clock_ms.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Its answer is out.
@@ -159,9 +186,13 @@ impl Connection {
         self.since_ms.store(self.clock_ms.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether it has a request.
+    /// Whether it has a request, or an answer that is not out yet.
     pub(super) fn is_at_work(&self) -> bool {
-        self.working.load(Ordering::Relaxed) > 0 || self.answering.load(Ordering::Relaxed) > 0
+        self.working.load(Ordering::Relaxed) > 0 || self.is_answering()
+    }
+
+    fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) > 0 || self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// Waits until it is to be closed, and says why.
@@ -177,8 +208,12 @@ impl Connection {
         }
     }
 
+    /// How long it has stood still. A stranger with an answer on its way has done so from its beginning: strangers get
+    /// nothing that takes long, and further requests would be a way to look busy.
     fn idle_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.since_ms.load(Ordering::Relaxed))
+        let is_by_answer = !self.peer.is_proven() && self.is_answering();
+        let since_ms = if is_by_answer { &self.answering_since_ms } else { &self.since_ms };
+        now_ms.saturating_sub(since_ms.load(Ordering::Relaxed))
     }
 
     /// Why it has stood still for too long, if it has. A handler and the body it reads have times of their own.
@@ -186,7 +221,7 @@ impl Connection {
         if self.working.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        let is_answering = self.answering.load(Ordering::Relaxed) > 0;
+        let is_answering = self.is_answering();
         // In HTTP/2 other frames come, too, while there is no request.
         let has_begun = self.has_begun.load(Ordering::Relaxed) && !self.is_http2.load(Ordering::Relaxed);
         let is_in_head = !self.is_served.load(Ordering::Relaxed) || has_begun;
@@ -204,7 +239,7 @@ impl Connection {
         if working > waiting {
             return None;
         }
-        let is_answering = self.answering.load(Ordering::Relaxed) > 0;
+        let is_answering = self.is_answering();
         let (what, least_ms) = match (self.peer.is_proven(), working > 0, is_answering) {
             (false, _, false) => (What::Unknown, 0),
             (false, _, true) => (What::Unknown, UNTAKEN_MS),
@@ -267,6 +302,8 @@ struct Registry {
     closing: usize,
     /// Who gives way next is last.
     candidates: Vec<Rank>,
+    /// When they were looked for.
+    listed_ms: Option<u64>,
     /// When nobody was found who gives way.
     none_found_ms: Option<u64>,
 }
@@ -296,6 +333,7 @@ impl Connections {
         registry.next += 1;
         let connection = Arc::new(Connection::new(number, peer, self.clock_ms.clone()));
         registry.open.insert(number, connection.clone());
+        registry.list(&connection, now_ms);
         if !connection.peer.is_proxy() {
             let address = connection.peer.client().address();
             registry.by_address.entry(address).or_default().push(connection.clone());
@@ -367,8 +405,24 @@ impl Registry {
         own.iter().filter_map(|connection| connection.rank(now_ms)).min().map(|rank| rank.number)
     }
 
+    /// A newcomer is among those who may give way, before all who are known.
+    fn list(&mut self, newcomer: &Connection, now_ms: u64) {
+        if self.candidates.is_empty() {
+            return;
+        }
+        if let Some(rank) = newcomer.rank(now_ms) {
+            let place = self.candidates.partition_point(|other| *other > rank);
+            self.candidates.insert(place, rank);
+        }
+    }
+
     fn first_of_all(&mut self, now_ms: u64) -> Option<u64> {
         loop {
+            // Before somebody known gives way, it is looked for strangers anew.
+            let is_old = self.listed_ms != Some(now_ms);
+            if is_old && self.candidates.last().is_some_and(|next| next.what != What::Unknown) {
+                self.candidates.clear();
+            }
             while let Some(candidate) = self.candidates.pop() {
                 let still = self.open.get(&candidate.number).and_then(|connection| connection.rank(now_ms));
                 if still == Some(candidate) {
@@ -379,6 +433,7 @@ impl Registry {
             if self.none_found_ms == Some(now_ms) {
                 return None;
             }
+            self.listed_ms = Some(now_ms);
             self.candidates = self.open.values().filter_map(|connection| connection.rank(now_ms)).collect();
             self.candidates.sort_unstable_by(|one, other| other.cmp(one));
             let surplus = self.candidates.len().saturating_sub(CANDIDATES_MAX);
@@ -413,195 +468,4 @@ impl Registry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::FutureExt;
-    use kite_api::{ClientRules, Clients};
-
-    const LIMITS: Limits = Limits {
-        connections_max: 4,
-        connections_per_address_max: 2,
-        headers_timeout_ms: 100,
-        idle_timeout_ms: 1_000,
-        answer_stall_timeout_ms: 300,
-    };
-
-    struct Fixture {
-        clients: Clients,
-        connections: Connections,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            Self::with(LIMITS)
-        }
-
-        fn with(limits: Limits) -> Self {
-            let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
-            let clients = Clients::new(ClientRules { trusted_proxies, ..ClientRules::default() });
-            Self { clients, connections: Connections::new(limits) }
-        }
-
-        fn open(&self, address: &str) -> Result<Arc<Connection>, Refusal> {
-            let peer = self.clients.peer(address.parse().unwrap());
-            self.connections.admit(peer).map(|admitted| admitted.connection)
-        }
-
-        fn at(&self, now_ms: u64) {
-            self.connections.look(now_ms, false);
-        }
-    }
-
-    fn why(connection: &Connection) -> Option<Closed> {
-        connection.closing().now_or_never()
-    }
-
-    fn answer(connection: &Connection) {
-        connection.note_request(false);
-        connection.note_handled();
-    }
-
-    #[test]
-    fn a_head_that_does_not_come_and_one_that_comes_byte_by_byte_are_closed_in_time() {
-        let fixture = Fixture::new();
-        let [silent, slow] = ["192.0.2.1", "192.0.2.2"].map(|address| fixture.open(address).unwrap());
-        for now_ms in [50, 100] {
-            slow.note_read();
-            fixture.at(now_ms);
-        }
-        assert_eq!((why(&silent), why(&slow)), (None, None));
-        fixture.at(101);
-        assert_eq!((why(&silent), why(&slow)), (Some(Closed::Headers), Some(Closed::Headers)));
-        assert_eq!((fixture.connections.open(), fixture.connections.closing()), (0, 2));
-        fixture.connections.forget(&silent);
-        fixture.connections.forget(&slow);
-        assert!(fixture.connections.is_empty());
-    }
-
-    #[test]
-    fn a_connection_may_be_idle_between_requests_but_not_in_the_midst_of_a_head() {
-        let fixture = Fixture::new();
-        let [idle, begun] = ["192.0.2.1", "192.0.2.2"].map(|address| fixture.open(address).unwrap());
-        answer(&idle);
-        answer(&begun);
-        fixture.at(500);
-        begun.note_read();
-        fixture.at(550);
-        begun.note_read();
-        fixture.at(601);
-        assert_eq!((why(&idle), why(&begun)), (None, Some(Closed::Headers)));
-        fixture.at(1_001);
-        assert_eq!(why(&idle), Some(Closed::Idle));
-    }
-
-    #[test]
-    fn what_is_worked_on_stays_and_an_answer_that_nobody_takes_does_not() {
-        let fixture = Fixture::new();
-        let connection = fixture.open("192.0.2.1").unwrap();
-        connection.note_request(false);
-        fixture.at(100_000);
-        assert_eq!(why(&connection), None);
-        connection.note_answer();
-        connection.note_handled();
-        fixture.at(100_300);
-        connection.touch();
-        fixture.at(100_600);
-        assert_eq!(why(&connection), None);
-        fixture.at(100_601);
-        assert_eq!(why(&connection), Some(Closed::Answer));
-    }
-
-    #[test]
-    fn when_there_is_no_room_the_longest_waiting_stranger_gives_way_first() {
-        let fixture = Fixture::new();
-        let proxy = fixture.open("10.0.0.1").unwrap();
-        answer(&proxy);
-        let [first, second, third] =
-            ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|address| fixture.open(address).unwrap());
-        fixture.at(50);
-        answer(&first);
-        let newcomer = fixture.open("192.0.2.4").unwrap();
-        assert_eq!(why(&second), Some(Closed::MadeRoom));
-        // The proxy is idle for longer, but it is known.
-        for (stranger, from) in [(&third, "192.0.2.5"), (&first, "192.0.2.6"), (&newcomer, "192.0.2.7")] {
-            fixture.open(from).unwrap().note_request(false);
-            assert_eq!(why(stranger), Some(Closed::MadeRoom));
-        }
-    }
-
-    #[test]
-    fn what_is_known_gives_way_last_and_what_is_at_work_never() {
-        let fixture = Fixture::new();
-        let known: Vec<_> = (0..4).map(|_| fixture.open("10.0.0.1").unwrap()).collect();
-        known.iter().for_each(|connection| answer(connection));
-        assert_eq!(fixture.open("192.0.2.1").err(), Some(Refusal::All));
-        fixture.at(999);
-        assert_eq!(fixture.open("192.0.2.1").err(), Some(Refusal::All));
-        known[0].note_request(false);
-        fixture.at(1_000);
-        let stranger = fixture.open("192.0.2.1").unwrap();
-        assert_eq!((why(&known[0]), why(&known[1])), (None, Some(Closed::MadeRoom)));
-        stranger.note_request(false);
-        known[2].note_request(false);
-        known[3].note_request(false);
-        fixture.at(100_000);
-        assert_eq!(fixture.open("192.0.2.2").err(), Some(Refusal::All));
-    }
-
-    #[test]
-    fn an_answer_that_is_not_taken_gives_way_soon_or_later() {
-        let fixture = Fixture::with(Limits { answer_stall_timeout_ms: 60_000, ..LIMITS });
-        let all: Vec<_> = ["192.0.2.1", "10.0.0.1", "10.0.0.1", "10.0.0.1"]
-            .into_iter()
-            .map(|from| fixture.open(from).unwrap())
-            .collect();
-        for connection in &all {
-            connection.note_request(false);
-            connection.note_answer();
-            connection.note_handled();
-        }
-        let newcomer = |from: &str| fixture.open(from).map(|connection| connection.note_request(false));
-        fixture.at(UNTAKEN_MS - 1);
-        assert_eq!(newcomer("192.0.2.2"), Err(Refusal::All));
-        fixture.at(UNTAKEN_MS);
-        assert_eq!(newcomer("192.0.2.2"), Ok(()));
-        assert_eq!((why(&all[0]), why(&all[1])), (Some(Closed::MadeRoom), None));
-        fixture.at(PROVEN_SLOW_MS - 1);
-        assert_eq!(newcomer("192.0.2.3"), Err(Refusal::All));
-        fixture.at(PROVEN_SLOW_MS);
-        assert_eq!(newcomer("192.0.2.3"), Ok(()));
-        assert_eq!((why(&all[1]), why(&all[2])), (Some(Closed::MadeRoom), None));
-    }
-
-    #[test]
-    fn one_address_has_its_bound_and_a_proxy_that_is_believed_has_none() {
-        let fixture = Fixture::new();
-        let own: Vec<_> = (0..2).map(|_| fixture.open("192.0.2.1").unwrap()).collect();
-        own.iter().for_each(|connection| connection.note_request(false));
-        assert_eq!(fixture.open("192.0.2.1").err(), Some(Refusal::Address));
-        own[1].note_handled();
-        fixture.open("192.0.2.1").unwrap();
-        assert_eq!((why(&own[0]), why(&own[1])), (None, Some(Closed::MadeRoom)));
-        assert!((0..2).all(|_| fixture.open("10.0.0.1").is_ok()));
-        assert_eq!(fixture.connections.open(), 4);
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let fixture = Fixture::new();
-        for last in 1..=2 {
-            fixture.open(&format!("2001:db8::{last}")).unwrap().note_request(false);
-        }
-        assert_eq!(fixture.open("2001:db8::3").err(), Some(Refusal::Address));
-        assert!(fixture.open("2001:db8:0:1::1").is_ok());
-    }
-
-    #[test]
-    fn when_the_process_ends_only_what_is_at_work_is_waited_for() {
-        let fixture = Fixture::new();
-        let [idle, busy] = ["192.0.2.1", "192.0.2.2"].map(|address| fixture.open(address).unwrap());
-        busy.note_request(false);
-        fixture.connections.look(1, true);
-        assert_eq!((why(&idle), why(&busy)), (Some(Closed::Stopping), None));
-    }
-}
+mod tests;

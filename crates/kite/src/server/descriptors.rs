@@ -26,7 +26,7 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// The room under these settings, with all descriptors that the system allows.
+/// The room under these settings, with all descriptors that this process has, or could have ([`raise_limit`]).
 ///
 /// # Errors
 /// If what is kept back leaves nothing.

@@ -39,8 +39,8 @@ const CLOSING_MAX: usize = 64;
 const TOLD_MAX: usize = 64;
 /// How long a refused caller may take to read that it is.
 const TELLING: Duration = Duration::from_millis(500);
-/// How long nothing is taken in when there are no descriptors, which the bounds should not let happen.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// How long nothing is taken in when the system has no descriptors or no memory, which the bounds should not let happen.
+const NOT_ACCEPTED: Duration = Duration::from_millis(100);
 /// To be told before a request has been read.
 const NO_ROOM: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
                        connection: close\r\ncontent-length: ";
@@ -197,16 +197,17 @@ impl Server {
     }
 
     async fn not_accepted(&self, error: &std::io::Error) {
+        use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
         // What only this one caller has done (it was gone again) concerns nobody else.
-        if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
             return;
         }
-        metrics::counter!("kite_http_connections_refused_total", "reason" => "descriptors").increment(1);
+        metrics::counter!("kite_http_connections_refused_total", "reason" => "system").increment(1);
         if let Some(occasions) = self.refused.due(self.now_ms()) {
-            tracing::error!(%error, occasions, "no descriptor is left for a connection");
+            tracing::error!(%error, occasions, "the system gives no connection (descriptors, memory)");
         }
         self.connections.make_room();
-        pause(OUT_OF_DESCRIPTORS).await;
+        pause(NOT_ACCEPTED).await;
     }
 
     /// One line a while, however many there are.
@@ -218,10 +219,6 @@ impl Server {
         }
     }
 }
-
-/// Too many files are open in this process, or in the system.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 /// Says that there is no room, and waits until the caller has had time to read it: a connection that is closed with
 /// unread bytes would take the words with it.
