@@ -191,16 +191,25 @@ async fn one_address_has_so_many_requests_under_way_and_clients_of_a_proxy_are_t
         request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
         request
     };
+    assert_eq!(api.send_from("192.0.2.1", push("alpha", "msg_1", &receipts(1))).await.status, 204);
     let held = [begin(&api, "10.0.0.1", waiting("192.0.2.1")), begin(&api, "10.0.0.2", waiting("192.0.2.1"))];
-    let get = || Call::new("GET", "/v1/sendings").key(&api.acme);
+    let get = || Call::new("GET", "/healthz");
     let behind = |client: &str| get().header("x-forwarded-for", client);
-    let reply = api.send_from("10.0.0.3", behind("192.0.2.1")).await;
-    assert_eq!(reply.problem(), (429, "too-many-at-once".to_owned()));
-    assert_eq!(reply.header("retry-after"), Some("1"));
+    for refused in [behind("192.0.2.1"), behind("192.0.2.1").key("kite_0_wrong")] {
+        let reply = api.send_from("10.0.0.3", refused).await;
+        assert_eq!(reply.problem(), (429, "too-many-at-once".to_owned()));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
     assert_eq!(api.send_from("10.0.0.3", behind("192.0.2.2")).await.status, 200);
     // Nobody else can speak for that address, nor be kept out by what is said of it.
     assert_eq!(api.send_from("203.0.113.1", behind("192.0.2.1")).await.status, 200);
     assert_eq!(api.send_from("192.0.2.1", get()).await.status, 429);
+    // Who is genuine needs no share of it: a key, or a relay that is known to call from there.
+    let genuine = Call::new("GET", "/v1/sendings").key(&api.acme);
+    assert_eq!(api.send_from("192.0.2.1", genuine).await.status, 200);
+    assert_eq!(api.send_from("192.0.2.1", push("alpha", "msg_2", &receipts(1))).await.status, 204);
+    let other = Call::new("POST", "/v1/relays/bravo/receipts");
+    assert_eq!(api.send_from("192.0.2.1", other).await.status, 429);
     drop(held);
     assert_eq!(api.send_from("192.0.2.1", get()).await.status, 200);
 }

@@ -59,6 +59,8 @@ pub(super) async fn serve(
     let watched = TokioIo::new(Watched { stream, connection: connection.clone() });
     let mut serving = std::pin::pin!(builder.serve_connection(watched, requests));
     let is_stopping = tokio::select! {
+        // What has come meanwhile is read before the connection is closed.
+        biased;
         // A broken connection is the caller's affair.
         _ = serving.as_mut() => return,
         closed = connection.closing() => {

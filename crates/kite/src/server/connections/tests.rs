@@ -81,18 +81,24 @@ fn a_connection_may_be_idle_between_requests_but_not_in_the_midst_of_a_head() {
 #[test]
 fn what_is_worked_on_stays_and_an_answer_that_nobody_takes_does_not() {
     let fixture = Fixture::new();
-    let connection = fixture.open("192.0.2.1").unwrap();
-    connection.note_request(false);
+    let [known, stranger] = ["10.0.0.1", "192.0.2.1"].map(|address| fixture.open(address).unwrap());
+    known.note_request(false);
+    stranger.note_request(false);
     fixture.at(100_000);
-    assert_eq!(why(&connection), None);
-    connection.note_answer();
-    connection.note_handled();
+    assert_eq!((why(&known), why(&stranger)), (None, None));
+    for connection in [&known, &stranger] {
+        connection.note_answer();
+        connection.note_handled();
+    }
     fixture.at(100_300);
-    connection.touch();
+    assert_eq!((why(&known), why(&stranger)), (None, None));
+    known.touch();
+    stranger.touch();
     fixture.at(100_600);
-    assert_eq!(why(&connection), None);
+    // A stranger gets nothing that takes long.
+    assert_eq!((why(&known), why(&stranger)), (None, Some(Closed::Answer)));
     fixture.at(100_601);
-    assert_eq!(why(&connection), Some(Closed::Answer));
+    assert_eq!(why(&known), Some(Closed::Answer));
 }
 
 #[test]
@@ -252,7 +258,7 @@ fn a_body_that_comes_slowly_over_a_known_connection_does_not_give_way() {
 
 #[test]
 fn a_stranger_gives_way_before_somebody_known_who_was_found_earlier() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with(Limits { idle_timeout_ms: 60_000, ..LIMITS });
     for _ in 0..4 {
         answer(&fixture.open("10.0.0.1").unwrap());
     }
