@@ -44,6 +44,8 @@ struct Task {
     name: String,
     future: BoxFuture<'static, ()>,
     waker: Waker,
+    /// The moment of its last poll, and how many there were at it.
+    polled: (i64, u32),
 }
 
 struct TaskWaker {
@@ -115,7 +117,9 @@ impl Sim {
     pub(crate) fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
         let id = self.tasks_made.fetch_add(1, Ordering::Relaxed) as u64;
         let waker = Arc::new(TaskWaker { id, ready: self.ready.clone() }).into();
-        self.spawned.lock().push((id, Task { name: name.into(), future: Box::pin(future), waker }));
+        self.spawned
+            .lock()
+            .push((id, Task { name: name.into(), future: Box::pin(future), waker, polled: (0, 0) }));
         self.ready.lock().insert(id);
     }
 
@@ -261,6 +265,9 @@ impl Executor {
         let Some(id) = self.choose() else { return Polled::Nothing };
         let Some(task) = self.tasks.get_mut(&id) else { return Polled::One };
         let waker = task.waker.clone();
+        let now_ms = self.sim.now_ms();
+        let polls = if task.polled.0 == now_ms { task.polled.1 } else { 0 };
+        task.polled = (now_ms, polls + 1);
         let polled =
             catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut Context::from_waker(&waker))));
         match polled {
@@ -297,6 +304,20 @@ impl Executor {
         }
         self.sim.spawned.lock().clear();
         self.sim.ready.lock().clear();
+    }
+
+    /// Who does most at this moment, for a report on why it never ends.
+    pub(crate) fn busiest(&self) -> String {
+        let now_ms = self.sim.now_ms();
+        let mut polls: Vec<(u32, &str)> = self
+            .tasks
+            .values()
+            .filter(|task| task.polled.0 == now_ms)
+            .map(|task| (task.polled.1, task.name.as_str()))
+            .collect();
+        polls.sort_unstable_by(|one, other| other.cmp(one));
+        let told = polls.iter().take(5).map(|(polls, name)| format!("{name} ({polls} polls)"));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// Who is there, for a report on why nothing moves.

@@ -288,7 +288,7 @@ impl World {
             Polled::One => {
                 self.polls_at_once += 1;
                 if self.polls_at_once > POLLS_AT_ONCE_MAX {
-                    return Err(format!("they never come to rest: {}", self.executor.names()));
+                    return Err(format!("they never come to rest: {}", self.executor.busiest()));
                 }
                 self.settle_accounts()?;
                 Ok(true)

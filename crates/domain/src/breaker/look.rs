@@ -40,7 +40,9 @@ impl Awaiting {
         let left = self.expires_at - now;
         let patient = (left / PART_OF_LIFETIME).min(troubled / PART_OF_TROUBLE);
         let least = (troubled / PART_OF_TROUBLE).clamp(PAUSE_MIN, PAUSE_MIN_OLD);
-        patient.clamp(usual, PAUSE_MAX).min((left / LAST_CHANCES).max(least))
+        let pause = patient.clamp(usual, PAUSE_MAX).min((left / LAST_CHANCES).max(least));
+        // Whole milliseconds, which is what everybody waits in.
+        TimeDelta::milliseconds(pause.num_milliseconds())
     }
 }
 
@@ -74,6 +76,14 @@ mod tests {
     fn a_stream_of_messages_near_their_end_is_no_probe_a_second_in_old_trouble() {
         assert_eq!([0, 40, 100, 3_600].map(|troubled_s| pause(Otp, 3, troubled_s)), [1, 2, 5, 5]);
         assert_eq!(pause(Notice, 3, 3_600), 5);
+    }
+
+    #[test]
+    fn a_pause_is_whole_milliseconds() {
+        let awaiting =
+            Awaiting { class: Otp, expires_at: DateTime::UNIX_EPOCH + TimeDelta::milliseconds(12_347) };
+        let pause = awaiting.pause_max(TimeDelta::milliseconds(27_851), DateTime::UNIX_EPOCH);
+        assert_eq!(pause, TimeDelta::milliseconds(1_392));
     }
 
     #[test]
