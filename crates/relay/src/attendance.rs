@@ -11,9 +11,8 @@ use parking_lot::Mutex;
 
 /// How long a relay has to be without workers, or with some again, before it is said.
 const LASTING: TimeDelta = TimeDelta::seconds(10);
-/// After so many relapses, each within [`RELAPSE`] of the last return, it has to be there for so many times as long: twice, four
-/// times, and so on.
-const DOUBLINGS_MAX: u32 = 8;
+/// After every relapse within [`RELAPSE`] of the last return it has to be there for twice as long, up to some five minutes.
+const DOUBLINGS_MAX: u32 = 5;
 /// Whoever stays away for the first time in so long has not relapsed.
 const RELAPSE: TimeDelta = TimeDelta::hours(1);
 

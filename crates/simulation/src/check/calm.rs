@@ -12,6 +12,8 @@ use super::{Checked, Checker, RelayState, SendingState};
 
 /// A call that nothing troubles takes less, with the appends before and after it.
 const CALL_MS_MAX: i64 = 500;
+/// Whoever has begun to work for a relay has looked at what waits there after so long.
+const BEGUN_MS_MAX: i64 = 5_000;
 /// For a password that lives so long at most, a relay in trouble is looked at every five seconds.
 const PASSWORD_LIFETIME_MAX: TimeDelta = TimeDelta::seconds(600);
 
@@ -73,7 +75,11 @@ impl Checker {
         let is_unlimited = relay
             .and_then(RelayState::profile)
             .is_some_and(|profile| profile.rate_parts_per_second.is_none());
-        let works = relay.is_some_and(RelayState::works) && is_unlimited;
+        // Somebody has just begun to work for it: what waited is looked at now.
+        let since = calm.now - TimeDelta::milliseconds(BEGUN_MS_MAX);
+        let is_attended =
+            relay.is_some_and(|relay| relay.is_unattended.throughout(since, |is_unattended| !is_unattended));
+        let works = relay.is_some_and(RelayState::works) && is_attended && is_unlimited;
         let is_called =
             works && !relay.is_some_and(|relay| relay.may_be_left_alone(calm.now_ms) || relay.is_busy());
         let since_ms = newest.not_before_ms.max(message.held_until_ms).max(newest.routed_at_ms).max(ready_ms);
