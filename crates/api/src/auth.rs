@@ -53,6 +53,15 @@ impl Caller {
     }
 }
 
+impl Payer {
+    fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Tenant(auth) => Self::Tenant(auth.tenant.clone()),
+            Caller::Admin(_) => Self::Operator,
+        }
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Answer<&str> {
     let missing = |detail: &str| Problem::new(Code::KeyMissing, detail);
     let value =
@@ -75,10 +84,7 @@ fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
             if let Some(origin) = origin {
                 origin.peer.prove();
             }
-            parts.extensions.insert(match &caller {
-                Caller::Tenant(auth) => Payer::Tenant(auth.tenant.clone()),
-                Caller::Admin(_) => Payer::Operator,
-            });
+            parts.extensions.insert(Payer::of(&caller));
             Ok(caller)
         }
         Err(problem) => Err(counted(problem, origin, &state.clients, state.journal.now())),
@@ -109,9 +115,9 @@ pub(crate) fn counted(
     Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
 }
 
-/// Whether somebody is known by the key; nothing is counted.
-pub(crate) fn has_genuine_key(headers: &HeaderMap, state: &ApiState) -> bool {
-    known(headers, state).is_ok()
+/// Whose key it is, if it is genuine; nothing is counted.
+pub(crate) fn payer(headers: &HeaderMap, state: &ApiState) -> Option<Payer> {
+    known(headers, state).ok().as_ref().map(Payer::of)
 }
 
 fn known(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {

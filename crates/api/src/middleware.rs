@@ -10,10 +10,11 @@ use std::any::Any;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use crate::auth::has_genuine_key;
+use crate::auth::payer;
 use crate::clients::{Origin, Peer};
-use crate::extract::RelayAt;
+use crate::extract::{Payer, RelayAt};
 use crate::problem::{Code, Problem};
+use crate::routes::receipts::RECEIPTS_PATH;
 use crate::state::ApiState;
 
 /// Counts and times requests by route, never by address: an address may hold a phone number.
@@ -43,13 +44,19 @@ fn method_word(method: &Method) -> &'static str {
 }
 
 /// Says with the request where it comes from, and lets no address have more under way than its share. Whoever is genuine
-/// needs no share of it: others may have used it up.
+/// has as much again for itself: others may have used up the address.
 pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let clients = &state.clients;
     let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_else(|| clients.nowhere());
     let origin = clients.origin(peer, request.headers());
-    let permit = origin.client.begin(clients.rules().requests_per_address_max);
-    if permit.is_none() && !is_genuine(&state, &origin, &mut request).await {
+    let requests_max = clients.rules().requests_per_address_max;
+    let mut permit = origin.client.begin(requests_max);
+    if permit.is_none()
+        && let Some(payer) = genuine(&state, &origin, &mut request).await
+    {
+        permit = state.budgets().begin_crowded(payer, requests_max);
+    }
+    let Some(_permit) = permit else {
         metrics::counter!("kite_http_requests_refused_total", "reason" => "address").increment(1);
         return Problem::new(Code::TooManyAtOnce, "Too many requests of this address are under way.")
             .into_response();
@@ -58,16 +65,19 @@ pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, n
     next.run(request).await
 }
 
-/// Whether it has a genuine key, or is for a relay of which genuine calls came from there.
-async fn is_genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> bool {
-    if has_genuine_key(request.headers(), state) {
-        return true;
+/// Who it is: by a genuine key, or with receipts of a relay of which genuine ones came from there.
+async fn genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> Option<Payer> {
+    if let Some(payer) = payer(request.headers(), state) {
+        return Some(payer);
     }
-    let Ok(parameters) = request.extract_parts::<RawPathParams>().await else { return false };
-    let named = parameters.iter().find(|(name, _)| *name == "relay");
-    let Some(relay) = named.and_then(|(_, value)| RelayId::parse(value).ok()) else { return false };
-    let place = RelayAt { relay, address: origin.client.address() };
-    state.budgets().is_genuine(&place, state.journal.now())
+    let route = request.extensions().get::<MatchedPath>()?;
+    if route.as_str() != RECEIPTS_PATH {
+        return None;
+    }
+    let parameters = request.extract_parts::<RawPathParams>().await.ok()?;
+    let (_, relay) = parameters.iter().find(|(name, _)| *name == "relay")?;
+    let place = RelayAt { relay: RelayId::parse(relay).ok()?, address: origin.client.address() };
+    state.budgets().is_genuine(&place, state.journal.now()).then_some(Payer::Relay(place))
 }
 
 /// Headers that keep browsers from guessing.

@@ -69,7 +69,6 @@ fn lot_cell(standing: Standing) -> Weighed<LotCell> {
     Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(standing))), bytes)
 }
 
-/// With what its terms weigh, which are all that is large.
 /// A sending that is kept.
 struct KeptSending {
     sending: Sending,
@@ -77,6 +76,7 @@ struct KeptSending {
     is_certain: bool,
 }
 
+/// With what its terms weigh, which are all that is large.
 fn sending_cell(sending: Sending, is_certain: bool) -> Weighed<Arc<Mutex<KeptSending>>> {
     let bytes = sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
     Weighed::new(Arc::new(Mutex::new(KeptSending { sending, is_certain })), bytes)

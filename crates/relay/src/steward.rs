@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::manage::ManageError;
 use kite_commands::{Step, Worker, WorkerError};
-use kite_domain::relay::RelayDirectory;
+use kite_domain::relay::{BreakerPhase, RelayDirectory, RelayEntry};
 use kite_domain::slug::RelayId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,17 +37,19 @@ impl Steward {
     }
 
     /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
-    /// it is looked at again at once.
+    /// it is looked at again at once; so it is when it is found that this one takes nothing. One that is only tried out is
+    /// not back.
     fn look_for_others(&mut self, relays: &RelayDirectory) {
         let own = self.crew.relay();
         let is_closed = relays.get(own).is_some_and(|entry| entry.closed().is_some());
         let others: Option<BTreeSet<RelayId>> = is_closed.then(|| {
-            let open = relays.iter().filter(|(id, entry)| *id != own && entry.closed().is_none());
+            let passes =
+                |entry: &RelayEntry| entry.closed().is_none() && entry.breaker == BreakerPhase::Passing;
+            let open = relays.iter().filter(|(id, entry)| *id != own && passes(entry));
             open.map(|(id, _)| id.clone()).collect()
         });
-        if let (Some(before), Some(now)) = (&self.others, &others)
-            && !now.is_subset(before)
-        {
+        let known = self.others.take().unwrap_or_default();
+        if others.as_ref().is_some_and(|others| !others.is_subset(&known)) {
             self.crew.parts.queue.hasten(own, Hasten::Everything);
         }
         self.others = others;

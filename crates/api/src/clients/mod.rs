@@ -92,6 +92,7 @@ impl Clients {
             is_proxy,
             is_proven: AtomicBool::new(is_proxy),
             waiting: AtomicU32::new(0),
+            paid_waiting: AtomicU32::new(0),
             client: self.client(address.into()),
         })
     }
@@ -143,14 +144,14 @@ impl Clients {
 #[derive(Debug)]
 pub struct Client {
     address: ClientAddress,
-    requests: AtomicU32,
+    requests: Requests,
     /// A minute since 1970 in the upper half, how many wrong keys in it in the lower.
     wrong_keys: AtomicU64,
 }
 
 impl Client {
     fn new(address: ClientAddress) -> Self {
-        Self { address, requests: AtomicU32::new(0), wrong_keys: AtomicU64::new(0) }
+        Self { address, requests: Requests::default(), wrong_keys: AtomicU64::new(0) }
     }
 
     /// Which.
@@ -159,9 +160,8 @@ impl Client {
     }
 
     /// Counts a request as under way until the permit is dropped; none if there are too many.
-    pub(crate) fn begin(self: &Arc<Self>, requests_max: u32) -> Option<RequestPermit> {
-        let permit = RequestPermit(self.clone());
-        (self.requests.fetch_add(1, Ordering::Relaxed) < requests_max).then_some(permit)
+    pub(crate) fn begin(&self, requests_max: u32) -> Option<RequestPermit> {
+        self.requests.begin(requests_max)
     }
 
     /// Counts a wrong key; answers how many came in this minute.
@@ -174,13 +174,30 @@ impl Client {
     }
 }
 
+/// How many requests of somebody are under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests(Arc<AtomicU32>);
+
+impl Requests {
+    /// One more, until the permit is dropped; none if there are too many.
+    pub(crate) fn begin(&self, requests_max: u32) -> Option<RequestPermit> {
+        let permit = RequestPermit(self.clone());
+        (self.0.fetch_add(1, Ordering::Relaxed) < requests_max).then_some(permit)
+    }
+
+    /// Whether nobody but who keeps this knows it.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 /// A request that is under way.
 #[derive(Debug)]
-pub(crate) struct RequestPermit(Arc<Client>);
+pub(crate) struct RequestPermit(Requests);
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -191,6 +208,7 @@ pub struct Peer {
     is_proxy: bool,
     is_proven: AtomicBool,
     waiting: AtomicU32,
+    paid_waiting: AtomicU32,
     client: Arc<Client>,
 }
 
@@ -220,6 +238,11 @@ impl Peer {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Of them, how many have a body that somebody pays for.
+    pub fn paid_waiting(&self) -> u32 {
+        self.paid_waiting.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn prove(&self) {
         // Mostly it is known already, and reading costs the other threads nothing.
         if !self.is_proven() {
@@ -228,19 +251,29 @@ impl Peer {
     }
 
     /// A request over it waits for the rest of its body until this is dropped.
-    pub fn wait(self: &Arc<Self>) -> Waiting {
+    /// `is_paid`: somebody who is known pays for the body.
+    pub fn wait(self: &Arc<Self>, is_paid: bool) -> Waiting {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self.clone())
+        if is_paid {
+            self.paid_waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        Waiting { peer: self.clone(), is_paid }
     }
 }
 
 /// A request that waits for its body.
 #[derive(Debug)]
-pub struct Waiting(Arc<Peer>);
+pub struct Waiting {
+    peer: Arc<Peer>,
+    is_paid: bool,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.peer.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.is_paid {
+            self.peer.paid_waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -289,7 +322,7 @@ mod tests {
         drop(first);
         assert!(client.begin(2).is_some());
         drop(second);
-        assert_eq!(client.requests.load(Ordering::Relaxed), 0);
+        assert_eq!(client.requests.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]

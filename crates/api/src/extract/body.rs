@@ -54,11 +54,11 @@ async fn read(
     if content_length(request.headers()) > bytes_max {
         return Err(too_large(bytes_max));
     }
+    let _waiting = origin.peer.wait(payer.is_some());
     let body = match payer {
         Some(payer) => state.budgets().begin(payer),
         None => state.budgets().begin_unverified(origin.client.address()),
     };
-    let _waiting = origin.peer.wait();
     collect(state, request, body, bytes_max).await
 }
 

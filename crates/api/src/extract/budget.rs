@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::unverified::{Held, NoRoom, Pool};
-use crate::clients::ClientAddress;
+use crate::clients::{ClientAddress, RequestPermit, Requests};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiConfig;
 
@@ -40,7 +40,7 @@ pub(crate) struct RelayAt {
 }
 
 /// Whose budget a body comes out of. An extension of every request with a genuine key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Payer {
     /// A tenant with a genuine key.
     Tenant(TenantId),
@@ -61,6 +61,8 @@ struct Inner {
     relays: Budget<RelayAt>,
     unverified: Pool,
     genuine: Mutex<HashMap<RelayAt, DateTime<Utc>>>,
+    /// Requests of those who are genuine and come from an address that is used up.
+    crowded: Mutex<HashMap<Payer, Requests>>,
 }
 
 impl Budgets {
@@ -73,6 +75,7 @@ impl Budgets {
             relays: Budget::new(config.receipts_bytes_in_flight_max, share),
             unverified: Pool::new(config.unverified_bytes_in_flight_max),
             genuine: Mutex::default(),
+            crowded: Mutex::default(),
         }))
     }
 
@@ -111,6 +114,15 @@ impl Budgets {
     /// Whether genuine calls of the relay came from there lately.
     pub(crate) fn is_genuine(&self, place: &RelayAt, now: DateTime<Utc>) -> bool {
         self.0.genuine.lock().get(place).is_some_and(|last| now - *last <= PLACE_KEPT)
+    }
+
+    /// One more request of somebody genuine beyond what its address may have; none if these are too many, too.
+    pub(crate) fn begin_crowded(&self, payer: Payer, requests_max: u32) -> Option<RequestPermit> {
+        let mut crowded = self.0.crowded.lock();
+        if crowded.len() >= SHARES_KEPT {
+            crowded.retain(|_, requests| !requests.is_forgotten());
+        }
+        crowded.entry(payer).or_default().begin(requests_max)
     }
 
     fn take(&self, payer: &Payer, units: u32) -> Answer<Permits> {

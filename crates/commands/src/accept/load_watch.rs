@@ -15,8 +15,8 @@ use crate::worker::{Step, TickError, Worker, WorkerError};
 /// Looks at the work model at most this often; the driving loop also wakes it with the log.
 const LOOK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 const PAGE: usize = 1_000;
-/// At the beginning a read model may be behind by so many times as much as makes us refuse campaigns: passwords are taken
-/// then, too. What is counted here is kept in memory.
+/// At the beginning a read model may be behind by so many times as much as makes us refuse campaigns. What is counted here
+/// is kept in memory.
 const COUNTED_LAGS: u64 = 10;
 
 /// See the module.

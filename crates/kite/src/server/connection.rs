@@ -65,7 +65,7 @@ pub(super) async fn serve(
         _ = serving.as_mut() => return,
         closed = connection.closing() => {
             // A request may have come just when it was to make room.
-            let is_late = closed == Closed::MadeRoom && connection.is_at_work();
+            let is_late = closed == Closed::MadeRoom && connection.is_worked_on();
             if (closed == Closed::Idle || is_late) && guest.connections.closing() <= FAREWELLS_MAX {
                 serving.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(FAREWELL, serving).await;
@@ -164,6 +164,15 @@ struct Watched {
     connection: Arc<Connection>,
 }
 
+impl Watched {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.connection.note_blocked(),
+            Poll::Ready(_) => self.connection.note_written(),
+        }
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -186,12 +195,16 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.connection.note_write(written.is_ready());
+        self.note(&written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.connection.note_flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,7 +221,7 @@ impl AsyncWrite for Watched {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.connection.note_write(written.is_ready());
+        self.note(&written);
         written
     }
 }

@@ -131,21 +131,36 @@ impl Connection {
         if !is_new && !self.is_at_work() {
             self.has_begun.store(true, Ordering::Relaxed);
             self.touch();
-        } else if self.peer.is_proven() && self.peer.waiting() > 0 {
-            // A body that comes, however slowly. A stranger's gains no time by that.
+        } else if self.peer.paid_waiting() > 0 {
+            // A body that comes, however slowly, and that somebody pays for. A stranger's gains no time by that.
             self.touch();
         }
     }
 
-    /// Whether the caller takes what is sent to it.
-    pub(super) fn note_write(&self, is_taken: bool) {
+    /// The caller takes no more for now.
+    pub(super) fn note_blocked(&self) {
         // Mostly nothing changes, and reading costs the other threads nothing.
-        if self.is_blocked.load(Ordering::Relaxed) == is_taken {
-            self.is_blocked.store(!is_taken, Ordering::Relaxed);
-            self.touch();
-            if !is_taken && self.answering.load(Ordering::Relaxed) == 0 {
+        if !self.is_blocked.load(Ordering::Relaxed) {
+            if self.answering.load(Ordering::Relaxed) == 0 {
                 self.begin_answering();
             }
+            self.is_blocked.store(true, Ordering::Relaxed);
+            self.touch();
+        }
+    }
+
+    /// The caller has taken something. That all is out is told by [`Connection::note_flushed`].
+    pub(super) fn note_written(&self) {
+        if self.is_blocked.load(Ordering::Relaxed) {
+            self.touch();
+        }
+    }
+
+    /// Everything is out.
+    pub(super) fn note_flushed(&self) {
+        if self.is_blocked.load(Ordering::Relaxed) {
+            self.is_blocked.store(false, Ordering::Relaxed);
+            self.touch();
         }
     }
 
@@ -166,9 +181,11 @@ impl Connection {
 
     /// Its answer is on its way.
     pub(super) fn note_answer(&self) {
-        if self.answering.fetch_add(1, Ordering::Relaxed) == 0 && !self.is_blocked.load(Ordering::Relaxed) {
+        // Before it counts, or whoever looks meanwhile takes it for one that is on its way since the beginning of time.
+        if !self.is_answering() {
             self.begin_answering();
         }
+        self.answering.fetch_add(1, Ordering::Relaxed);
     }
 
     fn begin_answering(&self) {
@@ -189,6 +206,11 @@ impl Connection {
     /// Whether it has a request, or an answer that is not out yet.
     pub(super) fn is_at_work(&self) -> bool {
         self.working.load(Ordering::Relaxed) > 0 || self.is_answering()
+    }
+
+    /// Whether we work on a request of it, and do not just wait for the rest of one.
+    pub(super) fn is_worked_on(&self) -> bool {
+        self.working.load(Ordering::Relaxed) > self.peer.waiting()
     }
 
     fn is_answering(&self) -> bool {
@@ -235,10 +257,10 @@ impl Connection {
 
     /// Who gives way first: the lowest. None: it is at work, or genuine and hardly waiting.
     fn rank(&self, now_ms: u64) -> Option<Rank> {
-        let (working, waiting) = (self.working.load(Ordering::Relaxed), self.peer.waiting());
-        if working > waiting {
+        if self.is_worked_on() {
             return None;
         }
+        let working = self.working.load(Ordering::Relaxed);
         let is_answering = self.is_answering();
         let (what, least_ms) = match (self.peer.is_proven(), working > 0, is_answering) {
             (false, _, false) => (What::Unknown, 0),
@@ -304,6 +326,8 @@ struct Registry {
     candidates: Vec<Rank>,
     /// When they were looked for.
     listed_ms: Option<u64>,
+    /// Not all of them are in the list: those who may wait longer are not.
+    is_cut: bool,
     /// When nobody was found who gives way.
     none_found_ms: Option<u64>,
 }
@@ -333,7 +357,9 @@ impl Connections {
         registry.next += 1;
         let connection = Arc::new(Connection::new(number, peer, self.clock_ms.clone()));
         registry.open.insert(number, connection.clone());
-        registry.list(&connection, now_ms);
+        if registry.open.len() >= self.limits.connections_max {
+            registry.list(&connection, now_ms);
+        }
         if !connection.peer.is_proxy() {
             let address = connection.peer.client().address();
             registry.by_address.entry(address).or_default().push(connection.clone());
@@ -407,23 +433,27 @@ impl Registry {
 
     /// A newcomer is among those who may give way, before all who are known.
     fn list(&mut self, newcomer: &Connection, now_ms: u64) {
-        if self.candidates.is_empty() {
+        let Some(rank) = newcomer.rank(now_ms) else { return };
+        let place = self.candidates.partition_point(|other| *other > rank);
+        // Where not all are in the list, those who are not come before a newcomer at its end.
+        if place == 0 && (self.is_cut || self.candidates.is_empty()) {
             return;
         }
-        if let Some(rank) = newcomer.rank(now_ms) {
-            let place = self.candidates.partition_point(|other| *other > rank);
-            self.candidates.insert(place, rank);
+        self.candidates.insert(place, rank);
+        if self.candidates.len() > CANDIDATES_MAX {
+            self.candidates.remove(0);
+            self.is_cut = true;
         }
     }
 
     fn first_of_all(&mut self, now_ms: u64) -> Option<u64> {
         loop {
-            // Before somebody known gives way, it is looked for strangers anew.
-            let is_old = self.listed_ms != Some(now_ms);
-            if is_old && self.candidates.last().is_some_and(|next| next.what != What::Unknown) {
-                self.candidates.clear();
-            }
             while let Some(candidate) = self.candidates.pop() {
+                // Before somebody known gives way, it is looked for strangers anew.
+                if candidate.what != What::Unknown && self.listed_ms != Some(now_ms) {
+                    self.candidates.clear();
+                    break;
+                }
                 let still = self.open.get(&candidate.number).and_then(|connection| connection.rank(now_ms));
                 if still == Some(candidate) {
                     return Some(candidate.number);
@@ -438,6 +468,7 @@ impl Registry {
             self.candidates.sort_unstable_by(|one, other| other.cmp(one));
             let surplus = self.candidates.len().saturating_sub(CANDIDATES_MAX);
             self.candidates.drain(..surplus);
+            self.is_cut = surplus > 0;
             if self.candidates.is_empty() {
                 self.none_found_ms = Some(now_ms);
                 return None;

@@ -36,7 +36,7 @@ pub struct ServerSettings {
     pub headers_bytes_max: u32,
     /// How long a connection may be without a request, in milliseconds.
     pub idle_timeout_ms: u64,
-    /// How long nothing of an answer may be taken, in milliseconds.
+    /// How long nothing of an answer may be taken, in milliseconds; of a stranger's, how long it may take in all.
     pub answer_stall_timeout_ms: u64,
     /// Proxies whose word is taken for the client's address.
     #[serde(deserialize_with = "networks")]

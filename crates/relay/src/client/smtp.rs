@@ -44,7 +44,9 @@ use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
 
 /// How many replies in a row that may be about the server are taken to be about it.
-const SUSPECTS_MAX: u32 = 2;
+const SUSPECTS_MAX: usize = 2;
+/// So many of them are told apart.
+const SUSPECTS_KEPT: usize = 8;
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,22 +72,21 @@ struct Letter {
     bytes: Vec<u8>,
 }
 
-/// Replies in a row that may be about the server: to how many messages, and the last of them. The same message once more
-/// proves nothing new.
+/// The last messages in a row to which the reply may be about the server.
 #[derive(Default)]
-struct Suspects {
-    messages: u32,
-    last: Option<AttemptReference>,
-}
+struct Suspects(Vec<AttemptReference>);
 
 impl Suspects {
     /// One more; answers whether they are enough.
     fn are_enough_with(&mut self, message: AttemptReference) -> bool {
-        if self.last != Some(message) {
-            self.messages += 1;
-            self.last = Some(message);
+        let is_new = !self.0.contains(&message);
+        if is_new {
+            self.0.push(message);
+            let surplus = self.0.len().saturating_sub(SUSPECTS_KEPT);
+            self.0.drain(..surplus);
         }
-        self.messages >= SUSPECTS_MAX
+        // The same message once more proves nothing new, unless there were others beside the two.
+        self.0.len() > SUSPECTS_MAX || is_new && self.0.len() == SUSPECTS_MAX
     }
 }
 

@@ -55,6 +55,9 @@ pub struct ReceiptBody {
     pub at: DateTime<Utc>,
 }
 
+/// Where receipts are pushed to, as the router knows it.
+pub(crate) const RECEIPTS_PATH: &str = "/v1/relays/{relay}/receipts";
+
 /// Takes receipts in. For relays.
 #[utoipa::path(
     post, path = "/v1/relays/{relay}/receipts", tag = "relay receipts", operation_id = "push_receipts", security(()),

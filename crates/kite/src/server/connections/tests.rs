@@ -222,11 +222,11 @@ fn bytes_that_the_caller_does_not_take_are_an_answer_on_its_way() {
     let fixture = Fixture::new();
     let connection = fixture.open("192.0.2.1").unwrap();
     answer(&connection);
-    connection.note_write(false);
+    connection.note_blocked();
     for now_ms in [100, 200, 300] {
         fixture.at(now_ms);
         connection.note_read();
-        connection.note_write(false);
+        connection.note_blocked();
     }
     assert!(connection.is_at_work());
     assert_eq!(why(&connection), None);
@@ -235,8 +235,10 @@ fn bytes_that_the_caller_does_not_take_are_an_answer_on_its_way() {
 
     let taken = fixture.open("192.0.2.2").unwrap();
     answer(&taken);
-    taken.note_write(false);
-    taken.note_write(true);
+    taken.note_blocked();
+    taken.note_written();
+    assert!(taken.is_at_work(), "not all is out");
+    taken.note_flushed();
     fixture.at(1_301);
     assert!(!taken.is_at_work());
     assert_eq!(why(&taken), None);
@@ -247,13 +249,51 @@ fn a_body_that_comes_slowly_over_a_known_connection_does_not_give_way() {
     let fixture = Fixture::with(Limits { connections_max: 2, ..LIMITS });
     let known: Vec<_> = (0..2).map(|_| fixture.open("10.0.0.1").unwrap()).collect();
     known.iter().for_each(|connection| connection.note_request(false));
-    let _waiting: Vec<_> = known.iter().map(|connection| connection.peer.wait()).collect();
+    let _waiting: Vec<_> = known.iter().map(|connection| connection.peer.wait(true)).collect();
     for now_ms in [PROVEN_SLOW_MS / 2, PROVEN_SLOW_MS] {
         fixture.at(now_ms);
         known[0].note_read();
     }
     assert!(fixture.open("192.0.2.1").is_ok());
     assert_eq!((why(&known[0]), why(&known[1])), (None, Some(Closed::MadeRoom)));
+}
+
+#[test]
+fn taking_a_little_now_and_then_is_not_taking_an_answer() {
+    let fixture = Fixture::new();
+    let connection = fixture.open("192.0.2.1").unwrap();
+    answer(&connection);
+    for now_ms in [0, 100, 200, 300] {
+        fixture.at(now_ms);
+        connection.note_blocked();
+        connection.note_written();
+    }
+    fixture.at(301);
+    assert_eq!(why(&connection), Some(Closed::Answer));
+}
+
+#[test]
+fn among_many_silent_strangers_it_is_the_longest_waiting_who_gives_way() {
+    let many = CANDIDATES_MAX * 2;
+    let limits = Limits { connections_max: many, headers_timeout_ms: 60_000, ..LIMITS };
+    let fixture = Fixture::with(limits);
+    let address = |number: usize| format!("198.{}.{}.1", number / 256, number % 256);
+    let old: Vec<_> = (0..many).map(|number| fixture.open(&address(number)).unwrap()).collect();
+    fixture.at(10);
+    let new: Vec<_> = (many..2 * many).map(|number| fixture.open(&address(number)).unwrap()).collect();
+    assert!(old.iter().all(|connection| why(connection) == Some(Closed::MadeRoom)));
+    assert!(new.iter().all(|connection| why(connection).is_none()));
+}
+
+#[test]
+fn whoever_gives_way_next_is_looked_for_only_where_there_is_no_room() {
+    let fixture = Fixture::with(Limits { connections_max: 2, ..LIMITS });
+    let _all: Vec<_> = (1..5).map(|last| fixture.open(&format!("192.0.2.{last}")).unwrap()).collect();
+    for number in 0..10_000 {
+        let connection = fixture.open(&format!("198.0.{}.{}", number / 256, number % 256)).unwrap();
+        fixture.connections.forget(&connection);
+    }
+    assert!(fixture.connections.registry.lock().candidates.len() <= CANDIDATES_MAX);
 }
 
 #[test]
