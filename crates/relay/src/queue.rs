@@ -37,9 +37,12 @@ pub enum Waits {
     NoLonger,
 }
 
-/// What is looked at before its time when a relay is back.
+/// What is looked at before its time when a relay is back, or another one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hasten {
+    /// What was put off because the relay took nothing: somebody works for it again, or hand-overs may go elsewhere now. The
+    /// relay has not answered anything, so a question keeps the time that the log says.
+    PutOff,
     /// Questions about lost answers: the relay answers again.
     Questions,
     /// Everything that waits for the relay: it takes as much as it can.

@@ -50,7 +50,7 @@ impl Steward {
         });
         let known = self.others.take().unwrap_or_default();
         if others.as_ref().is_some_and(|others| !others.is_subset(&known)) {
-            self.crew.parts.queue.hasten(own, Hasten::Everything);
+            self.crew.parts.queue.hasten(own, Hasten::PutOff);
         }
         self.others = others;
     }
@@ -77,7 +77,7 @@ impl Steward {
             }
             News::Attended => {
                 tracing::info!(%relay, "somebody works for the relay again");
-                parts.queue.hasten(relay, Hasten::Everything);
+                parts.queue.hasten(relay, Hasten::PutOff);
             }
         }
         Ok(())

@@ -31,7 +31,10 @@ impl RelayWorker {
             JobKind::Inquire => {
                 self.note_in_doubt(&lease, until, now).await;
                 let until = self.looked_at_again(until, reason, now);
-                self.put_back(lease, held, until).await
+                let not_before_ms = until.timestamp_millis();
+                let put_off = |job| Job { not_before_ms, waits: Waits::ForTheRelay, ..job };
+                held.settle(lease.jobs.into_iter().map(put_off).collect()).await?;
+                Ok(Step::Worked)
             }
             JobKind::Unanswered => self.admit_unanswered(lease, held, now).await,
         }

@@ -260,16 +260,17 @@ impl RelayLanes {
     /// Makes due what waits for the relay to come back. Answers whether there is any.
     pub(super) fn hasten(&mut self, what: Hasten) -> bool {
         let is_wanted = |job: &Job| match job.kind {
-            JobKind::Inquire => true,
+            JobKind::Inquire => what != Hasten::PutOff || job.waits == Waits::ForTheRelay,
             JobKind::Submit | JobKind::Unanswered => {
-                what == Hasten::Everything && job.waits == Waits::ForTheRelay
+                what != Hasten::Questions && job.waits == Waits::ForTheRelay
             }
         };
+        let waits = if what == Hasten::PutOff { Waits::ForItsTime } else { Waits::NoLonger };
         let mut is_any = false;
         for lanes in &mut self.classes {
             for job in lanes.delayed.pull(is_wanted) {
                 is_any = true;
-                lanes.push(Job { waits: Waits::NoLonger, ..job });
+                lanes.push(Job { waits, ..job });
             }
         }
         is_any

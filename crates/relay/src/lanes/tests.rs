@@ -251,7 +251,7 @@ enum Act {
     Take { messages_max: u32, otp_only: bool },
     Settle { which: usize, back: bool },
     Abandon { which: usize },
-    Hasten { everything: bool },
+    Hasten { what: Hasten },
     Wait { ms: i64 },
 }
 
@@ -262,7 +262,8 @@ fn act() -> impl Strategy<Value = Act> {
         (1..30_u32, any::<bool>()).prop_map(|(messages_max, otp_only)| Act::Take { messages_max, otp_only }),
         (0..8_usize, any::<bool>()).prop_map(|(which, back)| Act::Settle { which, back }),
         (0..8_usize).prop_map(|which| Act::Abandon { which }),
-        any::<bool>().prop_map(|everything| Act::Hasten { everything }),
+        prop_oneof![Just(Hasten::PutOff), Just(Hasten::Questions), Just(Hasten::Everything)]
+            .prop_map(|what| Act::Hasten { what }),
         (1..100_i64).prop_map(|ms| Act::Wait { ms }),
     ]
 }
@@ -319,8 +320,8 @@ proptest! {
                     let rest = if back { lease.jobs.into_iter().map(later).collect() } else { Vec::new() };
                     lanes.settle(lease.id, rest);
                 }
-                Act::Hasten { everything } => {
-                    lanes.hasten(if everything { Hasten::Everything } else { Hasten::Questions });
+                Act::Hasten { what } => {
+                    lanes.hasten(what);
                 }
                 Act::Abandon { which } if which < leases.len() => lanes.abandon(leases.swap_remove(which).id),
                 Act::Settle { .. } | Act::Abandon { .. } => {}
