@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::manage::ManageError;
 use kite_commands::{Step, Worker, WorkerError};
-use kite_domain::relay::{BreakerPhase, RelayDirectory, RelayEntry};
+use kite_domain::relay::{BreakerPhase, Ineligible, RelayDirectory, RelayEntry};
 use kite_domain::slug::RelayId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,15 +37,16 @@ impl Steward {
     }
 
     /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
-    /// it is looked at again at once; so it is when it is found that this one takes nothing. One that is only tried out is
-    /// not back.
+    /// it is looked at again at once; so it is when it is found that this one takes nothing. Where this one may soon be back
+    /// itself, one that is only tried out is not back: what waits would go from one relay in trouble to the other.
     fn look_for_others(&mut self, relays: &RelayDirectory) {
         let own = self.crew.relay();
-        let is_closed = relays.get(own).is_some_and(|entry| entry.closed().is_some());
-        let others: Option<BTreeSet<RelayId>> = is_closed.then(|| {
-            let passes =
-                |entry: &RelayEntry| entry.closed().is_none() && entry.breaker == BreakerPhase::Passing;
-            let open = relays.iter().filter(|(id, entry)| *id != own && passes(entry));
+        let others: Option<BTreeSet<RelayId>> = relays.get(own).and_then(RelayEntry::closed).map(|closed| {
+            let is_open = |other: &RelayEntry| {
+                other.closed().is_none()
+                    && (closed != Ineligible::BreakerTripped || other.breaker == BreakerPhase::Passing)
+            };
+            let open = relays.iter().filter(|(id, entry)| *id != own && is_open(entry));
             open.map(|(id, _)| id.clone()).collect()
         });
         let known = self.others.take().unwrap_or_default();
