@@ -1,5 +1,6 @@
 //! Ids. They sort by time (UUIDv7) and compute to stream names, so that nothing has to be looked up.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::{SmolStr, format_smolstr};
 use std::fmt;
@@ -94,6 +95,12 @@ impl SendingId {
     /// The sending of a stream named by [`SendingId::stream`].
     pub fn from_stream(stream: &str) -> Option<Self> {
         stream.strip_prefix("sending-")?.parse().ok()
+    }
+
+    /// When the id was made, by itself; none: it is none of ours.
+    pub fn made_at(self) -> Option<DateTime<Utc>> {
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
     }
 }
 

@@ -14,8 +14,11 @@ use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
 
-/// How long a message that is in doubt and refused for now waits at least for the next question.
+/// How long a message that is in doubt and refused for now waits at least for the next question, and at most,
 const DOUBT_PAUSE: TimeDelta = TimeDelta::minutes(1);
+const DOUBT_PAUSE_MAX: TimeDelta = TimeDelta::minutes(30);
+/// and which part of its life.
+const DOUBT_PARTS: i32 = 20;
 
 /// A message that the relay accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +189,8 @@ impl Lot {
             })
             .partition(|one| self.doubt(one.refused.seq, attempt) != Doubt::None);
         for one in in_doubt {
-            defer_in_doubt(&mut deferred, &one, context.now);
+            let pause = doubt_pause(self.id.sending.made_at(), terms.expires_at, context.now);
+            defer_in_doubt(&mut deferred, &one, context.now, pause);
         }
         let mut back = Vec::new();
         let mut doubtful = Vec::new();
@@ -296,11 +300,23 @@ impl Lot {
     }
 }
 
+/// The longer a message lives already, and as long as it lives still, the longer it waits: in days that is not a call a minute.
+fn doubt_pause(made_at: Option<DateTime<Utc>>, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
+    let age = made_at.map_or(TimeDelta::zero(), |made_at| now - made_at);
+    let part = age.min(expires_at - now) / DOUBT_PARTS;
+    TimeDelta::seconds(part.num_seconds()).clamp(DOUBT_PAUSE, DOUBT_PAUSE_MAX)
+}
+
 /// A message is refused for now while an earlier call for it is in doubt: no word about that call, so it is as if this one had
 /// been put off, and is asked about later.
-fn defer_in_doubt(deferred: &mut Vec<DeferredSet>, one: &RefusedForNowMessage, now: DateTime<Utc>) {
+fn defer_in_doubt(
+    deferred: &mut Vec<DeferredSet>,
+    one: &RefusedForNowMessage,
+    now: DateTime<Utc>,
+    pause: TimeDelta,
+) {
     let reason = format!("a repeated call was refused for now ({})", one.refused.code);
-    let until = now + one.retry_after.unwrap_or_default().max(DOUBT_PAUSE);
+    let until = now + one.retry_after.unwrap_or_default().max(pause);
     match deferred.iter_mut().find(|set| set.reason == reason && set.until == until) {
         Some(set) => set.messages.push(one.refused.seq),
         None => {
@@ -346,4 +362,24 @@ fn accepted_set(
     let references = ours.into_iter().map(|one| one.relay_reference.unwrap_or_default());
     let relay_references = if has_references { references.collect() } else { Vec::new() };
     Some(AcceptedSet { messages, relay_references, is_final })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_in_doubt_is_not_called_once_a_minute_for_a_night() {
+        let made_at = DateTime::<Utc>::UNIX_EPOCH;
+        let expires_at = made_at + TimeDelta::hours(14);
+        let (mut now, mut calls) = (made_at, 0);
+        while now < expires_at {
+            let pause = doubt_pause(Some(made_at), expires_at, now);
+            assert!((DOUBT_PAUSE..=DOUBT_PAUSE_MAX).contains(&pause));
+            now += pause;
+            calls += 1;
+        }
+        assert!((100..200).contains(&calls), "{calls}");
+        assert_eq!(doubt_pause(None, expires_at, made_at), DOUBT_PAUSE);
+    }
 }
