@@ -159,6 +159,7 @@ fn messages() -> Vec<OutgoingMessage> {
         to: RECIPIENT.into(),
         subject: None,
         text: "안녕하세요".into(),
+        was_put_off: false,
     };
     (0..MESSAGES).map(message).collect()
 }

@@ -158,6 +158,7 @@ impl Writer {
             to: address(channel, recipient).ok_or(Unwritable::NoAddress)?,
             subject,
             text,
+            was_put_off: false,
         })
     }
 }

@@ -51,6 +51,7 @@ fn message(to: &str, text: &str) -> OutgoingMessage {
         to: to.into(),
         subject: Some("안내 말씀".into()),
         text: text.into(),
+        was_put_off: false,
     }
 }
 

@@ -96,6 +96,11 @@ impl Lot {
         }
     }
 
+    /// Whether the relay of this attempt has refused the message for now before.
+    pub fn was_put_off(&self, seq: u32, attempt: u16) -> bool {
+        self.waits.get(seq, attempt).is_some()
+    }
+
     /// The reason and class with which a message ends whose lifetime is over before it was taken: the relay's newest word, if
     /// it refused the message for now.
     pub(super) fn end_of_life(&self, seq: u32) -> (SmolStr, Option<FailureClass>) {

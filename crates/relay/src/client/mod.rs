@@ -39,6 +39,8 @@ pub struct OutgoingMessage {
     pub subject: Option<Arc<str>>,
     /// The whole text.
     pub text: Arc<str>,
+    /// The relay has refused it for now before: when it does so again, that says nothing of the relay.
+    pub was_put_off: bool,
 }
 
 /// Why a message was certainly not taken, though it may be later.

@@ -33,6 +33,7 @@ use lettre::transport::smtp::{Error as SmtpError, response::Response};
 use lettre::{Address, Message};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,9 @@ use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
 
 /// How many replies in a row that may be about the server are taken to be about it.
-const SUSPECTS_MAX: usize = 2;
-/// So many of them are told apart.
-const SUSPECTS_KEPT: usize = 8;
+const SUSPECTS_MAX: u32 = 2;
+/// Messages to which there was such a reply, in memory.
+const SUSPECTS_KEPT: usize = 4_096;
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,21 +73,31 @@ struct Letter {
     bytes: Vec<u8>,
 }
 
-/// The last messages in a row to which the reply may be about the server.
+/// Replies that may be about the server. A message tells only once: whoever is put off is put off again, and among many
+/// messages those that are put off come back together.
 #[derive(Default)]
-struct Suspects(Vec<AttemptReference>);
+struct Suspects {
+    /// To so many messages in a row, each of them for the first time.
+    in_a_row: u32,
+    told: HashSet<AttemptReference>,
+    /// The same, the oldest first.
+    order: VecDeque<AttemptReference>,
+}
 
 impl Suspects {
     /// One more; answers whether they are enough.
-    fn are_enough_with(&mut self, message: AttemptReference) -> bool {
-        let is_new = !self.0.contains(&message);
-        if is_new {
-            self.0.push(message);
-            let surplus = self.0.len().saturating_sub(SUSPECTS_KEPT);
-            self.0.drain(..surplus);
+    fn are_enough_with(&mut self, message: &OutgoingMessage) -> bool {
+        if message.was_put_off || !self.told.insert(message.reference) {
+            return false;
         }
-        // The same message once more proves nothing new, unless there were others beside the two.
-        self.0.len() > SUSPECTS_MAX || is_new && self.0.len() == SUSPECTS_MAX
+        self.order.push_back(message.reference);
+        if self.order.len() > SUSPECTS_KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.told.remove(&oldest);
+        }
+        self.in_a_row += 1;
+        self.in_a_row >= SUSPECTS_MAX
     }
 }
 
@@ -317,10 +328,10 @@ impl SmtpRelayClient {
 
     /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it at the
     /// second message in a row.
-    fn judge(&self, said: Said, message: AttemptReference) -> (MessageAnswer, Onward) {
+    fn judge(&self, said: Said, message: &OutgoingMessage) -> (MessageAnswer, Onward) {
         match said.suspicion {
             None => {
-                *self.suspects.lock() = Suspects::default();
+                self.suspects.lock().in_a_row = 0;
                 let ends = matches!(said.answer, MessageAnswer::NotTaken { .. });
                 (said.answer, if ends { Onward::End } else { Onward::Next })
             }
@@ -348,7 +359,7 @@ impl RelayClient for SmtpRelayClient {
         let mut line = None;
         for message in messages {
             let said = self.deliver(message, &mut line).await;
-            let (answer, onward) = self.judge(said, message.reference);
+            let (answer, onward) = self.judge(said, message);
             answers.push(words::impersonal(answer, &message.to));
             if onward == Onward::End {
                 break;

@@ -180,7 +180,8 @@ fn prepare(
             let Some(recipient) = planned.recipients.get(recipient) else { continue };
             match writer.write(seq, going.attempt, channel, recipient, &mut buffer) {
                 Ok(message) => {
-                    call.messages.push(message);
+                    let was_put_off = going.put_off.contains(seq);
+                    call.messages.push(OutgoingMessage { was_put_off, ..message });
                     call.origins.push(Origin { place, seq, round: going.round });
                 }
                 Err(unwritable) => {

@@ -50,6 +50,8 @@ pub(super) struct Going {
     pub(super) round: u8,
     /// Sequence number, channel, place among the recipients.
     pub(super) messages: Vec<(u32, MessageType, usize)>,
+    /// Those of them that the relay has refused for now before.
+    pub(super) put_off: SeqSet,
 }
 
 /// What the last look at a lot came to.
@@ -281,7 +283,9 @@ fn going(lot: &Lot, job: &Job, messages: &SeqSet, round: u8) -> Going {
             lot.message(seq).and_then(|message| message.attempts.last()).map(|attempt| attempt.channel);
         (seq, channel.unwrap_or(MessageType::Sms), (seq - first) as usize)
     };
-    Going { attempt: job.attempt, round, messages: messages.iter().map(one).collect() }
+    // Nearly always there are none.
+    let put_off = messages.iter().filter(|seq| lot.was_put_off(*seq, job.attempt)).collect();
+    Going { attempt: job.attempt, round, messages: messages.iter().map(one).collect(), put_off }
 }
 
 /// The class of the messages of a lease, for figures.

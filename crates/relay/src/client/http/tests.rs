@@ -20,6 +20,7 @@ fn messages(exchange: &Value) -> Vec<OutgoingMessage> {
         to: text(&message["to"]).into(),
         subject: message["subject"].as_str().map(Into::into),
         text: text(&message["text"]).into(),
+        was_put_off: false,
     };
     messages.map(message).collect()
 }

@@ -34,6 +34,7 @@ fn message() -> OutgoingMessage {
         to: RECIPIENT.into(),
         subject: Some("안내".into()),
         text: "안녕하세요".into(),
+        was_put_off: false,
     }
 }
 
@@ -243,4 +244,28 @@ async fn a_server_that_hangs_up_at_every_recipient_takes_nothing_at_the_moment()
         OutgoingMessage { reference: "0197c0de000070008000000000000001-9-1".parse().unwrap(), ..message() };
     let again = client.submit(&[next]).await;
     assert!(matches!(again.messages[0], MessageAnswer::NotTaken { .. }), "one message a call: {again:?}");
+}
+
+#[tokio::test]
+async fn those_who_were_put_off_before_come_back_together_and_say_nothing_of_the_server() {
+    let (client, _server) = server_that_hangs_up_on(&["poison"]).await;
+    let mut messages = messages_to(&["poison-1@mail.example", "poison-2@mail.example", "good@mail.example"]);
+    for message in &mut messages[..2] {
+        message.was_put_off = true;
+    }
+    let answer = client.submit(&messages).await;
+    let [first, second, good] = &answer.messages[..] else { panic!("{answer:?}") };
+    assert!(matches!(first, MessageAnswer::RefusedForNow { .. }), "{first:?}");
+    assert!(matches!(second, MessageAnswer::RefusedForNow { .. }), "{second:?}");
+    assert!(matches!(good, MessageAnswer::Accepted { .. }), "{good:?}");
+}
+
+#[tokio::test]
+async fn two_in_a_row_are_held_against_the_server_once() {
+    let (client, _server) = server_that_hangs_up_on(&["poison"]).await;
+    let messages = messages_to(&["poison-1@mail.example", "poison-2@mail.example", "good@mail.example"]);
+    let first = client.submit(&messages).await;
+    assert!(matches!(first.messages[1], MessageAnswer::NotTaken { .. }), "{first:?}");
+    let again = client.submit(&messages).await;
+    assert!(matches!(again.messages[2], MessageAnswer::Accepted { .. }), "{again:?}");
 }
