@@ -131,7 +131,17 @@ impl Calm {
         let Some(mut behaviour) = calm.cloned() else { return Ok(()) };
         // An outage lasts as long as it was said to.
         behaviour.as_object_mut().map(|behaviour| behaviour.remove("outages"));
-        house.relay(Method::PUT, &format!("/relays/{relay}/behaviour"), &behaviour).await?;
+        let path = format!("/relays/{relay}/behaviour");
+        // What is put is merged with what is there: a code that the relay has only in its fault goes by having no share.
+        let now = house.relay(Method::GET, &path, &Value::Null).await?;
+        for shares in ["refusals", "undelivered"] {
+            for code in now[shares].as_object().into_iter().flat_map(|shares| shares.keys()) {
+                if behaviour[shares].get(code).is_none() {
+                    behaviour[shares][code] = json!(0.0);
+                }
+            }
+        }
+        house.relay(Method::PUT, &path, &behaviour).await?;
         Ok(())
     }
 
