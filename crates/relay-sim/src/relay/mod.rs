@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::decide::{CallFate, CallFault, Decider, Delivery, Fate, Outcome, Subject, attempt_of};
 use crate::ledger::{Counters, EntryStatus, HandOver, Ledger, LedgerEntry, hash_of};
 use crate::scenario::{Behaviour, Channel, LedgerMode, Outage, ReceiptMode, RelayKind, RelayScenario};
+use crate::smtp::is_for_now;
 use limit::Bucket;
 use receipts::{Due, Gate, Leases, Receipt, Schedule, What};
 
@@ -421,7 +422,10 @@ impl State {
         let subject = Subject { recipient: message.recipient, attempt: attempt_of(message.reference) };
         let delivery = match self.decider.fate(subject) {
             Fate::Refused(code) => {
-                if known.is_none() {
+                // A mail that is refused for now may come again, and was never taken.
+                if message.kind == Channel::Email && is_for_now(&code) {
+                    self.ledger.counters.refused += 1;
+                } else if known.is_none() {
                     self.ledger.counters.refused += 1;
                     self.ledger.add_refused(*message, &code);
                 }

@@ -223,11 +223,21 @@ fn reply(replies: &mut Vec<u8>, line: impl Display) {
     write!(replies, "{line}\r\n").expect("writing to memory cannot fail");
 }
 
-/// The reply for a refusal code: a code of 4xx or 5xx as it is, anything else as a temporary failure.
-fn refusal(code: &str) -> String {
+/// A code of 4xx or 5xx as it is, anything else as a temporary failure.
+fn reply_code(code: &str) -> &str {
     let is_reply =
         code.len() == 3 && code.starts_with(['4', '5']) && code.bytes().all(|byte| byte.is_ascii_digit());
-    let code = if is_reply { code } else { "451" };
+    if is_reply { code } else { "451" }
+}
+
+/// Whether a mail that is refused with this code may come again.
+pub(crate) fn is_for_now(code: &str) -> bool {
+    reply_code(code).starts_with('4')
+}
+
+/// The reply for a refusal code.
+fn refusal(code: &str) -> String {
+    let code = reply_code(code);
     let class = &code[..1];
     match code {
         "550" => "550 5.1.1 no such mailbox".to_owned(),
@@ -273,7 +283,7 @@ fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::{message_id, refusal, tag};
+    use super::{is_for_now, message_id, refusal, tag};
 
     #[test]
     fn the_reference_is_the_left_side_of_the_message_id() {
@@ -295,5 +305,6 @@ mod tests {
         assert_eq!(refusal("550"), "550 5.1.1 no such mailbox");
         assert_eq!(refusal("3056"), "451 4.3.0 try again later");
         assert_eq!(refusal("571"), "571 5.0.0 refused");
+        assert_eq!(["550", "451", "3056"].map(is_for_now), [false, true, true]);
     }
 }
