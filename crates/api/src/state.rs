@@ -290,17 +290,29 @@ impl ApiState {
 
     /// Waits for what the header `kite-min-position` asks of the address book.
     pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::AddressBook, min_position(headers)?.unwrap_or(0)).await
+        self.reached(Model::AddressBook, self.min_position(headers)?).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the routing read model.
     pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Routing, min_position(headers)?.unwrap_or(0)).await
+        self.reached(Model::Routing, self.min_position(headers)?).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the delivery read model.
     pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Delivery, min_position(headers)?.unwrap_or(0)).await
+        self.reached(Model::Delivery, self.min_position(headers)?).await
+    }
+
+    /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
+    fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
+        let Some(position) = min_position(headers)? else { return Ok(0) };
+        let head = *self.journal.store().head().borrow();
+        if position > head {
+            let detail =
+                format!("The header kite-min-position names position {position}; the log ends at {head}.");
+            return Err(Problem::new(Code::InvalidParameter, detail));
+        }
+        Ok(position)
     }
 
     /// Waits until a read model is at a position, or says that it is not.

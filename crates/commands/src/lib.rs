@@ -22,6 +22,8 @@ pub mod receipts;
 pub mod recent;
 pub mod relay_desk;
 pub mod router;
+pub mod sealer;
+pub mod seals;
 pub mod timekeeper;
 pub mod worker;
 

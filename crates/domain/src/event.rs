@@ -17,6 +17,7 @@ use crate::receipt::{ParkedReceiptsSettled, ReceiptsParked};
 use crate::relay::{
     RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended, RelayUnattended,
 };
+use crate::seal::LogSealed;
 use crate::sender::{SenderRegistered, SenderWithdrawn};
 use crate::sending::{
     SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingPaused,
@@ -204,6 +205,9 @@ events! {
     ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
     /// They were matched, or given up.
     ParkedReceiptsSettled = "parked-receipts-settled" v 2 in "receipts-<relay>",
+    /// The events up to a position, as they were: `digest` is over the digest of the seal before and the digests of all
+    /// `events` since then; `marks` has the first four bytes of each, so that a difference has a place.
+    LogSealed = "log-sealed" v 1 in "log-seals",
 }
 
 fn unknown(kind: &str, version: u16) -> DecodeError {

@@ -25,6 +25,7 @@ pub mod opt_out;
 pub mod policy;
 pub mod receipt;
 pub mod relay;
+pub mod seal;
 pub mod sender;
 pub mod sending;
 pub mod seq_set;

@@ -99,11 +99,13 @@ pub enum Mutation {
     PasswordReserveGivenAway,
     /// A pause is not looked at again at hand-over.
     PauseIgnoredAtHandover,
+    /// Now and then an event is in no seal.
+    SealSkipsAnEvent,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -150,6 +152,7 @@ impl Mutation {
         Self::LimitOverAllTenants,
         Self::PasswordReserveGivenAway,
         Self::PauseIgnoredAtHandover,
+        Self::SealSkipsAnEvent,
     ];
 }
 

@@ -6,6 +6,7 @@
 //! Deliberately absent: deleting, truncating, projections, snapshots, a clock (whoever appends says when).
 
 pub mod contract;
+mod digest;
 mod envelope;
 mod memory;
 mod port;

@@ -101,6 +101,9 @@ pub struct ReplayOptions {
     /// The data directory of a stopped instance.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// With --rebuild and --retry-parked: also from a log that is not as it was sealed (`kite audit --verify`).
+    #[arg(long, conflicts_with_all = ["verify", "parked"])]
+    pub unverified: bool,
     /// Print one JSON object on standard output.
     #[arg(long)]
     pub json: bool,
@@ -121,6 +124,16 @@ pub struct AuditOptions {
     /// At most this many events.
     #[arg(long, default_value_t = 1_000)]
     pub limit: usize,
+    /// Hold the whole log against its seals instead of printing it. Names the position of what was changed, moved or added,
+    /// or after which something is missing, and exits with 1.
+    #[arg(long, conflicts_with_all = ["stream", "after", "limit"])]
+    pub verify: bool,
+    /// With --verify: hold the seals against the digests that were kept in this file, too (`seals_file`).
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub seals: Option<PathBuf>,
+    /// With --verify: print one JSON object on standard output.
+    #[arg(long, requires = "verify")]
+    pub json: bool,
 }
 
 /// Commands of `kite config`.

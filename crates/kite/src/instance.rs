@@ -16,6 +16,8 @@ use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::router::Router;
+use kite_commands::sealer::{Sealer, Witness};
+use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
 use kite_domain::advice::AdviceSettings;
@@ -36,7 +38,9 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
+use crate::private::private_directory;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
+use crate::seal_file::SealFile;
 use crate::server;
 use crate::telemetry;
 use readiness::ProcessReadiness;
@@ -70,6 +74,7 @@ struct Parts {
     receipts: ReceiptBook,
     models: ReadModels,
     open_work: Arc<dyn OpenWork>,
+    trust: SealTrust,
     clock: Arc<dyn Clock>,
 }
 
@@ -88,8 +93,7 @@ impl Instance {
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
         let metrics = telemetry::start_metrics(&workers, &background.handle())?;
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+        private_directory(&config.data_dir)?;
         let store = Arc::new(
             SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
                 .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
@@ -215,6 +219,7 @@ impl Instance {
         let feeder = QueueFeeder::new(parts.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), parts.clock.clone());
         if roles.contains(&Role::Timekeeper) {
+            self.start_sealing(parts)?;
             self.start_timed(
                 Timekeeper::new(
                     parts.lots.clone(),
@@ -251,6 +256,23 @@ impl Instance {
         }
         // A check needs no worker.
         Ok(Arc::new(Desk::new(parts.clock.clone())))
+    }
+
+    /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent.
+    fn start_sealing(&self, parts: &Parts) -> anyhow::Result<()> {
+        let path = &self.config.seals_file;
+        let witness: Option<Arc<dyn Witness>> = match path.as_os_str().is_empty() {
+            true => None,
+            false => Some(Arc::new(SealFile::open(path)?)),
+        };
+        let sealer = Sealer::new(parts.journal.clone(), witness);
+        let watch = SealWatch::new(parts.journal.clone(), parts.trust.clone());
+        for worker in [Box::new(sealer) as Box<dyn Worker>, Box::new(watch)] {
+            let (wake, stop) = (self.quiet.subscribe(), self.workers.stop().clone());
+            let work = drive(worker, wake, stop, self.workers.clone(), parts.clock.clone());
+            self.workers.start_on(&self.background.handle(), work);
+        }
+        Ok(())
     }
 
     /// Starts a worker that follows the log.
@@ -346,6 +368,7 @@ impl Instance {
                 log_stopped: self.store.stopped(),
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
+                trust: parts.trust.clone(),
                 data_dir: self.config.data_dir.clone(),
                 free_bytes_min: api.ready_free_bytes_min,
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
@@ -413,6 +436,7 @@ impl Parts {
             directory,
             lots,
             models,
+            trust: SealTrust::default(),
             clock,
         })
     }

@@ -8,8 +8,10 @@ mod demo;
 mod instance;
 mod open_work;
 mod operator;
+mod private;
 mod relays;
 mod runtime;
+mod seal_file;
 mod serve;
 mod server;
 mod telemetry;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
     // Two TLS providers in one process fail at run time; this one is installed before anything can ask.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    private::keep_to_ourselves();
     match cli.command {
         cli::Command::Demo(options) => demo::run(options),
         cli::Command::Serve(options) => serve::run(options),

@@ -1,8 +1,9 @@
 //! What an operator does on the command line: replay, audit, configuration.
 
 use anyhow::{Context, bail};
+use kite_commands::seals::{self, SealReport};
 use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
-use kite_event_store::{EventStore, Filter, RecordedEvent};
+use kite_event_store::{EventStore, Filter, Position, RecordedEvent};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use crate::cli::{AuditOptions, ConfigCommand, ReplayOptions};
 use crate::config::{self, Config};
+use crate::seal_file;
 use crate::serve::runtime;
 
 pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
@@ -34,6 +36,16 @@ pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
         return Ok(show_parked(&parked, options.json));
     }
     let log: Arc<dyn EventStore> = store.clone();
+    if (options.mode.rebuild || options.mode.retry_parked) && !options.unverified {
+        let report = runtime()?.block_on(seals::verify(&*log))?;
+        if !report.is_clean() {
+            store.close();
+            print_seals(&report, &[]);
+            bail!(
+                "the log is not as it was sealed: what is made from it would show that as true (--unverified does so)"
+            );
+        }
+    }
     if options.mode.retry_parked {
         let retried = runtime()?.block_on(replay::retry_parked(log, &options.data))?;
         store.close();
@@ -138,8 +150,46 @@ fn print_report(report: &Report, is_rebuild: bool) {
     }
 }
 
+/// `kite audit --verify`.
+fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
+    let store = open_log(&options.data)?;
+    let report = runtime()?.block_on(seals::verify(&*store))?;
+    let elsewhere = match &options.seals {
+        None => Vec::new(),
+        Some(path) => runtime()?.block_on(seals::differ_from(&*store, &seal_file::read(path)?))?,
+    };
+    store.close();
+    match options.json {
+        true => {
+            let mut shown = serde_json::to_value(&report)?;
+            shown["is_clean"] = (report.is_clean() && elsewhere.is_empty()).into();
+            shown["not_as_kept_elsewhere"] = elsewhere.clone().into();
+            println!("{shown}");
+        }
+        false => print_seals(&report, &elsewhere),
+    }
+    Ok(success_if(report.is_clean() && elsewhere.is_empty()))
+}
+
+/// `elsewhere`: up to which positions the seals are not those that were kept elsewhere.
+fn print_seals(report: &SealReport, elsewhere: &[Position]) {
+    let SealReport { seals, events, sealed_until, unsealed, differences, first_differences } = report;
+    println!("{events} events in {seals} seals up to position {sealed_until}, {unsealed} not sealed yet");
+    first_differences.iter().for_each(|difference| println!("  {difference}"));
+    for until in elsewhere {
+        println!("  the seal up to position {until} is not the one that was kept elsewhere");
+    }
+    match (differences, elsewhere.len()) {
+        (0, 0) => println!("everything that is sealed is as it was"),
+        (count, others) => println!("{} differences", count + others as u64),
+    }
+}
+
 /// `kite audit`.
 pub(crate) fn audit(options: AuditOptions) -> anyhow::Result<ExitCode> {
+    if options.verify {
+        return verify_seals(&options);
+    }
     let store = open_log(&options.data)?;
     runtime()?.block_on(async {
         match &options.stream {
@@ -194,7 +244,9 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Default => print!("{}", config::DEFAULT),
         ConfigCommand::Check { config } => {
-            Config::load(config.as_deref())?.check_descriptors()?;
+            let config = Config::load(config.as_deref())?;
+            config.check_descriptors()?;
+            config.check_admin_key()?;
             println!("the configuration is good");
         }
     }

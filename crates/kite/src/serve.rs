@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
@@ -21,14 +22,17 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         config.roles = options.roles.into_iter().collect();
         config.check_roles().context("--roles")?;
     }
+    config.check_admin_key()?;
     telemetry::start_logging("info");
     runtime()?.block_on(async move {
+        // Before anything works: whoever is asked to stop while it begins ends as it should, too.
+        let mut signals = Signals::listen()?;
         let instance = Instance::start(config).await?;
         if let Some(address) = instance.address() {
             tracing::info!(%address, "ready");
         }
         let end = tokio::select! {
-            signal = asked_to_stop() => signal,
+            signal = signals.asked_to_stop() => signal,
             reason = instance.failed() => Err(anyhow::anyhow!(reason)),
         };
         let has_drained = instance.shut_down().await;
@@ -48,13 +52,24 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub(crate) async fn asked_to_stop() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, from when this is made.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they are ours.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    /// Waits for either.
+    pub(crate) async fn asked_to_stop(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        Ok(())
+    }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const ADMIN_KEY: &str = "openapi-test-admin";
+const ADMIN_KEY: &str = "the-admin-key-of-the-openapi-test";
 const RECEIPT_SECRET: &str = "whsec_b3BlbmFwaS10ZXN0LXJlY2VpcHQtc2VjcmV0ISE=";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Requests made for each operation and kind of data, unless `TEST_SCHEMATHESIS_EXAMPLES` says otherwise.

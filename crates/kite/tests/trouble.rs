@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(60);
-const ADMIN_KEY: &str = "an admin key for a test";
+const ADMIN_KEY: &str = "an admin key for a test of trouble";
 
 struct Kite {
     process: Process,

@@ -8,6 +8,7 @@ use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::router::Router;
+use kite_commands::sealer::Sealer;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Journal, Lots, Step, Worker, WorkerError};
 use kite_domain::advice::AdviceSettings;
@@ -82,6 +83,7 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let (_, quiet) = watch::channel(0);
     let timed = |worker: Box<dyn Worker>| spawn(sim, worker, quiet.clone(), None);
     timed(Box::new(timekeeper));
+    timed(Box::new(Sealer::new(journal.clone(), None)));
     timed(Box::new(sweeper));
     let acceptance = Acceptance::new(
         lots.clone(),

@@ -3,7 +3,9 @@
 mod end;
 mod requests;
 
-use kite_event_store::{EventStore, MemoryEventStore};
+use futures::FutureExt;
+use kite_commands::seals::{self, SealReport};
+use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,6 +35,8 @@ const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
 const ROOM_JOBS_MIN: u32 = 1_000;
+/// What is older than this is sealed after a calm.
+const SEALED_MS_MAX: i64 = 13_000;
 /// The longest leap while nothing is under way.
 const LEAP_MS_MAX: i64 = 3_600_000;
 
@@ -408,7 +412,34 @@ impl World {
             self.checker.was_called(id, calls_percent, relay.rests_until_ms());
         }
         self.checker.the_unusable_are_known(self.sim.now(), chrono::TimeDelta::milliseconds(calm_ms))?;
+        self.is_sealed(now_ms - SEALED_MS_MAX)?;
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
+    }
+
+    /// The log is as it was sealed.
+    fn holds_its_seals(&self) -> Result<SealReport, String> {
+        let verified = seals::verify(&*self.log).now_or_never().expect("memory never waits");
+        let report = verified.map_err(|error| format!("the seals cannot be read: {error}"))?;
+        match report.first_differences.first() {
+            Some(difference) => {
+                Err(format!("the seals do not hold, though nobody has changed the log: {difference}"))
+            }
+            None => Ok(report),
+        }
+    }
+
+    /// Everything until then is sealed.
+    fn is_sealed(&self, until_ms: i64) -> Checked {
+        let sealed_until = self.holds_its_seals()?.sealed_until;
+        let rest = self.log.read_all(sealed_until, usize::MAX, &Filter::everything()).now_or_never();
+        let rest = rest.expect("memory never waits").map_err(|error| error.to_string())?;
+        let is_late = |event: &&RecordedEvent| {
+            event.kind != "log-sealed" && event.metadata.time.timestamp_millis() < until_ms
+        };
+        match rest.events.iter().find(is_late) {
+            Some(event) => Err(format!("the event at position {} is in no seal", event.position)),
+            None => Ok(()),
+        }
     }
 
     /// The rows can be written again, and an operator takes in what is parked. The process stands still for that.
@@ -434,10 +465,10 @@ impl World {
 
     /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.
     fn compare(&mut self) -> Checked {
+        self.holds_its_seals()?;
         let known: usize = self.relays.relays.values().map(|relay| relay.known()).sum();
         let store: Arc<dyn EventStore> = self.log.clone();
-        let verified =
-            futures::FutureExt::now_or_never(kite_projections::replay::verify(store, &self.ground.data_dir));
+        let verified = kite_projections::replay::verify(store, &self.ground.data_dir).now_or_never();
         let report = verified.expect("memory never waits").map_err(|error| format!("law 8: {error}"))?;
         if !report.is_clean() {
             return Err(format!("law 8: a rebuilt read model differs from the live one\n{report}"));

@@ -29,7 +29,7 @@ pub(crate) const FROM_PHONE: &str = "0212345678";
 /// The relays, with their shares in hundredths of a per cent.
 pub(crate) const RELAYS: [(&str, u32); 3] = [("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)];
 
-const ADMIN_KEY: &str = "load-admin-key";
+const ADMIN_KEY: &str = "the-admin-key-of-the-load";
 const RELAY_KEY: &str = "load-relay-key";
 const RECEIPT_SECRET: &str = "whsec_bG9hZC1yZWNlaXB0cy1zaGFyZWQtc2VjcmV0ISE=";
 const TENANT: &str = "load";

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::load::measure::cpu_seconds;
 use crate::paths::target;
 
-pub(super) const ADMIN_KEY: &str = "soak-admin-key";
+pub(super) const ADMIN_KEY: &str = "the-admin-key-of-the-soak";
 /// How long a process may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Some caches are set small so that they are full within a minute; the others have fixed sizes and fill while the memory

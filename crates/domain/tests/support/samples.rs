@@ -11,6 +11,7 @@ use kite_domain::opt_out::*;
 use kite_domain::policy::*;
 use kite_domain::receipt::*;
 use kite_domain::relay::*;
+use kite_domain::seal::LogSealed;
 use kite_domain::sender::*;
 use kite_domain::sending::*;
 use kite_domain::slug::{RelayId, TenantId};
@@ -24,7 +25,18 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub(crate) fn all() -> Vec<Event> {
-    [reference_data(), address_book(), sendings(), lots()].concat()
+    [reference_data(), address_book(), sendings(), lots(), vec![seal()]].concat()
+}
+
+fn seal() -> Event {
+    let sealed = LogSealed {
+        after: 7,
+        until: 9,
+        events: 2,
+        digest: "3b7c8d2f".repeat(8),
+        marks: "0197c0de8d2f3b7c".to_owned(),
+    };
+    sealed.into()
 }
 
 fn at(text: &str) -> DateTime<Utc> {

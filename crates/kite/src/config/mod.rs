@@ -25,12 +25,17 @@ pub const DEFAULT: &str = include_str!("default.toml");
 /// the seed of the tests.
 const NOT_SETTINGS: [&str; 4] = ["log", "key", "url", "test_seed"];
 
+/// The shortest operator's key that is taken.
+const ADMIN_KEY_MIN: usize = 24;
+
 /// Everything that can be set.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
+    /// Where the digests of the log's seals are kept, too; empty: nowhere.
+    pub seals_file: PathBuf,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     /// The operator's key; empty: none.
@@ -145,6 +150,19 @@ impl Config {
     /// Names the key, and how many there are.
     pub fn check_descriptors(&self) -> anyhow::Result<()> {
         crate::server::room(&self.server).map(drop)
+    }
+
+    /// Whether the operator's key is none, or one that nobody guesses.
+    ///
+    /// # Errors
+    /// Names the key of the configuration.
+    pub fn check_admin_key(&self) -> anyhow::Result<()> {
+        let characters = self.admin_key.chars().count();
+        anyhow::ensure!(
+            characters == 0 || characters >= ADMIN_KEY_MIN,
+            "admin_key: {characters} characters can be guessed; at least {ADMIN_KEY_MIN} are needed (openssl rand -hex 32)"
+        );
+        Ok(())
     }
 
     /// Whether the bounds of acceptance leave room for anything.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::cli::DemoOptions;
 use crate::config::Config;
 use crate::instance::Instance;
-use crate::serve::{asked_to_stop, runtime};
+use crate::serve::{Signals, runtime};
 use crate::telemetry;
 use client::Client;
 use report::Report;
@@ -31,12 +31,13 @@ pub(crate) fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
     telemetry::start_logging("warn");
     let data = DataDir::open(options.data.as_deref())?;
     runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
         let simulators = relays::start(options.seed).await?;
         let place = Place::choose(options.listen)?;
         let instance = Instance::start(configuration(place.listen, data.path())?).await?;
         let end = tokio::select! {
             end = show(&options, &place, &instance, &simulators, data.path()) => end,
-            signal = asked_to_stop() => signal,
+            signal = signals.asked_to_stop() => signal,
             reason = instance.failed() => Err(anyhow::anyhow!(reason)),
         };
         let has_drained = instance.shut_down().await;
@@ -76,7 +77,8 @@ async fn show(
     }
     match options.exit {
         true => Ok(()),
-        false => asked_to_stop().await,
+        // Whoever waits for this also waits for a signal.
+        false => std::future::pending().await,
     }
 }
 

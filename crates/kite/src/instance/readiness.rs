@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::Clock;
+use kite_commands::seals::SealTrust;
 use kite_event_store::Position;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct ProcessReadiness {
     pub(super) head: watch::Receiver<Position>,
     /// How long a projector may stand still while there is something to read.
     pub(super) standstill_max: TimeDelta,
+    /// What is known of the log's seals.
+    pub(super) trust: SealTrust,
     /// Where everything durable is kept.
     pub(super) data_dir: PathBuf,
     /// How much room there has to be for more, in bytes.
@@ -35,6 +38,7 @@ impl Readiness for ProcessReadiness {
         let is_stopping = self.workers.stop().is_cancelled();
         let mut checks = vec![
             check("log", self.log_stopped.borrow().clone(), "takes appends"),
+            check("seals", self.trust.difference(), &self.verified()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
             check("disk", self.no_room(), "there is room"),
@@ -53,6 +57,10 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
+    fn verified(&self) -> String {
+        format!("the log is as it was sealed, looked at up to position {}", self.trust.verified_until())
+    }
+
     /// Says so if the disk is as good as full: the next append may be the one that fails, and stops the process.
     fn no_room(&self) -> Option<String> {
         // Without an answer nothing is known, and nothing said.
@@ -141,6 +149,7 @@ mod tests {
                 watch: ProjectorWatch::default(),
                 head: head.subscribe(),
                 standstill_max: TimeDelta::seconds(10),
+                trust: SealTrust::default(),
                 data_dir: "/".into(),
                 free_bytes_min: 0,
                 clock: clock.clone(),

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use load::{Accepted, Load};
 
-const ADMIN_KEY: &str = "crash-test-admin";
+const ADMIN_KEY: &str = "the admin key of the crash test";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long everything that was accepted may take to become final.
 const FINAL_WITHIN: Duration = Duration::from_secs(180);

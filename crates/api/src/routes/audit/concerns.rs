@@ -27,7 +27,8 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         Event::ReceiptsRecorded(recorded) => recorded.sets.iter().any(|set| set.messages.contains(seq)),
         Event::MessagesHeld(held) => held.messages.contains(seq),
         Event::MessagesFinished(finished) => finished.messages.contains(seq),
-        Event::TenantCreated(_)
+        Event::LogSealed(_)
+        | Event::TenantCreated(_)
         | Event::ApiKeyIssued(_)
         | Event::ApiKeyRevoked(_)
         | Event::TenantLimitsSet(_)

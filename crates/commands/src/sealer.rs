@@ -1,0 +1,164 @@
+//! The sealer: follows the log and writes a seal now and then, so that what is changed in it is noticed.
+//!
+//! It costs an append nothing: it reads behind whoever writes. What it has not come to yet is not covered, which is a few
+//! seconds. Where two are at work, the log lets one of them write each seal.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::mutation::{self, Mutation};
+use kite_domain::seal::{EVENTS_MAX, LogSealed, STREAM, Segment, Sum};
+use kite_event_store::{AppendError, Expected, Filter, Position};
+use std::sync::Arc;
+
+use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::worker::{Step, Worker, WorkerError};
+
+/// An event is sealed after so long at the latest, if not so many others come sooner that a seal is full.
+const AGE_MAX: TimeDelta = TimeDelta::seconds(10);
+const PAGE: usize = 1_000;
+
+/// Keeps the digests somewhere else, where whoever changes the log does not come to.
+pub trait Witness: Send + Sync {
+    /// The seal is in the log.
+    ///
+    /// # Errors
+    /// If it could not be kept; it is told again with the next one.
+    fn keep(&self, seal: &LogSealed) -> std::io::Result<()>;
+}
+
+/// See the module.
+pub struct Sealer {
+    journal: Journal,
+    witness: Option<Arc<dyn Witness>>,
+    place: Option<Place>,
+}
+
+/// Where it is.
+struct Place {
+    /// Seals so far.
+    version: u64,
+    /// What comes after the last of them, up to where the log has been read.
+    segment: Segment,
+    position: Position,
+    /// When the first event came in it that is no seal: seals alone are not worth another one.
+    since: Option<DateTime<Utc>>,
+}
+
+impl Place {
+    fn after(version: u64, position: Position, sum: Sum) -> Self {
+        Self { version, segment: Segment::after(position, &sum), position, since: None }
+    }
+}
+
+impl Sealer {
+    /// Seals this log.
+    pub fn new(journal: Journal, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self { journal, witness, place: None }
+    }
+
+    /// Goes on from the newest seal.
+    async fn find_place(&self) -> Result<Place, JournalError> {
+        let Some((version, seal)) = newest(&self.journal).await? else {
+            return Ok(Place::after(0, 0, Sum::default()));
+        };
+        if let Some(witness) = &self.witness {
+            tell(&**witness, &seal);
+        }
+        // A digest that somebody has made unreadable is no worse than a wrong one: the check of the log finds it.
+        Ok(Place::after(version, seal.until, seal.sum().unwrap_or_default()))
+    }
+
+    /// Reads on; answers whether there was anything.
+    async fn read(&self, place: &mut Place) -> Result<bool, JournalError> {
+        let room = EVENTS_MAX.saturating_sub(place.segment.events()) as usize;
+        let page = self
+            .journal
+            .store()
+            .read_all(place.position, PAGE.min(room).max(1), &Filter::everything())
+            .await?;
+        let now = self.journal.now();
+        for event in &page.events {
+            if mutation::is_active(Mutation::SealSkipsAnEvent) && event.position % 50 == 49 {
+                continue;
+            }
+            place.segment.add(event.position, &event.digest());
+            if event.kind != "log-sealed" {
+                place.since.get_or_insert(now);
+            }
+        }
+        let is_any = page.next > place.position;
+        place.position = page.next;
+        Ok(is_any)
+    }
+
+    /// Writes a seal. None: another one was faster, or it is not known whether this one is in the log.
+    async fn seal(&self, place: Place) -> Result<Option<Place>, JournalError> {
+        let Place { version, segment, .. } = place;
+        let (seal, sum) = segment.seal();
+        let entry = Entry {
+            stream: STREAM.into(),
+            expected: Expected::Version(version),
+            tenant: None,
+            cause: Cause::new("sealer", self.journal.next_id()),
+            events: vec![seal.clone().into()],
+        };
+        match self.journal.append_one(entry).await {
+            Ok(_) => {}
+            Err(AppendError::Conflict { .. } | AppendError::AnswerLost) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        metrics::gauge!("kite_log_sealed_position").set(seal.until as f64);
+        if let Some(witness) = &self.witness {
+            tell(&**witness, &seal);
+        }
+        Ok(Some(Place::after(version + 1, seal.until, sum)))
+    }
+
+    async fn go_on(&mut self) -> Result<Step, JournalError> {
+        let mut place = match self.place.take() {
+            Some(place) => place,
+            None => self.find_place().await?,
+        };
+        let is_any = self.read(&mut place).await?;
+        let now = self.journal.now();
+        let is_full = place.segment.events() >= EVENTS_MAX;
+        // A clock that was set back must not keep it from sealing.
+        let is_old = |since: DateTime<Utc>| now - since >= AGE_MAX || now < since;
+        if is_full || !is_any && place.since.is_some_and(is_old) {
+            self.place = self.seal(place).await?;
+            return Ok(Step::Worked);
+        }
+        let due = place.since.map(|since| since + AGE_MAX);
+        self.place = Some(place);
+        Ok(if is_any { Step::Worked } else { Step::Idle(due) })
+    }
+}
+
+fn tell(witness: &dyn Witness, seal: &LogSealed) {
+    if let Err(error) = witness.keep(seal) {
+        metrics::counter!("kite_log_seals_not_kept_total").increment(1);
+        tracing::error!(%error, until = seal.until, "the digest of a seal cannot be written where it is to be kept");
+    }
+}
+
+/// The newest seal, and how many there are.
+async fn newest(journal: &Journal) -> Result<Option<(u64, LogSealed)>, JournalError> {
+    let count = journal.count(STREAM).await?;
+    let Some(before) = count.checked_sub(1) else { return Ok(None) };
+    let told = journal.read_stream(STREAM, before).await?;
+    Ok(told.into_iter().rev().find_map(|told| match told.event {
+        kite_domain::event::Event::LogSealed(seal) => Some((told.recorded.version, seal)),
+        _ => None,
+    }))
+}
+
+#[async_trait]
+impl Worker for Sealer {
+    fn name(&self) -> &str {
+        "sealer"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        Ok(self.go_on().await?)
+    }
+}

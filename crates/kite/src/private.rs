@@ -1,0 +1,61 @@
+//! What Kite keeps is nobody else's to read: messages, recipients, the credentials of relays.
+
+use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::process::umask;
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const DIRECTORY: u32 = 0o700;
+const FILE: u32 = 0o600;
+
+/// Whatever this process makes from now on is readable for its user alone, whatever the environment says.
+pub(crate) fn keep_to_ourselves() {
+    umask(Mode::from_raw_mode(0o077));
+}
+
+/// Makes the data directory if need be, and it and the files in it readable for its user alone: an earlier version left that
+/// to the environment.
+///
+/// # Errors
+/// If the directory cannot be made, or belongs to somebody else.
+pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    restrict(directory, DIRECTORY)?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            restrict(&entry.path(), FILE)?;
+        }
+    }
+    Ok(())
+}
+
+fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let found = path.metadata()?.permissions().mode() & 0o777;
+    if found & !mode == 0 {
+        return Ok(());
+    }
+    set_permissions(path, Permissions::from_mode(found & mode))
+        .with_context(|| format!("others can read {}, and that cannot be changed", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_could_read_they_can_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let file = data.join("events.db");
+        std::fs::write(&file, "").unwrap();
+        set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        private_directory(&data).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&file)), (0o700, 0o600));
+    }
+}

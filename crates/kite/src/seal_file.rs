@@ -1,0 +1,104 @@
+//! The digests of the seals in a file somewhere else: on another disk, or where only appending is allowed. Whoever can
+//! write the log can make new seals for it; against this file they do not hold.
+//!
+//! A line a seal: up to which position, how many events, the digest.
+
+use anyhow::Context;
+use kite_commands::sealer::Witness;
+use kite_domain::seal::LogSealed;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The file, written.
+pub(crate) struct SealFile {
+    path: PathBuf,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: File,
+    /// Up to where the last line goes.
+    until: u64,
+}
+
+impl SealFile {
+    /// Opens it, or makes it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let until = match path.exists() {
+            true => read(path)?.last_key_value().map_or(0, |(until, _)| *until),
+            false => 0,
+        };
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let mut file = file.with_context(|| format!("seals_file: cannot open {}", path.display()))?;
+        if std::fs::read(path)?.last().is_some_and(|last| *last != b'\n') {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self { path: path.to_owned(), open: Mutex::new(Open { file, until }) })
+    }
+}
+
+impl Witness for SealFile {
+    fn keep(&self, seal: &LogSealed) -> std::io::Result<()> {
+        let mut open = self.open.lock();
+        if seal.until <= open.until {
+            return Ok(());
+        }
+        let line = format!("{} {} {}\n", seal.until, seal.events, seal.digest);
+        open.file.write_all(line.as_bytes())?;
+        open.file.sync_data()?;
+        open.until = seal.until;
+        tracing::trace!(file = %self.path.display(), until = seal.until, "a seal is kept");
+        Ok(())
+    }
+}
+
+/// The digests in a file, by the position up to which they go.
+pub(crate) fn read(path: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut digests = BTreeMap::new();
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let line = line?;
+        let parts: Vec<&str> = line.split(' ').collect();
+        let read = match *parts {
+            [until, _, digest] => until.parse().ok().map(|until| (until, digest.to_owned())),
+            _ => None,
+        };
+        // A last line may have been cut off when the machine stopped.
+        let Some((until, digest)) = read.filter(|(_, digest)| digest.len() == 64) else {
+            tracing::warn!(file = %path.display(), line = number + 1, "a line of the seals is not whole");
+            continue;
+        };
+        digests.insert(until, digest);
+    }
+    Ok(digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal(until: u64) -> LogSealed {
+        LogSealed { after: 0, until, events: 3, digest: format!("{until:064x}"), marks: String::new() }
+    }
+
+    #[test]
+    fn a_seal_is_kept_once_and_a_line_that_was_cut_off_is_no_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("seals");
+        let file = SealFile::open(&path).unwrap();
+        for until in [5, 9, 9, 5] {
+            file.keep(&seal(until)).unwrap();
+        }
+        drop(file);
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "12 3 00").unwrap();
+        let again = SealFile::open(&path).unwrap();
+        again.keep(&seal(9)).unwrap();
+        again.keep(&seal(12)).unwrap();
+        let kept: Vec<u64> = read(&path).unwrap().into_keys().collect();
+        assert_eq!(kept, [5, 9, 12]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The real binary and a log that somebody has changed behind its back.
+
+use anyhow::ensure;
+use kite_testkit::process::Process;
+use kite_testkit::wait::{free_address, wait_for};
+use reqwest::Client;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+const WITHIN: Duration = Duration::from_secs(60);
+const ADMIN_KEY: &str = "an admin key for a test of seals";
+
+struct Kite {
+    process: Process,
+    http: Client,
+    url: String,
+}
+
+impl Kite {
+    fn start(data: &Path) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
+        command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data);
+        command.env("KITE_ADMIN_KEY", ADMIN_KEY).env("KITE_SEALS_FILE", data.with_extension("seals"));
+        let process = Process::start("kite", &mut command)?;
+        let http = Client::builder().no_proxy().timeout(WITHIN).build()?;
+        Ok(Self { process, http, url: format!("http://{address}") })
+    }
+
+    async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
+        let body = json!({ "tenant": name, "name": name });
+        wait_for("a tenant", WITHIN, async || {
+            let request = self.http.post(format!("{}/v1/admin/tenants", self.url)).bearer_auth(ADMIN_KEY);
+            request.json(&body).send().await.ok()?.error_for_status().ok()
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Waits until the check of the seals says this.
+    async fn wait_for_seals(&self, words: &str) -> anyhow::Result<()> {
+        let what = format!("{words:?}; the log:\n{}", self.process.log());
+        wait_for(&what, WITHIN, async || {
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
+            let ready: Value = answer.json().await.ok()?;
+            let checks = ready["checks"].as_array()?;
+            let is_it = |one: &&Value| {
+                one["name"] == "seals" && one["detail"].as_str().is_some_and(|detail| detail.contains(words))
+            };
+            checks.iter().find(is_it).map(|_| ())
+        })
+        .await
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        let status = self.process.terminate(WITHIN)?;
+        ensure!(status.success(), "it ended with {status}:\n{}", self.process.log());
+        Ok(())
+    }
+}
+
+fn kite(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(env!("CARGO_BIN_EXE_kite")).args(arguments).arg("--data").arg(data).output()?)
+}
+
+/// Whether the log is as it was sealed, and the first difference.
+fn verify(data: &Path, more: &[&str]) -> anyhow::Result<(bool, Value)> {
+    let output = kite(data, &[&["audit", "--verify", "--json"], more].concat())?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(report["is_clean"] == output.status.success(), "{report}");
+    Ok((output.status.success(), report))
+}
+
+fn sql(data: &Path, statements: &str) -> anyhow::Result<()> {
+    let statements = format!("PRAGMA foreign_keys = OFF; {statements}");
+    Ok(Connection::open(data.join("events.db"))?.execute_batch(&statements)?)
+}
+
+/// Does something to a copy of the log and answers the first difference that is found.
+fn found(data: &Path, statements: &str) -> anyhow::Result<Value> {
+    let copy = tempfile::tempdir()?;
+    for entry in std::fs::read_dir(data)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
+    }
+    sql(copy.path(), statements)?;
+    let (is_clean, report) = verify(copy.path(), &[])?;
+    ensure!(!is_clean, "nothing was found after {statements}");
+    let rebuilt = kite(copy.path(), &["replay", "--rebuild"])?;
+    ensure!(!rebuilt.status.success(), "read models were made from a log that does not hold");
+    let rebuilt = kite(copy.path(), &["replay", "--rebuild", "--unverified"])?;
+    ensure!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    Ok(report["first_differences"][0].clone())
+}
+
+#[tokio::test]
+async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let kite = Kite::start(&data)?;
+    for name in ["first", "second", "third", "fourth"] {
+        kite.create_tenant(name).await?;
+    }
+    // The seal itself is the fifth event.
+    kite.wait_for_seals("up to position 4").await?;
+    kite.stop()?;
+    let (is_clean, report) = verify(&data, &[])?;
+    ensure!(is_clean && report["events"] == 4 && report["seals"] == 1 && report["unsealed"] == 1, "{report}");
+
+    let changed = "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), 'second', 'secund') AS BLOB)";
+    ensure!(found(&data, changed)? == json!({"what": "changed", "position": 2}));
+    let moved = "UPDATE events SET position = 99 WHERE position = 2;
+                 UPDATE events SET position = 2 WHERE position = 3;
+                 UPDATE events SET position = 3 WHERE position = 99";
+    ensure!(found(&data, moved)? == json!({"what": "moved", "position": 2}));
+    let missing = "DELETE FROM events WHERE position = 3";
+    ensure!(found(&data, missing)? == json!({"what": "missing", "after": 2}));
+    let added = "UPDATE events SET position = position + 10 WHERE position > 4;
+                 UPDATE events SET position = 5 WHERE position = 4;
+                 INSERT INTO events SELECT 4, stream + 100, 1, randomblob(16), kind, schema_version, time, tenant, actor,
+                     correlation, causation, data FROM events WHERE position = 3;
+                 INSERT INTO streams SELECT stream, 'tenant-added' FROM events WHERE position = 4;
+                 UPDATE events SET data = CAST(replace(CAST(data AS TEXT), '\"until\":4', '\"until\":5') AS BLOB)
+                     WHERE position > 10";
+    ensure!(found(&data, added)? == json!({"what": "added", "position": 4}));
+    let new_time = "UPDATE events SET time = time + 1 WHERE position = 1";
+    ensure!(found(&data, new_time)? == json!({"what": "changed", "position": 1}));
+
+    // Whoever also makes the seals anew is found by the copy of their digests elsewhere.
+    sql(&data, &format!("{missing}; DELETE FROM events WHERE position > 4"))?;
+    for entry in std::fs::read_dir(&data)? {
+        let path = entry?.path();
+        if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events")) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    let kite = Kite::start(&data)?;
+    kite.wait_for_seals("looked at up to position 4").await?;
+    kite.stop()?;
+    ensure!(verify(&data, &[])?.0, "the new seal holds");
+    let kept = data.with_extension("seals");
+    let (is_clean, report) = verify(&data, &["--seals", &kept.display().to_string()])?;
+    ensure!(!is_clean && report["not_as_kept_elsewhere"] == json!([4]), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_says_that_its_log_was_changed() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let kite = Kite::start(&data)?;
+    kite.create_tenant("first").await?;
+    kite.wait_for_seals("up to position 1").await?;
+    kite.stop()?;
+    sql(&data, "UPDATE events SET time = time + 1 WHERE position = 1")?;
+    let kite = Kite::start(&data)?;
+    kite.wait_for_seals("the event at position 1 was changed").await?;
+    ensure!(!kite.http.get(format!("{}/readyz", kite.url)).send().await?.status().is_success());
+    Ok(())
+}
