@@ -1,69 +1,17 @@
 //! The real binary and a log that somebody has changed behind its back.
 
+mod alone;
+
+use alone::{Kite, kite};
 use anyhow::ensure;
-use kite_testkit::process::Process;
-use kite_testkit::wait::{free_address, wait_for};
-use reqwest::Client;
+use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::Duration;
 
-const WITHIN: Duration = Duration::from_secs(60);
-const ADMIN_KEY: &str = "an admin key for a test of seals";
-
-struct Kite {
-    process: Process,
-    http: Client,
-    url: String,
-}
-
-impl Kite {
-    fn start(data: &Path) -> anyhow::Result<Self> {
-        let address = free_address()?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
-        command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data);
-        command.env("KITE_ADMIN_KEY", ADMIN_KEY).env("KITE_SEALS_FILE", data.with_extension("seals"));
-        let process = Process::start("kite", &mut command)?;
-        let http = Client::builder().no_proxy().timeout(WITHIN).build()?;
-        Ok(Self { process, http, url: format!("http://{address}") })
-    }
-
-    async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
-        let body = json!({ "tenant": name, "name": name });
-        wait_for("a tenant", WITHIN, async || {
-            let request = self.http.post(format!("{}/v1/admin/tenants", self.url)).bearer_auth(ADMIN_KEY);
-            request.json(&body).send().await.ok()?.error_for_status().ok()
-        })
-        .await
-        .map(drop)
-    }
-
-    /// Waits until the check of the seals says this.
-    async fn wait_for_seals(&self, words: &str) -> anyhow::Result<()> {
-        let what = format!("{words:?}; the log:\n{}", self.process.log());
-        wait_for(&what, WITHIN, async || {
-            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
-            let ready: Value = answer.json().await.ok()?;
-            let checks = ready["checks"].as_array()?;
-            let is_it = |one: &&Value| {
-                one["name"] == "seals" && one["detail"].as_str().is_some_and(|detail| detail.contains(words))
-            };
-            checks.iter().find(is_it).map(|_| ())
-        })
-        .await
-    }
-
-    fn stop(mut self) -> anyhow::Result<()> {
-        let status = self.process.terminate(WITHIN)?;
-        ensure!(status.success(), "it ended with {status}:\n{}", self.process.log());
-        Ok(())
-    }
-}
-
-fn kite(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
-    Ok(Command::new(env!("CARGO_BIN_EXE_kite")).args(arguments).arg("--data").arg(data).output()?)
+/// Starts it, with its seals kept elsewhere too.
+fn start(data: &Path) -> anyhow::Result<Kite> {
+    Kite::start(data, &[("KITE_SEALS_FILE", &data.with_extension("seals").display().to_string())])
 }
 
 /// Whether the log is as it was sealed, and the first difference.
@@ -100,13 +48,13 @@ fn found(data: &Path, statements: &str) -> anyhow::Result<Value> {
 async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
-    let kite = Kite::start(&data)?;
+    let process = start(&data)?;
     for name in ["first", "second", "third", "fourth"] {
-        kite.create_tenant(name).await?;
+        process.create_tenant(name).await?;
     }
     // The seal itself is the fifth event.
-    kite.wait_for_seals("up to position 4").await?;
-    kite.stop()?;
+    process.wait_for_ready(StatusCode::OK, "seals", "up to position 4").await?;
+    process.stop()?;
     let (is_clean, report) = verify(&data, &[])?;
     ensure!(is_clean && report["events"] == 4 && report["seals"] == 1 && report["unsealed"] == 1, "{report}");
 
@@ -137,9 +85,9 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
             std::fs::remove_file(path)?;
         }
     }
-    let kite = Kite::start(&data)?;
-    kite.wait_for_seals("looked at up to position 4").await?;
-    kite.stop()?;
+    let process = start(&data)?;
+    process.wait_for_ready(StatusCode::OK, "seals", "looked at up to position 4").await?;
+    process.stop()?;
     ensure!(verify(&data, &[])?.0, "the new seal holds");
     let kept = data.with_extension("seals");
     let (is_clean, report) = verify(&data, &["--seals", &kept.display().to_string()])?;
@@ -151,13 +99,12 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
 async fn a_process_says_that_its_log_was_changed() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
-    let kite = Kite::start(&data)?;
-    kite.create_tenant("first").await?;
-    kite.wait_for_seals("up to position 1").await?;
-    kite.stop()?;
+    let process = start(&data)?;
+    process.create_tenant("first").await?;
+    process.wait_for_ready(StatusCode::OK, "seals", "up to position 1").await?;
+    process.stop()?;
     sql(&data, "UPDATE events SET time = time + 1 WHERE position = 1")?;
-    let kite = Kite::start(&data)?;
-    kite.wait_for_seals("the event at position 1 was changed").await?;
-    ensure!(!kite.http.get(format!("{}/readyz", kite.url)).send().await?.status().is_success());
-    Ok(())
+    let process = start(&data)?;
+    process.wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", "the event at position 1 was changed").await?;
+    process.stop()
 }

@@ -1,0 +1,88 @@
+//! A Kite process without relays, and what an operator sees of it.
+
+use anyhow::ensure;
+use kite_testkit::process::Process;
+use kite_testkit::wait::{free_address, wait_for};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+const WITHIN: Duration = Duration::from_secs(60);
+const ADMIN_KEY: &str = "an admin key for a test of one process";
+
+/// A running process.
+pub(crate) struct Kite {
+    process: Process,
+    http: Client,
+    url: String,
+}
+
+impl Kite {
+    /// Starts it on this directory, with these variables of the environment.
+    pub(crate) fn start(data: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
+        command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data);
+        command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(variables.iter().copied());
+        let process = Process::start("kite", &mut command)?;
+        let http = Client::builder().no_proxy().timeout(WITHIN).build()?;
+        Ok(Self { process, http, url: format!("http://{address}") })
+    }
+
+    /// Creates a tenant, as soon as the process answers.
+    pub(crate) async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
+        let body = json!({ "tenant": name, "name": name });
+        wait_for("a tenant", WITHIN, async || {
+            let request = self.http.post(format!("{}/v1/admin/tenants", self.url)).bearer_auth(ADMIN_KEY);
+            request.json(&body).send().await.ok()?.error_for_status().ok()
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Waits until `/readyz` answers so, and a check says so.
+    pub(crate) async fn wait_for_ready(
+        &self,
+        status: StatusCode,
+        check: &str,
+        words: &str,
+    ) -> anyhow::Result<()> {
+        let what = format!("{status} and {words:?} in the check {check}; the log:\n{}", self.log());
+        wait_for(&what, WITHIN, async || {
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
+            let found = answer.status();
+            let ready: Value = answer.json().await.ok()?;
+            let checks = ready["checks"].as_array()?;
+            let is_it = |one: &&Value| {
+                one["name"] == check && one["detail"].as_str().is_some_and(|detail| detail.contains(words))
+            };
+            checks.iter().find(is_it).filter(|_| found == status).map(|_| ())
+        })
+        .await
+    }
+
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        let request = self.http.get(format!("{}/metrics", self.url)).bearer_auth(ADMIN_KEY);
+        Ok(request.send().await?.error_for_status()?.text().await?)
+    }
+
+    /// What it has printed.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// SIGTERM; it has exited with 0.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let status = self.process.terminate(WITHIN)?;
+        ensure!(status.success(), "it ended with {status}:\n{}", self.process.log());
+        Ok(())
+    }
+}
+
+/// An operator's command on this directory.
+pub(crate) fn kite(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(env!("CARGO_BIN_EXE_kite")).args(arguments).arg("--data").arg(data).output()?)
+}
