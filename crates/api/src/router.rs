@@ -62,6 +62,7 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
         .routes(routes!(admin::relays::check_relay))
+        .routes(routes!(admin::secrets::rotate))
         .routes(routes!(service::health::handler))
         .routes(routes!(service::ready::handler))
         .routes(routes!(service::metrics::handler))

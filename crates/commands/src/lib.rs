@@ -25,6 +25,7 @@ pub mod router;
 pub mod sealer;
 pub mod seals;
 pub mod timekeeper;
+pub mod vault;
 pub mod worker;
 
 pub use awaited::Awaited;
@@ -33,4 +34,5 @@ pub use journal::{Cause, Journal, JournalError};
 /// The log's port, for those who read it through the write side.
 pub use kite_event_store as event_store;
 pub use lots::{Lots, LotsError};
+pub use vault::Vault;
 pub use worker::{Step, Worker, WorkerError};

@@ -28,6 +28,9 @@ pub enum Command {
     /// List the relays, or call them without handing over a message and say what holds.
     #[command(subcommand)]
     Relays(RelaysCommand),
+    /// Make keys that encrypt the credentials of relays, or take a new one into use.
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -147,6 +150,33 @@ pub enum ConfigCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// Commands of `kite secrets`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SecretsCommand {
+    /// Print a new key: a line for the file of keys. Put it first, and keep the others until `rotate` is done.
+    Key {
+        /// What the key is called: letters, digits, - and _. Without it: the day.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Encrypt all credentials with the first key. A running instance has to have been started with it.
+    Rotate(SecretsRotateOptions),
+}
+
+/// Options of `kite secrets rotate`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretsRotateOptions {
+    /// The configuration: the keys, where the running instance listens, and the operator's key.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address of the running instance, instead of the configuration's.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The data directory of a stopped instance, instead of a running one.
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub data: Option<PathBuf>,
 }
 
 /// Commands of `kite relays`.

@@ -1,6 +1,7 @@
 //! One running Kite: stores opened, parts wired, workers started; and their orderly end.
 
 mod backlog;
+mod credentials;
 mod readiness;
 
 use anyhow::Context;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
+use crate::random::unpredictable;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
 use crate::seal_file::SealFile;
 use crate::server;
@@ -245,7 +247,7 @@ impl Instance {
                 receipts: parts.receipts.clone(),
                 queue,
                 feeder,
-                connector: Arc::new(NetworkConnector),
+                connector: Arc::new(NetworkConnector(parts.manage.vault().clone())),
                 awaited,
                 panics: Arc::new(|_| {}),
                 settings: self.config.relays.clone(),
@@ -255,7 +257,7 @@ impl Instance {
             return Ok(Arc::new(desk));
         }
         // A check needs no worker.
-        Ok(Arc::new(Desk::new(parts.clock.clone())))
+        Ok(Arc::new(Desk::new(parts.manage.vault().clone(), parts.clock.clone())))
     }
 
     /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent.
@@ -369,6 +371,8 @@ impl Instance {
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
                 trust: parts.trust.clone(),
+                vault: parts.manage.vault().clone(),
+                directory: parts.directory.clone(),
                 data_dir: self.config.data_dir.clone(),
                 free_bytes_min: api.ready_free_bytes_min,
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
@@ -425,11 +429,15 @@ impl Parts {
         let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds));
         let directory = Directory::default();
         directory.catch_up(&journal).await.context("the log cannot be read")?;
+        let vault = Arc::new(config.vault()?);
+        if let Some(warning) = credentials::in_words(&vault, &directory.snapshot().relays) {
+            tracing::warn!("{warning}");
+        }
         let models = ReadModels::open(&config.data_dir)?;
         let lots = Lots::new(journal.clone(), config.lots_in_memory_messages_max);
         let figures_window = chrono::Duration::minutes(config.api.figures_window_minutes.into());
         Ok(Self {
-            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable)),
+            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable)).with_vault(vault),
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             open_work: Arc::new(OpenWorkReader::new(models.clone(), figures_window)),
             journal,
@@ -440,14 +448,6 @@ impl Parts {
             clock,
         })
     }
-}
-
-/// 32 bytes that nobody can guess, for a key.
-fn unpredictable() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .expect("the machine's randomness is there, or no TLS would work either");
-    bytes
 }
 
 #[cfg(test)]

@@ -9,9 +9,12 @@ mod instance;
 mod open_work;
 mod operator;
 mod private;
+mod random;
 mod relays;
+mod running;
 mod runtime;
 mod seal_file;
+mod secrets;
 mod serve;
 mod server;
 mod telemetry;
@@ -32,6 +35,7 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Replay(options) => operator::replay(options),
         cli::Command::Audit(options) => operator::audit(options),
         cli::Command::Relays(command) => relays::run(command),
+        cli::Command::Secrets(command) => secrets::run(command),
         cli::Command::Config(command) => operator::config(command),
     }
 }

@@ -4,22 +4,20 @@ use anyhow::{Context, bail};
 use kite_commands::clock::{SystemClock, SystemIds};
 use kite_commands::directory::Directory;
 use kite_commands::relay_desk::{CheckReport, CheckVerdict};
-use kite_commands::{Clock, Journal};
+use kite_commands::{Clock, Journal, Vault};
 use kite_domain::relay::RelayDirectory;
 use kite_relay::check_relay;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::cli::{RelaysCommand, RelaysOptions};
 use crate::config::Config;
 use crate::operator::open_log;
+use crate::running::Running;
 use crate::serve::runtime;
-
-/// Longer than a check takes.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `kite relays`.
 pub(crate) fn run(command: RelaysCommand) -> anyhow::Result<ExitCode> {
@@ -29,6 +27,10 @@ pub(crate) fn run(command: RelaysCommand) -> anyhow::Result<ExitCode> {
             RelaysCommand::Check { relay, options } => check(relay.as_deref(), &options).await,
         }
     })
+}
+
+fn running(options: &RelaysOptions) -> anyhow::Result<Running> {
+    Running::of(&Config::load(options.config.as_deref())?, options.url.as_deref())
 }
 
 async fn list(options: &RelaysOptions) -> anyhow::Result<ExitCode> {
@@ -46,7 +48,7 @@ async fn list(options: &RelaysOptions) -> anyhow::Result<ExitCode> {
                 })
             })
             .collect(),
-        None => Instance::of(options)?.relays().await?,
+        None => relays(&running(options)?).await?,
     };
     if options.json {
         println!("{}", json!({ "relays": relays }));
@@ -68,8 +70,11 @@ async fn list(options: &RelaysOptions) -> anyhow::Result<ExitCode> {
 
 async fn check(relay: Option<&str>, options: &RelaysOptions) -> anyhow::Result<ExitCode> {
     let reports = match &options.data {
-        Some(data) => check_from_log(relay, data).await?,
-        None => Instance::of(options)?.check(relay).await?,
+        Some(data) => {
+            let vault = Config::load(options.config.as_deref())?.vault()?;
+            check_from_log(relay, data, &vault).await?
+        }
+        None => check_over_api(relay, &running(options)?).await?,
     };
     if reports.is_empty() {
         bail!("there is no such relay");
@@ -112,11 +117,15 @@ async fn from_log(data: &Path) -> anyhow::Result<RelayDirectory> {
     Ok(directory.snapshot().relays.clone())
 }
 
-async fn check_from_log(relay: Option<&str>, data: &Path) -> anyhow::Result<Vec<(String, Value)>> {
+async fn check_from_log(
+    relay: Option<&str>,
+    data: &Path,
+    vault: &Vault,
+) -> anyhow::Result<Vec<(String, Value)>> {
     let relays = from_log(data).await?;
     let mut reports = Vec::new();
     for (id, entry) in relays.iter().filter(|(id, _)| relay.is_none_or(|wanted| wanted == id.as_str())) {
-        let report = check_relay(&entry.profile, &SystemClock).await;
+        let report = check_relay(&entry.profile, vault, &SystemClock).await;
         reports.push((id.to_string(), report_json(&report)));
     }
     Ok(reports)
@@ -139,59 +148,26 @@ fn report_json(report: &CheckReport) -> Value {
     json!({ "is_usable": report.is_usable(), "steps": steps.collect::<Vec<_>>() })
 }
 
-/// A running instance.
-struct Instance {
-    http: reqwest::Client,
-    url: String,
-    key: String,
+async fn relays(instance: &Running) -> anyhow::Result<Vec<Value>> {
+    let mut answer = instance.ask(Method::GET, "/v1/admin/relays").await?;
+    match answer["items"].take() {
+        Value::Array(relays) => Ok(relays),
+        _ => bail!("it answered without a list of relays"),
+    }
 }
 
-impl Instance {
-    fn of(options: &RelaysOptions) -> anyhow::Result<Self> {
-        let config = Config::load(options.config.as_deref())?;
-        if config.admin_key.is_empty() {
-            bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
+async fn check_over_api(relay: Option<&str>, instance: &Running) -> anyhow::Result<Vec<(String, Value)>> {
+    let relays: Vec<String> = match relay {
+        Some(relay) => vec![relay.to_owned()],
+        None => {
+            let relays = relays(instance).await?;
+            relays.iter().filter_map(|relay| relay["relay"].as_str().map(str::to_owned)).collect()
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let url = options.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: config.admin_key })
+    };
+    let mut reports = Vec::new();
+    for relay in relays {
+        let report = instance.ask(Method::POST, &format!("/v1/admin/relays/{relay}/check")).await?;
+        reports.push((relay, report));
     }
-
-    async fn relays(&self) -> anyhow::Result<Vec<Value>> {
-        let mut answer = self.ask(reqwest::Method::GET, "/v1/admin/relays").await?;
-        match answer["items"].take() {
-            Value::Array(relays) => Ok(relays),
-            _ => bail!("{} answered without a list of relays", self.url),
-        }
-    }
-
-    async fn check(&self, relay: Option<&str>) -> anyhow::Result<Vec<(String, Value)>> {
-        let relays: Vec<String> = match relay {
-            Some(relay) => vec![relay.to_owned()],
-            None => {
-                let relays = self.relays().await?;
-                relays.iter().filter_map(|relay| relay["relay"].as_str().map(str::to_owned)).collect()
-            }
-        };
-        let mut reports = Vec::new();
-        for relay in relays {
-            let report = self.ask(reqwest::Method::POST, &format!("/v1/admin/relays/{relay}/check")).await?;
-            reports.push((relay, report));
-        }
-        Ok(reports)
-    }
-
-    async fn ask(&self, method: reqwest::Method, path: &str) -> anyhow::Result<Value> {
-        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("{} cannot be reached; is it running?", self.url))?;
-        let status = answer.status();
-        let body: Value = answer.json().await.with_context(|| format!("{path} answered {status}"))?;
-        match status.is_success() {
-            true => Ok(body),
-            false => bail!("{path} answered {status}: {}", body["detail"].as_str().unwrap_or_default()),
-        }
-    }
+    Ok(reports)
 }

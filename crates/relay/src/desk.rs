@@ -1,8 +1,8 @@
 //! What is seen of each relay at this moment, for operators and for metrics.
 
 use chrono::{DateTime, Utc};
-use kite_commands::Clock;
 use kite_commands::relay_desk::{CheckReport, LastCall, RelayDesk, RelayNow};
+use kite_commands::{Clock, Vault};
 use kite_domain::relay::{RelayEntry, RelayProfile};
 use kite_domain::slug::RelayId;
 use parking_lot::{Mutex, RwLock};
@@ -85,13 +85,14 @@ impl Board {
 #[derive(Clone)]
 pub struct Desk {
     boards: Arc<RwLock<HashMap<RelayId, Arc<Board>>>>,
+    vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
 }
 
 impl Desk {
-    /// A desk that knows of no relay yet. It can check any.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { boards: Arc::default(), clock }
+    /// A desk that knows of no relay yet. It can check any whose credentials these keys open.
+    pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>) -> Self {
+        Self { boards: Arc::default(), vault, clock }
     }
 
     pub(crate) fn board(&self, relay: &RelayId) -> Option<Arc<Board>> {
@@ -110,6 +111,6 @@ impl RelayDesk for Desk {
     }
 
     async fn check(&self, profile: &RelayProfile) -> CheckReport {
-        check::check(profile, &*self.clock).await
+        check::check(profile, &self.vault, &*self.clock).await
     }
 }

@@ -94,7 +94,7 @@ impl Relays {
     /// No hands yet: [`Relays::reconcile`] hires them.
     pub fn new(parts: RelayParts) -> Self {
         let texts = Arc::new(Texts::new(parts.settings.texts_max));
-        let desk = Desk::new(parts.lots.journal().clock().clone());
+        let desk = Desk::new(parts.manage.vault().clone(), parts.lots.journal().clock().clone());
         Self { parts: Arc::new(parts), texts, desk, teams: HashMap::new() }
     }
 

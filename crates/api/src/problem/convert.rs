@@ -105,9 +105,10 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::NoSender(_)
             | ManageRefusal::NoOptOut
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
-            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) => {
-                Self::new(Code::NotPossibleNow, words)
-            }
+            ManageRefusal::TenantExists(_)
+            | ManageRefusal::BreakerMoved(_)
+            | ManageRefusal::NoEncryptionKey
+            | ManageRefusal::Locked(_) => Self::new(Code::NotPossibleNow, words),
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }

@@ -12,7 +12,7 @@ use kite_commands::directory::Directory;
 use kite_commands::event_store::{EventStore, Filter, MemoryEventStore};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Journal, Lots};
+use kite_commands::{Journal, Lots, Vault};
 use kite_projections::{ReadModels, Runner, Step};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -157,7 +157,8 @@ impl Api {
                 journal.clone(),
                 directory.clone(),
                 Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]),
-            ),
+            )
+            .with_vault(Arc::new(Vault::parse(&Vault::line("test", &[9; 32])).unwrap())),
             address_book: AddressBook::new(journal.clone()),
             acceptance: Acceptance::new(
                 lots.clone(),

@@ -19,9 +19,11 @@ use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use kite_event_store::{AppendError, Expected, Position};
 use smol_str::SmolStr;
+use std::sync::Arc;
 
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::vault::{DecryptError, Vault};
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,12 @@ pub enum ManageRefusal {
     /// No such template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateId),
+    /// Nothing can be encrypted.
+    #[error("this process has no key to encrypt credentials with: set secrets_key_file")]
+    NoEncryptionKey,
+    /// A credential is encrypted with a key that is not here.
+    #[error(transparent)]
+    Locked(#[from] DecryptError),
     /// The breaker is not where the change starts from.
     #[error("the breaker of relay {0} is not there any more")]
     BreakerMoved(RelayId),
@@ -94,7 +102,8 @@ pub struct Done<T> {
 pub struct Manage {
     journal: Journal,
     directory: Directory,
-    secrets: std::sync::Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    secrets: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    vault: Arc<Vault>,
 }
 
 /// The event to append and what comes of it; no event: it is so already.
@@ -105,9 +114,20 @@ impl Manage {
     pub fn new(
         journal: Journal,
         directory: Directory,
-        secrets: std::sync::Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+        secrets: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     ) -> Self {
-        Self { journal, directory, secrets }
+        Self { journal, directory, secrets, vault: Arc::default() }
+    }
+
+    /// With keys that encrypt the credentials of relays.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<Vault>) -> Self {
+        Self { vault, ..self }
+    }
+
+    /// What opens the credentials of relays.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// Reads the stream, decides, appends with the version read; anew on a conflict.

@@ -1,4 +1,4 @@
-//! Relays: their terms, whether they are in use, their breakers.
+//! Relays: their terms and credentials, whether they are in use, their breakers.
 
 use kite_domain::event::Event;
 use kite_domain::relay::{
@@ -9,24 +9,60 @@ use kite_domain::slug::RelayId;
 
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::Cause;
+use crate::vault::Kept;
 
 impl Manage {
-    /// A new relay, or new terms for one. Credentials that are not given stay as they are.
+    /// A new relay, or new terms for one. Credentials that are not given stay as they are; those that are given go into the log
+    /// encrypted, if there is a key.
     pub async fn define_relay(
         &self,
         cause: &Cause,
         profile: RelayProfile,
     ) -> Result<Done<RelayProfile>, ManageError> {
-        self.decide(cause, None, relay::stream(&profile.relay), |events| {
-            let mut profile = profile.clone();
-            let known = events.iter().rev().find_map(|event| match event {
-                Event::RelayDefined(defined) => Some(&defined.profile.credentials),
-                _ => None,
-            });
-            if let Some(known) = known {
-                profile.credentials.complete(known);
+        let credentials = self.vault.close(&profile).map_err(ManageRefusal::from)?;
+        let given = RelayProfile { credentials, ..profile };
+        self.decide(cause, None, relay::stream(&given.relay), |events| {
+            let mut profile = given.clone();
+            if let Some(known) = newest(events) {
+                profile.credentials.complete(&known.credentials);
             }
             Ok((Some(RelayDefined { profile: profile.clone() }.into()), profile))
+        })
+        .await
+    }
+
+    /// Encrypts the credentials of every relay with the newest key, where they are not. Answers whose were not, and where in
+    /// the log that is done.
+    ///
+    /// # Errors
+    /// If there is no key, or if something is encrypted with one that is not here. Relays that came before stay done.
+    pub async fn rotate_secrets(&self, cause: &Cause) -> Result<Done<Vec<RelayId>>, ManageError> {
+        if !self.vault.has_key() {
+            return Err(ManageRefusal::NoEncryptionKey.into());
+        }
+        let relays: Vec<RelayId> =
+            self.directory.snapshot().relays.iter().map(|(relay, _)| relay.clone()).collect();
+        let mut rotated = Done { value: Vec::new(), position: 0 };
+        for relay in relays {
+            let done = self.encrypt_anew(cause, &relay).await?;
+            rotated.position = rotated.position.max(done.position);
+            if done.value {
+                rotated.value.push(relay);
+            }
+        }
+        Ok(rotated)
+    }
+
+    /// Answers whether there was something to do.
+    async fn encrypt_anew(&self, cause: &Cause, relay: &RelayId) -> Result<Done<bool>, ManageError> {
+        self.decide(cause, None, relay::stream(relay), |events| {
+            let known = newest(events).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;
+            if matches!(self.vault.kept(known), Kept::Nothing | Kept::Encrypted) {
+                return Ok((None, false));
+            }
+            let credentials = self.vault.close(known)?;
+            let profile = RelayProfile { credentials, ..known.clone() };
+            Ok((Some(RelayDefined { profile }.into()), true))
         })
         .await
     }
@@ -109,6 +145,14 @@ impl Manage {
         })
         .await
     }
+}
+
+/// The terms that count.
+fn newest(events: &[Event]) -> Option<&RelayProfile> {
+    events.iter().rev().find_map(|event| match event {
+        Event::RelayDefined(defined) => Some(&defined.profile),
+        _ => None,
+    })
 }
 
 /// Why nobody works for the relay, if nobody does.

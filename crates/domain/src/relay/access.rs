@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use url::Url;
 
-use super::{Endpoint, ReceiptMode, RelayProfile};
+use super::{Credential, ENCRYPTED, Endpoint, ReceiptMode, RelayProfile};
 
 /// The longest address that is taken, in characters.
 const URL_LENGTH_MAX: usize = 2_000;
@@ -37,9 +37,9 @@ fn fault(field: &'static str, code: &'static str, detail: impl Into<String>) -> 
 const BASE_URL: &str = "endpoint.base_url";
 const HOST: &str = "endpoint.host";
 const PORT: &str = "endpoint.port";
-const API_KEY: &str = "credentials.api_key";
-const USER: &str = "credentials.user";
-const RECEIPT_SECRET: &str = "credentials.receipt_secret";
+const API_KEY: &str = Credential::ApiKey.field();
+const USER: &str = Credential::User.field();
+const RECEIPT_SECRET: &str = Credential::ReceiptSecret.field();
 
 impl RelayProfile {
     /// What no client can be built from; empty: one can.
@@ -63,8 +63,8 @@ impl RelayProfile {
         let mut faults = self.unusable();
         let credentials = &self.credentials;
         let (key, user) = (credentials.api_key.as_deref(), credentials.user.as_deref());
-        let given = [(API_KEY, key), (USER, user), (RECEIPT_SECRET, credentials.receipt_secret.as_deref())];
-        faults.extend(given.into_iter().filter_map(|(field, text)| mistaken(field, text?)));
+        let mistaken = |(credential, text): (Credential, Option<&str>)| mistaken(credential.field(), text?);
+        faults.extend(credentials.each().filter_map(mistaken));
         match &self.endpoint {
             Endpoint::Http { base_url } => {
                 let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
@@ -140,8 +140,11 @@ fn no_login(field: &'static str, text: &str) -> Option<ProfileFault> {
         .map(|place| fault(field, "invalid_characters", detail(place)))
 }
 
-/// A credential that can be sent and that nobody means.
+/// A credential that can be sent and that nobody means. What is encrypted was looked at before it was.
 fn mistaken(field: &'static str, text: &str) -> Option<ProfileFault> {
+    if text.starts_with(ENCRYPTED) {
+        return None;
+    }
     if text.is_empty() {
         return Some(fault(field, "empty", "is empty: leave it out"));
     }

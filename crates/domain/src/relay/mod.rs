@@ -7,8 +7,8 @@ mod profile;
 pub use access::ProfileFault;
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
 pub use profile::{
-    BillingMoment, ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode, RelayCredentials, RelayProfile,
-    SmtpSecurity, cost_milliwon,
+    BillingMoment, ChannelTerms, Credential, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode,
+    RelayCredentials, RelayProfile, SmtpSecurity, cost_milliwon,
 };
 
 use chrono::{DateTime, Utc};

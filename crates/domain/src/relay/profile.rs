@@ -107,17 +107,75 @@ pub struct RelayCredentials {
     pub receipt_secret: Option<String>,
 }
 
+/// What a credential begins with that is encrypted. No credential that is given may.
+pub const ENCRYPTED: &str = "encrypted:1:";
+
+/// One of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// [`RelayCredentials::api_key`].
+    ApiKey,
+    /// [`RelayCredentials::user`].
+    User,
+    /// [`RelayCredentials::receipt_secret`].
+    ReceiptSecret,
+}
+
+impl Credential {
+    /// Its name, within the credentials.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::User => "user",
+            Self::ReceiptSecret => "receipt_secret",
+        }
+    }
+
+    /// Which field of a profile it is, as the API names it.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::ApiKey => "credentials.api_key",
+            Self::User => "credentials.user",
+            Self::ReceiptSecret => "credentials.receipt_secret",
+        }
+    }
+}
+
 impl RelayCredentials {
+    /// Every credential, set or not.
+    pub fn each(&self) -> impl Iterator<Item = (Credential, Option<&str>)> {
+        let Self { api_key, user, receipt_secret } = self;
+        [
+            (Credential::ApiKey, api_key.as_deref()),
+            (Credential::User, user.as_deref()),
+            (Credential::ReceiptSecret, receipt_secret.as_deref()),
+        ]
+        .into_iter()
+    }
+
+    /// [`RelayCredentials::each`], to be changed.
+    pub fn each_mut(&mut self) -> impl Iterator<Item = (Credential, &mut Option<String>)> {
+        let Self { api_key, user, receipt_secret } = self;
+        [
+            (Credential::ApiKey, api_key),
+            (Credential::User, user),
+            (Credential::ReceiptSecret, receipt_secret),
+        ]
+        .into_iter()
+    }
+
+    /// One of them.
+    pub fn get(&self, wanted: Credential) -> Option<&str> {
+        self.each().find(|(credential, _)| *credential == wanted)?.1
+    }
+
     /// Takes what is left out here from what was known before.
     pub fn complete(&mut self, known: &Self) {
-        let complete = |given: &mut Option<String>, known: &Option<String>| {
+        for ((_, given), (_, known)) in self.each_mut().zip(known.each()) {
             if given.is_none() {
-                given.clone_from(known);
+                *given = known.map(str::to_owned);
             }
-        };
-        complete(&mut self.api_key, &known.api_key);
-        complete(&mut self.user, &known.user);
-        complete(&mut self.receipt_secret, &known.receipt_secret);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use kite_api::ApiConfig;
+use kite_commands::Vault;
 use kite_commands::accept::AcceptLimits;
 use kite_domain::tenant::LimitsInForce;
 use kite_event_store::sqlite::SqliteOptions;
@@ -40,6 +41,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The operator's key; empty: none.
     pub admin_key: String,
+    /// The file of the keys that encrypt credentials; empty: there is none.
+    pub secrets_keys_file: PathBuf,
+    /// The keys that encrypt credentials, themselves; empty: see the file.
+    pub secrets_keys: String,
     /// The parts to run; empty: all.
     pub roles: BTreeSet<Role>,
     /// Messages kept in memory by the write side.
@@ -163,6 +168,25 @@ impl Config {
             "admin_key: {characters} characters can be guessed; at least {ADMIN_KEY_MIN} are needed (openssl rand -hex 32)"
         );
         Ok(())
+    }
+
+    /// The keys that encrypt the relays' credentials.
+    ///
+    /// # Errors
+    /// Names the key of the configuration and what is wrong, never a key.
+    pub fn vault(&self) -> anyhow::Result<Vault> {
+        let file = &self.secrets_keys_file;
+        match (file.as_os_str().is_empty(), self.secrets_keys.is_empty()) {
+            (true, _) => Vault::parse(&self.secrets_keys).context("secrets_keys"),
+            (false, true) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("secrets_keys_file: cannot read {}", file.display()))?;
+                Vault::parse(&text).with_context(|| format!("secrets_keys_file: {}", file.display()))
+            }
+            (false, false) => {
+                anyhow::bail!("secrets_keys and secrets_keys_file are both set: leave one out")
+            }
+        }
     }
 
     /// Whether the bounds of acceptance leave room for anything.

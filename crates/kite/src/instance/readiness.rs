@@ -3,13 +3,15 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_api::{Readiness, ReadinessCheck};
-use kite_commands::Clock;
+use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
+use kite_commands::{Clock, Vault};
 use kite_event_store::Position;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+use super::credentials;
 use crate::runtime::{ProjectorWatch, Standing, Supervisor};
 
 /// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
@@ -25,6 +27,9 @@ pub(super) struct ProcessReadiness {
     pub(super) standstill_max: TimeDelta,
     /// What is known of the log's seals.
     pub(super) trust: SealTrust,
+    /// What opens the credentials of relays.
+    pub(super) vault: Arc<Vault>,
+    pub(super) directory: Directory,
     /// Where everything durable is kept.
     pub(super) data_dir: PathBuf,
     /// How much room there has to be for more, in bytes.
@@ -50,7 +55,9 @@ impl Readiness for ProcessReadiness {
             let failure = standstill(standing, head, now, self.standstill_max);
             check(&format!("projector:{name}"), failure, &format!("at position {}", standing.position))
         }));
-        // An alarm, and no reason to send requests elsewhere: everything but these rows is as it should be.
+        // Alarms, and no reason to send requests elsewhere: everything else is as it should be.
+        let secrets = credentials::in_words(&self.vault, &self.directory.snapshot().relays);
+        checks.push(check("secrets", None, secrets.as_deref().unwrap_or("credentials are encrypted")));
         checks.push(check("parked", None, &parked(standings.iter())));
         checks
     }
@@ -150,6 +157,8 @@ mod tests {
                 head: head.subscribe(),
                 standstill_max: TimeDelta::seconds(10),
                 trust: SealTrust::default(),
+                vault: Arc::default(),
+                directory: Directory::default(),
                 data_dir: "/".into(),
                 free_bytes_min: 0,
                 clock: clock.clone(),

@@ -5,7 +5,7 @@
 //! batch, which it refuses after it has looked at the key. A mail server is greeted, and left after the login.
 
 use chrono::{DateTime, Utc};
-use kite_commands::Clock;
+use kite_commands::{Clock, Vault};
 use kite_commands::relay_desk::{CheckReport, CheckStep, CheckVerdict};
 use kite_commands::worker::describe;
 use kite_domain::relay::{Endpoint, RelayProfile, SmtpSecurity};
@@ -62,10 +62,13 @@ impl Steps<'_> {
 }
 
 /// Calls a relay without handing it a message; see the module.
-pub async fn check(profile: &RelayProfile, clock: &dyn Clock) -> CheckReport {
+pub async fn check(profile: &RelayProfile, vault: &Vault, clock: &dyn Clock) -> CheckReport {
     let mut steps = Steps { clock, report: CheckReport::default() };
-    // How far it came is in the report.
-    let _ = take_all(profile, &mut steps).await;
+    match vault.open(profile) {
+        // How far it came is in the report.
+        Ok(profile) => _ = take_all(&profile, &mut steps).await,
+        Err(error) => _ = steps.note::<()>("definition", clock.now(), Err(error.to_string())),
+    }
     steps.report
 }
 
@@ -224,7 +227,7 @@ mod tests {
     use crate::hand::testing::profile;
 
     async fn steps(profile: &RelayProfile) -> Vec<(&'static str, CheckVerdict, String)> {
-        let report = check(profile, &SystemClock).await;
+        let report = check(profile, &Vault::default(), &SystemClock).await;
         report.steps.into_iter().map(|step| (step.step, step.verdict, step.detail)).collect()
     }
 

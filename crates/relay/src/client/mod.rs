@@ -16,6 +16,7 @@ mod words;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::Vault;
 use kite_domain::ids::AttemptReference;
 use kite_domain::receipt::RawReceipt;
 use kite_domain::relay::{Endpoint, RelayProfile};
@@ -207,13 +208,14 @@ pub trait Connector: Send + Sync + 'static {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError>;
 }
 
-/// Real relays.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NetworkConnector;
+/// Real relays. The keys open their credentials.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkConnector(pub Arc<Vault>);
 
 impl Connector for NetworkConnector {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
         let wrong = |reason: String| ConnectorError { relay: profile.relay.to_string(), reason };
+        let profile = &self.0.open(profile).map_err(|error| wrong(error.to_string()))?;
         if let Some(fault) = profile.unusable().first() {
             return Err(wrong(fault.to_string()));
         }

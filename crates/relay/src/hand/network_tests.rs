@@ -35,7 +35,7 @@ fn profile_of(sim: &RelaySim, id: &str) -> RelayProfile {
 }
 
 async fn world(profiles: Vec<RelayProfile>) -> World {
-    World::new(profiles, Arc::new(NetworkConnector), RelaySettings::default()).await
+    World::new(profiles, Arc::new(NetworkConnector::default()), RelaySettings::default()).await
 }
 
 /// Lets time pass until the condition holds for every message.

@@ -4,5 +4,6 @@ pub mod api_keys;
 pub mod relay_now;
 pub mod relay_profile;
 pub mod relays;
+pub mod secrets;
 pub mod sendings;
 pub mod tenants;

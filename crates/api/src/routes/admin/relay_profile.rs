@@ -3,7 +3,7 @@
 use kite_commands::relay_desk::RelayDesk;
 use kite_domain::codes::CodeDictionary;
 use kite_domain::relay::{
-    ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
+    ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
 };
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
@@ -199,6 +199,10 @@ impl RelayBody {
             wrong("credentials.receipt_secret", "invalid_secret", "must be whsec_ and base64".to_owned());
         }
         let profile = self.into_profile(relay);
+        let begins_reserved = |text: &str| text.starts_with(ENCRYPTED);
+        for (credential, _) in profile.credentials.each().filter(|(_, text)| text.is_some_and(begins_reserved)) {
+            wrong(credential.field(), "reserved", format!("must not begin with {ENCRYPTED}"));
+        }
         let mut whole = profile.clone();
         if let Some(known) = known {
             whole.credentials.complete(known);
@@ -315,11 +319,6 @@ impl From<&RelayEntry> for RelayView {
             };
             ((*channel).into(), terms)
         });
-        let credentials = [
-            ("api_key", profile.credentials.api_key.is_some()),
-            ("user", profile.credentials.user.is_some()),
-            ("receipt_secret", profile.credentials.receipt_secret.is_some()),
-        ];
         Self {
             relay: profile.relay.to_string(),
             name: profile.name.clone(),
@@ -339,9 +338,10 @@ impl From<&RelayEntry> for RelayView {
             answers_status: profile.answers_status,
             receipts: profile.receipts.into(),
             codes: profile.codes.to_string(),
-            credentials_set: credentials
-                .into_iter()
-                .filter_map(|(name, is_set)| is_set.then_some(name))
+            credentials_set: profile
+                .credentials
+                .each()
+                .filter_map(|(credential, text)| text.map(|_| credential.name()))
                 .collect(),
             suspended: entry.suspended.clone(),
             unattended: entry.unattended.as_ref().map(UnattendedView::from),

@@ -15,6 +15,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use chrono::{DateTime, Utc};
+use kite_commands::vault::DecryptError;
+use kite_domain::relay::Credential;
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use smol_str::SmolStr;
@@ -79,9 +81,10 @@ pub async fn handler(
     let relay = RelayId::parse(&relay).map_err(|_| unknown())?;
     let secret = {
         let directory = state.directory.snapshot();
-        let profile = directory.relays.get(&relay).ok_or_else(unknown)?.profile.clone();
-        profile.credentials.receipt_secret.clone()
+        let profile = &directory.relays.get(&relay).ok_or_else(unknown)?.profile;
+        state.manage.vault().open_one(profile, Credential::ReceiptSecret)
     };
+    let secret = secret.map_err(|error| locked(&relay, &error))?;
     let origin = origin(&state, &request);
     let now = state.journal.now();
     let envelope = verify::open(secret.as_deref(), request.headers(), now)
@@ -92,6 +95,12 @@ pub async fn handler(
     let call = Call { relay, envelope, origin, is_json, held: held.clone() };
     let work = call.take(state.0.clone());
     state.by_size(&held, work).await
+}
+
+/// The secret that signs receipts cannot be opened. The relay is to come again: the operator can mend it.
+fn locked(relay: &RelayId, error: &DecryptError) -> Problem {
+    tracing::error!(%relay, %error, "receipts cannot be verified");
+    Problem::new(Code::Unavailable, "Receipts of this relay cannot be verified at the moment.")
 }
 
 /// A call that has come in as a whole.

@@ -1,0 +1,29 @@
+//! `POST /v1/admin/secrets/rotate`: encrypts the relays' credentials with the newest key.
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::answer::Written;
+use crate::auth::AdminAuth;
+use crate::problem::Answer;
+use crate::state::ApiState;
+
+/// What was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SecretsRotated {
+    /// The relays whose credentials were encrypted anew; the others' were already.
+    pub relays: Vec<String>,
+}
+
+/// Encrypts the credentials of every relay with the newest key of this process, where they are not. What was in the log before
+/// stays there: credentials that were ever kept in the clear are to be changed at the relay.
+#[utoipa::path(
+    post, path = "/v1/admin/secrets/rotate", tag = "admin", operation_id = "rotate_secrets",
+    responses((status = 200, description = "Every credential is encrypted with the newest key.", body = SecretsRotated))
+)]
+pub async fn rotate(state: State<ApiState>, auth: AdminAuth) -> Answer<Written<SecretsRotated>> {
+    let done = state.manage.rotate_secrets(&state.cause(&auth.actor)).await?;
+    let relays = done.value.iter().map(ToString::to_string).collect();
+    Ok(Written::changed(done.position, SecretsRotated { relays }))
+}

@@ -1,0 +1,48 @@
+//! A running instance, as an operator's command asks it: over its API, with the operator's key.
+
+use anyhow::{Context, bail};
+use reqwest::Method;
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// Longer than the slowest answer takes: the check of a relay.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where it is, and the key.
+pub(crate) struct Running {
+    http: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+impl Running {
+    /// The instance of this configuration, or the one at this address.
+    pub(crate) fn of(config: &Config, url: Option<&str>) -> anyhow::Result<Self> {
+        if config.admin_key.is_empty() {
+            bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
+        }
+        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
+        let url = url.map_or_else(|| format!("http://{}", config.listen), str::to_owned);
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: config.admin_key.clone() })
+    }
+
+    /// Its answer.
+    ///
+    /// # Errors
+    /// If it cannot be reached, or in its own words if it refuses.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{} cannot be reached; is it running?", self.url))?;
+        let status = answer.status();
+        let body: Value = answer.json().await.with_context(|| format!("{path} answered {status}"))?;
+        match status.is_success() {
+            true => Ok(body),
+            false => bail!("{path} answered {status}: {}", body["detail"].as_str().unwrap_or_default()),
+        }
+    }
+}
