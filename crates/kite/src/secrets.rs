@@ -58,7 +58,7 @@ async fn rotate_in_log(data: &Path, vault: Vault) -> anyhow::Result<Vec<String>>
         directory.catch_up(&journal).await?;
         let manage =
             Manage::new(journal.clone(), directory, Arc::new(unpredictable)).with_vault(Arc::new(vault));
-        anyhow::Ok(manage.rotate_secrets(&journal.cause("operator:command-line")).await?)
+        anyhow::Ok(manage.rotate_secrets(&Cause::new("admin", journal.next_id())).await?)
     };
     let rotated = rotated.await;
     store.close();

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use kite_testkit::process::Process;
 use kite_testkit::wait::{free_address, wait_for};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -31,15 +31,21 @@ impl Kite {
         Ok(Self { process, http, url: format!("http://{address}") })
     }
 
+    /// The operator asks, as soon as the process answers.
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        wait_for(path, WITHIN, async || {
+            let request = self.http.request(method.clone(), &url).bearer_auth(ADMIN_KEY);
+            let request = body.map_or_else(|| request.try_clone(), |body| Some(request.try_clone()?.json(body)))?;
+            request.send().await.ok()?.error_for_status().ok()?.json().await.ok()
+        })
+        .await
+    }
+
     /// Creates a tenant, as soon as the process answers.
     pub(crate) async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
         let body = json!({ "tenant": name, "name": name });
-        wait_for("a tenant", WITHIN, async || {
-            let request = self.http.post(format!("{}/v1/admin/tenants", self.url)).bearer_auth(ADMIN_KEY);
-            request.json(&body).send().await.ok()?.error_for_status().ok()
-        })
-        .await
-        .map(drop)
+        self.admin(Method::POST, "/v1/admin/tenants", Some(&body)).await.map(drop)
     }
 
     /// Waits until `/readyz` answers so, and a check says so.
