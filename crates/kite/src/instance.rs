@@ -437,7 +437,8 @@ impl Parts {
         let lots = Lots::new(journal.clone(), config.lots_in_memory_messages_max);
         let figures_window = chrono::Duration::minutes(config.api.figures_window_minutes.into());
         Ok(Self {
-            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable)).with_vault(vault),
+            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable))
+                .with_vault(vault),
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
             open_work: Arc::new(OpenWorkReader::new(models.clone(), figures_window)),
             journal,

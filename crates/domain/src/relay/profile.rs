@@ -156,12 +156,8 @@ impl RelayCredentials {
     /// [`RelayCredentials::each`], to be changed.
     pub fn each_mut(&mut self) -> impl Iterator<Item = (Credential, &mut Option<String>)> {
         let Self { api_key, user, receipt_secret } = self;
-        [
-            (Credential::ApiKey, api_key),
-            (Credential::User, user),
-            (Credential::ReceiptSecret, receipt_secret),
-        ]
-        .into_iter()
+        [(Credential::ApiKey, api_key), (Credential::User, user), (Credential::ReceiptSecret, receipt_secret)]
+            .into_iter()
     }
 
     /// One of them.

@@ -5,9 +5,9 @@
 //! batch, which it refuses after it has looked at the key. A mail server is greeted, and left after the login.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Clock, Vault};
 use kite_commands::relay_desk::{CheckReport, CheckStep, CheckVerdict};
 use kite_commands::worker::describe;
+use kite_commands::{Clock, Vault};
 use kite_domain::relay::{Endpoint, RelayProfile, SmtpSecurity};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};

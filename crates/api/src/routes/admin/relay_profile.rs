@@ -200,7 +200,9 @@ impl RelayBody {
         }
         let profile = self.into_profile(relay);
         let begins_reserved = |text: &str| text.starts_with(ENCRYPTED);
-        for (credential, _) in profile.credentials.each().filter(|(_, text)| text.is_some_and(begins_reserved)) {
+        for (credential, _) in
+            profile.credentials.each().filter(|(_, text)| text.is_some_and(begins_reserved))
+        {
             wrong(credential.field(), "reserved", format!("must not begin with {ENCRYPTED}"));
         }
         let mut whole = profile.clone();

@@ -1,8 +1,6 @@
 //! The real binary, and the credentials of relays in its files.
 
-mod alone;
-
-use alone::{Kite, kite};
+use super::house::{Kite, kite};
 use anyhow::{Context, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -32,7 +30,7 @@ fn holds(data: &Path, words: &str) -> anyhow::Result<bool> {
 async fn define(process: &Kite, relay: &str, key: Option<&str>) -> anyhow::Result<Value> {
     let mut body = json!({
         "name": relay, "endpoint": {"protocol": "http", "base_url": "http://127.0.0.1:9"},
-        "channels": {"sms": {"price_milliwon": 8000, "receipt_deadline_seconds": 90000}}, "reaches": ["mobile"],
+        "channels": {"sms": {"price_milliwon": 8000, "receipt_deadline_seconds": 90000}}, "reaches": ["korean_mobile"],
         "receipts": "pull", "codes": "solapi"
     });
     if let Some(key) = key {

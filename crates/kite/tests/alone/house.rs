@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const ADMIN_KEY: &str = "an admin key for a test of one process";
 
 /// A running process.
-pub(crate) struct Kite {
+pub(super) struct Kite {
     process: Process,
     http: Client,
     url: String,
@@ -21,7 +21,7 @@ pub(crate) struct Kite {
 
 impl Kite {
     /// Starts it on this directory, with these variables of the environment.
-    pub(crate) fn start(data: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(super) fn start(data: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
         command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data);
@@ -32,24 +32,31 @@ impl Kite {
     }
 
     /// The operator asks, as soon as the process answers.
-    pub(crate) async fn admin(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let url = format!("{}{path}", self.url);
-        wait_for(path, WITHIN, async || {
-            let request = self.http.request(method.clone(), &url).bearer_auth(ADMIN_KEY);
-            let request = body.map_or_else(|| request.try_clone(), |body| Some(request.try_clone()?.json(body)))?;
-            request.send().await.ok()?.error_for_status().ok()?.json().await.ok()
-        })
-        .await
+    pub(super) async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(ADMIN_KEY);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = wait_for(path, WITHIN, async || request.try_clone()?.send().await.ok()).await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{path} answered {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Creates a tenant, as soon as the process answers.
-    pub(crate) async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn create_tenant(&self, name: &str) -> anyhow::Result<()> {
         let body = json!({ "tenant": name, "name": name });
         self.admin(Method::POST, "/v1/admin/tenants", Some(&body)).await.map(drop)
     }
 
     /// Waits until `/readyz` answers so, and a check says so.
-    pub(crate) async fn wait_for_ready(
+    pub(super) async fn wait_for_ready(
         &self,
         status: StatusCode,
         check: &str,
@@ -70,18 +77,18 @@ impl Kite {
     }
 
     /// What `/metrics` says.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+    pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         let request = self.http.get(format!("{}/metrics", self.url)).bearer_auth(ADMIN_KEY);
         Ok(request.send().await?.error_for_status()?.text().await?)
     }
 
     /// What it has printed.
-    pub(crate) fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         self.process.log()
     }
 
     /// SIGTERM; it has exited with 0.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
         let status = self.process.terminate(WITHIN)?;
         ensure!(status.success(), "it ended with {status}:\n{}", self.process.log());
         Ok(())
@@ -89,6 +96,6 @@ impl Kite {
 }
 
 /// An operator's command on this directory.
-pub(crate) fn kite(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+pub(super) fn kite(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     Ok(Command::new(env!("CARGO_BIN_EXE_kite")).args(arguments).arg("--data").arg(data).output()?)
 }

@@ -1,8 +1,6 @@
 //! The real binary and a log that somebody has changed behind its back.
 
-mod alone;
-
-use alone::{Kite, kite};
+use super::house::{Kite, kite};
 use anyhow::ensure;
 use reqwest::StatusCode;
 use rusqlite::Connection;
@@ -105,6 +103,8 @@ async fn a_process_says_that_its_log_was_changed() -> anyhow::Result<()> {
     process.stop()?;
     sql(&data, "UPDATE events SET time = time + 1 WHERE position = 1")?;
     let process = start(&data)?;
-    process.wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", "the event at position 1 was changed").await?;
+    process
+        .wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", "the event at position 1 was changed")
+        .await?;
     process.stop()
 }

@@ -1,8 +1,6 @@
 //! The real binary where a row of a read model cannot be written, and where none can.
 
-mod alone;
-
-use alone::{Kite, kite};
+use super::house::{Kite, kite};
 use anyhow::ensure;
 use reqwest::StatusCode;
 use rusqlite::Connection;
