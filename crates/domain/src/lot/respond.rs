@@ -74,6 +74,8 @@ pub struct ResponseNote {
     pub refused: Vec<RefusedMessage>,
     /// Not taken now.
     pub refused_for_now: Vec<RefusedForNowMessage>,
+    /// When the relay said so; none: now. What is written once more, because nobody knows whether it was, is then the same.
+    pub answered_at: Option<DateTime<Utc>>,
     /// Whether the sending was cancelled: then nothing is tried again.
     pub is_cancelled: bool,
     /// No answer.
@@ -127,6 +129,7 @@ impl Lot {
             accepted_is_final,
             refused,
             refused_for_now,
+            answered_at,
             is_cancelled,
             unknown,
             mut deferred,
@@ -188,9 +191,10 @@ impl Lot {
                     && !is_asked_late(one.refused.seq)
             })
             .partition(|one| self.doubt(one.refused.seq, attempt) != Doubt::None);
+        let answered_at = answered_at.unwrap_or(context.now);
         for one in in_doubt {
-            let pause = doubt_pause(self.id.sending.made_at(), terms.expires_at, context.now);
-            defer_in_doubt(&mut deferred, &one, context.now, pause);
+            let pause = doubt_pause(self.id.sending.made_at(), terms.expires_at, answered_at);
+            defer_in_doubt(&mut deferred, &one, answered_at, pause);
         }
         let mut back = Vec::new();
         let mut doubtful = Vec::new();
@@ -312,11 +316,11 @@ fn doubt_pause(made_at: Option<DateTime<Utc>>, expires_at: DateTime<Utc>, now: D
 fn defer_in_doubt(
     deferred: &mut Vec<DeferredSet>,
     one: &RefusedForNowMessage,
-    now: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
     pause: TimeDelta,
 ) {
     let reason = format!("a repeated call was refused for now ({})", one.refused.code);
-    let until = now + one.retry_after.unwrap_or_default().max(pause);
+    let until = answered_at + one.retry_after.unwrap_or_default().max(pause);
     match deferred.iter_mut().find(|set| set.reason == reason && set.until == until) {
         Some(set) => set.messages.push(one.refused.seq),
         None => {

@@ -277,7 +277,9 @@ fn note_answers(
                 let retry_after = retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
                 let refused = RefusedMessage { seq, code, class, text };
                 let refused = RefusedForNowMessage { refused, retry_after };
-                answered.note(origin.place).refused_for_now.push(refused);
+                let note = answered.note(origin.place);
+                note.answered_at = Some(now);
+                note.refused_for_now.push(refused);
             }
             MessageAnswer::NotTried => {
                 verdict.not_tried += 1;
