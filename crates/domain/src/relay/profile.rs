@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
+use super::RelayTls;
 use crate::address::PhoneKind;
 use crate::slug::RelayId;
 use crate::text::Channel;
@@ -105,6 +106,9 @@ pub struct RelayCredentials {
     /// The relay to us: the secret that signs pushed receipts (`whsec_…`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_secret: Option<String>,
+    /// We to the relay: the private key of [`RelayTls::client_certificate_pem`]. PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<String>,
 }
 
 impl RelayCredentials {
@@ -118,6 +122,7 @@ impl RelayCredentials {
         complete(&mut self.api_key, &known.api_key);
         complete(&mut self.user, &known.user);
         complete(&mut self.receipt_secret, &known.receipt_secret);
+        complete(&mut self.client_key, &known.client_key);
     }
 }
 
@@ -156,6 +161,9 @@ pub struct RelayProfile {
     pub receipts: ReceiptMode,
     /// The name of the dictionary that explains its codes.
     pub codes: SmolStr,
+    /// How we prove over TLS who we are.
+    #[serde(default, skip_serializing_if = "RelayTls::is_empty")]
+    pub tls: RelayTls,
     /// What we know each other by; in an object of its own, so that it can be kept out of audits.
     #[serde(default)]
     pub credentials: RelayCredentials,
