@@ -247,6 +247,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             let config = Config::load(config.as_deref())?;
             config.check_descriptors()?;
             config.check_admin_key()?;
+            config.check_certificate()?;
             println!("the configuration is good");
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::cli::{RelaysCommand, RelaysOptions};
 use crate::config::Config;
 use crate::operator::open_log;
+use crate::own_client::client_for;
 use crate::serve::runtime;
 
 /// Longer than a check takes.
@@ -152,9 +153,8 @@ impl Instance {
         if config.admin_key.is_empty() {
             bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let url = options.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: config.admin_key })
+        let (builder, url) = client_for(&config, options.url.as_deref())?;
+        Ok(Self { http: builder.timeout(ANSWER_TIMEOUT).build()?, url, key: config.admin_key })
     }
 
     async fn relays(&self) -> anyhow::Result<Vec<Value>> {

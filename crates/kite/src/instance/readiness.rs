@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::runtime::{ProjectorWatch, Standing, Supervisor};
+use crate::server::ServerCertificate;
 
 /// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
 pub(super) struct ProcessReadiness {
@@ -25,6 +26,8 @@ pub(super) struct ProcessReadiness {
     pub(super) standstill_max: TimeDelta,
     /// What is known of the log's seals.
     pub(super) trust: SealTrust,
+    /// What the listener shows, if it speaks TLS.
+    pub(super) certificate: Option<ServerCertificate>,
     /// Where everything durable is kept.
     pub(super) data_dir: PathBuf,
     /// How much room there has to be for more, in bytes.
@@ -52,6 +55,10 @@ impl Readiness for ProcessReadiness {
         }));
         // An alarm, and no reason to send requests elsewhere: everything but these rows is as it should be.
         checks.push(check("parked", None, &parked(standings.iter())));
+        // So is this: the one before is still shown, and elsewhere there may be none better.
+        if let Some(certificate) = &self.certificate {
+            checks.push(check("certificate", None, &certificate.in_words(now)));
+        }
         checks
     }
 }
@@ -150,6 +157,7 @@ mod tests {
                 head: head.subscribe(),
                 standstill_max: TimeDelta::seconds(10),
                 trust: SealTrust::default(),
+                certificate: None,
                 data_dir: "/".into(),
                 free_bytes_min: 0,
                 clock: clock.clone(),
