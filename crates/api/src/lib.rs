@@ -11,8 +11,8 @@
 //! - Tenants, operators and relays have memory for bodies of their own, and whoever has shown neither key nor signature yet
 //!   has another: nobody can use up what belongs to those who have.
 //!
-//! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (a proxy's
-//! work), sessions, tasks of its own.
+//! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (the
+//! listener's work), sessions, tasks of its own.
 
 mod answer;
 mod auth;

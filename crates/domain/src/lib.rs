@@ -10,6 +10,7 @@ pub mod address;
 pub mod advertisement;
 pub mod advice;
 pub mod breaker;
+pub mod certificate;
 pub mod codes;
 pub mod contact;
 mod digest;

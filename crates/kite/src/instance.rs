@@ -43,7 +43,7 @@ use crate::private::private_directory;
 use crate::random::unpredictable;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
 use crate::seal_file::SealFile;
-use crate::server;
+use crate::server::{self, CertificateWatch, Tls};
 use crate::telemetry;
 use readiness::ProcessReadiness;
 
@@ -62,6 +62,8 @@ pub(crate) struct Instance {
     /// Where campaigns are worked on.
     background: Background,
     address: Option<SocketAddr>,
+    /// What the API speaks TLS with, if it does.
+    tls: Option<Tls>,
     models: ReadModels,
     /// Wakes nobody: for workers that only time moves.
     quiet: watch::Sender<u64>,
@@ -91,6 +93,7 @@ impl Instance {
         let room = server::room(&config.server)?;
         // Before anything works: without its address the process is not to hand over a single message.
         let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
+        let tls = if roles.contains(&Role::Api) { Tls::open(&config.tls)? } else { None };
         let workers = Supervisor::new();
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
@@ -111,6 +114,7 @@ impl Instance {
             projector_watch: ProjectorWatch::default(),
             background,
             address: None,
+            tls,
             models,
             quiet,
         };
@@ -144,6 +148,11 @@ impl Instance {
     /// Where the API listens, if this process runs it.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// How it is called, if this process runs it.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.address.map(|address| self.config.url(address))
     }
 
     /// The read models.
@@ -277,6 +286,15 @@ impl Instance {
         Ok(())
     }
 
+    /// Follows the files of the certificate, if there is one. On the threads that give way: reading a file may take a while.
+    fn start_certificate_watch(&self, parts: &Parts) {
+        let Some(tls) = &self.tls else { return };
+        let worker = Box::new(CertificateWatch::new(tls.certificate().clone(), parts.clock.clone()));
+        let (wake, stop) = (self.quiet.subscribe(), self.workers.stop().clone());
+        let work = drive(worker, wake, stop, self.workers.clone(), parts.clock.clone());
+        self.workers.start_on(&self.background.handle(), work);
+    }
+
     /// Starts a worker that follows the log.
     fn start_follower(&self, worker: impl Worker + 'static, parts: &Parts) {
         self.start_worker(worker, self.store.head(), parts);
@@ -373,6 +391,7 @@ impl Instance {
                 trust: parts.trust.clone(),
                 vault: parts.manage.vault().clone(),
                 directory: parts.directory.clone(),
+                certificate: self.tls.as_ref().map(|tls| tls.certificate().clone()),
                 data_dir: self.config.data_dir.clone(),
                 free_bytes_min: api.ready_free_bytes_min,
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
@@ -395,7 +414,9 @@ impl Instance {
                 "fewer connections than asked for: raise the limit of descriptors"
             );
         }
-        let serving = server::serve(listener, router, clients, settings, room, self.workers.clone());
+        self.start_certificate_watch(parts);
+        let tls = self.tls.clone();
+        let serving = server::serve(listener, tls, router, clients, settings, room, self.workers.clone());
         self.workers.start(serving);
         self.address = Some(address);
         Ok(())

@@ -8,6 +8,7 @@ mod demo;
 mod instance;
 mod open_work;
 mod operator;
+mod own_client;
 mod private;
 mod random;
 mod relays;

@@ -248,6 +248,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             config.check_descriptors()?;
             config.check_admin_key()?;
             config.vault()?;
+            config.check_certificate()?;
             println!("the configuration is good");
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::own_client::client_for;
 
 /// Longer than the slowest answer takes: the check of a relay.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,9 +24,8 @@ impl Running {
         if config.admin_key.is_empty() {
             bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let url = url.map_or_else(|| format!("http://{}", config.listen), str::to_owned);
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: config.admin_key.clone() })
+        let (builder, url) = client_for(config, url)?;
+        Ok(Self { http: builder.timeout(ANSWER_TIMEOUT).build()?, url, key: config.admin_key.clone() })
     }
 
     /// Its answer.

@@ -28,8 +28,8 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         // Before anything works: whoever is asked to stop while it begins ends as it should, too.
         let mut signals = Signals::listen()?;
         let instance = Instance::start(config).await?;
-        if let Some(address) = instance.address() {
-            tracing::info!(%address, "ready");
+        if let (Some(address), Some(url)) = (instance.address(), instance.url()) {
+            tracing::info!(%address, url, "ready");
         }
         let end = tokio::select! {
             signal = signals.asked_to_stop() => signal,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::attendance::Attendance;
 use crate::breaker::BreakerGuard;
 use crate::client::check;
+use crate::expiry::Expiry;
 use crate::figures;
 use crate::queue::WorkQueue;
 
@@ -22,6 +23,7 @@ pub(crate) struct Board {
     queue: Arc<dyn WorkQueue>,
     attendance: RwLock<Arc<Attendance>>,
     calls: Mutex<Calls>,
+    expiry: Mutex<Expiry>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -38,7 +40,14 @@ impl Board {
         queue: Arc<dyn WorkQueue>,
         attendance: Arc<Attendance>,
     ) -> Self {
-        Self { relay, breaker, queue, attendance: RwLock::new(attendance), calls: Mutex::default() }
+        Self {
+            relay,
+            breaker,
+            queue,
+            attendance: RwLock::new(attendance),
+            calls: Mutex::default(),
+            expiry: Mutex::default(),
+        }
     }
 
     /// The relay is defined anew.
@@ -62,6 +71,24 @@ impl Board {
         };
         figures::relay_state(&self.relay, entry.unattended.is_none(), self.breaker.standing(now).phase);
         figures::last_calls(&self.relay, answered_at, failed_at);
+        self.show_certificates(&entry.profile, now);
+    }
+
+    /// Says which certificates come to their end, and sets their gauges.
+    fn show_certificates(&self, profile: &Arc<RelayProfile>, now: DateTime<Utc>) {
+        let mut expiry = self.expiry.lock();
+        let before = expiry.ends();
+        expiry.look(profile);
+        for news in expiry.news(now) {
+            tracing::warn!(relay = %self.relay, "{news}");
+        }
+        let ends = expiry.ends();
+        for (field, end) in &ends {
+            figures::certificate(&self.relay, field, Some(*end - now));
+        }
+        for (field, _) in before.iter().filter(|(field, _)| ends.iter().all(|(other, _)| other != field)) {
+            figures::certificate(&self.relay, field, None);
+        }
     }
 
     fn now(&self, now: DateTime<Utc>) -> RelayNow {

@@ -1,6 +1,6 @@
 //! Metrics of the hand-over. Labels are relays, classes and closed words; never a person, text or number.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
@@ -71,6 +71,13 @@ pub(crate) fn last_calls(
         gauge!("kite_relay_last_call_timestamp_seconds", "relay" => relay.to_string(), "result" => result)
             .set(at.timestamp_millis() as f64 / 1e3);
     }
+}
+
+/// How long the certificates of a field of its definition hold; below zero: it is over. None: there are no more, so that
+/// nothing ends.
+pub(crate) fn certificate(relay: &RelayId, field: &'static str, left: Option<TimeDelta>) {
+    gauge!("kite_relay_certificate_ends_in_seconds", "relay" => relay.to_string(), "field" => field)
+        .set(left.map_or(f64::INFINITY, |left| left.num_seconds() as f64));
 }
 
 /// Nobody works for a relay, which is an alarm.

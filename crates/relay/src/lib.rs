@@ -16,6 +16,7 @@ mod breaker;
 pub mod client;
 mod content;
 mod desk;
+mod expiry;
 mod figures;
 pub mod hand;
 pub mod lanes;

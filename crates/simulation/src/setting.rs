@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::address::PhoneKind;
 use kite_domain::relay::{
-    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile,
+    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, RelayTls,
 };
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::MessageType;
@@ -94,6 +94,7 @@ pub(crate) fn profile(index: usize, traits: Traits) -> RelayProfile {
         answers_status: traits.answers_status,
         receipts: traits.receipts,
         codes: if traits.is_mail { "smtp".into() } else { "solapi".into() },
+        tls: RelayTls::default(),
         credentials: RelayCredentials::default(),
     }
 }

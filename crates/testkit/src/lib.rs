@@ -4,6 +4,7 @@
 //! A development dependency only. Deliberately absent: anything that a crate under test could come to rely on, and
 //! mocks of our own ports (their adapters in memory live beside the ports).
 
+pub mod certificates;
 pub mod customer;
 pub mod dice;
 pub mod hostile;

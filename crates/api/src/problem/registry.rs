@@ -68,6 +68,11 @@ problems! {
         "A parameter of the query, or a header, has a value that it may not have, or is not known to this endpoint."
         "The detail names the parameter. The documentation page lists what each endpoint takes."
     }
+    HttpsExpected = "https-expected" 400 {
+        "This address is reached over HTTPS"
+        "The request came in the clear to an address where TLS is spoken. Nothing was read of it."
+        "Send it to the same address with https:// instead of http://. A key that was sent in the clear may have been seen: have it replaced."
+    }
     InvalidCursor = "invalid-cursor" 400 {
         "The cursor was not given out by this endpoint"
         "A cursor is an opaque text from the `next` of an earlier page of the same list. This one is not."

@@ -1,5 +1,5 @@
 use super::*;
-use kite_domain::relay::{Endpoint, ReceiptMode};
+use kite_domain::relay::{Endpoint, ReceiptMode, RelayTls};
 use kite_domain::slug::RelayId;
 use std::collections::BTreeMap;
 
@@ -18,10 +18,12 @@ fn profile(relay: &str) -> RelayProfile {
         answers_status: false,
         receipts: ReceiptMode::Push,
         codes: "solapi".into(),
+        tls: RelayTls::default(),
         credentials: RelayCredentials {
             api_key: Some("open sesame".to_owned()),
             user: None,
             receipt_secret: Some("whsec_c2VjcmV0".to_owned()),
+            client_key: None,
         },
     }
 }

@@ -167,7 +167,7 @@ async fn credentials_that_are_not_given_stay() {
         credentials: RelayCredentials {
             api_key: api_key.map(str::to_owned),
             user: user.map(str::to_owned),
-            receipt_secret: None,
+            ..RelayCredentials::default()
         },
         ..profile("alpha", &[(MessageType::Sms, 1)])
     };

@@ -30,7 +30,7 @@ pub struct ProfileFault {
     pub detail: String,
 }
 
-fn fault(field: &'static str, code: &'static str, detail: impl Into<String>) -> ProfileFault {
+pub(super) fn fault(field: &'static str, code: &'static str, detail: impl Into<String>) -> ProfileFault {
     ProfileFault { field, code, detail: detail.into() }
 }
 
@@ -55,7 +55,7 @@ impl RelayProfile {
                 user.and_then(|user| no_login(USER, user)),
             ],
         };
-        found.into_iter().flatten().collect()
+        found.into_iter().flatten().chain(self.tls_unusable()).collect()
     }
 
     /// All that a registration is refused for: what is unusable, and what can only be meant otherwise.
@@ -63,8 +63,9 @@ impl RelayProfile {
         let mut faults = self.unusable();
         let credentials = &self.credentials;
         let (key, user) = (credentials.api_key.as_deref(), credentials.user.as_deref());
-        let mistaken = |(credential, text): (Credential, Option<&str>)| mistaken(credential.field(), text?);
-        faults.extend(credentials.each().filter_map(mistaken));
+        // A private key has lines, and is read as one.
+        let lines = credentials.each().filter(|(credential, _)| *credential != Credential::ClientKey);
+        faults.extend(lines.filter_map(|(credential, text)| mistaken(credential.field(), text?)));
         match &self.endpoint {
             Endpoint::Http { base_url } => {
                 let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
@@ -90,6 +91,7 @@ impl RelayProfile {
                 "pushed receipts are believed only if they are signed: give the secret that signs them";
             faults.push(fault(RECEIPT_SECRET, "missing", detail));
         }
+        faults.extend(self.tls_mistaken());
         let mut seen = Vec::new();
         faults.retain(|fault| {
             let is_first = !seen.contains(&fault.field);
@@ -175,9 +177,9 @@ fn no_host(host: &str) -> Option<ProfileFault> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::relay::{RelayCredentials, SmtpSecurity};
+    use crate::relay::{RelayCredentials, RelayTls, SmtpSecurity};
     use crate::slug::RelayId;
     use std::collections::BTreeMap;
 
@@ -196,24 +198,30 @@ mod tests {
             answers_status: false,
             receipts: ReceiptMode::None,
             codes: "solapi".into(),
+            tls: RelayTls::default(),
             credentials: RelayCredentials {
                 api_key: key.map(str::to_owned),
                 user: user.map(str::to_owned),
-                receipt_secret: None,
+                ..RelayCredentials::default()
             },
         }
     }
 
-    fn http(base_url: &str, key: Option<&str>) -> RelayProfile {
+    pub(in crate::relay) fn http(base_url: &str, key: Option<&str>) -> RelayProfile {
         profile(Endpoint::Http { base_url: base_url.to_owned() }, key, None)
     }
 
-    fn smtp(host: &str, port: u16, key: Option<&str>, user: Option<&str>) -> RelayProfile {
+    pub(in crate::relay) fn smtp(
+        host: &str,
+        port: u16,
+        key: Option<&str>,
+        user: Option<&str>,
+    ) -> RelayProfile {
         let security = SmtpSecurity::Plain;
         profile(Endpoint::Smtp { host: host.to_owned(), port, security }, key, user)
     }
 
-    fn found(faults: Vec<ProfileFault>) -> Vec<(&'static str, &'static str)> {
+    pub(in crate::relay) fn found(faults: Vec<ProfileFault>) -> Vec<(&'static str, &'static str)> {
         faults.into_iter().map(|fault| (fault.field, fault.code)).collect()
     }
 

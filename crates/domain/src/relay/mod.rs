@@ -3,6 +3,7 @@
 mod access;
 mod directory;
 mod profile;
+mod tls;
 
 pub use access::ProfileFault;
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
@@ -10,6 +11,7 @@ pub use profile::{
     BillingMoment, ChannelTerms, Credential, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode,
     RelayCredentials, RelayProfile, SmtpSecurity, cost_milliwon,
 };
+pub use tls::{CA, CLIENT_CERTIFICATE, CLIENT_KEY, RelayCertificate, RelayTls};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
+use super::RelayTls;
 use crate::address::PhoneKind;
 use crate::slug::RelayId;
 use crate::text::Channel;
@@ -105,6 +106,9 @@ pub struct RelayCredentials {
     /// The relay to us: the secret that signs pushed receipts (`whsec_…`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_secret: Option<String>,
+    /// We to the relay: the private key of [`RelayTls::client_certificate_pem`]. PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<String>,
 }
 
 /// What a credential begins with that is encrypted. No credential that is given may.
@@ -119,6 +123,8 @@ pub enum Credential {
     User,
     /// [`RelayCredentials::receipt_secret`].
     ReceiptSecret,
+    /// [`RelayCredentials::client_key`].
+    ClientKey,
 }
 
 impl Credential {
@@ -128,6 +134,7 @@ impl Credential {
             Self::ApiKey => "api_key",
             Self::User => "user",
             Self::ReceiptSecret => "receipt_secret",
+            Self::ClientKey => "client_key",
         }
     }
 
@@ -137,6 +144,7 @@ impl Credential {
             Self::ApiKey => "credentials.api_key",
             Self::User => "credentials.user",
             Self::ReceiptSecret => "credentials.receipt_secret",
+            Self::ClientKey => "credentials.client_key",
         }
     }
 }
@@ -144,20 +152,26 @@ impl Credential {
 impl RelayCredentials {
     /// Every credential, set or not.
     pub fn each(&self) -> impl Iterator<Item = (Credential, Option<&str>)> {
-        let Self { api_key, user, receipt_secret } = self;
+        let Self { api_key, user, receipt_secret, client_key } = self;
         [
             (Credential::ApiKey, api_key.as_deref()),
             (Credential::User, user.as_deref()),
             (Credential::ReceiptSecret, receipt_secret.as_deref()),
+            (Credential::ClientKey, client_key.as_deref()),
         ]
         .into_iter()
     }
 
     /// [`RelayCredentials::each`], to be changed.
     pub fn each_mut(&mut self) -> impl Iterator<Item = (Credential, &mut Option<String>)> {
-        let Self { api_key, user, receipt_secret } = self;
-        [(Credential::ApiKey, api_key), (Credential::User, user), (Credential::ReceiptSecret, receipt_secret)]
-            .into_iter()
+        let Self { api_key, user, receipt_secret, client_key } = self;
+        [
+            (Credential::ApiKey, api_key),
+            (Credential::User, user),
+            (Credential::ReceiptSecret, receipt_secret),
+            (Credential::ClientKey, client_key),
+        ]
+        .into_iter()
     }
 
     /// One of them.
@@ -210,6 +224,9 @@ pub struct RelayProfile {
     pub receipts: ReceiptMode,
     /// The name of the dictionary that explains its codes.
     pub codes: SmolStr,
+    /// How we prove over TLS who we are.
+    #[serde(default, skip_serializing_if = "RelayTls::is_empty")]
+    pub tls: RelayTls,
     /// What we know each other by; in an object of its own, so that it can be kept out of audits.
     #[serde(default)]
     pub credentials: RelayCredentials,

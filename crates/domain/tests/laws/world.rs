@@ -50,6 +50,7 @@ pub(crate) fn profile(name: &str, channels: &[(MessageType, i64)]) -> RelayProfi
         answers_status: true,
         receipts: ReceiptMode::Push,
         codes: "solapi".into(),
+        tls: RelayTls::default(),
         credentials: RelayCredentials::default(),
     }
 }

@@ -99,10 +99,12 @@ fn profile() -> RelayProfile {
         answers_status: true,
         receipts: ReceiptMode::Push,
         codes: "solapi".into(),
+        tls: RelayTls::default(),
         credentials: RelayCredentials {
             api_key: Some("key".to_owned()),
             user: Some("user".to_owned()),
             receipt_secret: Some("whsec_c2VjcmV0".to_owned()),
+            ..RelayCredentials::default()
         },
     }
 }

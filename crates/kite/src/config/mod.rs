@@ -6,8 +6,9 @@ use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use kite_api::ApiConfig;
-use kite_commands::Vault;
+use kite_commands::{Clock, Vault};
 use kite_commands::accept::AcceptLimits;
+use kite_commands::clock::SystemClock;
 use kite_domain::tenant::LimitsInForce;
 use kite_event_store::sqlite::SqliteOptions;
 use kite_relay::RelaySettings;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use crate::server::ServerSettings;
+pub use crate::server::{ServerSettings, TlsSettings};
 pub use roles::Role;
 
 /// The default file: also the manual.
@@ -55,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// The event store.
     pub store: StoreSettings,
+    /// The certificate of the listener.
+    pub tls: TlsSettings,
     /// The listener.
     pub server: ServerSettings,
     /// The API.
@@ -115,6 +118,7 @@ impl Config {
         let config: Self = figment.extract().map_err(|error| anyhow::anyhow!("{}", in_words(error)))?;
         config.check_roles().context("roles")?;
         config.server.check(&config.api)?;
+        config.tls.check()?;
         config.check_limits().context("limits")?;
         Ok(config)
     }
@@ -137,6 +141,7 @@ impl Config {
             .map_err(|error| anyhow::anyhow!("environment: {}", in_words(error)))?;
         config.check_roles().context("environment: roles")?;
         config.server.check(&config.api).context("environment")?;
+        config.tls.check().context("environment")?;
         config.check_limits().context("environment: limits")?;
         Ok(config)
     }
@@ -210,6 +215,20 @@ impl Config {
         Ok(())
     }
 
+    /// Whether the certificate of the listener can be used now.
+    ///
+    /// # Errors
+    /// Names the key and the file, and what is wrong with it.
+    pub fn check_certificate(&self) -> anyhow::Result<()> {
+        self.tls.check_files(SystemClock.now())
+    }
+
+    /// How an address of the listener is written for those who call it.
+    pub fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_on() { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    }
+
     /// The parts to run.
     pub fn roles(&self) -> BTreeSet<Role> {
         match self.roles.is_empty() {
@@ -278,6 +297,9 @@ mod tests {
             toml_keys::of_value(&all),
             "every key stands in the manual"
         );
+        assert_eq!(config.tls, TlsSettings::default(), "in the clear unless it is given a certificate");
+        let all = serde_json::to_value(&config.tls).unwrap();
+        assert_eq!(toml_keys::of(DEFAULT, "[tls]"), toml_keys::of_value(&all));
     }
 
     #[test]
@@ -335,6 +357,9 @@ mod tests {
         std::fs::write(&file, "[server]\ntrusted_proxies = [\"proxy\"]\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: server.trusted_proxies: `proxy` is no address"), "{error}");
+        std::fs::write(&file, "[tls]\ncertificate_file = \"chain.pem\"\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: tls.key_file: is missing"), "{error}");
         std::fs::write(&file, "[server]\nheaders_timeout_ms = 0\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: server.headers_timeout_ms"), "{error}");

@@ -55,8 +55,7 @@ async fn show(
     simulators: &kite_relay_sim::RelaySim,
     data: &Path,
 ) -> anyhow::Result<()> {
-    let address = instance.address().context("the demo runs the API")?;
-    let base_url = format!("http://{address}");
+    let base_url = instance.url().context("the demo runs the API")?;
     let client = Client::new(&base_url, scene::ADMIN_KEY)?;
     let scene = scene::set_up(&client, simulators, &base_url, data, options).await?;
     let tenant = client.with_key(&scene.api_key);

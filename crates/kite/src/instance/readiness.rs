@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::credentials;
 use crate::runtime::{ProjectorWatch, Standing, Supervisor};
+use crate::server::ServerCertificate;
 
 /// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
 pub(super) struct ProcessReadiness {
@@ -30,6 +31,8 @@ pub(super) struct ProcessReadiness {
     /// What opens the credentials of relays.
     pub(super) vault: Arc<Vault>,
     pub(super) directory: Directory,
+    /// What the listener shows, if it speaks TLS.
+    pub(super) certificate: Option<ServerCertificate>,
     /// Where everything durable is kept.
     pub(super) data_dir: PathBuf,
     /// How much room there has to be for more, in bytes.
@@ -59,6 +62,10 @@ impl Readiness for ProcessReadiness {
         let secrets = credentials::in_words(&self.vault, &self.directory.snapshot().relays);
         checks.push(check("secrets", None, secrets.as_deref().unwrap_or("credentials are encrypted")));
         checks.push(check("parked", None, &parked(standings.iter())));
+        // So is this: the one before is still shown, and elsewhere there may be none better.
+        if let Some(certificate) = &self.certificate {
+            checks.push(check("certificate", None, &certificate.in_words(now)));
+        }
         checks
     }
 }
@@ -159,6 +166,7 @@ mod tests {
                 trust: SealTrust::default(),
                 vault: Arc::default(),
                 directory: Directory::default(),
+                certificate: None,
                 data_dir: "/".into(),
                 free_bytes_min: 0,
                 clock: clock.clone(),

@@ -15,11 +15,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::Guests;
 use super::connections::{Closed, Connection, Connections};
+use super::tls::{Tls, begins_handshake, in_the_clear};
+use super::{Guests, TELLING, turn_away};
 
 /// How long a caller may take to hear that its idle HTTP/2 connection ends, or to have a last answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -48,16 +50,52 @@ impl Drop for Guest {
 pub(super) async fn serve(
     guest: Guest,
     stream: TcpStream,
+    tls: Option<Tls>,
     router: Router,
     builder: Arc<auto::Builder<Guests>>,
     stop: CancellationToken,
 ) {
     // Small answers must not wait for more to send.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        let watched = Watched { stream, connection: guest.connection.clone() };
+        return converse(guest, watched, router, builder, stop).await;
+    };
+    let shaken = tokio::select! {
+        shaken = shake_hands(&guest.connection, stream, &tls) => shaken,
+        _ = guest.connection.closing() => None,
+        () = stop.cancelled() => None,
+    };
+    if let Some(stream) = shaken {
+        // Boxed: what it holds is large, and most of the time is spent in it.
+        Box::pin(converse(guest, stream, router, builder, stop)).await;
+    }
+}
+
+/// TLS, if the caller speaks it. What is watched are the bytes of the connection, whatever is in them.
+async fn shake_hands(
+    connection: &Arc<Connection>,
+    stream: TcpStream,
+    tls: &Tls,
+) -> Option<TlsStream<Watched>> {
+    if begins_handshake(&stream).await.ok()? {
+        return tls.accept(Watched { stream, connection: connection.clone() }).await;
+    }
+    let _ = tokio::time::timeout(TELLING, turn_away(stream, in_the_clear().as_bytes())).await;
+    None
+}
+
+/// HTTP over what the connection carries, until either end closes it.
+async fn converse(
+    guest: Guest,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    builder: Arc<auto::Builder<Guests>>,
+    stop: CancellationToken,
+) {
     let connection = &guest.connection;
     let requests = Requests { router, connection: connection.clone() };
-    let watched = TokioIo::new(Watched { stream, connection: connection.clone() });
-    let mut serving = std::pin::pin!(builder.serve_connection(watched, requests));
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), requests));
     let is_stopping = tokio::select! {
         // What has come meanwhile is read before the connection is closed.
         biased;

@@ -5,16 +5,24 @@
 //! ([`connections`]). What we work on is never cut off. Descriptors for relays and files are kept back before the first
 //! connection is taken ([`descriptors`]).
 //!
-//! HTTP/1.1 and HTTP/2 without TLS ("prior knowledge") on the same port. Deliberately absent: TLS (a proxy's work),
-//! upgrades, a timer or a lock for each request: one look at all connections a few times a second is enough.
+//! HTTP/1.1 and HTTP/2 on the same port, with TLS where there is a certificate ([`tls`]) and without ("prior knowledge") where
+//! there is none. Deliberately absent: upgrades, a timer or a lock for each request: one look at all connections a few times a
+//! second is enough.
 
+mod certificate;
 mod connection;
 mod connections;
 mod descriptors;
+#[cfg(test)]
+mod made;
 mod settings;
+mod tls;
 
+pub use certificate::TlsSettings;
+pub(crate) use certificate::{CertificateWatch, ServerCertificate};
 pub(crate) use descriptors::{Room, raise_limit, room};
 pub use settings::ServerSettings;
+pub(crate) use tls::Tls;
 
 use axum::Router;
 use hyper::rt::Executor;
@@ -54,6 +62,7 @@ const RESET_STREAMS_MAX: usize = 32;
 /// Serves until the supervisor's stop, and then until the last request is answered.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     clients: Clients,
     settings: ServerSettings,
@@ -63,6 +72,7 @@ pub(crate) async fn serve(
     let connections = Arc::new(Connections::new(settings.limits(&room)));
     let builder = Arc::new(builder(&settings, supervisor.clone()));
     let server = Server {
+        tls,
         router,
         clients,
         connections,
@@ -109,6 +119,7 @@ where
 }
 
 struct Server {
+    tls: Option<Tls>,
     router: Router,
     clients: Clients,
     connections: Arc<Connections>,
@@ -175,6 +186,7 @@ impl Server {
                 let serving = connection::serve(
                     connection::Guest::new(admitted.connection, self.connections.clone()),
                     stream,
+                    self.tls.clone(),
                     self.router.clone(),
                     self.builder.clone(),
                     self.supervisor.stop().clone(),
@@ -189,8 +201,12 @@ impl Server {
         metrics::counter!("kite_http_connections_refused_total", "reason" => refusal.word()).increment(1);
         self.tell(&self.refused, peer, refusal.words());
         if let Ok(place) = self.told.clone().try_acquire_owned() {
+            let words = match self.tls {
+                Some(_) => tls::NO_ROOM_ALERT.to_vec(),
+                None => format!("{NO_ROOM}{}\r\n\r\n{NO_ROOM_BODY}", NO_ROOM_BODY.len()).into_bytes(),
+            };
             self.supervisor.start_guest(async move {
-                let _ = tokio::time::timeout(TELLING, turn_away(stream)).await;
+                let _ = tokio::time::timeout(TELLING, turn_away(stream, &words)).await;
                 drop(place);
             });
         }
@@ -220,11 +236,10 @@ impl Server {
     }
 }
 
-/// Says that there is no room, and waits until the caller has had time to read it: a connection that is closed with
-/// unread bytes would take the words with it.
-async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
-    let answer = format!("{NO_ROOM}{}\r\n\r\n{NO_ROOM_BODY}", NO_ROOM_BODY.len());
-    stream.write_all(answer.as_bytes()).await?;
+/// Says why, and waits until the caller has had time to read it: a connection that is closed with unread bytes would take
+/// the words with it.
+async fn turn_away(mut stream: TcpStream, words: &[u8]) -> std::io::Result<()> {
+    stream.write_all(words).await?;
     stream.shutdown().await?;
     let mut unread = [0; 1_024];
     while stream.read(&mut unread).await? > 0 {}
@@ -259,7 +274,8 @@ mod tests {
             };
             let router = Router::new().route("/wait", get(waits)).route("/", get(async || "well"));
             let room = Room { descriptors: 1_000, connections_max: settings.connections_max };
-            let serving = serve(listener, router, Clients::default(), settings, room, supervisor.clone());
+            let serving =
+                serve(listener, None, router, Clients::default(), settings, room, supervisor.clone());
             supervisor.start(serving);
             Self { address, supervisor, has_begun }
         }

@@ -8,7 +8,7 @@ use kite_domain::lot::{MessagesRouted, SplitRecord};
 use kite_domain::policy::{FailoverTerms, PolicyDefined, PolicyObjective, RelayWeight, WeightsAdvised};
 use kite_domain::relay::{
     BillingMoment, BreakerPhase, ChannelTerms, Endpoint, ReceiptMode, RelayBreakerChanged, RelayCredentials,
-    RelayDefined, RelayProfile, RelaySuspended, RelayUnattended, UnattendedCause,
+    RelayDefined, RelayProfile, RelaySuspended, RelayTls, RelayUnattended, UnattendedCause,
 };
 use kite_domain::sending::MessageClass;
 use kite_domain::split::{Carry, WeightedRelays};
@@ -35,6 +35,7 @@ fn defined(name: &str) -> Event {
         answers_status: true,
         receipts: ReceiptMode::Push,
         codes: "solapi".into(),
+        tls: RelayTls::default(),
         credentials: RelayCredentials {
             api_key: Some("secret-key".to_owned()),
             ..RelayCredentials::default()

@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::{CheckReport, CheckStep, CheckVerdict};
 use kite_commands::worker::describe;
 use kite_commands::{Clock, Vault};
-use kite_domain::relay::{Endpoint, RelayProfile, SmtpSecurity};
+use kite_domain::certificate::Certificate;
+use kite_domain::relay::{Endpoint, RelayCertificate, RelayProfile, SmtpSecurity};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use reqwest::Url;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::http::HttpRelayClient;
+use super::tls;
 
 /// How long one step may take.
 const STEP_MAX: Duration = Duration::from_secs(5);
@@ -76,31 +78,46 @@ async fn take_all(profile: &RelayProfile, steps: &mut Steps<'_>) -> Result<(), F
     let began = steps.clock.now();
     match &profile.endpoint {
         Endpoint::Http { base_url } => {
-            let (client, host, port) = steps.note("definition", began, http_client(base_url, profile))?;
+            let (client, host, port) =
+                steps.note("definition", began, http_client(base_url, profile, began))?;
             reach(&host, port, steps).await?;
             steps.take("ask", ask(&client, profile.answers_status)).await
         }
         Endpoint::Smtp { host, port, security } => {
-            steps.note("definition", began, usable(profile))?;
+            steps.note("definition", began, mail_client(host, profile, began))?;
             let stream = reach(host, *port, steps).await?;
             converse(profile, (host, *port), *security, stream, steps).await
         }
     }
 }
 
-fn usable(profile: &RelayProfile) -> Result<((), String), String> {
-    let faults: Vec<String> = profile.unusable().iter().map(ToString::to_string).collect();
-    match faults.is_empty() {
-        true => Ok(((), "a client can be built".to_owned())),
-        false => Err(faults.join("; ")),
+/// A certificate that has ended still makes a client, but none that the other side believes.
+fn usable(profile: &RelayProfile, now: DateTime<Utc>) -> Result<((), String), String> {
+    let faults = profile.unusable().into_iter().chain(profile.outdated(now));
+    let faults: Vec<String> = faults.map(|fault| fault.to_string()).collect();
+    if !faults.is_empty() {
+        return Err(faults.join("; "));
     }
+    let until = |one: &RelayCertificate| {
+        let Certificate { name, not_after, .. } = &one.certificate;
+        format!("; {}: {name} holds until {}", one.field, not_after.to_rfc3339())
+    };
+    let certificates: String = profile.tls.certificates().iter().map(until).collect();
+    Ok(((), format!("a client can be built{certificates}")))
+}
+
+fn mail_client(host: &str, profile: &RelayProfile, now: DateTime<Utc>) -> Result<((), String), String> {
+    let usable = usable(profile, now)?;
+    tls::mail_parameters(host, profile)?;
+    Ok(usable)
 }
 
 fn http_client(
     base_url: &str,
     profile: &RelayProfile,
+    now: DateTime<Utc>,
 ) -> Result<((HttpRelayClient, String, u16), String), String> {
-    let ((), detail) = usable(profile)?;
+    let ((), detail) = usable(profile, now)?;
     let client = HttpRelayClient::new(base_url, profile)?;
     let url = Url::parse(base_url).map_err(|error| error.to_string())?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -162,7 +179,7 @@ async fn converse(
     steps: &mut Steps<'_>,
 ) -> Result<(), Failed> {
     let hello = ClientId::default();
-    let tls = || TlsParameters::new(server.0.to_owned()).map_err(|error| describe(&error));
+    let tls = || tls::mail_parameters(server.0, profile);
     let greet = async {
         let greeted = match security {
             SmtpSecurity::Wrapped => {

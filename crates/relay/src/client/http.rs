@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, words,
+    SubmitAnswer, tls, words,
 };
 use crate::receipts::wire::{WireEntry, understand};
 use kite_domain::receipt::{
@@ -137,7 +137,7 @@ impl HttpRelayClient {
     /// A client for the relay at `base_url`.
     ///
     /// # Errors
-    /// In words: the address or the key cannot be used.
+    /// In words: the address, the key or a certificate cannot be used.
     pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, String> {
         let url = |path: &str| {
             let text = format!("{}{path}", base_url.trim_end_matches('/'));
@@ -153,7 +153,7 @@ impl HttpRelayClient {
         }
         let answer_timeout = Duration::from_millis(u64::from(profile.answer_timeout_ms.max(1)));
         let connect_timeout = answer_timeout.min(CONNECT_TIMEOUT);
-        let client = Client::builder()
+        let client = tls::with_terms(Client::builder(), profile)?
             .default_headers(headers)
             .user_agent(concat!("kite/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -177,7 +177,9 @@ impl HttpRelayClient {
     async fn exchange(&self, url: &Url, body: Vec<u8>) -> Exchange {
         match self.client.post(url.clone()).body(body).send().await {
             Ok(response) => read(response).await,
-            Err(error) if error.is_connect() || error.is_builder() => {
+            Err(error)
+                if error.is_connect() || error.is_builder() || tls::is_refused_in_handshake(&error) =>
+            {
                 Exchange::NoConnection(words_of_failure(error))
             }
             Err(error) => Exchange::Lost(words_of_failure(error)),

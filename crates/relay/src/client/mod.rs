@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod http;
 pub(crate) mod observed;
 pub mod smtp;
+mod tls;
 mod words;
 
 use async_trait::async_trait;

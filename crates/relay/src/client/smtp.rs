@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, words,
+    SubmitAnswer, tls, words,
 };
 use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
@@ -138,7 +138,7 @@ impl SmtpRelayClient {
         let tls = match security {
             SmtpSecurity::Plain => None,
             SmtpSecurity::Opportunistic | SmtpSecurity::Required | SmtpSecurity::Wrapped => {
-                Some(TlsParameters::new(host.to_owned()).map_err(|error| describe(&error))?)
+                Some(tls::mail_parameters(host, profile)?)
             }
         };
         let credentials =

@@ -15,7 +15,7 @@ use kite_domain::ids::{AttemptReference, LotId, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Message, MessagesRouted, Recipient, RouteSet, TypeGroup};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::relay::{
-    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile,
+    BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, RelayTls,
 };
 use kite_domain::sender::{SenderKind, SenderRegistered};
 use kite_domain::sending::{AdTerms, MessageClass, SendingAccepted, SendingContent, WindowAction};
@@ -69,6 +69,7 @@ pub(crate) fn profile(id: &str) -> RelayProfile {
         answers_status: true,
         receipts: ReceiptMode::Push,
         codes: "solapi".into(),
+        tls: RelayTls::default(),
         credentials: RelayCredentials { api_key: Some(format!("{id}-key")), ..RelayCredentials::default() },
     }
 }

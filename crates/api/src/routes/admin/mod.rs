@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod relay_now;
 pub mod relay_profile;
+pub mod relay_tls;
 pub mod relays;
 pub mod secrets;
 pub mod sendings;

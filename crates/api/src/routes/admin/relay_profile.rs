@@ -1,9 +1,10 @@
 //! The terms of a relay as an operator writes and sees them. Credentials go in and never come out.
 
+use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::RelayDesk;
 use kite_domain::codes::CodeDictionary;
 use kite_domain::relay::{
-    ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
+    CLIENT_KEY, ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
 };
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 use super::relay_now::{RelayNowView, UnattendedView};
+use super::relay_tls::{RelayTlsBody, RelayTlsView, misfit};
 use crate::problem::FieldError;
 use crate::routes::lengths::NAME_CHARACTERS_MAX;
 use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord};
@@ -73,6 +75,8 @@ pub struct CredentialsBody {
     pub user: Option<String>,
     /// The secret that signs pushed receipts (`whsec_…`).
     pub receipt_secret: Option<String>,
+    /// The private key of `tls.client_certificate_pem` as PEM, without a password.
+    pub client_key: Option<String>,
 }
 
 /// The terms of a relay.
@@ -122,6 +126,9 @@ pub struct RelayBody {
     /// The dictionary of its codes.
     #[schema(example = "solapi")]
     pub codes: String,
+    /// Whom we believe to be the relay over TLS, and who we say we are.
+    #[serde(default)]
+    pub tls: RelayTlsBody,
     /// What we know each other by; what is left out stays as it was.
     #[serde(default)]
     pub credentials: CredentialsBody,
@@ -146,11 +153,12 @@ fn five_seconds() -> u32 {
 impl RelayBody {
     /// The profile, or everything that is wrong with it.
     ///
-    /// `known` is what an earlier definition of the relay says of the credentials that are left out.
+    /// `known` is what an earlier definition of the relay says of the credentials that are left out, as it can be read.
     pub(crate) fn check(
         self,
         relay: RelayId,
         known: Option<&RelayCredentials>,
+        now: DateTime<Utc>,
     ) -> Result<RelayProfile, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut wrong =
@@ -205,13 +213,17 @@ impl RelayBody {
         {
             wrong(credential.field(), "reserved", format!("must not begin with {ENCRYPTED}"));
         }
+        if profile.credentials.client_key.is_some() && profile.tls.client_certificate_pem.is_none() {
+            wrong(CLIENT_KEY, "not_used", "is the key of no tls.client_certificate_pem".to_owned());
+        }
         let mut whole = profile.clone();
         if let Some(known) = known {
             whole.credentials.complete(known);
         }
-        for fault in whole.faults() {
+        for fault in whole.faults().into_iter().chain(whole.outdated(now)) {
             wrong(fault.field, fault.code, fault.detail);
         }
+        errors.extend(misfit(&whole));
         if errors.is_empty() { Ok(profile) } else { Err(errors) }
     }
 
@@ -245,10 +257,12 @@ impl RelayBody {
             answers_status: self.answers_status,
             receipts: self.receipts.into(),
             codes: self.codes.into(),
+            tls: self.tls.into(),
             credentials: RelayCredentials {
                 api_key: self.credentials.api_key,
                 user: self.credentials.user,
                 receipt_secret: self.credentials.receipt_secret,
+                client_key: self.credentials.client_key,
             },
         }
     }
@@ -287,6 +301,9 @@ pub struct RelayView {
     pub receipts: ReceiptModeWord,
     /// The dictionary of its codes.
     pub codes: String,
+    /// TLS with it, where something is said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RelayTlsView>,
     /// The credentials that are set, by name.
     pub credentials_set: Vec<&'static str>,
     /// Why an operator took it out of use, if one did.
@@ -304,9 +321,10 @@ pub struct RelayView {
 
 impl RelayView {
     /// As it is at this moment.
-    pub(crate) fn of(entry: &RelayEntry, desk: &dyn RelayDesk) -> Self {
+    pub(crate) fn of(entry: &RelayEntry, desk: &dyn RelayDesk, now: DateTime<Utc>) -> Self {
+        let tls = RelayTlsView::of(&entry.profile.tls, now);
         let now = desk.now(&entry.profile.relay).map(RelayNowView::from);
-        Self { now, ..Self::from(entry) }
+        Self { tls, now, ..Self::from(entry) }
     }
 }
 
@@ -340,6 +358,7 @@ impl From<&RelayEntry> for RelayView {
             answers_status: profile.answers_status,
             receipts: profile.receipts.into(),
             codes: profile.codes.to_string(),
+            tls: None,
             credentials_set: profile
                 .credentials
                 .each()

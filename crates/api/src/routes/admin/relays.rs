@@ -35,7 +35,7 @@ pub struct SuspendBody {
 fn show(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
     let directory = state.directory.snapshot();
     let entry = directory.relays.get(relay).ok_or_else(|| Problem::not_found("relay"))?;
-    Ok(RelayView::of(entry, &*state.relay_desk))
+    Ok(RelayView::of(entry, &*state.relay_desk, state.journal.now()))
 }
 
 fn id_of(text: &str) -> Answer<RelayId> {
@@ -56,9 +56,9 @@ fn refused(error: ManageError) -> Problem {
 )]
 pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Json<AdminRelays> {
     let directory = state.directory.snapshot();
-    Json(AdminRelays {
-        items: directory.relays.iter().map(|(_, entry)| RelayView::of(entry, &*state.relay_desk)).collect(),
-    })
+    let now = state.journal.now();
+    let view = |entry| RelayView::of(entry, &*state.relay_desk, now);
+    Json(AdminRelays { items: directory.relays.iter().map(|(_, entry)| view(entry)).collect() })
 }
 
 /// Shows a relay with its terms.
@@ -96,8 +96,12 @@ pub async fn define(
         ))
     })?;
     let directory = state.directory.snapshot();
-    let known = directory.relays.get(&relay).map(|entry| &entry.profile.credentials);
-    let profile = body.check(relay.clone(), known).map_err(|errors| {
+    let known = directory.relays.get(&relay).map(|entry| {
+        // What cannot be decrypted stays as it is, and cannot be held against the rest.
+        let opened = state.manage.vault().open(&entry.profile);
+        opened.map_or_else(|_| entry.profile.credentials.clone(), |opened| opened.credentials)
+    });
+    let profile = body.check(relay.clone(), known.as_ref(), state.journal.now()).map_err(|errors| {
         let first =
             errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
         Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)

@@ -1,0 +1,115 @@
+//! TLS with a relay, as an operator writes and sees it. Certificates are shown; the key among the credentials is not.
+
+use chrono::{DateTime, Utc};
+use kite_domain::certificate::{Standing, certificates, private_key};
+use kite_domain::relay::{CLIENT_KEY, RelayProfile, RelayTls};
+use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::problem::FieldError;
+
+/// Whom we believe to be the relay over TLS, and who we say we are.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayTlsBody {
+    /// The authorities that are believed, or the relay's own certificate: one or more certificates as PEM. With it, the
+    /// authorities of the system are not believed.
+    #[schema(max_length = 65_536, example = "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n")]
+    pub ca_pem: Option<String>,
+    /// Our certificate, then what leads from it to an authority of the relay, as PEM; a mail server is shown one certificate
+    /// alone. Its key is `credentials.client_key`.
+    #[schema(max_length = 65_536)]
+    pub client_certificate_pem: Option<String>,
+}
+
+impl From<RelayTlsBody> for RelayTls {
+    fn from(body: RelayTlsBody) -> Self {
+        Self { ca_pem: body.ca_pem, client_certificate_pem: body.client_certificate_pem }
+    }
+}
+
+/// Where a certificate stands in its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateStandingWord {
+    /// It holds, and will for a while.
+    Valid,
+    /// It ends within 14 days.
+    EndsSoon,
+    /// It does not hold any more.
+    Ended,
+    /// It does not hold yet.
+    NotYet,
+}
+
+impl From<Standing> for CertificateStandingWord {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Valid => Self::Valid,
+            Standing::EndsSoon => Self::EndsSoon,
+            Standing::Ended => Self::Ended,
+            Standing::NotYet => Self::NotYet,
+        }
+    }
+}
+
+/// A certificate.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RelayCertificateView {
+    /// Which field it stands in.
+    #[schema(example = "tls.ca_pem")]
+    pub field: &'static str,
+    /// Whose it is.
+    #[schema(example = "CN=Relay Authority")]
+    pub name: String,
+    /// Until when it holds.
+    pub not_after: DateTime<Utc>,
+    /// Where that is from now.
+    pub standing: CertificateStandingWord,
+}
+
+/// TLS with a relay.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RelayTlsView {
+    /// The authorities that are believed; left out: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Our certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_pem: Option<String>,
+    /// All of them, one by one.
+    pub certificates: Vec<RelayCertificateView>,
+}
+
+impl RelayTlsView {
+    /// As it stands now; none: nothing is said of TLS.
+    pub(crate) fn of(tls: &RelayTls, now: DateTime<Utc>) -> Option<Self> {
+        let view = |one: kite_domain::relay::RelayCertificate| RelayCertificateView {
+            field: one.field,
+            standing: one.certificate.standing(now).into(),
+            not_after: one.certificate.not_after,
+            name: one.certificate.name,
+        };
+        (!tls.is_empty()).then(|| Self {
+            ca_pem: tls.ca_pem.clone(),
+            client_certificate_pem: tls.client_certificate_pem.clone(),
+            certificates: tls.certificates().into_iter().map(view).collect(),
+        })
+    }
+}
+
+/// Whether the key is the certificate's. Says nothing of a text that cannot be read: that is a fault of its own.
+pub(crate) fn misfit(profile: &RelayProfile) -> Option<FieldError> {
+    let chain = certificates(profile.tls.client_certificate_pem.as_deref()?.as_bytes()).ok()?;
+    let key = private_key(profile.credentials.client_key.as_deref()?.as_bytes()).ok()?;
+    let chain = chain.into_iter().map(|one| one.der).collect();
+    let fault = |code, detail: String| FieldError::new(CLIENT_KEY, code, detail);
+    match CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()) {
+        Ok(_) => None,
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Some(fault("does_not_fit", "is not the key of tls.client_certificate_pem".to_owned()))
+        }
+        Err(error) => Some(fault("unusable_key", format!("cannot be used: {error}"))),
+    }
+}

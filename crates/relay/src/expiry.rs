@@ -1,0 +1,99 @@
+//! Certificates of a relay that come to their end: told in the log while there is time to do something about it, and as a
+//! figure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::certificate::{Certificate, Standing};
+use kite_domain::relay::{RelayCertificate, RelayProfile};
+use std::sync::Arc;
+
+/// How often a certificate that ends soon is told of again.
+const AGAIN: TimeDelta = TimeDelta::days(1);
+
+/// The certificates of one relay.
+#[derive(Default)]
+pub(crate) struct Expiry {
+    /// Which definition they are of.
+    profile: Option<Arc<RelayProfile>>,
+    certificates: Vec<RelayCertificate>,
+    told_at: Option<DateTime<Utc>>,
+}
+
+impl Expiry {
+    /// Reads the certificates anew if the relay has another definition.
+    pub(crate) fn look(&mut self, profile: &Arc<RelayProfile>) {
+        if self.profile.as_ref().is_none_or(|known| !Arc::ptr_eq(known, profile)) {
+            self.certificates = profile.tls.certificates();
+            self.profile = Some(profile.clone());
+            self.told_at = None;
+        }
+    }
+
+    /// What is to be told now: each that has ended or soon does, once a day.
+    pub(crate) fn news(&mut self, now: DateTime<Utc>) -> Vec<String> {
+        if self.told_at.is_some_and(|at| now - at < AGAIN) {
+            return Vec::new();
+        }
+        let news: Vec<String> = self.certificates.iter().filter_map(|one| in_words(one, now)).collect();
+        if !news.is_empty() {
+            self.told_at = Some(now);
+        }
+        news
+    }
+
+    /// Until when the certificates of each field hold: the first that ends.
+    pub(crate) fn ends(&self) -> Vec<(&'static str, DateTime<Utc>)> {
+        let mut ends: Vec<(&'static str, DateTime<Utc>)> = Vec::new();
+        for RelayCertificate { field, certificate } in &self.certificates {
+            match ends.iter_mut().find(|(known, _)| known == field) {
+                Some((_, at)) => *at = certificate.not_after.min(*at),
+                None => ends.push((field, certificate.not_after)),
+            }
+        }
+        ends
+    }
+}
+
+fn in_words(one: &RelayCertificate, now: DateTime<Utc>) -> Option<String> {
+    let RelayCertificate { field, certificate } = one;
+    let Certificate { name, not_after, .. } = certificate;
+    let verb = match certificate.standing(now) {
+        Standing::Valid | Standing::NotYet => return None,
+        Standing::EndsSoon => "ends",
+        Standing::Ended => "ended",
+    };
+    Some(format!("{field}: the certificate {name} {verb} at {}", not_after.to_rfc3339()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hand::testing::profile;
+    use kite_domain::relay::CA;
+    use kite_testkit::certificates::Made;
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_told_of_once_a_day_until_there_is_another() {
+        let made = |year| Made::self_signed("relay.example", year).unwrap().certificate;
+        let with = |ca: String| {
+            let mut profile = profile("alpha");
+            profile.tls.ca_pem = Some(ca);
+            Arc::new(profile)
+        };
+        let mut expiry = Expiry::default();
+        let first = with(made(2031));
+        expiry.look(&first);
+        let end = expiry.ends()[0].1;
+        assert_eq!(expiry.ends(), [(CA, "2031-01-01T00:00:00Z".parse().unwrap())]);
+
+        assert_eq!(expiry.news(end - TimeDelta::days(15)), Vec::<String>::new());
+        let told = expiry.news(end - TimeDelta::days(10));
+        assert!(told[0].contains("tls.ca_pem") && told[0].contains("ends at 2031-01-01"), "{told:?}");
+        expiry.look(&first);
+        assert_eq!(expiry.news(end - TimeDelta::days(10) + TimeDelta::hours(23)), Vec::<String>::new());
+        assert_eq!(expiry.news(end - TimeDelta::days(9)).len(), 1);
+        assert!(expiry.news(end + TimeDelta::days(1))[0].contains("ended at"));
+
+        expiry.look(&with(made(2035)));
+        assert_eq!(expiry.news(end + TimeDelta::days(1)), Vec::<String>::new());
+    }
+}
