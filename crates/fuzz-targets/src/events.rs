@@ -156,6 +156,7 @@ fn handed_over(
         is_paused: false,
         receipt_deadline: chrono::Duration::hours(25),
         closed_until: &|_| None,
+        unsendable: &|_| None,
         has_opted_out: &|_| false,
         now: context.now,
     };

@@ -13,6 +13,7 @@ mod freshness;
 mod idempotency;
 mod isolation;
 mod pushed_receipts;
+mod senders;
 mod sendings;
 mod support;
 mod tcp;
