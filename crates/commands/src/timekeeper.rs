@@ -226,13 +226,16 @@ impl Timekeeper {
     }
 
     /// Notes the approvals that are over. Nobody waits for that: what is over does not send, noted or not. It is so that the
-    /// log says when a sender could no longer send, and by what.
+    /// log says when a sender could no longer send, and by what. Counts the requests that wait for the operator, too.
     async fn note_expired_senders(&self, now: DateTime<Utc>) -> Result<(), TickError> {
         let directory = self.directory.snapshot();
         let journal = self.lots.journal();
+        let waiting = directory.senders.iter().filter(|(_, _, identity)| identity.request.is_some()).count();
+        metrics::gauge!("kite_sender_requests_waiting").set(waiting as f64);
         let over = directory.senders.iter().filter(|(_, _, identity)| identity.has_ended_unnoted(now));
-        for (address, tenant, _) in over.take(CHUNK) {
+        for (_, tenant, identity) in over.take(CHUNK) {
             let cause = Cause::new(self.actor.clone(), journal.next_id());
+            let address = identity.terms.address.as_str();
             let noted = senders::change(journal, &self.directory, (&cause, tenant, address), |known, now| {
                 Ok(known.expire(tenant, now))
             });

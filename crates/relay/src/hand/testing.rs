@@ -427,6 +427,9 @@ impl World {
     }
 }
 
+/// How long the senders are approved.
+pub(crate) const APPROVED_DAYS: i64 = 3_000;
+
 /// A sender that may send for years.
 fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApproved {
     let terms = SenderTerms {
@@ -436,7 +439,7 @@ fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApprov
         refusal_number: None,
         relays: relays.to_vec(),
     };
-    let expires_at = start() + TimeDelta::days(3_000);
+    let expires_at = start() + TimeDelta::days(APPROVED_DAYS);
     SenderApproved { tenant: tenant(), terms, document: "test".to_owned(), expires_at, shared: false }
 }
 
