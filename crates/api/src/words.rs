@@ -87,6 +87,19 @@ words! {
         /// An address, for e-mail.
         Email,
     }
+    /// Where a sender identity stands.
+    SenderStatusWord = kite_domain::sender::SenderStatus {
+        /// The operator has not answered yet.
+        Requested,
+        /// It may send.
+        Approved,
+        /// The operator does not want it.
+        Refused,
+        /// It could send once; its time is over.
+        Expired,
+        /// The tenant, or the operator, took it back.
+        Withdrawn,
+    }
     /// A kind of phone number.
     PhoneKindWord = kite_domain::address::PhoneKind {
         /// 010, 011, 016 to 019.

@@ -89,10 +89,12 @@ fn advised(follower: &Follower, advice: Advice, why: String) -> WeightsAdvised {
 
 /// Every tenant's channel that follows figures: by its policy, or because it has none and a sender to send with. In the
 /// order of the tenants, so that the same figures lead to the same log.
-fn followers(directory: &DirectoryState) -> Vec<Follower> {
+fn followers(directory: &DirectoryState, now: DateTime<Utc>) -> Vec<Follower> {
     let mut registered: BTreeMap<&TenantId, BTreeSet<RelayId>> = BTreeMap::new();
-    for ((tenant, _), sender) in &directory.senders {
-        registered.entry(tenant).or_default().extend(sender.registered.relays.iter().cloned());
+    for (_, tenant, identity) in directory.senders.iter() {
+        if let Ok(terms) = identity.sends_with(now) {
+            registered.entry(tenant).or_default().extend(terms.relays.iter().cloned());
+        }
     }
     let mut followers = Vec::new();
     for (tenant, relays) in registered {
@@ -144,7 +146,7 @@ impl Worker for Adviser {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let now: DateTime<Utc> = self.journal.now();
         let mut figures: BTreeMap<Channel, Vec<RelayFigures>> = BTreeMap::new();
-        for follower in followers(&self.directory.snapshot()) {
+        for follower in followers(&self.directory.snapshot(), now) {
             let figures = match figures.entry(follower.channel) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {

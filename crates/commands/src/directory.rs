@@ -11,24 +11,24 @@ use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
-use kite_domain::sender::SenderRegistered;
-use kite_domain::sending::SendingAccepted;
+use kite_domain::sender::{Envelope, SaidBy, SenderStatus, SenderTerms, Senders};
+use kite_domain::sending::{SendingAccepted, sender};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::template::TemplateSaved;
 use kite_domain::tenant::{ApiKeyIssued, LimitsInForce, TenantCreated, TenantLimits};
 use kite_domain::text::Channel;
-use kite_event_store::{Filter, Position};
+use kite_event_store::{Filter, Position, RecordedEvent};
 use parking_lot::RwLock;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Told};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 22] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -42,6 +42,10 @@ const KINDS: [&str; 18] = [
     "policy-defined",
     "weights-advised",
     "sender-registered",
+    "sender-requested",
+    "sender-approved",
+    "sender-refused",
+    "sender-expired",
     "sender-withdrawn",
     "opt-out-recorded",
     "opt-out-withdrawn",
@@ -60,13 +64,6 @@ pub struct PolicyState {
     pub advised: Option<WeightsAdvised>,
 }
 
-/// A sender identity as it stands. Withdrawn ones are absent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SenderState {
-    /// The newest registration.
-    pub registered: SenderRegistered,
-}
-
 /// The directory at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryState {
@@ -76,8 +73,8 @@ pub struct DirectoryState {
     pub policies: HashMap<(TenantId, Channel), PolicyState>,
     /// Advice for channels without a policy, by tenant and channel.
     pub default_advice: HashMap<(TenantId, Channel), WeightsAdvised>,
-    /// Senders by tenant and canonical address.
-    pub senders: HashMap<(TenantId, SmolStr), SenderState>,
+    /// Sender identities, by address.
+    pub senders: Senders,
     /// Templates by tenant and id.
     pub templates: HashMap<(TenantId, TemplateId), TemplateSaved>,
     /// Tenants by id.
@@ -89,11 +86,34 @@ pub struct DirectoryState {
 }
 
 impl DirectoryState {
-    /// The relays that a sender is registered with; none: the sender is not known.
-    pub fn sender_relays(&self, tenant: &TenantId, address: Option<&str>) -> &[RelayId] {
-        address
-            .and_then(|address| self.senders.get(&(tenant.clone(), SmolStr::from(address))))
-            .map_or(&[], |sender| &sender.registered.relays)
+    /// What a sender may send with now; none: there is no such sender, or it is not approved.
+    pub fn sends_with(
+        &self,
+        tenant: &TenantId,
+        address: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<&SenderTerms> {
+        self.senders.identity(tenant, address?)?.sends_with(now).ok()
+    }
+
+    /// The relays that a sender may send through now.
+    fn sender_relays(&self, tenant: &TenantId, address: Option<&str>, now: DateTime<Utc>) -> &[RelayId] {
+        self.sends_with(tenant, address, now).map_or(&[], |terms| &terms.relays)
+    }
+
+    /// Why a sending's sender on a channel may not send now, in one word; none: it may.
+    pub fn unsendable(
+        &self,
+        terms: &SendingAccepted,
+        channel: Channel,
+        now: DateTime<Utc>,
+    ) -> Option<&'static str> {
+        // A sending without one for the channel has no text for it either: that is found out where it is written.
+        let address = sender(terms, channel)?;
+        match self.senders.identity(&terms.tenant, address) {
+            Some(identity) => identity.sends_with(now).err().map(SenderStatus::code),
+            None => Some(SenderStatus::UNKNOWN),
+        }
     }
 
     /// The limits that count for a tenant.
@@ -116,13 +136,14 @@ impl DirectoryState {
     ) -> RoutingContext<'_> {
         RoutingContext {
             directory: &self.relays,
-            phone_relays: self.sender_relays(tenant, from_phone),
-            email_relays: self.sender_relays(tenant, from_email),
+            phone_relays: self.sender_relays(tenant, from_phone, now),
+            email_relays: self.sender_relays(tenant, from_email, now),
             now,
         }
     }
 
-    /// Folds an event; those that say nothing of such things leave it as it is.
+    /// Folds an event; those that say nothing of such things leave it as it is. Those of senders go to
+    /// [`Senders::evolve`], with their envelopes.
     pub fn evolve(&mut self, event: &Event) {
         match event {
             Event::TenantCreated(created) => {
@@ -155,13 +176,6 @@ impl DirectoryState {
                         self.default_advice.insert(key, advised.clone());
                     }
                 }
-            }
-            Event::SenderRegistered(registered) => {
-                let key = (registered.tenant.clone(), registered.address.clone());
-                self.senders.insert(key, SenderState { registered: registered.clone() });
-            }
-            Event::SenderWithdrawn(withdrawn) => {
-                self.senders.remove(&(withdrawn.tenant.clone(), withdrawn.address.clone()));
             }
             Event::TemplateSaved(saved) => {
                 self.templates.insert((saved.tenant.clone(), saved.template), saved.clone());
@@ -228,7 +242,7 @@ impl Directory {
             let (told, next) = journal.read_all(*position, PAGE, &filter).await?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == *position;
-            self.fold(told.iter().map(|told| &told.event));
+            self.fold(&told);
             has_news |= !told.is_empty();
             *position = next;
             if is_end {
@@ -241,9 +255,9 @@ impl Directory {
         Ok(has_news)
     }
 
-    fn fold<'e>(&self, events: impl Iterator<Item = &'e Event>) {
+    fn fold(&self, told: &[Told]) {
         let mut changed: Option<DirectoryState> = None;
-        for event in events {
+        for Told { recorded, event } in told {
             match event {
                 Event::OptOutRecorded(recorded) => {
                     let mut opt_outs = self.inner.opt_outs.write();
@@ -256,7 +270,10 @@ impl Directory {
                     }
                 }
                 other => {
-                    changed.get_or_insert_with(|| (**self.inner.state.read()).clone()).evolve(other);
+                    let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());
+                    if !state.senders.evolve(other, envelope(recorded)) {
+                        state.evolve(other);
+                    }
                 }
             }
         }
@@ -264,6 +281,11 @@ impl Directory {
             *self.inner.state.write() = Arc::new(state);
         }
     }
+}
+
+fn envelope(recorded: &RecordedEvent) -> Envelope<'_> {
+    let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
+    Envelope { stream: &recorded.stream, version: recorded.version, by }
 }
 
 /// Keeps the directory of a process up to date with what other processes write.

@@ -1,5 +1,5 @@
 //! What time alone brings about: scheduled sendings are released, lifetimes and receipt deadlines end, cancelled lots
-//! are finished off, sendings are completed, parked receipts are tried again.
+//! are finished off, sendings are completed, parked receipts are tried again, approvals of senders that are over are noted.
 //!
 //! It looks at what the open-work read model says may be due, about once a second; the streams then decide. A hint
 //! that is stale costs a look, one that is missing comes with the next scan.
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
+use crate::manage::senders::{self, SenderError};
 use crate::open_work::OpenWork;
 use crate::parked::ParkedRetries;
 use crate::receipts::ReceiptBook;
@@ -224,6 +225,28 @@ impl Timekeeper {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Notes the approvals that are over. Nobody waits for that: what is over does not send, noted or not. It is so that the
+    /// log says when a sender could no longer send, and by what. Counts the requests that wait for the operator, too.
+    async fn note_expired_senders(&self, now: DateTime<Utc>) -> Result<(), TickError> {
+        let directory = self.directory.snapshot();
+        let journal = self.lots.journal();
+        let waiting = directory.senders.iter().filter(|(_, _, identity)| identity.request.is_some()).count();
+        metrics::gauge!("kite_sender_requests_waiting").set(waiting as f64);
+        let over = directory.senders.iter().filter(|(_, _, identity)| identity.has_ended_unnoted(now));
+        for (_, tenant, identity) in over.take(CHUNK) {
+            let cause = Cause::new(self.actor.clone(), journal.next_id());
+            let address = identity.terms.address.as_str();
+            let noted = senders::change(journal, &self.directory, (&cause, tenant, address), |known, now| {
+                Ok(known.expire(tenant, now))
+            });
+            match noted.await {
+                Ok(_) | Err(SenderError::Refused(_)) => {}
+                Err(SenderError::Journal(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at some of the sendings of which something is parked.
     async fn look_at_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
         if mutation::is_active(Mutation::ParkedWorkForgotten) {
@@ -334,6 +357,7 @@ impl Worker for Timekeeper {
             self.close_due(now).await,
             self.complete_finished().await,
             self.look_at_parked(now).await,
+            self.note_expired_senders(now).await,
             self.parked.look(&*self.open_work, &self.receipts, now).await,
         ];
         done.into_iter().collect::<Result<(), TickError>>()?;

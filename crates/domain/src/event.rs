@@ -18,7 +18,9 @@ use crate::relay::{
     RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended, RelayUnattended,
 };
 use crate::seal::LogSealed;
-use crate::sender::{SenderRegistered, SenderWithdrawn};
+use crate::sender::{
+    SenderApproved, SenderExpired, SenderRefused, SenderRegistered, SenderRequested, SenderWithdrawn,
+};
 use crate::sending::{
     SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted, SendingPaused,
     SendingReleased, SendingResumed,
@@ -146,10 +148,19 @@ events! {
     PolicyDefined = "policy-defined" v 1 in "policy-<tenant>-<channel>",
     /// New weights from live figures, under a policy that follows them.
     WeightsAdvised = "weights-advised" v 1 in "policy-<tenant>-<channel>",
-    /// A number or address may send through these relays.
+    /// A number or address may send through these relays, as it was before the operator was asked: it counts as approved,
+    /// without an end. Nobody writes it any more.
     SenderRegistered = "sender-registered" v 1 in "sender-<tenant>-<address>",
-    /// It may no longer send.
-    SenderWithdrawn = "sender-withdrawn" v 1 in "sender-<tenant>-<address>",
+    /// A tenant asks to send with a number or address. What was approved before goes on until there is an answer.
+    SenderRequested = "sender-requested" v 1 in "identity-<address>",
+    /// The operator approves it: it may send through these relays, until it expires.
+    SenderApproved = "sender-approved" v 1 in "identity-<address>",
+    /// The operator refuses what was asked for. What was approved before goes on.
+    SenderRefused = "sender-refused" v 1 in "identity-<address>",
+    /// The time of an approval is over. It has not sent since then, whenever this is noted.
+    SenderExpired = "sender-expired" v 1 in "identity-<address>",
+    /// It may no longer send, and is not asked for any more. Before approvals this was in `sender-<tenant>-<address>`.
+    SenderWithdrawn = "sender-withdrawn" v 1 in "identity-<address>",
     /// A recipient refuses advertisements.
     OptOutRecorded = "opt-out-recorded" v 1 in "opt-out-<tenant>-<hash of the address>",
     /// The refusal was taken back.

@@ -13,9 +13,10 @@ use kite_domain::lot::{
 use kite_domain::policy::RelayWeight;
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::RelayDirectory;
+use kite_domain::sender::{self, Approval, Envelope, SaidBy, SenderStatus};
 use kite_domain::sending::{Sending, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
-use kite_domain::slug::RelayId;
+use kite_domain::slug::{RelayId, TenantId};
 use serde_json::Value;
 
 use crate::house::now;
@@ -86,10 +87,43 @@ impl Folded {
         self.sending.evolve(event, now());
         self.relays.evolve(event);
         self.directory.evolve(event);
+        let version = self.directory.senders.iter().count() as u64 + 1;
+        let by = SaidBy { actor: "fuzz".into(), at: now() };
+        self.directory.senders.evolve(event, Envelope { stream: "identity-025550100", version, by });
+    }
+
+    /// What is decided about senders can be folded in turn, and nobody has one that does not count.
+    fn decide_on_senders(&self) {
+        let mut senders = self.directory.senders.clone();
+        let all: Vec<(String, TenantId)> = senders
+            .iter()
+            .map(|(_, tenant, known)| (known.terms.address.to_string(), tenant.clone()))
+            .collect();
+        for (address, tenant) in all {
+            let known = senders.address(&address);
+            let expires_at = now() + chrono::Duration::days(1);
+            let approval =
+                Approval { document: "fuzz".to_owned(), expires_at, relays: Vec::new(), shared: false };
+            let decided = [
+                known.expire(&tenant, now()),
+                known.approve(&tenant, approval, now()).ok().flatten(),
+                known.refuse(&tenant, "no".to_owned(), now()).ok().flatten(),
+                known.withdraw(&tenant, None).ok().flatten(),
+            ];
+            for event in decided.into_iter().flatten() {
+                let by = SaidBy { actor: "fuzz".into(), at: now() };
+                let stream = sender::stream(&address);
+                assert!(senders.evolve(&event, Envelope { stream: &stream, version: known.version + 1, by }));
+                let identity = senders.identity(&tenant, &address).expect("it is still there");
+                let is_approved = identity.status(now()) == SenderStatus::Approved;
+                assert_eq!(identity.sends_with(now()).is_ok(), is_approved);
+            }
+        }
     }
 
     fn decide(&self) {
         let _ = self.sending.is_due(now());
+        self.decide_on_senders();
         let terms = self.sending.accepted.as_deref().cloned().unwrap_or_else(usual_terms);
         let relays: Vec<RelayId> = self.relays.iter().map(|(relay, _)| relay.clone()).collect();
         let context = RoutingContext {
@@ -156,6 +190,7 @@ fn handed_over(
         is_paused: false,
         receipt_deadline: chrono::Duration::hours(25),
         closed_until: &|_| None,
+        unsendable: &|_| None,
         has_opted_out: &|_| false,
         now: context.now,
     };

@@ -155,6 +155,10 @@ impl House {
                 "address": address, "brand": "카이트", "refusal_number": "080-123-4567", "relays": ["alpha", "beta"]
             });
             self.post("/v1/senders", &key, &sender);
+            let approved = json!({
+                "document": "certificate 1", "expires_at": "2030-01-01T00:00:00Z", "relays": ["alpha", "beta"]
+            });
+            self.post(&format!("/v1/admin/tenants/acme/senders/{address}/approve"), ADMIN_KEY, &approved);
         }
         let weights = json!([{"relay": "alpha", "weight": 7000}, {"relay": "beta", "weight": 3000}]);
         self.put("/v1/policies/sms", &key, &json!({"objective": "ratio", "weights": weights}));

@@ -6,6 +6,7 @@
 
 use anyhow::{Context, ensure};
 use kite_testkit::process::Process;
+use kite_testkit::senders::{approval, approval_path};
 use kite_testkit::wait::{free_address, wait_until_ready};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -81,6 +82,8 @@ async fn set_up(address: SocketAddr) -> anyhow::Result<String> {
         "address": "02-1234-5678", "brand": "카이트", "refusal_number": "080-123-4567", "relays": ["alpha", "beta"],
     });
     tenant.write(Method::POST, "/v1/senders", &sender).await?;
+    let approved = approval(&["alpha", "beta"]);
+    admin.write(Method::POST, &approval_path("acme", "0212345678"), &approved).await?;
     let weights = json!([{"relay": "alpha", "weight": 7_000}, {"relay": "beta", "weight": 3_000}]);
     tenant.write(Method::PUT, "/v1/policies/sms", &json!({"objective": "ratio", "weights": weights})).await?;
     Ok(key)

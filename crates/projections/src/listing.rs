@@ -31,6 +31,11 @@ impl Cursor {
         &self.0
     }
 
+    /// A place that is named by a text, in a list that no read model keeps.
+    pub fn of_text(place: &str) -> Self {
+        Self::new(place)
+    }
+
     pub(crate) fn from_number(number: i64) -> Self {
         Self(number.to_be_bytes().to_vec())
     }
@@ -39,7 +44,11 @@ impl Cursor {
         self.0.as_slice().try_into().map(i64::from_be_bytes).map_err(|_| QueryError::Cursor)
     }
 
-    pub(crate) fn text(&self) -> Result<&str, QueryError> {
+    /// The text of a place that is named by one.
+    ///
+    /// # Errors
+    /// [`QueryError::Cursor`] if it is none.
+    pub fn text(&self) -> Result<&str, QueryError> {
         std::str::from_utf8(&self.0).map_err(|_| QueryError::Cursor)
     }
 

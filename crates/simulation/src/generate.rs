@@ -3,7 +3,8 @@
 use crate::dice::Dice;
 use crate::faults::AppendFault;
 use crate::operation::{
-    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, Setup, Step,
+    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep, Setup,
+    Step,
 };
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 use crate::unwritable::Rows;
@@ -49,6 +50,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
     add_unwritable(seed, &mut steps);
     operators_and_tenants(seed, &mut setup, &mut steps);
     baffle(seed, &mut steps);
+    senders(seed, &mut steps);
     Case { seed, setup, steps }
 }
 
@@ -122,6 +124,38 @@ fn baffle(seed: u64, steps: &mut Vec<Step>) {
     if let Some(place) = steps.iter().position(is_sent) {
         let op = Operation::Mode { relay: dice.below(3) as u8, mode: Mode::Baffling };
         steps.insert(place, Step { salt: SALT_BAFFLING, polls: 0, op });
+    }
+}
+
+/// The salts of steps that are about senders.
+const SALT_OF_SENDERS: u32 = 400_000;
+
+/// In two cases of five senders are withdrawn, refused, approved for a while: by dice of their own, and so that most may
+/// send again some time.
+fn senders(seed: u64, steps: &mut Vec<Step>) {
+    let mut dice = Dice::of(seed, 0x5E4D);
+    let count = *dice.pick(&[0, 0, 0, 1, 2]);
+    for number in 0..count {
+        let (tenant, is_email) = (u8::from(dice.per_cent(30)), dice.per_cent(30));
+        let for_a_while =
+            SenderStep::Approve { seconds: *dice.pick(&[30, 120, 1_800, 40_000]), shared: dice.per_cent(70) };
+        let for_long = SenderStep::Approve { seconds: 300_000_000, shared: true };
+        let said: &[SenderStep] = match dice.below(5) {
+            0 => &[SenderStep::Withdraw, SenderStep::Ask, for_long],
+            1 => &[for_a_while, SenderStep::Ask, for_long],
+            2 => &[SenderStep::Withdraw, SenderStep::Ask, for_a_while, for_long],
+            3 => &[SenderStep::Ask, SenderStep::Refuse, SenderStep::Withdraw],
+            _ => &[SenderStep::Withdraw, SenderStep::Ask, SenderStep::Refuse, SenderStep::Ask, for_long],
+        };
+        let mut place = dice.below(1 + steps.len() as u64) as usize;
+        for (turn, step) in said.iter().enumerate() {
+            let op = Operation::Sender { tenant, is_email, step: *step };
+            let salt = SALT_OF_SENDERS + 10 * number + turn as u32;
+            let polls = *dice.pick(&[0, 20, 120, 400]);
+            steps.insert(place, Step { salt, polls, op });
+            // What follows comes a little later: something is to be sent in between.
+            place = (place + 1 + dice.below(4) as usize).min(steps.len());
+        }
     }
 }
 

@@ -17,6 +17,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::LimitOverAllTenants
         | Mutation::PasswordReserveGivenAway
         | Mutation::PauseIgnoredAtHandover
+        | Mutation::ApprovalNotAsked
         | Mutation::NewPolicyUnheeded
         | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,

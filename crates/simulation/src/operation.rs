@@ -151,6 +151,24 @@ pub enum Foreign {
     LaterAttempt,
 }
 
+/// What is said about a sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SenderStep {
+    /// The tenant asks for it.
+    Ask,
+    /// The operator approves it for so many seconds.
+    Approve {
+        /// How long.
+        seconds: u32,
+        /// Although another tenant may have it.
+        shared: bool,
+    },
+    /// The operator refuses it.
+    Refuse,
+    /// The tenant withdraws it.
+    Withdraw,
+}
+
 /// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
@@ -221,12 +239,21 @@ pub enum Operation {
         /// Whether nobody can.
         is_unusable: bool,
     },
-    /// A tenant's phone number is registered with these relays (bits) and no others.
+    /// A tenant's phone number is asked for, and approved for long with these relays (bits) and no others.
     Register {
         /// Whose.
         tenant: u8,
         /// One bit a relay.
         relays: u8,
+    },
+    /// Something is said about a sender of a tenant.
+    Sender {
+        /// Whose.
+        tenant: u8,
+        /// The e-mail address, not the number.
+        is_email: bool,
+        /// What.
+        step: SenderStep,
     },
     /// Somebody refuses advertisements.
     OptOut {

@@ -49,6 +49,7 @@ pub(crate) struct Platform {
     pub(crate) acceptance: Acceptance,
     pub(crate) manage: Manage,
     pub(crate) receipts: ReceiptBook,
+    pub(crate) journal: Journal,
     pub(crate) address_book: AddressBook,
     pub(crate) models: ReadModels,
     pub(crate) queue: Arc<InProcessQueue>,
@@ -121,7 +122,8 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
         settings: RelaySettings::default(),
     });
     sim.spawn("relays", hire(sim.clone(), relays, directory.clone()));
-    Ok(Platform { acceptance, manage, receipts, address_book: AddressBook::new(journal), models, queue })
+    let address_book = AddressBook::new(journal.clone());
+    Ok(Platform { acceptance, manage, receipts, journal, address_book, models, queue })
 }
 
 /// What is kept for passwords is much here, so that it matters.

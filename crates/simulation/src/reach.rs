@@ -108,6 +108,14 @@ pub enum Situation {
     LimitReached,
     /// A request is refused because it comes too fast.
     TooFast,
+    /// A request is refused because its sender is not approved.
+    SenderNotApproved,
+    /// A message is not handed over because its sender is not approved any more.
+    SenderEnded,
+    /// An approval is over.
+    SenderExpired,
+    /// An address is not approved because another tenant has it.
+    AddressTaken,
 }
 
 impl Situation {
@@ -141,6 +149,9 @@ impl Situation {
             | Self::RelayUnattended
             | Self::ResumeRefused
             | Self::TooFast
+            | Self::SenderEnded
+            | Self::SenderExpired
+            | Self::AddressTaken
             | Self::AppendAnswerLost => 1,
             _ => 4,
         }
@@ -275,9 +286,13 @@ impl Reader {
             Event::MessagesFinished(finished) => match finished.outcome {
                 Outcome::Expired => reached.count(Situation::Expired),
                 Outcome::Cancelled => reached.count(Situation::Cancelled),
+                Outcome::Refused if finished.reason.starts_with("sender_") => {
+                    reached.count(Situation::SenderEnded);
+                }
                 Outcome::Refused => reached.count(Situation::AdvertisementRefused),
                 Outcome::Delivered | Outcome::Undelivered => {}
             },
+            Event::SenderExpired(_) => reached.count(Situation::SenderExpired),
             Event::ReceiptsParked(_) => reached.count(Situation::ReceiptParked),
             Event::ParkedReceiptsSettled(settled) if !settled.matched.is_empty() => {
                 reached.count(Situation::ParkedMatched);

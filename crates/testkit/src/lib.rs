@@ -14,5 +14,6 @@ pub mod operator;
 pub mod oracle;
 pub mod process;
 pub mod relays;
+pub mod senders;
 pub mod wait;
 pub mod workspace;

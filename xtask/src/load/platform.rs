@@ -14,6 +14,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use kite_testkit::metrics::metric_max;
 use kite_testkit::process::Process;
+use kite_testkit::senders::{approval, approval_path};
 use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -229,6 +230,8 @@ async fn set_up(admin: &Client, addresses: &RelayAddresses) -> anyhow::Result<St
         "address": FROM_PHONE, "brand": "카이트", "refusal_number": "080-123-4567", "relays": RELAYS.map(|(id, _)| id),
     });
     tenant.json(Method::POST, "/v1/senders", &sender).await?;
+    let approved = approval(&RELAYS.map(|(id, _)| id));
+    admin.json(Method::POST, &approval_path(TENANT, FROM_PHONE), &approved).await?;
     let weights = RELAYS.map(|(relay, weight)| json!({ "relay": relay, "weight": weight }));
     for channel in ["sms", "lms"] {
         let policy = json!({ "objective": "ratio", "weights": weights });

@@ -10,6 +10,7 @@ use chrono::{TimeDelta, Utc};
 use kite_testkit::customer::{Customer, FROM_PHONE, Sent};
 use kite_testkit::oracle::Cancel;
 use kite_testkit::relays::PHONE_RELAYS;
+use kite_testkit::senders::{approval, approval_path};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -69,6 +70,10 @@ impl Villain {
         let relays: Vec<&str> = PHONE_RELAYS.iter().map(|(id, _)| *id).collect();
         let sender = json!({ "address": FROM_PHONE, "relays": relays });
         tenant.call(Method::POST, "/v1/senders", &sender).await?;
+        // The address is the customer's too, and the operator knows it.
+        let mut approved = approval(&relays);
+        approved["shared"] = json!(true);
+        operator.call(Method::POST, &approval_path(TENANT, FROM_PHONE), &approved).await?;
         let shares = PHONE_RELAYS.iter().map(|(relay, weight)| json!({ "relay": relay, "weight": weight }));
         let policy = json!({ "objective": "ratio", "weights": shares.collect::<Vec<Value>>() });
         for channel in ["sms", "lms"] {

@@ -4,6 +4,7 @@ use kite_commands::event_store::{AppendError, ReadError};
 use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_commands::{JournalError, LotsError};
 use kite_domain::policy::WeightsError;
+use kite_domain::sender::SenderRefusal;
 use kite_projections::QueryError;
 
 use super::{Code, FieldError, Problem};
@@ -102,13 +103,14 @@ impl From<ManageRefusal> for Problem {
         match refusal {
             ManageRefusal::NoTenant(_)
             | ManageRefusal::NoKey(_)
-            | ManageRefusal::NoSender(_)
             | ManageRefusal::NoOptOut
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
+            ManageRefusal::Sender(refusal) => of_sender(&refusal, words),
             ManageRefusal::TenantExists(_)
             | ManageRefusal::BreakerMoved(_)
             | ManageRefusal::NoEncryptionKey
-            | ManageRefusal::Locked(_) => Self::new(Code::NotPossibleNow, words),
+            | ManageRefusal::Locked(_)
+            | ManageRefusal::TooManyRequests => Self::new(Code::NotPossibleNow, words),
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }
@@ -126,6 +128,20 @@ impl From<ManageRefusal> for Problem {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("weights", code, words))
             }
         }
+    }
+}
+
+fn of_sender(refusal: &SenderRefusal, words: String) -> Problem {
+    match refusal {
+        SenderRefusal::NotFound => Problem::new(Code::NotFound, words),
+        SenderRefusal::NothingAsked(_) => Problem::new(Code::NotPossibleNow, words),
+        SenderRefusal::TakenBy(_) => Problem::new(Code::NotPossibleNow, words.clone()).at(FieldError::new(
+            "shared",
+            "address_taken",
+            words,
+        )),
+        SenderRefusal::EndIsPast(_) | SenderRefusal::EndTooFar => Problem::new(Code::Refused, words.clone())
+            .at(FieldError::new("expires_at", "out_of_range", words)),
     }
 }
 

@@ -188,7 +188,7 @@ pub async fn recommendation(
 ) -> Answer<Json<RecommendationView>> {
     let channel: Channel = query.channel.into();
     let directory = state.directory.snapshot();
-    let registered = registered_with(&directory, &auth.tenant, query.from.as_deref())?;
+    let registered = registered_with(&directory, &auth.tenant, query.from.as_deref(), state.journal.now())?;
     let objective = objective_of(&directory, &auth.tenant, channel, query.objective)?;
     state.fresh_routing(&headers).await?;
     let (window, now) = (Duration::minutes(state.config.figures_window_minutes.into()), state.journal.now());
@@ -204,13 +204,18 @@ fn registered_with(
     directory: &DirectoryState,
     tenant: &TenantId,
     from: Option<&str>,
+    now: DateTime<Utc>,
 ) -> Answer<Vec<RelayId>> {
     let Some(from) = from else {
         return Ok(directory.relays.iter().map(|(relay, _)| relay.clone()).collect());
     };
-    let sender = directory.senders.get(&(tenant.clone(), canonical(from)));
-    let sender = sender.ok_or_else(|| Problem::not_found("sender"))?;
-    Ok(sender.registered.relays.clone())
+    let identity = directory.senders.identity(tenant, &canonical(from));
+    let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
+    match identity.sends_with(now) {
+        Ok(terms) => Ok(terms.relays.clone()),
+        // One that may not send yet is asked about all the more: with the relays that it would have.
+        Err(_) => Ok(identity.terms.relays.clone()),
+    }
 }
 
 fn objective_of(

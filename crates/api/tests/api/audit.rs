@@ -43,8 +43,8 @@ async fn events_are_found_by_stream_correlation_type_and_time() {
     api.post("/v1/contacts", &json!({"phone": "01012345678"})).await;
     let later = api.get("/v1/audit/events?from=2027-01-15T08:30:00Z").await.json();
     assert_eq!(kinds(&later), ["contacts-saved"]);
-    let earlier = api.get("/v1/audit/events?until=2027-01-15T08:30:00Z&type=sender-registered").await.json();
-    assert_eq!(kinds(&earlier), ["sender-registered"]);
+    let earlier = api.get("/v1/audit/events?until=2027-01-15T08:30:00Z&type=sender-approved").await.json();
+    assert_eq!(kinds(&earlier), ["sender-approved"]);
 }
 
 #[tokio::test]

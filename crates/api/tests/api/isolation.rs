@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call, sending, with};
+use crate::support::{Api, Call, approval, sending, with};
 
 const ABSENT: &str = "0197c0de0000700080000000000000ff";
 
@@ -20,6 +20,10 @@ impl Things {
         let sending = made(api.post("/v1/sendings", &sending(&["01012345678"])).await.json());
         let sender = json!({"address": "0287654321", "relays": ["alpha"]});
         assert_eq!(api.post("/v1/senders", &sender).await.status, 201);
+        api.approve("acme", "0287654321", &approval()).await;
+        let mail = json!({"address": "news@acme.example", "relays": ["alpha"]});
+        assert_eq!(api.post("/v1/senders", &mail).await.status, 201);
+        api.approve("acme", "news@acme.example", &approval()).await;
         api.project().await;
         let absent = || ABSENT.to_owned();
         Self(vec![
@@ -122,6 +126,11 @@ async fn ids_of_another_tenant_in_a_body_or_query_are_refused() {
     let from_sender =
         post("/v1/sendings", with(sending(&["01012345678"]), "from", json!("0287654321"))).await;
     assert_eq!(from_sender.problem(), (422, "request-refused".to_owned()));
+    assert_eq!(from_sender.errors(), [(None, "from".to_owned(), "sender_not_requested".to_owned())]);
+    let from_mail =
+        post("/v1/sendings", with(sending(&["kim@example.com"]), "from_email", json!("news@acme.example")));
+    let from_mail = from_mail.await;
+    assert_eq!(from_mail.errors(), [(None, "from_email".to_owned(), "sender_not_requested".to_owned())]);
     let import = Call::new("POST", format!("/v1/contacts/import?group={}", id("group").as_str().unwrap()));
     let import = api.send(import.key(&api.rival).bytes("text/csv", b"phone\n01012345678\n".to_vec())).await;
     assert_eq!(import.problem(), (404, "not-found".to_owned()));

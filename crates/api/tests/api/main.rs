@@ -14,6 +14,7 @@ mod idempotency;
 mod isolation;
 mod pushed_receipts;
 mod relay_tls;
+mod senders;
 mod sendings;
 mod support;
 mod tcp;

@@ -212,11 +212,19 @@ impl Api {
             "address": "02-1234-5678", "brand": "카이트", "refusal_number": "080-123-4567", "relays": ["alpha", "beta"]
         });
         self.ok(Call::new("POST", "/v1/senders").key(&key).json(&sender)).await;
+        // Both tenants have it, and the operator knows it.
+        self.approve(name, "0212345678", &with(approval(), "shared", json!(true))).await;
         let policy = json!({
             "objective": "ratio", "weights": [{"relay": "alpha", "weight": 7000}, {"relay": "beta", "weight": 3000}]
         });
         self.ok(Call::new("PUT", "/v1/policies/sms").key(&key).json(&policy)).await;
         key
+    }
+
+    /// The operator approves a sender.
+    pub(crate) async fn approve(&self, tenant: &str, address: &str, body: &Value) -> Reply {
+        let path = format!("/v1/admin/tenants/{tenant}/senders/{address}/approve");
+        self.ok(Call::new("POST", path).key(ADMIN).json(body)).await
     }
 
     pub(crate) async fn send(&self, call: Call) -> Reply {
@@ -293,6 +301,11 @@ pub(crate) fn relay_body(name: &str) -> Value {
         "batch_max": 100, "receipts": "push", "codes": "solapi", "deduplicates": true, "answers_status": true,
         "credentials": {"api_key": "relay-key", "receipt_secret": SECRET}
     })
+}
+
+/// What the operator says to approve a sender at both relays for a year.
+pub(crate) fn approval() -> Value {
+    json!({"document": "certificate 1", "expires_at": "2028-01-15T00:00:00Z", "relays": ["alpha", "beta"]})
 }
 
 /// A small request to send.

@@ -265,11 +265,10 @@ impl Composer<'_> {
         if let Some((_, known)) = self.carriers.iter().find(|(known, _)| *known == key) {
             return known.clone();
         }
-        let sender = match channel {
-            MessageType::Email => self.terms.from_email.as_deref(),
-            _ => self.terms.from_phone.as_deref(),
+        let registered = match channel {
+            MessageType::Email => &self.terms.email_relays,
+            _ => &self.terms.phone_relays,
         };
-        let registered = self.directory.sender_relays(self.tenant, sender);
         let answer = possible_carriers(self.directory, channel, reach, registered).and_then(|possible| {
             let in_force = policy_in_force(self.directory, self.tenant, channel, &possible);
             let has_share =

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use kite_domain::address::{EmailAddress, SenderNumber};
 use kite_domain::advertisement::{AdvertisementRules, Advertiser, RefusalNumber};
 use kite_domain::policy::FailoverTerms;
+use kite_domain::sender::{SenderIdentity, SenderStatus, SenderTerms};
 use kite_domain::sending::{AdTerms, MessageClass, SendingContent, WindowAction};
-use kite_domain::slug::TenantId;
+use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::{Channel, RequestedType, Template, VARIABLES_MAX, normalise};
 use kite_domain::time_window::NightWindow;
 use smol_str::SmolStr;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use super::bounds;
 use super::request::{AcceptError, AcceptLimits, AdInput, RequestRefusal, SendRequest};
-use crate::directory::{DirectoryState, SenderState};
+use crate::directory::DirectoryState;
 
 /// Lifetimes of the classes, in seconds: a late one-time password is worse than none.
 const LIFETIME_OTP_S: u32 = 600;
@@ -24,6 +25,9 @@ const LIFETIME_MAX_S: u32 = 7 * 24 * 3_600;
 pub(super) struct CheckedTerms {
     pub(super) from_phone: Option<SmolStr>,
     pub(super) from_email: Option<SmolStr>,
+    /// The relays that each of the two may send through.
+    pub(super) phone_relays: Vec<RelayId>,
+    pub(super) email_relays: Vec<RelayId>,
     pub(super) content: SendingContent,
     pub(super) text: Template,
     pub(super) subject: Option<Template>,
@@ -55,8 +59,9 @@ pub(super) fn check(
     if let Some(Err(wrong)) = request.failover.as_ref().map(FailoverTerms::check) {
         refuse("failover", "out_of_range", format!("{}: {}", wrong.field, wrong.detail))?;
     }
-    let phone = phone_sender(tenant, request, directory)?;
-    let email = email_sender(tenant, request, directory)?;
+    let approved = Approved { tenant, directory, now, start: request.scheduled_at.unwrap_or(now).max(now) };
+    let phone = approved.phone(request)?;
+    let email = approved.email(request)?;
     if phone.is_none() && email.is_none() {
         refuse(
             "from",
@@ -74,22 +79,24 @@ pub(super) fn check(
     }
     let (subject, text) = content(tenant, request, directory)?;
     let (subject, text, ad) = match request.class {
-        MessageClass::Ad => advertisement(request, subject, text, phone.as_ref(), email.as_ref(), now)?,
+        MessageClass::Ad => advertisement(request, subject, text, phone, email, now)?,
         MessageClass::Otp | MessageClass::Notice if request.ad.is_some() => {
             refuse("ad", "not_an_ad", "advertising terms are only for the class `ad`")?
         }
         MessageClass::Otp | MessageClass::Notice => (subject, text, None),
     };
     let expires_at = times(request, limits, now)?;
-    let held_until = held_until(request, phone.as_ref(), now);
+    let held_until = held_until(request, phone, now);
     let text_template = template("text", &text)?;
     let subject_template = subject.as_deref().map(|subject| template("subject", subject)).transpose()?;
     let variables = needed_variables(&text_template, subject_template.as_ref(), &request.variables);
     let content = SendingContent { subject, text, variables };
     bounds::check_content(&content)?;
     Ok(CheckedTerms {
-        from_phone: phone.map(|sender| sender.registered.address.clone()),
-        from_email: email.map(|sender| sender.registered.address.clone()),
+        from_phone: phone.map(|sender| sender.address.clone()),
+        from_email: email.map(|sender| sender.address.clone()),
+        phone_relays: phone.map(|sender| sender.relays.clone()).unwrap_or_default(),
+        email_relays: email.map(|sender| sender.relays.clone()).unwrap_or_default(),
         content,
         text: text_template,
         subject: subject_template,
@@ -103,7 +110,7 @@ pub(super) fn check(
 /// Until when text messages of this advertisement wait, if they would be handed over as soon as they may.
 fn held_until(
     request: &SendRequest,
-    phone: Option<&SenderState>,
+    phone: Option<&SenderTerms>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let input = request.ad.unwrap_or_default();
@@ -116,7 +123,7 @@ fn held_until(
 }
 
 /// Whether the night window counts for any of the rows: none of them is a text message if e-mail was asked for.
-fn is_bound_to_the_day(request: &SendRequest, input: AdInput, phone: Option<&SenderState>) -> bool {
+fn is_bound_to_the_day(request: &SendRequest, input: AdInput, phone: Option<&SenderTerms>) -> bool {
     phone.is_some() && request.message_type != RequestedType::Email && !input.night_consent
 }
 
@@ -144,42 +151,70 @@ fn check_recipients(request: &SendRequest, limits: &AcceptLimits) -> Result<(), 
     }
 }
 
-fn phone_sender(
-    tenant: &TenantId,
-    request: &SendRequest,
-    directory: &DirectoryState,
-) -> Result<Option<SenderState>, RequestRefusal> {
-    let Some(raw) = &request.from_phone else { return Ok(None) };
-    let number = match SenderNumber::parse(raw) {
-        Ok(number) => number,
-        Err(error) => refuse("from", error.code(), &error)?,
-    };
-    match directory.senders.get(&(tenant.clone(), SmolStr::from(number.as_str()))) {
-        Some(sender) => Ok(Some(sender.clone())),
-        None => {
-            refuse("from", "sender_not_registered", format_args!("{} is not registered", number.as_str()))
+/// Who may send what a tenant asks for.
+struct Approved<'d> {
+    tenant: &'d TenantId,
+    directory: &'d DirectoryState,
+    now: DateTime<Utc>,
+    /// When it is to be sent, at the earliest.
+    start: DateTime<Utc>,
+}
+
+impl<'d> Approved<'d> {
+    fn phone(&self, request: &SendRequest) -> Result<Option<&'d SenderTerms>, RequestRefusal> {
+        let Some(raw) = &request.from_phone else { return Ok(None) };
+        match SenderNumber::parse(raw) {
+            Ok(number) => self.sender("from", number.as_str()).map(Some),
+            Err(error) => refuse("from", error.code(), &error),
+        }
+    }
+
+    fn email(&self, request: &SendRequest) -> Result<Option<&'d SenderTerms>, RequestRefusal> {
+        let Some(raw) = &request.from_email else { return Ok(None) };
+        match EmailAddress::parse(raw) {
+            Ok(address) => self.sender("from_email", address.as_str()).map(Some),
+            Err(error) => refuse("from_email", error.code(), &error),
+        }
+    }
+
+    /// 발신번호 사전등록제: only a sender of the tenant that is approved sends, now and when it is to be sent.
+    fn sender(&self, field: &'static str, address: &str) -> Result<&'d SenderTerms, RequestRefusal> {
+        let Some(identity) = self.directory.senders.identity(self.tenant, address) else {
+            let detail =
+                format!("nobody has asked for {address} as a sender: ask for it, and wait for the approval");
+            return refuse(field, SenderStatus::UNKNOWN, detail);
+        };
+        let terms = identity.sends_with(self.now);
+        let terms = terms.map_err(|status| unapproved(field, address, status, identity))?;
+        match identity.sends_with(self.start) {
+            Ok(_) => Ok(terms),
+            Err(status) => Err(unapproved(field, address, status, identity)),
         }
     }
 }
 
-fn email_sender(
-    tenant: &TenantId,
-    request: &SendRequest,
-    directory: &DirectoryState,
-) -> Result<Option<SenderState>, RequestRefusal> {
-    let Some(raw) = &request.from_email else { return Ok(None) };
-    let address = match EmailAddress::parse(raw) {
-        Ok(address) => address,
-        Err(error) => refuse("from_email", error.code(), &error)?,
+/// Where the sender stands, and what can be done about it.
+fn unapproved(
+    field: &'static str,
+    address: &str,
+    status: SenderStatus,
+    identity: &SenderIdentity,
+) -> RequestRefusal {
+    let reason = identity.ended.as_ref().and_then(|end| end.reason.as_deref());
+    let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let detail = match status {
+        SenderStatus::Requested => format!("{address} waits for the operator's approval"),
+        SenderStatus::Refused => format!("{address} was refused by the operator{because}"),
+        SenderStatus::Withdrawn => format!("{address} was withdrawn{because}"),
+        SenderStatus::Approved | SenderStatus::Expired => {
+            let end = identity.approval.as_ref().and_then(|approval| approval.expires_at);
+            format!(
+                "the approval of {address} ends at {}",
+                end.map(|end| end.to_rfc3339()).unwrap_or_default()
+            )
+        }
     };
-    match directory.senders.get(&(tenant.clone(), SmolStr::from(address.as_str()))) {
-        Some(sender) => Ok(Some(sender.clone())),
-        None => refuse(
-            "from_email",
-            "sender_not_registered",
-            format_args!("{} is not registered", address.as_str()),
-        ),
-    }
+    RequestRefusal { field, code: status.code(), detail }
 }
 
 /// The request's own terms, or those of the policy for the channel that is most likely meant.
@@ -228,8 +263,8 @@ fn advertisement(
     request: &SendRequest,
     subject: Option<String>,
     text: String,
-    phone: Option<&SenderState>,
-    email: Option<&SenderState>,
+    phone: Option<&SenderTerms>,
+    email: Option<&SenderTerms>,
     now: DateTime<Utc>,
 ) -> Result<Advertisement, RequestRefusal> {
     let input = request.ad.unwrap_or_default();
@@ -266,9 +301,8 @@ fn advertisement(
     Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent })))
 }
 
-fn advertiser(sender: &SenderState) -> Result<Advertiser, RequestRefusal> {
-    let registered = &sender.registered;
-    let (Some(brand), Some(number)) = (&registered.brand, &registered.refusal_number) else {
+fn advertiser(sender: &SenderTerms) -> Result<Advertiser, RequestRefusal> {
+    let (Some(brand), Some(number)) = (&sender.brand, &sender.refusal_number) else {
         return refuse(
             "from",
             "sender_not_for_ads",

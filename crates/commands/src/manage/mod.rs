@@ -6,15 +6,17 @@
 mod opt_outs;
 mod policies;
 mod relays;
-mod senders;
+pub(crate) mod senders;
 mod templates;
 mod tenants;
 
+pub use senders::WAITING_REQUESTS_MAX;
 pub use tenants::{IssuedKey, key_hash};
 
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::WeightsError;
+use kite_domain::sender::SenderRefusal;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use kite_event_store::{AppendError, Expected, Position};
@@ -51,9 +53,12 @@ pub enum ManageRefusal {
     /// The weights are no ratio.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// No such sender.
-    #[error("there is no sender {0}")]
-    NoSender(SmolStr),
+    /// It may not happen to the sender.
+    #[error(transparent)]
+    Sender(#[from] SenderRefusal),
+    /// The tenant has asked for as many senders as may wait for the operator.
+    #[error("{WAITING_REQUESTS_MAX} requests for senders wait for an answer already")]
+    TooManyRequests,
     /// No such refusal.
     #[error("the address has not refused advertisements")]
     NoOptOut,

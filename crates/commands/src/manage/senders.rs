@@ -1,42 +1,161 @@
-//! Sender identities.
+//! Sender identities: asked for by tenants, answered by the operator.
+//!
+//! What decides is the address with all that have it, folded in the directory, and the number of events of its stream that
+//! are folded there: an event is appended after exactly those, or the decision is taken anew. So of two approvals of one
+//! address for two tenants at once the later one knows of the earlier, in whatever process each is made.
 
+use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
-use kite_domain::sender::{self, SenderRegistered, SenderWithdrawn};
-use kite_domain::slug::TenantId;
+use kite_domain::sender::{self, Approval, SenderAddress, SenderIdentity, SenderRefusal, SenderTerms};
+use kite_domain::slug::{RelayId, TenantId};
+use kite_event_store::{AppendError, Expected};
 
 use super::{Done, Manage, ManageError, ManageRefusal};
-use crate::journal::Cause;
+use crate::directory::{Directory, DirectoryState};
+use crate::journal::{Cause, Entry, Journal, JournalError};
+
+/// The most requests of a tenant that may wait for the operator at once.
+pub const WAITING_REQUESTS_MAX: usize = 1_000;
+
+/// So often a decision is taken anew. Others may be faster, and a log may show an event a moment after it was taken.
+const ATTEMPTS_MAX: u32 = 1_000;
+
+/// Why nothing was appended.
+pub(crate) enum SenderError {
+    Refused(SenderRefusal),
+    Journal(JournalError),
+}
+
+impl From<JournalError> for SenderError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<SenderError> for ManageError {
+    fn from(error: SenderError) -> Self {
+        match error {
+            SenderError::Refused(refusal) => ManageRefusal::Sender(refusal).into(),
+            SenderError::Journal(error) => error.into(),
+        }
+    }
+}
+
+/// Decides on an address as the log has it, and appends; anew on a conflict. Answers with what the address is to the tenant
+/// afterwards.
+pub(crate) async fn change(
+    journal: &Journal,
+    directory: &Directory,
+    (cause, tenant, address): (&Cause, &TenantId, &str),
+    decide: impl Fn(&SenderAddress, DateTime<Utc>) -> Result<Option<Event>, SenderRefusal>,
+) -> Result<Done<SenderIdentity>, SenderError> {
+    for _ in 0..ATTEMPTS_MAX {
+        directory.catch_up(journal).await?;
+        let known = directory.snapshot().senders.address(address);
+        let decided = decide(&known, journal.now()).map_err(SenderError::Refused)?;
+        let Some(event) = decided else { return done(&directory.snapshot(), tenant, address, 0) };
+        let entry = Entry {
+            stream: sender::stream(address),
+            expected: Expected::Version(known.version),
+            tenant: Some(tenant.clone()),
+            cause: cause.clone(),
+            events: vec![event],
+        };
+        match journal.append_one(entry).await {
+            Ok(appended) => {
+                directory.catch_up(journal).await?;
+                return done(&directory.snapshot(), tenant, address, appended.position);
+            }
+            Err(AppendError::Conflict { .. }) => tokio::task::yield_now().await,
+            Err(error) => return Err(JournalError::from(error).into()),
+        }
+    }
+    Err(JournalError::from(AppendError::Busy).into())
+}
+
+/// What is so now. Others may have gone on from there already.
+fn done(
+    directory: &DirectoryState,
+    tenant: &TenantId,
+    address: &str,
+    position: u64,
+) -> Result<Done<SenderIdentity>, SenderError> {
+    let identity = directory.senders.identity(tenant, address).cloned();
+    let value = identity.ok_or(SenderError::Refused(SenderRefusal::NotFound))?;
+    Ok(Done { value, position })
+}
 
 impl Manage {
-    /// A sender may send through these relays from now on.
-    pub async fn register_sender(
+    /// A tenant asks to send with an address. It may not before the operator has approved it.
+    pub async fn request_sender(
         &self,
         cause: &Cause,
-        registered: SenderRegistered,
-    ) -> Result<Done<()>, ManageError> {
-        let directory = self.directory.snapshot();
-        if let Some(relay) = registered.relays.iter().find(|relay| directory.relays.get(relay).is_none()) {
-            return Err(ManageRefusal::NoRelay(relay.clone()).into());
+        tenant: &TenantId,
+        terms: SenderTerms,
+    ) -> Result<Done<SenderIdentity>, ManageError> {
+        self.relays_are_there(&terms.relays)?;
+        let waiting = self.directory.snapshot();
+        let waiting = waiting.senders.iter().filter(|(address, holder, identity)| {
+            *holder == tenant && identity.request.is_some() && *address != sender::key(&terms.address)
+        });
+        if waiting.count() >= WAITING_REQUESTS_MAX {
+            return Err(ManageRefusal::TooManyRequests.into());
         }
-        let stream = sender::stream(&registered.tenant, &registered.address);
-        self.decide(cause, Some(&registered.tenant), stream, |_| Ok((Some(registered.clone().into()), ())))
+        let address = terms.address.clone();
+        self.change_sender(cause, tenant, &address, |known, _| Ok(known.request(tenant, terms.clone()))).await
+    }
+
+    /// The operator approves what a tenant has asked for, or renews it.
+    pub async fn approve_sender(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        address: &str,
+        approval: Approval,
+    ) -> Result<Done<SenderIdentity>, ManageError> {
+        self.relays_are_there(&approval.relays)?;
+        self.change_sender(cause, tenant, address, |known, now| known.approve(tenant, approval.clone(), now))
             .await
     }
 
-    /// A sender may no longer send.
+    /// The operator refuses what a tenant has asked for.
+    pub async fn refuse_sender(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        address: &str,
+        reason: String,
+    ) -> Result<Done<SenderIdentity>, ManageError> {
+        self.change_sender(cause, tenant, address, |known, now| known.refuse(tenant, reason.clone(), now))
+            .await
+    }
+
+    /// A sender may no longer send. Nothing happens if it could not.
     pub async fn withdraw_sender(
         &self,
         cause: &Cause,
         tenant: &TenantId,
         address: &str,
-    ) -> Result<Done<()>, ManageError> {
-        self.decide(cause, Some(tenant), sender::stream(tenant, address), |events| {
-            match events.last() {
-                Some(Event::SenderRegistered(_)) => {}
-                _ => return Err(ManageRefusal::NoSender(address.into())),
-            }
-            Ok((Some(SenderWithdrawn { tenant: tenant.clone(), address: address.into() }.into()), ()))
-        })
-        .await
+        reason: Option<String>,
+    ) -> Result<Done<SenderIdentity>, ManageError> {
+        self.change_sender(cause, tenant, address, |known, _| known.withdraw(tenant, reason.clone())).await
+    }
+
+    async fn change_sender(
+        &self,
+        cause: &Cause,
+        tenant: &TenantId,
+        address: &str,
+        decide: impl Fn(&SenderAddress, DateTime<Utc>) -> Result<Option<Event>, SenderRefusal>,
+    ) -> Result<Done<SenderIdentity>, ManageError> {
+        Ok(change(&self.journal, &self.directory, (cause, tenant, address), decide).await?)
+    }
+
+    fn relays_are_there(&self, relays: &[RelayId]) -> Result<(), ManageRefusal> {
+        let directory = self.directory.snapshot();
+        match relays.iter().find(|relay| directory.relays.get(relay).is_none()) {
+            Some(relay) => Err(ManageRefusal::NoRelay(relay.clone())),
+            None => Ok(()),
+        }
     }
 }

@@ -22,4 +22,5 @@ mod receipts;
 mod refusals;
 mod router;
 mod router_faults;
+mod senders;
 mod timekeeper;

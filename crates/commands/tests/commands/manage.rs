@@ -5,7 +5,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
 use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, RelayCredentials, RelayProfile};
-use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::sender::{Approval, SenderKind, SenderRefusal};
 use kite_domain::template::TemplateSaved;
 use kite_domain::text::MessageType;
 use std::fmt::Debug;
@@ -49,23 +49,24 @@ async fn what_is_not_there_is_named() {
     let change = breaker("nobody", BreakerPhase::Passing, BreakerPhase::Tripped);
     assert_eq!(why(manage.change_breaker(&cause(), change).await), ManageRefusal::NoRelay(nobody.clone()));
     assert_eq!(
-        why(manage.withdraw_sender(&cause(), &acme(), "x").await),
-        ManageRefusal::NoSender("x".into())
+        why(manage.withdraw_sender(&cause(), &acme(), "x", None).await),
+        ManageRefusal::Sender(SenderRefusal::NotFound)
     );
     assert_eq!(why(manage.withdraw_opt_out(&cause(), &acme(), "x").await), ManageRefusal::NoOptOut);
     assert_eq!(
         why(manage.delete_template(&cause(), &acme(), template).await),
         ManageRefusal::NoTemplate(template)
     );
-    let registered = SenderRegistered {
-        tenant: acme(),
-        address: "025550101".into(),
-        kind: SenderKind::Phone,
-        brand: None,
-        refusal_number: None,
-        relays: vec![relay("alpha"), nobody.clone()],
-    };
-    assert_eq!(why(manage.register_sender(&cause(), registered).await), ManageRefusal::NoRelay(nobody));
+    let terms = sender_terms("025550101", SenderKind::Phone, &["alpha", "nobody"]);
+    assert_eq!(
+        why(manage.request_sender(&cause(), &acme(), terms).await),
+        ManageRefusal::NoRelay(nobody.clone())
+    );
+    let elsewhere = Approval { relays: vec![nobody.clone()], ..approval(noon()) };
+    assert_eq!(
+        why(manage.approve_sender(&cause(), &acme(), "025550100", elsewhere).await),
+        ManageRefusal::NoRelay(nobody)
+    );
     assert_eq!(house.log().await.len(), before, "nothing is written");
 }
 
@@ -201,17 +202,6 @@ async fn what_is_so_already_is_no_event() {
     house.manage.suspend_relay(&cause(), &relay("alpha"), "test".to_owned()).await.unwrap();
     house.manage.resume_relay(&cause(), &relay("alpha")).await.unwrap();
     assert_eq!(house.log().await.len(), before + 2);
-}
-
-#[tokio::test]
-async fn a_withdrawn_sender_cannot_send_and_can_come_back() {
-    let house = House::furnished().await;
-    house.manage.withdraw_sender(&cause(), &acme(), "025550100").await.unwrap();
-    assert!(house.accept(notice(recipients(1))).await.is_err());
-    let again = house.manage.withdraw_sender(&cause(), &acme(), "025550100").await;
-    assert_eq!(why(again), ManageRefusal::NoSender("025550100".into()));
-    house.register("acme", "025550100", SenderKind::Phone, &["alpha"]).await;
-    house.accept(notice(recipients(1))).await.unwrap();
 }
 
 #[tokio::test]

@@ -32,12 +32,12 @@ async fn what_is_wrong_with_the_request_is_named() {
     assert_eq!(of(|one| (one.from_phone, one.from_email) = (None, None)).await, ("from", "sender_missing"));
     assert_eq!(
         of(|one| one.from_phone = Some("02-555-0101".to_owned())).await,
-        ("from", "sender_not_registered")
+        ("from", "sender_not_requested")
     );
     assert_eq!(of(|one| one.from_phone = Some("hello".to_owned())).await.0, "from");
     assert_eq!(
         of(|one| one.from_email = Some("x@example.com".to_owned())).await,
-        ("from_email", "sender_not_registered")
+        ("from_email", "sender_not_requested")
     );
     assert_eq!(of(|one| one.from_email = Some("at home".to_owned())).await.0, "from_email");
     assert_eq!(of(|one| one.text = None).await, ("text", "text_missing"));
@@ -78,15 +78,8 @@ async fn an_unmarked_advertisement_is_refused_and_one_without_a_brand_too() {
         one.text = Some("[광고] sale".to_owned());
     });
     assert_eq!(altered.await, ("text", "marking_altered"));
-    let mut plain = kite_domain::sender::SenderRegistered {
-        tenant: acme(),
-        address: "025550199".into(),
-        kind: SenderKind::Phone,
-        brand: None,
-        refusal_number: None,
-        relays: vec![relay("alpha")],
-    };
-    house.manage.register_sender(&cause(), plain.clone()).await.unwrap();
+    let mut plain = sender_terms("025550199", SenderKind::Phone, &["alpha"]);
+    house.approve("acme", plain.clone()).await;
     let from_plain = |one: &mut SendRequest| {
         *one = ad(recipients(1));
         one.from_phone = Some("025550199".to_owned());
@@ -94,7 +87,7 @@ async fn an_unmarked_advertisement_is_refused_and_one_without_a_brand_too() {
     assert_eq!(refusal_of(&house, from_plain).await, ("from", "sender_not_for_ads"));
     plain.brand = Some("Acme".to_owned());
     plain.refusal_number = Some("0255501111".into());
-    house.manage.register_sender(&cause(), plain).await.unwrap();
+    house.approve("acme", plain).await;
     assert_eq!(refusal_of(&house, from_plain).await, ("from", "sender_not_for_ads"), "not free to call");
 }
 

@@ -114,6 +114,7 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
                 is_paused: false,
                 receipt_deadline: Duration::hours(25),
                 closed_until: &|_| Some(until),
+                unsendable: &|_| None,
                 has_opted_out: &|_| false,
                 now: noon(),
             };

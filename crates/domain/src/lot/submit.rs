@@ -32,6 +32,8 @@ pub struct Handover<'h> {
     pub receipt_deadline: chrono::Duration,
     /// Until when the night window is closed for a message, by its sequence number; none: it is open.
     pub closed_until: &'h dyn Fn(u32) -> Option<DateTime<Utc>>,
+    /// Why the sending's sender on a channel may not send any more, in one word; none: it may.
+    pub unsendable: &'h dyn Fn(MessageType) -> Option<&'static str>,
     /// Whether an address has refused advertisements.
     pub has_opted_out: &'h dyn Fn(&str) -> bool,
     /// The time.
@@ -165,6 +167,11 @@ impl Lot {
         }
         if handover.is_paused && !mutation::is_active(Mutation::PauseIgnoredAtHandover) {
             return Verdict::Wait;
+        }
+        // 발신번호 사전등록제: what is not approved now is not sent with, whatever it was when the sending was accepted.
+        let channel = message.attempts.last().map_or(message.message_type, |attempt| attempt.channel);
+        if let Some(reason) = (handover.unsendable)(channel) {
+            return Verdict::End(Outcome::Refused, reason);
         }
         match terms.class {
             MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),

@@ -217,6 +217,8 @@ fn optional_fields_may_be_missing() {
         ),
         ("policy-defined", &["failover/email", "failover/attempts_max"]),
         ("sender-registered", &["brand", "refusal_number"]),
+        ("sender-requested", &["brand", "refusal_number"]),
+        ("sender-approved", &["brand", "refusal_number", "shared"]),
         ("template-saved", &["subject"]),
     ];
     for event in samples::all() {

@@ -6,6 +6,7 @@ use kite_domain::failure::FailureClass;
 use kite_domain::lot::*;
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::{BillingMoment, RelayDirectory};
+use kite_domain::sender::{Envelope, SaidBy, Senders};
 use kite_domain::sending::Sending;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::text::MessageType;
@@ -200,6 +201,7 @@ proptest! {
         let mut seed = seed;
         let mut lot = Lot::new(&lot_accepted(&terms(), 0, 5));
         let (mut sending, mut relays, mut ledger) = (Sending::default(), RelayDirectory::default(), SplitLedger::default());
+        let mut senders = Senders::default();
         for sample in samples::all() {
             let mut value: Value = serde_json::from_slice(&sample.to_json()).unwrap();
             damage(&mut value, &mut seed);
@@ -214,6 +216,9 @@ proptest! {
             lot.evolve(&event);
             sending.evolve(&event, noon());
             relays.evolve(&event);
+            let by = SaidBy { actor: "anybody".into(), at: noon() };
+            senders.evolve(&event, Envelope { stream: "identity-025550100", version: seed, by });
+            senders.iter().for_each(|(_, _, identity)| { let _ = identity.status(noon()); });
             let _ = sending.is_due(noon());
         }
         look_at(&lot);

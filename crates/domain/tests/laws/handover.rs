@@ -6,6 +6,7 @@ use kite_domain::failure::FailureClass;
 use kite_domain::lot::*;
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::sending::{AdTerms, SendingAccepted, WindowAction};
+use kite_domain::text::MessageType;
 
 use crate::world::*;
 
@@ -381,4 +382,39 @@ fn a_refusal_binds_all_addresses_and_channels_of_a_person_but_only_for_advertise
     case.opted_out.push("01000000000".to_owned());
     assert_eq!(case.submit("mail-b", 2, &[0]), Vec::<u32>::new(), "nor by e-mail after a refusal by phone");
     assert_eq!(case.outcome(0), Some(Outcome::Refused));
+}
+
+#[test]
+fn nothing_is_handed_over_with_a_sender_that_may_not_send_any_more() {
+    for class in [terms(), ad_terms(WindowAction::Hold)] {
+        let mut case = Case::routed(class, 2);
+        case.unsendable = Some((MessageType::Sms, "sender_expired"));
+        let submission = case.submission("alpha", 1, &[0, 1]);
+        let Event::MessagesFinished(finished) = &submission.events[0] else { panic!("{submission:?}") };
+        assert_eq!((finished.outcome, finished.reason.as_str()), (Outcome::Refused, "sender_expired"));
+        assert!(submission.messages.is_empty());
+    }
+    let mut case = Case::routed(terms(), 1);
+    case.unsendable = Some((MessageType::Email, "sender_withdrawn"));
+    assert_eq!(case.submit("alpha", 1, &[0]), [0], "it is not the sender of this channel");
+}
+
+#[test]
+fn an_e_mail_after_a_failure_asks_for_the_sender_of_its_own_channel() {
+    let mut terms = terms();
+    terms.failover.email = true;
+    let mut case = Case::routed(terms, 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::HandsetPermanent));
+    case.unsendable = Some((MessageType::Email, "sender_withdrawn"));
+    assert_eq!(case.submit("mail-b", 2, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), Some(Outcome::Refused));
+}
+
+#[test]
+fn an_unanswered_message_is_not_handed_over_again_with_a_sender_that_was_withdrawn() {
+    let mut case = unanswered(terms(), 1);
+    case.unsendable = Some((MessageType::Sms, "sender_withdrawn"));
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), None, "the relay may have it");
 }

@@ -332,6 +332,7 @@ impl Simulation {
                 is_paused: false,
                 receipt_deadline: Duration::hours(25),
                 closed_until: &closed_until,
+                unsendable: &|_| None,
                 has_opted_out: &|address| self.opted_out.contains(address),
                 now,
             };

@@ -189,6 +189,8 @@ pub(crate) struct Case {
     pub(crate) world: Registered,
     pub(crate) lot: Lot,
     pub(crate) opted_out: Vec<String>,
+    /// The channel whose sender may not send any more, and why.
+    pub(crate) unsendable: Option<(MessageType, &'static str)>,
     pub(crate) is_cancelled: bool,
     pub(crate) is_paused: bool,
     pub(crate) night: bool,
@@ -203,6 +205,7 @@ impl Case {
             world: Registered::everywhere(),
             lot,
             opted_out: Vec::new(),
+            unsendable: None,
             is_cancelled: false,
             is_paused: false,
             night: false,
@@ -232,6 +235,7 @@ impl Case {
             is_paused: self.is_paused,
             receipt_deadline: Duration::hours(25),
             closed_until: &|_| self.night.then_some(until),
+            unsendable: &|channel| self.unsendable.filter(|(known, _)| *known == channel).map(|(_, why)| why),
             has_opted_out: &|address| self.opted_out.iter().any(|refused| refused == address),
             now: self.world.now,
         };

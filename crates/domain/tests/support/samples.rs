@@ -109,6 +109,16 @@ fn profile() -> RelayProfile {
     }
 }
 
+fn sender_terms() -> SenderTerms {
+    SenderTerms {
+        address: "025550100".into(),
+        kind: SenderKind::Phone,
+        brand: Some("Acme".to_owned()),
+        refusal_number: Some("0805550100".into()),
+        relays: vec![relay("alpha"), relay("beta")],
+    }
+}
+
 fn reference_data() -> Vec<Event> {
     let template = TemplateId(id(4));
     let personal = OptOutPerson { address: "01012345678".into() };
@@ -179,7 +189,28 @@ fn reference_data() -> Vec<Event> {
             relays: vec![relay("alpha"), relay("beta")],
         }
         .into(),
-        SenderWithdrawn { tenant: tenant(), address: "025550100".into() }.into(),
+        SenderRequested { tenant: tenant(), terms: sender_terms() }.into(),
+        SenderApproved {
+            tenant: tenant(),
+            terms: sender_terms(),
+            document: "2026-0117 telecommunication service certificate".to_owned(),
+            expires_at: at("2027-01-16T15:00:00Z"),
+            shared: true,
+        }
+        .into(),
+        SenderRefused {
+            tenant: tenant(),
+            address: "025550100".into(),
+            reason: "the certificate names another company".to_owned(),
+        }
+        .into(),
+        SenderExpired {
+            tenant: tenant(),
+            address: "025550100".into(),
+            expires_at: at("2027-01-16T15:00:00Z"),
+        }
+        .into(),
+        SenderWithdrawn { tenant: tenant(), address: "025550100".into(), reason: None }.into(),
         OptOutRecorded { tenant: tenant(), source: "080".to_owned(), personal: personal.clone() }.into(),
         OptOutWithdrawn { tenant: tenant(), personal }.into(),
         TemplateSaved {

@@ -2,6 +2,9 @@
 //! policy. All of it through the public API; on a kept data directory, what is there already is used again.
 
 use anyhow::Context;
+use chrono::TimeDelta;
+use kite_commands::Clock;
+use kite_commands::clock::SystemClock;
 use kite_domain::slug::TenantId;
 use kite_relay_sim::RelaySim;
 use reqwest::Method;
@@ -22,6 +25,8 @@ pub(super) const FROM_PHONE: &str = "0212345678";
 pub(super) const FROM_EMAIL: &str = "hello@kite.example";
 
 const TENANT: &str = "demo";
+/// How long the demo's senders are approved. A kept data directory is not kept for longer.
+const APPROVED_DAYS: i64 = 3_650;
 /// Where a kept data directory remembers the key and the group.
 const KEPT_FILE: &str = "demo.json";
 /// How many contacts the group has at most.
@@ -72,21 +77,33 @@ pub(super) async fn set_up(
         .await?;
     let api_key = issued["key"].as_str().context("the answer holds the key")?.to_owned();
     let client = admin.with_key(&api_key);
-    senders_and_policy(&client).await?;
+    senders(&client, admin).await?;
+    policy(&client).await?;
     let group = address_book(&client, options.seed, group_size).await?;
     std::fs::write(&kept, json!({ "api_key": api_key, "group": group }).to_string())?;
     Ok(Scene { tenant, api_key, group, group_size })
 }
 
-async fn senders_and_policy(client: &Client) -> anyhow::Result<()> {
+/// The tenant asks for its senders, and the operator approves them.
+async fn senders(client: &Client, admin: &Client) -> anyhow::Result<()> {
     let phone_relays: Vec<&str> = PHONE_RELAYS.iter().map(|(id, _)| *id).collect();
     let phone = json!({
         "address": FROM_PHONE, "brand": "Kite", "refusal_number": "080-123-4567", "relays": phone_relays,
     });
-    client.json(Method::POST, "/v1/senders", &phone).await?;
-    client
-        .json(Method::POST, "/v1/senders", &json!({ "address": FROM_EMAIL, "relays": [MAIL_RELAY] }))
-        .await?;
+    let mail = json!({ "address": FROM_EMAIL, "relays": [MAIL_RELAY] });
+    let expires_at = SystemClock.now() + TimeDelta::days(APPROVED_DAYS);
+    for (address, wanted) in [(FROM_PHONE, &phone), (FROM_EMAIL, &mail)] {
+        client.json(Method::POST, "/v1/senders", wanted).await?;
+        let approval = json!({
+            "document": "demo certificate", "expires_at": expires_at, "relays": wanted["relays"],
+        });
+        let path = format!("/v1/admin/tenants/{TENANT}/senders/{address}/approve");
+        admin.json(Method::POST, &path, &approval).await?;
+    }
+    Ok(())
+}
+
+async fn policy(client: &Client) -> anyhow::Result<()> {
     let weights: Vec<Value> =
         PHONE_RELAYS.iter().map(|(relay, weight)| json!({ "relay": relay, "weight": weight })).collect();
     let policy =

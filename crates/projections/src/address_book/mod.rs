@@ -9,18 +9,19 @@ mod schema;
 mod views;
 
 pub use queries::{AddressBookQueries, ContactFilter};
-pub use views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
+pub use views::{ApiKey, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
 use kite_domain::event::Event;
 use kite_domain::ids::{ContactId, GroupId};
+use kite_domain::sender::{self, SaidBy, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_event_store::{Filter, RecordedEvent};
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
-use crate::sql::json;
+use crate::sql::{from_json, json};
 use merge::{join, leave, resolve, save_contact};
 
 /// The fold of the address book. It keeps nothing in memory.
@@ -29,7 +30,7 @@ pub struct AddressBookModel;
 
 impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
-    const SCHEMA_VERSION: i64 = 2;
+    const SCHEMA_VERSION: i64 = 3;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
     fn filter() -> Filter {
@@ -38,6 +39,10 @@ impl ReadModel for AddressBookModel {
             "api-key-issued",
             "api-key-revoked",
             "sender-registered",
+            "sender-requested",
+            "sender-approved",
+            "sender-refused",
+            "sender-expired",
             "sender-withdrawn",
             "opt-out-recorded",
             "opt-out-withdrawn",
@@ -79,6 +84,9 @@ impl ReadModel for AddressBookModel {
                 Event::GroupMembersChanged(changed) => members_changed(transaction, changed)?,
                 _ => apply_rest(transaction, event, time_ms)?,
             }
+            if let Some(whose) = sender::about(event) {
+                sender_changed(transaction, whose, recorded, event)?;
+            }
         }
         Ok(())
     }
@@ -95,6 +103,31 @@ fn contacts_saved(
             join(transaction, &saved.tenant, group, id)?;
         }
     }
+    Ok(())
+}
+
+/// The row holds what the domain makes of all events of a sender: its fold stands once.
+fn sender_changed(
+    transaction: &Transaction<'_>,
+    (tenant, address): (&TenantId, &str),
+    recorded: &RecordedEvent,
+    event: &Event,
+) -> Result<(), ApplyError> {
+    let key = sender::key(address);
+    let known: Option<String> = transaction
+        .prepare_cached("SELECT identity FROM senders WHERE tenant = ?1 AND address = ?2")?
+        .query_row([tenant.as_str(), &key], |row| row.get(0))
+        .optional()?;
+    let known = known.map(|known| from_json::<SenderIdentity>(&known)).transpose();
+    let known = known.map_err(|error| ApplyError::Corrupt(error.to_string()))?;
+    let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
+    let Some(identity) = SenderIdentity::evolve(known, event, by) else { return Ok(()) };
+    transaction
+        .prepare_cached(
+            "INSERT INTO senders (tenant, address, identity) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET identity = ?3",
+        )?
+        .execute(params![tenant.as_str(), &key, json(&identity)])?;
     Ok(())
 }
 
@@ -155,24 +188,6 @@ fn apply_rest(transaction: &Transaction<'_>, event: &Event, time_ms: i64) -> rus
         Event::ApiKeyRevoked(revoked) => run(
             "UPDATE api_keys SET revoked_ms = ?3 WHERE tenant = ?1 AND key_id = ?2",
             params![revoked.tenant.as_str(), revoked.key_id.as_str(), time_ms],
-        ),
-        Event::SenderRegistered(sender) => run(
-            "INSERT INTO senders (tenant, address, kind, brand, refusal_number, relays, registered_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT DO UPDATE SET kind = ?3, brand = ?4, refusal_number = ?5, relays = ?6, registered_ms = ?7",
-            params![
-                sender.tenant.as_str(),
-                sender.address.as_str(),
-                json(&sender.kind),
-                sender.brand,
-                sender.refusal_number.as_deref(),
-                json(&sender.relays),
-                time_ms
-            ],
-        ),
-        Event::SenderWithdrawn(withdrawn) => run(
-            "DELETE FROM senders WHERE tenant = ?1 AND address = ?2",
-            params![withdrawn.tenant.as_str(), withdrawn.address.as_str()],
         ),
         // A refusal that is repeated counts from the first time.
         Event::OptOutRecorded(recorded) => run(

@@ -1,6 +1,7 @@
 //! Contacts, groups and their members, senders, opt-outs, templates, tenants.
 
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
+use kite_domain::sender::{self, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_event_store::Position;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -8,7 +9,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::merge::resolve;
-use super::views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
+use super::views::{ApiKey, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
@@ -244,17 +245,16 @@ impl AddressBookQueries {
     }
 
     /// The tenant's sender identities, by address.
-    pub fn senders(&self, tenant: &TenantId) -> Result<Vec<Sender>, QueryError> {
-        let sql = "SELECT address, kind, brand, refusal_number, relays, registered_ms FROM senders
-                   WHERE tenant = ?1 ORDER BY address";
-        self.rows(sql, [tenant.as_str()], sender)
+    pub fn senders(&self, tenant: &TenantId) -> Result<Vec<SenderIdentity>, QueryError> {
+        let sql = "SELECT identity FROM senders WHERE tenant = ?1 ORDER BY address";
+        self.rows(sql, [tenant.as_str()], |row| from_json(&row.get::<_, String>(0)?))
     }
 
-    /// A sender identity.
-    pub fn sender(&self, tenant: &TenantId, address: &str) -> Result<Option<Sender>, QueryError> {
-        let sql = "SELECT address, kind, brand, refusal_number, relays, registered_ms FROM senders
-                   WHERE tenant = ?1 AND address = ?2";
-        Ok(self.rows(sql, [tenant.as_str(), address], sender)?.pop())
+    /// A sender identity, by its address however it is written.
+    pub fn sender(&self, tenant: &TenantId, address: &str) -> Result<Option<SenderIdentity>, QueryError> {
+        let sql = "SELECT identity FROM senders WHERE tenant = ?1 AND address = ?2";
+        let key = sender::key(address);
+        Ok(self.rows(sql, [tenant.as_str(), &key], |row| from_json(&row.get::<_, String>(0)?))?.pop())
     }
 
     /// Who refuses the tenant's advertisements, by address.
@@ -401,17 +401,6 @@ fn group(row: &Row<'_>) -> Result<Group, QueryError> {
         name: row.get(1)?,
         members: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
         created_at: time(row.get(3)?)?,
-    })
-}
-
-fn sender(row: &Row<'_>) -> Result<Sender, QueryError> {
-    Ok(Sender {
-        address: text(row, 0)?,
-        kind: from_json(&row.get::<_, String>(1)?)?,
-        brand: row.get(2)?,
-        refusal_number: optional_text(row, 3)?,
-        relays: from_json(&row.get::<_, String>(4)?)?,
-        registered_at: time(row.get(5)?)?,
     })
 }
 

@@ -62,13 +62,9 @@ CREATE TABLE members (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX members_by_contact ON members (contact, group_id);
 CREATE TABLE senders (
-    tenant         TEXT NOT NULL,
-    address        TEXT NOT NULL,
-    kind           TEXT NOT NULL,
-    brand          TEXT,
-    refusal_number TEXT,
-    relays         TEXT NOT NULL,
-    registered_ms  INTEGER NOT NULL,
+    tenant   TEXT NOT NULL,
+    address  TEXT NOT NULL,
+    identity TEXT NOT NULL,
     PRIMARY KEY (tenant, address)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE opt_outs (

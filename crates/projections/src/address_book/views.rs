@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
-use kite_domain::sender::SenderKind;
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::slug::TenantId;
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -44,23 +43,6 @@ pub struct Group {
     pub members: u64,
     /// When it was first saved.
     pub created_at: DateTime<Utc>,
-}
-
-/// A sender identity.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sender {
-    /// The canonical number or address.
-    pub address: SmolStr,
-    /// Which of the two.
-    pub kind: SenderKind,
-    /// The name that an advertisement must carry.
-    pub brand: Option<String>,
-    /// The free number for refusing advertisements.
-    pub refusal_number: Option<SmolStr>,
-    /// The relays that it is registered with.
-    pub relays: Vec<RelayId>,
-    /// When it was last registered.
-    pub registered_at: DateTime<Utc>,
 }
 
 /// A refusal of advertisements.

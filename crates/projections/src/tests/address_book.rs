@@ -7,7 +7,10 @@ use kite_domain::contact::{
 use kite_domain::event::Event;
 use kite_domain::ids::{ContactId, GroupId};
 use kite_domain::opt_out::{OptOutPerson, OptOutRecorded, OptOutWithdrawn};
-use kite_domain::sender::{SenderKind, SenderRegistered, SenderWithdrawn};
+use kite_domain::sender::{
+    SaidBy, SenderApproved, SenderKind, SenderRefused, SenderRegistered, SenderRequested, SenderStatus,
+    SenderTerms, SenderWithdrawn,
+};
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated};
 use proptest::prelude::*;
@@ -187,14 +190,7 @@ fn refusals_senders_tenants_and_keys() {
     let refusal = |source: &str| -> Event {
         OptOutRecorded { tenant: tenant(), source: source.to_owned(), personal: person() }.into()
     };
-    let sender = SenderRegistered {
-        tenant: tenant(),
-        address: "0212345678".into(),
-        kind: SenderKind::Phone,
-        brand: Some("Acme".to_owned()),
-        refusal_number: Some("0801234567".into()),
-        relays: vec![relay("alpha")],
-    };
+    let sender = registered("0212345678");
     let key = ApiKeyIssued {
         tenant: tenant(),
         key_id: "k1".into(),
@@ -215,15 +211,58 @@ fn refusals_senders_tenants_and_keys() {
     assert_eq!((refused.source.as_str(), refused.since), ("080", at(5)), "the first one counts");
     assert!(book.contact(&tenant(), contact_id(1)).unwrap().unwrap().opted_out);
     assert_eq!(book.opt_outs(&tenant(), None, 9).unwrap().items.len(), 1);
-    assert_eq!(book.sender(&tenant(), "0212345678").unwrap().unwrap().relays, [relay("alpha")]);
+    let shown = book.sender(&tenant(), "0212345678").unwrap().unwrap();
+    assert_eq!(shown.sends_with(at(9)).unwrap().relays, [relay("alpha")]);
+    assert_eq!(shown.approval.unwrap().by, SaidBy { actor: "test".into(), at: at(3) });
     assert_eq!(book.tenants().unwrap()[0].name, "Acme");
     assert_eq!(book.api_keys(&tenant()).unwrap()[0].revoked_at, Some(at(2)));
     let withdrawn = OptOutWithdrawn { tenant: tenant(), personal: person() };
-    let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into() };
+    let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into(), reason: None };
     bench.append("x", at(9), vec![withdrawn.into(), gone.into()]);
     bench.project();
     assert!(book.opt_out(&tenant(), "01011110000").unwrap().is_none());
-    assert!(book.senders(&tenant()).unwrap().is_empty());
+    let senders = book.senders(&tenant()).unwrap();
+    assert_eq!(senders[0].sends_with(at(9)), Err(SenderStatus::Withdrawn));
+}
+
+fn registered(address: &str) -> SenderRegistered {
+    SenderRegistered {
+        tenant: tenant(),
+        address: address.into(),
+        kind: SenderKind::Phone,
+        brand: Some("Acme".to_owned()),
+        refusal_number: Some("0801234567".into()),
+        relays: vec![relay("alpha")],
+    }
+}
+
+#[test]
+fn a_sender_shows_what_was_said_of_it_last_whatever_its_address_is_written_like() {
+    let terms = |address: &str| SenderTerms { address: address.into(), ..registered("").terms() };
+    let asked =
+        |address: &str| -> Event { SenderRequested { tenant: tenant(), terms: terms(address) }.into() };
+    let approved = SenderApproved {
+        tenant: tenant(),
+        terms: terms("News@example.com"),
+        document: "2027-1".to_owned(),
+        expires_at: at(1_000_000),
+        shared: false,
+    };
+    let refused = SenderRefused {
+        tenant: tenant(),
+        address: "0212345678".into(),
+        reason: "the certificate is of another company".to_owned(),
+    };
+    let bench = bench(vec![asked("News@example.com"), asked("0212345678"), approved.into(), refused.into()]);
+    let book = bench.models.address_book.clone();
+    let mail = book.sender(&tenant(), "news@EXAMPLE.com").unwrap().unwrap();
+    assert_eq!(mail.status(at(999_999)), SenderStatus::Approved);
+    assert_eq!(mail.status(at(1_000_000)), SenderStatus::Expired);
+    assert_eq!(mail.approval.unwrap().document.as_deref(), Some("2027-1"));
+    let phone = book.sender(&tenant(), "0212345678").unwrap().unwrap();
+    assert_eq!((phone.status(at(9)), phone.request), (SenderStatus::Refused, None));
+    assert_eq!(book.senders(&tenant()).unwrap().len(), 2);
+    assert!(book.senders(&TenantId::from_trusted("rival")).unwrap().is_empty());
 }
 
 proptest! {

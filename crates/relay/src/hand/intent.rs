@@ -240,6 +240,11 @@ fn submit(
         opens.map(|open| settings.night.spread_after_open(open, key, spread))
     };
     let directory = &crew.parts.directory;
+    // Once for all messages: they have one sender on each channel.
+    let snapshot = directory.snapshot();
+    let [by_phone, by_email] = [MessageType::Sms, MessageType::Email]
+        .map(|channel| snapshot.unsendable(&sending.terms, channel, now));
+    let unsendable = |channel| if channel == MessageType::Email { by_email } else { by_phone };
     let has_opted_out = |address: &str| directory.has_opted_out(&lot.tenant, address);
     let handover = Handover {
         relay: crew.relay(),
@@ -249,6 +254,7 @@ fn submit(
         is_asked_again: crew.profile.answers_status,
         receipt_deadline: receipt_deadline(crew, lot, sending, candidates),
         closed_until: &closed_until,
+        unsendable: &unsendable,
         has_opted_out: &has_opted_out,
         now,
     };

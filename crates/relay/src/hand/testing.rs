@@ -17,7 +17,7 @@ use kite_domain::policy::FailoverTerms;
 use kite_domain::relay::{
     BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, RelayTls,
 };
-use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::sender::{SenderApproved, SenderKind, SenderTerms};
 use kite_domain::sending::{AdTerms, MessageClass, SendingAccepted, SendingContent, WindowAction};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::MessageType;
@@ -284,15 +284,8 @@ impl World {
             manage.define_relay(&cause, profile).await.unwrap();
         }
         for (address, kind) in [("0212345678", SenderKind::Phone), ("info@kite.example", SenderKind::Email)] {
-            let event = SenderRegistered {
-                tenant: tenant(),
-                address: address.into(),
-                kind,
-                brand: None,
-                refusal_number: None,
-                relays: ids.clone(),
-            };
-            let stream = kite_domain::sender::stream(&tenant(), address);
+            let event = approved(address, kind, &ids);
+            let stream = kite_domain::sender::stream(address);
             append(&journal, stream.as_str(), vec![event.into()], Expected::Any).await;
         }
         directory.catch_up(&journal).await.unwrap();
@@ -433,6 +426,22 @@ impl World {
     pub(crate) async fn kinds(&self, lot: LotId) -> Vec<&'static str> {
         self.events(lot).await.iter().map(Event::kind).collect()
     }
+}
+
+/// How long the senders are approved.
+pub(crate) const APPROVED_DAYS: i64 = 3_000;
+
+/// A sender that may send for years.
+fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApproved {
+    let terms = SenderTerms {
+        address: address.into(),
+        kind,
+        brand: None,
+        refusal_number: None,
+        relays: relays.to_vec(),
+    };
+    let expires_at = start() + TimeDelta::days(APPROVED_DAYS);
+    SenderApproved { tenant: tenant(), terms, document: "test".to_owned(), expires_at, shared: false }
 }
 
 pub(crate) async fn append(journal: &Journal, stream: &str, events: Vec<Event>, expected: Expected) {

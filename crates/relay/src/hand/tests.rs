@@ -5,6 +5,7 @@ use kite_commands::clock::ManualClock;
 use kite_commands::event_store::Expected;
 use kite_commands::{Cause, Clock, Step};
 use kite_domain::event::Event;
+use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Message, MessagesSubmitted, Outcome};
 use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile, UnattendedCause};
 use kite_domain::sending::{MessageClass, PauseBy, SendingPaused, SendingResumed};
@@ -65,6 +66,35 @@ async fn nothing_of_a_paused_sending_is_called_nor_spun_on_and_it_goes_out_at_on
     tell(&world, lot, SendingResumed { sending: lot.sending, by, reason: None }.into()).await;
     world.settle().await;
     assert!(world.messages(lot).await.iter().all(|message| state(message) == AttemptState::Accepted));
+}
+
+/// The sender may have ended between the route and the hand-over.
+async fn refused_before_the_call(world: &mut World, script: &Script, lot: LotId, reason: &str) {
+    world.settle().await;
+    assert_eq!(script.relay("alpha").called(), 0);
+    assert_eq!(world.kinds(lot).await, ["messages-finished"]);
+    let events = world.journal.read_stream(&lot.stream(), 0).await.unwrap();
+    let Event::MessagesFinished(finished) = &events.last().unwrap().event else { panic!("{events:?}") };
+    assert_eq!((finished.outcome, finished.reason.as_str()), (Outcome::Refused, reason));
+    assert_eq!(finished.messages.len(), 3);
+}
+
+#[tokio::test]
+async fn a_relay_is_not_called_with_a_sender_that_was_withdrawn_since_the_route_was_made() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let lot = world.send(Sent { to: numbers(3), ..Sent::default() }).await;
+    let cause = Cause::new("test", Uuid::from_u128(1));
+    world.manage.withdraw_sender(&cause, &tenant(), "0212345678", None).await.unwrap();
+    refused_before_the_call(&mut world, &script, lot, "sender_withdrawn").await;
+}
+
+#[tokio::test]
+async fn a_relay_is_not_called_with_a_sender_whose_approval_is_over() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let sent = Sent { to: numbers(3), lifetime: TimeDelta::days(APPROVED_DAYS + 1), ..Sent::default() };
+    let lot = world.send(sent).await;
+    world.clock.advance(TimeDelta::days(APPROVED_DAYS));
+    refused_before_the_call(&mut world, &script, lot, "sender_expired").await;
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub(crate) enum Answered {
     InProgress(SendOrder),
     /// 202.
     Accepted { sending: SendingId, messages: u32, order: SendOrder, asked_at: DateTime<Utc> },
+    /// 422 for where the sender stands.
+    Unapproved { order: SendOrder, asked_at: DateTime<Utc> },
     /// 429, or 422 for the same reason.
     Limited { order: SendOrder, why: Limited },
     /// The sending is paused, up to here in the log.
@@ -129,6 +131,7 @@ impl Checker {
             Answered::InProgress(order) => {
                 Err(format!("law 6: {order:?} is said to be in progress, and nobody works on it"))
             }
+            Answered::Unapproved { order, asked_at } => self.senders.may_be_refused(&order, asked_at, now),
             Answered::Limited { order, why } => self.is_limited(&order, why, now),
             Answered::Paused { sending, position } => {
                 let paused = self.sendings.get(&sending).and_then(|sending| sending.paused);

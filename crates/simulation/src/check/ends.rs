@@ -151,7 +151,13 @@ impl Checker {
             Outcome::Refused => {
                 let is_bound = newest.is_some_and(|newest| is_bound(terms, newest.channel));
                 let refuses_night = terms.ad.as_ref().is_some_and(|ad| ad.window == WindowAction::Refuse);
+                let channel = newest.map_or(message.channel, |newest| newest.channel);
                 let is_due = match reason {
+                    "sender_not_requested"
+                    | "sender_requested"
+                    | "sender_refused"
+                    | "sender_expired"
+                    | "sender_withdrawn" => self.senders.may_not_send(terms, channel, at),
                     "opt_out" => terms.class == MessageClass::Ad && self.may_have_refused(id, terms, at),
                     "night_window" => is_bound && refuses_night && may_be_night(at),
                     _ => false,

@@ -93,7 +93,7 @@ impl Checker {
                 self.people.agrees(&withdrawn.tenant, withdrawn.personal.address.as_str(), at);
             }
             Event::TenantLimitsSet(set) => self.limits.set(&set.tenant, set.limits, at),
-            Event::SenderRegistered(registered) => self.senders.registered(registered, at),
+            event if kite_domain::sender::about(event).is_some() => self.senders.said(event, at)?,
             Event::SendingClaimed(claimed) => {
                 self.books.claimed(&told.recorded.stream, claimed.sending);
             }
@@ -139,6 +139,7 @@ impl Checker {
         }
         sending.terms = Some(Arc::new(terms.clone()));
         sending.sealed_at = told.time();
+        self.senders.may_be_accepted(terms, told.time())?;
         self.books.sealed(terms.sending)
     }
 

@@ -59,10 +59,21 @@ impl Checker {
             if terms.class == MessageClass::Ad {
                 self.refuses_nobody(seq, &terms, time)?;
             }
+            self.is_sent_with_leave(seq, &terms, told)?;
             self.hand_over(seq, submitted, can_repeat, told)?;
             self.is_due_back(seq, submitted, &terms, told)?;
         }
         Ok(())
+    }
+
+    /// Only a sender that is approved at this time sends, whatever it was when the sending was accepted.
+    fn is_sent_with_leave(&self, seq: u32, terms: &SendingAccepted, told: &Told<'_>) -> Checked {
+        let message = self.message_at(told, seq)?;
+        let channel = message.newest().map_or(message.channel, |attempt| attempt.channel);
+        match self.senders.may_send(terms, channel, None, told.time()) {
+            true => Ok(()),
+            false => Err(format!("message {seq} is handed over with a sender that is not approved")),
+        }
     }
 
     /// A relay that was taken out of use, or is tripped, is handed nothing.
@@ -281,9 +292,12 @@ impl Checker {
         let answers = relay.and_then(RelayState::profile).is_some_and(|profile| profile.answers_status);
         let terms = self.terms_of(told)?;
         let sending = self.sending(terms.sending)?;
-        let is_forbidden =
-            sending.cancelled.is_some() || terms.expires_at <= told.time() || terms.class == MessageClass::Ad;
         let message = self.message_at(told, seq)?;
+        let channel = message.newest().map_or(message.channel, |attempt| attempt.channel);
+        let is_forbidden = sending.cancelled.is_some()
+            || terms.expires_at <= told.time()
+            || terms.class == MessageClass::Ad
+            || self.senders.may_not_send(&terms, channel, told.time());
         let attempt = usize::from(responded.attempt).checked_sub(1).and_then(|at| message.attempts.get(at));
         let was_unknown = attempt.is_some_and(|attempt| attempt.state == State::Unknown);
         // What is known by now needs no question.

@@ -21,6 +21,7 @@ mod policies;
 mod put_off;
 mod relays;
 mod routes;
+mod senders;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ use crate::relays::SimRelays;
 use limits::Limits;
 use people::People;
 use policies::Policies;
-use relays::Senders;
+use senders::Senders;
 use split::Splits;
 
 /// A sending as the log tells of it.

@@ -5,12 +5,10 @@ use kite_domain::address::PhoneKind;
 use kite_domain::failure::FailureClass;
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::{BreakerPhase, Ineligible, RelayProfile};
-use kite_domain::sender::SenderRegistered;
 use kite_domain::sending::SendingAccepted;
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
-use smol_str::SmolStr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::failures::class_of;
 use super::noted::Noted;
@@ -133,26 +131,6 @@ impl Checker {
     }
 }
 
-/// Which relays a sender is registered with.
-#[derive(Debug, Default)]
-pub(super) struct Senders(BTreeMap<(TenantId, SmolStr), Noted<BTreeSet<RelayId>>>);
-
-impl Senders {
-    pub(super) fn registered(&mut self, registered: &SenderRegistered, at: DateTime<Utc>) {
-        let key = (registered.tenant.clone(), registered.address.clone());
-        let relays = registered.relays.iter().cloned().collect();
-        self.0.entry(key).or_default().set(relays, at);
-    }
-
-    fn of(&self, terms: &SendingAccepted, channel: MessageType) -> Option<&Noted<BTreeSet<RelayId>>> {
-        let address = match channel {
-            MessageType::Email => terms.from_email.as_ref(),
-            _ => terms.from_phone.as_ref(),
-        };
-        self.0.get(&(terms.tenant.clone(), address?.clone()))
-    }
-}
-
 /// What is to be carried: for a sending, over a channel, to a kind of number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Carriage<'c> {
@@ -174,12 +152,11 @@ impl Checker {
             return Err(format!("{relay} is not defined"));
         };
         let Carriage { terms, channel, reach } = carriage;
-        let is_registered = |relays: &BTreeSet<RelayId>| relays.contains(relay);
         let why_not = if !state.offers(channel) {
             format!("does not offer {channel}")
         } else if !state.reaches(reach) {
             format!("does not reach {reach:?}")
-        } else if !self.senders.of(terms, channel).is_some_and(|relays| relays.may(at, is_registered)) {
+        } else if !self.senders.may_send(terms, channel, Some(relay), at) {
             format!("does not know the sender of {}", terms.sending)
         } else if !state.is_suspended.may(at, |is_suspended| !is_suspended) {
             "is suspended".to_owned()
@@ -197,10 +174,9 @@ impl Checker {
     pub(super) fn must_carry(&self, relay: &RelayId, carriage: Carriage<'_>, at: DateTime<Utc>) -> bool {
         let Some(state) = self.relays.get(relay) else { return false };
         let Carriage { terms, channel, reach } = carriage;
-        let registered = self.senders.of(terms, channel);
         state.offers(channel)
             && state.reaches(reach)
-            && registered.is_some_and(|relays| relays.must(at, |relays| relays.contains(relay)))
+            && self.senders.must_send(terms, channel, relay, at)
             && state.is_suspended.must(at, |is_suspended| !is_suspended)
             && state.is_unattended.must(at, |is_unattended| !is_unattended)
             && state.phase.must(at, |phase| *phase != BreakerPhase::Tripped)
@@ -218,10 +194,7 @@ impl Checker {
         let Carriage { terms, channel, reach } = carriage;
         match reason {
             Ineligible::OutOfReach => !state.reaches(reach),
-            Ineligible::SenderNotRegistered => self
-                .senders
-                .of(terms, channel)
-                .is_none_or(|relays| relays.may(at, |relays| !relays.contains(relay))),
+            Ineligible::SenderNotRegistered => !self.senders.must_send(terms, channel, relay, at),
             Ineligible::Suspended => state.is_suspended.may(at, |is_suspended| *is_suspended),
             Ineligible::Unattended => state.is_unattended.may(at, |is_unattended| *is_unattended),
             Ineligible::BreakerTripped => state.phase.may(at, |phase| *phase == BreakerPhase::Tripped),

@@ -5,17 +5,20 @@ use kite_commands::Cause;
 use kite_commands::accept::{
     AcceptError, AdInput, CancelError, Idempotency, PauseError, RecipientInput, SendRequest,
 };
-use kite_commands::manage::ManageError;
+use kite_commands::journal::Entry;
+use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::{ContactId, SendingId};
 use kite_domain::load::Full;
 use kite_domain::policy::{PolicyObjective, RelayWeight, WEIGHT_SUM};
 use kite_domain::receipt::RawReceipt;
-use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::sender::{Approval, SenderKind, SenderRefusal, SenderRegistered, SenderTerms};
 use kite_domain::sending::{MessageClass, PauseBy, WindowAction};
-use kite_domain::slug::TenantId;
+use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::tenant::TenantLimits;
 use kite_domain::text::{Channel, RequestedType};
+use kite_event_store::Expected;
+use smol_str::format_smolstr;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use uuid::Uuid;
 use super::World;
 use crate::check::{Answered, Checked, Limited};
 use crate::executor::Sim;
-use crate::operation::{Class, Failover, Kind, Objective, Operation, PolicyChannel, SendOrder};
+use crate::operation::{Class, Failover, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep};
 use crate::platform::Platform;
 use crate::reach::Situation;
 use crate::relays::{Action, SimRelay};
@@ -34,6 +37,11 @@ use crate::setting::{
 
 /// How long a relay waits before it pushes receipts again that were not taken.
 const PUSH_AGAIN_MS: i64 = 10_000;
+/// Longer than any simulation.
+const FOR_LONG_S: u32 = 300_000_000;
+/// With what a sending is refused whose sender may not send.
+const SENDER_CODES: [&str; 5] =
+    ["sender_not_requested", "sender_requested", "sender_refused", "sender_expired", "sender_withdrawn"];
 
 fn cause() -> Cause {
     Cause::new("key:simulation", Uuid::nil())
@@ -78,9 +86,10 @@ impl World {
             for index in 0..TENANTS.len() as u8 {
                 let name = tenant(index).to_string();
                 told(&sim, platform.manage.create_tenant(&cause(), tenant(index), name).await);
-                for (address, kind) in [(PHONE_CANONICAL, SenderKind::Phone), (EMAIL, SenderKind::Email)] {
-                    let registered = sender(index, address, kind, u8::MAX);
-                    told(&sim, platform.manage.register_sender(&cause(), registered).await);
+                // As from before there were approvals: both tenants have the same ones, without an end.
+                for is_email in [false, true] {
+                    let entry = registered(index, sender(is_email, u8::MAX));
+                    told(&sim, platform.journal.append_one(entry).await);
                 }
             }
         });
@@ -157,10 +166,14 @@ impl World {
             Operation::Register { tenant: whose, relays } => {
                 let sim = self.sim.clone();
                 self.ask("register", move |platform| async move {
-                    let registered = sender(whose, PHONE_CANONICAL, SenderKind::Phone, relays);
-                    carried_out(&sim, platform.manage.register_sender(&cause(), registered).await);
+                    let (whose, wanted) = (tenant(whose), sender(false, relays));
+                    let manage = &platform.manage;
+                    answered(&sim, manage.request_sender(&cause(), &whose, wanted).await);
+                    let approval = approval(&sim, FOR_LONG_S, relays, true);
+                    answered(&sim, manage.approve_sender(&cause(), &whose, PHONE_CANONICAL, approval).await);
                 })
             }
+            Operation::Sender { tenant: whose, is_email, step } => self.sender(tenant(whose), is_email, step),
             Operation::OptOut { tenant: whose, recipient, is_email } => {
                 let address = if is_email { email_of(recipient) } else { number_of(recipient) }.to_string();
                 let answers = self.answers.clone();
@@ -192,6 +205,24 @@ impl World {
         }
     }
 
+    fn sender(&self, whose: TenantId, is_email: bool, step: SenderStep) {
+        let sim = self.sim.clone();
+        self.ask("sender", move |platform| async move {
+            let manage = &platform.manage;
+            let address = address_of(is_email);
+            let done = match step {
+                SenderStep::Ask => manage.request_sender(&cause(), &whose, sender(is_email, u8::MAX)).await,
+                SenderStep::Approve { seconds, shared } => {
+                    let approval = approval(&sim, seconds, u8::MAX, shared);
+                    manage.approve_sender(&cause(), &whose, address, approval).await
+                }
+                SenderStep::Refuse => manage.refuse_sender(&cause(), &whose, address, "no".to_owned()).await,
+                SenderStep::Withdraw => manage.withdraw_sender(&cause(), &whose, address, None).await,
+            };
+            answered(&sim, done);
+        });
+    }
+
     fn send(&self, send: SendOrder) {
         let request = send_request(send, &self.sim);
         let body = format!("{:?}", SendOrder { key: None, ..send });
@@ -220,6 +251,9 @@ impl World {
                             Limited::Full(_) | Limited::Never => Situation::LimitReached,
                         });
                         answers.lock().push(Answered::Limited { order: send, why });
+                    } else if is_for_its_sender(&error) {
+                        sim.reach(Situation::SenderNotApproved);
+                        answers.lock().push(Answered::Unapproved { order: send, asked_at });
                     } else if !is_refusal_due(&error, &send, is_other_body) {
                         sim.violation(format!("{send:?} is refused: {error} ({error:?})"));
                     }
@@ -381,6 +415,25 @@ fn is_refusal_due(error: &AcceptError, send: &SendOrder, is_other_body: bool) ->
     }
 }
 
+/// Whether a request was refused for where its sender stands.
+fn is_for_its_sender(error: &AcceptError) -> bool {
+    matches!(error, AcceptError::Refused(refusal) if SENDER_CODES.contains(&refusal.code))
+}
+
+/// An operator may be too late, or not know that another tenant has the address. That he was told so rightly is checked by
+/// what he is not told.
+fn answered<T>(sim: &Sim, result: Result<T, ManageError>) {
+    match result {
+        Err(ManageError::Refused(ManageRefusal::Sender(SenderRefusal::TakenBy(_)))) => {
+            sim.reach(Situation::AddressTaken);
+        }
+        Err(ManageError::Refused(ManageRefusal::Sender(
+            SenderRefusal::NothingAsked(_) | SenderRefusal::EndIsPast(_),
+        ))) => {}
+        other => carried_out(sim, other),
+    }
+}
+
 /// What an operator asks for may fail only because the log does.
 fn carried_out<T>(sim: &Sim, result: Result<T, ManageError>) {
     if let Err(ManageError::Refused(refusal)) = result {
@@ -388,14 +441,41 @@ fn carried_out<T>(sim: &Sim, result: Result<T, ManageError>) {
     }
 }
 
-fn sender(index: u8, address: &str, kind: SenderKind, relays: u8) -> SenderRegistered {
-    SenderRegistered {
-        tenant: tenant(index),
-        address: address.into(),
-        kind,
+fn address_of(is_email: bool) -> &'static str {
+    if is_email { EMAIL } else { PHONE_CANONICAL }
+}
+
+fn relays_of(bits: u8) -> Vec<RelayId> {
+    (0..RELAYS.len() as u8).filter(|index| bits & (1 << index) != 0).map(relay).collect()
+}
+
+fn sender(is_email: bool, relays: u8) -> SenderTerms {
+    SenderTerms {
+        address: address_of(is_email).into(),
+        kind: if is_email { SenderKind::Email } else { SenderKind::Phone },
         brand: Some("카이트".to_owned()),
         refusal_number: Some("0801234567".into()),
-        relays: (0..RELAYS.len() as u8).filter(|index| relays & (1 << index) != 0).map(relay).collect(),
+        relays: relays_of(relays),
+    }
+}
+
+fn approval(sim: &Sim, seconds: u32, relays: u8, shared: bool) -> Approval {
+    let expires_at = sim.now() + TimeDelta::seconds(seconds.into());
+    Approval { document: "simulated".to_owned(), expires_at, relays: relays_of(relays), shared }
+}
+
+/// As senders were once registered, in the stream that they once had.
+fn registered(index: u8, terms: SenderTerms) -> Entry {
+    let SenderTerms { address, kind, brand, refusal_number, relays } = terms;
+    let whose = tenant(index);
+    let stream = format_smolstr!("sender-{whose}-{address}");
+    let event = SenderRegistered { tenant: whose.clone(), address, kind, brand, refusal_number, relays };
+    Entry {
+        stream,
+        expected: Expected::Version(0),
+        tenant: Some(whose),
+        cause: cause(),
+        events: vec![event.into()],
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::oracle::{Cancel, End, Oracle};
 use crate::relays::{MAIL_RELAY, PHONE_RELAYS};
+use crate::senders::{approval, approval_path};
 pub use requests::{Mix, Request, Requests};
 
 /// The tenant's sending number.
@@ -71,13 +72,15 @@ impl Customer {
         admin.call(Method::POST, "/v1/admin/tenants", &json!({ "tenant": "acme", "name": "Acme" })).await?;
         let keys = "/v1/admin/tenants/acme/keys";
         let issued = admin.call(Method::POST, keys, &json!({ "label": "test" })).await?;
-        let customer = Self { key: issued["key"].as_str().context("a key")?.to_owned(), ..admin };
+        let key = issued["key"].as_str().context("a key")?.to_owned();
+        let customer = Self { key, ..admin.clone() };
         let phones: Vec<&str> = PHONE_RELAYS.iter().map(|(id, _)| *id).collect();
         for (address, relays) in [(FROM_PHONE, &phones[..]), (FROM_EMAIL, &[MAIL_RELAY])] {
             let sender = json!({
                 "address": address, "relays": relays, "brand": "카이트", "refusal_number": "080-123-4567",
             });
             customer.call(Method::POST, "/v1/senders", &sender).await?;
+            admin.call(Method::POST, &approval_path("acme", address), &approval(relays)).await?;
         }
         let by_mail = [(MAIL_RELAY, 10_000)];
         for (channel, shares) in

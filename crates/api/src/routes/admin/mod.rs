@@ -1,4 +1,4 @@
-//! What the operator of the platform does: tenants and their sendings, keys, relays.
+//! What the operator of the platform does: tenants and their sendings and senders, keys, relays.
 
 pub mod api_keys;
 pub mod relay_now;
@@ -6,5 +6,6 @@ pub mod relay_profile;
 pub mod relay_tls;
 pub mod relays;
 pub mod secrets;
+pub mod senders;
 pub mod sendings;
 pub mod tenants;

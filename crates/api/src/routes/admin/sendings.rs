@@ -66,13 +66,13 @@ pub struct ReasonBody {
 }
 
 impl ReasonBody {
-    fn check(self, what: &str) -> Answer<Option<String>> {
+    pub(super) fn check(self, what: &str) -> Answer<Option<String>> {
         check(what, &Text { field: "reason", text: &self.reason, characters_max: REASON_CHARACTERS_MAX })?;
         Ok(Some(self.reason))
     }
 }
 
-fn tenant_of(text: &str) -> Answer<TenantId> {
+pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {
     text.parse().map_err(|_| Problem::not_found("tenant"))
 }
 

@@ -9,7 +9,7 @@ use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
 use crate::state::ApiState;
 
-/// Shows a sender identity.
+/// Shows a sender identity: where it stands, what was approved, what waits for the operator.
 #[utoipa::path(
     get, path = "/v1/senders/{address}", tag = "senders", operation_id = "get_sender",
     params(("address" = String, Path, description = "The number or address")),
@@ -21,7 +21,7 @@ pub async fn handler(
     address: ApiPath<String>,
 ) -> Answer<Json<SenderView>> {
     let directory = state.directory.snapshot();
-    let sender = directory.senders.get(&(auth.tenant, canonical(&address)));
-    let sender = sender.ok_or_else(|| Problem::not_found("sender"))?;
-    Ok(Json(SenderView::from(&sender.registered)))
+    let identity = directory.senders.identity(&auth.tenant, &canonical(&address));
+    let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
+    Ok(Json(SenderView::at(state.journal.now(), identity)))
 }

@@ -1,16 +1,17 @@
 //! `DELETE /v1/senders/{address}`
 
 use axum::extract::State;
-use kite_commands::manage::{ManageError, ManageRefusal};
 
-use super::canonical;
+use super::{canonical, problem_of};
 use crate::answer::Written;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
-use crate::problem::{Answer, Problem};
+use crate::problem::Answer;
 use crate::state::ApiState;
 
-/// Withdraws a sender identity: it may no longer send.
+/// Withdraws a sender identity: it may no longer send, and is not asked for any more.
+///
+/// What is not handed over yet is not sent with it. To send with it again, ask for it again.
 #[utoipa::path(
     delete, path = "/v1/senders/{address}", tag = "senders", operation_id = "withdraw_sender",
     params(("address" = String, Path, description = "The number or address")),
@@ -22,10 +23,7 @@ pub async fn handler(
     address: ApiPath<String>,
 ) -> Answer<Written<()>> {
     let address = canonical(&address);
-    let done = state.manage.withdraw_sender(&state.cause(&auth.actor), &auth.tenant, &address).await;
-    let done = done.map_err(|error| match error {
-        ManageError::Refused(ManageRefusal::NoSender(_)) => Problem::not_found("sender"),
-        other => other.into(),
-    })?;
-    Ok(Written::done(done.position))
+    let cause = state.cause(&auth.actor);
+    let done = state.manage.withdraw_sender(&cause, &auth.tenant, &address, None).await;
+    Ok(Written::done(done.map_err(problem_of)?.position))
 }

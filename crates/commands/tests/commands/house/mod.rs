@@ -28,7 +28,7 @@ use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{AcceptedMessage, Handover, Lot, RefusedMessage, ResponseNote};
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
 use kite_domain::relay::*;
-use kite_domain::sender::{SenderKind, SenderRegistered};
+use kite_domain::sender::{Approval, SenderKind, SenderTerms};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::split::SplitKey;
@@ -162,16 +162,21 @@ impl House {
         self.define_policy(name, objective).await;
     }
 
+    /// A sender is asked for and approved, whoever else has the address.
     pub(crate) async fn register(&self, name: &str, address: &str, kind: SenderKind, relays: &[&str]) {
-        let registered = SenderRegistered {
-            tenant: tenant(name),
-            address: address.into(),
-            kind,
+        let terms = SenderTerms {
             brand: Some("Acme".to_owned()),
             refusal_number: Some("0805550100".into()),
-            relays: relays.iter().map(|name| relay(name)).collect(),
+            ..sender_terms(address, kind, relays)
         };
-        self.manage.register_sender(&cause(), registered).await.unwrap();
+        self.approve(name, terms).await;
+    }
+
+    pub(crate) async fn approve(&self, name: &str, terms: SenderTerms) {
+        let (address, relays) = (terms.address.clone(), terms.relays.clone());
+        self.manage.request_sender(&cause(), &tenant(name), terms).await.unwrap();
+        let approval = Approval { relays, shared: true, ..approval(self.journal.now()) };
+        self.manage.approve_sender(&cause(), &tenant(name), &address, approval).await.unwrap();
     }
 
     pub(crate) async fn define_policy(&self, name: &str, objective: PolicyObjective) {
@@ -267,6 +272,7 @@ impl House {
     pub(crate) async fn hand_over(&self, sending: SendingId, number: u32) -> usize {
         let id = LotId { sending, number };
         let now = self.journal.now();
+        let directory = self.directory.snapshot();
         let actor = "worker".into();
         let mut count = 0;
         for set in self.lot(sending, number).await.pending() {
@@ -281,6 +287,7 @@ impl House {
                         is_paused: sending.is_paused,
                         receipt_deadline: Duration::hours(25),
                         closed_until: &|_| None,
+                        unsendable: &|channel| directory.unsendable(&sending.terms, channel, now),
                         has_opted_out: &|_| false,
                         now,
                     };
@@ -324,6 +331,23 @@ impl House {
         assert_eq!(self.hand_over(sending, 0).await, messages as usize);
         (sending, sets)
     }
+}
+
+/// A sender without anything that an advertisement needs.
+pub(crate) fn sender_terms(address: &str, kind: SenderKind, relays: &[&str]) -> SenderTerms {
+    SenderTerms {
+        address: address.into(),
+        kind,
+        brand: None,
+        refusal_number: None,
+        relays: relays.iter().map(|name| relay(name)).collect(),
+    }
+}
+
+/// An approval at alpha for a thousand days.
+pub(crate) fn approval(now: DateTime<Utc>) -> Approval {
+    let expires_at = now + Duration::days(1_000);
+    Approval { document: "test".to_owned(), expires_at, relays: vec![relay("alpha")], shared: false }
 }
 
 pub(crate) fn accepted(messages: &SeqSet) -> ResponseNote {

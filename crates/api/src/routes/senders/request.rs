@@ -3,8 +3,8 @@
 use axum::extract::State;
 use kite_domain::address::{EmailAddress, SenderNumber};
 use kite_domain::advertisement::RefusalNumber;
-use kite_domain::sender::{SenderKind, SenderRegistered};
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::sender::{SenderKind, SenderTerms};
+use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
@@ -35,17 +35,18 @@ pub struct SenderBody {
     #[serde(default)]
     #[schema(example = "080-123-4567")]
     pub refusal_number: Option<String>,
-    /// The relays that it is registered with.
+    /// The relays that it should be registered with; none: the operator chooses.
+    #[serde(default)]
     #[schema(example = json!(["alpha", "beta"]), max_items = 100)]
     pub relays: Vec<String>,
 }
 
-/// Registers a sender identity, or replaces its registration.
+/// Asks for a sender identity, for the first time or with other terms.
 ///
-/// Which relays carry its messages follows from `relays`: registration is compulsory per number and per relay.
+/// It may send once the operator has approved it. Until then what was approved before, if anything, goes on as it is.
 #[utoipa::path(
-    post, path = "/v1/senders", tag = "senders", operation_id = "register_sender", request_body = SenderBody,
-    responses((status = 201, description = "The sender may send.", body = SenderView))
+    post, path = "/v1/senders", tag = "senders", operation_id = "request_sender", request_body = SenderBody,
+    responses((status = 201, description = "The operator is asked.", body = SenderView))
 )]
 pub async fn handler(
     state: State<ApiState>,
@@ -54,18 +55,20 @@ pub async fn handler(
 ) -> Answer<Written<SenderView>> {
     if let Some(brand) = &body.brand {
         let text = Text { field: "brand", text: brand, characters_max: NAME_CHARACTERS_MAX };
-        check("The sender cannot be registered", &text)?;
+        check("The sender cannot be asked for", &text)?;
     }
-    let registered = body.check(&auth.tenant).map_err(|error| {
-        Problem::new(Code::Refused, format!("The sender cannot be registered: {}.", error.detail)).at(error)
+    let terms = body.check().map_err(|error| {
+        Problem::new(Code::Refused, format!("The sender cannot be asked for: {}.", error.detail)).at(error)
     })?;
-    let done = state.manage.register_sender(&state.cause(&auth.actor), registered.clone()).await?;
-    let location = format!("/v1/senders/{}", segment(&registered.address));
-    Ok(Written::created(done.position, location, SenderView::from(&registered)))
+    let cause = state.cause(&auth.actor);
+    let done = state.manage.request_sender(&cause, &auth.tenant, terms).await?;
+    let location = format!("/v1/senders/{}", segment(&done.value.terms.address));
+    let view = SenderView::at(state.journal.now(), &done.value);
+    Ok(Written::created(done.position, location, view))
 }
 
 impl SenderBody {
-    fn check(self, tenant: &TenantId) -> Result<SenderRegistered, FieldError> {
+    fn check(self) -> Result<SenderTerms, FieldError> {
         let (kind, address) = match self.address.contains('@') {
             true => {
                 let address = EmailAddress::parse(&self.address)
@@ -82,34 +85,32 @@ impl SenderBody {
         let refusal_number = refusal_number.map_err(|error| {
             FieldError::new("refusal_number", "refusal_number_invalid", error.to_string())
         })?;
-        if self.relays.len() > RELAYS_MAX {
-            return Err(FieldError::new(
-                "relays",
-                "too_many",
-                format!("at most {RELAYS_MAX} relays can be named"),
-            ));
-        }
-        let mut relays = Vec::with_capacity(self.relays.len());
-        for (place, relay) in self.relays.iter().enumerate() {
-            let field = || format!("relays[{place}]");
-            let relay = RelayId::parse(relay)
-                .map_err(|error| FieldError::new(field(), error.code(), error.to_string()))?;
-            if relays.contains(&relay) {
-                return Err(FieldError::new(
-                    field(),
-                    "relay_repeated",
-                    format!("relay {relay} is named more than once"),
-                ));
-            }
-            relays.push(relay);
-        }
-        Ok(SenderRegistered {
-            tenant: tenant.clone(),
+        Ok(SenderTerms {
             address,
             kind,
             brand: self.brand.filter(|brand| !brand.trim().is_empty()),
             refusal_number: refusal_number.map(|number| SmolStr::from(number.as_str())),
-            relays,
+            relays: relays_of(&self.relays)?,
         })
     }
+}
+
+/// Relays as a caller names them.
+pub(crate) fn relays_of(names: &[String]) -> Result<Vec<RelayId>, FieldError> {
+    if names.len() > RELAYS_MAX {
+        let detail = format!("at most {RELAYS_MAX} relays can be named");
+        return Err(FieldError::new("relays", "too_many", detail));
+    }
+    let mut relays = Vec::with_capacity(names.len());
+    for (place, relay) in names.iter().enumerate() {
+        let field = || format!("relays[{place}]");
+        let relay = RelayId::parse(relay)
+            .map_err(|error| FieldError::new(field(), error.code(), error.to_string()))?;
+        if relays.contains(&relay) {
+            let detail = format!("relay {relay} is named more than once");
+            return Err(FieldError::new(field(), "relay_repeated", detail));
+        }
+        relays.push(relay);
+    }
+    Ok(relays)
 }

@@ -1,0 +1,224 @@
+//! `GET /v1/admin/senders`, `GET /v1/admin/tenants/{tenant}/senders/{address}`, `POST …/approve`, `…/refuse`, `…/withdraw`
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use kite_commands::manage::{Done, ManageError};
+use kite_domain::sender::{Approval, SenderIdentity};
+use kite_domain::slug::TenantId;
+use kite_projections::Cursor;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::sendings::{ReasonBody, tenant_of};
+use crate::answer::{Page, Paging, Written};
+use crate::auth::AdminAuth;
+use crate::extract::{ApiJson, ApiPath, ApiQuery};
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::lengths::{Text, check};
+use crate::routes::senders::request::relays_of;
+use crate::routes::senders::{SenderView, canonical, problem_of};
+use crate::state::ApiState;
+use crate::words::SenderStatusWord;
+
+/// The longest reference of a document, in characters.
+const DOCUMENT_CHARACTERS_MAX: usize = 200;
+
+/// Which sender identities.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AdminSendersQuery {
+    /// Whose; none: those of all tenants.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
+    pub tenant: Option<String>,
+    /// Where they stand; `requested` are those that wait for an answer and may not send, none: all.
+    pub status: Option<SenderStatusWord>,
+    /// Only those with a request that waits for an answer, also beside an approval that counts.
+    pub waiting: bool,
+    /// The `next` of the page before; none: the first page.
+    pub cursor: Option<String>,
+    /// How many at most, 1 to 200.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<usize>,
+}
+
+/// A sender identity, and whose it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminSender)]
+pub struct AdminSenderView {
+    /// Whose.
+    #[schema(example = "acme")]
+    pub tenant: String,
+    /// The sender.
+    pub sender: SenderView,
+}
+
+/// Upon what a sender is approved, until when, and where.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalBody {
+    /// What it is approved upon (통신서비스 이용증명원 and the like), by your own reference.
+    #[schema(example = "certificate 2027-0117", min_length = 1, max_length = 200)]
+    pub document: String,
+    /// It sends before this time; at most ten years ahead.
+    #[schema(example = "2028-01-17T00:00:00+09:00")]
+    pub expires_at: DateTime<Utc>,
+    /// The relays that it is registered with: no other carries its messages.
+    #[schema(example = json!(["alpha", "beta"]), min_items = 1, max_items = 100)]
+    pub relays: Vec<String>,
+    /// Another tenant may have the same address. Without this word an address belongs to one tenant.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+impl ApprovalBody {
+    fn check(self) -> Answer<Approval> {
+        const WHAT: &str = "The sender cannot be approved";
+        let text = Text { field: "document", text: &self.document, characters_max: DOCUMENT_CHARACTERS_MAX };
+        check(WHAT, &text)?;
+        let refused =
+            |error: FieldError| Problem::new(Code::Refused, format!("{WHAT}: {}.", error.detail)).at(error);
+        let document = self.document.trim();
+        if document.is_empty() {
+            let detail = "an approval names the document that it rests upon";
+            return Err(refused(FieldError::new("document", "empty", detail)));
+        }
+        let relays = relays_of(&self.relays).map_err(refused)?;
+        if relays.is_empty() {
+            let detail = "an approval names the relays that the sender is registered with";
+            return Err(refused(FieldError::new("relays", "empty", detail)));
+        }
+        let (document, expires_at) = (document.to_owned(), self.expires_at);
+        Ok(Approval { document, expires_at, relays, shared: self.shared })
+    }
+}
+
+/// Where a list goes on: the tenant, a blank, the address by which it is known.
+fn place(address: &str, tenant: &TenantId) -> Cursor {
+    Cursor::of_text(&format!("{tenant} {address}"))
+}
+
+/// Lists the sender identities of all tenants, or of one, by address.
+#[utoipa::path(
+    get, path = "/v1/admin/senders", tag = "admin", operation_id = "admin_list_senders",
+    params(AdminSendersQuery),
+    responses((status = 200, description = "A page of senders.", body = Page<AdminSenderView>))
+)]
+pub async fn list(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    ApiQuery(query): ApiQuery<AdminSendersQuery>,
+) -> Answer<Json<Page<AdminSenderView>>> {
+    let paging = Paging::of(query.cursor, query.limit);
+    let (after, limit) = (paging.after()?, paging.size()?);
+    let after = after.as_ref().map(|after| {
+        let place = after.text().ok().and_then(|text| text.split_once(' '));
+        place.ok_or_else(|| Problem::new(Code::InvalidCursor, "The cursor was not given out by this list."))
+    });
+    let after = after.transpose()?.map(|(tenant, address)| (address, tenant));
+    let tenant = query.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
+    let tenant = tenant.map_err(|error| {
+        Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
+    })?;
+    let now = state.journal.now();
+    let is_wanted = |(_, whose, identity): &(&str, &TenantId, &SenderIdentity)| {
+        tenant.as_ref().is_none_or(|tenant| tenant == *whose)
+            && query.status.is_none_or(|status| status == identity.status(now).into())
+            && (!query.waiting || identity.request.is_some())
+    };
+    let directory = state.directory.snapshot();
+    let mut found: Vec<_> = directory.senders.iter_after(after).filter(is_wanted).take(limit + 1).collect();
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| has_more);
+    let next = last.map(|(address, tenant, _)| place(address, tenant).to_string());
+    let view = |(_, tenant, identity): (&str, &TenantId, &SenderIdentity)| AdminSenderView {
+        tenant: tenant.to_string(),
+        sender: SenderView::at(now, identity),
+    };
+    Ok(Json(Page { items: found.into_iter().map(view).collect(), next }))
+}
+
+/// Shows a sender identity of a tenant.
+#[utoipa::path(
+    get, path = "/v1/admin/tenants/{tenant}/senders/{address}", tag = "admin", operation_id = "admin_get_sender",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("address" = String, Path, description = "The number or address")),
+    responses((status = 200, description = "The sender.", body = AdminSenderView))
+)]
+pub async fn get(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    ApiPath((tenant, address)): ApiPath<(String, String)>,
+) -> Answer<Json<AdminSenderView>> {
+    let tenant = tenant_of(&tenant)?;
+    let directory = state.directory.snapshot();
+    let identity = directory.senders.identity(&tenant, &canonical(&address));
+    let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
+    let sender = SenderView::at(state.journal.now(), identity);
+    Ok(Json(AdminSenderView { tenant: tenant.to_string(), sender }))
+}
+
+/// Approves what a tenant has asked for, or renews what was approved: from now on it may send through these relays.
+///
+/// An address that another tenant has is approved only with the word `shared`.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/senders/{address}/approve", tag = "admin",
+    operation_id = "admin_approve_sender",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("address" = String, Path, description = "The number or address")),
+    request_body = ApprovalBody, responses((status = 200, description = "It may send.", body = SenderView))
+)]
+pub async fn approve(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, address)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ApprovalBody>,
+) -> Answer<Written<SenderView>> {
+    let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
+    let approval = body.check()?;
+    let done = state.manage.approve_sender(&state.cause(&auth.actor), &tenant, &address, approval).await;
+    answer(&state, done)
+}
+
+/// Refuses what a tenant has asked for. What was approved before goes on; to end that too, withdraw the sender.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/senders/{address}/refuse", tag = "admin",
+    operation_id = "admin_refuse_sender",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("address" = String, Path, description = "The number or address")),
+    request_body = ReasonBody, responses((status = 200, description = "It is refused.", body = SenderView))
+)]
+pub async fn refuse(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, address)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ReasonBody>,
+) -> Answer<Written<SenderView>> {
+    let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
+    let reason = body.check("The sender cannot be refused")?.unwrap_or_default();
+    let done = state.manage.refuse_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
+    answer(&state, done)
+}
+
+/// Takes a sender away from a tenant: it may no longer send, and is not asked for any more.
+#[utoipa::path(
+    post, path = "/v1/admin/tenants/{tenant}/senders/{address}/withdraw", tag = "admin",
+    operation_id = "admin_withdraw_sender",
+    params(("tenant" = String, Path, description = "The tenant's id"), ("address" = String, Path, description = "The number or address")),
+    request_body = ReasonBody, responses((status = 200, description = "It may no longer send.", body = SenderView))
+)]
+pub async fn withdraw(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiPath((tenant, address)): ApiPath<(String, String)>,
+    ApiJson(body): ApiJson<ReasonBody>,
+) -> Answer<Written<SenderView>> {
+    let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
+    let reason = body.check("The sender cannot be withdrawn")?;
+    let done = state.manage.withdraw_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
+    answer(&state, done)
+}
+
+fn answer(state: &ApiState, done: Result<Done<SenderIdentity>, ManageError>) -> Answer<Written<SenderView>> {
+    let done = done.map_err(problem_of)?;
+    Ok(Written::changed(done.position, SenderView::at(state.journal.now(), &done.value)))
+}

@@ -1,0 +1,121 @@
+//! What may happen to an address. Nothing to be said twice is said twice: then there is no event.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    SenderAddress, SenderApproved, SenderExpired, SenderIdentity, SenderRefused, SenderRequested,
+    SenderStatus, SenderTerms, SenderWithdrawn,
+};
+use crate::event::Event;
+use crate::slug::{RelayId, TenantId};
+
+/// How far ahead an approval may end: documents are asked for anew some time.
+pub const APPROVAL_DAYS_MAX: i64 = 3_660;
+
+/// What the operator says when approving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// What it is approved upon, by the operator's own reference.
+    pub document: String,
+    /// It sends before this time.
+    pub expires_at: DateTime<Utc>,
+    /// The relays that it is registered with.
+    pub relays: Vec<RelayId>,
+    /// Another tenant may have the address too.
+    pub shared: bool,
+}
+
+/// Why something may not happen to an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SenderRefusal {
+    /// The tenant never asked for it.
+    #[error("there is no such sender")]
+    NotFound,
+    /// There is nothing to answer.
+    #[error("nothing waits for an answer: the sender is {0}")]
+    NothingAsked(SenderStatus),
+    /// Another tenant has it.
+    #[error("the address is approved for tenant {0}; to approve it for both, say so with `shared`")]
+    TakenBy(TenantId),
+    /// The approval would be over before it begins.
+    #[error("the approval would end at {0}, which is past")]
+    EndIsPast(DateTime<Utc>),
+    /// The approval would never end.
+    #[error("an approval ends within {APPROVAL_DAYS_MAX} days")]
+    EndTooFar,
+}
+
+/// What follows; none: it is so already.
+type Decided = Result<Option<Event>, SenderRefusal>;
+
+impl SenderAddress {
+    /// A tenant asks for it, for the first time or with other terms. To ask for the same while that waits is nothing new.
+    pub fn request(&self, tenant: &TenantId, terms: SenderTerms) -> Option<Event> {
+        let waiting = self.of(tenant).and_then(|identity| identity.request.as_ref());
+        let is_news = waiting.is_none_or(|request| request.terms != terms);
+        is_news.then(|| SenderRequested { tenant: tenant.clone(), terms }.into())
+    }
+
+    /// The operator approves what waits, or what was approved before with a new end or other relays.
+    ///
+    /// # Errors
+    /// [`SenderRefusal`] if there is nothing to approve, another tenant has the address, or the end cannot be.
+    pub fn approve(&self, tenant: &TenantId, approval: Approval, now: DateTime<Utc>) -> Decided {
+        let identity = self.of(tenant).ok_or(SenderRefusal::NotFound)?;
+        let waiting = identity.request.as_ref().map(|request| &request.terms);
+        let asked = waiting.or_else(|| identity.approval.as_ref().map(|approval| &approval.terms));
+        let asked = asked.ok_or_else(|| SenderRefusal::NothingAsked(identity.status(now)))?;
+        let Approval { document, expires_at, relays, shared } = approval;
+        if expires_at <= now {
+            return Err(SenderRefusal::EndIsPast(expires_at));
+        }
+        if expires_at > now + chrono::Duration::days(APPROVAL_DAYS_MAX) {
+            return Err(SenderRefusal::EndTooFar);
+        }
+        if let Some(other) = self.other_holder(tenant, now).filter(|_| !shared) {
+            return Err(SenderRefusal::TakenBy(other.clone()));
+        }
+        let terms = SenderTerms { relays, ..asked.clone() };
+        Ok(Some(SenderApproved { tenant: tenant.clone(), terms, document, expires_at, shared }.into()))
+    }
+
+    /// The operator refuses what waits.
+    ///
+    /// # Errors
+    /// [`SenderRefusal`] if nothing does.
+    pub fn refuse(&self, tenant: &TenantId, reason: String, now: DateTime<Utc>) -> Decided {
+        let identity = self.of(tenant).ok_or(SenderRefusal::NotFound)?;
+        let request =
+            identity.request.as_ref().ok_or_else(|| SenderRefusal::NothingAsked(identity.status(now)))?;
+        let address = request.terms.address.clone();
+        Ok(Some(SenderRefused { tenant: tenant.clone(), address, reason }.into()))
+    }
+
+    /// The tenant or the operator takes it back, what waits with it.
+    ///
+    /// # Errors
+    /// [`SenderRefusal`] if the tenant never asked for it.
+    pub fn withdraw(&self, tenant: &TenantId, reason: Option<String>) -> Decided {
+        let identity = self.of(tenant).ok_or(SenderRefusal::NotFound)?;
+        let is_news = identity.request.is_some() || identity.approval.is_some();
+        let address = identity.terms.address.clone();
+        Ok(is_news.then(|| SenderWithdrawn { tenant: tenant.clone(), address, reason }.into()))
+    }
+
+    /// Notes that the time of an approval is over.
+    pub fn expire(&self, tenant: &TenantId, now: DateTime<Utc>) -> Option<Event> {
+        let identity = self.of(tenant).filter(|identity| identity.has_ended_unnoted(now))?;
+        let approval = identity.approval.as_ref()?;
+        let (address, expires_at) = (approval.terms.address.clone(), approval.expires_at?);
+        Some(SenderExpired { tenant: tenant.clone(), address, expires_at }.into())
+    }
+
+    /// Another tenant whose approval counts.
+    fn other_holder(&self, tenant: &TenantId, now: DateTime<Utc>) -> Option<&TenantId> {
+        let mut others = self.holders().filter(|(holder, _)| *holder != tenant);
+        let has_it = |identity: &SenderIdentity| {
+            identity.approval.as_ref().is_some_and(|approval| approval.counts_at(now))
+        };
+        others.find(|(_, identity)| has_it(identity)).map(|(holder, _)| holder)
+    }
+}

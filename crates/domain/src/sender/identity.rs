@@ -1,0 +1,215 @@
+//! A sender identity of one tenant as it stands.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use std::fmt;
+
+use super::{SenderExpired, SenderTerms};
+use crate::event::Event;
+use crate::mutation::{self, Mutation};
+
+/// Where a sender identity stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SenderStatus {
+    /// The operator has not answered yet.
+    Requested,
+    /// It may send.
+    Approved,
+    /// The operator does not want it.
+    Refused,
+    /// It could send once; its time is over.
+    Expired,
+    /// The tenant, or the operator, took it back.
+    Withdrawn,
+}
+
+impl SenderStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Requested, Self::Approved, Self::Refused, Self::Expired, Self::Withdrawn];
+
+    /// The word for it, as on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Approved => "approved",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The code with which a sending is refused, and a message ended, for where its sender stands.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Requested => "sender_requested",
+            Self::Approved => "sender_approved",
+            Self::Refused => "sender_refused",
+            Self::Expired => "sender_expired",
+            Self::Withdrawn => "sender_withdrawn",
+        }
+    }
+
+    /// The same where nobody has asked for the sender.
+    pub const UNKNOWN: &'static str = "sender_not_requested";
+}
+
+impl fmt::Display for SenderStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// By whom something was said, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaidBy {
+    /// `key:<id>`, `admin`, `timekeeper`.
+    pub actor: SmolStr,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// What waits for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderRequest {
+    /// What is asked for.
+    pub terms: SenderTerms,
+    /// By whom and since when.
+    pub by: SaidBy,
+}
+
+/// What was approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderApproval {
+    /// What it may send with.
+    pub terms: SenderTerms,
+    /// What it was approved upon; none: from before anybody was asked.
+    pub document: Option<String>,
+    /// It sends before this time; none: from before there was an end.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The operator knows that another tenant has the address too.
+    pub shared: bool,
+    /// The log says that it is over.
+    pub is_over: bool,
+    /// By whom and when.
+    pub by: SaidBy,
+}
+
+impl SenderApproval {
+    /// Whether it counts at this time. At `expires_at` it no longer does.
+    pub fn counts_at(&self, now: DateTime<Utc>) -> bool {
+        !self.is_over && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// The last time that it was refused or withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderEnd {
+    /// Which of the two.
+    pub status: SenderStatus,
+    /// Why.
+    pub reason: Option<String>,
+    /// By whom and when.
+    pub by: SaidBy,
+}
+
+/// A sender identity of one tenant as it stands. A request may wait beside an approval that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderIdentity {
+    /// What was asked for or approved last.
+    pub terms: SenderTerms,
+    /// What waits for the operator.
+    pub request: Option<SenderRequest>,
+    /// What was approved, until it is withdrawn.
+    pub approval: Option<SenderApproval>,
+    /// The last refusal or withdrawal, until there is an approval.
+    pub ended: Option<SenderEnd>,
+}
+
+impl SenderIdentity {
+    /// Where it stands at this time.
+    pub fn status(&self, now: DateTime<Utc>) -> SenderStatus {
+        match (&self.approval, &self.request, &self.ended) {
+            (Some(approval), _, _) if approval.counts_at(now) => SenderStatus::Approved,
+            (_, Some(_), _) => SenderStatus::Requested,
+            (Some(_), None, _) => SenderStatus::Expired,
+            (None, None, Some(end)) => end.status,
+            // No history of ours comes to this.
+            (None, None, None) => SenderStatus::Withdrawn,
+        }
+    }
+
+    /// What it may send with at this time, or where it stands if it may not.
+    ///
+    /// # Errors
+    /// The status, where that is not [`SenderStatus::Approved`].
+    pub fn sends_with(&self, now: DateTime<Utc>) -> Result<&SenderTerms, SenderStatus> {
+        if mutation::is_active(Mutation::ApprovalNotAsked) {
+            return Ok(&self.terms);
+        }
+        match self.approval.as_ref().filter(|approval| approval.counts_at(now)) {
+            Some(approval) => Ok(&approval.terms),
+            None => Err(self.status(now)),
+        }
+    }
+
+    /// Whether the time of its approval is over and the log does not say so yet.
+    pub fn has_ended_unnoted(&self, now: DateTime<Utc>) -> bool {
+        self.approval.as_ref().is_some_and(|approval| !approval.is_over && !approval.counts_at(now))
+    }
+
+    /// What an event makes of it. Nothing is changed by an event of another thing, or of a sender that nobody asked for.
+    pub fn evolve(known: Option<Self>, event: &Event, by: SaidBy) -> Option<Self> {
+        match event {
+            Event::SenderRegistered(registered) => {
+                Some(Self::approved(registered.terms(), None, None, false, by))
+            }
+            Event::SenderRequested(requested) => {
+                let terms = requested.terms.clone();
+                let request = Some(SenderRequest { terms: terms.clone(), by });
+                let (approval, ended) = known.map_or((None, None), |known| (known.approval, known.ended));
+                Some(Self { terms, request, approval, ended })
+            }
+            Event::SenderApproved(approved) => {
+                let (document, end) = (approved.document.clone(), approved.expires_at);
+                Some(Self::approved(approved.terms.clone(), Some(document), Some(end), approved.shared, by))
+            }
+            Event::SenderRefused(refused) => {
+                let reason = Some(refused.reason.clone());
+                let ended = Some(SenderEnd { status: SenderStatus::Refused, reason, by });
+                known.map(|known| Self { request: None, ended, ..known })
+            }
+            Event::SenderExpired(expired) => known.map(|known| known.expired(expired)),
+            Event::SenderWithdrawn(withdrawn) => {
+                let reason = withdrawn.reason.clone();
+                let ended = Some(SenderEnd { status: SenderStatus::Withdrawn, reason, by });
+                known.map(|known| Self { request: None, approval: None, ended, ..known })
+            }
+            _ => known,
+        }
+    }
+
+    fn approved(
+        terms: SenderTerms,
+        document: Option<String>,
+        expires_at: Option<DateTime<Utc>>,
+        shared: bool,
+        by: SaidBy,
+    ) -> Self {
+        let approval =
+            SenderApproval { terms: terms.clone(), document, expires_at, shared, is_over: false, by };
+        Self { terms, request: None, approval: Some(approval), ended: None }
+    }
+
+    /// Of another approval than the newest it says nothing: that has an end of its own.
+    fn expired(mut self, expired: &SenderExpired) -> Self {
+        if let Some(approval) = &mut self.approval
+            && approval.expires_at == Some(expired.expires_at)
+        {
+            approval.is_over = true;
+        }
+        self
+    }
+}
