@@ -1,7 +1,7 @@
 //! A tenant in bad faith, beside everything else: it schedules as much as it can for months ahead, comes in bursts beyond
 //! its rates, repeats at once whatever is refused, and stores contacts past its limit. It is to be refused; nobody else is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const TENANT: &str = "bolt";
 /// Between two bursts.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long something may take that is to be seen at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests of a burst.
 const BURST: usize = 20;
 /// What it has to run into, or its limits are none.
@@ -31,6 +33,9 @@ const REFUSALS: [&str; 3] = ["limit-reached", "too-many-requests", "contacts_lim
 pub(super) struct Deeds {
     /// Requests that were taken.
     pub(super) taken: u64,
+    /// Those of them that sent something.
+    #[serde(skip)]
+    sendings: BTreeSet<String>,
     /// Refusals by their code.
     pub(super) refused: BTreeMap<String, u64>,
 }
@@ -96,14 +101,32 @@ impl Villain {
         while let Some(ended) = self.work.join_next().await {
             ended??;
         }
+        // The operator's list may be a moment behind.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let sendings = self.sendings().await?;
+            let missing = |id: &&String| !sendings.iter().any(|sending| sending["id"].as_str() == Some(id));
+            let Some(missing) = self.deeds().sendings.iter().find(missing).cloned() else {
+                let mut settled = Vec::new();
+                for sending in &sendings {
+                    settled.push(self.settle(sending).await?);
+                }
+                return Ok(settled);
+            };
+            ensure!(Instant::now() < deadline, "sending {missing} was taken and is in no list");
+            tokio::time::sleep_until(Instant::now() + PAUSE).await;
+        }
+    }
+
+    /// All of its sendings, as the operator sees them.
+    async fn sendings(&self) -> anyhow::Result<Vec<Value>> {
         let mut sendings = Vec::new();
         let mut cursor = String::new();
         loop {
             let path = format!("/v1/admin/sendings?tenant={TENANT}&limit=200{cursor}");
             let page = self.operator.get(&path).await?;
-            for item in page["items"].as_array().context("a list of sendings")? {
-                sendings.push(self.settle(&item["sending"]).await?);
-            }
+            let items = page["items"].as_array().context("a list of sendings")?;
+            sendings.extend(items.iter().map(|item| item["sending"].clone()));
             match page["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return Ok(sendings),
@@ -125,7 +148,7 @@ impl Villain {
 
     /// Whether its key still finds what it sent; used up limits must not keep it from that for ever.
     pub(super) async fn is_let_in_again(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while self.tenant.get("/v1/sendings?limit=1").await.is_err() {
             ensure!(Instant::now() < deadline, "a tenant that came too fast is never let in again");
             tokio::time::sleep_until(Instant::now() + PAUSE).await;
@@ -195,7 +218,10 @@ async fn attempt(tenant: &Customer, deeds: &Mutex<Deeds>, number: u64) -> anyhow
         *deeds.refused.entry(code).or_default() += 1;
     }
     match status.as_u16() {
-        200 | 202 => deeds.taken += 1,
+        200 | 202 => {
+            deeds.taken += 1;
+            deeds.sendings.extend(answer["id"].as_str().map(str::to_owned));
+        }
         422 => {}
         429 | 503 => {
             let code = answer["code"].as_str().unwrap_or("unknown").to_owned();
