@@ -11,7 +11,6 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::server::ServerCertificate;
 
 /// A client, and where to call: the address given, or the one that the configuration names.
 ///
@@ -22,7 +21,7 @@ pub(crate) fn client_for(config: &Config, url: Option<&str>) -> anyhow::Result<(
     match url {
         Some(url) => Ok((builder, url.trim_end_matches('/').to_owned())),
         None if config.tls.is_on() => {
-            let shown = ServerCertificate::open(&config.tls)?.certificate().der;
+            let shown = config.tls.certificate()?.der;
             Ok((builder.tls_backend_preconfigured(believing_only(shown)?), config.url(config.listen)))
         }
         None => Ok((builder, config.url(config.listen))),

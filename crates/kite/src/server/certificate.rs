@@ -50,6 +50,21 @@ impl TlsSettings {
         }
     }
 
+    /// Our certificate, for who has no business with its key.
+    ///
+    /// # Errors
+    /// Names the key and the file that cannot be read.
+    pub(crate) fn certificate(&self) -> anyhow::Result<Certificate> {
+        let text = read("tls.certificate_file", &self.certificate_file)?;
+        let first = certificates(&text).map(|chain| chain.into_iter().next());
+        let first = first.map_err(|fault| self.wrong_certificate(&fault))?;
+        first.context("tls.certificate_file: holds no certificate")
+    }
+
+    fn wrong_certificate(&self, fault: &PemFault) -> anyhow::Error {
+        anyhow::anyhow!("tls.certificate_file: {} {fault}", self.certificate_file.display())
+    }
+
     /// Whether the files can be used now, for who wants to know before anything runs.
     ///
     /// # Errors
@@ -110,14 +125,10 @@ struct Shown {
 
 impl Shown {
     fn load(texts: Texts, settings: &TlsSettings) -> anyhow::Result<Self> {
-        let wrong = |setting: &'static str, path: &Path| {
-            let file = path.display().to_string();
-            move |fault: PemFault| anyhow::anyhow!("{setting}: {file} {fault}")
-        };
         let (certificate_file, key_file) = (&settings.certificate_file, &settings.key_file);
-        let chain =
-            certificates(&texts.certificate).map_err(wrong("tls.certificate_file", certificate_file))?;
-        let key = private_key(&texts.key).map_err(wrong("tls.key_file", key_file))?;
+        let chain = certificates(&texts.certificate).map_err(|fault| settings.wrong_certificate(&fault))?;
+        let key = private_key(&texts.key)
+            .map_err(|fault| anyhow::anyhow!("tls.key_file: {} {fault}", key_file.display()))?;
         let certificate = chain.first().cloned().context("tls.certificate_file: holds no certificate")?;
         let ders = chain.into_iter().map(|one| one.der).collect();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -213,7 +224,7 @@ impl ServerCertificate {
     }
 
     /// The certificate in use.
-    pub(crate) fn certificate(&self) -> Certificate {
+    pub(super) fn certificate(&self) -> Certificate {
         self.0.shown.read().certificate.clone()
     }
 

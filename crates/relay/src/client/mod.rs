@@ -4,7 +4,8 @@
 //! What a relay says of one message is never taken for its word about another, nor about itself.
 //!
 //! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
-//! nothing; after that, no answer means unknown, whatever the error is called.
+//! nothing; after that, no answer means unknown, whatever the error is called. But a relay that refuses us in the handshake of
+//! TLS has read nothing behind it, even if we hear of that later (`tls.rs`).
 
 pub(crate) mod check;
 #[doc(hidden)]

@@ -1,9 +1,11 @@
 //! Real handshakes over loopback, with relays that show certificates of authorities made here and may demand ours.
 
 use super::*;
+use crate::client::check::check;
 use crate::client::http::HttpRelayClient;
 use crate::client::smtp::SmtpRelayClient;
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, RelayClient};
+use kite_commands::clock::SystemClock;
 use kite_domain::relay::{Endpoint, RelayTls, SmtpSecurity};
 use kite_domain::text::MessageType;
 use kite_testkit::certificates::{Authority, Made};
@@ -45,6 +47,7 @@ enum Speaks {
 }
 
 /// A relay that shows this certificate, and demands one of this authority if there is one.
+#[expect(clippy::disallowed_methods, reason = "the other side of the connection, which ends with the test")]
 async fn relay(speaks: Speaks, shows: &Made, demands: Option<&Authority>) -> Server {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
@@ -311,6 +314,33 @@ async fn a_key_that_does_not_fit_makes_no_client_and_is_not_repeated() {
         };
         assert!(refused.to_lowercase().contains("key"), "{refused}");
         assert!(!refused.contains(other.key.lines().nth(1).unwrap()), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_names_the_certificates_and_what_the_relay_says_of_them() {
+    install_provider();
+    let (authority, customers) = (named("Relay's authority"), named("Relay's customers"));
+    let shown = authority.sign("localhost").unwrap();
+    let ours = customers.sign("kite").unwrap();
+    for speaks in [Speaks::Smtp, Speaks::SmtpWithStartTls] {
+        let server = relay(speaks, &shown, Some(&customers)).await;
+        let mut profile = profile(speaks, &server, Some(&authority.pem), Some(&ours));
+        let report = check(&profile, &SystemClock).await;
+        assert!(report.is_usable(), "{report:?}");
+        let named = &report.steps[0].detail;
+        assert!(named.contains("tls.client_certificate_pem: CN=kite holds until 2090-01-01"), "{named}");
+
+        profile.tls.client_certificate_pem = None;
+        let failed = check(&profile, &SystemClock).await.steps.pop().unwrap();
+        assert!(failed.detail.contains("CertificateRequired"), "{failed:?}");
+
+        let ended = customers.sign_until("kite", "kite", 2021).unwrap();
+        profile.tls.client_certificate_pem = Some(ended.certificate);
+        profile.credentials.client_key = Some(ended.key);
+        let failed = check(&profile, &SystemClock).await.steps.pop().unwrap();
+        assert_eq!(failed.step, "definition");
+        assert!(failed.detail.contains("CN=kite ended at 2021-01-01"), "{failed:?}");
     }
 }
 
