@@ -18,6 +18,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::PasswordReserveGivenAway
         | Mutation::PauseIgnoredAtHandover
         | Mutation::NewPolicyUnheeded
+        | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,
         Mutation::DoubtForgottenOnDeferral

@@ -10,6 +10,7 @@ mod senders;
 mod templates;
 mod tenants;
 
+pub use opt_outs::NewOptOut;
 pub use tenants::{IssuedKey, key_hash};
 
 use kite_domain::event::Event;

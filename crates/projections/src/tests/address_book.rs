@@ -185,7 +185,14 @@ fn leaving_deleting_and_removing_a_group_keep_the_counts_right() {
 fn refusals_senders_tenants_and_keys() {
     let person = || OptOutPerson { address: "01011110000".into() };
     let refusal = |source: &str| -> Event {
-        OptOutRecorded { tenant: tenant(), source: source.to_owned(), personal: person() }.into()
+        OptOutRecorded {
+            tenant: tenant(),
+            brand: None,
+            source: source.to_owned(),
+            refused_at: None,
+            personal: person(),
+        }
+        .into()
     };
     let sender = SenderRegistered {
         tenant: tenant(),
@@ -211,18 +218,18 @@ fn refusals_senders_tenants_and_keys() {
         refusal("web"),
     ]);
     let book = bench.models.address_book.clone();
-    let refused = book.opt_out(&tenant(), "01011110000").unwrap().unwrap();
+    let refused = book.opt_outs_of(&tenant(), "01011110000").unwrap().remove(0);
     assert_eq!((refused.source.as_str(), refused.since), ("080", at(5)), "the first one counts");
     assert!(book.contact(&tenant(), contact_id(1)).unwrap().unwrap().opted_out);
     assert_eq!(book.opt_outs(&tenant(), None, 9).unwrap().items.len(), 1);
     assert_eq!(book.sender(&tenant(), "0212345678").unwrap().unwrap().relays, [relay("alpha")]);
     assert_eq!(book.tenants().unwrap()[0].name, "Acme");
     assert_eq!(book.api_keys(&tenant()).unwrap()[0].revoked_at, Some(at(2)));
-    let withdrawn = OptOutWithdrawn { tenant: tenant(), personal: person() };
+    let withdrawn = OptOutWithdrawn { tenant: tenant(), brand: None, personal: person() };
     let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into() };
     bench.append("x", at(9), vec![withdrawn.into(), gone.into()]);
     bench.project();
-    assert!(book.opt_out(&tenant(), "01011110000").unwrap().is_none());
+    assert!(book.opt_outs_of(&tenant(), "01011110000").unwrap().is_empty());
     assert!(book.senders(&tenant()).unwrap().is_empty());
 }
 

@@ -107,7 +107,7 @@ fn class_of(class: Class) -> MessageClass {
 }
 
 fn ad_of(class: Class) -> Option<AdTerms> {
-    let terms = |window, night_consent| Some(AdTerms { window, night_consent });
+    let terms = |window, night_consent| Some(AdTerms { window, night_consent, brands: vec![BRAND.into()] });
     match class {
         Class::Otp | Class::Notice => None,
         Class::Ad => terms(WindowAction::Hold, false),
