@@ -296,11 +296,8 @@ impl ApiState {
         let owner = tenant.clone();
         let bonds =
             self.query(move |models| models.address_book.unextended_refusals(Some(&owner), PORTION)).await;
-        let unextended = |bond: Bond| Unextended {
-            tenant: bond.tenant,
-            address: bond.address,
-            other: bond.other,
-        };
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
         if let Err(error) = refusal_keeper::extend(&self.manage, unextended).await {
             tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");

@@ -354,7 +354,10 @@ mod tests {
         assert!(refusals.is_extended("1", "KIM@example.com") && !refusals.is_extended("1", "2"));
         assert!(refusals.concerns("kim@example.com") && !refusals.has_any("kim@example.com"));
         refusals.evolve(&recorded("1", None));
-        assert!(refusals.refused_by("kim@example.com", &ad(&["B"])).is_some(), "whatever it refuses later, too");
+        assert!(
+            refusals.refused_by("kim@example.com", &ad(&["B"])).is_some(),
+            "whatever it refuses later, too"
+        );
         refusals.evolve(&withdrawn("1", None));
         assert_eq!(refusals, Refusals::default());
     }
@@ -375,7 +378,8 @@ mod tests {
     fn what_was_taken_back_is_not_extended() {
         let refusals = after(&[recorded("1", None), withdrawn("1", None), extended("1", &["2"])]);
         assert_eq!(refusals, Refusals::default());
-        let again = after(&[recorded("1", None), withdrawn("1", None), extended("1", &["2"]), recorded("1", None)]);
+        let again =
+            after(&[recorded("1", None), withdrawn("1", None), extended("1", &["2"]), recorded("1", None)]);
         assert_eq!(again.refused_by("2", &ad(&[])), None);
     }
 

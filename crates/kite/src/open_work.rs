@@ -112,7 +112,8 @@ impl OpenWork for OpenWorkReader {
 impl KnownPeople for OpenWorkReader {
     async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError> {
         let bonds = self.ask(move |models| models.address_book.unextended_refusals(None, limit)).await?;
-        let unextended = |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         Ok(bonds.into_iter().map(unextended).collect())
     }
 }

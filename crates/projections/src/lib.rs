@@ -36,8 +36,8 @@ mod tests;
 mod work;
 
 pub use address_book::{
-    AddressBookModel, AddressBookQueries, ApiKey, Bond, Contact, ContactFilter, Group, OptOut, Sender, Template,
-    Tenant,
+    AddressBookModel, AddressBookQueries, ApiKey, Bond, Contact, ContactFilter, Group, OptOut, Sender,
+    Template, Tenant,
 };
 pub use delivery::{
     AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,

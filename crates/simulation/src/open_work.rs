@@ -107,7 +107,8 @@ impl OpenWork for SimOpenWork {
 impl KnownPeople for SimOpenWork {
     async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError> {
         let bonds = self.ask(|models| models.address_book.unextended_refusals(None, limit)).await?;
-        let unextended = |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         Ok(bonds.into_iter().map(unextended).collect())
     }
 }

@@ -63,9 +63,7 @@ fn are_told_apart(header: &StringRecord) -> Result<(), Problem> {
     }
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(twice) => {
-            Err(invalid(format!("The header row names the column {} more than once.", twice[0])))
-        }
+        Some(twice) => Err(invalid(format!("The header row names the column {} more than once.", twice[0]))),
         None => Ok(()),
     }
 }

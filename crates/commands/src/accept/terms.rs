@@ -271,7 +271,8 @@ fn advertisement(
 fn brands<'s>(senders: impl Iterator<Item = &'s SenderState>) -> Vec<SmolStr> {
     let mut brands: Vec<SmolStr> = Vec::new();
     for sender in senders {
-        let Some(brand) = &sender.registered.brand else { return Vec::new() };
+        let brand = sender.registered.brand.as_deref().filter(|brand| !brand.trim().is_empty());
+        let Some(brand) = brand else { return Vec::new() };
         if brands.iter().all(|known| known != brand) {
             brands.push(brand.into());
         }

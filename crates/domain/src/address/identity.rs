@@ -36,7 +36,12 @@ mod tests {
     fn every_spelling_of_an_address_is_the_same_address() {
         let same: [&[&str]; 5] = [
             &["case@example.com", "Case@Example.com", "CASE@EXAMPLE.COM", "ｃａｓｅ@ｅｘａｍｐｌｅ.com"],
-            &["kim@xn--3e0b707e.kr", "kim@한국.kr", "Kim@한국.KR", "kim@\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}.kr"],
+            &[
+                "kim@xn--3e0b707e.kr",
+                "kim@한국.kr",
+                "Kim@한국.KR",
+                "kim@\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}.kr",
+            ],
             &["김@example.com", "\u{1100}\u{1175}\u{11b7}@Example.com"],
             &["josé@example.com", "jose\u{301}@example.com", "JOSÉ@example.com"],
             &["01012345678"],
@@ -52,7 +57,8 @@ mod tests {
 
     #[test]
     fn other_addresses_are_others() {
-        let others = ["kim@example.com", "k.im@example.com", "kim+a@example.com", "kim@example.co", "kim@한국.kr"];
+        let others =
+            ["kim@example.com", "k.im@example.com", "kim+a@example.com", "kim@example.co", "kim@한국.kr"];
         for (place, one) in others.iter().enumerate() {
             for other in &others[place + 1..] {
                 assert_ne!(identity(one), identity(other));
@@ -75,7 +81,8 @@ mod tests {
 
         #[test]
         fn letter_case_never_tells_addresses_apart(text in "[a-zA-Z가-힣é]{1,8}@[a-zA-Z가-힣]{1,8}\\.[a-zA-Z]{2,4}") {
-            prop_assert_eq!(identity(&text), identity(&text.to_uppercase()));
+            let loud = text.to_uppercase();
+            prop_assert_eq!(identity(&text), identity(&loud));
         }
     }
 }

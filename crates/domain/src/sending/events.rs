@@ -106,7 +106,12 @@ impl SendingAccepted {
             + self.personal.text.capacity()
             + memory::of_optional(self.from_phone.as_ref())
             + memory::of_optional(self.from_email.as_ref())
-            + self.ad.iter().flat_map(|ad| &ad.brands).map(|brand| size_of::<SmolStr>() + brand.len()).sum::<usize>()
+            + self
+                .ad
+                .iter()
+                .flat_map(|ad| &ad.brands)
+                .map(|brand| size_of::<SmolStr>() + brand.len())
+                .sum::<usize>()
             + memory::of_map(&self.personal.variables)
             + self.custom.as_ref().map_or(0, memory::of_json)
     }

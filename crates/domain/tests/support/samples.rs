@@ -189,10 +189,7 @@ fn reference_data() -> Vec<Event> {
         OptOutWithdrawn { tenant: tenant(), brand: None, personal }.into(),
         OptOutExtended {
             tenant: tenant(),
-            personal: ExtendedPerson {
-                address: "01012345678".into(),
-                also: vec!["hong@example.com".into()],
-            },
+            personal: ExtendedPerson { address: "01012345678".into(), also: vec!["hong@example.com".into()] },
         }
         .into(),
         TemplateSaved {

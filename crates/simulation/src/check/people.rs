@@ -52,8 +52,12 @@ impl People {
     ) {
         let refusal = Refusal { position, told_at: None, withdrawn_at: None };
         self.refusals.insert((tenant.clone(), address.to_owned()), refusal);
-        let pairs: Vec<[String; 2]> =
-            self.contacts.iter().filter(|((whose, _), _)| whose == tenant).map(|(_, pair)| pair.clone()).collect();
+        let pairs: Vec<[String; 2]> = self
+            .contacts
+            .iter()
+            .filter(|((whose, _), _)| whose == tenant)
+            .map(|(_, pair)| pair.clone())
+            .collect();
         pairs.iter().for_each(|pair| self.bind(tenant, pair, at));
     }
 
@@ -123,9 +127,10 @@ impl People {
 
     /// Law 9: whatever is known of people for so long is in the log.
     pub(crate) fn are_extended(&self, known_by: DateTime<Utc>) -> Checked {
-        let missing = self.bonds.iter().find(|(_, bond)| {
-            bond.ended_at.is_none() && bond.extended.is_none() && bond.due_at < known_by
-        });
+        let missing = self
+            .bonds
+            .iter()
+            .find(|(_, bond)| bond.ended_at.is_none() && bond.extended.is_none() && bond.due_at < known_by);
         match missing {
             Some(((_, other, refused), bond)) => {
                 let since = bond.due_at;

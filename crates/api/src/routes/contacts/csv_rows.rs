@@ -113,7 +113,9 @@ fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
         })
         .collect();
     if !columns.iter().any(|column| matches!(column, Column::Phone | Column::Email)) {
-        return Err(csv_file::invalid("The header row names neither a column phone nor a column email.".to_owned()));
+        return Err(csv_file::invalid(
+            "The header row names neither a column phone nor a column email.".to_owned(),
+        ));
     }
     Ok(columns)
 }

@@ -81,11 +81,7 @@ pub async fn handler(
     state.by_size(&body, work).await
 }
 
-async fn record(
-    state: &ApiState,
-    auth: &TenantAuth,
-    rows: Rows,
-) -> Answer<Written<OptOutImportReport>> {
+async fn record(state: &ApiState, auth: &TenantAuth, rows: Rows) -> Answer<Written<OptOutImportReport>> {
     let good = u32::try_from(rows.good.len()).unwrap_or(u32::MAX);
     let cause = state.cause(&auth.actor);
     let done = state.manage.record_opt_outs(&cause, &auth.tenant, rows.good).await?;
@@ -93,11 +89,7 @@ async fn record(
     state.extend_refusals(&auth.tenant, done.position).await;
     let mut errors = rows.errors;
     errors.truncate(ERRORS_LISTED_MAX);
-    let report = OptOutImportReport {
-        recorded: done.value,
-        known: good - done.value,
-        refused: rows.refused,
-        errors,
-    };
+    let report =
+        OptOutImportReport { recorded: done.value, known: good - done.value, refused: rows.refused, errors };
     Ok(Written::changed(done.position, report))
 }
