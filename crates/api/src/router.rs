@@ -37,6 +37,7 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(senders::request::handler, senders::list::handler))
         .routes(routes!(senders::get::handler, senders::withdraw::handler))
         .routes(routes!(opt_outs::record::handler, opt_outs::list::handler))
+        .routes(routes!(opt_outs::import::handler))
         .routes(routes!(opt_outs::get::handler, opt_outs::withdraw::handler))
         .routes(routes!(templates::create::handler, templates::list::handler))
         .routes(routes!(templates::get::handler, templates::update::handler, templates::delete::handler))

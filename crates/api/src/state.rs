@@ -7,11 +7,13 @@ use kite_commands::address_book::AddressBook;
 use kite_commands::directory::Directory;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
+use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Cause, Journal};
 use kite_domain::advice::AdviceSettings;
+use kite_domain::contact::ContactDetails;
 use kite_domain::slug::TenantId;
-use kite_projections::ReadModels;
+use kite_projections::{Bond, ReadModels};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -281,6 +283,33 @@ impl ApiState {
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
         let position = self.0.contact_writes.lock().get(tenant).copied();
         self.reached(Model::AddressBook, position.unwrap_or(0)).await
+    }
+
+    /// Has the log say whom the tenant's refusals bind, as the address book knows people once it is at this position. If
+    /// that cannot be had now, the refusal keeper comes by in a moment.
+    pub(crate) async fn extend_refusals(&self, tenant: &TenantId, position: u64) {
+        /// What is more is left to the keeper.
+        const PORTION: usize = 10_000;
+        if self.reached(Model::AddressBook, position).await.is_err() {
+            return;
+        }
+        let owner = tenant.clone();
+        let bonds =
+            self.query(move |models| models.address_book.unextended_refusals(Some(&owner), PORTION)).await;
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
+        let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
+        if let Err(error) = refusal_keeper::extend(&self.manage, unextended).await {
+            tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");
+        }
+    }
+
+    /// Whether one of these contacts is of somebody who refuses.
+    pub(crate) fn somebody_refuses(&self, tenant: &TenantId, contacts: &[ContactDetails]) -> bool {
+        self.directory.look_at_refusals(tenant, |refusals| {
+            let mut addresses = contacts.iter().flat_map(|one| one.phone.iter().chain(&one.email));
+            addresses.any(|address| refusals.concerns(address))
+        })
     }
 
     /// Waits until the address book knows of all contacts that were there before this process.

@@ -9,6 +9,9 @@ use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::opt_out::{
+    AdBrands, OptOutExtended, OptOutRecorded, OptOutWithdrawn, Refusals, RefusedBy, brand_identity,
+};
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
 use kite_domain::sender::{Envelope, SaidBy, SenderStatus, SenderTerms, Senders};
@@ -20,7 +23,7 @@ use kite_domain::text::Channel;
 use kite_event_store::{Filter, Position, RecordedEvent};
 use parking_lot::RwLock;
 use smol_str::SmolStr;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -28,7 +31,7 @@ use crate::journal::{Journal, JournalError, Told};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 23] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -49,6 +52,7 @@ const KINDS: [&str; 22] = [
     "sender-withdrawn",
     "opt-out-recorded",
     "opt-out-withdrawn",
+    "opt-out-extended",
     "template-saved",
     "template-deleted",
 ];
@@ -114,6 +118,13 @@ impl DirectoryState {
             Some(identity) => identity.sends_with(now).err().map(SenderStatus::code),
             None => Some(SenderStatus::UNKNOWN),
         }
+    }
+
+    /// Whether one of the tenant's senders has this brand.
+    pub fn has_brand(&self, tenant: &TenantId, brand: &str) -> bool {
+        let brand = brand_identity(brand);
+        let mut senders = self.senders.iter().filter(|(_, owner, _)| *owner == tenant);
+        senders.any(|(_, _, sender)| sender.terms.brand.as_deref().is_some_and(|own| brand_identity(own) == brand))
     }
 
     /// The limits that count for a tenant.
@@ -198,7 +209,7 @@ pub struct Directory {
 
 struct Inner {
     state: RwLock<Arc<DirectoryState>>,
-    opt_outs: RwLock<HashMap<TenantId, HashSet<SmolStr>>>,
+    refusals: RwLock<HashMap<TenantId, Refusals>>,
     /// Held while reading on, so that events are folded once and in order.
     position: tokio::sync::Mutex<Position>,
     changes: watch::Sender<u64>,
@@ -209,7 +220,7 @@ impl Default for Directory {
         Self {
             inner: Arc::new(Inner {
                 state: RwLock::default(),
-                opt_outs: RwLock::default(),
+                refusals: RwLock::default(),
                 position: tokio::sync::Mutex::new(0),
                 changes: watch::Sender::new(0),
             }),
@@ -223,9 +234,18 @@ impl Directory {
         self.inner.state.read().clone()
     }
 
-    /// Whether the address has refused the tenant's advertisements.
-    pub fn has_opted_out(&self, tenant: &TenantId, address: &str) -> bool {
-        self.inner.opt_outs.read().get(tenant).is_some_and(|refused| refused.contains(address))
+    /// Whether the address does not get such an advertisement of the tenant, because it or another address of the same
+    /// person refused.
+    pub fn refused_by(&self, tenant: &TenantId, address: &str, ad: &AdBrands) -> Option<RefusedBy> {
+        self.inner.refusals.read().get(tenant)?.refused_by(address, ad)
+    }
+
+    /// Looks at the refusals of a tenant's recipients.
+    pub fn look_at_refusals<T>(&self, tenant: &TenantId, look: impl FnOnce(&Refusals) -> T) -> T {
+        match self.inner.refusals.read().get(tenant) {
+            Some(refusals) => look(refusals),
+            None => look(&Refusals::default()),
+        }
     }
 
     /// Moves whenever the directory changes.
@@ -259,15 +279,10 @@ impl Directory {
         let mut changed: Option<DirectoryState> = None;
         for Told { recorded, event } in told {
             match event {
-                Event::OptOutRecorded(recorded) => {
-                    let mut opt_outs = self.inner.opt_outs.write();
-                    let refused = opt_outs.entry(recorded.tenant.clone()).or_default();
-                    refused.insert(recorded.personal.address.clone());
-                }
-                Event::OptOutWithdrawn(withdrawn) => {
-                    if let Some(refused) = self.inner.opt_outs.write().get_mut(&withdrawn.tenant) {
-                        refused.remove(&withdrawn.personal.address);
-                    }
+                Event::OptOutRecorded(OptOutRecorded { tenant, .. })
+                | Event::OptOutWithdrawn(OptOutWithdrawn { tenant, .. })
+                | Event::OptOutExtended(OptOutExtended { tenant, .. }) => {
+                    self.inner.refusals.write().entry(tenant.clone()).or_default().evolve(event);
                 }
                 other => {
                     let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());

@@ -20,6 +20,7 @@ mod parked;
 pub mod policy;
 pub mod receipts;
 pub mod recent;
+pub mod refusal_keeper;
 pub mod relay_desk;
 pub mod router;
 pub mod sealer;

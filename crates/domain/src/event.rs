@@ -11,7 +11,7 @@ use crate::lot::{
     LotAccepted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptsRecorded,
     RelayResponded,
 };
-use crate::opt_out::{OptOutRecorded, OptOutWithdrawn};
+use crate::opt_out::{OptOutExtended, OptOutRecorded, OptOutWithdrawn};
 use crate::policy::{PolicyDefined, WeightsAdvised};
 use crate::receipt::{ParkedReceiptsSettled, ReceiptsParked};
 use crate::relay::{
@@ -161,10 +161,13 @@ events! {
     SenderExpired = "sender-expired" v 1 in "identity-<address>",
     /// It may no longer send, and is not asked for any more. Before approvals this was in `sender-<tenant>-<address>`.
     SenderWithdrawn = "sender-withdrawn" v 1 in "identity-<address>",
-    /// A recipient refuses advertisements.
+    /// A recipient refuses advertisements. `brand`, where it is, says of which brand, and `refused_at` when, where that was
+    /// not when it was recorded.
     OptOutRecorded = "opt-out-recorded" v 1 in "opt-out-<tenant>-<hash of the address>",
-    /// The refusal was taken back.
+    /// The refusal was taken back; that of one brand, where `brand` names one.
     OptOutWithdrawn = "opt-out-withdrawn" v 1 in "opt-out-<tenant>-<hash of the address>",
+    /// The refusal binds other addresses too, because they are the same person's.
+    OptOutExtended = "opt-out-extended" v 1 in "opt-out-<tenant>-<hash of the address>",
     /// A message template is new or changed.
     TemplateSaved = "template-saved" v 1 in "template-<tenant>-<template>",
     /// It is gone.

@@ -103,11 +103,13 @@ pub enum Mutation {
     SealSkipsAnEvent,
     /// A sender that is not approved sends.
     ApprovalNotAsked,
+    /// A refusal by another address of the same person is ignored.
+    OtherAddressIgnored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -156,6 +158,7 @@ impl Mutation {
         Self::PauseIgnoredAtHandover,
         Self::SealSkipsAnEvent,
         Self::ApprovalNotAsked,
+        Self::OtherAddressIgnored,
     ];
 }
 

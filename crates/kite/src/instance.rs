@@ -15,6 +15,7 @@ use kite_commands::directory::{Directory, DirectoryFeed};
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
+use kite_commands::refusal_keeper::{KnownPeople, RefusalKeeper};
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::router::Router;
 use kite_commands::sealer::{Sealer, Witness};
@@ -78,6 +79,7 @@ struct Parts {
     receipts: ReceiptBook,
     models: ReadModels,
     open_work: Arc<dyn OpenWork>,
+    people: Arc<dyn KnownPeople>,
     trust: SealTrust,
     clock: Arc<dyn Clock>,
 }
@@ -231,6 +233,7 @@ impl Instance {
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), parts.clock.clone());
         if roles.contains(&Role::Timekeeper) {
             self.start_sealing(parts)?;
+            self.start_timed(RefusalKeeper::new(parts.manage.clone(), parts.people.clone()), parts);
             self.start_timed(
                 Timekeeper::new(
                     parts.lots.clone(),
@@ -457,11 +460,13 @@ impl Parts {
         let models = ReadModels::open(&config.data_dir)?;
         let lots = Lots::new(journal.clone(), config.lots_in_memory_messages_max);
         let figures_window = chrono::Duration::minutes(config.api.figures_window_minutes.into());
+        let reader = Arc::new(OpenWorkReader::new(models.clone(), figures_window));
         Ok(Self {
             manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable))
                 .with_vault(vault),
             receipts: ReceiptBook::new(lots.clone(), directory.clone()),
-            open_work: Arc::new(OpenWorkReader::new(models.clone(), figures_window)),
+            open_work: reader.clone(),
+            people: reader,
             journal,
             directory,
             lots,

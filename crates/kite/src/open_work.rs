@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
+use kite_commands::refusal_keeper::{KnownPeople, Unextended};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
-use kite_projections::{QueryError, ReadModels};
+use kite_projections::{Bond, QueryError, ReadModels};
 
 /// How many unrouted sendings are read at once.
 const UNROUTED_PAGE: usize = 10_000;
@@ -104,5 +105,15 @@ impl OpenWork for OpenWorkReader {
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
         let window = self.figures_window;
         self.ask(move |models| models.routing.figures(channel, window, now)).await
+    }
+}
+
+#[async_trait]
+impl KnownPeople for OpenWorkReader {
+    async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError> {
+        let bonds = self.ask(move |models| models.address_book.unextended_refusals(None, limit)).await?;
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
+        Ok(bonds.into_iter().map(unextended).collect())
     }
 }

@@ -19,6 +19,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::PauseIgnoredAtHandover
         | Mutation::ApprovalNotAsked
         | Mutation::NewPolicyUnheeded
+        | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,
         Mutation::DoubtForgottenOnDeferral

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
+use kite_commands::refusal_keeper::{KnownPeople, Unextended};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
-use kite_projections::{QueryError, ReadModels};
+use kite_projections::{Bond, QueryError, ReadModels};
 use std::sync::Arc;
 
 use crate::executor::Sim;
@@ -99,5 +100,15 @@ impl OpenWork for SimOpenWork {
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
         self.ask(|models| models.routing.figures(channel, TimeDelta::minutes(15), now)).await
+    }
+}
+
+#[async_trait]
+impl KnownPeople for SimOpenWork {
+    async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError> {
+        let bonds = self.ask(|models| models.address_book.unextended_refusals(None, limit)).await?;
+        let unextended =
+            |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
+        Ok(bonds.into_iter().map(unextended).collect())
     }
 }

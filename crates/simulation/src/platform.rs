@@ -7,6 +7,7 @@ use kite_commands::directory::{Directory, DirectoryFeed};
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
+use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::sealer::Sealer;
 use kite_commands::timekeeper::Timekeeper;
@@ -65,7 +66,8 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let lots = Lots::new(journal.clone(), setup.kept_messages_max);
     let manage = Manage::new(journal.clone(), directory.clone(), Arc::new(|| [7; 32]));
     let receipts = ReceiptBook::new(lots.clone(), directory.clone());
-    let open_work: Arc<dyn OpenWork> = Arc::new(SimOpenWork { sim: sim.clone(), models: models.clone() });
+    let reader = Arc::new(SimOpenWork { sim: sim.clone(), models: models.clone() });
+    let open_work: Arc<dyn OpenWork> = reader.clone();
     let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
     let queue = Arc::new(InProcessQueue::new(limits));
     for projector in models.projectors(store.clone()).map_err(|error| error.to_string())? {
@@ -85,6 +87,7 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let timed = |worker: Box<dyn Worker>| spawn(sim, worker, quiet.clone(), None);
     timed(Box::new(timekeeper));
     timed(Box::new(Sealer::new(journal.clone(), None)));
+    timed(Box::new(RefusalKeeper::new(manage.clone(), reader)));
     timed(Box::new(sweeper));
     let acceptance = Acceptance::new(
         lots.clone(),

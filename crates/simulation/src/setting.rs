@@ -21,6 +21,8 @@ pub(crate) const TEXT_RELAYS: usize = 3;
 pub(crate) const PHONE: &str = "02-555-0100";
 pub(crate) const PHONE_CANONICAL: &str = "025550100";
 pub(crate) const EMAIL: &str = "news@example.com";
+/// The brand of all senders.
+pub(crate) const BRAND: &str = "카이트";
 /// How long a call may take.
 pub(crate) const ANSWER_TIMEOUT_MS: u32 = 3_000;
 /// How long after the caller gave it up, or died, a call may still come in.

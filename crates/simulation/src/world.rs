@@ -35,6 +35,8 @@ const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
 const ROOM_JOBS_MIN: u32 = 1_000;
+/// Whom a refusal binds is in the log after so long, where nothing is in the way.
+const BOUND_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 /// What is older than this is sealed after a calm.
 const SEALED_MS_MAX: i64 = 13_000;
 /// The longest leap while nothing is under way.
@@ -413,6 +415,9 @@ impl World {
         }
         self.checker.the_unusable_are_known(self.sim.now(), chrono::TimeDelta::milliseconds(calm_ms))?;
         self.is_sealed(now_ms - SEALED_MS_MAX)?;
+        if !self.is_unwritable {
+            self.checker.refusals_bind_people(self.sim.now() - BOUND_WITHIN)?;
+        }
         self.checker.nothing_waits(now_ms, calm_ms - 3_000)
     }
 

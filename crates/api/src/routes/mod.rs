@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod contacts;
+pub(crate) mod csv_file;
 pub mod groups;
 pub(crate) mod lengths;
 pub mod messages;

@@ -12,6 +12,7 @@ mod documents;
 mod freshness;
 mod idempotency;
 mod isolation;
+mod opt_outs;
 mod pushed_receipts;
 mod relay_tls;
 mod senders;

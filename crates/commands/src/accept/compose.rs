@@ -4,6 +4,7 @@ use kite_domain::address::{Address, EmailAddress, PhoneKind};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::opt_out::{AdBrands, RefusedBy};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
@@ -120,6 +121,7 @@ pub(super) async fn compose(
         terms,
         directory,
         opt_outs,
+        ad_brands: AdBrands::of(terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands)),
         limits,
         carriers: Vec::new(),
         filling_bytes_left: FILLING_BYTES_MAX,
@@ -162,6 +164,8 @@ struct Composer<'c> {
     terms: &'c CheckedTerms,
     directory: &'c DirectoryState,
     opt_outs: &'c Directory,
+    /// Whose advertisement it is, if it is one.
+    ad_brands: AdBrands,
     limits: &'c AcceptLimits,
     /// Whether any relay could ever carry a type to a kind of number for this sender.
     carriers: Vec<(Carriage, Result<(), String>)>,
@@ -238,10 +242,16 @@ impl Composer<'_> {
         if self.class == MessageClass::Ad {
             let email = email.as_ref().map(|email| ("email", email.as_str()));
             let mut addresses = std::iter::once(("to", address.as_str())).chain(email);
-            if let Some((field, _)) =
-                addresses.find(|(_, text)| self.opt_outs.has_opted_out(self.tenant, text))
-            {
-                return Err(refused(field, "opted_out", "the recipient refuses advertisements".to_owned()));
+            let refusal = addresses.find_map(|(field, text)| {
+                let by = self.opt_outs.refused_by(self.tenant, text, &self.ad_brands)?;
+                Some((field, by))
+            });
+            if let Some((field, by)) = refusal {
+                let detail = match by {
+                    RefusedBy::Itself => "the recipient refuses advertisements",
+                    RefusedBy::SamePerson => "the recipient refuses advertisements, by another address",
+                };
+                return Err(refused(field, "opted_out", detail.to_owned()));
             }
         }
         let recipient = Recipient {

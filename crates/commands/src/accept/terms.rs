@@ -298,7 +298,21 @@ fn advertisement(
     if is_night && is_bound_to_the_day(request, input, phone) && input.window == WindowAction::Refuse {
         refuse("ad", "night_window", "advertisements may not go out between 21:00 and 08:00 (Asia/Seoul)")?;
     }
-    Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent })))
+    let brands = brands(phone.into_iter().chain(email));
+    Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent, brands })))
+}
+
+/// The brands of these senders, each once; none if one of them has no brand.
+fn brands<'s>(senders: impl Iterator<Item = &'s SenderTerms>) -> Vec<SmolStr> {
+    let mut brands: Vec<SmolStr> = Vec::new();
+    for sender in senders {
+        let brand = sender.brand.as_deref().filter(|brand| !brand.trim().is_empty());
+        let Some(brand) = brand else { return Vec::new() };
+        if brands.iter().all(|known| known != brand) {
+            brands.push(brand.into());
+        }
+    }
+    brands
 }
 
 fn advertiser(sender: &SenderTerms) -> Result<Advertiser, RequestRefusal> {

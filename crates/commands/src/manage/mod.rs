@@ -10,6 +10,7 @@ pub(crate) mod senders;
 mod templates;
 mod tenants;
 
+pub use opt_outs::NewOptOut;
 pub use senders::WAITING_REQUESTS_MAX;
 pub use tenants::{IssuedKey, key_hash};
 

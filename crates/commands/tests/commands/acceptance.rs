@@ -2,6 +2,7 @@
 
 use chrono::Duration;
 use kite_commands::accept::{AcceptError, AdInput};
+use kite_commands::manage::NewOptOut;
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::lot::LotAccepted;
@@ -190,7 +191,7 @@ async fn an_advertisement_is_marked_and_counted_with_its_marking() {
 async fn those_who_refused_are_left_out_of_advertisements_only() {
     let house = House::furnished().await;
     for address in ["01020000000", "p1@example.com"] {
-        house.manage.record_opt_out(&cause(), &acme(), address, "080".to_owned()).await.unwrap();
+        house.manage.record_opt_out(&cause(), &acme(), NewOptOut::of(address, "080")).await.unwrap();
     }
     let mut rows = recipients(3);
     rows[1].email = Some("p1@example.com".into());
@@ -198,7 +199,7 @@ async fn those_who_refused_are_left_out_of_advertisements_only() {
     let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.field, one.code)).collect();
     assert_eq!(refused, [(0, "to", "opted_out"), (1, "email", "opted_out")]);
     assert_eq!(house.accept(notice(rows)).await.unwrap().messages, 3);
-    house.manage.withdraw_opt_out(&cause(), &acme(), "01020000000").await.unwrap();
+    house.manage.withdraw_opt_out(&cause(), &acme(), "01020000000", None).await.unwrap();
     assert_eq!(house.accept(ad(recipients(1))).await.unwrap().messages, 1);
 }
 

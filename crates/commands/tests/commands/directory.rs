@@ -1,21 +1,25 @@
 //! The directory is folded from the log: by whoever has just written, and by its feed.
 
 use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::manage::NewOptOut;
 use kite_commands::{Step, Worker};
+use kite_domain::opt_out::{AdBrands, RefusedBy};
 
 use crate::house::*;
 
 #[tokio::test]
 async fn a_new_process_knows_what_the_old_one_knew() {
     let house = House::furnished().await;
-    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "080".to_owned()).await.unwrap();
+    house.manage.record_opt_out(&cause(), &acme(), NewOptOut::of("01020000000", "080")).await.unwrap();
     let restarted = house.restarted().await;
     let (old, new) = (house.directory.snapshot(), restarted.directory.snapshot());
     assert_eq!(old.relays, new.relays);
     assert_eq!((&old.policies, &old.senders, &old.tenants), (&new.policies, &new.senders, &new.tenants));
-    assert!(restarted.directory.has_opted_out(&acme(), "01020000000"));
-    assert!(!restarted.directory.has_opted_out(&tenant("other"), "01020000000"), "it binds one tenant");
-    assert!(!restarted.directory.has_opted_out(&acme(), "01020000001"));
+    let refused_by =
+        |whose: &str, address| restarted.directory.refused_by(&tenant(whose), address, &AdBrands::default());
+    assert_eq!(refused_by("acme", "01020000000"), Some(RefusedBy::Itself));
+    assert_eq!(refused_by("other", "01020000000"), None, "it binds one tenant");
+    assert_eq!(refused_by("acme", "01020000001"), None);
 }
 
 /// A page of the log may hold nothing of interest although there is more behind it.

@@ -1,6 +1,6 @@
 //! Commands on reference data, and every way in which they are refused.
 
-use kite_commands::manage::{ManageError, ManageRefusal, key_hash};
+use kite_commands::manage::{ManageError, ManageRefusal, NewOptOut, key_hash};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
@@ -52,7 +52,7 @@ async fn what_is_not_there_is_named() {
         why(manage.withdraw_sender(&cause(), &acme(), "x", None).await),
         ManageRefusal::Sender(SenderRefusal::NotFound)
     );
-    assert_eq!(why(manage.withdraw_opt_out(&cause(), &acme(), "x").await), ManageRefusal::NoOptOut);
+    assert_eq!(why(manage.withdraw_opt_out(&cause(), &acme(), "x", None).await), ManageRefusal::NoOptOut);
     assert_eq!(
         why(manage.delete_template(&cause(), &acme(), template).await),
         ManageRefusal::NoTemplate(template)
@@ -194,9 +194,9 @@ async fn a_breaker_changes_from_where_it_stands() {
 #[tokio::test]
 async fn what_is_so_already_is_no_event() {
     let house = House::furnished().await;
-    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "080".to_owned()).await.unwrap();
+    house.manage.record_opt_out(&cause(), &acme(), NewOptOut::of("01020000000", "080")).await.unwrap();
     let before = house.log().await.len();
-    house.manage.record_opt_out(&cause(), &acme(), "01020000000", "web".to_owned()).await.unwrap();
+    house.manage.record_opt_out(&cause(), &acme(), NewOptOut::of("01020000000", "web")).await.unwrap();
     house.manage.resume_relay(&cause(), &relay("alpha")).await.unwrap();
     assert_eq!(house.log().await.len(), before);
     house.manage.suspend_relay(&cause(), &relay("alpha"), "test".to_owned()).await.unwrap();

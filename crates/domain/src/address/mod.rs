@@ -7,10 +7,12 @@
 //! Deliberately absent: which relay can send to which kind of number. That is a capability of the relay.
 
 mod email;
+mod identity;
 mod phone;
 mod sender_number;
 
 pub use email::{EMAIL_BYTES_MAX, EmailAddress, EmailError};
+pub use identity::identity;
 pub use phone::{PhoneError, PhoneKind, PhoneNumber, warm_up};
 pub use sender_number::{SenderNumber, SenderNumberError, SenderRefusal};
 

@@ -30,6 +30,9 @@ pub struct AdTerms {
     pub window: WindowAction,
     /// The recipients have agreed to night advertisements too, so that no window applies.
     pub night_consent: bool,
+    /// The brands of its senders; none: one of them has no brand, and every refusal of the tenant's advertisements counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brands: Vec<SmolStr>,
 }
 
 /// What is to be said, with `#{variables}` still in it.
@@ -103,6 +106,12 @@ impl SendingAccepted {
             + self.personal.text.capacity()
             + memory::of_optional(self.from_phone.as_ref())
             + memory::of_optional(self.from_email.as_ref())
+            + self
+                .ad
+                .iter()
+                .flat_map(|ad| &ad.brands)
+                .map(|brand| size_of::<SmolStr>() + brand.len())
+                .sum::<usize>()
             + memory::of_map(&self.personal.variables)
             + self.custom.as_ref().map_or(0, memory::of_json)
     }

@@ -336,7 +336,7 @@ fn an_unanswered_advertisement_to_one_who_refuses_meanwhile_is_left_alone() {
 #[test]
 fn night_consent_and_e_mail_open_the_window() {
     let mut terms = ad_terms(WindowAction::Hold);
-    terms.ad = Some(AdTerms { window: WindowAction::Hold, night_consent: true });
+    terms.ad = Some(AdTerms { window: WindowAction::Hold, night_consent: true, brands: vec![] });
     let mut case = Case::routed(terms, 1);
     case.night = true;
     assert_eq!(case.submit("alpha", 1, &[0]), [0]);

@@ -67,7 +67,7 @@ fn any_terms() -> impl Strategy<Value = SendingAccepted> {
             SendingAccepted {
                 class,
                 expires_at: noon() + Duration::minutes(life),
-                ad: (class == MessageClass::Ad).then_some(AdTerms { window, night_consent }),
+                ad: (class == MessageClass::Ad).then_some(AdTerms { window, night_consent, brands: vec![] }),
                 failover: FailoverTerms {
                     relays,
                     email,

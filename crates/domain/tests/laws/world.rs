@@ -107,7 +107,11 @@ pub(crate) fn terms() -> SendingAccepted {
 }
 
 pub(crate) fn ad_terms(window: WindowAction) -> SendingAccepted {
-    SendingAccepted { class: MessageClass::Ad, ad: Some(AdTerms { window, night_consent: false }), ..terms() }
+    SendingAccepted {
+        class: MessageClass::Ad,
+        ad: Some(AdTerms { window, night_consent: false, brands: vec![] }),
+        ..terms()
+    }
 }
 
 /// A lot of mobile numbers; every message whose place is even has an e-mail address too.

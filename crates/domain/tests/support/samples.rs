@@ -211,8 +211,20 @@ fn reference_data() -> Vec<Event> {
         }
         .into(),
         SenderWithdrawn { tenant: tenant(), address: "025550100".into(), reason: None }.into(),
-        OptOutRecorded { tenant: tenant(), source: "080".to_owned(), personal: personal.clone() }.into(),
-        OptOutWithdrawn { tenant: tenant(), personal }.into(),
+        OptOutRecorded {
+            tenant: tenant(),
+            brand: None,
+            source: "080".to_owned(),
+            refused_at: None,
+            personal: personal.clone(),
+        }
+        .into(),
+        OptOutWithdrawn { tenant: tenant(), brand: None, personal }.into(),
+        OptOutExtended {
+            tenant: tenant(),
+            personal: ExtendedPerson { address: "01012345678".into(), also: vec!["hong@example.com".into()] },
+        }
+        .into(),
         TemplateSaved {
             tenant: tenant(),
             template,
@@ -271,7 +283,7 @@ fn sendings() -> Vec<Event> {
             scheduled_at: Some(at("2026-03-02T03:00:00Z")),
             expires_at: at("2026-03-03T03:00:00Z"),
             failover: failover(),
-            ad: Some(AdTerms { window: WindowAction::Refuse, night_consent: true }),
+            ad: Some(AdTerms { window: WindowAction::Refuse, night_consent: true, brands: vec![] }),
             client_reference: Some("spring-sale".to_owned()),
             custom: Some(json!({ "campaign": 7 })),
             body_hash: Some("9f86d081".to_owned()),

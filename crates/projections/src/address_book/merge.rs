@@ -14,6 +14,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
+use super::people::{self, Addresses};
 use crate::error::ApplyError;
 use crate::sql::{json, optional_text, uuid};
 
@@ -64,10 +65,13 @@ pub(super) fn save_contact(
     for other in known.iter().filter(|other| other.id != contact.id) {
         hand_down(transaction, tenant, other.id, contact.id)?;
     }
+    let before = known.first().filter(|_| !is_merge).map_or([&None, &None], |old| [&old.phone, &old.email]);
+    let addresses = Addresses::of(before, [&contact.phone, &contact.email]);
     if saved.contact != contact.id {
         set_heir(transaction, tenant, saved.contact, contact.id)?;
     }
     write(transaction, tenant, &contact, time_ms)?;
+    people::saved(transaction, tenant, contact.id, &addresses)?;
     Ok(contact.id)
 }
 
@@ -85,6 +89,7 @@ pub(super) fn delete(
     }
     let key = params![tenant.as_str(), id.0.as_bytes()];
     transaction.prepare_cached("DELETE FROM heirs WHERE tenant = ?1 AND heir = ?2")?.execute(key)?;
+    people::forgotten(transaction, tenant, id)?;
     remove_row(transaction, tenant, id)
 }
 
@@ -241,6 +246,7 @@ fn hand_down(
         .prepare_cached("UPDATE heirs SET heir = ?3 WHERE tenant = ?1 AND heir = ?2")?
         .execute(params![tenant.as_str(), from.0.as_bytes(), to.0.as_bytes()])?;
     set_heir(transaction, tenant, from, to)?;
+    people::merged(transaction, tenant, from, to)?;
     remove_row(transaction, tenant, from)
 }
 

@@ -1,15 +1,16 @@
 //! The address book: contacts, groups, opt-outs, templates, sender identities, tenants and their keys.
 //!
-//! Contacts are told apart by their addresses (see `merge`). Everything is written at once: these events are rare, and
+//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). Everything is written at once: these events are rare, and
 //! an import comes in sets.
 
 mod merge;
+mod people;
 mod queries;
 mod schema;
 mod views;
 
 pub use queries::{AddressBookQueries, ContactFilter};
-pub use views::{ApiKey, Contact, Group, OptOut, Template, Tenant};
+pub use views::{ApiKey, Bond, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
 use kite_domain::event::Event;
@@ -46,6 +47,7 @@ impl ReadModel for AddressBookModel {
             "sender-withdrawn",
             "opt-out-recorded",
             "opt-out-withdrawn",
+            "opt-out-extended",
             "template-saved",
             "template-deleted",
             "contacts-saved",
@@ -189,16 +191,9 @@ fn apply_rest(transaction: &Transaction<'_>, event: &Event, time_ms: i64) -> rus
             "UPDATE api_keys SET revoked_ms = ?3 WHERE tenant = ?1 AND key_id = ?2",
             params![revoked.tenant.as_str(), revoked.key_id.as_str(), time_ms],
         ),
-        // A refusal that is repeated counts from the first time.
-        Event::OptOutRecorded(recorded) => run(
-            "INSERT INTO opt_outs (tenant, address, source, since_ms) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO NOTHING",
-            params![recorded.tenant.as_str(), recorded.personal.address.as_str(), recorded.source, time_ms],
-        ),
-        Event::OptOutWithdrawn(withdrawn) => run(
-            "DELETE FROM opt_outs WHERE tenant = ?1 AND address = ?2",
-            params![withdrawn.tenant.as_str(), withdrawn.personal.address.as_str()],
-        ),
+        Event::OptOutRecorded(recorded) => people::refused(transaction, recorded, time_ms),
+        Event::OptOutWithdrawn(withdrawn) => people::agreed(transaction, withdrawn),
+        Event::OptOutExtended(extended) => people::extended(transaction, extended),
         Event::TemplateSaved(saved) => run(
             "INSERT INTO templates (tenant, id, name, subject, text, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET name = ?3, subject = ?4, text = ?5, updated_ms = ?6",

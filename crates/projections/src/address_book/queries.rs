@@ -1,6 +1,8 @@
 //! Contacts, groups and their members, senders, opt-outs, templates, tenants.
 
+use kite_domain::address::identity;
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
+use kite_domain::opt_out::brand_identity;
 use kite_domain::sender::{self, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_event_store::Position;
@@ -9,7 +11,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::merge::resolve;
-use super::views::{ApiKey, Contact, Group, OptOut, Template, Tenant};
+use super::views::{ApiKey, Bond, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
@@ -40,7 +42,13 @@ macro_rules! select_contacts {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.name, c.phone, c.email, c.tags, c.fields, c.created_ms, c.updated_ms, ",
-            "EXISTS (SELECT 1 FROM opt_outs o WHERE o.tenant = c.tenant AND o.address IN (c.phone, c.email)) ",
+            // The brands that the person refuses, null for all of them.
+            "CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.tenant = c.tenant) THEN (
+                SELECT json_group_array(DISTINCT o.brand) FROM opt_outs o
+                WHERE o.tenant = c.tenant AND o.identity IN (
+                    SELECT p.address FROM people p WHERE p.tenant = c.tenant AND p.contact = c.id
+                    UNION SELECT b.address FROM people p JOIN bonds b ON b.tenant = p.tenant AND b.other = p.address
+                    WHERE p.tenant = c.tenant AND p.contact = c.id)) END ",
             "FROM contacts c ",
             $rest
         )
@@ -257,7 +265,7 @@ impl AddressBookQueries {
         Ok(self.rows(sql, [tenant.as_str(), &key], |row| from_json(&row.get::<_, String>(0)?))?.pop())
     }
 
-    /// Who refuses the tenant's advertisements, by address.
+    /// Who refuses the tenant's advertisements, by the identities of address and brand.
     pub fn opt_outs(
         &self,
         tenant: &TenantId,
@@ -265,19 +273,47 @@ impl AddressBookQueries {
         limit: usize,
     ) -> Result<Listing<OptOut>, QueryError> {
         let after = after.map_or(Ok(""), Cursor::text)?;
+        let (address, brand) = after.split_once('\n').unwrap_or((after, ""));
         let found = self.rows(
-            "SELECT address, source, since_ms FROM opt_outs WHERE tenant = ?1 AND address > ?2
-             ORDER BY address LIMIT ?3",
-            params![tenant.as_str(), after, one_more(limit)],
+            "SELECT address, brand, source, since_ms, refused_ms FROM opt_outs
+             WHERE tenant = ?1 AND (identity, brand_identity) > (?2, ?3)
+             ORDER BY identity, brand_identity LIMIT ?4",
+            params![tenant.as_str(), address, brand, one_more(limit)],
             opt_out,
         )?;
-        Ok(page(found, limit, |found| Cursor::new(found.address.as_bytes())))
+        Ok(page(found, limit, |found| {
+            let brand = found.brand.as_deref().map(brand_identity).unwrap_or_default();
+            Cursor::new(format!("{}\n{brand}", identity(&found.address)).as_bytes())
+        }))
     }
 
-    /// Whether and since when this address refuses them.
-    pub fn opt_out(&self, tenant: &TenantId, address: &str) -> Result<Option<OptOut>, QueryError> {
-        let sql = "SELECT address, source, since_ms FROM opt_outs WHERE tenant = ?1 AND address = ?2";
-        Ok(self.rows(sql, [tenant.as_str(), address], opt_out)?.pop())
+    /// What this address refuses: everything first, then single brands.
+    pub fn opt_outs_of(&self, tenant: &TenantId, address: &str) -> Result<Vec<OptOut>, QueryError> {
+        let sql = "SELECT address, brand, source, since_ms, refused_ms FROM opt_outs
+                   WHERE tenant = ?1 AND identity = ?2 ORDER BY brand_identity";
+        self.rows(sql, [tenant.as_str(), identity(address).as_ref()], opt_out)
+    }
+
+    /// Addresses of people who refused, of which the log does not say yet that the refusal binds them; of one tenant, or
+    /// of all.
+    pub fn unextended_refusals(
+        &self,
+        tenant: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Bond>, QueryError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.rows(
+            "SELECT tenant, address, other FROM bonds
+             WHERE is_told = 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY tenant, address, other LIMIT ?2",
+            params![tenant.map(TenantId::as_str), limit],
+            |row| {
+                Ok(Bond {
+                    tenant: TenantId::from_trusted(text(row, 0)?),
+                    address: text(row, 1)?,
+                    other: text(row, 2)?,
+                })
+            },
+        )
     }
 
     /// The tenant's templates, by id.
@@ -381,6 +417,10 @@ fn search_text(wanted: &str) -> String {
 }
 
 fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
+    let refused: Vec<Option<String>> = match row.get::<_, Option<String>>(8)?.as_deref() {
+        None | Some("[]") => Vec::new(),
+        Some(brands) => from_json(brands)?,
+    };
     Ok(Contact {
         id: ContactId(uuid(row, 0)?),
         name: row.get(1)?,
@@ -391,8 +431,16 @@ fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
         created_at: time(row.get(6)?)?,
         updated_at: time(row.get(7)?)?,
         groups: Vec::new(),
-        opted_out: row.get(8)?,
+        opted_out: !refused.is_empty(),
+        refused_brands: named(refused),
     })
+}
+
+/// The brands, if it is only brands.
+fn named(refused: Vec<Option<String>>) -> Vec<String> {
+    let mut brands = refused.into_iter().collect::<Option<Vec<String>>>().unwrap_or_default();
+    brands.sort_unstable();
+    brands
 }
 
 fn group(row: &Row<'_>) -> Result<Group, QueryError> {
@@ -405,7 +453,13 @@ fn group(row: &Row<'_>) -> Result<Group, QueryError> {
 }
 
 fn opt_out(row: &Row<'_>) -> Result<OptOut, QueryError> {
-    Ok(OptOut { address: text(row, 0)?, source: row.get(1)?, since: time(row.get(2)?)? })
+    Ok(OptOut {
+        address: text(row, 0)?,
+        brand: row.get(1)?,
+        source: row.get(2)?,
+        since: time(row.get(3)?)?,
+        refused_at: time(row.get(4)?)?,
+    })
 }
 
 fn template(row: &Row<'_>) -> Result<Template, QueryError> {

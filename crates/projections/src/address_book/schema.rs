@@ -2,6 +2,9 @@
 
 /// `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
 /// in lower case, number, e-mail address. Contacts are counted where they are written, so that no way in is forgotten.
+///
+/// `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
+/// says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE contacts (
     tenant     TEXT NOT NULL,
@@ -68,12 +71,31 @@ CREATE TABLE senders (
     PRIMARY KEY (tenant, address)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE opt_outs (
-    tenant   TEXT NOT NULL,
-    address  TEXT NOT NULL,
-    source   TEXT NOT NULL,
-    since_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant, address)
+    tenant         TEXT NOT NULL,
+    identity       TEXT NOT NULL,
+    brand_identity TEXT NOT NULL,
+    address        TEXT NOT NULL,
+    brand          TEXT,
+    source         TEXT NOT NULL,
+    since_ms       INTEGER NOT NULL,
+    refused_ms     INTEGER NOT NULL,
+    PRIMARY KEY (tenant, identity, brand_identity)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE people (
+    tenant  TEXT NOT NULL,
+    address TEXT NOT NULL,
+    contact BLOB NOT NULL,
+    PRIMARY KEY (tenant, address, contact)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX people_by_contact ON people (tenant, contact, address);
+CREATE TABLE bonds (
+    tenant  TEXT NOT NULL,
+    address TEXT NOT NULL,
+    other   TEXT NOT NULL,
+    is_told INTEGER NOT NULL,
+    PRIMARY KEY (tenant, address, other)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bonds_by_other ON bonds (tenant, other);
 CREATE TABLE templates (
     tenant     TEXT NOT NULL,
     id         BLOB NOT NULL,
@@ -101,4 +123,5 @@ CREATE TABLE api_keys (
 /// What the fold itself looks up by is made with the tables; these are for queries only.
 pub(super) const INDEXES: &str = "
 CREATE INDEX groups_by_tenant ON groups (tenant, id);
+CREATE INDEX bonds_untold ON bonds (tenant, address, other) WHERE is_told = 0;
 ";

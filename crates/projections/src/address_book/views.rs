@@ -28,8 +28,10 @@ pub struct Contact {
     pub updated_at: DateTime<Utc>,
     /// The groups that it is in; empty in lists.
     pub groups: Vec<GroupId>,
-    /// Its number or its address has refused advertisements.
+    /// Whoever it is has refused advertisements, by whichever address.
     pub opted_out: bool,
+    /// The brands whose advertisements are refused, in order; empty: all of them, where any are.
+    pub refused_brands: Vec<String>,
 }
 
 /// A group of contacts.
@@ -48,12 +50,27 @@ pub struct Group {
 /// A refusal of advertisements.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OptOut {
-    /// The canonical number or address.
+    /// The number or address, as it was recorded.
     pub address: SmolStr,
+    /// Of which brand; none: of all.
+    pub brand: Option<String>,
     /// How the refusal came.
     pub source: String,
-    /// Since when.
+    /// When it was recorded.
     pub since: DateTime<Utc>,
+    /// When it came.
+    pub refused_at: DateTime<Utc>,
+}
+
+/// An address that a refusal should bind, and the log does not say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bond {
+    /// Whose advertisements are refused.
+    pub tenant: TenantId,
+    /// The identity of the address that refused.
+    pub address: SmolStr,
+    /// The identity of another address of the same person.
+    pub other: SmolStr,
 }
 
 /// A message template.

@@ -6,7 +6,7 @@ use kite_domain::contact::{
 };
 use kite_domain::event::Event;
 use kite_domain::ids::{ContactId, GroupId};
-use kite_domain::opt_out::{OptOutPerson, OptOutRecorded, OptOutWithdrawn};
+use kite_domain::opt_out::{ExtendedPerson, OptOutExtended, OptOutPerson, OptOutRecorded, OptOutWithdrawn};
 use kite_domain::sender::{
     SaidBy, SenderApproved, SenderKind, SenderRefused, SenderRegistered, SenderRequested, SenderStatus,
     SenderTerms, SenderWithdrawn,
@@ -188,7 +188,14 @@ fn leaving_deleting_and_removing_a_group_keep_the_counts_right() {
 fn refusals_senders_tenants_and_keys() {
     let person = || OptOutPerson { address: "01011110000".into() };
     let refusal = |source: &str| -> Event {
-        OptOutRecorded { tenant: tenant(), source: source.to_owned(), personal: person() }.into()
+        OptOutRecorded {
+            tenant: tenant(),
+            brand: None,
+            source: source.to_owned(),
+            refused_at: None,
+            personal: person(),
+        }
+        .into()
     };
     let sender = registered("0212345678");
     let key = ApiKeyIssued {
@@ -207,7 +214,7 @@ fn refusals_senders_tenants_and_keys() {
         refusal("web"),
     ]);
     let book = bench.models.address_book.clone();
-    let refused = book.opt_out(&tenant(), "01011110000").unwrap().unwrap();
+    let refused = book.opt_outs_of(&tenant(), "01011110000").unwrap().remove(0);
     assert_eq!((refused.source.as_str(), refused.since), ("080", at(5)), "the first one counts");
     assert!(book.contact(&tenant(), contact_id(1)).unwrap().unwrap().opted_out);
     assert_eq!(book.opt_outs(&tenant(), None, 9).unwrap().items.len(), 1);
@@ -216,11 +223,11 @@ fn refusals_senders_tenants_and_keys() {
     assert_eq!(shown.approval.unwrap().by, SaidBy { actor: "test".into(), at: at(3) });
     assert_eq!(book.tenants().unwrap()[0].name, "Acme");
     assert_eq!(book.api_keys(&tenant()).unwrap()[0].revoked_at, Some(at(2)));
-    let withdrawn = OptOutWithdrawn { tenant: tenant(), personal: person() };
+    let withdrawn = OptOutWithdrawn { tenant: tenant(), brand: None, personal: person() };
     let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into(), reason: None };
     bench.append("x", at(9), vec![withdrawn.into(), gone.into()]);
     bench.project();
-    assert!(book.opt_out(&tenant(), "01011110000").unwrap().is_none());
+    assert!(book.opt_outs_of(&tenant(), "01011110000").unwrap().is_empty());
     let senders = book.senders(&tenant()).unwrap();
     assert_eq!(senders[0].sends_with(at(9)), Err(SenderStatus::Withdrawn));
 }
@@ -265,13 +272,138 @@ fn a_sender_shows_what_was_said_of_it_last_whatever_its_address_is_written_like(
     assert!(book.senders(&TenantId::from_trusted("rival")).unwrap().is_empty());
 }
 
+fn refuses(address: &str, brand: Option<&str>) -> Event {
+    OptOutRecorded {
+        tenant: tenant(),
+        brand: brand.map(Into::into),
+        source: "080".to_owned(),
+        refused_at: Some(at(-9)),
+        personal: OptOutPerson { address: address.into() },
+    }
+    .into()
+}
+
+fn agrees(address: &str, brand: Option<&str>) -> Event {
+    let personal = OptOutPerson { address: address.into() };
+    OptOutWithdrawn { tenant: tenant(), brand: brand.map(Into::into), personal }.into()
+}
+
+fn extended(address: &str, also: &[&str]) -> Event {
+    let also = also.iter().map(|other| (*other).into()).collect();
+    OptOutExtended { tenant: tenant(), personal: ExtendedPerson { address: address.into(), also } }.into()
+}
+
+fn deleted(number: u128) -> Event {
+    ContactDeleted { tenant: tenant(), contact: contact_id(number) }.into()
+}
+
+/// Of whom the log does not say yet that a refusal binds them.
+fn unextended(bench: &Bench) -> Vec<(String, String)> {
+    let bonds = bench.models.address_book.unextended_refusals(None, 99).unwrap();
+    bonds.into_iter().map(|bond| (bond.address.to_string(), bond.other.to_string())).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(address, other)| ((*address).to_owned(), (*other).to_owned())).collect()
+}
+
+const PHONE: &str = "01011110000";
+const OTHER_PHONE: &str = "01022220000";
+
+#[test]
+fn a_refusal_should_bind_what_a_contact_has_whichever_came_first() {
+    let contact = || saved(vec![details(1, "One", Some(PHONE), Some("Kim@example.com"))], None);
+    for events in [vec![contact(), refuses(PHONE, None)], vec![refuses(PHONE, None), contact()]] {
+        let mut bench = bench(events);
+        assert_eq!(unextended(&bench), pairs(&[(PHONE, "kim@example.com")]));
+        bench.append("x", at(9), vec![extended(PHONE, &["kim@example.com"])]);
+        bench.project();
+        assert_eq!(unextended(&bench), [], "the log says so");
+        bench.append("x", at(10), vec![agrees(PHONE, None)]);
+        bench.project();
+        let one = bench.models.address_book.contact(&tenant(), contact_id(1)).unwrap().unwrap();
+        assert!(!one.opted_out);
+    }
+}
+
+#[test]
+fn a_refusal_outlives_its_contact_and_what_is_given_up_is_no_longer_theirs() {
+    let contact = |phone| saved(vec![details(1, "One", Some(phone), Some("kim@example.com"))], None);
+    let gone = bench(vec![contact(PHONE), refuses(PHONE, None), deleted(1)]);
+    assert_eq!(unextended(&gone), pairs(&[(PHONE, "kim@example.com")]));
+    let before = bench(vec![contact(PHONE), deleted(1), refuses(PHONE, None)]);
+    assert_eq!(unextended(&before), [], "nobody knows it any more");
+    let given_up = bench(vec![contact(PHONE), contact(OTHER_PHONE), refuses(PHONE, None)]);
+    assert_eq!(unextended(&given_up), [], "the number may be somebody else's by now");
+    let moved = bench(vec![contact(PHONE), refuses(PHONE, None), contact(OTHER_PHONE)]);
+    let known = [(PHONE, OTHER_PHONE), (PHONE, "kim@example.com")];
+    assert_eq!(unextended(&moved), pairs(&known), "who has refused goes on refusing under a new number");
+}
+
+#[test]
+fn contacts_that_were_merged_are_one_person() {
+    let merged = bench(vec![
+        saved(vec![details(1, "One", Some(PHONE), Some("a@example.com"))], None),
+        saved(vec![details(2, "Two", Some(OTHER_PHONE), Some("b@example.com"))], None),
+        saved(vec![details(3, "Three", Some(PHONE), Some("b@example.com"))], None),
+        refuses(OTHER_PHONE, None),
+    ]);
+    let all = [(OTHER_PHONE, PHONE), (OTHER_PHONE, "a@example.com"), (OTHER_PHONE, "b@example.com")];
+    assert_eq!(unextended(&merged), pairs(&all));
+    let one = merged.models.address_book.contact(&tenant(), contact_id(3)).unwrap().unwrap();
+    assert!(one.opted_out, "whoever it is refused by an address that no contact shows any more");
+}
+
+#[test]
+fn a_contact_shows_what_the_person_refuses() {
+    let mut bench = bench(vec![
+        saved(
+            vec![
+                details(1, "One", Some(PHONE), Some("Kim@example.com")),
+                details(2, "Two", Some(OTHER_PHONE), None),
+            ],
+            None,
+        ),
+        refuses("kim@EXAMPLE.com", Some("Shoes")),
+        refuses("KIM@example.com", Some("Hats")),
+    ]);
+    let shown = |bench: &Bench, number| {
+        let book = &bench.models.address_book;
+        let contact = book.contact(&tenant(), contact_id(number)).unwrap().unwrap();
+        (contact.opted_out, contact.refused_brands)
+    };
+    assert_eq!(shown(&bench, 1), (true, vec!["Hats".to_owned(), "Shoes".to_owned()]));
+    assert_eq!(shown(&bench, 2), (false, vec![]));
+    let listed = bench.models.address_book.opt_outs(&tenant(), None, 1).unwrap();
+    assert_eq!(listed.items[0].brand.as_deref(), Some("Hats"));
+    assert_eq!((listed.items[0].refused_at, listed.items[0].since), (at(-9), at(2)));
+    let next = bench.models.address_book.opt_outs(&tenant(), listed.next.as_ref(), 1).unwrap();
+    assert_eq!((next.items[0].brand.as_deref(), next.next), (Some("Shoes"), None));
+    bench.append("x", at(9), vec![refuses(PHONE, None)]);
+    bench.project();
+    assert_eq!(shown(&bench, 1), (true, vec![]), "those of all brands");
+    bench.append("x", at(10), vec![agrees(PHONE, None), agrees("kim@example.com", Some("hats"))]);
+    bench.project();
+    assert_eq!(shown(&bench, 1), (true, vec!["Shoes".to_owned()]));
+}
+
+#[test]
+fn a_refusal_binds_nobody_of_another_tenant() {
+    let rival = TenantId::parse("rival").unwrap();
+    let details = vec![details(1, "One", Some(PHONE), Some("kim@example.com"))];
+    let personal = ContactsPersonal { contacts: details };
+    let theirs = ContactsSaved { tenant: rival, group: None, personal };
+    let bench = bench(vec![theirs.into(), refuses(PHONE, None)]);
+    assert_eq!(unextended(&bench), []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Few ids and few addresses, so that nearly everything merges.
     #[test]
     fn an_address_has_one_contact_whatever_the_order_and_a_rebuild_agrees(
-        acts in proptest::collection::vec((0u8..5, 0u128..6, 0u8..5, 0u8..5, 0u128..2, any::<bool>()), 1..60),
+        acts in proptest::collection::vec((0u8..8, 0u128..6, 0u8..5, 0u8..5, 0u128..2, any::<bool>()), 1..60),
     ) {
         let mut bench = Bench::new();
         for (time, (kind, number, phone, email, in_group, step)) in (0..).zip(acts) {
@@ -285,6 +417,9 @@ proptest! {
                     removed: vec![contact_id(u128::from(phone))],
                 }
                 .into(),
+                3 => refuses(&format!("{email}@Example.com"), in_group.eq(&0).then_some("A")),
+                4 => agrees(&format!("{email}@example.COM"), in_group.eq(&0).then_some("a")),
+                5 => extended(&format!("{email}@example.com"), &[&format!("0101111000{phone}")]),
                 _ => {
                     let phone = (phone > 0).then(|| format!("0101111000{phone}"));
                     let email = (email > 0).then(|| format!("{email}@example.com"));

@@ -6,6 +6,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Refusal, RefusedMessage, Submission};
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::opt_out::AdBrands;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
@@ -245,7 +246,9 @@ fn submit(
     let [by_phone, by_email] = [MessageType::Sms, MessageType::Email]
         .map(|channel| snapshot.unsendable(&sending.terms, channel, now));
     let unsendable = |channel| if channel == MessageType::Email { by_email } else { by_phone };
-    let has_opted_out = |address: &str| directory.has_opted_out(&lot.tenant, address);
+    let brands = sending.terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands);
+    let brands = AdBrands::of(brands);
+    let has_opted_out = |address: &str| directory.refused_by(&lot.tenant, address, &brands).is_some();
     let handover = Handover {
         relay: crew.relay(),
         attempt,

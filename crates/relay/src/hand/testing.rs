@@ -348,7 +348,7 @@ impl World {
             groups: vec![group],
             personal: LotPersonal { recipients: sent.to.iter().map(recipient).collect() },
         };
-        let ad = AdTerms { window: WindowAction::Hold, night_consent: false };
+        let ad = AdTerms { window: WindowAction::Hold, night_consent: false, brands: vec![] };
         let terms = SendingAccepted {
             sending,
             class: sent.class,

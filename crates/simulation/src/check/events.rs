@@ -87,11 +87,20 @@ impl Checker {
             Event::WeightsAdvised(advised) => self.policies.advised(advised, at)?,
             Event::OptOutRecorded(recorded) => {
                 let address = recorded.personal.address.as_str();
-                self.people.refuses(&recorded.tenant, address, told.recorded.position);
+                self.people.refuses(&recorded.tenant, address, told.recorded.position, at);
             }
             Event::OptOutWithdrawn(withdrawn) => {
                 self.people.agrees(&withdrawn.tenant, withdrawn.personal.address.as_str(), at);
             }
+            Event::OptOutExtended(extended) => {
+                let position = told.recorded.position;
+                self.people.extended(&extended.tenant, &extended.personal, position, at)?;
+            }
+            Event::ContactsSaved(saved) => {
+                let contacts = &saved.personal.contacts;
+                contacts.iter().for_each(|contact| self.people.is_saved(&saved.tenant, contact, at));
+            }
+            Event::ContactDeleted(deleted) => self.people.is_deleted(&deleted.tenant, deleted.contact),
             Event::TenantLimitsSet(set) => self.limits.set(&set.tenant, set.limits, at),
             event if kite_domain::sender::about(event).is_some() => self.senders.said(event, at)?,
             Event::SendingClaimed(claimed) => {

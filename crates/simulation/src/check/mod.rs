@@ -172,6 +172,11 @@ impl Checker {
         messages.get_mut(&seq).ok_or_else(|| format!("there is no message {seq}"))
     }
 
+    /// Whom refusals bind is in the log, as far as that was known by then.
+    pub(crate) fn refusals_bind_people(&self, known_by: DateTime<Utc>) -> Checked {
+        self.people.are_extended(known_by)
+    }
+
     /// Whether whoever decides at `time` must know that the sending is paused.
     fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Result<bool, String> {
         let Some((position, _)) = self.sending(id)?.paused else { return Ok(false) };

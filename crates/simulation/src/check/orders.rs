@@ -10,7 +10,7 @@ use super::ends::{is_bound, may_be_night, morning_after};
 use super::noted::NOTICE;
 use super::{Checked, Checker, SendingState};
 use crate::operation::{Class, Kind, SendOrder};
-use crate::setting::{EMAIL, PHONE_CANONICAL, email_of, number_of, tenant};
+use crate::setting::{BRAND, EMAIL, PHONE_CANONICAL, email_of, number_of, tenant};
 
 /// How long a request may take at most.
 const REQUEST_MAX: TimeDelta = TimeDelta::seconds(30);
@@ -107,7 +107,7 @@ fn class_of(class: Class) -> MessageClass {
 }
 
 fn ad_of(class: Class) -> Option<AdTerms> {
-    let terms = |window, night_consent| Some(AdTerms { window, night_consent });
+    let terms = |window, night_consent| Some(AdTerms { window, night_consent, brands: vec![BRAND.into()] });
     match class {
         Class::Otp | Class::Notice => None,
         Class::Ad => terms(WindowAction::Hold, false),

@@ -55,6 +55,7 @@ impl World {
             self.pass_exactly(2_000)?;
         }
         self.checker.everything_is_final()?;
+        self.checker.refusals_bind_people(self.sim.now())?;
         self.checker.nothing_is_delivered_twice(&self.relays)?;
         self.checker.the_relays_agree(&self.relays)?;
         self.nothing_is_left()?;

@@ -6,7 +6,7 @@ use kite_commands::accept::{
     AcceptError, AdInput, CancelError, Idempotency, PauseError, RecipientInput, SendRequest,
 };
 use kite_commands::journal::Entry;
-use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_commands::manage::{ManageError, ManageRefusal, NewOptOut};
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::{ContactId, SendingId};
 use kite_domain::load::Full;
@@ -32,7 +32,7 @@ use crate::platform::Platform;
 use crate::reach::Situation;
 use crate::relays::{Action, SimRelay};
 use crate::setting::{
-    self, EMAIL, PHONE, PHONE_CANONICAL, RELAYS, TENANTS, email_of, number_of, relay, tenant,
+    self, BRAND, EMAIL, PHONE, PHONE_CANONICAL, RELAYS, TENANTS, email_of, number_of, relay, tenant,
 };
 
 /// How long a relay waits before it pushes receipts again that were not taken.
@@ -179,15 +179,15 @@ impl World {
                 let answers = self.answers.clone();
                 self.ask("opt-out", move |platform| async move {
                     let whose = tenant(whose);
-                    let source = "080".to_owned();
-                    if platform.manage.record_opt_out(&cause(), &whose, &address, source).await.is_ok() {
+                    let refusal = NewOptOut::of(address.clone(), "080");
+                    if platform.manage.record_opt_out(&cause(), &whose, refusal).await.is_ok() {
                         answers.lock().push(Answered::Refuses { tenant: whose, address });
                     }
                 });
             }
             Operation::OptIn { tenant: whose, recipient } => self.ask("opt-in", move |platform| async move {
-                let _ =
-                    platform.manage.withdraw_opt_out(&cause(), &tenant(whose), &number_of(recipient)).await;
+                let (whose, address) = (tenant(whose), number_of(recipient));
+                let _ = platform.manage.withdraw_opt_out(&cause(), &whose, &address, None).await;
             }),
             Operation::Contacts { tenant: whose, first, count } => {
                 self.ask("contacts", move |platform| async move {
@@ -453,7 +453,7 @@ fn sender(is_email: bool, relays: u8) -> SenderTerms {
     SenderTerms {
         address: address_of(is_email).into(),
         kind: if is_email { SenderKind::Email } else { SenderKind::Phone },
-        brand: Some("카이트".to_owned()),
+        brand: Some(BRAND.to_owned()),
         refusal_number: Some("0801234567".into()),
         relays: relays_of(relays),
     }

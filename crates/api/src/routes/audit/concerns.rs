@@ -48,6 +48,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         | Event::SenderWithdrawn(_)
         | Event::OptOutRecorded(_)
         | Event::OptOutWithdrawn(_)
+        | Event::OptOutExtended(_)
         | Event::TemplateSaved(_)
         | Event::TemplateDeleted(_)
         | Event::ContactsSaved(_)

@@ -31,10 +31,14 @@ pub async fn handler(
     if !without.is_empty() {
         return Err(refused(vec![places::no_place()]));
     }
+    let is_refusing = state.somebody_refuses(&auth.tenant, &details);
     let cause = state.cause(&auth.actor);
     let position = state.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
+    if is_refusing {
+        state.extend_refusals(&auth.tenant, position).await;
+    }
     Ok(Written::created(position, format!("/v1/contacts/{id}"), Saved { id: id.to_string() }))
 }
 

@@ -1,20 +1,16 @@
 //! A CSV file of contacts, as people's spreadsheets write it, into checked rows.
 //!
-//! The text is UTF-8, with or without a byte order mark, or CP949, which Korean Excel writes. Nothing is repaired
-//! silently: a number that lost its leading zero is refused with the number that is probably meant.
+//! Nothing is repaired silently: a number that lost its leading zero is refused with the number that is probably meant.
 
 use csv::StringRecord;
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
 use smol_str::SmolStr;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::details::ContactBody;
-use crate::problem::{Code, FieldError, Problem};
-
-/// The most rows of one file.
-pub(super) const ROWS_MAX: usize = 100_000;
+use crate::problem::{FieldError, Problem};
+use crate::routes::csv_file;
 
 /// What became of the rows of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,26 +39,12 @@ enum Column {
 
 /// Reads the file.
 pub(crate) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Result<Rows, Problem> {
-    let text = decode(bytes)?;
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-    let columns = columns(reader.headers().map_err(unreadable)?)?;
     let mut rows = Rows::default();
     let mut places: HashMap<SmolStr, usize> = HashMap::new();
-    for (index, record) in reader.records().enumerate() {
-        if index >= ROWS_MAX {
-            return Err(invalid(format!("The file has more than {ROWS_MAX} rows.")));
-        }
-        // Row 1 is the header, as a spreadsheet numbers it.
-        let row = u32::try_from(index + 2).unwrap_or(u32::MAX);
-        let record = record.map_err(unreadable)?;
-        let checked = match record.len() == columns.len() {
-            true => body_of(&record, &columns).check(next_id()),
-            false => Err(vec![FieldError::new(
-                "row",
-                "column_count",
-                format!("the row has {} columns, the header has {}", record.len(), columns.len()),
-            )]),
+    csv_file::read_rows(bytes, columns, |row, columns, record| {
+        let checked = match record {
+            Ok(record) => body_of(record, columns).check(next_id()),
+            Err(error) => Err(vec![error]),
         };
         match checked {
             Ok(contact) => rows.take(row, contact, &mut places),
@@ -71,7 +53,7 @@ pub(crate) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Resu
                 rows.errors.extend(errors.into_iter().map(|error| error.in_row(row)));
             }
         }
-    }
+    })?;
     Ok(rows)
 }
 
@@ -119,16 +101,6 @@ fn kept<T>(all: Vec<T>, is_refused: &HashSet<usize>) -> Vec<T> {
     places.filter(|(place, _)| !is_refused.contains(place)).map(|(_, one)| one).collect()
 }
 
-fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return Ok(Cow::Borrowed(text));
-    }
-    // The encoding that the web calls EUC-KR is CP949.
-    let decoded = encoding_rs::EUC_KR.decode_without_bom_handling_and_without_replacement(bytes);
-    decoded.ok_or_else(|| invalid("The text is neither UTF-8 nor CP949.".to_owned()))
-}
-
 fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
     let columns: Vec<Column> = header
         .iter()
@@ -141,15 +113,9 @@ fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
         })
         .collect();
     if !columns.iter().any(|column| matches!(column, Column::Phone | Column::Email)) {
-        return Err(invalid("The header row names neither a column phone nor a column email.".to_owned()));
-    }
-    let mut names: Vec<String> = header.iter().map(str::to_lowercase).collect();
-    if names.iter().any(String::is_empty) {
-        return Err(invalid("A column of the header row has no name.".to_owned()));
-    }
-    names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(invalid(format!("The header row names the column {} more than once.", twice[0])));
+        return Err(csv_file::invalid(
+            "The header row names neither a column phone nor a column email.".to_owned(),
+        ));
     }
     Ok(columns)
 }
@@ -178,17 +144,10 @@ fn body_of(record: &StringRecord, columns: &[Column]) -> ContactBody {
     body
 }
 
-fn unreadable(error: csv::Error) -> Problem {
-    invalid(format!("The file cannot be read: {error}."))
-}
-
-fn invalid(detail: String) -> Problem {
-    Problem::new(Code::InvalidCsv, detail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Code;
     use uuid::Uuid;
 
     fn rows(bytes: &[u8]) -> Result<Rows, Problem> {

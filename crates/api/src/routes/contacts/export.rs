@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use crate::auth::TenantAuth;
 use crate::problem::Answer;
+use crate::routes::csv_file::{BYTE_ORDER_MARK, harmless};
 use crate::state::ApiState;
 
 const PAGE: usize = 1_000;
@@ -100,7 +101,7 @@ impl Export {
 
     /// The byte order mark and the names of the columns.
     fn write_header(&self, bytes: &mut Vec<u8>) -> Result<(), csv::Error> {
-        bytes.extend_from_slice(b"\xef\xbb\xbf");
+        bytes.extend_from_slice(BYTE_ORDER_MARK);
         let mut writer = csv::Writer::from_writer(bytes);
         let names =
             ["name", "phone", "email", "tags"].into_iter().chain(self.fields.iter().map(SmolStr::as_str));
@@ -122,28 +123,5 @@ impl Export {
             writer.write_record(fixed.into_iter().chain(own).map(harmless))?;
         }
         writer.flush().map_err(Into::into)
-    }
-}
-
-/// A cell that no spreadsheet runs as a formula. A `+` is left alone: it begins a number of another country.
-fn harmless(cell: &str) -> String {
-    match cell.as_bytes().first() {
-        Some(b'=' | b'@' | b'-' | b'\t' | b'\r') => format!("'{cell}"),
-        Some(b'+') if !cell[1..].bytes().all(|byte| byte.is_ascii_digit()) => format!("'{cell}"),
-        _ => cell.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::harmless;
-
-    #[test]
-    fn formulas_are_kept_from_spreadsheets() {
-        assert_eq!(harmless("=1+1"), "'=1+1");
-        assert_eq!(harmless("+cmd|x"), "'+cmd|x");
-        assert_eq!(harmless("+14155552671"), "+14155552671");
-        assert_eq!(harmless("홍길동"), "홍길동");
-        assert_eq!(harmless(""), "");
     }
 }

@@ -15,6 +15,7 @@ use crate::answer::Written;
 use crate::auth::TenantAuth;
 use crate::extract::{ApiQuery, media_type_is, read_body};
 use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::csv_file::ERRORS_LISTED_MAX;
 use crate::routes::groups;
 use crate::state::ApiState;
 
@@ -47,9 +48,6 @@ pub struct ImportReport {
     /// Rows with the address of an earlier row: the later one counts.
     pub merged: Vec<u32>,
 }
-
-/// The most errors that a report lists.
-const ERRORS_LISTED_MAX: usize = 1_000;
 
 /// Imports contacts from CSV.
 ///
@@ -99,10 +97,14 @@ async fn save(
     places: ContactPlaces,
 ) -> Answer<Written<ImportReport>> {
     let contacts = rows.contacts.len() as u32;
+    let is_refusing = state.somebody_refuses(&auth.tenant, &rows.contacts);
     let cause = state.cause(&auth.actor);
     let position = state.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;
     places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
+    if is_refusing {
+        state.extend_refusals(&auth.tenant, position).await;
+    }
     let report = ImportReport {
         imported: rows.good,
         contacts,

@@ -49,8 +49,11 @@ pub struct ContactView {
     #[schema(value_type = Vec<String>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<kite_domain::ids::GroupId>,
-    /// One of its addresses refuses advertisements.
+    /// Whoever it is refuses advertisements, by one of these addresses or by another that is known to be theirs.
     pub opted_out: bool,
+    /// The brands whose advertisements are refused; absent: those of all brands, where any are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_brands: Vec<String>,
     /// Since when it is there.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -68,6 +71,7 @@ impl From<Contact> for ContactView {
             fields: contact.fields,
             groups: contact.groups,
             opted_out: contact.opted_out,
+            refused_brands: contact.refused_brands,
             created_at: contact.created_at,
             updated_at: contact.updated_at,
         }

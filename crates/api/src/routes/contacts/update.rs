@@ -24,9 +24,13 @@ pub async fn handler(
 ) -> Answer<Written<Saved>> {
     state.own_contact_writes(&auth.tenant).await?;
     let known = get::find(&state, &auth.tenant, &contact).await?;
-    let details = body.check(known.id).map_err(create::refused)?;
+    let details = vec![body.check(known.id).map_err(create::refused)?];
+    let is_refusing = state.somebody_refuses(&auth.tenant, &details);
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, vec![details]).await?;
+    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     state.note_contact_write(&auth.tenant, position);
+    if is_refusing {
+        state.extend_refusals(&auth.tenant, position).await;
+    }
     Ok(Written::changed(position, Saved { id: known.id.to_string() }))
 }

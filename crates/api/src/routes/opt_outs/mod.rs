@@ -1,6 +1,10 @@
 //! Opt-outs (수신거부): who refuses the tenant's advertisements.
 
+mod details;
+mod export;
 pub mod get;
+pub mod import;
+mod import_rows;
 pub mod list;
 pub mod record;
 pub mod withdraw;
@@ -14,26 +18,38 @@ use utoipa::ToSchema;
 
 use crate::problem::{Answer, Problem};
 
-/// An address that refuses advertisements.
+/// A refusal of advertisements. It binds the address in every spelling, and the other addresses of the same person.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OptOutView {
-    /// The number or address in canonical form.
+    /// The number or address, as it was recorded.
     #[schema(value_type = String, example = "01012345678")]
     pub address: SmolStr,
+    /// The brand whose advertisements are refused; absent: those of all brands.
+    #[schema(example = "Acme Shoes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brand: Option<String>,
     /// How the refusal came.
     #[schema(example = "080")]
     pub source: String,
-    /// Since when.
+    /// When the refusal came, as whoever recorded it said.
+    pub refused_at: DateTime<Utc>,
+    /// When it was recorded: since then it binds.
     pub since: DateTime<Utc>,
 }
 
 impl From<OptOut> for OptOutView {
     fn from(opt_out: OptOut) -> Self {
-        Self { address: opt_out.address, source: opt_out.source, since: opt_out.since }
+        Self {
+            address: opt_out.address,
+            brand: opt_out.brand,
+            source: opt_out.source,
+            refused_at: opt_out.refused_at,
+            since: opt_out.since,
+        }
     }
 }
 
-fn canonical(raw: &str) -> Answer<SmolStr> {
+fn checked(raw: &str) -> Answer<SmolStr> {
     let address = Address::parse(raw).map_err(|_| Problem::not_found("opt-out"))?;
     Ok(address.as_str().into())
 }

@@ -1,15 +1,15 @@
 //! `POST /v1/opt-outs`
 
 use axum::extract::State;
-use kite_domain::address::Address;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::details::Checks;
 use crate::answer::{Written, segment};
 use crate::auth::TenantAuth;
 use crate::extract::ApiJson;
-use crate::problem::{Answer, Code, FieldError, Problem};
-use crate::routes::contacts::check_length;
+use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
 /// A refusal as a caller records it.
@@ -19,10 +19,17 @@ pub struct OptOutBody {
     /// A phone number or an e-mail address.
     #[schema(example = "010-1234-5678")]
     pub address: String,
+    /// The brand whose advertisements are refused, as one of the senders has it; none: those of all brands.
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    pub brand: Option<String>,
     /// How the refusal came, in the caller's words.
     #[serde(default)]
     #[schema(example = "080", max_length = 100)]
     pub source: String,
+    /// When the refusal came; none: now.
+    #[serde(default)]
+    pub refused_at: Option<DateTime<Utc>>,
 }
 
 /// An address that refuses from now on.
@@ -33,9 +40,10 @@ pub struct OptOutRecordedView {
     pub address: String,
 }
 
-const SOURCE_CHARACTERS_MAX: usize = 100;
-
 /// Records that an address refuses the tenant's advertisements, on all channels and relays.
+///
+/// The refusal binds every spelling of the address (letter case, punycode, full-width forms), and the other addresses of
+/// the same person, as far as the address book knows them.
 #[utoipa::path(
     post, path = "/v1/opt-outs", tag = "opt-outs", operation_id = "record_opt_out", request_body = OptOutBody,
     responses((status = 201, description = "The address gets no advertisements any more.", body = OptOutRecordedView))
@@ -45,23 +53,17 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<OptOutBody>,
 ) -> Answer<Written<OptOutRecordedView>> {
-    let mut errors = Vec::new();
-    check_length("source", &body.source, SOURCE_CHARACTERS_MAX, &mut errors);
-    let address = Address::parse(&body.address)
-        .map_err(|error| FieldError::new("address", error.code(), error.to_string()));
-    let address = match (address, errors.pop()) {
-        (Ok(address), None) => address.as_str().to_owned(),
-        (Err(error), _) | (Ok(_), Some(error)) => {
-            return Err(Problem::new(
-                Code::Refused,
-                format!("The refusal cannot be recorded: {}.", error.detail),
-            )
-            .at(error));
-        }
-    };
-    let done =
-        state.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, &address, body.source).await?;
+    let directory = state.directory.snapshot();
+    let mut checks = Checks::new(&auth.tenant, &directory, state.journal.now());
+    let checked = checks.check(&body.address, body.brand.as_deref(), &body.source, body.refused_at);
+    let refusal = checked.map_err(|errors| {
+        let first = errors.first().map_or_else(String::new, |error| error.detail.clone());
+        Problem::new(Code::Refused, format!("The refusal cannot be recorded: {first}.")).with_errors(errors)
+    })?;
+    let address = refusal.address.to_string();
+    let done = state.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, refusal).await?;
     state.note_write(&auth.tenant, done.position);
+    state.extend_refusals(&auth.tenant, done.position).await;
     Ok(Written::created(
         done.position,
         format!("/v1/opt-outs/{}", segment(&address)),

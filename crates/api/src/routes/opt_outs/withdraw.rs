@@ -2,27 +2,42 @@
 
 use axum::extract::State;
 use kite_commands::manage::{ManageError, ManageRefusal};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::canonical;
+use super::checked;
 use crate::answer::Written;
 use crate::auth::TenantAuth;
-use crate::extract::ApiPath;
+use crate::extract::{ApiPath, ApiQuery};
 use crate::problem::{Answer, Problem};
 use crate::state::ApiState;
 
-/// Records that an address agrees to advertisements again.
+/// What is taken back.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WithdrawQuery {
+    /// Only the refusal of this brand; none: whatever the address refused.
+    pub brand: Option<String>,
+}
+
+/// Records that an address agrees to advertisements again. What other addresses of the same person refused goes on
+/// binding.
 #[utoipa::path(
     delete, path = "/v1/opt-outs/{address}", tag = "opt-outs", operation_id = "withdraw_opt_out",
-    params(("address" = String, Path, description = "The number or address")),
+    params(("address" = String, Path, description = "The number or address"), WithdrawQuery),
     responses((status = 204, description = "The address may get advertisements again."))
 )]
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     address: ApiPath<String>,
+    ApiQuery(query): ApiQuery<WithdrawQuery>,
 ) -> Answer<Written<()>> {
-    let address = canonical(&address)?;
-    let done = state.manage.withdraw_opt_out(&state.cause(&auth.actor), &auth.tenant, &address).await;
+    let address = checked(&address)?;
+    let cause = state.cause(&auth.actor);
+    let brand = query.brand.as_deref();
+    let done = state.manage.withdraw_opt_out(&cause, &auth.tenant, &address, brand).await;
     let done = done.map_err(|error| match error {
         ManageError::Refused(ManageRefusal::NoOptOut) => Problem::not_found("opt-out"),
         other => other.into(),

@@ -1,0 +1,117 @@
+//! What all CSV files have in common: how they are read row by row, and written so that a spreadsheet reads them.
+//!
+//! The text is UTF-8, with or without a byte order mark, or CP949, which Korean Excel writes. Nothing is repaired
+//! silently.
+
+use csv::StringRecord;
+use std::borrow::Cow;
+
+use crate::problem::{Code, FieldError, Problem};
+
+/// The most rows of one file.
+pub(crate) const ROWS_MAX: usize = 100_000;
+/// The most errors that a report lists.
+pub(crate) const ERRORS_LISTED_MAX: usize = 1_000;
+/// What a file begins with, so that spreadsheets take it for UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a file: `columns` looks at the header row, `take` at each row after it, by its number as a spreadsheet counts
+/// (the header is row 1). A row with too many or too few columns is told as an error of its own.
+pub(crate) fn read_rows<C>(
+    bytes: &[u8],
+    columns: impl FnOnce(&StringRecord) -> Result<C, Problem>,
+    mut take: impl FnMut(u32, &C, Result<&StringRecord, FieldError>),
+) -> Result<(), Problem> {
+    let text = decode(bytes)?;
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(unreadable)?.clone();
+    let columns = columns(&header)?;
+    are_told_apart(&header)?;
+    for (index, record) in reader.records().enumerate() {
+        if index >= ROWS_MAX {
+            return Err(invalid(format!("The file has more than {ROWS_MAX} rows.")));
+        }
+        let row = u32::try_from(index + 2).unwrap_or(u32::MAX);
+        let record = record.map_err(unreadable)?;
+        let is_whole = record.len() == header.len();
+        take(row, &columns, if is_whole { Ok(&record) } else { Err(column_count(&record, &header)) });
+    }
+    Ok(())
+}
+
+fn column_count(record: &StringRecord, header: &StringRecord) -> FieldError {
+    let detail = format!("the row has {} columns, the header has {}", record.len(), header.len());
+    FieldError::new("row", "column_count", detail)
+}
+
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(Cow::Borrowed(text));
+    }
+    // The encoding that the web calls EUC-KR is CP949.
+    let decoded = encoding_rs::EUC_KR.decode_without_bom_handling_and_without_replacement(bytes);
+    decoded.ok_or_else(|| invalid("The text is neither UTF-8 nor CP949.".to_owned()))
+}
+
+/// Every column has a name of its own.
+fn are_told_apart(header: &StringRecord) -> Result<(), Problem> {
+    let mut names: Vec<String> = header.iter().map(str::to_lowercase).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(invalid("A column of the header row has no name.".to_owned()));
+    }
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(twice) => Err(invalid(format!("The header row names the column {} more than once.", twice[0]))),
+        None => Ok(()),
+    }
+}
+
+fn unreadable(error: csv::Error) -> Problem {
+    invalid(format!("The file cannot be read: {error}."))
+}
+
+/// The file as a whole is not what it should be.
+pub(crate) fn invalid(detail: String) -> Problem {
+    Problem::new(Code::InvalidCsv, detail)
+}
+
+/// A cell that no spreadsheet runs as a formula. A `+` is left alone: it begins a number of another country.
+pub(crate) fn harmless(cell: &str) -> String {
+    if is_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
+}
+
+/// A cell without what [`harmless`] has put before it.
+pub(crate) fn as_given(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(cell)
+}
+
+fn is_formula(cell: &str) -> bool {
+    match cell.as_bytes().first() {
+        Some(b'=' | b'@' | b'-' | b'\t' | b'\r') => true,
+        Some(b'+') => !cell[1..].bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_kept_from_spreadsheets() {
+        assert_eq!(harmless("=1+1"), "'=1+1");
+        assert_eq!(harmless("+cmd|x"), "'+cmd|x");
+        assert_eq!(harmless("+14155552671"), "+14155552671");
+        assert_eq!(harmless("홍길동"), "홍길동");
+        assert_eq!(harmless(""), "");
+    }
+
+    #[test]
+    fn what_was_kept_from_spreadsheets_is_read_as_it_was() {
+        for cell in ["=1+1", "-5%", "@home", "+cmd|x", "+14155552671", "'tis", "", "'"] {
+            assert_eq!(as_given(&harmless(cell)), cell);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A refusal binds a person, by whichever address. Which addresses are one person's, the address book's read model knows;
+//! whom a refusal binds, the log says. The keeper carries what follows from the one into the other.
+//!
+//! The read model is its work list: it holds every address that a refusal should bind and the log does not say so of. So
+//! nothing is forgotten over a crash, two keepers do no harm, and refusals from before there was a keeper are caught up
+//! with. Whoever records a refusal or saves a contact does not wait for its next look, but has it look at once
+//! ([`extend`]).
+
+use async_trait::async_trait;
+use kite_domain::slug::TenantId;
+use smol_str::SmolStr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::journal::Cause;
+use crate::manage::{Manage, ManageError};
+use crate::open_work::OpenWorkError;
+use crate::worker::{Step, Worker, WorkerError};
+
+/// How many are taken at once.
+const PORTION: usize = 1_000;
+
+/// An address that a refusal should bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unextended {
+    /// Whose advertisements are refused.
+    pub tenant: TenantId,
+    /// The address that refused.
+    pub address: SmolStr,
+    /// Another one of the same person.
+    pub other: SmolStr,
+}
+
+/// What the address book's read model knows of people who refused.
+#[async_trait]
+pub trait KnownPeople: Send + Sync + 'static {
+    /// Addresses that a refusal should bind and of which the log does not say so, as far as the read model has read it.
+    async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError>;
+}
+
+/// See the module.
+pub struct RefusalKeeper {
+    manage: Manage,
+    people: Arc<dyn KnownPeople>,
+}
+
+impl RefusalKeeper {
+    /// Writes what these people's refusals bind.
+    pub fn new(manage: Manage, people: Arc<dyn KnownPeople>) -> Self {
+        Self { manage, people }
+    }
+}
+
+#[async_trait]
+impl Worker for RefusalKeeper {
+    fn name(&self) -> &str {
+        "refusal-keeper"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let unextended = self.people.unextended(PORTION).await;
+        let unextended = unextended.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        match extend(&self.manage, unextended).await {
+            // The read model hears of it in a moment; asked before, it would answer the same.
+            Ok(0) => Ok(Step::Idle(None)),
+            Ok(_) => Ok(Step::Worked),
+            Err(ManageError::Journal(error)) => Err(error.into()),
+            Err(ManageError::Refused(refusal)) => Err(WorkerError::Retry(refusal.to_string())),
+        }
+    }
+}
+
+/// Writes into the log that these refusals bind these addresses. Answers for how many refusals that is news: what is known
+/// already is left alone.
+///
+/// # Errors
+/// See [`ManageError`]. What was not written comes with the keeper's next look.
+pub async fn extend(manage: &Manage, unextended: Vec<Unextended>) -> Result<u32, ManageError> {
+    if unextended.is_empty() {
+        return Ok(0);
+    }
+    let cause = Cause::new("refusal-keeper", Uuid::nil());
+    Ok(manage.extend_opt_outs(&cause, unextended).await?.value)
+}
