@@ -3,6 +3,8 @@
 use chrono::TimeDelta;
 use kite_commands::clock::ManualClock;
 use kite_commands::event_store::Expected;
+use kite_commands::manage::NewOptOut;
+use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Cause, Clock, Step};
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
@@ -157,6 +159,28 @@ async fn a_refusal_that_nobody_can_help_ends_the_message() {
     let lot = world.send(Sent::default()).await;
     world.settle().await;
     assert_eq!(world.messages(lot).await[0].outcome, Some(Outcome::Undelivered));
+}
+
+#[tokio::test]
+async fn an_advertisement_that_was_accepted_does_not_go_to_whom_a_refusal_has_bound_since() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let to = numbers(3);
+    let ad = world.send(Sent { class: MessageClass::Ad, to: to.clone(), ..Sent::default() }).await;
+    let notice = world.send(Sent { to: to.clone(), ..Sent::default() }).await;
+    let cause = Cause::new("test", Uuid::nil());
+    for address in [to[0].as_str(), "Kim@example.com"] {
+        let refusal = NewOptOut::of(address, "080");
+        world.manage.record_opt_out(&cause, &tenant(), refusal).await.unwrap();
+    }
+    let by_phone =
+        Unextended { tenant: tenant(), address: "kim@example.com".into(), other: to[1].as_str().into() };
+    world.manage.extend_opt_outs(&cause, vec![by_phone]).await.unwrap();
+    world.settle().await;
+    let outcomes: Vec<_> = world.messages(ad).await.iter().map(|message| message.outcome).collect();
+    assert_eq!(outcomes, [Some(Outcome::Refused), Some(Outcome::Refused), None]);
+    let taken: usize = script.relay("alpha").calls.lock().iter().map(Vec::len).sum();
+    assert_eq!(taken, 4, "one advertisement, and the notices");
+    assert!(world.messages(notice).await.iter().all(|message| state(message) == AttemptState::Accepted));
 }
 
 #[tokio::test]
