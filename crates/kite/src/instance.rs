@@ -11,6 +11,7 @@ use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
 use kite_commands::clock::{SystemClock, SystemIds};
 use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::key_use::KeyUseRecorder;
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, ServerSettings};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
@@ -60,6 +61,8 @@ pub(crate) struct Instance {
     /// Where campaigns are worked on.
     background: Background,
     address: Option<SocketAddr>,
+    /// Where administration listens, if it has an address of its own.
+    admin_address: Option<SocketAddr>,
     models: ReadModels,
     /// Wakes nobody: for workers that only time moves.
     quiet: watch::Sender<u64>,
@@ -86,9 +89,8 @@ impl Instance {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let roles = config.roles();
         server::raise_limit();
-        let room = server::room(&config.server)?;
         // Before anything works: without its address the process is not to hand over a single message.
-        let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
+        let listeners = if roles.contains(&Role::Api) { Some(Listeners::open(&config).await?) } else { None };
         let workers = Supervisor::new();
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
@@ -109,11 +111,11 @@ impl Instance {
             projector_watch: ProjectorWatch::default(),
             background,
             address: None,
+            admin_address: None,
             models,
             quiet,
         };
-        let listener = listener.map(|listener| (listener, room));
-        match instance.start_parts(&parts, &roles, listener, metrics).await {
+        match instance.start_parts(&parts, &roles, listeners, metrics).await {
             Ok(()) => Ok(instance),
             Err(error) => {
                 instance.shut_down().await;
@@ -126,15 +128,15 @@ impl Instance {
         &mut self,
         parts: &Parts,
         roles: &BTreeSet<Role>,
-        listener: Option<(TcpListener, server::Room)>,
+        listeners: Option<Listeners>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
         let desk = self.start_workers(parts, roles).await?;
-        match listener {
-            Some((listener, room)) => self.start_api(parts, desk, metrics, listener, room).await,
+        match listeners {
+            Some(listeners) => self.start_api(parts, desk, metrics, listeners).await,
             None => Ok(()),
         }
     }
@@ -142,6 +144,11 @@ impl Instance {
     /// Where the API listens, if this process runs it.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Where administration and metrics listen, if they have an address of their own.
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// The read models.
@@ -334,10 +341,8 @@ impl Instance {
         parts: &Parts,
         relay_desk: Arc<dyn RelayDesk>,
         metrics: PrometheusHandle,
-        listener: TcpListener,
-        room: server::Room,
+        listeners: Listeners,
     ) -> anyhow::Result<()> {
-        let address = listener.local_addr()?;
         let gauge = backlog::gauge(parts.models.clone(), self.store.head());
         let limits = self.config.accept_limits();
         let acceptance = Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge);
@@ -347,6 +352,7 @@ impl Instance {
             tracing::warn!(%error, "what is open could not be counted yet, trying again");
         }
         self.start_timed(load, parts);
+        self.start_timed(KeyUseRecorder::new(parts.journal.clone(), parts.directory.clone()), parts);
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
@@ -379,8 +385,31 @@ impl Instance {
             background: self.background.handle(),
             config: api,
         });
-        let router = kite_api::router(state);
-        let server::Room { descriptors, connections_max } = room;
+        self.start_listeners(listeners, state, clients)
+    }
+
+    /// Serves the API at one listener, or administration at one of its own.
+    fn start_listeners(
+        &mut self,
+        listeners: Listeners,
+        state: ApiState,
+        clients: Clients,
+    ) -> anyhow::Result<()> {
+        let settings = self.config.server.clone();
+        let server::Rooms { public: room, admin: admin_room } = listeners.rooms;
+        self.address = Some(listeners.public.local_addr()?);
+        let mut router = kite_api::router(state.clone());
+        if let (Some(listener), Some(room)) = (listeners.admin, admin_room) {
+            self.admin_address = Some(listener.local_addr()?);
+            router = kite_api::public_router(state.clone());
+            let settings =
+                ServerSettings { connections_per_address_max: room.connections_max, ..settings.clone() };
+            let routes = kite_api::admin_router(state);
+            let serving =
+                server::serve(listener, routes, clients.clone(), settings, room, self.workers.clone());
+            self.workers.start(serving);
+        }
+        let server::Room { descriptors, connections_max, .. } = room;
         let kept_back = settings.descriptors_reserved;
         tracing::info!(descriptors, kept_back, connections_max, "takes connections");
         if connections_max < settings.connections_max {
@@ -391,9 +420,8 @@ impl Instance {
                 "fewer connections than asked for: raise the limit of descriptors"
             );
         }
-        let serving = server::serve(listener, router, clients, settings, room, self.workers.clone());
+        let serving = server::serve(listeners.public, router, clients, settings, room, self.workers.clone());
         self.workers.start(serving);
-        self.address = Some(address);
         Ok(())
     }
 }
@@ -407,9 +435,28 @@ async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
     }
 }
 
-async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(config.listen).await;
-    listener.with_context(|| format!("cannot listen on {}", config.listen))
+/// Where this process is called, and how many connections there may be.
+struct Listeners {
+    public: TcpListener,
+    admin: Option<TcpListener>,
+    rooms: server::Rooms,
+}
+
+impl Listeners {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let rooms = server::rooms(&config.server, config.admin_listen.is_some())?;
+        let public = listen("listen", config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(listen("admin_listen", address).await?),
+            None => None,
+        };
+        Ok(Self { public, admin, rooms })
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
 async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {

@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::operator::open_log;
 use crate::serve::runtime;
 
+/// Holds the key of an operator who has one of his own.
+const OPERATOR_KEY: &str = "KITE_KEY";
 /// Longer than a check takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -149,12 +151,16 @@ struct Instance {
 impl Instance {
     fn of(options: &RelaysOptions) -> anyhow::Result<Self> {
         let config = Config::load(options.config.as_deref())?;
-        if config.admin_key.is_empty() {
-            bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
+        let address = config.admin_address();
+        let key = std::env::var(OPERATOR_KEY).unwrap_or(config.admin_key);
+        if key.is_empty() {
+            bail!(
+                "an operator's key is needed: set {OPERATOR_KEY}, or KITE_ADMIN_KEY or admin_key in the configuration"
+            );
         }
         let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let url = options.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: config.admin_key })
+        let url = options.url.clone().unwrap_or_else(|| format!("http://{address}"));
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
     }
 
     async fn relays(&self) -> anyhow::Result<Vec<Value>> {

@@ -31,6 +31,9 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         if let Some(address) = instance.address() {
             tracing::info!(%address, "ready");
         }
+        if let Some(address) = instance.admin_address() {
+            tracing::info!(%address, "administration and metrics");
+        }
         let end = tokio::select! {
             signal = signals.asked_to_stop() => signal,
             reason = instance.failed() => Err(anyhow::anyhow!(reason)),

@@ -36,7 +36,7 @@ mod tests;
 mod work;
 
 pub use address_book::{
-    AddressBookModel, AddressBookQueries, ApiKey, Contact, ContactFilter, Group, OptOut, Sender, Template,
+    AddressBookModel, AddressBookQueries, Contact, ContactFilter, Group, OptOut, Sender, Template,
     Tenant,
 };
 pub use delivery::{

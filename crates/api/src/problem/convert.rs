@@ -105,9 +105,15 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::NoSender(_)
             | ManageRefusal::NoOptOut
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
-            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) => {
-                Self::new(Code::NotPossibleNow, words)
-            }
+            ManageRefusal::TenantExists(_)
+            | ManageRefusal::BreakerMoved(_)
+            | ManageRefusal::TooManyKeys
+            | ManageRefusal::NameTaken(_) => Self::new(Code::NotPossibleNow, words),
+            ManageRefusal::AlreadyExpired => Self::new(Code::Refused, words.clone()).at(FieldError::new(
+                "expires_at",
+                "in_the_past",
+                words,
+            )),
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }

@@ -1,7 +1,7 @@
-//! The address book: contacts, groups, opt-outs, templates, sender identities, tenants and their keys.
+//! The address book: contacts, groups, opt-outs, templates, sender identities, tenants.
 //!
 //! Contacts are told apart by their addresses (see `merge`). Everything is written at once: these events are rare, and
-//! an import comes in sets.
+//! an import comes in sets. Deliberately absent: keys. Who looks at them reads the log, where nothing is behind.
 
 mod merge;
 mod queries;
@@ -9,7 +9,7 @@ mod schema;
 mod views;
 
 pub use queries::{AddressBookQueries, ContactFilter};
-pub use views::{ApiKey, Contact, Group, OptOut, Sender, Template, Tenant};
+pub use views::{Contact, Group, OptOut, Sender, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
 use kite_domain::event::Event;
@@ -29,14 +29,12 @@ pub struct AddressBookModel;
 
 impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
-    const SCHEMA_VERSION: i64 = 2;
+    const SCHEMA_VERSION: i64 = 3;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
     fn filter() -> Filter {
         Filter::kinds([
             "tenant-created",
-            "api-key-issued",
-            "api-key-revoked",
             "sender-registered",
             "sender-withdrawn",
             "opt-out-recorded",
@@ -146,15 +144,6 @@ fn apply_rest(transaction: &Transaction<'_>, event: &Event, time_ms: i64) -> rus
         Event::TenantCreated(created) => run(
             "INSERT INTO tenants (id, name, created_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET name = ?2",
             params![created.tenant.as_str(), created.name, time_ms],
-        ),
-        Event::ApiKeyIssued(issued) => run(
-            "INSERT INTO api_keys (tenant, key_id, label, issued_ms) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET label = ?3",
-            params![issued.tenant.as_str(), issued.key_id.as_str(), issued.label, time_ms],
-        ),
-        Event::ApiKeyRevoked(revoked) => run(
-            "UPDATE api_keys SET revoked_ms = ?3 WHERE tenant = ?1 AND key_id = ?2",
-            params![revoked.tenant.as_str(), revoked.key_id.as_str(), time_ms],
         ),
         Event::SenderRegistered(sender) => run(
             "INSERT INTO senders (tenant, address, kind, brand, refusal_number, relays, registered_ms)
