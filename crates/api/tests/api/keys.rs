@@ -109,11 +109,10 @@ async fn every_role_may_what_its_work_needs_and_nothing_else() {
         if !operation.takes.iter().any(|scheme| scheme == "admin_key") {
             continue;
         }
-        let is_look = operation.method == "GET";
-        let least = match () {
-            () if is_look => 0,
-            () if ADMINISTRATORS.contains(&operation.id.as_str()) => 2,
-            () => 1,
+        let least = match operation.method {
+            "GET" => 0,
+            _ if ADMINISTRATORS.contains(&operation.id.as_str()) => 2,
+            _ => 1,
         };
         for (rank, key) in keys.iter().enumerate() {
             let call = filled(&api, &operation, place * 10 + rank).await;
