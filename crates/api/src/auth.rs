@@ -254,20 +254,21 @@ fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
     }
 }
 
-/// Identifies, counts the request of a tenant, asks whether the key may do this, and lets a read wait for what the same
+/// Identifies, asks whether the key may do this, counts the request of a tenant, and lets a read wait for what the same
 /// caller wrote. Requests to send are counted when they are read: only then it is known whether they are passwords, which
-/// count apart.
+/// count apart. One that may not is never read.
 async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
     let Known { caller, may } = identify(parts, state)?;
-    let is_to_send = parts.method == Method::POST && parts.uri.path() == "/v1/sendings";
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let access = access::of(&parts.method, path);
+    let permitted = permit(may, access, parts.extensions.get::<Side>().copied());
+    let is_counted_later = parts.method == Method::POST && path == "/v1/sendings" && permitted.is_ok();
     if let Caller::Tenant(auth) = &caller
-        && !is_to_send
+        && !is_counted_later
     {
         state.acceptance.count_request(&auth.tenant)?;
     }
-    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let access = access::of(&parts.method, path);
-    permit(may, access, parts.extensions.get::<Side>().copied())?;
+    permitted?;
     if let Some(who) = parts.extensions.get::<WhoWrites>() {
         // A second extractor of the same request finds the same caller.
         let _ = who.set(caller.writer());
