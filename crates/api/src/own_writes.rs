@@ -92,7 +92,10 @@ mod tests {
             writes.note(writer(number), number as u64, || unreachable!("there is room"));
         }
         writes.note(writer(WRITERS_MAX), 1_000_000, || 100);
-        assert_eq!([writer(100), writer(101), writer(WRITERS_MAX)].map(|w| writes.of(&w)), [0, 101, 1_000_000]);
+        assert_eq!(
+            [writer(100), writer(101), writer(WRITERS_MAX)].map(|w| writes.of(&w)),
+            [0, 101, 1_000_000]
+        );
     }
 
     #[test]

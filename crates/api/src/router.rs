@@ -56,9 +56,7 @@ fn for_tenants() -> OpenApiRouter<ApiState> {
 
 /// What shows a tenant its own, and an operator everything.
 fn for_both() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new()
-        .routes(routes!(statistics::handler))
-        .routes(routes!(audit::events::handler))
+    OpenApiRouter::new().routes(routes!(statistics::handler)).routes(routes!(audit::events::handler))
 }
 
 /// What operators call, and those who watch over the process.

@@ -1,7 +1,5 @@
 //! Administration and metrics at a listener of their own.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
-
 use anyhow::Context;
 use kite_testkit::process::Process;
 use kite_testkit::wait::{free_address, wait_until_ready};
@@ -38,7 +36,8 @@ async fn administration_and_metrics_are_at_their_own_listener_and_nowhere_else()
     let tenant = http.post(format!("http://{admin}/v1/admin/tenants")).bearer_auth(ADMIN_KEY);
     tenant.json(&json!({"tenant": "acme", "name": "Acme"})).send().await?.error_for_status()?;
     let issue = http.post(format!("http://{admin}/v1/admin/tenants/acme/keys")).bearer_auth(ADMIN_KEY);
-    let issued: Value = issue.json(&json!({"label": "shop"})).send().await?.error_for_status()?.json().await?;
+    let issued: Value =
+        issue.json(&json!({"label": "shop"})).send().await?.error_for_status()?.json().await?;
     let read = http.get(format!("http://{public}/v1/sendings")).bearer_auth(issued["key"].as_str().unwrap());
     read.send().await?.error_for_status()?;
     let metrics = http.get(format!("http://{admin}/metrics")).send().await?.text().await?;
@@ -46,7 +45,10 @@ async fn administration_and_metrics_are_at_their_own_listener_and_nowhere_else()
         let bound = format!("kite_http_connections_max{{listener=\"{listener}\"}}");
         assert!(metrics.contains(&bound), "{bound} is missing");
     }
-    assert!(metrics.contains("kite_http_connections_max{listener=\"admin\"} 64"), "it has a bound of its own");
+    assert!(
+        metrics.contains("kite_http_connections_max{listener=\"admin\"} 64"),
+        "it has a bound of its own"
+    );
     // The operator's command finds the listener by the configuration, and takes a key of one's own.
     let mut relays = Command::new(env!("CARGO_BIN_EXE_kite"));
     relays.args(["relays", "list", "--json"]).env("KITE_ADMIN_LISTEN", admin.to_string());
@@ -57,8 +59,8 @@ async fn administration_and_metrics_are_at_their_own_listener_and_nowhere_else()
 }
 
 #[tokio::test]
-async fn a_listener_for_administration_that_cannot_be_had_keeps_the_process_from_starting() -> anyhow::Result<()>
-{
+async fn a_listener_for_administration_that_cannot_be_had_keeps_the_process_from_starting()
+-> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));

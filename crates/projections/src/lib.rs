@@ -36,8 +36,7 @@ mod tests;
 mod work;
 
 pub use address_book::{
-    AddressBookModel, AddressBookQueries, Contact, ContactFilter, Group, OptOut, Sender, Template,
-    Tenant,
+    AddressBookModel, AddressBookQueries, Contact, ContactFilter, Group, OptOut, Sender, Template, Tenant,
 };
 pub use delivery::{
     AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,

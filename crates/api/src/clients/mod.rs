@@ -110,9 +110,9 @@ impl Clients {
     pub(crate) fn origin(&self, peer: Arc<Peer>, headers: &HeaderMap) -> Origin {
         let named = match peer.is_proxy {
             false => None,
-            true => forwarded::client(headers, self.0.rules.forwarded_header, |address| {
-                self.is_trusted(address)
-            }),
+            true => {
+                forwarded::client(headers, self.0.rules.forwarded_header, |address| self.is_trusted(address))
+            }
         };
         let address = named.unwrap_or(peer.address);
         let client = named.map_or_else(|| peer.client.clone(), |address| self.client(address.into()));

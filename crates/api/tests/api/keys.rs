@@ -197,6 +197,20 @@ async fn a_key_with_some_scopes_does_what_each_of_them_may() {
 }
 
 #[tokio::test]
+async fn a_request_to_send_that_the_key_may_not_make_counts_like_any_other() {
+    let api = Api::new().await;
+    let key = tenant_key(&api, &json!({"label": "figures", "scopes": ["read"]})).await;
+    let limits = Call::new("PUT", "/v1/admin/tenants/acme/limits").key(ADMIN);
+    api.ok(limits.json(&json!({"requests_per_second": 2}))).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let call = Call::new("POST", "/v1/sendings").key(&key).json(&sending(&["01012345678"]));
+        told.push(api.send(call).await.problem().0);
+    }
+    assert_eq!((told[0], told[3]), (403, 429), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_is_wrong_is_refused_with_every_field_that_is() {
     let api = Api::new().await;
     let events = api.events().await;
@@ -302,19 +316,18 @@ async fn what_an_operator_does_stands_in_the_log_under_its_name() {
     let events = api.ok(Call::new("GET", "/v1/audit/events?type=relay-suspended").key(&key)).await.json();
     assert_eq!(events["items"][0]["actor"], "operator:kim");
     let issued = api.ok(Call::new("GET", "/v1/audit/events?type=operator-key-issued").key(&key)).await.json();
-    assert_eq!((&issued["items"][0]["actor"], &issued["items"][0]["data"]["hash"]), (
-        &json!("admin"),
-        &json!("(not shown)")
-    ));
+    assert_eq!(
+        (&issued["items"][0]["actor"], &issued["items"][0]["data"]["hash"]),
+        (&json!("admin"), &json!("(not shown)"))
+    );
     let again = api.send(post("/v1/admin/operator-keys", &json!({"name": "kim", "role": "auditor"}))).await;
     assert_eq!(again.problem(), (409, "not-possible-now".to_owned()));
     let listed = api.ok(Call::new("GET", "/v1/admin/operator-keys").key(&key)).await.json();
     let kim = &listed["items"][0];
-    assert_eq!((&kim["name"], &kim["role"], &kim["issued_by"]), (
-        &json!("kim"),
-        &json!("operator"),
-        &json!("admin")
-    ));
+    assert_eq!(
+        (&kim["name"], &kim["role"], &kim["issued_by"]),
+        (&json!("kim"), &json!("operator"), &json!("admin"))
+    );
     let path = format!("/v1/admin/operator-keys/{}", kim["key_id"].as_str().unwrap());
     assert_eq!(
         api.send(Call::new("DELETE", path.clone()).key(&key)).await.problem(),
@@ -323,10 +336,7 @@ async fn what_an_operator_does_stands_in_the_log_under_its_name() {
     api.ok(Call::new("DELETE", path.clone()).key(ADMIN)).await;
     let gone = api.send(Call::new("GET", "/v1/admin/tenants").key(&key)).await;
     assert_eq!(gone.problem(), (401, "key-invalid".to_owned()));
-    assert_eq!(
-        api.send(Call::new("DELETE", path).key(ADMIN)).await.problem(),
-        (404, "not-found".to_owned())
-    );
+    assert_eq!(api.send(Call::new("DELETE", path).key(ADMIN)).await.problem(), (404, "not-found".to_owned()));
     operator_key(&api, "kim", "auditor").await;
 }
 

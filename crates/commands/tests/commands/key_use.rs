@@ -32,7 +32,8 @@ async fn a_use_is_written_at_the_first_time_and_then_once_a_day() {
     let operator = house.manage.issue_operator_key(&cause(), terms).await.unwrap().value.key_id;
     let tenant = issued.value.key_id;
     let mut recorder = KeyUseRecorder::new(house.journal.clone(), house.directory.clone());
-    let is_idle = async |recorder: &mut KeyUseRecorder| matches!(recorder.step().await.unwrap(), Step::Idle(Some(_)));
+    let is_idle =
+        async |recorder: &mut KeyUseRecorder| matches!(recorder.step().await.unwrap(), Step::Idle(Some(_)));
     assert!(is_idle(&mut recorder).await);
     let use_both = || {
         let keys = house.directory.snapshot();

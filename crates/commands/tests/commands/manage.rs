@@ -145,7 +145,12 @@ async fn advice_for_a_policy_that_has_moved_on_is_dropped() {
 #[tokio::test]
 async fn a_key_is_shown_once_and_kept_as_a_hash() {
     let house = House::furnished().await;
-    let issued = house.manage.issue_api_key(&cause(), &acme(), ApiKeyTerms::unbound("production")).await.unwrap().value;
+    let issued = house
+        .manage
+        .issue_api_key(&cause(), &acme(), ApiKeyTerms::unbound("production"))
+        .await
+        .unwrap()
+        .value;
     assert!(issued.key.starts_with(&format!("kite_{}_", issued.key_id)));
     let kept = house.directory.snapshot().api_keys[&issued.key_id].clone();
     assert_eq!(kept.hash, key_hash(&issued.key));

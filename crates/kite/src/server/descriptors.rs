@@ -51,8 +51,8 @@ fn rooms_within(settings: &ServerSettings, has_admin: bool, descriptors: u64) ->
         connections_max: settings.admin_connections_max,
         listener: "admin",
     });
-    let reserved = u64::from(settings.descriptors_reserved)
-        + admin.map_or(0, |room| u64::from(room.connections_max));
+    let reserved =
+        u64::from(settings.descriptors_reserved) + admin.map_or(0, |room| u64::from(room.connections_max));
     let left = descriptors.saturating_sub(reserved);
     ensure!(
         left >= CONNECTIONS_MIN,

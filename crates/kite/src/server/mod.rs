@@ -75,7 +75,8 @@ pub(crate) async fn serve(
         begun: Instant::now(),
         listener: room.listener,
     };
-    metrics::gauge!("kite_http_connections_max", "listener" => room.listener).set(f64::from(room.connections_max));
+    metrics::gauge!("kite_http_connections_max", "listener" => room.listener)
+        .set(f64::from(room.connections_max));
     server.run(listener).await;
 }
 

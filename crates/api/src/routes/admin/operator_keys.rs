@@ -140,11 +140,7 @@ pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<Opera
     params(("key_id" = String, Path, description = "The key's public part")),
     responses((status = 204, description = "The key is revoked."))
 )]
-pub async fn revoke(
-    state: State<ApiState>,
-    auth: AdminAuth,
-    key: ApiPath<String>,
-) -> Answer<Written<()>> {
+pub async fn revoke(state: State<ApiState>, auth: AdminAuth, key: ApiPath<String>) -> Answer<Written<()>> {
     let done = state.manage.revoke_operator_key(&state.cause(&auth.actor), &key).await?;
     Ok(Written::done(done.position))
 }
