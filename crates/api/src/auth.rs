@@ -1,24 +1,34 @@
-//! Who is asking: a tenant's API key, or the operator's admin key.
+//! Who is asking: a tenant's API key, or an operator's key; and whether the key may do what is asked.
 //!
-//! A key is `kite_<key id>_<secret>`. The id finds the stored hash in the directory, which is memory; the whole key is
-//! hashed and compared in constant time. Keys are 256 random bits, so a slow hash would add nothing.
+//! A key is `kite_<key id>_<secret>`, an operator's `kiteop_<key id>_<secret>`. The id finds the stored hash in the
+//! directory, which is memory; the whole key is hashed and compared in constant time. Keys are 256 random bits, so a slow
+//! hash would add nothing. The operator's first key is whatever the configuration says, and is an administrator's.
+//!
+//! Whoever shows a whole key is told why it is not good: expired, or not from there. Who shows less of one, or one that was
+//! revoked, is answered like somebody who shows none that ever was. What a key may do stands in [`access`](crate::access).
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use chrono::{DateTime, Utc};
+use kite_commands::manage::{API_KEY_PREFIX, OPERATOR_KEY_PREFIX, public_part};
+use kite_domain::keys::{KeyBounds, KeyRefusal, Role, Scopes, operator_actor};
 use kite_domain::slug::TenantId;
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
+use crate::access::{self, Access};
 use crate::clients::{Clients, Origin};
 use crate::extract::Payer;
+use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
-/// A tenant, proven by one of its keys.
+/// A tenant, proven by one of its keys, which may do what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantAuth {
     /// Who.
@@ -27,10 +37,10 @@ pub struct TenantAuth {
     pub actor: SmolStr,
 }
 
-/// The operator.
+/// An operator, whose key may do what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminAuth {
-    /// Under which name it acts: `admin`.
+    /// Under which name it acts: `operator:<name>`, or `admin` with the key of the configuration.
     pub actor: SmolStr,
 }
 
@@ -39,7 +49,7 @@ pub struct AdminAuth {
 pub enum Caller {
     /// A tenant.
     Tenant(TenantAuth),
-    /// The operator.
+    /// An operator.
     Admin(AdminAuth),
 }
 
@@ -51,6 +61,13 @@ impl Caller {
             Self::Admin(_) => None,
         }
     }
+
+    fn writer(&self) -> Writer {
+        match self {
+            Self::Tenant(auth) => Writer::Tenant(auth.tenant.clone()),
+            Self::Admin(auth) => Writer::Operator(auth.actor.clone()),
+        }
+    }
 }
 
 impl Payer {
@@ -60,6 +77,31 @@ impl Payer {
             Caller::Admin(_) => Self::Operator,
         }
     }
+}
+
+/// Which listener a request came in at, where administration has one of its own. An extension of every request then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one for everybody: no operator's key is taken.
+    Public,
+    /// The one for administration.
+    Administration,
+}
+
+/// Tells what surrounds the handlers who has called. An extension of every request that may write.
+pub(crate) type WhoWrites = Arc<OnceLock<Writer>>;
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    Tenant(Scopes),
+    Operator(Role),
+}
+
+/// Somebody with a key that is good.
+struct Known {
+    caller: Caller,
+    may: May,
 }
 
 fn bearer(headers: &HeaderMap) -> Answer<&str> {
@@ -76,36 +118,57 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
 }
 
 /// Who asks, before any byte of a body is looked at. Remembers with the request who pays for its body, and with its
-/// connection that a genuine key came over it. A key that is not genuine counts against the address that it came from.
-fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
+/// connection that a genuine key came over it. A key that is not good counts against the address that it came from.
+fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
-    match known(&parts.headers, state) {
-        Ok(caller) => {
+    match known(&parts.headers, state, origin) {
+        Ok(known) => {
             if let Some(origin) = origin {
                 origin.peer.prove();
             }
-            parts.extensions.insert(Payer::of(&caller));
-            Ok(caller)
+            parts.extensions.insert(Payer::of(&known.caller));
+            Ok(known)
         }
-        Err(problem) => Err(counted(problem, origin, &state.clients, state.journal.now())),
+        Err(problem) => {
+            let key_id = bearer(&parts.headers).ok().and_then(public_part);
+            Err(counted_key(problem, key_id, origin, &state.clients, state.journal.now()))
+        }
     }
 }
 
-/// The refusal of a key or signature; another one if too many that were wrong have come from the same address.
+/// The refusal of a signature; another one if too many keys and signatures that were wrong have come from the same address.
 pub(crate) fn counted(
     problem: Problem,
     origin: Option<&Origin>,
     clients: &Clients,
     now: DateTime<Utc>,
 ) -> Problem {
+    counted_key(problem, None, origin, clients, now)
+}
+
+/// [`counted`] for a key of which the public part is known, if it looks like a key at all. The key itself is told nobody.
+fn counted_key(
+    problem: Problem,
+    key_id: Option<SmolStr>,
+    origin: Option<&Origin>,
+    clients: &Clients,
+    now: DateTime<Utc>,
+) -> Problem {
     let what = match problem.code() {
         Code::KeyInvalid => "key",
+        Code::KeyExpired => "expired",
+        Code::AddressNotAllowed => "address",
         Code::SignatureInvalid => "signature",
         _ => return problem,
     };
     let Some(client) = origin.map(|origin| &origin.client) else { return problem };
     metrics::counter!("kite_wrong_keys_total", "kind" => what).increment(1);
-    if client.count_wrong_key(now) <= clients.rules().wrong_keys_per_address_max {
+    let of_address = client.count_wrong_key(now);
+    if clients.is_told(of_address, now) {
+        let key_id = key_id.as_deref().unwrap_or("none");
+        tracing::warn!(from = %client.address(), kind = what, key_id, "a wrong key or signature");
+    }
+    if of_address <= clients.rules().wrong_keys_per_address_max {
         return problem;
     }
     metrics::counter!("kite_wrong_keys_throttled_total", "kind" => what).increment(1);
@@ -115,36 +178,103 @@ pub(crate) fn counted(
     Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
 }
 
-/// Whose key it is, if it is genuine; nothing is counted.
-pub(crate) fn payer(headers: &HeaderMap, state: &ApiState) -> Option<Payer> {
-    known(headers, state).ok().as_ref().map(Payer::of)
+/// Whose key it is, if it is good; nothing is counted.
+pub(crate) fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> Option<Payer> {
+    known(headers, state, Some(origin)).ok().map(|known| Payer::of(&known.caller))
 }
 
-fn known(headers: &HeaderMap, state: &ApiState) -> Answer<Caller> {
+fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
     let key = bearer(headers)?;
-    let invalid = || Problem::new(Code::KeyInvalid, "The key is unknown or was revoked.");
     let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     if state.config.admin_key_hash.is_some_and(|admin| bool::from(admin.0.ct_eq(&digest))) {
-        return Ok(Caller::Admin(AdminAuth { actor: SmolStr::new_static("admin") }));
+        let caller = Caller::Admin(AdminAuth { actor: SmolStr::new_static("admin") });
+        return Ok(Known { caller, may: May::Operator(Role::Administrator) });
     }
-    let key_id = key.strip_prefix("kite_").and_then(|rest| rest.split_once('_')).ok_or_else(invalid)?.0;
+    let id_after = |prefix: &str| Some(key.strip_prefix(prefix)?.split_once('_')?.0);
+    let is_hash_of = |hash: &str| bool::from(hash.as_bytes().ct_eq(hexadecimal(&digest).as_bytes()));
+    let now = state.journal.now();
+    let from = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.address);
     let directory = state.directory.snapshot();
-    let issued = directory.api_keys.get(key_id).ok_or_else(invalid)?;
-    if !bool::from(issued.hash.as_bytes().ct_eq(hexadecimal(&digest).as_bytes())) {
-        return Err(invalid());
+    if let Some(issued) = id_after(API_KEY_PREFIX).and_then(|key_id| directory.api_keys.get(key_id))
+        && is_hash_of(&issued.hash)
+    {
+        is_good(&issued.bounds, now, from)?;
+        issued.note_use(now);
+        let actor = format_smolstr!("key:{}", issued.key_id);
+        let caller = Caller::Tenant(TenantAuth { tenant: issued.tenant.clone(), actor });
+        return Ok(Known { caller, may: May::Tenant(issued.scopes) });
     }
-    Ok(Caller::Tenant(TenantAuth { tenant: issued.tenant.clone(), actor: format_smolstr!("key:{key_id}") }))
+    if let Some(issued) = id_after(OPERATOR_KEY_PREFIX).and_then(|key_id| directory.operator_keys.get(key_id))
+        && is_hash_of(&issued.hash)
+    {
+        is_good(&issued.bounds, now, from)?;
+        issued.note_use(now);
+        let caller = Caller::Admin(AdminAuth { actor: operator_actor(&issued.name) });
+        return Ok(Known { caller, may: May::Operator(issued.role) });
+    }
+    Err(Problem::new(Code::KeyInvalid, "The key is unknown or was revoked."))
 }
 
-/// Identifies, and counts the request of a tenant. Requests to send are counted when they are read: only then it is known
-/// whether they are passwords, which count apart.
-fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
-    let caller = identify(parts, state)?;
-    let is_to_send = parts.method == Method::POST && parts.uri.path() == "/v1/sendings";
+/// Only whoever has shown the whole key is told this.
+fn is_good(bounds: &KeyBounds, now: DateTime<Utc>, from: IpAddr) -> Answer<()> {
+    bounds.check(now, from).map_err(|refusal| match refusal {
+        KeyRefusal::Expired(at) => {
+            Problem::new(Code::KeyExpired, format!("The key has expired at {}.", at.to_rfc3339()))
+        }
+        KeyRefusal::Address => {
+            Problem::new(Code::AddressNotAllowed, format!("The key may not be used from {from}."))
+        }
+    })
+}
+
+/// Whether the key may do what the endpoint does.
+fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
+    let refused = |detail: String| Err(Problem::new(Code::NotPermitted, detail));
+    match may {
+        May::Tenant(scopes) => match access.scope {
+            None => refused("Only an operator's key may use this endpoint.".to_owned()),
+            Some(scope) if scopes.contains(scope) => Ok(()),
+            Some(scope) => refused(format!(
+                "This endpoint needs a key with the scope {}; this one has: {scopes}.",
+                scope.word()
+            )),
+        },
+        May::Operator(_) if side == Some(Side::Public) => {
+            refused("An operator's key is taken only at the listener for administration.".to_owned())
+        }
+        May::Operator(role) => match access.role {
+            None => refused(
+                "An operator's key belongs to no tenant; this endpoint needs the key of one.".to_owned(),
+            ),
+            Some(needed) if role >= needed => Ok(()),
+            Some(needed) => {
+                refused(format!("This endpoint needs the key of an {needed}; this one is an {role}'s."))
+            }
+        },
+    }
+}
+
+/// Identifies, asks whether the key may do this, counts the request of a tenant, and lets a read wait for what the same
+/// caller wrote. Requests to send are counted when they are read: only then it is known whether they are passwords, which
+/// count apart. One that may not is never read.
+async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
+    let Known { caller, may } = identify(parts, state)?;
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let access = access::of(&parts.method, path);
+    let permitted = permit(may, access, parts.extensions.get::<Side>().copied());
+    let is_counted_later = parts.method == Method::POST && path == "/v1/sendings" && permitted.is_ok();
     if let Caller::Tenant(auth) = &caller
-        && !is_to_send
+        && !is_counted_later
     {
         state.acceptance.count_request(&auth.tenant)?;
+    }
+    permitted?;
+    if let Some(who) = parts.extensions.get::<WhoWrites>() {
+        // A second extractor of the same request finds the same caller.
+        let _ = who.set(caller.writer());
+    }
+    if let Some(model) = access.model {
+        state.await_own_writes(model, &caller.writer()).await;
     }
     Ok(caller)
 }
@@ -161,7 +291,7 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        admit(parts, state)
+        admit(parts, state).await
     }
 }
 
@@ -169,11 +299,11 @@ impl FromRequestParts<ApiState> for TenantAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        match admit(parts, state)? {
+        match admit(parts, state).await? {
             Caller::Tenant(auth) => Ok(auth),
             Caller::Admin(_) => Err(Problem::new(
                 Code::NotPermitted,
-                "The admin key belongs to no tenant; this endpoint needs the key of one.",
+                "An operator's key belongs to no tenant; this endpoint needs the key of one.",
             )),
         }
     }
@@ -183,10 +313,10 @@ impl FromRequestParts<ApiState> for AdminAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Answer<Self> {
-        match identify(parts, state)? {
+        match admit(parts, state).await? {
             Caller::Admin(auth) => Ok(auth),
             Caller::Tenant(_) => {
-                Err(Problem::new(Code::NotPermitted, "Only the admin key may use this endpoint."))
+                Err(Problem::new(Code::NotPermitted, "Only an operator's key may use this endpoint."))
             }
         }
     }

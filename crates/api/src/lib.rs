@@ -14,6 +14,7 @@
 //! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (the
 //! listener's work), sessions, tasks of its own.
 
+mod access;
 mod answer;
 mod auth;
 mod clients;
@@ -24,6 +25,7 @@ pub mod fuzzing;
 mod html;
 mod middleware;
 mod openapi;
+mod own_writes;
 pub mod problem;
 pub mod router;
 pub mod routes;
@@ -34,7 +36,7 @@ pub use auth::{AdminAuth, Caller, TenantAuth};
 pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom, Waiting};
 pub use openapi::openapi_json;
 pub use problem::pages::markdown as problems_markdown;
-pub use router::router;
+pub use router::{admin_router, public_router, router};
 pub use state::{
     AdminKeyHash, AlwaysReady, ApiConfig, ApiParts, ApiState, Readiness, ReadinessCheck, hash_admin_key,
 };

@@ -10,7 +10,8 @@ use std::any::Any;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use crate::auth::payer;
+use crate::answer::POSITION;
+use crate::auth::{WhoWrites, payer};
 use crate::clients::{Origin, Peer};
 use crate::extract::{Payer, RelayAt};
 use crate::problem::{Code, Problem};
@@ -62,12 +63,27 @@ pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, n
             .into_response();
     };
     request.extensions_mut().insert(origin);
-    next.run(request).await
+    remembering(&state, request, next).await
+}
+
+/// Remembers where a write ended, so that the same caller finds it at its next read.
+async fn remembering(state: &ApiState, mut request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let who = WhoWrites::default();
+    request.extensions_mut().insert(who.clone());
+    let response = next.run(request).await;
+    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let (Some(writer), Some(position)) = (who.get(), position) {
+        state.note_write_of(writer.clone(), position);
+    }
+    response
 }
 
 /// Who it is: by a genuine key, or with receipts of a relay of which genuine ones came from there.
 async fn genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> Option<Payer> {
-    if let Some(payer) = payer(request.headers(), state) {
+    if let Some(payer) = payer(request.headers(), state, origin) {
         return Some(payer);
     }
     let route = request.extensions().get::<MatchedPath>()?;

@@ -4,9 +4,12 @@ mod links;
 mod positions;
 mod problems;
 
+use axum::http::Method;
+use kite_domain::keys::Role;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use crate::access::{self, Access};
 use crate::problem::ProblemDocument;
 use crate::router::endpoints;
 
@@ -16,8 +19,9 @@ use crate::router::endpoints;
         title = "Kite",
         description = "Distributes messages (SMS, LMS, e-mail) over several relay carriers: accepts durably, splits \
                        exactly, fails over, and shows every decision it took.\n\nA tenant's requests carry its API key: \
-                       `Authorization: Bearer kite_…`. Every write answers with the header `kite-position`; handed back \
-                       as `kite-min-position`, a read waits until it sees that write. Whatever goes wrong is a problem \
+                       `Authorization: Bearer kite_…`. A read waits until it sees what the same caller wrote. Every \
+                       write answers with the header `kite-position`; handed to somebody else, or to another process, \
+                       as `kite-min-position`, it makes a read there wait for that write. Whatever goes wrong is a problem \
                        document (RFC 9457) of a kind that is listed at `/problems`. Fields and parameters that are not \
                        known are refused.",
     ),
@@ -34,7 +38,7 @@ use crate::router::endpoints;
         (name = "relays", description = "The carriers and their prices."),
         (name = "statistics", description = "Counts, times and cost."),
         (name = "audit", description = "The log itself."),
-        (name = "admin", description = "For the operator's admin key: tenants, keys, relays."),
+        (name = "admin", description = "For operators' keys: tenants, keys, relays."),
         (name = "relay receipts", description = "For relays: delivery reports."),
         (name = "service", description = "The process itself."),
     ),
@@ -61,12 +65,12 @@ pub(crate) fn document() -> Value {
     }
     value["components"]["securitySchemes"] = json!({
         "api_key": {"type": "http", "scheme": "bearer", "description": "A tenant's key: `kite_<id>_<secret>`."},
-        "admin_key": {"type": "http", "scheme": "bearer", "description": "The operator's key."},
+        "admin_key": {"type": "http", "scheme": "bearer", "description": "An operator's key: `kiteop_<id>_<secret>`, or the one of the configuration."},
     });
     value["security"] = json!([{"api_key": []}]);
-    for item in value["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+    for (path, item) in value["paths"].as_object_mut().into_iter().flatten() {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
-            complete(method, operation);
+            complete(method, path, operation);
         }
     }
     links::add(&mut value);
@@ -74,16 +78,9 @@ pub(crate) fn document() -> Value {
 }
 
 /// What is true of every operation and would only be repeated at each.
-fn complete(method: &str, operation: &mut Value) {
-    let tags: Vec<&str> =
-        operation["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let security = match tags.first() {
-        Some(&"admin") => Some(json!([{"admin_key": []}])),
-        Some(&"audit" | &"statistics") => Some(json!([{"api_key": []}, {"admin_key": []}])),
-        _ => None,
-    };
-    if let Some(security) = security {
-        operation["security"] = security;
+fn complete(method: &str, path: &str, operation: &mut Value) {
+    if operation["security"] != json!([{}]) {
+        secure(method, path, operation);
     }
     positions::add(method, operation);
     let problems = problems::responses(method, operation);
@@ -91,6 +88,25 @@ fn complete(method: &str, operation: &mut Value) {
     for (status, problem) in problems {
         responses.entry(status).or_insert(problem);
     }
+}
+
+/// Says whose keys are taken, and what they must be allowed to do.
+fn secure(method: &str, path: &str, operation: &mut Value) {
+    let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap_or_default();
+    let Access { scope, role, .. } = access::of(&method, path);
+    let (mut security, mut needs) = (Vec::new(), Vec::new());
+    if let Some(scope) = scope {
+        security.push(json!({"api_key": [scope.word()]}));
+        needs.push(format!("a tenant's key with the scope `{}`", scope.word()));
+    }
+    if let Some(role) = role {
+        security.push(json!({"admin_key": [role.word()]}));
+        let higher = if role == Role::Administrator { "" } else { " or a higher role" };
+        needs.push(format!("an operator's key with the role `{role}`{higher}"));
+    }
+    operation["security"] = json!(security);
+    let before = operation["description"].as_str().map(|text| format!("{text}\n\n")).unwrap_or_default();
+    operation["description"] = json!(format!("{before}Needs {}.", needs.join(", or ")));
 }
 
 /// Keys in order, all the way down.

@@ -1,11 +1,12 @@
 //! The map: every address of the API, on one screen.
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::auth::Side;
 use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect};
 use crate::problem::pages;
 use crate::routes::{
@@ -16,6 +17,11 @@ use crate::state::ApiState;
 
 /// All endpoints with their descriptions.
 pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
+    for_tenants().merge(for_both()).merge(for_operators()).merge(service())
+}
+
+/// What tenants and relays call.
+fn for_tenants() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(sendings::create::handler, sendings::list::handler))
         .routes(routes!(sendings::preview::handler))
@@ -47,8 +53,16 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(routing::recommendation))
         .routes(routes!(relays::list))
         .routes(routes!(receipts::handler))
-        .routes(routes!(statistics::handler))
-        .routes(routes!(audit::events::handler))
+}
+
+/// What shows a tenant its own, and an operator everything.
+fn for_both() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(statistics::handler)).routes(routes!(audit::events::handler))
+}
+
+/// What operators call, and those who watch over the process.
+fn for_operators() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
         .routes(routes!(admin::tenants::list, admin::tenants::create))
         .routes(routes!(admin::tenants::get))
         .routes(routes!(admin::tenants::set_limits))
@@ -63,24 +77,49 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::senders::withdraw))
         .routes(routes!(admin::api_keys::list, admin::api_keys::issue))
         .routes(routes!(admin::api_keys::revoke))
+        .routes(routes!(admin::operator_keys::list, admin::operator_keys::issue))
+        .routes(routes!(admin::operator_keys::revoke))
         .routes(routes!(admin::relays::list))
         .routes(routes!(admin::relays::get, admin::relays::define))
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
         .routes(routes!(admin::relays::check_relay))
         .routes(routes!(admin::secrets::rotate))
+        .routes(routes!(service::metrics::handler))
+}
+
+/// What tells of the process and of this API, to anybody.
+fn service() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
         .routes(routes!(service::health::handler))
         .routes(routes!(service::ready::handler))
-        .routes(routes!(service::metrics::handler))
         .routes(routes!(service::docs::page))
         .routes(routes!(service::docs::openapi))
         .routes(routes!(pages::list))
         .routes(routes!(pages::get))
 }
 
-/// The whole API, ready to be served.
+/// The whole API, ready to be served at one listener.
 pub fn router(state: ApiState) -> Router {
-    let (router, _) = endpoints().split_for_parts();
+    surrounded(endpoints(), None, state)
+}
+
+/// The API for everybody, where administration has a listener of its own: nothing here answers to an operator's key.
+pub fn public_router(state: ApiState) -> Router {
+    surrounded(for_tenants().merge(for_both()).merge(service()), Some(Side::Public), state)
+}
+
+/// Administration and metrics, for a listener of their own.
+pub fn admin_router(state: ApiState) -> Router {
+    surrounded(for_both().merge(for_operators()).merge(service()), Some(Side::Administration), state)
+}
+
+fn surrounded(endpoints: OpenApiRouter<ApiState>, side: Option<Side>, state: ApiState) -> Router {
+    let (router, _) = endpoints.split_for_parts();
+    let router = match side {
+        Some(side) => router.layer(Extension(side)),
+        None => router,
+    };
     router
         .route("/", axum::routing::get(service::docs::home))
         .fallback(no_such_endpoint)

@@ -14,17 +14,16 @@ use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::slug::TenantId;
 use kite_projections::{Bond, ReadModels};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
-use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clients::Clients;
 use crate::extract::{Budgets, HeldBody};
+use crate::own_writes::{OwnWrites, Writer};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
 
@@ -183,9 +182,10 @@ pub(crate) struct Shared {
     parts: ApiParts,
     budgets: Budgets,
     pub(crate) seen_calls: SeenCalls,
-    /// Where each tenant's last write through this process is in the log; of any kind.
-    writes: Mutex<HashMap<TenantId, u64>>,
-    contact_writes: Mutex<HashMap<TenantId, u64>>,
+    /// Writes of any kind.
+    writes: OwnWrites,
+    /// Writes to address books.
+    contact_writes: OwnWrites,
     /// Where the log ended when this process began.
     began_at: u64,
 }
@@ -224,8 +224,8 @@ impl ApiState {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
-            writes: Mutex::default(),
-            contact_writes: Mutex::default(),
+            writes: OwnWrites::default(),
+            contact_writes: OwnWrites::default(),
             began_at,
         }))
     }
@@ -246,19 +246,33 @@ impl ApiState {
 
     /// Remembers that the tenant has written, so that it finds what it wrote.
     pub(crate) fn note_write(&self, tenant: &TenantId, position: u64) {
-        note(&self.0.writes, tenant, position);
+        self.note_write_of(Writer::Tenant(tenant.clone()), position);
+    }
+
+    /// Remembers that somebody has written. Answers to writes come by here (`middleware::remembering`).
+    pub(crate) fn note_write_of(&self, writer: Writer, position: u64) {
+        self.0.writes.note(writer, position, || self.read_everywhere());
     }
 
     /// Remembers that the tenant has written to its address book, so that a sending to a group sees it.
     pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
         self.note_write(tenant, position);
-        note(&self.0.contact_writes, tenant, position);
+        let writer = Writer::Tenant(tenant.clone());
+        self.0.contact_writes.note(writer, position, || self.position(Model::AddressBook));
     }
 
-    /// Waits until a read model holds everything that this process wrote for the tenant.
-    pub(crate) async fn own_writes(&self, model: Model, tenant: &TenantId) -> Answer<()> {
-        let position = self.0.writes.lock().get(tenant).copied();
-        self.reached(model, position.unwrap_or(0)).await
+    /// Up to where all read models have come that reads wait for.
+    fn read_everywhere(&self) -> u64 {
+        let models = [Model::AddressBook, Model::Delivery, Model::Routing];
+        models.map(|model| self.position(model)).into_iter().min().unwrap_or(0)
+    }
+
+    /// Waits until a read model holds everything that somebody wrote through this process. Who did not ask for that is
+    /// answered from what there is when it takes too long: a list that is a moment old is of more use than none.
+    pub(crate) async fn await_own_writes(&self, model: Model, writer: &Writer) {
+        if self.reached(model, self.0.writes.of(writer)).await.is_err() {
+            metrics::counter!("kite_own_writes_not_awaited_total").increment(1);
+        }
     }
 
     /// Asks a read model for something of the tenant's. If it is not there, it may have been written a moment ago: then
@@ -271,7 +285,7 @@ impl ApiState {
     ) -> Answer<Option<T>> {
         let before = self.position(model);
         let found = self.query(query.clone()).await?;
-        let written = self.0.writes.lock().get(tenant).copied().unwrap_or(0);
+        let written = self.0.writes.of(&Writer::Tenant(tenant.clone()));
         if found.is_some() || before >= written {
             return Ok(found);
         }
@@ -281,8 +295,8 @@ impl ApiState {
 
     /// Waits until the address book holds everything that this process wrote for the tenant.
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
-        let position = self.0.contact_writes.lock().get(tenant).copied();
-        self.reached(Model::AddressBook, position.unwrap_or(0)).await
+        let position = self.0.contact_writes.of(&Writer::Tenant(tenant.clone()));
+        self.reached(Model::AddressBook, position).await
     }
 
     /// Has the log say whom the tenant's refusals bind, as the address book knows people once it is at this position. If
@@ -405,16 +419,6 @@ fn lagging(model: Model, position: u64) -> Problem {
         Model::Routing => "routing read model",
     };
     Problem::new(Code::NotCaughtUp, format!("The {name} has not reached position {position} yet."))
-}
-
-fn note(writes: &Mutex<HashMap<TenantId, u64>>, tenant: &TenantId, position: u64) {
-    let mut writes = writes.lock();
-    match writes.get_mut(tenant) {
-        Some(last) => *last = position.max(*last),
-        None => {
-            writes.insert(tenant.clone(), position);
-        }
-    }
 }
 
 fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {

@@ -27,6 +27,24 @@ macro_rules! words {
 }
 
 words! {
+    /// What a tenant's key may do.
+    ScopeWord = kite_domain::keys::Scope {
+        /// Ask for sendings, and pause, resume and cancel them.
+        Send,
+        /// Look at sendings, messages, figures, the address book.
+        Read,
+        /// Change the address book, templates, senders, refusals and policies.
+        Manage,
+    }
+    /// What an operator's key may do. Each role may what those before it may.
+    OperatorRoleWord = kite_domain::keys::Role {
+        /// Look at everything, change nothing.
+        Auditor,
+        /// Run the platform: relays, tenants' limits, pauses. No tenants, no keys.
+        Operator,
+        /// Everything.
+        Administrator,
+    }
     /// How urgent a message is, and which rules bind it.
     ClassWord = kite_domain::sending::MessageClass {
         /// A one-time password or the like: late is worse than never.

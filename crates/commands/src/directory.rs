@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
+use kite_domain::keys::{KeyUse, OperatorKeyIssued};
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::{
@@ -28,14 +29,18 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::journal::{Journal, JournalError, Told};
+use crate::key_use::LiveKey;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 26] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
     "api-key-revoked",
+    "operator-key-issued",
+    "operator-key-revoked",
+    "keys-used",
     "relay-defined",
     "relay-suspended",
     "relay-resumed",
@@ -86,7 +91,9 @@ pub struct DirectoryState {
     /// What tenants may have and do at once, where an operator has set it.
     pub limits: HashMap<TenantId, TenantLimits>,
     /// Live keys by their public part.
-    pub api_keys: HashMap<SmolStr, ApiKeyIssued>,
+    pub api_keys: HashMap<SmolStr, Arc<LiveKey<ApiKeyIssued>>>,
+    /// Live keys of operators by their public part.
+    pub operator_keys: HashMap<SmolStr, Arc<LiveKey<OperatorKeyIssued>>>,
 }
 
 impl DirectoryState {
@@ -164,10 +171,22 @@ impl DirectoryState {
                 self.limits.insert(set.tenant.clone(), set.limits);
             }
             Event::ApiKeyIssued(issued) => {
-                self.api_keys.insert(issued.key_id.clone(), issued.clone());
+                self.api_keys.insert(issued.key_id.clone(), Arc::new(LiveKey::new(issued.clone())));
             }
             Event::ApiKeyRevoked(revoked) => {
                 self.api_keys.remove(&revoked.key_id);
+            }
+            Event::OperatorKeyIssued(issued) => {
+                self.operator_keys.insert(issued.key_id.clone(), Arc::new(LiveKey::new(issued.clone())));
+            }
+            Event::OperatorKeyRevoked(revoked) => {
+                self.operator_keys.remove(&revoked.key_id);
+            }
+            Event::KeysUsed(used) => {
+                for KeyUse { key_id, at } in &used.uses {
+                    self.api_keys.get(key_id).inspect(|key| key.record(*at));
+                    self.operator_keys.get(key_id).inspect(|key| key.record(*at));
+                }
             }
             Event::PolicyDefined(defined) => {
                 let key = (defined.tenant.clone(), defined.channel);

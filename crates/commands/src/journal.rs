@@ -36,7 +36,7 @@ pub enum JournalError {
 /// Why something is done, and by whom: becomes the envelope of every event that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// `key:<id>`, `admin`, `router`, `worker:<relay>`, `timekeeper`, `relay:<relay>`.
+    /// `key:<id>`, `operator:<name>`, `admin`, `router`, `worker:<relay>`, `timekeeper`, `relay:<relay>`.
     pub actor: SmolStr,
     /// The same over everything that follows from one request; for what belongs to a sending, its id.
     pub correlation: Uuid,

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod directory;
 pub mod governed;
 pub mod journal;
+pub mod key_use;
 pub mod lots;
 pub mod manage;
 pub mod open_work;

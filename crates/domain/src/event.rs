@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
+use crate::keys::{KeysUsed, OperatorKeyIssued, OperatorKeyRevoked, Scopes};
 use crate::lot::{
     LotAccepted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptsRecorded,
     RelayResponded,
@@ -127,11 +128,17 @@ events! {
     /// A tenant exists.
     TenantCreated = "tenant-created" v 1 in "tenant-<tenant>",
     /// A key may speak for the tenant.
-    ApiKeyIssued = "api-key-issued" v 1 in "tenant-<tenant>",
+    ApiKeyIssued = "api-key-issued" v 2 in "tenant-<tenant>",
     /// It no longer may.
     ApiKeyRevoked = "api-key-revoked" v 1 in "tenant-<tenant>",
     /// An operator set what the tenant may have and do at once. What is not named is as the configuration says.
     TenantLimitsSet = "tenant-limits-set" v 1 in "tenant-<tenant>",
+    /// A key may speak for an operator.
+    OperatorKeyIssued = "operator-key-issued" v 1 in "operator-keys",
+    /// It no longer may.
+    OperatorKeyRevoked = "operator-key-revoked" v 1 in "operator-keys",
+    /// When keys of tenants and operators were last used: at their first use, and then about once a day.
+    KeysUsed = "keys-used" v 1 in "key-uses",
     /// A relay is there, or its terms are new.
     RelayDefined = "relay-defined" v 1 in "relay-<relay>",
     /// An operator took a relay out of use.
@@ -239,7 +246,7 @@ pub fn redact(kind: &str, data: &mut Value) {
                 *value = Value::from(HIDDEN);
             }
         }
-        "api-key-issued" => {
+        "api-key-issued" | "operator-key-issued" => {
             if let Some(hash) = data.get_mut("hash") {
                 *hash = Value::from(HIDDEN);
             }
@@ -256,8 +263,17 @@ struct Upcaster {
 }
 
 /// Every step there is.
-const UPCASTERS: &[Upcaster] =
-    &[Upcaster { kind: "parked-receipts-settled", from: 1, step: bare_references_to_settled_receipts }];
+const UPCASTERS: &[Upcaster] = &[
+    Upcaster { kind: "api-key-issued", from: 1, step: keys_without_scopes_may_everything },
+    Upcaster { kind: "parked-receipts-settled", from: 1, step: bare_references_to_settled_receipts },
+];
+
+/// In version 1 a key had no scopes. A program that knows only that version must not take a newer key for one that may
+/// everything, so scopes are no mere new field.
+fn keys_without_scopes_may_everything(mut value: Value) -> Value {
+    value["scopes"] = serde_json::json!(Scopes::ALL);
+    value
+}
 
 /// Version 1 named references only, and meant whatever was parked under them.
 fn bare_references_to_settled_receipts(mut value: Value) -> Value {
@@ -305,9 +321,11 @@ mod tests {
         redact("relay-defined", &mut data);
         let hidden = json!({"api_key": "(not shown)", "receipt_secret": "(not shown)"});
         assert_eq!(data["profile"], json!({"relay": "alpha", "credentials": hidden}));
-        let mut data = json!({"key_id": "k", "hash": "h"});
-        redact("api-key-issued", &mut data);
-        assert_eq!(data, json!({"key_id": "k", "hash": "(not shown)"}));
+        for kind in ["api-key-issued", "operator-key-issued"] {
+            let mut data = json!({"key_id": "k", "hash": "h"});
+            redact(kind, &mut data);
+            assert_eq!(data, json!({"key_id": "k", "hash": "(not shown)"}));
+        }
     }
 
     #[test]
@@ -355,6 +373,18 @@ mod tests {
         assert!(settled.settles("one", Delivered) && !settled.settles("one", Undelivered));
         let garbled = Event::from_json("parked-receipts-settled", 1, br#"{"relay":"alpha","matched":7}"#);
         assert!(matches!(garbled, Err(DecodeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_key_from_before_there_were_scopes_may_everything() {
+        let old = br#"{"tenant":"acme","key_id":"k","hash":"h","label":""}"#;
+        let Event::ApiKeyIssued(issued) = Event::from_json("api-key-issued", 1, old).unwrap() else {
+            panic!("another event");
+        };
+        assert_eq!(issued.scopes, Scopes::ALL);
+        assert_eq!(issued.bounds, crate::keys::KeyBounds::default());
+        let without = Event::from_json("api-key-issued", 2, old);
+        assert!(matches!(without, Err(DecodeError::Malformed { .. })), "a new one names its scopes");
     }
 
     #[test]

@@ -152,6 +152,11 @@ slug_id!(
     RelayId,
     "relay id"
 );
+slug_id!(
+    /// An operator of the platform: a person, or a program.
+    OperatorName,
+    "operator name"
+);
 
 #[cfg(test)]
 mod tests {

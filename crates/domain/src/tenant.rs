@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 
+use crate::keys::{KeyBounds, Scopes};
 use crate::slug::TenantId;
 
 /// A tenant exists.
@@ -25,6 +26,11 @@ pub struct ApiKeyIssued {
     pub hash: String,
     /// What it is for, for people.
     pub label: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// Until when, and from where.
+    #[serde(flatten)]
+    pub bounds: KeyBounds,
 }
 
 /// The key may no longer speak.

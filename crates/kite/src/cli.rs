@@ -197,7 +197,8 @@ pub enum RelaysCommand {
 /// Whom to ask about relays: a running instance over its API, or the data directory of a stopped one.
 #[derive(Debug, Clone, Args)]
 pub struct RelaysOptions {
-    /// The configuration of the running instance: where it listens, and the operator's key.
+    /// The configuration of the running instance: where it listens, and the operator's key. A key of your own is taken from
+    /// the environment: `KITE_KEY`.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The address of the running instance, instead of the configuration's.

@@ -12,6 +12,7 @@ use kite_commands::address_book::AddressBook;
 use kite_commands::adviser::Adviser;
 use kite_commands::clock::{SystemClock, SystemIds};
 use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::key_use::KeyUseRecorder;
 use kite_commands::manage::Manage;
 use kite_commands::open_work::OpenWork;
 use kite_commands::receipts::ReceiptBook;
@@ -38,7 +39,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, ServerSettings};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
 use crate::random::unpredictable;
@@ -63,7 +64,9 @@ pub(crate) struct Instance {
     /// Where campaigns are worked on.
     background: Background,
     address: Option<SocketAddr>,
-    /// What the API speaks TLS with, if it does.
+    /// Where administration listens, if it has an address of its own.
+    admin_address: Option<SocketAddr>,
+    /// What the listeners speak TLS with, if they do.
     tls: Option<Tls>,
     models: ReadModels,
     /// Wakes nobody: for workers that only time moves.
@@ -92,9 +95,8 @@ impl Instance {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let roles = config.roles();
         server::raise_limit();
-        let room = server::room(&config.server)?;
         // Before anything works: without its address the process is not to hand over a single message.
-        let listener = if roles.contains(&Role::Api) { Some(listen(&config).await?) } else { None };
+        let listeners = if roles.contains(&Role::Api) { Some(Listeners::open(&config).await?) } else { None };
         let tls = if roles.contains(&Role::Api) { Tls::open(&config.tls)? } else { None };
         let workers = Supervisor::new();
         let projectors = Supervisor::new();
@@ -116,12 +118,12 @@ impl Instance {
             projector_watch: ProjectorWatch::default(),
             background,
             address: None,
+            admin_address: None,
             tls,
             models,
             quiet,
         };
-        let listener = listener.map(|listener| (listener, room));
-        match instance.start_parts(&parts, &roles, listener, metrics).await {
+        match instance.start_parts(&parts, &roles, listeners, metrics).await {
             Ok(()) => Ok(instance),
             Err(error) => {
                 instance.shut_down().await;
@@ -134,15 +136,15 @@ impl Instance {
         &mut self,
         parts: &Parts,
         roles: &BTreeSet<Role>,
-        listener: Option<(TcpListener, server::Room)>,
+        listeners: Option<Listeners>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
         let desk = self.start_workers(parts, roles).await?;
-        match listener {
-            Some((listener, room)) => self.start_api(parts, desk, metrics, listener, room).await,
+        match listeners {
+            Some(listeners) => self.start_api(parts, desk, metrics, listeners).await,
             None => Ok(()),
         }
     }
@@ -155,6 +157,11 @@ impl Instance {
     /// How it is called, if this process runs it.
     pub(crate) fn url(&self) -> Option<String> {
         self.address.map(|address| self.config.url(address))
+    }
+
+    /// How administration and metrics are called, if they have an address of their own.
+    pub(crate) fn admin_url(&self) -> Option<String> {
+        self.admin_address.map(|address| self.config.url(address))
     }
 
     /// The read models.
@@ -357,10 +364,8 @@ impl Instance {
         parts: &Parts,
         relay_desk: Arc<dyn RelayDesk>,
         metrics: PrometheusHandle,
-        listener: TcpListener,
-        room: server::Room,
+        listeners: Listeners,
     ) -> anyhow::Result<()> {
-        let address = listener.local_addr()?;
         let gauge = backlog::gauge(parts.models.clone(), self.store.head());
         let limits = self.config.accept_limits();
         let acceptance = Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge);
@@ -370,6 +375,7 @@ impl Instance {
             tracing::warn!(%error, "what is open could not be counted yet, trying again");
         }
         self.start_timed(load, parts);
+        self.start_timed(KeyUseRecorder::new(parts.journal.clone(), parts.directory.clone()), parts);
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
@@ -405,8 +411,34 @@ impl Instance {
             background: self.background.handle(),
             config: api,
         });
-        let router = kite_api::router(state);
-        let server::Room { descriptors, connections_max } = room;
+        self.start_certificate_watch(parts);
+        self.start_listeners(listeners, state, clients)
+    }
+
+    /// Serves the API at one listener, or administration at one of its own.
+    fn start_listeners(
+        &mut self,
+        listeners: Listeners,
+        state: ApiState,
+        clients: Clients,
+    ) -> anyhow::Result<()> {
+        let settings = self.config.server.clone();
+        let tls = self.tls.clone();
+        let server::Rooms { public: room, admin: admin_room } = listeners.rooms;
+        self.address = Some(listeners.public.local_addr()?);
+        let mut router = kite_api::router(state.clone());
+        if let (Some(listener), Some(room)) = (listeners.admin, admin_room) {
+            self.admin_address = Some(listener.local_addr()?);
+            router = kite_api::public_router(state.clone());
+            let settings =
+                ServerSettings { connections_per_address_max: room.connections_max, ..settings.clone() };
+            let routes = kite_api::admin_router(state);
+            let workers = self.workers.clone();
+            let serving =
+                server::serve(listener, tls.clone(), routes, clients.clone(), settings, room, workers);
+            self.workers.start(serving);
+        }
+        let server::Room { descriptors, connections_max, .. } = room;
         let kept_back = settings.descriptors_reserved;
         tracing::info!(descriptors, kept_back, connections_max, "takes connections");
         if connections_max < settings.connections_max {
@@ -417,11 +449,8 @@ impl Instance {
                 "fewer connections than asked for: raise the limit of descriptors"
             );
         }
-        self.start_certificate_watch(parts);
-        let tls = self.tls.clone();
-        let serving = server::serve(listener, tls, router, clients, settings, room, self.workers.clone());
+        let serving = server::serve(listeners.public, tls, router, clients, settings, room, self.workers.clone());
         self.workers.start(serving);
-        self.address = Some(address);
         Ok(())
     }
 }
@@ -435,9 +464,28 @@ async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
     }
 }
 
-async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(config.listen).await;
-    listener.with_context(|| format!("cannot listen on {}", config.listen))
+/// Where this process is called, and how many connections there may be.
+struct Listeners {
+    public: TcpListener,
+    admin: Option<TcpListener>,
+    rooms: server::Rooms,
+}
+
+impl Listeners {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let rooms = server::rooms(&config.server, config.admin_listen.is_some())?;
+        let public = listen("listen", config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(listen("admin_listen", address).await?),
+            None => None,
+        };
+        Ok(Self { public, admin, rooms })
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
 async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::own_client::client_for;
 
+/// Holds the key of an operator who has one of his own.
+const OPERATOR_KEY: &str = "KITE_KEY";
 /// Longer than the slowest answer takes: the check of a relay.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -21,11 +23,14 @@ pub(crate) struct Running {
 impl Running {
     /// The instance of this configuration, or the one at this address.
     pub(crate) fn of(config: &Config, url: Option<&str>) -> anyhow::Result<Self> {
-        if config.admin_key.is_empty() {
-            bail!("the operator's key is needed: set KITE_ADMIN_KEY or admin_key in the configuration");
+        let key = std::env::var(OPERATOR_KEY).unwrap_or_else(|_| config.admin_key.clone());
+        if key.is_empty() {
+            bail!(
+                "an operator's key is needed: set {OPERATOR_KEY}, or KITE_ADMIN_KEY or admin_key in the configuration"
+            );
         }
         let (builder, url) = client_for(config, url)?;
-        Ok(Self { http: builder.timeout(ANSWER_TIMEOUT).build()?, url, key: config.admin_key.clone() })
+        Ok(Self { http: builder.timeout(ANSWER_TIMEOUT).build()?, url, key })
     }
 
     /// Its answer.

@@ -31,6 +31,9 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         if let (Some(address), Some(url)) = (instance.address(), instance.url()) {
             tracing::info!(%address, url, "ready");
         }
+        if let Some(url) = instance.admin_url() {
+            tracing::info!(url, "administration and metrics");
+        }
         let end = tokio::select! {
             signal = signals.asked_to_stop() => signal,
             reason = instance.failed() => Err(anyhow::anyhow!(reason)),

@@ -36,7 +36,7 @@ mod tests;
 mod work;
 
 pub use address_book::{
-    AddressBookModel, AddressBookQueries, ApiKey, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant,
+    AddressBookModel, AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant,
 };
 pub use delivery::{
     AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,

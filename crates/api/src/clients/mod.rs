@@ -53,6 +53,9 @@ const SHARDS: usize = 16;
 /// Addresses in a part before those are forgotten of whom there is nothing to remember.
 const ADDRESSES_PER_SHARD: usize = 4_096;
 
+/// Lines of the log about wrong keys in a minute.
+const WRONG_KEY_LINES_MAX: u32 = 100;
+
 /// Everybody of whom something is known. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Clients(Arc<Inner>);
@@ -63,6 +66,7 @@ struct Inner {
     hasher: RandomState,
     shards: [Mutex<HashMap<ClientAddress, Arc<Client>>>; SHARDS],
     wrong_keys: Seldom,
+    wrong_key_lines: PerMinute,
 }
 
 impl Default for Clients {
@@ -74,8 +78,13 @@ impl Default for Clients {
 impl Clients {
     /// Nobody yet.
     pub fn new(rules: ClientRules) -> Self {
-        let (hasher, wrong_keys) = (RandomState::new(), Seldom::default());
-        Self(Arc::new(Inner { rules, hasher, shards: Default::default(), wrong_keys }))
+        Self(Arc::new(Inner {
+            rules,
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            wrong_keys: Seldom::default(),
+            wrong_key_lines: PerMinute::default(),
+        }))
     }
 
     /// The rules.
@@ -99,16 +108,15 @@ impl Clients {
 
     /// Where a request over this connection comes from.
     pub(crate) fn origin(&self, peer: Arc<Peer>, headers: &HeaderMap) -> Origin {
-        let client = match peer.is_proxy {
-            false => peer.client.clone(),
+        let named = match peer.is_proxy {
+            false => None,
             true => {
-                let named = forwarded::client(headers, self.0.rules.forwarded_header, |address| {
-                    self.is_trusted(address)
-                });
-                named.map_or_else(|| peer.client.clone(), |address| self.client(address.into()))
+                forwarded::client(headers, self.0.rules.forwarded_header, |address| self.is_trusted(address))
             }
         };
-        Origin { peer, client }
+        let address = named.unwrap_or(peer.address);
+        let client = named.map_or_else(|| peer.client.clone(), |address| self.client(address.into()));
+        Origin { peer, client, address }
     }
 
     /// For a request of which nobody said over which connection it came.
@@ -116,9 +124,15 @@ impl Clients {
         self.peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
-    /// For the log line about wrong keys.
+    /// For the log line about too many wrong keys.
     pub(crate) fn wrong_keys(&self) -> &Seldom {
         &self.0.wrong_keys
+    }
+
+    /// Whether a line is written about a wrong key, the so-many-eth of its address in this minute: the first of each
+    /// address, as long as there are not too many addresses.
+    pub(crate) fn is_told(&self, of_address: u32, now: DateTime<Utc>) -> bool {
+        of_address == 1 && self.0.wrong_key_lines.count(now) <= WRONG_KEY_LINES_MAX
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
@@ -145,13 +159,12 @@ impl Clients {
 pub struct Client {
     address: ClientAddress,
     requests: Requests,
-    /// A minute since 1970 in the upper half, how many wrong keys in it in the lower.
-    wrong_keys: AtomicU64,
+    wrong_keys: PerMinute,
 }
 
 impl Client {
     fn new(address: ClientAddress) -> Self {
-        Self { address, requests: Requests::default(), wrong_keys: AtomicU64::new(0) }
+        Self { address, requests: Requests::default(), wrong_keys: PerMinute::default() }
     }
 
     /// Which.
@@ -166,10 +179,22 @@ impl Client {
 
     /// Counts a wrong key; answers how many came in this minute.
     pub(crate) fn count_wrong_key(&self, now: DateTime<Utc>) -> u32 {
+        self.wrong_keys.count(now)
+    }
+}
+
+/// How often something happened in this minute.
+///
+/// A minute since 1970 in the upper half, how often in it in the lower.
+#[derive(Debug, Default)]
+struct PerMinute(AtomicU64);
+
+impl PerMinute {
+    /// Once more; answers how often it was.
+    fn count(&self, now: DateTime<Utc>) -> u32 {
         let minute = u64::try_from(now.timestamp() / 60).unwrap_or(0) << 32;
         let after = |before: u64| if before >> 32 << 32 == minute { before + 1 } else { minute | 1 };
-        let before =
-            self.wrong_keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(after(before)));
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(after(before)));
         after(before.unwrap_or_else(|before| before)) as u32
     }
 }
@@ -282,6 +307,8 @@ impl Drop for Waiting {
 pub(crate) struct Origin {
     pub(crate) peer: Arc<Peer>,
     pub(crate) client: Arc<Client>,
+    /// The whole address, where `client` may stand for a network.
+    pub(crate) address: IpAddr,
 }
 
 #[cfg(test)]

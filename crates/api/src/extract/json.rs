@@ -26,6 +26,9 @@ pub(crate) const ZERO_DETAIL: &str = "the text holds U+0000, which cannot be sto
 /// So many places of it are named.
 const ZEROS_TOLD_MAX: usize = 20;
 
+/// What stands in these fields is told nobody, not even who sent it: answers are kept where secrets do not belong.
+const SECRET_FIELDS: [&str; 1] = ["credentials"];
+
 /// A JSON body of an endpoint whose requests are small.
 #[derive(Debug)]
 pub struct ApiJson<T>(pub(crate) T);
@@ -145,7 +148,11 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Probl
             None => (path, "invalid_value"),
         },
     };
-    let detail = format!("{}.", plain(&message));
+    let is_secret = SECRET_FIELDS.iter().any(|secret| field.split('.').any(|part| part == *secret));
+    let detail = match code {
+        "wrong_type" | "invalid_value" if is_secret => "Another kind of value is expected here.".to_owned(),
+        _ => format!("{}.", plain(&message)),
+    };
     let row = row_of(&field);
     let error = FieldError { row, ..FieldError::new(field, code, detail.clone()) };
     Problem::new(Code::InvalidBody, detail).at(error)
@@ -175,6 +182,27 @@ mod tests {
     struct Row {
         to: String,
         count: Option<u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only the shape matters")]
+    struct WithSecret {
+        credentials: BTreeMap<String, String>,
+    }
+
+    #[test]
+    fn a_secret_of_another_shape_is_not_told_again() {
+        for (body, field) in [
+            (r#"{"credentials":"s3cret"}"#, "credentials"),
+            (r#"{"credentials":["s3cret"]}"#, "credentials"),
+            (r#"{"credentials":{"api_key":["s3cret"]}}"#, "credentials.api_key"),
+            (r#"{"credentials":{"api_key":31337}}"#, "credentials.api_key"),
+        ] {
+            let problem = read_json::<WithSecret>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.errors()[0].field, field);
+            let told = format!("{problem:?}");
+            assert!(!told.contains("s3cret") && !told.contains("31337"), "{told}");
+        }
     }
 
     #[derive(Debug, Deserialize)]

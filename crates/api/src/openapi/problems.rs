@@ -86,7 +86,14 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
     let is_sending = traits.is("create_sending");
     add(
         traits.needs_key(),
-        &[Code::KeyMissing, Code::KeyInvalid, Code::NotPermitted, Code::TooManyWrongKeys],
+        &[
+            Code::KeyMissing,
+            Code::KeyInvalid,
+            Code::KeyExpired,
+            Code::NotPermitted,
+            Code::AddressNotAllowed,
+            Code::TooManyWrongKeys,
+        ],
     );
     add(traits.is("push_receipts"), &[Code::SignatureInvalid, Code::TooManyWrongKeys]);
     add(traits.is_of_tenants(), &[Code::TooManyRequests]);

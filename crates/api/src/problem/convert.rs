@@ -110,7 +110,14 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::BreakerMoved(_)
             | ManageRefusal::NoEncryptionKey
             | ManageRefusal::Locked(_)
-            | ManageRefusal::TooManyRequests => Self::new(Code::NotPossibleNow, words),
+            | ManageRefusal::TooManyRequests
+            | ManageRefusal::TooManyKeys
+            | ManageRefusal::NameTaken(_) => Self::new(Code::NotPossibleNow, words),
+            ManageRefusal::AlreadyExpired => Self::new(Code::Refused, words.clone()).at(FieldError::new(
+                "expires_at",
+                "in_the_past",
+                words,
+            )),
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }

@@ -90,8 +90,13 @@ problems! {
     }
     KeyInvalid = "key-invalid" 401 {
         "The API key is not valid"
-        "The key is unknown, was revoked, or is not written completely."
+        "The key is unknown, was revoked, or is not written completely. Which of these, nobody is told."
         "Check the key. A lost key cannot be shown again: have an operator issue a new one."
+    }
+    KeyExpired = "key-expired" 401 {
+        "The API key has expired"
+        "The key is genuine, and its time is over since the moment that the detail names."
+        "Have an operator issue a new one. A tenant may have several keys at once: change to the new one before the old one expires."
     }
     SignatureInvalid = "signature-invalid" 401 {
         "The signature of the receipts is not valid"
@@ -100,8 +105,13 @@ problems! {
     }
     NotPermitted = "not-permitted" 403 {
         "This key may not do that"
-        "The endpoint belongs to the operator of the platform; the key belongs to a tenant."
-        "Use the admin key."
+        "The key is genuine and its scopes, or its role, do not include what the endpoint does; or the endpoint is for tenants and the key an operator's, or the other way round. The detail says which."
+        "Use a key that may: an operator can issue one with the scope or the role that the documentation of the endpoint names."
+    }
+    AddressNotAllowed = "address-not-allowed" 403 {
+        "The key may not be used from this address"
+        "The key is genuine and bound to networks; the request came from an address, which the detail names, that is in none of them."
+        "Call from where the key is allowed, or have an operator issue one for this network. Behind a proxy, have the operator name it in `server.trusted_proxies`, so that the client's address counts."
     }
     NotFound = "not-found" 404 {
         "There is no such thing"

@@ -27,6 +27,7 @@ pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// An API with two tenants, two relays, a sender each and a policy.
 pub(crate) struct Api {
     pub(crate) router: Router,
+    pub(crate) state: ApiState,
     pub(crate) clients: Clients,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<MemoryEventStore>,
@@ -178,8 +179,10 @@ impl Api {
             background: tokio::runtime::Handle::current(),
             config: ApiConfig { admin_key_hash: Some(hash_admin_key(ADMIN)), ..config },
         };
+        let state = ApiState::new(parts);
         let mut api = Self {
-            router: router(ApiState::new(parts)),
+            router: router(state.clone()),
+            state,
             clients,
             clock,
             store,

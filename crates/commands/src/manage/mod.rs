@@ -3,6 +3,7 @@
 //! Each appends with the version that it decided on, tries again on a conflict, and reads the directory on before it
 //! answers, so that the caller's next request sees it.
 
+mod keys;
 mod opt_outs;
 mod policies;
 mod relays;
@@ -10,15 +11,18 @@ pub(crate) mod senders;
 mod templates;
 mod tenants;
 
+pub use keys::{
+    API_KEY_PREFIX, ApiKeyTerms, IssuedKey, KeyRecord, LIVE_KEYS_MAX, OPERATOR_KEY_PREFIX, OperatorKeyTerms,
+    key_hash, public_part,
+};
 pub use opt_outs::NewOptOut;
 pub use senders::WAITING_REQUESTS_MAX;
-pub use tenants::{IssuedKey, key_hash};
 
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::WeightsError;
 use kite_domain::sender::SenderRefusal;
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::slug::{OperatorName, RelayId, TenantId};
 use kite_domain::text::Channel;
 use kite_event_store::{AppendError, Expected, Position};
 use smol_str::SmolStr;
@@ -40,6 +44,15 @@ pub enum ManageRefusal {
     /// No such key.
     #[error("there is no key {0}")]
     NoKey(SmolStr),
+    /// There are as many keys as there may be.
+    #[error("there are {LIVE_KEYS_MAX} keys already; revoke those that are not used")]
+    TooManyKeys,
+    /// Another key of an operator has this name.
+    #[error("there is a key of the name {0} already; revoke it, or choose another name")]
+    NameTaken(OperatorName),
+    /// The key would be over before it begins.
+    #[error("the key would have expired already")]
+    AlreadyExpired,
     /// No such relay.
     #[error("there is no relay {0}")]
     NoRelay(RelayId),

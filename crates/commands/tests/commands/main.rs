@@ -13,6 +13,7 @@ mod causation;
 mod directory;
 mod idempotency;
 mod idempotency_law;
+mod key_use;
 mod limits;
 mod lots;
 mod manage;

@@ -1,6 +1,6 @@
 //! Commands on reference data, and every way in which they are refused.
 
-use kite_commands::manage::{ManageError, ManageRefusal, NewOptOut, key_hash};
+use kite_commands::manage::{ApiKeyTerms, ManageError, ManageRefusal, NewOptOut, key_hash};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
@@ -37,7 +37,7 @@ async fn what_is_not_there_is_named() {
     );
     let ghost = tenant("ghost");
     assert_eq!(
-        why(manage.issue_api_key(&cause(), &ghost, "label".to_owned()).await),
+        why(manage.issue_api_key(&cause(), &ghost, ApiKeyTerms::unbound("label")).await),
         ManageRefusal::NoTenant(ghost.clone())
     );
     assert_eq!(why(manage.revoke_api_key(&cause(), &acme(), "k").await), ManageRefusal::NoKey("k".into()));
@@ -146,7 +146,12 @@ async fn advice_for_a_policy_that_has_moved_on_is_dropped() {
 #[tokio::test]
 async fn a_key_is_shown_once_and_kept_as_a_hash() {
     let house = House::furnished().await;
-    let issued = house.manage.issue_api_key(&cause(), &acme(), "production".to_owned()).await.unwrap().value;
+    let issued = house
+        .manage
+        .issue_api_key(&cause(), &acme(), ApiKeyTerms::unbound("production"))
+        .await
+        .unwrap()
+        .value;
     assert!(issued.key.starts_with(&format!("kite_{}_", issued.key_id)));
     let kept = house.directory.snapshot().api_keys[&issued.key_id].clone();
     assert_eq!(kept.hash, key_hash(&issued.key));

@@ -6,6 +6,7 @@ use kite_domain::contact::*;
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{ContactId, GroupId, SendingId, TemplateId};
+use kite_domain::keys::*;
 use kite_domain::lot::*;
 use kite_domain::opt_out::*;
 use kite_domain::policy::*;
@@ -14,7 +15,7 @@ use kite_domain::relay::*;
 use kite_domain::seal::LogSealed;
 use kite_domain::sender::*;
 use kite_domain::sending::*;
-use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::slug::{OperatorName, RelayId, TenantId};
 use kite_domain::split::{Carry, WeightedRelays};
 use kite_domain::template::*;
 use kite_domain::tenant::*;
@@ -119,9 +120,31 @@ fn sender_terms() -> SenderTerms {
     }
 }
 
+fn key_bounds() -> KeyBounds {
+    KeyBounds {
+        expires_at: Some(at("2027-03-02T06:00:00Z")),
+        allowed_addresses: vec![parse_network("192.0.2.0/24").unwrap()],
+    }
+}
+
+fn operator_keys() -> [Event; 3] {
+    let name = OperatorName::parse("kim").unwrap();
+    let issued = OperatorKeyIssued {
+        key_id: "8a2b".into(),
+        name: name.clone(),
+        role: Role::Operator,
+        hash: "3b7c8d2f884c7d65".to_owned(),
+        bounds: key_bounds(),
+    };
+    let revoked = OperatorKeyRevoked { key_id: "8a2b".into(), name };
+    let uses = vec![KeyUse { key_id: "7f3a".into(), at: at("2026-03-02T06:00:00Z") }];
+    [issued.into(), revoked.into(), KeysUsed { uses }.into()]
+}
+
 fn reference_data() -> Vec<Event> {
     let template = TemplateId(id(4));
     let personal = OptOutPerson { address: "01012345678".into() };
+    let [key_issued, key_revoked, keys_used] = operator_keys();
     vec![
         TenantCreated { tenant: tenant(), name: "Acme".to_owned() }.into(),
         ApiKeyIssued {
@@ -129,6 +152,8 @@ fn reference_data() -> Vec<Event> {
             key_id: "7f3a".into(),
             hash: "9f86d081884c7d65".to_owned(),
             label: "production".to_owned(),
+            scopes: [Scope::Send, Scope::Read].into_iter().collect(),
+            bounds: key_bounds(),
         }
         .into(),
         ApiKeyRevoked { tenant: tenant(), key_id: "7f3a".into() }.into(),
@@ -143,6 +168,9 @@ fn reference_data() -> Vec<Event> {
             },
         }
         .into(),
+        key_issued,
+        key_revoked,
+        keys_used,
         RelayDefined { profile: profile() }.into(),
         RelaySuspended { relay: relay("alpha"), reason: "maintenance".to_owned() }.into(),
         RelayResumed { relay: relay("alpha") }.into(),

@@ -12,7 +12,7 @@ use kite_commands::clock::SystemClock;
 use kite_domain::tenant::LimitsInForce;
 use kite_event_store::sqlite::SqliteOptions;
 use kite_relay::RelaySettings;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,10 @@ pub struct Config {
     pub seals_file: PathBuf,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
-    /// The operator's key; empty: none.
+    /// Where administration and metrics listen; none: where the API does.
+    #[serde(deserialize_with = "address_or_none")]
+    pub admin_listen: Option<SocketAddr>,
+    /// The first operator's key; empty: none.
     pub admin_key: String,
     /// The file of the keys that encrypt credentials; empty: there is none.
     pub secrets_keys_file: PathBuf,
@@ -119,6 +122,7 @@ impl Config {
         config.check_roles().context("roles")?;
         config.server.check(&config.api)?;
         config.tls.check()?;
+        config.check_listeners()?;
         config.check_limits().context("limits")?;
         Ok(config)
     }
@@ -142,6 +146,7 @@ impl Config {
         config.check_roles().context("environment: roles")?;
         config.server.check(&config.api).context("environment")?;
         config.tls.check().context("environment")?;
+        config.check_listeners().context("environment")?;
         config.check_limits().context("environment: limits")?;
         Ok(config)
     }
@@ -154,12 +159,30 @@ impl Config {
         roles::check(&self.roles())
     }
 
+    /// Whether the two listeners can be had at once.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_listeners(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.admin_listen.is_none_or(|admin| admin != self.listen || admin.port() == 0),
+            "admin_listen: {} is where the API listens already",
+            self.listen
+        );
+        Ok(())
+    }
+
+    /// Where administration is reached.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_listen.unwrap_or(self.listen)
+    }
+
     /// Whether this process may have as many descriptors as it needs.
     ///
     /// # Errors
     /// Names the key, and how many there are.
     pub fn check_descriptors(&self) -> anyhow::Result<()> {
-        crate::server::room(&self.server).map(drop)
+        crate::server::rooms(&self.server, self.admin_listen.is_some()).map(drop)
     }
 
     /// Whether the operator's key is none, or one that nobody guesses.
@@ -264,11 +287,28 @@ impl Config {
     }
 }
 
+/// An address, or nothing where the text is empty.
+fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| serde::de::Error::custom(format!("`{text}` is no address such as 127.0.0.1:8081")))
+}
+
+/// What stands here is told nobody: an error names the value that it does not like.
+const SECRETS: [&str; 1] = ["admin_key"];
+
 fn in_words(error: figment::Error) -> String {
+    let is_secret = |path: &[String]| path.iter().any(|part| SECRETS.contains(&part.as_str()));
     let told: Vec<String> = error
         .into_iter()
         .map(|one| match one.path.is_empty() {
             true => one.kind.to_string(),
+            false if is_secret(&one.path) => {
+                format!("{}: is no text; put it in quotes", one.path.join("."))
+            }
             false => format!("{}: {}", one.path.join("."), one.kind),
         })
         .collect();
@@ -317,6 +357,25 @@ mod tests {
         written.insert("breaker".to_owned());
         assert_eq!(written, toml_keys::of_value(&all), "default.toml is the manual: every key stands in it");
         assert_eq!(toml_keys::of(DEFAULT, "[relays.breaker]"), toml_keys::of_value(&all["breaker"]));
+    }
+
+    #[test]
+    fn administration_listens_where_the_api_does_unless_it_has_an_address_of_its_own() {
+        let with = |text: &str| Config::from_text(text).map_err(|error| format!("{error:#}"));
+        let config = with("listen = \"127.0.0.1:9000\"").unwrap();
+        assert_eq!((config.admin_listen, config.admin_address()), (None, config.listen));
+        let config = with("admin_listen = \"127.0.0.1:9001\"").unwrap();
+        assert_eq!(config.admin_address().port(), 9_001);
+        let twice = with("listen = \"127.0.0.1:9000\"\nadmin_listen = \"127.0.0.1:9000\"").err().unwrap();
+        assert!(twice.starts_with("admin_listen: 127.0.0.1:9000 is where"), "{twice}");
+        let wrong = with("admin_listen = \"9001\"").err().unwrap();
+        assert!(wrong.starts_with("admin_listen: `9001` is no address"), "{wrong}");
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_is_not_told() {
+        let wrong = Config::from_text("admin_key = 271828182845904523").err().unwrap().to_string();
+        assert!(wrong.contains("admin_key") && !wrong.contains("271828"), "{wrong}");
     }
 
     /// The keys of a section, for comparing the manual with the settings.

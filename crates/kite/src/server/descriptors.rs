@@ -13,8 +13,19 @@ const CONNECTIONS_MIN: u64 = 16;
 pub(crate) struct Room {
     /// Descriptors that this process may have.
     pub(crate) descriptors: u64,
-    /// Connections that it takes.
+    /// Connections that the listener takes.
     pub(crate) connections_max: u32,
+    /// Which listener: a label of metrics.
+    pub(crate) listener: &'static str,
+}
+
+/// What there is room for at each listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rooms {
+    /// At the one for everybody.
+    pub(crate) public: Room,
+    /// At the one for administration, where it has one of its own. Nobody else's connections count there.
+    pub(crate) admin: Option<Room>,
 }
 
 /// Lets this process have as many descriptors as the system allows it.
@@ -30,20 +41,27 @@ pub(crate) fn raise_limit() {
 ///
 /// # Errors
 /// If what is kept back leaves nothing.
-pub(crate) fn room(settings: &ServerSettings) -> anyhow::Result<Room> {
-    room_within(settings, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
+pub(crate) fn rooms(settings: &ServerSettings, has_admin: bool) -> anyhow::Result<Rooms> {
+    rooms_within(settings, has_admin, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
 }
 
-fn room_within(settings: &ServerSettings, descriptors: u64) -> anyhow::Result<Room> {
-    let reserved = u64::from(settings.descriptors_reserved);
+fn rooms_within(settings: &ServerSettings, has_admin: bool, descriptors: u64) -> anyhow::Result<Rooms> {
+    let admin = has_admin.then_some(Room {
+        descriptors,
+        connections_max: settings.admin_connections_max,
+        listener: "admin",
+    });
+    let reserved =
+        u64::from(settings.descriptors_reserved) + admin.map_or(0, |room| u64::from(room.connections_max));
     let left = descriptors.saturating_sub(reserved);
     ensure!(
         left >= CONNECTIONS_MIN,
         "server.descriptors_reserved: this process may have {descriptors} descriptors; with {reserved} of them kept back \
-         for relays and files no connections are left (raise the limit: LimitNOFILE, ulimit -n)"
+         for relays, files and administration no connections are left (raise the limit: LimitNOFILE, ulimit -n)"
     );
     let connections_max = u64::from(settings.connections_max).min(left);
-    Ok(Room { descriptors, connections_max: u32::try_from(connections_max).unwrap_or(u32::MAX) })
+    let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    Ok(Rooms { public: Room { descriptors, connections_max, listener: "public" }, admin })
 }
 
 #[cfg(test)]
@@ -53,8 +71,21 @@ mod tests {
     fn connections(descriptors: u64) -> Result<u32, String> {
         let settings =
             ServerSettings { connections_max: 4_096, descriptors_reserved: 512, ..Default::default() };
-        let room = room_within(&settings, descriptors);
-        room.map(|room| room.connections_max).map_err(|error| error.to_string())
+        let rooms = rooms_within(&settings, false, descriptors);
+        rooms.map(|rooms| rooms.public.connections_max).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn administration_has_connections_of_its_own() {
+        let settings = ServerSettings {
+            connections_max: 4_096,
+            descriptors_reserved: 512,
+            admin_connections_max: 64,
+            ..Default::default()
+        };
+        let rooms = rooms_within(&settings, true, 4_608).unwrap();
+        let admin = rooms.admin.map(|room| room.connections_max);
+        assert_eq!((rooms.public.connections_max, admin), (4_032, Some(64)));
     }
 
     #[test]

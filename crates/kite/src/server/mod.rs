@@ -20,7 +20,7 @@ mod tls;
 
 pub use certificate::TlsSettings;
 pub(crate) use certificate::{CertificateWatch, ServerCertificate};
-pub(crate) use descriptors::{Room, raise_limit, room};
+pub(crate) use descriptors::{Room, Rooms, raise_limit, rooms};
 pub use settings::ServerSettings;
 pub(crate) use tls::Tls;
 
@@ -83,8 +83,10 @@ pub(crate) async fn serve(
         refused: Seldom::default(),
         stood_still: Seldom::default(),
         begun: Instant::now(),
+        listener: room.listener,
     };
-    metrics::gauge!("kite_http_connections_max").set(f64::from(room.connections_max));
+    metrics::gauge!("kite_http_connections_max", "listener" => room.listener)
+        .set(f64::from(room.connections_max));
     server.run(listener).await;
 }
 
@@ -132,6 +134,7 @@ struct Server {
     refused: Seldom,
     stood_still: Seldom,
     begun: Instant,
+    listener: &'static str,
 }
 
 impl Server {
@@ -160,7 +163,7 @@ impl Server {
         let now_ms = self.now_ms();
         let looked = self.connections.look(now_ms, is_stopping);
         let open = looked.open;
-        metrics::gauge!("kite_http_connections_open").set(open as f64);
+        metrics::gauge!("kite_http_connections_open", "listener" => self.listener).set(open as f64);
         if looked.stood_still > 0
             && let Some(occasions) = self.stood_still.due_for(looked.stood_still as u64, now_ms)
         {
@@ -273,7 +276,8 @@ mod tests {
                 std::future::pending::<()>().await;
             };
             let router = Router::new().route("/wait", get(waits)).route("/", get(async || "well"));
-            let room = Room { descriptors: 1_000, connections_max: settings.connections_max };
+            let connections_max = settings.connections_max;
+            let room = Room { descriptors: 1_000, connections_max, listener: "public" };
             let serving =
                 serve(listener, None, router, Clients::default(), settings, room, supervisor.clone());
             supervisor.start(serving);

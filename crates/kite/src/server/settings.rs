@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use ipnet::IpNet;
 use kite_api::{ApiConfig, ClientRules, ForwardedHeader};
+use kite_domain::keys::parse_network;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::net::IpAddr;
 
 use super::Room;
 use super::connections::Limits;
@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub connections_max: u32,
     /// Connections of one IPv4 address or IPv6 /64.
     pub connections_per_address_max: u32,
+    /// Connections of the listener for administration, where it has one of its own.
+    pub admin_connections_max: u32,
     /// Requests of one address that are worked on at once.
     pub requests_per_address_max: u32,
     /// Wrong keys and signatures of one address in a minute.
@@ -50,6 +52,7 @@ impl Default for ServerSettings {
         Self {
             connections_max: 4_096,
             connections_per_address_max: 256,
+            admin_connections_max: 64,
             requests_per_address_max: 512,
             wrong_keys_per_address_max: 60,
             http2_streams_max: 100,
@@ -68,10 +71,7 @@ impl Default for ServerSettings {
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let network = |text: &String| {
-        let single = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| single()).map_err(|_| {
-            serde::de::Error::custom(format!("`{text}` is no address and no network such as 10.0.0.0/8"))
-        })
+        parse_network(text).map_err(|error| serde::de::Error::custom(format!("`{text}` {error}")))
     };
     texts.iter().map(network).collect()
 }
@@ -85,6 +85,7 @@ impl ServerSettings {
         for (key, value) in [
             ("server.connections_max", u64::from(self.connections_max)),
             ("server.connections_per_address_max", self.connections_per_address_max.into()),
+            ("server.admin_connections_max", self.admin_connections_max.into()),
             ("server.requests_per_address_max", self.requests_per_address_max.into()),
             ("server.http2_streams_max", self.http2_streams_max.into()),
             ("server.headers_timeout_ms", self.headers_timeout_ms),

@@ -1,7 +1,8 @@
-//! The address book: contacts, groups, opt-outs, templates, sender identities, tenants and their keys.
+//! The address book: contacts, groups, opt-outs, templates, sender identities, tenants.
 //!
-//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). Everything is written at once: these events are rare, and
-//! an import comes in sets.
+//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). Everything is written at
+//! once: these events are rare, and an import comes in sets. Deliberately absent: keys. Who looks at them reads the log, where
+//! nothing is behind.
 
 mod merge;
 mod people;
@@ -10,7 +11,7 @@ mod schema;
 mod views;
 
 pub use queries::{AddressBookQueries, ContactFilter};
-pub use views::{ApiKey, Bond, Contact, Group, OptOut, Template, Tenant};
+pub use views::{Bond, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
 use kite_domain::event::Event;
@@ -37,8 +38,6 @@ impl ReadModel for AddressBookModel {
     fn filter() -> Filter {
         Filter::kinds([
             "tenant-created",
-            "api-key-issued",
-            "api-key-revoked",
             "sender-registered",
             "sender-requested",
             "sender-approved",
@@ -181,15 +180,6 @@ fn apply_rest(transaction: &Transaction<'_>, event: &Event, time_ms: i64) -> rus
         Event::TenantCreated(created) => run(
             "INSERT INTO tenants (id, name, created_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET name = ?2",
             params![created.tenant.as_str(), created.name, time_ms],
-        ),
-        Event::ApiKeyIssued(issued) => run(
-            "INSERT INTO api_keys (tenant, key_id, label, issued_ms) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET label = ?3",
-            params![issued.tenant.as_str(), issued.key_id.as_str(), issued.label, time_ms],
-        ),
-        Event::ApiKeyRevoked(revoked) => run(
-            "UPDATE api_keys SET revoked_ms = ?3 WHERE tenant = ?1 AND key_id = ?2",
-            params![revoked.tenant.as_str(), revoked.key_id.as_str(), time_ms],
         ),
         Event::OptOutRecorded(recorded) => people::refused(transaction, recorded, time_ms),
         Event::OptOutWithdrawn(withdrawn) => people::agreed(transaction, withdrawn),

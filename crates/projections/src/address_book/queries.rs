@@ -11,12 +11,12 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::merge::resolve;
-use super::views::{ApiKey, Bond, Contact, Group, OptOut, Template, Tenant};
+use super::views::{Bond, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, one_more, optional_text, optional_time, text, time, uuid};
+use crate::sql::{from_json, one_more, optional_text, text, time, uuid};
 
 /// Which contacts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -346,20 +346,6 @@ impl AddressBookQueries {
                 id: TenantId::from_trusted(text(row, 0)?),
                 name: row.get(1)?,
                 created_at: time(row.get(2)?)?,
-            })
-        })
-    }
-
-    /// The tenant's API keys, by their public part.
-    pub fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKey>, QueryError> {
-        let sql =
-            "SELECT key_id, label, issued_ms, revoked_ms FROM api_keys WHERE tenant = ?1 ORDER BY key_id";
-        self.rows(sql, [tenant.as_str()], |row| {
-            Ok(ApiKey {
-                key_id: text(row, 0)?,
-                label: row.get(1)?,
-                issued_at: time(row.get(2)?)?,
-                revoked_at: optional_time(row.get(3)?)?,
             })
         })
     }

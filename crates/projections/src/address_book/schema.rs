@@ -110,14 +110,6 @@ CREATE TABLE tenants (
     name       TEXT NOT NULL,
     created_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE api_keys (
-    tenant     TEXT NOT NULL,
-    key_id     TEXT NOT NULL,
-    label      TEXT NOT NULL,
-    issued_ms  INTEGER NOT NULL,
-    revoked_ms INTEGER,
-    PRIMARY KEY (tenant, key_id)
-) STRICT, WITHOUT ROWID;
 ";
 
 /// What the fold itself looks up by is made with the tables; these are for queries only.

@@ -98,16 +98,3 @@ pub struct Tenant {
     /// Since when.
     pub created_at: DateTime<Utc>,
 }
-
-/// An API key, without anything that it could be used by.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ApiKey {
-    /// The public part.
-    pub key_id: SmolStr,
-    /// What it is for.
-    pub label: String,
-    /// Since when.
-    pub issued_at: DateTime<Utc>,
-    /// Until when.
-    pub revoked_at: Option<DateTime<Utc>>,
-}

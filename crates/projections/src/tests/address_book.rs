@@ -12,7 +12,7 @@ use kite_domain::sender::{
     SenderTerms, SenderWithdrawn,
 };
 use kite_domain::slug::TenantId;
-use kite_domain::tenant::{ApiKeyIssued, ApiKeyRevoked, TenantCreated};
+use kite_domain::tenant::TenantCreated;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -185,7 +185,7 @@ fn leaving_deleting_and_removing_a_group_keep_the_counts_right() {
 }
 
 #[test]
-fn refusals_senders_tenants_and_keys() {
+fn refusals_senders_and_tenants() {
     let person = || OptOutPerson { address: "01011110000".into() };
     let refusal = |source: &str| -> Event {
         OptOutRecorded {
@@ -198,16 +198,8 @@ fn refusals_senders_tenants_and_keys() {
         .into()
     };
     let sender = registered("0212345678");
-    let key = ApiKeyIssued {
-        tenant: tenant(),
-        key_id: "k1".into(),
-        hash: "never shown".to_owned(),
-        label: "shop".to_owned(),
-    };
     let mut bench = bench(vec![
         TenantCreated { tenant: tenant(), name: "Acme".to_owned() }.into(),
-        key.into(),
-        ApiKeyRevoked { tenant: tenant(), key_id: "k1".into() }.into(),
         sender.into(),
         saved(vec![details(1, "One", Some("01011110000"), None)], None),
         refusal("080"),
@@ -215,14 +207,13 @@ fn refusals_senders_tenants_and_keys() {
     ]);
     let book = bench.models.address_book.clone();
     let refused = book.opt_outs_of(&tenant(), "01011110000").unwrap().remove(0);
-    assert_eq!((refused.source.as_str(), refused.since), ("080", at(5)), "the first one counts");
+    assert_eq!((refused.source.as_str(), refused.since), ("080", at(3)), "the first one counts");
     assert!(book.contact(&tenant(), contact_id(1)).unwrap().unwrap().opted_out);
     assert_eq!(book.opt_outs(&tenant(), None, 9).unwrap().items.len(), 1);
     let shown = book.sender(&tenant(), "0212345678").unwrap().unwrap();
     assert_eq!(shown.sends_with(at(9)).unwrap().relays, [relay("alpha")]);
-    assert_eq!(shown.approval.unwrap().by, SaidBy { actor: "test".into(), at: at(3) });
+    assert_eq!(shown.approval.unwrap().by, SaidBy { actor: "test".into(), at: at(1) });
     assert_eq!(book.tenants().unwrap()[0].name, "Acme");
-    assert_eq!(book.api_keys(&tenant()).unwrap()[0].revoked_at, Some(at(2)));
     let withdrawn = OptOutWithdrawn { tenant: tenant(), brand: None, personal: person() };
     let gone = SenderWithdrawn { tenant: tenant(), address: "0212345678".into(), reason: None };
     bench.append("x", at(9), vec![withdrawn.into(), gone.into()]);

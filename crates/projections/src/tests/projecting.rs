@@ -24,7 +24,7 @@ fn a_large_backlog_is_taken_in_pieces() {
         bench.append_raw(
             "tenant-acme",
             at(0),
-            vec![("api-key-revoked", 1, br#"{"tenant":"a","key_id":"k"}"#.to_vec())],
+            vec![("tenant-created", 1, br#"{"tenant":"a","name":"A"}"#.to_vec())],
         );
     }
     assert_eq!(bench.step(0), Step::Advanced { position: 2_000, events: 2_000, has_more: true });

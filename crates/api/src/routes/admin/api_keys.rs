@@ -2,19 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
+use kite_commands::manage::{ApiKeyTerms, IssuedKey, KeyRecord};
+use kite_domain::keys::{KeyBounds, Scopes};
 use kite_domain::slug::TenantId;
-use kite_projections::ApiKey;
+use kite_domain::tenant::ApiKeyIssued;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::key_bounds;
 use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
-use crate::problem::{Answer, Problem};
+use crate::problem::{Answer, FieldError, Problem};
 use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
+use crate::words::ScopeWord;
 
 /// A key to be issued.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -23,6 +26,35 @@ pub struct ApiKeyBody {
     /// What it is for, for people.
     #[schema(example = "shop backend", max_length = 100)]
     pub label: String,
+    /// What it may do; left out: everything.
+    #[schema(min_items = 1, example = json!(["send", "read"]))]
+    pub scopes: Option<Vec<ScopeWord>>,
+    /// Good before this time; left out: until it is revoked.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The networks, or single addresses, that it may be used from; left out or empty: from everywhere.
+    #[schema(max_items = 32, example = json!(["203.0.113.0/24"]))]
+    pub allowed_addresses: Vec<String>,
+}
+
+impl ApiKeyBody {
+    fn check(self) -> Answer<ApiKeyTerms> {
+        let text = Text { field: "label", text: &self.label, characters_max: NAME_CHARACTERS_MAX };
+        check("The key cannot be issued", &text)?;
+        let scopes: Scopes = match self.scopes {
+            None => Scopes::ALL,
+            Some(words) => words.into_iter().map(Into::into).collect(),
+        };
+        let mut errors = Vec::new();
+        if scopes.is_empty() {
+            errors.push(FieldError::new("scopes", "empty", "a key without a scope could do nothing"));
+        }
+        let bounds = key_bounds::read(self.expires_at, &self.allowed_addresses).unwrap_or_else(|wrong| {
+            errors.extend(wrong);
+            KeyBounds::default()
+        });
+        key_bounds::refuse_if_any(errors)?;
+        Ok(ApiKeyTerms { label: self.label, scopes, bounds })
+    }
 }
 
 /// A new key. It is shown this once and kept nowhere.
@@ -36,6 +68,12 @@ pub struct IssuedKeyView {
     pub key: String,
 }
 
+impl From<IssuedKey> for IssuedKeyView {
+    fn from(issued: IssuedKey) -> Self {
+        Self { key_id: issued.key_id.to_string(), key: issued.key }
+    }
+}
+
 /// A key as it is listed: never the key itself.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ApiKey)]
@@ -44,20 +82,38 @@ pub struct ApiKeyView {
     pub key_id: String,
     /// What it is for.
     pub label: String,
+    /// What it may do.
+    pub scopes: Vec<ScopeWord>,
+    /// The networks that it may be used from; empty: from everywhere.
+    pub allowed_addresses: Vec<String>,
     /// Since when.
     pub issued_at: DateTime<Utc>,
-    /// Until when.
+    /// Who issued it.
+    #[schema(example = "operator:kim")]
+    pub issued_by: String,
+    /// Good before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Since when it is out of use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was last used; left out: never, or it is revoked. Up to a day too old after the process was restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
-impl From<ApiKey> for ApiKeyView {
-    fn from(key: ApiKey) -> Self {
+impl From<KeyRecord<ApiKeyIssued>> for ApiKeyView {
+    fn from(record: KeyRecord<ApiKeyIssued>) -> Self {
         Self {
-            key_id: key.key_id.to_string(),
-            label: key.label,
-            issued_at: key.issued_at,
-            revoked_at: key.revoked_at,
+            key_id: record.issued.key_id.to_string(),
+            scopes: record.issued.scopes.iter().map(Into::into).collect(),
+            allowed_addresses: key_bounds::words(&record.issued.bounds),
+            label: record.issued.label,
+            issued_at: record.issued_at,
+            issued_by: record.issued_by.to_string(),
+            expires_at: record.issued.bounds.expires_at,
+            revoked_at: record.revoked_at,
+            last_used_at: record.last_used_at,
         }
     }
 }
@@ -73,7 +129,7 @@ fn tenant_of(text: &str) -> Answer<TenantId> {
     text.parse().map_err(|_| Problem::not_found("tenant"))
 }
 
-/// Issues a key for a tenant. The answer is the only time that it is shown.
+/// Issues a key for a tenant, beside those that it has, at most 100. The answer is the only time that it is shown.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/keys", tag = "admin", operation_id = "issue_api_key",
     params(("tenant" = String, Path, description = "The tenant's id")), request_body = ApiKeyBody,
@@ -86,10 +142,9 @@ pub async fn issue(
     ApiJson(body): ApiJson<ApiKeyBody>,
 ) -> Answer<Written<IssuedKeyView>> {
     let tenant = tenant_of(&tenant)?;
-    let text = Text { field: "label", text: &body.label, characters_max: NAME_CHARACTERS_MAX };
-    check("The key cannot be issued", &text)?;
-    let done = state.manage.issue_api_key(&state.cause(&auth.actor), &tenant, body.label).await?;
-    let issued = IssuedKeyView { key_id: done.value.key_id.to_string(), key: done.value.key };
+    let terms = body.check()?;
+    let done = state.manage.issue_api_key(&state.cause(&auth.actor), &tenant, terms).await?;
+    let issued = IssuedKeyView::from(done.value);
     let location = format!("/v1/admin/tenants/{tenant}/keys/{}", issued.key_id);
     Ok(Written::created(done.position, location, issued))
 }
@@ -104,14 +159,12 @@ pub async fn list(
     state: State<ApiState>,
     _auth: AdminAuth,
     tenant: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<ApiKeys>> {
     let tenant = tenant_of(&tenant)?;
     if !state.directory.snapshot().tenants.contains_key(&tenant) {
         return Err(Problem::not_found("tenant"));
     }
-    state.fresh_address_book(&headers).await?;
-    let keys = state.query(move |models| models.address_book.api_keys(&tenant)).await?;
+    let keys = state.manage.api_keys(&tenant).await?;
     Ok(Json(ApiKeys { items: keys.into_iter().map(Into::into).collect() }))
 }
 

@@ -1,6 +1,8 @@
 //! What the operator of the platform does: tenants and their sendings and senders, keys, relays.
 
 pub mod api_keys;
+mod key_bounds;
+pub mod operator_keys;
 pub mod relay_now;
 pub mod relay_profile;
 pub mod relay_tls;

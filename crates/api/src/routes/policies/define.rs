@@ -74,7 +74,6 @@ pub async fn handler(
     let cause = state.cause(&auth.actor);
     let defined =
         state.manage.define_policy(&cause, &auth.tenant, channel, objective, body.failover.into()).await?;
-    state.note_write(&auth.tenant, defined.position);
     let (objective, weights) = in_words(&defined.value.objective);
     let view = PolicyDefinedView {
         channel: channel.into(),

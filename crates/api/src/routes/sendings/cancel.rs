@@ -52,7 +52,6 @@ pub async fn handler(
         check("The sending cannot be cancelled", &text)?;
     }
     let outcome = state.acceptance.cancel(&state.cause(&auth.actor), &auth.tenant, id, body.reason).await?;
-    state.note_write(&auth.tenant, outcome.position);
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 

@@ -92,7 +92,6 @@ async fn create(
         Ok(expanded) => accept(&state, &auth, expanded, idempotency).await?,
         Err(problem) => repeated(&state, &auth, &held.bytes, idempotency).await?.ok_or(problem)?,
     };
-    state.note_write(&auth.tenant, accepted.position);
     Ok(respond(accepted))
 }
 

@@ -73,7 +73,6 @@ pub async fn pause(
     let (id, reason) = (id_of(&sending)?, body.check("The sending cannot be paused")?);
     let cause = state.cause(&auth.actor);
     let outcome = state.acceptance.pause(&cause, &auth.tenant, id, PauseBy::Tenant, reason).await?;
-    state.note_write(&auth.tenant, outcome.position);
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
@@ -94,7 +93,6 @@ pub async fn resume(
     let (id, reason) = (id_of(&sending)?, body.check("The sending cannot be resumed")?);
     let cause = state.cause(&auth.actor);
     let outcome = state.acceptance.resume(&cause, &auth.tenant, id, PauseBy::Tenant, reason).await?;
-    state.note_write(&auth.tenant, outcome.position);
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 

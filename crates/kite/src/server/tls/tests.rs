@@ -58,7 +58,8 @@ impl House {
             .route("/", get(async || "well"))
             .route("/wait", get(waits))
             .route("/large", get(async || vec![b'x'; LARGE_BYTES]));
-        let room = Room { descriptors: 1_000, connections_max: settings.connections_max };
+        let connections_max = settings.connections_max;
+        let room = Room { descriptors: 1_000, connections_max, listener: "public" };
         let stop = supervisor.clone();
         let serving = serve(listener, Some(tls.clone()), router, Clients::default(), settings, room, stop);
         supervisor.start(serving);
