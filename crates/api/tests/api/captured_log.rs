@@ -1,39 +1,57 @@
 //! What a test's own thread logs.
+//!
+//! One subscriber for the whole process, and a place for each thread: whether a line is wanted at all is remembered by the
+//! process, so that a subscriber of one thread alone would miss what another thread has come by first.
 
-use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
-use tracing::subscriber::DefaultGuard;
+use std::sync::Once;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Everything that is logged on this thread from its start until it is dropped, at every level.
-pub(crate) struct CapturedLog {
-    lines: Lines,
-    _guard: DefaultGuard,
+thread_local! {
+    /// None: nobody looks.
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+/// Everything that is logged on this thread from its start until it is dropped, at every level.
+pub(crate) struct CapturedLog(());
 
 impl CapturedLog {
     pub(crate) fn start() -> Self {
-        let lines = Lines::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(lines.clone())
-            .finish();
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .with_writer(OfThread)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        LINES.set(Some(Vec::new()));
+        Self(())
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lines.0.lock()).into_owned()
+        LINES.with_borrow(|lines| String::from_utf8_lossy(lines.as_deref().unwrap_or_default()).into_owned())
     }
 }
 
-impl io::Write for Lines {
+impl Drop for CapturedLog {
+    fn drop(&mut self) {
+        LINES.set(None);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct OfThread;
+
+impl io::Write for OfThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| {
+            if let Some(lines) = lines {
+                lines.extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -42,10 +60,10 @@ impl io::Write for Lines {
     }
 }
 
-impl<'w> MakeWriter<'w> for Lines {
+impl<'w> MakeWriter<'w> for OfThread {
     type Writer = Self;
 
     fn make_writer(&'w self) -> Self {
-        self.clone()
+        *self
     }
 }
