@@ -16,6 +16,7 @@ mod digest;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod instance;
 pub mod load;
 pub mod lot;
 mod memory;
