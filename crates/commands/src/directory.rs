@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
+use kite_domain::instance::Standing;
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
@@ -28,7 +29,7 @@ use crate::journal::{Journal, JournalError};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 21] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -47,6 +48,9 @@ const KINDS: [&str; 18] = [
     "opt-out-withdrawn",
     "template-saved",
     "template-deleted",
+    "instance-copied",
+    "instance-released",
+    "instance-settled",
 ];
 
 const PAGE: usize = 1_000;
@@ -70,6 +74,8 @@ pub struct SenderState {
 /// The directory at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryState {
+    /// Whether this log is a copy of one that may be at work.
+    pub instance: Standing,
     /// All relays.
     pub relays: RelayDirectory,
     /// Policies by tenant and channel.
@@ -169,6 +175,7 @@ impl DirectoryState {
             Event::TemplateDeleted(deleted) => {
                 self.templates.remove(&(deleted.tenant.clone(), deleted.template));
             }
+            other if self.instance.evolve(other) => {}
             other => {
                 self.relays.evolve(other);
             }

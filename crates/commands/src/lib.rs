@@ -9,6 +9,7 @@ pub mod accept;
 pub mod address_book;
 pub mod adviser;
 pub mod awaited;
+pub mod backup_desk;
 pub mod clock;
 pub mod directory;
 pub mod governed;
@@ -24,6 +25,7 @@ pub mod relay_desk;
 pub mod router;
 pub mod sealer;
 pub mod seals;
+pub mod settler;
 pub mod timekeeper;
 pub mod worker;
 

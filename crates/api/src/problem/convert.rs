@@ -105,7 +105,7 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::NoSender(_)
             | ManageRefusal::NoOptOut
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
-            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) => {
+            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) | ManageRefusal::NoCopy => {
                 Self::new(Code::NotPossibleNow, words)
             }
             ManageRefusal::NoRelay(_) => {

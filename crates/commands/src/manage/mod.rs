@@ -3,6 +3,7 @@
 //! Each appends with the version that it decided on, tries again on a conflict, and reads the directory on before it
 //! answers, so that the caller's next request sees it.
 
+mod instance;
 mod opt_outs;
 mod policies;
 mod relays;
@@ -58,6 +59,9 @@ pub enum ManageRefusal {
     /// No such template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateId),
+    /// This log is no copy of another.
+    #[error("this is the original: there is nothing to be released")]
+    NoCopy,
     /// The breaker is not where the change starts from.
     #[error("the breaker of relay {0} is not there any more")]
     BreakerMoved(RelayId),
