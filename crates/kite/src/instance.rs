@@ -18,11 +18,12 @@ use kite_commands::relay_desk::RelayDesk;
 use kite_commands::router::Router;
 use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
+use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
+use kite_event_store::{EventStore, Filter};
 use kite_projections::ReadModels;
 use kite_relay::{
     Desk, InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
@@ -36,6 +37,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::backup;
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
@@ -43,6 +45,7 @@ use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, proje
 use crate::seal_file::SealFile;
 use crate::server;
 use crate::telemetry;
+use crate::vitals::{Floors, ThisMachine, Vitals, VitalsWatch};
 use readiness::ProcessReadiness;
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -75,6 +78,7 @@ struct Parts {
     models: ReadModels,
     open_work: Arc<dyn OpenWork>,
     trust: SealTrust,
+    vitals: Vitals,
     clock: Arc<dyn Clock>,
 }
 
@@ -93,6 +97,7 @@ impl Instance {
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
         let metrics = telemetry::start_metrics(&workers, &background.handle())?;
+        backup::refuse_backup(&config.data_dir)?;
         private_directory(&config.data_dir)?;
         let store = Arc::new(
             SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
@@ -129,6 +134,7 @@ impl Instance {
         listener: Option<(TcpListener, server::Room)>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
+        self.start_vitals(parts).await?;
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
@@ -199,6 +205,15 @@ impl Instance {
     ) -> anyhow::Result<Arc<dyn RelayDesk>> {
         let mut awaited = Awaited::default();
         self.start_follower(DirectoryFeed::new(parts.directory.clone(), parts.journal.clone()), parts);
+        let standing = parts.directory.snapshot().instance;
+        if !standing.may_hand_over() {
+            let standing = standing.word();
+            tracing::warn!(
+                standing,
+                "this is a copy of another instance: nothing is handed over until it is released"
+            );
+        }
+        self.start_follower(Settler::new(parts.lots.clone(), parts.directory.clone()), parts);
         if roles.contains(&Role::Router) {
             let (lots, directory) = (parts.lots.clone(), parts.directory.clone());
             let router = Router::new(lots, directory, parts.open_work.clone());
@@ -256,6 +271,26 @@ impl Instance {
         }
         // A check needs no worker.
         Ok(Arc::new(Desk::new(parts.clock.clone())))
+    }
+
+    /// Looks at the disk and the clock, once before anything works, and then again and again.
+    async fn start_vitals(&self, parts: &Parts) -> anyhow::Result<()> {
+        let head = *self.store.head().borrow();
+        let newest = self.store.read_all(head.saturating_sub(1), 1, &Filter::everything()).await?;
+        let newest_event = newest.events.last().map(|event| event.metadata.time);
+        let api = &self.config.api;
+        let floors = Floors { warn_bytes: api.ready_free_bytes_warn, refuse_bytes: api.ready_free_bytes_min };
+        let mut watch = VitalsWatch::new(
+            ThisMachine::new(self.config.data_dir.clone()),
+            parts.vitals.clone(),
+            floors,
+            parts.clock.clone(),
+            parts.directory.clone(),
+            newest_event,
+        );
+        watch.look();
+        self.start_timed(watch, parts);
+        Ok(())
     }
 
     /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent.
@@ -360,6 +395,13 @@ impl Instance {
             acceptance,
             receipts: parts.receipts.clone(),
             relay_desk,
+            backups: Arc::new(backup::Desk::new(
+                &self.config.data_dir,
+                &self.config.backup_dir,
+                self.workers.clone(),
+                parts.clock.clone(),
+                self.store.head(),
+            )),
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness {
@@ -369,8 +411,8 @@ impl Instance {
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
                 trust: parts.trust.clone(),
-                data_dir: self.config.data_dir.clone(),
-                free_bytes_min: api.ready_free_bytes_min,
+                vitals: parts.vitals.clone(),
+                directory: parts.directory.clone(),
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
                 clock: parts.clock.clone(),
             }),
@@ -437,6 +479,7 @@ impl Parts {
             lots,
             models,
             trust: SealTrust::default(),
+            vitals: Vitals::default(),
             clock,
         })
     }

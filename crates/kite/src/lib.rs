@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here about messages; that is all in the crates that this one joins.
 
+mod backup;
 pub mod cli;
 pub mod config;
 mod demo;
@@ -15,6 +16,7 @@ mod seal_file;
 mod serve;
 mod server;
 mod telemetry;
+mod vitals;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,8 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Serve(options) => serve::run(options),
         cli::Command::Replay(options) => operator::replay(options),
         cli::Command::Audit(options) => operator::audit(options),
+        cli::Command::Backup(options) => backup::backup(options),
+        cli::Command::Restore(options) => backup::restore(options),
         cli::Command::Relays(command) => relays::run(command),
         cli::Command::Config(command) => operator::config(command),
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the digests of the log's seals are kept, too; empty: nowhere.
     pub seals_file: PathBuf,
+    /// Where backups are put that are asked for over the API; empty: none are.
+    pub backup_dir: PathBuf,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     /// The operator's key; empty: none.
