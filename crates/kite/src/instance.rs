@@ -249,8 +249,7 @@ impl Instance {
         if roles.contains(&Role::Publisher) {
             // What the work model knows is swept from it; what comes after is read from the log.
             let position = parts.models.work.position();
-            self.start_follower(Publisher::new(feeder.clone(), position), parts);
-            self.start_timed(sweeper, parts);
+            self.start_publishing(Publisher::new(feeder.clone(), position), sweeper, parts);
         }
         if roles.contains(&Role::Worker) {
             let relays = Relays::new(RelayParts {
@@ -271,6 +270,38 @@ impl Instance {
         }
         // A check needs no worker.
         Ok(Arc::new(Desk::new(parts.clock.clone())))
+    }
+
+    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
+    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
+    fn start_publishing(&self, publisher: Publisher, sweeper: Sweeper, parts: &Parts) {
+        if parts.directory.snapshot().instance.may_hand_over() {
+            self.start_follower(publisher, parts);
+            self.start_timed(sweeper, parts);
+            return;
+        }
+        let (head, quiet, supervisor) = (self.store.head(), self.quiet.subscribe(), self.workers.clone());
+        let (directory, models, clock) =
+            (parts.directory.clone(), parts.models.clone(), parts.clock.clone());
+        let stop = supervisor.stop().clone();
+        self.workers.start(async move {
+            let mut changes = directory.changes();
+            loop {
+                changes.mark_unchanged();
+                if directory.snapshot().instance.may_hand_over() {
+                    break;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = changes.changed() => {}
+                }
+            }
+            let publisher = publisher.skip_to(models.work.position());
+            let publishing =
+                drive(Box::new(publisher), head, stop.clone(), supervisor.clone(), clock.clone());
+            supervisor.start(publishing);
+            supervisor.start(drive(Box::new(sweeper), quiet, stop, supervisor.clone(), clock));
+        });
     }
 
     /// Looks at the disk and the clock, once before anything works, and then again and again.
