@@ -88,7 +88,8 @@ impl Standing {
             }
             Event::InstanceReleased(InstanceReleased { original_dead_since, .. }) => {
                 if let Self::Copy { until, taken_at } = *self {
-                    let original_dead_since = *original_dead_since;
+                    // When the backup was taken it was alive, or nobody wrote any more.
+                    let original_dead_since = (*original_dead_since).max(taken_at);
                     *self = Self::Released { until, taken_at, original_dead_since };
                 }
             }
@@ -166,6 +167,15 @@ mod tests {
         let again = standing(&[copied(7), released(), settled(), copied(20)]);
         assert_eq!(again, Standing::Copy { until: 20, taken_at: at(1) });
         assert!(!standing(&[copied(7), released(), copied(9), settled()]).may_hand_over());
+    }
+
+    #[test]
+    fn the_original_was_not_dead_before_the_backup_was_taken() {
+        let early = InstanceReleased { original_dead_since: at(-60), reason: "a slip of the pen".to_owned() };
+        let Standing::Released { original_dead_since, .. } = standing(&[copied(7), early.into()]) else {
+            panic!("it is not released");
+        };
+        assert_eq!(original_dead_since, at(1));
     }
 
     #[test]

@@ -281,8 +281,7 @@ impl Instance {
             return;
         }
         let (head, quiet, supervisor) = (self.store.head(), self.quiet.subscribe(), self.workers.clone());
-        let (directory, models, clock) =
-            (parts.directory.clone(), parts.models.clone(), parts.clock.clone());
+        let (directory, models, clock) = (parts.directory.clone(), parts.models.clone(), parts.clock.clone());
         let stop = supervisor.stop().clone();
         self.workers.start(async move {
             let mut changes = directory.changes();

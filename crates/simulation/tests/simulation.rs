@@ -42,7 +42,7 @@ fn seeds_break_no_law_and_come_to_what_matters() {
 
 #[test]
 fn a_copy_waits_for_the_word_and_hands_no_reference_over_twice_after_it() {
-    for seed in 1..41 {
+    for seed in 1..21 {
         if let Err(failure) = run_copied(&generate(seed, Length::Short)) {
             panic!("cargo xtask sim --copied --seed {seed}\n{failure}");
         }

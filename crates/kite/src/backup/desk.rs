@@ -96,7 +96,7 @@ fn finish(newest: &Mutex<Newest>, name: &str, taken: anyhow::Result<Manifest>) {
     match taken {
         Ok(manifest) => {
             metrics::counter!("kite_backups_total", "outcome" => "whole").increment(1);
-            metrics::gauge!("kite_backup_newest_seconds").set(manifest.taken_at.timestamp() as f64);
+            metrics::gauge!("kite_backup_newest_timestamp_seconds").set(manifest.taken_at.timestamp() as f64);
             newest.failed = None;
             tracing::info!(name, until = manifest.until, bytes = manifest.bytes(), "the backup is whole");
         }

@@ -9,7 +9,8 @@ use kite_commands::Cause;
 use kite_domain::event::Event;
 use kite_domain::instance::{InstanceCopied, STREAM, Standing};
 use kite_event_store::{
-    Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent, StreamAppend,
+    Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent,
+    StreamAppend,
 };
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -99,16 +100,20 @@ impl World {
         self.pass_exactly(WAITS_MS)?;
         if let Some(arrival) = self.relays.arrivals.lock().first() {
             let reference = arrival.message.reference;
-            return Err(format!("law 4: a copy has handed {reference} to {}, and its original may be alive", arrival.relay));
+            return Err(format!(
+                "law 4: a copy has handed {reference} to {}, and its original may be alive",
+                arrival.relay
+            ));
         }
         if let Some((relay, _)) = self.acknowledged.lock().first() {
             return Err(format!("a copy has taken receipts away from its original, at {relay}"));
         }
         // What a receipt brings about may be another route. What was never routed stays so.
-        let is_first = |event: &RecordedEvent| match Event::from_json(&event.kind, event.schema_version, &event.data) {
-            Ok(Event::MessagesRouted(routed)) => !routed.splits.is_empty(),
-            Ok(_) | Err(_) => false,
-        };
+        let is_first =
+            |event: &RecordedEvent| match Event::from_json(&event.kind, event.schema_version, &event.data) {
+                Ok(Event::MessagesRouted(routed)) => !routed.splits.is_empty(),
+                Ok(_) | Err(_) => false,
+            };
         match self.events_after(copied).iter().find(|event| is_first(event)) {
             Some(event) => Err(format!("a copy has routed, at position {}", event.position)),
             None => Ok(()),
