@@ -118,7 +118,7 @@ fn profiles(simulators: &RelaySim) -> anyhow::Result<Vec<(&'static str, Value)>>
         profile["rate_parts_per_second"] = json!(rate);
         // Whoever can be asked is believed after 36 seconds; handing over again takes its time, too.
         let is_mute = profile["answers_status"] == false && profile["deduplicates"] == false;
-        let deadline = if is_mute { 10 } else { 90 };
+        let deadline = if is_mute { 10 } else { 60 };
         profile["channels"]["sms"]["receipt_deadline_seconds"] = json!(deadline);
     }
     Ok(profiles)
