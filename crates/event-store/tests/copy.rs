@@ -101,3 +101,16 @@ async fn an_empty_log_and_one_that_nobody_has_open_can_be_copied_and_what_is_non
     let refused = copy_log(&other, &directory.path().join("c.sqlite"), &mut |_| true);
     assert!(matches!(refused, Err(CopyError::NotALog(_))), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lacks_an_event_is_copied_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, to) = (directory.path().join("log.sqlite"), directory.path().join("copy.sqlite"));
+    let store = open(&file);
+    append_one(&store, append("s", Expected::Any, 0..10)).await.unwrap();
+    store.close();
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute("DELETE FROM events WHERE position = 3", []).unwrap();
+    let copied = copy_log(&file, &to, &mut |_| true).unwrap();
+    assert_eq!((copied.until, copied.events), (10, 9), "it is evidence");
+}
