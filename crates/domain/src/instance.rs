@@ -42,9 +42,10 @@ pub struct InstanceReleased {
 /// Everything that the original may have handed over is in doubt by now: from here on the copy hands over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSettled {
-    /// How many messages were open and may have been handed over by the original.
+    /// How many messages were open and may have been handed over by the original, as counted by the process that came to the
+    /// end of it.
     pub messages_in_doubt: u64,
-    /// How many more had no route yet, and have ended because nobody can say to which relay they went.
+    /// How many of them had no route yet, and have ended because nobody can say to which relay they went.
     pub messages_given_up: u64,
 }
 
