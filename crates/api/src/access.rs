@@ -126,6 +126,10 @@ pub(crate) const ROWS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/admin/tenants/{tenant}/senders/{address}/refuse", OPERATE),
     ("POST", "/v1/admin/tenants/{tenant}/senders/{address}/withdraw", OPERATE),
     ("POST", "/v1/admin/secrets/rotate", ADMINISTER),
+    ("GET", "/v1/admin/backups", AUDIT),
+    ("POST", "/v1/admin/backups", OPERATE),
+    ("GET", "/v1/admin/instance", AUDIT),
+    ("POST", "/v1/admin/instance/release", ADMINISTER),
 ];
 
 static BY_ENDPOINT: LazyLock<HashMap<(&str, &str), Access>> =

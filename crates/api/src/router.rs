@@ -84,6 +84,9 @@ fn for_operators() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
         .routes(routes!(admin::relays::check_relay))
+        .routes(routes!(admin::backups::list, admin::backups::take))
+        .routes(routes!(admin::instance::get))
+        .routes(routes!(admin::instance::release))
         .routes(routes!(admin::secrets::rotate))
         .routes(routes!(service::metrics::handler))
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::address_book::AddressBook;
+use kite_commands::backup_desk::BackupDesk;
 use kite_commands::directory::Directory;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
@@ -80,8 +81,11 @@ pub struct ApiConfig {
     /// How long a projector may stand still while there is something to read before the process is not ready, in
     /// milliseconds.
     pub ready_standstill_ms_max: u32,
-    /// With less room than this on the disk of the data directory the process is not ready, in bytes.
+    /// With less room than this on the disk of the data directory the process is not ready and takes no new sendings, so that
+    /// the results of what is under way can still be written, in bytes.
     pub ready_free_bytes_min: u64,
+    /// With less room than this it says so, in bytes.
+    pub ready_free_bytes_warn: u64,
     /// How far back the figures behind a recommendation reach, in minutes.
     pub figures_window_minutes: u32,
 }
@@ -105,7 +109,8 @@ impl Default for ApiConfig {
             read_wait_ms: 2_000,
             ready_lag_events_max: 100_000,
             ready_standstill_ms_max: 10_000,
-            ready_free_bytes_min: 64 << 20,
+            ready_free_bytes_min: 256 << 20,
+            ready_free_bytes_warn: 1 << 30,
             figures_window_minutes: 60,
         }
     }
@@ -128,6 +133,11 @@ pub struct ReadinessCheck {
 pub trait Readiness: Send + Sync + 'static {
     /// Each of the things that must hold.
     async fn checks(&self) -> Vec<ReadinessCheck>;
+
+    /// Why no new sendings are taken; none: they are. What is under way must still find room for its results.
+    fn turns_away(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Nothing beyond what the API sees by itself.
@@ -157,6 +167,8 @@ pub struct ApiParts {
     pub receipts: ReceiptBook,
     /// What is seen of the relays at this moment, and what a call of one shows.
     pub relay_desk: Arc<dyn RelayDesk>,
+    /// What can be done about backups.
+    pub backups: Arc<dyn BackupDesk>,
     /// Where reads come from.
     pub read_models: ReadModels,
     /// All metrics of the process as Prometheus text.

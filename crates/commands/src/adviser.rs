@@ -144,6 +144,10 @@ impl Worker for Adviser {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
+        // A copy of a log that may be at work decides nothing about what both hold.
+        if !self.directory.snapshot().instance.may_hand_over() {
+            return Ok(Step::Idle(None));
+        }
         let now: DateTime<Utc> = self.journal.now();
         let mut figures: BTreeMap<Channel, Vec<RelayFigures>> = BTreeMap::new();
         for follower in followers(&self.directory.snapshot(), now) {

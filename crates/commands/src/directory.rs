@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
+use kite_domain::instance::Standing;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
@@ -33,7 +34,7 @@ use crate::key_use::LiveKey;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 29] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -60,6 +61,9 @@ const KINDS: [&str; 26] = [
     "opt-out-extended",
     "template-saved",
     "template-deleted",
+    "instance-copied",
+    "instance-released",
+    "instance-settled",
 ];
 
 const PAGE: usize = 1_000;
@@ -76,6 +80,8 @@ pub struct PolicyState {
 /// The directory at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryState {
+    /// Whether this log is a copy of one that may be at work.
+    pub instance: Standing,
     /// All relays.
     pub relays: RelayDirectory,
     /// Policies by tenant and channel.
@@ -213,6 +219,7 @@ impl DirectoryState {
             Event::TemplateDeleted(deleted) => {
                 self.templates.remove(&(deleted.tenant.clone(), deleted.template));
             }
+            other if self.instance.evolve(other) => {}
             other => {
                 self.relays.evolve(other);
             }

@@ -447,6 +447,10 @@ impl Worker for Router {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
+        // A copy of a log that may be at work decides nothing about what both hold.
+        if !self.directory.snapshot().instance.may_hand_over() {
+            return Ok(Step::Idle(None));
+        }
         let Some(position) = self.position else {
             self.find_place().await?;
             return Ok(Step::Worked);

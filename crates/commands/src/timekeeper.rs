@@ -350,6 +350,10 @@ impl Worker for Timekeeper {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
+        // A copy of a log that may be at work decides nothing about what both hold.
+        if !self.directory.snapshot().instance.may_hand_over() {
+            return Ok(Step::Idle(None));
+        }
         let now = self.lots.journal().now();
         // One kind that fails does not keep the others waiting.
         let done = [

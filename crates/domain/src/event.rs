@@ -7,10 +7,11 @@
 use serde_json::Value;
 
 use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
+use crate::instance::{InstanceCopied, InstanceReleased, InstanceSettled};
 use crate::keys::{KeysUsed, OperatorKeyIssued, OperatorKeyRevoked, Scopes};
 use crate::lot::{
-    LotAccepted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptsRecorded,
-    RelayResponded,
+    LotAccepted, MessagesDoubted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted,
+    ReceiptsRecorded, RelayResponded,
 };
 use crate::opt_out::{OptOutExtended, OptOutRecorded, OptOutWithdrawn};
 use crate::policy::{PolicyDefined, WeightsAdvised};
@@ -218,6 +219,8 @@ events! {
     RelayResponded = "relay-responded" v 1 in "lot-<sending>-<number>",
     /// Delivery reports.
     ReceiptsRecorded = "receipts-recorded" v 1 in "lot-<sending>-<number>",
+    /// The log is a copy, and these were open when it was taken: the original may have handed them over since.
+    MessagesDoubted = "messages-doubted" v 1 in "lot-<sending>-<number>",
     /// Not now: the window is closed.
     MessagesHeld = "messages-held" v 1 in "lot-<sending>-<number>",
     /// Final, other than by a delivery receipt.
@@ -229,6 +232,12 @@ events! {
     /// The events up to a position, as they were: `digest` is over the digest of the seal before and the digests of all
     /// `events` since then; `marks` has the first four bytes of each, so that a difference has a place.
     LogSealed = "log-sealed" v 1 in "log-seals",
+    /// From here on this log is a copy of another, which may be alive: nothing is handed over.
+    InstanceCopied = "instance-copied" v 1 in "instance",
+    /// The operator's word that the original is dead.
+    InstanceReleased = "instance-released" v 1 in "instance",
+    /// What the original may have handed over is in doubt by now: this log takes its place.
+    InstanceSettled = "instance-settled" v 1 in "instance",
 }
 
 fn unknown(kind: &str, version: u16) -> DecodeError {

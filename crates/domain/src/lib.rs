@@ -17,6 +17,7 @@ mod digest;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod instance;
 pub mod keys;
 pub mod load;
 pub mod lot;

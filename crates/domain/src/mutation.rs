@@ -105,11 +105,13 @@ pub enum Mutation {
     ApprovalNotAsked,
     /// A refusal by another address of the same person is ignored.
     OtherAddressIgnored,
+    /// A log that is a copy of another hands over, although nobody has said that the original is dead.
+    RestoredCopyHandsOver,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -159,6 +161,7 @@ impl Mutation {
         Self::SealSkipsAnEvent,
         Self::ApprovalNotAsked,
         Self::OtherAddressIgnored,
+        Self::RestoredCopyHandsOver,
     ];
 }
 

@@ -105,6 +105,7 @@ impl House {
             journal,
             directory: directory.clone(),
             relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
+            backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),

@@ -25,6 +25,10 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Print events of the log of a stopped instance, one JSON object a line. A running one is asked over the API.
     Audit(AuditOptions),
+    /// Copy the log into a new directory, while an instance runs on it or not; or verify such a copy.
+    Backup(BackupOptions),
+    /// Make a data directory out of a backup. It knows that it is a copy, and hands nothing over until it is released.
+    Restore(RestoreOptions),
     /// List the relays, or call them without handing over a message and say what holds.
     #[command(subcommand)]
     Relays(RelaysCommand),
@@ -137,6 +141,52 @@ pub struct AuditOptions {
     /// With --verify: print one JSON object on standard output.
     #[arg(long, requires = "verify")]
     pub json: bool,
+}
+
+/// Options of `kite backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupOptions {
+    /// The directory to make: it must not be there, or be empty.
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    pub to: Option<PathBuf>,
+    /// The data directory. Without it, the one that the configuration names.
+    #[arg(long, value_name = "DIR", conflicts_with = "verify")]
+    pub data: Option<PathBuf>,
+    /// The configuration of the instance.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "verify"])]
+    pub config: Option<PathBuf>,
+    /// Hold a backup against its manifest, and its log against its seals. Exits with 1 if something is not as it was.
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    pub verify: Option<PathBuf>,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `kite restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreOptions {
+    /// The backup.
+    #[arg(long, value_name = "DIR", required_unless_present = "release", conflicts_with = "release")]
+    pub from: Option<PathBuf>,
+    /// The data directory to make, which must not be there or be empty; with --release, the one of a stopped copy.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Let a stopped copy take the place of its original. A running one is told over the API
+    /// (POST /v1/admin/instance/release).
+    #[arg(long, requires = "original_is_dead", requires = "reason")]
+    pub release: bool,
+    /// Your word that the original hands nothing over any more and never will again. If it is alive after all, messages go
+    /// out twice.
+    #[arg(long, requires = "release")]
+    pub original_is_dead: bool,
+    /// Since when it is dead, such as 2026-03-02T03:00:00Z: what was scheduled for later is certainly not with any relay.
+    /// Without it: since now.
+    #[arg(long, value_name = "TIME", requires = "release")]
+    pub dead_since: Option<chrono::DateTime<chrono::Utc>>,
+    /// How you know.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "release")]
+    pub reason: String,
 }
 
 /// Commands of `kite config`.

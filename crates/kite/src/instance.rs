@@ -21,11 +21,12 @@ use kite_commands::relay_desk::RelayDesk;
 use kite_commands::router::Router;
 use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
+use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
+use kite_event_store::{EventStore, Filter};
 use kite_projections::ReadModels;
 use kite_relay::{
     Desk, InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
@@ -39,6 +40,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::backup;
 use crate::config::{Config, Role, ServerSettings};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
@@ -47,6 +49,7 @@ use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, proje
 use crate::seal_file::SealFile;
 use crate::server::{self, CertificateWatch, Tls};
 use crate::telemetry;
+use crate::vitals::{Floors, ThisMachine, Vitals, VitalsWatch};
 use readiness::ProcessReadiness;
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -84,6 +87,7 @@ struct Parts {
     open_work: Arc<dyn OpenWork>,
     people: Arc<dyn KnownPeople>,
     trust: SealTrust,
+    vitals: Vitals,
     clock: Arc<dyn Clock>,
 }
 
@@ -102,6 +106,7 @@ impl Instance {
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
         let metrics = telemetry::start_metrics(&workers, &background.handle())?;
+        backup::refuse_backup(&config.data_dir)?;
         private_directory(&config.data_dir)?;
         let store = Arc::new(
             SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
@@ -139,6 +144,7 @@ impl Instance {
         listeners: Option<Listeners>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
+        self.start_vitals(parts).await?;
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
@@ -219,6 +225,15 @@ impl Instance {
     ) -> anyhow::Result<Arc<dyn RelayDesk>> {
         let mut awaited = Awaited::default();
         self.start_follower(DirectoryFeed::new(parts.directory.clone(), parts.journal.clone()), parts);
+        let standing = parts.directory.snapshot().instance;
+        if !standing.may_hand_over() {
+            let standing = standing.word();
+            tracing::warn!(
+                standing,
+                "this is a copy of another instance: nothing is handed over until it is released"
+            );
+        }
+        self.start_follower(Settler::new(parts.lots.clone(), parts.directory.clone()), parts);
         if roles.contains(&Role::Router) {
             let (lots, directory) = (parts.lots.clone(), parts.directory.clone());
             let router = Router::new(lots, directory, parts.open_work.clone());
@@ -255,8 +270,7 @@ impl Instance {
         if roles.contains(&Role::Publisher) {
             // What the work model knows is swept from it; what comes after is read from the log.
             let position = parts.models.work.position();
-            self.start_follower(Publisher::new(feeder.clone(), position), parts);
-            self.start_timed(sweeper, parts);
+            self.start_publishing(Publisher::new(feeder.clone(), position), sweeper, parts);
         }
         if roles.contains(&Role::Worker) {
             let relays = Relays::new(RelayParts {
@@ -277,6 +291,57 @@ impl Instance {
         }
         // A check needs no worker.
         Ok(Arc::new(Desk::new(parts.manage.vault().clone(), parts.clock.clone())))
+    }
+
+    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
+    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
+    fn start_publishing(&self, publisher: Publisher, sweeper: Sweeper, parts: &Parts) {
+        if parts.directory.snapshot().instance.may_hand_over() {
+            self.start_follower(publisher, parts);
+            self.start_timed(sweeper, parts);
+            return;
+        }
+        let (head, quiet, supervisor) = (self.store.head(), self.quiet.subscribe(), self.workers.clone());
+        let (directory, models, clock) = (parts.directory.clone(), parts.models.clone(), parts.clock.clone());
+        let stop = supervisor.stop().clone();
+        self.workers.start(async move {
+            let mut changes = directory.changes();
+            loop {
+                changes.mark_unchanged();
+                if directory.snapshot().instance.may_hand_over() {
+                    break;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = changes.changed() => {}
+                }
+            }
+            let publisher = publisher.skip_to(models.work.position());
+            let publishing =
+                drive(Box::new(publisher), head, stop.clone(), supervisor.clone(), clock.clone());
+            supervisor.start(publishing);
+            supervisor.start(drive(Box::new(sweeper), quiet, stop, supervisor.clone(), clock));
+        });
+    }
+
+    /// Looks at the disk and the clock, once before anything works, and then again and again.
+    async fn start_vitals(&self, parts: &Parts) -> anyhow::Result<()> {
+        let head = *self.store.head().borrow();
+        let newest = self.store.read_all(head.saturating_sub(1), 1, &Filter::everything()).await?;
+        let newest_event = newest.events.last().map(|event| event.metadata.time);
+        let api = &self.config.api;
+        let floors = Floors { warn_bytes: api.ready_free_bytes_warn, refuse_bytes: api.ready_free_bytes_min };
+        let mut watch = VitalsWatch::new(
+            ThisMachine::new(self.config.data_dir.clone()),
+            parts.vitals.clone(),
+            floors,
+            parts.clock.clone(),
+            parts.directory.clone(),
+            newest_event,
+        );
+        watch.look();
+        self.start_timed(watch, parts);
+        Ok(())
     }
 
     /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent.
@@ -389,6 +454,13 @@ impl Instance {
             acceptance,
             receipts: parts.receipts.clone(),
             relay_desk,
+            backups: Arc::new(backup::Desk::new(
+                &self.config.data_dir,
+                &self.config.backup_dir,
+                self.workers.clone(),
+                parts.clock.clone(),
+                self.store.head(),
+            )),
             read_models: parts.models.clone(),
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness {
@@ -401,8 +473,7 @@ impl Instance {
                 vault: parts.manage.vault().clone(),
                 directory: parts.directory.clone(),
                 certificate: self.tls.as_ref().map(|tls| tls.certificate().clone()),
-                data_dir: self.config.data_dir.clone(),
-                free_bytes_min: api.ready_free_bytes_min,
+                vitals: parts.vitals.clone(),
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
                 clock: parts.clock.clone(),
             }),
@@ -520,6 +591,7 @@ impl Parts {
             lots,
             models,
             trust: SealTrust::default(),
+            vitals: Vitals::default(),
             clock,
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here about messages; that is all in the crates that this one joins.
 
+mod backup;
 pub mod cli;
 pub mod config;
 mod demo;
@@ -19,6 +20,7 @@ mod secrets;
 mod serve;
 mod server;
 mod telemetry;
+mod vitals;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Serve(options) => serve::run(options),
         cli::Command::Replay(options) => operator::replay(options),
         cli::Command::Audit(options) => operator::audit(options),
+        cli::Command::Backup(options) => backup::backup(options),
+        cli::Command::Restore(options) => backup::restore(options),
         cli::Command::Relays(command) => relays::run(command),
         cli::Command::Secrets(command) => secrets::run(command),
         cli::Command::Config(command) => operator::config(command),

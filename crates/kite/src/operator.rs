@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use kite_commands::seals::{self, SealReport};
-use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use kite_event_store::sqlite::{SqliteEventStore, SqliteLogFile, SqliteOptions};
 use kite_event_store::{EventStore, Filter, Position, RecordedEvent};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::backup::{is_backup, refuse_backup};
 use crate::cli::{AuditOptions, ConfigCommand, ReplayOptions};
 use crate::config::{self, Config};
 use crate::seal_file;
 use crate::serve::runtime;
 
 pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
+    refuse_backup(data)?;
     let path = data.join("events.db");
     if !path.exists() {
         bail!("there is no log in {}", data.display());
@@ -150,15 +152,29 @@ fn print_report(report: &Report, is_rebuild: bool) {
     }
 }
 
-/// `kite audit --verify`.
-fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
-    let store = open_log(&options.data)?;
-    let report = runtime()?.block_on(seals::verify(&*store))?;
+fn hold_against_seals(
+    log: &dyn EventStore,
+    options: &AuditOptions,
+) -> anyhow::Result<(SealReport, Vec<Position>)> {
+    let report = runtime()?.block_on(seals::verify(log))?;
     let elsewhere = match &options.seals {
         None => Vec::new(),
-        Some(path) => runtime()?.block_on(seals::differ_from(&*store, &seal_file::read(path)?))?,
+        Some(path) => runtime()?.block_on(seals::differ_from(log, &seal_file::read(path)?))?,
     };
-    store.close();
+    Ok((report, elsewhere))
+}
+
+/// `kite audit --verify`.
+fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
+    // A backup is to stay as it is.
+    let (report, elsewhere) = if is_backup(&options.data) {
+        hold_against_seals(&SqliteLogFile::open(&options.data.join("events.db"))?, options)?
+    } else {
+        let store = open_log(&options.data)?;
+        let held = hold_against_seals(&*store, options)?;
+        store.close();
+        held
+    };
     match options.json {
         true => {
             let mut shown = serde_json::to_value(&report)?;

@@ -165,6 +165,12 @@ impl Publisher {
         Filter::kinds(ours.into_iter().chain(before))
     }
 
+    /// Reads on after this position, if it has not come so far: everything up to there is for the [`crate::Sweeper`].
+    #[must_use]
+    pub fn skip_to(self, position: Position) -> Self {
+        Self { position: self.position.max(position), ..self }
+    }
+
     /// Where it has read to.
     pub fn position(&self) -> Position {
         self.position

@@ -106,11 +106,17 @@ impl Relays {
     /// Compares the teams with the directory: dismisses the hands of relays that are gone or defined anew, and answers
     /// those that are hired now. To be called at start and whenever the directory has changed.
     ///
+    /// Nobody is hired in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
+    /// because the original would miss them.
+    ///
     /// A relay's pace and breaker outlive a change of its definition, unless its rate is another.
     ///
     /// The second part of the answer: for some relay the log could not be read; call again.
     pub async fn reconcile(&mut self) -> (Vec<Hired>, Option<JournalError>) {
         let state = self.parts.directory.snapshot();
+        if !state.instance.may_hand_over() {
+            return (Vec::new(), None);
+        }
         self.teams.retain(|relay, team| {
             let stays = state.relays.get(relay).is_some();
             if !stays {

@@ -92,11 +92,26 @@ pub struct Passed {
 /// # Errors
 /// What was broken, with the case.
 pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
+    play(case, world::World::run)
+}
+
+/// Plays a case with a backup in its middle: the original dies at its end, and a copy takes its place.
+///
+/// # Errors
+/// What was broken, with the case.
+pub fn run_copied(case: &Case) -> Result<Passed, Box<Failure>> {
+    play(case, world::World::run_copied)
+}
+
+fn play(
+    case: &Case,
+    run: impl FnOnce(&mut world::World, &Case) -> Result<(), String>,
+) -> Result<Passed, Box<Failure>> {
     let failed = |what: String, log: String| Box::new(Failure { case: case.clone(), what, log });
     let directory = scratch::data_dir()
         .map_err(|error| failed(format!("no directory for the read models: {error:#}"), String::new()))?;
     let mut world = world::World::new(case, directory.path());
-    let ran = world.run(case);
+    let ran = run(&mut world, case);
     let log = events_of(&world.log);
     let mut reached = world.sim.take_reached();
     reached.read(&log);

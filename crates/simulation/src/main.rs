@@ -5,7 +5,7 @@ mod mutations;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use kite_simulation::{Case, Failure, Length, Passed, Reached, generate, run, shrink};
+use kite_simulation::{Case, Failure, Length, Passed, Reached, generate, run, run_copied, shrink};
 use parking_lot::Mutex;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,6 +50,9 @@ struct Options {
     /// Says how often the seeds came to each situation that matters.
     #[arg(long)]
     reached: bool,
+    /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
+    #[arg(long)]
+    copied: bool,
     /// Says how a failing case fails, without cutting it down first.
     #[arg(long)]
     whole: bool,
@@ -101,7 +104,8 @@ fn simulate(options: &Options) -> anyhow::Result<()> {
         return list(options);
     }
     let began = now();
-    let found = search(options, options.first(), options.count());
+    let play = if options.copied { run_copied } else { run };
+    let found = search(options, options.first(), options.count(), play);
     let seconds = (now() - began).as_secs_f64();
     match found {
         Found::Nothing(totals) => {
@@ -154,6 +158,15 @@ fn list(options: &Options) -> anyhow::Result<()> {
 
 /// Runs the seed again, cuts it down, and says what it is.
 fn tell(options: &Options, seed: u64) -> anyhow::Result<()> {
+    if options.copied {
+        match run_copied(&generate(seed, options.length())) {
+            Ok(_) => bail!("seed {seed} failed once and not again: the simulation is not deterministic"),
+            Err(failure) => {
+                print_log(options, &failure);
+                bail!("{failure}");
+            }
+        }
+    }
     let Err(failure) = run(&generate(seed, options.length())) else {
         bail!("seed {seed} failed once and not again: the simulation is not deterministic");
     };
@@ -172,6 +185,9 @@ fn print_log(options: &Options, failure: &Failure) {
         println!("{}", failure.log);
     }
 }
+
+/// How a case is played.
+type Play = fn(&Case) -> Result<Passed, Box<Failure>>;
 
 #[derive(Default)]
 struct Totals {
@@ -195,7 +211,7 @@ enum Found {
 }
 
 /// Runs seeds on several threads until one fails. The smallest seed that fails is the answer, whatever the threads do.
-fn search(options: &Options, first: u64, count: u64) -> Found {
+fn search(options: &Options, first: u64, count: u64, play: Play) -> Found {
     let (next, failed) = (AtomicU64::new(first), AtomicU64::new(u64::MAX));
     let totals = Mutex::new(Totals::default());
     let is_over = AtomicBool::new(false);
@@ -207,7 +223,7 @@ fn search(options: &Options, first: u64, count: u64) -> Found {
                     if seed >= first + count || seed >= failed.load(Ordering::Relaxed) {
                         return;
                     }
-                    match run(&generate(seed, options.length())) {
+                    match play(&generate(seed, options.length())) {
                         Ok(passed) => totals.lock().add(&passed),
                         Err(_) => {
                             failed.fetch_min(seed, Ordering::Relaxed);

@@ -3,9 +3,9 @@
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};
-use kite_simulation::{generate, run};
+use kite_simulation::{generate, run, run_copied};
 
-use crate::{Found, Options, now, search};
+use crate::{Found, Options, Play, now, search};
 
 /// Within how many short seeds a bug has to be found: at least twice as many as it took. Those that need two rare things
 /// together get more.
@@ -39,10 +39,11 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
         let began = now();
         activate(Some(mutation));
-        let found = search(options, options.first(), budget(mutation));
+        let play: Play = if mutation == Mutation::RestoredCopyHandsOver { run_copied } else { run };
+        let found = search(options, options.first(), budget(mutation), play);
         let words = match found {
             Found::Failure(seed) => {
-                let what = run(&generate(seed, options.length())).err().map(|failure| failure.what);
+                let what = play(&generate(seed, options.length())).err().map(|failure| failure.what);
                 let what = what.unwrap_or_else(|| "(not again)".to_owned());
                 let line: String = what.lines().next().unwrap_or_default().chars().take(110).collect();
                 format!("found after {} seeds: {line}", seed - options.first() + 1)

@@ -10,9 +10,11 @@ use kite_commands::receipts::ReceiptBook;
 use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::sealer::Sealer;
+use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Journal, Lots, Step, Worker, WorkerError};
 use kite_domain::advice::AdviceSettings;
+use kite_domain::instance::Standing;
 use kite_event_store::EventStore;
 use kite_projections::{ProjectError, ReadModels, Runner};
 use kite_relay::{
@@ -86,6 +88,10 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let (_, quiet) = watch::channel(0);
     let timed = |worker: Box<dyn Worker>| spawn(sim, worker, quiet.clone(), None);
     timed(Box::new(timekeeper));
+    // Only a copy has anything to settle; in other cases nothing is to be drawn for it.
+    if directory.snapshot().instance != Standing::Original {
+        follow(Box::new(Settler::new(lots.clone(), directory.clone())));
+    }
     timed(Box::new(Sealer::new(journal.clone(), None)));
     timed(Box::new(RefusalKeeper::new(manage.clone(), reader)));
     timed(Box::new(sweeper));

@@ -1,6 +1,6 @@
 //! A fixed budget of seeds with every run of the tests, cases that once failed, and the determinism that both rest on.
 
-use kite_simulation::{Case, Length, Reached, Situation, generate, run};
+use kite_simulation::{Case, Length, Reached, Situation, generate, run, run_copied};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -38,6 +38,15 @@ fn seeds_break_no_law_and_come_to_what_matters() {
     let is_missing = |situation: &Situation| reached.times(*situation) < situation.times_min();
     let missing: Vec<Situation> = Situation::VARIANTS.iter().copied().filter(is_missing).collect();
     assert!(missing.is_empty(), "never or hardly came to {missing:?}\n{reached}");
+}
+
+#[test]
+fn a_copy_waits_for_the_word_and_hands_no_reference_over_twice_after_it() {
+    for seed in 1..21 {
+        if let Err(failure) = run_copied(&generate(seed, Length::Short)) {
+            panic!("cargo xtask sim --copied --seed {seed}\n{failure}");
+        }
+    }
 }
 
 #[test]

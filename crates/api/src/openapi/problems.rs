@@ -122,6 +122,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             Code::IdempotencyInProgress,
             Code::LimitReached,
             Code::BacklogFull,
+            Code::NoRoom,
         ],
     );
     add(traits.writes(), &[Code::NotPossibleNow, Code::Conflict, Code::AnswerLost, Code::Unavailable]);

@@ -108,6 +108,7 @@ impl From<ManageRefusal> for Problem {
             ManageRefusal::Sender(refusal) => of_sender(&refusal, words),
             ManageRefusal::TenantExists(_)
             | ManageRefusal::BreakerMoved(_)
+            | ManageRefusal::NoCopy
             | ManageRefusal::NoEncryptionKey
             | ManageRefusal::Locked(_)
             | ManageRefusal::TooManyRequests

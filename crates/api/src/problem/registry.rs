@@ -238,6 +238,11 @@ problems! {
         "The answer of the log was lost. The request may or may not have been carried out."
         "Send it again with the same idempotency key; without one, look first."
     }
+    NoRoom = "no-room" 503 retry 30 {
+        "There is no room for new sendings"
+        "The disk of the service is nearly full. What is left is kept for the results of what was accepted before. Nothing of this request was accepted."
+        "Come back later. An idempotency key makes coming back safe. The operator makes room; the page /readyz says how much is free."
+    }
     Unavailable = "unavailable" 503 retry 5 {
         "The service cannot work at the moment"
         "The log or a read model cannot be reached. Nothing was accepted."

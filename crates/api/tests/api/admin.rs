@@ -112,3 +112,54 @@ async fn a_relay_that_nobody_works_for_is_shown_with_why_and_since_when() {
     let tenant = api.send(Call::new("POST", "/v1/admin/relays/alpha/check").key(&api.acme)).await;
     assert_eq!(tenant.status, 403);
 }
+
+#[tokio::test]
+async fn a_copy_shows_what_it_is_and_is_released_by_a_word_that_says_enough() {
+    let api = Api::new().await;
+    let show = || Call::new("GET", "/v1/admin/instance").key(ADMIN);
+    let release = |body: &serde_json::Value| {
+        api.send(Call::new("POST", "/v1/admin/instance/release").key(ADMIN).json(body))
+    };
+    let word = json!({"original_is_dead": true, "reason": "its disk is gone"});
+    assert_eq!(api.ok(show()).await.json(), json!({"standing": "original", "hands_over": true}));
+    assert_eq!(release(&word).await.problem(), (409, "not-possible-now".to_owned()), "it is no copy");
+    api.mark_as_copy(7).await;
+    let shown = api.ok(show()).await.json();
+    assert_eq!((&shown["standing"], &shown["copied_until"]), (&json!("copy"), &json!(7)));
+    assert_eq!(shown["hands_over"], false);
+    for (body, field) in [
+        (json!({"original_is_dead": false, "reason": "maybe"}), "original_is_dead"),
+        (json!({"original_is_dead": true, "reason": " "}), "reason"),
+        (
+            json!({"original_is_dead": true, "reason": "x", "original_dead_since": "2199-01-01T00:00:00Z"}),
+            "original_dead_since",
+        ),
+    ] {
+        let refused = release(&body).await;
+        assert_eq!(refused.problem(), (422, "refused".to_owned()), "{body}");
+        assert_eq!(refused.errors()[0].1, field);
+    }
+    assert_eq!(api.ok(show()).await.json()["standing"], "copy");
+    let tenant = Call::new("POST", "/v1/admin/instance/release").key(&api.acme).json(&word);
+    assert_eq!(api.send(tenant).await.status, 403);
+    assert_eq!(release(&word).await.json()["standing"], "released");
+    assert_eq!(release(&word).await.status, 200, "the same word once more");
+    let events = api.ok(Call::new("GET", "/v1/audit/events?type=instance-released").key(ADMIN)).await.json();
+    let events = events["items"].as_array().unwrap();
+    assert_eq!((events.len(), &events[0]["actor"]), (1, &json!("admin")));
+}
+
+#[tokio::test]
+async fn where_backups_go_is_not_the_callers_to_say() {
+    let api = Api::new().await;
+    assert_eq!(api.ok(Call::new("GET", "/v1/admin/backups").key(ADMIN)).await.json(), json!({"items": []}));
+    let take = |to: serde_json::Value| api.send(Call::new("POST", "/v1/admin/backups").key(ADMIN).json(&to));
+    let refused = take(json!({})).await;
+    assert_eq!(refused.problem(), (409, "not-possible-now".to_owned()));
+    assert!(refused.text().contains("backup_dir"), "{}", refused.text());
+    for wrong in ["../elsewhere", "/etc/kite", "a/b", "", ".."] {
+        let refused = take(json!({"to": wrong})).await;
+        assert_eq!(refused.problem(), (422, "refused".to_owned()), "{wrong:?}");
+        assert_eq!(refused.errors()[0].1, "to");
+    }
+}

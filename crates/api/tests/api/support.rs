@@ -136,6 +136,16 @@ impl Api {
         Self::with(ApiConfig { read_wait_ms: 50, ..ApiConfig::default() }, AcceptLimits::default()).await
     }
 
+    /// Says in the log that it is a copy, up to this position.
+    pub(crate) async fn mark_as_copy(&self, until: u64) {
+        let journal = Journal::new(self.store.clone(), self.clock.clone(), self.clock.clone());
+        let manage = Manage::new(journal, Directory::default(), Arc::new(|| [0; 32]));
+        let cause = kite_commands::Cause::new("test", uuid::Uuid::nil());
+        manage.mark_as_copy(&cause, until, start()).await.unwrap();
+        // Whoever writes reads on.
+        self.tenant("another").await;
+    }
+
     pub(crate) async fn with(config: ApiConfig, limits: AcceptLimits) -> Self {
         Self::with_rules(config, limits, ClientRules::default()).await
     }
@@ -171,6 +181,7 @@ impl Api {
             journal,
             directory,
             relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
+            backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),

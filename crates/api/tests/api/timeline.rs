@@ -130,6 +130,7 @@ async fn a_lost_answer_stays_visible_after_the_receipt() {
         round: 0,
         duplicate_code: None,
         refusal: None,
+        receipt_by: None,
     };
     let delivered = ReceiptSet {
         attempt: 1,

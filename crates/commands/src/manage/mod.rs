@@ -3,6 +3,7 @@
 //! Each appends with the version that it decided on, tries again on a conflict, and reads the directory on before it
 //! answers, so that the caller's next request sees it.
 
+mod instance;
 mod keys;
 mod opt_outs;
 mod policies;
@@ -85,6 +86,9 @@ pub enum ManageRefusal {
     /// A credential is encrypted with a key that is not here.
     #[error(transparent)]
     Locked(#[from] DecryptError),
+    /// This log is no copy of another.
+    #[error("this is the original: there is nothing to be released")]
+    NoCopy,
     /// The breaker is not where the change starts from.
     #[error("the breaker of relay {0} is not there any more")]
     BreakerMoved(RelayId),

@@ -10,6 +10,7 @@ mod adviser;
 mod bounds;
 mod cancelling;
 mod causation;
+mod copies;
 mod directory;
 mod idempotency;
 mod idempotency_law;

@@ -219,6 +219,22 @@ pub struct UnknownSet {
     /// With what the relay refused a repeated call while an earlier one may still come in. It counts once that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// Set where no call is in this log, because it is a copy and the original may have made it: after this the outcome is
+    /// unknown for good, unless a receipt still comes.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "chrono::serde::ts_milliseconds_option"
+    )]
+    pub receipt_by: Option<DateTime<Utc>>,
+}
+
+/// Messages that were open when this log was copied: whoever wrote the original may have handed them over since, to the
+/// relay that they were routed to and to those that come after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessagesDoubted {
+    /// Which messages.
+    pub messages: SeqSet,
 }
 
 /// What a relay refused a message with.

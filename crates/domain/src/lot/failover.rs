@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
+use super::doubt::{in_doubt, not_known};
 use super::message::{Attempt, Message, Outcome};
-use super::{Lot, MessagesFinished, MessagesRouted, RouteSet};
+use super::{Lot, MessagesFinished, MessagesRouted, RouteSet, UnknownSet};
 use crate::event::Event;
 use crate::failure::{ChannelFailover, FailureClass, RelayFailover};
 use crate::mutation::{self, Mutation};
@@ -59,6 +60,8 @@ pub(super) struct Failure {
 pub(super) struct Aftermath {
     routes: BTreeMap<RouteKey, RouteSet>,
     finished: Vec<MessagesFinished>,
+    /// Of the routes, those that whoever wrote the original of this log may have made, too.
+    doubts: Vec<(RelayId, u16, UnknownSet)>,
     decided: SeqSet,
 }
 
@@ -94,7 +97,7 @@ impl Aftermath {
             })
             .flatten();
         match next {
-            Some(next) => self.route(seq, message.attempts_made() + 1, next, failure),
+            Some(next) => self.route(lot, seq, next, failure, terms, context.now),
             None => self.finish(seq, failure.outcome, failure.code.clone(), Some(failure.class)),
         }
     }
@@ -115,7 +118,7 @@ impl Aftermath {
             return;
         }
         if let Some(next) = another_relay(lot, message, last, failure.class, &terms.failover, context) {
-            self.route(seq, message.attempts_made() + 1, next, &failure);
+            self.route(lot, seq, next, &failure, terms, context.now);
         }
     }
 
@@ -136,7 +139,7 @@ impl Aftermath {
         let failure =
             Failure { class: FailureClass::RelayFault, code: reason.into(), outcome: Outcome::Undelivered };
         if let Some(next) = another_relay(lot, message, last, failure.class, &terms.failover, context) {
-            self.route(seq, message.attempts_made() + 1, next, &failure);
+            self.route(lot, seq, next, &failure, terms, context.now);
         }
     }
 
@@ -165,16 +168,32 @@ impl Aftermath {
         }
     }
 
-    /// The events, routes first.
+    /// The events, routes first, then what is in doubt about them.
     pub(super) fn into_events(self) -> impl Iterator<Item = Event> {
         let routed = (!self.routes.is_empty())
             .then(|| MessagesRouted { routes: self.routes.into_values().collect(), splits: Vec::new() });
-        routed.map(Event::from).into_iter().chain(self.finished.into_iter().map(Event::from))
+        let doubts =
+            self.doubts.into_iter().map(|(relay, attempt, unknown)| not_known(relay, attempt, unknown));
+        let finished = self.finished.into_iter().map(Event::from);
+        routed.map(Event::from).into_iter().chain(doubts).chain(finished)
     }
 
-    fn route(&mut self, seq: u32, attempt: u16, next: Next<'_>, failure: &Failure) {
+    fn route(
+        &mut self,
+        lot: &Lot,
+        seq: u32,
+        next: Next<'_>,
+        failure: &Failure,
+        terms: &SendingAccepted,
+        now: DateTime<Utc>,
+    ) {
         if !self.decide(seq) {
             return;
+        }
+        let attempt = lot.message(seq).map_or(1, |message| message.attempts_made() + 1);
+        // What may be sent twice goes on at once.
+        if lot.doubted.contains(seq) && !terms.failover.at_least_once {
+            self.doubt(seq, attempt, &next, terms, now);
         }
         let key = RouteKey {
             relay: next.entry.profile.relay.clone(),
@@ -197,6 +216,26 @@ impl Aftermath {
             }
         });
         set.messages.push(seq);
+    }
+
+    /// The next attempt begins in doubt.
+    fn doubt(
+        &mut self,
+        seq: u32,
+        attempt: u16,
+        next: &Next<'_>,
+        terms: &SendingAccepted,
+        now: DateTime<Utc>,
+    ) {
+        let profile = &next.entry.profile;
+        let unknown = in_doubt(std::iter::once(seq).collect(), next.channel, Some(profile), terms, now);
+        let same = |(relay, number, set): &&mut (RelayId, u16, UnknownSet)| {
+            *relay == profile.relay && *number == attempt && set.receipt_by == unknown.receipt_by
+        };
+        match self.doubts.iter_mut().find(same) {
+            Some((_, _, set)) => set.messages.push(seq),
+            None => self.doubts.push((profile.relay.clone(), attempt, unknown)),
+        }
     }
 
     /// Whether nothing was decided about the message yet; from now on something is.

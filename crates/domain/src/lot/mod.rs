@@ -9,6 +9,7 @@
 //! for now; `state` is the fold.
 
 mod close;
+mod doubt;
 mod events;
 mod failover;
 mod ledger;
@@ -20,10 +21,11 @@ mod routing;
 mod state;
 mod submit;
 
+pub use doubt::Doubted;
 pub use events::{
-    AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesFinished, MessagesHeld,
-    MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal, RefusedForNowSet,
-    RefusedSet, RelayResponded, RouteSet, SplitRecord, TypeGroup, UnknownSet,
+    AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesDoubted, MessagesFinished,
+    MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal,
+    RefusedForNowSet, RefusedSet, RelayResponded, RouteSet, SplitRecord, TypeGroup, UnknownSet,
 };
 pub use failover::RoutingContext;
 pub use ledger::{LedgerAhead, SplitLedger};

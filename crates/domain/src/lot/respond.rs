@@ -162,6 +162,7 @@ impl Lot {
             round: question_of_duplicates.map_or(0, |question| question.round),
             duplicate_code: Some(set.code),
             refusal: None,
+            receipt_by: None,
         });
         let is_believed = is_last_word || mutation::is_active(Mutation::RefusedRepeatBelieved);
         let early = if is_believed {
@@ -177,6 +178,7 @@ impl Lot {
             round: question_of_repeats.map_or(0, |question| question.round),
             duplicate_code: None,
             refusal: Some(Refusal { code: set.code, class: set.class, text: set.text }),
+            receipt_by: None,
         });
         let unknown = unknown.and_then(|set| {
             let is_it = |seq: u32| self.is_handed_over(seq, relay, attempt) && !is_asked_late(seq);
@@ -289,6 +291,7 @@ impl Lot {
             inquire_at: (answer_to == AnswerTo::Call).then_some(set.until),
             duplicate_code: None,
             refusal: None,
+            receipt_by: None,
         });
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
     }

@@ -37,6 +37,8 @@ pub struct Lot {
     refusals: Vec<(u32, u16, Refusal)>,
     /// What relays have refused for now.
     pub(super) waits: Waits,
+    /// Messages that were open when the log was copied.
+    pub(super) doubted: SeqSet,
     counts: OutcomeCounts,
 }
 
@@ -92,6 +94,7 @@ impl Lot {
             held_until_ms: Vec::new(),
             refusals: Vec::new(),
             waits: Waits::default(),
+            doubted: SeqSet::default(),
             counts,
         }
     }
@@ -121,6 +124,7 @@ impl Lot {
             + self.held_until_ms.capacity() * size_of::<i64>()
             + self.refusals.capacity() * size_of::<(u32, u16, Refusal)>()
             + self.waits.memory_bytes()
+            + size_of_val(self.doubted.as_slice())
     }
 
     /// How many messages ended how.
@@ -332,6 +336,7 @@ impl Lot {
                     set.messages.iter().for_each(|seq| self.raise(seq, set.attempt, state));
                 }
             }
+            Event::MessagesDoubted(doubted) => doubted.messages.iter().for_each(|seq| self.doubted.push(seq)),
             Event::MessagesHeld(held) => {
                 self.held_until_ms.resize(self.messages.len(), 0);
                 for (seq, until_ms) in held.messages.iter().zip(&held.until_ms) {
@@ -397,6 +402,9 @@ impl Lot {
                         attempt.state = AttemptState::Unknown;
                         attempt.not_before_ms = inquire_ms;
                         attempt.round = unknown.round;
+                        if let Some(receipt_by) = unknown.receipt_by {
+                            attempt.receipt_by_ms = attempt.receipt_by_ms.max(receipt_by.timestamp_millis());
+                        }
                         if unknown.duplicate_code.is_some() {
                             attempt.doubt = Doubt::Duplicate;
                         }

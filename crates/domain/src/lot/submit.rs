@@ -222,6 +222,7 @@ fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
                 round: 0,
                 duplicate_code: None,
                 refusal: None,
+                receipt_by: None,
             });
         }
     }

@@ -81,6 +81,7 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
                         round: 0,
                         duplicate_code: is_final.then(|| "1026".into()),
                         refusal: None,
+                        receipt_by: None,
                     }),
                     refused_for_now: vec![RefusedForNowSet {
                         messages: later.clone(),

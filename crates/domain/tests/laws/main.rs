@@ -7,6 +7,7 @@ mod samples;
 mod world;
 
 mod any_events;
+mod doubt;
 mod failover;
 mod handover;
 mod histories;

@@ -306,6 +306,7 @@ pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> Respon
         round: 1,
         duplicate_code: None,
         refusal: None,
+        receipt_by: None,
     };
     ResponseNote { unknown: Some(set), ..ResponseNote::default() }
 }

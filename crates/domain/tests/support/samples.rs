@@ -6,6 +6,7 @@ use kite_domain::contact::*;
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{ContactId, GroupId, SendingId, TemplateId};
+use kite_domain::instance::*;
 use kite_domain::keys::*;
 use kite_domain::lot::*;
 use kite_domain::opt_out::*;
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub(crate) fn all() -> Vec<Event> {
-    [reference_data(), address_book(), sendings(), lots(), vec![seal()]].concat()
+    [reference_data(), address_book(), sendings(), lots(), vec![seal()], instance()].concat()
 }
 
 fn seal() -> Event {
@@ -38,6 +39,18 @@ fn seal() -> Event {
         marks: "0197c0de8d2f3b7c".to_owned(),
     };
     sealed.into()
+}
+
+fn instance() -> Vec<Event> {
+    vec![
+        InstanceCopied { until: 4_711, taken_at: at("2026-03-02T02:00:00Z") }.into(),
+        InstanceReleased {
+            original_dead_since: at("2026-03-02T03:00:00Z"),
+            reason: "its disk is gone".to_owned(),
+        }
+        .into(),
+        InstanceSettled { messages_in_doubt: 128, messages_given_up: 3 }.into(),
+    ]
 }
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -357,6 +370,7 @@ fn lots() -> Vec<Event> {
             }],
         }
         .into(),
+        MessagesDoubted { messages: [0, 1, 2, 5].into_iter().collect() }.into(),
         MessagesHeld {
             messages: [1, 3].into_iter().collect(),
             reason: "night window".to_owned(),
@@ -479,6 +493,7 @@ fn responded() -> RelayResponded {
                 class: FailureClass::RelayFault,
                 text: Some("out of order".to_owned()),
             }),
+            receipt_by: None,
         }),
         deferred: Some(DeferredSet {
             messages: one(3),

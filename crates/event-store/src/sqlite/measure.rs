@@ -49,4 +49,8 @@ impl Stopwatch {
     pub(super) fn start() -> Self {
         Self(Instant::now())
     }
+
+    pub(super) fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
 }

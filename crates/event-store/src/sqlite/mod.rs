@@ -7,11 +7,13 @@
 //! Any process that can open the file may read it (`SELECT * FROM log`); only one may write: see [`OpenError::InUse`].
 
 mod checkpoint;
+mod copy;
 mod leftover;
 mod log;
 mod measure;
 mod queue;
 mod readers;
+mod reading;
 mod recent;
 mod schema;
 mod writer;
@@ -29,8 +31,10 @@ use uuid::Uuid;
 use crate::envelope::RecordedEvent;
 use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Position, ReadError};
 use checkpoint::{Checkpoints, Finish};
+pub use copy::{Copied, CopyError, Progress, copy_log};
 use queue::{Queue, Request};
 use readers::{Bounds, Readers};
+pub use reading::SqliteLogFile;
 use recent::Recent;
 
 /// What a point read may bring before it is taken to be a long one.
@@ -336,19 +340,7 @@ impl EventStore for SqliteEventStore {
     async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
         let head = *self.head.borrow();
         let time = time.timestamp_millis();
-        self.read_long(move |reader| {
-            let (mut first, mut end) = (1, head + 1);
-            while first < end {
-                let middle = first + (end - first) / 2;
-                if reader.time_at(middle)? < time {
-                    first = middle + 1;
-                } else {
-                    end = middle;
-                }
-            }
-            Ok(first)
-        })
-        .await
+        self.read_long(move |reader| reader.position_at(time, head)).await
     }
 
     fn head(&self) -> watch::Receiver<Position> {

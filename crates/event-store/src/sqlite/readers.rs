@@ -38,6 +38,8 @@ const STREAM_SQL: &str = select_events!(
 const CORRELATION_SQL: &str = select_events!(
     "INDEXED BY events_by_correlation WHERE correlation = ?1 AND position > ?2 ORDER BY position LIMIT ?3"
 );
+const LAST_SQL: &str =
+    select_events!("WHERE stream = (SELECT id FROM streams WHERE name = ?1) ORDER BY version DESC LIMIT 1");
 const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIMIT ?2");
 
 /// How much one read may bring: after either bound it ends, though there may be more.
@@ -66,6 +68,13 @@ impl Readers {
             .map(|_| Ok(Mutex::new(Some(Reader::new(schema::open_reader(path, options)?)))))
             .collect::<Result<_, OpenError>>()?;
         Ok(Self { connections, next: AtomicUsize::new(0) })
+    }
+
+    /// With these connections.
+    pub(super) fn of(connections: Vec<Connection>) -> Self {
+        let connections =
+            connections.into_iter().map(|connection| Mutex::new(Some(Reader::new(connection)))).collect();
+        Self { connections, next: AtomicUsize::new(0) }
     }
 
     /// Reads with the first free connection; waits when none is.
@@ -116,6 +125,12 @@ impl Reader {
     ) -> Result<Piece, ReadError> {
         let parameters = (stream, signed(after_version), signed(bounds.events as u64));
         self.collect(STREAM_SQL, parameters, bounds)
+    }
+
+    /// The last event of a stream.
+    pub(super) fn last_of(&mut self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
+        let bounds = Bounds { events: 1, bytes: usize::MAX };
+        Ok(self.collect(LAST_SQL, [stream], bounds)?.events.pop())
     }
 
     /// Events of a correlation in order.
@@ -170,8 +185,23 @@ impl Reader {
         Ok(builder.finish())
     }
 
+    /// The first position up to `head` whose event's time is this one or later, in epoch milliseconds; one past the head
+    /// when there is none.
+    pub(super) fn position_at(&self, time: i64, head: Position) -> Result<Position, ReadError> {
+        let (mut first, mut end) = (1, head + 1);
+        while first < end {
+            let middle = first + (end - first) / 2;
+            if self.time_at(middle)? < time {
+                first = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        Ok(first)
+    }
+
     /// The time of the event at this position, in epoch milliseconds.
-    pub(super) fn time_at(&self, position: Position) -> Result<i64, ReadError> {
+    fn time_at(&self, position: Position) -> Result<i64, ReadError> {
         self.connection
             .prepare_cached("SELECT time FROM events WHERE position = ?1")
             .and_then(|mut statement| statement.query_row([signed(position)], |row| row.get(0)))

@@ -89,7 +89,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
 
 /// Switches to write-ahead logging, and says what SQLite has switched to. It commits the switch only after it has told:
 /// whoever stops listening at the answer does not hear that the commit failed, and works without a write-ahead log.
-fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
+pub(super) fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
     let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = statement.query([])?;
     let mut journal_mode = String::new();
@@ -115,6 +115,33 @@ pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connec
         .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
         .map_err(OpenError::engine)?;
     Ok(connection)
+}
+
+/// A connection to a log that nobody writes. SQLite then takes no lock and makes no file.
+pub(super) fn open_unchanging(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = open(Path::new(&super::copy::immutable(path)), flags)?;
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
+        .map_err(OpenError::engine)?;
+    Ok(connection)
+}
+
+/// Whether a database that is attached under this name is a log of the shape below.
+pub(super) fn is_log(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let pragma = |pragma: &str| {
+        connection.query_row(&format!("PRAGMA {name}.{pragma}"), [], |row| row.get::<_, i64>(0))
+    };
+    Ok((pragma("application_id")?, pragma("user_version")?) == (APPLICATION_ID, SCHEMA_VERSION))
+}
+
+/// Makes the tables of an empty log.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {SCHEMA}
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    ))
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
@@ -146,10 +173,5 @@ fn create_or_check(connection: &Connection) -> Result<(), OpenError> {
     if application_id != 0 || tables != 0 {
         return Err(OpenError::NotAnEventStore);
     }
-    connection
-        .execute_batch(&format!(
-            "BEGIN IMMEDIATE; {SCHEMA}
-             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        ))
-        .map_err(OpenError::engine)
+    create(connection).map_err(OpenError::engine)
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the digests of the log's seals are kept, too; empty: nowhere.
     pub seals_file: PathBuf,
+    /// Where backups are put that are asked for over the API; empty: none are.
+    pub backup_dir: PathBuf,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
     /// Where administration and metrics listen; none: where the API does.

@@ -6,14 +6,15 @@ use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Vault};
+use kite_domain::instance::Standing;
 use kite_event_store::Position;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::credentials;
-use crate::runtime::{ProjectorWatch, Standing, Supervisor};
+use crate::runtime::{ProjectorWatch, Standing as ProjectorStanding, Supervisor};
 use crate::server::ServerCertificate;
+use crate::vitals::Vitals;
 
 /// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
 pub(super) struct ProcessReadiness {
@@ -30,13 +31,12 @@ pub(super) struct ProcessReadiness {
     pub(super) trust: SealTrust,
     /// What opens the credentials of relays.
     pub(super) vault: Arc<Vault>,
+    /// Which relays there are, and whether this is a copy.
     pub(super) directory: Directory,
     /// What the listener shows, if it speaks TLS.
     pub(super) certificate: Option<ServerCertificate>,
-    /// Where everything durable is kept.
-    pub(super) data_dir: PathBuf,
-    /// How much room there has to be for more, in bytes.
-    pub(super) free_bytes_min: u64,
+    /// How the disk and the clock are.
+    pub(super) vitals: Vitals,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -49,7 +49,10 @@ impl Readiness for ProcessReadiness {
             check("seals", self.trust.difference(), &self.verified()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
-            check("disk", self.no_room(), "there is room"),
+            check("disk", self.vitals.turns_away(), &self.vitals.disk()),
+            // Told, and no reason to send requests elsewhere: there is no other clock.
+            check("clock", None, &self.vitals.clock()),
+            check("instance", None, &self.standing()),
             check("life", is_stopping.then(|| "stopping".to_owned()), "running"),
         ];
         let standings = self.watch.standings();
@@ -68,6 +71,10 @@ impl Readiness for ProcessReadiness {
         }
         checks
     }
+
+    fn turns_away(&self) -> Option<String> {
+        self.vitals.turns_away()
+    }
 }
 
 impl ProcessReadiness {
@@ -75,19 +82,33 @@ impl ProcessReadiness {
         format!("the log is as it was sealed, looked at up to position {}", self.trust.verified_until())
     }
 
-    /// Says so if the disk is as good as full: the next append may be the one that fails, and stops the process.
-    fn no_room(&self) -> Option<String> {
-        // Without an answer nothing is known, and nothing said.
-        let room = rustix::fs::statvfs(&self.data_dir).ok()?;
-        let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
-        let least = self.free_bytes_min;
-        (free_bytes < least).then(|| format!("{free_bytes} bytes are free, at least {least} are needed"))
+    /// A copy takes requests: it only hands nothing over.
+    fn standing(&self) -> String {
+        let instance = self.directory.snapshot().instance;
+        match instance {
+            Standing::Original => "the original".to_owned(),
+            Standing::Settled { .. } => "was a copy, and has taken the place of its original".to_owned(),
+            Standing::Copy { until, taken_at } => format!(
+                "a copy of what was there at {} (position {until}): nothing is handed over until it is released \
+                 (POST /v1/admin/instance/release)",
+                taken_at.to_rfc3339()
+            ),
+            Standing::Released { .. } => {
+                "a copy that was released: what its original may have handed over is being put in doubt"
+                    .to_owned()
+            }
+        }
     }
 }
 
 /// Says so if a projector has had something to read for too long without getting on.
-fn standstill(standing: &Standing, head: Position, now: DateTime<Utc>, most: TimeDelta) -> Option<String> {
-    let Standing { position, well_at, failure, .. } = standing;
+fn standstill(
+    standing: &ProjectorStanding,
+    head: Position,
+    now: DateTime<Utc>,
+    most: TimeDelta,
+) -> Option<String> {
+    let ProjectorStanding { position, well_at, failure, .. } = standing;
     let stands_still = head > *position && now - *well_at > most;
     stands_still.then(|| {
         let reason = failure.as_deref().unwrap_or("its step has not ended");
@@ -95,7 +116,7 @@ fn standstill(standing: &Standing, head: Position, now: DateTime<Utc>, most: Tim
     })
 }
 
-fn parked<'s>(standings: impl Iterator<Item = (&'s &'static str, &'s Standing)>) -> String {
+fn parked<'s>(standings: impl Iterator<Item = (&'s &'static str, &'s ProjectorStanding)>) -> String {
     let parked: Vec<String> = standings
         .filter(|(_, standing)| standing.parked > 0)
         .map(|(name, standing)| format!("{name} {}", standing.parked))
@@ -117,6 +138,8 @@ fn check(name: &str, failure: Option<String>, otherwise: &str) -> ReadinessCheck
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vitals::tests::SaidMachine;
+    use crate::vitals::{Floors, VitalsWatch};
     use kite_commands::clock::ManualClock;
     use kite_projections::{ProjectError, Runner, Step};
 
@@ -167,8 +190,7 @@ mod tests {
                 vault: Arc::default(),
                 directory: Directory::default(),
                 certificate: None,
-                data_dir: "/".into(),
-                free_bytes_min: 0,
+                vitals: Vitals::default(),
                 clock: clock.clone(),
             };
             Self { log_stopped, head, clock, readiness }
@@ -236,11 +258,16 @@ mod tests {
 
     #[tokio::test]
     async fn so_does_a_disk_without_room() {
-        let mut house = House::new();
-        house.readiness.free_bytes_min = u64::MAX;
+        let house = House::new();
+        let machine = SaidMachine::default();
+        machine.free_bytes.store(99, std::sync::atomic::Ordering::SeqCst);
+        let floors = Floors { warn_bytes: 500, refuse_bytes: 100 };
+        let vitals = house.readiness.vitals.clone();
+        let clock = house.clock.clone();
+        VitalsWatch::new(machine, vitals, floors, clock, Directory::default(), None).look();
         let failing = house.failing().await;
-        assert_eq!(failing[0].0, "disk");
-        assert!(failing[0].1.contains("bytes are free, at least"), "{}", failing[0].1);
+        assert_eq!(failing, [("disk".to_owned(), "99 bytes are free, at least 100 are needed".to_owned())]);
+        assert_eq!(house.readiness.turns_away(), Some(failing[0].1.clone()));
     }
 
     #[tokio::test]

@@ -327,6 +327,7 @@ fn lost(by: &str, messages: kite_domain::seq_set::SeqSet, reason: &str) -> Event
         round: 0,
         duplicate_code: None,
         refusal: None,
+        receipt_by: None,
     };
     RelayResponded {
         relay: relay(by),

@@ -172,6 +172,7 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
                     round: 0,
                     duplicate_code: None,
                     refusal: None,
+                    receipt_by: None,
                 }),
                 deferred: Some(DeferredSet {
                     messages: set(lot, deferred),

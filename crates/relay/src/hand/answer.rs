@@ -91,6 +91,7 @@ impl Answered {
             round: question.map_or(0, |question| question.round),
             duplicate_code: None,
             refusal: None,
+            receipt_by: None,
         });
         messages.iter().for_each(|seq| set.messages.push(seq));
     }

@@ -98,6 +98,7 @@ impl RelayWorker {
                             round: 0,
                             duplicate_code: None,
                             refusal: None,
+                            receipt_by: None,
                         }),
                         ..ResponseNote::default()
                     };

@@ -49,7 +49,7 @@ fn cause() -> Cause {
 
 impl World {
     /// A request, as soon as there is a process.
-    fn ask<F: Future<Output = ()> + Send + 'static>(
+    pub(super) fn ask<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: &str,
         request: impl FnOnce(Platform) -> F + Send + 'static,

@@ -1,6 +1,9 @@
-//! What the operator of the platform does: tenants and their sendings and senders, keys, relays.
+//! What the operator of the platform does: tenants and their sendings and senders, keys, relays, backups, and whether this
+//! instance hands over.
 
 pub mod api_keys;
+pub mod backups;
+pub mod instance;
 mod key_bounds;
 pub mod operator_keys;
 pub mod relay_now;

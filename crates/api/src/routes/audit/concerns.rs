@@ -25,9 +25,13 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
                 || responded.deferred.as_ref().is_some_and(|set| set.messages.contains(seq))
         }
         Event::ReceiptsRecorded(recorded) => recorded.sets.iter().any(|set| set.messages.contains(seq)),
+        Event::MessagesDoubted(doubted) => doubted.messages.contains(seq),
         Event::MessagesHeld(held) => held.messages.contains(seq),
         Event::MessagesFinished(finished) => finished.messages.contains(seq),
         Event::LogSealed(_)
+        | Event::InstanceCopied(_)
+        | Event::InstanceReleased(_)
+        | Event::InstanceSettled(_)
         | Event::TenantCreated(_)
         | Event::ApiKeyIssued(_)
         | Event::ApiKeyRevoked(_)

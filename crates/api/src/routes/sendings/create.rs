@@ -101,6 +101,9 @@ async fn accept(
     expanded: Expanded,
     idempotency: Option<Idempotency>,
 ) -> Answer<Accepted> {
+    if let Some(reason) = state.readiness.turns_away() {
+        return Err(Problem::new(Code::NoRoom, format!("No new sendings are taken: {reason}.")));
+    }
     let (request, unfilled) = expanded.into_parts();
     match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
         Ok(mut accepted) => {

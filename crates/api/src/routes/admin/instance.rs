@@ -1,0 +1,133 @@
+//! `GET /v1/admin/instance`, `POST /v1/admin/instance/release`
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use kite_domain::instance::Standing;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::answer::Written;
+use crate::auth::AdminAuth;
+use crate::extract::ApiJson;
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
+use crate::state::ApiState;
+
+/// How an instance stands.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StandingWord {
+    /// It was never copied from another.
+    Original,
+    /// A copy whose original may be alive: it accepts and shows, and hands nothing over.
+    Copy,
+    /// The original is dead, and what it may have handed over is being put in doubt.
+    Released,
+    /// It was a copy, and has taken the place of its original.
+    Settled,
+}
+
+/// Whether this instance is a copy of another, and what it does.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Instance)]
+pub struct InstanceView {
+    /// How it stands.
+    pub standing: StandingWord,
+    /// Whether messages are routed and handed over.
+    pub hands_over: bool,
+    /// Of a copy: the position of the last event that it has from its original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_until: Option<u64>,
+    /// Of a copy: when the backup was taken that it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_taken_at: Option<DateTime<Utc>>,
+    /// Of a copy that was released: since when its original hands nothing over any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_dead_since: Option<DateTime<Utc>>,
+}
+
+impl From<Standing> for InstanceView {
+    fn from(standing: Standing) -> Self {
+        let hands_over = standing.may_hand_over();
+        let (word, of, original_dead_since) = match standing {
+            Standing::Original => (StandingWord::Original, None, None),
+            Standing::Copy { until, taken_at } => (StandingWord::Copy, Some((until, taken_at)), None),
+            Standing::Released { until, taken_at, original_dead_since } => {
+                (StandingWord::Released, Some((until, taken_at)), Some(original_dead_since))
+            }
+            Standing::Settled { until, taken_at } => (StandingWord::Settled, Some((until, taken_at)), None),
+        };
+        Self {
+            standing: word,
+            hands_over,
+            copied_until: of.map(|(until, _)| until),
+            backup_taken_at: of.map(|(_, taken_at)| taken_at),
+            original_dead_since,
+        }
+    }
+}
+
+/// The operator's word that the original of this copy is dead.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseBody {
+    /// `true`: the original hands nothing over any more and never will again. If it is alive after all, messages go out twice.
+    pub original_is_dead: bool,
+    /// Since when, if that is known: what was scheduled for later is certainly not with any relay. Left out: since now.
+    #[serde(default)]
+    pub original_dead_since: Option<DateTime<Utc>>,
+    /// How you know.
+    #[schema(example = "the machine was taken out of the rack", max_length = 500)]
+    pub reason: String,
+}
+
+/// Shows whether this instance is a copy of another, and whether it hands over.
+#[utoipa::path(
+    get, path = "/v1/admin/instance", tag = "admin", operation_id = "get_instance",
+    responses((status = 200, description = "How it stands.", body = InstanceView))
+)]
+pub async fn get(state: State<ApiState>, _auth: AdminAuth) -> Json<InstanceView> {
+    Json(state.directory.snapshot().instance.into())
+}
+
+/// Lets a copy take the place of its original, which is dead.
+///
+/// Everything that was open in the copied part is in doubt first: the original may have handed it over after the backup was
+/// taken. Relays are asked about it or handed it again under the same reference, where they can deal with that; otherwise it
+/// waits for its receipt or its deadline. Then the copy hands over. The same word once more changes nothing.
+#[utoipa::path(
+    post, path = "/v1/admin/instance/release", tag = "admin", operation_id = "release_instance",
+    request_body = ReleaseBody,
+    responses((status = 200, description = "How it stands now.", body = InstanceView))
+)]
+pub async fn release(
+    state: State<ApiState>,
+    auth: AdminAuth,
+    ApiJson(body): ApiJson<ReleaseBody>,
+) -> Answer<Written<InstanceView>> {
+    const REFUSED: &str = "The copy cannot be released";
+    let text = Text { field: "reason", text: &body.reason, characters_max: REASON_CHARACTERS_MAX };
+    check(REFUSED, &text)?;
+    let wrong = |field: &str, code: &str, detail: &str| {
+        let error = FieldError::new(field, code, detail);
+        Err(Problem::new(Code::Refused, format!("{REFUSED}: {field}: {detail}.")).at(error))
+    };
+    if !body.original_is_dead {
+        return wrong(
+            "original_is_dead",
+            "must_be_true",
+            "as long as the original may be alive, both would send",
+        );
+    }
+    let now = state.journal.now();
+    let dead_since = body.original_dead_since.unwrap_or(now);
+    if dead_since > now {
+        return wrong("original_dead_since", "in_the_future", "it is later than now");
+    }
+    if body.reason.trim().is_empty() {
+        return wrong("reason", "missing", "say how you know");
+    }
+    let done = state.manage.release_instance(&state.cause(&auth.actor), dead_since, body.reason).await?;
+    Ok(Written::changed(done.position, state.directory.snapshot().instance.into()))
+}

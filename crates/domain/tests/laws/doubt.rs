@@ -1,0 +1,152 @@
+//! A log that is a copy: what the original may have handed over since is in doubt (law 4).
+
+use chrono::Duration;
+use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
+use kite_domain::lot::*;
+use kite_domain::policy::FailoverTerms;
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::relay::{RelayDefined, RelayProfile};
+
+use crate::world::*;
+
+fn doubt(case: &mut Case) -> Doubted {
+    let doubted = case.lot.put_in_doubt(&case.terms, case.is_cancelled, &case.world.context());
+    case.fold(doubted.events.clone());
+    doubted
+}
+
+/// Relays that can neither be asked nor called again.
+fn mute(case: &mut Case, names: &[&str]) {
+    for name in names {
+        let known = case.world.directory.get(&relay(name)).unwrap().profile.clone();
+        let profile = RelayProfile { deduplicates: false, answers_status: false, ..(*known).clone() };
+        case.world.directory.evolve(&RelayDefined { profile }.into());
+    }
+}
+
+fn at_least_once() -> kite_domain::sending::SendingAccepted {
+    let terms = terms();
+    let failover = FailoverTerms { at_least_once: true, ..terms.failover.clone() };
+    kite_domain::sending::SendingAccepted { failover, ..terms }
+}
+
+#[test]
+fn what_has_a_route_is_unknown_at_its_relay_and_asked_about_at_once() {
+    let mut case = Case::routed(terms(), 3);
+    case.submit("alpha", 1, &[1]);
+    let now = case.world.now;
+    let doubted = doubt(&mut case);
+    assert_eq!((doubted.messages_in_doubt, doubted.messages_given_up), (3, 0));
+    for seq in 0..3 {
+        assert_eq!(case.attempts(seq), [("alpha".to_owned(), AttemptState::Unknown)]);
+    }
+    let pending = case.lot.pending();
+    assert_eq!(pending.len(), 1);
+    assert_eq!((pending[0].state, pending[0].not_before_ms), (AttemptState::Unknown, now.timestamp_millis()));
+    assert_eq!(case.expire(), [], "it has its time, although no call is in the log");
+    assert_eq!(case.lot.cancel(), [], "and is not cancelled as never handed over");
+}
+
+#[test]
+fn the_same_once_more_changes_nothing() {
+    let mut case = Case::routed(terms(), 2);
+    doubt(&mut case);
+    assert_eq!(doubt(&mut case).events, []);
+}
+
+#[test]
+fn what_is_final_is_not_in_doubt() {
+    let mut case = Case::routed(terms(), 2);
+    case.submit("alpha", 1, &[0]);
+    case.receive("alpha", &[receipt(0, 1, ReceiptStatus::Delivered, FailureClass::Unclassified)]);
+    assert_eq!(doubt(&mut case).messages_in_doubt, 1);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered));
+    assert_eq!(case.last(0).1, AttemptState::Delivered);
+}
+
+#[test]
+fn at_a_relay_that_can_neither_be_asked_nor_called_again_it_waits_for_its_receipt_or_deadline() {
+    let mut case = Case::routed(terms(), 2);
+    mute(&mut case, &["alpha"]);
+    doubt(&mut case);
+    assert_eq!(case.lot.pending(), []);
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), Vec::<u32>::new());
+    case.receive("alpha", &[receipt(0, 1, ReceiptStatus::Delivered, FailureClass::Unclassified)]);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered), "the original had handed it over");
+    case.world.now += Duration::seconds(90_000);
+    case.expire();
+    assert_eq!(case.outcome(1), Some(Outcome::Expired), "nobody knows, and nobody guesses");
+}
+
+#[test]
+fn what_the_relay_never_had_is_handed_over() {
+    let mut case = Case::routed(terms(), 1);
+    doubt(&mut case);
+    let later = case.world.now;
+    let note = ResponseNote { answer_to: AnswerTo::Question, ..deferred(&[0], later) };
+    case.respond("alpha", 1, note);
+    assert_eq!(case.last(0).1, AttemptState::Routed);
+    assert_eq!(case.submit("alpha", 1, &[0]), [0]);
+}
+
+#[test]
+fn the_next_attempt_may_have_been_the_originals_too_and_begins_in_doubt() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, accepted(&[0]));
+    doubt(&mut case);
+    assert_eq!(case.last(0).1, AttemptState::Accepted, "what is known stays known");
+    case.receive("alpha", &[receipt(0, 1, ReceiptStatus::Undelivered, FailureClass::RelayFault)]);
+    assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Unknown));
+    assert_eq!(case.lot.pending()[0].relay, relay("beta"));
+    mute(&mut case, &["gamma"]);
+    let told = ResponseNote {
+        answer_to: AnswerTo::Question,
+        is_last_word: true,
+        ..refused(&[0], FailureClass::RelayFault)
+    };
+    case.respond("beta", 2, told);
+    assert_eq!(case.last(0), ("gamma".to_owned(), AttemptState::Unknown));
+    assert_eq!(case.lot.pending(), [], "gamma cannot be asked");
+}
+
+#[test]
+fn a_message_that_came_after_the_copy_fails_over_as_ever() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, refused(&[0], FailureClass::RelayFault));
+    assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed));
+}
+
+#[test]
+fn what_has_no_route_may_be_with_any_relay_and_ends() {
+    let mut case = Case::routed(terms(), 2);
+    case.lot = Lot::new(&lot_accepted(&case.terms, 0, 2));
+    let doubted = doubt(&mut case);
+    assert_eq!((doubted.messages_in_doubt, doubted.messages_given_up), (2, 2));
+    assert_eq!(case.outcome(0), Some(Outcome::Expired));
+    assert!(!case.lot.has_unrouted());
+    let finished = |event: &Event| matches!(event, Event::MessagesFinished(end) if end.reason == "copied");
+    assert!(doubted.events.iter().any(finished), "{:?}", doubted.events);
+}
+
+#[test]
+fn what_may_be_sent_twice_goes_on() {
+    let mut case = Case::routed(at_least_once(), 1);
+    mute(&mut case, &["alpha"]);
+    doubt(&mut case);
+    assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed));
+    case.lot = Lot::new(&lot_accepted(&case.terms, 0, 1));
+    assert_eq!(doubt(&mut case).messages_given_up, 0);
+    assert!(case.lot.has_unrouted());
+}
+
+#[test]
+fn what_was_cancelled_before_the_copy_was_not_handed_over_after_it() {
+    let mut case = Case::routed(terms(), 2);
+    case.submit("alpha", 1, &[0]);
+    case.is_cancelled = true;
+    assert_eq!(doubt(&mut case).messages_in_doubt, 1);
+    assert_eq!((case.last(0).1, case.last(1).1), (AttemptState::Unknown, AttemptState::Routed));
+}

@@ -1,0 +1,120 @@
+//! A log that nobody writes, such as one in a backup: read, and left exactly as it is, without a file beside it.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::readers::{Bounds, Readers};
+use super::{OpenError, PIECE_BYTES, SqliteOptions, schema};
+use crate::envelope::RecordedEvent;
+use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Position, ReadError};
+
+/// See the module. Appends are answered with [`AppendError::Stopped`].
+pub struct SqliteLogFile {
+    readers: Arc<Readers>,
+    head: watch::Receiver<Position>,
+}
+
+impl SqliteLogFile {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// If it is no log of this program.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
+        let connection = schema::open_unchanging(path, &options)?;
+        if !schema::is_log(&connection, "main").map_err(OpenError::engine)? {
+            return Err(OpenError::NotAnEventStore);
+        }
+        let last = connection
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))
+            .map_err(OpenError::engine)?;
+        let (_, head) = watch::channel(last as Position);
+        Ok(Self { readers: Arc::new(Readers::of(vec![connection])), head })
+    }
+
+    /// The last event of a stream.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn last_of(&self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
+        self.readers.read(|reader| reader.last_of(stream))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut super::readers::Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || readers.read(read))
+            .await
+            .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteLogFile {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let stopped = || Err(AppendError::Stopped("it is only read".to_owned()));
+        batch.appends.iter().map(|_| stopped()).collect()
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        while events.len() < limit {
+            let stream = stream.to_owned();
+            let after = events.last().map_or(after_version, |last| last.version);
+            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
+            let piece = self.read(move |reader| reader.stream(&stream, after, bounds)).await?;
+            let is_last = !piece.is_cut;
+            events.extend(piece.events);
+            if is_last {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        let filter = filter.clone();
+        self.read(move |reader| reader.page(after, limit, &filter)).await
+    }
+
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        while events.len() < limit {
+            let after = events.last().map_or(after, |last| last.position);
+            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
+            let piece = self.read(move |reader| reader.correlation(correlation, after, bounds)).await?;
+            let is_last = !piece.is_cut;
+            events.extend(piece.events);
+            if is_last {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+        let head = *self.head.borrow();
+        let time = time.timestamp_millis();
+        self.read(move |reader| reader.position_at(time, head)).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+}

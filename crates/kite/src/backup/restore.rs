@@ -1,0 +1,103 @@
+//! A data directory out of a backup, which knows that it is a copy: the log says so before the directory has its name.
+
+use anyhow::{Context, ensure};
+use kite_commands::clock::SystemIds;
+use kite_commands::directory::Directory;
+use kite_commands::manage::{Done, Manage};
+use kite_commands::{Cause, Clock, Journal};
+use kite_domain::instance::Standing;
+use kite_event_store::EventStore;
+use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::manifest::{FileDigest, Manifest};
+use super::{LOG, Partial};
+
+/// Who does it, in the log.
+const ACTOR: &str = "command-line";
+
+/// Copies a backup into a new data directory, and says in its log that it is a copy.
+///
+/// # Errors
+/// If the backup is not as it was, or the directory is not empty. Nothing is left then.
+pub(crate) async fn restore(from: &Path, data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Manifest> {
+    let manifest = Manifest::read(from)?;
+    let partial = Partial::begin(data)?;
+    match fill(from, &manifest, &partial, clock).await {
+        Ok(()) => partial.finish().map(|()| manifest),
+        Err(error) => {
+            partial.give_up();
+            Err(error)
+        }
+    }
+}
+
+async fn fill(
+    from: &Path,
+    manifest: &Manifest,
+    partial: &Partial,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<()> {
+    for known in &manifest.files {
+        let path = partial.file(&known.name);
+        let mut file = File::create_new(&path)?;
+        let found = FileDigest::of_copy(from, &known.name, &mut file)
+            .with_context(|| format!("{} cannot be copied", known.name))?;
+        file.sync_all()?;
+        ensure!(found == *known, "{} is not as it was when the backup was taken", known.name);
+    }
+    let store = open(&partial.path)?;
+    let head = *store.head().borrow();
+    ensure!(
+        head == manifest.until,
+        "the log of the backup ends at position {head}, and its manifest says {}",
+        manifest.until
+    );
+    let marked = mark(store.clone(), manifest, clock).await;
+    store.close();
+    marked.map(drop)
+}
+
+fn open(directory: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
+    let store = SqliteEventStore::open(&directory.join(LOG), SqliteOptions::default())
+        .with_context(|| format!("cannot open the log in {}", directory.display()))?;
+    Ok(Arc::new(store))
+}
+
+async fn mark(
+    store: Arc<SqliteEventStore>,
+    manifest: &Manifest,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Done<()>> {
+    let (manage, cause) = manage(store, clock).await?;
+    Ok(manage.mark_as_copy(&cause, manifest.until, manifest.taken_at).await?)
+}
+
+async fn manage(store: Arc<SqliteEventStore>, clock: Arc<dyn Clock>) -> anyhow::Result<(Manage, Cause)> {
+    let journal = Journal::new(store, clock, Arc::new(SystemIds));
+    let directory = Directory::default();
+    directory.catch_up(&journal).await.context("the log cannot be read")?;
+    let cause = Cause::new(ACTOR, journal.next_id());
+    Ok((Manage::new(journal, directory, Arc::new(|| [0; 32])), cause))
+}
+
+/// The operator's word that the original of a stopped copy is dead. Answers how the log stood before.
+///
+/// # Errors
+/// If it is no copy.
+pub(crate) async fn release(
+    store: Arc<SqliteEventStore>,
+    clock: Arc<dyn Clock>,
+    dead_since: chrono::DateTime<chrono::Utc>,
+    reason: String,
+) -> anyhow::Result<Standing> {
+    let journal = Journal::new(store.clone(), clock.clone(), Arc::new(SystemIds));
+    let directory = Directory::default();
+    directory.catch_up(&journal).await.context("the log cannot be read")?;
+    let before = directory.snapshot().instance;
+    let (manage, cause) = manage(store, clock).await?;
+    manage.release_instance(&cause, dead_since, reason).await?;
+    Ok(before)
+}

@@ -1,0 +1,185 @@
+//! A backup is taken in the middle of a case. The original goes on to the end of it and dies, and a copy takes its place.
+//!
+//! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays were
+//! given things of which its log knows nothing. So from the copy on only this is held: nothing goes out before the word of
+//! the operator, everything ends after it, and no relay ever takes one reference twice.
+
+use futures::FutureExt;
+use kite_commands::Cause;
+use kite_domain::event::Event;
+use kite_domain::instance::{InstanceCopied, STREAM, Standing};
+use kite_event_store::{
+    Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent,
+    StreamAppend,
+};
+use smol_str::SmolStr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::World;
+use crate::check::Checked;
+use crate::operation::Case;
+use crate::platform::Platform;
+use crate::store::FaultyStore;
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+/// By then every call of the dead original has come in.
+const COMES_IN_MS: i64 = 15 * MINUTE_MS;
+/// How long the copy waits for the operator's word: long enough for everything that waits to go out, if it could.
+const WAITS_MS: i64 = 2 * MINUTE_MS;
+/// Longer than any lifetime, deadline and parking together.
+const HOURS_MAX: i64 = 24 * 14;
+
+impl World {
+    /// Runs a case with a backup in its middle, to the end of the copy.
+    pub(crate) fn run_copied(&mut self, case: &Case) -> Checked {
+        let (before, after) = case.steps.split_at(case.steps.len() / 2);
+        self.begin()?;
+        before.iter().try_for_each(|step| self.step(case.seed, step))?;
+        let backup = self.events_after(0);
+        after.iter().try_for_each(|step| self.step(case.seed, step))?;
+        self.die()?;
+        self.heal();
+        let until_ms = self.sim.now_ms() + COMES_IN_MS;
+        while let Some(at_ms) = self.relays.next_action().filter(|at_ms| *at_ms < until_ms) {
+            self.move_to(at_ms);
+        }
+        self.move_to(until_ms);
+        self.settle_accounts()?;
+        self.take_the_place(&backup)?;
+        self.waits_for_the_word()?;
+        self.goes_on_after_it()
+    }
+
+    fn events_after(&self, position: u64) -> Vec<RecordedEvent> {
+        let all = self.log.read_all(position, usize::MAX, &Filter::everything()).now_or_never();
+        all.and_then(Result::ok).map(|page| page.events).unwrap_or_default()
+    }
+
+    /// A process on a log that holds this, and says that it is a copy.
+    fn take_the_place(&mut self, backup: &[RecordedEvent]) -> Checked {
+        let log = Arc::new(MemoryEventStore::new());
+        for event in backup {
+            append(&log, event.clone())?;
+        }
+        let until = backup.last().map_or(0, |event| event.position);
+        let copied = Event::from(InstanceCopied { until, taken_at: self.sim.now() });
+        let marked = RecordedEvent {
+            position: until + 1,
+            stream: STREAM.into(),
+            version: 1,
+            id: kite_commands::Ids::next(&*self.sim.clock),
+            kind: SmolStr::new_static(copied.kind()),
+            schema_version: copied.schema_version(),
+            metadata: Metadata {
+                time: self.sim.now(),
+                tenant: None,
+                correlation: Uuid::nil(),
+                causation: None,
+                actor: "simulation".into(),
+            },
+            data: copied.to_json().into(),
+        };
+        append(&log, marked)?;
+        let data_dir = self.ground.data_dir.join("copy");
+        std::fs::create_dir(&data_dir).map_err(|error| error.to_string())?;
+        self.log = log.clone();
+        self.store = Arc::new(FaultyStore::new(self.sim.clone(), log));
+        self.ground.store = self.store.clone();
+        self.ground.data_dir = data_dir;
+        self.is_copy = true;
+        self.relays.arrivals.lock().clear();
+        self.acknowledged.lock().clear();
+        self.boot();
+        Ok(())
+    }
+
+    fn waits_for_the_word(&mut self) -> Checked {
+        let copied = *self.log.head().borrow();
+        self.pass_exactly(WAITS_MS)?;
+        if let Some(arrival) = self.relays.arrivals.lock().first() {
+            let reference = arrival.message.reference;
+            return Err(format!(
+                "law 4: a copy has handed {reference} to {}, and its original may be alive",
+                arrival.relay
+            ));
+        }
+        if let Some((relay, _)) = self.acknowledged.lock().first() {
+            return Err(format!("a copy has taken receipts away from its original, at {relay}"));
+        }
+        // What a receipt brings about may be another route. What was never routed stays so.
+        let is_first =
+            |event: &RecordedEvent| match Event::from_json(&event.kind, event.schema_version, &event.data) {
+                Ok(Event::MessagesRouted(routed)) => !routed.splits.is_empty(),
+                Ok(_) | Err(_) => false,
+            };
+        match self.events_after(copied).iter().find(|event| is_first(event)) {
+            Some(event) => Err(format!("a copy has routed, at position {}", event.position)),
+            None => Ok(()),
+        }
+    }
+
+    fn goes_on_after_it(&mut self) -> Checked {
+        let now = self.sim.now();
+        self.ask("release", move |platform| async move {
+            let cause = Cause::new("simulation", Uuid::nil());
+            while platform.manage.release_instance(&cause, now, "it died".to_owned()).await.is_err() {}
+        });
+        self.pass_exactly(MINUTE_MS)?;
+        let platform = self.copy()?;
+        let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
+        loop {
+            let backlog = platform.models.work.backlog().map_err(|error| error.to_string())?;
+            let head = *self.log.head().borrow();
+            if backlog.open_messages == 0 && platform.models.work.position() == head {
+                break;
+            }
+            if self.sim.now_ms() > end_ms {
+                return Err(format!("law 2: the copy still holds {backlog:?}"));
+            }
+            self.pass_until(self.sim.now_ms() + HOUR_MS)?;
+        }
+        let told = self.events_after(0);
+        let mut standing = Standing::default();
+        for event in told.iter().filter(|event| &*event.stream == STREAM) {
+            let event = Event::from_json(&event.kind, event.schema_version, &event.data);
+            standing.evolve(&event.map_err(|error| error.to_string())?);
+        }
+        if !matches!(standing, Standing::Settled { .. }) {
+            return Err(format!("the copy was released and is not settled: {standing:?}"));
+        }
+        for relay in self.relays.relays.values() {
+            if let Some((reference, entry)) = relay.taken().into_iter().find(|(_, entry)| entry.taken > 1) {
+                return Err(format!("law 4: {} took {reference} {} times", relay.id, entry.taken));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self) -> Result<Platform, String> {
+        self.platform.lock().clone().ok_or_else(|| "there is no process".to_owned())
+    }
+}
+
+/// Puts an event at the end of a log, where it stood in another.
+fn append(log: &MemoryEventStore, event: RecordedEvent) -> Checked {
+    let position = event.position;
+    let append = StreamAppend {
+        stream: event.stream,
+        expected: Expected::Version(event.version - 1),
+        metadata: event.metadata,
+        events: vec![NewEvent {
+            id: event.id,
+            kind: event.kind,
+            schema_version: event.schema_version,
+            data: event.data,
+        }],
+    };
+    let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
+    let answer = log.append(batch).now_or_never().and_then(|mut answers| answers.pop());
+    match answer {
+        Some(Ok(appended)) if appended.position == position => Ok(()),
+        other => Err(format!("the event at position {position} cannot be copied: {other:?}")),
+    }
+}
