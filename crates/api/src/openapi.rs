@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the endpoints themselves. docs/openapi.json is a snapshot of it.
 
+mod flat;
 mod links;
 mod positions;
 mod problems;
@@ -70,6 +71,7 @@ pub(crate) fn document() -> Value {
         }
     }
     links::add(&mut value);
+    flat::flatten(&mut value);
     sorted(value)
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clients::Clients;
+use crate::export::Exports;
 use crate::extract::{Budgets, HeldBody};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
@@ -181,6 +182,8 @@ pub(crate) struct Shared {
     parts: ApiParts,
     budgets: Budgets,
     pub(crate) seen_calls: SeenCalls,
+    /// Files that are being written.
+    pub(crate) exports: Exports,
     /// Where each tenant's last write through this process is in the log; of any kind.
     writes: Mutex<HashMap<TenantId, u64>>,
     contact_writes: Mutex<HashMap<TenantId, u64>>,
@@ -222,6 +225,7 @@ impl ApiState {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
+            exports: Exports::default(),
             writes: Mutex::default(),
             contact_writes: Mutex::default(),
             began_at,

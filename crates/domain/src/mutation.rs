@@ -101,11 +101,13 @@ pub enum Mutation {
     PauseIgnoredAtHandover,
     /// Now and then an event is in no seal.
     SealSkipsAnEvent,
+    /// A message that expires is counted at its sending, and in no statistics.
+    OutcomeInOneViewOnly,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -153,6 +155,7 @@ impl Mutation {
         Self::PasswordReserveGivenAway,
         Self::PauseIgnoredAtHandover,
         Self::SealSkipsAnEvent,
+        Self::OutcomeInOneViewOnly,
     ];
 }
 

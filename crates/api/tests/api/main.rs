@@ -18,3 +18,4 @@ mod support;
 mod tcp;
 mod tenants;
 mod timeline;
+mod views;

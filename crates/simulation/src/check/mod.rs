@@ -24,6 +24,7 @@ mod routes;
 mod split;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub(crate) use books::{Answered, Books};
 pub(crate) use limits::Limited;
