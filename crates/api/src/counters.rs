@@ -115,6 +115,9 @@ pub(crate) fn metrics_text(totals: &[kite_projections::RelayTotals]) -> String {
     use std::fmt::Write;
     const WRITTEN: &str = "writing to a string cannot fail";
     let mut text = String::new();
+    if totals.is_empty() {
+        return text;
+    }
     for counter in Counter::ALL {
         let name = format!("kite_counted_{}", counter.word());
         writeln!(text, "# HELP {name} {}\n# TYPE {name} gauge", counter.definition()).expect(WRITTEN);

@@ -8,6 +8,7 @@ mod problems;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use crate::export::FormatWord;
 use crate::problem::ProblemDocument;
 use crate::router::endpoints;
 
@@ -39,7 +40,7 @@ use crate::router::endpoints;
         (name = "relay receipts", description = "For relays: delivery reports."),
         (name = "service", description = "The process itself."),
     ),
-    components(schemas(ProblemDocument<'_>)),
+    components(schemas(ProblemDocument<'_>, FormatWord)),
 )]
 struct Description;
 

@@ -76,7 +76,7 @@ fn ask_all(models: &ReadModels, lots: u32) {
     let any = MessageSearch::default;
     let relay = |name: &str| Some(RelayId::from_trusted(name));
     let word = |word: &str| Some(word.to_owned());
-    let status = |status| Some(status);
+    let status = Some::<MessageStatus>;
     let middle = time(lots / 2);
     let questions: Vec<(&str, MessageSearch)> = vec![
         ("nothing asked", any()),
