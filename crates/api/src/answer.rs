@@ -115,6 +115,11 @@ impl Paging {
         Self { cursor, limit }
     }
 
+    /// A piece of a file.
+    pub(crate) fn of_file(cursor: Option<String>) -> Self {
+        Self { cursor, limit: Some(PAGE_SIZE_MAX) }
+    }
+
     /// How many.
     pub(crate) fn size(&self) -> Answer<usize> {
         match self.limit.unwrap_or(PAGE_SIZE) {

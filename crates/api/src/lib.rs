@@ -18,7 +18,9 @@ mod access;
 mod answer;
 mod auth;
 mod clients;
+mod counters;
 mod docs_page;
+mod export;
 mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +36,7 @@ pub mod words;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};
 pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom, Waiting};
+pub use counters::counters_markdown;
 pub use openapi::openapi_json;
 pub use problem::pages::markdown as problems_markdown;
 pub use router::{admin_router, public_router, router};

@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the endpoints themselves. docs/openapi.json is a snapshot of it.
 
+mod flat;
 mod links;
 mod positions;
 mod problems;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use crate::access::{self, Access};
+use crate::export::FormatWord;
 use crate::problem::ProblemDocument;
 use crate::router::endpoints;
 
@@ -42,7 +44,7 @@ use crate::router::endpoints;
         (name = "relay receipts", description = "For relays: delivery reports."),
         (name = "service", description = "The process itself."),
     ),
-    components(schemas(ProblemDocument<'_>)),
+    components(schemas(ProblemDocument<'_>, FormatWord)),
 )]
 struct Description;
 
@@ -74,6 +76,7 @@ pub(crate) fn document() -> Value {
         }
     }
     links::add(&mut value);
+    flat::flatten(&mut value);
     sorted(value)
 }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clients::Clients;
+use crate::export::Exports;
 use crate::extract::{Budgets, HeldBody};
 use crate::own_writes::{OwnWrites, Writer};
 use crate::problem::{Answer, Code, Problem};
@@ -194,6 +195,8 @@ pub(crate) struct Shared {
     parts: ApiParts,
     budgets: Budgets,
     pub(crate) seen_calls: SeenCalls,
+    /// Files that are being written.
+    pub(crate) exports: Exports,
     /// Writes of any kind.
     writes: OwnWrites,
     /// Writes to address books.
@@ -236,6 +239,7 @@ impl ApiState {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
+            exports: Exports::default(),
             writes: OwnWrites::default(),
             contact_writes: OwnWrites::default(),
             began_at,

@@ -107,11 +107,13 @@ pub enum Mutation {
     OtherAddressIgnored,
     /// A log that is a copy of another hands over, although nobody has said that the original is dead.
     RestoredCopyHandsOver,
+    /// A message that expires is counted at its sending, and in no statistics.
+    OutcomeInOneViewOnly,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -162,6 +164,7 @@ impl Mutation {
         Self::ApprovalNotAsked,
         Self::OtherAddressIgnored,
         Self::RestoredCopyHandsOver,
+        Self::OutcomeInOneViewOnly,
     ];
 }
 

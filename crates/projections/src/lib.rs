@@ -8,7 +8,7 @@
 //!
 //! - [`AddressBookQueries`]: contacts, groups, senders, opt-outs, templates, tenants;
 //! - [`RoutingQueries`]: relays, policies, splits with their carries, live figures for advice;
-//! - [`DeliveryQueries`]: sendings, messages with their timelines, search by recipient, statistics;
+//! - [`DeliveryQueries`]: sendings, messages with their timelines, search, statistics;
 //! - [`WorkQueries`]: what the write side looks through for forgotten work.
 //!
 //! Queries block for as long as a short read of a local file takes. Whoever must not block calls them on a blocking
@@ -39,8 +39,9 @@ pub use address_book::{
     AddressBookModel, AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant,
 };
 pub use delivery::{
-    AttemptView, DeliveryModel, DeliveryQueries, Dimension, MessageFilter, MessageStatus, MessageView,
-    PauseView, SendingFilter, SendingState, SendingView, StatisticsQuery, StatisticsRow, Totals,
+    AttemptView, Counted, Counter, Counts, DeliveryModel, DeliveryQueries, Dimension, MessageFilter,
+    MessageSearch, MessageStatus, MessageView, PauseView, RelayTotals, SendingFilter, SendingState,
+    SendingView, StatisticsQuery, StatisticsRow, Totals,
 };
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};

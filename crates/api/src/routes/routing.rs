@@ -311,3 +311,53 @@ fn in_words(
         left_out,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kite_domain::relay::{BillingMoment, BreakerPhase};
+    use serde_json::json;
+
+    /// Every value is another, so that two fields that changed places would show.
+    #[test]
+    fn live_figures_stand_under_their_own_names() {
+        let at = DateTime::<Utc>::UNIX_EPOCH;
+        let times = |first: u64| {
+            Some(Percentiles { p50_ms: first, p95_ms: first + 1, p99_ms: first + 2, samples: first + 3 })
+        };
+        let figures = RelayFigures {
+            attempts: 21,
+            answered: 22,
+            accepted: 23,
+            refused_relay_fault: 24,
+            delivered: 25,
+            undelivered: 26,
+            undelivered_relay_fault: 27,
+            overdue: 28,
+            delivery_ms: times(31),
+            hand_over_ms: times(41),
+            breaker: BreakerPhase::Tripped,
+            ..RelayFigures::unmeasured(
+                RelayId::from_trusted("alpha"),
+                Channel::Sms,
+                at..at,
+                11,
+                BillingMoment::Accepted,
+            )
+        };
+        let shown = serde_json::to_value(LiveFigures::from(&figures)).unwrap();
+        for (name, value) in [
+            ("price_milliwon", 11),
+            ("attempts", 21),
+            ("accepted", 23),
+            ("delivered", 25),
+            ("undelivered", 26),
+            ("overdue", 28),
+        ] {
+            assert_eq!(shown[name], value, "{name}");
+        }
+        assert_eq!((&shown["bills"], &shown["breaker"]), (&json!("accepted"), &json!("tripped")));
+        assert_eq!(shown["delivery_ms"], json!({"p50_ms": 31, "p95_ms": 32, "p99_ms": 33, "samples": 34}));
+        assert_eq!(shown["hand_over_ms"], json!({"p50_ms": 41, "p95_ms": 42, "p99_ms": 43, "samples": 44}));
+    }
+}

@@ -2,17 +2,20 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, NaiveDate, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, Timelike, Utc};
+use futures::FutureExt;
 use kite_domain::slug::{RelayId, TenantId};
-use kite_projections::{Dimension, StatisticsQuery, StatisticsRow};
+use kite_projections::{Counter, Dimension, StatisticsQuery, StatisticsRow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::routing::PercentilesView;
 use crate::auth::Caller;
+use crate::counters::{AllCounters, cell};
+use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, optional, time, word};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
@@ -33,20 +36,23 @@ pub struct StatisticsParameters {
     pub from: Option<DateTime<Utc>>,
     /// Requested before this time; a whole hour, and later than `from`.
     pub until: Option<DateTime<Utc>>,
-    /// Only this relay.
+    /// Only attempts at this relay, and messages whose newest attempt is there.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub relay: Option<String>,
-    /// Only this channel.
+    /// Only attempts on this channel, and messages whose newest attempt is on it.
     pub channel: Option<ChannelWord>,
     /// Only this tenant; only for the admin key, which sees all tenants without it.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub tenant: Option<String>,
+    /// As a file: `csv` or `ndjson`, a row a group. The header `accept` does the same.
+    pub format: Option<FormatWord>,
 }
 
-/// Figures of one group.
+/// Figures of one group. What counts messages stands at the relay and channel of the message's newest attempt, what counts
+/// attempts at those of the attempt: the rows add up to all.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatisticsView {
-    /// The relay, where grouped by it; none: messages before any relay.
+    /// The relay, where grouped by it; none: messages that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
     /// The channel, where grouped by it.
@@ -68,46 +74,22 @@ pub struct StatisticsView {
     /// The tenant, where grouped by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Messages accepted.
-    pub messages: u64,
-    /// The exact share that the policies gave.
-    pub planned: f64,
-    /// First routes.
-    pub first_routed: u64,
-    /// All routes.
-    pub routed: u64,
-    /// Handed over.
-    pub handed_over: u64,
-    /// Accepted by the relay.
-    pub accepted: u64,
-    /// Without an answer.
-    pub unknown: u64,
-    /// Refused by the relay.
-    pub refused: u64,
-    /// Delivered.
-    pub delivered: u64,
-    /// Not delivered.
-    pub undelivered: u64,
-    /// Given up waiting.
-    pub expired: u64,
-    /// Cancelled.
-    pub cancelled: u64,
-    /// Failed over to another relay or channel.
-    pub failed_over: u64,
-    /// Delivered by two relays.
-    pub delivered_twice: u64,
-    /// Cost in thousandths of a won.
-    pub cost_milliwon: i64,
-    /// Failures by class.
+    /// Everything that is counted.
+    #[serde(flatten)]
+    pub counters: AllCounters,
+    /// Attempts that a relay refused or could not deliver, by the class of its code.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub failures: BTreeMap<FailureWord, u64>,
-    /// Delivered of the attempts that ended.
+    /// `delivered` of `delivered + undelivered + expired`: of the messages that were to arrive and have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
-    /// Failed over of the attempts that ended.
+    /// `attempts_delivered` of the attempts that were delivered, undelivered, refused or expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_success_rate: Option<f64>,
+    /// `failovers` of `attempts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failover_rate: Option<f64>,
-    /// Cost of a delivered message in thousandths of a won.
+    /// `cost_milliwon` of `attempts_delivered`, in thousandths of a won.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_per_delivered_milliwon: Option<f64>,
     /// From acceptance to hand-over.
@@ -125,10 +107,15 @@ pub struct Statistics {
     pub rows: Vec<StatisticsView>,
 }
 
-/// Counts messages, results, times and cost, grouped as asked. With `Accept: text/csv` the same as a table.
+/// Counts messages, results, times and cost, grouped as asked.
+///
+/// Each message is counted once, each outcome once, and under the same names as at a sending: the rows add up. With
+/// `format=csv` (or `Accept: text/csv`) the same as a table, with `format=ndjson` as a row a line.
 #[utoipa::path(
     get, path = "/v1/statistics", tag = "statistics", operation_id = "get_statistics", params(StatisticsParameters),
-    responses((status = 200, description = "The figures.", body = Statistics))
+    responses((status = 200, description = "The figures.", content(
+        (Statistics = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
+    )))
 )]
 pub async fn handler(
     state: State<ApiState>,
@@ -136,17 +123,23 @@ pub async fn handler(
     ApiQuery(parameters): ApiQuery<StatisticsParameters>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let format = FileFormat::of(parameters.format, &headers);
     let query = parameters.into_query(&caller)?;
     state.fresh_delivery(&headers).await?;
+    let Some(format) = format else {
+        return Ok(Json(Statistics { rows: rows(&state, query).await? }).into_response());
+    };
+    let source = state.0.clone();
+    let pages = Box::new(move |_: Option<String>| {
+        let (state, query) = (source.clone(), query.clone());
+        async move { Ok(Batch { items: rows(&state, query).await?, next: None }) }.boxed()
+    });
+    export::<StatisticsView>(&state, caller.tenant(), format, None, pages).await
+}
+
+async fn rows(state: &ApiState, query: StatisticsQuery) -> Answer<Vec<StatisticsView>> {
     let rows = state.query(move |models| models.delivery.statistics(&query)).await?;
-    let rows: Vec<StatisticsView> = rows.into_iter().map(Into::into).collect();
-    let wanted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if !wanted.contains("text/csv") {
-        return Ok(Json(Statistics { rows }).into_response());
-    }
-    let table =
-        csv_table(&rows).map_err(|_| Problem::new(Code::Internal, "The table could not be written."))?;
-    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], table).into_response())
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 impl StatisticsParameters {
@@ -229,123 +222,143 @@ impl From<StatisticsRow> for StatisticsView {
             hour: row.hour,
             day: row.day,
             tenant: row.tenant.map(|tenant| tenant.to_string()),
-            messages: row.messages,
-            planned: row.planned,
-            first_routed: row.first_routed,
-            routed: row.routed,
-            handed_over: row.handed_over,
-            accepted: row.accepted,
-            unknown: row.unknown,
-            refused: row.refused,
-            delivered: row.delivered,
-            undelivered: row.undelivered,
-            expired: row.expired,
-            cancelled: row.cancelled,
-            failed_over: row.failed_over,
-            delivered_twice: row.delivered_twice,
-            cost_milliwon: row.cost_milliwon,
+            counters: row.counts.into(),
             failures: row.failures.into_iter().map(|(class, count)| (class.into(), count)).collect(),
-            success_rate: row.success_rate,
-            failover_rate: row.failover_rate,
-            cost_per_delivered_milliwon: row.cost_per_delivered_milliwon,
+            success_rate: row.counts.success_rate(),
+            attempt_success_rate: row.counts.attempt_success_rate(),
+            failover_rate: row.counts.failover_rate(),
+            cost_per_delivered_milliwon: row.counts.cost_per_delivered_milliwon(),
             acceptance_to_hand_over_ms: row.acceptance_to_hand_over_ms.map(Into::into),
             hand_over_to_delivery_ms: row.hand_over_to_delivery_ms.map(Into::into),
         }
     }
 }
 
-const COLUMNS: [&str; 32] = [
-    "relay",
-    "channel",
-    "type",
-    "class",
-    "hour",
-    "day",
-    "tenant",
-    "messages",
-    "planned",
-    "first_routed",
-    "routed",
-    "handed_over",
-    "accepted",
-    "unknown",
-    "refused",
-    "delivered",
-    "undelivered",
-    "expired",
-    "cancelled",
-    "failed_over",
-    "delivered_twice",
-    "cost_milliwon",
-    "success_rate",
-    "failover_rate",
-    "cost_per_delivered_milliwon",
-    "hand_over_p50_ms",
-    "hand_over_p95_ms",
-    "hand_over_p99_ms",
-    "delivery_p50_ms",
-    "delivery_p95_ms",
-    "delivery_p99_ms",
-    "failures",
-];
+impl Listed for StatisticsView {
+    const FILE: &'static str = "statistics";
 
-/// With a byte order mark, so that spreadsheets read it as UTF-8.
-fn csv_table(rows: &[StatisticsView]) -> Result<Vec<u8>, csv::Error> {
-    let mut bytes = b"\xef\xbb\xbf".to_vec();
-    let mut writer = csv::Writer::from_writer(&mut bytes);
-    writer.write_record(COLUMNS)?;
-    for row in rows {
-        writer.write_record(cells(row))?;
+    fn columns() -> Vec<Column<Self>> {
+        fn decimal(value: Option<f64>) -> String {
+            value.map(|value| format!("{value:.4}")).unwrap_or_default()
+        }
+        let counters = Counter::ALL
+            .iter()
+            .map(|counter| Column::new(counter.word(), |row: &Self| cell(row.counters.as_ref(), *counter)));
+        let mut columns: Vec<Column<Self>> = vec![
+            Column::new("relay", |row: &Self| optional(row.relay.as_ref())),
+            Column::new("channel", |row: &Self| word(row.channel)),
+            Column::new("type", |row: &Self| word(row.message_type)),
+            Column::new("class", |row: &Self| word(row.class)),
+            Column::new("hour", |row: &Self| time(row.hour)),
+            Column::new("day", |row: &Self| optional(row.day)),
+            Column::new("tenant", |row: &Self| optional(row.tenant.as_ref())),
+        ];
+        columns.extend(counters);
+        columns.extend([
+            Column::new("success_rate", |row: &Self| decimal(row.success_rate)),
+            Column::new("attempt_success_rate", |row: &Self| decimal(row.attempt_success_rate)),
+            Column::new("failover_rate", |row: &Self| decimal(row.failover_rate)),
+            Column::new("cost_per_delivered_milliwon", |row: &Self| decimal(row.cost_per_delivered_milliwon)),
+            Column::new("hand_over_p50_ms", |row: &Self| at(&row.acceptance_to_hand_over_ms, |ms| ms.p50_ms)),
+            Column::new("hand_over_p95_ms", |row: &Self| at(&row.acceptance_to_hand_over_ms, |ms| ms.p95_ms)),
+            Column::new("hand_over_p99_ms", |row: &Self| at(&row.acceptance_to_hand_over_ms, |ms| ms.p99_ms)),
+            Column::new("delivery_p50_ms", |row: &Self| at(&row.hand_over_to_delivery_ms, |ms| ms.p50_ms)),
+            Column::new("delivery_p95_ms", |row: &Self| at(&row.hand_over_to_delivery_ms, |ms| ms.p95_ms)),
+            Column::new("delivery_p99_ms", |row: &Self| at(&row.hand_over_to_delivery_ms, |ms| ms.p99_ms)),
+            Column::new("failures", |row: &Self| {
+                let classes = row.failures.iter().map(|(class, count)| format!("{}={count}", word(class)));
+                classes.collect::<Vec<_>>().join(";")
+            }),
+        ]);
+        columns
     }
-    writer.flush()?;
-    drop(writer);
-    Ok(bytes)
 }
 
-fn cells(row: &StatisticsView) -> Vec<String> {
-    fn word(value: Option<impl Serialize>) -> String {
-        let text = value.and_then(|value| serde_json::to_value(value).ok());
-        text.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+fn at(times: &Option<PercentilesView>, percentile: impl Fn(&PercentilesView) -> u64) -> String {
+    optional(times.as_ref().map(percentile))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kite_domain::advice::Percentiles;
+    use kite_domain::failure::FailureClass;
+    use kite_projections::Counts;
+
+    /// Every value is another, so that two columns that changed places would show.
+    #[test]
+    fn every_column_holds_what_its_name_says() {
+        let times = |first: u64| Percentiles {
+            p50_ms: first,
+            p95_ms: first + 1,
+            p99_ms: first + 2,
+            samples: first + 3,
+        };
+        let row = StatisticsRow {
+            relay: Some(RelayId::parse("alpha").unwrap()),
+            tenant: Some(TenantId::parse("acme").unwrap()),
+            counts: Counts {
+                messages: 100,
+                open: 11,
+                delivered: 12,
+                undelivered: 13,
+                expired: 14,
+                cancelled: 15,
+                refused: 16,
+                routed: 17,
+                handed_over: 18,
+                delivered_twice: 19,
+                planned: 205_000,
+                first_routed: 21,
+                attempts: 22,
+                failovers: 23,
+                attempts_handed_over: 24,
+                attempts_accepted: 25,
+                attempts_unknown: 26,
+                attempts_refused: 27,
+                attempts_delivered: 28,
+                attempts_undelivered: 29,
+                attempts_expired: 30,
+                cost_milliwon: 31,
+            },
+            failures: BTreeMap::from([(FailureClass::RelayFault, 41), (FailureClass::Content, 42)]),
+            acceptance_to_hand_over_ms: Some(times(51)),
+            hand_over_to_delivery_ms: Some(times(61)),
+            ..StatisticsRow::default()
+        };
+        let view = StatisticsView::from(row);
+        let cells: BTreeMap<&str, String> =
+            StatisticsView::columns().iter().map(|column| (column.name, (column.cell)(&view))).collect();
+        let is = |name: &str, value: &str| assert_eq!(cells[name], value, "{name}");
+        is("relay", "alpha");
+        is("tenant", "acme");
+        is("channel", "");
+        is("messages", "100");
+        is("planned", "20.5000");
+        let numbers =
+            ["open", "delivered", "undelivered", "expired", "cancelled", "refused", "routed", "handed_over"];
+        numbers.iter().zip(11..).for_each(|(name, value)| is(name, &value.to_string()));
+        is("delivered_twice", "19");
+        is("attempts_refused", "27");
+        is("attempts_delivered", "28");
+        is("attempts_undelivered", "29");
+        is("attempts_expired", "30");
+        is("cost_milliwon", "31");
+        is("success_rate", "0.3077");
+        is("attempt_success_rate", "0.2456");
+        is("failover_rate", "1.0455");
+        is("cost_per_delivered_milliwon", "1.1071");
+        for (name, value) in [("hand_over", 51), ("delivery", 61)] {
+            for (percentile, more) in [("p50", 0), ("p95", 1), ("p99", 2)] {
+                is(&format!("{name}_{percentile}_ms"), &(value + more).to_string());
+            }
+        }
+        is("failures", "relay_fault=41;content=42");
+        let json = serde_json::to_value(&view).unwrap();
+        for counter in Counter::ALL.iter().filter(|counter| **counter != Counter::Planned) {
+            assert_eq!(json[counter.word()].to_string(), cells[counter.word()], "{counter:?}");
+        }
+        assert_eq!(json["hand_over_to_delivery_ms"]["p95_ms"], 62);
+        assert_eq!(json["hand_over_to_delivery_ms"]["p99_ms"], 63);
     }
-    fn number(value: Option<f64>) -> String {
-        value.map(|value| format!("{value:.4}")).unwrap_or_default()
-    }
-    fn times(value: Option<&PercentilesView>) -> [String; 3] {
-        value
-            .map(|times| [times.p50_ms, times.p95_ms, times.p99_ms].map(|ms| ms.to_string()))
-            .unwrap_or_default()
-    }
-    let mut cells = vec![
-        row.relay.clone().unwrap_or_default(),
-        word(row.channel),
-        word(row.message_type),
-        word(row.class),
-        row.hour.map(|hour| hour.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default(),
-        row.day.map(|day| day.to_string()).unwrap_or_default(),
-        row.tenant.clone().unwrap_or_default(),
-        row.messages.to_string(),
-        format!("{:.4}", row.planned),
-    ];
-    let counts = [
-        row.first_routed,
-        row.routed,
-        row.handed_over,
-        row.accepted,
-        row.unknown,
-        row.refused,
-        row.delivered,
-        row.undelivered,
-        row.expired,
-        row.cancelled,
-        row.failed_over,
-        row.delivered_twice,
-    ];
-    cells.extend(counts.map(|count| count.to_string()));
-    cells.push(row.cost_milliwon.to_string());
-    cells.extend([row.success_rate, row.failover_rate, row.cost_per_delivered_milliwon].map(number));
-    cells.extend(times(row.acceptance_to_hand_over_ms.as_ref()));
-    cells.extend(times(row.hand_over_to_delivery_ms.as_ref()));
-    let failures = row.failures.iter().map(|(class, count)| format!("{}={count}", word(Some(class))));
-    cells.push(failures.collect::<Vec<_>>().join(";"));
-    cells
 }

@@ -1,7 +1,7 @@
 //! The documents that are made from the program: current, complete, and served.
 
 use kite_api::problem::Code;
-use kite_api::{openapi_json, problems_markdown};
+use kite_api::{counters_markdown, openapi_json, problems_markdown};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,6 +27,11 @@ fn the_committed_openapi_document_is_current() {
 #[test]
 fn the_committed_problem_list_is_current() {
     check_committed("problems.md", &problems_markdown());
+}
+
+#[test]
+fn the_committed_list_of_counters_is_current() {
+    check_committed("counters.md", &counters_markdown());
 }
 
 #[test]

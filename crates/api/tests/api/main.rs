@@ -23,3 +23,4 @@ mod support;
 mod tcp;
 mod tenants;
 mod timeline;
+mod views;

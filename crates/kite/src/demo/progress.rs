@@ -43,7 +43,7 @@ impl Progress {
     pub(super) async fn start(options: &DemoOptions, models: ReadModels) -> anyhow::Result<Self> {
         let asked = models.clone();
         let (totals, _) = tokio::task::spawn_blocking(move || look(&asked)).await??;
-        let final_before = totals.messages - totals.open;
+        let final_before = totals.ended();
         let target = if options.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(options.messages.into()));
@@ -69,13 +69,13 @@ impl Progress {
         loop {
             let models = self.models.clone();
             let (totals, rows) = tokio::task::spawn_blocking(move || look(&models)).await??;
-            let now_finished = totals.messages - totals.open;
+            let now_finished = totals.ended();
             self.draw(now_finished, &rows);
             if now_finished > finished {
                 finished = now_finished;
                 moved_at = now();
             }
-            if finished >= self.expected && totals.open == 0 {
+            if finished >= self.expected && totals.counts.open == 0 {
                 break;
             }
             if moved_at.elapsed() > STALLED_AFTER {
@@ -93,17 +93,18 @@ impl Progress {
         for row in rows {
             let (Some(relay), Some(channel)) = (&row.relay, row.channel) else { continue };
             let name = format!("{relay} {channel}");
+            let delivered = u64::try_from(row.counts.attempts_delivered).unwrap_or(0);
             let bar = self.relays.entry(name.clone()).or_insert_with(|| {
                 let bar = self.bars.add(ProgressBar::new(0));
                 bar.set_style(style("  {msg:14} {wide_bar} {pos}/{len} delivered, {per_sec}"));
                 bar.set_message(name);
                 // What came before this look says nothing about how fast it goes.
-                bar.set_position(row.delivered);
+                bar.set_position(delivered);
                 bar.reset_eta();
                 bar
             });
-            bar.set_length(row.routed);
-            bar.set_position(row.delivered);
+            bar.set_length(u64::try_from(row.counts.attempts).unwrap_or(0));
+            bar.set_position(delivered);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Report {
     }
 
     fn final_now(&self) -> u64 {
-        (self.totals.messages - self.totals.open).saturating_sub(self.final_before)
+        self.totals.ended().saturating_sub(self.final_before)
     }
 
     /// How fast it went.
@@ -105,25 +105,25 @@ impl Report {
                     "relay": line.relay,
                     "channel": line.channel,
                     "weight": line.weight_percent,
-                    "planned": line.row.planned,
-                    "routed": line.row.first_routed,
-                    "delivered": line.row.delivered,
+                    "planned": line.row.counts.planned_messages(),
+                    "routed": line.row.counts.first_routed,
+                    "delivered": line.row.counts.attempts_delivered,
                     "failed": failed(&line.row),
-                    "failed_over": line.row.failed_over,
+                    "failed_over": line.row.counts.failovers,
                     "p50_ms": delivery.map(|times| times.p50_ms),
                     "p99_ms": delivery.map(|times| times.p99_ms),
-                    "cost": line.row.cost_milliwon as f64 / 1_000.0,
+                    "cost": line.row.counts.cost_milliwon as f64 / 1_000.0,
                 })
             })
             .collect();
         json!({
             "accepted": self.accepted,
-            "delivered": self.totals.delivered,
-            "undelivered": self.totals.undelivered,
-            "expired": self.totals.expired,
-            "open": self.totals.open,
-            "failed_over": self.totals.failovers,
-            "delivered_twice": self.totals.delivered_twice,
+            "delivered": self.totals.counts.delivered,
+            "undelivered": self.totals.counts.undelivered,
+            "expired": self.totals.counts.expired,
+            "open": self.totals.counts.open,
+            "failed_over": self.totals.counts.failovers,
+            "delivered_twice": self.totals.counts.delivered_twice,
             "seconds": self.seconds,
             "messages_per_second": self.messages_per_second(),
             "final_before": self.final_before,
@@ -158,17 +158,17 @@ impl Report {
                 line.relay.clone(),
                 line.channel.clone(),
                 line.weight_percent.map_or("-".to_owned(), |percent| format!("{percent} %")),
-                format!("{:.1}", line.row.planned),
-                line.row.first_routed.to_string(),
-                line.row.delivered.to_string(),
+                format!("{:.1}", line.row.counts.planned_messages()),
+                line.row.counts.first_routed.to_string(),
+                line.row.counts.attempts_delivered.to_string(),
                 failed(&line.row).to_string(),
-                line.row.failed_over.to_string(),
+                line.row.counts.failovers.to_string(),
                 ms(delivery.map(|times| times.p50_ms)),
                 ms(delivery.map(|times| times.p99_ms)),
-                format!("{:.1} won", line.row.cost_milliwon as f64 / 1_000.0),
+                format!("{:.1} won", line.row.counts.cost_milliwon as f64 / 1_000.0),
             ]);
         }
-        let totals = &self.totals;
+        let totals = &self.totals.counts;
         format!(
             "{table}\n{} accepted: {} delivered, {} undelivered, {} expired, {} open; {} failed over, {} delivered twice; \
              {:.1} won\n{}; acceptance p99 {:.1} ms",
@@ -191,6 +191,7 @@ fn rate(messages: u64, seconds: f64) -> f64 {
     if messages == 0 { 0.0 } else { messages as f64 / seconds.max(0.001) }
 }
 
-fn failed(row: &StatisticsRow) -> u64 {
-    row.refused + row.undelivered + row.expired
+fn failed(row: &StatisticsRow) -> i64 {
+    let counts = &row.counts;
+    counts.attempts_refused + counts.attempts_undelivered + counts.attempts_expired
 }

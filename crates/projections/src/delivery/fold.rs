@@ -11,14 +11,16 @@ use kite_domain::lot::{
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::{BillingMoment, cost_milliwon};
 use kite_domain::seq_set::SeqSet;
+use kite_domain::text::MessageType;
 use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
 use super::attempt::{Attempt, Lost};
-use super::lot::{Lot, Message};
-use super::sendings::SendingChange;
-use super::statistics::{Key, Metric, PLANNED_UNIT, Standing, Statistics};
+use super::counters::{AttemptStanding, Counter, MessageStanding, PLANNED_UNIT};
+use super::lot::Lot;
+use super::statistics::Metric;
+use super::tally::Tally;
 use super::words::Words;
 
 /// One event on its way into a lot.
@@ -26,8 +28,7 @@ pub(super) struct Fold<'f> {
     pub(super) connection: &'f Connection,
     pub(super) lot: &'f mut Lot,
     pub(super) words: &'f mut Words,
-    pub(super) statistics: &'f mut Statistics,
-    pub(super) sending: &'f mut SendingChange,
+    pub(super) tally: Tally<'f>,
     /// The event's time.
     pub(super) time_ms: i64,
     /// From when the wait for the first hand-over counts.
@@ -53,10 +54,11 @@ impl Fold<'_> {
             let total: u64 = split.weights.iter().map(|entry| u64::from(entry.weight)).sum();
             for entry in &split.weights {
                 let relay = self.words.number(self.connection, entry.relay.as_str())?;
-                let key = self.lot.attempt_key(split.channel, relay, split.channel);
+                let key = self.lot.key(split.channel, relay, split.channel);
                 let share = u128::from(split.messages) * u128::from(entry.weight) * u128::from(PLANNED_UNIT);
                 let planned = share.checked_div(total.into()).unwrap_or(0);
-                self.statistics.row(key).planned += i64::try_from(planned).unwrap_or(i64::MAX >> 16);
+                let planned = i64::try_from(planned).unwrap_or(i64::MAX >> 16);
+                self.tally.add(key, Counter::Planned, planned);
             }
         }
         routed.routes.iter().try_for_each(|route| self.route(route))
@@ -71,7 +73,7 @@ impl Fold<'_> {
             if message.attempts.len() + 1 != usize::from(route.attempt) {
                 continue;
             }
-            let earlier = message.attempts.last().map(|attempt| (attempt.relay, attempt.channel));
+            let before = MessageStanding::of(message);
             message.is_dirty = true;
             message.held_until_ms = 0;
             // Most messages have one attempt; by itself the list would begin with room for four.
@@ -100,29 +102,26 @@ impl Fold<'_> {
             });
             let message_type = message.message_type;
             self.lot.is_dirty = true;
-            self.count_route(message_type, relay, route, earlier);
+            self.tally.moved(self.lot, place, before);
+            self.count_route(message_type, relay, route, before);
         }
         Ok(())
     }
 
     fn count_route(
         &mut self,
-        message_type: kite_domain::text::MessageType,
+        message_type: MessageType,
         relay: u32,
         route: &RouteSet,
-        earlier: Option<(u32, kite_domain::text::MessageType)>,
+        before: MessageStanding,
     ) {
-        let row = self.statistics.row(self.lot.attempt_key(message_type, relay, route.channel));
-        row.routed += 1;
-        self.sending.attempts += 1;
-        match earlier {
-            None => {
-                row.first_routed += 1;
-                self.sending.routed += 1;
-            }
-            Some((relay, channel)) => {
-                self.statistics.row(self.lot.attempt_key(message_type, relay, channel)).failed_over += 1;
-                self.sending.failovers += 1;
+        let key = self.lot.key(message_type, relay, route.channel);
+        self.tally.add(key, Counter::Attempts, 1);
+        match before.relay {
+            0 => self.tally.add(key, Counter::FirstRouted, 1),
+            left => {
+                let key = self.lot.key(message_type, left, before.channel);
+                self.tally.add(key, Counter::Failovers, 1);
             }
         }
     }
@@ -288,23 +287,18 @@ impl Fold<'_> {
         let Some(place) = self.lot.place(seq) else { return };
         let message = &self.lot.messages[place];
         let Some(attempt) = message.attempts.get(usize::from(number).wrapping_sub(1)) else { return };
-        let standing = Standing::of(attempt);
+        let standing = AttemptStanding::of(attempt);
         if let Some(call_ms) = told.call_ms {
-            self.statistics.relay_time(standing, Metric::Call, i64::from(call_ms));
+            self.tally.statistics.relay_time(standing, Metric::Call, i64::from(call_ms));
         }
         if state != AttemptState::Delivered {
             return;
         }
-        let others = message.attempts.iter().filter(|other| other.state == AttemptState::Delivered).count();
-        let key = self.lot.attempt_key(message.message_type, attempt.relay, attempt.channel);
+        let key = self.lot.key(message.message_type, attempt.relay, attempt.channel);
         if attempt.submitted_ms != 0 {
             let took_ms = delivery_ms(attempt, self.time_ms);
-            self.statistics.time(key, Metric::HandOverToDelivery, took_ms, 1);
-            self.statistics.relay_time(standing, Metric::HandOverToDelivery, took_ms);
-        }
-        if others == 2 {
-            self.statistics.row(key).delivered_twice += 1;
-            self.sending.delivered_twice += 1;
+            self.tally.statistics.time(key, Metric::HandOverToDelivery, took_ms, 1);
+            self.tally.statistics.relay_time(standing, Metric::HandOverToDelivery, took_ms);
         }
     }
 
@@ -314,16 +308,15 @@ impl Fold<'_> {
         if message.outcome >= Some(outcome) {
             return;
         }
-        let before = message.outcome.replace(outcome);
+        let before = MessageStanding::of(message);
+        message.outcome = Some(outcome);
         message.reason = reason;
         message.class = class;
         message.final_ms = self.time_ms;
         message.held_until_ms = 0;
         message.is_dirty = true;
-        let message_type = message.message_type;
         self.lot.is_dirty = true;
-        self.statistics.ended(self.lot.key(message_type), before, outcome);
-        self.sending.ended(before, outcome);
+        self.tally.moved(self.lot, place, before);
     }
 
     /// Changes an attempt and counts what that changes.
@@ -331,36 +324,31 @@ impl Fold<'_> {
         let Some(place) = self.lot.place(seq) else { return };
         let Some(index) = usize::from(number).checked_sub(1) else { return };
         let message = &mut self.lot.messages[place];
-        let was_handed_over = is_handed_over(message);
+        let stood = MessageStanding::of(message);
         let (message_type, parts) = (message.message_type, message.parts);
         let Some(attempt) = message.attempts.get_mut(index) else { return };
-        let before = Standing::of(attempt);
+        let before = AttemptStanding::of(attempt);
         let submitted_ms = attempt.submitted_ms;
         change(attempt);
         let bill = bill(attempt, parts);
-        let after = Standing::of(attempt);
+        let after = AttemptStanding::of(attempt);
         let handed_over_ms = attempt.submitted_ms.max(submitted_ms);
-        let key = Key { relay: attempt.relay, channel: attempt.channel, ..self.lot.key(message_type) };
+        let key = self.lot.key(message_type, before.relay, before.channel);
         let message = &mut self.lot.messages[place];
         message.is_dirty = true;
         self.lot.is_dirty = true;
-        let is_handed_over = is_handed_over(message);
-        self.statistics.moved(key, before, after);
+        let stands = MessageStanding::of(message);
+        self.tally.attempt(key, before, after);
         if bill != 0 {
-            self.statistics.row(key).cost_milliwon += bill;
-            self.sending.cost_milliwon += bill;
+            self.tally.add(key, Counter::CostMilliwon, bill);
         }
-        if was_handed_over != is_handed_over {
-            let sign = if is_handed_over { 1 } else { -1 };
+        if stood.is_handed_over != stands.is_handed_over {
+            let sign = if stands.is_handed_over { 1 } else { -1 };
             let waited_ms = handed_over_ms.saturating_sub(self.ready_ms);
-            self.statistics.time(key, Metric::AcceptanceToHandOver, waited_ms, sign);
-            self.sending.handed_over += sign;
+            self.tally.statistics.time(key, Metric::AcceptanceToHandOver, waited_ms, sign);
         }
+        self.tally.moved(self.lot, place, stood);
     }
-}
-
-fn is_handed_over(message: &Message) -> bool {
-    message.attempts.iter().any(|attempt| attempt.submitted_ms != 0)
 }
 
 /// Takes over what was said, as far as it goes beyond what is known.

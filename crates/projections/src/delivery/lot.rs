@@ -44,6 +44,15 @@ impl Message {
     }
 }
 
+/// What the seal of its sending says of a lot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seal {
+    /// The sending number; 0: none.
+    pub(super) from_phone: u32,
+    /// The sending address; 0: none.
+    pub(super) from_email: u32,
+}
+
 /// A lot and its messages.
 #[derive(Debug)]
 pub(super) struct Lot {
@@ -53,6 +62,8 @@ pub(super) struct Lot {
     pub(super) tenant: u32,
     pub(super) class: MessageClass,
     pub(super) accepted_ms: i64,
+    /// None: its sending is not sealed yet, and its messages are nobody's.
+    pub(super) seal: Option<Seal>,
     pub(super) messages: Vec<Message>,
     pub(super) is_dirty: bool,
     /// The place in the transaction's events of the acceptance, until the rows are written.
@@ -96,6 +107,7 @@ impl Lot {
             tenant,
             class: accepted.class,
             accepted_ms,
+            seal: None,
             messages,
             is_dirty: true,
             accepted_by: Some(event),
@@ -113,37 +125,36 @@ impl Lot {
         (place < self.messages.len()).then_some(place)
     }
 
-    /// The statistics row of a message itself.
-    pub(super) fn key(&self, message_type: MessageType) -> Key {
+    /// The statistics row of a message of this type, or of an attempt at it, at this relay and channel.
+    pub(super) fn key(&self, message_type: MessageType, relay: u32, channel: MessageType) -> Key {
         Key {
             tenant: self.tenant,
             hour_ms: self.accepted_ms.div_euclid(HOUR_MS) * HOUR_MS,
-            relay: 0,
-            channel: message_type,
+            relay,
+            channel,
             message_type,
             class: self.class,
         }
-    }
-
-    /// The statistics row of an attempt.
-    pub(super) fn attempt_key(&self, message_type: MessageType, relay: u32, channel: MessageType) -> Key {
-        Key { relay, channel, ..self.key(message_type) }
     }
 
     /// Reads a lot back from its rows.
     pub(super) fn load(connection: &Connection, id: LotId) -> Result<Option<Self>, ApplyError> {
         let found = connection
             .prepare_cached(
-                "SELECT first, messages, tenant, class, accepted_ms FROM lots WHERE sending = ?1 AND number = ?2",
+                "SELECT first, messages, tenant, class, accepted_ms, is_sealed, from_phone, from_email FROM lots
+                 WHERE sending = ?1 AND number = ?2",
             )?
             .query_row((id.sending.0.as_bytes(), id.number), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                let seal = Seal { from_phone: row.get(6)?, from_email: row.get(7)? };
+                let seal = row.get::<_, bool>(5)?.then_some(seal);
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, seal))
             })
             .optional()?;
-        let Some((first, count, tenant, class, accepted_ms)) = found else { return Ok(None) };
+        let Some((first, count, tenant, class, accepted_ms, seal)) = found else { return Ok(None) };
         let class = MessageClass::from_code(class).ok_or_else(|| ApplyError::corrupt("a lot's class"))?;
         let messages = load_messages(connection, first, count, accepted_ms)?;
-        Ok(Some(Self { id, first, tenant, class, accepted_ms, messages, is_dirty: false, accepted_by: None }))
+        let (is_dirty, accepted_by) = (false, None);
+        Ok(Some(Self { id, first, tenant, class, accepted_ms, seal, messages, is_dirty, accepted_by }))
     }
 
     /// Writes what has changed. `recipients` are those of the acceptance, if it is in this transaction.
@@ -171,8 +182,9 @@ impl Lot {
     fn insert_lot(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         transaction
             .prepare_cached(
-                "INSERT INTO lots (first, sending, number, messages, tenant, class, accepted_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO lots (first, sending, number, messages, tenant, class, accepted_ms, is_sealed, from_phone,
+                     from_email)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute((
                 self.first,
@@ -182,6 +194,9 @@ impl Lot {
                 self.tenant,
                 self.class.code(),
                 self.accepted_ms,
+                self.seal.is_some(),
+                self.seal.map_or(0, |seal| seal.from_phone),
+                self.seal.map_or(0, |seal| seal.from_email),
             ))
             .map(drop)
     }
@@ -193,20 +208,21 @@ impl Lot {
     ) -> rusqlite::Result<()> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO messages (status, relay, attempts_made, first_submitted_ms, final_ms, held_until_ms, reason,
-                 failure_class, cost_milliwon, attempts, id, recipient, email, contact, reference, message_type, parts)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 failure_class, cost_milliwon, attempts, channel, id, recipient, email, contact, reference, message_type,
+                 parts)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?;
         let mut bytes = Vec::new();
         for ((id, message), recipient) in (self.first..).zip(&self.messages).zip(recipients) {
             bind_state(&mut statement, message, self.accepted_ms, &mut bytes)?;
-            statement.raw_bind_parameter(11, id)?;
-            statement.raw_bind_parameter(12, recipient.to.as_str())?;
-            statement.raw_bind_parameter(13, recipient.email.as_deref())?;
+            statement.raw_bind_parameter(12, id)?;
+            statement.raw_bind_parameter(13, recipient.to.as_str())?;
+            statement.raw_bind_parameter(14, recipient.email.as_deref())?;
             statement
-                .raw_bind_parameter(14, recipient.contact.as_ref().map(|contact| contact.0.as_bytes()))?;
-            statement.raw_bind_parameter(15, recipient.reference.as_deref())?;
-            statement.raw_bind_parameter(16, message.message_type.code())?;
-            statement.raw_bind_parameter(17, message.parts)?;
+                .raw_bind_parameter(15, recipient.contact.as_ref().map(|contact| contact.0.as_bytes()))?;
+            statement.raw_bind_parameter(16, recipient.reference.as_deref())?;
+            statement.raw_bind_parameter(17, message.message_type.code())?;
+            statement.raw_bind_parameter(18, message.parts)?;
             statement.raw_execute()?;
         }
         Ok(())
@@ -215,13 +231,13 @@ impl Lot {
     fn update_messages(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut statement = transaction.prepare_cached(
             "UPDATE messages SET status = ?1, relay = ?2, attempts_made = ?3, first_submitted_ms = ?4, final_ms = ?5,
-                 held_until_ms = ?6, reason = ?7, failure_class = ?8, cost_milliwon = ?9, attempts = ?10
-             WHERE id = ?11",
+                 held_until_ms = ?6, reason = ?7, failure_class = ?8, cost_milliwon = ?9, attempts = ?10, channel = ?11
+             WHERE id = ?12",
         )?;
         let mut bytes = Vec::new();
         for (id, message) in (self.first..).zip(&self.messages).filter(|(_, message)| message.is_dirty) {
             bind_state(&mut statement, message, self.accepted_ms, &mut bytes)?;
-            statement.raw_bind_parameter(11, id)?;
+            statement.raw_bind_parameter(12, id)?;
             statement.raw_execute()?;
         }
         Ok(())
@@ -259,7 +275,9 @@ fn bind_state(
     statement.raw_bind_parameter(7, message.reason)?;
     statement.raw_bind_parameter(8, message.class.map(Coded::code))?;
     statement.raw_bind_parameter(9, cost_milliwon(message))?;
-    statement.raw_bind_parameter(10, bytes.as_slice())
+    statement.raw_bind_parameter(10, bytes.as_slice())?;
+    let channel = newest.map_or(message.message_type, |attempt| attempt.channel);
+    statement.raw_bind_parameter(11, channel.code())
 }
 
 /// What is charged for the message so far.

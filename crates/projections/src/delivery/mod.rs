@@ -8,37 +8,46 @@
 
 mod attempt;
 mod codes;
+mod counters;
+mod facets;
 mod figures;
 mod fold;
 mod lot;
 mod queries;
 mod row;
 mod schema;
+mod search;
 mod sendings;
 mod statistics;
 mod statistics_query;
+mod tally;
 mod views;
 mod words;
 
 pub use codes::MessageStatus;
+pub use counters::{Counted, Counter, Counts};
 pub(crate) use figures::{Measured, measured};
 pub use queries::{DeliveryQueries, MessageFilter, SendingFilter};
+pub use search::MessageSearch;
 pub use statistics_query::{Dimension, StatisticsQuery, StatisticsRow};
-pub use views::{AttemptView, MessageView, PauseView, SendingState, SendingView, Totals};
+pub use views::{AttemptView, MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::LotAccepted;
+use kite_domain::sending::SendingAccepted;
 use kite_event_store::{Filter, RecordedEvent};
 use rusqlite::{Connection, Transaction};
 
 use crate::cache::Cache;
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
+use facets::Facets;
 use fold::Fold;
-use lot::Lot;
+use lot::{Lot, Seal};
 use sendings::{Moment, Sendings};
 use statistics::Statistics;
+use tally::Tally;
 use words::Words;
 
 /// How many ordinary messages are kept in memory between transactions, and fewer for which relays have said much.
@@ -50,6 +59,7 @@ pub struct DeliveryModel {
     lots: Cache<LotId, Lot>,
     words: Words,
     statistics: Statistics,
+    facets: Facets,
     sendings: Sendings,
     /// Lots that may have changed in this transaction, in the order of their first change.
     touched: Vec<LotId>,
@@ -72,6 +82,7 @@ impl DeliveryModel {
             lots: Cache::new(messages_max * lot::MESSAGE_BYTES),
             words: Words::default(),
             statistics: Statistics::default(),
+            facets: Facets::default(),
             sendings: Sendings::default(),
             touched: Vec::new(),
             search: Vec::new(),
@@ -82,7 +93,7 @@ impl DeliveryModel {
 
 impl ReadModel for DeliveryModel {
     const NAME: &'static str = "delivery";
-    const SCHEMA_VERSION: i64 = 2;
+    const SCHEMA_VERSION: i64 = 3;
     const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
     fn filter() -> Filter {
@@ -105,7 +116,7 @@ impl ReadModel for DeliveryModel {
     }
 
     fn schema() -> &'static str {
-        schema::SCHEMA
+        &schema::SCHEMA
     }
 
     fn indexes() -> &'static str {
@@ -123,7 +134,9 @@ impl ReadModel for DeliveryModel {
                     self.lot_accepted(transaction, accepted, place, recorded)?;
                 }
                 Event::SendingAccepted(accepted) => {
-                    self.sendings.accepted(transaction, accepted, recorded.metadata.time)?;
+                    if self.sendings.accepted(transaction, accepted, recorded.metadata.time)? {
+                        self.sealed(transaction, accepted)?;
+                    }
                 }
                 Event::SendingReleased(released) => {
                     self.moment(transaction, released.sending, Moment::Released, recorded)?;
@@ -140,7 +153,6 @@ impl ReadModel for DeliveryModel {
                 }
                 Event::SendingAbandoned(abandoned) => {
                     self.moment(transaction, abandoned.sending, Moment::Abandoned, recorded)?;
-                    self.abandoned(transaction, abandoned.sending)?;
                 }
                 _ => self.lot_event(transaction, recorded, event)?,
             }
@@ -181,11 +193,15 @@ impl DeliveryModel {
             Some(next) => next,
             None => next_message(transaction)?,
         };
-        let lot = Lot::new(accepted, place, first, tenant, recorded.metadata.time.timestamp_millis());
+        let mut lot = Lot::new(accepted, place, first, tenant, recorded.metadata.time.timestamp_millis());
         self.next_message = Some(first + lot.messages.len() as i64);
-        self.sendings.change(id.sending).messages += lot.messages.len() as i64;
-        for message in &lot.messages {
-            self.statistics.row(lot.key(message.message_type)).messages += 1;
+        self.facets.accepted(&lot);
+        // Its lots come before the seal; whoever says otherwise is believed.
+        if self.sendings.facts(transaction, id.sending)?.is_sealed {
+            let seal = self.stored_seal(transaction, id.sending)?;
+            let (statistics, facets) = (&mut self.statistics, &mut self.facets);
+            let mut tally = Tally { statistics, facets, sending: self.sendings.change(id.sending) };
+            tally.sealed(&mut lot, seal);
         }
         let bytes = lot.memory_bytes();
         self.lots.insert(id, lot, bytes);
@@ -205,16 +221,19 @@ impl DeliveryModel {
             let bytes = lot.memory_bytes();
             self.lots.insert(id, lot, bytes);
         }
-        let released_ms = self.sendings.released_ms(transaction, id.sending)?;
+        let facts = self.sendings.facts(transaction, id.sending)?;
         let Some(lot) = self.lots.get_mut(id) else { return Ok(()) };
         let was_dirty = lot.is_dirty;
         let mut fold = Fold {
             connection: transaction,
-            ready_ms: released_ms.unwrap_or(lot.accepted_ms),
+            ready_ms: facts.released_ms.unwrap_or(lot.accepted_ms),
             lot,
             words: &mut self.words,
-            statistics: &mut self.statistics,
-            sending: self.sendings.change(id.sending),
+            tally: Tally {
+                statistics: &mut self.statistics,
+                facets: &mut self.facets,
+                sending: self.sendings.change(id.sending),
+            },
             time_ms: recorded.metadata.time.timestamp_millis(),
         };
         match event {
@@ -232,26 +251,69 @@ impl DeliveryModel {
         Ok(())
     }
 
-    /// What was never sealed does not count.
-    fn abandoned(&mut self, transaction: &Transaction<'_>, sending: SendingId) -> Result<(), ApplyError> {
+    /// From the seal on a sending's messages are its tenant's, and count.
+    fn sealed(
+        &mut self,
+        transaction: &Transaction<'_>,
+        accepted: &SendingAccepted,
+    ) -> Result<(), ApplyError> {
+        let sending = accepted.sending;
+        let senders = [accepted.from_phone.as_deref(), accepted.from_email.as_deref()];
+        let seal = self.seal(transaction, senders)?;
+        let named = (0..accepted.lots).map(|number| LotId { sending, number });
+        let mut is_stored = false;
+        // Nearly always all of its lots were accepted a moment ago.
+        let lots: Vec<LotId> = match named.clone().all(|id| self.lots.contains(id)) {
+            true => named.collect(),
+            false => self.lots_of(transaction, sending)?,
+        };
+        for id in lots {
+            let mut loaded = match self.lots.contains(id) {
+                true => None,
+                false => Lot::load(transaction, id)?,
+            };
+            let Some(lot) = loaded.as_mut().or_else(|| self.lots.peek_mut(id)) else { continue };
+            is_stored |= lot.accepted_by.is_none();
+            let (statistics, facets) = (&mut self.statistics, &mut self.facets);
+            let mut tally = Tally { statistics, facets, sending: self.sendings.change(sending) };
+            tally.sealed(lot, seal);
+        }
+        if is_stored {
+            transaction
+                .prepare_cached(
+                    "UPDATE lots SET is_sealed = TRUE, from_phone = ?2, from_email = ?3 WHERE sending = ?1",
+                )?
+                .execute((sending.0.as_bytes(), seal.from_phone, seal.from_email))?;
+        }
+        Ok(())
+    }
+
+    fn seal(
+        &mut self,
+        transaction: &Transaction<'_>,
+        [from_phone, from_email]: [Option<&str>; 2],
+    ) -> rusqlite::Result<Seal> {
+        Ok(Seal {
+            from_phone: self.words.number(transaction, from_phone.unwrap_or_default())?,
+            from_email: self.words.number(transaction, from_email.unwrap_or_default())?,
+        })
+    }
+
+    /// The seal of a sending that has one.
+    fn stored_seal(&mut self, transaction: &Transaction<'_>, sending: SendingId) -> rusqlite::Result<Seal> {
+        let senders: [Option<String>; 2] = transaction
+            .prepare_cached("SELECT from_phone, from_email FROM contents WHERE sending = ?1")?
+            .query_row([sending.0.as_bytes()], |row| Ok([row.get(0)?, row.get(1)?]))?;
+        self.seal(transaction, [senders[0].as_deref(), senders[1].as_deref()])
+    }
+
+    /// All lots that there are of a sending.
+    fn lots_of(&self, transaction: &Transaction<'_>, sending: SendingId) -> rusqlite::Result<Vec<LotId>> {
         let mut numbers: Vec<u32> = stored_lots(transaction, sending)?;
         numbers.extend(self.touched.iter().filter(|id| id.sending == sending).map(|id| id.number));
         numbers.sort_unstable();
         numbers.dedup();
-        for id in numbers.into_iter().map(|number| LotId { sending, number }) {
-            let loaded = if self.lots.contains(id) { None } else { Lot::load(transaction, id)? };
-            let lot = match &loaded {
-                Some(lot) => lot,
-                None => match self.lots.peek_mut(id) {
-                    Some(lot) => lot,
-                    None => continue,
-                },
-            };
-            for message in &lot.messages {
-                self.statistics.row(lot.key(message.message_type)).messages -= 1;
-            }
-        }
-        Ok(())
+        Ok(numbers.into_iter().map(|number| LotId { sending, number }).collect())
     }
 
     /// Keeps the memory bounded, also within a transaction.
@@ -280,6 +342,7 @@ impl DeliveryModel {
         }
         write_search(transaction, &mut self.search)?;
         self.statistics.flush(transaction)?;
+        self.facets.flush(transaction)?;
         self.sendings.flush(transaction)?;
         Ok(())
     }

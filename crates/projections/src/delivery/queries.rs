@@ -1,17 +1,18 @@
-//! Sendings, messages, search.
+//! Sendings and messages.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{MessageId, SEQS_PER_LOT, SendingId};
-use kite_domain::lot::OutcomeCounts;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::Channel;
 use rusqlite::{Connection, Row};
+use std::sync::LazyLock;
 
 use super::codes::{Coded, MessageStatus};
+use super::counters;
 use super::row::{LotRow, read, select_messages};
-use super::schema::{SEARCH_BLOCK_BITS, search_hash};
 use super::sendings::PAUSERS;
-use super::views::{MessageView, PauseView, SendingState, SendingView, Totals};
+use super::views::{MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 use super::words::{WordList, find};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
@@ -55,11 +56,16 @@ pub struct DeliveryQueries {
 
 shared_queries!(DeliveryQueries);
 
-const SENDING_COLUMNS: &str = "s.id, s.class, s.accepted_ms, s.scheduled_ms, s.released_ms, s.cancelled_ms, \
-     s.completed_ms, s.expires_ms, s.client_reference, s.refused_recipients, s.messages, s.delivered, s.undelivered, \
-     s.expired, s.cancelled, s.refused, s.routed, s.handed_over, s.attempts, s.failovers, s.delivered_twice, \
-     s.cost_milliwon, c.from_phone, c.from_email, c.subject, c.text, c.custom, s.tenant, s.paused_ms, s.paused_by, \
-     s.pause_reason";
+/// What a sending is read from: [`FIRST_COUNTER`] columns of its own, then the counters.
+static SENDING_COLUMNS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "s.id, s.class, s.accepted_ms, s.scheduled_ms, s.released_ms, s.cancelled_ms, s.completed_ms, s.expires_ms, \
+         s.client_reference, s.refused_recipients, c.from_phone, c.from_email, c.subject, c.text, c.custom, s.tenant, \
+         s.paused_ms, s.paused_by, s.pause_reason, {STATE_SQL}, {}",
+        counters::joined(|counter, _| format!("s.{}", counter.word()))
+    )
+});
+const FIRST_COUNTER: usize = 20;
 
 /// Where a sending stands, as a number in SQL: the places in [`STATES`].
 const STATE_SQL: &str = "CASE WHEN s.cancelled_ms IS NOT NULL THEN 2 WHEN s.completed_ms IS NOT NULL THEN 3 \
@@ -109,11 +115,12 @@ impl DeliveryQueries {
         let of_tenant = if tenant.is_some() { "s.tenant = ?1" } else { "?1 IS NULL" };
         let implied = implied(filter.state);
         let sql = format!(
-            "SELECT {SENDING_COLUMNS}, {STATE_SQL} FROM sendings s JOIN contents c ON c.sending = s.id
+            "SELECT {} FROM sendings s JOIN contents c ON c.sending = s.id
              WHERE {of_tenant}{implied} AND s.id < ?2 AND s.accepted_ms IS NOT NULL AND (?3 IS NULL OR {STATE_SQL} = ?3)
                AND (?4 IS NULL OR s.class = ?4) AND (?5 IS NULL OR s.accepted_ms >= ?5)
                AND (?6 IS NULL OR s.accepted_ms < ?6) AND {by_reference}
-             ORDER BY s.id DESC LIMIT ?8"
+             ORDER BY s.id DESC LIMIT ?8",
+            *SENDING_COLUMNS
         );
         self.readers.ask(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
@@ -138,8 +145,9 @@ impl DeliveryQueries {
     /// A sending, if it is the tenant's and sealed.
     pub fn sending(&self, tenant: &TenantId, id: SendingId) -> Result<Option<SendingView>, QueryError> {
         let sql = format!(
-            "SELECT {SENDING_COLUMNS}, {STATE_SQL} FROM sendings s JOIN contents c ON c.sending = s.id
-             WHERE s.id = ?2 AND s.tenant = ?1 AND s.accepted_ms IS NOT NULL"
+            "SELECT {} FROM sendings s JOIN contents c ON c.sending = s.id
+             WHERE s.id = ?2 AND s.tenant = ?1 AND s.accepted_ms IS NOT NULL",
+            *SENDING_COLUMNS
         );
         self.readers.ask(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
@@ -190,67 +198,36 @@ impl DeliveryQueries {
         })
     }
 
-    /// The tenant's messages to an address (canonical number or e-mail address), also those that would fail over to
-    /// it, newest first.
-    pub fn search(
-        &self,
-        tenant: &TenantId,
-        address: &str,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Listing<MessageView>, QueryError> {
-        let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
-        self.readers.ask(|connection| {
-            let Some(number) = find(connection, tenant.as_str())? else {
-                return Ok(Listing { items: Vec::new(), next: None });
-            };
-            let mut finder = Finder { connection, tenant, number, address, words: WordList::default() };
-            let newest: Option<i64> =
-                connection.query_row("SELECT max(id) FROM messages", [], |row| row.get(0))?;
-            let newest = newest.unwrap_or(0).min(before.saturating_sub(1));
-            let mut found = Vec::new();
-            for block in (0..=newest.max(0) >> SEARCH_BLOCK_BITS).rev() {
-                finder.block(block, before, limit + 1, &mut found)?;
-                if found.len() > limit {
-                    break;
-                }
-            }
-            let listing = page(found, limit, |(row, _)| Cursor::from_number(*row));
-            let items = listing.items.into_iter().map(|(_, view)| view).collect();
-            Ok(Listing { items, next: listing.next })
-        })
-    }
-
     /// Sums over everything.
     pub fn totals(&self) -> Result<Totals, QueryError> {
         self.readers.ask(|connection| {
-            let sql = "SELECT sum(messages), sum(ended_delivered), sum(ended_undelivered), sum(ended_expired),
-                              sum(ended_cancelled), sum(ended_refused), sum(failed_over), sum(delivered_twice),
-                              sum(cost_milliwon) FROM statistics";
-            let sums: [i64; 9] = connection.prepare_cached(sql)?.query_row([], |row| {
-                let mut sums = [0; 9];
-                for (column, sum) in sums.iter_mut().enumerate() {
-                    *sum = row.get::<_, Option<i64>>(column)?.unwrap_or(0);
-                }
-                Ok(sums)
-            })?;
+            let sums = counters::joined(|counter, _| format!("sum({})", counter.word()));
+            let sql = format!("SELECT {sums} FROM totals");
+            let counts = connection.prepare_cached(&sql)?.query_row([], |row| counters::read(row, 0))?;
             let sql = "SELECT count(*) FROM sendings WHERE accepted_ms IS NOT NULL";
             let sendings: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-            let count = |place: usize| u64::try_from(sums[place]).unwrap_or(0);
-            let ended: u64 = (1..6).map(count).sum();
-            Ok(Totals {
-                sendings: u64::try_from(sendings).unwrap_or(0),
-                messages: count(0),
-                open: count(0).saturating_sub(ended),
-                delivered: count(1),
-                undelivered: count(2),
-                expired: count(3),
-                cancelled: count(4),
-                refused: count(5),
-                failovers: count(6),
-                delivered_twice: count(7),
-                cost_milliwon: sums[8],
-            })
+            Ok(Totals { sendings: u64::try_from(sendings).unwrap_or(0), counts })
+        })
+    }
+
+    /// Sums over everything, by relay, channel and class: few rows, however much there is.
+    pub fn relay_totals(&self) -> Result<Vec<RelayTotals>, QueryError> {
+        self.readers.ask(|connection| {
+            let sql = format!("SELECT relay, channel, class, {} FROM totals", counters::columns());
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            let (mut words, mut totals) = (WordList::default(), Vec::new());
+            while let Some(row) = rows.next()? {
+                totals.push(RelayTotals {
+                    relay: words.word(connection, row.get(0)?)?.map(RelayId::from_trusted),
+                    channel: Channel::from_code(row.get(1)?)
+                        .ok_or_else(|| QueryError::corrupt("a channel"))?,
+                    class: MessageClass::from_code(row.get(2)?)
+                        .ok_or_else(|| QueryError::corrupt("a class"))?,
+                    counts: counters::read(row, 3)?,
+                });
+            }
+            Ok(totals)
         })
     }
 }
@@ -314,76 +291,19 @@ fn scan(
     }
 }
 
-/// Looks an address up.
-struct Finder<'f> {
-    connection: &'f Connection,
-    tenant: &'f TenantId,
-    number: u32,
-    address: &'f str,
-    words: WordList,
-}
-
-impl Finder<'_> {
-    /// Adds what a block holds until there are `enough`.
-    fn block(
-        &mut self,
-        block: i64,
-        before: i64,
-        enough: usize,
-        found: &mut Vec<(i64, MessageView)>,
-    ) -> Result<(), QueryError> {
-        let hash = search_hash(self.number, self.address);
-        let mut statement = self.connection.prepare_cached(
-            "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC",
-        )?;
-        let mut rows = statement.query((block, hash, before))?;
-        while found.len() < enough
-            && let Some(row) = rows.next()?
-        {
-            let id: i64 = row.get(0)?;
-            if let Some(view) = self.view(id)? {
-                found.push((id, view));
-            }
-        }
-        Ok(())
-    }
-
-    /// The message, unless it has another address of the same hash, another tenant, or no seal.
-    fn view(&mut self, id: i64) -> Result<Option<MessageView>, QueryError> {
-        let lot = LotRow::of_message(self.connection, id)?.filter(|lot| lot.tenant == self.number);
-        let Some(lot) = lot else { return Ok(None) };
-        if !is_sealed(self.connection, self.tenant, lot.id.sending)? {
-            return Ok(None);
-        }
-        let view = message_at(self.connection, &mut self.words, &lot, id)?;
-        Ok(view.filter(|view| view.to == self.address || view.email.as_deref() == Some(self.address)))
-    }
-}
-
 fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
-    let count = |column: usize| Ok::<u32, QueryError>(u32::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
-    let messages = count(10)?;
-    let mut counts = OutcomeCounts {
-        open: 0,
-        delivered: count(11)?,
-        undelivered: count(12)?,
-        expired: count(13)?,
-        cancelled: count(14)?,
-        refused: count(15)?,
-    };
-    counts.open = messages.saturating_sub(counts.total());
-    let state = usize::try_from(row.get::<_, i64>(31)?).ok().and_then(|place| STATES.get(place).copied());
-    let pause = match optional_time(row.get(28)?)? {
+    let state = usize::try_from(row.get::<_, i64>(19)?).ok().and_then(|place| STATES.get(place).copied());
+    let pause = match optional_time(row.get(16)?)? {
         Some(since) => {
-            let by = usize::try_from(row.get::<_, i64>(29)?).ok().and_then(|by| PAUSERS.get(by));
+            let by = usize::try_from(row.get::<_, i64>(17)?).ok().and_then(|by| PAUSERS.get(by));
             let by = *by.ok_or_else(|| QueryError::corrupt("who paused a sending"))?;
-            Some(PauseView { since, by, reason: row.get(30)? })
+            Some(PauseView { since, by, reason: row.get(18)? })
         }
         None => None,
     };
     Ok(SendingView {
         id: SendingId(uuid(row, 0)?),
-        tenant: TenantId::from_trusted(text(row, 27)?),
+        tenant: TenantId::from_trusted(text(row, 15)?),
         paused: pause,
         class: MessageClass::from_code(row.get(1)?)
             .ok_or_else(|| QueryError::corrupt("a sending's class"))?,
@@ -395,19 +315,12 @@ fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
         completed_at: optional_time(row.get(6)?)?,
         expires_at: time(row.get(7)?)?,
         client_reference: row.get(8)?,
-        refused_recipients: count(9)?,
-        messages,
-        counts,
-        routed: count(16)?,
-        handed_over: count(17)?,
-        attempts: count(18)?,
-        failovers: count(19)?,
-        delivered_twice: count(20)?,
-        cost_milliwon: row.get(21)?,
-        from_phone: optional_text(row, 22)?,
-        from_email: optional_text(row, 23)?,
-        subject: row.get(24)?,
-        text: row.get(25)?,
-        custom: row.get::<_, Option<String>>(26)?.map(|custom| from_json(&custom)).transpose()?,
+        refused_recipients: row.get(9)?,
+        counts: counters::read(row, FIRST_COUNTER)?,
+        from_phone: optional_text(row, 10)?,
+        from_email: optional_text(row, 11)?,
+        subject: row.get(12)?,
+        text: row.get(13)?,
+        custom: row.get::<_, Option<String>>(14)?.map(|custom| from_json(&custom)).transpose()?,
     })
 }

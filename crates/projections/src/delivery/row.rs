@@ -24,7 +24,7 @@ macro_rules! select_messages {
     ($rest:literal) => {
         concat!(
             "SELECT id, recipient, email, contact, reference, message_type, parts, status, reason, failure_class, ",
-            "relay, first_submitted_ms, final_ms, held_until_ms, cost_milliwon, attempts FROM messages ",
+            "relay, first_submitted_ms, final_ms, held_until_ms, cost_milliwon, attempts, channel FROM messages ",
             $rest
         )
     };
@@ -40,10 +40,25 @@ pub(super) struct LotRow {
     pub(super) tenant: u32,
     pub(super) class: MessageClass,
     pub(super) accepted_ms: i64,
+    pub(super) is_sealed: bool,
+    pub(super) from_phone: u32,
+    pub(super) from_email: u32,
 }
 
+/// The columns that a lot is read from.
+macro_rules! select_lots {
+    ($rest:literal) => {
+        concat!(
+            "SELECT first, messages, sending, number, tenant, class, accepted_ms, is_sealed, from_phone, from_email ",
+            "FROM lots ",
+            $rest
+        )
+    };
+}
+pub(super) use select_lots;
+
 impl LotRow {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             first: row.get(0)?,
             messages: row.get(1)?,
@@ -51,13 +66,15 @@ impl LotRow {
             tenant: row.get(4)?,
             class: MessageClass::from_code(row.get(5)?).unwrap_or(MessageClass::Notice),
             accepted_ms: row.get(6)?,
+            is_sealed: row.get(7)?,
+            from_phone: row.get(8)?,
+            from_email: row.get(9)?,
         })
     }
 
     /// The lot that the message of this row number is in.
     pub(super) fn of_message(connection: &Connection, message: i64) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT first, messages, sending, number, tenant, class, accepted_ms FROM lots
-                   WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+        let sql = select_lots!("WHERE first <= ?1 ORDER BY first DESC LIMIT 1");
         connection.prepare_cached(sql)?.query_row([message], Self::read).optional()
     }
 
@@ -68,8 +85,7 @@ impl LotRow {
         from: u32,
         limit: usize,
     ) -> rusqlite::Result<Vec<Self>> {
-        let sql = "SELECT first, messages, sending, number, tenant, class, accepted_ms FROM lots
-                   WHERE sending = ?1 AND number >= ?2 ORDER BY number LIMIT ?3";
+        let sql = select_lots!("WHERE sending = ?1 AND number >= ?2 ORDER BY number LIMIT ?3");
         let mut statement = connection.prepare_cached(sql)?;
         let rows = statement.query_map((sending.0.as_bytes(), from, limit as i64), Self::read)?;
         rows.collect()
@@ -100,9 +116,14 @@ pub(super) fn read(
         Some(_) => (row.get(8)?, row.get::<_, Option<i64>>(9)?.and_then(FailureClass::from_code)),
         None => (failed.map_or(0, |attempt| attempt.code), failed.and_then(|attempt| attempt.class)),
     };
+    let channel = MessageType::from_code(row.get(16)?);
+    let channel = channel.ok_or_else(|| QueryError::corrupt("a message's channel"))?;
+    let sender = if channel == MessageType::Email { lot.from_email } else { lot.from_phone };
     Ok(MessageView {
         id,
         class: lot.class,
+        channel,
+        sender: words.word(connection, sender)?,
         to: text(row, 1)?,
         email: optional_text(row, 2)?,
         contact: row.get::<_, Option<[u8; 16]>>(3)?.map(|id| ContactId(Uuid::from_bytes(id))),
@@ -144,6 +165,7 @@ fn attempt_view(
         relay: RelayId::from_trusted(relay),
         channel: attempt.channel,
         state: attempt.state,
+        is_taken: attempt.is_taken,
         reason: words.word(connection, attempt.reason)?.unwrap_or_default().into(),
         price_milliwon: attempt.price_milliwon,
         bills: attempt.bills,

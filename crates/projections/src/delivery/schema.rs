@@ -5,13 +5,25 @@
 //! `search` is cut into blocks of [`SEARCH_BLOCK_BITS`]: what is written in random order is then only the newest block,
 //! which stays small, however many messages there are; a search looks into each block, newest first.
 //!
+//! `facets` says where to look for messages of a kind: see `facets`.
+//!
 //! `attempts` is the timeline in a compact form of our own (see `attempt`); everything that is filtered by has a
 //! column.
+
+use std::sync::LazyLock;
+
+use super::counters;
 
 /// A block of `search` holds two to the power of this many messages.
 pub(super) const SEARCH_BLOCK_BITS: u32 = 17;
 
-pub(super) const SCHEMA: &str = "
+/// The tables; those that count have a column for each counter.
+pub(super) static SCHEMA: LazyLock<String> = LazyLock::new(|| {
+    let columns = counters::joined(|counter, _| format!("{} INTEGER NOT NULL DEFAULT 0", counter.word()));
+    TABLES.replace("{counters}", &columns)
+});
+
+const TABLES: &str = "
 CREATE TABLE words (
     id   INTEGER PRIMARY KEY,
     word TEXT NOT NULL UNIQUE
@@ -32,18 +44,7 @@ CREATE TABLE sendings (
     expires_ms       INTEGER,
     client_reference TEXT,
     refused_recipients INTEGER NOT NULL DEFAULT 0,
-    messages         INTEGER NOT NULL DEFAULT 0,
-    delivered        INTEGER NOT NULL DEFAULT 0,
-    undelivered      INTEGER NOT NULL DEFAULT 0,
-    expired          INTEGER NOT NULL DEFAULT 0,
-    cancelled        INTEGER NOT NULL DEFAULT 0,
-    refused          INTEGER NOT NULL DEFAULT 0,
-    routed           INTEGER NOT NULL DEFAULT 0,
-    handed_over      INTEGER NOT NULL DEFAULT 0,
-    attempts         INTEGER NOT NULL DEFAULT 0,
-    failovers        INTEGER NOT NULL DEFAULT 0,
-    delivered_twice  INTEGER NOT NULL DEFAULT 0,
-    cost_milliwon    INTEGER NOT NULL DEFAULT 0
+    {counters}
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE contents (
     sending    BLOB PRIMARY KEY,
@@ -61,6 +62,9 @@ CREATE TABLE lots (
     tenant      INTEGER NOT NULL,
     class       INTEGER NOT NULL,
     accepted_ms INTEGER NOT NULL,
+    is_sealed   INTEGER NOT NULL,
+    from_phone  INTEGER NOT NULL,
+    from_email  INTEGER NOT NULL,
     UNIQUE (sending, number)
 ) STRICT;
 CREATE TABLE messages (
@@ -73,6 +77,7 @@ CREATE TABLE messages (
     parts              INTEGER NOT NULL,
     status             INTEGER NOT NULL,
     relay              INTEGER NOT NULL,
+    channel            INTEGER NOT NULL,
     attempts_made      INTEGER NOT NULL,
     first_submitted_ms INTEGER,
     final_ms           INTEGER,
@@ -88,6 +93,24 @@ CREATE TABLE search (
     message INTEGER NOT NULL,
     PRIMARY KEY (block, hash, message)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE facets (
+    tenant     INTEGER NOT NULL,
+    block      INTEGER NOT NULL,
+    status     INTEGER NOT NULL,
+    class      INTEGER NOT NULL,
+    from_phone INTEGER NOT NULL,
+    from_email INTEGER NOT NULL,
+    channel    INTEGER NOT NULL,
+    relay      INTEGER NOT NULL,
+    reason     INTEGER NOT NULL,
+    counts     BLOB NOT NULL,
+    PRIMARY KEY (tenant, block, status, class, from_phone, from_email, channel, relay, reason)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE facet_times (
+    block    INTEGER PRIMARY KEY,
+    first_ms INTEGER NOT NULL,
+    last_ms  INTEGER NOT NULL
+) STRICT;
 CREATE TABLE statistics (
     tenant          INTEGER NOT NULL,
     hour            INTEGER NOT NULL,
@@ -95,26 +118,15 @@ CREATE TABLE statistics (
     channel         INTEGER NOT NULL,
     message_type    INTEGER NOT NULL,
     class           INTEGER NOT NULL,
-    messages        INTEGER NOT NULL,
-    ended_delivered   INTEGER NOT NULL,
-    ended_undelivered INTEGER NOT NULL,
-    ended_expired     INTEGER NOT NULL,
-    ended_cancelled   INTEGER NOT NULL,
-    ended_refused     INTEGER NOT NULL,
-    planned         INTEGER NOT NULL,
-    first_routed    INTEGER NOT NULL,
-    routed          INTEGER NOT NULL,
-    failed_over     INTEGER NOT NULL,
-    handed_over     INTEGER NOT NULL,
-    accepted        INTEGER NOT NULL,
-    unknown         INTEGER NOT NULL,
-    refused         INTEGER NOT NULL,
-    undelivered     INTEGER NOT NULL,
-    delivered       INTEGER NOT NULL,
-    expired         INTEGER NOT NULL,
-    delivered_twice INTEGER NOT NULL,
-    cost_milliwon   INTEGER NOT NULL,
+    {counters},
     PRIMARY KEY (tenant, hour, relay, channel, message_type, class)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE totals (
+    relay   INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    class   INTEGER NOT NULL,
+    {counters},
+    PRIMARY KEY (relay, channel, class)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE statistic_failures (
     tenant       INTEGER NOT NULL,

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
-use kite_domain::lot::Outcome;
 use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::codes::Coded;
-use super::statistics::ended_place;
+use super::counters::{self, Counter, Counts};
 use crate::sql::json;
 
 /// Past this many the cache of release times starts anew.
@@ -17,28 +17,15 @@ const CACHED_MAX: usize = 16_384;
 /// Their places are what stands in the column.
 pub(super) const PAUSERS: [PauseBy; 2] = [PauseBy::Tenant, PauseBy::Operator];
 
-/// What the lots of a sending add to its row.
+/// What is known of a sending without its lots.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SendingChange {
-    pub(super) messages: i64,
-    ended: [i64; 5],
-    pub(super) routed: i64,
-    pub(super) handed_over: i64,
-    pub(super) attempts: i64,
-    pub(super) failovers: i64,
-    pub(super) delivered_twice: i64,
-    pub(super) cost_milliwon: i64,
+pub(super) struct Facts {
+    /// When a scheduled sending was released.
+    pub(super) released_ms: Option<i64>,
+    pub(super) is_sealed: bool,
 }
 
-impl SendingChange {
-    /// A message ended, or ended otherwise than was thought.
-    pub(super) fn ended(&mut self, before: Option<Outcome>, after: Outcome) {
-        if let Some(before) = before {
-            self.ended[ended_place(before)] -= 1;
-        }
-        self.ended[ended_place(after)] += 1;
-    }
-}
+static ADD_TO_SENDINGS: LazyLock<String> = LazyLock::new(|| counters::adding_to("sendings", "id"));
 
 /// The times that a sending's row may be given.
 #[derive(Debug, Clone, Copy)]
@@ -49,25 +36,27 @@ pub(super) enum Moment {
     Abandoned,
 }
 
-/// The changes of one transaction, and the release times.
+/// The changes of one transaction, and what is known of the sendings.
 #[derive(Debug, Default)]
 pub(super) struct Sendings {
-    changes: HashMap<SendingId, SendingChange>,
-    released: HashMap<SendingId, Option<i64>>,
+    changes: HashMap<SendingId, Counts>,
+    facts: HashMap<SendingId, Facts>,
 }
 
 impl Sendings {
-    pub(super) fn change(&mut self, sending: SendingId) -> &mut SendingChange {
+    pub(super) fn change(&mut self, sending: SendingId) -> &mut Counts {
         self.changes.entry(sending).or_default()
     }
 
-    /// The seal.
+    /// The seal. Whether it is the first.
     pub(super) fn accepted(
         &mut self,
         transaction: &Transaction<'_>,
         accepted: &SendingAccepted,
         time: DateTime<Utc>,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<bool> {
+        let facts = self.facts(transaction, accepted.sending)?;
+        self.facts.insert(accepted.sending, Facts { is_sealed: true, ..facts });
         transaction
             .prepare_cached(
                 "INSERT INTO sendings (id, tenant, class, accepted_ms, scheduled_ms, expires_ms, client_reference,
@@ -99,7 +88,7 @@ impl Sendings {
                 accepted.personal.text.as_str(),
                 accepted.custom.as_ref().map(json),
             ))?;
-        Ok(())
+        Ok(!facts.is_sealed)
     }
 
     /// Something happened to the sending as a whole.
@@ -112,7 +101,9 @@ impl Sendings {
     ) -> rusqlite::Result<()> {
         let sql = match moment {
             Moment::Released => {
-                self.released.insert(sending, Some(time.timestamp_millis()));
+                let facts = self.facts(transaction, sending)?;
+                let released_ms = Some(time.timestamp_millis());
+                self.facts.insert(sending, Facts { released_ms, ..facts });
                 "INSERT INTO sendings (id, released_ms) VALUES (?1, ?2)
                  ON CONFLICT DO UPDATE SET released_ms = ?2"
             }
@@ -169,55 +160,34 @@ impl Sendings {
             .map(drop)
     }
 
-    /// When a scheduled sending was released.
-    pub(super) fn released_ms(
-        &mut self,
-        connection: &Connection,
-        sending: SendingId,
-    ) -> rusqlite::Result<Option<i64>> {
-        if let Some(released) = self.released.get(&sending) {
-            return Ok(*released);
+    /// What is known of a sending.
+    pub(super) fn facts(&mut self, connection: &Connection, sending: SendingId) -> rusqlite::Result<Facts> {
+        if let Some(facts) = self.facts.get(&sending) {
+            return Ok(*facts);
         }
-        let released: Option<Option<i64>> = connection
-            .prepare_cached("SELECT released_ms FROM sendings WHERE id = ?1")?
-            .query_row([sending.0.as_bytes()], |row| row.get(0))
+        let stored = connection
+            .prepare_cached("SELECT released_ms, accepted_ms IS NOT NULL FROM sendings WHERE id = ?1")?
+            .query_row([sending.0.as_bytes()], |row| {
+                Ok(Facts { released_ms: row.get(0)?, is_sealed: row.get(1)? })
+            })
             .optional()?;
-        if self.released.len() >= CACHED_MAX {
-            self.released.clear();
+        if self.facts.len() >= CACHED_MAX {
+            self.facts.clear();
         }
-        self.released.insert(sending, released.flatten());
-        Ok(released.flatten())
+        let facts = stored.unwrap_or_default();
+        self.facts.insert(sending, facts);
+        Ok(facts)
     }
 
     /// Adds all changes to the rows.
     pub(super) fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO sendings (id, messages, delivered, undelivered, expired, cancelled, refused, routed,
-                 handed_over, attempts, failovers, delivered_twice, cost_milliwon)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-             ON CONFLICT DO UPDATE SET messages = messages + ?2, delivered = delivered + ?3,
-                 undelivered = undelivered + ?4, expired = expired + ?5, cancelled = cancelled + ?6,
-                 refused = refused + ?7, routed = routed + ?8, handed_over = handed_over + ?9,
-                 attempts = attempts + ?10, failovers = failovers + ?11,
-                 delivered_twice = delivered_twice + ?12, cost_milliwon = cost_milliwon + ?13",
-        )?;
-        for (sending, change) in self.changes.drain() {
-            let [delivered, undelivered, expired, cancelled, refused] = change.ended;
-            statement.execute((
-                sending.0.as_bytes(),
-                change.messages,
-                delivered,
-                undelivered,
-                expired,
-                cancelled,
-                refused,
-                change.routed,
-                change.handed_over,
-                change.attempts,
-                change.failovers,
-                change.delivered_twice,
-                change.cost_milliwon,
-            ))?;
+        let mut statement = transaction.prepare_cached(&ADD_TO_SENDINGS)?;
+        for (sending, counts) in self.changes.drain() {
+            statement.raw_bind_parameter(1, sending.0.as_bytes())?;
+            for (place, counter) in (2..).zip(Counter::ALL) {
+                statement.raw_bind_parameter(place, counts.get(*counter))?;
+            }
+            statement.raw_execute()?;
         }
         Ok(())
     }

@@ -5,25 +5,23 @@
 //! is written even if its change is zero, for the same reason.
 
 use kite_domain::failure::FailureClass;
-use kite_domain::lot::{AttemptState, Outcome};
+use kite_domain::lot::AttemptState;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
-use rusqlite::Transaction;
-use std::collections::HashMap;
+use rusqlite::{CachedStatement, Transaction};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::LazyLock;
 
-use super::attempt::Attempt;
 use super::codes::Coded;
+use super::counters::{self, AttemptStanding, Counter, Counts};
 use crate::histogram::bucket;
 
 /// Milliseconds in an hour. Asia/Seoul is whole hours from UTC, so its hours are these.
 pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Milliseconds in a minute.
 pub(super) const MINUTE_MS: i64 = 60_000;
-/// The planned share of a message is counted in ten-thousandths.
-pub(super) const PLANNED_UNIT: u64 = 10_000;
-
-/// What a row of `statistics` is about. Relay 0: the message itself, whatever its relays.
+/// What a row of `statistics` is about. Relay 0: messages that have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) tenant: u32,
@@ -46,73 +44,6 @@ pub(super) enum Metric {
     Call = 2,
 }
 
-/// The changes of one row of `statistics`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    pub(super) messages: i64,
-    pub(super) ended: [i64; 5],
-    pub(super) planned: i64,
-    pub(super) first_routed: i64,
-    pub(super) routed: i64,
-    pub(super) failed_over: i64,
-    pub(super) attempts: AttemptCounts,
-    pub(super) delivered_twice: i64,
-    pub(super) cost_milliwon: i64,
-}
-
-/// Of attempts, how many are what.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AttemptCounts {
-    handed_over: i64,
-    accepted: i64,
-    unknown: i64,
-    refused: i64,
-    undelivered: i64,
-    delivered: i64,
-    expired: i64,
-}
-
-/// What of an attempt is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    relay: u32,
-    channel: MessageType,
-    state: AttemptState,
-    is_taken: bool,
-    submitted_ms: i64,
-    class: Option<FailureClass>,
-}
-
-impl Standing {
-    pub(super) fn of(attempt: &Attempt) -> Self {
-        Self {
-            relay: attempt.relay,
-            channel: attempt.channel,
-            state: attempt.state,
-            is_taken: attempt.is_taken,
-            submitted_ms: attempt.submitted_ms,
-            class: attempt.class,
-        }
-    }
-
-    fn add_to(self, counts: &mut AttemptCounts, sign: i64) {
-        let by = |is_so: bool| if is_so { sign } else { 0 };
-        counts.handed_over += by(self.submitted_ms != 0);
-        counts.accepted += by(self.is_taken);
-        counts.unknown += by(self.state == AttemptState::Unknown);
-        counts.refused += by(self.state == AttemptState::Refused);
-        counts.undelivered += by(self.state == AttemptState::Undelivered);
-        counts.delivered += by(self.state == AttemptState::Delivered);
-        counts.expired += by(self.state == AttemptState::Expired);
-    }
-
-    /// The class of a failure that the relay told.
-    fn failure(self) -> Option<FailureClass> {
-        let is_told = matches!(self.state, AttemptState::Refused | AttemptState::Undelivered);
-        self.class.filter(|_| is_told)
-    }
-}
-
 /// A relay on a channel in one minute of hand-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct MinuteKey {
@@ -127,7 +58,7 @@ pub(super) struct Statistics {
     counts: Map<Key, Counts>,
     failures: Map<(Key, FailureClass), i64>,
     times: Map<(Key, Metric, i64), i64>,
-    minutes: Map<MinuteKey, AttemptCounts>,
+    minutes: Map<MinuteKey, Counts>,
     minute_failures: Map<(MinuteKey, FailureClass), (i64, i64)>,
     minute_times: Map<(MinuteKey, Metric, i64), i64>,
 }
@@ -138,22 +69,10 @@ impl Statistics {
         self.counts.entry(key).or_default()
     }
 
-    /// A message ended, or ended otherwise than was thought.
-    pub(super) fn ended(&mut self, key: Key, before: Option<Outcome>, after: Outcome) {
-        let row = self.row(key);
-        if let Some(before) = before {
-            row.ended[ended_place(before)] -= 1;
-        }
-        row.ended[ended_place(after)] += 1;
-    }
-
     /// An attempt is something else now.
-    pub(super) fn moved(&mut self, key: Key, before: Standing, after: Standing) {
-        if before == after {
-            return;
-        }
+    pub(super) fn moved(&mut self, key: Key, before: AttemptStanding, after: AttemptStanding) {
         for (standing, sign) in [(before, -1), (after, 1)] {
-            standing.add_to(&mut self.row(key).attempts, sign);
+            standing.add_to(self.row(key), sign);
             if let Some(class) = standing.failure() {
                 *self.failures.entry((key, class)).or_default() += sign;
             }
@@ -178,7 +97,7 @@ impl Statistics {
     }
 
     /// A time of an attempt that was handed over, for the live figures of its relay.
-    pub(super) fn relay_time(&mut self, standing: Standing, metric: Metric, milliseconds: i64) {
+    pub(super) fn relay_time(&mut self, standing: AttemptStanding, metric: Metric, milliseconds: i64) {
         if standing.submitted_ms != 0 {
             let key = (minute_key(standing), metric, bucket(milliseconds));
             *self.minute_times.entry(key).or_default() += 1;
@@ -196,7 +115,7 @@ impl Statistics {
     }
 }
 
-fn minute_key(standing: Standing) -> MinuteKey {
+fn minute_key(standing: AttemptStanding) -> MinuteKey {
     MinuteKey {
         channel: standing.channel,
         minute: standing.submitted_ms.div_euclid(MINUTE_MS),
@@ -204,66 +123,34 @@ fn minute_key(standing: Standing) -> MinuteKey {
     }
 }
 
-/// The place of an outcome in [`Counts::ended`].
-pub(super) fn ended_place(outcome: Outcome) -> usize {
-    match outcome {
-        Outcome::Delivered => 0,
-        Outcome::Undelivered => 1,
-        Outcome::Expired => 2,
-        Outcome::Cancelled => 3,
-        Outcome::Refused => 4,
-    }
-}
+static ADD_TO_STATISTICS: LazyLock<String> =
+    LazyLock::new(|| counters::adding_to("statistics", "tenant, hour, relay, channel, message_type, class"));
+static ADD_TO_TOTALS: LazyLock<String> =
+    LazyLock::new(|| counters::adding_to("totals", "relay, channel, class"));
 
+/// The rows, and what they come to over all tenants and hours.
 fn flush_counts(
     transaction: &Transaction<'_>,
     rows: impl Iterator<Item = (Key, Counts)>,
 ) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO statistics VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)
-         ON CONFLICT DO UPDATE SET messages = messages + ?7, ended_delivered = ended_delivered + ?8,
-             ended_undelivered = ended_undelivered + ?9, ended_expired = ended_expired + ?10,
-             ended_cancelled = ended_cancelled + ?11, ended_refused = ended_refused + ?12,
-             planned = planned + ?13, first_routed = first_routed + ?14, routed = routed + ?15,
-             failed_over = failed_over + ?16, handed_over = handed_over + ?17, accepted = accepted + ?18,
-             unknown = unknown + ?19, refused = refused + ?20, undelivered = undelivered + ?21,
-             delivered = delivered + ?22, expired = expired + ?23, delivered_twice = delivered_twice + ?24,
-             cost_milliwon = cost_milliwon + ?25",
-    )?;
+    let mut totals: BTreeMap<[i64; 3], Counts> = BTreeMap::new();
+    let mut statement = transaction.prepare_cached(&ADD_TO_STATISTICS)?;
     for (key, counts) in rows {
         let [tenant, hour, relay, channel, message_type, class] = columns(key);
-        let Counts { messages, ended, planned, first_routed, routed, failed_over, attempts, .. } = counts;
-        let [delivered, undelivered, expired, cancelled, refused] = ended;
-        statement.execute([
-            tenant,
-            hour,
-            relay,
-            channel,
-            message_type,
-            class,
-            messages,
-            delivered,
-            undelivered,
-            expired,
-            cancelled,
-            refused,
-            planned,
-            first_routed,
-            routed,
-            failed_over,
-            attempts.handed_over,
-            attempts.accepted,
-            attempts.unknown,
-            attempts.refused,
-            attempts.undelivered,
-            attempts.delivered,
-            attempts.expired,
-            counts.delivered_twice,
-            counts.cost_milliwon,
-        ])?;
+        add(&mut statement, &[tenant, hour, relay, channel, message_type, class], &counts)?;
+        *totals.entry([relay, channel, class]).or_default() += counts;
     }
-    Ok(())
+    let mut statement = transaction.prepare_cached(&ADD_TO_TOTALS)?;
+    totals.into_iter().try_for_each(|(key, counts)| add(&mut statement, &key, &counts))
+}
+
+/// Runs [`counters::adding_to`] for a row of this key.
+fn add(statement: &mut CachedStatement<'_>, key: &[i64], counts: &Counts) -> rusqlite::Result<()> {
+    let counts = Counter::ALL.iter().map(|counter| counts.get(*counter));
+    for (place, value) in (1..).zip(key.iter().copied().chain(counts)) {
+        statement.raw_bind_parameter(place, value)?;
+    }
+    statement.raw_execute().map(drop)
 }
 
 fn flush_failures(
@@ -299,7 +186,7 @@ fn flush_times(
 
 fn flush_minutes(
     transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = (MinuteKey, AttemptCounts)>,
+    rows: impl Iterator<Item = (MinuteKey, Counts)>,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO relay_minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -312,13 +199,13 @@ fn flush_minutes(
             key.channel.code(),
             key.minute,
             i64::from(key.relay),
-            counts.handed_over,
-            counts.accepted,
-            counts.unknown,
-            counts.refused,
-            counts.undelivered,
-            counts.delivered,
-            counts.expired,
+            counts.attempts_handed_over,
+            counts.attempts_accepted,
+            counts.attempts_unknown,
+            counts.attempts_refused,
+            counts.attempts_undelivered,
+            counts.attempts_delivered,
+            counts.attempts_expired,
         ])?;
     }
     Ok(())
@@ -366,11 +253,11 @@ fn columns(key: Key) -> [i64; 6] {
     ]
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
 /// Our own small numbers are hashed several times a message: multiplication is enough, nobody can choose them.
 #[derive(Debug, Default)]
-struct FastHasher(u64);
+pub(super) struct FastHasher(u64);
 
 impl FastHasher {
     fn add(&mut self, word: u64) {

@@ -3,7 +3,6 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use kite_domain::advice::Percentiles;
 use kite_domain::failure::FailureClass;
-use kite_domain::lot::OutcomeCounts;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::{Channel, MessageType};
@@ -14,7 +13,8 @@ use std::collections::BTreeMap;
 
 use super::DeliveryQueries;
 use super::codes::Coded;
-use super::statistics::{HOUR_MS, Metric, PLANNED_UNIT};
+use super::counters::{self, Counts};
+use super::statistics::{HOUR_MS, Metric};
 use super::words::{WordList, find};
 use crate::error::QueryError;
 use crate::histogram::Histogram;
@@ -24,9 +24,9 @@ use crate::sql::time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
-    /// The relay of the attempt.
+    /// Of attempts their relay, of messages that of their newest attempt.
     Relay,
-    /// The channel of the attempt.
+    /// Of attempts their channel, of messages that of their newest attempt.
     Channel,
     /// The type of the message.
     Type,
@@ -51,16 +51,16 @@ pub struct StatisticsQuery {
     pub until: Option<DateTime<Utc>>,
     /// A row for each combination of these; none: one row in all.
     pub group_by: Vec<Dimension>,
-    /// Only attempts at this relay.
+    /// Only attempts at this relay, and messages whose newest attempt is there.
     pub relay: Option<RelayId>,
-    /// Only this channel.
+    /// Only attempts on this channel, and messages whose newest attempt is on it.
     pub channel: Option<Channel>,
 }
 
-/// Sums over messages accepted and attempts made. What counts messages stands under no relay when grouped by relay.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+/// Sums over messages accepted and attempts made.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StatisticsRow {
-    /// Where grouped by it.
+    /// Where grouped by it; none also for messages that have no relay.
     pub relay: Option<RelayId>,
     /// Where grouped by it.
     pub channel: Option<Channel>,
@@ -74,46 +74,10 @@ pub struct StatisticsRow {
     pub day: Option<NaiveDate>,
     /// Where grouped by it.
     pub tenant: Option<TenantId>,
-    /// Messages accepted.
-    pub messages: u64,
-    /// How those messages ended.
-    pub outcomes: OutcomeCounts,
-    /// First routes that the weights promised.
-    pub planned: f64,
-    /// First routes made.
-    pub first_routed: u64,
-    /// Attempts routed, first or not.
-    pub routed: u64,
-    /// Attempts handed over.
-    pub handed_over: u64,
-    /// Attempts that the relay took.
-    pub accepted: u64,
-    /// Attempts whose answer is lost as yet.
-    pub unknown: u64,
-    /// Attempts that the relay did not take.
-    pub refused: u64,
-    /// Attempts that the relay delivered.
-    pub delivered: u64,
-    /// Attempts that the relay could not deliver.
-    pub undelivered: u64,
-    /// Attempts without a receipt in time.
-    pub expired: u64,
-    /// Messages that were cancelled.
-    pub cancelled: u64,
-    /// Attempts that were followed by another.
-    pub failed_over: u64,
-    /// Messages that this relay delivered although another had.
-    pub delivered_twice: u64,
-    /// What the relays charge, in thousandths of a won.
-    pub cost_milliwon: i64,
+    /// Everything that is counted.
+    pub counts: Counts,
     /// Attempts refused or undelivered, by class.
     pub failures: BTreeMap<FailureClass, u64>,
-    /// Delivered, of the attempts that are over.
-    pub success_rate: Option<f64>,
-    /// Followed by another, of the attempts routed.
-    pub failover_rate: Option<f64>,
-    /// The cost of a delivered message.
-    pub cost_per_delivered_milliwon: Option<f64>,
     /// From acceptance (for a scheduled sending: from its release) to the first hand-over.
     pub acceptance_to_hand_over_ms: Option<Percentiles>,
     /// From the hand-over of an attempt to its delivery.
@@ -125,16 +89,20 @@ type Group = [i64; 6];
 
 #[derive(Default)]
 struct Sums {
-    counts: [i64; 19],
+    counts: Counts,
     failures: BTreeMap<FailureClass, u64>,
     waits: Histogram,
     deliveries: Histogram,
 }
 
-/// The counting columns of `statistics`, in the order of [`Sums::counts`].
-const COUNTS: &str = "messages, ended_delivered, ended_undelivered, ended_expired, ended_cancelled, ended_refused, \
-     planned, first_routed, routed, failed_over, handed_over, accepted, unknown, refused, undelivered, delivered, \
-     expired, delivered_twice, cost_milliwon";
+impl Sums {
+    fn is_empty(&self) -> bool {
+        self.counts == Counts::default()
+            && self.failures.is_empty()
+            && self.waits.percentiles().is_none()
+            && self.deliveries.percentiles().is_none()
+    }
+}
 
 impl DeliveryQueries {
     /// Adds up statistics; rows in the order of what they are grouped by.
@@ -145,6 +113,8 @@ impl DeliveryQueries {
             selection.counts(connection, &mut groups)?;
             selection.failures(connection, &mut groups)?;
             selection.times(connection, &mut groups)?;
+            // A message that had no relay for a moment leaves a row of zeros there.
+            groups.retain(|_, sums| !sums.is_empty());
             let mut words = WordList::default();
             groups.into_iter().map(|(group, sums)| row(connection, &mut words, query, group, sums)).collect()
         })
@@ -202,19 +172,14 @@ impl Selection {
     }
 
     fn counts(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {
-        let sums: Vec<String> = COUNTS.split(", ").map(|name| format!("sum({name})")).collect();
+        let sums = counters::joined(|counter, _| format!("sum({})", counter.word()));
         let Self { group, condition } = self;
-        let sql = format!(
-            "SELECT {group}, {} FROM statistics WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6",
-            sums.join(", ")
-        );
+        let sql =
+            format!("SELECT {group}, {sums} FROM statistics WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6");
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let sums = groups.entry(group_of(row)?).or_default();
-            for (place, count) in sums.counts.iter_mut().enumerate() {
-                *count = row.get(6 + place)?;
-            }
+            groups.entry(group_of(row)?).or_default().counts = counters::read(row, 6)?;
         }
         Ok(())
     }
@@ -269,6 +234,7 @@ fn group_of(row: &Row<'_>) -> rusqlite::Result<Group> {
     Ok(group)
 }
 
+/// The figures of one group, in words.
 fn row(
     connection: &Connection,
     words: &mut WordList,
@@ -279,18 +245,6 @@ fn row(
     let by = |dimension: Dimension| query.group_by.contains(&dimension);
     let [tenant, hour, relay, channel, message_type, class] = group;
     let mut word = |number: i64| words.word(connection, u32::try_from(number).unwrap_or(0));
-    let counted = |place: usize| u64::try_from(sums.counts[place]).unwrap_or(0);
-    let small = |place: usize| u32::try_from(sums.counts[place]).unwrap_or(0);
-    let ended: u64 = [13, 14, 15, 16].into_iter().map(counted).sum();
-    let mut outcomes = OutcomeCounts {
-        open: 0,
-        delivered: small(1),
-        undelivered: small(2),
-        expired: small(3),
-        cancelled: small(4),
-        refused: small(5),
-    };
-    outcomes.open = small(0).saturating_sub(outcomes.total());
     Ok(StatisticsRow {
         relay: word(relay)?.map(RelayId::from_trusted),
         channel: by(Dimension::Channel).then(|| Channel::from_code(channel)).flatten(),
@@ -299,31 +253,9 @@ fn row(
         hour: by(Dimension::Hour).then(|| time(hour)).transpose()?,
         day: by(Dimension::Day).then(|| time(hour).map(seoul_day)).transpose()?,
         tenant: word(tenant)?.map(TenantId::from_trusted),
-        messages: counted(0),
-        outcomes,
-        planned: sums.counts[6] as f64 / PLANNED_UNIT as f64,
-        first_routed: counted(7),
-        routed: counted(8),
-        failed_over: counted(9),
-        handed_over: counted(10),
-        accepted: counted(11),
-        unknown: counted(12),
-        refused: counted(13),
-        undelivered: counted(14),
-        delivered: counted(15),
-        expired: counted(16),
-        cancelled: counted(4),
-        delivered_twice: counted(17),
-        cost_milliwon: sums.counts[18],
-        success_rate: share(counted(15), ended),
-        failover_rate: share(counted(9), counted(8)),
-        cost_per_delivered_milliwon: (counted(15) > 0).then(|| sums.counts[18] as f64 / counted(15) as f64),
+        counts: sums.counts,
         failures: sums.failures,
         acceptance_to_hand_over_ms: sums.waits.percentiles(),
         hand_over_to_delivery_ms: sums.deliveries.percentiles(),
     })
-}
-
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, ContactId, MessageId, SendingId};
-use kite_domain::lot::{AttemptState, Outcome, OutcomeCounts};
+use kite_domain::lot::{AttemptState, Outcome};
 use kite_domain::relay::BillingMoment;
 use kite_domain::sending::{MessageClass, PauseBy};
 use kite_domain::slug::RelayId;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use super::codes::MessageStatus;
+use super::counters::Counts;
 
 /// Where a sending stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub struct PauseView {
 }
 
 /// A sending with its sums.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SendingView {
     /// Which one.
     pub id: SendingId,
@@ -92,24 +93,10 @@ pub struct SendingView {
     pub completed_at: Option<DateTime<Utc>>,
     /// Not to be handed over after.
     pub expires_at: DateTime<Utc>,
-    /// How many messages.
-    pub messages: u32,
     /// How many recipients were refused and are no message.
     pub refused_recipients: u32,
-    /// How the messages ended.
-    pub counts: OutcomeCounts,
-    /// Messages that have, or had, a relay.
-    pub routed: u32,
-    /// Messages that were handed over.
-    pub handed_over: u32,
-    /// Attempts in all.
-    pub attempts: u32,
-    /// Attempts after the first.
-    pub failovers: u32,
-    /// Messages that more than one relay says it delivered.
-    pub delivered_twice: u32,
-    /// What the relays charge so far, in thousandths of a won.
-    pub cost_milliwon: i64,
+    /// Everything that is counted of it.
+    pub counts: Counts,
 }
 
 /// A message with its timeline.
@@ -129,6 +116,10 @@ pub struct MessageView {
     pub reference: Option<SmolStr>,
     /// sms, lms or email.
     pub message_type: MessageType,
+    /// The channel of the newest attempt; without one, that of its type.
+    pub channel: Channel,
+    /// The number or address that it is sent from on that channel.
+    pub sender: Option<SmolStr>,
     /// Message parts.
     pub parts: u16,
     /// Where it stands.
@@ -170,6 +161,8 @@ pub struct AttemptView {
     pub channel: Channel,
     /// Where it stands.
     pub state: AttemptState,
+    /// The relay has it, or had it.
+    pub is_taken: bool,
     /// Why this relay.
     pub reason: String,
     /// The price of a part when it was routed, in thousandths of a won.
@@ -205,28 +198,30 @@ pub struct AttemptView {
 }
 
 /// Sums over all tenants and times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Sealed sendings.
     pub sendings: u64,
-    /// Messages accepted.
-    pub messages: u64,
-    /// Of those, not final.
-    pub open: u64,
-    /// See [`Outcome::Delivered`].
-    pub delivered: u64,
-    /// See [`Outcome::Undelivered`].
-    pub undelivered: u64,
-    /// See [`Outcome::Expired`].
-    pub expired: u64,
-    /// See [`Outcome::Cancelled`].
-    pub cancelled: u64,
-    /// See [`Outcome::Refused`].
-    pub refused: u64,
-    /// Attempts after the first.
-    pub failovers: u64,
-    /// Messages that more than one relay says it delivered.
-    pub delivered_twice: u64,
-    /// What the relays charge so far, in thousandths of a won.
-    pub cost_milliwon: i64,
+    /// Everything that is counted.
+    pub counts: Counts,
+}
+
+impl Totals {
+    /// Messages that have ended.
+    pub fn ended(&self) -> u64 {
+        u64::try_from(self.counts.messages - self.counts.open).unwrap_or(0)
+    }
+}
+
+/// What is counted of a class on a channel at a relay, over all tenants and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayTotals {
+    /// None: messages that have none.
+    pub relay: Option<RelayId>,
+    /// The channel.
+    pub channel: Channel,
+    /// The class.
+    pub class: MessageClass,
+    /// Everything that is counted.
+    pub counts: Counts,
 }

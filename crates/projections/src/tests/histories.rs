@@ -20,16 +20,17 @@ use kite_domain::text::MessageType;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+use super::counting::counted;
 use super::{Bench, at, lot_accepted, relay, route, run, sending_accepted, sending_id, tenant};
-use crate::delivery::MessageStatus;
+use crate::delivery::{Counter, MessageStatus};
 use crate::{Step, replay};
 
-const SENDINGS: u128 = 3;
+pub(super) const SENDINGS: u128 = 3;
 const LOTS: u32 = 2;
 const MESSAGES: u32 = 4;
 
 #[derive(Debug, Clone)]
-enum Act {
+pub(super) enum Act {
     /// An event of a lot.
     Lot(u128, u32, LotEvent),
     /// An event of a sending.
@@ -40,7 +41,7 @@ enum Act {
 }
 
 #[derive(Debug, Clone)]
-enum LotEvent {
+pub(super) enum LotEvent {
     Accepted,
     Routed {
         attempt: u16,
@@ -115,7 +116,7 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
     ]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+pub(super) fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         12 => (0..SENDINGS, 0..LOTS, lot_event()).prop_map(|(sending, lot, event)| Act::Lot(sending, lot, event)),
         2 => (0..SENDINGS, 0u8..9).prop_map(|(sending, kind)| Act::Sending(sending, kind)),
@@ -131,7 +132,7 @@ fn set(lot: u32, places: &[u32]) -> SeqSet {
 fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
     let names = ["alpha", "beta", "gamma"];
     match event {
-        LotEvent::Accepted => lot_accepted(sending_id(sending), lot, MESSAGES, MessageClass::Notice).into(),
+        LotEvent::Accepted => lot_accepted(sending_id(sending), lot, MESSAGES, class_of(sending)).into(),
         LotEvent::Routed { attempt, relay, messages, bills_accepted } => {
             let mut set = route(names[usize::from(*relay)], *attempt, set(lot, messages));
             if *bills_accepted {
@@ -227,6 +228,10 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
     }
 }
 
+fn class_of(sending: u128) -> MessageClass {
+    [MessageClass::Otp, MessageClass::Notice, MessageClass::Ad][sending as usize % 3]
+}
+
 fn sending_event(sending: u128, kind: u8) -> Event {
     let id = sending_id(sending);
     match kind {
@@ -234,7 +239,12 @@ fn sending_event(sending: u128, kind: u8) -> Event {
         1 => SendingCancelled { sending: id, reason: None }.into(),
         2 => SendingCompleted { sending: id }.into(),
         3 => SendingAbandoned { sending: id }.into(),
-        _ => sending_accepted(id, LOTS, LOTS * MESSAGES, MessageClass::Notice).into(),
+        _ => {
+            let mut accepted = sending_accepted(id, LOTS, LOTS * MESSAGES, class_of(sending));
+            accepted.client_reference = Some(format!("order-{}", sending % 2));
+            accepted.from_email = Some(format!("{}@example.com", sending % 2).into());
+            accepted.into()
+        }
     }
 }
 
@@ -264,7 +274,7 @@ fn tell(bench: &mut Bench, act: &Act, time: i64) -> Option<(LotId, Event)> {
 }
 
 /// Plays the history; the domain's own fold of every lot.
-fn play(bench: &mut Bench, acts: &[Act]) -> BTreeMap<LotId, Lot> {
+pub(super) fn play(bench: &mut Bench, acts: &[Act]) -> BTreeMap<LotId, Lot> {
     let mut lots: BTreeMap<LotId, Lot> = BTreeMap::new();
     for (time, act) in (0..).map(|tick: i64| tick * 37).zip(acts) {
         match act {
@@ -323,19 +333,22 @@ proptest! {
         }
         for sending in (0..SENDINGS).map(sending_id) {
             let view = delivery.sending(&tenant(), sending).unwrap().unwrap();
-            let mut total = 0;
+            let mut ends = [0; 6];
             for (_, lot) in lots.range(LotId { sending, number: 0 }..=LotId { sending, number: LOTS }) {
-                total += lot.counts().delivered;
+                let counts = lot.counts();
+                let of_lot = [
+                    counts.open,
+                    counts.delivered,
+                    counts.undelivered,
+                    counts.expired,
+                    counts.cancelled,
+                    counts.refused,
+                ];
+                ends.iter_mut().zip(of_lot).for_each(|(end, count)| *end += i64::from(count));
             }
-            prop_assert_eq!(view.counts.delivered, total);
+            prop_assert_eq!(Counter::STANDINGS.map(|counter| view.counts.get(counter)), ends);
             let messages = delivery.messages(&tenant(), sending, &Default::default(), None, 100).unwrap().items;
-            prop_assert_eq!(view.messages as usize, messages.len());
-            prop_assert_eq!(view.cost_milliwon, messages.iter().map(|one| one.cost_milliwon).sum::<i64>());
-            prop_assert_eq!(view.attempts as usize, messages.iter().map(|one| one.attempts.len()).sum::<usize>());
-            let twice = messages.iter().filter(|one| one.delivered_twice).count();
-            prop_assert_eq!(view.delivered_twice as usize, twice);
-            let handed_over = messages.iter().filter(|one| one.first_submitted_at.is_some()).count();
-            prop_assert_eq!(view.handed_over as usize, handed_over);
+            prop_assert_eq!(view.counts, counted(&messages));
         }
     }
 }

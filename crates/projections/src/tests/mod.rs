@@ -1,6 +1,8 @@
 //! The read models over a log in memory and files in a temporary directory.
 
 mod address_book;
+mod billing;
+mod counting;
 mod delivery;
 mod faults;
 mod histories;
@@ -8,6 +10,8 @@ mod parking;
 mod projecting;
 mod replaying;
 mod routing;
+mod searching;
+mod views;
 mod work;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -46,8 +46,8 @@ fn verify(bench: &Bench) -> Report {
     run(replay::verify(bench.store.clone(), bench.path())).unwrap()
 }
 
-fn total_messages(bench: &Bench) -> u64 {
-    bench.models.delivery.totals().unwrap().messages
+fn total_messages(bench: &Bench) -> i64 {
+    bench.models.delivery.totals().unwrap().counts.messages
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_price_beyond_all_bounds_in_an_old_log_overflows_nothing() {
     }
     assert!(parked(&bench, "delivery").is_empty());
     assert_eq!(
-        bench.models.delivery.totals().unwrap().cost_milliwon,
+        bench.models.delivery.totals().unwrap().counts.cost_milliwon,
         4 * kite_domain::relay::PRICE_MILLIWON_MAX
     );
     assert!(verify(&bench).is_clean());

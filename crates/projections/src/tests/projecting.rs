@@ -57,7 +57,7 @@ fn of_two_projectors_the_one_that_was_overtaken_ends() {
     let error = run(others[2].step(at(0))).unwrap_err();
     assert!(matches!(error, ProjectError::TakenOver { expected: 0 }), "{error}");
     let total = bench.models.delivery.totals().unwrap();
-    assert_eq!((total.messages, total.sendings), (1, 1));
+    assert_eq!((total.counts.messages, total.sendings), (1, 1));
 }
 
 #[test]

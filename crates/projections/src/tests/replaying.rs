@@ -65,7 +65,7 @@ fn a_rebuild_takes_the_place_of_a_damaged_model_and_goes_on() {
     bench.project();
     let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
     assert!(report.is_clean(), "{report}");
-    assert_eq!(bench.models.delivery.totals().unwrap().messages, 12);
+    assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 12);
     let file = rusqlite::Connection::open(bench.path().join("delivery.db")).unwrap();
     let indexes = "SELECT count(*) FROM sqlite_schema WHERE name = 'sendings_by_tenant'";
     assert_eq!(file.query_row(indexes, [], |row| row.get::<_, i64>(0)).unwrap(), 1);

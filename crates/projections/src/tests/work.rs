@@ -137,7 +137,7 @@ fn an_abandoned_sending_leaves_nothing_behind() {
     bench.append(&id.stream(), at(1), vec![SendingAbandoned { sending: id }.into()]);
     bench.project();
     assert!(bench.models.work.unsealed_sendings(at(99), 9).unwrap().is_empty());
-    assert_eq!(bench.models.delivery.totals().unwrap().messages, 0);
+    assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 0);
     assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_none());
 }
 

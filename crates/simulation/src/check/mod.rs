@@ -25,6 +25,7 @@ mod senders;
 mod split;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub(crate) use books::{Answered, Books};
 pub(crate) use limits::Limited;

@@ -212,7 +212,8 @@ pub(super) async fn check_balance(platform: &Platform) -> anyhow::Result<()> {
         let theirs = theirs.with_context(|| format!("relay {relay} has no ledger"))?;
         let row = rows.iter().find(|row| row["relay"] == relay).unwrap_or(&Value::Null);
         for counter in ["accepted", "refused", "delivered", "undelivered"] {
-            let (their_count, our_count) = (theirs[counter].as_u64(), row[counter].as_u64().or(Some(0)));
+            let their_count = theirs[counter].as_u64();
+            let our_count = row[format!("attempts_{counter}")].as_u64().or(Some(0));
             ensure!(
                 their_count == our_count,
                 "relay {relay} counts {their_count:?} messages as {counter}, Kite counts {our_count:?}"

@@ -2,9 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration, Utc};
+use futures::FutureExt;
 use kite_commands::event_store::{Filter, RecordedEvent};
 use kite_domain::ids::{MessageId, SendingId};
 use serde::Deserialize;
@@ -17,12 +20,13 @@ use super::message::events_of;
 use super::view::is_visible;
 use crate::answer::{Page, Paging};
 use crate::auth::Caller;
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
 /// Which events.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Clone, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
@@ -46,6 +50,8 @@ pub struct AuditQuery {
     /// How many at most, 1 to 200.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
+    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
+    pub format: Option<FormatWord>,
 }
 
 /// Events read at once, and the most that one request looks at.
@@ -57,30 +63,59 @@ const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
 
 /// Shows the log: by stream, by message, by correlation, or by time. In the order of the log; a page may be short, even
 /// empty, although there is more.
+///
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of it as a file of at most 1,000,000 rows and half an
+/// hour; a file that would be longer is broken off.
 #[utoipa::path(
     get, path = "/v1/audit/events", tag = "audit", operation_id = "list_audit_events", params(AuditQuery),
-    responses((status = 200, description = "A page of events.", body = Page<EventView>))
+    responses((status = 200, description = "A page of events.", content(
+        (Page<EventView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
+    )))
 )]
 pub async fn handler(
     state: State<ApiState>,
     caller: Caller,
     ApiQuery(query): ApiQuery<AuditQuery>,
-) -> Answer<Json<Page<EventView>>> {
-    let limit = Paging::of(None, query.limit).size()?;
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let Some(format) = FileFormat::of(query.format, &headers) else {
+        let limit = Paging::of(None, query.limit).size()?;
+        return Ok(Json(page(&state, &caller, &query, limit).await?).into_response());
+    };
+    refuse_limit(query.limit)?;
+    let (source, asking, cursor) = (state.0.clone(), caller.clone(), query.cursor.clone());
+    let pages = Box::new(move |cursor: Option<String>| {
+        let (state, caller) = (source.clone(), asking.clone());
+        let query = AuditQuery { cursor, ..query.clone() };
+        async move {
+            let page = page(&state, &caller, &query, READ).await?;
+            Ok(Batch { items: page.items, next: page.next })
+        }
+        .boxed()
+    });
+    export::<EventView>(&state, caller.tenant(), format, cursor, pages).await
+}
+
+async fn page(
+    state: &ApiState,
+    caller: &Caller,
+    query: &AuditQuery,
+    limit: usize,
+) -> Answer<Page<EventView>> {
     let named = [&query.stream, &query.message, &query.correlation].into_iter().flatten().count();
     if named > 1 {
         return Err(invalid("Only one of the parameters stream, message and correlation may be given."));
     }
     if let Some(message) = &query.message {
         let id: MessageId = message.parse().map_err(|_| Problem::not_found("message"))?;
-        let events = events_of(&state, &caller, id).await?;
+        let events = events_of(state, caller, id).await?;
         let items = events.into_iter().filter(|event| query.admits(&event.kind, event.time)).collect();
-        return Ok(Json(Page { items, next: None }));
+        return Ok(Page { items, next: None });
     }
-    let source = Source::of(&query)?;
-    let mut search = Search { caller: &caller, query: &query, items: Vec::new(), limit };
-    let next = search.run(&state, &source).await?;
-    Ok(Json(Page { items: search.items, next: next.map(|place| source.cursor(place)) }))
+    let source = Source::of(query)?;
+    let mut search = Search { caller, query, items: Vec::new(), limit };
+    let next = search.run(state, &source).await?;
+    Ok(Page { items: search.items, next: next.map(|place| source.cursor(place)) })
 }
 
 fn invalid(detail: &str) -> Problem {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
+use crate::export::{Column, Listed, optional, time};
 
 /// An event as it stands in the log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,6 +73,27 @@ impl EventView {
             is_excerpt: false,
             data,
         }
+    }
+}
+
+impl Listed for EventView {
+    const FILE: &'static str = "events";
+
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            Column::new("position", |event: &Self| event.position.to_string()),
+            Column::new("time", |event: &Self| time(event.time)),
+            Column::new("stream", |event: &Self| event.stream.clone()),
+            Column::new("version", |event: &Self| event.version.to_string()),
+            Column::new("id", |event: &Self| event.id.to_string()),
+            Column::new("type", |event: &Self| event.kind.clone()),
+            Column::new("schema_version", |event: &Self| event.schema_version.to_string()),
+            Column::new("tenant", |event: &Self| optional(event.tenant.as_ref())),
+            Column::new("correlation", |event: &Self| event.correlation.to_string()),
+            Column::new("causation", |event: &Self| optional(event.causation)),
+            Column::new("actor", |event: &Self| event.actor.clone()),
+            Column::new("data", |event: &Self| event.data.to_string()),
+        ]
     }
 }
 

@@ -3,58 +3,141 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use kite_domain::address::Address;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_projections::MessageSearch;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{CodeTexts, MessageView};
 use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::routes::senders::canonical;
 use crate::state::ApiState;
+use crate::words::{ChannelWord, ClassWord, MessageStatusWord};
 
-/// To whom.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+/// Which messages: those for which everything holds that is given.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
-    /// The recipient's number or e-mail address.
+    /// To this number or e-mail address, also where they would only fail over to it.
     #[param(example = "010-1234-5678")]
-    pub to: String,
-    /// The `next` of the page before; none: the first page.
-    #[serde(default)]
+    pub to: Option<String>,
+    /// Where they stand.
+    pub status: Option<MessageStatusWord>,
+    /// Why they ended: a relay's code or a word of ours.
+    #[param(example = "3041")]
+    pub reason: Option<String>,
+    /// The relay of the newest attempt.
+    #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
+    pub relay: Option<String>,
+    /// The channel of the newest attempt; without one, that of the message's type.
+    pub channel: Option<ChannelWord>,
+    /// The number or address of the sender, as the sending named it.
+    #[param(example = "02-1234-5678")]
+    pub sender: Option<String>,
+    /// How urgent.
+    pub class: Option<ClassWord>,
+    /// Your own name for the sending.
+    pub client_reference: Option<String>,
+    /// Accepted at this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Accepted before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// The `next` of the page before, of the same search; none: the first page.
     pub cursor: Option<String>,
     /// How many at most, 1 to 200.
-    #[serde(default)]
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
+    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
+    pub format: Option<FormatWord>,
 }
 
-/// Finds all messages to a recipient, the newest first.
+/// Finds messages by any combination of what they are asked for by, the newest first.
+///
+/// A page may be short, even empty, although there is more: it has then looked at as much as one page may, and `next` says
+/// where to go on. With `client_reference` the newest sending comes first, and each from its last message on. With
+/// `format=csv` (or `Accept: text/csv`) or `format=ndjson` all that is found is a file of at most 1,000,000 rows and half an
+/// hour; a file that would be longer is broken off.
 #[utoipa::path(
     get, path = "/v1/messages", tag = "messages", operation_id = "search_messages", params(SearchQuery),
-    responses((status = 200, description = "A page of messages.", body = Page<MessageView>))
+    responses((status = 200, description = "A page of messages.", content(
+        (Page<MessageView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
+    )))
 )]
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     ApiQuery(query): ApiQuery<SearchQuery>,
     headers: HeaderMap,
-) -> Answer<Json<Page<MessageView>>> {
-    let paging = Paging::of(query.cursor, query.limit);
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let address = Address::parse(&query.to).map_err(|error| {
-        Problem::new(Code::InvalidParameter, format!("The parameter to: {error}.")).at(FieldError::new(
-            "to",
-            error.code(),
-            error.to_string(),
-        ))
-    })?;
+) -> Answer<Response> {
+    let format = FileFormat::of(query.format, &headers);
+    let paging = Paging::of(query.cursor.clone(), query.limit);
+    let limit = query.limit;
+    let search = query.into_search()?;
     state.fresh_delivery(&headers).await?;
-    let listing = state
-        .query(move |models| models.delivery.search(&auth.tenant, address.as_str(), after.as_ref(), limit))
-        .await?;
+    let Some(format) = format else {
+        return Ok(Json(page(&state, auth.tenant, search, paging).await?).into_response());
+    };
+    refuse_limit(limit)?;
+    let (source, tenant) = (state.0.clone(), auth.tenant.clone());
+    let pages = Box::new(move |cursor: Option<String>| {
+        let (state, tenant, search) = (source.clone(), tenant.clone(), search.clone());
+        async move {
+            let page = page(&state, tenant, search, Paging::of_file(cursor)).await?;
+            Ok(Batch { items: page.items, next: page.next })
+        }
+        .boxed()
+    });
+    export::<MessageView>(&state, Some(&auth.tenant), format, paging.cursor, pages).await
+}
+
+async fn page(
+    state: &ApiState,
+    tenant: TenantId,
+    search: MessageSearch,
+    paging: Paging,
+) -> Answer<Page<MessageView>> {
+    let (after, limit) = (paging.after()?, paging.size()?);
+    let listing =
+        state.query(move |models| models.delivery.search(&tenant, &search, after.as_ref(), limit)).await?;
     let texts = CodeTexts::new(state.directory.snapshot());
-    Ok(Json(Page::of(listing, |message| MessageView::of(message, &texts))))
+    Ok(Page::of(listing, |message| MessageView::of(message, &texts)))
+}
+
+impl SearchQuery {
+    fn into_search(self) -> Answer<MessageSearch> {
+        let invalid = |field: &str, code: &str, detail: String| {
+            Problem::new(Code::InvalidParameter, format!("The parameter {field}: {detail}."))
+                .at(FieldError::new(field, code, detail))
+        };
+        let to = self.to.as_deref().map(Address::parse).transpose();
+        let to = to.map_err(|error| invalid("to", error.code(), error.to_string()))?;
+        let relay = self.relay.as_deref().map(RelayId::parse).transpose();
+        let relay = relay.map_err(|error| invalid("relay", "invalid_relay", error.to_string()))?;
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && until <= from
+        {
+            return Err(invalid("until", "window_empty", "it must be later than from".to_owned()));
+        }
+        Ok(MessageSearch {
+            to: to.map(|address| address.as_str().to_owned()),
+            status: self.status.map(Into::into),
+            reason: self.reason,
+            relay,
+            channel: self.channel.map(Into::into),
+            sender: self.sender.map(|sender| canonical(&sender).to_string()),
+            class: self.class.map(Into::into),
+            client_reference: self.client_reference,
+            from: self.from,
+            until: self.until,
+        })
+    }
 }

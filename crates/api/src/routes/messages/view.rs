@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::code_text::{CodeTextView, CodeTexts};
+use crate::export::{Column, Listed, optional, time, word};
 use crate::words::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
@@ -36,7 +37,7 @@ pub struct MessageView {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<SmolStr>,
-    /// The number or address that it is sent from, on the channel of its newest attempt; not in lists.
+    /// The number or address that it is sent from, on the channel of its newest attempt.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<SmolStr>,
@@ -49,6 +50,8 @@ pub struct MessageView {
     /// The type that its text needed.
     #[serde(rename = "type")]
     pub message_type: ChannelWord,
+    /// The channel of its newest attempt; without one, that of its type.
+    pub channel: ChannelWord,
     /// Message parts.
     pub parts: u16,
     /// Where it stands.
@@ -171,10 +174,11 @@ impl MessageView {
             email: message.email,
             contact: message.contact,
             reference: message.reference,
-            from: None,
+            from: message.sender,
             subject: None,
             text: None,
             message_type: message.message_type.into(),
+            channel: message.channel.into(),
             parts: message.parts,
             status: message.status.into(),
             outcome: message.outcome.map(Into::into),
@@ -200,6 +204,43 @@ impl MessageView {
             Some(said) => Self { from: said.from, subject: said.subject, text: Some(said.text), ..self },
             None => self,
         }
+    }
+}
+
+impl Listed for MessageView {
+    const FILE: &'static str = "messages";
+
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            Column::new("id", |message: &Self| message.id.to_string()),
+            Column::new("sending", |message: &Self| message.id.sending.to_string()),
+            Column::new("class", |message: &Self| word(message.class)),
+            Column::new("to", |message: &Self| message.to.to_string()),
+            Column::new("email", |message: &Self| optional(message.email.as_ref())),
+            Column::new("contact", |message: &Self| optional(message.contact.as_ref())),
+            Column::new("reference", |message: &Self| optional(message.reference.as_ref())),
+            Column::new("from", |message: &Self| optional(message.from.as_ref())),
+            Column::new("type", |message: &Self| word(message.message_type)),
+            Column::new("channel", |message: &Self| word(message.channel)),
+            Column::new("parts", |message: &Self| message.parts.to_string()),
+            Column::new("status", |message: &Self| word(message.status)),
+            Column::new("reason", |message: &Self| optional(message.reason.as_ref())),
+            Column::new("reason_ko", |message: &Self| {
+                optional(message.reason_text.as_ref().map(|text| text.ko))
+            }),
+            Column::new("reason_en", |message: &Self| {
+                optional(message.reason_text.as_ref().map(|text| text.en))
+            }),
+            Column::new("failure_class", |message: &Self| word(message.failure_class)),
+            Column::new("relay", |message: &Self| optional(message.relay.as_ref())),
+            Column::new("attempts", |message: &Self| message.attempts.len().to_string()),
+            Column::new("accepted_at", |message: &Self| time(message.accepted_at)),
+            Column::new("first_submitted_at", |message: &Self| time(message.first_submitted_at)),
+            Column::new("final_at", |message: &Self| time(message.final_at)),
+            Column::new("held_until", |message: &Self| time(message.held_until)),
+            Column::new("cost_milliwon", |message: &Self| message.cost_milliwon.to_string()),
+            Column::new("delivered_twice", |message: &Self| message.delivered_twice.to_string()),
+        ]
     }
 }
 

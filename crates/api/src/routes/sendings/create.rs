@@ -19,7 +19,9 @@ use super::recipients::{Expanded, expand};
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::answer::Written;
 use crate::auth::{TenantAuth, hexadecimal};
-use crate::extract::{HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_zeros};
+use crate::extract::{
+    HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros,
+};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -84,7 +86,9 @@ async fn create(
     let idempotency =
         key.map(|key| Idempotency { key, body_hash: hexadecimal(&Sha256::digest(&held.bytes)) });
     let body: SendingBody = read_loosely(&held.bytes)?;
-    let expanded = match refuse_zeros(&held.bytes) {
+    let is_kept =
+        refuse_zeros(&held.bytes).and_then(|()| refuse_inexact(&held.bytes, "custom", body.custom.as_ref()));
+    let expanded = match is_kept {
         Ok(()) => expand(&state, &auth.tenant, body).await,
         Err(problem) => Err(problem),
     };

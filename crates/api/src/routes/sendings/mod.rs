@@ -13,7 +13,7 @@ mod row_values;
 mod view;
 
 pub use request::SendingBody;
-pub use view::{OutcomeCountsView, PauseView, SendingView};
+pub use view::{PauseView, SendingView};
 
 use kite_commands::accept::{AcceptError, DuplicateRow, Pace, RefusedRow, TooFast};
 use kite_domain::load::Full;

@@ -2,11 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
+use kite_projections::Counter;
 use serde::Serialize;
 use serde_json::Value;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
+use crate::counters::{OtherCounters, OutcomeCountsView, cell};
+use crate::export::{Column, Listed, optional, time, word};
 use crate::words::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
@@ -59,24 +62,16 @@ pub struct SendingView {
     pub completed_at: Option<DateTime<Utc>>,
     /// Nothing is handed over after this.
     pub expires_at: DateTime<Utc>,
-    /// How many messages.
-    pub messages: u32,
     /// How many recipients were refused when it was accepted.
     pub refused_recipients: u32,
     /// How the messages stand. The sum is always `messages`.
     pub counts: OutcomeCountsView,
-    /// Messages that have a relay.
-    pub routed: u32,
-    /// Messages that were handed over at least once.
-    pub handed_over: u32,
-    /// Attempts, all together.
-    pub attempts: u32,
-    /// Attempts after the first.
-    pub failovers: u32,
-    /// Messages that two relays say they delivered.
-    pub delivered_twice: u32,
-    /// What it has cost so far, in thousandths of a won.
-    pub cost_milliwon: i64,
+    /// What else is counted of it.
+    #[serde(flatten)]
+    pub counters: OtherCounters,
+    /// `delivered` of `delivered + undelivered + expired`: of the messages that were to arrive and have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<f64>,
 }
 
 /// Why nothing of a sending goes out.
@@ -104,37 +99,6 @@ impl From<kite_projections::PauseView> for PauseView {
     }
 }
 
-/// How messages stand.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = OutcomeCounts)]
-pub struct OutcomeCountsView {
-    /// Not final.
-    pub open: u32,
-    /// Delivered.
-    pub delivered: u32,
-    /// Cannot be delivered.
-    pub undelivered: u32,
-    /// Too old, or no receipt in time.
-    pub expired: u32,
-    /// Cancelled before they were handed over.
-    pub cancelled: u32,
-    /// A rule forbade them.
-    pub refused: u32,
-}
-
-impl From<kite_domain::lot::OutcomeCounts> for OutcomeCountsView {
-    fn from(counts: kite_domain::lot::OutcomeCounts) -> Self {
-        Self {
-            open: counts.open,
-            delivered: counts.delivered,
-            undelivered: counts.undelivered,
-            expired: counts.expired,
-            cancelled: counts.cancelled,
-            refused: counts.refused,
-        }
-    }
-}
-
 impl From<kite_projections::SendingView> for SendingView {
     fn from(sending: kite_projections::SendingView) -> Self {
         Self {
@@ -154,15 +118,45 @@ impl From<kite_projections::SendingView> for SendingView {
             cancelled_at: sending.cancelled_at,
             completed_at: sending.completed_at,
             expires_at: sending.expires_at,
-            messages: sending.messages,
             refused_recipients: sending.refused_recipients,
             counts: sending.counts.into(),
-            routed: sending.routed,
-            handed_over: sending.handed_over,
-            attempts: sending.attempts,
-            failovers: sending.failovers,
-            delivered_twice: sending.delivered_twice,
-            cost_milliwon: sending.cost_milliwon,
+            counters: sending.counts.into(),
+            success_rate: sending.counts.success_rate(),
         }
+    }
+}
+
+impl Listed for SendingView {
+    const FILE: &'static str = "sendings";
+
+    fn columns() -> Vec<Column<Self>> {
+        let mut columns: Vec<Column<Self>> = vec![
+            Column::new("id", |sending: &Self| sending.id.to_string()),
+            Column::new("class", |sending: &Self| word(sending.class)),
+            Column::new("state", |sending: &Self| word(sending.state)),
+            Column::new("client_reference", |sending: &Self| optional(sending.client_reference.as_ref())),
+            Column::new("from", |sending: &Self| optional(sending.from.as_ref())),
+            Column::new("from_email", |sending: &Self| optional(sending.from_email.as_ref())),
+            Column::new("subject", |sending: &Self| optional(sending.subject.as_ref())),
+            Column::new("text", |sending: &Self| sending.text.clone()),
+            Column::new("custom", |sending: &Self| optional(sending.custom.as_ref())),
+            Column::new("accepted_at", |sending: &Self| time(sending.accepted_at)),
+            Column::new("scheduled_at", |sending: &Self| time(sending.scheduled_at)),
+            Column::new("released_at", |sending: &Self| time(sending.released_at)),
+            Column::new("paused_since", |sending: &Self| {
+                time(sending.paused.as_ref().map(|pause| pause.since))
+            }),
+            Column::new("cancelled_at", |sending: &Self| time(sending.cancelled_at)),
+            Column::new("completed_at", |sending: &Self| time(sending.completed_at)),
+            Column::new("expires_at", |sending: &Self| time(sending.expires_at)),
+            Column::new("refused_recipients", |sending: &Self| sending.refused_recipients.to_string()),
+        ];
+        columns.extend(Counter::ALL.iter().map(|counter| {
+            Column::new(counter.word(), |sending: &Self| cell(sending.counts.as_ref(), *counter))
+        }));
+        columns.push(Column::new("success_rate", |sending: &Self| {
+            sending.success_rate.map(|rate| format!("{rate:.4}")).unwrap_or_default()
+        }));
+        columns
     }
 }

@@ -218,5 +218,5 @@ fn a_question_to_a_broken_disk_is_refused() {
     });
     assert!(bench.models.delivery.totals().is_err());
     disk.mend();
-    assert_eq!(bench.models.delivery.totals().unwrap().messages, 8);
+    assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 8);
 }

@@ -1,0 +1,366 @@
+//! How long a search of messages takes, by each filter and by the usual pairs.
+//!
+//! `cargo run --release -p kite-projections --example message_search -- [messages]`
+//!
+//! Tells a history of so many messages of one tenant (1,000,000 if none is said) to the delivery model and asks it: for
+//! what most messages are, for what few are, for what none is, for the first page and for one far behind. Lots hold 1,000
+//! messages, and every tenth sending is a single message. One in fifty fails, for one of ten reasons; one in a hundred
+//! thousand is refused by a rule; the last thousandth is still open. The log is held in memory: some 200 bytes a message.
+
+use chrono::{DateTime, Utc};
+use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
+use kite_domain::ids::{LotId, SendingId};
+use kite_domain::lot::{
+    LotAccepted, LotPersonal, MessagesFinished, MessagesRouted, MessagesSubmitted, Outcome, ReceiptSet,
+    ReceiptsRecorded, Recipient, RouteSet, TypeGroup,
+};
+use kite_domain::policy::FailoverTerms;
+use kite_domain::receipt::ReceiptStatus;
+use kite_domain::relay::BillingMoment;
+use kite_domain::sending::{MessageClass, SendingAccepted, SendingContent};
+use kite_domain::seq_set::SeqSet;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::MessageType;
+use kite_event_store::{
+    Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend, StreamName,
+};
+use kite_projections::{Cursor, MessageSearch, MessageStatus, ReadModels, Runner, Step};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const LOT: u32 = 1_000;
+const RELAYS: [&str; 3] = ["alpha", "beta", "gamma"];
+/// A question is asked so often, and the slowest answer counts.
+const ASKED: usize = 5;
+/// One in so many lots is of a sender that hardly sends.
+const RARE_LOT: u32 = 2_000;
+
+fn main() {
+    let messages = std::env::args().nth(1).map_or(1_000_000, |word| word.parse().expect("a number"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
+    runtime.block_on(measure(messages));
+}
+
+async fn measure(messages: u64) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Arc::new(MemoryEventStore::new());
+    let models = ReadModels::open(directory.path()).expect("new files open");
+    let mut runners = models.projectors(store.clone()).expect("new files open");
+    // Only the delivery model is asked.
+    runners.retain(|runner| runner.name() == "delivery");
+    let (mut told, mut lot, mut events) = (0, 0, 0);
+    let begun = now();
+    while told < messages {
+        let size = if lot % 10 == 9 { 1 } else { LOT };
+        let is_open = told + u64::from(size) > messages - messages / 1_000;
+        for (stream, event) in life(lot, size, is_open) {
+            append(&store, stream, event, lot, &mut events).await;
+        }
+        told += u64::from(size);
+        lot += 1;
+        if lot % 20 == 0 {
+            step_all(&mut runners).await;
+        }
+    }
+    step_all(&mut runners).await;
+    println!("{told} messages in {lot} lots, told in {:.0} s", begun.elapsed().as_secs_f64());
+    ask_all(&models, lot);
+    let bytes = std::fs::metadata(directory.path().join("delivery.db")).map_or(0, |file| file.len());
+    println!("delivery.db: {:.0} bytes a message", bytes as f64 / told as f64);
+}
+
+fn ask_all(models: &ReadModels, lots: u32) {
+    let any = MessageSearch::default;
+    let relay = |name: &str| Some(RelayId::from_trusted(name));
+    let word = |word: &str| Some(word.to_owned());
+    let status = Some::<MessageStatus>;
+    let middle = time(lots / 2);
+    let questions: Vec<(&str, MessageSearch)> = vec![
+        ("nothing asked", any()),
+        ("to: one of few", MessageSearch { to: Some(address(42)), ..any() }),
+        ("to: nobody", MessageSearch { to: word("01999999999"), ..any() }),
+        ("status: delivered", MessageSearch { status: status(MessageStatus::Delivered), ..any() }),
+        ("status: undelivered", MessageSearch { status: status(MessageStatus::Undelivered), ..any() }),
+        (
+            "status: refused (one in 100,000)",
+            MessageSearch { status: status(MessageStatus::Refused), ..any() },
+        ),
+        ("status: expired (none)", MessageSearch { status: status(MessageStatus::Expired), ..any() }),
+        ("status: routed (the newest)", MessageSearch { status: status(MessageStatus::Routed), ..any() }),
+        (
+            "status: unknown (none of the open)",
+            MessageSearch { status: status(MessageStatus::Unknown), ..any() },
+        ),
+        ("reason: 3043", MessageSearch { reason: word("3043"), ..any() }),
+        ("reason: opted_out", MessageSearch { reason: word("opted_out"), ..any() }),
+        ("reason: never heard of", MessageSearch { reason: word("9999"), ..any() }),
+        ("relay: alpha", MessageSearch { relay: relay("alpha"), ..any() }),
+        ("relay: omega (one lot)", MessageSearch { relay: relay("omega"), ..any() }),
+        ("channel: email (none)", MessageSearch { channel: Some(MessageType::Email), ..any() }),
+        ("sender: common", MessageSearch { sender: word("0212345678"), ..any() }),
+        ("sender: rare", MessageSearch { sender: word("0299998888"), ..any() }),
+        ("class: otp", MessageSearch { class: Some(MessageClass::Otp), ..any() }),
+        ("class: ad (none)", MessageSearch { class: Some(MessageClass::Ad), ..any() }),
+        ("client reference", MessageSearch { client_reference: word("order-7"), ..any() }),
+        ("client reference: none", MessageSearch { client_reference: word("order-x"), ..any() }),
+        ("from: the middle", MessageSearch { from: Some(middle), ..any() }),
+        ("until: the middle", MessageSearch { until: Some(middle), ..any() }),
+        ("until: before everything", MessageSearch { until: Some(time(0)), ..any() }),
+        (
+            "status and relay",
+            MessageSearch { status: status(MessageStatus::Undelivered), relay: relay("beta"), ..any() },
+        ),
+        (
+            "rare status and relay",
+            MessageSearch { status: status(MessageStatus::Refused), relay: relay("beta"), ..any() },
+        ),
+        (
+            "status and reason",
+            MessageSearch { status: status(MessageStatus::Undelivered), reason: word("3043"), ..any() },
+        ),
+        (
+            "status and time",
+            MessageSearch { status: status(MessageStatus::Refused), until: Some(middle), ..any() },
+        ),
+        (
+            "class and status",
+            MessageSearch {
+                class: Some(MessageClass::Otp),
+                status: status(MessageStatus::Undelivered),
+                ..any()
+            },
+        ),
+        (
+            "sender and status",
+            MessageSearch { sender: word("0299998888"), status: status(MessageStatus::Undelivered), ..any() },
+        ),
+        (
+            "sender and reason that never meet",
+            MessageSearch { sender: word("0299998888"), reason: word("opted_out"), ..any() },
+        ),
+        (
+            "relay and channel that never meet",
+            MessageSearch { relay: relay("omega"), class: Some(MessageClass::Otp), ..any() },
+        ),
+        (
+            "client reference and status",
+            MessageSearch {
+                client_reference: word("order-7"),
+                status: status(MessageStatus::Undelivered),
+                ..any()
+            },
+        ),
+        (
+            "to and status",
+            MessageSearch { to: Some(address(42)), status: status(MessageStatus::Refused), ..any() },
+        ),
+    ];
+    println!("{:<36} {:>10} {:>6}   {:>10} {:>6} {:>6}", "", "first", "found", "slowest of", "pages", "all");
+    for (name, search) in questions {
+        let (first, found, next) = slowest(models, &search, None);
+        let (mut slowest_page, mut pages, mut all, mut after) = (first, 1, found, next);
+        // Some pages on, and those until the end where there are few.
+        while let Some(cursor) = after.take().filter(|_| pages < 40) {
+            let (took, found, next) = slowest(models, &search, Some(&cursor));
+            slowest_page = slowest_page.max(took);
+            (pages, all, after) = (pages + 1, all + found, next);
+        }
+        let more = if after.is_some() { "+" } else { "" };
+        println!("{name:<36} {first:>10.2?} {found:>6}   {slowest_page:>10.2?} {pages:>6} {all:>6}{more}");
+    }
+}
+
+/// The slowest of several answers, how many messages the page holds, and where the next begins.
+fn slowest(
+    models: &ReadModels,
+    search: &MessageSearch,
+    after: Option<&Cursor>,
+) -> (Duration, usize, Option<Cursor>) {
+    let (mut slowest, mut last) = (Duration::ZERO, None);
+    for _ in 0..ASKED {
+        let begun = now();
+        let page = models.delivery.search(&tenant(), search, after, 50).expect("the tables are there");
+        slowest = slowest.max(begun.elapsed());
+        last = Some(page);
+    }
+    let page = last.expect("it was asked");
+    (slowest, page.items.len(), page.next)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+async fn step_all(runners: &mut [Box<dyn Runner>]) {
+    for runner in runners {
+        while let Step::Advanced { .. } = runner.step(time(0)).await.expect("events of ours apply") {}
+    }
+}
+
+/// Everything that happens to a lot.
+fn life(lot: u32, size: u32, is_open: bool) -> Vec<(StreamName, Event)> {
+    let sending = SendingId(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(lot)));
+    let id = LotId { sending, number: 0 };
+    let relay = match lot == RARE_LOT / 2 {
+        true => RelayId::from_trusted("omega"),
+        false => RelayId::from_trusted(RELAYS[lot as usize % RELAYS.len()]),
+    };
+    let class = if size == 1 { MessageClass::Otp } else { MessageClass::Notice };
+    let all: SeqSet = (0..size).collect();
+    let mut events = vec![
+        (id.stream(), accepted(sending, lot, size, class).into()),
+        (sending.stream(), sealed(sending, lot, size, class).into()),
+        (id.stream(), routed(&relay, all.clone())),
+    ];
+    if is_open {
+        return events;
+    }
+    let submitted = MessagesSubmitted {
+        relay: relay.clone(),
+        attempt: 1,
+        messages: all,
+        receipt_by: time(u32::MAX >> 8),
+    };
+    events.push((id.stream(), submitted.into()));
+    // One in a hundred lots has a message that a rule forbids.
+    let refused: SeqSet = (0..size).filter(|seq| size == LOT && lot % 100 == 0 && *seq == 500).collect();
+    if !refused.is_empty() {
+        let finished = MessagesFinished {
+            messages: refused.clone(),
+            outcome: Outcome::Refused,
+            reason: "opted_out".into(),
+            class: None,
+        };
+        events.push((id.stream(), finished.into()));
+    }
+    let failed: SeqSet = (0..size).filter(|seq| (seq + lot) % 50 == 0 && !refused.contains(*seq)).collect();
+    let delivered: SeqSet =
+        (0..size).filter(|seq| !failed.contains(*seq) && !refused.contains(*seq)).collect();
+    let code = format!("30{}", 40 + lot % 10);
+    events.push((id.stream(), receipts(&relay, delivered, ReceiptStatus::Delivered, "4000", lot)));
+    if !failed.is_empty() {
+        let finished = MessagesFinished {
+            messages: failed.clone(),
+            outcome: Outcome::Undelivered,
+            reason: code.as_str().into(),
+            class: Some(FailureClass::HandsetTemporary),
+        };
+        events.push((id.stream(), receipts(&relay, failed, ReceiptStatus::Undelivered, &code, lot)));
+        events.push((id.stream(), finished.into()));
+    }
+    events
+}
+
+fn accepted(sending: SendingId, lot: u32, size: u32, class: MessageClass) -> LotAccepted {
+    let recipients = (0..size).map(|seq| Recipient {
+        to: address(lot * LOT + seq).into(),
+        email: None,
+        contact: None,
+        reference: None,
+        variables: BTreeMap::new(),
+    });
+    LotAccepted {
+        sending,
+        tenant: tenant(),
+        class,
+        number: 0,
+        groups: vec![TypeGroup {
+            message_type: MessageType::Sms,
+            parts: 1,
+            reach: None,
+            messages: (0..size).collect(),
+        }],
+        personal: LotPersonal { recipients: recipients.collect() },
+    }
+}
+
+fn sealed(sending: SendingId, lot: u32, size: u32, class: MessageClass) -> SendingAccepted {
+    let sender = if lot % RARE_LOT == 1 { "0299998888" } else { "0212345678" };
+    SendingAccepted {
+        sending,
+        tenant: tenant(),
+        class,
+        from_phone: Some(sender.into()),
+        from_email: None,
+        lots: 1,
+        messages: size,
+        refused: 0,
+        scheduled_at: None,
+        expires_at: time(u32::MAX >> 8),
+        failover: FailoverTerms::default(),
+        ad: None,
+        client_reference: Some(format!("order-{lot}")),
+        custom: None,
+        body_hash: None,
+        personal: SendingContent { subject: None, text: "Hello".to_owned(), variables: BTreeMap::new() },
+    }
+}
+
+fn routed(relay: &RelayId, messages: SeqSet) -> Event {
+    let route = RouteSet {
+        relay: relay.clone(),
+        channel: MessageType::Sms,
+        attempt: 1,
+        messages,
+        fallbacks: vec![],
+        price_milliwon: 9_000,
+        bills: BillingMoment::Delivered,
+        reason: "ratio acme-sms-1".to_owned(),
+    };
+    MessagesRouted { routes: vec![route], splits: vec![] }.into()
+}
+
+fn receipts(relay: &RelayId, messages: SeqSet, status: ReceiptStatus, code: &str, lot: u32) -> Event {
+    let set = ReceiptSet {
+        attempt: 1,
+        status,
+        code: code.into(),
+        class: (status == ReceiptStatus::Undelivered).then_some(FailureClass::HandsetTemporary),
+        billable_failure: false,
+        at_ms: messages.iter().map(|_| time(lot).timestamp_millis()).collect(),
+        messages,
+    };
+    ReceiptsRecorded { relay: relay.clone(), sets: vec![set] }.into()
+}
+
+async fn append(store: &MemoryEventStore, stream: StreamName, event: Event, lot: u32, events: &mut u128) {
+    *events += 1;
+    let new = NewEvent {
+        id: Uuid::from_u128(*events),
+        kind: event.kind().into(),
+        schema_version: event.schema_version(),
+        data: event.to_json().into(),
+    };
+    let append = StreamAppend {
+        stream,
+        expected: Expected::Any,
+        metadata: Metadata {
+            time: time(lot),
+            tenant: Some("acme".into()),
+            correlation: Uuid::nil(),
+            causation: None,
+            actor: "search".into(),
+        },
+        events: vec![new],
+    };
+    store.append(Batch { mode: BatchMode::Ordered, appends: vec![append] }).await;
+}
+
+/// Numbers in no order, as recipients are.
+fn address(number: u32) -> String {
+    format!("010{:08}", u64::from(number) * 2_654_435_761 % 100_000_000)
+}
+
+fn tenant() -> TenantId {
+    TenantId::from_trusted("acme")
+}
+
+/// Ten seconds a lot.
+fn time(lot: u32) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_760_000_000_000 + i64::from(lot) * 10_000)
+        .expect("a time of this century")
+}

@@ -1,0 +1,463 @@
+//! Search of a tenant's messages by anything that they are asked for by, the newest first.
+//!
+//! Three ways, each by keyset and each bounded: an address is looked up in `search`; a client reference names its
+//! sendings; everything else goes by `facets`, which say in which pieces of which blocks there is something to find.
+//! What the way leads to is compared with all that was asked for. A page that has looked at enough ends with a cursor
+//! and what it has found, however little that is.
+
+use chrono::{DateTime, Utc};
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::{RelayId, TenantId};
+use kite_domain::text::Channel;
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::DeliveryQueries;
+use super::codes::{Coded, MessageStatus};
+use super::facets::{BLOCK_BITS, OPEN, PIECE_BITS, PIECES, filled};
+use super::row::{LotRow, read, select_lots, select_messages};
+use super::schema::{SEARCH_BLOCK_BITS, search_hash};
+use super::views::MessageView;
+use super::words::{WordList, find};
+use crate::error::QueryError;
+use crate::listing::{Cursor, Listing};
+use crate::sql::one_more;
+
+/// A page looks at no more messages than this where it goes by facets or by a client reference.
+const SCANNED_MAX: i64 = 40_000;
+/// A page reads no more rows of `facets` than this.
+const FACETS_MAX: usize = 60_000;
+/// A page looks at no more messages than this one by one.
+const LOOKED_UP_MAX: usize = 2_000;
+/// A page looks at no more sendings of a client reference than this.
+const SENDINGS_MAX: usize = 1_000;
+
+/// Which messages: those for which everything holds that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageSearch {
+    /// To this address (a canonical number or e-mail address), also where they would only fail over to it.
+    pub to: Option<String>,
+    /// Standing so.
+    pub status: Option<MessageStatus>,
+    /// Ended for this reason: a relay's code or a word of ours.
+    pub reason: Option<String>,
+    /// Newest attempt at this relay.
+    pub relay: Option<RelayId>,
+    /// Newest attempt on this channel; without an attempt, of that type.
+    pub channel: Option<Channel>,
+    /// Of a sending from this number or address.
+    pub sender: Option<String>,
+    /// Of this urgency.
+    pub class: Option<MessageClass>,
+    /// Of a sending that its sender called so.
+    pub client_reference: Option<String>,
+    /// Accepted at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Accepted before.
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl DeliveryQueries {
+    /// The tenant's messages, the newest first; those of one client reference by their sendings, the newest first. A page
+    /// may be short, even empty, although there is more.
+    pub fn search(
+        &self,
+        tenant: &TenantId,
+        search: &MessageSearch,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Listing<MessageView>, QueryError> {
+        self.readers.ask(|connection| {
+            let Some(terms) = Terms::of(connection, tenant, search)? else {
+                return Ok(Listing { items: Vec::new(), next: None });
+            };
+            let mut seeker =
+                Seeker { connection, terms, limit, words: WordList::default(), found: Vec::new() };
+            let end = match (&search.to, &search.client_reference) {
+                (Some(address), _) => seeker.by_address(address, after)?,
+                (None, Some(reference)) => seeker.by_reference(tenant, reference, after)?,
+                (None, None) => seeker.by_facets(after)?,
+            };
+            Ok(seeker.listing(end))
+        })
+    }
+}
+
+/// What is asked for, in the numbers of the columns. `None`: anything.
+struct Terms<'s> {
+    tenant: u32,
+    address: Option<&'s str>,
+    status: Option<MessageStatus>,
+    reason: Option<u32>,
+    relay: Option<u32>,
+    channel: Option<i64>,
+    sender: Option<u32>,
+    class: Option<MessageClass>,
+    client_reference: Option<&'s str>,
+    from_ms: i64,
+    until_ms: i64,
+}
+
+impl<'s> Terms<'s> {
+    /// None: nothing can match, because a word of it is in no row.
+    fn of(
+        connection: &Connection,
+        tenant: &TenantId,
+        search: &'s MessageSearch,
+    ) -> Result<Option<Self>, QueryError> {
+        let Some(tenant) = find(connection, tenant.as_str())? else { return Ok(None) };
+        let mut is_unknown = false;
+        let mut number = |word: Option<&str>| {
+            let found = word.map(|word| find(connection, word)).transpose()?;
+            is_unknown |= found == Some(None);
+            Ok::<_, QueryError>(found.flatten())
+        };
+        let terms = Self {
+            tenant,
+            address: search.to.as_deref(),
+            status: search.status,
+            reason: number(search.reason.as_deref())?,
+            relay: number(search.relay.as_ref().map(RelayId::as_str))?,
+            channel: search.channel.map(Coded::code),
+            sender: number(search.sender.as_deref())?,
+            class: search.class,
+            client_reference: search.client_reference.as_deref(),
+            from_ms: search.from.map_or(i64::MIN, |from| from.timestamp_millis()),
+            until_ms: search.until.map_or(i64::MAX, |until| until.timestamp_millis()),
+        };
+        Ok((!is_unknown).then_some(terms))
+    }
+
+    /// Whether a message of this lot can match.
+    fn admits(&self, lot: &LotRow) -> bool {
+        lot.is_sealed
+            && lot.tenant == self.tenant
+            && self.class.is_none_or(|class| class == lot.class)
+            && self.sender.is_none_or(|sender| sender == lot.from_phone || sender == lot.from_email)
+            && (self.from_ms..self.until_ms).contains(&lot.accepted_ms)
+    }
+}
+
+/// How a page ended.
+enum End {
+    /// There is nothing more.
+    Over,
+    /// It is full, or has looked at enough: there may be more after this.
+    After(Cursor),
+}
+
+/// One page on its way.
+struct Seeker<'s> {
+    connection: &'s Connection,
+    terms: Terms<'s>,
+    limit: usize,
+    words: WordList,
+    /// With their row numbers; one more than the page holds says that there is more.
+    found: Vec<(i64, MessageView)>,
+}
+
+impl Seeker<'_> {
+    fn is_full(&self) -> bool {
+        self.found.len() > self.limit
+    }
+
+    fn listing(mut self, end: End) -> Listing<MessageView> {
+        self.found.truncate(self.limit);
+        let next = match end {
+            End::Over => None,
+            End::After(cursor) => Some(cursor),
+        };
+        Listing { items: self.found.into_iter().map(|(_, message)| message).collect(), next }
+    }
+
+    /// After the last message that the page has room for.
+    fn full(&self) -> End {
+        let last = self.found.get(self.limit.saturating_sub(1));
+        End::After(Cursor::from_number(last.map_or(0, |(id, _)| *id)))
+    }
+
+    /// Through the blocks in which there is something to find.
+    fn by_facets(&mut self, after: Option<&Cursor>) -> Result<End, QueryError> {
+        let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
+        let mut scanned = 0;
+        let mut read = 0;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT block, counts FROM facets
+             WHERE tenant = ?1 AND block <= ?2 AND block BETWEEN ?3 AND ?4 AND length(counts) > 0
+               AND (?5 IS NULL OR status = ?5) AND (?6 IS NULL OR class = ?6)
+               AND (?7 IS NULL OR from_phone = ?7 OR from_email = ?7)
+               AND (?8 IS NULL OR (status <> -1 AND reason = ?8))
+               AND (?9 IS NULL OR status = -1 OR relay = ?9) AND (?10 IS NULL OR status = -1 OR channel = ?10)
+             ORDER BY block DESC",
+        )?;
+        let status = self.terms.status.map(|status| match status.outcome() {
+            Some(_) => status.code(),
+            None => OPEN,
+        });
+        let (oldest, newest) = self.blocks_of_time()?;
+        let mut rows = statement.query((
+            self.terms.tenant,
+            before.saturating_sub(1) >> BLOCK_BITS,
+            oldest,
+            newest,
+            status,
+            self.terms.class.map(Coded::code),
+            self.terms.sender,
+            self.terms.reason,
+            self.terms.relay,
+            self.terms.channel,
+        ))?;
+        // The pieces of the block that is being read.
+        let mut pieces: Option<(i64, u64)> = None;
+        loop {
+            let row = rows.next()?;
+            let news = match row {
+                Some(row) => {
+                    Some((row.get(0)?, filled(row.get_ref(1)?.as_blob().map_err(QueryError::corrupt)?)))
+                }
+                None => None,
+            };
+            match (pieces, news) {
+                (Some((block, bits)), Some((next, more))) if block == next => {
+                    pieces = Some((block, bits | more));
+                }
+                (None, Some(first)) => pieces = Some(first),
+                (Some((block, bits)), _) => {
+                    if let Some(end) = self.block(block, bits, before, &mut scanned)? {
+                        return Ok(end);
+                    }
+                    pieces = news;
+                }
+                (None, None) => return Ok(End::Over),
+            }
+            read += 1;
+            if read >= FACETS_MAX
+                && let Some((block, _)) = pieces
+            {
+                // Up to the block that was being read, which the next page begins with.
+                return Ok(End::After(Cursor::from_number((block + 1) << BLOCK_BITS)));
+            }
+        }
+    }
+
+    /// The first and the last block that hold messages of the time that is asked for.
+    fn blocks_of_time(&self) -> rusqlite::Result<(i64, i64)> {
+        let (from_ms, until_ms) = (self.terms.from_ms, self.terms.until_ms);
+        if (from_ms, until_ms) == (i64::MIN, i64::MAX) {
+            return Ok((0, i64::MAX));
+        }
+        self.connection
+            .prepare_cached(
+                "SELECT coalesce(min(block), 0), coalesce(max(block), -1) FROM facet_times
+                 WHERE last_ms >= ?1 AND first_ms < ?2",
+            )?
+            .query_row((from_ms, until_ms), |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// Looks into pieces of a block, the newest first.
+    fn block(
+        &mut self,
+        block: i64,
+        bits: u64,
+        before: i64,
+        scanned: &mut i64,
+    ) -> Result<Option<End>, QueryError> {
+        for place in (0..PIECES as i64).rev().filter(|place| bits >> place & 1 == 1) {
+            let first = (block << BLOCK_BITS) + (place << PIECE_BITS);
+            let range = first..before.min(first + (1 << PIECE_BITS));
+            if range.is_empty() {
+                continue;
+            }
+            if *scanned >= SCANNED_MAX {
+                return Ok(Some(End::After(Cursor::from_number(range.end))));
+            }
+            *scanned += range.end - range.start;
+            self.range(range)?;
+            if self.is_full() {
+                return Ok(Some(self.full()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes what matches in a range of messages, the newest first, until the page is full.
+    fn range(&mut self, range: Range<i64>) -> Result<(), QueryError> {
+        let mut statement = self.connection.prepare_cached(select_lots!(
+            "WHERE first < ?2 AND first >= coalesce((SELECT max(first) FROM lots WHERE first <= ?1), 0) ORDER BY first"
+        ))?;
+        let lots = statement.query_map((range.start, range.end), LotRow::read)?;
+        let mut admitted: BTreeMap<i64, LotRow> = BTreeMap::new();
+        for lot in lots {
+            let lot = lot?;
+            if self.terms.admits(&lot) {
+                admitted.insert(lot.first, lot);
+            }
+        }
+        let (Some(oldest), Some(newest)) = (admitted.first_key_value(), admitted.last_key_value()) else {
+            return Ok(());
+        };
+        let start = range.start.max(*oldest.0);
+        let end = range.end.min(newest.1.first + newest.1.messages);
+        self.messages(start..end, &admitted)
+    }
+
+    fn messages(&mut self, range: Range<i64>, lots: &BTreeMap<i64, LotRow>) -> Result<(), QueryError> {
+        let mut statement = self.connection.prepare_cached(select_messages!(
+            "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR reason = ?4)
+               AND (?5 IS NULL OR relay = ?5) AND (?6 IS NULL OR channel = ?6)
+               AND (?7 IS NULL OR recipient = ?7 OR email = ?7)
+             ORDER BY id DESC"
+        ))?;
+        let mut rows = statement.query((
+            range.start,
+            range.end,
+            self.terms.status.map(Coded::code),
+            self.terms.reason,
+            self.terms.relay,
+            self.terms.channel,
+            self.terms.address,
+        ))?;
+        while !self.is_full()
+            && let Some(row) = rows.next()?
+        {
+            let id: i64 = row.get(0)?;
+            let lot = lots.range(..=id).next_back().map(|(_, lot)| lot);
+            let lot = lot.filter(|lot| id < lot.first + lot.messages);
+            if let Some(lot) = lot {
+                let message = read(self.connection, &mut self.words, lot, row)?;
+                self.found.push((id, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Through the messages to an address, also those that would fail over to it.
+    fn by_address(&mut self, address: &str, after: Option<&Cursor>) -> Result<End, QueryError> {
+        let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
+        let newest: Option<i64> =
+            self.connection.query_row("SELECT max(id) FROM messages", [], |row| row.get(0))?;
+        let newest = newest.unwrap_or(0).min(before.saturating_sub(1));
+        let hash = search_hash(self.terms.tenant, address);
+        let mut looked_up = 0;
+        for block in (0..=newest.max(0) >> SEARCH_BLOCK_BITS).rev() {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC",
+            )?;
+            let mut rows = statement.query((block, hash, before))?;
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                if looked_up >= LOOKED_UP_MAX {
+                    return Ok(End::After(Cursor::from_number(id + 1)));
+                }
+                looked_up += 1;
+                let lot = LotRow::of_message(self.connection, id)?.filter(|lot| self.terms.admits(lot));
+                // Others may have the same hash.
+                if let Some(lot) = lot
+                    && self.is_called_so(&lot)?
+                {
+                    self.messages(id..id + 1, &BTreeMap::from([(lot.first, lot)]))?;
+                }
+                if self.is_full() {
+                    return Ok(self.full());
+                }
+            }
+        }
+        Ok(End::Over)
+    }
+
+    /// Whether the lot's sending has the client reference that is asked for.
+    fn is_called_so(&self, lot: &LotRow) -> rusqlite::Result<bool> {
+        let Some(reference) = self.terms.client_reference else { return Ok(true) };
+        self.connection
+            .prepare_cached("SELECT 1 FROM sendings WHERE id = ?1 AND client_reference = ?2")?
+            .exists((lot.id.sending.0.as_bytes(), reference))
+    }
+
+    /// Through the sendings of a client reference, the newest first, and through each from its end.
+    fn by_reference(
+        &mut self,
+        tenant: &TenantId,
+        reference: &str,
+        after: Option<&Cursor>,
+    ) -> Result<End, QueryError> {
+        let place = after.map_or(Ok(Place::NEWEST), Place::of)?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id FROM sendings
+             WHERE tenant = ?1 AND client_reference = ?2 AND id <= ?3 AND accepted_ms IS NOT NULL
+             ORDER BY id DESC LIMIT ?4",
+        )?;
+        let sendings = statement
+            .query_map((tenant.as_str(), reference, place.sending, one_more(SENDINGS_MAX)), |row| {
+                row.get::<_, [u8; 16]>(0)
+            })?;
+        let mut scanned = 0;
+        for (count, sending) in sendings.enumerate() {
+            let sending = sending?;
+            let before = if sending == place.sending { place.before } else { i64::MAX };
+            if count >= SENDINGS_MAX {
+                return Ok(End::After(Place { sending, before }.cursor()));
+            }
+            if let Some(end) = self.sending(sending, before, &mut scanned)? {
+                return Ok(end);
+            }
+        }
+        Ok(End::Over)
+    }
+
+    fn sending(
+        &mut self,
+        sending: [u8; 16],
+        before: i64,
+        scanned: &mut i64,
+    ) -> Result<Option<End>, QueryError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY number DESC"))?;
+        let lots = statement.query_map((sending, before), LotRow::read)?;
+        for lot in lots {
+            let lot = lot?;
+            let range = lot.first..before.min(lot.first + lot.messages);
+            if !self.terms.admits(&lot) {
+                continue;
+            }
+            if *scanned >= SCANNED_MAX {
+                return Ok(Some(End::After(Place { sending, before: range.end }.cursor())));
+            }
+            *scanned += range.end - range.start;
+            self.messages(range, &BTreeMap::from([(lot.first, lot)]))?;
+            if self.is_full() {
+                let last = self.found.get(self.limit.saturating_sub(1));
+                let place = last
+                    .map(|(id, message)| Place { sending: *message.id.sending.0.as_bytes(), before: *id });
+                return Ok(Some(place.map_or(End::Over, |place| End::After(place.cursor()))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Where a page of a client reference ends: at a message of a sending.
+struct Place {
+    sending: [u8; 16],
+    /// Its messages before this row number are next.
+    before: i64,
+}
+
+impl Place {
+    const NEWEST: Self = Self { sending: [0xff; 16], before: i64::MAX };
+
+    fn of(cursor: &Cursor) -> Result<Self, QueryError> {
+        let (sending, before) = cursor.bytes().split_at_checked(16).ok_or(QueryError::Cursor)?;
+        Ok(Self {
+            sending: sending.try_into().map_err(|_| QueryError::Cursor)?,
+            before: before.try_into().map(i64::from_be_bytes).map_err(|_| QueryError::Cursor)?,
+        })
+    }
+
+    fn cursor(&self) -> Cursor {
+        let mut bytes = self.sending.to_vec();
+        bytes.extend_from_slice(&self.before.to_be_bytes());
+        Cursor::new(bytes)
+    }
+}
