@@ -520,7 +520,8 @@ impl Instance {
                 "fewer connections than asked for: raise the limit of descriptors"
             );
         }
-        let serving = server::serve(listeners.public, tls, router, clients, settings, room, self.workers.clone());
+        let serving =
+            server::serve(listeners.public, tls, router, clients, settings, room, self.workers.clone());
         self.workers.start(serving);
         Ok(())
     }

@@ -22,7 +22,10 @@ pub(crate) fn client_for(config: &Config, url: Option<&str>) -> anyhow::Result<(
         Some(url) => Ok((builder, url.trim_end_matches('/').to_owned())),
         None if config.tls.is_on() => {
             let shown = config.tls.certificate()?.der;
-            Ok((builder.tls_backend_preconfigured(believing_only(shown)?), config.url(config.admin_address())))
+            Ok((
+                builder.tls_backend_preconfigured(believing_only(shown)?),
+                config.url(config.admin_address()),
+            ))
         }
         None => Ok((builder, config.url(config.admin_address()))),
     }

@@ -227,7 +227,8 @@ fn life(lot: u32, size: u32, is_open: bool) -> Vec<(StreamName, Event)> {
     };
     events.push((id.stream(), submitted.into()));
     // One in a hundred lots has a message that a rule forbids.
-    let refused: SeqSet = (0..size).filter(|seq| size == LOT && lot % 100 == 0 && *seq == 500).collect();
+    let refused: SeqSet =
+        (0..size).filter(|seq| size == LOT && lot.is_multiple_of(100) && *seq == 500).collect();
     if !refused.is_empty() {
         let finished = MessagesFinished {
             messages: refused.clone(),
@@ -237,7 +238,8 @@ fn life(lot: u32, size: u32, is_open: bool) -> Vec<(StreamName, Event)> {
         };
         events.push((id.stream(), finished.into()));
     }
-    let failed: SeqSet = (0..size).filter(|seq| (seq + lot) % 50 == 0 && !refused.contains(*seq)).collect();
+    let failed: SeqSet =
+        (0..size).filter(|seq| (seq + lot).is_multiple_of(50) && !refused.contains(*seq)).collect();
     let delivered: SeqSet =
         (0..size).filter(|seq| !failed.contains(*seq) && !refused.contains(*seq)).collect();
     let code = format!("30{}", 40 + lot % 10);

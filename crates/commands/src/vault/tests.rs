@@ -105,7 +105,7 @@ fn what_was_changed_or_moved_is_not_believed() {
     }
     let mut changed = kept;
     let text = changed.credentials.api_key.as_mut().unwrap();
-    let last = text.find(|letter: char| letter == 'A' || letter == 'B').unwrap_or(20);
+    let last = text.find(['A', 'B']).unwrap_or(20);
     text.replace_range(last..=last, "z");
     assert!(vault.open(&changed).is_err());
 }

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::RelayDesk;
 use kite_domain::codes::CodeDictionary;
 use kite_domain::relay::{
-    CLIENT_KEY, ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry, RelayProfile,
+    CLIENT_KEY, ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry,
+    RelayProfile,
 };
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@ use crate::client::check::check;
 use crate::client::http::HttpRelayClient;
 use crate::client::smtp::SmtpRelayClient;
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, RelayClient};
+use kite_commands::Vault;
 use kite_commands::clock::SystemClock;
 use kite_domain::relay::{Endpoint, RelayTls, SmtpSecurity};
 use kite_domain::text::MessageType;
@@ -326,19 +327,19 @@ async fn a_check_names_the_certificates_and_what_the_relay_says_of_them() {
     for speaks in [Speaks::Smtp, Speaks::SmtpWithStartTls] {
         let server = relay(speaks, &shown, Some(&customers)).await;
         let mut profile = profile(speaks, &server, Some(&authority.pem), Some(&ours));
-        let report = check(&profile, &SystemClock).await;
+        let report = check(&profile, &Vault::default(), &SystemClock).await;
         assert!(report.is_usable(), "{report:?}");
         let named = &report.steps[0].detail;
         assert!(named.contains("tls.client_certificate_pem: CN=kite holds until 2090-01-01"), "{named}");
 
         profile.tls.client_certificate_pem = None;
-        let failed = check(&profile, &SystemClock).await.steps.pop().unwrap();
+        let failed = check(&profile, &Vault::default(), &SystemClock).await.steps.pop().unwrap();
         assert!(failed.detail.contains("CertificateRequired"), "{failed:?}");
 
         let ended = customers.sign_until("kite", "kite", 2021).unwrap();
         profile.tls.client_certificate_pem = Some(ended.certificate);
         profile.credentials.client_key = Some(ended.key);
-        let failed = check(&profile, &SystemClock).await.steps.pop().unwrap();
+        let failed = check(&profile, &Vault::default(), &SystemClock).await.steps.pop().unwrap();
         assert_eq!(failed.step, "definition");
         assert!(failed.detail.contains("CN=kite ended at 2021-01-01"), "{failed:?}");
     }
