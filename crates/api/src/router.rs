@@ -62,6 +62,8 @@ pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
         .routes(routes!(admin::relays::check_relay))
+        .routes(routes!(admin::not_understood::list))
+        .routes(routes!(admin::relay_codes::class, admin::relay_codes::unclass))
         .routes(routes!(service::health::handler))
         .routes(routes!(service::ready::handler))
         .routes(routes!(service::metrics::handler))

@@ -28,7 +28,7 @@ use crate::journal::{Journal, JournalError};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 20] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -39,6 +39,8 @@ const KINDS: [&str; 18] = [
     "relay-breaker-changed",
     "relay-unattended",
     "relay-attended",
+    "relay-code-classed",
+    "relay-code-unclassed",
     "policy-defined",
     "weights-advised",
     "sender-registered",

@@ -15,6 +15,7 @@ pub mod governed;
 pub mod journal;
 pub mod lots;
 pub mod manage;
+pub mod not_understood;
 pub mod open_work;
 mod parked;
 pub mod policy;

@@ -104,10 +104,11 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::NoKey(_)
             | ManageRefusal::NoSender(_)
             | ManageRefusal::NoOptOut
+            | ManageRefusal::NoCode(_)
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
-            ManageRefusal::TenantExists(_) | ManageRefusal::BreakerMoved(_) => {
-                Self::new(Code::NotPossibleNow, words)
-            }
+            ManageRefusal::TenantExists(_)
+            | ManageRefusal::BreakerMoved(_)
+            | ManageRefusal::TooManyCodes(_) => Self::new(Code::NotPossibleNow, words),
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }

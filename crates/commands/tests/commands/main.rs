@@ -16,6 +16,7 @@ mod idempotency_law;
 mod limits;
 mod lots;
 mod manage;
+mod not_understood;
 mod parked;
 mod pausing;
 mod receipts;

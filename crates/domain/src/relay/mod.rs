@@ -1,10 +1,12 @@
 //! A relay (중계사): a carrier that accepts messages for delivery. Operators define relays for the whole platform.
 
 mod access;
+mod codes;
 mod directory;
 mod profile;
 
 pub use access::ProfileFault;
+pub use codes::{CODES_CLASSED_MAX, ClassedCodes, CodeClassed, CodeUnclassed};
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
 pub use profile::{
     BillingMoment, ChannelTerms, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode, RelayCredentials, RelayProfile,

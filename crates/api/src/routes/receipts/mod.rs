@@ -3,7 +3,8 @@
 //! No bearer key: the relay signs each call as Standard Webhooks say. What can be seen to be wrong from the headers alone
 //! is refused before the body is read; the rest is read out of a budget that cannot take what others need. A call is answered only once its receipts are
 //! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
-//! A receipt that cannot be read is left out, and the others of its call are taken.
+//! A receipt that is not understood is kept as it came and named in the answer, 422; the others of its call are recorded. Only
+//! after the signature was found genuine is anything kept.
 
 pub(crate) mod read;
 mod seen;
@@ -15,6 +16,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use chrono::{DateTime, Utc};
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
 use smol_str::SmolStr;
@@ -119,10 +121,26 @@ impl Call {
         if !is_json {
             return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
         }
-        let understood = read::read(&held.bytes)?;
-        state.receipts.record(&relay, understood.receipts).await?;
-        understood.left_out.tell(&relay);
+        let read::Understood { receipts, misread } = match read::read(&held.bytes) {
+            Ok(understood) => understood,
+            Err(problem) => {
+                keep(&state, &relay, read::whole(&held.bytes, &problem).into_iter().collect()).await?;
+                return Err(problem);
+            }
+        };
+        let recorded = receipts.len();
+        state.receipts.record(&relay, receipts).await?;
+        if !misread.is_empty() {
+            let problem = read::not_understood(recorded, &misread);
+            keep(&state, &relay, misread).await?;
+            return Err(problem);
+        }
         state.shared().seen_calls.remember(&relay, &call);
         Ok(StatusCode::NO_CONTENT)
     }
+}
+
+async fn keep(state: &ApiState, relay: &RelayId, misread: Vec<Misread>) -> Answer<()> {
+    state.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
+    Ok(())
 }

@@ -92,23 +92,36 @@ fn no_relay_is_left_alone_for_ever() {
 
 #[test]
 fn a_pulled_receipt_that_cannot_be_read_does_not_hold_up_the_others() {
-    let good = |reference: &str| json!({ "reference": reference, "status": "delivered", "code": "4000" });
+    let good = |reference: &str| json!({ "reference": reference, "status": "delivered", "code": "4000", "at": "2027-01-15T08:00:05Z" });
     let receipts = json!([good("a"), { "status": "delivered" }, 7, { "reference": ["b"] }, null,
-        { "reference": "c", "status": "lost in thought" }, good("d")]);
+        { "reference": "c", "status": "lost in thought" }, good("d"),
+        { "reference": "e", "status": "delivered", "code": "4000", "at": "2027-01-15T08:00:05" }]);
     let pulled =
         read_pulled(json!({ "lease": "lease-1", "receipts": receipts }).to_string().as_bytes()).unwrap();
     let read: Vec<&str> = pulled.receipts.iter().map(|receipt| receipt.reference.as_str()).collect();
     assert_eq!((pulled.lease.as_str(), read.as_slice()), ("lease-1", &["a", "d"][..]));
+    let misread: Vec<_> = pulled.misread.iter().map(|one| (one.row, one.field.as_deref())).collect();
+    let expected = [
+        (Some(1), Some("reference")),
+        (Some(2), None),
+        (Some(3), Some("reference")),
+        (Some(4), None),
+        (Some(5), Some("status")),
+        (Some(7), Some("at")),
+    ];
+    assert_eq!(misread, expected);
+    assert_eq!(pulled.misread[1].raw, "7");
     let nothing = read_pulled(br#"{"lease":"lease-2","receipts":[7]}"#).unwrap();
     assert_eq!((nothing.lease.as_str(), nothing.receipts.len()), ("lease-2", 0), "acknowledged all the same");
+    assert!(read_pulled(br#"{"lease":"lease-3"}"#).is_err());
 }
 
 #[test]
 fn receipts_are_read_as_documented() {
     let body = fixture("receipts-pull")["response"]["body"].to_string();
-    let pulled: WirePulled = parse(body.as_bytes()).unwrap();
-    let receipts = understand(pulled.receipts);
-    assert_eq!((pulled.lease.as_str(), receipts.len()), ("lease-1", 2));
+    let pulled = read_pulled(body.as_bytes()).unwrap();
+    let receipts = pulled.receipts;
+    assert_eq!((pulled.lease.as_str(), receipts.len(), pulled.misread.len()), ("lease-1", 2, 0));
     assert_eq!((receipts[1].status, receipts[1].code.as_str()), (ReceiptStatus::Undelivered, "3043"));
 }
 
