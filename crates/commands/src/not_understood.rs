@@ -3,12 +3,12 @@
 //!
 //! Only what is known to be the relay's own comes here: a pushed call whose signature holds, an answer to a call of ours.
 
-use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, SaidHow, stream};
+use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow, stream};
 use kite_domain::slug::RelayId;
 use kite_event_store::{AppendError, BatchMode, Expected};
 use parking_lot::Mutex;
 use smol_str::format_smolstr;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -59,8 +59,8 @@ impl NotUnderstoodBook {
         if misread.is_empty() {
             return Ok(summary);
         }
+        count(relay, how, &misread);
         let mut new = self.new_ones(relay, misread, &mut summary);
-        count(relay, how, &new, &summary);
         let day = stream(relay, self.journal.now());
         while !new.is_empty() {
             let stands = self.journal.count(&day).await?;
@@ -143,15 +143,13 @@ impl NotUnderstoodBook {
 }
 
 /// Counts what came, repeats included.
-fn count(relay: &RelayId, how: SaidHow, new: &[(Uuid, Misread)], summary: &KeptSummary) {
-    let add = |reason: &'static str, number: usize| {
-        let labels =
-            [("relay", relay.to_string()), ("how", how.as_str().to_owned()), ("reason", reason.to_owned())];
-        metrics::counter!("kite_relay_not_understood_total", &labels).increment(number as u64);
-    };
-    new.iter().for_each(|(_, misread)| add(misread.reason.as_str(), 1));
-    if summary.known > 0 {
-        add("repeated", summary.known);
+fn count(relay: &RelayId, how: SaidHow, misread: &[Misread]) {
+    let mut by_reason: BTreeMap<MisreadReason, u64> = BTreeMap::new();
+    misread.iter().for_each(|one| *by_reason.entry(one.reason).or_default() += 1);
+    for (reason, number) in by_reason {
+        let (relay, how, reason) = (relay.to_string(), how.as_str(), reason.as_str());
+        metrics::counter!("kite_relay_not_understood_total", "relay" => relay, "how" => how, "reason" => reason)
+            .increment(number);
     }
 }
 

@@ -416,7 +416,7 @@ pub(super) fn read_standings(
     Ok(references.iter().map(stand).collect())
 }
 
-pub(super) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, serde_json::Error> {
+pub(crate) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, serde_json::Error> {
     let wire::Understood { lease, receipts, misread } = wire::read(body)?;
     // A lease of nothing needs no acknowledgement.
     let lease = if receipts.is_empty() && misread.is_empty() { String::new() } else { lease };

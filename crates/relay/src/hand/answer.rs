@@ -166,6 +166,9 @@ impl RelayWorker {
     async fn keep_misread(&self, answered: &mut Answered) -> Result<(), WorkerError> {
         let crew = &self.crew;
         answered.misread.extend(crew.client.take_misread());
+        if answered.misread.is_empty() {
+            return Ok(());
+        }
         for how in [SaidHow::Responded, SaidHow::Answered, SaidHow::Pulled, SaidHow::Pushed] {
             let is_so = |(said, _): &&(SaidHow, Misread)| *said == how;
             let misread: Vec<Misread> =

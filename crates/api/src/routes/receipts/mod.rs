@@ -115,9 +115,7 @@ impl Call {
         origin.peer.prove();
         let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
         state.budgets().note_genuine(place, now);
-        if state.shared().seen_calls.has(&relay, &call) {
-            return Ok(StatusCode::NO_CONTENT);
-        }
+        let is_repeat = state.shared().seen_calls.has(&relay, &call);
         if !is_json {
             return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
         }
@@ -129,14 +127,14 @@ impl Call {
             }
         };
         let recorded = receipts.len();
-        state.receipts.record(&relay, receipts).await?;
-        if !misread.is_empty() {
-            let problem = read::not_understood(recorded, &misread);
-            keep(&state, &relay, misread).await?;
-            return Err(problem);
+        // A call that is answered with 422 may be repeated for ever: its good receipts are recorded once, too.
+        if !is_repeat {
+            state.receipts.record(&relay, receipts).await?;
         }
+        let problem = (!misread.is_empty()).then(|| read::not_understood(recorded, &misread));
+        keep(&state, &relay, misread).await?;
         state.shared().seen_calls.remember(&relay, &call);
-        Ok(StatusCode::NO_CONTENT)
+        problem.map_or(Ok(StatusCode::NO_CONTENT), Err)
     }
 }
 

@@ -142,3 +142,64 @@ fn results_out_of_order_missing_or_strange_are_sorted_out_by_reference() {
     assert!(strange.iter().all(|answer| matches!(answer, MessageAnswer::Unknown { .. })));
     assert!(read_results(&messages(&exchange), b"<html>").is_err());
 }
+
+/// A client of a relay that answers every call with this body.
+#[expect(clippy::disallowed_methods, reason = "a server for a test, which ends with it")]
+async fn client_of(body: &'static str) -> HttpRelayClient {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = [0; 16_384];
+            let _ = connection.read(&mut asked).await;
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let _ = connection.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    HttpRelayClient::new(&format!("http://{address}"), &crate::hand::testing::profile("alpha")).unwrap()
+}
+
+/// What the client heard and did not understand: how it came, which row, and the words.
+fn heard(client: &HttpRelayClient) -> Vec<(SaidHow, Option<u32>, String)> {
+    client.take_misread().into_iter().map(|(how, one)| (how, one.row, one.raw)).collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_leaves_its_message_unknown_and_is_put_aside() {
+    let exchange = fixture("batch-accepted");
+    let client = client_of(r#"{"results":[{"reference":"x","status":"perhaps"}]}"#).await;
+    let messages = messages(&exchange);
+    let answer = client.submit(&messages).await;
+    assert!(answer.messages.iter().all(|one| matches!(one, MessageAnswer::Unknown { .. })));
+    let raw = r#"{"reference":"x","status":"perhaps"}"#.to_owned();
+    assert_eq!(heard(&client), [(SaidHow::Responded, Some(0), raw)]);
+    assert_eq!(heard(&client), [], "once");
+
+    let client = client_of("<html>").await;
+    client.submit(&messages).await;
+    assert!(client.status(&[messages[0].reference], DateTime::default()).await.is_err());
+    assert!(client.pull_receipts(10).await.is_err());
+    let whole = |how| (how, None, "<html>".to_owned());
+    assert_eq!(heard(&client), [whole(SaidHow::Responded), whole(SaidHow::Answered), whole(SaidHow::Pulled)]);
+}
+
+#[test]
+fn a_time_in_a_standing_is_not_guessed() {
+    let reference = "00000000-0000-7000-8000-000000000000-0-1";
+    let standing = |at: &str| {
+        let body = format!(
+            r#"{{"results":[{{"reference":"{reference}","status":"delivered","code":"4000"{at}}}]}}"#
+        );
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut read = read_standings(&[reference.parse().unwrap()], body.as_bytes(), now).unwrap();
+        match read.remove(0) {
+            Standing::Over(receipt) => Some(receipt.at.timestamp()),
+            _ => None,
+        }
+    };
+    assert_eq!(standing(""), Some(1_800_000_000), "left out: now");
+    assert_eq!(standing(r#","at":"2027-01-15T17:00:05+09:00""#), Some(1_800_000_005));
+    assert_eq!(standing(r#","at":"2027-01-15T08:00:05""#), None);
+}
