@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::accept::SendRequest;
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
+use kite_domain::not_understood::Misread;
 use kite_domain::receipt::RawReceipt;
 
 use crate::extract::{idempotency_key, read_json};
@@ -29,9 +30,9 @@ pub fn genuine_call(secret: &str, headers: &HeaderMap, body: &[u8], now: DateTim
     verify::open(Some(secret), headers, now)?.verify(body)
 }
 
-/// The receipts of a pushed call, and how many of them were left out.
-pub fn pushed_receipts(body: &[u8]) -> Answer<(Vec<RawReceipt>, usize)> {
-    read::read(body).map(|understood| (understood.receipts, understood.left_out.total()))
+/// The receipts of a pushed call, and what of it was not understood.
+pub fn pushed_receipts(body: &[u8]) -> Answer<(Vec<RawReceipt>, Vec<Misread>)> {
+    read::read(body).map(|understood| (understood.receipts, understood.misread))
 }
 
 /// A file of contacts, as the import reads it.

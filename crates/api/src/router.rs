@@ -84,6 +84,8 @@ fn for_operators() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::relays::suspend))
         .routes(routes!(admin::relays::resume))
         .routes(routes!(admin::relays::check_relay))
+        .routes(routes!(admin::not_understood::list))
+        .routes(routes!(admin::relay_codes::class, admin::relay_codes::unclass))
         .routes(routes!(admin::backups::list, admin::backups::take))
         .routes(routes!(admin::instance::get))
         .routes(routes!(admin::instance::release))

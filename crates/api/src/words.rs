@@ -169,6 +169,34 @@ words! {
         /// Its workers have ended, and come back only to end again.
         WorkersGone,
     }
+    /// How words of a relay came that were not understood.
+    SaidHowWord = kite_domain::not_understood::SaidHow {
+        /// As a pushed receipt.
+        Pushed,
+        /// As a pulled receipt.
+        Pulled,
+        /// In answer to a hand-over.
+        Responded,
+        /// In answer to a status query.
+        Answered,
+    }
+    /// Why they were not understood.
+    MisreadReasonWord = kite_domain::not_understood::MisreadReason {
+        /// It is no JSON.
+        NoJson,
+        /// There is something else where an object belongs.
+        NoObject,
+        /// A field is missing.
+        Missing,
+        /// A field has the wrong type.
+        WrongType,
+        /// A word that the protocol does not have.
+        UnknownWord,
+        /// A time that is no time, or does not say how far it is from UTC.
+        NoTime,
+        /// A reference that is longer than any of ours.
+        TooLong,
+    }
     /// What came of a step of a check.
     CheckVerdictWord = kite_commands::relay_desk::CheckVerdict {
         /// It held.
@@ -243,6 +271,8 @@ words! {
         Content,
         /// It does not match an approved template.
         Template,
+        /// The recipient is not to be reached over this channel.
+        ChannelUnavailable,
         /// The recipient refuses advertisements.
         OptOut,
         /// An advertisement outside its rules.

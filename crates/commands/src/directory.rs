@@ -34,7 +34,7 @@ use crate::key_use::LiveKey;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// The event types that the directory is folded from.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 31] = [
     "tenant-created",
     "tenant-limits-set",
     "api-key-issued",
@@ -48,6 +48,8 @@ const KINDS: [&str; 29] = [
     "relay-breaker-changed",
     "relay-unattended",
     "relay-attended",
+    "relay-code-classed",
+    "relay-code-unclassed",
     "policy-defined",
     "weights-advised",
     "sender-registered",

@@ -133,12 +133,19 @@ impl Journal {
 
     /// [`Journal::append`] that gives the events back, to be folded.
     pub async fn append_keeping(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Kept> {
+        self.append_as(mode, entries.into_iter().map(|entry| (self.ids.next(), entry)).collect()).await
+    }
+
+    /// [`Journal::append_keeping`] under ids of the caller's choice, for what is to be in the log once however often it is
+    /// written: the first event of an entry has its id. What stands already is answered as repeated, or as a conflict
+    /// where it stands elsewhere.
+    pub async fn append_as(&self, mode: BatchMode, entries: Vec<(Uuid, Entry)>) -> Vec<Kept> {
         if entries.is_empty() {
             return Vec::new();
         }
         let time = self.clock.now();
         let (appends, events): (Vec<_>, Vec<_>) =
-            entries.into_iter().map(|entry| self.stream_append(entry, time)).unzip();
+            entries.into_iter().map(|(id, entry)| stream_append(id, entry, time)).unzip();
         let mut answers = self.store.append(Batch { mode, appends }).await.into_iter();
         let kept = |(events, last_id)| {
             let answer = answers.next().unwrap_or(Err(AppendError::AnswerLost));
@@ -151,35 +158,6 @@ impl Journal {
     pub async fn append_one(&self, entry: Entry) -> Result<Appended, AppendError> {
         let mut answers = self.append(BatchMode::Independent, vec![entry]).await;
         answers.pop().unwrap_or(Err(AppendError::AnswerLost))
-    }
-
-    fn stream_append(&self, entry: Entry, time: DateTime<Utc>) -> (StreamAppend, (Vec<Event>, Uuid)) {
-        let command = self.ids.next();
-        let last_id = event_id(command, entry.events.len().saturating_sub(1));
-        let events = entry
-            .events
-            .iter()
-            .enumerate()
-            .map(|(index, event)| NewEvent {
-                id: event_id(command, index),
-                kind: SmolStr::new_static(event.kind()),
-                schema_version: event.schema_version(),
-                data: event.to_json().into(),
-            })
-            .collect();
-        let append = StreamAppend {
-            stream: entry.stream,
-            expected: entry.expected,
-            metadata: Metadata {
-                time,
-                tenant: entry.tenant.map(|tenant| SmolStr::from(tenant.as_str())),
-                correlation: entry.cause.correlation,
-                causation: entry.cause.causation,
-                actor: entry.cause.actor,
-            },
-            events,
-        };
-        (append, (entry.events, last_id))
     }
 
     /// How many events a stream holds.
@@ -222,6 +200,34 @@ impl Journal {
         let told = page.events.into_iter().map(understand).collect::<Result<_, _>>()?;
         Ok((told, page.next))
     }
+}
+
+fn stream_append(command: Uuid, entry: Entry, time: DateTime<Utc>) -> (StreamAppend, (Vec<Event>, Uuid)) {
+    let last_id = event_id(command, entry.events.len().saturating_sub(1));
+    let events = entry
+        .events
+        .iter()
+        .enumerate()
+        .map(|(index, event)| NewEvent {
+            id: event_id(command, index),
+            kind: SmolStr::new_static(event.kind()),
+            schema_version: event.schema_version(),
+            data: event.to_json().into(),
+        })
+        .collect();
+    let append = StreamAppend {
+        stream: entry.stream,
+        expected: entry.expected,
+        metadata: Metadata {
+            time,
+            tenant: entry.tenant.map(|tenant| SmolStr::from(tenant.as_str())),
+            correlation: entry.cause.correlation,
+            causation: entry.cause.causation,
+            actor: entry.cause.actor,
+        },
+        events,
+    };
+    (append, (entry.events, last_id))
 }
 
 fn understand(recorded: RecordedEvent) -> Result<Told, JournalError> {

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod key_use;
 pub mod lots;
 pub mod manage;
+pub mod not_understood;
 pub mod open_work;
 mod parked;
 pub mod policy;

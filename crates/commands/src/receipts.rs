@@ -1,14 +1,15 @@
 //! Receipts: delivery reports of the relays, whatever their order. Durable when recorded; only then may they be
 //! acknowledged to the relay.
 
-use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, LotId};
 use kite_domain::lot::Note;
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::{
     ParkedReceipt, ParkedReceiptsSettled, RawReceipt, ReceiptStatus, ReceiptsParked, parked_stream,
 };
+use kite_domain::relay::RelayEntry;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use kite_event_store::Expected;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
+use crate::not_understood::{KeptSummary, NotUnderstoodBook};
 
 /// What became of a delivery of receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,12 +35,14 @@ pub struct ReceiptSummary {
 pub struct ReceiptBook {
     lots: Lots,
     directory: Directory,
+    not_understood: NotUnderstoodBook,
 }
 
 impl ReceiptBook {
     /// Records into these lots.
     pub fn new(lots: Lots, directory: Directory) -> Self {
-        Self { lots, directory }
+        let not_understood = NotUnderstoodBook::new(lots.journal().clone());
+        Self { lots, directory, not_understood }
     }
 
     /// Records what a relay reports. Everything is in the log when this answers with `Ok`; on an error some of it may
@@ -60,6 +64,19 @@ impl ReceiptBook {
                 .increment(summary.parked as u64);
         }
         Ok(summary)
+    }
+
+    /// Keeps what a relay said and nobody understood; see [`NotUnderstoodBook::keep`].
+    ///
+    /// # Errors
+    /// The log takes nothing.
+    pub async fn keep_not_understood(
+        &self,
+        relay: &RelayId,
+        how: SaidHow,
+        misread: Vec<Misread>,
+    ) -> Result<KeptSummary, JournalError> {
+        self.not_understood.keep(relay, how, misread).await
     }
 
     /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Answers how many of
@@ -104,8 +121,7 @@ impl ReceiptBook {
     /// Records receipts with their lots. Answers the places of those that fit no attempt.
     async fn place(&self, relay: &RelayId, receipts: &[RawReceipt]) -> Result<Vec<usize>, JournalError> {
         let directory = self.directory.snapshot();
-        let dictionary =
-            directory.relays.get(relay).and_then(|entry| CodeDictionary::named(&entry.profile.codes));
+        let entry = directory.relays.get(relay);
         let mut by_lot: BTreeMap<LotId, (Vec<Note>, Vec<usize>)> = BTreeMap::new();
         let mut unmatched = Vec::new();
         for (place, receipt) in receipts.iter().enumerate() {
@@ -114,7 +130,7 @@ impl ReceiptBook {
                 continue;
             };
             let (notes, places) = by_lot.entry(reference.message.lot()).or_default();
-            notes.push(note(receipt, reference, dictionary));
+            notes.push(note(receipt, reference, entry));
             places.push(place);
         }
         let ids: Vec<LotId> = by_lot.keys().copied().collect();
@@ -157,14 +173,23 @@ fn count(relay: &RelayId, class: MessageClass, notes: &[Note], strangers: &[usiz
                 .increment(receipts as u64);
         }
     }
+    let is_unclassified = |(place, note): &(usize, &Note)| {
+        let is_failure = note.status == ReceiptStatus::Undelivered;
+        is_failure && note.class == FailureClass::Unclassified && !strangers.contains(place)
+    };
+    let unclassified = notes.iter().enumerate().filter(is_unclassified).count();
+    if unclassified > 0 {
+        metrics::counter!("kite_relay_unclassified_codes_total", "relay" => relay.to_string())
+            .increment(unclassified as u64);
+    }
 }
 
 fn actor(relay: &RelayId) -> SmolStr {
     format_smolstr!("relay:{relay}")
 }
 
-fn note(receipt: &RawReceipt, reference: AttemptReference, dictionary: Option<&CodeDictionary>) -> Note {
-    let meaning = dictionary.map(|dictionary| dictionary.lookup(&receipt.code));
+fn note(receipt: &RawReceipt, reference: AttemptReference, entry: Option<&RelayEntry>) -> Note {
+    let meaning = entry.map(|entry| entry.meaning(&[&receipt.code]));
     let class = meaning.as_ref().and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified);
     let is_failure = receipt.status == ReceiptStatus::Undelivered;
     Note {

@@ -13,11 +13,13 @@ use crate::lot::{
     LotAccepted, MessagesDoubted, MessagesFinished, MessagesHeld, MessagesRouted, MessagesSubmitted,
     ReceiptsRecorded, RelayResponded,
 };
+use crate::not_understood::RelayNotUnderstood;
 use crate::opt_out::{OptOutExtended, OptOutRecorded, OptOutWithdrawn};
 use crate::policy::{PolicyDefined, WeightsAdvised};
 use crate::receipt::{ParkedReceiptsSettled, ReceiptsParked};
 use crate::relay::{
-    RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed, RelaySuspended, RelayUnattended,
+    CodeClassed, CodeUnclassed, RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed,
+    RelaySuspended, RelayUnattended,
 };
 use crate::seal::LogSealed;
 use crate::sender::{
@@ -152,6 +154,10 @@ events! {
     RelayUnattended = "relay-unattended" v 1 in "relay-<relay>",
     /// Somebody works for it again.
     RelayAttended = "relay-attended" v 1 in "relay-<relay>",
+    /// An operator said what a code of one relay means, in place of the dictionary. It holds for what comes in from then on.
+    CodeClassed = "relay-code-classed" v 1 in "relay-<relay>",
+    /// The dictionary decides again what the code means.
+    CodeUnclassed = "relay-code-unclassed" v 1 in "relay-<relay>",
     /// How a tenant wants a channel to be split.
     PolicyDefined = "policy-defined" v 1 in "policy-<tenant>-<channel>",
     /// New weights from live figures, under a policy that follows them.
@@ -229,6 +235,8 @@ events! {
     ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
     /// They were matched, or given up.
     ParkedReceiptsSettled = "parked-receipts-settled" v 2 in "receipts-<relay>",
+    /// A relay said something that Kite did not understand: kept as it came, each of the same words once.
+    RelayNotUnderstood = "relay-not-understood" v 1 in "not-understood-<relay>-<year><month><day>",
     /// The events up to a position, as they were: `digest` is over the digest of the seal before and the digests of all
     /// `events` since then; `marks` has the first four bytes of each, so that a difference has a place.
     LogSealed = "log-sealed" v 1 in "log-seals",

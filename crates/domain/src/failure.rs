@@ -33,6 +33,8 @@ pub enum FailureClass {
     Content,
     /// What was sent does not match the approved Kakao template.
     Template,
+    /// The recipient is not to be reached over this channel (no user of KakaoTalk, or blocks it there), and is over others.
+    ChannelUnavailable,
     /// The recipient refused advertisements.
     OptOut,
     /// An advertisement outside its hours, or not marked as one.
@@ -43,7 +45,7 @@ pub enum FailureClass {
     Balance,
     /// No answer after the hand-over: the message may or may not be on its way.
     Unknown,
-    /// A code that the dictionary does not hold. Never guessed.
+    /// A code that the dictionary does not hold, or with which the relay itself gives no reason. Never guessed.
     Unclassified,
 }
 
@@ -71,7 +73,7 @@ pub enum ChannelFailover {
     ByPolicy,
     /// To e-mail; never to a channel that needs the same phone.
     EmailOnly,
-    /// From a Kakao template to a plain text message.
+    /// From Kakao to a plain text message.
     TextMessageOnly,
     /// After the wait that the policy names.
     AfterWait,
@@ -91,7 +93,7 @@ pub enum Alert {
 
 impl FailureClass {
     /// Every class, in the order of the table in the messaging facts.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RelayFault,
         Self::HandsetTemporary,
         Self::HandsetPermanent,
@@ -99,6 +101,7 @@ impl FailureClass {
         Self::Reputation,
         Self::Content,
         Self::Template,
+        Self::ChannelUnavailable,
         Self::OptOut,
         Self::AdRule,
         Self::Duplicate,
@@ -117,6 +120,7 @@ impl FailureClass {
             | Self::HandsetPermanent
             | Self::Content
             | Self::Template
+            | Self::ChannelUnavailable
             | Self::OptOut
             | Self::AdRule
             | Self::Duplicate
@@ -130,7 +134,7 @@ impl FailureClass {
             Self::RelayFault | Self::Reputation => ChannelFailover::AfterRelays,
             Self::HandsetTemporary | Self::Unclassified => ChannelFailover::ByPolicy,
             Self::HandsetPermanent => ChannelFailover::EmailOnly,
-            Self::Template => ChannelFailover::TextMessageOnly,
+            Self::Template | Self::ChannelUnavailable => ChannelFailover::TextMessageOnly,
             Self::Unknown => ChannelFailover::AfterWait,
             Self::Sender | Self::Content | Self::OptOut | Self::AdRule | Self::Duplicate | Self::Balance => {
                 ChannelFailover::Never
@@ -147,6 +151,7 @@ impl FailureClass {
             | Self::HandsetPermanent
             | Self::Content
             | Self::Template
+            | Self::ChannelUnavailable
             | Self::OptOut
             | Self::AdRule
             | Self::Duplicate
@@ -175,6 +180,7 @@ impl FailureClass {
             Self::Reputation => "reputation",
             Self::Content => "content",
             Self::Template => "template",
+            Self::ChannelUnavailable => "channel_unavailable",
             Self::OptOut => "opt_out",
             Self::AdRule => "ad_rule",
             Self::Duplicate => "duplicate",
@@ -207,6 +213,7 @@ mod tests {
             (Class::Reputation, RelayFailover::AtOnce, ChannelFailover::AfterRelays, Alert::Operator),
             (Class::Content, RelayFailover::Never, ChannelFailover::Never, Alert::None),
             (Class::Template, RelayFailover::Never, ChannelFailover::TextMessageOnly, Alert::None),
+            (Class::ChannelUnavailable, RelayFailover::Never, ChannelFailover::TextMessageOnly, Alert::None),
             (Class::OptOut, RelayFailover::Never, ChannelFailover::Never, Alert::None),
             (Class::AdRule, RelayFailover::Never, ChannelFailover::Never, Alert::None),
             (Class::Duplicate, RelayFailover::Never, ChannelFailover::Never, Alert::None),

@@ -23,6 +23,7 @@ pub mod load;
 pub mod lot;
 mod memory;
 pub mod mutation;
+pub mod not_understood;
 pub mod objects;
 pub mod opt_out;
 pub mod policy;

@@ -1,5 +1,9 @@
 //! Receipts that cannot be placed: kept, tried again, and settled. Those that can are events of their lot.
 
+mod reading;
+
+pub use reading::{REFERENCE_LENGTH_MAX, WrittenReceipt, read_receipt};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};

@@ -5,6 +5,7 @@
 use axum::http::{HeaderMap, HeaderValue};
 use kite_api::fuzzing;
 use kite_domain::event::Event;
+use kite_domain::not_understood::{RAW_BYTES_MAX, SaidHow};
 use kite_domain::receipt::ReceiptsParked;
 use kite_domain::slug::RelayId;
 use standardwebhooks::Webhook;
@@ -19,7 +20,7 @@ const TOLERANCE_S: u64 = 300;
 /// What a field of a receipt may take in the log, in bytes.
 const FIELD_BYTES_MAX: usize = 1_024;
 
-/// Verifies and reads a call: only a genuine one passes, and every receipt is taken or counted as left out.
+/// Verifies and reads a call: only a genuine one passes, and every receipt is taken, or given back as it came.
 pub fn receipts(bytes: &[u8]) {
     let given = input::text(bytes);
     let [id, timestamp, signature, body] = input::parts(&given);
@@ -66,10 +67,20 @@ fn genuine(id: &str, timestamp: &str, signature: &str, body: &[u8]) {
 }
 
 fn understood(body: &[u8]) {
-    let Ok((receipts, left_out)) = fuzzing::pushed_receipts(body) else { return };
+    let Ok((receipts, misread)) = fuzzing::pushed_receipts(body) else { return };
     let sent = input::text(body);
     let sent = Fields::read(&sent).expect("what was read is an object").list("receipts");
-    assert_eq!(receipts.len() + left_out, sent.len());
+    assert_eq!(receipts.len() + misread.len(), sent.len());
+    let alpha = RelayId::from_trusted("alpha");
+    for one in misread {
+        let row = one.row.expect("a receipt that is not understood has a place") as usize;
+        assert_eq!(one.raw, sent[row].get(), "it is kept as it came");
+        let kept = one.kept(&alpha, SaidHow::Pushed);
+        let raw = &kept.personal.raw;
+        assert!(
+            raw.len() <= RAW_BYTES_MAX && !raw.contains('\0') && sent[row].get().starts_with(raw.as_str())
+        );
+    }
     let mut rest = sent.iter().map(|item| Fields::read(item.get()).unwrap_or_default());
     for receipt in &receipts {
         let is_it = |item: Fields<'_>| {

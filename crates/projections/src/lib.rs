@@ -51,4 +51,7 @@ pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{
     AdviceView, Carries, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView,
 };
-pub use work::{Backlog, OpenLot, OpenSending, WorkModel, WorkQueries, Workload};
+pub use work::{
+    Backlog, NotUnderstood, NotUnderstoodCount, OpenLot, OpenSending, UnclassifiedCode, WorkModel,
+    WorkQueries, Workload,
+};

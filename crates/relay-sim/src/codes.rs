@@ -39,7 +39,7 @@ const fn meaning(
 }
 
 /// All meanings, in the order of the documented table.
-pub const MEANINGS: [Meaning; 22] = [
+pub const MEANINGS: [Meaning; 23] = [
     meaning("accepted", Some("2000"), Some("0"), "accepted"),
     meaning("delivered", Some("4000"), Some("1000"), "delivered"),
     meaning("no_such_number", Some("3032"), Some("3001"), "no such number"),
@@ -47,12 +47,13 @@ pub const MEANINGS: [Meaning; 22] = [
     meaning("refused_by_handset", Some("3047"), Some("3006"), "refused by handset"),
     meaning("off", Some("3043"), Some("2003"), "handset off"),
     meaning("shadow", Some("3042"), Some("2005"), "out of coverage"),
-    meaning("busy", Some("3041"), Some("1001"), "handset busy"),
+    meaning("busy", Some("3041"), Some("3005"), "handset busy"),
     meaning("memory_full", Some("3044"), Some("2004"), "handset memory full"),
     meaning("timeout", Some("3040"), Some("2000"), "no result in time"),
-    meaning("network", Some("3056"), Some("2001"), "network fault"),
-    meaning("no_route", Some("3057"), Some("2002"), "no route"),
-    meaning("queue_full", Some("3053"), Some("3015"), "queue full"),
+    meaning("network", Some("3056"), Some("2001"), "radio network failed"),
+    meaning("no_route", Some("3058"), Some("3015"), "no route"),
+    meaning("queue_full", Some("3053"), Some("1001"), "queue full"),
+    meaning("server_error", Some("3012"), Some("3011"), "server error"),
     meaning("spam", Some("2254"), Some("3012"), "spam"),
     meaning("spam_later", Some("3054"), Some("3012"), "spam"),
     meaning("sender_unregistered", Some("1062"), Some("3017"), "sender not registered"),

@@ -66,9 +66,9 @@ enum Row {
 const MANY_GREYLISTED: &str = "greylisted-";
 
 /// Last two digits of `010-9900-00NN`, e-mail local part (none where `refused+CODE@` serves), row.
-const TABLE: [(u8, Option<&str>, Row); 38] = [
+const TABLE: [(u8, Option<&str>, Row); 39] = [
     (0, Some("delivered"), Row::Delivered),
-    (10, None, Row::Refused("network")),
+    (10, None, Row::Refused("server_error")),
     (11, None, Row::Refused("no_such_number")),
     (12, None, Row::Refused("off")),
     (13, None, Row::Refused("sender_unregistered")),
@@ -79,7 +79,7 @@ const TABLE: [(u8, Option<&str>, Row); 38] = [
     (18, None, Row::Refused("balance")),
     (19, None, Row::Refused("timeout")),
     (20, None, Row::Refused("unlisted")),
-    (30, None, Row::Undelivered("network")),
+    (30, None, Row::Undelivered("server_error")),
     (31, None, Row::Undelivered("no_such_number")),
     (32, None, Row::Undelivered("suspended")),
     (33, None, Row::Undelivered("refused_by_handset")),
@@ -90,6 +90,7 @@ const TABLE: [(u8, Option<&str>, Row); 38] = [
     (38, None, Row::Undelivered("timeout")),
     (39, None, Row::Undelivered("unlisted")),
     (40, None, Row::Undelivered("sender_forged")),
+    (41, None, Row::Undelivered("network")),
     (50, Some("answer-lost"), Row::Call(ForcedCall::AnswerLostOnce)),
     (51, Some("slow-answer"), Row::Call(ForcedCall::SlowOnce)),
     (52, Some("reset"), Row::Call(ForcedCall::ResetOnce)),
@@ -101,8 +102,8 @@ const TABLE: [(u8, Option<&str>, Row); 38] = [
     (63, Some("receipt-late"), Row::Receipt(ForcedReceipt::Late)),
     (64, Some("receipt-foreign"), Row::Receipt(ForcedReceipt::Foreign)),
     (65, Some("receipt-out-of-order"), Row::Receipt(ForcedReceipt::OutOfOrder)),
-    (70, Some("refused-first"), Row::RefusedFirst("network")),
-    (71, Some("undelivered-first"), Row::UndeliveredFirst("network")),
+    (70, Some("refused-first"), Row::RefusedFirst("server_error")),
+    (71, Some("undelivered-first"), Row::UndeliveredFirst("server_error")),
     (80, Some("greylisted"), Row::NotNow("memory_full", 1)),
     (81, Some("never-now"), Row::NotNow("memory_full", u32::MAX)),
 ];

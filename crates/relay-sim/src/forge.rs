@@ -3,6 +3,7 @@
 use anyhow::Context;
 use chrono::DateTime;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::relay::push::{post, sign};
 use crate::relay::receipts::{Receipt, push_body};
@@ -36,6 +37,9 @@ pub struct ForgeRequest {
     /// Its receipts; without any, one for an unknown reference. Not used by `replay`.
     #[serde(default)]
     pub receipts: Vec<ForgedReceipt>,
+    /// Whatever else stands in the list of receipts, after them and as it is: what no client understands.
+    #[serde(default)]
+    pub raw: Vec<Value>,
 }
 
 /// A receipt of a forged push.
@@ -74,7 +78,7 @@ fn make(relay: &Relay, request: ForgeRequest, secret: &str, age_seconds: u64) ->
     let now_us = relay.clock.now_us();
     let unknown = relay.decider().foreign_reference(&now_us.to_string());
     let mut given = request.receipts;
-    if given.is_empty() {
+    if given.is_empty() && request.raw.is_empty() {
         let code = relay.scenario.codes.delivered().to_owned();
         given.push(ForgedReceipt { reference: unknown, delivered: true, code, at: None });
     }
@@ -91,5 +95,12 @@ fn make(relay: &Relay, request: ForgeRequest, secret: &str, age_seconds: u64) ->
         .collect();
     let second = (now_us / 1_000_000 - age_seconds) as i64;
     let id = format!("msg_{}_forged_{now_us:x}", relay.id);
-    sign(secret, &id, second, push_body(&receipts).into()).context("the secret is unusable")
+    let mut body = push_body(&receipts);
+    if !request.raw.is_empty() {
+        let mut whole: Value = serde_json::from_slice(&body).context("a body of ours is JSON")?;
+        let list = whole["receipts"].as_array_mut().context("a body of ours has a list")?;
+        list.extend(request.raw);
+        body = whole.to_string().into_bytes();
+    }
+    sign(secret, &id, second, body.into()).context("the secret is unusable")
 }

@@ -28,6 +28,11 @@ pub(crate) fn responses(relay: &RelayId, class: MessageClass, result: &'static s
     }
 }
 
+/// A relay refused a message with a code that nobody has given a class.
+pub(crate) fn unclassified(relay: &RelayId) {
+    counter!("kite_relay_unclassified_codes_total", "relay" => relay.to_string()).increment(1);
+}
+
 /// Messages waiting in a lane: the handle to set.
 pub(crate) fn queue_depth(relay: &RelayId, class: MessageClass) -> Gauge {
     gauge!("kite_queue_depth", "relay" => relay.to_string(), "class" => class.word())

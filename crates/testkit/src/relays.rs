@@ -77,7 +77,7 @@ fn phone_relay(id: &str) -> Value {
         "behaviour": {
             "latency_ms": { "p50": 10, "spread": 3 }, "delivery_ms": { "p50": 200, "spread": 3 },
             "refusals": { "3032": 0.01, "3053": 0.02 },
-            "undelivered": { "3043": 0.01, "3056": 0.02 },
+            "undelivered": { "3043": 0.01, "3012": 0.02 },
             "dedupe": deduplicates,
             "faults": { "answer_lost": 0.01, "slow_answer": { "share": 0.01, "ms": 2_500 } },
             "receipts": {

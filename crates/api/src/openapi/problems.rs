@@ -95,7 +95,10 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             Code::TooManyWrongKeys,
         ],
     );
-    add(traits.is("push_receipts"), &[Code::SignatureInvalid, Code::TooManyWrongKeys]);
+    add(
+        traits.is("push_receipts"),
+        &[Code::SignatureInvalid, Code::TooManyWrongKeys, Code::ReceiptsNotUnderstood],
+    );
     add(traits.is_of_tenants(), &[Code::TooManyRequests]);
     add(traits.is("resume_sending"), &[Code::PausedByOperator]);
     // Near its limit a tenant waits until its contacts are counted.

@@ -104,6 +104,7 @@ impl From<ManageRefusal> for Problem {
             ManageRefusal::NoTenant(_)
             | ManageRefusal::NoKey(_)
             | ManageRefusal::NoOptOut
+            | ManageRefusal::NoCode(_)
             | ManageRefusal::NoTemplate(_) => Self::new(Code::NotFound, words),
             ManageRefusal::Sender(refusal) => of_sender(&refusal, words),
             ManageRefusal::TenantExists(_)
@@ -113,6 +114,7 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::Locked(_)
             | ManageRefusal::TooManyRequests
             | ManageRefusal::TooManyKeys
+            | ManageRefusal::TooManyCodes(_)
             | ManageRefusal::NameTaken(_) => Self::new(Code::NotPossibleNow, words),
             ManageRefusal::AlreadyExpired => Self::new(Code::Refused, words.clone()).at(FieldError::new(
                 "expires_at",

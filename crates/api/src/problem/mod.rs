@@ -18,7 +18,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The row of a list of recipients or of a CSV file, counted as the request counts: recipients from 0 in the order of
-    /// the request, CSV rows from 2 (the header is row 1).
+    /// the request, CSV rows from 2 (the header is row 1), receipts
+    /// from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 17)]
     pub row: Option<u32>,

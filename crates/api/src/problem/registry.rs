@@ -183,6 +183,11 @@ problems! {
         "Either the request was strict and at least one of its rows is wrong, or no row is left to be accepted. Nothing was accepted. `errors` names each row."
         "Correct the rows, or send without `strict` to have the good ones accepted."
     }
+    ReceiptsNotUnderstood = "receipts-not-understood" 422 {
+        "Receipts were not understood"
+        "The call is genuine, and at least one of its receipts has a field that is missing, of the wrong type, or says a word or time that the protocol does not have. `errors` names row and field. The other receipts of the call are recorded; those named are kept as they came, for the operator of the platform, and nothing follows from them."
+        "Correct what is named. Sending the same call again changes nothing; sending the corrected receipts in another call does."
+    }
     IdempotencyKeyReused = "idempotency-key-reused" 422 {
         "The idempotency key belongs to another request"
         "The same key came before with another body. A key means one request, for ever. Nothing was done."

@@ -94,7 +94,12 @@ async fn a_bad_receipt_does_not_keep_the_good_ones_of_its_call_out() {
     ];
     let [first, second, third] = bad;
     let body = json!({"receipts": [first, good, second, parked, third]});
-    assert_eq!(api.ok(push("alpha", "msg_1", &body)).await.status, 204);
+    let refused = api.send(push("alpha", "msg_1", &body)).await;
+    assert_eq!(refused.problem(), (422, "receipts-not-understood".to_owned()));
+    let error = |row, field: &str, code: &str| (Some(row), field.to_owned(), code.to_owned());
+    let expected =
+        [error(0, "status", "unknown_word"), error(2, "at", "wrong_type"), error(4, "reference", "too_long")];
+    assert_eq!(refused.errors(), expected);
     api.project().await;
     let message = api.get(&format!("/v1/messages/{id}")).await.json();
     assert_eq!(message["status"], json!("delivered"));
@@ -104,9 +109,159 @@ async fn a_bad_receipt_does_not_keep_the_good_ones_of_its_call_out() {
     for left_out in ["unknown-status", "no-time", "xxx"] {
         assert!(!parked.contains(left_out), "{left_out}: {parked}");
     }
+    // The relay may repeat it for ever.
     let events = api.events().await;
-    assert_eq!(api.ok(push("alpha", "msg_1", &body)).await.status, 204);
-    assert_eq!(api.events().await, events, "the call is not asked for again");
+    for _ in 0..3 {
+        assert_eq!(api.send(push("alpha", "msg_1", &body)).await.problem().0, 422);
+    }
+    assert_eq!(api.events().await, events, "the same words are kept once, and the good receipts are no news");
+    // Under another name the stranger among them is parked anew, and nothing else.
+    assert_eq!(api.send(push("alpha", "msg_2", &body)).await.problem().0, 422);
+    assert_eq!(not_understood(&api, "").await["items"].as_array().unwrap().len(), 3);
+}
+
+/// What alpha said and was not understood, as the operator sees it.
+async fn not_understood(api: &Api, query: &str) -> Value {
+    api.project().await;
+    api.ok(Call::new("GET", format!("/v1/admin/relays/alpha/not-understood{query}")).key(ADMIN)).await.json()
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_kept_as_it_came_and_listed_at_the_relay() {
+    let api = Api::new().await;
+    assert_eq!(not_understood(&api, "").await["items"], json!([]));
+    let first = r#"{"reference" : "a", "status":"lost \u0000", "at":"2027-01-15T08:00:05Z"}"#;
+    let second = r#"{"reference":"b","status":"delivered","code":"4000","at":"2027-01-15T08:00:05"}"#;
+    let body = format!(r#"{{"receipts": [{first},{second}]}}"#);
+    let call = push_bytes("alpha", "msg_1", body.into_bytes(), SECRET, start().timestamp());
+    assert_eq!(api.send(call).await.problem().0, 422);
+    let no_json = push_bytes("alpha", "msg_2", b"{\"receipts\":[".to_vec(), SECRET, start().timestamp());
+    assert_eq!(api.send(no_json).await.problem(), (400, "malformed-json".to_owned()));
+
+    let listed = not_understood(&api, "").await;
+    let short = |item: &Value| {
+        let word = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        (item["row"].as_u64(), word("field"), word("reason"), word("raw"), word("how"))
+    };
+    let listed: Vec<_> = listed["items"].as_array().unwrap().iter().map(short).collect();
+    let said = |row, field: &str, reason: &str, raw: &str| {
+        (row, field.to_owned(), reason.to_owned(), raw.to_owned(), "pushed".to_owned())
+    };
+    let expected = [
+        said(None, "", "no_json", "{\"receipts\":["),
+        said(Some(1), "at", "no_time", second),
+        said(Some(0), "status", "unknown_word", first),
+    ];
+    assert_eq!(listed, expected);
+    let page = not_understood(&api, "?limit=2").await;
+    let rest = not_understood(&api, &format!("?limit=2&cursor={}", page["next"].as_str().unwrap())).await;
+    assert_eq!((page["items"].as_array().unwrap().len(), rest["items"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(short(&rest["items"][0]), expected[2]);
+    assert!(rest.get("next").is_none());
+
+    let relay = api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN)).await.json();
+    assert_eq!(relay["not_understood"]["kept"], 3);
+    let other = api.ok(Call::new("GET", "/v1/admin/relays/beta").key(ADMIN)).await.json();
+    assert!(other.get("not_understood").is_none());
+    let tenant = api.get("/v1/admin/relays/alpha/not-understood").await;
+    assert_eq!(tenant.problem().0, 403, "it may speak of anybody");
+    let moon = Call::new("GET", "/v1/admin/relays/moon/not-understood").key(ADMIN);
+    assert_eq!(api.send(moon).await.problem().0, 404);
+}
+
+#[tokio::test]
+async fn without_a_genuine_signature_nothing_is_kept() {
+    let api = Api::new().await;
+    let events = api.events().await;
+    let other_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let now = start().timestamp();
+    let body = b"{\"receipts\":[7]}".to_vec();
+    for (secret, at) in [(other_secret, now), (SECRET, now - 301)] {
+        let call = push_bytes("alpha", "msg_1", body.clone(), secret, at);
+        assert_eq!(api.send(call).await.problem().0, 401);
+    }
+    assert_eq!(api.events().await, events);
+    assert_eq!(not_understood(&api, "").await["items"], json!([]));
+}
+
+/// A receipt of message `id` that says it failed, with a code.
+fn failed(id: MessageId, code: &str) -> Value {
+    json!({"receipts": [{
+        "reference": format!("{id}-1"), "status": "undelivered", "code": code, "at": "2027-01-15T08:00:05Z",
+    }]})
+}
+
+#[tokio::test]
+async fn codes_that_nobody_knows_are_counted_at_the_relay_until_an_operator_classes_them() {
+    let api = Api::new().await;
+    for (call, code) in [("msg_1", "9876"), ("msg_2", "9876"), ("msg_3", "3031"), ("msg_4", "1234")] {
+        let id = handed_over(&api).await;
+        api.ok(push("alpha", call, &failed(id, code))).await;
+        api.project().await;
+        let message = api.get(&format!("/v1/messages/{id}")).await.json();
+        assert_eq!(
+            (&message["status"], &message["failure_class"]),
+            (&json!("undelivered"), &json!("unclassified"))
+        );
+    }
+    let relay = || api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN));
+    let unknown = relay().await.json()["codes_unknown"].clone();
+    let short = |list: &Value| -> Vec<(String, u64)> {
+        let one = |item: &Value| (item["code"].as_str().unwrap().to_owned(), item["times"].as_u64().unwrap());
+        list.as_array().unwrap().iter().map(one).collect()
+    };
+    // 3031 is in the dictionary, which gives no reason for it.
+    assert_eq!(short(&unknown), [("9876".to_owned(), 2), ("1234".to_owned(), 1)]);
+    assert!(unknown[0]["newest_at"].is_string());
+
+    let code = |method: &'static str, code: &str| {
+        Call::new(method, format!("/v1/admin/relays/alpha/codes/{code}")).key(ADMIN)
+    };
+    let body = json!({"class": "handset_permanent", "text": "roaming"});
+    let classed = api.ok(code("PUT", "9876").json(&body)).await;
+    assert_eq!(
+        classed.json(),
+        json!({"code": "9876", "class": "handset_permanent", "billable": false, "text": "roaming"})
+    );
+    let view = relay().await.json();
+    assert_eq!(short(&view["codes_unknown"]), [("1234".to_owned(), 1)]);
+    assert_eq!(view["codes_classed"][0], classed.json());
+
+    let id = handed_over(&api).await;
+    api.ok(push("alpha", "msg_5", &failed(id, "9876"))).await;
+    api.project().await;
+    let message = api.get(&format!("/v1/messages/{id}")).await.json();
+    assert_eq!(
+        (&message["failure_class"], &message["attempts"][0]["code_text"]["ko"]),
+        (&json!("handset_permanent"), &json!("roaming"))
+    );
+
+    assert_eq!(api.ok(code("DELETE", "9876")).await.status, 204);
+    assert_eq!(api.send(code("DELETE", "9876")).await.problem(), (404, "not-found".to_owned()));
+    assert_eq!(short(&relay().await.json()["codes_unknown"]).len(), 2);
+    let audit = api.ok(Call::new("GET", "/v1/audit/events?type=relay-code-classed").key(ADMIN)).await.json();
+    assert_eq!(audit["items"][0]["actor"], "admin");
+}
+
+#[tokio::test]
+async fn a_code_that_no_relay_can_give_is_not_classed() {
+    let api = Api::new().await;
+    let put = |relay: &str, code: &str, body: &Value| {
+        Call::new("PUT", format!("/v1/admin/relays/{relay}/codes/{code}")).key(ADMIN).json(body)
+    };
+    let good = json!({"class": "content"});
+    assert_eq!(api.send(put("moon", "1", &good)).await.problem(), (404, "not-found".to_owned()));
+    for code in ["%20", "%201", "a%00b", &"9".repeat(65)] {
+        assert_eq!(api.send(put("alpha", code, &good)).await.problem().0, 422, "{code}");
+    }
+    for body in
+        [json!({"class": "delivered"}), json!({"class": "content", "text": "x".repeat(201)}), json!({})]
+    {
+        assert_eq!(api.send(put("alpha", "1", &body)).await.problem().0, 422, "{body}");
+    }
+    // What a dictionary holds may be classed anew, too, and it says what it was.
+    let known = api.ok(put("alpha", "3043", &good)).await.json();
+    assert_eq!(known["dictionary_class"], "handset_temporary");
 }
 
 #[tokio::test]

@@ -57,6 +57,12 @@ pub enum ManageRefusal {
     /// No such relay.
     #[error("there is no relay {0}")]
     NoRelay(RelayId),
+    /// As many codes of the relay have a class of their own as may have one.
+    #[error("relay {0} has as many codes with a class of their own as it may have")]
+    TooManyCodes(RelayId),
+    /// No operator gave the code a class.
+    #[error("the code {0} has the class that the dictionary gives it")]
+    NoCode(SmolStr),
     /// The relay does not offer the channel.
     #[error("relay {relay} does not offer {channel}")]
     NoChannel {

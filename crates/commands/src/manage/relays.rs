@@ -2,8 +2,8 @@
 
 use kite_domain::event::Event;
 use kite_domain::relay::{
-    self, RelayAttended, RelayBreakerChanged, RelayDefined, RelayProfile, RelayResumed, RelaySuspended,
-    RelayUnattended,
+    self, CODES_CLASSED_MAX, CodeClassed, CodeUnclassed, RelayAttended, RelayBreakerChanged, RelayDefined,
+    RelayDirectory, RelayProfile, RelayResumed, RelaySuspended, RelayUnattended,
 };
 use kite_domain::slug::RelayId;
 
@@ -99,6 +99,44 @@ impl Manage {
         .await
     }
 
+    /// Gives a code of a relay another class than the dictionary does; nothing happens if it has that already.
+    pub async fn class_code(
+        &self,
+        cause: &Cause,
+        classed: CodeClassed,
+    ) -> Result<Done<CodeClassed>, ManageError> {
+        let relay = &classed.relay;
+        self.decide(cause, None, relay::stream(relay), |events| {
+            let directory = folded(events);
+            let known = &directory.get(relay).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?.classed;
+            let is_new = !known.contains_key(&classed.code);
+            if is_new && known.len() >= CODES_CLASSED_MAX {
+                return Err(ManageRefusal::TooManyCodes(relay.clone()));
+            }
+            let is_known = known.get(&classed.code) == Some(&classed);
+            Ok(((!is_known).then(|| classed.clone().into()), classed.clone()))
+        })
+        .await
+    }
+
+    /// Leaves a code of a relay to the dictionary again.
+    pub async fn unclass_code(
+        &self,
+        cause: &Cause,
+        unclassed: CodeUnclassed,
+    ) -> Result<Done<()>, ManageError> {
+        let relay = &unclassed.relay;
+        self.decide(cause, None, relay::stream(relay), |events| {
+            let directory = folded(events);
+            let known = &directory.get(relay).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?.classed;
+            if !known.contains_key(&unclassed.code) {
+                return Err(ManageRefusal::NoCode(unclassed.code.clone()));
+            }
+            Ok((Some(unclassed.clone().into()), ()))
+        })
+        .await
+    }
+
     /// Records that a breaker changed its mind.
     pub async fn change_breaker(
         &self,
@@ -153,6 +191,15 @@ fn newest(events: &[Event]) -> Option<&RelayProfile> {
         Event::RelayDefined(defined) => Some(&defined.profile),
         _ => None,
     })
+}
+
+/// The relay as its stream says it stands.
+fn folded(events: &[Event]) -> RelayDirectory {
+    let mut directory = RelayDirectory::default();
+    for event in events {
+        directory.evolve(event);
+    }
+    directory
 }
 
 /// Why nobody works for the relay, if nobody does.

@@ -18,6 +18,7 @@ mod key_use;
 mod limits;
 mod lots;
 mod manage;
+mod not_understood;
 mod opt_outs;
 mod parked;
 mod pausing;

@@ -36,7 +36,7 @@ async fn receipts_are_recorded_once_and_mean_what_the_dictionary_says() {
     assert_eq!(sets[0].0, relay("alpha"));
     let receipts = vec![
         receipt(sending, alpha[0], 1, ReceiptStatus::Delivered, "4000"),
-        receipt(sending, alpha[1], 1, ReceiptStatus::Undelivered, "3056"),
+        receipt(sending, alpha[1], 1, ReceiptStatus::Undelivered, "3012"),
         receipt(sending, alpha[2], 1, ReceiptStatus::Undelivered, "3032"),
         receipt(sending, alpha[3], 1, ReceiptStatus::Undelivered, "no such code"),
     ];
@@ -45,7 +45,7 @@ async fn receipts_are_recorded_once_and_mean_what_the_dictionary_says() {
     let lot = house.lot(sending, 0).await;
     let outcome = |place: usize| lot.message(alpha[place]).unwrap().outcome;
     assert_eq!(outcome(0), Some(Outcome::Delivered));
-    assert_eq!(outcome(1), None, "no route: the next relay");
+    assert_eq!(outcome(1), None, "an error of the relay: the next relay");
     assert_eq!(lot.message(alpha[1]).unwrap().attempts.last().unwrap().state, AttemptState::Routed);
     assert_eq!(outcome(2), Some(Outcome::Undelivered), "no such number");
     assert_eq!(outcome(3), Some(Outcome::Undelivered), "an unknown code is never guessed");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BreakerPhase, RelayProfile, RelayUnattended};
+use super::{BreakerPhase, ClassedCodes, RelayProfile, RelayUnattended};
 use crate::address::PhoneKind;
 use crate::event::Event;
 use crate::mutation::{self, Mutation};
@@ -78,6 +78,9 @@ pub struct RelayEntry {
     pub unattended: Option<RelayUnattended>,
     /// Where its breaker stands.
     pub breaker: BreakerPhase,
+    /// What operators say of its codes.
+    #[serde(default, skip_serializing_if = "ClassedCodes::is_empty")]
+    pub classed: ClassedCodes,
 }
 
 impl RelayEntry {
@@ -133,6 +136,12 @@ impl RelayDirectory {
             Event::RelayBreakerChanged(changed) => {
                 self.change(&changed.relay, |entry| entry.breaker = changed.to)
             }
+            Event::CodeClassed(classed) => self.change(&classed.relay, |entry| {
+                entry.classed.insert(classed.code.clone(), classed.clone());
+            }),
+            Event::CodeUnclassed(unclassed) => self.change(&unclassed.relay, |entry| {
+                entry.classed.remove(&unclassed.code);
+            }),
             _ => false,
         }
     }
@@ -145,6 +154,7 @@ impl RelayDirectory {
                 suspended: None,
                 unattended: None,
                 breaker: BreakerPhase::Passing,
+                classed: ClassedCodes::new(),
             }),
         }
         true

@@ -1,11 +1,13 @@
 //! A relay (중계사): a carrier that accepts messages for delivery. Operators define relays for the whole platform.
 
 mod access;
+mod codes;
 mod directory;
 mod profile;
 mod tls;
 
 pub use access::ProfileFault;
+pub use codes::{CODES_CLASSED_MAX, ClassedCodes, CodeClassed, CodeUnclassed};
 pub use directory::{Ineligible, RelayDirectory, RelayEntry};
 pub use profile::{
     BillingMoment, ChannelTerms, Credential, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode,

@@ -45,6 +45,7 @@ fn the_table_of_failure_classes_row_by_row() {
         (Class::Reputation, all),
         (Class::Content, none),
         (Class::Template, none),
+        (Class::ChannelUnavailable, none),
         (Class::OptOut, none),
         (Class::AdRule, none),
         (Class::Duplicate, none),

@@ -9,6 +9,7 @@ use kite_domain::ids::{ContactId, GroupId, SendingId, TemplateId};
 use kite_domain::instance::*;
 use kite_domain::keys::*;
 use kite_domain::lot::*;
+use kite_domain::not_understood::{MisreadReason, RelayNotUnderstood, RelayWords, SaidHow};
 use kite_domain::opt_out::*;
 use kite_domain::policy::*;
 use kite_domain::receipt::*;
@@ -27,7 +28,20 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub(crate) fn all() -> Vec<Event> {
-    [reference_data(), address_book(), sendings(), lots(), vec![seal()], instance()].concat()
+    [reference_data(), address_book(), sendings(), lots(), vec![not_understood(), seal()], instance()].concat()
+}
+
+fn not_understood() -> Event {
+    let kept = RelayNotUnderstood {
+        relay: relay("alpha"),
+        how: SaidHow::Pushed,
+        reason: MisreadReason::UnknownWord,
+        row: Some(3),
+        field: Some("status".into()),
+        raw_bytes: 26,
+        personal: RelayWords { raw: r#"{"status":"lost somewhere"}"#.to_owned() },
+    };
+    kept.into()
 }
 
 fn seal() -> Event {
@@ -203,6 +217,15 @@ fn reference_data() -> Vec<Event> {
         }
         .into(),
         RelayAttended { relay: relay("alpha") }.into(),
+        CodeClassed {
+            relay: relay("alpha"),
+            code: "9876".into(),
+            class: FailureClass::HandsetTemporary,
+            billable: true,
+            text: Some("the handset is roaming".to_owned()),
+        }
+        .into(),
+        CodeUnclassed { relay: relay("alpha"), code: "9876".into() }.into(),
         PolicyDefined {
             tenant: tenant(),
             channel: MessageType::Sms,

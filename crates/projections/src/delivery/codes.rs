@@ -49,6 +49,7 @@ impl Coded for FailureClass {
         Self::Unknown,
         Self::Unclassified,
         Self::Reputation,
+        Self::ChannelUnavailable,
     ];
 }
 

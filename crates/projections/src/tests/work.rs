@@ -1,7 +1,10 @@
 //! Open work.
 
+use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{MessagesFinished, Outcome};
+use kite_domain::lot::{MessagesFinished, Outcome, ReceiptSet, ReceiptsRecorded, RefusedSet, RelayResponded};
+use kite_domain::not_understood::{Misread, MisreadReason, SaidHow};
 use kite_domain::receipt::{ParkedReceiptsSettled, ParkedStretch, RawReceipt, ReceiptStatus, ReceiptsParked};
 use kite_domain::sending::{
     MessageClass, SendingAbandoned, SendingCancelled, SendingCompleted, SendingReleased,
@@ -235,4 +238,70 @@ fn a_settlement_settles_one_status_of_a_reference_or_all_if_it_names_none() {
     let waiting = bench.models.work.parked_receipts(&parked_at_alpha(), 9).unwrap();
     let waiting: Vec<&RawReceipt> = waiting.iter().map(|one| &one.receipt).collect();
     assert_eq!(waiting, [&receipt("one", ReceiptStatus::Delivered)]);
+}
+
+#[test]
+fn what_was_not_understood_is_listed_newest_first_and_page_by_page() {
+    let mut bench = Bench::new();
+    let said = |name: &str, raw: &str| -> Event {
+        let reason = MisreadReason::NoTime;
+        let misread = Misread { row: Some(4), field: Some("at".into()), reason, raw: raw.to_owned() };
+        misread.kept(&relay(name), SaidHow::Pulled).into()
+    };
+    bench.append("not-understood-alpha-19700101", at(1), vec![said("alpha", "one"), said("alpha", "two")]);
+    bench.append("not-understood-beta-19700101", at(2), vec![said("beta", "of another")]);
+    bench.append("not-understood-alpha-19700102", at(3), vec![said("alpha", "three")]);
+    bench.project();
+    let work = bench.models.work.clone();
+    let first = work.not_understood(&relay("alpha"), None, 2).unwrap();
+    let raws: Vec<&str> = first.items.iter().map(|one| one.raw.as_str()).collect();
+    assert_eq!(raws, ["three", "two"]);
+    let newest = &first.items[0];
+    assert_eq!((newest.kept_at, newest.how, newest.reason), (at(3), SaidHow::Pulled, MisreadReason::NoTime));
+    assert_eq!((newest.row, newest.field.as_deref(), newest.raw_bytes), (Some(4), Some("at"), 5));
+    let second = work.not_understood(&relay("alpha"), first.next.as_ref(), 2).unwrap();
+    assert_eq!((second.items[0].raw.as_str(), second.next), ("one", None));
+    let count = work.not_understood_count(&relay("alpha")).unwrap().unwrap();
+    assert_eq!((count.kept, count.newest_at), (3, at(3)));
+    assert_eq!(work.not_understood_count(&relay("gamma")).unwrap(), None);
+}
+
+#[test]
+fn codes_without_a_class_are_counted_by_message_with_the_newest_time() {
+    let mut bench = Bench::new();
+    let id = bench.accept(1, 6, MessageClass::Notice);
+    let lot = LotId { sending: id, number: 0 }.stream();
+    bench.append(&lot, at(2), vec![routed(vec![route("alpha", 1, seqs(0..6))])]);
+    bench.append(&lot, at(3), vec![submitted("alpha", 1, seqs(0..6), 3)]);
+    let refused = |code: &str, class, messages| RefusedSet { messages, code: code.into(), class, text: None };
+    let responded = RelayResponded {
+        relay: relay("alpha"),
+        attempt: 1,
+        call_ms: None,
+        accepted: None,
+        refused: vec![
+            refused("9876", FailureClass::Unclassified, seqs([0, 1])),
+            refused("3032", FailureClass::HandsetPermanent, seqs([2])),
+        ],
+        unknown: None,
+        deferred: None,
+        refused_for_now: Vec::new(),
+    };
+    bench.append(&lot, at(4), vec![responded.into()]);
+    let set = |code: &str, seq| ReceiptSet {
+        attempt: 1,
+        status: ReceiptStatus::Undelivered,
+        code: code.into(),
+        class: Some(FailureClass::Unclassified),
+        billable_failure: false,
+        messages: seqs([seq]),
+        at_ms: vec![5],
+    };
+    let recorded = ReceiptsRecorded { relay: relay("alpha"), sets: vec![set("9876", 3), set("77", 4)] };
+    bench.append(&lot, at(7), vec![recorded.into()]);
+    bench.project();
+    let codes = bench.models.work.unclassified_codes(&relay("alpha")).unwrap();
+    let codes: Vec<_> = codes.iter().map(|one| (one.code.as_str(), one.times, one.newest_at)).collect();
+    assert_eq!(codes, [("9876", 3, at(7)), ("77", 1, at(7))]);
+    assert!(bench.models.work.unclassified_codes(&relay("beta")).unwrap().is_empty());
 }

@@ -12,7 +12,7 @@ use kite_event_store::RecordedEvent;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{WorkModel, kept_bytes};
+use super::{WorkModel, kept_bytes, relay_words};
 use crate::error::ApplyError;
 use crate::sql::{json, signed};
 
@@ -87,6 +87,15 @@ impl WorkModel {
             Event::SendingCompleted(completed) => self.completed(transaction, completed.sending),
             Event::ReceiptsParked(parked) => park(transaction, parked, time_ms),
             Event::ParkedReceiptsSettled(settled) => settle(transaction, settled),
+            Event::RelayNotUnderstood(said) => relay_words::keep(transaction, said, recorded),
+            Event::RelayResponded(responded) => {
+                relay_words::count_responded(transaction, responded, time_ms)?;
+                self.lot_event(transaction, recorded, event)
+            }
+            Event::ReceiptsRecorded(reported) => {
+                relay_words::count_reported(transaction, reported, time_ms)?;
+                self.lot_event(transaction, recorded, event)
+            }
             _ => self.lot_event(transaction, recorded, event),
         }
         .map_err(ApplyError::from)

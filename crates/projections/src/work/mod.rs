@@ -5,11 +5,15 @@
 //!
 //! The lots of a sending without a seal are no work: they are kept aside in `unsealed_lots` until the seal moves them
 //! over. What happened to a lot before the seal (nothing should) shows with its next event.
+//!
+//! What relays said that asks for an operator stands here, too (`relay_words.rs`): those rows stay.
 
 mod fold;
 mod queries;
+mod relay_words;
 
 pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries, Workload};
+pub use relay_words::{NotUnderstood, NotUnderstoodCount, UnclassifiedCode};
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -17,6 +21,7 @@ use kite_domain::lot::Lot;
 use kite_event_store::{Filter, RecordedEvent};
 use rusqlite::{Connection, Transaction};
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use crate::cache::Cache;
 use crate::error::ApplyError;
@@ -121,7 +126,7 @@ fn kept_bytes(lot: &Lot) -> usize {
 
 impl ReadModel for WorkModel {
     const NAME: &'static str = "work";
-    const SCHEMA_VERSION: i64 = 2;
+    const SCHEMA_VERSION: i64 = 3;
     const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
     fn filter() -> Filter {
@@ -142,16 +147,18 @@ impl ReadModel for WorkModel {
             "messages-finished",
             "receipts-parked",
             "parked-receipts-settled",
+            "relay-not-understood",
         ])
     }
 
     /// Parked receipts are rows of their own: one that cannot be written keeps no other from being matched.
     fn is_built_upon(kind: &str) -> bool {
-        !matches!(kind, "receipts-parked" | "parked-receipts-settled")
+        !matches!(kind, "receipts-parked" | "parked-receipts-settled" | "relay-not-understood")
     }
 
     fn schema() -> &'static str {
-        SCHEMA
+        static WHOLE: OnceLock<String> = OnceLock::new();
+        WHOLE.get_or_init(|| [SCHEMA, relay_words::SCHEMA].concat())
     }
 
     fn indexes() -> &'static str {

@@ -348,7 +348,7 @@ impl WorkQueries {
         Ok(found.into_iter().next().unwrap_or_default())
     }
 
-    fn rows<T>(
+    pub(super) fn rows<T>(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,

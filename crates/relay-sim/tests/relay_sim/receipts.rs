@@ -94,7 +94,7 @@ async fn forged_pushes_fail_verification_and_a_replay_is_the_same_push() {
     let (alpha, callback) = pushing(json!({})).await;
     alpha.one(&reference(0, 1), ORDINARY).await;
     eventually("it is taken", || alpha.counters().receipts_sent == 1).await;
-    let forge = |kind| ForgeRequest { kind, receipts: Vec::new() };
+    let forge = |kind| ForgeRequest { kind, receipts: Vec::new(), raw: Vec::new() };
     let webhook = Webhook::new(SECRET).unwrap();
     let verified = |callback: &Callback| {
         let push = callback.pushes().pop().unwrap();

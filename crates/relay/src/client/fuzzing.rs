@@ -25,7 +25,7 @@ pub fn standings(
 
 /// The answer to a call for receipts.
 pub fn pulled_receipts(body: &[u8]) -> Result<PulledReceipts, CallFailed> {
-    http::read_pulled(body)
+    http::read_pulled(body).map_err(|error| http::not_readable(&error))
 }
 
 /// What is kept of an answer that is no success; nothing if there is no such status.

@@ -4,6 +4,7 @@
 //! alone; only that one is refused. Redirects are not followed and no proxy is used: a message goes where the profile
 //! says, or nowhere.
 
+mod misread;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +12,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::objects;
 use kite_domain::relay::RelayProfile;
+use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,7 @@ use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer, tls, words,
 };
-use crate::receipts::wire::{WireEntry, understand};
+use crate::receipts::wire;
 use kite_domain::receipt::{
     CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
 };
@@ -38,6 +41,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const NEVER_GIVEN: &str = "00000000-0000-7000-8000-000000000000-0-1";
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// So much of what is not understood waits to be kept; more than it is passed over.
+const MISREAD_MAX: usize = 1_000;
 /// A relay that wants to be left alone for longer is asked again after this.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -48,6 +53,8 @@ pub struct HttpRelayClient {
     status: Url,
     pull: Url,
     acknowledge: Url,
+    /// What was not understood since somebody last asked for it.
+    misread: Mutex<Vec<(SaidHow, Misread)>>,
 }
 
 #[derive(Serialize)]
@@ -99,13 +106,6 @@ struct WireProblem {
     message: Option<String>,
     #[serde(default)]
     retry_after_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct WirePulled {
-    #[serde(default)]
-    lease: String,
-    receipts: Vec<WireEntry>,
 }
 
 /// An exchange with the relay.
@@ -171,6 +171,7 @@ impl HttpRelayClient {
             status: url("/v1/messages/status")?,
             pull: url("/v1/receipts/pull")?,
             acknowledge: url("/v1/receipts/acknowledge")?,
+            misread: Mutex::default(),
         })
     }
 
@@ -215,10 +216,14 @@ impl HttpRelayClient {
             Exchange::Answer { status, retry_after, body } => {
                 let words: Arc<str> = words_of(status, &body).into();
                 match status.as_u16() {
-                    200 => match read_results(messages, &body) {
-                        Ok(answers) => BatchOutcome::Answers(answers),
-                        Err(reason) => whole(MessageAnswer::Unknown { reason: reason.into() }, None),
-                    },
+                    200 => {
+                        let read = read_results(messages, &body);
+                        self.look_for_misread(SaidHow::Responded, &read, is_unknown, &body);
+                        match read {
+                            Ok(answers) => BatchOutcome::Answers(answers),
+                            Err(reason) => whole(MessageAnswer::Unknown { reason: reason.into() }, None),
+                        }
+                    }
                     code @ (400 | 413 | 422) => BatchOutcome::Objection {
                         code: smol_str::format_smolstr!("http_{code}"),
                         text: Some(words.to_string()),
@@ -232,6 +237,26 @@ impl HttpRelayClient {
                 }
             }
         }
+    }
+
+    /// Puts aside what of an answer was not understood, if anything was not.
+    fn look_for_misread<T, E>(
+        &self,
+        how: SaidHow,
+        read: &Result<Vec<T>, E>,
+        says_nothing: fn(&T) -> bool,
+        body: &[u8],
+    ) {
+        if read.as_ref().is_ok_and(|answers| !answers.iter().any(says_nothing)) {
+            return;
+        }
+        self.put_aside(how, misread::of_results(body, how, read.is_ok()));
+    }
+
+    fn put_aside(&self, how: SaidHow, misread: Vec<Misread>) {
+        let mut waiting = self.misread.lock();
+        let room = MISREAD_MAX.saturating_sub(waiting.len());
+        waiting.extend(misread.into_iter().take(room).map(|one| (how, one)));
     }
 
     /// A call that is answered with a body, or fails as a whole.
@@ -291,12 +316,21 @@ impl RelayClient for HttpRelayClient {
         }
         let query = serde_json::to_vec(&Query { references }).expect("references are plain strings");
         let body = self.ask(&self.status, query).await?;
-        read_standings(references, &body, now)
+        let read = read_standings(references, &body, now);
+        self.look_for_misread(SaidHow::Answered, &read, |one| *one == Standing::Unclear, &body);
+        read
     }
 
     async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
         let body = self.ask(&self.pull, format!("{{\"limit\":{limit}}}").into_bytes()).await?;
-        read_pulled(&body)
+        read_pulled(&body).map_err(|error| {
+            self.put_aside(SaidHow::Pulled, vec![misread::whole(&body, &error, "receipts")]);
+            not_readable(&error)
+        })
+    }
+
+    fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
+        std::mem::take(&mut *self.misread.lock())
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
@@ -384,11 +418,11 @@ pub(super) fn read_standings(
     Ok(references.iter().map(stand).collect())
 }
 
-pub(super) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, CallFailed> {
-    let pulled: WirePulled = parse(body)?;
+pub(crate) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, serde_json::Error> {
+    let wire::Understood { lease, receipts, misread } = wire::read(body)?;
     // A lease of nothing needs no acknowledgement.
-    let lease = if pulled.receipts.is_empty() { String::new() } else { pulled.lease };
-    Ok(PulledReceipts { lease, receipts: understand(pulled.receipts) })
+    let lease = if receipts.is_empty() && misread.is_empty() { String::new() } else { lease };
+    Ok(PulledReceipts { lease, receipts, misread })
 }
 
 fn by_reference(results: Vec<WireResult<'_>>) -> HashMap<AttemptReference, WireResult<'_>> {
@@ -435,22 +469,32 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
         "undelivered" => ReceiptStatus::Undelivered,
         _ => return Standing::Unclear,
     };
-    let at = result.at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+    // A time that is left out is now; one that cannot be read is not guessed.
+    let at = match result.at.as_deref().map(DateTime::parse_from_rfc3339) {
+        None => now,
+        Some(Ok(at)) => bounded_time(at.to_utc()),
+        Some(Err(_)) => return Standing::Unclear,
+    };
     Standing::Over(RawReceipt {
         reference: result.reference.as_ref().into(),
         relay_reference: relay_reference_of(result.relay_reference),
         status,
         code: result.code.map(|code| bounded(code, CODE_LENGTH_MAX)).unwrap_or_default(),
-        at: at.map_or(now, |at| bounded_time(at.to_utc())),
+        at,
     })
 }
 
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
-    objects::from_slice(body).map_err(|error| CallFailed {
-        reason: unreadable(&error).into(),
-        retry_after: None,
-        is_rate_limit: RateLimit::No,
-    })
+    objects::from_slice(body).map_err(|error| not_readable(&error))
+}
+
+/// What a call comes to whose answer cannot be read.
+pub(super) fn not_readable(error: &serde_json::Error) -> CallFailed {
+    CallFailed { reason: unreadable(error).into(), retry_after: None, is_rate_limit: RateLimit::No }
+}
+
+fn is_unknown(answer: &MessageAnswer) -> bool {
+    matches!(answer, MessageAnswer::Unknown { .. })
 }
 
 /// What an answer other than a success says, without the people it says it about.

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::Vault;
 use kite_domain::ids::AttemptReference;
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::relay::{Endpoint, RelayProfile};
 use kite_domain::text::MessageType;
@@ -171,6 +172,8 @@ pub struct PulledReceipts {
     pub lease: String,
     /// As they came.
     pub receipts: Vec<RawReceipt>,
+    /// What stood among them and is not understood. It is kept before the lease is acknowledged.
+    pub misread: Vec<Misread>,
 }
 
 /// A relay, as the hands see it.
@@ -192,6 +195,12 @@ pub trait RelayClient: Send + Sync + 'static {
 
     /// Tells the relay that the receipts of a lease are stored.
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed>;
+
+    /// What the relay said in answer to calls and was not understood, since this was last asked. A client of a relay whose
+    /// every word has a meaning has none.
+    fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
+        Vec::new()
+    }
 }
 
 /// A profile that no client can be built from.

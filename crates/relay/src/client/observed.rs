@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::Clock;
 use kite_commands::relay_desk::LastCall;
 use kite_domain::ids::AttemptReference;
+use kite_domain::not_understood::{Misread, SaidHow};
 use std::sync::Arc;
 
 use super::{
@@ -88,6 +89,10 @@ impl RelayClient for ObservedClient {
         let asked = self.inner.acknowledge(lease).await;
         self.note_asked("acknowledge", &asked);
         asked
+    }
+
+    fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
+        self.inner.take_misread()
     }
 }
 

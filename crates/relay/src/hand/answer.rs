@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::{LotsError, Step, WorkerError};
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AnswerTo, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ pub(super) struct Answered {
     pub(super) receipts: Vec<RawReceipt>,
     /// Lots whose jobs are to be derived anew.
     pub(super) stale: Vec<LotId>,
+    /// What the relay said and nobody understood.
+    misread: Vec<(SaidHow, Misread)>,
 }
 
 struct LotNotes {
@@ -48,6 +51,7 @@ impl Answered {
             places: HashMap::new(),
             receipts: Vec::new(),
             stale: Vec::new(),
+            misread: Vec::new(),
         }
     }
 
@@ -144,6 +148,10 @@ impl RelayWorker {
                 return Err(WorkerError::from(&error));
             }
         }
+        if let Err(error) = self.keep_misread(&mut answered).await {
+            self.unrecorded = Some(answered);
+            return Err(error);
+        }
         answered.held.settle(answered.rest).await?;
         for lot in answered.stale {
             // A full lane: the sweep finds it again.
@@ -153,6 +161,24 @@ impl RelayWorker {
         }
         self.write_breaker().await?;
         Ok(Step::Worked)
+    }
+
+    /// Keeps what was not understood, of this call or of one beside it. What the log does not take stays in `answered`.
+    async fn keep_misread(&self, answered: &mut Answered) -> Result<(), WorkerError> {
+        let crew = &self.crew;
+        answered.misread.extend(crew.client.take_misread());
+        if answered.misread.is_empty() {
+            return Ok(());
+        }
+        for how in [SaidHow::Responded, SaidHow::Answered, SaidHow::Pulled, SaidHow::Pushed] {
+            let is_so = |(said, _): &&(SaidHow, Misread)| *said == how;
+            let misread: Vec<Misread> =
+                answered.misread.iter().filter(is_so).map(|(_, one)| one.clone()).collect();
+            let kept = crew.parts.receipts.keep_not_understood(crew.relay(), how, misread).await;
+            kept.map_err(|error| WorkerError::from(&error))?;
+        }
+        answered.misread.clear();
+        Ok(())
     }
 
     /// One append for all lots. Those that were not taken stay in `answered`.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::breaker::BreakerGuard;
 use crate::client::RelayClient;
 use crate::content::Texts;
+use crate::figures;
 use crate::limits::Pace;
 use crate::queue::{Job, Lease, WorkQueue};
 use crate::team::RelayParts;
@@ -28,7 +29,6 @@ pub struct Crew {
     pub(crate) texts: Arc<Texts>,
     pub(crate) parts: Arc<RelayParts>,
     pub(crate) actor: SmolStr,
-    codes: Option<&'static CodeDictionary>,
 }
 
 impl Crew {
@@ -41,12 +41,11 @@ impl Crew {
         texts: Arc<Texts>,
         parts: Arc<RelayParts>,
     ) -> Self {
-        let codes = CodeDictionary::named(&profile.codes);
-        if codes.is_none() {
+        if CodeDictionary::named(&profile.codes).is_none() {
             tracing::error!(relay = %profile.relay, codes = %profile.codes, "no such code dictionary: every code is unclassified");
         }
         let actor = format_smolstr!("worker:{}", profile.relay);
-        Self { profile, client, pace, breaker, texts, parts, actor, codes }
+        Self { profile, client, pace, breaker, texts, parts, actor }
     }
 
     pub(crate) fn relay(&self) -> &RelayId {
@@ -61,16 +60,21 @@ impl Crew {
         Cause::new(self.actor.clone(), self.parts.lots.journal().next_id())
     }
 
-    /// What a relay's code means; the more general one where the other is not known.
+    /// What a relay's code means now; the more general one where the other is not known.
     pub(crate) fn class_of(&self, code: &str, general: Option<&str>) -> FailureClass {
         if code == CONNECTION_LOST {
             return FailureClass::RelayFault;
         }
-        let meaning = self.codes.map(|codes| match general {
-            Some(general) => codes.lookup_first(&[code, general]),
-            None => codes.lookup(code),
+        let directory = self.parts.directory.snapshot();
+        let meaning = directory.relays.get(self.relay()).map(|entry| match general {
+            Some(general) => entry.meaning(&[code, general]),
+            None => entry.meaning(&[code]),
         });
-        match meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified) {
+        let class = meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified);
+        if class == FailureClass::Unclassified {
+            figures::unclassified(self.relay());
+        }
+        match class {
             FailureClass::Unclassified if mutation::is_active(Mutation::CodeGuessed) => {
                 FailureClass::RelayFault
             }

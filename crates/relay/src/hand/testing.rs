@@ -13,6 +13,7 @@ use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Message, MessagesRouted, Recipient, RouteSet, TypeGroup};
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::relay::{
     BillingMoment, ChannelTerms, Endpoint, ReceiptMode, RelayCredentials, RelayProfile, RelayTls,
@@ -136,6 +137,8 @@ pub(crate) struct Scripted {
     pub(crate) statuses: Mutex<VecDeque<StatusReply>>,
     pub(crate) calls: Mutex<Vec<Vec<OutgoingMessage>>>,
     pub(crate) questions: Mutex<Vec<Vec<AttemptReference>>>,
+    /// What it said that its client did not understand.
+    pub(crate) misread: Mutex<Vec<(SaidHow, Misread)>>,
     /// Intents in the log at the moment of each call.
     pub(crate) intents: Mutex<Vec<usize>>,
     store: Mutex<Option<Arc<MemoryEventStore>>>,
@@ -201,11 +204,15 @@ impl RelayClient for Scripted {
     }
 
     async fn pull_receipts(&self, _limit: u32) -> Result<PulledReceipts, CallFailed> {
-        Ok(PulledReceipts { lease: String::new(), receipts: Vec::new() })
+        Ok(PulledReceipts { lease: String::new(), receipts: Vec::new(), misread: Vec::new() })
     }
 
     async fn acknowledge(&self, _lease: &str) -> Result<(), CallFailed> {
         Ok(())
+    }
+
+    fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
+        std::mem::take(&mut *self.misread.lock())
     }
 }
 

@@ -7,9 +7,11 @@ use kite_commands::manage::NewOptOut;
 use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Cause, Clock, Step};
 use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Message, MessagesSubmitted, Outcome};
-use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile, UnattendedCause};
+use kite_domain::not_understood::{Misread, MisreadReason, SaidHow};
+use kite_domain::relay::{BreakerPhase, CodeClassed, ReceiptMode, RelayProfile, UnattendedCause};
 use kite_domain::sending::{MessageClass, PauseBy, SendingPaused, SendingResumed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +140,7 @@ async fn small_lots_share_a_call_and_large_ones_are_cut() {
 #[tokio::test]
 async fn a_refusal_and_its_failover_are_one_append_and_the_next_relay_gets_the_message() {
     let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
-    script.relay("alpha").reply_all(refused("3056"));
+    script.relay("alpha").reply_all(refused("3012"));
     let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
     world.settle().await;
     assert_eq!(
@@ -150,6 +152,40 @@ async fn a_refusal_and_its_failover_are_one_append_and_the_next_relay_gets_the_m
     let messages = world.messages(lot).await;
     assert_eq!(messages[0].attempts.len(), 2);
     assert!(script.relay("beta").calls.lock()[0][0].reference.to_string().ends_with("-0-2"));
+}
+
+#[tokio::test]
+async fn what_a_relay_answers_and_nobody_understands_is_kept() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    let raw = r#"{"reference":"x","status":"perhaps"}"#.to_owned();
+    let reason = MisreadReason::UnknownWord;
+    let misread = Misread { row: Some(0), field: Some("status".into()), reason, raw: raw.clone() };
+    alpha.misread.lock().push((SaidHow::Responded, misread));
+    world.send(Sent::default()).await;
+    world.settle().await;
+    let stream = kite_domain::not_understood::stream(&relay("alpha"), start());
+    let told = world.journal.read_stream(&stream, 0).await.unwrap();
+    let Event::RelayNotUnderstood(kept) = &told[0].event else { panic!("another event") };
+    assert_eq!((told.len(), kept.how, &kept.personal.raw), (1, SaidHow::Responded, &raw));
+}
+
+#[tokio::test]
+async fn an_operators_class_decides_about_the_next_answer() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let classed = CodeClassed {
+        relay: relay("alpha"),
+        code: "9876".into(),
+        class: FailureClass::RelayFault,
+        billable: false,
+        text: None,
+    };
+    world.manage.class_code(&Cause::new("admin", Uuid::nil()), classed).await.unwrap();
+    script.relay("alpha").reply_all(refused("9876"));
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    world.settle().await;
+    assert_eq!(world.messages(lot).await[0].attempts.len(), 2, "the next relay");
 }
 
 #[tokio::test]

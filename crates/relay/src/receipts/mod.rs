@@ -2,6 +2,8 @@
 //! `kite-api`).
 
 mod pull;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 pub use pull::ReceiptPuller;

@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Clock, Step, Worker, WorkerError};
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::not_understood::SaidHow;
 use kite_domain::slug::RelayId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,10 @@ impl Worker for ReceiptPuller {
             Ok(pulled) => pulled,
             Err(failed) => {
                 tracing::warn!(relay = %self.relay, reason = &*failed.reason, "receipts could not be pulled");
+                for (how, misread) in self.client.take_misread() {
+                    let kept = self.book.keep_not_understood(&self.relay, how, vec![misread]).await;
+                    kept.map_err(WorkerError::from)?;
+                }
                 return Ok(self.rest(failed.retry_after));
             }
         };
@@ -79,6 +84,9 @@ impl Worker for ReceiptPuller {
         if !pulled.receipts.is_empty() {
             self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;
         }
+        // It would come again for ever: it is kept, and then acknowledged with the others.
+        let kept = self.book.keep_not_understood(&self.relay, SaidHow::Pulled, pulled.misread).await;
+        kept.map_err(WorkerError::from)?;
         if let Err(failed) = self.client.acknowledge(&pulled.lease).await {
             // They will come again.
             tracing::warn!(relay = %self.relay, reason = &*failed.reason, "receipts could not be acknowledged");

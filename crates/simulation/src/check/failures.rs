@@ -9,7 +9,7 @@ const TEXT: [(&str, FailureClass); 9] = [
     ("3032", FailureClass::HandsetPermanent),
     ("3043", FailureClass::HandsetTemporary),
     ("3053", FailureClass::RelayFault),
-    ("3056", FailureClass::RelayFault),
+    ("3012", FailureClass::RelayFault),
     ("2254", FailureClass::Content),
     ("3054", FailureClass::Content),
     ("1062", FailureClass::Sender),
@@ -45,6 +45,7 @@ pub(super) fn may_change_relay(class: FailureClass, terms: &FailoverTerms) -> bo
         | FailureClass::HandsetPermanent
         | FailureClass::Content
         | FailureClass::Template
+        | FailureClass::ChannelUnavailable
         | FailureClass::OptOut
         | FailureClass::AdRule
         | FailureClass::Duplicate
@@ -64,6 +65,7 @@ pub(super) fn may_change_channel(class: FailureClass, terms: &FailoverTerms) -> 
         | FailureClass::Balance
         | FailureClass::Content
         | FailureClass::Template
+        | FailureClass::ChannelUnavailable
         | FailureClass::OptOut
         | FailureClass::AdRule
         | FailureClass::Duplicate => false,

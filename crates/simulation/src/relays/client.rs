@@ -276,7 +276,7 @@ impl RelayClient for SimClient {
         self.sim.yields(1).await;
         let (lease, receipts) = self.ask(Question::Pull, || self.relay.lease(limit)).await?;
         self.sim.some_yields().await;
-        Ok(PulledReceipts { lease, receipts })
+        Ok(PulledReceipts { lease, receipts, misread: Vec::new() })
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {

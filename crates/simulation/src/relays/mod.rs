@@ -374,7 +374,7 @@ impl SimRelay {
     }
 
     fn fate(&self, reference: AttemptReference) -> Fate {
-        let text = [("3043", 4), ("3032", 4), ("3056", 5), ("3054", 2), ("7777", 1)];
+        let text = [("3043", 4), ("3032", 4), ("3012", 5), ("3054", 2), ("7777", 1)];
         let mail = [("550", 5), ("4.4.5", 4)];
         let codes: &[(&str, u64)] = if self.traits.is_mail { &mail } else { &text };
         match pick(codes, self.chance("fate", reference)) {

@@ -48,7 +48,7 @@ impl SimRelay {
             }
             Some(ReceiptFault::Never) => {}
             Some(ReceiptFault::Corrected) => {
-                let before = receipt(ReceiptStatus::Undelivered, "3056".into(), now_ms);
+                let before = receipt(ReceiptStatus::Undelivered, "3012".into(), now_ms);
                 report(usual, before);
                 let after = receipt(ReceiptStatus::Delivered, "4000".into(), now_ms + 1);
                 report(usual + 1_000 + self.sim.below(60_000) as i64, after);

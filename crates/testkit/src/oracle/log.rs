@@ -60,6 +60,7 @@ pub(super) enum Class {
     Reputation,
     Content,
     Template,
+    ChannelUnavailable,
     OptOut,
     AdRule,
     Duplicate,

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
+use super::not_understood::{NotUnderstoodCountView, Strange};
+use super::relay_codes::{ClassedCodeView, UnknownCodeView};
 use super::relay_now::{RelayNowView, UnattendedView};
 use super::relay_tls::{RelayTlsBody, RelayTlsView, misfit};
 use crate::problem::FieldError;
@@ -315,6 +317,13 @@ pub struct RelayView {
     pub unattended: Option<UnattendedView>,
     /// Where its circuit breaker stands.
     pub breaker: BreakerWord,
+    /// Codes that an operator gave a class, in place of the dictionary.
+    pub codes_classed: Vec<ClassedCodeView>,
+    /// Codes that it gave for failures and that neither the dictionary nor an operator knows, the most frequent first.
+    pub codes_unknown: Vec<UnknownCodeView>,
+    /// How much it said that was not understood; left out: nothing ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_understood: Option<NotUnderstoodCountView>,
     /// What its workers see of it at this moment; left out where this process has none for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<RelayNowView>,
@@ -322,10 +331,19 @@ pub struct RelayView {
 
 impl RelayView {
     /// As it is at this moment.
-    pub(crate) fn of(entry: &RelayEntry, desk: &dyn RelayDesk, now: DateTime<Utc>) -> Self {
-        let tls = RelayTlsView::of(&entry.profile.tls, now);
-        let now = desk.now(&entry.profile.relay).map(RelayNowView::from);
-        Self { tls, now, ..Self::from(entry) }
+    pub(super) fn of(
+        entry: &RelayEntry,
+        desk: &dyn RelayDesk,
+        strange: Strange,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            codes_unknown: UnknownCodeView::of(entry, strange.codes),
+            not_understood: strange.not_understood.map(Into::into),
+            tls: RelayTlsView::of(&entry.profile.tls, now),
+            now: desk.now(&entry.profile.relay).map(RelayNowView::from),
+            ..Self::from(entry)
+        }
     }
 }
 
@@ -368,6 +386,9 @@ impl From<&RelayEntry> for RelayView {
             suspended: entry.suspended.clone(),
             unattended: entry.unattended.as_ref().map(UnattendedView::from),
             breaker: entry.breaker.into(),
+            codes_classed: ClassedCodeView::all(entry),
+            codes_unknown: Vec::new(),
+            not_understood: None,
             now: None,
         }
     }

@@ -7,6 +7,7 @@ use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::not_understood::{Strange, strange};
 use super::relay_now::RelayCheckView;
 use super::relay_profile::{RelayBody, RelayView};
 use crate::answer::Written;
@@ -32,17 +33,23 @@ pub struct SuspendBody {
     pub reason: String,
 }
 
-fn show(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
+fn show(state: &ApiState, relay: &RelayId, strange: Strange) -> Answer<RelayView> {
     let directory = state.directory.snapshot();
     let entry = directory.relays.get(relay).ok_or_else(|| Problem::not_found("relay"))?;
-    Ok(RelayView::of(entry, &*state.relay_desk, state.journal.now()))
+    Ok(RelayView::of(entry, &*state.relay_desk, strange, state.journal.now()))
 }
 
-fn id_of(text: &str) -> Answer<RelayId> {
+/// The relay after a write. That is durable, so a read model that gives nothing keeps nobody from seeing it.
+async fn show_written(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
+    let found = strange(state, vec![relay.clone()]).await.ok().and_then(|mut found| found.pop());
+    show(state, relay, found.unwrap_or_default())
+}
+
+pub(super) fn id_of(text: &str) -> Answer<RelayId> {
     text.parse().map_err(|_| Problem::not_found("relay"))
 }
 
-fn refused(error: ManageError) -> Problem {
+pub(super) fn refused(error: ManageError) -> Problem {
     match error {
         ManageError::Refused(ManageRefusal::NoRelay(_)) => Problem::not_found("relay"),
         other => other.into(),
@@ -54,11 +61,13 @@ fn refused(error: ManageError) -> Problem {
     get, path = "/v1/admin/relays", tag = "admin", operation_id = "admin_list_relays",
     responses((status = 200, description = "All relays.", body = AdminRelays))
 )]
-pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Json<AdminRelays> {
+pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<AdminRelays>> {
     let directory = state.directory.snapshot();
+    let relays = directory.relays.iter().map(|(relay, _)| relay.clone()).collect();
+    let found = strange(&state, relays).await?;
     let now = state.journal.now();
-    let view = |entry| RelayView::of(entry, &*state.relay_desk, now);
-    Json(AdminRelays { items: directory.relays.iter().map(|(_, entry)| view(entry)).collect() })
+    let view = |((_, entry), strange)| RelayView::of(entry, &*state.relay_desk, strange, now);
+    Ok(Json(AdminRelays { items: directory.relays.iter().zip(found).map(view).collect() }))
 }
 
 /// Shows a relay with its terms.
@@ -72,7 +81,9 @@ pub async fn get(
     _auth: AdminAuth,
     relay: ApiPath<String>,
 ) -> Answer<Json<RelayView>> {
-    show(&state, &id_of(&relay)?).map(Json)
+    let relay = id_of(&relay)?;
+    let found = strange(&state, vec![relay.clone()]).await?.pop().unwrap_or_default();
+    show(&state, &relay, found).map(Json)
 }
 
 /// Registers a relay, or gives one new terms: price table, limits, address.
@@ -107,7 +118,7 @@ pub async fn define(
         Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
     })?;
     let done = state.manage.define_relay(&state.cause(&auth.actor), profile).await?;
-    Ok(Written::changed(done.position, show(&state, &relay)?))
+    Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
 /// Takes a relay out of use. Nothing automatic puts it back.
@@ -127,7 +138,7 @@ pub async fn suspend(
     check("The relay cannot be suspended", &text)?;
     let done =
         state.manage.suspend_relay(&state.cause(&auth.actor), &relay, body.reason).await.map_err(refused)?;
-    Ok(Written::changed(done.position, show(&state, &relay)?))
+    Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
 /// Puts a relay back into use.
@@ -143,7 +154,7 @@ pub async fn resume(
 ) -> Answer<Written<RelayView>> {
     let relay = id_of(&relay)?;
     let done = state.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
-    Ok(Written::changed(done.position, show(&state, &relay)?))
+    Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
 /// Calls a relay without handing it a message, and says step by step what held. Also says what keeps it from being called,

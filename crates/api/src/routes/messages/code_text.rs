@@ -1,25 +1,26 @@
 //! What a code means, in words: a relay's by its dictionary, one of Kite's by its own list.
 
 use kite_commands::directory::DirectoryState;
-use kite_domain::codes::{CodeDictionary, own_reason};
+use kite_domain::codes::own_reason;
 use kite_domain::slug::RelayId;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// What a code means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = CodeText)]
 pub struct CodeTextView {
     /// In Korean.
     #[schema(value_type = String, example = "단말기 전원 꺼짐")]
-    pub ko: &'static str,
+    pub ko: Cow<'static, str>,
     /// In English.
     #[schema(value_type = String, example = "the handset is switched off")]
-    pub en: &'static str,
+    pub en: Cow<'static, str>,
 }
 
-/// Explains codes by the dictionaries that the relays have now.
+/// Explains codes by the dictionaries that the relays have now, and by what operators say of them.
 pub(crate) struct CodeTexts(Arc<DirectoryState>);
 
 impl CodeTexts {
@@ -30,10 +31,10 @@ impl CodeTexts {
     /// What a code of this relay means, or a word that Kite gave in its place.
     pub(super) fn of(&self, relay: Option<&RelayId>, code: &str) -> Option<CodeTextView> {
         if let Some((ko, en)) = own_reason(code) {
-            return Some(CodeTextView { ko, en });
+            return Some(CodeTextView { ko: ko.into(), en: en.into() });
         }
-        let dictionary = CodeDictionary::named(&self.0.relays.get(relay?)?.profile.codes)?;
-        let meaning = dictionary.lookup(code);
-        Some(CodeTextView { ko: meaning.text_ko, en: meaning.text_en })
+        let meaning = self.0.relays.get(relay?)?.meaning(&[code]);
+        let owned = |text: &str| Cow::Owned(text.to_owned());
+        Some(CodeTextView { ko: owned(meaning.text_ko), en: owned(meaning.text_en) })
     }
 }

@@ -3,7 +3,8 @@
 //! No bearer key: the relay signs each call as Standard Webhooks say. What can be seen to be wrong from the headers alone
 //! is refused before the body is read; the rest is read out of a budget that cannot take what others need. A call is answered only once its receipts are
 //! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
-//! A receipt that cannot be read is left out, and the others of its call are taken.
+//! A receipt that is not understood is kept as it came and named in the answer, 422; the others of its call are recorded. Only
+//! after the signature was found genuine is anything kept.
 
 pub(crate) mod read;
 mod seen;
@@ -16,6 +17,7 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use chrono::{DateTime, Utc};
 use kite_commands::vault::DecryptError;
+use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::relay::Credential;
 use kite_domain::slug::RelayId;
 use serde::Deserialize;
@@ -122,16 +124,30 @@ impl Call {
         origin.peer.prove();
         let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
         state.budgets().note_genuine(place, now);
-        if state.shared().seen_calls.has(&relay, &call) {
-            return Ok(StatusCode::NO_CONTENT);
-        }
+        let is_repeat = state.shared().seen_calls.has(&relay, &call);
         if !is_json {
             return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
         }
-        let understood = read::read(&held.bytes)?;
-        state.receipts.record(&relay, understood.receipts).await?;
-        understood.left_out.tell(&relay);
+        let read::Understood { receipts, misread } = match read::read(&held.bytes) {
+            Ok(understood) => understood,
+            Err(problem) => {
+                keep(&state, &relay, read::whole(&held.bytes, &problem).into_iter().collect()).await?;
+                return Err(problem);
+            }
+        };
+        let recorded = receipts.len();
+        // A call that is answered with 422 may be repeated for ever: its good receipts are recorded once, too.
+        if !is_repeat {
+            state.receipts.record(&relay, receipts).await?;
+        }
+        let problem = (!misread.is_empty()).then(|| read::not_understood(recorded, &misread));
+        keep(&state, &relay, misread).await?;
         state.shared().seen_calls.remember(&relay, &call);
-        Ok(StatusCode::NO_CONTENT)
+        problem.map_or(Ok(StatusCode::NO_CONTENT), Err)
     }
+}
+
+async fn keep(state: &ApiState, relay: &RelayId, misread: Vec<Misread>) -> Answer<()> {
+    state.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
+    Ok(())
 }

@@ -1,63 +1,38 @@
-//! The receipts of a genuine call. One that cannot be read is left out: refusing the whole call would make the relay
-//! repeat it for ever, and the good receipts in it would be lost.
+//! The receipts of a genuine call. One that is not understood costs no other: the good ones of its call are recorded, and it
+//! is kept as it came.
 
-use kite_domain::objects::{self, Objects};
-use kite_domain::receipt::{CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded, bounded_time};
-use kite_domain::slug::RelayId;
+use kite_domain::not_understood::{Misread, MisreadReason};
+use kite_domain::objects;
+use kite_domain::receipt::{
+    CODE_LENGTH_MAX, REFERENCE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded, bounded_time,
+    read_receipt,
+};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{ReceiptBody, ReceiptsBody};
 use crate::extract::read_loosely;
-use crate::problem::{Answer, Code, Problem};
+use crate::problem::{Answer, Code, FieldError, Problem};
 
 /// The most receipts in one call.
 const RECEIPTS_MAX: usize = 5_000;
 
-/// In characters. No reference of ours is longer.
-const REFERENCE_LENGTH_MAX: usize = 64;
+/// The most receipts that an answer names as not understood. All are kept.
+const NAMED_MAX: usize = 100;
 
 /// What a call holds.
 #[derive(Debug)]
 pub(crate) struct Understood {
-    /// The receipts that can be read, in the order of the call.
+    /// The receipts that are understood, in the order of the call.
     pub(crate) receipts: Vec<RawReceipt>,
-    /// How many cannot.
-    pub(crate) left_out: LeftOut,
-}
-
-/// How many receipts of a call were left out, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct LeftOut {
-    /// A field is missing, has the wrong type or an unknown value.
-    unreadable: usize,
-    /// The reference is too long to be one of ours.
-    overlong: usize,
-}
-
-impl LeftOut {
-    /// All of them.
-    pub(crate) fn total(self) -> usize {
-        self.unreadable + self.overlong
-    }
-
-    /// Counts and logs them, if there are any. Says how many and never what they held, which may be personal.
-    pub(super) fn tell(self, relay: &RelayId) {
-        let total = self.total();
-        if total == 0 {
-            return;
-        }
-        metrics::counter!("kite_receipts_malformed_total", "relay" => relay.to_string())
-            .increment(total as u64);
-        let Self { unreadable, overlong } = self;
-        tracing::warn!(%relay, unreadable, overlong, "malformed receipts were left out");
-    }
+    /// Those that are not, in the same order.
+    pub(crate) misread: Vec<Misread>,
 }
 
 /// A call whose receipts are read one by one.
 #[derive(Deserialize)]
 struct LooseBody {
-    receipts: Vec<Value>,
+    receipts: Vec<Box<RawValue>>,
 }
 
 /// Reads a call.
@@ -65,23 +40,54 @@ struct LooseBody {
 /// # Errors
 /// The body is no JSON, has no list of receipts, or too many of them.
 pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
-    let mut left_out = LeftOut::default();
-    let bodies = match objects::from_slice::<ReceiptsBody>(bytes) {
-        Ok(body) => few_enough(body.receipts)?,
-        // Only now is the slower way worth its cost.
-        Err(_) => {
-            let loose = few_enough(read_loosely::<LooseBody>(bytes)?.receipts)?;
-            let total = loose.len();
-            let bodies: Vec<ReceiptBody> =
-                loose.iter().filter_map(|value| ReceiptBody::deserialize(Objects(value)).ok()).collect();
-            left_out.unreadable = total - bodies.len();
-            bodies
+    if let Ok(body) = objects::from_slice::<ReceiptsBody>(bytes) {
+        let bodies = few_enough(body.receipts)?;
+        if let Some(receipts) = bodies.into_iter().map(in_our_words).collect() {
+            return Ok(Understood { receipts, misread: Vec::new() });
+        }
+    }
+    // Only now is the slower way worth its cost.
+    let written = few_enough(read_loosely::<LooseBody>(bytes)?.receipts)?;
+    let mut understood = Understood { receipts: Vec::with_capacity(written.len()), misread: Vec::new() };
+    for (row, one) in (0..).zip(&written) {
+        match read_receipt(row, one.get()) {
+            Ok(receipt) => understood.receipts.push(receipt),
+            Err(misread) => understood.misread.push(misread),
+        }
+    }
+    Ok(understood)
+}
+
+/// A body that cannot be read as a whole, as it is kept; none: it is refused for its size, and not looked at.
+pub(super) fn whole(bytes: &[u8], problem: &Problem) -> Option<Misread> {
+    let raw = || String::from_utf8_lossy(bytes).into_owned();
+    match problem.code() {
+        Code::MalformedJson => {
+            Some(Misread { row: None, field: None, reason: MisreadReason::NoJson, raw: raw() })
+        }
+        Code::InvalidBody => {
+            let field = problem.errors().first().map(|error| error.field.as_str().into());
+            Some(Misread { row: None, field, reason: MisreadReason::WrongType, raw: raw() })
+        }
+        _ => None,
+    }
+}
+
+/// The answer to a call with receipts that are not understood.
+pub(super) fn not_understood(recorded: usize, misread: &[Misread]) -> Problem {
+    let error = |one: &Misread| {
+        let field = one.field.as_deref().unwrap_or("receipts");
+        let error = FieldError::new(field, one.reason.as_str(), one.reason.to_string());
+        match one.row {
+            Some(row) => error.in_row(row),
+            None => error,
         }
     };
-    let total = bodies.len();
-    let receipts: Vec<RawReceipt> = bodies.into_iter().filter_map(in_our_words).collect();
-    left_out.overlong = total - receipts.len();
-    Ok(Understood { receipts, left_out })
+    let total = misread.len();
+    let named = if total > NAMED_MAX { format!(" The first {NAMED_MAX} are named.") } else { String::new() };
+    let detail = format!("{total} receipts were not understood, {recorded} others are recorded.{named}");
+    Problem::new(Code::ReceiptsNotUnderstood, detail)
+        .with_errors(misread.iter().take(NAMED_MAX).map(error).collect())
 }
 
 fn few_enough<T>(receipts: Vec<T>) -> Answer<Vec<T>> {
@@ -111,7 +117,7 @@ fn in_our_words(receipt: ReceiptBody) -> Option<RawReceipt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn one(reference: &str) -> Value {
         json!({"reference": reference, "status": "undelivered", "code": "3043", "at": "2027-01-15T08:00:05Z"})
@@ -126,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out_and_the_rest_kept_in_order() {
+    fn what_is_not_understood_is_named_and_the_rest_kept_in_order() {
         let mut unknown_status = one("b");
         unknown_status["status"] = json!("lost in thought");
         let mut no_time = one("c");
@@ -137,7 +143,16 @@ mod tests {
         let all = [one("a"), unknown_status, no_time, wrong_type, json!(null), long, one("f")];
         let understood = read_value(&json!({ "receipts": all }));
         assert_eq!(references(&understood), ["a", "f"]);
-        assert_eq!(understood.left_out, LeftOut { unreadable: 4, overlong: 1 });
+        let misread: Vec<_> =
+            understood.misread.iter().map(|one| (one.row, one.field.as_deref(), one.reason)).collect();
+        let expected = [
+            (Some(1), Some("status"), MisreadReason::UnknownWord),
+            (Some(2), Some("at"), MisreadReason::Missing),
+            (Some(3), Some("reference"), MisreadReason::WrongType),
+            (Some(4), None, MisreadReason::NoObject),
+            (Some(5), Some("reference"), MisreadReason::TooLong),
+        ];
+        assert_eq!(misread, expected);
     }
 
     #[test]
@@ -145,7 +160,7 @@ mod tests {
         let listed = json!(["a", null, "delivered", "4000", "2027-01-15T08:00:05Z"]);
         let understood = read_value(&json!({ "receipts": [listed, one("b")] }));
         assert_eq!(references(&understood), ["b"]);
-        assert_eq!(understood.left_out, LeftOut { unreadable: 1, overlong: 0 });
+        assert_eq!((understood.misread.len(), understood.misread[0].reason), (1, MisreadReason::NoObject));
         assert!(read(b"[[]]").is_err());
     }
 
@@ -154,7 +169,7 @@ mod tests {
         let (longest, too_long) = ("가".repeat(64), "가".repeat(65));
         let understood = read_value(&json!({"receipts": [one(&longest), one(&too_long)]}));
         assert_eq!(references(&understood), [longest]);
-        assert_eq!(understood.left_out, LeftOut { unreadable: 0, overlong: 1 });
+        assert_eq!((understood.misread.len(), understood.misread[0].reason), (1, MisreadReason::TooLong));
     }
 
     #[test]
@@ -180,9 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_understood_is_given_back_byte_by_byte() {
+        let body = br#"{"receipts":[ {"status" : "lost\u0000",  "reference":"a"} ]}"#;
+        let understood = read(body).unwrap();
+        assert_eq!(understood.misread[0].raw, r#"{"status" : "lost\u0000",  "reference":"a"}"#);
+    }
+
+    #[test]
+    fn an_answer_names_row_and_field_of_the_first_hundred() {
+        let understood = read_value(&json!({ "receipts": vec![json!({}); 101] }));
+        let problem = not_understood(0, &understood.misread);
+        assert_eq!((problem.code(), problem.errors().len()), (Code::ReceiptsNotUnderstood, NAMED_MAX));
+        let last = &problem.errors()[99];
+        assert_eq!((last.row, last.field.as_str(), last.code.as_str()), (Some(99), "reference", "missing"));
+    }
+
+    #[test]
     fn bad_receipts_count_towards_the_most_in_a_call() {
         let mut receipts = vec![json!({}); RECEIPTS_MAX];
-        assert_eq!(read_value(&json!({ "receipts": receipts })).left_out.unreadable, RECEIPTS_MAX);
+        assert_eq!(read_value(&json!({ "receipts": receipts })).misread.len(), RECEIPTS_MAX);
         receipts.push(one("a"));
         let refused = read(json!({ "receipts": receipts }).to_string().as_bytes()).unwrap_err();
         assert_eq!(refused.code(), Code::BodyTooLarge);

@@ -1,0 +1,109 @@
+//! `GET /v1/admin/relays/{relay}/not-understood`: what a relay said and Kite did not understand
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use kite_domain::slug::RelayId;
+use kite_projections::{NotUnderstood, NotUnderstoodCount, QueryError, UnclassifiedCode};
+use serde::Serialize;
+use smol_str::SmolStr;
+use utoipa::ToSchema;
+
+use super::relays::id_of;
+use crate::answer::{Page, Paging};
+use crate::auth::AdminAuth;
+use crate::extract::{ApiPath, ApiQuery};
+use crate::problem::{Answer, Problem};
+use crate::state::ApiState;
+use crate::words::{MisreadReasonWord, SaidHowWord};
+
+/// Something that a relay said and nobody understood. Nothing followed from it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotUnderstood)]
+pub struct NotUnderstoodView {
+    /// When it came for the first time.
+    pub at: DateTime<Utc>,
+    /// How it came.
+    pub how: SaidHowWord,
+    /// Why it is not understood.
+    pub reason: MisreadReasonWord,
+    /// Its place in the list that it came in, from 0; left out: it is the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<u32>,
+    /// Which field of it.
+    #[schema(value_type = Option<String>, example = "status")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<SmolStr>,
+    /// As it came, cut to 2,048 bytes.
+    #[schema(example = "{\"reference\":\"…\",\"status\":\"lost somewhere\"}")]
+    pub raw: String,
+    /// How long it was, in bytes.
+    pub raw_bytes: u32,
+    /// Where in the log it is kept.
+    pub position: u64,
+}
+
+impl From<NotUnderstood> for NotUnderstoodView {
+    fn from(said: NotUnderstood) -> Self {
+        let NotUnderstood { position, kept_at, how, reason, row, field, raw, raw_bytes } = said;
+        Self { at: kept_at, how: how.into(), reason: reason.into(), row, field, raw, raw_bytes, position }
+    }
+}
+
+/// How much of a relay was not understood.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotUnderstoodCount)]
+pub struct NotUnderstoodCountView {
+    /// What is kept; each of the same words counts once.
+    pub kept: u64,
+    /// When the newest was kept.
+    pub newest_at: DateTime<Utc>,
+}
+
+impl From<NotUnderstoodCount> for NotUnderstoodCountView {
+    fn from(NotUnderstoodCount { kept, newest_at }: NotUnderstoodCount) -> Self {
+        Self { kept, newest_at }
+    }
+}
+
+/// What asks for an operator at a relay.
+#[derive(Debug, Default)]
+pub(super) struct Strange {
+    pub(super) not_understood: Option<NotUnderstoodCount>,
+    pub(super) codes: Vec<UnclassifiedCode>,
+}
+
+/// What asks for an operator at these relays, in their order.
+pub(super) async fn strange(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Strange>> {
+    state
+        .query(move |models| {
+            let one = |relay: &RelayId| -> Result<Strange, QueryError> {
+                let not_understood = models.work.not_understood_count(relay)?;
+                Ok(Strange { not_understood, codes: models.work.unclassified_codes(relay)? })
+            };
+            relays.iter().map(one).collect()
+        })
+        .await
+}
+
+/// Lists what a relay said and Kite did not understand, the newest first. The same words are listed once.
+#[utoipa::path(
+    get, path = "/v1/admin/relays/{relay}/not-understood", tag = "admin", operation_id = "list_not_understood",
+    params(("relay" = String, Path, description = "The relay's id"), Paging),
+    responses((status = 200, description = "A page of what was not understood.", body = Page<NotUnderstoodView>))
+)]
+pub async fn list(
+    state: State<ApiState>,
+    _auth: AdminAuth,
+    relay: ApiPath<String>,
+    ApiQuery(paging): ApiQuery<Paging>,
+) -> Answer<Json<Page<NotUnderstoodView>>> {
+    let relay = id_of(&relay)?;
+    if state.directory.snapshot().relays.get(&relay).is_none() {
+        return Err(Problem::not_found("relay"));
+    }
+    let (before, limit) = (paging.after()?, paging.size()?);
+    let listing =
+        state.query(move |models| models.work.not_understood(&relay, before.as_ref(), limit)).await?;
+    Ok(Json(Page::of(listing, Into::into)))
+}

@@ -1,0 +1,116 @@
+//! Pulled receipts against a relay that hands out what it is told to.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_commands::clock::ManualClock;
+use kite_commands::directory::Directory;
+use kite_commands::event_store::MemoryEventStore;
+use kite_commands::receipts::ReceiptBook;
+use kite_commands::{Journal, Lots, Step, Worker};
+use kite_domain::event::Event;
+use kite_domain::ids::AttemptReference;
+use kite_domain::not_understood::{self, Misread, MisreadReason, SaidHow};
+use kite_domain::slug::RelayId;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ReceiptPuller;
+use crate::client::{
+    CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
+    SubmitAnswer, http,
+};
+
+/// Hands these out, one after the other, and notes how much was kept when a lease was acknowledged.
+struct Post {
+    answers: Mutex<Vec<Result<PulledReceipts, CallFailed>>>,
+    misread: Mutex<Vec<(SaidHow, Misread)>>,
+    kept_at_acknowledgement: Mutex<Vec<usize>>,
+    journal: Journal,
+}
+
+fn alpha() -> RelayId {
+    RelayId::from_trusted("alpha")
+}
+
+async fn kept(journal: &Journal) -> Vec<Event> {
+    let stream = not_understood::stream(&alpha(), journal.now());
+    let told = journal.read_stream(&stream, 0).await.unwrap();
+    told.into_iter().map(|told| told.event).collect()
+}
+
+#[async_trait]
+impl RelayClient for Post {
+    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+        SubmitAnswer::all(messages.len(), MessageAnswer::NotTried)
+    }
+
+    async fn status(&self, _: &[AttemptReference], _: DateTime<Utc>) -> Result<Vec<Standing>, CallFailed> {
+        Ok(Vec::new())
+    }
+
+    async fn pull_receipts(&self, _: u32) -> Result<PulledReceipts, CallFailed> {
+        self.answers.lock().remove(0)
+    }
+
+    async fn acknowledge(&self, _: &str) -> Result<(), CallFailed> {
+        let count = kept(&self.journal).await.len();
+        self.kept_at_acknowledgement.lock().push(count);
+        Ok(())
+    }
+
+    fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
+        std::mem::take(&mut *self.misread.lock())
+    }
+}
+
+fn puller(answers: Vec<Result<PulledReceipts, CallFailed>>) -> (ReceiptPuller, Arc<Post>, Journal) {
+    let clock = Arc::new(ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()));
+    let journal = Journal::new(Arc::new(MemoryEventStore::new()), clock.clone(), clock.clone());
+    let book = ReceiptBook::new(Lots::new(journal.clone(), 1_000), Directory::default());
+    let post = Arc::new(Post {
+        answers: Mutex::new(answers),
+        misread: Mutex::default(),
+        kept_at_acknowledgement: Mutex::default(),
+        journal: journal.clone(),
+    });
+    let puller = ReceiptPuller::new(alpha(), post.clone(), book, clock, Duration::from_secs(1), 100);
+    (puller, post, journal)
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_kept_before_the_lease_is_acknowledged() {
+    let body = br#"{"lease":"lease-1","receipts":[{"reference":"a","status":"gone"},7]}"#;
+    let pulled = || Ok(http::read_pulled(body).unwrap());
+    let (mut puller, post, journal) = puller(vec![pulled(), pulled()]);
+    for _ in 0..2 {
+        assert_eq!(puller.step().await.unwrap(), Step::Worked);
+    }
+    // Handed out again, it is not kept again.
+    assert_eq!(*post.kept_at_acknowledgement.lock(), [2, 2]);
+    let said: Vec<_> = kept(&journal)
+        .await
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::RelayNotUnderstood(said) => Some((said.how, said.row, said.personal.raw)),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (SaidHow::Pulled, Some(0), r#"{"reference":"a","status":"gone"}"#.to_owned()),
+        (SaidHow::Pulled, Some(1), "7".to_owned()),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_at_all_is_kept_and_acknowledged_by_nobody() {
+    let failed = CallFailed { reason: "no JSON".into(), retry_after: None, is_rate_limit: RateLimit::No };
+    let (mut puller, post, journal) = puller(vec![Err(failed)]);
+    let raw = "<html>".to_owned();
+    let misread = Misread { row: None, field: None, reason: MisreadReason::NoJson, raw };
+    post.misread.lock().push((SaidHow::Pulled, misread));
+    assert!(matches!(puller.step().await.unwrap(), Step::Idle(_)));
+    assert_eq!(kept(&journal).await.len(), 1);
+    assert!(post.kept_at_acknowledgement.lock().is_empty());
+}
