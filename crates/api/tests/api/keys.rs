@@ -12,8 +12,15 @@ use crate::support::{ADMIN, Api, Call, Reply, relay_body, sending, start, with};
 const ROLES: [&str; 3] = ["auditor", "operator", "administrator"];
 const SCOPES: [&str; 3] = ["send", "read", "manage"];
 /// What only an administrator may do.
-const ADMINISTRATORS: [&str; 5] =
-    ["create_tenant", "issue_api_key", "revoke_api_key", "issue_operator_key", "revoke_operator_key"];
+const ADMINISTRATORS: [&str; 7] = [
+    "create_tenant",
+    "issue_api_key",
+    "revoke_api_key",
+    "issue_operator_key",
+    "revoke_operator_key",
+    "rotate_secrets",
+    "release_instance",
+];
 
 fn post(path: &str, body: &Value) -> Call {
     Call::new("POST", path).key(ADMIN).json(body)
@@ -68,7 +75,7 @@ async fn operations(api: &Api) -> Vec<Operation> {
 async fn filled(api: &Api, operation: &Operation, round: usize) -> Option<Call> {
     let id = api.post("/v1/sendings", &sending(&["01012345678"])).await.json()["id"].clone();
     let mut path = operation.path.replace("{tenant}", "acme").replace("{relay}", "alpha");
-    path = path.replace("{sending}", id.as_str().unwrap());
+    path = path.replace("{sending}", id.as_str().unwrap()).replace("{address}", "0212345678");
     let sending_path = path.trim_end_matches("/resume").trim_end_matches("/pause").to_owned();
     let body = match operation.id.as_str() {
         "create_tenant" => json!({"tenant": format!("new-{round}"), "name": "New"}),

@@ -28,7 +28,8 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub(crate) fn all() -> Vec<Event> {
-    [reference_data(), address_book(), sendings(), lots(), vec![not_understood(), seal()], instance()].concat()
+    [reference_data(), address_book(), sendings(), lots(), vec![not_understood(), seal()], instance()]
+        .concat()
 }
 
 fn not_understood() -> Event {

@@ -331,12 +331,7 @@ pub struct RelayView {
 
 impl RelayView {
     /// As it is at this moment.
-    pub(super) fn of(
-        entry: &RelayEntry,
-        desk: &dyn RelayDesk,
-        strange: Strange,
-        now: DateTime<Utc>,
-    ) -> Self {
+    pub(super) fn of(entry: &RelayEntry, desk: &dyn RelayDesk, strange: Strange, now: DateTime<Utc>) -> Self {
         Self {
             codes_unknown: UnknownCodeView::of(entry, strange.codes),
             not_understood: strange.not_understood.map(Into::into),

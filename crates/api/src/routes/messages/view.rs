@@ -226,10 +226,10 @@ impl Listed for MessageView {
             Column::new("status", |message: &Self| word(message.status)),
             Column::new("reason", |message: &Self| optional(message.reason.as_ref())),
             Column::new("reason_ko", |message: &Self| {
-                optional(message.reason_text.as_ref().map(|text| text.ko))
+                optional(message.reason_text.as_ref().map(|text| text.ko.as_ref()))
             }),
             Column::new("reason_en", |message: &Self| {
-                optional(message.reason_text.as_ref().map(|text| text.en))
+                optional(message.reason_text.as_ref().map(|text| text.en.as_ref()))
             }),
             Column::new("failure_class", |message: &Self| word(message.failure_class)),
             Column::new("relay", |message: &Self| optional(message.relay.as_ref())),
