@@ -289,9 +289,9 @@ impl Config {
     }
 }
 
-/// An address, or nothing where the text is empty.
+/// An address, or nothing where there is no text or an empty one.
 fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     if text.is_empty() {
         return Ok(None);
     }

@@ -413,7 +413,7 @@ impl Seeker<'_> {
     ) -> Result<Option<End>, QueryError> {
         let mut statement = self
             .connection
-            .prepare_cached(select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY number DESC"))?;
+            .prepare_cached(select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY first DESC"))?;
         let lots = statement.query_map((sending, before), LotRow::read)?;
         for lot in lots {
             let lot = lot?;

@@ -83,7 +83,7 @@ fn a_clean_log_passes() {
 fn an_event_that_is_gone_is_missed() {
     let gone = [
         ("relay-defined", "is not defined"),
-        ("sender-registered", "does not know the sender"),
+        ("sender-registered", "is not approved"),
         ("policy-defined", "is not in force"),
         ("lot-accepted", "law 2: the seal counts"),
         ("sending-accepted", "is not sealed"),

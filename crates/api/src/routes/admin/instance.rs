@@ -17,6 +17,7 @@ use crate::state::ApiState;
 /// How an instance stands.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = InstanceStanding)]
 pub enum StandingWord {
     /// It was never copied from another.
     Original,
