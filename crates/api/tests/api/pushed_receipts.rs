@@ -115,6 +115,11 @@ async fn a_bad_receipt_does_not_keep_the_good_ones_of_its_call_out() {
         assert_eq!(api.send(push("alpha", "msg_1", &body)).await.problem().0, 422);
     }
     assert_eq!(api.events().await, events, "the same words are kept once, and the good receipts are no news");
+    // Corrected under the same name, it is another call, and nothing of it is lost.
+    let corrected = receipt("corrected-at-last");
+    assert_eq!(api.ok(push("alpha", "msg_1", &corrected)).await.status, 204);
+    let audit = api.ok(Call::new("GET", "/v1/audit/events?type=receipts-parked").key(ADMIN)).await.json();
+    assert!(audit["items"].to_string().contains("corrected-at-last"));
     // Under another name the stranger among them is parked anew, and nothing else.
     assert_eq!(api.send(push("alpha", "msg_2", &body)).await.problem().0, 422);
     assert_eq!(not_understood(&api, "").await["items"].as_array().unwrap().len(), 3);

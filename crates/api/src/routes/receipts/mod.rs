@@ -124,7 +124,10 @@ impl Call {
         origin.peer.prove();
         let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
         state.budgets().note_genuine(place, now);
-        let is_repeat = state.shared().seen_calls.has(&relay, &call);
+        let seen_calls = &state.shared().seen_calls;
+        if seen_calls.has(&relay, &call) {
+            return Ok(StatusCode::NO_CONTENT);
+        }
         if !is_json {
             return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
         }
@@ -136,14 +139,21 @@ impl Call {
             }
         };
         let recorded = receipts.len();
-        // A call that is answered with 422 may be repeated for ever: its good receipts are recorded once, too.
-        if !is_repeat {
+        if misread.is_empty() {
+            state.receipts.record(&relay, receipts).await?;
+            seen_calls.remember(&relay, &call);
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        // It may come for ever, and its good receipts are recorded once, too. It may also come corrected under the same id:
+        // that is another call.
+        let call_as_it_is = format!("{call}/{}", read::digest(&held.bytes));
+        if !seen_calls.has(&relay, &call_as_it_is) {
             state.receipts.record(&relay, receipts).await?;
         }
-        let problem = (!misread.is_empty()).then(|| read::not_understood(recorded, &misread));
+        let problem = read::not_understood(recorded, &misread);
         keep(&state, &relay, misread).await?;
-        state.shared().seen_calls.remember(&relay, &call);
-        problem.map_or(Ok(StatusCode::NO_CONTENT), Err)
+        seen_calls.remember(&relay, &call_as_it_is);
+        Err(problem)
     }
 }
 

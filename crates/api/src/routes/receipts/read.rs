@@ -9,8 +9,10 @@ use kite_domain::receipt::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::{ReceiptBody, ReceiptsBody};
+use crate::auth::hexadecimal;
 use crate::extract::read_loosely;
 use crate::problem::{Answer, Code, FieldError, Problem};
 
@@ -71,6 +73,11 @@ pub(super) fn whole(bytes: &[u8], problem: &Problem) -> Option<Misread> {
         }
         _ => None,
     }
+}
+
+/// What tells a body from every other.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 /// The answer to a call with receipts that are not understood.
