@@ -20,12 +20,12 @@ pub(super) fn of_results(body: &[u8], how: SaidHow, is_readable: bool) -> Vec<Mi
         Ok(Results { results }) => results,
         Err(error) => return vec![whole(body, &error, "results")],
     };
-    let one = |(row, result): (u32, &Box<RawValue>)| {
+    let one = |(row, result): (u32, &RawValue)| {
         let (field, reason) = wrong(result.get(), how)?;
         let field = field.map(SmolStr::new_static);
         Some(Misread { row: Some(row), field, reason, raw: result.get().to_owned() })
     };
-    let found: Vec<Misread> = (0..).zip(&results).filter_map(one).collect();
+    let found: Vec<Misread> = (0..).zip(results.iter().map(AsRef::as_ref)).filter_map(one).collect();
     if found.is_empty() && !is_readable {
         let raw = String::from_utf8_lossy(body).into_owned();
         return vec![Misread {
