@@ -51,6 +51,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
     operators_and_tenants(seed, &mut setup, &mut steps);
     baffle(seed, &mut steps);
     senders(seed, &mut steps);
+    somebody_refuses(seed, &mut steps);
     Case { seed, setup, steps }
 }
 
@@ -157,6 +158,42 @@ fn senders(seed: u64, steps: &mut Vec<Step>) {
             place = (place + 1 + dice.below(4) as usize).min(steps.len());
         }
     }
+}
+
+/// The salts of steps in which somebody refuses.
+const SALT_REFUSING: u32 = 450_000;
+
+/// In one case of eight somebody who is known by two addresses refuses by one of them, and an advertisement that goes to
+/// the other is accepted before or after that.
+fn somebody_refuses(seed: u64, steps: &mut Vec<Step>) {
+    let mut dice = Dice::of(seed, 0x9E09);
+    if dice.below(8) != 0 {
+        return;
+    }
+    let tenant = u8::from(dice.per_cent(50));
+    // Those with even numbers have an e-mail address, and the last one is deleted again.
+    let first = 2 * dice.below(20) as u16;
+    let contacts = Operation::Contacts { tenant, first, count: 5 };
+    let by_email = dice.per_cent(50);
+    let refusal = Operation::OptOut { tenant, recipient: first + 2, is_email: by_email };
+    let is_accepted_before = dice.per_cent(50);
+    let advertisement = Operation::Send(SendOrder {
+        tenant,
+        class: Class::NightAd,
+        kind: if by_email { Kind::Sms } else { Kind::Email },
+        recipients: 4,
+        first,
+        scheduled_s: is_accepted_before.then_some(40),
+        ..SendOrder::default()
+    });
+    let settling = Operation::Wait { ms: dice.between(8_000, 20_000) as u32 };
+    let mut story = if dice.per_cent(50) { vec![contacts, refusal] } else { vec![refusal, contacts] };
+    story.insert(if is_accepted_before { 0 } else { 2 }, advertisement);
+    story.insert(if is_accepted_before { 3 } else { 2 }, settling);
+    let place = dice.below(1 + steps.len() as u64) as usize;
+    let salts = SALT_REFUSING..;
+    let story = story.into_iter().zip(salts).map(|(op, salt)| Step { salt, polls: 60, op });
+    steps.splice(place..place, story);
 }
 
 struct Generator {
