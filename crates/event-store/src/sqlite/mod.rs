@@ -33,7 +33,7 @@ use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Positi
 use checkpoint::{Checkpoints, Finish};
 pub use copy::{Copied, CopyError, Progress, copy_log};
 use queue::{Queue, Request};
-use readers::{Bounds, Readers};
+use readers::{Bounds, Readers, in_pieces};
 pub use reading::SqliteLogFile;
 use recent::Recent;
 
@@ -295,18 +295,15 @@ impl EventStore for SqliteEventStore {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
         let point = Bounds { events: limit.min(POINT_BOUNDS.events), ..POINT_BOUNDS };
-        let mut piece = self.point_readers.read(|reader| reader.stream(stream, after_version, point))?;
-        let mut events = std::mem::take(&mut piece.events);
-        while piece.is_cut
-            && events.len() < limit
-            && let Some(last) = events.last()
-        {
-            let (stream, version) = (last.stream.clone(), last.version);
-            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
-            piece = self.read_long(move |reader| reader.stream(&stream, version, bounds)).await?;
-            events.append(&mut piece.events);
+        let piece = self.point_readers.read(|reader| reader.stream(stream, after_version, point))?;
+        if !piece.is_cut {
+            return Ok(piece.events);
         }
-        Ok(events)
+        in_pieces(piece.events, limit, |last, bounds| {
+            let (stream, after) = (stream.to_owned(), last.map_or(after_version, |last| last.version));
+            self.read_long(move |reader| reader.stream(&stream, after, bounds))
+        })
+        .await
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
@@ -323,18 +320,11 @@ impl EventStore for SqliteEventStore {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        while events.len() < limit {
-            let after = events.last().map_or(after, |last| last.position);
-            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
-            let piece = self.read_long(move |reader| reader.correlation(correlation, after, bounds)).await?;
-            let is_last = !piece.is_cut;
-            events.extend(piece.events);
-            if is_last {
-                break;
-            }
-        }
-        Ok(events)
+        in_pieces(Vec::new(), limit, |last, bounds| {
+            let after = last.map_or(after, |last| last.position);
+            self.read_long(move |reader| reader.correlation(correlation, after, bounds))
+        })
+        .await
     }
 
     async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::recent::PageBuilder;
-use super::{OpenError, SqliteOptions, schema};
+use super::{OpenError, PIECE_BYTES, SqliteOptions, schema};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
 use crate::port::{Filter, Page, Position, ReadError};
 
@@ -54,6 +54,23 @@ pub(super) struct Piece {
     pub(super) events: Vec<RecordedEvent>,
     /// It ended at a bound: there may be more.
     pub(super) is_cut: bool,
+}
+
+/// Reads piece by piece after `events`, until there is no more or there are `limit`.
+pub(super) async fn in_pieces<F: Future<Output = Result<Piece, ReadError>>>(
+    mut events: Vec<RecordedEvent>,
+    limit: usize,
+    mut read: impl FnMut(Option<&RecordedEvent>, Bounds) -> F,
+) -> Result<Vec<RecordedEvent>, ReadError> {
+    while events.len() < limit {
+        let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
+        let piece = read(events.last(), bounds).await?;
+        events.extend(piece.events);
+        if !piece.is_cut {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 /// A few read-only connections.

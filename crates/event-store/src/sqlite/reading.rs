@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::readers::{Bounds, Readers};
-use super::{OpenError, PIECE_BYTES, SqliteOptions, schema};
+use super::readers::{Readers, in_pieces};
+use super::{OpenError, SqliteOptions, schema};
 use crate::envelope::RecordedEvent;
 use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Position, ReadError};
 
@@ -68,19 +68,11 @@ impl EventStore for SqliteLogFile {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        while events.len() < limit {
-            let stream = stream.to_owned();
-            let after = events.last().map_or(after_version, |last| last.version);
-            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
-            let piece = self.read(move |reader| reader.stream(&stream, after, bounds)).await?;
-            let is_last = !piece.is_cut;
-            events.extend(piece.events);
-            if is_last {
-                break;
-            }
-        }
-        Ok(events)
+        in_pieces(Vec::new(), limit, |last, bounds| {
+            let (stream, after) = (stream.to_owned(), last.map_or(after_version, |last| last.version));
+            self.read(move |reader| reader.stream(&stream, after, bounds))
+        })
+        .await
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
@@ -94,18 +86,11 @@ impl EventStore for SqliteLogFile {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        while events.len() < limit {
-            let after = events.last().map_or(after, |last| last.position);
-            let bounds = Bounds { events: limit - events.len(), bytes: PIECE_BYTES };
-            let piece = self.read(move |reader| reader.correlation(correlation, after, bounds)).await?;
-            let is_last = !piece.is_cut;
-            events.extend(piece.events);
-            if is_last {
-                break;
-            }
-        }
-        Ok(events)
+        in_pieces(Vec::new(), limit, |last, bounds| {
+            let after = last.map_or(after, |last| last.position);
+            self.read(move |reader| reader.correlation(correlation, after, bounds))
+        })
+        .await
     }
 
     async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
