@@ -96,7 +96,9 @@ impl Manage {
         self.relays_are_there(&terms.relays)?;
         let waiting = self.directory.snapshot();
         let waiting = waiting.senders.iter().filter(|(address, holder, identity)| {
-            *holder == tenant && identity.request.is_some() && *address != sender::key(&terms.address)
+            *holder == tenant
+                && identity.request.is_some()
+                && *address != kite_domain::address::identity(&terms.address)
         });
         if waiting.count() >= WAITING_REQUESTS_MAX {
             return Err(ManageRefusal::TooManyRequests.into());

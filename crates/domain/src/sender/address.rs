@@ -6,7 +6,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::identity::{SaidBy, SenderIdentity};
-use super::{key, stream};
+use super::stream;
+use crate::address;
 use crate::event::Event;
 use crate::slug::TenantId;
 
@@ -64,7 +65,7 @@ impl Senders {
     /// Folds an event; those of other things leave it as it is. Answers whether it was about a sender.
     pub fn evolve(&mut self, event: &Event, envelope: Envelope<'_>) -> bool {
         let Some((tenant, address)) = about(event) else { return false };
-        let known = self.addresses.entry(SmolStr::from(key(address))).or_default();
+        let known = self.addresses.entry(SmolStr::from(address::identity(address))).or_default();
         let known = Arc::make_mut(known);
         let identity = SenderIdentity::evolve(known.holders.remove(tenant), event, envelope.by);
         known.holders.extend(identity.map(|identity| (tenant.clone(), identity)));
@@ -77,12 +78,12 @@ impl Senders {
 
     /// An address, however it is written; one that nobody ever asked for is empty.
     pub fn address(&self, address: &str) -> Arc<SenderAddress> {
-        self.addresses.get(&*key(address)).cloned().unwrap_or_default()
+        self.addresses.get(&*address::identity(address)).cloned().unwrap_or_default()
     }
 
     /// What an address, however it is written, is to a tenant.
     pub fn identity(&self, tenant: &TenantId, address: &str) -> Option<&SenderIdentity> {
-        self.addresses.get(&*key(address))?.of(tenant)
+        self.addresses.get(&*address::identity(address))?.of(tenant)
     }
 
     /// Every identity, by address and tenant.

@@ -197,18 +197,17 @@ fn what_was_registered_before_anybody_was_asked_counts_as_approved() {
 }
 
 #[test]
-fn one_mailbox_has_one_key_however_it_is_written() {
+fn one_mailbox_has_one_stream_however_it_is_written() {
     for (written, known) in [
-        ("025550100", "025550100"),
-        ("News@example.com", "news@example.com"),
-        ("NEWS@EXAMPLE.COM", "news@example.com"),
-        ("kim@한국.kr", "kim@xn--3e0b707e.kr"),
-        ("kim@XN--3E0B707E.kr", "kim@xn--3e0b707e.kr"),
+        ("025550100", "identity-025550100"),
+        ("NEWS@EXAMPLE.COM", "identity-news@example.com"),
+        ("kim@한국.kr", "identity-kim@xn--3e0b707e.kr"),
+        ("kim@XN--3E0B707E.kr", "identity-kim@xn--3e0b707e.kr"),
         // Composed and decomposed.
-        ("한@example.com", "한@example.com"),
-        ("\u{1112}\u{1161}\u{11ab}@example.com", "한@example.com"),
+        ("한@example.com", "identity-한@example.com"),
+        ("\u{1112}\u{1161}\u{11ab}@example.com", "identity-한@example.com"),
     ] {
-        assert_eq!(key(written), known, "{written}");
+        assert_eq!(stream(written), known, "{written}");
     }
 }
 

@@ -114,7 +114,7 @@ fn sender_changed(
     recorded: &RecordedEvent,
     event: &Event,
 ) -> Result<(), ApplyError> {
-    let key = sender::key(address);
+    let key = kite_domain::address::identity(address);
     let known: Option<String> = transaction
         .prepare_cached("SELECT identity FROM senders WHERE tenant = ?1 AND address = ?2")?
         .query_row([tenant.as_str(), &key], |row| row.get(0))

@@ -3,7 +3,7 @@
 use kite_domain::address::identity;
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
 use kite_domain::opt_out::brand_identity;
-use kite_domain::sender::{self, SenderIdentity};
+use kite_domain::sender::SenderIdentity;
 use kite_domain::slug::TenantId;
 use kite_event_store::Position;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -261,7 +261,7 @@ impl AddressBookQueries {
     /// A sender identity, by its address however it is written.
     pub fn sender(&self, tenant: &TenantId, address: &str) -> Result<Option<SenderIdentity>, QueryError> {
         let sql = "SELECT identity FROM senders WHERE tenant = ?1 AND address = ?2";
-        let key = sender::key(address);
+        let key = identity(address);
         Ok(self.rows(sql, [tenant.as_str(), &key], |row| from_json(&row.get::<_, String>(0)?))?.pop())
     }
 
