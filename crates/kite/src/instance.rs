@@ -2,6 +2,7 @@
 
 mod backlog;
 mod credentials;
+mod listening;
 mod readiness;
 
 use anyhow::Context;
@@ -37,11 +38,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::backup;
-use crate::config::{Config, Role, ServerSettings};
+use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
 use crate::private::private_directory;
 use crate::random::unpredictable;
@@ -50,6 +50,7 @@ use crate::seal_file::SealFile;
 use crate::server::{self, CertificateWatch, Tls};
 use crate::telemetry;
 use crate::vitals::{Floors, ThisMachine, Vitals, VitalsWatch};
+use listening::Listeners;
 use readiness::ProcessReadiness;
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -485,46 +486,6 @@ impl Instance {
         self.start_certificate_watch(parts);
         self.start_listeners(listeners, state, clients)
     }
-
-    /// Serves the API at one listener, or administration at one of its own.
-    fn start_listeners(
-        &mut self,
-        listeners: Listeners,
-        state: ApiState,
-        clients: Clients,
-    ) -> anyhow::Result<()> {
-        let settings = self.config.server.clone();
-        let tls = self.tls.clone();
-        let server::Rooms { public: room, admin: admin_room } = listeners.rooms;
-        self.address = Some(listeners.public.local_addr()?);
-        let mut router = kite_api::router(state.clone());
-        if let (Some(listener), Some(room)) = (listeners.admin, admin_room) {
-            self.admin_address = Some(listener.local_addr()?);
-            router = kite_api::public_router(state.clone());
-            let settings =
-                ServerSettings { connections_per_address_max: room.connections_max, ..settings.clone() };
-            let routes = kite_api::admin_router(state);
-            let workers = self.workers.clone();
-            let serving =
-                server::serve(listener, tls.clone(), routes, clients.clone(), settings, room, workers);
-            self.workers.start(serving);
-        }
-        let server::Room { descriptors, connections_max, .. } = room;
-        let kept_back = settings.descriptors_reserved;
-        tracing::info!(descriptors, kept_back, connections_max, "takes connections");
-        if connections_max < settings.connections_max {
-            let asked = settings.connections_max;
-            tracing::warn!(
-                asked,
-                connections_max,
-                "fewer connections than asked for: raise the limit of descriptors"
-            );
-        }
-        let serving =
-            server::serve(listeners.public, tls, router, clients, settings, room, self.workers.clone());
-        self.workers.start(serving);
-        Ok(())
-    }
 }
 
 /// Waits until the log takes nothing any more. A failed copy of its write-ahead log is nobody's append, and after a
@@ -534,30 +495,6 @@ async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
         Ok(reason) => format!("the event store has stopped: {}", reason.clone().unwrap_or_default()),
         Err(_) => "the event store is gone".to_owned(),
     }
-}
-
-/// Where this process is called, and how many connections there may be.
-struct Listeners {
-    public: TcpListener,
-    admin: Option<TcpListener>,
-    rooms: server::Rooms,
-}
-
-impl Listeners {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
-        let rooms = server::rooms(&config.server, config.admin_listen.is_some())?;
-        let public = listen("listen", config.listen).await?;
-        let admin = match config.admin_listen {
-            Some(address) => Some(listen("admin_listen", address).await?),
-            None => None,
-        };
-        Ok(Self { public, admin, rooms })
-    }
-}
-
-async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
 async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {
