@@ -85,7 +85,6 @@ async fn record(state: &ApiState, auth: &TenantAuth, rows: Rows) -> Answer<Writt
     let good = u32::try_from(rows.good.len()).unwrap_or(u32::MAX);
     let cause = state.cause(&auth.actor);
     let done = state.manage.record_opt_outs(&cause, &auth.tenant, rows.good).await?;
-    state.note_write(&auth.tenant, done.position);
     state.extend_refusals(&auth.tenant, done.position).await;
     let mut errors = rows.errors;
     errors.truncate(ERRORS_LISTED_MAX);

@@ -62,7 +62,6 @@ pub async fn handler(
     })?;
     let address = refusal.address.to_string();
     let done = state.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, refusal).await?;
-    state.note_write(&auth.tenant, done.position);
     state.extend_refusals(&auth.tenant, done.position).await;
     Ok(Written::created(
         done.position,

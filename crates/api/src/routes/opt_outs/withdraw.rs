@@ -42,6 +42,5 @@ pub async fn handler(
         ManageError::Refused(ManageRefusal::NoOptOut) => Problem::not_found("opt-out"),
         other => other.into(),
     })?;
-    state.note_write(&auth.tenant, done.position);
     Ok(Written::done(done.position))
 }
