@@ -75,6 +75,9 @@ async fn a_sender_is_asked_for_approved_and_sends_until_its_end() {
 async fn a_refusal_has_a_reason_and_a_withdrawal_ends_what_was_approved() {
     let api = Api::new().await;
     api.post("/v1/senders", &wanted(NUMBER)).await;
+    let path = format!("/v1/admin/tenants/acme/senders/{NUMBER}/refuse");
+    let blank = api.send(Call::new("POST", path).key(ADMIN).json(&json!({"reason": " "}))).await;
+    assert_eq!(blank.errors(), [(None, "reason".to_owned(), "empty".to_owned())], "{}", blank.text());
     let no = json!({"reason": "the certificate names another company"});
     let refused = operator(&api, "acme", NUMBER, "refuse", &no).await.json();
     assert_eq!(refused["status"], "refused");
