@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::problem::Answer;
+use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 use under_way::Turn;
 
@@ -86,6 +86,18 @@ impl FileFormat {
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
         }
+    }
+}
+
+/// A file has no pages.
+pub(crate) fn refuse_limit(limit: Option<usize>) -> Answer<()> {
+    match limit {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(
+            Code::Refused,
+            "The parameter limit is for pages; a file holds everything that is asked for.",
+        )
+        .at(FieldError::new("limit", "not_with_a_file", "it is for pages"))),
     }
 }
 

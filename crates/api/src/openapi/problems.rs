@@ -21,6 +21,11 @@ impl Traits<'_> {
         self.parameters().any(|parameter| parameter["name"] == "cursor")
     }
 
+    /// It can answer with a file, which has no pages.
+    fn gives_files(&self) -> bool {
+        self.is_paged() && self.parameters().any(|parameter| parameter["name"] == "format")
+    }
+
     fn parameters(&self) -> impl Iterator<Item = &Value> {
         self.operation["parameters"].as_array().into_iter().flatten()
     }
@@ -107,6 +112,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
     // A read may ask for data at least as new as a position.
     add(reads || traits.has_parameter("query"), &[Code::InvalidParameter]);
     add(traits.is_paged(), &[Code::InvalidCursor]);
+    add(traits.gives_files(), &[Code::Refused]);
     add(reads || is_sending || traits.is("preview_sending"), &[Code::NotCaughtUp]);
     match traits.body() {
         Some("text/csv") => add(true, &[Code::InvalidCsv, Code::RowsRefused]),

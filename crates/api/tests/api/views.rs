@@ -293,6 +293,13 @@ async fn messages_are_found_by_everything_that_they_are_asked_for_by() {
         let reply = api.get(&format!("/v1/messages?{wrong}")).await;
         assert_eq!(reply.problem(), (400, "invalid-parameter".to_owned()), "{wrong}");
     }
+    let limited = api.get("/v1/messages?format=csv&limit=10").await;
+    assert_eq!(
+        limited.errors(),
+        [(None, "limit".to_owned(), "not_with_a_file".to_owned())],
+        "{}",
+        limited.text()
+    );
     for cursor in ["x", "00", "0000000000000000000000000000000000000000000000000000"] {
         for query in ["", "&client_reference=order%2017", "&to=010-1234-5670", "&format=csv"] {
             let reply = api.get(&format!("/v1/messages?cursor={cursor}{query}")).await;

@@ -20,7 +20,7 @@ use super::message::events_of;
 use super::view::is_visible;
 use crate::answer::{Page, Paging};
 use crate::auth::Caller;
-use crate::export::{Batch, FileFormat, FormatWord, export};
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
@@ -47,7 +47,7 @@ pub struct AuditQuery {
     pub until: Option<DateTime<Utc>>,
     /// The `next` of the page before; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. A file holds all of them.
+    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -82,6 +82,7 @@ pub async fn handler(
         let limit = Paging::of(None, query.limit).size()?;
         return Ok(Json(page(&state, &caller, &query, limit).await?).into_response());
     };
+    refuse_limit(query.limit)?;
     let (source, asking, cursor) = (state.0.clone(), caller.clone(), query.cursor.clone());
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, caller) = (source.clone(), asking.clone());

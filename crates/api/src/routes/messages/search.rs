@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use super::{CodeTexts, MessageView};
 use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export};
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::senders::canonical;
@@ -53,7 +53,7 @@ pub struct SearchQuery {
     pub until: Option<DateTime<Utc>>,
     /// The `next` of the page before, of the same search; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. A file holds all of them.
+    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -80,11 +80,13 @@ pub async fn handler(
 ) -> Answer<Response> {
     let format = FileFormat::of(query.format, &headers);
     let paging = Paging::of(query.cursor.clone(), query.limit);
+    let limit = query.limit;
     let search = query.into_search()?;
     state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(page(&state, auth.tenant, search, paging).await?).into_response());
     };
+    refuse_limit(limit)?;
     let (source, tenant) = (state.0.clone(), auth.tenant.clone());
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, tenant, search) = (source.clone(), tenant.clone(), search.clone());

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::SendingView;
 use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export};
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -37,7 +37,7 @@ pub struct SendingsQuery {
     pub client_reference: Option<String>,
     /// The `next` of the page before; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. A file holds all of them.
+    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -73,6 +73,7 @@ pub async fn handler(
         let page = page(&state, auth.tenant, filter, Paging::of(query.cursor, query.limit)).await?;
         return Ok(Json(page).into_response());
     };
+    refuse_limit(query.limit)?;
     let (source, tenant) = (state.0.clone(), auth.tenant.clone());
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());

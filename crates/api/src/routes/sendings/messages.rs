@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use super::get::find;
 use crate::answer::{Page, Paging};
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export};
+use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::{ApiPath, ApiQuery};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::messages::{CodeTexts, MessageView};
@@ -35,7 +35,7 @@ pub struct MessagesQuery {
     pub failed_over: Option<bool>,
     /// The `next` of the page before; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. A file holds all of them.
+    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -71,6 +71,7 @@ pub async fn handler(
         let paging = Paging::of(query.cursor, query.limit);
         return Ok(Json(page(&state, auth.tenant, id, filter, paging).await?).into_response());
     };
+    refuse_limit(query.limit)?;
     let (source, tenant) = (state.0.clone(), auth.tenant.clone());
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());
