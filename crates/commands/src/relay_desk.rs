@@ -3,7 +3,7 @@
 //! A port: crate `kite-relay` answers, crate `kite-api` asks, and neither knows the other.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::relay::RelayProfile;
 use kite_domain::slug::RelayId;
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub struct RelayNow {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// When it last did not.
     pub last_failure_at: Option<DateTime<Utc>>,
+    /// How far the clock here is ahead of the relay's, by what it last said (below zero: behind); none: it said no time of
+    /// late.
+    pub clock_ahead: Option<TimeDelta>,
     /// Messages that wait for it in the work queue: one-time passwords, notices, advertisements.
     pub waiting: [u64; 3],
 }
@@ -84,6 +87,9 @@ pub trait RelayDesk: Send + Sync + 'static {
     /// The relay as it is now; none: no worker of this process knows of it.
     fn now(&self, relay: &RelayId) -> Option<RelayNow>;
 
+    /// How far the clock here is ahead of those of the relays that said a time of late; below zero: behind.
+    fn clocks_ahead(&self) -> Vec<TimeDelta>;
+
     /// Calls the relay without handing it a message. Takes a bounded time.
     async fn check(&self, profile: &RelayProfile) -> CheckReport;
 }
@@ -96,6 +102,10 @@ pub struct NoDesk;
 impl RelayDesk for NoDesk {
     fn now(&self, _relay: &RelayId) -> Option<RelayNow> {
         None
+    }
+
+    fn clocks_ahead(&self) -> Vec<TimeDelta> {
+        Vec::new()
     }
 
     async fn check(&self, profile: &RelayProfile) -> CheckReport {

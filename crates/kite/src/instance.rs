@@ -150,6 +150,7 @@ impl Instance {
             self.start_projectors(parts)?;
         }
         let desk = self.start_workers(parts, roles).await?;
+        parts.vitals.listen_to(desk.clone());
         match listeners {
             Some(listeners) => self.start_api(parts, desk, metrics, listeners).await,
             None => Ok(()),

@@ -5,15 +5,17 @@
 //! floor (`ready_free_bytes_min`) nothing new is taken in: what is left is for the results of what is under way.
 //!
 //! A clock that is wrong lets messages expire too early or go out at night. Nobody here knows the right time; what is told is
-//! a clock that is behind the newest event of the log, and one that was set while the process ran.
+//! a clock that is behind the newest event of the log, one that was set while the process ran, and one that most relays
+//! gainsay: they say in their answers what time it is.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::directory::Directory;
+use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Clock, Step, Worker, WorkerError};
 use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often it looks.
@@ -22,6 +24,8 @@ const INTERVAL: TimeDelta = TimeDelta::seconds(1);
 const BEHIND_MAX: TimeDelta = TimeDelta::seconds(2);
 /// A clock that is steered moves less than this within a look.
 const STEP_MAX: TimeDelta = TimeDelta::seconds(2);
+/// Clocks of relays are not all steered, and answers take their time: from this on they say something else.
+const GAINSAID_FROM: TimeDelta = TimeDelta::seconds(10);
 /// How long it is told that the clock was set.
 const STEP_TOLD: Duration = Duration::from_secs(3_600);
 
@@ -78,18 +82,60 @@ enum Room {
 
 /// What was seen last. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Vitals(Arc<Mutex<Seen>>);
+pub(crate) struct Vitals(Arc<Mutex<Seen>>, Arc<OnceLock<Arc<dyn RelayDesk>>>);
 
 #[derive(Default)]
 struct Seen {
     disk: Option<(Room, u64)>,
     least_bytes: u64,
     behind_log: Option<TimeDelta>,
+    /// How far it is ahead of most relays, how many of them say so, and of how many.
+    gainsaid: Option<Gainsaid>,
     /// By how much the clock was set, when by its own word, and when by the one that nobody sets.
     step: Option<(TimeDelta, DateTime<Utc>, Duration)>,
 }
 
+/// Most relays say that the clock is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gainsaid {
+    /// By how much it is ahead of them, the least of what they say; below zero: behind.
+    ahead: TimeDelta,
+    by: usize,
+    of: usize,
+}
+
+impl Gainsaid {
+    /// Whether more than half of those who say a time gainsay the clock, and in the same direction. One that is alone is
+    /// believed: it is wrong, or the clock is.
+    fn by_most(ahead: &[TimeDelta]) -> Option<Self> {
+        let of = ahead.len();
+        let (behind, ahead): (Vec<_>, Vec<_>) = ahead
+            .iter()
+            .copied()
+            .filter(|ahead| ahead.abs() > GAINSAID_FROM)
+            .partition(|ahead| *ahead < TimeDelta::zero());
+        let most = [ahead, behind].into_iter().find(|side| side.len() * 2 > of)?;
+        let ahead = most.iter().copied().min_by_key(TimeDelta::abs)?;
+        Some(Self { ahead, by: most.len(), of })
+    }
+
+    fn in_words(self) -> String {
+        let Self { ahead, by, of } = self;
+        let side = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+        format!("{} s {side} the clocks of {by} of {of} relays", ahead.abs().num_seconds())
+    }
+}
+
 impl Vitals {
+    /// From now on what the relays say of the time counts, too.
+    pub(crate) fn listen_to(&self, desk: Arc<dyn RelayDesk>) {
+        let _ = self.1.set(desk);
+    }
+
+    fn gainsaid(&self) -> Option<Gainsaid> {
+        Gainsaid::by_most(&self.1.get()?.clocks_ahead())
+    }
+
     /// Why nothing new is taken in; none: it is.
     pub(crate) fn turns_away(&self) -> Option<String> {
         let seen = self.0.lock();
@@ -124,7 +170,8 @@ impl Vitals {
         let step = seen
             .step
             .map(|(step, at, _)| format!("was set by {} ms at {}", step.num_milliseconds(), at.to_rfc3339()));
-        let told: Vec<String> = behind.into_iter().chain(step).collect();
+        let gainsaid = seen.gainsaid.map(Gainsaid::in_words);
+        let told: Vec<String> = behind.into_iter().chain(gainsaid).chain(step).collect();
         if told.is_empty() { "goes as it should, as far as is known".to_owned() } else { told.join("; ") }
     }
 }
@@ -192,7 +239,14 @@ impl<M: Machine> VitalsWatch<M> {
         }
         metrics::gauge!("kite_clock_behind_log_seconds")
             .set(behind.map_or(0.0, |behind| behind.num_milliseconds() as f64 / 1_000.0));
+        let gainsaid = self.vitals.gainsaid();
+        metrics::gauge!("kite_clock_ahead_of_relays_seconds")
+            .set(gainsaid.map_or(0.0, |said| said.ahead.num_milliseconds() as f64 / 1_000.0));
         let mut seen = self.vitals.0.lock();
+        if let (Some(said), None) = (gainsaid, seen.gainsaid) {
+            tracing::error!("the clock is {}", said.in_words());
+        }
+        seen.gainsaid = gainsaid;
         if behind.is_some() && seen.behind_log.is_none() {
             tracing::error!(?behind, "the clock is behind the newest event of the log");
         }
@@ -231,6 +285,9 @@ impl<M: Machine> Worker for VitalsWatch<M> {
 pub(crate) mod tests {
     use super::*;
     use kite_commands::clock::ManualClock;
+    use kite_commands::relay_desk::{CheckReport, RelayNow};
+    use kite_domain::relay::RelayProfile;
+    use kite_domain::slug::RelayId;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A machine that says what it is told to.
@@ -323,6 +380,44 @@ pub(crate) mod tests {
         }
         assert_eq!(house.second(TimeDelta::zero()), WELL);
         assert!(house.second(TimeDelta::hours(7)).starts_with("was set by 25200000 ms"));
+    }
+
+    /// Relays that say a time.
+    #[derive(Default)]
+    struct SaidDesk(Mutex<Vec<i64>>);
+
+    #[async_trait]
+    impl RelayDesk for SaidDesk {
+        fn now(&self, _relay: &RelayId) -> Option<RelayNow> {
+            None
+        }
+
+        fn clocks_ahead(&self) -> Vec<TimeDelta> {
+            self.0.lock().iter().copied().map(TimeDelta::seconds).collect()
+        }
+
+        async fn check(&self, _profile: &RelayProfile) -> CheckReport {
+            CheckReport::default()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_most_relays_gainsay_is_told() {
+        let mut house = House::new(None);
+        let desk = Arc::new(SaidDesk::default());
+        house.vitals.listen_to(desk.clone());
+        let mut told = |ahead: &[i64]| {
+            ahead.clone_into(&mut desk.0.lock());
+            house.watch.look();
+            house.vitals.clock()
+        };
+        for well in [&[][..], &[0], &[10, -10], &[3_600, 0], &[3_600, -3_600], &[86_400, 1, -2]] {
+            assert_eq!(told(well), WELL, "{well:?}");
+        }
+        assert_eq!(told(&[3_600]), "3600 s ahead of the clocks of 1 of 1 relays");
+        assert_eq!(told(&[32_400, 32_399, 0]), "32399 s ahead of the clocks of 2 of 3 relays");
+        assert_eq!(told(&[-61, 0, -70]), "61 s behind the clocks of 2 of 3 relays");
+        assert_eq!(told(&[0]), WELL);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is seen of each relay at this moment, for operators and for metrics.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::relay_desk::{CheckReport, LastCall, RelayDesk, RelayNow};
 use kite_commands::{Clock, Vault};
 use kite_domain::relay::{RelayEntry, RelayProfile};
@@ -15,6 +15,9 @@ use crate::client::check;
 use crate::expiry::Expiry;
 use crate::figures;
 use crate::queue::WorkQueue;
+
+/// What a relay says of the time counts for so long.
+const TIME_SAID_FOR: TimeDelta = TimeDelta::minutes(10);
 
 /// One relay. Outlives its definitions.
 pub(crate) struct Board {
@@ -31,6 +34,14 @@ struct Calls {
     last: Option<LastCall>,
     answered_at: Option<DateTime<Utc>>,
     failed_at: Option<DateTime<Utc>>,
+    /// How far the clock here is ahead of the relay's, and since when that is known.
+    clock_ahead: Option<(TimeDelta, DateTime<Utc>)>,
+}
+
+impl Calls {
+    fn clock_ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.clock_ahead.filter(|(_, at)| now - *at <= TIME_SAID_FOR).map(|(ahead, _)| ahead)
+    }
 }
 
 impl Board {
@@ -61,6 +72,16 @@ impl Board {
         let at = if call.is_answered { &mut calls.answered_at } else { &mut calls.failed_at };
         *at = Some(call.at);
         calls.last = Some(call);
+    }
+
+    /// The relay has said what time it was, in an answer to a call that was under way from `began` to `ended`.
+    pub(crate) fn said_time(&self, said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) {
+        self.calls.lock().clock_ahead = Some((ahead_of(said, began, ended), ended));
+    }
+
+    /// How far the clock here is ahead of the relay's.
+    fn clock_ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.calls.lock().clock_ahead(now)
     }
 
     /// Sets the gauges.
@@ -94,6 +115,7 @@ impl Board {
     fn now(&self, now: DateTime<Utc>) -> RelayNow {
         let standing = self.breaker.standing(now);
         let calls = self.calls.lock().clone();
+        let clock_ahead = calls.clock_ahead(now);
         let (breaker_since, breaker_reason) = standing.changed.unzip();
         RelayNow {
             workers: self.attendance.read().workers(),
@@ -103,8 +125,22 @@ impl Board {
             last_call: calls.last,
             last_answer_at: calls.answered_at,
             last_failure_at: calls.failed_at,
+            clock_ahead,
             waiting: self.queue.waiting(&self.relay).map(|count| count as u64),
         }
+    }
+}
+
+/// How far the clock here is at least ahead of one that said this, in whole seconds, at some moment in between; below zero:
+/// behind.
+fn ahead_of(said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) -> TimeDelta {
+    let until = said + TimeDelta::seconds(1);
+    if until < began {
+        began - until
+    } else if said > ended {
+        ended - said
+    } else {
+        TimeDelta::zero()
     }
 }
 
@@ -137,7 +173,34 @@ impl RelayDesk for Desk {
         Some(self.board(relay)?.now(self.clock.now()))
     }
 
+    fn clocks_ahead(&self) -> Vec<TimeDelta> {
+        let now = self.clock.now();
+        self.boards.read().values().filter_map(|board| board.clock_ahead(now)).collect()
+    }
+
     async fn check(&self, profile: &RelayProfile) -> CheckReport {
         check::check(profile, &self.vault, &*self.clock).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_ahead_only_as_far_as_no_moment_of_the_call_explains() {
+        let at = |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap();
+        let ahead = |began, ended| ahead_of(at(0), at(began), at(ended)).num_milliseconds();
+        assert_eq!([ahead(0, 10), ahead(999, 1_200), ahead(-5_000, 5_000)], [0, 0, 0]);
+        assert_eq!(ahead(3_600_500, 3_600_700), 3_599_500);
+        assert_eq!(ahead(-3_600_700, -3_600_500), -3_600_500);
+    }
+
+    #[test]
+    fn what_a_relay_said_of_the_time_is_forgotten_after_ten_minutes() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let calls = Calls { clock_ahead: Some((TimeDelta::hours(1), now)), ..Calls::default() };
+        assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(10)), Some(TimeDelta::hours(1)));
+        assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(11)), None);
     }
 }

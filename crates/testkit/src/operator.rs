@@ -33,6 +33,16 @@ pub fn read_log(oracle: &mut Oracle, kite: &Path, data: &Path) -> anyhow::Result
     Ok(())
 }
 
+/// The events of a stream, as `kite audit` prints them.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn read_stream(kite: &Path, data: &Path, stream: &str) -> anyhow::Result<String> {
+    let output = command(kite, data, &["audit", "--stream", stream]).output()?;
+    ensure!(output.status.success(), "kite audit: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Law 8 over the whole directory; answers what `kite replay --verify` printed if a read model is not what the log says.
 ///
 /// # Errors

@@ -69,7 +69,8 @@ impl House {
         let started = Instant::now();
         let scenario = Scenario::from_json(&relays::scenario(seed).to_string())?;
         let simulators = RelaySim::start(scenario).await?;
-        let data = tempfile::tempdir()?;
+        let mut data = tempfile::tempdir()?;
+        data.disable_cleanup(std::env::var_os("KITE_TEST_KEEP").is_some());
         let address = free_address()?;
         let process = start(data.path(), address, room, None, settings)?;
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
@@ -236,7 +237,11 @@ impl House {
         judge::read_ledgers(&mut oracle, &self.simulators.ledger())?;
         self.restart().await?;
         let compared = self.compare(&oracle, accepted).await;
-        let verdict = judge::judge(oracle, &self.simulators.ledger(), accepted, stops)?;
+        let verdict = oracle.judge();
+        if let Err(error) = judge::judge(&verdict, &self.simulators.ledger(), accepted, stops) {
+            self.stop()?;
+            return Err(error.context(judge::stories(&verdict, kite(), &self.data_dir())?));
+        }
         eprintln!("{verdict}");
         compared?;
         let data = self.terminate().await?;
@@ -271,7 +276,15 @@ impl House {
         })
         .await;
         if let Err(error) = done {
-            bail!("{error:#}; {} sendings are not, the first of them is {last}", left.len());
+            let (count, data) = (left.len(), self.data_dir());
+            let relays = self.customer.http.get(self.url("/v1/admin/relays")).bearer_auth(ADMIN_KEY).send().await?;
+            bail!(
+                "{error:#}; {count} sendings are not, the first of them is {last}; the data (if KITE_TEST_KEEP is set) is in {}; \
+                 the relays: {}; its log:\n{}",
+                data.display(),
+                relays.text().await?,
+                self.process.log()
+            );
         }
         Ok(())
     }

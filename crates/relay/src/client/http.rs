@@ -16,7 +16,7 @@ use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::objects;
 use kite_domain::relay::RelayProfile;
 use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -55,6 +55,8 @@ pub struct HttpRelayClient {
     acknowledge: Url,
     /// What was not understood since somebody last asked for it.
     misread: Mutex<Vec<(SaidHow, Misread)>>,
+    /// What time it was in the last answer, unless somebody has asked since.
+    time: Mutex<Option<DateTime<Utc>>>,
 }
 
 #[derive(Serialize)]
@@ -172,12 +174,18 @@ impl HttpRelayClient {
             pull: url("/v1/receipts/pull")?,
             acknowledge: url("/v1/receipts/acknowledge")?,
             misread: Mutex::default(),
+            time: Mutex::default(),
         })
     }
 
     async fn exchange(&self, url: &Url, body: Vec<u8>) -> Exchange {
         match self.client.post(url.clone()).body(body).send().await {
-            Ok(response) => read(response).await,
+            Ok(response) => {
+                if let Some(time) = time_of(response.headers()) {
+                    *self.time.lock() = Some(time);
+                }
+                read(response).await
+            }
             Err(error)
                 if error.is_connect() || error.is_builder() || tls::is_refused_in_handshake(&error) =>
             {
@@ -333,10 +341,20 @@ impl RelayClient for HttpRelayClient {
         std::mem::take(&mut *self.misread.lock())
     }
 
+    fn take_time(&self) -> Option<DateTime<Utc>> {
+        self.time.lock().take()
+    }
+
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
         let body = serde_json::to_vec(&serde_json::json!({ "lease": lease })).expect("a string in an object");
         self.ask(&self.acknowledge, body).await.map(drop)
     }
+}
+
+/// What time it is for whoever answers.
+fn time_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    DateTime::parse_from_rfc2822(text).ok().map(|time| time.to_utc())
 }
 
 async fn read(mut response: reqwest::Response) -> Exchange {

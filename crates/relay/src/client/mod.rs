@@ -201,6 +201,11 @@ pub trait RelayClient: Send + Sync + 'static {
     fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
         Vec::new()
     }
+
+    /// What time it was in the last answer, by the relay's clock and to the second, since this was last asked.
+    fn take_time(&self) -> Option<DateTime<Utc>> {
+        None
+    }
 }
 
 /// A profile that no client can be built from.

@@ -26,14 +26,18 @@ impl ObservedClient {
         Self { inner, board, clock }
     }
 
-    fn note(&self, what: &'static str, is_answered: bool, words: impl Into<String>) {
-        self.board.called(LastCall { at: self.clock.now(), what, is_answered, words: words.into() });
+    fn note(&self, began: DateTime<Utc>, what: &'static str, is_answered: bool, words: impl Into<String>) {
+        let at = self.clock.now();
+        if let Some(said) = self.inner.take_time() {
+            self.board.said_time(said, began, at);
+        }
+        self.board.called(LastCall { at, what, is_answered, words: words.into() });
     }
 
-    fn note_asked<T>(&self, what: &'static str, asked: &Result<T, CallFailed>) {
+    fn note_asked<T>(&self, began: DateTime<Utc>, what: &'static str, asked: &Result<T, CallFailed>) {
         match asked {
-            Ok(_) => self.note(what, true, "answered"),
-            Err(failed) => self.note(what, failed.is_rate_limit == RateLimit::Yes, &*failed.reason),
+            Ok(_) => self.note(began, what, true, "answered"),
+            Err(failed) => self.note(began, what, failed.is_rate_limit == RateLimit::Yes, &*failed.reason),
         }
     }
 }
@@ -63,9 +67,10 @@ fn summary(answer: &SubmitAnswer) -> (bool, String) {
 #[async_trait]
 impl RelayClient for ObservedClient {
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+        let began = self.clock.now();
         let answer = self.inner.submit(messages).await;
         let (is_answered, words) = summary(&answer);
-        self.note("submit", is_answered, words);
+        self.note(began, "submit", is_answered, words);
         answer
     }
 
@@ -74,20 +79,23 @@ impl RelayClient for ObservedClient {
         references: &[AttemptReference],
         now: DateTime<Utc>,
     ) -> Result<Vec<Standing>, CallFailed> {
+        let began = self.clock.now();
         let asked = self.inner.status(references, now).await;
-        self.note_asked("status", &asked);
+        self.note_asked(began, "status", &asked);
         asked
     }
 
     async fn pull_receipts(&self, limit: u32) -> Result<PulledReceipts, CallFailed> {
+        let began = self.clock.now();
         let asked = self.inner.pull_receipts(limit).await;
-        self.note_asked("pull", &asked);
+        self.note_asked(began, "pull", &asked);
         asked
     }
 
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed> {
+        let began = self.clock.now();
         let asked = self.inner.acknowledge(lease).await;
-        self.note_asked("acknowledge", &asked);
+        self.note_asked(began, "acknowledge", &asked);
         asked
     }
 

@@ -6,9 +6,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::books::said::{DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED};
-use super::books::{Message, Sending};
+use super::books::{Attempt, Message, Sending};
 use super::ends::{Untold, check_end};
 use super::{Cancel, Oracle, Outcome, SplitKept, may_be_double};
+
+/// Of the messages that expired at a relay, so many are named.
+const EXPIRED_NAMED_MAX: usize = 5;
 
 /// How many messages ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -45,6 +48,8 @@ pub struct Verdict {
     /// Messages that expired after they were handed over, by the relay of the last attempt. Those of cancelled sendings
     /// are left out: they are not asked about, but waited for.
     pub expired_at: BTreeMap<String, u64>,
+    /// The first few of those, by relay.
+    pub expired_messages: BTreeMap<String, Vec<String>>,
     /// Hand-overs that a mail server refused before it knew their reference: they are in no ledger, only counted there.
     pub refused_unseen: u64,
     /// Times that a message was held for the end of a night.
@@ -62,6 +67,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Counts a message that expired after it was handed over.
+    fn expired(&mut self, relay: &str, message: String) {
+        *self.expired_at.entry(relay.to_owned()).or_default() += 1;
+        let named = self.expired_messages.entry(relay.to_owned()).or_default();
+        if named.len() < EXPIRED_NAMED_MAX {
+            named.push(message);
+        }
+    }
+
     /// Whether everything holds.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -88,8 +102,8 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             formatter,
-            "held at night {}; expired without an answer at {:?}",
-            self.held, self.expired_at
+            "held at night {}; expired without an answer at {:?}, such as {:?}",
+            self.held, self.expired_at, self.expired_messages
         )?;
         for split in &self.splits {
             writeln!(
@@ -106,6 +120,14 @@ impl fmt::Display for Verdict {
         self.violations.iter().try_for_each(|violation| writeln!(formatter, "does not hold: {violation}"))?;
         let untold = self.violations_total - self.violations.len() as u64;
         if untold > 0 { writeln!(formatter, "and {untold} more that do not hold") } else { Ok(()) }
+    }
+}
+
+impl Message {
+    /// The attempt that it expired after; none where that is as it should be in a cancelled sending.
+    fn expired_after(&self, sending: &Sending) -> Option<&Attempt> {
+        let is_counted = self.outcome == Some(Outcome::Expired) && !sending.is_cancelled();
+        self.attempts.last().filter(|last| is_counted && last.is(EVER_SUBMITTED))
     }
 }
 
@@ -130,7 +152,11 @@ impl Oracle {
             }
             for (seq, message) in sending.messages.iter().enumerate().filter(|(_, message)| message.exists) {
                 verdict.messages += 1;
-                if let Err(what) = self.check(sending, message, &mut verdict) {
+                let checked = self.check(sending, message, &mut verdict);
+                if let Some(last) = message.expired_after(sending) {
+                    verdict.expired(self.relays.name(last.relay), format!("{id}-{seq}"));
+                }
+                if let Err(what) = checked {
                     self.violate(format!("message {id}-{seq}: {what}"));
                 }
             }
@@ -191,12 +217,6 @@ impl Oracle {
             Outcome::Expired => outcomes.expired += 1,
             Outcome::Cancelled => outcomes.cancelled += 1,
             Outcome::Refused => outcomes.refused += 1,
-        }
-        if let Some(last) = message.attempts.last().filter(|last| last.is(EVER_SUBMITTED))
-            && outcome == Outcome::Expired
-            && !sending.is_cancelled()
-        {
-            *verdict.expired_at.entry(self.relays.name(last.relay).to_owned()).or_default() += 1;
         }
         message.attempts.iter().try_for_each(|attempt| attempt.agrees(&self.relays))?;
         let unseen = message.attempts.iter().filter(|attempt| attempt.is_refused_unseen(&self.relays));

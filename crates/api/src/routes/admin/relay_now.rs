@@ -51,6 +51,11 @@ pub struct RelayNowView {
     /// When it last did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure_at: Option<DateTime<Utc>>,
+    /// How far Kite's clock is ahead of the relay's, by the `Date` of its last answer, in milliseconds; below zero: behind.
+    /// Left out: it said no time in the last ten minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0)]
+    pub clock_ahead_ms: Option<i64>,
     /// Messages that wait for it.
     pub waiting: WaitingView,
 }
@@ -99,6 +104,7 @@ impl From<RelayNow> for RelayNowView {
             }),
             last_answer_at: now.last_answer_at,
             last_failure_at: now.last_failure_at,
+            clock_ahead_ms: now.clock_ahead.map(|ahead| ahead.num_milliseconds()),
             waiting: WaitingView { otp, notice, ad },
         }
     }
