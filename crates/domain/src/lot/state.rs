@@ -267,6 +267,17 @@ impl Lot {
         messages.iter().filter_map(round).min().unwrap_or(0)
     }
 
+    /// Those of these messages that were asked about least, and the others.
+    pub fn asked_about_least(&self, messages: SeqSet, attempt: u16) -> (SeqSet, SeqSet) {
+        let least = self.round_of(&messages, attempt);
+        let round = |seq: u32| self.message(seq)?.attempt(attempt).map(|attempt| attempt.round);
+        let (mut those, mut others) = (SeqSet::default(), SeqSet::default());
+        for seq in &messages {
+            if round(seq).unwrap_or(least) == least { those.push(seq) } else { others.push(seq) }
+        }
+        (those, others)
+    }
+
     /// The next time at which something is due for the lot without anybody calling: a deadline, the end of its
     /// lifetime, the end of a hold. None: nothing will.
     pub fn next_due_ms(&self, expires_at: DateTime<Utc>) -> Option<i64> {

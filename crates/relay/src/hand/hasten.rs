@@ -58,7 +58,14 @@ pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, no
     let now_ms = now.timestamp_millis();
     let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now_ms;
     let due: SeqSet = waiting.iter().filter(is_due).collect();
-    let in_time = |due: SeqSet, later, is_stale| {
+    let in_time = |due: SeqSet, mut later: Vec<Job>, is_stale| {
+        // One answer, one round: beside one of an earlier round a message would never come to that in which it is believed.
+        // And a relay that takes single messages, to see whether it is back, is not always asked about the same one.
+        let (due, rest) = lot.asked_about_least(due, job.attempt);
+        if !rest.is_empty() {
+            let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
+            later.push(Job { messages: rest, not_before_ms, ..job.clone() });
+        }
         let round = Round::InTime(lot.round_of(&due, job.attempt));
         Looked { candidates: due, round, later, is_stale }
     };
