@@ -70,7 +70,7 @@ impl House {
         let scenario = Scenario::from_json(&relays::scenario(seed).to_string())?;
         let simulators = RelaySim::start(scenario).await?;
         let mut data = tempfile::tempdir()?;
-        data.disable_cleanup(std::env::var_os("KITE_TEST_KEEP").is_some());
+        data.disable_cleanup(std::env::var_os("KEEP_TEST_DATA").is_some());
         let address = free_address()?;
         let process = start(data.path(), address, room, None, settings)?;
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build()?;
@@ -277,9 +277,10 @@ impl House {
         .await;
         if let Err(error) = done {
             let (count, data) = (left.len(), self.data_dir());
-            let relays = self.customer.http.get(self.url("/v1/admin/relays")).bearer_auth(ADMIN_KEY).send().await?;
+            let relays =
+                self.customer.http.get(self.url("/v1/admin/relays")).bearer_auth(ADMIN_KEY).send().await?;
             bail!(
-                "{error:#}; {count} sendings are not, the first of them is {last}; the data (if KITE_TEST_KEEP is set) is in {}; \
+                "{error:#}; {count} sendings are not, the first of them is {last}; the data (if KEEP_TEST_DATA is set) is in {}; \
                  the relays: {}; its log:\n{}",
                 data.display(),
                 relays.text().await?,
