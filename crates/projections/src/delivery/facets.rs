@@ -112,8 +112,8 @@ impl Facets {
         self.changes.entry(facet).or_insert_with(|| Box::new([0; PIECES]))[piece(message)] += more;
     }
 
-    /// A lot was accepted.
-    pub(super) fn accepted(&mut self, lot: &Lot) {
+    /// The messages of a lot can be found from now on.
+    pub(super) fn sealed(&mut self, lot: &Lot) {
         let last = lot.first + lot.messages.len() as i64 - 1;
         for block in lot.first >> BLOCK_BITS..=last >> BLOCK_BITS {
             let times = self.times.entry(block).or_insert((lot.accepted_ms, lot.accepted_ms));

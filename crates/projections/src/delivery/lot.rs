@@ -1,5 +1,6 @@
 //! A lot's messages in memory, and their rows.
 
+use kite_domain::address::identity;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{LotAccepted, Outcome, Recipient};
@@ -61,6 +62,7 @@ pub(super) struct Lot {
     pub(super) first: i64,
     pub(super) tenant: u32,
     pub(super) class: MessageClass,
+    /// When its sending was; until that is sealed, when the lot itself was.
     pub(super) accepted_ms: i64,
     /// None: its sending is not sealed yet, and its messages are nobody's.
     pub(super) seal: Option<Seal>,
@@ -112,6 +114,29 @@ impl Lot {
             is_dirty: true,
             accepted_by: Some(event),
         }
+    }
+
+    /// Its sending is sealed, which was accepted at this time: so were its messages. Whether that is news.
+    pub(super) fn sealed(&mut self, seal: Seal, accepted_ms: i64) -> bool {
+        if self.seal.replace(seal).is_some() {
+            return false;
+        }
+        // The times of stored attempts count from the lot's. There are none before the seal, unless a log says otherwise.
+        if self.messages.iter().all(|message| message.attempts.is_empty()) {
+            self.accepted_ms = accepted_ms;
+        }
+        true
+    }
+
+    /// Writes the seal into a row that is there already.
+    pub(super) fn update_seal(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let Some(seal) = self.seal else { return Ok(()) };
+        transaction
+            .prepare_cached(
+                "UPDATE lots SET is_sealed = TRUE, from_phone = ?2, from_email = ?3, accepted_ms = ?4 WHERE first = ?1",
+            )?
+            .execute((self.first, seal.from_phone, seal.from_email, self.accepted_ms))
+            .map(drop)
     }
 
     /// What it takes in memory, in bytes, about.
@@ -246,9 +271,10 @@ impl Lot {
     fn collect_search(&self, recipients: &[Recipient], search: &mut Vec<(i64, i64, i64)>) {
         for (id, recipient) in (self.first..).zip(recipients).take(self.messages.len()) {
             let block = id >> SEARCH_BLOCK_BITS;
-            search.push((block, search_hash(self.tenant, &recipient.to), id));
-            if let Some(email) = recipient.email.as_deref().filter(|email| *email != recipient.to) {
-                search.push((block, search_hash(self.tenant, email), id));
+            let to = identity(&recipient.to);
+            search.push((block, search_hash(self.tenant, &to), id));
+            if let Some(email) = recipient.email.as_deref().map(identity).filter(|email| *email != to) {
+                search.push((block, search_hash(self.tenant, &email), id));
             }
         }
     }

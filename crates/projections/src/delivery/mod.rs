@@ -32,6 +32,7 @@ pub use search::MessageSearch;
 pub use statistics_query::{Dimension, StatisticsQuery, StatisticsRow};
 pub use views::{AttemptView, MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 
+use kite_domain::address::identity;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::LotAccepted;
@@ -93,7 +94,7 @@ impl DeliveryModel {
 
 impl ReadModel for DeliveryModel {
     const NAME: &'static str = "delivery";
-    const SCHEMA_VERSION: i64 = 3;
+    const SCHEMA_VERSION: i64 = 4;
     const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
     fn filter() -> Filter {
@@ -135,7 +136,7 @@ impl ReadModel for DeliveryModel {
                 }
                 Event::SendingAccepted(accepted) => {
                     if self.sendings.accepted(transaction, accepted, recorded.metadata.time)? {
-                        self.sealed(transaction, accepted)?;
+                        self.sealed(transaction, accepted, recorded.metadata.time.timestamp_millis())?;
                     }
                 }
                 Event::SendingReleased(released) => {
@@ -195,13 +196,12 @@ impl DeliveryModel {
         };
         let mut lot = Lot::new(accepted, place, first, tenant, recorded.metadata.time.timestamp_millis());
         self.next_message = Some(first + lot.messages.len() as i64);
-        self.facets.accepted(&lot);
         // Its lots come before the seal; whoever says otherwise is believed.
         if self.sendings.facts(transaction, id.sending)?.is_sealed {
-            let seal = self.stored_seal(transaction, id.sending)?;
+            let (seal, accepted_ms) = self.stored_seal(transaction, id.sending)?;
             let (statistics, facets) = (&mut self.statistics, &mut self.facets);
             let mut tally = Tally { statistics, facets, sending: self.sendings.change(id.sending) };
-            tally.sealed(&mut lot, seal);
+            tally.sealed(&mut lot, seal, accepted_ms);
         }
         let bytes = lot.memory_bytes();
         self.lots.insert(id, lot, bytes);
@@ -256,12 +256,12 @@ impl DeliveryModel {
         &mut self,
         transaction: &Transaction<'_>,
         accepted: &SendingAccepted,
+        accepted_ms: i64,
     ) -> Result<(), ApplyError> {
         let sending = accepted.sending;
         let senders = [accepted.from_phone.as_deref(), accepted.from_email.as_deref()];
         let seal = self.seal(transaction, senders)?;
         let named = (0..accepted.lots).map(|number| LotId { sending, number });
-        let mut is_stored = false;
         // Nearly always all of its lots were accepted a moment ago.
         let lots: Vec<LotId> = match named.clone().all(|id| self.lots.contains(id)) {
             true => named.collect(),
@@ -273,17 +273,12 @@ impl DeliveryModel {
                 false => Lot::load(transaction, id)?,
             };
             let Some(lot) = loaded.as_mut().or_else(|| self.lots.peek_mut(id)) else { continue };
-            is_stored |= lot.accepted_by.is_none();
             let (statistics, facets) = (&mut self.statistics, &mut self.facets);
             let mut tally = Tally { statistics, facets, sending: self.sendings.change(sending) };
-            tally.sealed(lot, seal);
-        }
-        if is_stored {
-            transaction
-                .prepare_cached(
-                    "UPDATE lots SET is_sealed = TRUE, from_phone = ?2, from_email = ?3 WHERE sending = ?1",
-                )?
-                .execute((sending.0.as_bytes(), seal.from_phone, seal.from_email))?;
+            tally.sealed(lot, seal, accepted_ms);
+            if lot.accepted_by.is_none() {
+                lot.update_seal(transaction)?;
+            }
         }
         Ok(())
     }
@@ -294,17 +289,23 @@ impl DeliveryModel {
         [from_phone, from_email]: [Option<&str>; 2],
     ) -> rusqlite::Result<Seal> {
         Ok(Seal {
-            from_phone: self.words.number(transaction, from_phone.unwrap_or_default())?,
-            from_email: self.words.number(transaction, from_email.unwrap_or_default())?,
+            from_phone: self.words.number(transaction, &identity(from_phone.unwrap_or_default()))?,
+            from_email: self.words.number(transaction, &identity(from_email.unwrap_or_default()))?,
         })
     }
 
-    /// The seal of a sending that has one.
-    fn stored_seal(&mut self, transaction: &Transaction<'_>, sending: SendingId) -> rusqlite::Result<Seal> {
-        let senders: [Option<String>; 2] = transaction
-            .prepare_cached("SELECT from_phone, from_email FROM contents WHERE sending = ?1")?
-            .query_row([sending.0.as_bytes()], |row| Ok([row.get(0)?, row.get(1)?]))?;
-        self.seal(transaction, [senders[0].as_deref(), senders[1].as_deref()])
+    /// The seal of a sending that has one, and its time.
+    fn stored_seal(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sending: SendingId,
+    ) -> rusqlite::Result<(Seal, i64)> {
+        let (senders, accepted_ms): ([Option<String>; 2], i64) = transaction
+            .prepare_cached(
+                "SELECT from_phone, from_email, accepted_ms FROM contents JOIN sendings ON id = sending WHERE sending = ?1",
+            )?
+            .query_row([sending.0.as_bytes()], |row| Ok(([row.get(0)?, row.get(1)?], row.get(2)?)))?;
+        Ok((self.seal(transaction, [senders[0].as_deref(), senders[1].as_deref()])?, accepted_ms))
     }
 
     /// All lots that there are of a sending.

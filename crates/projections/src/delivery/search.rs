@@ -6,10 +6,13 @@
 //! and what it has found, however little that is.
 
 use chrono::{DateTime, Utc};
+use kite_domain::address::identity;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
-use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -36,7 +39,8 @@ const SENDINGS_MAX: usize = 1_000;
 /// Which messages: those for which everything holds that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageSearch {
-    /// To this address (a canonical number or e-mail address), also where they would only fail over to it.
+    /// To this address (a canonical number or an e-mail address in any spelling), also where they would only fail over to
+    /// it.
     pub to: Option<String>,
     /// Standing so.
     pub status: Option<MessageStatus>,
@@ -46,7 +50,7 @@ pub struct MessageSearch {
     pub relay: Option<RelayId>,
     /// Newest attempt on this channel; without an attempt, of that type.
     pub channel: Option<Channel>,
-    /// Of a sending from this number or address.
+    /// Of a sending from this number or address, in any spelling.
     pub sender: Option<String>,
     /// Of this urgency.
     pub class: Option<MessageClass>,
@@ -75,7 +79,7 @@ impl DeliveryQueries {
             let mut seeker =
                 Seeker { connection, terms, limit, words: WordList::default(), found: Vec::new() };
             let end = match (&search.to, &search.client_reference) {
-                (Some(address), _) => seeker.by_address(address, after)?,
+                (Some(address), _) => seeker.by_address(&identity(address), after)?,
                 (None, Some(reference)) => seeker.by_reference(tenant, reference, after)?,
                 (None, None) => seeker.by_facets(after)?,
             };
@@ -87,7 +91,7 @@ impl DeliveryQueries {
 /// What is asked for, in the numbers of the columns. `None`: anything.
 struct Terms<'s> {
     tenant: u32,
-    address: Option<&'s str>,
+    address: Option<Cow<'s, str>>,
     status: Option<MessageStatus>,
     reason: Option<u32>,
     relay: Option<u32>,
@@ -115,18 +119,28 @@ impl<'s> Terms<'s> {
         };
         let terms = Self {
             tenant,
-            address: search.to.as_deref(),
+            address: search.to.as_deref().map(identity),
             status: search.status,
             reason: number(search.reason.as_deref())?,
             relay: number(search.relay.as_ref().map(RelayId::as_str))?,
             channel: search.channel.map(Coded::code),
-            sender: number(search.sender.as_deref())?,
+            sender: number(search.sender.as_deref().map(identity).as_deref())?,
             class: search.class,
             client_reference: search.client_reference.as_deref(),
             from_ms: search.from.map_or(i64::MIN, |from| from.timestamp_millis()),
             until_ms: search.until.map_or(i64::MAX, |until| until.timestamp_millis()),
         };
         Ok((!is_unknown).then_some(terms))
+    }
+
+    /// Whether the message of this row goes to the address, or would fail over to it. Others may have the same hash.
+    fn is_to(&self, row: &Row<'_>) -> Result<bool, QueryError> {
+        let Some(wanted) = &self.address else { return Ok(true) };
+        let is_it = |text: ValueRef<'_>| match text {
+            ValueRef::Null => Ok::<_, QueryError>(false),
+            text => Ok(identity(text.as_str().map_err(QueryError::corrupt)?) == *wanted),
+        };
+        Ok(is_it(row.get_ref(1)?)? || is_it(row.get_ref(2)?)?)
     }
 
     /// Whether a message of this lot can match.
@@ -306,7 +320,6 @@ impl Seeker<'_> {
         let mut statement = self.connection.prepare_cached(select_messages!(
             "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR reason = ?4)
                AND (?5 IS NULL OR relay = ?5) AND (?6 IS NULL OR channel = ?6)
-               AND (?7 IS NULL OR recipient = ?7 OR email = ?7)
              ORDER BY id DESC"
         ))?;
         let mut rows = statement.query((
@@ -316,12 +329,14 @@ impl Seeker<'_> {
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
-            self.terms.address,
         ))?;
         while !self.is_full()
             && let Some(row) = rows.next()?
         {
             let id: i64 = row.get(0)?;
+            if !self.terms.is_to(row)? {
+                continue;
+            }
             let lot = lots.range(..=id).next_back().map(|(_, lot)| lot);
             let lot = lot.filter(|lot| id < lot.first + lot.messages);
             if let Some(lot) = lot {

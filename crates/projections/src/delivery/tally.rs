@@ -19,11 +19,12 @@ pub(super) struct Tally<'t> {
 }
 
 impl Tally<'_> {
-    /// The seal of its sending: from here on the messages of a lot are somebody's, and count.
-    pub(super) fn sealed(&mut self, lot: &mut Lot, seal: Seal) {
-        if lot.seal.replace(seal).is_some() {
+    /// The seal of its sending, at this time: from here on the messages of a lot are somebody's, and count.
+    pub(super) fn sealed(&mut self, lot: &mut Lot, seal: Seal, accepted_ms: i64) {
+        if !lot.sealed(seal, accepted_ms) {
             return;
         }
+        self.facets.sealed(lot);
         for (id, message) in (lot.first..).zip(&lot.messages) {
             let standing = MessageStanding::of(message);
             self.count(lot, message.message_type, standing, 1);

@@ -1,5 +1,6 @@
 //! Search over more messages than one piece, or one block, of the numbers holds.
 
+use chrono::TimeDelta;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::{MessagesFinished, Outcome};
@@ -9,7 +10,7 @@ use kite_domain::slug::TenantId;
 use super::delivery::{answered, receipts, routed, submitted};
 use super::views::all;
 use super::{Bench, at, lot_accepted, route, run, sending_accepted, sending_id, seqs, tenant};
-use crate::delivery::{MessageSearch, MessageStatus, MessageView};
+use crate::delivery::{MessageSearch, MessageStatus, MessageView, SendingFilter, StatisticsQuery};
 use crate::replay;
 
 const LOTS: u128 = 36;
@@ -173,5 +174,71 @@ fn every_page_of_a_list_of_sendings_is_the_tenants_own() {
         let ids = |owner: &TenantId| pages(owner).into_iter().map(|view| view.id).collect::<Vec<_>>();
         assert_eq!(ids(&tenant()), [7, 5, 3, 1].map(sending_id));
         assert_eq!(ids(&other), [8, 6, 4, 2].map(sending_id));
+    }
+}
+
+/// Law 11 in time: lots of a large sending come some moments before its seal, and an hour or a day may end in between.
+#[test]
+fn the_messages_of_a_sending_were_accepted_when_it_was() {
+    let hour = TimeDelta::hours(1).num_milliseconds();
+    for is_projected_between in [false, true] {
+        let mut bench = Bench::new();
+        let id = sending_id(1);
+        let lot = LotId { sending: id, number: 0 };
+        bench.append(&lot.stream(), at(hour - 1), vec![lot_accepted(id, 0, 3, MessageClass::Notice).into()]);
+        if is_projected_between {
+            bench.project();
+            bench.restart();
+        }
+        bench.append(&id.stream(), at(hour), vec![sending_accepted(id, 1, 3, MessageClass::Notice).into()]);
+        bench.append(&lot.stream(), at(hour + 5), vec![routed(vec![route("alpha", 1, seqs([0]))])]);
+        bench.project();
+        bench.restart();
+        let delivery = &bench.models.delivery;
+        let seen = |from, until| {
+            let window = MessageSearch { from: Some(from), until: Some(until), ..MessageSearch::default() };
+            let of_window =
+                SendingFilter { from: Some(from), until: Some(until), ..SendingFilter::default() };
+            let by_hour =
+                StatisticsQuery { from: Some(from), until: Some(until), ..StatisticsQuery::default() };
+            (
+                found(&bench, &window, 9).len(),
+                delivery.sendings(Some(&tenant()), &of_window, None, 9).unwrap().items.len(),
+                delivery.statistics(&by_hour).unwrap().iter().map(|row| row.counts.messages).sum::<i64>(),
+            )
+        };
+        assert_eq!(seen(at(0), at(hour)), (0, 0, 0));
+        assert_eq!(seen(at(hour), at(2 * hour)), (3, 1, 3));
+        let message = delivery.message(&tenant(), MessageId { sending: id, seq: 0 }).unwrap().unwrap();
+        assert_eq!(message.accepted_at, at(hour));
+        assert_eq!(message.attempts[0].routed_at, at(hour + 5));
+        let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+        assert!(report.is_clean(), "{report}");
+    }
+}
+
+#[test]
+fn an_address_is_found_in_every_spelling() {
+    let mut bench = Bench::new();
+    let id = sending_id(1);
+    let mut lot = lot_accepted(id, 0, 2, MessageClass::Notice);
+    lot.personal.recipients[0].to = "Case@Example.com".into();
+    lot.personal.recipients[0].email = None;
+    lot.personal.recipients[1].email = Some("가나@한국.example".into());
+    let mut seal = sending_accepted(id, 1, 2, MessageClass::Notice);
+    seal.from_email = Some("Shop@Example.com".into());
+    bench.append(&LotId { sending: id, number: 0 }.stream(), at(1), vec![lot.into()]);
+    bench.append(&id.stream(), at(1), vec![seal.into()]);
+    bench.project();
+    let any = MessageSearch::default();
+    let to = |address: &str| found(&bench, &MessageSearch { to: Some(address.to_owned()), ..any.clone() }, 9);
+    for spelling in ["Case@Example.com", "case@example.com", "CASE@EXAMPLE.COM"] {
+        assert_eq!(to(spelling), [(1, 0)], "{spelling}");
+    }
+    assert_eq!(to("가나@xn--3e0b707e.example"), [(1, 1)]);
+    assert_eq!(to("other@example.com"), []);
+    for spelling in ["Shop@Example.com", "shop@example.com"] {
+        let from = MessageSearch { sender: Some(spelling.to_owned()), ..any.clone() };
+        assert_eq!(found(&bench, &from, 9).len(), 2, "{spelling}");
     }
 }
