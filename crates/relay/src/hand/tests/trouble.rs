@@ -265,3 +265,32 @@ async fn a_tripped_relay_is_looked_at_sooner_while_a_password_waits() {
     world.run_until("so does the other", |message| state(message) == AttemptState::Accepted, ad).await;
     assert!(world.clock.now() <= end + TimeDelta::seconds(6), "as soon as the relay is back");
 }
+
+/// Its memory of a refusal is the answer to every repeat, so it stays tripped: that must cost the others nothing.
+#[tokio::test]
+async fn a_tripped_relay_is_asked_by_turns_about_those_that_are_in_doubt() {
+    let mut terms = profile("alpha");
+    terms.answers_status = false;
+    let (mut world, script) = World::scripted(vec![terms, profile("beta")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    (0..4).for_each(|_| alpha.reply_all(not_taken(NotTaken::NoConnection)));
+    (0..60).for_each(|_| alpha.reply_all(refused("3053")));
+    let lot = world.send(Sent { to: numbers(4), fallbacks: &["beta"], ..Sent::default() }).await;
+    world.settle().await;
+    for _ in 0..4 {
+        world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+        world.settle().await;
+    }
+    assert_eq!(alpha.called(), 5, "and tripped");
+    world.run_until("accepted elsewhere", |message| state(message) == AttemptState::Accepted, lot).await;
+    let calls = alpha.calls.lock();
+    let repeated = &calls[5..];
+    let mut times = std::collections::BTreeMap::new();
+    for message in repeated.iter().flatten() {
+        *times.entry(message.reference.to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(times.len(), 4, "all of them: {times:?}");
+    let (least, most) = (times.values().min().unwrap(), times.values().max().unwrap());
+    assert!(most - least <= 1, "by turns: {times:?}");
+}
