@@ -58,7 +58,8 @@ pub(super) fn saved(
             )?
             .execute(params![tenant.as_str(), address.as_str(), id])?;
     }
-    if let Some(address) = addresses.present.first().filter(|_| addresses.present.len() > 1)
+    // Also where it has one address: a contact that was merged into another has those that it had before.
+    if let Some(address) = addresses.present.first()
         && anybody_refuses(transaction, tenant)?
     {
         bind_person(transaction, tenant, address)?;
@@ -202,6 +203,12 @@ fn refuses(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) -> r
         .exists([tenant.as_str(), address])
 }
 
+/// The addresses that stand beside one in contacts. `CROSS JOIN` has SQLite begin with the one that is asked about; by itself
+/// it begins with all of the tenant's, because they are sorted.
+pub(super) const BESIDE: &str =
+    "SELECT DISTINCT o.address FROM people p CROSS JOIN people o ON o.tenant = p.tenant AND o.contact = p.contact
+     WHERE p.tenant = ?1 AND p.address = ?2 ORDER BY o.address";
+
 /// All addresses of whoever has this one, itself included.
 fn person_of(
     transaction: &Transaction<'_>,
@@ -210,10 +217,7 @@ fn person_of(
 ) -> rusqlite::Result<BTreeSet<SmolStr>> {
     let mut person = BTreeSet::from([SmolStr::from(address)]);
     let mut to_look_at = vec![SmolStr::from(address)];
-    let mut beside = transaction.prepare_cached(
-        "SELECT DISTINCT o.address FROM people p JOIN people o ON o.tenant = p.tenant AND o.contact = p.contact
-         WHERE p.tenant = ?1 AND p.address = ?2 ORDER BY o.address",
-    )?;
+    let mut beside = transaction.prepare_cached(BESIDE)?;
     while let Some(next) = to_look_at.pop() {
         let rows = beside.query_map([tenant.as_str(), next.as_str()], |row| text(row, 0))?;
         for other in rows {

@@ -42,12 +42,13 @@ macro_rules! select_contacts {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.name, c.phone, c.email, c.tags, c.fields, c.created_ms, c.updated_ms, ",
-            // The brands that the person refuses, null for all of them.
+            // The brands that the person refuses, null for all of them. `CROSS JOIN`: from the contact's addresses to their bonds,
+            // and not through all bonds of the tenant.
             "CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.tenant = c.tenant) THEN (
                 SELECT json_group_array(DISTINCT o.brand) FROM opt_outs o
                 WHERE o.tenant = c.tenant AND o.identity IN (
                     SELECT p.address FROM people p WHERE p.tenant = c.tenant AND p.contact = c.id
-                    UNION SELECT b.address FROM people p JOIN bonds b ON b.tenant = p.tenant AND b.other = p.address
+                    UNION SELECT b.address FROM people p CROSS JOIN bonds b ON b.tenant = p.tenant AND b.other = p.address
                     WHERE p.tenant = c.tenant AND p.contact = c.id)) END ",
             "FROM contacts c ",
             $rest
@@ -456,4 +457,37 @@ fn template(row: &Row<'_>) -> Result<Template, QueryError> {
         text: row.get(3)?,
         updated_at: time(row.get(4)?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::people::BESIDE;
+    use crate::tests::Bench;
+
+    /// What is asked for each contact, and for each refusal, is looked up: with a hundred thousand of them a scan stops the
+    /// address book for everybody.
+    #[test]
+    fn nothing_is_scanned_for_a_contact_or_a_refusal() {
+        let bench = Bench::new();
+        let connection = rusqlite::Connection::open(bench.path().join("address_book.db")).unwrap();
+        let plan = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let parameters = vec![rusqlite::types::Null; statement.parameter_count()];
+            let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        let steps = plan(BESIDE);
+        let beside: Vec<&str> = steps.iter().map(String::as_str).filter(|step| !step.starts_with("USE TEMP")).collect();
+        assert_eq!(
+            beside,
+            [
+                "SEARCH p USING PRIMARY KEY (tenant=? AND address=?)",
+                "SEARCH o USING COVERING INDEX people_by_contact (tenant=? AND contact=?)",
+            ]
+        );
+        let contacts = plan(select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2"));
+        assert!(contacts.iter().all(|step| !step.starts_with("SCAN p") && !step.starts_with("SCAN b")), "{contacts:#?}");
+        let bonds = contacts.iter().find(|step| step.contains(" b ")).unwrap();
+        assert!(bonds.ends_with("(tenant=? AND other=?)"), "{contacts:#?}");
+    }
 }

@@ -346,6 +346,13 @@ fn contacts_that_were_merged_are_one_person() {
 }
 
 #[test]
+fn a_refusal_binds_the_number_that_a_contact_gets_by_a_merge() {
+    let one = |number, phone| saved(vec![details(number, "One", Some(phone), None)], None);
+    let merged = bench(vec![one(1, PHONE), one(2, OTHER_PHONE), refuses(OTHER_PHONE, None), one(2, PHONE)]);
+    assert_eq!(unextended(&merged), pairs(&[(OTHER_PHONE, PHONE)]));
+}
+
+#[test]
 fn a_contact_shows_what_the_person_refuses() {
     let mut bench = bench(vec![
         saved(
