@@ -4,6 +4,7 @@ use kite_commands::event_store::{AppendError, ReadError};
 use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_commands::{JournalError, LotsError};
 use kite_domain::policy::WeightsError;
+use kite_domain::relay::ProfileFault;
 use kite_domain::sender::SenderRefusal;
 use kite_projections::QueryError;
 
@@ -121,6 +122,10 @@ impl From<ManageRefusal> for Problem {
                 "in_the_past",
                 words,
             )),
+            ManageRefusal::GiveAgain(again) => {
+                let of = |fault: ProfileFault| FieldError::new(fault.field, fault.code, fault.detail);
+                Self::new(Code::Refused, words).with_errors(again.faults().map(of).collect())
+            }
             ManageRefusal::NoRelay(_) => {
                 Self::new(Code::Refused, words.clone()).at(FieldError::new("relay", "unknown_relay", words))
             }

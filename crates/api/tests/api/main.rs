@@ -16,6 +16,7 @@ mod isolation;
 mod keys;
 mod opt_outs;
 mod pushed_receipts;
+mod relay_credentials;
 mod relay_tls;
 mod senders;
 mod sendings;

@@ -22,6 +22,7 @@ pub use senders::WAITING_REQUESTS_MAX;
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::WeightsError;
+use kite_domain::relay::GiveAgain;
 use kite_domain::sender::SenderRefusal;
 use kite_domain::slug::{OperatorName, RelayId, TenantId};
 use kite_domain::text::Channel;
@@ -57,6 +58,9 @@ pub enum ManageRefusal {
     /// No such relay.
     #[error("there is no relay {0}")]
     NoRelay(RelayId),
+    /// Stored credentials of the relay would go to another address.
+    #[error(transparent)]
+    GiveAgain(#[from] GiveAgain),
     /// As many codes of the relay have a class of their own as may have one.
     #[error("relay {0} has as many codes with a class of their own as it may have")]
     TooManyCodes(RelayId),

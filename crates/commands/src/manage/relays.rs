@@ -2,8 +2,8 @@
 
 use kite_domain::event::Event;
 use kite_domain::relay::{
-    self, CODES_CLASSED_MAX, CodeClassed, CodeUnclassed, RelayAttended, RelayBreakerChanged, RelayDefined,
-    RelayDirectory, RelayProfile, RelayResumed, RelaySuspended, RelayUnattended,
+    self, CODES_CLASSED_MAX, CodeClassed, CodeUnclassed, Redefinition, RelayAttended, RelayBreakerChanged,
+    RelayDefined, RelayDirectory, RelayProfile, RelayResumed, RelaySuspended, RelayUnattended,
 };
 use kite_domain::slug::RelayId;
 
@@ -12,20 +12,18 @@ use crate::journal::Cause;
 use crate::vault::Kept;
 
 impl Manage {
-    /// A new relay, or new terms for one. Credentials that are not given stay as they are; those that are given go into the log
-    /// encrypted, if there is a key.
+    /// A new relay, or new terms for one. Credentials that are not given stay as they are, if the endpoint is the same
+    /// ([`Redefinition::after`]); those that are given go into the log encrypted, if there is a key.
     pub async fn define_relay(
         &self,
         cause: &Cause,
-        profile: RelayProfile,
+        relay: impl Into<Redefinition>,
     ) -> Result<Done<RelayProfile>, ManageError> {
+        let Redefinition { profile, without } = relay.into();
         let credentials = self.vault.close(&profile).map_err(ManageRefusal::from)?;
-        let given = RelayProfile { credentials, ..profile };
-        self.decide(cause, None, relay::stream(&given.relay), |events| {
-            let mut profile = given.clone();
-            if let Some(known) = newest(events) {
-                profile.credentials.complete(&known.credentials);
-            }
+        let given = Redefinition { profile: RelayProfile { credentials, ..profile }, without };
+        self.decide(cause, None, relay::stream(&given.profile.relay), |events| {
+            let profile = given.after(newest(events))?;
             Ok((Some(RelayDefined { profile: profile.clone() }.into()), profile))
         })
         .await

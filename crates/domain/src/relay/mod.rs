@@ -4,6 +4,7 @@ mod access;
 mod codes;
 mod directory;
 mod profile;
+mod redefinition;
 mod tls;
 
 pub use access::ProfileFault;
@@ -13,6 +14,7 @@ pub use profile::{
     BillingMoment, ChannelTerms, Credential, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, ReceiptMode,
     RelayCredentials, RelayProfile, SmtpSecurity, cost_milliwon,
 };
+pub use redefinition::{GiveAgain, Redefinition};
 pub use tls::{CA, CLIENT_CERTIFICATE, CLIENT_KEY, RelayCertificate, RelayTls};
 
 use chrono::{DateTime, Utc};

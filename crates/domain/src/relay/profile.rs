@@ -180,7 +180,7 @@ impl RelayCredentials {
     }
 
     /// Takes what is left out here from what was known before.
-    pub fn complete(&mut self, known: &Self) {
+    pub(super) fn complete(&mut self, known: &Self) {
         for ((_, given), (_, known)) in self.each_mut().zip(known.each()) {
             if given.is_none() {
                 *given = known.map(str::to_owned);

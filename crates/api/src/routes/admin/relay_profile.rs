@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::RelayDesk;
 use kite_domain::codes::CodeDictionary;
 use kite_domain::relay::{
-    CLIENT_KEY, ChannelTerms, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, RelayCredentials, RelayEntry,
-    RelayProfile,
+    CLIENT_KEY, ChannelTerms, Credential, ENCRYPTED, Endpoint, PRICE_MILLIWON_MAX, ProfileFault,
+    Redefinition, RelayCredentials, RelayEntry, RelayProfile,
 };
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
@@ -68,18 +68,61 @@ fn a_day() -> u32 {
     86_400
 }
 
-/// What we and the relay know each other by. Only written, never shown.
+/// What we and the relay know each other by. Only written, never shown. What is left out stays as it was, as long as the
+/// endpoint is the same; `null` takes it away.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialsBody {
     /// The key or password that we show.
-    pub api_key: Option<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub api_key: Option<Option<String>>,
     /// The user name, for a mail server.
-    pub user: Option<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<Option<String>>,
     /// The secret that signs pushed receipts (`whsec_…`).
-    pub receipt_secret: Option<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub receipt_secret: Option<Option<String>>,
     /// The private key of `tls.client_certificate_pem` as PEM, without a password.
-    pub client_key: Option<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub client_key: Option<Option<String>>,
+}
+
+/// Told apart from what is left out: `null`.
+fn given<'de, D: serde::Deserializer<'de>>(body: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(body).map(Some)
+}
+
+impl CredentialsBody {
+    /// Which are taken away.
+    fn without(&self) -> Vec<Credential> {
+        let Self { api_key, user, receipt_secret, client_key } = self;
+        let each = [
+            (Credential::ApiKey, api_key),
+            (Credential::User, user),
+            (Credential::ReceiptSecret, receipt_secret),
+            (Credential::ClientKey, client_key),
+        ];
+        each.into_iter()
+            .filter(|(_, given)| **given == Some(None))
+            .map(|(credential, _)| credential)
+            .collect()
+    }
+}
+
+impl From<CredentialsBody> for RelayCredentials {
+    fn from(body: CredentialsBody) -> Self {
+        let CredentialsBody { api_key, user, receipt_secret, client_key } = body;
+        Self {
+            api_key: api_key.flatten(),
+            user: user.flatten(),
+            receipt_secret: receipt_secret.flatten(),
+            client_key: client_key.flatten(),
+        }
+    }
 }
 
 /// The terms of a relay.
@@ -132,7 +175,8 @@ pub struct RelayBody {
     /// Whom we believe to be the relay over TLS, and who we say we are.
     #[serde(default)]
     pub tls: RelayTlsBody,
-    /// What we know each other by; what is left out stays as it was.
+    /// What we know each other by; what is left out stays as it was, and `null` takes it away. When scheme, protocol, host or
+    /// port of the endpoint change, or its security becomes weaker, nothing stays: give each again, or `null`.
     #[serde(default)]
     pub credentials: CredentialsBody,
 }
@@ -156,13 +200,13 @@ fn five_seconds() -> u32 {
 impl RelayBody {
     /// The profile, or everything that is wrong with it.
     ///
-    /// `known` is what an earlier definition of the relay says of the credentials that are left out, as it can be read.
+    /// `known` is the earlier definition of the relay, with its credentials as they can be read.
     pub(crate) fn check(
         self,
         relay: RelayId,
-        known: Option<&RelayCredentials>,
+        known: Option<&RelayProfile>,
         now: DateTime<Utc>,
-    ) -> Result<RelayProfile, Vec<FieldError>> {
+    ) -> Result<Redefinition, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut wrong =
             |field: &str, code: &str, detail: String| errors.push(FieldError::new(field, code, detail));
@@ -205,10 +249,11 @@ impl RelayBody {
                 format!("{:?} is not one of {}", self.codes, known.join(", ")),
             );
         }
-        let secret = self.credentials.receipt_secret.as_deref();
+        let secret = self.credentials.receipt_secret.as_ref().and_then(Option::as_deref);
         if secret.is_some_and(|secret| standardwebhooks::Webhook::new(secret).is_err()) {
             wrong("credentials.receipt_secret", "invalid_secret", "must be whsec_ and base64".to_owned());
         }
+        let without = self.credentials.without();
         let profile = self.into_profile(relay);
         let begins_reserved = |text: &str| text.starts_with(ENCRYPTED);
         for (credential, _) in
@@ -219,15 +264,16 @@ impl RelayBody {
         if profile.credentials.client_key.is_some() && profile.tls.client_certificate_pem.is_none() {
             wrong(CLIENT_KEY, "not_used", "is the key of no tls.client_certificate_pem".to_owned());
         }
-        let mut whole = profile.clone();
-        if let Some(known) = known {
-            whole.credentials.complete(known);
-        }
-        for fault in whole.faults().into_iter().chain(whole.outdated(now)) {
+        let new = Redefinition { profile, without };
+        let again = new.after(known).err().map_or_else(Vec::new, |again| again.faults().collect());
+        let whole = new.after(known).unwrap_or_else(|_| new.profile.clone());
+        let is_named = |fault: &ProfileFault| again.iter().any(|named| named.field == fault.field);
+        let faults: Vec<ProfileFault> = whole.faults().into_iter().filter(|fault| !is_named(fault)).collect();
+        for fault in again.into_iter().chain(faults).chain(whole.outdated(now)) {
             wrong(fault.field, fault.code, fault.detail);
         }
         errors.extend(misfit(&whole));
-        if errors.is_empty() { Ok(profile) } else { Err(errors) }
+        if errors.is_empty() { Ok(new) } else { Err(errors) }
     }
 
     fn into_profile(self, relay: RelayId) -> RelayProfile {
@@ -261,12 +307,7 @@ impl RelayBody {
             receipts: self.receipts.into(),
             codes: self.codes.into(),
             tls: self.tls.into(),
-            credentials: RelayCredentials {
-                api_key: self.credentials.api_key,
-                user: self.credentials.user,
-                receipt_secret: self.credentials.receipt_secret,
-                client_key: self.credentials.client_key,
-            },
+            credentials: self.credentials.into(),
         }
     }
 }

@@ -109,15 +109,14 @@ pub async fn define(
     let directory = state.directory.snapshot();
     let known = directory.relays.get(&relay).map(|entry| {
         // What cannot be decrypted stays as it is, and cannot be held against the rest.
-        let opened = state.manage.vault().open(&entry.profile);
-        opened.map_or_else(|_| entry.profile.credentials.clone(), |opened| opened.credentials)
+        state.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())
     });
-    let profile = body.check(relay.clone(), known.as_ref(), state.journal.now()).map_err(|errors| {
+    let new = body.check(relay.clone(), known.as_ref(), state.journal.now()).map_err(|errors| {
         let first =
             errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
         Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
     })?;
-    let done = state.manage.define_relay(&state.cause(&auth.actor), profile).await?;
+    let done = state.manage.define_relay(&state.cause(&auth.actor), new).await?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
