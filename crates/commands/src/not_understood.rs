@@ -1,9 +1,10 @@
 //! Keeps what relays said and Kite did not understand: each of the same words once, and no more of them in a day than fit
-//! its bound. Everything is counted.
+//! its bound. Everything is counted. What is beyond the bound is not kept, and whoever brought it does not acknowledge it.
 //!
 //! Only what is known to be the relay's own comes here: a pushed call whose signature holds, an answer to a call of ours.
 
-use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow, stream};
+use chrono::{DateTime, Utc};
+use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow, day_end, stream};
 use kite_domain::slug::RelayId;
 use kite_event_store::{AppendError, BatchMode, Expected};
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ pub struct KeptSummary {
     pub kept: usize,
     /// In the log since earlier.
     pub known: usize,
-    /// Counted only: the day's bound is reached.
+    /// Not kept, because the day's bound is reached: it must not be acknowledged.
     pub beyond: usize,
 }
 
@@ -44,8 +45,8 @@ impl NotUnderstoodBook {
         Self { journal, remembered: Arc::default() }
     }
 
-    /// Keeps these words of a relay. All of it is in the log, or counted, when this answers with `Ok`; on an error some of it
-    /// may be, and it can be said again.
+    /// Keeps these words of a relay. When this answers with `Ok`, all of it is in the log but what it names as beyond the
+    /// bound; on an error some of it may be. What is not can be said again.
     ///
     /// # Errors
     /// The log takes nothing.
@@ -78,6 +79,16 @@ impl NotUnderstoodBook {
             "a relay said what is not understood"
         );
         Ok(summary)
+    }
+
+    /// Until when nothing more of this relay is kept, if the bound of the day is reached.
+    ///
+    /// # Errors
+    /// The log cannot be asked.
+    pub async fn full_until(&self, relay: &RelayId) -> Result<Option<DateTime<Utc>>, JournalError> {
+        let now = self.journal.now();
+        let is_full = self.journal.count(&stream(relay, now)).await? >= KEPT_PER_DAY_MAX;
+        Ok(is_full.then(|| day_end(now)))
     }
 
     /// Those that are not known to be in the log, each once.
@@ -156,5 +167,5 @@ fn count(relay: &RelayId, how: SaidHow, misread: &[Misread]) {
 fn tell_of_bound(relay: &RelayId, number: usize) {
     metrics::counter!("kite_relay_not_understood_beyond_total", "relay" => relay.to_string())
         .increment(number as u64);
-    tracing::error!(%relay, number, "more than is kept of a relay in a day was not understood: it is only counted");
+    tracing::error!(%relay, number, "more than is kept of a relay in a day was not understood: what is beyond is not kept and not acknowledged");
 }

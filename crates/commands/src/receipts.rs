@@ -79,6 +79,17 @@ impl ReceiptBook {
         self.not_understood.keep(relay, how, misread).await
     }
 
+    /// Until when nothing more that is not understood of this relay is kept; see [`NotUnderstoodBook::full_until`].
+    ///
+    /// # Errors
+    /// The log cannot be asked.
+    pub async fn not_understood_full_until(
+        &self,
+        relay: &RelayId,
+    ) -> Result<Option<chrono::DateTime<chrono::Utc>>, JournalError> {
+        self.not_understood.full_until(relay).await
+    }
+
     /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Answers how many of
     /// them wait no more.
     pub async fn retry_parked(

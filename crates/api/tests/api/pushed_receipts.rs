@@ -175,6 +175,38 @@ async fn what_is_not_understood_is_kept_as_it_came_and_listed_at_the_relay() {
 }
 
 #[tokio::test]
+async fn what_there_is_no_room_for_is_not_answered_as_if_it_were_kept() {
+    let api = Api::new().await;
+    let many = |from: usize| -> Vec<Value> { (from..from + 500).map(|number| json!(number)).collect() };
+    for (call, from) in [("msg_1", 0), ("msg_2", 500)] {
+        let pushed = push("alpha", call, &json!({"receipts": many(from)}));
+        assert_eq!(api.send(pushed).await.problem().0, 422);
+    }
+    let id = handed_over(&api).await;
+    let good = receipt(&format!("{id}-1"))["receipts"][0].clone();
+    let body = json!({"receipts": [good, "one too many"]});
+    for _ in 0..2 {
+        let refused = api.send(push("alpha", "msg_3", &body)).await;
+        assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
+        assert_eq!(refused.header("retry-after"), Some("60"));
+    }
+    api.project().await;
+    let message = api.get(&format!("/v1/messages/{id}")).await.json();
+    assert_eq!(message["status"], json!("delivered"), "what is understood is recorded all the same");
+    let no_json = push_bytes("alpha", "msg_4", b"{".to_vec(), SECRET, start().timestamp());
+    assert_eq!(api.send(no_json).await.problem(), (503, "unavailable".to_owned()));
+    let relay = api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN)).await.json();
+    let count = &relay["not_understood"];
+    assert_eq!((&count["kept"], &count["full_until"]), (&json!(1_000), &json!("2027-01-16T00:00:00Z")));
+
+    api.clock.advance(Duration::days(1));
+    let at = (start() + Duration::days(1)).timestamp();
+    assert_eq!(api.send(push_signed("alpha", "msg_3", &body, SECRET, at)).await.problem().0, 422);
+    let relay = api.ok(Call::new("GET", "/v1/admin/relays/alpha").key(ADMIN)).await.json();
+    assert!(relay["not_understood"].get("full_until").is_none(), "{relay}");
+}
+
+#[tokio::test]
 async fn without_a_genuine_signature_nothing_is_kept() {
     let api = Api::new().await;
     let events = api.events().await;

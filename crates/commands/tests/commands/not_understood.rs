@@ -57,7 +57,7 @@ async fn the_same_words_of_a_relay_are_kept_once_however_often_they_come() {
 }
 
 #[tokio::test]
-async fn a_day_has_a_bound_and_what_is_beyond_it_is_counted() {
+async fn a_day_has_a_bound_and_what_is_beyond_it_is_told_and_not_kept() {
     let house = House::furnished().await;
     let max = KEPT_PER_DAY_MAX as usize;
     let many = |from: usize, count: usize| -> Vec<Misread> {
@@ -66,11 +66,15 @@ async fn a_day_has_a_bound_and_what_is_beyond_it_is_counted() {
     let alpha = relay("alpha");
     let keep = |misread| house.receipts.keep_not_understood(&alpha, SaidHow::Pushed, misread);
     assert_eq!(keep(many(0, max - 5)).await.unwrap(), summary(max - 5, 0, 0));
+    assert_eq!(house.receipts.not_understood_full_until(&alpha).await.unwrap(), None);
     assert_eq!(keep(many(max - 5, 8)).await.unwrap(), summary(5, 0, 3));
+    let full_until = house.receipts.not_understood_full_until(&alpha).await.unwrap().unwrap();
+    assert!(full_until > house.journal.now() && full_until - house.journal.now() <= Duration::days(1));
     let full = house.log().await.len();
     assert_eq!(keep(many(max + 100, 700)).await.unwrap(), summary(0, 0, 700));
     assert_eq!(house.log().await.len(), full);
-    house.advance(Duration::days(1));
+    house.advance(full_until - house.journal.now());
+    assert_eq!(house.receipts.not_understood_full_until(&alpha).await.unwrap(), None);
     assert_eq!(keep(many(max + 100, 2)).await.unwrap(), summary(2, 0, 0), "another day");
 }
 

@@ -2,6 +2,7 @@
 //! `kite-api`).
 
 mod pull;
+mod telling;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;

@@ -10,11 +10,15 @@ use kite_domain::slug::RelayId;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::RelayClient;
+use super::telling::{Telling, Word};
+use crate::client::{CallFailed, PulledReceipts, RelayClient};
 use crate::figures;
 
+/// The longest pause after something that there is no room for.
+const FULL_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// Pulls the receipts of one relay. A crash between storing and acknowledging brings the same receipts again, which
-/// changes nothing.
+/// changes nothing. What there is no room for is not acknowledged: it comes again, and meanwhile the pauses grow.
 pub struct ReceiptPuller {
     name: String,
     relay: RelayId,
@@ -24,6 +28,9 @@ pub struct ReceiptPuller {
     interval: Duration,
     limit: u32,
     failures: u32,
+    /// Times in a row that there was no room for what was not understood.
+    full: u32,
+    telling: Telling,
 }
 
 impl ReceiptPuller {
@@ -37,7 +44,7 @@ impl ReceiptPuller {
         limit: u32,
     ) -> Self {
         let name = format!("receipts:{relay}");
-        Self { name, relay, client, book, clock, interval, limit: limit.max(1), failures: 0 }
+        Self { name, relay, client, book, clock, interval, limit: limit.max(1), failures: 0, full: 0, telling: Telling::default() }
     }
 
     fn wait(&self) -> Step {
@@ -52,6 +59,42 @@ impl ReceiptPuller {
         let pause = TimeDelta::from_std(retry_after.unwrap_or(doubled)).unwrap_or(TimeDelta::MAX);
         Step::Idle(self.clock.now().checked_add_signed(pause))
     }
+
+    /// Waits until there may be room again, up to a minute.
+    fn rest_full(&mut self) -> Step {
+        self.full = self.full.saturating_add(1);
+        let doubled = self.interval.saturating_mul(1 << self.full.min(16));
+        let pause = TimeDelta::from_std(doubled.min(FULL_PAUSE_MAX)).unwrap_or(TimeDelta::MAX);
+        Step::Idle(self.clock.now().checked_add_signed(pause))
+    }
+
+    /// Says what goes wrong, when it begins and then seldom.
+    fn tell_trouble(&mut self, what: &'static str, failed: &CallFailed) {
+        let (relay, reason) = (&self.relay, &*failed.reason);
+        match self.telling.trouble(self.clock.now()) {
+            Word::Begins => tracing::warn!(%relay, reason, "{what}"),
+            Word::GoesOn { since } => {
+                tracing::warn!(%relay, reason, since = %since.to_rfc3339(), "{what}, still");
+            }
+            Word::Silent => tracing::debug!(%relay, reason, "{what}"),
+        }
+    }
+
+    fn tell_back(&mut self) {
+        if let Some(since) = self.telling.over() {
+            tracing::info!(relay = %self.relay, since = %since.to_rfc3339(), "receipts are pulled again");
+        }
+    }
+
+    /// Records what came. Answers whether all of it is kept, so that it can be acknowledged.
+    async fn store(&self, pulled: PulledReceipts) -> Result<bool, WorkerError> {
+        if !pulled.receipts.is_empty() {
+            self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;
+        }
+        // It would come again for ever: it is kept, and then acknowledged with the others.
+        let kept = self.book.keep_not_understood(&self.relay, SaidHow::Pulled, pulled.misread).await;
+        Ok(kept.map_err(WorkerError::from)?.beyond == 0)
+    }
 }
 
 #[async_trait]
@@ -65,7 +108,7 @@ impl Worker for ReceiptPuller {
         let pulled = match self.client.pull_receipts(self.limit).await {
             Ok(pulled) => pulled,
             Err(failed) => {
-                tracing::warn!(relay = %self.relay, reason = &*failed.reason, "receipts could not be pulled");
+                self.tell_trouble("receipts could not be pulled", &failed);
                 for (how, misread) in self.client.take_misread() {
                     let kept = self.book.keep_not_understood(&self.relay, how, vec![misread]).await;
                     kept.map_err(WorkerError::from)?;
@@ -76,22 +119,27 @@ impl Worker for ReceiptPuller {
         figures::call(&self.relay, "pull", began, self.clock.now());
         self.failures = 0;
         if pulled.lease.is_empty() {
+            self.tell_back();
             return Ok(self.wait());
         }
+        let lease = pulled.lease.clone();
         if mutation::is_active(Mutation::ReceiptsAcknowledgedBeforeStored) {
-            let _ = self.client.acknowledge(&pulled.lease).await;
+            let _ = self.client.acknowledge(&lease).await;
         }
-        if !pulled.receipts.is_empty() {
-            self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;
+        if !self.store(pulled).await? {
+            tracing::error!(
+                relay = %self.relay, lease = %lease,
+                "receipts are not acknowledged: there is no room for what is not understood of them"
+            );
+            return Ok(self.rest_full());
         }
-        // It would come again for ever: it is kept, and then acknowledged with the others.
-        let kept = self.book.keep_not_understood(&self.relay, SaidHow::Pulled, pulled.misread).await;
-        kept.map_err(WorkerError::from)?;
-        if let Err(failed) = self.client.acknowledge(&pulled.lease).await {
+        self.full = 0;
+        if let Err(failed) = self.client.acknowledge(&lease).await {
             // They will come again.
-            tracing::warn!(relay = %self.relay, reason = &*failed.reason, "receipts could not be acknowledged");
+            self.tell_trouble("receipts could not be acknowledged", &failed);
             return Ok(self.rest(failed.retry_after));
         }
+        self.tell_back();
         Ok(Step::Worked)
     }
 }

@@ -1,7 +1,7 @@
 //! Pulled receipts against a relay that hands out what it is told to.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
 use kite_commands::event_store::MemoryEventStore;
@@ -9,7 +9,7 @@ use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Journal, Lots, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::ids::AttemptReference;
-use kite_domain::not_understood::{self, Misread, MisreadReason, SaidHow};
+use kite_domain::not_understood::{self, KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow};
 use kite_domain::slug::RelayId;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ struct Post {
     misread: Mutex<Vec<(SaidHow, Misread)>>,
     kept_at_acknowledgement: Mutex<Vec<usize>>,
     journal: Journal,
+    clock: Arc<ManualClock>,
 }
 
 fn alpha() -> RelayId {
@@ -73,9 +74,44 @@ fn puller(answers: Vec<Result<PulledReceipts, CallFailed>>) -> (ReceiptPuller, A
         misread: Mutex::default(),
         kept_at_acknowledgement: Mutex::default(),
         journal: journal.clone(),
+        clock: clock.clone(),
     });
     let puller = ReceiptPuller::new(alpha(), post.clone(), book, clock, Duration::from_secs(1), 100);
     (puller, post, journal)
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_not_acknowledged_and_the_pauses_grow_up_to_a_minute() {
+    let body = br#"{"lease":"lease-1","receipts":[
+        {"reference":"of nobody","status":"delivered","code":"1000","at":"2027-01-15T08:00:05Z"},
+        {"reference":"a","status":"gone"}]}"#;
+    let answers = (0..9).map(|_| Ok(http::read_pulled(body).unwrap())).collect();
+    let (mut puller, post, journal) = puller(answers);
+    let book = ReceiptBook::new(Lots::new(journal.clone(), 1_000), Directory::default());
+    let filling = |number: u64| Misread {
+        row: None,
+        field: None,
+        reason: MisreadReason::NoJson,
+        raw: format!("filling {number}"),
+    };
+    let filled = (0..KEPT_PER_DAY_MAX).map(filling).collect();
+    assert_eq!(book.keep_not_understood(&alpha(), SaidHow::Pulled, filled).await.unwrap().beyond, 0);
+
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let Step::Idle(Some(until)) = puller.step().await.unwrap() else { panic!("it does not wait") };
+        pauses.push((until - journal.now()).num_seconds());
+    }
+    assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+    assert!(post.kept_at_acknowledgement.lock().is_empty(), "it comes again");
+    // What is understood is in the log all the same.
+    let parked = journal.read_stream(&kite_domain::receipt::parked_stream(&alpha()), 0).await.unwrap();
+    assert!(!parked.is_empty(), "the receipt that nobody knows is parked");
+
+    // On another day there is room.
+    post.clock.advance(TimeDelta::days(1));
+    assert_eq!(puller.step().await.unwrap(), Step::Worked);
+    assert_eq!(*post.kept_at_acknowledgement.lock(), [1]);
 }
 
 #[tokio::test]

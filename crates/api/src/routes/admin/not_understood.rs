@@ -58,11 +58,18 @@ pub struct NotUnderstoodCountView {
     pub kept: u64,
     /// When the newest was kept.
     pub newest_at: DateTime<Utc>,
+    /// As much as is kept in a day (1,000) is kept: before this time nothing more is, and what comes is not acknowledged, so
+    /// that the relay brings it again. Left out: there is room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_until: Option<DateTime<Utc>>,
 }
 
-impl From<NotUnderstoodCount> for NotUnderstoodCountView {
-    fn from(NotUnderstoodCount { kept, newest_at }: NotUnderstoodCount) -> Self {
-        Self { kept, newest_at }
+impl NotUnderstoodCountView {
+    pub(super) fn of(
+        NotUnderstoodCount { kept, newest_at }: NotUnderstoodCount,
+        full_until: Option<DateTime<Utc>>,
+    ) -> Self {
+        Self { kept, newest_at, full_until }
     }
 }
 
@@ -71,15 +78,27 @@ impl From<NotUnderstoodCount> for NotUnderstoodCountView {
 pub(super) struct Strange {
     pub(super) not_understood: Option<NotUnderstoodCount>,
     pub(super) codes: Vec<UnclassifiedCode>,
+    /// Until when no more of what is not understood is kept.
+    pub(super) full_until: Option<DateTime<Utc>>,
 }
 
 /// What asks for an operator at these relays, in their order.
 pub(super) async fn strange(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Strange>> {
+    let mut found = from_models(state, relays.clone()).await?;
+    for (strange, relay) in found.iter_mut().zip(&relays) {
+        if strange.not_understood.is_some() {
+            strange.full_until = state.receipts.not_understood_full_until(relay).await?;
+        }
+    }
+    Ok(found)
+}
+
+async fn from_models(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Strange>> {
     state
         .query(move |models| {
             let one = |relay: &RelayId| -> Result<Strange, QueryError> {
                 let not_understood = models.work.not_understood_count(relay)?;
-                Ok(Strange { not_understood, codes: models.work.unclassified_codes(relay)? })
+                Ok(Strange { not_understood, codes: models.work.unclassified_codes(relay)?, full_until: None })
             };
             relays.iter().map(one).collect()
         })

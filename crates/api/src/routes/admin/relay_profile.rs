@@ -375,7 +375,9 @@ impl RelayView {
     pub(super) fn of(entry: &RelayEntry, desk: &dyn RelayDesk, strange: Strange, now: DateTime<Utc>) -> Self {
         Self {
             codes_unknown: UnknownCodeView::of(entry, strange.codes),
-            not_understood: strange.not_understood.map(Into::into),
+            not_understood: strange
+                .not_understood
+                .map(|count| NotUnderstoodCountView::of(count, strange.full_until)),
             tls: RelayTlsView::of(&entry.profile.tls, now),
             now: desk.now(&entry.profile.relay).map(RelayNowView::from),
             ..Self::from(entry)

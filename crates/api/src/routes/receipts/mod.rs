@@ -3,7 +3,8 @@
 //! No bearer key: the relay signs each call as Standard Webhooks say. What can be seen to be wrong from the headers alone
 //! is refused before the body is read; the rest is read out of a budget that cannot take what others need. A call is answered only once its receipts are
 //! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
-//! A receipt that is not understood is kept as it came and named in the answer, 422; the others of its call are recorded. Only
+//! A receipt that is not understood is kept as it came and named in the answer, 422; the others of its call are recorded. Where
+//! there is no room to keep it, the answer is 503, so that the relay comes again: nothing is acknowledged that is not kept. Only
 //! after the signature was found genuine is anything kept.
 
 pub(crate) mod read;
@@ -31,6 +32,9 @@ use crate::extract::{ApiPath, HeldBody, RelayAt, media_type_is, origin, read_unv
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 use crate::words::ReceiptStatusWord;
+
+/// When there is no room for what is not understood: the bound is that of a day, and an operator may mend it earlier.
+const FULL_RETRY_AFTER_SECONDS: u32 = 60;
 
 /// Receipts. Fields that are not known are ignored: the body is the relay's.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -134,7 +138,8 @@ impl Call {
         let read::Understood { receipts, misread } = match read::read(&held.bytes) {
             Ok(understood) => understood,
             Err(problem) => {
-                keep(&state, &relay, read::whole(&held.bytes, &problem).into_iter().collect()).await?;
+                let whole = read::whole(&held.bytes, &problem).into_iter().collect();
+                keep(&state, &relay, whole).await?;
                 return Err(problem);
             }
         };
@@ -157,7 +162,16 @@ impl Call {
     }
 }
 
+/// Keeps it. Where there is no room for all of it, the relay is to come again.
 async fn keep(state: &ApiState, relay: &RelayId, misread: Vec<Misread>) -> Answer<()> {
-    state.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
-    Ok(())
+    let kept = state.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
+    if kept.beyond == 0 {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} of the receipts are not understood, and as much as is kept of such in a day is kept. What is understood is \
+         recorded. Push them again later.",
+        kept.beyond
+    );
+    Err(Problem::new(Code::Unavailable, detail).retry_after(FULL_RETRY_AFTER_SECONDS))
 }
