@@ -2,17 +2,31 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use std::borrow::Cow;
 
-/// A cell that no spreadsheet runs as a formula. A `+` is left alone before digits: it begins a number of another country.
-/// So is a `-`: it begins a number.
-pub(crate) fn harmless(cell: &str) -> String {
-    let is_number =
-        |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    match cell.as_bytes().first() {
-        Some(b'=' | b'@' | b'\t' | b'\r') => format!("'{cell}"),
-        Some(b'+' | b'-') if !is_number(&cell[1..]) => format!("'{cell}"),
-        _ => cell.to_owned(),
+/// A cell that no spreadsheet runs as a formula: a `'` is put before what begins like one. A `+` or `-` before digits is
+/// left alone: it begins a number. What has such a `'` already gets one more, so that [`as_given`] takes off only ours.
+pub(crate) fn harmless(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}").into() } else { cell.into() }
+}
+
+/// A cell without what [`harmless`] has put before it.
+pub(crate) fn as_given(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|rest| is_formula(rest.trim_start_matches('\''))).unwrap_or(cell)
+}
+
+/// Spreadsheets of East Asia take full-width signs for the plain ones, and some skip a tab or a line break before them.
+fn is_formula(cell: &str) -> bool {
+    let mut rest = cell.chars();
+    match rest.next() {
+        Some('=' | '@' | '＝' | '＠' | '＋' | '－' | '\t' | '\r' | '\n') => true,
+        Some('+' | '-') => !is_number(rest.as_str()),
+        _ => false,
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// A time in ISO 8601, UTC, to the millisecond.
@@ -37,15 +51,24 @@ mod tests {
 
     #[test]
     fn formulas_are_kept_from_spreadsheets_and_numbers_are_left_alone() {
-        assert_eq!(harmless("=1+1"), "'=1+1");
-        assert_eq!(harmless("+cmd|x"), "'+cmd|x");
-        assert_eq!(harmless("-2+3"), "'-2+3");
-        assert_eq!(harmless("+"), "'+");
-        assert_eq!(harmless("@sum"), "'@sum");
-        assert_eq!(harmless("+14155552671"), "+14155552671");
-        assert_eq!(harmless("-9000"), "-9000");
-        assert_eq!(harmless("홍길동"), "홍길동");
-        assert_eq!(harmless(""), "");
+        for formula in [
+            "=1+1", "+cmd|x", "-2+3", "-5%", "+", "-", "@sum", "＝1+1", "＋1", "－1", "＠sum", "\t=1",
+            "\r=1", "\n=1",
+        ] {
+            assert_eq!(harmless(formula), format!("'{formula}"));
+        }
+        for harmless_already in ["+14155552671", "-9000", "-0.5", "홍길동", "a=b", "'tis", ""] {
+            assert_eq!(harmless(harmless_already), harmless_already);
+        }
+    }
+
+    #[test]
+    fn what_was_kept_from_spreadsheets_is_read_as_it_was() {
+        for cell in
+            ["=1+1", "'=1+1", "''＝1", "-5%", "@home", "+cmd|x", "+14155552671", "'tis", "", "'", "''"]
+        {
+            assert_eq!(as_given(&harmless(cell)), cell);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 mod cell;
 mod under_way;
 
-pub(crate) use cell::{harmless, optional, time, word};
+pub(crate) use cell::{as_given, harmless, optional, time, word};
 pub(crate) use under_way::Exports;
 
 use axum::body::Body;
@@ -215,7 +215,8 @@ impl<T: Listed> File<T> {
             FileFormat::Csv => {
                 let mut writer = csv::Writer::from_writer(bytes);
                 for item in items {
-                    writer.write_record(self.columns.iter().map(|column| harmless(&(column.cell)(item))))?;
+                    let cells = self.columns.iter().map(|column| (column.cell)(item));
+                    writer.write_record(cells.map(|cell| harmless(&cell).into_owned()))?;
                 }
                 writer.flush().map_err(Into::into)
             }

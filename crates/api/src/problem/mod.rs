@@ -116,6 +116,11 @@ impl Problem {
         self.code
     }
 
+    /// What is wrong this time.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Where, as far as it can be said.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors

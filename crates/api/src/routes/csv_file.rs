@@ -6,6 +6,7 @@
 use csv::StringRecord;
 use std::borrow::Cow;
 
+use super::csv_quotes;
 use crate::problem::{Code, FieldError, Problem};
 
 /// The most rows of one file.
@@ -23,21 +24,30 @@ pub(crate) fn read_rows<C>(
     mut take: impl FnMut(u32, &C, Result<&StringRecord, FieldError>),
 ) -> Result<(), Problem> {
     let text = decode(bytes)?;
+    csv_quotes::are_in_pairs(&text)?;
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(unreadable)?.clone();
     let columns = columns(&header)?;
     are_told_apart(&header)?;
+    let mut has_rows = false;
     for (index, record) in reader.records().enumerate() {
         if index >= ROWS_MAX {
             return Err(invalid(format!("The file has more than {ROWS_MAX} rows.")));
         }
+        has_rows = true;
         let row = u32::try_from(index + 2).unwrap_or(u32::MAX);
         let record = record.map_err(unreadable)?;
         let is_whole = record.len() == header.len();
         take(row, &columns, if is_whole { Ok(&record) } else { Err(column_count(&record, &header)) });
     }
-    Ok(())
+    if has_rows { Ok(()) } else { Err(invalid("The file has no rows.".to_owned())) }
+}
+
+/// What is wrong with a cell of a few words that has more than one line: most often the quotes of two rows were mixed up.
+pub(crate) fn more_than_a_line(field: &str, cell: &str) -> Option<FieldError> {
+    let detail = "the cell has a line break; is a quote missing or too many?";
+    cell.contains(['\n', '\r']).then(|| FieldError::new(field, "line_break", detail))
 }
 
 fn column_count(record: &StringRecord, header: &StringRecord) -> FieldError {
@@ -77,41 +87,25 @@ pub(crate) fn invalid(detail: String) -> Problem {
     Problem::new(Code::InvalidCsv, detail)
 }
 
-/// A cell that no spreadsheet runs as a formula. A `+` is left alone: it begins a number of another country.
-pub(crate) fn harmless(cell: &str) -> String {
-    if is_formula(cell) { format!("'{cell}") } else { cell.to_owned() }
-}
-
-/// A cell without what [`harmless`] has put before it.
-pub(crate) fn as_given(cell: &str) -> &str {
-    cell.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(cell)
-}
-
-fn is_formula(cell: &str) -> bool {
-    match cell.as_bytes().first() {
-        Some(b'=' | b'@' | b'-' | b'\t' | b'\r') => true,
-        Some(b'+') => !cell[1..].bytes().all(|byte| byte.is_ascii_digit()),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn formulas_are_kept_from_spreadsheets() {
-        assert_eq!(harmless("=1+1"), "'=1+1");
-        assert_eq!(harmless("+cmd|x"), "'+cmd|x");
-        assert_eq!(harmless("+14155552671"), "+14155552671");
-        assert_eq!(harmless("홍길동"), "홍길동");
-        assert_eq!(harmless(""), "");
+    fn rows_of(text: &str) -> Result<Vec<u32>, Problem> {
+        let mut rows = Vec::new();
+        read_rows(text.as_bytes(), |_| Ok(()), |row, (), _| rows.push(row)).map(|()| rows)
     }
 
     #[test]
-    fn what_was_kept_from_spreadsheets_is_read_as_it_was() {
-        for cell in ["=1+1", "-5%", "@home", "+cmd|x", "+14155552671", "'tis", "", "'"] {
-            assert_eq!(as_given(&harmless(cell)), cell);
+    fn a_file_without_rows_or_with_a_quote_left_open_is_refused() {
+        assert_eq!(rows_of("address\n1\n2\n"), Ok(vec![2, 3]));
+        for (text, detail) in [
+            ("address\n", "The file has no rows."),
+            ("address\n\r\n", "The file has no rows."),
+            ("address,source\n1,\"080\n2,web\n", "In row 2 a quote is opened that is never closed."),
+        ] {
+            let problem = rows_of(text).unwrap_err();
+            assert_eq!((problem.code(), problem.detail()), (Code::InvalidCsv, detail), "{text:?}");
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod audit;
 pub mod contacts;
 pub(crate) mod csv_file;
+mod csv_quotes;
 pub mod groups;
 pub(crate) mod lengths;
 pub mod messages;

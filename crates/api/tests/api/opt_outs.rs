@@ -117,6 +117,32 @@ async fn a_contact_that_is_saved_later_is_bound_at_once() {
 }
 
 #[tokio::test]
+async fn a_file_with_a_quote_left_open_or_without_rows_is_refused_and_nothing_is_recorded() {
+    let api = Api::new().await;
+    for (file, detail) in [
+        (
+            "address,source\n010-4444-0001,\"080\n010-4444-0002,web\n",
+            "In row 2 a quote is opened that is never closed.",
+        ),
+        ("address,source\n", "The file has no rows."),
+    ] {
+        let answer = api.send(import(&api, "", file)).await;
+        assert_eq!(answer.problem(), (422, "invalid-csv".to_owned()), "{}", answer.text());
+        assert_eq!(answer.json()["detail"], detail);
+    }
+    let answer =
+        api.ok(import(&api, "", "address,source\n01044440001,\"080\nweb\"\n01044440002,web\n")).await;
+    let report = answer.json();
+    assert_eq!((&report["recorded"], &report["refused"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&report["errors"][0]["row"], &report["errors"][0]["code"]),
+        (&json!(2), &json!("line_break"))
+    );
+    api.project().await;
+    assert_eq!(api.get("/v1/opt-outs").await.json()["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_refusal_of_a_brand_is_shown_and_binds_that_brand() {
     let api = Api::new().await;
     let hats = json!({

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::details::ContactBody;
+use crate::export::as_given;
 use crate::problem::{FieldError, Problem};
 use crate::routes::csv_file;
 
@@ -42,11 +43,11 @@ pub(crate) fn read(bytes: &[u8], mut next_id: impl FnMut() -> ContactId) -> Resu
     let mut rows = Rows::default();
     let mut places: HashMap<SmolStr, usize> = HashMap::new();
     csv_file::read_rows(bytes, columns, |row, columns, record| {
-        let checked = match record {
-            Ok(record) => body_of(record, columns).check(next_id()),
+        let contact = match record {
+            Ok(record) => checked(record, columns, &mut next_id),
             Err(error) => Err(vec![error]),
         };
-        match checked {
+        match contact {
             Ok(contact) => rows.take(row, contact, &mut places),
             Err(errors) => {
                 rows.refused += 1;
@@ -109,7 +110,7 @@ fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
             "phone" | "전화번호" | "휴대폰" => Column::Phone,
             "email" | "e-mail" | "이메일" => Column::Email,
             "tags" | "태그" => Column::Tags,
-            _ => Column::Field(name.into()),
+            _ => Column::Field(as_given(name).into()),
         })
         .collect();
     if !columns.iter().any(|column| matches!(column, Column::Phone | Column::Email)) {
@@ -120,9 +121,29 @@ fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
     Ok(columns)
 }
 
+/// The contact of a row. A custom field may have many lines, everything else is short.
+fn checked(
+    record: &StringRecord,
+    columns: &[Column],
+    next_id: impl FnOnce() -> ContactId,
+) -> Result<ContactDetails, Vec<FieldError>> {
+    let broken = record.iter().zip(columns).filter_map(|(cell, column)| {
+        let field = match column {
+            Column::Name => "name",
+            Column::Phone => "phone",
+            Column::Email => "email",
+            Column::Tags => "tags",
+            Column::Field(_) => return None,
+        };
+        csv_file::more_than_a_line(field, cell)
+    });
+    let broken: Vec<FieldError> = broken.collect();
+    if broken.is_empty() { body_of(record, columns).check(next_id()) } else { Err(broken) }
+}
+
 fn body_of(record: &StringRecord, columns: &[Column]) -> ContactBody {
     let mut body = ContactBody { fields: BTreeMap::new(), ..ContactBody::default() };
-    for (value, column) in record.iter().zip(columns) {
+    for (value, column) in record.iter().map(as_given).zip(columns) {
         match column {
             Column::Name => value.clone_into(&mut body.name),
             Column::Phone => body.phone = Some(value.to_owned()),
@@ -209,6 +230,23 @@ mod tests {
         assert_eq!((rows.good, rows.refused, rows.merged.as_slice()), (1, 2, &[][..]));
         assert_eq!(rows.contacts[0].phone.as_deref(), Some("01011112222"));
         assert_eq!(rows.errors.iter().map(|error| error.row).collect::<Vec<_>>(), [Some(2), Some(4)]);
+    }
+
+    #[test]
+    fn a_line_break_in_a_short_cell_is_an_error_of_its_row() {
+        let text = "name,phone,email,memo\n\"A\nB\",01012345678,,\nC,\"010\n1\",,\nD,01012345679,,\"1\n2\"\n";
+        let rows = rows(text.as_bytes()).unwrap();
+        let errors: Vec<_> =
+            rows.errors.iter().map(|error| (error.row, error.field.as_str(), error.code.as_str())).collect();
+        assert_eq!(errors, [(Some(2), "name", "line_break"), (Some(3), "phone", "line_break")]);
+        assert_eq!(rows.contacts[0].fields[&SmolStr::new("memo")], "1\n2");
+    }
+
+    #[test]
+    fn what_an_export_kept_from_spreadsheets_comes_back_as_it_was() {
+        let rows = rows("name,phone,memo\n'=A,01012345678,'+1+1\n".as_bytes()).unwrap();
+        let contact = &rows.contacts[0];
+        assert_eq!((contact.name.as_str(), contact.fields[&SmolStr::new("memo")].as_str()), ("=A", "+1+1"));
     }
 
     #[test]

@@ -12,8 +12,9 @@ use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
 use crate::auth::TenantAuth;
+use crate::export::harmless;
 use crate::problem::Answer;
-use crate::routes::csv_file::{BYTE_ORDER_MARK, harmless};
+use crate::routes::csv_file::BYTE_ORDER_MARK;
 use crate::state::ApiState;
 
 const PAGE: usize = 1_000;
@@ -105,7 +106,7 @@ impl Export {
         let mut writer = csv::Writer::from_writer(bytes);
         let names =
             ["name", "phone", "email", "tags"].into_iter().chain(self.fields.iter().map(SmolStr::as_str));
-        writer.write_record(names.map(harmless))?;
+        writer.write_record(names.map(|cell| harmless(cell).into_owned()))?;
         writer.flush().map_err(Into::into)
     }
 
@@ -120,7 +121,7 @@ impl Export {
                 tags.as_str(),
             ];
             let own = self.fields.iter().map(|name| contact.fields.get(name).map_or("", String::as_str));
-            writer.write_record(fixed.into_iter().chain(own).map(harmless))?;
+            writer.write_record(fixed.into_iter().chain(own).map(|cell| harmless(cell).into_owned()))?;
         }
         writer.flush().map_err(Into::into)
     }

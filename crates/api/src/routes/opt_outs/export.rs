@@ -9,7 +9,8 @@ use futures::stream;
 use kite_domain::slug::TenantId;
 use kite_projections::{Cursor, OptOut};
 
-use crate::routes::csv_file::{BYTE_ORDER_MARK, harmless};
+use crate::export::harmless;
+use crate::routes::csv_file::BYTE_ORDER_MARK;
 use crate::state::ApiState;
 
 const PAGE: usize = 1_000;
@@ -65,9 +66,9 @@ impl Table {
 
 fn row(opt_out: &OptOut) -> [String; 4] {
     [
-        harmless(&opt_out.address),
-        harmless(opt_out.brand.as_deref().unwrap_or_default()),
-        harmless(&opt_out.source),
+        harmless(&opt_out.address).into_owned(),
+        harmless(opt_out.brand.as_deref().unwrap_or_default()).into_owned(),
+        harmless(&opt_out.source).into_owned(),
         opt_out.refused_at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
     ]
 }

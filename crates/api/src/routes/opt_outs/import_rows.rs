@@ -4,6 +4,7 @@ use csv::StringRecord;
 use kite_commands::manage::NewOptOut;
 
 use super::details::{Checks, time_of};
+use crate::export::as_given;
 use crate::problem::{FieldError, Problem};
 use crate::routes::csv_file;
 
@@ -69,10 +70,16 @@ fn refusal(
     columns: &[Column],
     checks: &mut Checks<'_>,
 ) -> Result<NewOptOut, Vec<FieldError>> {
-    let cell = |wanted| {
+    let cell = |wanted: Column| {
         let place = columns.iter().position(|column| *column == wanted);
-        place.and_then(|place| record.get(place)).map(csv_file::as_given).unwrap_or_default()
+        place.and_then(|place| record.get(place)).map(as_given).unwrap_or_default()
     };
+    let short = [("address", Column::Address), ("brand", Column::Brand), ("source", Column::Source)];
+    let broken = short.iter().filter_map(|(name, column)| csv_file::more_than_a_line(name, cell(*column)));
+    let broken: Vec<FieldError> = broken.collect();
+    if !broken.is_empty() {
+        return Err(broken);
+    }
     let time = Some(cell(Column::RefusedAt)).filter(|text| !text.is_empty()).map(time_of).transpose();
     let (refused_at, unreadable) = match time {
         Ok(time) => (time, None),
