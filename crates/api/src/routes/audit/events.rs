@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration, Utc};
 use futures::FutureExt;
-use kite_commands::event_store::{Filter, RecordedEvent};
+use kite_commands::accept::ACCEPTANCE_EVENT_BYTES_MAX;
+use kite_commands::event_store::{EventStore, Filter, RecordedEvent};
 use kite_domain::ids::{MessageId, SendingId};
 use serde::Deserialize;
 use std::ops::ControlFlow;
@@ -54,15 +55,21 @@ pub struct AuditQuery {
     pub format: Option<FormatWord>,
 }
 
-/// Events read at once, and the most that one request looks at.
+/// Bytes of events on a page, or in a piece of a file, unless the last event is larger: both are held in memory.
+const BYTES_MAX: usize = 8 << 20;
+/// Events read at once of the whole log, where the store bounds what it brings in bytes too; and the most on a piece of a
+/// file.
 const READ: usize = 500;
+/// Events read at once of a stream or a correlation, where it does not.
+const READ_OF_ONE: usize = BYTES_MAX / ACCEPTANCE_EVENT_BYTES_MAX;
+/// The most that one request looks at.
 const LOOKED_AT_MAX: usize = 20_000;
 
 /// Times come from whoever appends, so they follow positions only nearly: clocks are taken to differ by no more than this.
 const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
 
 /// Shows the log: by stream, by message, by correlation, or by time. In the order of the log; a page may be short, even
-/// empty, although there is more.
+/// empty, although there is more: only a page without `next` is the last. A page of large events ends after 8 MiB of them.
 ///
 /// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of it as a file of at most 1,000,000 rows and half an
 /// hour; a file that would be longer is broken off.
@@ -113,8 +120,8 @@ async fn page(
         return Ok(Page { items, next: None });
     }
     let source = Source::of(query)?;
-    let mut search = Search { caller, query, items: Vec::new(), limit };
-    let next = search.run(state, &source).await?;
+    let mut search = Search { caller, query, items: Vec::new(), limit, bytes_left: BYTES_MAX };
+    let next = search.run(&**state.journal.store(), &source).await?;
     Ok(Page { items: search.items, next: next.map(|place| source.cursor(place)) })
 }
 
@@ -188,12 +195,13 @@ struct Search<'s> {
     query: &'s AuditQuery,
     items: Vec<EventView>,
     limit: usize,
+    /// Bytes of events that the page has room for.
+    bytes_left: usize,
 }
 
 impl Search<'_> {
     /// Fills a page. Answers where to read on, if there may be more.
-    async fn run(&mut self, state: &ApiState, source: &Source) -> Answer<Option<u64>> {
-        let store = state.journal.store();
+    async fn run(&mut self, store: &dyn EventStore, source: &Source) -> Answer<Option<u64>> {
         let mut place = match (source.place(self.query.cursor.as_deref())?, source, self.query.from) {
             (Some(place), _, _) => place,
             (None, Source::Everything | Source::Correlation(_), Some(from)) => {
@@ -207,15 +215,15 @@ impl Search<'_> {
         while looked_at < LOOKED_AT_MAX {
             let (events, next, is_end) = match source {
                 Source::Stream(stream) => {
-                    let events = store.read_stream(stream, place, READ).await?;
+                    let events = store.read_stream(stream, place, READ_OF_ONE).await?;
                     let next = events.last().map_or(place, |last| last.version);
-                    let is_end = events.len() < READ;
+                    let is_end = events.len() < READ_OF_ONE;
                     (events, next, is_end)
                 }
                 Source::Correlation(id) => {
-                    let events = store.read_correlation(*id, place, READ).await?;
+                    let events = store.read_correlation(*id, place, READ_OF_ONE).await?;
                     let next = events.last().map_or(place, |last| last.position);
-                    let is_end = events.len() < READ;
+                    let is_end = events.len() < READ_OF_ONE;
                     (events, next, is_end)
                 }
                 Source::Everything => {
@@ -224,7 +232,10 @@ impl Search<'_> {
                     (page.events, page.next, is_end)
                 }
             };
-            looked_at += READ;
+            looked_at += match source {
+                Source::Stream(_) | Source::Correlation(_) => READ_OF_ONE,
+                Source::Everything => READ,
+            };
             match self.take(source, events) {
                 ControlFlow::Break(stop) => return Ok(stop),
                 ControlFlow::Continue(()) if is_end => return Ok(None),
@@ -247,9 +258,10 @@ impl Search<'_> {
             };
             if is_visible(self.caller, &recorded) && self.query.admits(&recorded.kind, recorded.metadata.time)
             {
+                self.bytes_left = self.bytes_left.saturating_sub(recorded.data.len());
                 self.items.push(EventView::of(recorded));
             }
-            if self.items.len() >= self.limit {
+            if self.items.len() >= self.limit || self.bytes_left == 0 {
                 return ControlFlow::Break(Some(place));
             }
         }
@@ -260,6 +272,70 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AdminAuth;
+    use kite_commands::event_store::{
+        Batch, BatchMode, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
+    };
+
+    const EVENTS: u64 = 70;
+    const CORRELATION: Uuid = Uuid::from_u128(7);
+
+    /// A stream of events as large as an acceptance may be.
+    async fn store_of_large_events() -> MemoryEventStore {
+        let store = MemoryEventStore::new();
+        let data = format!("{{\"text\":\"{}\"}}", "x".repeat(ACCEPTANCE_EVENT_BYTES_MAX - 11));
+        assert_eq!(data.len(), ACCEPTANCE_EVENT_BYTES_MAX);
+        let event = |number: u64| NewEvent {
+            id: Uuid::from_u128(u128::from(number) + 1),
+            kind: "lot-accepted".into(),
+            schema_version: 1,
+            metadata: Metadata {
+                time: DateTime::UNIX_EPOCH,
+                tenant: None,
+                correlation: CORRELATION,
+                causation: None,
+                actor: "router".into(),
+            },
+            data: data.clone().into(),
+        };
+        let append = StreamAppend {
+            stream: "lot-1".into(),
+            expected: Expected::Any,
+            events: (0..EVENTS).map(event).collect(),
+        };
+        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Ordered }).await;
+        assert!(answers.iter().all(Result::is_ok));
+        store
+    }
+
+    #[tokio::test]
+    async fn pages_of_large_events_are_bounded_and_bring_every_event_once() {
+        let store = store_of_large_events().await;
+        let caller = Caller::Admin(AdminAuth { actor: "admin".into() });
+        for source in
+            [Source::Stream("lot-1".to_owned()), Source::Correlation(CORRELATION), Source::Everything]
+        {
+            let mut query = AuditQuery::default();
+            let mut positions = Vec::new();
+            loop {
+                let mut search = Search {
+                    caller: &caller,
+                    query: &query,
+                    items: Vec::new(),
+                    limit: READ,
+                    bytes_left: BYTES_MAX,
+                };
+                let next = search.run(&store, &source).await.unwrap();
+                let bytes: usize =
+                    search.items.iter().map(|event| event.data["text"].as_str().unwrap().len()).sum();
+                assert!(bytes <= BYTES_MAX + ACCEPTANCE_EVENT_BYTES_MAX, "{bytes}");
+                positions.extend(search.items.iter().map(|event| event.position));
+                let Some(place) = next else { break };
+                query.cursor = Some(source.cursor(place));
+            }
+            assert_eq!(positions, (1..=EVENTS).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn a_cursor_works_only_where_it_came_from() {
