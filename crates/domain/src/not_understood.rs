@@ -12,7 +12,8 @@ use crate::slug::RelayId;
 /// How much of it is kept, in bytes. A receipt takes some 200.
 pub const RAW_BYTES_MAX: usize = 2_048;
 
-/// The most that is kept of one relay and one day (UTC), in events. What comes after it is counted.
+/// The most that is kept of one relay and one day (UTC), in events. What comes after it is counted, and not
+/// acknowledged.
 pub const KEPT_PER_DAY_MAX: u64 = 1_000;
 
 /// How a relay's words came.
@@ -172,9 +173,23 @@ pub fn stream(relay: &RelayId, day: DateTime<Utc>) -> SmolStr {
     format_smolstr!("not-understood-{relay}-{}", day.format("%Y%m%d"))
 }
 
+/// When the day (UTC) of [`stream`] is over, and there is room again.
+pub fn day_end(day: DateTime<Utc>) -> DateTime<Utc> {
+    let next = day.date_naive().succ_opt().and_then(|date| date.and_hms_opt(0, 0, 0));
+    next.map_or(DateTime::<Utc>::MAX_UTC, |midnight| midnight.and_utc())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_again_at_midnight() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        assert_eq!(day_end(at("2026-12-31T23:59:59.999Z")), at("2027-01-01T00:00:00Z"));
+        assert_eq!(day_end(at("2027-01-01T00:00:00Z")), at("2027-01-02T00:00:00Z"));
+        assert_eq!(day_end(DateTime::<Utc>::MAX_UTC), DateTime::<Utc>::MAX_UTC);
+    }
 
     fn misread(raw: &str) -> Misread {
         Misread {

@@ -477,7 +477,8 @@ mod tests {
             rows.collect::<Result<_, _>>().unwrap()
         };
         let steps = plan(BESIDE);
-        let beside: Vec<&str> = steps.iter().map(String::as_str).filter(|step| !step.starts_with("USE TEMP")).collect();
+        let beside: Vec<&str> =
+            steps.iter().map(String::as_str).filter(|step| !step.starts_with("USE TEMP")).collect();
         assert_eq!(
             beside,
             [
@@ -486,7 +487,10 @@ mod tests {
             ]
         );
         let contacts = plan(select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2"));
-        assert!(contacts.iter().all(|step| !step.starts_with("SCAN p") && !step.starts_with("SCAN b")), "{contacts:#?}");
+        assert!(
+            contacts.iter().all(|step| !step.starts_with("SCAN p") && !step.starts_with("SCAN b")),
+            "{contacts:#?}"
+        );
         let bonds = contacts.iter().find(|step| step.contains(" b ")).unwrap();
         assert!(bonds.ends_with("(tenant=? AND other=?)"), "{contacts:#?}");
     }

@@ -44,7 +44,18 @@ impl ReceiptPuller {
         limit: u32,
     ) -> Self {
         let name = format!("receipts:{relay}");
-        Self { name, relay, client, book, clock, interval, limit: limit.max(1), failures: 0, full: 0, telling: Telling::default() }
+        Self {
+            name,
+            relay,
+            client,
+            book,
+            clock,
+            interval,
+            limit: limit.max(1),
+            failures: 0,
+            full: 0,
+            telling: Telling::default(),
+        }
     }
 
     fn wait(&self) -> Step {

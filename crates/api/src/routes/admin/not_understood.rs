@@ -98,7 +98,11 @@ async fn from_models(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Stran
         .query(move |models| {
             let one = |relay: &RelayId| -> Result<Strange, QueryError> {
                 let not_understood = models.work.not_understood_count(relay)?;
-                Ok(Strange { not_understood, codes: models.work.unclassified_codes(relay)?, full_until: None })
+                Ok(Strange {
+                    not_understood,
+                    codes: models.work.unclassified_codes(relay)?,
+                    full_until: None,
+                })
             };
             relays.iter().map(one).collect()
         })

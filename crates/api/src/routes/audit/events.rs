@@ -289,6 +289,11 @@ mod tests {
             id: Uuid::from_u128(u128::from(number) + 1),
             kind: "lot-accepted".into(),
             schema_version: 1,
+            data: data.clone().into(),
+        };
+        let append = StreamAppend {
+            stream: "lot-1".into(),
+            expected: Expected::Any,
             metadata: Metadata {
                 time: DateTime::UNIX_EPOCH,
                 tenant: None,
@@ -296,11 +301,6 @@ mod tests {
                 causation: None,
                 actor: "router".into(),
             },
-            data: data.clone().into(),
-        };
-        let append = StreamAppend {
-            stream: "lot-1".into(),
-            expected: Expected::Any,
             events: (0..EVENTS).map(event).collect(),
         };
         let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Ordered }).await;
