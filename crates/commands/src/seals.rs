@@ -115,6 +115,10 @@ impl<'s> SealCheck<'s> {
             if page.next == after {
                 return Ok(self.report);
             }
+            // The newest events are in no seal yet. That one of them is gone shows all the same.
+            if let Some(after) = self.gap(after, page.events.iter().map(|event| event.position)) {
+                self.report.note(Difference::Missing { after });
+            }
             self.report.unsealed += page.events.len() as u64;
             after = page.next;
         }
@@ -144,12 +148,31 @@ impl<'s> SealCheck<'s> {
         match compare(&seal, &previous, &events) {
             Err(Difference::Seal { .. }) if seal.after != known.until => {}
             Err(difference) => self.report.note(difference),
-            Ok(()) => {}
+            // Somebody may have sealed what was left.
+            Ok(()) => {
+                let positions = events.iter().map(|(position, _)| *position);
+                if let Some(after) = self.gap(seal.after, positions) {
+                    self.report.note(Difference::Missing { after });
+                }
+            }
         }
         self.place.until = seal.until;
         self.place.sum = seal.sum().unwrap_or_default();
         self.report.sealed_until = seal.until;
         Ok(())
+    }
+
+    /// The position after which one is missing, where positions have no gaps.
+    fn gap(&self, after: Position, mut positions: impl Iterator<Item = Position>) -> Option<Position> {
+        let mut last = after;
+        let is_gap = |position: Position| {
+            let is_gap = position != last + 1;
+            if !is_gap {
+                last = position;
+            }
+            is_gap
+        };
+        (self.store.positions_have_no_gaps() && positions.any(is_gap)).then_some(last)
     }
 
     async fn events_of(&self, seal: &LogSealed) -> Result<Vec<(Position, Sum)>, JournalError> {

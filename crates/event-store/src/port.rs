@@ -156,6 +156,11 @@ pub trait EventStore: Send + Sync + 'static {
     /// Appends. One result for each [`StreamAppend`], in their order.
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>>;
 
+    /// Whether an event stands at each position up to the newest: one that is missing was taken away.
+    fn positions_have_no_gaps(&self) -> bool {
+        true
+    }
+
     /// Events of a stream with a version above `after_version`, at most `limit`, in order. Fewer than `limit`
     /// only at the end of the stream.
     async fn read_stream(

@@ -196,6 +196,9 @@ fn print_seals(report: &SealReport, elsewhere: &[Position]) {
         println!("  the seal up to position {until} is not the one that was kept elsewhere");
     }
     match (differences, elsewhere.len()) {
+        (0, 0) if *seals == 0 => {
+            println!("nothing is sealed yet, so only that no position is missing was looked at")
+        }
         (0, 0) => println!("everything that is sealed is as it was"),
         (count, others) => println!("{} differences", count + others as u64),
     }

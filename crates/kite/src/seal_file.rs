@@ -74,6 +74,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
         };
         digests.insert(until, digest);
     }
+    anyhow::ensure!(!digests.is_empty(), "{} holds no digest of a seal", path.display());
     Ok(digests)
 }
 
@@ -100,5 +101,9 @@ mod tests {
         again.keep(&seal(12)).unwrap();
         let kept: Vec<u64> = read(&path).unwrap().into_keys().collect();
         assert_eq!(kept, [5, 9, 12]);
+        for nothing in ["", "garbage\n", "12 3 00"] {
+            std::fs::write(&path, nothing).unwrap();
+            assert!(read(&path).unwrap_err().to_string().ends_with("holds no digest of a seal"));
+        }
     }
 }

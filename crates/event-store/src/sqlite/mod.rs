@@ -169,6 +169,7 @@ impl SqliteEventStore {
         let connection = schema::open_writer(path, &options)?;
         File::open(directory)?.sync_all()?;
         checkpoint::checkpoint(&connection, "TRUNCATE").map_err(OpenError::engine)?;
+        schema::check_positions(&connection)?;
         let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)
             .map_err(OpenError::engine)?;
         let position = log.last_position();

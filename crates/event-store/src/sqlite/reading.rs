@@ -29,6 +29,7 @@ impl SqliteLogFile {
         if !schema::is_log(&connection, "main").map_err(OpenError::engine)? {
             return Err(OpenError::NotAnEventStore);
         }
+        schema::check_positions(&connection)?;
         let last = connection
             .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))
             .map_err(OpenError::engine)?;

@@ -60,6 +60,20 @@ pub(super) fn check_engine() -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Positions begin with 1. What stands before is in its stream and in no list of all events, so no reader of the log, no seal and
+/// no backup would ever see it.
+pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> {
+    let first: Option<i64> = connection
+        .query_row("SELECT min(position) FROM events", [], |row| row.get(0))
+        .map_err(OpenError::engine)?;
+    match first.filter(|first| *first < 1) {
+        Some(position) => Err(OpenError::Engine(format!(
+            "there is an event at position {position}, and positions begin with 1: somebody has put it there"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The only connection that writes events. Creates the file and its tables if need be.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let flags =

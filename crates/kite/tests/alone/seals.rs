@@ -75,8 +75,19 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
     let new_time = "UPDATE events SET time = time + 1 WHERE position = 1";
     ensure!(found(&data, new_time)? == json!({"what": "changed", "position": 1}));
 
-    // Whoever also makes the seals anew is found by the copy of their digests elsewhere.
-    sql(&data, &format!("{missing}; DELETE FROM events WHERE position > 4"))?;
+    // What no seal covers: positions have no gaps, and there is none before the first.
+    let unsealed = "DELETE FROM events WHERE position = 3; DELETE FROM events WHERE position > 4";
+    ensure!(found(&data, unsealed)? == json!({"what": "missing", "after": 2}));
+    let before = "INSERT INTO events SELECT 0, stream, version + 50, randomblob(16), kind, schema_version, time, tenant,
+                      actor, correlation, causation, data FROM events WHERE position = 3";
+    sql(&data, before)?;
+    let refused = kite(&data, &["audit", "--verify"])?;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && words.contains("there is an event at position 0"), "{words}");
+    sql(&data, "DELETE FROM events WHERE position = 0")?;
+
+    // Whoever cuts off the end and makes the seals anew is found by the copy of their digests elsewhere.
+    sql(&data, "DELETE FROM events WHERE position > 3")?;
     for entry in std::fs::read_dir(&data)? {
         let path = entry?.path();
         if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events")) {
@@ -84,7 +95,7 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
         }
     }
     let process = start(&data)?;
-    process.wait_for_ready(StatusCode::OK, "seals", "looked at up to position 4").await?;
+    process.wait_for_ready(StatusCode::OK, "seals", "looked at up to position 3").await?;
     process.stop()?;
     ensure!(verify(&data, &[])?.0, "the new seal holds");
     let kept = data.with_extension("seals");
