@@ -17,6 +17,7 @@ pub use keys::{
     key_hash, public_part,
 };
 pub use opt_outs::NewOptOut;
+pub use relays::SecretsRotated;
 pub use senders::WAITING_REQUESTS_MAX;
 
 use kite_domain::event::Event;
@@ -91,7 +92,7 @@ pub enum ManageRefusal {
     #[error("there is no template {0}")]
     NoTemplate(TemplateId),
     /// Nothing can be encrypted.
-    #[error("this process has no key to encrypt credentials with: set secrets_key_file")]
+    #[error("this process has no key to encrypt credentials with: set secrets_keys_file")]
     NoEncryptionKey,
     /// A credential is encrypted with a key that is not here.
     #[error(transparent)]

@@ -9,7 +9,16 @@ use kite_domain::slug::RelayId;
 
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::Cause;
-use crate::vault::Kept;
+use crate::vault::{DecryptError, Kept};
+
+/// What came of encrypting the credentials of all relays anew.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SecretsRotated {
+    /// Relays that had something which was not encrypted with the newest key.
+    pub relays: Vec<RelayId>,
+    /// Relays whose credentials cannot be decrypted: they stay as they were.
+    pub locked: Vec<(RelayId, DecryptError)>,
+}
 
 impl Manage {
     /// A new relay, or new terms for one. Credentials that are not given stay as they are, if the endpoint is the same
@@ -33,19 +42,26 @@ impl Manage {
     /// the log that is done.
     ///
     /// # Errors
-    /// If there is no key, or if something is encrypted with one that is not here. Relays that came before stay done.
-    pub async fn rotate_secrets(&self, cause: &Cause) -> Result<Done<Vec<RelayId>>, ManageError> {
+    /// If there is no key, or the log cannot be written. Relays that came before stay done.
+    pub async fn rotate_secrets(&self, cause: &Cause) -> Result<Done<SecretsRotated>, ManageError> {
         if !self.vault.has_key() {
             return Err(ManageRefusal::NoEncryptionKey.into());
         }
         let relays: Vec<RelayId> =
             self.directory.snapshot().relays.iter().map(|(relay, _)| relay.clone()).collect();
-        let mut rotated = Done { value: Vec::new(), position: 0 };
+        let mut rotated = Done { value: SecretsRotated::default(), position: 0 };
         for relay in relays {
-            let done = self.encrypt_anew(cause, &relay).await?;
+            let done = match self.encrypt_anew(cause, &relay).await {
+                // A key that is lost does not keep the others from getting a new one.
+                Err(ManageError::Refused(ManageRefusal::Locked(locked))) => {
+                    rotated.value.locked.push((relay, locked));
+                    continue;
+                }
+                done => done?,
+            };
             rotated.position = rotated.position.max(done.position);
             if done.value {
-                rotated.value.push(relay);
+                rotated.value.relays.push(relay);
             }
         }
         Ok(rotated)
@@ -55,6 +71,8 @@ impl Manage {
     async fn encrypt_anew(&self, cause: &Cause, relay: &RelayId) -> Result<Done<bool>, ManageError> {
         self.decide(cause, None, relay::stream(relay), |events| {
             let known = newest(events).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;
+            // One of the same id may be another key: what is said to be encrypted has to open.
+            self.vault.open(known)?;
             if matches!(self.vault.kept(known), Kept::Nothing | Kept::Encrypted) {
                 return Ok((None, false));
             }

@@ -206,7 +206,7 @@ impl Config {
     /// Names the key of the configuration and what is wrong, never a key.
     pub fn vault(&self) -> anyhow::Result<Vault> {
         let file = &self.secrets_keys_file;
-        match (file.as_os_str().is_empty(), self.secrets_keys.is_empty()) {
+        let vault = match (file.as_os_str().is_empty(), self.secrets_keys.is_empty()) {
             (true, _) => Vault::parse(&self.secrets_keys).context("secrets_keys"),
             (false, true) => {
                 let text = std::fs::read_to_string(file)
@@ -216,7 +216,13 @@ impl Config {
             (false, false) => {
                 anyhow::bail!("secrets_keys and secrets_keys_file are both set: leave one out")
             }
-        }
+        }?;
+        anyhow::ensure!(
+            file.as_os_str().is_empty() || vault.has_key(),
+            "secrets_keys_file: {} holds no key (kite secrets key prints one)",
+            file.display()
+        );
+        Ok(vault)
     }
 
     /// Whether the bounds of acceptance leave room for anything.
@@ -300,14 +306,14 @@ fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// What stands here is told nobody: an error names the value that it does not like.
-const SECRETS: [&str; 1] = ["admin_key"];
+const SECRETS: [&str; 2] = ["admin_key", "secrets_keys"];
 
 fn in_words(error: figment::Error) -> String {
     let is_secret = |path: &[String]| path.iter().any(|part| SECRETS.contains(&part.as_str()));
     let told: Vec<String> = error
         .into_iter()
         .map(|one| match one.path.is_empty() {
-            true => one.kind.to_string(),
+            true => without_source(&one.kind.to_string()),
             false if is_secret(&one.path) => {
                 format!("{}: is no text; put it in quotes", one.path.join("."))
             }
@@ -317,9 +323,35 @@ fn in_words(error: figment::Error) -> String {
     told.join("; ")
 }
 
+/// What a parser says, without the line of the file that it shows: that may hold a secret.
+fn without_source(said: &str) -> String {
+    let is_source = |line: &&str| {
+        line.split_once('|')
+            .is_some_and(|(before, _)| before.trim().bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    said.lines().filter(|line| !is_source(line)).collect::<Vec<_>>().join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_broken_is_told_without_what_stands_in_it() {
+        for broken in [
+            "admin_key = s3cret-without-quotes",
+            "admin_key = \"s3cret \\q\"",
+            "admin_key = \"s3cret",
+            "secrets_keys = s3cret",
+            "secrets_keys = 531337",
+            "admin_key = 531337",
+            "listen = \"127.0.0.1:1\"\nadmin_key = \"\"\"s3cret\n531337",
+        ] {
+            let told = format!("{:#}", Config::from_text(broken).err().unwrap());
+            assert!(!told.contains("s3cret") && !told.contains("531337"), "{told}");
+            assert!(told.contains("line") || told.contains("is no text"), "{told}");
+        }
+    }
 
     #[test]
     fn the_default_file_says_everything_once() {

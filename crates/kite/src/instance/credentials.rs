@@ -3,7 +3,7 @@
 use kite_commands::vault::{Kept, Vault};
 use kite_domain::relay::RelayDirectory;
 
-/// What an operator should do about it; none: all of them are encrypted, or there are none.
+/// What an operator should do about it; none: those that there are, and will be, are encrypted.
 pub(super) fn in_words(vault: &Vault, relays: &RelayDirectory) -> Option<String> {
     let of = |wanted: Kept| {
         let is_kept_so = |profile| vault.kept(profile) == wanted;
@@ -18,7 +18,10 @@ pub(super) fn in_words(vault: &Vault, relays: &RelayDirectory) -> Option<String>
     let in_the_clear = of(Kept::InTheClear);
     let older = of(Kept::WithOlderKey);
     match (vault.has_key(), in_the_clear.is_empty(), older.is_empty()) {
-        (false, true, _) => None,
+        (false, true, _) => Some(
+            "there is no key to encrypt credentials with (secrets_keys_file): they are kept in the clear"
+                .to_owned(),
+        ),
         (false, false, _) => Some(format!(
             "there is no key to encrypt credentials with (secrets_keys_file); in the clear: {in_the_clear}"
         )),

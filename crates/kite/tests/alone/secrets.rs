@@ -76,7 +76,34 @@ async fn with_a_key_no_credential_lies_in_the_files_and_a_new_key_takes_over() -
     let process = Kite::start(&data, &variables)?;
     let words = "alpha: credentials.api_key is encrypted with the key \"second\"";
     process.wait_for_ready(StatusCode::OK, "secrets", words).await?;
-    process.stop()
+    define(&process, "beta", Some(KEY)).await?;
+    process.stop()?;
+
+    // A lost key keeps no other from being exchanged, nor does another key under its id pass for it.
+    std::fs::write(&keys, format!("{}{}", key("fourth")?, std::fs::read_to_string(&keys)?))?;
+    let config = directory.path().join("kite.toml");
+    std::fs::write(&config, format!("secrets_keys_file = {keys:?}\n"))?;
+    let rotate = || kite(&data, &["secrets", "rotate", "--config", config.to_str().context("a path")?]);
+    let rotated = rotate()?;
+    let [out, err] = [rotated.stdout, rotated.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    ensure!(!rotated.status.success() && out.contains("encrypted with the newest key: beta"), "{out}{err}");
+    ensure!(
+        err.contains("left as it was: alpha: credentials.api_key is encrypted with the key \"second\""),
+        "{err}"
+    );
+    std::fs::write(&keys, key("fourth")?)?;
+    let rotated = rotate()?;
+    let err = String::from_utf8_lossy(&rotated.stderr).into_owned();
+    ensure!(
+        !rotated.status.success() && err.contains("beta: credentials.api_key cannot be decrypted"),
+        "{err}"
+    );
+
+    std::fs::write(&keys, "# none\n")?;
+    let refused = rotate()?;
+    let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && err.contains("holds no key"), "{err}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -84,7 +111,7 @@ async fn what_lay_in_the_clear_is_said_and_encrypted_from_then_on() -> anyhow::R
     let directory = tempfile::tempdir()?;
     let data = directory.path().join("data");
     let process = Kite::start(&data, &[])?;
-    process.wait_for_ready(StatusCode::OK, "secrets", "credentials").await?;
+    process.wait_for_ready(StatusCode::OK, "secrets", "there is no key to encrypt credentials with").await?;
     define(&process, "alpha", Some(KEY)).await?;
     process.wait_for_ready(StatusCode::OK, "secrets", "in the clear: alpha").await?;
     process.stop()?;

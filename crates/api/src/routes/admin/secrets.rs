@@ -14,6 +14,18 @@ use crate::state::ApiState;
 pub struct SecretsRotated {
     /// The relays whose credentials were encrypted anew; the others' were already.
     pub relays: Vec<String>,
+    /// Those whose credentials cannot be decrypted: they stay as they were. Define them again, or start Kite with the key.
+    pub locked: Vec<LockedRelay>,
+}
+
+/// A relay whose credentials cannot be decrypted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LockedRelay {
+    /// Which.
+    #[schema(example = "alpha")]
+    pub relay: String,
+    /// Which credential, and why.
+    pub reason: String,
 }
 
 /// Encrypts the credentials of every relay with the newest key of this process, where they are not. What was in the log before
@@ -24,6 +36,8 @@ pub struct SecretsRotated {
 )]
 pub async fn rotate(state: State<ApiState>, auth: AdminAuth) -> Answer<Written<SecretsRotated>> {
     let done = state.manage.rotate_secrets(&state.cause(&auth.actor)).await?;
-    let relays = done.value.iter().map(ToString::to_string).collect();
-    Ok(Written::changed(done.position, SecretsRotated { relays }))
+    let relays = done.value.relays.iter().map(ToString::to_string).collect();
+    let locked = done.value.locked.iter();
+    let locked = locked.map(|(relay, why)| LockedRelay { relay: relay.to_string(), reason: why.to_string() });
+    Ok(Written::changed(done.position, SecretsRotated { relays, locked: locked.collect() }))
 }
