@@ -135,13 +135,11 @@ impl DirectoryState {
         }
     }
 
-    /// Whether one of the tenant's senders has this brand.
+    /// Whether one of the tenant's senders has this brand, had it, or is asked for with it.
     pub fn has_brand(&self, tenant: &TenantId, brand: &str) -> bool {
         let brand = brand_identity(brand);
         let mut senders = self.senders.iter().filter(|(_, owner, _)| *owner == tenant);
-        senders.any(|(_, _, sender)| {
-            sender.terms.brand.as_deref().is_some_and(|own| brand_identity(own) == brand)
-        })
+        senders.any(|(_, _, sender)| sender.brands().any(|own| brand_identity(own) == brand))
     }
 
     /// The limits that count for a tenant.

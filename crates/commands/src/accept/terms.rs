@@ -79,7 +79,10 @@ pub(super) fn check(
     }
     let (subject, text) = content(tenant, request, directory)?;
     let (subject, text, ad) = match request.class {
-        MessageClass::Ad => advertisement(request, subject, text, phone, email, now)?,
+        MessageClass::Ad => {
+            let brands = approved.brands(phone.into_iter().chain(email));
+            advertisement(request, subject, text, (phone, email), brands, now)?
+        }
         MessageClass::Otp | MessageClass::Notice if request.ad.is_some() => {
             refuse("ad", "not_an_ad", "advertising terms are only for the class `ad`")?
         }
@@ -178,6 +181,23 @@ impl<'d> Approved<'d> {
     }
 
     /// 발신번호 사전등록제: only a sender of the tenant that is approved sends, now and when it is to be sent.
+    /// The brands of these senders, and those that they had before, each once; none if one of them has no brand.
+    fn brands<'s>(&self, senders: impl Iterator<Item = &'s SenderTerms>) -> Vec<SmolStr> {
+        let mut brands: Vec<SmolStr> = Vec::new();
+        for sender in senders {
+            let brand = sender.brand.as_deref().filter(|brand| !brand.trim().is_empty());
+            let Some(brand) = brand else { return Vec::new() };
+            let identity = self.directory.senders.identity(self.tenant, &sender.address);
+            let past = identity.map_or(&[][..], |identity| &identity.past_brands).iter().map(String::as_str);
+            for brand in std::iter::once(brand).chain(past) {
+                if brands.iter().all(|known| known != brand) {
+                    brands.push(brand.into());
+                }
+            }
+        }
+        brands
+    }
+
     fn sender(&self, field: &'static str, address: &str) -> Result<&'d SenderTerms, RequestRefusal> {
         let Some(identity) = self.directory.senders.identity(self.tenant, address) else {
             let detail =
@@ -263,8 +283,8 @@ fn advertisement(
     request: &SendRequest,
     subject: Option<String>,
     text: String,
-    phone: Option<&SenderTerms>,
-    email: Option<&SenderTerms>,
+    (phone, email): (Option<&SenderTerms>, Option<&SenderTerms>),
+    brands: Vec<SmolStr>,
     now: DateTime<Utc>,
 ) -> Result<Advertisement, RequestRefusal> {
     let input = request.ad.unwrap_or_default();
@@ -298,21 +318,7 @@ fn advertisement(
     if is_night && is_bound_to_the_day(request, input, phone) && input.window == WindowAction::Refuse {
         refuse("ad", "night_window", "advertisements may not go out between 21:00 and 08:00 (Asia/Seoul)")?;
     }
-    let brands = brands(phone.into_iter().chain(email));
     Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent, brands })))
-}
-
-/// The brands of these senders, each once; none if one of them has no brand.
-fn brands<'s>(senders: impl Iterator<Item = &'s SenderTerms>) -> Vec<SmolStr> {
-    let mut brands: Vec<SmolStr> = Vec::new();
-    for sender in senders {
-        let brand = sender.brand.as_deref().filter(|brand| !brand.trim().is_empty());
-        let Some(brand) = brand else { return Vec::new() };
-        if brands.iter().all(|known| known != brand) {
-            brands.push(brand.into());
-        }
-    }
-    brands
 }
 
 fn advertiser(sender: &SenderTerms) -> Result<Advertiser, RequestRefusal> {

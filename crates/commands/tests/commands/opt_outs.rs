@@ -126,6 +126,32 @@ async fn a_refusal_of_a_brand_binds_its_senders_and_those_without_a_brand() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_brand_binds_its_sender_under_any_later_name() {
+    let house = House::furnished().await;
+    let named = |brand: &str| SenderTerms {
+        address: "025550200".into(),
+        kind: SenderKind::Phone,
+        brand: Some(brand.to_owned()),
+        refusal_number: Some("0805550100".into()),
+        relays: vec![relay("alpha"), relay("beta"), relay("gamma")],
+    };
+    house.approve("acme", named("Hats")).await;
+    refuse(&house, of_brand("01020000000", "hats")).await;
+    house.approve("acme", named("Hats Korea")).await;
+    house.approve("acme", named("HATS KOREA")).await;
+    let restarted = house.restarted().await;
+    let state = restarted.directory.snapshot();
+    assert_eq!(state.senders.identity(&acme(), "025550200").unwrap().past_brands, ["Hats"]);
+    assert!(["Hats", "hats korea"].iter().all(|brand| state.has_brand(&acme(), brand)));
+    assert!(!state.has_brand(&acme(), "Shoes"));
+    assert_eq!(taken(&house, "025550200", &["01020000000", "01020000001"]).await, ["01020000001"]);
+    // A name that is only asked for changes nothing for those that there are.
+    house.manage.request_sender(&cause(), &acme(), named("Caps")).await.unwrap();
+    let state = house.restarted().await.directory.snapshot();
+    assert!(["Hats", "Hats Korea", "Caps"].iter().all(|brand| state.has_brand(&acme(), brand)));
+}
+
+#[tokio::test]
 async fn a_brand_is_taken_back_by_itself() {
     let house = House::furnished().await;
     refuse(&house, of_brand("01020000000", "A")).await;

@@ -8,6 +8,7 @@ use std::fmt;
 use super::{SenderExpired, SenderTerms};
 use crate::event::Event;
 use crate::mutation::{self, Mutation};
+use crate::opt_out::brand_identity;
 
 /// Where a sender identity stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +127,10 @@ pub struct SenderIdentity {
     pub approval: Option<SenderApproval>,
     /// The last refusal or withdrawal, until there is an approval.
     pub ended: Option<SenderEnd>,
+    /// Brands that it was approved with before, each once and the oldest first. Whoever refused one of them refused this
+    /// sender.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past_brands: Vec<String>,
 }
 
 impl SenderIdentity {
@@ -155,6 +160,13 @@ impl SenderIdentity {
         }
     }
 
+    /// Every brand that it was approved with, or is asked for with: the names that somebody may know it by.
+    pub fn brands(&self) -> impl Iterator<Item = &str> {
+        let approved = self.approval.as_ref().and_then(|approval| approval.terms.brand.as_deref());
+        let asked_for = self.terms.brand.as_deref();
+        approved.into_iter().chain(asked_for).chain(self.past_brands.iter().map(String::as_str))
+    }
+
     /// Whether the time of its approval is over and the log does not say so yet.
     pub fn has_ended_unnoted(&self, now: DateTime<Utc>) -> bool {
         self.approval.as_ref().is_some_and(|approval| !approval.is_over && !approval.counts_at(now))
@@ -164,17 +176,30 @@ impl SenderIdentity {
     pub fn evolve(known: Option<Self>, event: &Event, by: SaidBy) -> Option<Self> {
         match event {
             Event::SenderRegistered(registered) => {
-                Some(Self::approved(registered.terms(), None, None, false, by))
+                Some(Self::approved(known, registered.terms(), None, None, false, by))
             }
             Event::SenderRequested(requested) => {
                 let terms = requested.terms.clone();
                 let request = Some(SenderRequest { terms: terms.clone(), by });
-                let (approval, ended) = known.map_or((None, None), |known| (known.approval, known.ended));
-                Some(Self { terms, request, approval, ended })
+                let unknown = Self {
+                    terms: terms.clone(),
+                    request: None,
+                    approval: None,
+                    ended: None,
+                    past_brands: vec![],
+                };
+                Some(Self { terms, request, ..known.unwrap_or(unknown) })
             }
             Event::SenderApproved(approved) => {
                 let (document, end) = (approved.document.clone(), approved.expires_at);
-                Some(Self::approved(approved.terms.clone(), Some(document), Some(end), approved.shared, by))
+                Some(Self::approved(
+                    known,
+                    approved.terms.clone(),
+                    Some(document),
+                    Some(end),
+                    approved.shared,
+                    by,
+                ))
             }
             Event::SenderRefused(refused) => {
                 let reason = Some(refused.reason.clone());
@@ -185,13 +210,19 @@ impl SenderIdentity {
             Event::SenderWithdrawn(withdrawn) => {
                 let reason = withdrawn.reason.clone();
                 let ended = Some(SenderEnd { status: SenderStatus::Withdrawn, reason, by });
-                known.map(|known| Self { request: None, approval: None, ended, ..known })
+                known.map(|known| Self {
+                    request: None,
+                    approval: None,
+                    ended,
+                    ..known.with_past_brand(None)
+                })
             }
             _ => known,
         }
     }
 
     fn approved(
+        known: Option<Self>,
         terms: SenderTerms,
         document: Option<String>,
         expires_at: Option<DateTime<Utc>>,
@@ -200,7 +231,24 @@ impl SenderIdentity {
     ) -> Self {
         let approval =
             SenderApproval { terms: terms.clone(), document, expires_at, shared, is_over: false, by };
-        Self { terms, request: None, approval: Some(approval), ended: None }
+        let past_brands =
+            known.map_or_else(Vec::new, |known| known.with_past_brand(terms.brand.as_deref()).past_brands);
+        Self { terms, request: None, approval: Some(approval), ended: None, past_brands }
+    }
+
+    /// The approval that there is comes to its end, and its brand is one of before, unless it goes on under `next`.
+    fn with_past_brand(mut self, next: Option<&str>) -> Self {
+        if let Some(brand) = self.approval.as_ref().and_then(|approval| approval.terms.brand.clone()) {
+            self.past_brands.push(brand);
+        }
+        let mut known: Vec<SmolStr> = next.map(brand_identity).into_iter().collect();
+        self.past_brands.retain(|brand| {
+            let identity = brand_identity(brand);
+            let is_new = !known.contains(&identity);
+            known.push(identity);
+            is_new
+        });
+        self
     }
 
     /// Of another approval than the newest it says nothing: that has an end of its own.

@@ -32,7 +32,7 @@ pub struct AddressBookModel;
 
 impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
-    const SCHEMA_VERSION: i64 = 3;
+    const SCHEMA_VERSION: i64 = 4;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
     fn filter() -> Filter {
