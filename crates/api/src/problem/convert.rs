@@ -122,6 +122,11 @@ impl From<ManageRefusal> for Problem {
                 "in_the_past",
                 words,
             )),
+            ManageRefusal::AliveThen(_) => Self::new(Code::Refused, words.clone()).at(FieldError::new(
+                "original_dead_since",
+                "before_the_backup",
+                words,
+            )),
             ManageRefusal::GiveAgain(again) => {
                 let of = |fault: ProfileFault| FieldError::new(fault.field, fault.code, fault.detail);
                 Self::new(Code::Refused, words).with_errors(again.faults().map(of).collect())

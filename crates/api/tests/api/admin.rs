@@ -35,6 +35,8 @@ async fn a_relay_is_suspended_and_resumed() {
     let api = Api::new().await;
     let suspend =
         Call::new("POST", "/v1/admin/relays/alpha/suspend").key(ADMIN).json(&json!({"reason": "outage"}));
+    let blank = Call::new("POST", "/v1/admin/relays/alpha/suspend").key(ADMIN).json(&json!({"reason": " "}));
+    assert_eq!(api.send(blank).await.problem(), (422, "refused".to_owned()));
     assert_eq!(api.ok(suspend).await.json()["suspended"], "outage");
     assert_eq!(api.get("/v1/relays").await.json()["items"][0]["is_suspended"], true);
     let resumed = api.ok(Call::new("POST", "/v1/admin/relays/alpha/resume").key(ADMIN)).await;
@@ -132,6 +134,10 @@ async fn a_copy_shows_what_it_is_and_is_released_by_a_word_that_says_enough() {
         (json!({"original_is_dead": true, "reason": " "}), "reason"),
         (
             json!({"original_is_dead": true, "reason": "x", "original_dead_since": "2199-01-01T00:00:00Z"}),
+            "original_dead_since",
+        ),
+        (
+            json!({"original_is_dead": true, "reason": "x", "original_dead_since": "2000-01-01T00:00:00Z"}),
             "original_dead_since",
         ),
     ] {

@@ -30,6 +30,9 @@ impl Manage {
         self.decide(cause, None, instance::STREAM.into(), |events| {
             let released = InstanceReleased { original_dead_since, reason: reason.clone() };
             match standing(events) {
+                Standing::Copy { taken_at, .. } if original_dead_since < taken_at => {
+                    Err(ManageRefusal::AliveThen(taken_at))
+                }
                 Standing::Copy { .. } => Ok((Some(released.into()), ())),
                 Standing::Released { .. } | Standing::Settled { .. } => Ok((None, ())),
                 Standing::Original => Err(ManageRefusal::NoCopy),

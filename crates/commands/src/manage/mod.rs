@@ -100,6 +100,9 @@ pub enum ManageRefusal {
     /// This log is no copy of another.
     #[error("this is the original: there is nothing to be released")]
     NoCopy,
+    /// The original was alive then: that is when the backup was taken.
+    #[error("original_dead_since is before {}, when the backup was taken", .0.to_rfc3339())]
+    AliveThen(chrono::DateTime<chrono::Utc>),
     /// The breaker is not where the change starts from.
     #[error("the breaker of relay {0} is not there any more")]
     BreakerMoved(RelayId),

@@ -75,7 +75,8 @@ impl From<Standing> for InstanceView {
 pub struct ReleaseBody {
     /// `true`: the original hands nothing over any more and never will again. If it is alive after all, messages go out twice.
     pub original_is_dead: bool,
-    /// Since when, if that is known: what was scheduled for later is certainly not with any relay. Left out: since now.
+    /// Since when, if that is known: what was scheduled for later is certainly not with any relay. Not before the backup was
+    /// taken. Left out: since now.
     #[serde(default)]
     pub original_dead_since: Option<DateTime<Utc>>,
     /// How you know.

@@ -135,6 +135,10 @@ pub async fn suspend(
     let relay = id_of(&relay)?;
     let text = Text { field: "reason", text: &body.reason, characters_max: REASON_CHARACTERS_MAX };
     check("The relay cannot be suspended", &text)?;
+    if body.reason.trim().is_empty() {
+        let error = FieldError::new("reason", "empty", "whoever looks at the relay next is to know why");
+        return Err(Problem::new(Code::Refused, "The relay cannot be suspended without a reason.").at(error));
+    }
     let done =
         state.manage.suspend_relay(&state.cause(&auth.actor), &relay, body.reason).await.map_err(refused)?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))

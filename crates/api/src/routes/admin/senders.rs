@@ -195,10 +195,6 @@ pub async fn refuse(
 ) -> Answer<Written<SenderView>> {
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
     let reason = body.check("The sender cannot be refused")?.unwrap_or_default();
-    if reason.trim().is_empty() {
-        let error = FieldError::new("reason", "empty", "a refusal says why: the tenant sees it");
-        return Err(Problem::new(Code::Refused, "The sender cannot be refused without a reason.").at(error));
-    }
     let done = state.manage.refuse_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
     answer(&state, done)
 }

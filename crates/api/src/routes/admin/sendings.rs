@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::answer::{Page, Paging, Written};
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath, ApiQuery};
-use crate::problem::{Answer, Code, Problem};
+use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
 use crate::routes::sendings::SendingView;
 use crate::routes::sendings::cancel::CancelledView;
@@ -68,6 +68,10 @@ pub struct ReasonBody {
 impl ReasonBody {
     pub(super) fn check(self, what: &str) -> Answer<Option<String>> {
         check(what, &Text { field: "reason", text: &self.reason, characters_max: REASON_CHARACTERS_MAX })?;
+        if self.reason.trim().is_empty() {
+            let error = FieldError::new("reason", "empty", "the tenant sees why");
+            return Err(Problem::new(Code::Refused, format!("{what} without a reason.")).at(error));
+        }
         Ok(Some(self.reason))
     }
 }
