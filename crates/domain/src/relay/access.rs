@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use url::Url;
 
 use super::{Credential, ENCRYPTED, Endpoint, ReceiptMode, RelayProfile};
+use crate::text::MessageType;
 
 /// The longest address that is taken, in characters.
 const URL_LENGTH_MAX: usize = 2_000;
@@ -69,6 +70,10 @@ impl RelayProfile {
         match &self.endpoint {
             Endpoint::Http { base_url } => {
                 let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
+                if base_url.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/')) {
+                    // The URL standard takes the first word of the path for it.
+                    faults.push(fault(BASE_URL, "invalid_url", "names no host"));
+                }
                 if parse_url(base_url).is_ok_and(|url| has_login(&url)) {
                     let detail =
                         "holds a user or password, and would be shown with it: give a key in credentials";
@@ -90,6 +95,12 @@ impl RelayProfile {
             let detail =
                 "pushed receipts are believed only if they are signed: give the secret that signs them";
             faults.push(fault(RECEIPT_SECRET, "missing", detail));
+        }
+        let is_smtp = matches!(self.endpoint, Endpoint::Smtp { .. });
+        if let Some(channel) = self.channels.keys().find(|channel| is_smtp && **channel != MessageType::Email)
+        {
+            let detail = format!("a mail server carries email and no {channel}");
+            faults.push(fault("channels", "not_by_mail", detail));
         }
         faults.extend(self.tls_mistaken());
         let mut seen = Vec::new();
@@ -246,6 +257,9 @@ pub(super) mod tests {
         ] {
             assert_eq!(found(http(base_url, None).unusable()), [(BASE_URL, "invalid_url")], "{base_url:?}");
         }
+        for base_url in ["http:///relay.example.com", "https:///v1"] {
+            assert_eq!(found(http(base_url, None).faults()), [(BASE_URL, "invalid_url")], "{base_url:?}");
+        }
         for base_url in [
             "http://127.0.0.1:9",
             "https://relay.example.com/",
@@ -313,6 +327,18 @@ pub(super) mod tests {
         );
         assert_eq!(found(smtp("mail", 25, Some("p"), None).faults()), [(USER, "missing")]);
         assert_eq!(found(smtp("mail", 25, None, Some("u")).faults()), [(API_KEY, "missing")]);
+    }
+
+    #[test]
+    fn a_mail_server_carries_mail_only() {
+        let terms: crate::relay::ChannelTerms =
+            serde_json::from_value(serde_json::json!({"price_milliwon": 1, "receipt_deadline_s": 60}))
+                .unwrap();
+        let mut profile = smtp("mail", 25, None, None);
+        profile.channels.insert(MessageType::Email, terms.clone());
+        assert_eq!(profile.faults(), []);
+        profile.channels.insert(MessageType::Sms, terms);
+        assert_eq!(found(profile.faults()), [("channels", "not_by_mail")]);
     }
 
     #[test]

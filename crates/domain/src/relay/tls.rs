@@ -95,6 +95,10 @@ impl RelayProfile {
         if is_without_tls {
             faults.extend(self.tls.texts().map(|(field, _)| unused(field)));
         }
+        if let Endpoint::Smtp { security: SmtpSecurity::Opportunistic, .. } = &self.endpoint {
+            let detail = "is not enforced where the server decides whether there is TLS: set security to required or wrapped";
+            faults.extend(self.tls.texts().map(|(field, _)| fault(field, "not_enforced", detail)));
+        }
         let is_smtp = matches!(self.endpoint, Endpoint::Smtp { .. });
         let shown = self.tls.certificates().iter().filter(|one| one.field == CLIENT_CERTIFICATE).count();
         if is_smtp && shown > 1 {
@@ -180,6 +184,21 @@ mod tests {
         assert_eq!(profile.faults(), []);
         let written = serde_json::to_string(&profile).unwrap();
         assert_eq!(serde_json::from_str::<RelayProfile>(&written).unwrap(), profile);
+    }
+
+    #[test]
+    fn certificates_are_not_asked_for_where_the_server_decides_whether_there_is_tls() {
+        let (pem, key) = made();
+        for (security, expected) in [
+            (SmtpSecurity::Opportunistic, vec![(CA, "not_enforced"), (CLIENT_CERTIFICATE, "not_enforced")]),
+            (SmtpSecurity::Plain, vec![(CA, "not_used"), (CLIENT_CERTIFICATE, "not_used")]),
+            (SmtpSecurity::Required, vec![]),
+            (SmtpSecurity::Wrapped, vec![]),
+        ] {
+            let mut profile = with_tls(smtp("mail", 25, None, None), Some(&pem), Some(&pem), Some(&key));
+            profile.endpoint = Endpoint::Smtp { host: "mail".to_owned(), port: 25, security };
+            assert_eq!(found(profile.faults()), expected, "{security:?}");
+        }
     }
 
     #[test]
