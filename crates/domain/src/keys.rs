@@ -148,6 +148,11 @@ pub enum KeyRefusal {
 }
 
 impl KeyBounds {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
     /// Whether the key is good now, from there.
     ///
     /// # Errors

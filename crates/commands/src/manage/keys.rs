@@ -136,14 +136,16 @@ impl Manage {
         tenant: &TenantId,
         terms: ApiKeyTerms,
     ) -> Result<Done<IssuedKey>, ManageError> {
-        self.check_expiry(&terms.bounds)?;
+        let now = self.check_expiry(&terms.bounds)?;
         let issued = self.new_key(API_KEY_PREFIX);
         let hash = key_hash(&issued.key);
         self.decide(cause, Some(tenant), tenant::stream(tenant), |events| {
             if events.is_empty() {
                 return Err(ManageRefusal::NoTenant(tenant.clone()));
             }
-            has_room(live_api_keys(events).len())?;
+            // An expired key opens nothing, so it takes no room.
+            let live = live_api_keys(events);
+            has_room(live.iter().filter(|issued| !issued.bounds.is_over(now)).count())?;
             let event = ApiKeyIssued {
                 tenant: tenant.clone(),
                 key_id: issued.key_id.clone(),
@@ -199,11 +201,13 @@ impl Manage {
         cause: &Cause,
         terms: OperatorKeyTerms,
     ) -> Result<Done<IssuedKey>, ManageError> {
-        self.check_expiry(&terms.bounds)?;
+        let now = self.check_expiry(&terms.bounds)?;
         let issued = self.new_key(OPERATOR_KEY_PREFIX);
         let hash = key_hash(&issued.key);
         self.decide(cause, None, SmolStr::new_static(OPERATOR_KEYS_STREAM), |events| {
-            let live = live_operator_keys(events);
+            // An expired key opens nothing: it takes no room, and its name is free.
+            let mut live = live_operator_keys(events);
+            live.retain(|issued| !issued.bounds.is_over(now));
             // Two keys of one name would be one actor in the log.
             if live.iter().any(|other| other.name == terms.name) {
                 return Err(ManageRefusal::NameTaken(terms.name.clone()));
@@ -259,10 +263,10 @@ impl Manage {
         IssuedKey { key: format!("{prefix}{key_id}_{}", hex(&secret)), key_id }
     }
 
-    /// A key that is over before it begins is a slip of the pen.
-    fn check_expiry(&self, bounds: &KeyBounds) -> Result<(), ManageRefusal> {
-        let is_over = bounds.expires_at.is_some_and(|expires_at| expires_at <= self.journal.now());
-        if is_over { Err(ManageRefusal::AlreadyExpired) } else { Ok(()) }
+    /// A key that is over before it begins is a slip of the pen. Answers the time that it was looked at.
+    fn check_expiry(&self, bounds: &KeyBounds) -> Result<DateTime<Utc>, ManageRefusal> {
+        let now = self.journal.now();
+        if bounds.is_over(now) { Err(ManageRefusal::AlreadyExpired) } else { Ok(now) }
     }
 }
 

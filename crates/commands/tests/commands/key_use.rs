@@ -83,3 +83,20 @@ async fn keys_are_known_in_snapshots_that_were_taken_before() {
     before.api_keys[&issued.value.key_id].note_use(house.journal.now());
     assert!(house.directory.snapshot().api_keys[&issued.value.key_id].last_used_at().is_some());
 }
+
+/// Some give out a key a day, each for half of one.
+#[tokio::test]
+async fn expired_keys_take_no_room_and_no_name() {
+    let house = House::furnished().await;
+    for day in 0..120 {
+        let bounds =
+            KeyBounds { expires_at: Some(house.journal.now() + Duration::hours(12)), ..KeyBounds::default() };
+        let terms = ApiKeyTerms { bounds: bounds.clone(), ..ApiKeyTerms::unbound("daily") };
+        let issued = house.manage.issue_api_key(&cause(), &acme(), terms).await;
+        assert!(issued.is_ok(), "day {day}");
+        let name = OperatorName::parse("robot").unwrap();
+        let terms = OperatorKeyTerms { name, role: Role::Auditor, bounds };
+        assert!(house.manage.issue_operator_key(&cause(), terms).await.is_ok(), "day {day}");
+        house.clock.advance(Duration::days(1));
+    }
+}
