@@ -103,6 +103,8 @@ pub enum Mutation {
     SealSkipsAnEvent,
     /// A sender that is not approved sends.
     ApprovalNotAsked,
+    /// A relay that the approval of the sender does not name any more is handed messages.
+    ApprovalOfAnotherRelay,
     /// A refusal by another address of the same person is ignored.
     OtherAddressIgnored,
     /// A log that is a copy of another hands over, although nobody has said that the original is dead.
@@ -113,7 +115,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -162,6 +164,7 @@ impl Mutation {
         Self::PauseIgnoredAtHandover,
         Self::SealSkipsAnEvent,
         Self::ApprovalNotAsked,
+        Self::ApprovalOfAnotherRelay,
         Self::OtherAddressIgnored,
         Self::RestoredCopyHandsOver,
         Self::OutcomeInOneViewOnly,

@@ -102,12 +102,17 @@ impl Folded {
         for (address, tenant) in all {
             let known = senders.address(&address);
             let expires_at = now() + chrono::Duration::days(1);
-            let approval =
-                Approval { document: "fuzz".to_owned(), expires_at, relays: Vec::new(), shared: false };
+            let approval = Approval {
+                document: "fuzz".to_owned(),
+                expires_at,
+                relays: Vec::new(),
+                shared: false,
+                requested_at: None,
+            };
             let decided = [
                 known.expire(&tenant, now()),
                 known.approve(&tenant, approval, now()).ok().flatten(),
-                known.refuse(&tenant, "no".to_owned(), now()).ok().flatten(),
+                known.refuse(&tenant, "no".to_owned(), None, now()).ok().flatten(),
                 known.withdraw(&tenant, None).ok().flatten(),
             ];
             for event in decided.into_iter().flatten() {
@@ -192,6 +197,7 @@ fn handed_over(
         closed_until: &|_| None,
         unsendable: &|_| None,
         has_opted_out: &|_| false,
+        context,
         now: context.now,
     };
     let mut decided = lot.submit(terms, all, &handover).events;

@@ -18,6 +18,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::PasswordReserveGivenAway
         | Mutation::PauseIgnoredAtHandover
         | Mutation::ApprovalNotAsked
+        | Mutation::ApprovalOfAnotherRelay
         | Mutation::NewPolicyUnheeded
         | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten

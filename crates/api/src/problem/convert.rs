@@ -114,6 +114,7 @@ impl From<ManageRefusal> for Problem {
             | ManageRefusal::NoEncryptionKey
             | ManageRefusal::Locked(_)
             | ManageRefusal::TooManyRequests
+            | ManageRefusal::TooManyAddresses
             | ManageRefusal::TooManyKeys
             | ManageRefusal::TooManyCodes(_)
             | ManageRefusal::NameTaken(_) => Self::new(Code::NotPossibleNow, words),
@@ -160,6 +161,8 @@ fn of_sender(refusal: &SenderRefusal, words: String) -> Problem {
             "address_taken",
             words,
         )),
+        SenderRefusal::OtherAsked(_) => Problem::new(Code::NotPossibleNow, words.clone())
+            .at(FieldError::new("requested_at", "asked_anew", words)),
         SenderRefusal::EndIsPast(_) | SenderRefusal::EndTooFar => Problem::new(Code::Refused, words.clone())
             .at(FieldError::new("expires_at", "out_of_range", words)),
     }

@@ -18,7 +18,7 @@ pub use keys::{
 };
 pub use opt_outs::NewOptOut;
 pub use relays::SecretsRotated;
-pub use senders::WAITING_REQUESTS_MAX;
+pub use senders::{ADDRESSES_MAX, WAITING_REQUESTS_MAX};
 
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
@@ -85,6 +85,9 @@ pub enum ManageRefusal {
     /// The tenant has asked for as many senders as may wait for the operator.
     #[error("{WAITING_REQUESTS_MAX} requests for senders wait for an answer already")]
     TooManyRequests,
+    /// The tenant has asked for as many addresses as it may.
+    #[error("a tenant asks for at most {ADDRESSES_MAX} addresses, withdrawn ones counted")]
+    TooManyAddresses,
     /// No such refusal.
     #[error("the address has not refused advertisements")]
     NoOptOut,

@@ -17,6 +17,9 @@ use crate::journal::{Cause, Entry, Journal, JournalError};
 /// The most requests of a tenant that may wait for the operator at once.
 pub const WAITING_REQUESTS_MAX: usize = 1_000;
 
+/// The most addresses that a tenant may ever have asked for. What was withdrawn counts: it is kept, with its history.
+pub const ADDRESSES_MAX: usize = 10_000;
+
 /// So often a decision is taken anew. Others may be faster, and a log may show an event a moment after it was taken.
 const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -94,14 +97,22 @@ impl Manage {
         terms: SenderTerms,
     ) -> Result<Done<SenderIdentity>, ManageError> {
         self.relays_are_there(&terms.relays)?;
-        let waiting = self.directory.snapshot();
-        let waiting = waiting.senders.iter().filter(|(address, holder, identity)| {
-            *holder == tenant
-                && identity.request.is_some()
-                && *address != kite_domain::address::identity(&terms.address)
-        });
-        if waiting.count() >= WAITING_REQUESTS_MAX {
+        let directory = self.directory.snapshot();
+        let asked_for = kite_domain::address::identity(&terms.address);
+        let others = directory
+            .senders
+            .iter()
+            .filter(|(address, holder, _)| *holder == tenant && *address != asked_for);
+        let (mut known, mut waiting) = (0, 0);
+        for (_, _, identity) in others {
+            known += 1;
+            waiting += usize::from(identity.request.is_some());
+        }
+        if waiting >= WAITING_REQUESTS_MAX {
             return Err(ManageRefusal::TooManyRequests.into());
+        }
+        if known >= ADDRESSES_MAX {
+            return Err(ManageRefusal::TooManyAddresses.into());
         }
         let address = terms.address.clone();
         self.change_sender(cause, tenant, &address, |known, _| Ok(known.request(tenant, terms.clone()))).await
@@ -127,9 +138,10 @@ impl Manage {
         tenant: &TenantId,
         address: &str,
         reason: String,
+        requested_at: Option<DateTime<Utc>>,
     ) -> Result<Done<SenderIdentity>, ManageError> {
-        self.change_sender(cause, tenant, address, |known, now| known.refuse(tenant, reason.clone(), now))
-            .await
+        let decide = |known: &SenderAddress, now| known.refuse(tenant, reason.clone(), requested_at, now);
+        self.change_sender(cause, tenant, address, decide).await
     }
 
     /// A sender may no longer send. Nothing happens if it could not.

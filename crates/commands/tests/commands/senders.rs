@@ -3,13 +3,13 @@
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::accept::{AcceptError, SendRequest};
 use kite_commands::journal::Entry;
-use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_commands::manage::{ADDRESSES_MAX, ManageError, ManageRefusal};
 use kite_domain::event::Event;
 use kite_domain::lot::Outcome;
 use kite_domain::sender::{
-    Approval, SenderKind, SenderRefusal, SenderRegistered, SenderStatus, SenderWithdrawn,
+    Approval, SenderKind, SenderRefusal, SenderRegistered, SenderRequested, SenderStatus, SenderWithdrawn,
 };
-use kite_event_store::Expected;
+use kite_event_store::{BatchMode, Expected};
 
 use crate::house::*;
 
@@ -76,7 +76,7 @@ async fn only_an_approved_sender_sends_and_a_refusal_says_where_it_stands() {
         assert_eq!(code().await.0, "sender_not_requested");
         ask(&house, "acme", address).await;
         assert_eq!(code().await.0, "sender_requested");
-        house.manage.refuse_sender(&cause(), &acme(), address, "no document".to_owned()).await.unwrap();
+        house.manage.refuse_sender(&cause(), &acme(), address, "no document".to_owned(), None).await.unwrap();
         let (refused, detail) = code().await;
         assert_eq!(refused, "sender_refused");
         assert!(detail.ends_with("no document"), "{detail}");
@@ -276,4 +276,39 @@ async fn what_was_withdrawn_before_approvals_stays_withdrawn() {
     ask(&house, "acme", NUMBER).await;
     approve(&house, "acme", NUMBER, 24).await.unwrap();
     house.accept(from_number()).await.unwrap();
+}
+
+/// Each address is kept for ever, with all that was said of it.
+#[tokio::test]
+async fn a_tenant_cannot_ask_for_addresses_without_end() {
+    let house = House::furnished().await;
+    let number = |place: usize| format!("02{place:08}");
+    let have = house.directory.snapshot().senders.iter().filter(|(_, holder, _)| **holder == acme()).count();
+    for start in (have..ADDRESSES_MAX).step_by(1_000) {
+        let events = (start..ADDRESSES_MAX.min(start + 1_000)).map(|place| {
+            let address = number(place);
+            let terms = sender_terms(&address, SenderKind::Phone, &["alpha"]);
+            let requested = SenderRequested { tenant: acme(), terms }.into();
+            let withdrawn =
+                SenderWithdrawn { tenant: acme(), address: address.as_str().into(), reason: None };
+            Entry {
+                stream: kite_domain::sender::stream(&address),
+                expected: Expected::Any,
+                tenant: Some(acme()),
+                cause: cause(),
+                events: vec![requested, withdrawn.into()],
+            }
+        });
+        let answers = house.journal.append(BatchMode::Independent, events.collect()).await;
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    house.directory.catch_up(&house.journal).await.unwrap();
+    let request = async |place: usize| {
+        let terms = sender_terms(&number(place), SenderKind::Phone, &["alpha"]);
+        house.manage.request_sender(&cause(), &acme(), terms).await
+    };
+    let refused = request(ADDRESSES_MAX).await;
+    let is_full = matches!(refused, Err(ManageError::Refused(ManageRefusal::TooManyAddresses)));
+    assert!(is_full, "{refused:?}");
+    request(ADDRESSES_MAX - 1).await.unwrap();
 }

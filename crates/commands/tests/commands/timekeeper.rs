@@ -103,6 +103,7 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
     let set = house.lot(sending, 0).await.pending().remove(0);
     let until = noon() + Duration::hours(2);
     let id = LotId { sending, number: 0 };
+    let directory = house.directory.snapshot();
     house
         .lots
         .change_one(id, &"worker".into(), |lot, sending| {
@@ -116,6 +117,7 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
                 closed_until: &|_| Some(until),
                 unsendable: &|_| None,
                 has_opted_out: &|_| false,
+                context: &directory.routing_context(&sending.terms, noon()),
                 now: noon(),
             };
             (lot.submit(&sending.terms, &set.messages, &handover).events, ())

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::failover::Aftermath;
+use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use super::state::NEVER_MS;
 use super::{Lot, MessagesHeld, MessagesSubmitted, RelayResponded, UnknownSet};
 use crate::event::Event;
+use crate::failure::FailureClass;
 use crate::mutation::{self, Mutation};
 use crate::sending::{MessageClass, SendingAccepted, WindowAction};
 use crate::seq_set::SeqSet;
@@ -36,6 +37,8 @@ pub struct Handover<'h> {
     pub unsendable: &'h dyn Fn(MessageType) -> Option<&'static str>,
     /// Whether an address has refused advertisements.
     pub has_opted_out: &'h dyn Fn(&str) -> bool,
+    /// The relays as they stand, and with which of them the sender is registered now.
+    pub context: &'h RoutingContext<'h>,
     /// The time.
     pub now: DateTime<Utc>,
 }
@@ -55,7 +58,12 @@ enum Verdict {
     /// The sending is paused: whoever resumes it has its work derived anew.
     Wait,
     End(Outcome, &'static str),
+    /// The sender is not registered with this relay any more. Another may carry the message.
+    NotHere,
 }
+
+/// Why a message is not handed to a relay that the approval of its sender does not name any more.
+const NOT_AT_RELAY: &str = "sender_not_at_relay";
 
 impl Lot {
     /// Checks at the last moment what may have changed since the route was made, and states the intent to hand over
@@ -88,7 +96,7 @@ impl Lot {
             match self.verdict(seq, message, terms, handover) {
                 Verdict::Go => messages.push(seq),
                 Verdict::Wait => {}
-                Verdict::Hold(_) | Verdict::End(..) if is_asked_about => {}
+                Verdict::Hold(_) | Verdict::End(..) | Verdict::NotHere if is_asked_about => {}
                 Verdict::Hold(until) => {
                     held.messages.push(seq);
                     held.until_ms.push(until.timestamp_millis());
@@ -101,6 +109,15 @@ impl Lot {
                     aftermath.finish(seq, outcome, reason, class);
                 }
                 Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
+                Verdict::NotHere if state == AttemptState::Routed => {
+                    let failure = Failure {
+                        class: FailureClass::Sender,
+                        code: NOT_AT_RELAY.into(),
+                        outcome: Outcome::Refused,
+                    };
+                    aftermath.follow(self, seq, &failure, terms, handover.context);
+                }
+                Verdict::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
             }
         }
         let mut events = Vec::new();
@@ -172,6 +189,10 @@ impl Lot {
         let channel = message.attempts.last().map_or(message.message_type, |attempt| attempt.channel);
         if let Some(reason) = (handover.unsendable)(channel) {
             return Verdict::End(Outcome::Refused, reason);
+        }
+        let is_registered = handover.context.registered(channel).contains(handover.relay);
+        if !is_registered && !mutation::is_active(Mutation::ApprovalOfAnotherRelay) {
+            return Verdict::NotHere;
         }
         match terms.class {
             MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),

@@ -23,6 +23,8 @@ pub struct Approval {
     pub relays: Vec<RelayId>,
     /// Another tenant may have the address too.
     pub shared: bool,
+    /// When that was asked for which was looked at; none: whatever waits is meant.
+    pub requested_at: Option<DateTime<Utc>>,
 }
 
 /// Why something may not happen to an address.
@@ -34,6 +36,9 @@ pub enum SenderRefusal {
     /// There is nothing to answer.
     #[error("nothing waits for an answer: the sender is {0}")]
     NothingAsked(SenderStatus),
+    /// Something else waits than what was looked at.
+    #[error("what waits for an answer is not what was asked for at {0}: look at it again")]
+    OtherAsked(DateTime<Utc>),
     /// Another tenant has it.
     #[error("the address is approved for tenant {0}; to approve it for both, say so with `shared`")]
     TakenBy(TenantId),
@@ -65,7 +70,8 @@ impl SenderAddress {
         let waiting = identity.request.as_ref().map(|request| &request.terms);
         let asked = waiting.or_else(|| identity.approval.as_ref().map(|approval| &approval.terms));
         let asked = asked.ok_or_else(|| SenderRefusal::NothingAsked(identity.status(now)))?;
-        let Approval { document, expires_at, relays, shared } = approval;
+        let Approval { document, expires_at, relays, shared, requested_at } = approval;
+        identity.is_what_was_looked_at(requested_at)?;
         if expires_at <= now {
             return Err(SenderRefusal::EndIsPast(expires_at));
         }
@@ -79,12 +85,19 @@ impl SenderAddress {
         Ok(Some(SenderApproved { tenant: tenant.clone(), terms, document, expires_at, shared }.into()))
     }
 
-    /// The operator refuses what waits.
+    /// The operator refuses what waits; where it is said when that was asked for, nothing else.
     ///
     /// # Errors
-    /// [`SenderRefusal`] if nothing does.
-    pub fn refuse(&self, tenant: &TenantId, reason: String, now: DateTime<Utc>) -> Decided {
+    /// [`SenderRefusal`] if nothing does, or something else.
+    pub fn refuse(
+        &self,
+        tenant: &TenantId,
+        reason: String,
+        requested_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Decided {
         let identity = self.of(tenant).ok_or(SenderRefusal::NotFound)?;
+        identity.is_what_was_looked_at(requested_at)?;
         let request =
             identity.request.as_ref().ok_or_else(|| SenderRefusal::NothingAsked(identity.status(now)))?;
         let address = request.terms.address.clone();
@@ -117,5 +130,16 @@ impl SenderAddress {
             identity.approval.as_ref().is_some_and(|approval| approval.counts_at(now))
         };
         others.find(|(_, identity)| has_it(identity)).map(|(holder, _)| holder)
+    }
+}
+
+impl SenderIdentity {
+    /// A tenant may ask anew while the operator looks: then the answer is to something else.
+    fn is_what_was_looked_at(&self, requested_at: Option<DateTime<Utc>>) -> Result<(), SenderRefusal> {
+        let Some(looked_at) = requested_at else { return Ok(()) };
+        match self.request.as_ref().is_some_and(|request| request.by.at == looked_at) {
+            true => Ok(()),
+            false => Err(SenderRefusal::OtherAsked(looked_at)),
+        }
     }
 }

@@ -36,6 +36,7 @@ fn approval(days: i64) -> Approval {
         expires_at: noon() + Duration::days(days),
         relays: relays(&["alpha"]),
         shared: false,
+        requested_at: None,
     }
 }
 
@@ -121,16 +122,31 @@ fn a_request_beside_an_approval_changes_nothing_until_it_is_answered() {
     assert!(case.fold(asked));
     assert!(!case.fold(case.address().request(&tenant("acme"), other)), "the same is asked once");
     assert_eq!(case.sends_with("acme", noon()), Ok(relays(&["alpha"])));
-    let refused = case.address().refuse(&tenant("acme"), "no such brand".to_owned(), noon()).unwrap();
+    let refused = case.address().refuse(&tenant("acme"), "no such brand".to_owned(), None, noon()).unwrap();
     case.fold(refused);
     assert_eq!(case.status("acme", noon()), Some(SenderStatus::Approved));
     assert_eq!(case.status("acme", noon() + Duration::days(30)), Some(SenderStatus::Expired));
 }
 
 #[test]
+fn only_what_was_looked_at_is_answered() {
+    let mut case = Case::asked(&["acme"]);
+    let asked_at = |case: &Case| case.address().of(&tenant("acme")).unwrap().request.as_ref().unwrap().by.at;
+    let looked_at = asked_at(&case);
+    let later = looked_at + Duration::milliseconds(1);
+    let approval = |requested_at| Approval { requested_at: Some(requested_at), ..approval(30) };
+    assert_eq!(case.approve("acme", approval(later), noon()), Err(SenderRefusal::OtherAsked(later)));
+    let refused = case.address().refuse(&tenant("acme"), "no".to_owned(), Some(later), noon());
+    assert_eq!(refused, Err(SenderRefusal::OtherAsked(later)));
+    case.approve("acme", approval(looked_at), noon()).unwrap();
+    let again = case.approve("acme", approval(looked_at), noon());
+    assert_eq!(again, Err(SenderRefusal::OtherAsked(looked_at)), "it is answered by now");
+}
+
+#[test]
 fn what_is_refused_or_withdrawn_has_to_be_asked_for_again() {
     let mut case = Case::asked(&["acme"]);
-    let refused = case.address().refuse(&tenant("acme"), "no document".to_owned(), noon()).unwrap();
+    let refused = case.address().refuse(&tenant("acme"), "no document".to_owned(), None, noon()).unwrap();
     case.fold(refused);
     assert_eq!(case.sends_with("acme", noon()), Err(SenderStatus::Refused));
     let refusal = case.approve("acme", approval(30), noon());
@@ -314,7 +330,7 @@ proptest! {
                     }
                 }
                 Step::Refuse(whose) => {
-                    if let Ok(event) = address.refuse(&name(whose), "no".to_owned(), now) {
+                    if let Ok(event) = address.refuse(&name(whose), "no".to_owned(), None, now) {
                         case.fold(event);
                     }
                 }

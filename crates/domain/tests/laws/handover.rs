@@ -400,6 +400,25 @@ fn nothing_is_handed_over_with_a_sender_that_may_not_send_any_more() {
 }
 
 #[test]
+fn a_relay_that_the_sender_is_not_registered_with_any_more_is_handed_nothing() {
+    let mut case = Case::routed(terms(), 1);
+    case.world.phone.retain(|known| *known != relay("alpha"));
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed), "another may carry it");
+    assert_eq!(case.submit("beta", 2, &[0]), [0]);
+
+    let mut case = Case::routed(terms(), 1);
+    case.world.phone.clear();
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), Some(Outcome::Refused));
+
+    let mut case = unanswered(terms(), 1);
+    case.world.phone.clear();
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), None, "the relay may have it");
+}
+
+#[test]
 fn an_e_mail_after_a_failure_asks_for_the_sender_of_its_own_channel() {
     let mut terms = terms();
     terms.failover.email = true;

@@ -334,6 +334,7 @@ impl Simulation {
                 closed_until: &closed_until,
                 unsendable: &|_| None,
                 has_opted_out: &|address| self.opted_out.contains(address),
+                context: &self.world.context(),
                 now,
             };
             let submission = self.lot.submit(&self.terms, candidates, &handover);

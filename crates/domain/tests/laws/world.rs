@@ -241,6 +241,7 @@ impl Case {
             closed_until: &|_| self.night.then_some(until),
             unsendable: &|channel| self.unsendable.filter(|(known, _)| *known == channel).map(|(_, why)| why),
             has_opted_out: &|address| self.opted_out.iter().any(|refused| refused == address),
+            context: &self.world.context(),
             now: self.world.now,
         };
         self.lot.submit(&self.terms, &set(seqs.iter().copied()), &handover)

@@ -259,6 +259,7 @@ fn submit(
         closed_until: &closed_until,
         unsendable: &unsendable,
         has_opted_out: &has_opted_out,
+        context: &snapshot.routing_context(&sending.terms, now),
         now,
     };
     lot.submit(&sending.terms, candidates, &handover)

@@ -158,6 +158,9 @@ impl Checker {
                     | "sender_refused"
                     | "sender_expired"
                     | "sender_withdrawn" => self.senders.may_not_send(terms, channel, at),
+                    "sender_not_at_relay" => newest.is_some_and(|newest| {
+                        !self.senders.must_send(terms, newest.channel, &newest.relay, at)
+                    }),
                     "opt_out" => terms.class == MessageClass::Ad && self.may_have_refused(id, terms, at),
                     "night_window" => is_bound && refuses_night && may_be_night(at),
                     _ => false,
@@ -196,6 +199,7 @@ impl Checker {
                 let is_cancelled = self.sending(id.sending)?.cancelled.is_some();
                 (!is_cancelled).then_some(FailureClass::Unknown)
             }
+            Outcome::Refused if finished.reason == "sender_not_at_relay" => Some(FailureClass::Sender),
             Outcome::Cancelled | Outcome::Refused | Outcome::Expired | Outcome::Delivered => None,
         };
         let owed = class.and_then(|class| self.owed(id, class, terms, told.time()));

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::lot::{DeferredSet, MessagesSubmitted, RefusedSet, RelayResponded, UnknownSet};
 use kite_domain::relay::{BreakerPhase, ReceiptMode, RelayProfile};
 use kite_domain::sending::{MessageClass, SendingAccepted};
+use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
 
 use super::message::{MessageState, NEVER_MS, State};
@@ -59,20 +60,28 @@ impl Checker {
             if terms.class == MessageClass::Ad {
                 self.refuses_nobody(seq, &terms, time)?;
             }
-            self.is_sent_with_leave(seq, &terms, told)?;
+            self.is_sent_with_leave(seq, &submitted.relay, &terms, told)?;
             self.hand_over(seq, submitted, can_repeat, told)?;
             self.is_due_back(seq, submitted, &terms, told)?;
         }
         Ok(())
     }
 
-    /// Only a sender that is approved at this time sends, whatever it was when the sending was accepted.
-    fn is_sent_with_leave(&self, seq: u32, terms: &SendingAccepted, told: &Told<'_>) -> Checked {
+    /// Only a sender that is approved for this relay at this time sends, whatever it was when the sending was accepted.
+    fn is_sent_with_leave(
+        &self,
+        seq: u32,
+        relay: &RelayId,
+        terms: &SendingAccepted,
+        told: &Told<'_>,
+    ) -> Checked {
         let message = self.message_at(told, seq)?;
         let channel = message.newest().map_or(message.channel, |attempt| attempt.channel);
-        match self.senders.may_send(terms, channel, None, told.time()) {
+        match self.senders.may_send(terms, channel, Some(relay), told.time()) {
             true => Ok(()),
-            false => Err(format!("message {seq} is handed over with a sender that is not approved")),
+            false => {
+                Err(format!("message {seq} is handed to {relay} with a sender that is not approved there"))
+            }
         }
     }
 

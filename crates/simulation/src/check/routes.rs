@@ -96,6 +96,9 @@ impl Checker {
                 Ok(before.failure.as_ref().map_or(FailureClass::Unclassified, |(_, class)| *class))
             }
             State::Routed if may_be_closed() => Ok(FailureClass::RelayFault),
+            State::Routed if !self.senders.must_send(terms, before.channel, &before.relay, at) => {
+                Ok(FailureClass::Sender)
+            }
             State::Routed => Err(format!("message {seq} is taken from {}, which works", before.relay)),
             state if !terms.failover.at_least_once => {
                 Err(format!("law 4: message {seq} fails over from {state:?}"))

@@ -216,7 +216,9 @@ impl World {
                     let approval = approval(&sim, seconds, u8::MAX, shared);
                     manage.approve_sender(&cause(), &whose, address, approval).await
                 }
-                SenderStep::Refuse => manage.refuse_sender(&cause(), &whose, address, "no".to_owned()).await,
+                SenderStep::Refuse => {
+                    manage.refuse_sender(&cause(), &whose, address, "no".to_owned(), None).await
+                }
                 SenderStep::Withdraw => manage.withdraw_sender(&cause(), &whose, address, None).await,
             };
             answered(&sim, done);
@@ -461,7 +463,13 @@ fn sender(is_email: bool, relays: u8) -> SenderTerms {
 
 fn approval(sim: &Sim, seconds: u32, relays: u8, shared: bool) -> Approval {
     let expires_at = sim.now() + TimeDelta::seconds(seconds.into());
-    Approval { document: "simulated".to_owned(), expires_at, relays: relays_of(relays), shared }
+    Approval {
+        document: "simulated".to_owned(),
+        expires_at,
+        relays: relays_of(relays),
+        shared,
+        requested_at: None,
+    }
 }
 
 /// As senders were once registered, in the stream that they once had.

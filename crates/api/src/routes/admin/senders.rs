@@ -10,7 +10,7 @@ use kite_projections::Cursor;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::sendings::{ReasonBody, tenant_of};
+use super::sendings::{ReasonBody, check_reason, tenant_of};
 use crate::answer::{Page, Paging, Written};
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath, ApiQuery};
@@ -70,6 +70,21 @@ pub struct ApprovalBody {
     /// Another tenant may have the same address. Without this word an address belongs to one tenant.
     #[serde(default)]
     pub shared: bool,
+    /// When that was asked for which you looked at, as `request` shows it: if something else waits by now, nothing is
+    /// approved. None: whatever waits is approved.
+    pub requested_at: Option<DateTime<Utc>>,
+}
+
+/// Why what a tenant asked for is refused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SenderRefusalBody {
+    /// In the operator's words; the tenant sees it.
+    #[schema(example = "the document is of another number", max_length = 500)]
+    pub reason: String,
+    /// When that was asked for which you looked at, as `request` shows it: if something else waits by now, nothing is
+    /// refused. None: whatever waits is refused.
+    pub requested_at: Option<DateTime<Utc>>,
 }
 
 impl ApprovalBody {
@@ -90,7 +105,8 @@ impl ApprovalBody {
             return Err(refused(FieldError::new("relays", "empty", detail)));
         }
         let (document, expires_at) = (document.to_owned(), self.expires_at);
-        Ok(Approval { document, expires_at, relays, shared: self.shared })
+        let Self { shared, requested_at, .. } = self;
+        Ok(Approval { document, expires_at, relays, shared, requested_at })
     }
 }
 
@@ -185,17 +201,18 @@ pub async fn approve(
     post, path = "/v1/admin/tenants/{tenant}/senders/{address}/refuse", tag = "admin",
     operation_id = "admin_refuse_sender",
     params(("tenant" = String, Path, description = "The tenant's id"), ("address" = String, Path, description = "The number or address")),
-    request_body = ReasonBody, responses((status = 200, description = "It is refused.", body = SenderView))
+    request_body = SenderRefusalBody, responses((status = 200, description = "It is refused.", body = SenderView))
 )]
 pub async fn refuse(
     state: State<ApiState>,
     auth: AdminAuth,
     ApiPath((tenant, address)): ApiPath<(String, String)>,
-    ApiJson(body): ApiJson<ReasonBody>,
+    ApiJson(body): ApiJson<SenderRefusalBody>,
 ) -> Answer<Written<SenderView>> {
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
-    let reason = body.check("The sender cannot be refused")?.unwrap_or_default();
-    let done = state.manage.refuse_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
+    check_reason("The sender cannot be refused", &body.reason)?;
+    let (cause, SenderRefusalBody { reason, requested_at }) = (state.cause(&auth.actor), body);
+    let done = state.manage.refuse_sender(&cause, &tenant, &address, reason, requested_at).await;
     answer(&state, done)
 }
 

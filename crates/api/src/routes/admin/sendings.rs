@@ -67,13 +67,19 @@ pub struct ReasonBody {
 
 impl ReasonBody {
     pub(super) fn check(self, what: &str) -> Answer<Option<String>> {
-        check(what, &Text { field: "reason", text: &self.reason, characters_max: REASON_CHARACTERS_MAX })?;
-        if self.reason.trim().is_empty() {
-            let error = FieldError::new("reason", "empty", "the tenant sees why");
-            return Err(Problem::new(Code::Refused, format!("{what} without a reason.")).at(error));
-        }
+        check_reason(what, &self.reason)?;
         Ok(Some(self.reason))
     }
+}
+
+/// What is done to a tenant has a reason that can be read.
+pub(super) fn check_reason(what: &str, reason: &str) -> Answer<()> {
+    check(what, &Text { field: "reason", text: reason, characters_max: REASON_CHARACTERS_MAX })?;
+    if reason.trim().is_empty() {
+        let error = FieldError::new("reason", "empty", "the tenant sees why");
+        return Err(Problem::new(Code::Refused, format!("{what} without a reason.")).at(error));
+    }
+    Ok(())
 }
 
 pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {

@@ -289,6 +289,7 @@ impl House {
                         closed_until: &|_| None,
                         unsendable: &|channel| directory.unsendable(&sending.terms, channel, now),
                         has_opted_out: &|_| false,
+                        context: &directory.routing_context(&sending.terms, now),
                         now,
                     };
                     let submission = lot.submit(&sending.terms, &set.messages, &handover);
@@ -347,7 +348,13 @@ pub(crate) fn sender_terms(address: &str, kind: SenderKind, relays: &[&str]) -> 
 /// An approval at alpha for a thousand days.
 pub(crate) fn approval(now: DateTime<Utc>) -> Approval {
     let expires_at = now + Duration::days(1_000);
-    Approval { document: "test".to_owned(), expires_at, relays: vec![relay("alpha")], shared: false }
+    Approval {
+        document: "test".to_owned(),
+        expires_at,
+        relays: vec![relay("alpha")],
+        shared: false,
+        requested_at: None,
+    }
 }
 
 pub(crate) fn accepted(messages: &SeqSet) -> ResponseNote {
