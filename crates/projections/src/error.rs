@@ -128,6 +128,9 @@ pub enum QueryError {
     /// As many questions as may be are being answered, and none has ended for some seconds.
     #[error("the read model is answering as many questions as it can: ask again later")]
     Busy,
+    /// The answer would have more groups than this.
+    #[error("the answer would have more than {0} groups")]
+    TooManyGroups(usize),
     /// SQLite refuses.
     #[error("the read model cannot be read")]
     Storage(#[from] rusqlite::Error),

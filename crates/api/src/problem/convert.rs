@@ -77,6 +77,14 @@ impl From<QueryError> for Problem {
                 tracing::warn!("a read model is asked more than it can answer");
                 Self::new(Code::Unavailable, "A read model is answering as many questions as it can.")
             }
+            QueryError::TooManyGroups(most) => Self::new(
+                Code::Refused,
+                format!(
+                    "These statistics have more than {most} groups, which is the most that an answer or a file may \
+                     have. Ask for a shorter time (from, until), or group by less."
+                ),
+            )
+            .at(FieldError::new("group_by", "too_many_groups", format!("there are more than {most} groups"))),
             QueryError::Storage(error) => {
                 tracing::error!(%error, "a read model cannot be read");
                 Self::new(Code::Unavailable, "A read model cannot be read.")
@@ -171,4 +179,18 @@ fn of_sender(refusal: &SenderRefusal, words: String) -> Problem {
 fn capitalised(words: &str) -> String {
     let mut characters = words.chars();
     characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_groups_are_refused_with_their_bound() {
+        let problem = Problem::from(QueryError::TooManyGroups(10_000));
+        assert_eq!(problem.code().kind().status, 422);
+        assert!(problem.detail().contains("more than 10000 groups"), "{}", problem.detail());
+        let [error] = problem.errors() else { panic!("{problem:?}") };
+        assert_eq!((error.field.as_str(), error.code.as_str()), ("group_by", "too_many_groups"));
+    }
 }

@@ -110,7 +110,8 @@ pub struct Statistics {
 /// Counts messages, results, times and cost, grouped as asked.
 ///
 /// Each message is counted once, each outcome once, and under the same names as at a sending: the rows add up. With
-/// `format=csv` (or `Accept: text/csv`) the same as a table, with `format=ndjson` as a row a line.
+/// `format=csv` (or `Accept: text/csv`) the same as a table, with `format=ndjson` as a row a line. An answer, or a file, has
+/// up to 10,000 groups; more are refused.
 #[utoipa::path(
     get, path = "/v1/statistics", tag = "statistics", operation_id = "get_statistics", params(StatisticsParameters),
     responses((status = 200, description = "The figures.", content(

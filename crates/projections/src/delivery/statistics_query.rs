@@ -40,6 +40,9 @@ pub enum Dimension {
     Tenant,
 }
 
+/// Groups that an answer may have: every one of them is held in memory until all is added up.
+const GROUPS_MAX: usize = 10_000;
+
 /// Which statistics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatisticsQuery {
@@ -105,10 +108,19 @@ impl Sums {
 }
 
 impl DeliveryQueries {
-    /// Adds up statistics; rows in the order of what they are grouped by.
+    /// Adds up statistics; rows in the order of what they are grouped by. More than 10,000 groups are refused.
     pub fn statistics(&self, query: &StatisticsQuery) -> Result<Vec<StatisticsRow>, QueryError> {
+        self.statistics_within(query, GROUPS_MAX)
+    }
+
+    pub(crate) fn statistics_within(
+        &self,
+        query: &StatisticsQuery,
+        groups_max: usize,
+    ) -> Result<Vec<StatisticsRow>, QueryError> {
         self.readers.ask(|connection| {
             let Some(selection) = Selection::new(connection, query)? else { return Ok(Vec::new()) };
+            selection.check_groups(connection, groups_max)?;
             let mut groups: BTreeMap<Group, Sums> = BTreeMap::new();
             selection.counts(connection, &mut groups)?;
             selection.failures(connection, &mut groups)?;
@@ -169,6 +181,17 @@ impl Selection {
             condition.push_str(&format!(" AND hour < {}", until.timestamp_millis()));
         }
         Ok(Some(Self { group, condition }))
+    }
+
+    /// Looks for one group more than there may be, and no further. A group has failures and times only where it has counts.
+    fn check_groups(&self, connection: &Connection, groups_max: usize) -> Result<(), QueryError> {
+        let Self { group, condition } = self;
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT DISTINCT {group} FROM statistics WHERE {condition} LIMIT {})",
+            groups_max + 1
+        );
+        let groups: u32 = connection.query_row(&sql, [], |row| row.get(0))?;
+        if groups as usize > groups_max { Err(QueryError::TooManyGroups(groups_max)) } else { Ok(()) }
     }
 
     fn counts(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {

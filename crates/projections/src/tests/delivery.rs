@@ -19,6 +19,7 @@ use super::{Bench, at, lot_accepted, relay, route, run, sending_accepted, sendin
 use crate::delivery::{
     Dimension, MessageFilter, MessageSearch, MessageStatus, SendingFilter, SendingState, StatisticsQuery,
 };
+use crate::error::QueryError;
 use crate::replay;
 
 fn to(address: &str) -> MessageSearch {
@@ -443,4 +444,8 @@ fn a_day_of_the_statistics_is_one_of_seoul() {
     assert_eq!(by(vec![Dimension::Day]), days);
     let by_hour = by(vec![Dimension::Hour, Dimension::Day]);
     assert_eq!(by_hour.iter().map(|(day, _)| &day[8..]).collect::<Vec<_>>(), ["09", "10", "10"]);
+    let hours = StatisticsQuery { group_by: vec![Dimension::Hour], ..StatisticsQuery::default() };
+    let within = |groups_max| bench.models.delivery.statistics_within(&hours, groups_max);
+    assert_eq!(within(3).unwrap().len(), 3);
+    assert!(matches!(within(2), Err(QueryError::TooManyGroups(2))));
 }
