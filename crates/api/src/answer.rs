@@ -64,7 +64,7 @@ impl<T: Serialize> IntoResponse for Written<T> {
             None => self.status.into_response(),
         };
         let headers = response.headers_mut();
-        // A repeat has written nothing and has no position.
+        // What changed nothing may have no position.
         if self.position > 0 {
             headers.insert(POSITION, HeaderValue::from(self.position));
         }

@@ -22,6 +22,8 @@ async fn a_repeat_gets_the_same_sending_and_writes_nothing() {
         assert_eq!(again.json()[field], first.json()[field], "{field}");
     }
     assert_eq!(again.header("location"), first.header("location"));
+    assert!(first.header("kite-position").is_some());
+    assert_eq!(again.header("kite-position"), first.header("kite-position"));
     assert_eq!(api.events().await, events);
 }
 

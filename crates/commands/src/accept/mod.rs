@@ -212,6 +212,10 @@ impl Acceptance {
         if claimed.body_hash != idempotency.body_hash {
             return Err(AcceptError::KeyReused);
         }
+        // Who asks again may have lost the first answer: he too must find his sending when he reads on.
+        let of_sending = self.journal().read_stream(&claimed.sending.stream(), 0).await?;
+        let is_seal = |event: &Event| matches!(event, Event::SendingAccepted(_));
+        let seal = of_sending.iter().find(|told| is_seal(&told.event));
         let terms = &sealed.terms;
         Ok(Some(Accepted {
             sending: claimed.sending,
@@ -221,7 +225,7 @@ impl Acceptance {
             refused_count: terms.refused,
             duplicates: Vec::new(),
             scheduled_at: terms.scheduled_at,
-            position: 0,
+            position: seal.map_or(0, |told| told.recorded.position),
             repeated: true,
         }))
     }

@@ -191,7 +191,7 @@ pub struct Accepted {
     pub duplicates: Vec<DuplicateRow>,
     /// Not before.
     pub scheduled_at: Option<DateTime<Utc>>,
-    /// Where the seal is in the log; 0 on a repeat.
+    /// Where the seal is in the log.
     pub position: Position,
     /// An earlier request under the same key had done it.
     pub repeated: bool,

@@ -14,9 +14,10 @@ async fn a_repeat_is_answered_with_the_same_sending() {
     let first = house.accept_once("key", "body", notice(recipients(1_500))).await.unwrap();
     let again = house.accept_once("key", "body", notice(recipients(1_500))).await.unwrap();
     assert_eq!((again.sending, again.messages, again.repeated), (first.sending, 1_500, true));
+    assert_eq!(again.position, first.position, "who asks again reads on from his sending");
     let restarted = house.restarted().await;
     let later = restarted.accept_once("key", "body", notice(recipients(1_500))).await.unwrap();
-    assert_eq!((later.sending, later.repeated), (first.sending, true));
+    assert_eq!((later.sending, later.repeated, later.position), (first.sending, true, first.position));
     let other = house.accept_once("other", "body", notice(recipients(1))).await.unwrap();
     assert_ne!(other.sending, first.sending);
 }
