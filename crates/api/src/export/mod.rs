@@ -8,7 +8,7 @@ mod cell;
 mod under_way;
 
 pub(crate) use cell::{as_given, harmless, optional, time, word};
-pub(crate) use under_way::Exports;
+pub(crate) use under_way::{Exports, Turn};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -18,13 +18,13 @@ use futures::future::BoxFuture;
 use futures::stream;
 use kite_domain::slug::TenantId;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
-use under_way::Turn;
 
 /// The most rows of a file; a spreadsheet holds about as many.
 const ROWS_MAX: usize = 1_000_000;
@@ -103,13 +103,16 @@ pub(crate) fn refuse_limit(limit: Option<usize>) -> Answer<()> {
 
 /// A column: its name beside what stands in it, so that no two of them can change places.
 pub(crate) struct Column<T> {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) cell: Box<dyn Fn(&T) -> String + Send + Sync>,
 }
 
 impl<T> Column<T> {
-    pub(crate) fn new(name: &'static str, cell: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
-        Self { name, cell: Box::new(cell) }
+    pub(crate) fn new(
+        name: impl Into<Cow<'static, str>>,
+        cell: impl Fn(&T) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), cell: Box::new(cell) }
     }
 }
 
@@ -143,12 +146,28 @@ pub(crate) async fn export<T: Listed>(
     cursor: Option<String>,
     pages: Pages<T>,
 ) -> Answer<Response> {
-    let turn = state.shared().exports.begin(whose)?;
+    let turn = turn(state, whose)?;
+    write(turn, T::FILE, T::columns(), format, cursor, pages).await
+}
+
+/// The right to write one file. Whoever has to read before the columns are known takes it before that.
+pub(crate) fn turn(state: &ApiState, whose: Option<&TenantId>) -> Answer<Turn> {
+    state.shared().exports.begin(whose)
+}
+
+/// [`export`] with columns that are another each time.
+pub(crate) async fn write<T: Serialize + Send + Sync + 'static>(
+    turn: Turn,
+    name: &str,
+    columns: Vec<Column<T>>,
+    format: FileFormat,
+    cursor: Option<String>,
+    pages: Pages<T>,
+) -> Answer<Response> {
     let first = pages(cursor).await?;
     let until = Instant::now() + TIME_MAX;
-    let columns = T::columns();
     let file = File { turn, pages, columns, format, rows: 0, until, place: Place::Begin(first) };
-    let disposition = format!("attachment; filename=\"{}.{}\"", T::FILE, format.ending());
+    let disposition = format!("attachment; filename=\"{name}.{}\"", format.ending());
     let headers =
         [(header::CONTENT_TYPE, format.media_type().to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     Ok((headers, Body::from_stream(stream::try_unfold(file, File::next))).into_response())
@@ -172,7 +191,7 @@ struct File<T> {
     place: Place<T>,
 }
 
-impl<T: Listed> File<T> {
+impl<T: Serialize + Send + Sync + 'static> File<T> {
     /// The next piece. The status line is out already: a break is all that can still tell of a failure.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
         let mut bytes = Vec::new();
@@ -206,7 +225,8 @@ impl<T: Listed> File<T> {
         }
         bytes.extend_from_slice(b"\xef\xbb\xbf");
         let mut writer = csv::Writer::from_writer(bytes);
-        writer.write_record(self.columns.iter().map(|column| column.name))?;
+        // Names may be a tenant's own.
+        writer.write_record(self.columns.iter().map(|column| harmless(&column.name).into_owned()))?;
         writer.flush().map_err(Into::into)
     }
 

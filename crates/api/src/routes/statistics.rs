@@ -328,8 +328,9 @@ mod tests {
             ..StatisticsRow::default()
         };
         let view = StatisticsView::from(row);
+        let columns = StatisticsView::columns();
         let cells: BTreeMap<&str, String> =
-            StatisticsView::columns().iter().map(|column| (column.name, (column.cell)(&view))).collect();
+            columns.iter().map(|column| (&*column.name, (column.cell)(&view))).collect();
         let is = |name: &str, value: &str| assert_eq!(cells[name], value, "{name}");
         is("relay", "alpha");
         is("tenant", "acme");

@@ -1,6 +1,7 @@
 //! Contacts, groups, import, export, and sending to them.
 
 use serde_json::json;
+use tower::ServiceExt;
 
 use crate::support::{Api, Call, sending, with};
 
@@ -91,6 +92,32 @@ async fn an_export_can_be_imported_again() {
     assert!(text.contains("'=SUM(1)"), "{text}");
     let report = api.ok(import(&api, "", text.as_bytes())).await.json();
     assert_eq!((&report["imported"], &report["refused"]), (&json!(2), &json!(0)));
+    let lines = api.get("/v1/contacts/export?format=ndjson").await;
+    assert_eq!(lines.header("content-type"), Some("application/x-ndjson"));
+    let text = lines.text();
+    let fields = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let fields: Vec<_> = fields.map(|contact| contact["fields"]["등급"].clone()).collect();
+    assert!(fields.len() == 2 && fields.contains(&json!("골드")), "{fields:?}");
+    let page = api.get("/v1/contacts/export?format=json").await;
+    assert_eq!(page.errors(), [(None, "format".to_owned(), "not_a_file".to_owned())]);
+}
+
+/// Answers whose bodies nobody reads are files that are not at their end.
+#[tokio::test]
+async fn files_of_the_address_book_are_among_those_that_one_tenant_may_have_written_at_once() {
+    let api = Api::new().await;
+    let ask = |path: &str| Call::new("GET", path).key(&api.acme).request();
+    let mut under_way = Vec::new();
+    for path in ["/v1/contacts/export", "/v1/opt-outs?format=csv", "/v1/contacts/export?format=ndjson"] {
+        let response = api.router.clone().oneshot(ask(path)).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        under_way.push(response);
+    }
+    for path in ["/v1/contacts/export", "/v1/opt-outs?format=csv"] {
+        assert_eq!(api.get(path).await.problem(), (429, "too-many-at-once".to_owned()), "{path}");
+    }
+    drop(under_way);
+    assert_eq!(api.get("/v1/contacts/export").await.status, 200);
 }
 
 #[tokio::test]

@@ -91,6 +91,20 @@ async fn a_refusal_by_phone_binds_the_e_mail_address_of_the_same_contact() {
     post_and_project(&api, "/v1/opt-outs", &json!({"address": "01012345678", "source": "080"})).await;
     let answer = api.post("/v1/sendings", &ad_by_email("hong@example.com")).await;
     assert_eq!(answer.errors(), [(Some(0), "to".to_owned(), "opted_out".to_owned())], "{}", answer.text());
+    let binding = api.get("/v1/opt-outs/Hong@example.com").await.json();
+    assert_eq!(
+        (&binding["address"], &binding["source"]),
+        (&json!("01012345678"), &json!("080")),
+        "{binding}"
+    );
+    let own = json!({"address": "hong@example.com", "brand": "카이트", "source": "web"});
+    post_and_project(&api, "/v1/opt-outs", &own).await;
+    for (asked, other) in [("hong@example.com", "01012345678"), ("01012345678", "hong@example.com")] {
+        let binding = api.get(&format!("/v1/opt-outs/{asked}")).await.json();
+        assert_eq!((&binding["address"], &binding["further"][0]["address"]), (&json!(asked), &json!(other)));
+        assert!(binding["further"][0]["since"].is_string() && binding["further"][1].is_null(), "{binding}");
+    }
+    api.ok(Call::new("DELETE", "/v1/opt-outs/hong@example.com").key(&api.acme)).await;
     let notice = json!({
         "class": "notice", "type": "email", "from_email": "news@example.com", "subject": "안내", "text": "안내",
         "recipients": [{"to": "hong@example.com"}],
@@ -231,7 +245,7 @@ async fn what_is_exported_can_be_imported() {
     assert!(text.starts_with("\u{feff}address,brand,source,refused_at\n"), "{text:.80}");
     assert_eq!(text.lines().count(), 1_102, "more than one page");
     assert!(
-        text.contains("\n01000000007,,'=1+1,2026-03-01T15:00:00Z\n"),
+        text.contains("\n01000000007,,'=1+1,2026-03-01T15:00:00.000Z\n"),
         "no spreadsheet runs it: {text:.200}"
     );
     assert!(text.contains("\nCase@example.com,,web,"), "as it was given");
@@ -239,6 +253,11 @@ async fn what_is_exported_can_be_imported() {
     let again = api.ok(import(&api, "", &text)).await.json();
     assert_eq!((&again["recorded"], &again["known"]), (&json!(0), &json!(1_101)));
     assert_eq!(api.events().await, events);
+    let lines = api.get("/v1/opt-outs?format=ndjson").await;
+    assert_eq!(lines.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(lines.text().lines().count(), 1_101);
+    let limited = api.get("/v1/opt-outs?format=csv&limit=5").await;
+    assert_eq!(limited.errors(), [(None, "limit".to_owned(), "not_with_a_file".to_owned())]);
     let rival = api.send(Call::new("GET", "/v1/opt-outs").key(&api.rival).header("accept", "text/csv")).await;
     assert_eq!(rival.text().lines().count(), 1, "only the header");
 }

@@ -288,10 +288,13 @@ impl AddressBookQueries {
         }))
     }
 
-    /// What this address refuses: everything first, then single brands.
+    /// What binds this address, whichever address of the person it was refused by: what it refused itself first, and of each
+    /// address everything before single brands.
     pub fn opt_outs_of(&self, tenant: &TenantId, address: &str) -> Result<Vec<OptOut>, QueryError> {
         let sql = "SELECT address, brand, source, since_ms, refused_ms FROM opt_outs
-                   WHERE tenant = ?1 AND identity = ?2 ORDER BY brand_identity";
+                   WHERE tenant = ?1 AND identity IN (
+                       SELECT ?2 UNION SELECT b.address FROM bonds b WHERE b.tenant = ?1 AND b.other = ?2)
+                   ORDER BY identity <> ?2, identity, brand_identity";
         self.rows(sql, [tenant.as_str(), identity(address).as_ref()], opt_out)
     }
 

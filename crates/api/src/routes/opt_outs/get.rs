@@ -12,22 +12,24 @@ use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
 use crate::state::{ApiState, Model};
 
-/// What an address refuses.
+/// What keeps advertisements from an address. Each refusal has the `address` by which it came.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OptOutsOfAddress {
-    /// That of all brands, where there is one; else that of the first brand.
+    /// The address's own before those that came by another address of the same person; of one address, that of all brands
+    /// before those of single ones.
     #[serde(flatten)]
     pub first: OptOutView,
-    /// Those of single brands, beside it.
+    /// The others that bind it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<OptOutView>,
 }
 
-/// Shows whether an address refuses advertisements: 404 if it does not. Any spelling of the address finds it.
+/// Shows everything that keeps advertisements from an address: what it refused itself, and what the same person refused by
+/// another address. 404 if nothing does. Any spelling of the address finds it.
 #[utoipa::path(
     get, path = "/v1/opt-outs/{address}", tag = "opt-outs", operation_id = "get_opt_out",
     params(("address" = String, Path, description = "The number or address")),
-    responses((status = 200, description = "It does.", body = OptOutsOfAddress))
+    responses((status = 200, description = "What binds it.", body = OptOutsOfAddress))
 )]
 pub async fn handler(
     state: State<ApiState>,

@@ -1,7 +1,6 @@
 //! Opt-outs (수신거부): who refuses the tenant's advertisements.
 
 mod details;
-mod export;
 pub mod get;
 pub mod import;
 mod import_rows;
@@ -16,6 +15,7 @@ use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
+use crate::export::{Column, Listed, time};
 use crate::problem::{Answer, Problem};
 
 /// A refusal of advertisements. It binds the address in every spelling, and the other addresses of the same person.
@@ -46,6 +46,20 @@ impl From<OptOut> for OptOutView {
             refused_at: opt_out.refused_at,
             since: opt_out.since,
         }
+    }
+}
+
+impl Listed for OptOutView {
+    const FILE: &'static str = "opt-outs";
+
+    /// As the import takes them.
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            Column::new("address", |row: &Self| row.address.to_string()),
+            Column::new("brand", |row: &Self| row.brand.clone().unwrap_or_default()),
+            Column::new("source", |row: &Self| row.source.clone()),
+            Column::new("refused_at", |row: &Self| time(row.refused_at)),
+        ]
     }
 }
 
