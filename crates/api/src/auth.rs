@@ -16,6 +16,7 @@ use kite_domain::keys::{KeyBounds, KeyRefusal, Role, Scopes, operator_actor};
 use kite_domain::slug::TenantId;
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
@@ -129,11 +130,14 @@ fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
             parts.extensions.insert(Payer::of(&known.caller));
             Ok(known)
         }
-        Err(problem) => {
-            let key_id = bearer(&parts.headers).ok().and_then(public_part);
-            Err(counted_key(problem, key_id, origin, &state.clients, state.journal.now()))
-        }
+        Err(problem) => Err(counted_of(problem, &parts.headers, origin, state)),
     }
+}
+
+/// The refusal of the key in these headers.
+fn counted_of(problem: Problem, headers: &HeaderMap, origin: Option<&Origin>, state: &ApiState) -> Problem {
+    let key_id = bearer(headers).ok().and_then(public_part);
+    counted_key(problem, key_id, origin, &state.clients, state.journal.now())
 }
 
 /// The refusal of a signature; another one if too many keys and signatures that were wrong have come from the same address.
@@ -178,9 +182,15 @@ fn counted_key(
     Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
 }
 
-/// Whose key it is, if it is good; nothing is counted.
+/// Whose key it is, if it is good. One that is not counts as elsewhere: the request comes no further.
 pub(crate) fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> Option<Payer> {
-    known(headers, state, Some(origin)).ok().map(|known| Payer::of(&known.caller))
+    match known(headers, state, Some(origin)) {
+        Ok(known) => Some(Payer::of(&known.caller)),
+        Err(problem) => {
+            counted_of(problem, headers, Some(origin), state);
+            None
+        }
+    }
 }
 
 fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
@@ -319,6 +329,28 @@ impl FromRequestParts<ApiState> for AdminAuth {
                 Err(Problem::new(Code::NotPermitted, "Only an operator's key may use this endpoint."))
             }
         }
+    }
+}
+
+/// Whether somebody may see what the process looks like inside: who shows an operator's key, or comes by the listener for
+/// administration. A key that is not good counts as everywhere, but is no reason to refuse: what the process says of its
+/// readiness may not depend on a key that a probe was given long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeesInside(pub(crate) bool);
+
+impl FromRequestParts<ApiState> for SeesInside {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
+        let side = parts.extensions.get::<Side>().copied();
+        let has_key = parts.headers.contains_key(header::AUTHORIZATION);
+        let is_operator =
+            has_key && identify(parts, state).is_ok_and(|known| matches!(known.may, May::Operator(_)));
+        Ok(Self(match side {
+            Some(Side::Administration) => true,
+            Some(Side::Public) => false,
+            None => is_operator,
+        }))
     }
 }
 

@@ -118,14 +118,13 @@ impl Default for ApiConfig {
 }
 
 /// One thing that must hold before requests are sent here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadinessCheck {
-    /// What is looked at.
-    #[schema(example = "event-store")]
+    /// What is looked at, in a word that anybody may read.
     pub name: String,
     /// Whether it holds.
     pub is_ready: bool,
-    /// What was seen.
+    /// What was seen, for operators.
     pub detail: String,
 }
 
@@ -135,9 +134,17 @@ pub trait Readiness: Send + Sync + 'static {
     /// Each of the things that must hold.
     async fn checks(&self) -> Vec<ReadinessCheck>;
 
-    /// Why no new sendings are taken; none: they are. What is under way must still find room for its results.
+    /// Why no new sendings and no files of contacts and refusals are taken; none: they are. What is under way must still find room for its results.
     fn turns_away(&self) -> Option<String> {
         None
+    }
+}
+
+/// A refusal of what would take room, where there is hardly any.
+pub(crate) fn has_room(readiness: &dyn Readiness, otherwise: &str) -> Answer<()> {
+    match readiness.turns_away() {
+        None => Ok(()),
+        Some(reason) => Err(Problem::new(Code::NoRoom, format!("{otherwise}: {reason}."))),
     }
 }
 

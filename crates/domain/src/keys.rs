@@ -163,7 +163,7 @@ impl KeyBounds {
         }
         let from = from.to_canonical();
         let is_allowed = self.allowed_addresses.is_empty()
-            || self.allowed_addresses.iter().any(|network| network.contains(&from));
+            || self.allowed_addresses.iter().any(|network| canonical(*network).contains(&from));
         is_allowed.then_some(()).ok_or(KeyRefusal::Address)
     }
 }
@@ -179,7 +179,18 @@ pub struct NetworkError;
 /// It is neither.
 pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     let single = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-    text.parse::<IpNet>().or_else(|_| single()).map(|network| network.trunc()).map_err(|_| NetworkError)
+    let network = text.parse::<IpNet>().or_else(|_| single()).map_err(|_| NetworkError)?;
+    Ok(canonical(network.trunc()))
+}
+
+/// A network of IPv4 addresses that are written as IPv6 ones (`::ffff:10.0.0.0/104`) is the IPv4 network.
+fn canonical(network: IpNet) -> IpNet {
+    /// The part of such an address that says that it is one.
+    const MAPPED_BITS: u8 = 96;
+    let IpNet::V6(mapped) = network else { return network };
+    let length = mapped.prefix_len().checked_sub(MAPPED_BITS);
+    let within = mapped.addr().to_ipv4_mapped().zip(length);
+    within.and_then(|(address, length)| IpNet::new(address.into(), length).ok()).unwrap_or(network)
 }
 
 /// A key may speak for an operator. The key itself is shown once and never stored.
@@ -290,6 +301,14 @@ mod tests {
     fn a_network_is_kept_without_what_is_beyond_its_length() {
         assert_eq!(parse_network("10.1.2.3/8").unwrap().to_string(), "10.0.0.0/8");
         assert_eq!(parse_network("::ffff:10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        assert_eq!(parse_network("::ffff:10.1.2.3/104").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(parse_network("::/64").unwrap().to_string(), "::/64");
+        let of_before = KeyBounds {
+            allowed_addresses: vec!["::ffff:10.0.0.0/104".parse().unwrap()],
+            ..KeyBounds::default()
+        };
+        assert_eq!(of_before.check(at(0), from("10.9.9.9")), Ok(()));
+        assert_eq!(of_before.check(at(0), from("11.9.9.9")), Err(KeyRefusal::Address));
         for wrong in ["", "10.0.0", "10.0.0.0/33", "relay.example"] {
             assert_eq!(parse_network(wrong), Err(NetworkError), "{wrong}");
         }

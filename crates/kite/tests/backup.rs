@@ -48,8 +48,8 @@ impl Kite {
 
     /// The detail of a check of `/readyz`.
     async fn ready(&self, check: &str) -> anyhow::Result<String> {
-        let ready: Value =
-            self.admin.http.get(format!("{}/readyz", self.admin.kite)).send().await?.json().await?;
+        let request = self.admin.http.get(format!("{}/readyz", self.admin.kite)).bearer_auth(ADMIN_KEY);
+        let ready: Value = request.send().await?.json().await?;
         let checks = ready["checks"].as_array().context("checks")?;
         let found = checks.iter().find(|one| one["name"] == check).context("no such check")?;
         Ok(found["detail"].to_string())

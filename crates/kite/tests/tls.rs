@@ -71,7 +71,7 @@ impl Installation {
         let url = format!("https://localhost:{}/readyz", self.address.port());
         let mut last = String::new();
         let found = wait_for(words, WITHIN, async || {
-            let answer = match self.client().get(&url).send().await {
+            let answer = match self.client().get(&url).bearer_auth(ADMIN_KEY).send().await {
                 Ok(answer) => answer,
                 Err(error) => {
                     last = format!("{error:?}");
@@ -164,7 +164,8 @@ async fn a_certificate_that_has_ended_does_not_keep_it_from_starting_and_is_told
     let url = format!("https://localhost:{}/readyz", house.address.port());
     let careless = Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap();
     let ready = wait_for("an answer", WITHIN, async || {
-        careless.get(&url).send().await.ok()?.error_for_status().ok()?.text().await.ok()
+        let request = careless.get(&url).bearer_auth(ADMIN_KEY);
+        request.send().await.ok()?.error_for_status().ok()?.text().await.ok()
     });
     let ready = ready.await.unwrap_or_else(|error| panic!("{error:#}; its log:\n{}", process.log()));
     assert!(ready.contains("CN=ended ended at 2021-01-01"), "{ready}");

@@ -82,10 +82,55 @@ async fn the_process_tells_of_itself_without_a_key() {
     let api = Api::new().await;
     assert_eq!(api.ok(Call::new("GET", "/healthz")).await.json(), json!({"status": "alive"}));
     let ready = api.ok(Call::new("GET", "/readyz")).await.json();
-    assert_eq!((&ready["is_ready"], ready["checks"].as_array().unwrap().len()), (&json!(true), 4));
+    assert_eq!(ready, json!({"is_ready": true, "checks": []}));
     assert_eq!(api.ok(Call::new("GET", "/metrics")).await.text(), "kite_up 1\n");
     let home = api.send(Call::new("GET", "/")).await;
     assert_eq!(home.header("location"), Some("/docs"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_process_is_named_to_anybody_and_told_to_operators() {
+    let mut api = Api::new().await;
+    *api.disk.0.lock().unwrap() = Some("99 bytes are free at /srv/kite".to_owned());
+    let named = json!({"is_ready": false, "checks": [{"name": "disk", "is_ready": false}]});
+    let ask = || Call::new("GET", "/readyz");
+    for call in [ask(), ask().key(&api.acme), ask().key("an-old-key-of-a-probe")] {
+        let ready = api.send(call).await;
+        assert_eq!((ready.status.as_u16(), ready.json()), (503, named.clone()));
+    }
+    let told = |ready: &serde_json::Value| {
+        let checks = ready["checks"].as_array().unwrap().clone();
+        let details = checks.iter().filter(|check| check["detail"].is_string()).count();
+        (checks.len(), details, ready.to_string().contains("/srv/kite"))
+    };
+    let ready = api.send(ask().key(ADMIN)).await;
+    assert_eq!((ready.status.as_u16(), told(&ready.json())), (503, (5, 5, true)));
+    api.router = kite_api::public_router(api.state.clone());
+    assert_eq!(api.send(ask().key(ADMIN)).await.json(), named, "no operator's key opens anything here");
+    api.router = kite_api::admin_router(api.state.clone());
+    assert_eq!(told(&api.send(ask()).await.json()), (5, 5, true));
+}
+
+#[tokio::test]
+async fn where_the_disk_is_nearly_full_no_files_are_imported() {
+    let api = Api::new().await;
+    *api.disk.0.lock().unwrap() = Some("99 bytes are free".to_owned());
+    let events = api.events().await;
+    let import = |path: &str, csv: &str| {
+        Call::new("POST", path).key(&api.acme).bytes("text/csv", csv.as_bytes().to_vec())
+    };
+    for call in [
+        import("/v1/contacts/import", "phone\n01012345678\n"),
+        import("/v1/opt-outs/import", "address\n01012345678\n"),
+        Call::new("POST", "/v1/sendings").key(&api.acme).json(&crate::support::sending(&["01012345678"])),
+    ] {
+        let reply = api.send(call).await;
+        assert_eq!(reply.problem(), (503, "no-room".to_owned()));
+        assert!(reply.header("retry-after").is_some() && reply.text().contains("99 bytes are free"));
+    }
+    assert_eq!(api.events().await, events);
+    *api.disk.0.lock().unwrap() = None;
+    api.ok(import("/v1/contacts/import", "phone\n01012345678\n")).await;
 }
 
 #[tokio::test]

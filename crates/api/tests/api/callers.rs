@@ -8,6 +8,7 @@ use kite_api::{ApiConfig, ClientRules};
 use kite_commands::accept::AcceptLimits;
 use serde_json::{Value, json};
 
+use crate::captured_log::CapturedLog;
 use crate::pushed_receipts::{push, receipt};
 use crate::support::{ADMIN, Api, Call, Reply, sending, start, with};
 
@@ -229,4 +230,17 @@ async fn a_body_that_stands_still_is_given_up_long_before_the_time_of_a_whole_bo
     let reply = api.send_request(forged(100, Body::from_stream(trickle))).await;
     assert_eq!(reply.problem(), (408, "body-too-slow".to_owned()));
     assert_eq!(begun.elapsed().as_secs(), 40);
+}
+
+#[tokio::test]
+async fn wrong_keys_of_a_crowded_address_count_and_a_genuine_one_passes() {
+    let log = CapturedLog::start();
+    let api = api(ClientRules { requests_per_address_max: 1, ..ClientRules::default() }).await;
+    let waiting = begin(&api, "192.0.2.9", forged(10, standing(1)));
+    let read = |key: &str| Call::new("GET", "/v1/relays").key(key);
+    let refused = api.send_from("192.0.2.9", read("kite_0197c0de_wrong")).await;
+    assert_eq!(refused.problem(), (429, "too-many-at-once".to_owned()));
+    assert!(log.text().contains("a wrong key or signature"), "{}", log.text());
+    assert_eq!(api.send_from("192.0.2.9", read(&api.acme)).await.status, 200);
+    drop(waiting);
 }

@@ -4,7 +4,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, Utc};
-use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, ClientRules, Clients, hash_admin_key, router};
+use kite_api::{
+    ApiConfig, ApiParts, ApiState, ClientRules, Clients, Readiness, ReadinessCheck, hash_admin_key, router,
+};
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
 use kite_commands::address_book::AddressBook;
 use kite_commands::clock::ManualClock;
@@ -33,10 +35,32 @@ pub(crate) struct Api {
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) lots: Lots,
     pub(crate) backlog: Arc<AtomicU64>,
+    /// Why there is no room on the disk, where there is none.
+    pub(crate) disk: Arc<Disk>,
     pub(crate) acme: String,
     pub(crate) rival: String,
     runners: Mutex<Vec<Box<dyn Runner>>>,
     _directory: TempDir,
+}
+
+/// All that a process of these tests says of itself.
+#[derive(Default)]
+pub(crate) struct Disk(pub(crate) std::sync::Mutex<Option<String>>);
+
+#[async_trait::async_trait]
+impl Readiness for Disk {
+    async fn checks(&self) -> Vec<ReadinessCheck> {
+        let full = self.turns_away().map(|detail| ReadinessCheck {
+            name: "disk".to_owned(),
+            is_ready: false,
+            detail,
+        });
+        full.into_iter().collect()
+    }
+
+    fn turns_away(&self) -> Option<String> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 /// What came back.
@@ -157,6 +181,7 @@ impl Api {
         let directory = Directory::default();
         let lots = Lots::new(journal.clone(), 100_000);
         let backlog = Arc::new(AtomicU64::new(0));
+        let disk = Arc::new(Disk::default());
         let gauge = backlog.clone();
         let files = TempDir::new().unwrap();
         let read_models = ReadModels::open(files.path()).unwrap();
@@ -184,7 +209,7 @@ impl Api {
             backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
-            readiness: Arc::new(AlwaysReady),
+            readiness: disk.clone(),
             advice: Default::default(),
             clients: clients.clone(),
             background: tokio::runtime::Handle::current(),
@@ -199,6 +224,7 @@ impl Api {
             store,
             lots,
             backlog,
+            disk,
             acme: String::new(),
             rival: String::new(),
             runners: Mutex::new(runners),

@@ -64,7 +64,8 @@ impl Kite {
     ) -> anyhow::Result<()> {
         let what = format!("{status} and {words:?} in the check {check}; the log:\n{}", self.log());
         wait_for(&what, WITHIN, async || {
-            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
+            let request = self.http.get(format!("{}/readyz", self.url)).bearer_auth(ADMIN_KEY);
+            let answer = request.send().await.ok()?;
             let found = answer.status();
             let ready: Value = answer.json().await.ok()?;
             let checks = ready["checks"].as_array()?;

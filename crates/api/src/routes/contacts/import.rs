@@ -17,7 +17,7 @@ use crate::extract::{ApiQuery, media_type_is, read_body};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::csv_file::ERRORS_LISTED_MAX;
 use crate::routes::groups;
-use crate::state::ApiState;
+use crate::state::{ApiState, has_room};
 
 /// How to import.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -67,6 +67,7 @@ pub async fn handler(
     if !media_type_is(request.headers(), "text/csv") {
         return Err(Problem::new(Code::UnsupportedMediaType, "The body must be text/csv."));
     }
+    has_room(&*state.readiness, "No contacts are imported")?;
     let group = match &query.group {
         Some(id) => Some(groups::own_group(&state, &auth.tenant, id).await?.id),
         None => None,

@@ -14,7 +14,7 @@ use crate::auth::TenantAuth;
 use crate::extract::{ApiQuery, media_type_is, read_body};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::csv_file::ERRORS_LISTED_MAX;
-use crate::state::ApiState;
+use crate::state::{ApiState, has_room};
 
 /// How to import.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -61,6 +61,7 @@ pub async fn handler(
     if !media_type_is(request.headers(), "text/csv") {
         return Err(Problem::new(Code::UnsupportedMediaType, "The body must be text/csv."));
     }
+    has_room(&*state.readiness, "No refusals are imported")?;
     let body = Arc::new(read_body(&state, request, state.config.import_body_bytes_max).await?);
     let work = {
         let (state, body) = (state.0.clone(), body.clone());

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::auth::SeesInside;
 use crate::state::{ApiState, ReadinessCheck};
 
 /// Whether requests may be sent here.
@@ -14,13 +15,30 @@ use crate::state::{ApiState, ReadinessCheck};
 pub struct Ready {
     /// All checks hold.
     pub is_ready: bool,
-    /// Each of them.
-    pub checks: Vec<ReadinessCheck>,
+    /// For an operator each of them; for everybody else those that do not hold, without a detail.
+    pub checks: Vec<ReadinessCheckView>,
+}
+
+/// One thing that must hold before requests are sent here.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReadinessCheck)]
+pub struct ReadinessCheckView {
+    /// What is looked at.
+    #[schema(example = "log")]
+    pub name: String,
+    /// Whether it holds.
+    pub is_ready: bool,
+    /// What was seen; only for an operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// Tells whether the process can work: the log takes appends, no read model is too far behind, and no projector stands still
 /// while there is something to read, and there is room on the disk. The check `parked` counts, by read model, the events that could not be applied and were
 /// set aside; they are an alarm and leave the process ready.
+///
+/// No key is needed, so that a probe can ask: the status says whether the process is ready, and the body names what is not. With
+/// an operator's key, or at the listener for administration, it tells of every check what was seen.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "get_ready", security(()),
     responses(
@@ -28,12 +46,18 @@ pub struct Ready {
         (status = 503, description = "It cannot; the checks say why.", body = Ready)
     )
 )]
-pub async fn handler(state: State<ApiState>) -> Response {
+pub async fn handler(state: State<ApiState>, SeesInside(sees_inside): SeesInside) -> Response {
     let mut checks = state.readiness.checks().await;
     checks.extend(lags(&state));
     let is_ready = checks.iter().all(|check| check.is_ready);
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { is_ready, checks })).into_response()
+    let shown = checks.into_iter().filter(|check| sees_inside || !check.is_ready);
+    let checks = shown.map(|check| ReadinessCheckView {
+        name: check.name,
+        is_ready: check.is_ready,
+        detail: sees_inside.then_some(check.detail),
+    });
+    (status, Json(Ready { is_ready, checks: checks.collect() })).into_response()
 }
 
 fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
