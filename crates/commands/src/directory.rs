@@ -102,6 +102,8 @@ pub struct DirectoryState {
     pub api_keys: HashMap<SmolStr, Arc<LiveKey<ApiKeyIssued>>>,
     /// Live keys of operators by their public part.
     pub operator_keys: HashMap<SmolStr, Arc<LiveKey<OperatorKeyIssued>>>,
+    /// When keys that are revoked were last used, those that ever were, by their public part.
+    pub last_uses: HashMap<SmolStr, DateTime<Utc>>,
 }
 
 impl DirectoryState {
@@ -168,6 +170,20 @@ impl DirectoryState {
         }
     }
 
+    fn keep_last_use(&mut self, key_id: &SmolStr, at: Option<DateTime<Utc>>) {
+        if let Some(at) = at {
+            let last = self.last_uses.entry(key_id.clone()).or_insert(at);
+            *last = at.max(*last);
+        }
+    }
+
+    /// When a key was last used, revoked or not; none: never, as far as is known.
+    pub fn last_used_at(&self, key_id: &SmolStr) -> Option<DateTime<Utc>> {
+        let of_tenant = self.api_keys.get(key_id).and_then(|key| key.last_used_at());
+        let of_operator = self.operator_keys.get(key_id).and_then(|key| key.last_used_at());
+        of_tenant.or(of_operator).or_else(|| self.last_uses.get(key_id).copied())
+    }
+
     /// Folds an event; those that say nothing of such things leave it as it is. Those of senders go to
     /// [`Senders::evolve`], with their envelopes.
     pub fn evolve(&mut self, event: &Event) {
@@ -182,16 +198,24 @@ impl DirectoryState {
                 self.api_keys.insert(issued.key_id.clone(), Arc::new(LiveKey::new(issued.clone())));
             }
             Event::ApiKeyRevoked(revoked) => {
-                self.api_keys.remove(&revoked.key_id);
+                let key = self.api_keys.remove(&revoked.key_id);
+                self.keep_last_use(&revoked.key_id, key.and_then(|key| key.last_used_at()));
             }
             Event::OperatorKeyIssued(issued) => {
                 self.operator_keys.insert(issued.key_id.clone(), Arc::new(LiveKey::new(issued.clone())));
             }
             Event::OperatorKeyRevoked(revoked) => {
-                self.operator_keys.remove(&revoked.key_id);
+                let key = self.operator_keys.remove(&revoked.key_id);
+                self.keep_last_use(&revoked.key_id, key.and_then(|key| key.last_used_at()));
             }
             Event::KeysUsed(used) => {
                 for KeyUse { key_id, at } in &used.uses {
+                    let is_live =
+                        self.api_keys.contains_key(key_id) || self.operator_keys.contains_key(key_id);
+                    // What was used before it was revoked may be told after that.
+                    if !is_live {
+                        self.keep_last_use(key_id, Some(*at));
+                    }
                     self.api_keys.get(key_id).inspect(|key| key.record(*at));
                     self.operator_keys.get(key_id).inspect(|key| key.record(*at));
                 }

@@ -364,6 +364,9 @@ async fn when_a_key_was_last_used_is_shown() {
     api.ok(Call::new("GET", "/v1/relays").key(&key)).await;
     api.clock.advance(chrono::Duration::seconds(90));
     assert_eq!(last_used().await, Some(json!(used_at)));
+    let (key_id, _) = key.strip_prefix("kite_").unwrap().split_once('_').unwrap();
+    api.ok(Call::new("DELETE", format!("/v1/admin/tenants/acme/keys/{key_id}")).key(ADMIN)).await;
+    assert_eq!(last_used().await, Some(json!(used_at)), "it is revoked, and was used all the same");
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ pub struct KeyRecord<T> {
     pub issued_by: SmolStr,
     /// Since when it is out of use.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used; none: never, or it is revoked.
+    /// When it was last used; none: never, as far as is known.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -189,8 +189,7 @@ impl Manage {
         }
         let directory = self.directory.snapshot();
         for record in &mut records {
-            let live = directory.api_keys.get(&record.issued.key_id);
-            record.last_used_at = live.and_then(|key| key.last_used_at());
+            record.last_used_at = directory.last_used_at(&record.issued.key_id);
         }
         Ok(records)
     }
@@ -251,8 +250,7 @@ impl Manage {
         }
         let directory = self.directory.snapshot();
         for record in &mut records {
-            let live = directory.operator_keys.get(&record.issued.key_id);
-            record.last_used_at = live.and_then(|key| key.last_used_at());
+            record.last_used_at = directory.last_used_at(&record.issued.key_id);
         }
         Ok(records)
     }

@@ -78,7 +78,7 @@ pub struct OperatorKeyView {
     /// Since when it is out of use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used; left out: never, or it is revoked. Up to a day too old after the process was restarted.
+    /// When it was last used; left out: never. Up to a day too old after the process was restarted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<DateTime<Utc>>,
 }
