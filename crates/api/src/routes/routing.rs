@@ -69,19 +69,21 @@ pub struct LiveFigures {
     pub price_milliwon: i64,
     /// When that is due.
     pub bills: BillingWord,
-    /// Handed over.
-    pub attempts: u64,
-    /// Accepted by the relay.
-    pub accepted: u64,
-    /// Delivered.
-    pub delivered: u64,
-    /// Not delivered.
-    pub undelivered: u64,
-    /// Neither, in the time that the relay usually takes.
-    pub overdue: u64,
-    /// Delivered of those whose end is known; none: nothing is known yet.
+    /// Attempts that were handed over to the relay in the window.
+    pub attempts_handed_over: u64,
+    /// Of those, what the relay took.
+    pub attempts_accepted: u64,
+    /// Of those, what the relay delivered.
+    pub attempts_delivered: u64,
+    /// Of those, what the relay took and could not deliver.
+    pub attempts_undelivered: u64,
+    /// Of those, what it neither refused nor reported on in the time that it usually takes. Not `attempts_expired`: their
+    /// receipts may still come in time.
+    pub attempts_overdue: u64,
+    /// `attempts_delivered` of the attempts that are judged already: delivered, undelivered, refused or overdue. None: none
+    /// is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub success_rate: Option<f64>,
+    pub judged_success_rate: Option<f64>,
     /// From hand-over to delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_ms: Option<PercentilesView>,
@@ -100,12 +102,12 @@ impl From<&RelayFigures> for LiveFigures {
             until: figures.until,
             price_milliwon: figures.price_milliwon,
             bills: figures.bills.into(),
-            attempts: figures.attempts,
-            accepted: figures.accepted,
-            delivered: figures.delivered,
-            undelivered: figures.undelivered,
-            overdue: figures.overdue,
-            success_rate: (judged > 0).then(|| figures.delivered as f64 / judged as f64),
+            attempts_handed_over: figures.attempts,
+            attempts_accepted: figures.accepted,
+            attempts_delivered: figures.delivered,
+            attempts_undelivered: figures.undelivered,
+            attempts_overdue: figures.overdue,
+            judged_success_rate: (judged > 0).then(|| figures.delivered as f64 / judged as f64),
             delivery_ms: figures.delivery_ms.map(Into::into),
             hand_over_ms: figures.hand_over_ms.map(Into::into),
             breaker: figures.breaker.into(),
@@ -348,13 +350,18 @@ mod tests {
         let shown = serde_json::to_value(LiveFigures::from(&figures)).unwrap();
         for (name, value) in [
             ("price_milliwon", 11),
-            ("attempts", 21),
-            ("accepted", 23),
-            ("delivered", 25),
-            ("undelivered", 26),
-            ("overdue", 28),
+            ("attempts_handed_over", 21),
+            ("attempts_accepted", 23),
+            ("attempts_delivered", 25),
+            ("attempts_undelivered", 26),
+            ("attempts_overdue", 28),
         ] {
             assert_eq!(shown[name], value, "{name}");
+        }
+        // No other name of a counter stands for anything here.
+        for counter in kite_projections::Counter::ALL.iter().map(|counter| counter.word()) {
+            let is_same = counter.starts_with("attempts_");
+            assert!(is_same || shown.get(counter).is_none(), "{counter}");
         }
         assert_eq!((&shown["bills"], &shown["breaker"]), (&json!("accepted"), &json!("tripped")));
         assert_eq!(shown["delivery_ms"], json!({"p50_ms": 31, "p95_ms": 32, "p99_ms": 33, "samples": 34}));

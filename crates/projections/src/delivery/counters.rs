@@ -87,7 +87,8 @@ counters! {
     Refused refused: Messages,
     /// Messages that have, or had, a relay.
     Routed routed: Messages,
-    /// Messages that were handed over to a relay at least once. What a relay certainly did not take was not handed over.
+    /// Messages that were handed over to a relay at least once, whatever the relay made of them. What it turned away for now,
+    /// or certainly never had, was not handed over.
     HandedOver handed_over: Messages,
     /// Messages that more than one relay says it delivered.
     DeliveredTwice delivered_twice: Messages,
@@ -99,13 +100,14 @@ counters! {
     Attempts attempts: Attempts,
     /// Attempts that were followed by another: at the relay that was left.
     Failovers failovers: Attempts,
-    /// Attempts that were handed over to the relay.
+    /// Attempts that were handed over to the relay, whatever it made of them. What it turned away for now, or certainly never
+    /// had, was not handed over.
     AttemptsHandedOver attempts_handed_over: Attempts,
-    /// Attempts that the relay took.
+    /// Attempts that were handed over and that the relay took.
     AttemptsAccepted attempts_accepted: Attempts,
     /// Attempts whose answer is lost as yet.
     AttemptsUnknown attempts_unknown: Attempts,
-    /// Attempts that the relay did not take.
+    /// Attempts that were handed over and that the relay refused for good.
     AttemptsRefused attempts_refused: Attempts,
     /// Attempts that the relay delivered.
     AttemptsDelivered attempts_delivered: Attempts,
