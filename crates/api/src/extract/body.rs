@@ -51,6 +51,7 @@ async fn read(
     payer: Option<Payer>,
     bytes_max: usize,
 ) -> Answer<HeldBody> {
+    refuse_encoding(request.headers())?;
     if content_length(request.headers()) > bytes_max {
         return Err(too_large(bytes_max));
     }
@@ -103,6 +104,21 @@ fn refused(reason: &'static str, problem: Problem) -> Problem {
 fn content_length(headers: &HeaderMap) -> usize {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A body is read as it comes: nobody unpacks a few bytes into more than there is room for.
+fn refuse_encoding(headers: &HeaderMap) -> Answer<()> {
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let encoding = value.to_str().unwrap_or_default().trim();
+        if !encoding.eq_ignore_ascii_case("identity") {
+            let encoding: String = encoding.chars().filter(|one| matches!(one, ' '..='~')).take(40).collect();
+            let detail = format!(
+                "The body is encoded (Content-Encoding: {encoding}). Send it as it is, without that header."
+            );
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+    }
+    Ok(())
 }
 
 fn too_large(bytes_max: usize) -> Problem {

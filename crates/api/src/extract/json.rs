@@ -138,6 +138,10 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: serde_json::Error) -> Probl
         Err(located) => (located.path().to_string(), located.inner().to_string()),
         Ok(_) => (".".to_owned(), error.to_string()),
     };
+    // A name that is none of those there are has no place in the path: the reason has it.
+    let nameless = path.strip_suffix(".?").zip(quoted(&message, "unknown variant `"));
+    let named = nameless.map(|(before, name)| join(before, name));
+    let path = named.unwrap_or(path);
     let (field, code) = match quoted(&message, "missing field `") {
         Some(name) => (join(&path, name), "missing_field"),
         None => match quoted(&message, "unknown field `") {

@@ -104,6 +104,15 @@ impl Problem {
         self
     }
 
+    /// Says of the first place that it is another one: the row and field as the caller wrote them.
+    #[must_use]
+    pub(crate) fn in_field(mut self, field: Option<String>) -> Self {
+        if let (Some(error), Some(field)) = (self.errors.first_mut(), field) {
+            error.field = field;
+        }
+        self
+    }
+
     /// When to come back.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {

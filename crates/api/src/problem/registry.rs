@@ -160,8 +160,8 @@ problems! {
     }
     UnsupportedMediaType = "unsupported-media-type" 415 {
         "The body is of another type than this endpoint takes"
-        "The header `Content-Type` is missing or names something else than the detail does."
-        "Send `Content-Type: application/json`, or `text/csv` for an import."
+        "The header `Content-Type` is missing or names something else than the detail does, or the header `Content-Encoding` says that the body is compressed."
+        "Send `Content-Type: application/json`, or `text/csv` for an import, and the body as it is, without `Content-Encoding`."
     }
     InvalidBody = "invalid-body" 422 {
         "The body does not have the shape that the endpoint takes"
@@ -244,9 +244,9 @@ problems! {
         "Send it again with the same idempotency key; without one, look first."
     }
     NoRoom = "no-room" 503 retry 30 {
-        "There is no room for new sendings"
+        "There is no room for anything new"
         "The disk of the service is nearly full. What is left is kept for the results of what was accepted before. Nothing of this request was accepted."
-        "Come back later. An idempotency key makes coming back safe. The operator makes room; the page /readyz says how much is free."
+        "Come back later. An idempotency key makes coming back safe. The operator makes room; with his key the page /readyz says how much is free."
     }
     Unavailable = "unavailable" 503 retry 5 {
         "The service cannot work at the moment"

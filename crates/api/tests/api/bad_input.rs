@@ -5,7 +5,7 @@ use kite_commands::accept::AcceptLimits;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
-use crate::support::{ADMIN, Api, Call, Reply, sending, with};
+use crate::support::{ADMIN, Api, Call, Reply, relay_body, sending, with};
 
 /// Sends what must be refused and checks that the log did not grow.
 async fn refused(api: &Api, call: Call) -> Reply {
@@ -172,7 +172,7 @@ async fn unknown_relays_and_weights_that_do_not_sum_are_refused() {
     )
     .await;
     assert_eq!(reply.problem(), problem(422, "refused"));
-    assert_eq!(reply.errors(), error(None, "relay", "unknown_relay"));
+    assert_eq!(reply.errors(), error(None, "weights[1].relay", "unknown_relay"));
     let reply =
         refused(&api, policy(json!([{"relay": "alpha", "weight": 5000}, {"relay": "beta", "weight": 4999}])))
             .await;
@@ -181,7 +181,10 @@ async fn unknown_relays_and_weights_that_do_not_sum_are_refused() {
     let reply = refused(&api, policy(json!([]))).await;
     assert_eq!(reply.errors(), error(None, "weights", "weights_empty"));
     let twice = json!([{"relay": "alpha", "weight": 5000}, {"relay": "alpha", "weight": 5000}]);
-    assert_eq!(refused(&api, policy(twice)).await.errors(), error(None, "weights", "relay_repeated"));
+    assert_eq!(
+        refused(&api, policy(twice)).await.errors(),
+        error(None, "weights[1].relay", "relay_repeated")
+    );
     let call = Call::new("PUT", "/v1/policies/sms").key(&api.acme);
     let reply = refused(
         &api,
@@ -191,7 +194,64 @@ async fn unknown_relays_and_weights_that_do_not_sum_are_refused() {
     assert_eq!(reply.errors(), error(None, "weights", "not_for_objective"));
     let sender = json!({"address": "0287654321", "relays": ["gamma"]});
     let reply = refused(&api, Call::new("POST", "/v1/senders").key(&api.acme).json(&sender)).await;
-    assert_eq!(reply.errors(), error(None, "relay", "unknown_relay"));
+    assert_eq!(reply.errors(), error(None, "relays[0]", "unknown_relay"));
+    let without_mms = json!([{"relay": "beta", "weight": 10000}]);
+    let call = Call::new("PUT", "/v1/policies/mms").key(&api.acme);
+    let reply = refused(&api, call.json(&json!({"objective": "ratio", "weights": without_mms}))).await;
+    assert_eq!(reply.errors(), error(None, "weights[0].relay", "channel_not_offered"));
+    let fax = with(
+        relay_body("alpha"),
+        "channels",
+        json!({"sms": {"price_milliwon": 1}, "fax": {"price_milliwon": 1}}),
+    );
+    let reply = refused(&api, Call::new("PUT", "/v1/admin/relays/alpha").key(ADMIN).json(&fax)).await;
+    assert_eq!(reply.errors(), error(None, "channels.fax", "invalid_value"));
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_an_object() {
+    let api = Api::new().await;
+    for custom in [json!("a"), json!(7), json!([{}]), json!(true)] {
+        let reply = refused(&api, post(&api, &with(sending(&["01012345678"]), "custom", custom))).await;
+        assert_eq!(reply.problem(), problem(422, "invalid-body"));
+        assert_eq!(reply.errors(), error(None, "custom", "wrong_type"));
+    }
+    let row = json!([{"to": "01012345678", "custom": {"order": 7}}]);
+    let reply = refused(&api, post(&api, &with(sending(&[]), "recipients", row))).await;
+    assert_eq!(reply.errors(), error(Some(0), "recipients[0].custom", "unknown_field"));
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_as_such() {
+    let api = Api::new().await;
+    let body = sending(&["01012345678"]);
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let reply = refused(&api, post(&api, &body).header("content-encoding", encoding)).await;
+        assert_eq!(reply.problem(), problem(415, "unsupported-media-type"));
+        let detail = reply.json()["detail"].to_string();
+        assert!(detail.contains(&format!("Content-Encoding: {encoding}")), "{detail}");
+    }
+    api.ok(post(&api, &body).header("content-encoding", "identity")).await;
+}
+
+#[tokio::test]
+async fn a_filter_without_a_value_is_named_and_so_is_a_plus_in_a_time() {
+    let api = Api::new().await;
+    for (path, field) in [
+        ("/v1/messages?reason=", "reason"),
+        ("/v1/messages?to=01012345678&sender=", "sender"),
+        ("/v1/contacts?text", "text"),
+    ] {
+        let reply = api.get(path).await;
+        assert_eq!(reply.problem(), problem(400, "invalid-parameter"), "{path}");
+        assert_eq!(reply.errors(), error(None, field, "empty"), "{path}");
+    }
+    assert_eq!(api.get("/v1/statistics?group_by=").await.status, 200);
+    let reply = api.get("/v1/sendings?from=2026-11-29T00:00:00+09:00").await;
+    assert_eq!(reply.problem(), problem(400, "invalid-parameter"));
+    let detail = reply.json()["detail"].to_string();
+    assert!(detail.contains("The parameter from") && detail.contains("write %2B"), "{detail}");
+    assert_eq!(api.get("/v1/sendings?from=2026-11-29T00:00:00%2B09:00").await.status, 200);
 }
 
 #[tokio::test]

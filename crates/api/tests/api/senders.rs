@@ -162,7 +162,7 @@ async fn an_approval_that_cannot_be_is_refused_with_its_field() {
         ("expires_at", json!("2047-01-15T08:00:00Z"), "expires_at", "out_of_range"),
         ("relays", json!([]), "relays", "empty"),
         ("relays", json!(["alpha", "alpha"]), "relays[1]", "relay_repeated"),
-        ("relays", json!(["gamma"]), "relay", "unknown_relay"),
+        ("relays", json!(["alpha", "gamma"]), "relays[1]", "unknown_relay"),
     ] {
         let reply = operator(&api, "acme", NUMBER, "approve", &with(approval(), field, value)).await;
         assert_eq!(reply.problem(), (422, "refused".to_owned()), "{field}");

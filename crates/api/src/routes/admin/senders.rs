@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use kite_commands::manage::{Done, ManageError};
+use kite_commands::manage::{Done, ManageError, ManageRefusal};
 use kite_domain::sender::{Approval, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_projections::Cursor;
@@ -16,7 +16,7 @@ use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath, ApiQuery};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{Text, check};
-use crate::routes::senders::request::relays_of;
+use crate::routes::senders::request::{relays_of, unknown_relay};
 use crate::routes::senders::{SenderView, canonical, problem_of};
 use crate::state::ApiState;
 use crate::words::SenderStatusWord;
@@ -192,8 +192,12 @@ pub async fn approve(
 ) -> Answer<Written<SenderView>> {
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
     let approval = body.check()?;
+    let relays = approval.relays.clone();
     let done = state.manage.approve_sender(&state.cause(&auth.actor), &tenant, &address, approval).await;
-    answer(&state, done)
+    match done {
+        Err(error @ ManageError::Refused(ManageRefusal::NoRelay(_))) => Err(unknown_relay(error, &relays)),
+        done => answer(&state, done),
+    }
 }
 
 /// Refuses what a tenant has asked for. What was approved before goes on; to end that too, withdraw the sender.

@@ -1,7 +1,8 @@
 //! `PUT /v1/policies/{channel}`
 
 use axum::extract::State;
-use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
+use kite_commands::manage::{ManageError, ManageRefusal};
+use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight, WeightsError};
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -73,7 +74,11 @@ pub async fn handler(
     }
     let cause = state.cause(&auth.actor);
     let defined =
-        state.manage.define_policy(&cause, &auth.tenant, channel, objective, body.failover.into()).await?;
+        state.manage.define_policy(&cause, &auth.tenant, channel, objective, body.failover.into()).await;
+    let defined = defined.map_err(|error| {
+        let field = weight_of(&error, &body.weights);
+        Problem::from(error).in_field(field)
+    })?;
     let (objective, weights) = in_words(&defined.value.objective);
     let view = PolicyDefinedView {
         channel: channel.into(),
@@ -83,6 +88,20 @@ pub async fn handler(
         failover: defined.value.failover.into(),
     };
     Ok(Written::changed(defined.position, view))
+}
+
+/// The place of the share that was refused; none: it is not about a single one.
+fn weight_of(error: &ManageError, weights: &[WeightView]) -> Option<String> {
+    let ManageError::Refused(refusal) = error else { return None };
+    let place_of = |relay: &RelayId| weights.iter().position(|weight| weight.relay == relay.as_str());
+    let place = match refusal {
+        ManageRefusal::NoRelay(relay) | ManageRefusal::NoChannel { relay, .. } => place_of(relay),
+        ManageRefusal::Weights(WeightsError::Repeated(relay)) => {
+            weights.iter().rposition(|weight| weight.relay == relay.as_str())
+        }
+        _ => None,
+    };
+    place.map(|place| format!("weights[{place}].relay"))
 }
 
 fn objective_of(word: ObjectiveWord, weights: &[WeightView]) -> Result<PolicyObjective, FieldError> {

@@ -1,6 +1,7 @@
 //! `POST /v1/senders`
 
 use axum::extract::State;
+use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_domain::address::{EmailAddress, SenderNumber};
 use kite_domain::advertisement::RefusalNumber;
 use kite_domain::sender::{SenderKind, SenderTerms};
@@ -61,7 +62,9 @@ pub async fn handler(
         Problem::new(Code::Refused, format!("The sender cannot be asked for: {}.", error.detail)).at(error)
     })?;
     let cause = state.cause(&auth.actor);
-    let done = state.manage.request_sender(&cause, &auth.tenant, terms).await?;
+    let relays = terms.relays.clone();
+    let done = state.manage.request_sender(&cause, &auth.tenant, terms).await;
+    let done = done.map_err(|error| unknown_relay(error, &relays))?;
     let location = format!("/v1/senders/{}", segment(&done.value.terms.address));
     let view = SenderView::at(state.journal.now(), &done.value);
     Ok(Written::created(done.position, location, view))
@@ -93,6 +96,15 @@ impl SenderBody {
             relays: relays_of(&self.relays)?,
         })
     }
+}
+
+/// The refusal of a relay that is not there names its place in the list.
+pub(crate) fn unknown_relay(error: ManageError, relays: &[RelayId]) -> Problem {
+    let place = match &error {
+        ManageError::Refused(ManageRefusal::NoRelay(relay)) => relays.iter().position(|one| one == relay),
+        _ => None,
+    };
+    Problem::from(error).in_field(place.map(|place| format!("relays[{place}]")))
 }
 
 /// Relays as a caller names them.

@@ -22,8 +22,8 @@ use crate::auth::{TenantAuth, hexadecimal};
 use crate::extract::{
     HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros,
 };
-use crate::problem::{Answer, Code, Problem};
-use crate::state::ApiState;
+use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::state::{ApiState, has_room};
 
 /// An accepted sending.
 #[derive(Debug, Serialize, ToSchema)]
@@ -86,8 +86,9 @@ async fn create(
     let idempotency =
         key.map(|key| Idempotency { key, body_hash: hexadecimal(&Sha256::digest(&held.bytes)) });
     let body: SendingBody = read_loosely(&held.bytes)?;
-    let is_kept =
-        refuse_zeros(&held.bytes).and_then(|()| refuse_inexact(&held.bytes, "custom", body.custom.as_ref()));
+    let is_kept = refuse_zeros(&held.bytes)
+        .and_then(|()| custom_is_object(&body))
+        .and_then(|()| refuse_inexact(&held.bytes, "custom", body.custom.as_ref()));
     let expanded = match is_kept {
         Ok(()) => expand(&state, &auth.tenant, body).await,
         Err(problem) => Err(problem),
@@ -99,15 +100,25 @@ async fn create(
     Ok(respond(accepted))
 }
 
+/// What is given back must have the shape that the document gives it.
+fn custom_is_object(body: &SendingBody) -> Answer<()> {
+    match &body.custom {
+        None => Ok(()),
+        Some(custom) if custom.is_object() => Ok(()),
+        Some(_) => {
+            let error = FieldError::new("custom", "wrong_type", "it must be an object");
+            Err(Problem::new(Code::InvalidBody, "`custom` must be an object.").at(error))
+        }
+    }
+}
+
 async fn accept(
     state: &ApiState,
     auth: &TenantAuth,
     expanded: Expanded,
     idempotency: Option<Idempotency>,
 ) -> Answer<Accepted> {
-    if let Some(reason) = state.readiness.turns_away() {
-        return Err(Problem::new(Code::NoRoom, format!("No new sendings are taken: {reason}.")));
-    }
+    has_room(&*state.readiness, "No new sendings are taken")?;
     let (request, unfilled) = expanded.into_parts();
     match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
         Ok(mut accepted) => {
