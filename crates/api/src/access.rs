@@ -105,6 +105,7 @@ pub(crate) const ROWS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/admin/tenants/{tenant}", from(AUDIT, Model::AddressBook)),
     ("PUT", "/v1/admin/tenants/{tenant}/limits", OPERATE),
     ("GET", "/v1/admin/sendings", from(AUDIT, Model::Delivery)),
+    ("GET", "/v1/admin/tenants/{tenant}/messages", from(AUDIT, Model::Delivery)),
     ("POST", "/v1/admin/tenants/{tenant}/sendings/{sending}/pause", OPERATE),
     ("POST", "/v1/admin/tenants/{tenant}/sendings/{sending}/resume", OPERATE),
     ("POST", "/v1/admin/tenants/{tenant}/sendings/{sending}/cancel", OPERATE),

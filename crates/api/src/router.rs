@@ -67,6 +67,7 @@ fn for_operators() -> OpenApiRouter<ApiState> {
         .routes(routes!(admin::tenants::get))
         .routes(routes!(admin::tenants::set_limits))
         .routes(routes!(admin::sendings::list))
+        .routes(routes!(admin::messages::search))
         .routes(routes!(admin::sendings::pause))
         .routes(routes!(admin::sendings::resume))
         .routes(routes!(admin::sendings::cancel))

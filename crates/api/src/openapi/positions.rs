@@ -6,8 +6,9 @@ use crate::answer::POSITION;
 use crate::state::MIN_POSITION;
 
 /// The operations that answer from a read model, which may be a moment behind the log. A test asks each of them.
-const READS: [&str; 20] = [
+const READS: [&str; 21] = [
     "admin_list_sendings",
+    "admin_search_messages",
     "export_contacts",
     "get_contact",
     "get_group",

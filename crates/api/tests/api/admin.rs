@@ -134,6 +134,34 @@ async fn where_the_disk_is_nearly_full_no_files_are_imported() {
 }
 
 #[tokio::test]
+async fn an_operator_takes_sendings_as_a_file_and_finds_messages_of_a_tenant() {
+    let api = Api::new().await;
+    for key in [&api.acme, &api.rival] {
+        let body = crate::support::sending(&["01012345678", "01012345679"]);
+        api.ok(Call::new("POST", "/v1/sendings").key(key).json(&body)).await;
+    }
+    api.project().await;
+    let get = |path: &str| Call::new("GET", path).key(ADMIN);
+    let file = api.ok(get("/v1/admin/sendings?format=csv")).await;
+    assert_eq!(file.header("content-disposition"), Some("attachment; filename=\"sendings.csv\""));
+    let text = file.text();
+    assert!(text.starts_with("\u{feff}tenant,id,class,state,"), "{text:.80}");
+    let tenants: Vec<&str> = text.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(tenants, ["rival", "acme"]);
+    let lines = api.ok(get("/v1/admin/sendings?format=ndjson&tenant=acme")).await.text();
+    assert_eq!(lines.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&lines).unwrap()["tenant"], "acme");
+
+    let found = api.ok(get("/v1/admin/tenants/rival/messages?to=01012345679")).await.json();
+    let own = api.ok(Call::new("GET", "/v1/messages?to=01012345679").key(&api.rival)).await.json();
+    assert_eq!((&found["items"], found["items"].as_array().unwrap().len()), (&own["items"], 1));
+    assert_eq!(api.ok(get("/v1/admin/tenants/rival/messages?format=ndjson")).await.text().lines().count(), 2);
+    assert_eq!(api.send(get("/v1/admin/tenants/nobody/messages")).await.problem().0, 404);
+    let tenant = Call::new("GET", "/v1/admin/tenants/rival/messages").key(&api.rival);
+    assert_eq!(api.send(tenant).await.problem(), (403, "not-permitted".to_owned()));
+}
+
+#[tokio::test]
 async fn a_read_model_that_is_far_behind_makes_the_process_not_ready() {
     let config = kite_api::ApiConfig { ready_lag_events_max: 0, ..Default::default() };
     let api = Api::with(config, Default::default()).await;

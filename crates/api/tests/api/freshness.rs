@@ -171,6 +171,6 @@ async fn the_headers_of_positions_are_described_where_they_are_used() {
             reads += usize::from(is_described);
         }
     }
-    assert_eq!(reads, 20);
+    assert_eq!(reads, 21);
     assert!(writes >= 20, "{writes}");
 }

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod backups;
 pub mod instance;
 mod key_bounds;
+pub mod messages;
 pub mod not_understood;
 pub mod operator_keys;
 pub mod relay_codes;

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use kite_domain::sending::PauseBy;
 use kite_domain::slug::TenantId;
 use kite_projections::SendingFilter;
@@ -11,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::answer::{Page, Paging, Written};
 use crate::auth::AdminAuth;
+use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, refuse_limit};
 use crate::extract::{ApiJson, ApiPath, ApiQuery};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
@@ -34,9 +37,11 @@ pub struct AdminSendingsQuery {
     pub class: Option<ClassWord>,
     /// The `next` of the page before; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most, 1 to 200.
+    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
+    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
+    pub format: Option<FormatWord>,
 }
 
 /// A sending, and whose it is.
@@ -53,6 +58,18 @@ pub struct AdminSendingView {
 impl From<kite_projections::SendingView> for AdminSendingView {
     fn from(sending: kite_projections::SendingView) -> Self {
         Self { tenant: sending.tenant.to_string(), sending: sending.into() }
+    }
+}
+
+impl Listed for AdminSendingView {
+    const FILE: &'static str = "sendings";
+
+    fn columns() -> Vec<Column<Self>> {
+        let of_sending = SendingView::columns().into_iter();
+        let of_sending =
+            of_sending.map(|column| Column::new(column.name, move |row: &Self| (column.cell)(&row.sending)));
+        let tenant = Column::new("tenant", |row: &Self| row.tenant.clone());
+        [tenant].into_iter().chain(of_sending).collect()
     }
 }
 
@@ -87,19 +104,24 @@ pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {
 }
 
 /// Lists the sendings of all tenants, or of one, the newest first.
+///
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and half an
+/// hour; a file that would be longer is broken off.
 #[utoipa::path(
     get, path = "/v1/admin/sendings", tag = "admin", operation_id = "admin_list_sendings",
     params(AdminSendingsQuery),
-    responses((status = 200, description = "A page of sendings.", body = Page<AdminSendingView>))
+    responses((status = 200, description = "A page of sendings.", content(
+        (Page<AdminSendingView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
+    )))
 )]
 pub async fn list(
     state: State<ApiState>,
     _auth: AdminAuth,
     ApiQuery(query): ApiQuery<AdminSendingsQuery>,
     headers: HeaderMap,
-) -> Answer<Json<Page<AdminSendingView>>> {
+) -> Answer<Response> {
+    let format = FileFormat::of(query.format, &headers);
     let paging = Paging::of(query.cursor, query.limit);
-    let (after, limit) = (paging.after()?, paging.size()?);
     let tenant = query.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
     let tenant = tenant.map_err(|error| {
         Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
@@ -110,10 +132,33 @@ pub async fn list(
         ..SendingFilter::default()
     };
     state.fresh_delivery(&headers).await?;
+    let Some(format) = format else {
+        return Ok(Json(page(&state, tenant, filter, paging).await?).into_response());
+    };
+    refuse_limit(paging.limit)?;
+    let source = state.0.clone();
+    let pages = Box::new(move |cursor: Option<String>| {
+        let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());
+        async move {
+            let page = page(&state, tenant, filter, Paging::of_file(cursor)).await?;
+            Ok(Batch { items: page.items, next: page.next })
+        }
+        .boxed()
+    });
+    export::<AdminSendingView>(&state, None, format, paging.cursor, pages).await
+}
+
+async fn page(
+    state: &ApiState,
+    tenant: Option<TenantId>,
+    filter: SendingFilter,
+    paging: Paging,
+) -> Answer<Page<AdminSendingView>> {
+    let (after, limit) = (paging.after()?, paging.size()?);
     let listing = state
         .query(move |models| models.delivery.sendings(tenant.as_ref(), &filter, after.as_ref(), limit))
         .await?;
-    Ok(Json(Page::of(listing, Into::into)))
+    Ok(Page::of(listing, Into::into))
 }
 
 /// Pauses a sending of a tenant. The tenant sees it, with the reason, and cannot resume it.

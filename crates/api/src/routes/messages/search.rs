@@ -78,16 +78,27 @@ pub async fn handler(
     ApiQuery(query): ApiQuery<SearchQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, &headers);
+    answer(&state, Some(&auth.tenant), &auth.tenant, query, &headers).await
+}
+
+/// The messages of a tenant, as a page or a file. `asker` has the file written; none: an operator.
+pub(crate) async fn answer(
+    state: &ApiState,
+    asker: Option<&TenantId>,
+    tenant: &TenantId,
+    query: SearchQuery,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let format = FileFormat::of(query.format, headers);
     let paging = Paging::of(query.cursor.clone(), query.limit);
     let limit = query.limit;
     let search = query.into_search()?;
-    state.fresh_delivery(&headers).await?;
+    state.fresh_delivery(headers).await?;
     let Some(format) = format else {
-        return Ok(Json(page(&state, auth.tenant, search, paging).await?).into_response());
+        return Ok(Json(page(state, tenant.clone(), search, paging).await?).into_response());
     };
     refuse_limit(limit)?;
-    let (source, tenant) = (state.0.clone(), auth.tenant.clone());
+    let (source, tenant) = (state.clone(), tenant.clone());
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, tenant, search) = (source.clone(), tenant.clone(), search.clone());
         async move {
@@ -96,7 +107,7 @@ pub async fn handler(
         }
         .boxed()
     });
-    export::<MessageView>(&state, Some(&auth.tenant), format, paging.cursor, pages).await
+    export::<MessageView>(state, asker, format, paging.cursor, pages).await
 }
 
 async fn page(
