@@ -108,8 +108,21 @@ impl<'d> Operation<'d> {
         page.push_str("</table>");
     }
 
-    /// A line that works once host and key are put in.
+    /// Headers that must be there, or those that may.
+    fn headers(&self, must: bool) -> impl Iterator<Item = &'d Value> {
+        self.parameters().filter(move |one| one["in"] == "header" && (one["required"] == true) == must)
+    }
+
+    /// A line that works once host and key are put in, and below it what it may have besides.
     fn curl(&self) -> String {
+        let mut lines = self.command();
+        for header in self.headers(false) {
+            write!(lines, "\n# optional: -H '{}: …'", text(&header["name"])).expect(WRITTEN);
+        }
+        lines
+    }
+
+    fn command(&self) -> String {
         let mut line = String::from("curl -sS");
         if self.method != "get" {
             write!(line, " -X {}", self.method.to_uppercase()).expect(WRITTEN);
@@ -122,7 +135,7 @@ impl<'d> Operation<'d> {
             let name = if self.tag() == "admin" { "$KITE_ADMIN_KEY" } else { "$KITE_KEY" };
             write!(line, " -H \"Authorization: Bearer {name}\"").expect(WRITTEN);
         }
-        for header in self.parameters().filter(|parameter| parameter["in"] == "header") {
+        for header in self.headers(true) {
             write!(line, " \\\n  -H '{}: …'", text(&header["name"])).expect(WRITTEN);
         }
         if let Some((media_type, content)) = first(&self.value["requestBody"]["content"]) {
