@@ -15,7 +15,7 @@ pub mod sqlite;
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
 pub use memory::MemoryEventStore;
 pub use port::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Page, Position, ReadError,
-    StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, Page,
+    Position, ReadError, StreamAppend,
 };
 pub use sqlite::SqliteEventStore;

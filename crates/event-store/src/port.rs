@@ -142,6 +142,38 @@ pub struct Page {
     pub next: Position,
 }
 
+/// An event as it lies in the store, for whoever asks whether it still is what it was.
+#[derive(Debug, Clone)]
+pub struct KeptEvent {
+    /// Its place in the whole log.
+    pub position: Position,
+    /// Its place in its stream; 0 where not even that can be read.
+    pub version: u64,
+    /// The event, or why it cannot be read: somebody, or the disk, has made something else of it.
+    pub event: Result<RecordedEvent, String>,
+}
+
+impl From<RecordedEvent> for KeptEvent {
+    fn from(event: RecordedEvent) -> Self {
+        Self { position: event.position, version: event.version, event: Ok(event) }
+    }
+}
+
+/// A piece of the log as it lies in the store.
+#[derive(Debug, Clone, Default)]
+pub struct KeptPage {
+    /// In the order of the log.
+    pub events: Vec<KeptEvent>,
+    /// As [`Page::next`].
+    pub next: Position,
+}
+
+impl From<Page> for KeptPage {
+    fn from(page: Page) -> Self {
+        Self { events: page.events.into_iter().map(KeptEvent::from).collect(), next: page.next }
+    }
+}
+
 /// An append-only log of streams with one total order.
 ///
 /// Promises of every adapter, each a test of [`crate::contract`]:
@@ -174,6 +206,24 @@ pub trait EventStore: Send + Sync + 'static {
     /// fewer, even none, although there are more (pages are bounded in bytes and in the number of events looked
     /// at): only `next == after` says that there is nothing after it yet.
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError>;
+
+    /// As [`EventStore::read_all`] of every event, from where they are kept and never from memory. One that cannot be read is
+    /// told in its place and keeps no other from being read.
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        Ok(self.read_all(after, limit, &Filter::everything()).await?.into())
+    }
+
+    /// As [`EventStore::read_stream`], from where the events are kept, as [`EventStore::read_kept`] does it. Every call reads
+    /// what it answers at once: ask for no more than fits into memory.
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        let events = self.read_stream(stream, after_version, limit).await?;
+        Ok(events.into_iter().map(KeptEvent::from).collect())
+    }
 
     /// Events with this correlation after position `after`, at most `limit`, in the order of the log. Fewer
     /// than `limit` only when there are no more.

@@ -43,6 +43,7 @@ macro_rules! promises {
             a_stream_is_read_in_pages
             a_long_stream_is_read_at_once
             the_log_is_read_in_pages
+            what_is_kept_is_what_was_appended
             a_filter_passes_over_other_types
             next_says_when_there_is_nothing_more
             a_correlation_is_read_across_streams

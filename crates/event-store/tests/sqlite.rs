@@ -5,7 +5,7 @@
 mod support;
 
 use bytes::Bytes;
-use kite_event_store::sqlite::{OpenError, SqliteOptions};
+use kite_event_store::sqlite::{OpenError, SqliteLogFile, SqliteOptions};
 use kite_event_store::{
     AppendError, Batch, BatchMode, EventStore, Expected, Filter, ReadError, SqliteEventStore, StreamAppend,
 };
@@ -223,4 +223,71 @@ async fn the_log_can_be_read_with_plain_sql() {
         .unwrap();
     let expected = ("a", 2, "Happened", "2026-05-28T20:26:40.001Z", r#"{"number":2}"#);
     assert_eq!((&*row.0, row.1, &*row.2, &*row.3, &*row.4), expected);
+}
+
+/// The positions of what lies in the store, and whether it can be read.
+async fn kept(store: &dyn EventStore) -> Vec<(u64, bool)> {
+    let (mut kept, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.read_kept(after, 3).await.unwrap();
+        if page.next == after {
+            return kept;
+        }
+        after = page.next;
+        kept.extend(page.events.iter().map(|one| (one.position, one.event.is_ok())));
+    }
+}
+
+#[tokio::test]
+async fn what_lies_in_the_file_is_read_although_it_is_in_memory_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let store = open(&file);
+    for number in 0..8 {
+        append_one(&store, append("a", Expected::Any, [number])).await.unwrap();
+    }
+    assert!(kept(&store).await.iter().all(|(_, is_readable)| *is_readable));
+    let somebody = rusqlite::Connection::open(&file).unwrap();
+    let sql = "PRAGMA foreign_keys = OFF;
+        UPDATE events SET data = x'00' WHERE position = 2;
+        UPDATE events SET correlation = x'00' WHERE position = 4;
+        UPDATE events SET kind = 999 WHERE position = 5;
+        UPDATE events SET time = 9223372036854775807 WHERE position = 7";
+    somebody.execute_batch(sql).unwrap();
+    assert!(
+        !log_of(&store).await[1].data.starts_with(b"\0"),
+        "readers at the end of the log are served from memory"
+    );
+    let second = store.read_kept(1, 1).await.unwrap().events.remove(0);
+    assert_eq!(second.event.unwrap().data, Bytes::from_static(b"\0"));
+    let expected = [1, 2, 3, 4, 5, 6, 7, 8].map(|position| (position, ![4, 5, 7].contains(&position)));
+    assert_eq!(kept(&store).await, expected);
+    let stream = store.read_kept_stream("a", 2, 3).await.unwrap();
+    let found: Vec<_> = stream.iter().map(|one| (one.version, one.event.is_ok())).collect();
+    assert_eq!(found, [(3, true), (4, false), (5, false)]);
+
+    somebody.execute_batch("UPDATE words SET word = 'another' WHERE word = 'router'").unwrap();
+    let first = store.read_kept(0, 1).await.unwrap().events.remove(0);
+    assert_eq!(first.event.unwrap().metadata.actor, "another", "names are no better known than the rest");
+}
+
+#[tokio::test]
+async fn a_page_of_the_file_that_is_none_any_more_costs_only_its_own_events() {
+    const PAGE: usize = 4096;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("log.sqlite");
+    let store = open(&file);
+    for number in 0..6 {
+        let mut one = padded("a", number, 3_000);
+        one.events[0].data = Bytes::from(vec![b'a' + number as u8; 3_000]);
+        append_one(&store, one).await.unwrap();
+    }
+    store.close();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let third = bytes.windows(100).position(|window| window == [b'c'; 100]).unwrap();
+    bytes[third / PAGE * PAGE] = 0;
+    std::fs::write(&file, bytes).unwrap();
+    let expected = [1, 2, 3, 4, 5, 6].map(|position| (position, position != 3));
+    assert_eq!(kept(&SqliteLogFile::open(&file).unwrap()).await, expected);
+    assert_eq!(kept(&open(&file)).await, expected);
 }

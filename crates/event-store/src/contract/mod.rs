@@ -44,6 +44,7 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     a_stream_is_read_in_pages(&*make().await).await;
     a_long_stream_is_read_at_once(&*make().await).await;
     the_log_is_read_in_pages(&*make().await).await;
+    what_is_kept_is_what_was_appended(&*make().await).await;
     a_filter_passes_over_other_types(&*make().await).await;
     next_says_when_there_is_nothing_more(&*make().await).await;
     a_correlation_is_read_across_streams(&*make().await).await;

@@ -47,6 +47,33 @@ pub async fn the_log_is_read_in_pages(store: &dyn EventStore) {
     }
 }
 
+/// What lies in the store is told in the same order, pages and words as what is read from it.
+pub async fn what_is_kept_is_what_was_appended(store: &dyn EventStore) {
+    for number in 0..30 {
+        given(store, append(&stream_name(number % 4), Expected::Any, [number * 2, number * 2 + 1])).await;
+    }
+    let log = log_after(store, 0, 1000, &Filter::everything()).await;
+    for limit in [1, 7, 1000] {
+        let (mut kept, mut after) = (Vec::new(), 0);
+        loop {
+            let page = store.read_kept(after, limit).await.expect("the log can be read");
+            if page.next == after {
+                break;
+            }
+            after = page.next;
+            for one in page.events {
+                let event = one.event.expect("nobody has touched it");
+                assert_eq!((one.position, one.version), (event.position, event.version));
+                kept.push(event);
+            }
+        }
+        assert_eq!(kept, log, "in pages of {limit}");
+    }
+    let stream = store.read_kept_stream(&stream_name(1), 3, 5).await.expect("the stream can be read");
+    let kept: Vec<_> = stream.into_iter().filter_map(|kept| kept.event.ok()).collect();
+    assert_eq!(kept, stream_of(store, &stream_name(1)).await[3..8]);
+}
+
 /// A filter leaves out other types, and still moves on over them.
 pub async fn a_filter_passes_over_other_types(store: &dyn EventStore) {
     for number in 0..40 {

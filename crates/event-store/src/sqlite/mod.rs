@@ -29,7 +29,9 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
-use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Position, ReadError};
+use crate::port::{
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, Page, Position, ReadError,
+};
 use checkpoint::{Checkpoints, Finish};
 pub use copy::{Copied, CopyError, Progress, copy_log};
 use queue::{Queue, Request};
@@ -42,6 +44,9 @@ const POINT_BOUNDS: Bounds = Bounds { events: 64, bytes: 256 * 1024 };
 /// What one read of the database brings; a call that wants more reads again, so that no read holds a connection
 /// (and an old state of the database) for long.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Page cache for reading what lies in the file; it is forgotten with each read.
+const KEPT_CACHE_BYTES: usize = 256 * 1024;
 
 /// The bounds of a store. The defaults fit two cores and some hundred MB of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +140,8 @@ pub struct SqliteEventStore {
     head: watch::Receiver<Position>,
     point_readers: Readers,
     long_readers: Arc<Readers>,
+    /// For whoever asks what lies in the file: it keeps nothing in memory, and nobody else waits for it.
+    kept_reader: Arc<Readers>,
     checkpoints: Arc<Checkpoints>,
     running: Mutex<Option<Running>>,
 }
@@ -180,6 +187,9 @@ impl SqliteEventStore {
         let (head_sender, head) = watch::channel(position);
         let point_readers = Readers::open(path, &options)?;
         let long_readers = Arc::new(Readers::open(path, &options)?);
+        let kept_options =
+            SqliteOptions { readers: 1, reader_cache_bytes: KEPT_CACHE_BYTES, ..options.clone() };
+        let kept_reader = Arc::new(Readers::open(path, &kept_options)?);
         let checkpointer_connection = schema::open_checkpointer(path)?;
         let writer = writer::Writer {
             connection,
@@ -207,7 +217,7 @@ impl SqliteEventStore {
                 }
             };
         let running = Mutex::new(Some(Running { writer, checkpointer, lock }));
-        Ok(Self { queue, recent, head, point_readers, long_readers, checkpoints, running })
+        Ok(Self { queue, recent, head, point_readers, long_readers, kept_reader, checkpoints, running })
     }
 
     /// Why the store takes no appends any more, once that is so: a write has failed, or it was closed. Nobody may
@@ -225,6 +235,7 @@ impl SqliteEventStore {
         let written = running.writer.join();
         self.point_readers.close();
         self.long_readers.close();
+        self.kept_reader.close();
         let finish = if matches!(written, Ok(Ok(()))) { Finish::Copied } else { Finish::Untouched };
         self.checkpoints.finish(finish);
         if running.checkpointer.join().is_err() {
@@ -238,11 +249,18 @@ impl SqliteEventStore {
         &self,
         read: impl FnOnce(&mut readers::Reader) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let readers = Arc::clone(&self.long_readers);
-        tokio::task::spawn_blocking(move || readers.read(read))
-            .await
-            .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
+        read_elsewhere(&self.long_readers, read).await
     }
+}
+
+async fn read_elsewhere<T: Send + 'static>(
+    readers: &Arc<Readers>,
+    read: impl FnOnce(&mut readers::Reader) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    let readers = Arc::clone(readers);
+    tokio::task::spawn_blocking(move || readers.read(read))
+        .await
+        .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
 }
 
 impl Drop for SqliteEventStore {
@@ -313,6 +331,22 @@ impl EventStore for SqliteEventStore {
         }
         let filter = filter.clone();
         self.read_long(move |reader| reader.page(after, limit, &filter)).await
+    }
+
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        let head = *self.head.borrow();
+        read_elsewhere(&self.kept_reader, move |reader| reader.kept(after, limit, head)).await
+    }
+
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        let stream = stream.to_owned();
+        read_elsewhere(&self.kept_reader, move |reader| reader.kept_stream(&stream, after_version, limit))
+            .await
     }
 
     async fn read_correlation(

@@ -17,9 +17,11 @@ use uuid::Uuid;
 use super::recent::PageBuilder;
 use super::{OpenError, PIECE_BYTES, SqliteOptions, schema};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
-use crate::port::{Filter, Page, Position, ReadError};
+use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError};
 
 const WORDS_MAX: usize = 65_536;
+/// Data on one page of the log as it is kept.
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A query for the columns that [`Names::event`] takes apart.
 macro_rules! select_events {
@@ -41,6 +43,8 @@ const CORRELATION_SQL: &str = select_events!(
 const LAST_SQL: &str =
     select_events!("WHERE stream = (SELECT id FROM streams WHERE name = ?1) ORDER BY version DESC LIMIT 1");
 const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIMIT ?2");
+
+const ONE_SQL: &str = select_events!("WHERE position = ?1");
 
 /// How much one read may bring: after either bound it ends, though there may be more.
 #[derive(Clone, Copy)]
@@ -202,6 +206,62 @@ impl Reader {
         Ok(builder.finish())
     }
 
+    /// A page of the whole log, up to `head`, as it lies in the file.
+    pub(super) fn kept(
+        &mut self,
+        after: Position,
+        limit: usize,
+        head: Position,
+    ) -> Result<KeptPage, ReadError> {
+        self.forget()?;
+        let mut names = Names::default();
+        let mut page = KeptPage { events: Vec::new(), next: after };
+        let mut bytes = 0;
+        let mut statement = self.connection.prepare_cached(PAGE_SQL).map_err(unreadable)?;
+        let mut rows = statement.query((signed(after), signed(limit as u64))).map_err(unreadable)?;
+        while bytes < KEPT_BYTES_MAX {
+            let kept = match rows.next() {
+                Ok(None) => break,
+                Ok(Some(row)) => names.kept(&self.connection, row)?,
+                // A part of the file is no database any more. What comes after this position may be in another part.
+                Err(error) if is_damage(&error) && page.next < head && limit > 0 => {
+                    page.next += 1;
+                    page.events.extend(names.kept_at(&self.connection, page.next)?);
+                    break;
+                }
+                Err(error) => return Err(unreadable(error)),
+            };
+            page.next = kept.position;
+            bytes += kept.event.as_ref().map_or(0, |event| event.data.len());
+            page.events.push(kept);
+        }
+        Ok(page)
+    }
+
+    /// Events of a stream in order, as they lie in the file.
+    pub(super) fn kept_stream(
+        &mut self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        self.forget()?;
+        let mut names = Names::default();
+        let mut statement = self.connection.prepare_cached(STREAM_SQL).map_err(unreadable)?;
+        let parameters = (stream, signed(after_version), signed(limit as u64));
+        let mut rows = statement.query(parameters).map_err(unreadable)?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next().map_err(unreadable)? {
+            events.push(names.kept(&self.connection, row)?);
+        }
+        Ok(events)
+    }
+
+    /// What the connection has in memory of the file may be better than the file.
+    fn forget(&self) -> Result<(), ReadError> {
+        self.connection.execute_batch("PRAGMA shrink_memory").map_err(unreadable)
+    }
+
     /// The first position up to `head` whose event's time is this one or later, in epoch milliseconds; one past the head
     /// when there is none.
     pub(super) fn position_at(&self, time: i64, head: Position) -> Result<Position, ReadError> {
@@ -250,6 +310,35 @@ impl Names {
         }
     }
 
+    /// The event at a position, if any is there. It is found without a look at the part of the file where the one before is.
+    fn kept_at(
+        &mut self,
+        connection: &Connection,
+        position: Position,
+    ) -> Result<Option<KeptEvent>, ReadError> {
+        let mut statement = connection.prepare_cached(ONE_SQL).map_err(unreadable)?;
+        let mut rows = statement.query([signed(position)]).map_err(unreadable)?;
+        match rows.next() {
+            Ok(row) => row.map(|row| self.kept(connection, row)).transpose(),
+            Err(error) if is_damage(&error) => {
+                Ok(Some(KeptEvent { position, version: 0, event: Err(error.to_string()) }))
+            }
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+
+    /// The event, or why it is none.
+    fn kept(&mut self, connection: &Connection, row: &Row<'_>) -> Result<KeptEvent, ReadError> {
+        let number = |column| row.get::<_, i64>(column).map_err(unreadable);
+        let kind = number(4).and_then(|kind| self.word(connection, kind));
+        let event = match kind.and_then(|kind| self.event(connection, row, kind)) {
+            Ok(event) => Ok(event),
+            Err(ReadError::Unreadable(why)) => Err(why),
+            Err(stopped) => return Err(stopped),
+        };
+        Ok(KeptEvent { position: number(0)? as u64, version: number(2).unwrap_or(0) as u64, event })
+    }
+
     fn event(
         &mut self,
         connection: &Connection,
@@ -278,6 +367,11 @@ impl Names {
             data: Bytes::copy_from_slice(data),
         })
     }
+}
+
+/// Whether the file, and not the reading of it, is at fault.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
 }
 
 fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, ReadError> {

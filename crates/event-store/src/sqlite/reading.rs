@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::readers::{Readers, in_pieces};
 use super::{OpenError, SqliteOptions, schema};
 use crate::envelope::RecordedEvent;
-use crate::port::{AppendError, Appended, Batch, EventStore, Filter, Page, Position, ReadError};
+use crate::port::{
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, Page, Position, ReadError,
+};
 
 /// See the module. Appends are answered with [`AppendError::Stopped`].
 pub struct SqliteLogFile {
@@ -79,6 +81,21 @@ impl EventStore for SqliteLogFile {
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         let filter = filter.clone();
         self.read(move |reader| reader.page(after, limit, &filter)).await
+    }
+
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        let head = *self.head.borrow();
+        self.read(move |reader| reader.kept(after, limit, head)).await
+    }
+
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        let stream = stream.to_owned();
+        self.read(move |reader| reader.kept_stream(&stream, after_version, limit)).await
     }
 
     async fn read_correlation(
