@@ -1,9 +1,9 @@
 //! What an operator does on the command line: replay, audit, configuration.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use kite_commands::seals::{self, SealReport};
 use kite_event_store::sqlite::{SqliteEventStore, SqliteLogFile, SqliteOptions};
-use kite_event_store::{EventStore, Filter, Position, RecordedEvent};
+use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
@@ -15,6 +15,9 @@ use crate::cli::{AuditOptions, ConfigCommand, ReplayOptions};
 use crate::config::{self, Config};
 use crate::seal_file;
 use crate::serve::runtime;
+
+/// Events that are read at once.
+const PAGE: usize = 500;
 
 pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
     refuse_backup(data)?;
@@ -127,6 +130,7 @@ fn model_json(model: &ModelReport) -> serde_json::Value {
         "position": model.position,
         "events": model.events,
         "rows": model.rows,
+        "is_there": model.is_there,
         "parked": model.parked,
         "differences": model.differences_total,
         "first_differences": model.differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -135,10 +139,14 @@ fn model_json(model: &ModelReport) -> serde_json::Value {
 
 fn print_report(report: &Report, is_rebuild: bool) {
     for model in &report.models {
-        let what = match (is_rebuild, model.differences_total) {
-            (true, _) => "rebuilt".to_owned(),
-            (false, 0) => "equal".to_owned(),
-            (false, count) => format!("{count} rows differ"),
+        let what = match (is_rebuild, model.is_there, model.differences_total) {
+            (true, _, _) => "rebuilt".to_owned(),
+            (false, false, _) => "there is none, so nothing was compared".to_owned(),
+            (false, true, 0) if model.position == 0 => {
+                "has read nothing yet, so nothing was compared".to_owned()
+            }
+            (false, true, 0) => "equal".to_owned(),
+            (false, true, count) => format!("{count} rows differ"),
         };
         let parked = match model.parked {
             0 => String::new(),
@@ -210,37 +218,69 @@ pub(crate) fn audit(options: AuditOptions) -> anyhow::Result<ExitCode> {
         return verify_seals(&options);
     }
     let store = open_log(&options.data)?;
-    runtime()?.block_on(async {
-        match &options.stream {
-            Some(stream) => {
-                let events = store.read_stream(stream, 0, usize::MAX).await?;
-                let wanted = events.iter().filter(|event| event.position > options.after);
-                wanted.take(options.limit).try_for_each(print_event)
-            }
-            None => {
-                let mut after = options.after;
-                let mut left = options.limit;
-                while left > 0 {
-                    let page = store.read_all(after, left.min(1_000), &Filter::everything()).await?;
-                    if page.next == after {
-                        break;
-                    }
-                    after = page.next;
-                    left = left.saturating_sub(page.events.len());
-                    page.events.iter().try_for_each(print_event)?;
-                }
-                Ok(())
-            }
-        }
-    })?;
+    let printed = runtime()?.block_on(print_events(&*store, &options));
     store.close();
-    Ok(ExitCode::SUCCESS)
+    printed.map(|()| ExitCode::SUCCESS)
 }
 
-fn print_event(event: &RecordedEvent) -> anyhow::Result<()> {
-    let mut data: serde_json::Value = serde_json::from_slice(&event.data)?;
-    kite_domain::event::redact(&event.kind, &mut data);
-    let line = serde_json::json!({
+/// Whoever asks for what is not there is told so, and not by silence.
+async fn print_events(store: &dyn EventStore, options: &AuditOptions) -> anyhow::Result<()> {
+    let head = *store.head().borrow();
+    let AuditOptions { after, stream, .. } = options;
+    ensure!(*after <= head, "there is no position {after}: the log ends at position {head}");
+    let mut printed = 0;
+    if let Some(stream) = stream {
+        let mut version = 0;
+        while printed < options.limit {
+            let page = store.read_kept_stream(stream, version, PAGE).await?;
+            ensure!(version > 0 || !page.is_empty(), "there is no stream {stream} in this log");
+            let Some(last) = page.last() else { break };
+            version = last.version;
+            let wanted = page.iter().filter(|kept| kept.position > *after).take(options.limit - printed);
+            for kept in wanted {
+                print_kept(kept);
+                printed += 1;
+            }
+        }
+    } else {
+        let mut place = *after;
+        while printed < options.limit {
+            let page = store.read_kept(place, PAGE.min(options.limit - printed)).await?;
+            if page.next == place {
+                break;
+            }
+            place = page.next;
+            page.events.iter().for_each(print_kept);
+            printed += page.events.len();
+        }
+    }
+    if printed == 0 && options.limit > 0 {
+        let what = stream.as_ref().map_or_else(|| "the log".to_owned(), |stream| format!("stream {stream}"));
+        eprintln!("{what} holds nothing after position {after}; the log ends at position {head}");
+    }
+    Ok(())
+}
+
+fn print_kept(kept: &KeptEvent) {
+    match &kept.event {
+        Ok(event) => print_event(event),
+        Err(why) => {
+            println!("{}", serde_json::json!({ "position": kept.position, "cannot_be_read": why }));
+        }
+    }
+}
+
+fn print_event(event: &RecordedEvent) {
+    let read = serde_json::from_slice(&event.data).map(|mut data| {
+        kite_domain::event::redact(&event.kind, &mut data);
+        data
+    });
+    let (data, why): (serde_json::Value, _) = match read {
+        Ok(data) => (data, None),
+        // Not as it is: nobody can say which parts of it are to be told.
+        Err(error) => (serde_json::Value::Null, Some(error.to_string())),
+    };
+    let mut line = serde_json::json!({
         "position": event.position,
         "stream": event.stream,
         "version": event.version,
@@ -254,8 +294,10 @@ fn print_event(event: &RecordedEvent) -> anyhow::Result<()> {
         "actor": event.metadata.actor,
         "data": data,
     });
+    if let Some(why) = why {
+        line["data_cannot_be_read"] = why.into();
+    }
     println!("{line}");
-    Ok(())
 }
 
 /// `kite config`.

@@ -91,6 +91,8 @@ pub struct Report {
 pub struct ModelReport {
     /// Its name.
     pub name: &'static str,
+    /// Whether there is such a model. Otherwise nothing was compared.
+    pub is_there: bool,
     /// Up to where it was made again.
     pub position: Position,
     /// Events applied.
@@ -123,10 +125,27 @@ pub struct RetryReport {
     pub model: ModelReport,
 }
 
+impl ModelReport {
+    /// There is nothing to compare.
+    fn of_none(name: &'static str) -> Self {
+        let differences = Vec::new();
+        Self {
+            name,
+            is_there: false,
+            position: 0,
+            events: 0,
+            rows: 0,
+            differences_total: 0,
+            differences,
+            parked: 0,
+        }
+    }
+}
+
 impl Report {
-    /// Whether nothing differs.
+    /// Whether nothing differs, and nothing is missing that it could differ from.
     pub fn is_clean(&self) -> bool {
-        self.models.iter().all(|model| model.differences_total == 0)
+        self.models.iter().all(|model| model.is_there && model.differences_total == 0)
     }
 }
 
@@ -241,7 +260,7 @@ async fn verify_model<M: ReadModel>(
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
     let path = database::file::<M>(data_dir);
     if !path.exists() {
-        drop(database::open_writer::<M>(&path, Indexes::Now)?);
+        return Ok(ModelReport::of_none(M::NAME));
     }
     let live = database::open_reader::<M>(&path)?;
     // What is read from here on is what stands at this checkpoint, whatever is written meanwhile.
@@ -257,6 +276,7 @@ async fn verify_model<M: ReadModel>(
     remove(data_dir)?;
     Ok(ModelReport {
         name: M::NAME,
+        is_there: true,
         position,
         events: made.events,
         rows: compared.rows,
@@ -285,7 +305,16 @@ async fn rebuild_model<M: ReadModel>(
     connection.close().map_err(|(_, source)| storage(source))?;
     swap_in::<M>(data_dir)?;
     let differences = Vec::new();
-    Ok(ModelReport { name: M::NAME, position, events, rows, differences_total: 0, differences, parked })
+    Ok(ModelReport {
+        name: M::NAME,
+        is_there: true,
+        position,
+        events,
+        rows,
+        differences_total: 0,
+        differences,
+        parked,
+    })
 }
 
 /// A model that was made again, without secondary indexes.

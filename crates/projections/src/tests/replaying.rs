@@ -70,3 +70,14 @@ fn a_rebuild_takes_the_place_of_a_damaged_model_and_goes_on() {
     let indexes = "SELECT count(*) FROM sqlite_schema WHERE name = 'sendings_by_tenant'";
     assert_eq!(file.query_row(indexes, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }
+
+#[test]
+fn a_model_that_is_not_there_is_not_equal() {
+    let mut bench = bench();
+    bench.runners().clear();
+    std::fs::remove_file(bench.path().join("work.db")).unwrap();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let compared: Vec<bool> = report.models.iter().map(|model| model.is_there).collect();
+    assert_eq!((compared, report.is_clean()), (vec![true, true, true, false], false));
+    assert!(!bench.path().join("work.db").exists(), "whoever only looks makes nothing");
+}
