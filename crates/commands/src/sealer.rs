@@ -1,16 +1,21 @@
 //! The sealer: follows the log and writes a seal now and then, so that what is changed in it is noticed.
 //!
 //! It costs an append nothing: it reads behind whoever writes. What it has not come to yet is not covered, which is a few
-//! seconds. Where two are at work, the log lets one of them write each seal.
+//! seconds; what the end of a process leaves over is sealed at that end, or when the next one begins. Where two are at
+//! work, the log lets one of them write each seal.
+//!
+//! Where the newest seal cannot be read, it goes on from the newest one that can: what the other one covered is sealed
+//! anew, as it is then. The broken one stays in the log and is told whenever the log is looked through.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::seal::{EVENTS_MAX, LogSealed, STREAM, Segment, Sum};
-use kite_event_store::{AppendError, Expected, Filter, Position};
+use kite_domain::seal::{Difference, EVENTS_MAX, LogSealed, STREAM, Segment, Sum};
+use kite_event_store::{AppendError, Expected, Filter, KeptPage, Position, ReadError};
 use std::sync::Arc;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::seals::{SealTrust, digest_of, newest_of};
 use crate::worker::{Step, Worker, WorkerError};
 
 /// An event is sealed after so long at the latest, if not so many others come sooner that a seal is full.
@@ -30,7 +35,19 @@ pub trait Witness: Send + Sync {
 pub struct Sealer {
     journal: Journal,
     witness: Option<Arc<dyn Witness>>,
+    trust: SealTrust,
     place: Option<Place>,
+    /// Where the log ended when it began: what of that is in no seal was left by a process that is gone.
+    left: Position,
+}
+
+/// When it seals what it has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// When it is enough, or old enough.
+    Usual,
+    /// When there is no more.
+    AtTheEnd,
 }
 
 /// Where it is.
@@ -42,49 +59,76 @@ struct Place {
     position: Position,
     /// When the first event came in it that is no seal: seals alone are not worth another one.
     since: Option<DateTime<Utc>>,
+    /// One of those was left by an earlier process.
+    is_left: bool,
 }
 
 impl Place {
     fn after(version: u64, position: Position, sum: Sum) -> Self {
-        Self { version, segment: Segment::after(position, &sum), position, since: None }
+        Self { version, segment: Segment::after(position, &sum), position, since: None, is_left: false }
     }
 }
 
 impl Sealer {
     /// Seals this log.
     pub fn new(journal: Journal, witness: Option<Arc<dyn Witness>>) -> Self {
-        Self { journal, witness, place: None }
+        let left = *journal.store().head().borrow();
+        Self { journal, witness, trust: SealTrust::default(), place: None, left }
     }
 
-    /// Goes on from the newest seal.
+    /// Says there what it cannot read.
+    #[must_use]
+    pub fn telling(self, trust: SealTrust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// Seals everything that is in the log, for when nobody will be there to do it later.
+    ///
+    /// # Errors
+    /// The log. What was sealed until then is.
+    pub async fn seal_the_rest(&mut self) -> Result<(), JournalError> {
+        while self.go_on(Haste::AtTheEnd).await? == Step::Worked {}
+        Ok(())
+    }
+
+    /// Goes on from the newest seal that can be read.
     async fn find_place(&self) -> Result<Place, JournalError> {
-        let Some((version, seal)) = newest(&self.journal).await? else {
-            return Ok(Place::after(0, 0, Sum::default()));
-        };
+        let seals = self.journal.count(STREAM).await?;
+        let store = &**self.journal.store();
+        let newest = newest_of(store, seals, |difference| self.trust.note(difference)).await?;
+        let Some((_, seal)) = newest else { return Ok(Place::after(seals, 0, Sum::default())) };
         if let Some(witness) = &self.witness {
             tell(&**witness, &seal);
         }
         // A digest that somebody has made unreadable is no worse than a wrong one: the check of the log finds it.
-        Ok(Place::after(version, seal.until, seal.sum().unwrap_or_default()))
+        Ok(Place::after(seals, seal.until, seal.sum().unwrap_or_default()))
     }
 
     /// Reads on; answers whether there was anything.
     async fn read(&self, place: &mut Place) -> Result<bool, JournalError> {
         let room = EVENTS_MAX.saturating_sub(place.segment.events()) as usize;
-        let page = self
-            .journal
-            .store()
-            .read_all(place.position, PAGE.min(room).max(1), &Filter::everything())
-            .await?;
+        let limit = PAGE.min(room).max(1);
+        let store = self.journal.store();
+        let page = match store.read_all(place.position, limit, &Filter::everything()).await {
+            // One that cannot be read keeps no other from being sealed.
+            Err(ReadError::Unreadable(_)) => store.read_kept(place.position, limit).await?,
+            page => KeptPage::from(page?),
+        };
         let now = self.journal.now();
-        for event in &page.events {
-            if mutation::is_active(Mutation::SealSkipsAnEvent) && event.position % 50 == 49 {
+        for kept in &page.events {
+            if mutation::is_active(Mutation::SealSkipsAnEvent) && kept.position % 50 == 49 {
                 continue;
             }
-            place.segment.add(event.position, &event.digest());
-            if event.kind != "log-sealed" {
-                place.since.get_or_insert(now);
+            place.segment.add(kept.position, &digest_of(kept));
+            match &kept.event {
+                Ok(event) if event.kind == "log-sealed" => continue,
+                Ok(_) => {}
+                Err(why) => {
+                    self.trust.note(Difference::Unreadable { position: kept.position, why: why.clone() })
+                }
             }
+            place.since.get_or_insert(now);
+            place.is_left |= kept.position <= self.left;
         }
         let is_any = page.next > place.position;
         place.position = page.next;
@@ -114,7 +158,7 @@ impl Sealer {
         Ok(Some(Place::after(version + 1, seal.until, sum)))
     }
 
-    async fn go_on(&mut self) -> Result<Step, JournalError> {
+    async fn go_on(&mut self, haste: Haste) -> Result<Step, JournalError> {
         let mut place = match self.place.take() {
             Some(place) => place,
             None => self.find_place().await?,
@@ -124,7 +168,8 @@ impl Sealer {
         let is_full = place.segment.events() >= EVENTS_MAX;
         // A clock that was set back must not keep it from sealing.
         let is_old = |since: DateTime<Utc>| now - since >= AGE_MAX || now < since;
-        if is_full || !is_any && place.since.is_some_and(is_old) {
+        let is_due = |since| haste == Haste::AtTheEnd || place.is_left || is_old(since);
+        if is_full || !is_any && place.since.is_some_and(is_due) {
             self.place = self.seal(place).await?;
             return Ok(Step::Worked);
         }
@@ -141,17 +186,6 @@ fn tell(witness: &dyn Witness, seal: &LogSealed) {
     }
 }
 
-/// The newest seal, and how many there are.
-async fn newest(journal: &Journal) -> Result<Option<(u64, LogSealed)>, JournalError> {
-    let count = journal.count(STREAM).await?;
-    let Some(before) = count.checked_sub(1) else { return Ok(None) };
-    let told = journal.read_stream(STREAM, before).await?;
-    Ok(told.into_iter().rev().find_map(|told| match told.event {
-        kite_domain::event::Event::LogSealed(seal) => Some((told.recorded.version, seal)),
-        _ => None,
-    }))
-}
-
 #[async_trait]
 impl Worker for Sealer {
     fn name(&self) -> &str {
@@ -159,6 +193,6 @@ impl Worker for Sealer {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        Ok(self.go_on().await?)
+        Ok(self.go_on(Haste::Usual).await?)
     }
 }

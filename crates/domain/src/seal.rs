@@ -22,6 +22,12 @@ const MARK_BYTES: usize = 4;
 /// An event's digest, or a seal's.
 pub type Sum = [u8; 32];
 
+/// Stands for the digest of an event that cannot be read, so that the events after it are sealed all the same. It is for
+/// ever, as seals rest on it; that the event cannot be read is told besides, whenever the log is looked through.
+pub fn unreadable() -> Sum {
+    Sha256::digest(b"kite unreadable event 1\n").into()
+}
+
 /// The events up to a position, as they were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSealed {
@@ -48,6 +54,12 @@ impl LogSealed {
             *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
         }
         Some(sum)
+    }
+
+    /// Whether a seal that stands at this position can be one: it covers something, and only what came before it. Whoever
+    /// says otherwise wants nothing to be sealed any more.
+    pub fn can_stand_at(&self, position: u64) -> bool {
+        self.after < self.until && self.until < position
     }
 
     fn marks(&self) -> Vec<&[u8]> {
@@ -103,6 +115,15 @@ pub enum Difference {
         /// Where.
         position: u64,
     },
+    /// An event cannot be read at all. Whoever reads the words in JSON is told that it was changed, and `why`.
+    #[serde(rename = "changed")]
+    #[error("the event at position {position} was changed: it cannot be read ({why})")]
+    Unreadable {
+        /// Where.
+        position: u64,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The events of a seal are all there, in another order.
     #[error("the event at position {position} was moved")]
     Moved {
@@ -135,6 +156,34 @@ pub enum Difference {
         /// Up to where all is sealed.
         after: u64,
     },
+    /// A seal is not the one whose digest was kept elsewhere.
+    #[error("the seal up to position {until} is not the one that was kept elsewhere, or is missing")]
+    NotAsKept {
+        /// Up to where it goes.
+        until: u64,
+    },
+}
+
+impl Difference {
+    /// Where it is, or after what.
+    pub fn position(&self) -> u64 {
+        match *self {
+            Self::Changed { position }
+            | Self::Unreadable { position, .. }
+            | Self::Moved { position }
+            | Self::Added { position } => position,
+            Self::Missing { after } | Self::Seal { after, .. } | Self::NoSeal { after } => after,
+            Self::NotAsKept { until } => until,
+        }
+    }
+
+    /// Whether another one says nothing that this one does not say.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unreadable { position, .. }, Self::Changed { position: other }) => position == other,
+            _ => self == other,
+        }
+    }
 }
 
 /// Holds events against their seal: all that are in the log after `seal.after` up to `seal.until`, in order, each with
@@ -238,6 +287,23 @@ mod tests {
         );
         forged.digest = "é".repeat(32);
         assert_eq!(forged.sum(), None);
+    }
+
+    #[test]
+    fn a_seal_covers_something_and_only_what_came_before_it() {
+        let (seal, _) = sealed(3, &[0; 32], &events(4..=6));
+        assert!(seal.can_stand_at(7) && !seal.can_stand_at(6));
+        let of_nothing = LogSealed { until: 3, ..seal.clone() };
+        assert!(!of_nothing.can_stand_at(7));
+    }
+
+    /// It is for ever: seals rest on it.
+    #[test]
+    fn what_stands_for_an_event_that_cannot_be_read_stays_what_it_is() {
+        assert_eq!(digits(&unreadable()), "ac721ea80c913d372fe1d84dd627a8b4985299e4ac0ac16ecf20ebb0f2033c20");
+        let told = Difference::Unreadable { position: 4, why: "no id".to_owned() };
+        let shown = serde_json::to_value(&told).unwrap();
+        assert_eq!(shown, serde_json::json!({"what": "changed", "position": 4, "why": "no id"}));
     }
 
     proptest! {

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_event_store::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Filter, MemoryEventStore, Page, Position, ReadError,
-    RecordedEvent,
+    AppendError, Appended, Batch, BatchMode, EventStore, Filter, KeptEvent, KeptPage, MemoryEventStore, Page,
+    Position, ReadError, RecordedEvent,
 };
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -37,6 +37,16 @@ struct Plan {
     /// From here on nothing is taken any more: the process is dead.
     dead: bool,
     page_max: Option<usize>,
+    /// What stands at these positions cannot be read.
+    spoilt: BTreeSet<Position>,
+    /// Readers of the whole log have it in memory all the same.
+    is_remembered: bool,
+}
+
+impl Plan {
+    fn unreadable_after(&self, after: Position) -> Option<Position> {
+        self.spoilt.range(after + 1..).next().filter(|_| !self.is_remembered).copied()
+    }
 }
 
 impl FaultyStore {
@@ -69,6 +79,22 @@ impl FaultyStore {
             Fault::LostBefore | Fault::LostAfter => true,
             Fault::Busy | Fault::Conflict => false,
         }
+    }
+
+    /// What stands there is damaged, whatever readers have in memory of it.
+    pub(crate) fn spoil(&self, position: Position) {
+        self.plan.lock().spoilt.insert(position);
+    }
+
+    /// Readers of the whole log are served from memory, where nothing is spoilt.
+    pub(crate) fn remember(&self) {
+        self.plan.lock().is_remembered = true;
+    }
+
+    fn as_kept(&self, event: RecordedEvent) -> KeptEvent {
+        let is_spoilt = self.plan.lock().spoilt.contains(&event.position);
+        let kept = KeptEvent::from(event);
+        if is_spoilt { KeptEvent { event: Err("it is spoilt".to_owned()), ..kept } } else { kept }
     }
 
     /// Pages of the whole log look at no more events than this, so that many are empty although there is more.
@@ -137,10 +163,29 @@ impl EventStore for FaultyStore {
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         let page_max = self.plan.lock().page_max;
+        if let Some(first) = self.plan.lock().unreadable_after(after) {
+            return Err(ReadError::Unreadable(format!("the event at position {first} is spoilt")));
+        }
         let Some(looked_at) = page_max else { return self.inner.read_all(after, limit, filter).await };
         let mut page = self.inner.read_all(after, limit.min(looked_at), &Filter::everything()).await?;
         page.events.retain(|event| filter.admits(&event.kind));
         Ok(page)
+    }
+
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        let page = self.inner.read_all(after, limit, &Filter::everything()).await?;
+        let events = page.events.into_iter().map(|event| self.as_kept(event)).collect();
+        Ok(KeptPage { events, next: page.next })
+    }
+
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        let events = self.inner.read_stream(stream, after_version, limit).await?;
+        Ok(events.into_iter().map(|event| self.as_kept(event)).collect())
     }
 
     async fn read_correlation(

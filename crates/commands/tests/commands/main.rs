@@ -26,5 +26,6 @@ mod receipts;
 mod refusals;
 mod router;
 mod router_faults;
+mod seals;
 mod senders;
 mod timekeeper;
