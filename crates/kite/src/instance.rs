@@ -26,8 +26,8 @@ use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
 use kite_domain::advice::AdviceSettings;
+use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
-use kite_event_store::{EventStore, Filter};
 use kite_projections::ReadModels;
 use kite_relay::{
     Desk, InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
@@ -56,6 +56,10 @@ use readiness::ProcessReadiness;
 /// How long to wait before relay workers that could not be hired are hired again.
 const HIRE_RETRY: Duration = Duration::from_secs(1);
 
+/// How long the end of a process may take over sealing what is left. It is a few thousand events, unless the process was
+/// ended while it sealed a log from before there were seals.
+const SEAL_AT_END_MAX: Duration = Duration::from_secs(5);
+
 /// A running Kite.
 pub(crate) struct Instance {
     config: Config,
@@ -75,6 +79,8 @@ pub(crate) struct Instance {
     models: ReadModels,
     /// Wakes nobody: for workers that only time moves.
     quiet: watch::Sender<u64>,
+    /// Seals what is left at the end.
+    last_sealer: Option<Sealer>,
 }
 
 /// What the parts share.
@@ -128,6 +134,7 @@ impl Instance {
             tls,
             models,
             quiet,
+            last_sealer: None,
         };
         match instance.start_parts(&parts, &roles, listeners, metrics).await {
             Ok(()) => Ok(instance),
@@ -149,6 +156,7 @@ impl Instance {
         if roles.contains(&Role::Projector) {
             self.start_projectors(parts)?;
         }
+        self.start_sealing(parts)?;
         let desk = self.start_workers(parts, roles).await?;
         parts.vitals.listen_to(desk.clone());
         match listeners {
@@ -198,6 +206,7 @@ impl Instance {
         let timeout = Duration::from_secs(self.config.shutdown_s_max);
         let has_stopped = self.workers.shut_down(timeout).await;
         let has_projected = self.projectors.shut_down(timeout).await;
+        seal_the_rest(self.last_sealer, timeout.min(SEAL_AT_END_MAX)).await;
         let store = self.store;
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         has_stopped && has_projected && closed.is_ok()
@@ -256,7 +265,6 @@ impl Instance {
         let feeder = QueueFeeder::new(parts.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), parts.clock.clone());
         if roles.contains(&Role::Timekeeper) {
-            self.start_sealing(parts)?;
             self.start_timed(RefusalKeeper::new(parts.manage.clone(), parts.people.clone()), parts);
             self.start_timed(
                 Timekeeper::new(
@@ -329,8 +337,9 @@ impl Instance {
     /// Looks at the disk and the clock, once before anything works, and then again and again.
     async fn start_vitals(&self, parts: &Parts) -> anyhow::Result<()> {
         let head = *self.store.head().borrow();
-        let newest = self.store.read_all(head.saturating_sub(1), 1, &Filter::everything()).await?;
-        let newest_event = newest.events.last().map(|event| event.metadata.time);
+        let newest = self.store.read_kept(head.saturating_sub(1), 1).await?;
+        let newest_event = newest.events.last().and_then(|kept| kept.event.as_ref().ok());
+        let newest_event = newest_event.map(|event| event.metadata.time);
         let api = &self.config.api;
         let floors = Floors { warn_bytes: api.ready_free_bytes_warn, refuse_bytes: api.ready_free_bytes_min };
         let mut watch = VitalsWatch::new(
@@ -346,15 +355,23 @@ impl Instance {
         Ok(())
     }
 
-    /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent.
-    fn start_sealing(&self, parts: &Parts) -> anyhow::Result<()> {
+    /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent. Whatever the
+    /// roles are: nobody else can seal what this process writes.
+    fn start_sealing(&mut self, parts: &Parts) -> anyhow::Result<()> {
         let path = &self.config.seals_file;
-        let witness: Option<Arc<dyn Witness>> = match path.as_os_str().is_empty() {
+        let file = match path.as_os_str().is_empty() {
             true => None,
             false => Some(Arc::new(SealFile::open(path)?)),
         };
-        let sealer = Sealer::new(parts.journal.clone(), witness);
-        let watch = SealWatch::new(parts.journal.clone(), parts.trust.clone());
+        // As they are before this process adds to them.
+        let kept = file.as_ref().map(|file| file.newest()).unwrap_or_default();
+        let sealer = || {
+            let witness = file.clone().map(|file| file as Arc<dyn Witness>);
+            Sealer::new(parts.journal.clone(), witness).telling(parts.trust.clone())
+        };
+        self.last_sealer = Some(sealer());
+        let watch = SealWatch::new(parts.journal.clone(), parts.trust.clone()).with_kept(kept);
+        let sealer = sealer();
         for worker in [Box::new(sealer) as Box<dyn Worker>, Box::new(watch)] {
             let (wake, stop) = (self.quiet.subscribe(), self.workers.stop().clone());
             let work = drive(worker, wake, stop, self.workers.clone(), parts.clock.clone());
@@ -495,6 +512,16 @@ async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
     match stopped.wait_for(Option::is_some).await {
         Ok(reason) => format!("the event store has stopped: {}", reason.clone().unwrap_or_default()),
         Err(_) => "the event store is gone".to_owned(),
+    }
+}
+
+/// Nobody writes any more: what is in no seal yet is sealed, so that it is not open to everybody until the next start.
+async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
+    let Some(mut sealer) = sealer else { return };
+    match tokio::time::timeout(timeout, sealer.seal_the_rest()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the newest events are in no seal"),
+        Err(_) => tracing::warn!("the newest events are in no seal: there was no time for all of them"),
     }
 }
 

@@ -17,7 +17,12 @@ use std::path::{Path, PathBuf};
 pub(crate) struct SealFile {
     path: PathBuf,
     open: Mutex<Open>,
+    /// The last lines, as they were when it was opened.
+    newest: BTreeMap<u64, String>,
 }
+
+/// So many of the last lines are compared with the log when a process begins.
+const NEWEST: usize = 64;
 
 struct Open {
     file: File,
@@ -28,16 +33,22 @@ struct Open {
 impl SealFile {
     /// Opens it, or makes it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let until = match path.exists() {
-            true => read(path)?.last_key_value().map_or(0, |(until, _)| *until),
-            false => 0,
-        };
+        let mut newest = if path.exists() { lines(path)? } else { BTreeMap::new() };
+        let until = newest.last_key_value().map_or(0, |(until, _)| *until);
+        while newest.len() > NEWEST {
+            newest.pop_first();
+        }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let mut file = file.with_context(|| format!("seals_file: cannot open {}", path.display()))?;
         if std::fs::read(path)?.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
-        Ok(Self { path: path.to_owned(), open: Mutex::new(Open { file, until }) })
+        Ok(Self { path: path.to_owned(), open: Mutex::new(Open { file, until }), newest })
+    }
+
+    /// The digests on the last lines, as they were when it was opened.
+    pub(crate) fn newest(&self) -> BTreeMap<u64, String> {
+        self.newest.clone()
     }
 }
 
@@ -56,8 +67,14 @@ impl Witness for SealFile {
     }
 }
 
-/// The digests in a file, by the position up to which they go.
+/// The digests in a file, by the position up to which they go: at least one.
 pub(crate) fn read(path: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
+    let digests = lines(path)?;
+    anyhow::ensure!(!digests.is_empty(), "{} holds no digest of a seal", path.display());
+    Ok(digests)
+}
+
+fn lines(path: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut digests = BTreeMap::new();
     for (number, line) in BufReader::new(file).lines().enumerate() {
@@ -74,7 +91,6 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
         };
         digests.insert(until, digest);
     }
-    anyhow::ensure!(!digests.is_empty(), "{} holds no digest of a seal", path.display());
     Ok(digests)
 }
 
@@ -101,7 +117,10 @@ mod tests {
         again.keep(&seal(12)).unwrap();
         let kept: Vec<u64> = read(&path).unwrap().into_keys().collect();
         assert_eq!(kept, [5, 9, 12]);
+        assert_eq!(again.newest().into_keys().collect::<Vec<_>>(), [5, 9], "as it was when it was opened");
         for nothing in ["", "garbage\n", "12 3 00"] {
+            std::fs::write(&path, nothing).unwrap();
+            assert!(SealFile::open(&path).is_ok(), "a process that ended before its first seal left it so");
             std::fs::write(&path, nothing).unwrap();
             assert!(read(&path).unwrap_err().to_string().ends_with("holds no digest of a seal"));
         }

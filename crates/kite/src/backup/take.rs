@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use kite_commands::Clock;
 use kite_domain::event::Event;
 use kite_domain::seal;
+use kite_event_store::ReadError;
 use kite_event_store::sqlite::{CopyError, Progress, SqliteLogFile, copy_log};
 use std::path::Path;
 
@@ -73,11 +74,16 @@ fn has_room(directory: &Path, needed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest seal in the log of a backup.
+/// The newest seal in the log of a backup. None, too, where somebody has made something else of it: that the log is not as it
+/// was sealed is to be seen in the backup, and does not keep it from being taken.
 pub(super) fn newest_seal(log: &Path) -> anyhow::Result<Option<NewestSeal>> {
     let log = SqliteLogFile::open(log)?;
-    let Some(recorded) = log.last_of(seal::STREAM)? else { return Ok(None) };
-    let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data)?;
-    let Event::LogSealed(sealed) = event else { return Ok(None) };
+    let recorded = match log.last_of(seal::STREAM) {
+        Ok(Some(recorded)) => recorded,
+        Ok(None) | Err(ReadError::Unreadable(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data);
+    let Ok(Event::LogSealed(sealed)) = event else { return Ok(None) };
     Ok(Some(NewestSeal { seals: recorded.version, until: sealed.until, digest: sealed.digest }))
 }

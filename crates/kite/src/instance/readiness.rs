@@ -46,7 +46,7 @@ impl Readiness for ProcessReadiness {
         let is_stopping = self.workers.stop().is_cancelled();
         let mut checks = vec![
             check("log", self.log_stopped.borrow().clone(), "takes appends"),
-            check("seals", self.trust.difference(), &self.verified()),
+            check("seals", self.trust.difference(), &self.trust.progress()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
             check("disk", self.vitals.turns_away(), &self.vitals.disk()),
@@ -78,10 +78,6 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
-    fn verified(&self) -> String {
-        format!("the log is as it was sealed, looked at up to position {}", self.trust.verified_until())
-    }
-
     /// A copy takes requests: it only hands nothing over.
     fn standing(&self) -> String {
         let instance = self.directory.snapshot().instance;

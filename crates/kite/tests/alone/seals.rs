@@ -95,7 +95,9 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
         }
     }
     let process = start(&data)?;
-    process.wait_for_ready(StatusCode::OK, "seals", "looked at up to position 3").await?;
+    // So it is when a process begins that writes to the same file.
+    let words = "the seal up to position 4 is not the one that was kept elsewhere";
+    process.wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", words).await?;
     process.stop()?;
     ensure!(verify(&data, &[])?.0, "the new seal holds");
     let kept = data.with_extension("seals");
@@ -118,4 +120,84 @@ async fn a_process_says_that_its_log_was_changed() -> anyhow::Result<()> {
         .wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", "the event at position 1 was changed")
         .await?;
     process.stop()
+}
+
+/// Nobody is there to seal what comes in the last seconds of a process, so it does so itself, whatever its roles are.
+#[tokio::test]
+async fn the_end_of_a_process_leaves_nothing_unsealed() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let process = Kite::start(&data, &[("KITE_ROLES", "[api, projector]")])?;
+    process.create_tenant("first").await?;
+    process.create_tenant("second").await?;
+    process.stop()?;
+    let (is_clean, report) = verify(&data, &[])?;
+    // The seal itself is in the next one, whenever there is one.
+    let head = report["sealed_until"].as_u64();
+    ensure!(is_clean && head >= Some(2) && report["unsealed"] == 1, "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_newest_seal_that_cannot_be_read_is_told_and_everything_goes_on() -> anyhow::Result<()> {
+    let seal = "stream = (SELECT id FROM streams WHERE name = 'log-seals')";
+    for broken in ["data = CAST('{' AS BLOB)", "time = 9223372036854775807", "id = x'00'"] {
+        let directory = tempfile::tempdir()?;
+        let data = directory.path().join("data");
+        let process = Kite::start(&data, &[])?;
+        process.create_tenant("first").await?;
+        process.stop()?;
+        sql(&data, &format!("UPDATE events SET {broken} WHERE {seal}"))?;
+        let (_, report) = verify(&data, &[])?;
+        let position = report["first_differences"][0]["position"].as_u64();
+        ensure!(report["differences"] == 1 && position >= Some(2), "{report}");
+        let position = position.unwrap_or_default();
+
+        let process = Kite::start(&data, &[])?;
+        let words = format!("the event at position {position} was changed: it cannot be read");
+        process.wait_for_ready(StatusCode::SERVICE_UNAVAILABLE, "seals", &words).await?;
+        let told = format!("kite_log_first_difference_position {position}");
+        ensure!(process.metrics().await?.contains(&told), "{}", process.metrics().await?);
+        ensure!(process.log().contains(&words), "{}", process.log());
+        process.create_tenant("second").await?;
+        process.stop()?;
+        let (_, report) = verify(&data, &[])?;
+        let places: Vec<_> = report["first_differences"].as_array().into_iter().flatten().collect();
+        ensure!(places.len() == 1 && places[0]["position"] == position, "{report}");
+        ensure!(report["unsealed"] == 1, "sealing goes on: {report}");
+        let backup = directory.path().join("backup");
+        let evidence = kite(&data, &["backup", "--to", &backup.display().to_string()])?;
+        ensure!(evidence.status.success(), "{}", String::from_utf8_lossy(&evidence.stderr));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_asks_for_what_is_not_there_is_told_so() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    let process = start(&data)?;
+    process.create_tenant("first").await?;
+    process.stop()?;
+    let audit = |arguments: &[&str]| -> anyhow::Result<(bool, usize, String)> {
+        let output = kite(&data, &[&["audit"], arguments].concat())?;
+        let lines = String::from_utf8(output.stdout)?.lines().count();
+        Ok((output.status.success(), lines, String::from_utf8(output.stderr)?))
+    };
+    let head = audit(&[])?.1;
+    ensure!(head >= 2);
+    let (is_there, lines, words) = audit(&["--after", "1000000"])?;
+    let expected = format!("there is no position 1000000: the log ends at position {head}");
+    ensure!(!is_there && lines == 0 && words.contains(&expected), "{words}");
+    let (is_there, lines, words) = audit(&["--stream", "lot-nowhere-0"])?;
+    ensure!(!is_there && lines == 0 && words.contains("there is no stream lot-nowhere-0"), "{words}");
+    for of_stream in [&[][..], &["--stream", "log-seals"]] {
+        let (is_there, lines, words) = audit(&[of_stream, &["--after", &head.to_string()]].concat())?;
+        ensure!(is_there && lines == 0 && words.contains("holds nothing after position"), "{words}");
+    }
+    sql(&data, "UPDATE events SET data = CAST('{' AS BLOB) WHERE position = 1")?;
+    sql(&data, "UPDATE events SET correlation = x'00' WHERE position = 2")?;
+    let (is_there, lines, words) = audit(&[])?;
+    ensure!(is_there && lines == head, "events that cannot be read keep no other from being told: {words}");
+    Ok(())
 }
