@@ -184,9 +184,9 @@ impl DirectoryState {
         of_tenant.or(of_operator).or_else(|| self.last_uses.get(key_id).copied())
     }
 
-    /// Folds an event; those that say nothing of such things leave it as it is. Those of senders go to
+    /// Folds an event that was written then; those that say nothing of such things leave it as it is. Those of senders go to
     /// [`Senders::evolve`], with their envelopes.
-    pub fn evolve(&mut self, event: &Event) {
+    pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) {
         match event {
             Event::TenantCreated(created) => {
                 self.tenants.insert(created.tenant.clone(), created.clone());
@@ -245,7 +245,7 @@ impl DirectoryState {
             Event::TemplateDeleted(deleted) => {
                 self.templates.remove(&(deleted.tenant.clone(), deleted.template));
             }
-            other if self.instance.evolve(other) => {}
+            other if self.instance.evolve(other, time) => {}
             other => {
                 self.relays.evolve(other);
             }
@@ -339,7 +339,7 @@ impl Directory {
                 other => {
                     let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());
                     if !state.senders.evolve(other, envelope(recorded)) {
-                        state.evolve(other);
+                        state.evolve(other, recorded.metadata.time);
                     }
                 }
             }

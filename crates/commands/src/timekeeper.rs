@@ -355,6 +355,7 @@ impl Worker for Timekeeper {
             return Ok(Step::Idle(None));
         }
         let now = self.lots.journal().now();
+        let settled_at = self.directory.snapshot().instance.settled_at();
         // One kind that fails does not keep the others waiting.
         let done = [
             self.release_due(now).await,
@@ -362,7 +363,7 @@ impl Worker for Timekeeper {
             self.complete_finished().await,
             self.look_at_parked(now).await,
             self.note_expired_senders(now).await,
-            self.parked.look(&*self.open_work, &self.receipts, now).await,
+            self.parked.look(&*self.open_work, &self.receipts, now, settled_at).await,
         ];
         done.into_iter().collect::<Result<(), TickError>>()?;
         // The hints lag behind what was just done, so it waits in any case before it looks again.

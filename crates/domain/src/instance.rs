@@ -77,12 +77,14 @@ pub enum Standing {
         until: u64,
         /// When the backup was taken.
         taken_at: DateTime<Utc>,
+        /// When everything that the one before may have handed over was in doubt.
+        settled_at: DateTime<Utc>,
     },
 }
 
 impl Standing {
-    /// Folds an event; others leave it as it is. Answers whether it was one of these.
-    pub fn evolve(&mut self, event: &Event) -> bool {
+    /// Folds an event that was written then; others leave it as it is. Answers whether it was one of these.
+    pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) -> bool {
         match event {
             Event::InstanceCopied(InstanceCopied { until, taken_at }) => {
                 *self = Self::Copy { until: *until, taken_at: *taken_at };
@@ -96,7 +98,7 @@ impl Standing {
             }
             Event::InstanceSettled(_) => {
                 if let Self::Released { until, taken_at, .. } = *self {
-                    *self = Self::Settled { until, taken_at };
+                    *self = Self::Settled { until, taken_at, settled_at: time };
                 }
             }
             _ => return false,
@@ -109,6 +111,14 @@ impl Standing {
         match self {
             Self::Original | Self::Settled { .. } => true,
             Self::Copy { .. } | Self::Released { .. } => mutation::is_active(Mutation::RestoredCopyHandsOver),
+        }
+    }
+
+    /// Since when this log decides what becomes of what its original left open; none: it always has, or does not yet.
+    pub fn settled_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Settled { settled_at, .. } => Some(settled_at),
+            Self::Original | Self::Copy { .. } | Self::Released { .. } => None,
         }
     }
 
@@ -150,7 +160,7 @@ mod tests {
 
     fn standing(events: &[Event]) -> Standing {
         events.iter().fold(Standing::default(), |mut standing, event| {
-            assert!(standing.evolve(event));
+            assert!(standing.evolve(event, at(9)));
             standing
         })
     }
@@ -160,7 +170,7 @@ mod tests {
         let events = [copied(7), released(), settled()];
         let may = [0, 1, 2, 3].map(|count| standing(&events[..count]).may_hand_over());
         assert_eq!(may, [true, false, false, true]);
-        assert_eq!(standing(&events), Standing::Settled { until: 7, taken_at: at(1) });
+        assert_eq!(standing(&events), Standing::Settled { until: 7, taken_at: at(1), settled_at: at(9) });
     }
 
     #[test]

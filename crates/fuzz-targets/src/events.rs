@@ -86,7 +86,7 @@ impl Folded {
         }
         self.sending.evolve(event, now());
         self.relays.evolve(event);
-        self.directory.evolve(event);
+        self.directory.evolve(event, now());
         let version = self.directory.senders.iter().count() as u64 + 1;
         let by = SaidBy { actor: "fuzz".into(), at: now() };
         self.directory.senders.evolve(event, Envelope { stream: "identity-025550100", version, by });

@@ -44,7 +44,8 @@ impl Manage {
 
 fn standing(events: &[Event]) -> Standing {
     events.iter().fold(Standing::default(), |mut standing, event| {
-        standing.evolve(event);
+        // Nothing here is decided by when it was settled.
+        standing.evolve(event, DateTime::UNIX_EPOCH);
         standing
     })
 }

@@ -143,8 +143,9 @@ impl World {
         let told = self.events_after(0);
         let mut standing = Standing::default();
         for event in told.iter().filter(|event| &*event.stream == STREAM) {
+            let time = event.metadata.time;
             let event = Event::from_json(&event.kind, event.schema_version, &event.data);
-            standing.evolve(&event.map_err(|error| error.to_string())?);
+            standing.evolve(&event.map_err(|error| error.to_string())?, time);
         }
         if !matches!(standing, Standing::Settled { .. }) {
             return Err(format!("the copy was released and is not settled: {standing:?}"));

@@ -57,7 +57,9 @@ impl From<Standing> for InstanceView {
             Standing::Released { until, taken_at, original_dead_since } => {
                 (StandingWord::Released, Some((until, taken_at)), Some(original_dead_since))
             }
-            Standing::Settled { until, taken_at } => (StandingWord::Settled, Some((until, taken_at)), None),
+            Standing::Settled { until, taken_at, .. } => {
+                (StandingWord::Settled, Some((until, taken_at)), None)
+            }
         };
         Self {
             standing: word,
