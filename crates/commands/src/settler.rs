@@ -6,11 +6,14 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_domain::ids::LotId;
+use kite_domain::event::Event;
+use kite_domain::ids::{LotId, SendingId};
 use kite_domain::instance::{self, InstanceSettled, Standing};
-use kite_domain::lot::Doubted;
+use kite_domain::lot::{Cancelled, Doubted};
+use kite_domain::mutation::{self, Mutation};
 use kite_event_store::{AppendError, Expected, Filter, Position};
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
 
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
@@ -52,7 +55,7 @@ impl Settler {
         let copied = page.events.iter().filter(|event| event.position <= until);
         let mut lots: Vec<LotId> = copied.filter_map(|event| LotId::from_stream(&event.stream)).collect();
         lots.dedup();
-        for doubted in self.doubt(&lots, dead_since).await? {
+        for doubted in self.doubt(&lots, until, dead_since).await? {
             place.messages_in_doubt += doubted.messages_in_doubt;
             place.messages_given_up += doubted.messages_given_up;
         }
@@ -67,18 +70,32 @@ impl Settler {
         Ok(())
     }
 
-    async fn doubt(&self, lots: &[LotId], dead_since: DateTime<Utc>) -> Result<Vec<Doubted>, WorkerError> {
+    async fn doubt(
+        &self,
+        lots: &[LotId],
+        until: Position,
+        dead_since: DateTime<Utc>,
+    ) -> Result<Vec<Doubted>, WorkerError> {
+        let cancelled_before = self.cancelled_before(lots, until).await?;
         let snapshot = self.directory.snapshot();
         let now = self.lots.journal().now();
         let results = self
             .lots
-            .change(lots, &self.actor, |_, lot, sending| {
+            .change(lots, &self.actor, |index, lot, sending| {
                 let terms = &sending.terms;
                 if !instance::may_have_been_due(terms.scheduled_at, dead_since) {
                     return (Vec::new(), Doubted::default());
                 }
                 let context = snapshot.routing_context(terms, now);
-                let mut doubted = lot.put_in_doubt(terms, sending.is_cancelled, &context);
+                let cancelled = match cancelled_before.contains(&lots[index].sending) {
+                    true => Cancelled::BeforeTheCopy,
+                    false if sending.is_cancelled && mutation::is_active(Mutation::CancelAtCopyBelieved) => {
+                        Cancelled::BeforeTheCopy
+                    }
+                    false if sending.is_cancelled => Cancelled::AtTheCopy,
+                    false => Cancelled::No,
+                };
+                let mut doubted = lot.put_in_doubt(terms, cancelled, dead_since, &context);
                 (std::mem::take(&mut doubted.events), doubted)
             })
             .await;
@@ -92,6 +109,26 @@ impl Settler {
             }
         }
         Ok(all)
+    }
+
+    /// The sendings of these lots that were cancelled in what is copied.
+    async fn cancelled_before(
+        &self,
+        lots: &[LotId],
+        until: Position,
+    ) -> Result<BTreeSet<SendingId>, WorkerError> {
+        let mut cancelled = BTreeSet::new();
+        for id in lots.iter().map(|lot| lot.sending).collect::<BTreeSet<SendingId>>() {
+            if !self.lots.sending(id).await?.is_some_and(|sending| sending.is_cancelled) {
+                continue;
+            }
+            let told = self.lots.journal().read_stream(&id.stream(), 0).await?;
+            let is_it = |event: &Event| matches!(event, Event::SendingCancelled(_));
+            if told.iter().any(|told| is_it(&told.event) && told.recorded.position <= until) {
+                cancelled.insert(id);
+            }
+        }
+        Ok(cancelled)
     }
 
     async fn settle(&self, place: Place) -> Result<(), WorkerError> {

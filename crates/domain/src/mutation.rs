@@ -111,11 +111,15 @@ pub enum Mutation {
     RestoredCopyHandsOver,
     /// A message that expires is counted at its sending, and in no statistics.
     OutcomeInOneViewOnly,
+    /// In a copy, a receipt for an attempt that only the original made fits nothing.
+    OriginalsReceiptDropped,
+    /// What is cancelled at a copy was never handed over by its original.
+    CancelAtCopyBelieved,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -168,6 +172,8 @@ impl Mutation {
         Self::OtherAddressIgnored,
         Self::RestoredCopyHandsOver,
         Self::OutcomeInOneViewOnly,
+        Self::OriginalsReceiptDropped,
+        Self::CancelAtCopyBelieved,
     ];
 }
 

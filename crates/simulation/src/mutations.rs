@@ -40,7 +40,12 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
         let began = now();
         activate(Some(mutation));
-        let play: Play = if mutation == Mutation::RestoredCopyHandsOver { run_copied } else { run };
+        let play: Play = match mutation {
+            Mutation::RestoredCopyHandsOver
+            | Mutation::OriginalsReceiptDropped
+            | Mutation::CancelAtCopyBelieved => run_copied,
+            _ => run,
+        };
         let found = search(options, options.first(), budget(mutation), play);
         let words = match found {
             Found::Failure(seed) => {

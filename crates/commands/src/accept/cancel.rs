@@ -2,6 +2,7 @@
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
+use kite_domain::instance::Standing;
 use kite_domain::sending::{Sending, SendingCancelled};
 use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, Expected, Position};
@@ -24,6 +25,16 @@ pub struct CancelOutcome {
     pub position: Position,
 }
 
+/// A cancellation that is in the log.
+struct Written {
+    /// Of how many lots.
+    lots: u32,
+    /// Where the sending was accepted.
+    accepted: Position,
+    /// Where it was cancelled.
+    position: Position,
+}
+
 /// Why a sending was not cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
@@ -44,6 +55,9 @@ pub enum CancelError {
 impl Acceptance {
     /// Cancels a sending of this tenant. The cancellation itself is durable first; if the process dies before every
     /// lot is told, the timekeeper goes on.
+    ///
+    /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
+    /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
     pub async fn cancel(
         &self,
         cause: &Cause,
@@ -52,14 +66,19 @@ impl Acceptance {
         reason: Option<String>,
     ) -> Result<CancelOutcome, CancelError> {
         let cause = Cause { correlation: id.0, ..cause.clone() };
-        let (lots, position) = self.write_cancellation(&cause, tenant, id, reason).await?;
+        let Written { lots, accepted, position } =
+            self.write_cancellation(&cause, tenant, id, reason).await?;
+        let is_originals = match self.directory.snapshot().instance {
+            Standing::Copy { until, .. } | Standing::Released { until, .. } => accepted <= until,
+            Standing::Original | Standing::Settled { .. } => false,
+        };
         let ids: Vec<LotId> = (0..lots).map(|number| LotId { sending: id, number }).collect();
         let mut outcome = CancelOutcome { cancelled: 0, in_flight: 0, finished: 0, position };
         let actor = SmolStr::clone(&cause.actor);
         for counted in self
             .lots
             .change(&ids, &actor, |_, lot, _| {
-                let events = lot.cancel();
+                let events = if is_originals { Vec::new() } else { lot.cancel() };
                 let stopped: u32 = events
                     .iter()
                     .map(|event| match event {
@@ -97,7 +116,7 @@ impl Acceptance {
         tenant: &TenantId,
         id: SendingId,
         reason: Option<String>,
-    ) -> Result<(u32, Position), CancelError> {
+    ) -> Result<Written, CancelError> {
         loop {
             let mut sending = Sending::default();
             let told = self.journal().read_stream(&id.stream(), 0).await?;
@@ -112,6 +131,8 @@ impl Acceptance {
             if !self.has_open_messages(id, terms.lots).await? {
                 return Err(CancelError::Over(id));
             }
+            let sealed = told.iter().find(|told| matches!(told.event, Event::SendingAccepted(_)));
+            let accepted = sealed.map_or(0, |told| told.recorded.position);
             let event = Event::from(SendingCancelled { sending: id, reason: reason.clone() });
             let entry = Entry {
                 stream: id.stream(),
@@ -125,7 +146,7 @@ impl Acceptance {
             match self.journal().append_one(entry).await {
                 Ok(appended) => {
                     self.lots.note_sending(id, &event);
-                    return Ok((terms.lots, appended.position));
+                    return Ok(Written { lots: terms.lots, accepted, position: appended.position });
                 }
                 Err(AppendError::Conflict { .. }) => {}
                 Err(error) => return Err(JournalError::from(error).into()),

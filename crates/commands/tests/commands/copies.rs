@@ -7,9 +7,11 @@ use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
 use kite_domain::instance::Standing;
 use kite_domain::lot::{AttemptState, Outcome};
+use kite_domain::receipt::ReceiptStatus;
 use kite_event_store::EventStore;
 
 use crate::house::*;
+use crate::receipts::receipt;
 
 fn settler(house: &House) -> Settler {
     Settler::new(house.lots.clone(), house.directory.clone())
@@ -100,4 +102,83 @@ async fn a_settler_that_dies_is_followed_by_another_that_puts_nothing_in_doubt_t
     assert_eq!(house.events("instance-settled").await.len(), 1);
     work_off(&mut settler(&house)).await;
     assert_eq!(house.events("instance-settled").await.len(), 1);
+}
+
+#[tokio::test]
+async fn receipts_that_came_while_it_waited_are_matched_however_long_that_took() {
+    let house = House::furnished().await;
+    let unrouted = house.accept(notice(recipients(2))).await.unwrap().sending;
+    let delivered = house.accept(notice(recipients(1))).await.unwrap().sending;
+    copy(&house).await;
+    let report = |sending, seq, attempt, status| receipt(sending, seq, attempt, status, "3032");
+    // The second attempt's relay is looked at first, and the first attempt is what its receipt must wait for.
+    let by_alpha = vec![report(unrouted, 0, 2, ReceiptStatus::Delivered)];
+    let by_beta = vec![
+        report(unrouted, 0, 1, ReceiptStatus::Undelivered),
+        report(delivered, 0, 1, ReceiptStatus::Delivered),
+    ];
+    house.receipts.record(&relay("alpha"), by_alpha).await.unwrap();
+    house.receipts.record(&relay("beta"), by_beta).await.unwrap();
+    house.advance(Duration::days(4));
+    release(&house).await;
+    work_off(&mut settler(&house)).await;
+    let mut timekeeper = house.timekeeper();
+    timekeeper.step().await.unwrap();
+    let outcome = async |sending, seq| house.lot(sending, 0).await.message(seq).unwrap().outcome;
+    assert_eq!(outcome(delivered, 0).await, Some(Outcome::Delivered), "the receipt says so");
+    assert_eq!(outcome(unrouted, 0).await, Some(Outcome::Undelivered), "not yet all that is known");
+    assert_eq!(outcome(unrouted, 1).await, Some(Outcome::Expired), "nobody has said anything");
+    house.advance(Duration::seconds(30));
+    timekeeper.step().await.unwrap();
+    assert_eq!(outcome(unrouted, 0).await, Some(Outcome::Delivered));
+    assert!(house.work.parked(&relay("alpha")).await.is_empty());
+}
+
+#[tokio::test]
+async fn strangers_that_came_while_it_waited_are_given_up_in_the_end() {
+    let house = House::furnished().await;
+    copy(&house).await;
+    let stranger = receipt(SendingId(uuid::Uuid::from_u128(9)), 0, 1, ReceiptStatus::Delivered, "4000");
+    house.receipts.record(&relay("alpha"), vec![stranger]).await.unwrap();
+    house.advance(Duration::days(4));
+    release(&house).await;
+    work_off(&mut settler(&house)).await;
+    let mut timekeeper = house.timekeeper();
+    timekeeper.step().await.unwrap();
+    house.advance(Duration::hours(80));
+    timekeeper.step().await.unwrap();
+    assert_eq!(house.work.parked(&relay("alpha")).await.len(), 1);
+    house.advance(Duration::hours(2));
+    timekeeper.step().await.unwrap();
+    assert!(house.work.parked(&relay("alpha")).await.is_empty());
+}
+
+#[tokio::test]
+async fn only_a_cancellation_that_the_original_knew_of_says_that_it_handed_nothing_over() {
+    let house = House::furnished().await;
+    let before = house.accept(notice(recipients(1))).await.unwrap().sending;
+    let at_the_copy = house.accept(notice(recipients(1))).await.unwrap().sending;
+    let told_of = house.accept(notice(recipients(1))).await.unwrap().sending;
+    let mut later = notice(recipients(1));
+    later.scheduled_at = Some(house.journal.now() + Duration::hours(2));
+    let later = house.accept(later).await.unwrap().sending;
+    house.acceptance.cancel(&cause(), &acme(), before, None).await.unwrap();
+    copy(&house).await;
+    let own = house.accept(notice(recipients(1))).await.unwrap().sending;
+    for (sending, cancelled) in [(at_the_copy, 0), (told_of, 0), (later, 0), (own, 1)] {
+        let outcome = house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+        assert_eq!(outcome.cancelled, cancelled, "the original may have handed it over");
+    }
+    release(&house).await;
+    work_off(&mut settler(&house)).await;
+    work_off(&mut house.timekeeper()).await;
+    work_off(&mut house.router()).await;
+    let outcome = async |sending| house.lot(sending, 0).await.message(0).unwrap().outcome;
+    for cancelled in [before, later, own] {
+        assert_eq!(outcome(cancelled).await, Some(Outcome::Cancelled));
+    }
+    assert_eq!(outcome(at_the_copy).await, Some(Outcome::Expired), "nobody knows");
+    let delivered = receipt(told_of, 0, 1, ReceiptStatus::Delivered, "4000");
+    house.receipts.record(&relay("alpha"), vec![delivered]).await.unwrap();
+    assert_eq!(outcome(told_of).await, Some(Outcome::Delivered), "the original had");
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Lot;
+use super::doubt::COPIED;
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use crate::event::Event;
@@ -35,7 +36,7 @@ impl Lot {
         let mut aftermath = Aftermath::default();
         for (seq, message) in self.messages() {
             if message.outcome.is_none() && message.is_not_handed_over() {
-                aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+                self.finish_cancelled(seq, message, &mut aftermath);
             }
         }
         aftermath.into_events().collect()
@@ -47,13 +48,22 @@ impl Lot {
         let mut aftermath = Aftermath::default();
         for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
             if message.is_not_handed_over() {
-                aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+                self.finish_cancelled(seq, message, &mut aftermath);
             } else if is_overdue(message, now) {
                 let Failure { class, code, outcome } = Failure::no_receipt();
                 aftermath.finish(seq, outcome, code, Some(class));
             }
         }
         aftermath.into_events().collect()
+    }
+
+    /// What the original of a copy may have given to any relay was not stopped by a cancellation.
+    fn finish_cancelled(&self, seq: u32, message: &Message, aftermath: &mut Aftermath) {
+        if message.attempts.is_empty() && self.doubted.contains(seq) {
+            aftermath.finish(seq, Outcome::Expired, COPIED.into(), Some(FailureClass::Unknown));
+        } else {
+            aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+        }
     }
 
     /// Takes messages that wait for a relay which takes nothing at the moment to another one, where there is one.

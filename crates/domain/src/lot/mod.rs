@@ -21,7 +21,7 @@ mod routing;
 mod state;
 mod submit;
 
-pub use doubt::Doubted;
+pub use doubt::{Cancelled, Doubted};
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesDoubted, MessagesFinished,
     MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal,

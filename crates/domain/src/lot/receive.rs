@@ -46,6 +46,24 @@ impl Lot {
         notes: &[Note],
         context: &RoutingContext<'_>,
     ) -> (Vec<Event>, Vec<usize>) {
+        let mut events = self.attempts_of_the_original(terms, relay, notes, context);
+        if events.is_empty() {
+            return self.receive_for_known(terms, relay, notes, context);
+        }
+        let mut lot = self.clone();
+        events.iter().for_each(|event| lot.evolve(event));
+        let (told, unmatched) = lot.receive_for_known(terms, relay, notes, context);
+        events.extend(told);
+        (events, unmatched)
+    }
+
+    fn receive_for_known(
+        &self,
+        terms: &SendingAccepted,
+        relay: &RelayId,
+        notes: &[Note],
+        context: &RoutingContext<'_>,
+    ) -> (Vec<Event>, Vec<usize>) {
         let mut sets: Vec<ReceiptSet> = Vec::new();
         let mut unmatched = Vec::new();
         let mut news = News::with_capacity(notes.len());

@@ -10,10 +10,30 @@ use kite_domain::relay::{RelayDefined, RelayProfile};
 
 use crate::world::*;
 
+/// The original died now.
 fn doubt(case: &mut Case) -> Doubted {
-    let doubted = case.lot.put_in_doubt(&case.terms, case.is_cancelled, &case.world.context());
+    doubt_of(case, Cancelled::No)
+}
+
+fn doubt_of(case: &mut Case, cancelled: Cancelled) -> Doubted {
+    let doubted = case.lot.put_in_doubt(&case.terms, cancelled, case.world.now, &case.world.context());
     case.fold(doubted.events.clone());
     doubted
+}
+
+/// A lot of which nothing was routed when the copy was taken.
+fn unrouted(terms: kite_domain::sending::SendingAccepted, messages: u32) -> Case {
+    let mut case = Case::routed(terms, messages);
+    case.lot = Lot::new(&lot_accepted(&case.terms, 0, messages));
+    case
+}
+
+fn delivered(seq: u32, attempt: u16) -> Note {
+    receipt(seq, attempt, ReceiptStatus::Delivered, FailureClass::Unclassified)
+}
+
+fn undelivered(seq: u32, attempt: u16) -> Note {
+    receipt(seq, attempt, ReceiptStatus::Undelivered, FailureClass::HandsetPermanent)
 }
 
 /// Relays that can neither be asked nor called again.
@@ -147,6 +167,125 @@ fn what_was_cancelled_before_the_copy_was_not_handed_over_after_it() {
     let mut case = Case::routed(terms(), 2);
     case.submit("alpha", 1, &[0]);
     case.is_cancelled = true;
-    assert_eq!(doubt(&mut case).messages_in_doubt, 1);
+    assert_eq!(doubt_of(&mut case, Cancelled::BeforeTheCopy).messages_in_doubt, 1);
     assert_eq!((case.last(0).1, case.last(1).1), (AttemptState::Unknown, AttemptState::Routed));
+}
+
+#[test]
+fn what_is_cancelled_at_the_copy_may_have_been_handed_over_before() {
+    let mut case = Case::routed(at_least_once(), 2);
+    mute(&mut case, &["alpha"]);
+    case.is_cancelled = true;
+    assert_eq!(doubt_of(&mut case, Cancelled::AtTheCopy).messages_in_doubt, 2);
+    assert_eq!(case.attempts(0), [("alpha".to_owned(), AttemptState::Unknown)], "and it is not sent twice");
+    assert_eq!(case.lot.cancel(), []);
+    case.receive("alpha", &[delivered(0, 1)]);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered));
+
+    let mut case = unrouted(at_least_once(), 1);
+    assert_eq!(doubt_of(&mut case, Cancelled::AtTheCopy).messages_given_up, 1);
+    assert_eq!(case.outcome(0), Some(Outcome::Expired), "nobody knows whether it was sent");
+}
+
+#[test]
+fn what_is_cancelled_at_a_relay_that_can_be_asked_is_asked_about_and_not_handed_over() {
+    let mut case = Case::routed(terms(), 1);
+    doubt_of(&mut case, Cancelled::AtTheCopy);
+    case.is_cancelled = true;
+    assert_eq!(case.lot.pending()[0].state, AttemptState::Unknown);
+    assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+    assert_eq!(case.outcome(0), None, "its receipt may come");
+}
+
+#[test]
+fn what_may_be_sent_twice_and_is_cancelled_after_it_was_put_in_doubt_is_not_called_cancelled() {
+    let mut case = unrouted(at_least_once(), 1);
+    doubt(&mut case);
+    let now = case.world.now;
+    for events in [case.lot.cancel(), case.lot.expire_cancelled(now)] {
+        let [Event::MessagesFinished(end)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((end.outcome, &*end.reason), (Outcome::Expired, "copied"));
+    }
+}
+
+#[test]
+fn what_was_held_for_the_night_until_after_the_end_of_the_original_is_not_in_doubt() {
+    let mut case = Case::routed(ad_terms(kite_domain::sending::WindowAction::Hold), 3);
+    case.submit("alpha", 1, &[2]);
+    case.night = true;
+    case.submit("alpha", 1, &[0, 1]);
+    let window_opens = case.world.now + Duration::hours(8);
+    case.world.now = window_opens - Duration::minutes(11);
+    assert_eq!(doubt(&mut case).messages_in_doubt, 1);
+    assert_eq!((case.last(0).1, case.last(2).1), (AttemptState::Routed, AttemptState::Unknown));
+    case.world.now = window_opens - Duration::minutes(9);
+    assert_eq!(doubt(&mut case).messages_in_doubt, 2, "the original may have lived to see it open");
+    assert_eq!((case.last(0).1, case.last(1).1), (AttemptState::Unknown, AttemptState::Unknown));
+}
+
+#[test]
+fn a_receipt_tells_of_the_route_that_the_original_made_after_the_copy_was_taken() {
+    let mut case = unrouted(terms(), 4);
+    let early = [delivered(0, 1)];
+    assert_eq!(case.receive("beta", &early).1, [0], "before it is in doubt, nobody knows what to make of it");
+    doubt(&mut case);
+    let (events, strangers) = case.receive("beta", &[delivered(0, 1), delivered(0, 1), undelivered(1, 1)]);
+    assert_eq!(strangers, Vec::<usize>::new());
+    assert_eq!(case.attempts(0), [("beta".to_owned(), AttemptState::Delivered)]);
+    assert_eq!(case.attempts(1), [("beta".to_owned(), AttemptState::Undelivered)]);
+    let outcomes = [case.outcome(0), case.outcome(1), case.outcome(2)];
+    assert_eq!(outcomes, [Some(Outcome::Delivered), Some(Outcome::Undelivered), Some(Outcome::Expired)]);
+    let [Event::MessagesRouted(routed), ..] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((routed.splits.len(), routed.routes.len()), (0, 1), "no part of any split here");
+    assert_eq!(routed.routes[0].price_milliwon, 9_000);
+    assert_eq!(case.lot.counts().total(), 4);
+    assert_eq!(case.receive("beta", &[delivered(0, 1), undelivered(1, 1)]).0, [], "the same once more");
+}
+
+#[test]
+fn what_may_be_sent_twice_is_not_routed_any_more_once_its_receipt_is_there() {
+    let mut case = unrouted(at_least_once(), 2);
+    doubt(&mut case);
+    case.receive("beta", &[delivered(0, 1), undelivered(1, 1)]);
+    assert!(!case.lot.has_unrouted());
+    assert_eq!((case.outcome(0), case.outcome(1)), (Some(Outcome::Delivered), Some(Outcome::Undelivered)));
+}
+
+#[test]
+fn a_receipt_tells_of_the_attempt_that_the_original_made_after_the_known_one() {
+    let mut case = Case::routed(terms(), 2);
+    doubt(&mut case);
+    let notes = [delivered(0, 2), undelivered(1, 2)];
+    assert_eq!(
+        case.receive("beta", &notes).1,
+        [1],
+        "alpha may be handed it again: nothing goes on beside that"
+    );
+    let attempts =
+        [("alpha".to_owned(), AttemptState::Unknown), ("beta".to_owned(), AttemptState::Delivered)];
+    assert_eq!(case.attempts(0), attempts);
+    assert_eq!(case.outcome(0), Some(Outcome::Delivered));
+    assert!(
+        case.lot.pending().iter().all(|set| !set.messages.contains(0)),
+        "and is not asked about any more"
+    );
+    assert_eq!(case.attempts(1), [("alpha".to_owned(), AttemptState::Unknown)]);
+}
+
+#[test]
+fn a_receipt_that_cannot_be_the_originals_is_not_believed() {
+    let failover = FailoverTerms { attempts_max: 1, ..FailoverTerms::default() };
+    let mut case = Case::routed(kite_domain::sending::SendingAccepted { failover, ..terms() }, 1);
+    doubt(&mut case);
+    assert_eq!(case.receive("beta", &[delivered(0, 2)]).1, [0], "more attempts than it may have");
+    let mut case = Case::routed(terms(), 1);
+    assert_eq!(case.receive("beta", &[delivered(0, 2)]).1, [0], "no copy");
+    doubt(&mut case);
+    assert_eq!(case.receive("alpha", &[delivered(0, 2)]).1, [0], "no relay is tried twice");
+    assert_eq!(case.receive("beta", &[delivered(0, 3)]).1, [0], "one between is missing");
+    assert_eq!(case.receive("beta", &[delivered(0, 1)]).1, [0], "alpha had that one");
+    assert_eq!(case.receive("nobody", &[delivered(0, 2)]).1, [0]);
+    let mut case = unrouted(terms(), 1);
+    doubt(&mut case);
+    assert_eq!(case.receive("mail-a", &[delivered(0, 1)]).1, [0], "it is no message for e-mail");
 }
