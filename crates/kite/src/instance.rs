@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use crate::backup;
 use crate::config::{Config, Role};
 use crate::open_work::OpenWorkReader;
-use crate::private::private_directory;
+use crate::private::{private_directory, refuse_foreign};
 use crate::random::unpredictable;
 use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
 use crate::seal_file::SealFile;
@@ -114,6 +114,7 @@ impl Instance {
         let background = Background::start().context("no threads for the background")?;
         let metrics = telemetry::start_metrics(&workers, &background.handle())?;
         backup::refuse_backup(&config.data_dir)?;
+        refuse_foreign(&config.data_dir)?;
         private_directory(&config.data_dir)?;
         let store = Arc::new(
             SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())

@@ -1,14 +1,18 @@
 //! What Kite keeps is nobody else's to read: messages, recipients, the credentials of relays.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::backup::LOG;
+
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
+/// More of what is in the way is not named.
+const NAMES_MAX: usize = 3;
 
 /// Whatever this process makes from now on is readable for its user alone, whatever the environment says.
 pub(crate) fn keep_to_ourselves() {
@@ -32,6 +36,37 @@ pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Without a log, a directory in which something is belongs to somebody else, or has lost its log. Nobody's files are to get
+/// a log beside them, or be hidden from others.
+///
+/// # Errors
+/// If it is so.
+pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
+    if directory.join(LOG).exists() {
+        return Ok(());
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // A new file system has the one; the other is nothing that a person keeps here.
+        if name != "lost+found" && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let more = if names.len() > NAMES_MAX { ", …" } else { "" };
+    names.truncate(NAMES_MAX);
+    ensure!(
+        names.is_empty(),
+        "{} is no data directory of Kite: there is no {LOG} in it, but {}{more}. A new one has to be empty; if it had a log, \
+         restore that first",
+        directory.display(),
+        names.join(", ")
+    );
+    Ok(())
+}
+
 fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
     let found = path.metadata()?.permissions().mode() & 0o777;
     if found & !mode == 0 {
@@ -44,6 +79,23 @@ fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_somebody_elses_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        refuse_foreign(&data.join("new")).unwrap();
+        std::fs::create_dir(data.join("lost+found")).unwrap();
+        std::fs::write(data.join(".keep"), "").unwrap();
+        refuse_foreign(data).unwrap();
+        for name in ["d", "b", "a", "c"] {
+            std::fs::write(data.join(name), "").unwrap();
+        }
+        let refusal = refuse_foreign(data).unwrap_err().to_string();
+        assert!(refusal.contains("no events.db in it, but a, b, c, …"), "{refusal}");
+        std::fs::write(data.join(LOG), "").unwrap();
+        refuse_foreign(data).unwrap();
+    }
 
     #[test]
     fn what_others_could_read_they_can_no_longer() {
