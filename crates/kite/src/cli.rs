@@ -172,6 +172,9 @@ pub struct RestoreOptions {
     /// The data directory to make, which must not be there or be empty; with --release, the one of a stopped copy.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Restore a log that is not as it was sealed, too (`kite backup --verify`).
+    #[arg(long, conflicts_with = "release")]
+    pub unverified: bool,
     /// Let a stopped copy take the place of its original. A running one is told over the API
     /// (POST /v1/admin/instance/release).
     #[arg(long, requires = "original_is_dead", requires = "reason")]

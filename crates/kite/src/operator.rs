@@ -196,7 +196,7 @@ fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
 }
 
 /// `elsewhere`: up to which positions the seals are not those that were kept elsewhere.
-fn print_seals(report: &SealReport, elsewhere: &[Position]) {
+pub(crate) fn print_seals(report: &SealReport, elsewhere: &[Position]) {
     let SealReport { seals, events, sealed_until, unsealed, differences, first_differences } = report;
     println!("{events} events in {seals} seals up to position {sealed_until}, {unsealed} not sealed yet");
     first_differences.iter().for_each(|difference| println!("  {difference}"));

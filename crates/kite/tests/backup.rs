@@ -316,9 +316,10 @@ async fn half_a_backup_never_looks_like_a_whole_one() -> anyhow::Result<()> {
         ensure!(!copy.exists());
     }
 
-    // The next try cleans up, and what is whole is not overwritten.
-    done(kite(&["backup"], &[("--to", &to), ("--data", &data)])?)?;
+    // The next try cleans up, whatever it is called, and what is whole is not overwritten.
+    done(kite(&["backup"], &[("--to", &directory.path().join("another")), ("--data", &data)])?)?;
     ensure!(!directory.path().join(".backup.partial").exists());
+    done(kite(&["backup"], &[("--to", &to), ("--data", &data)])?)?;
     let told = done(kite(&["backup"], &[("--verify", &to)])?)?;
     ensure!(told.starts_with("60000 events up to position 60000"), "{told}");
     refused(kite(&["backup"], &[("--to", &to), ("--data", &data)])?)?;
@@ -345,6 +346,61 @@ async fn a_backup_that_somebody_has_changed_is_found_out_and_not_restored() -> a
     let told = refused(kite(&["restore"], &[("--from", &to), ("--data", &copy)])?)?;
     ensure!(told.contains("events.db is not as it was"), "{told}");
     ensure!(!copy.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_as_it_was_sealed_is_restored_only_knowingly() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (data, to) = (directory.path().join("data"), directory.path().join("backup"));
+    let copy = directory.path().join("copy");
+    let mut original = Kite::start(directory.path(), &data).await?;
+    original
+        .admin
+        .call(Method::POST, "/v1/admin/tenants", &json!({ "tenant": "acme", "name": "Acme" }))
+        .await?;
+    wait_for("a seal", WITHIN, async || {
+        admin_events(&original, "log-sealed").await.is_ok_and(|seals| !seals.is_empty()).then_some(())
+    })
+    .await?;
+    original.process.terminate(WITHIN)?;
+    rusqlite::Connection::open(data.join("events.db"))?
+        .execute_batch("UPDATE events SET time = time + 1 WHERE position = 1")?;
+    done(kite(&["backup"], &[("--to", &to), ("--data", &data)])?)?;
+    let told = refused(kite(&["restore"], &[("--from", &to), ("--data", &copy)])?)?;
+    ensure!(told.contains("the log is not as it was sealed") && told.contains("1 differences"), "{told}");
+    ensure!(!copy.exists());
+    done(kite(&["restore", "--unverified"], &[("--from", &to), ("--data", &copy)])?)?;
+    ensure!(copy.join("events.db").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn backups_and_copies_are_not_put_inside_what_they_are_of() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (data, to) = (directory.path().join("data"), directory.path().join("backup"));
+    fill(&data, 1_000).await?;
+    let told = refused(kite(&["backup"], &[("--to", &data.join("backup")), ("--data", &data)])?)?;
+    ensure!(told.contains("is inside"), "{told}");
+    done(kite(&["backup"], &[("--to", &to), ("--data", &data)])?)?;
+    let told = refused(kite(&["restore"], &[("--from", &to), ("--data", &to.join("copy"))])?)?;
+    ensure!(told.contains("is inside"), "{told}");
+    done(kite(&["backup"], &[("--verify", &to)])?)?;
+    Ok(())
+}
+
+#[test]
+fn a_process_makes_nothing_in_a_directory_that_is_somebody_elses() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let letter = directory.path().join("letter.txt");
+    std::fs::write(&letter, "dear")?;
+    std::fs::set_permissions(&letter, std::fs::Permissions::from_mode(0o644))?;
+    let told = refused(kite(&["serve", "--listen", "127.0.0.1:0"], &[("--data", directory.path())])?)?;
+    ensure!(told.contains("is no data directory of Kite") && told.contains("letter.txt"), "{told}");
+    ensure!(
+        std::fs::read_dir(directory.path())?.count() == 1
+            && letter.metadata()?.permissions().mode() & 0o777 == 0o644
+    );
     Ok(())
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn restore(options: RestoreOptions) -> anyhow::Result<ExitCode> {
     }
     let from = options.from.as_deref().context("either --from DIR or --release")?;
     ensure!(!options.original_is_dead, "--original-is-dead belongs to --release");
-    let manifest = runtime()?.block_on(restoring::restore(from, &options.data, clock))?;
+    let manifest = runtime()?.block_on(restoring::restore(from, &options.data, options.unverified, clock))?;
     let Manifest { until, taken_at, .. } = manifest;
     println!(
         "{} is a copy of what was there at {} (position {until}). It accepts and shows, and hands nothing over until you \

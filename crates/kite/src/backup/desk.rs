@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::manifest::Manifest;
+use super::refuse_inside;
 use super::take::take;
 use crate::runtime::Supervisor;
 
@@ -60,6 +61,7 @@ impl Desk {
         if target.exists() {
             return Err(BackupRefusal::Exists(name));
         }
+        refuse_inside(&target, &self.data).map_err(|error| BackupRefusal::Unusable(error.to_string()))?;
         let state = BackupState::Running { position: 0 };
         let backup =
             Backup { name: name.clone(), taken_at: self.clock.now(), until: *self.head.borrow(), state };
@@ -171,4 +173,34 @@ fn whole(directory: &Path) -> std::io::Result<Vec<Backup>> {
         });
     }
     Ok(backups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kite_commands::clock::SystemClock;
+
+    #[tokio::test]
+    async fn none_is_begun_while_one_is_taken_nor_inside_the_data_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let head = watch::Sender::new(0);
+        let desk_for = |target: &Path| {
+            Desk::new(&data, target, Supervisor::new(), Arc::new(SystemClock), head.subscribe())
+        };
+        let desk = desk_for(&directory.path().join("backups"));
+        let state = BackupState::Running { position: 1 };
+        let running = Backup { name: "first".to_owned(), taken_at: SystemClock.now(), until: 2, state };
+        desk.newest.lock().running = Some(running);
+        let second = desk.begin(Some("second".to_owned()), "test").await;
+        assert_eq!(second, Err(BackupRefusal::Running("first".to_owned())));
+
+        let refused = desk_for(&data.join("backups")).begin(None, "test").await;
+        assert!(
+            matches!(&refused, Err(BackupRefusal::Unusable(why)) if why.contains("is inside")),
+            "{refused:?}"
+        );
+        assert!(!data.join("backups").exists());
+    }
 }

@@ -1,7 +1,8 @@
 //! Backups: a directory with a copy of the log and a manifest that says what it is.
 //!
 //! The log is all there is: read models are made anew from it. A backup is written under another name and gets its own only
-//! when every byte is durable, so that half a copy never looks like a whole one.
+//! when every byte is durable, so that half a copy never looks like a whole one. What a try leaves behind that was killed is
+//! removed by the next one that puts something beside it.
 
 mod command;
 mod desk;
@@ -14,17 +15,21 @@ pub(crate) use desk::Desk;
 pub(crate) use manifest::{is_backup, refuse_backup};
 
 use anyhow::{Context, bail};
-use std::fs::File;
+use std::fs::{DirEntry, File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The log, in a data directory and in a backup.
 pub(crate) const LOG: &str = "events.db";
 
+/// How the name ends of what is not whole.
+const PARTIAL: &str = ".partial";
+
 /// The directory in which something is made before it gets its name: beside it, so that it can be renamed.
 fn partial_of(target: &Path) -> anyhow::Result<PathBuf> {
     let name =
         target.file_name().with_context(|| format!("{} is no name for a directory", target.display()))?;
-    Ok(target.with_file_name(format!(".{}.partial", name.to_string_lossy())))
+    Ok(target.with_file_name(format!(".{}{PARTIAL}", name.to_string_lossy())))
 }
 
 /// A directory in the making, that nobody else makes at the same time.
@@ -38,10 +43,11 @@ struct Partial {
 const LOCK: &str = "lock";
 
 impl Partial {
-    /// Begins. What is left of an earlier try, which has ended, is removed.
+    /// Begins. What is left of earlier tries, which have ended, is removed.
     fn begin(target: &Path) -> anyhow::Result<Self> {
         refuse_what_is_there(target)?;
         let path = partial_of(target)?;
+        remove_what_is_left(parent_of(target), &path);
         if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         }
@@ -55,7 +61,8 @@ impl Partial {
         }
         crate::private::private_directory(&path)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK))?;
-        if lock.try_lock().is_err() {
+        // Somebody else may have taken it for what is left of another try.
+        if lock.try_lock().is_err() || !is_in_place(&lock, &path) {
             bail!("somebody else is writing {}", target.display());
         }
         Ok(Self { path, target: target.to_owned(), lock })
@@ -78,8 +85,7 @@ impl Partial {
         // Only now: whoever finds no lock takes it for what is left of a try that has ended.
         std::fs::remove_file(self.target.join(LOCK))?;
         File::open(&self.target)?.sync_all()?;
-        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(parent_of(&self.target))?.sync_all()?;
         drop(self.lock);
         Ok(())
     }
@@ -92,6 +98,73 @@ impl Partial {
     }
 }
 
+/// The directory that it is in, or will be.
+fn parent_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn is_in_place(lock: &File, partial: &Path) -> bool {
+    let identity = |found: Metadata| (found.dev(), found.ino());
+    let there = partial.join(LOCK).metadata().map(identity);
+    there.is_ok_and(|there| lock.metadata().map(identity).is_ok_and(|held| held == there))
+}
+
+/// Removes what is left of tries that were killed, whatever it was that they made: each is as large as a log. A directory goes
+/// only if it has a name of ours and nothing but what is ours in it, and nobody holds its lock. That it cannot be done keeps
+/// nobody from his own.
+fn remove_what_is_left(directory: &Path, own: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| path != own) {
+        if !is_left_over(&path) {
+            continue;
+        }
+        let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => {
+                tracing::info!(directory = %path.display(), "what was left of a try that was killed is removed")
+            }
+            Err(error) => {
+                tracing::warn!(%error, directory = %path.display(), "what is left of a try could not be removed");
+            }
+        }
+    }
+}
+
+fn is_left_over(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    if !is_directory || !name.starts_with('.') || !name.ends_with(PARTIAL) {
+        return false;
+    }
+    let is_ours = |entry: std::io::Result<DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name == LOCK || name == manifest::MANIFEST || name.starts_with(LOG)
+        })
+    };
+    path.join(LOCK).exists() && std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_ours))
+}
+
+/// A backup has no place in the data directory: what befalls the one befalls the other, and a copy of the directory would have
+/// both. Nor has a copy in its backup, which is to stay as it is.
+pub(crate) fn refuse_inside(target: &Path, of: &Path) -> anyhow::Result<()> {
+    let Ok(of_place) = of.canonicalize() else { return Ok(()) };
+    let absolute = std::path::absolute(target)?;
+    // The part of it that is there says where it leads, whatever links there are on the way.
+    let place = absolute.ancestors().find_map(|part| part.canonicalize().ok()).unwrap_or(absolute.clone());
+    anyhow::ensure!(
+        !place.starts_with(&of_place),
+        "{} is inside {}: choose a place outside, best on another disk",
+        target.display(),
+        of.display()
+    );
+    Ok(())
+}
+
 /// Nothing is ever overwritten.
 fn refuse_what_is_there(target: &Path) -> anyhow::Result<()> {
     match std::fs::read_dir(target) {
@@ -102,6 +175,69 @@ fn refuse_what_is_there(target: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => {
             Err(error).with_context(|| format!("{} is no directory that can be used", target.display()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory in the making, with this in it.
+    fn made(directory: &Path, name: &str, files: &[&str]) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::create_dir(&path).unwrap();
+        files.iter().for_each(|file| std::fs::write(path.join(file), "").unwrap());
+        path
+    }
+
+    #[test]
+    fn what_is_left_of_others_that_were_killed_goes_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |name: &str, files: &[&str]| made(directory.path(), name, files);
+        let gone = [
+            of(".kite-1.partial", &[LOCK, LOG, "events.db-wal"]),
+            of(".copy.partial", &[LOCK, "backup.json"]),
+        ];
+        let at_work = of(".kite-2.partial", &[LOCK, LOG]);
+        let held = File::options().write(true).open(at_work.join(LOCK)).unwrap();
+        held.try_lock().unwrap();
+        let kept = [
+            of(".film.partial", &[LOCK, "film.mp4"]),
+            of(".no-lock.partial", &[LOG]),
+            of("kite-3.partial", &[LOCK, LOG]),
+            of("kite-4", &["backup.json", LOG]),
+            at_work,
+        ];
+        std::os::unix::fs::symlink(&kept[3], directory.path().join(".link.partial")).unwrap();
+        Partial::begin(&directory.path().join("kite-5")).unwrap().give_up();
+        assert!(gone.iter().all(|path| !path.exists()));
+        assert!(kept.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn nobody_makes_what_another_has_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let partial = made(directory.path(), ".kite-1.partial", &[LOCK]);
+        let lock = File::open(partial.join(LOCK)).unwrap();
+        assert!(is_in_place(&lock, &partial));
+        std::fs::remove_file(partial.join(LOCK)).unwrap();
+        assert!(!is_in_place(&lock, &partial));
+        std::fs::write(partial.join(LOCK), "").unwrap();
+        assert!(!is_in_place(&lock, &partial), "it is another's");
+    }
+
+    #[test]
+    fn what_is_inside_is_found_by_whatever_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = made(directory.path(), "data", &[LOG]);
+        std::os::unix::fs::symlink(&data, directory.path().join("link")).unwrap();
+        for inside in ["data", "data/backup", "data/a/b", "link/backup", "data/../data/backup"] {
+            let refusal = refuse_inside(&directory.path().join(inside), &data).unwrap_err().to_string();
+            assert!(refusal.contains("is inside"), "{refusal}");
+        }
+        for outside in ["data-backup", "backups/data", "data/../backup"] {
+            refuse_inside(&directory.path().join(outside), &data).unwrap();
         }
     }
 }

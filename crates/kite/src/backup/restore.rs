@@ -1,10 +1,10 @@
 //! A data directory out of a backup, which knows that it is a copy: the log says so before the directory has its name.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kite_commands::clock::SystemIds;
 use kite_commands::directory::Directory;
 use kite_commands::manage::{Done, Manage};
-use kite_commands::{Cause, Clock, Journal};
+use kite_commands::{Cause, Clock, Journal, seals};
 use kite_domain::instance::Standing;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
@@ -12,8 +12,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::operator::print_seals;
+
 use super::manifest::{FileDigest, Manifest};
-use super::{LOG, Partial};
+use super::{LOG, Partial, refuse_inside};
 
 /// Who does it, in the log.
 const ACTOR: &str = "command-line";
@@ -21,11 +23,18 @@ const ACTOR: &str = "command-line";
 /// Copies a backup into a new data directory, and says in its log that it is a copy.
 ///
 /// # Errors
-/// If the backup is not as it was, or the directory is not empty. Nothing is left then.
-pub(crate) async fn restore(from: &Path, data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Manifest> {
+/// If the backup is not as it was, its log not as it was sealed (unless `unverified`), or the directory is not empty. Nothing
+/// is left then.
+pub(crate) async fn restore(
+    from: &Path,
+    data: &Path,
+    unverified: bool,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Manifest> {
     let manifest = Manifest::read(from)?;
+    refuse_inside(data, from)?;
     let partial = Partial::begin(data)?;
-    match fill(from, &manifest, &partial, clock).await {
+    match fill(from, &manifest, &partial, unverified, clock).await {
         Ok(()) => partial.finish().map(|()| manifest),
         Err(error) => {
             partial.give_up();
@@ -38,6 +47,7 @@ async fn fill(
     from: &Path,
     manifest: &Manifest,
     partial: &Partial,
+    unverified: bool,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
     for known in &manifest.files {
@@ -55,9 +65,27 @@ async fn fill(
         "the log of the backup ends at position {head}, and its manifest says {}",
         manifest.until
     );
-    let marked = mark(store.clone(), manifest, clock).await;
+    let marked = async {
+        if !unverified {
+            verify(&*store).await?;
+        }
+        mark(store.clone(), manifest, clock).await.map(drop)
+    };
+    let marked = marked.await;
     store.close();
-    marked.map(drop)
+    marked
+}
+
+/// The files are as they were when the backup was taken. The log may have been changed before.
+async fn verify(log: &dyn EventStore) -> anyhow::Result<()> {
+    let report = seals::verify(log).await?;
+    if !report.is_clean() {
+        print_seals(&report, &[]);
+        bail!(
+            "the log is not as it was sealed: what is made from it would show that as true (--unverified does so)"
+        );
+    }
+    Ok(())
 }
 
 fn open(directory: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {

@@ -9,7 +9,7 @@ use kite_event_store::sqlite::{CopyError, Progress, SqliteLogFile, copy_log};
 use std::path::Path;
 
 use super::manifest::{FileDigest, Manifest, NewestSeal};
-use super::{LOG, Partial};
+use super::{LOG, Partial, refuse_inside};
 
 /// Kept free on the disk that a backup goes to, in bytes: it may be the one that the log is on.
 const FREE_BYTES_MIN: u64 = 256 << 20;
@@ -25,6 +25,7 @@ pub(crate) fn take(
     clock: &dyn Clock,
     goes_on: &mut dyn FnMut(Progress) -> bool,
 ) -> anyhow::Result<Manifest> {
+    refuse_inside(target, data)?;
     let partial = Partial::begin(target)?;
     match fill(data, &partial, clock, goes_on) {
         Ok(manifest) => partial.finish().map(|()| manifest),

@@ -144,3 +144,17 @@ pub async fn take(
     let backup = state.backups.begin(body.to, &auth.actor).await.map_err(refused)?;
     Ok(Written::accepted(0, "/v1/admin/backups".to_owned(), backup.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    #[test]
+    fn a_second_backup_beside_one_that_is_taken_is_told_to_wait() {
+        let answer = refused(BackupRefusal::Running("first".to_owned())).into_response();
+        assert_eq!(answer.status(), axum::http::StatusCode::CONFLICT);
+        let unusable = refused(BackupRefusal::Unusable("it is inside".to_owned())).into_response();
+        assert_eq!(unusable.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
