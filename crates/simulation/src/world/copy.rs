@@ -2,17 +2,22 @@
 //!
 //! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays were
 //! given things of which its log knows nothing. So from the copy on only this is held: nothing goes out before the word of
-//! the operator, everything ends after it, and no relay ever takes one reference twice.
+//! the operator, everything ends after it, no relay ever takes one reference twice, and no message ends as if nothing had
+//! been handed over that a relay has taken: not by a cancellation, and not where its receipt has come in.
 
 use futures::FutureExt;
 use kite_commands::Cause;
 use kite_domain::event::Event;
+use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::instance::{InstanceCopied, STREAM, Standing};
+use kite_domain::lot::{Lot, Message, Outcome};
+use kite_domain::slug::RelayId;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent,
     StreamAppend,
 };
 use smol_str::SmolStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -28,6 +33,8 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 const COMES_IN_MS: i64 = 15 * MINUTE_MS;
 /// How long the copy waits for the operator's word: long enough for everything that waits to go out, if it could.
 const WAITS_MS: i64 = 2 * MINUTE_MS;
+/// Of how many sendings in a hundred the operator is told at the copy that they were cancelled.
+const CANCELLED_PER_CENT: u64 = 20;
 /// Longer than any lifetime, deadline and parking together.
 const HOURS_MAX: i64 = 24 * 14;
 
@@ -48,6 +55,7 @@ impl World {
         self.move_to(until_ms);
         self.settle_accounts()?;
         self.take_the_place(&backup)?;
+        self.cancel_some(&backup)?;
         self.waits_for_the_word()?;
         self.goes_on_after_it()
     }
@@ -92,6 +100,21 @@ impl World {
         self.relays.arrivals.lock().clear();
         self.acknowledged.lock().clear();
         self.boot();
+        Ok(())
+    }
+
+    /// The operator tells the copy what the original was told after the backup.
+    fn cancel_some(&mut self, backup: &[RecordedEvent]) -> Checked {
+        for one in backup {
+            let Event::SendingAccepted(accepted) = read(one)? else { continue };
+            if self.sim.per_cent(CANCELLED_PER_CENT) {
+                self.ask("cancel", move |platform| async move {
+                    let cause = Cause::new("simulation", Uuid::nil());
+                    let _ =
+                        platform.acceptance.cancel(&cause, &accepted.tenant, accepted.sending, None).await;
+                });
+            }
+        }
         Ok(())
     }
 
@@ -143,13 +166,12 @@ impl World {
         let told = self.events_after(0);
         let mut standing = Standing::default();
         for event in told.iter().filter(|event| &*event.stream == STREAM) {
-            let time = event.metadata.time;
-            let event = Event::from_json(&event.kind, event.schema_version, &event.data);
-            standing.evolve(&event.map_err(|error| error.to_string())?, time);
+            standing.evolve(&read(event)?, event.metadata.time);
         }
         if !matches!(standing, Standing::Settled { .. }) {
             return Err(format!("the copy was released and is not settled: {standing:?}"));
         }
+        self.no_message_ends_beside_the_truth(&told)?;
         for relay in self.relays.relays.values() {
             if let Some((reference, entry)) = relay.taken().into_iter().find(|(_, entry)| entry.taken > 1) {
                 return Err(format!("law 4: {} took {reference} {} times", relay.id, entry.taken));
@@ -158,9 +180,56 @@ impl World {
         Ok(())
     }
 
+    /// What was taken is not known to the copy in every case; what it was told is.
+    fn no_message_ends_beside_the_truth(&self, told: &[RecordedEvent]) -> Checked {
+        let mut lots: BTreeMap<LotId, Vec<Event>> = BTreeMap::new();
+        let mut doubted: BTreeSet<MessageId> = BTreeSet::new();
+        let mut parked: BTreeSet<(RelayId, AttemptReference)> = BTreeSet::new();
+        for one in told {
+            let event = read(one)?;
+            if let Event::ReceiptsParked(some) = &event {
+                let references = some.receipts.iter().filter_map(|one| one.reference.parse().ok());
+                parked.extend(references.map(|reference| (some.relay.clone(), reference)));
+            }
+            let Some(lot) = LotId::from_stream(&one.stream) else { continue };
+            if let Event::MessagesDoubted(some) = &event {
+                let sending = lot.sending;
+                doubted.extend(some.messages.iter().map(|seq| MessageId { sending, seq }));
+            }
+            lots.entry(lot).or_default().push(event);
+        }
+        let lots: BTreeMap<LotId, Lot> =
+            lots.into_iter().filter_map(|(id, events)| Some((id, Lot::fold(&events)?))).collect();
+        for relay in self.relays.relays.values() {
+            for (reference, _) in relay.taken() {
+                let message = reference.message;
+                let lot = lots.get(&message.lot());
+                let is_without = |message: &&Message| message.attempts.is_empty();
+                let Some(known) = lot.and_then(|lot| lot.message(message.seq)).filter(is_without) else {
+                    continue;
+                };
+                if known.outcome == Some(Outcome::Cancelled) {
+                    return Err(format!("law 2: {message} is cancelled, and {} has taken it", relay.id));
+                }
+                let is_told = parked.contains(&(relay.id.clone(), reference));
+                if reference.attempt == 1 && doubted.contains(&message) && is_told {
+                    return Err(format!(
+                        "law 2: {} has said what became of {message}, for nothing",
+                        relay.id
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn copy(&self) -> Result<Platform, String> {
         self.platform.lock().clone().ok_or_else(|| "there is no process".to_owned())
     }
+}
+
+fn read(event: &RecordedEvent) -> Result<Event, String> {
+    Event::from_json(&event.kind, event.schema_version, &event.data).map_err(|error| error.to_string())
 }
 
 /// Puts an event at the end of a log, where it stood in another.
