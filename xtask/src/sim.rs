@@ -18,6 +18,9 @@ pub(crate) struct SimOptions {
     /// Long cases: some fifty operations.
     #[arg(long)]
     long: bool,
+    /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
+    #[arg(long)]
+    copied: bool,
     /// Activates one deliberate bug after another; fails if one is not found within its budget of seeds.
     #[arg(long)]
     mutations: bool,
@@ -53,6 +56,7 @@ pub(crate) fn run(options: &SimOptions) -> anyhow::Result<()> {
     }
     for (name, is_on) in [
         ("--long", options.long),
+        ("--copied", options.copied),
         ("--mutations", options.mutations),
         ("--log", options.log),
         ("--reached", options.reached),
