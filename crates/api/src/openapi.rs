@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use crate::access::{self, Access};
-use crate::export::FormatWord;
+use crate::export::{FileWord, FormatWord};
 use crate::problem::ProblemDocument;
 use crate::router::endpoints;
 
@@ -44,7 +44,7 @@ use crate::router::endpoints;
         (name = "relay receipts", description = "For relays: delivery reports."),
         (name = "service", description = "The process itself."),
     ),
-    components(schemas(ProblemDocument<'_>, FormatWord)),
+    components(schemas(ProblemDocument<'_>, FileWord, FormatWord)),
 )]
 struct Description;
 
@@ -85,11 +85,23 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
     if operation["security"] != json!([{}]) {
         secure(method, path, operation);
     }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        refuse_empty(parameter);
+    }
     positions::add(method, operation);
     let problems = problems::responses(method, operation);
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, problem) in problems {
         responses.entry(status).or_insert(problem);
+    }
+}
+
+/// A parameter of the query without a value is refused where it is read.
+fn refuse_empty(parameter: &mut Value) {
+    let is_free = parameter["schema"]["type"] == "string"
+        && parameter["schema"].get("pattern").or(parameter["schema"].get("format")).is_none();
+    if parameter["in"] == "query" && is_free {
+        parameter["schema"]["minLength"] = json!(1);
     }
 }
 

@@ -43,6 +43,25 @@ pub enum FormatWord {
     Ndjson,
 }
 
+/// In which form something is wanted that is always a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileWord {
+    /// A table: UTF-8 with a byte order mark, times in UTC, nothing that a spreadsheet would run.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl From<FileWord> for FormatWord {
+    fn from(word: FileWord) -> Self {
+        match word {
+            FileWord::Csv => Self::Csv,
+            FileWord::Ndjson => Self::Ndjson,
+        }
+    }
+}
+
 /// In which form of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileFormat {

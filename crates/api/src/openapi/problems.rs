@@ -112,7 +112,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
     // A read may ask for data at least as new as a position.
     add(reads || traits.has_parameter("query"), &[Code::InvalidParameter]);
     add(traits.is_paged(), &[Code::InvalidCursor]);
-    add(traits.gives_files(), &[Code::Refused]);
+    add(traits.gives_files() || traits.is("get_statistics"), &[Code::Refused]);
     add(reads || is_sending || traits.is("preview_sending"), &[Code::NotCaughtUp]);
     match traits.body() {
         Some("text/csv") => add(true, &[Code::InvalidCsv, Code::RowsRefused]),
@@ -131,9 +131,9 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
             Code::IdempotencyInProgress,
             Code::LimitReached,
             Code::BacklogFull,
-            Code::NoRoom,
         ],
     );
+    add(is_sending || traits.is("import_contacts") || traits.is("import_opt_outs"), &[Code::NoRoom]);
     add(traits.writes(), &[Code::NotPossibleNow, Code::Conflict, Code::AnswerLost, Code::Unavailable]);
     add(traits.writes() && !has_body, &[Code::Busy]);
     add(is_dynamic, &[Code::Internal]);

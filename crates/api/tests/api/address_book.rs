@@ -99,7 +99,7 @@ async fn an_export_can_be_imported_again() {
     let fields: Vec<_> = fields.map(|contact| contact["fields"]["등급"].clone()).collect();
     assert!(fields.len() == 2 && fields.contains(&json!("골드")), "{fields:?}");
     let page = api.get("/v1/contacts/export?format=json").await;
-    assert_eq!(page.errors(), [(None, "format".to_owned(), "not_a_file".to_owned())]);
+    assert_eq!(page.problem(), (400, "invalid-parameter".to_owned()), "an export has no pages");
 }
 
 /// Answers whose bodies nobody reads are files that are not at their end.

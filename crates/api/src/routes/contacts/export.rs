@@ -14,9 +14,9 @@ use utoipa::IntoParams;
 use super::ContactView;
 use crate::answer::Paging;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, Column, FileFormat, FormatWord, turn, write};
+use crate::export::{Batch, Column, FileFormat, FileWord, turn, write};
 use crate::extract::ApiQuery;
-use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::problem::Answer;
 use crate::state::ApiState;
 
 const PAGE: usize = 1_000;
@@ -27,7 +27,7 @@ const PAGE: usize = 1_000;
 #[into_params(parameter_in = Query)]
 pub struct ContactExportQuery {
     /// `csv` or `ndjson`; none: as the header `accept` says, or else `csv`.
-    pub format: Option<FormatWord>,
+    pub format: Option<FileWord>,
 }
 
 /// Exports all contacts, as CSV in the form that the import takes, or with `format=ndjson` as one JSON object a line.
@@ -47,12 +47,7 @@ pub async fn handler(
     ApiQuery(query): ApiQuery<ContactExportQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    if query.format == Some(FormatWord::Json) {
-        let error = FieldError::new("format", "not_a_file", "it must be csv or ndjson");
-        let detail = "The parameter format: an export is a file, csv or ndjson.";
-        return Err(Problem::new(Code::InvalidParameter, detail).at(error));
-    }
-    let format = FileFormat::of(query.format, &headers).unwrap_or(FileFormat::Csv);
+    let format = FileFormat::of(query.format.map(Into::into), &headers).unwrap_or(FileFormat::Csv);
     // The first reading, for the names of the columns, is work for the file as well.
     let turn = turn(&state, Some(&auth.tenant))?;
     state.fresh_address_book(&headers).await?;
