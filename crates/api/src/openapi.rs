@@ -85,7 +85,8 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
     if operation["security"] != json!([{}]) {
         secure(method, path, operation);
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
         refuse_empty(parameter);
     }
     positions::add(method, operation);
