@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::doubt::{in_doubt, not_known};
 use super::message::{Attempt, Message, Outcome};
 use super::{Lot, MessagesFinished, MessagesRouted, RouteSet, UnknownSet};
+use crate::address::PhoneKind;
 use crate::event::Event;
 use crate::failure::{ChannelFailover, FailureClass, RelayFailover};
 use crate::mutation::{self, Mutation};
@@ -141,6 +142,38 @@ impl Aftermath {
         if let Some(next) = another_relay(lot, message, last, failure.class, &terms.failover, context) {
             self.route(lot, seq, next, &failure, terms, context.now);
         }
+    }
+
+    /// Takes a message that was never handed over to a relay that its sender is registered with: with the one that it waits
+    /// for it is not any more. Answers whether it waits on, for such a relay that takes nothing at the moment.
+    pub(super) fn take_to_registered(
+        &mut self,
+        lot: &Lot,
+        seq: u32,
+        code: SmolStr,
+        terms: &SendingAccepted,
+        context: &RoutingContext<'_>,
+    ) -> bool {
+        let Some((message, last)) = newest_attempt(lot, seq) else { return false };
+        let failure = Failure { class: FailureClass::Sender, code, outcome: Outcome::Refused };
+        if terms.failover.relays && may_go_on(message, terms, context) {
+            let left = registered_and_untried(lot, message, last, context);
+            if let Some(next) = first_of(left.clone(), message, last, context) {
+                self.route(lot, seq, next, &failure, terms, context.now);
+                return false;
+            }
+            let reach = reach_of(message, last);
+            let registered = context.registered(last.channel);
+            let is_closed = |relay| {
+                let found = context.directory.eligible(relay, last.channel, reach, registered);
+                found.is_err_and(|why| why.is_passing())
+            };
+            if left.iter().any(is_closed) {
+                return true;
+            }
+        }
+        self.finish(seq, failure.outcome, failure.code, Some(failure.class));
+        false
     }
 
     /// Ends a message.
@@ -281,22 +314,50 @@ fn another_relay<'c>(
     if !allowed || mutation::is_active(Mutation::FailoverForgotten) {
         return None;
     }
-    let reach = message.reach.filter(|_| last.channel != MessageType::Email);
-    let left = &lot.fallbacks[usize::from(last.fallbacks)];
-    let chosen = left.iter().position(|relay| {
-        context.directory.eligible(relay, last.channel, reach, context.registered(last.channel)).is_ok()
-    })?;
-    Some(Next {
-        entry: context.directory.get(&left[chosen])?,
-        channel: last.channel,
-        fallbacks: left
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| *place != chosen || mutation::is_active(Mutation::FallbackKept))
-            .map(|(_, id)| id.clone())
-            .collect(),
-        why: "next relay",
-    })
+    let left = lot.fallbacks[usize::from(last.fallbacks)].to_vec();
+    first_of(left, message, last, context)
+}
+
+/// The first of these relays that can carry the message now; the others are its fallbacks.
+fn first_of<'c>(
+    mut left: Vec<RelayId>,
+    message: &Message,
+    last: &Attempt,
+    context: &RoutingContext<'c>,
+) -> Option<Next<'c>> {
+    let (reach, registered) = (reach_of(message, last), context.registered(last.channel));
+    let can_carry =
+        |relay: &RelayId| context.directory.eligible(relay, last.channel, reach, registered).is_ok();
+    let chosen = left.iter().position(can_carry)?;
+    let entry = context.directory.get(&left[chosen])?;
+    if !mutation::is_active(Mutation::FallbackKept) {
+        left.remove(chosen);
+    }
+    Some(Next { entry, channel: last.channel, fallbacks: left, why: "next relay" })
+}
+
+/// Those that the first route named, and then those that the sender was registered with since, by id. None that was tried.
+fn registered_and_untried(
+    lot: &Lot,
+    message: &Message,
+    last: &Attempt,
+    context: &RoutingContext<'_>,
+) -> Vec<RelayId> {
+    let named = &lot.fallbacks[usize::from(last.fallbacks)];
+    let is_tried = |relay: &RelayId| {
+        message.attempts.iter().any(|one| one.channel == last.channel && lot.relay_of(one) == relay)
+    };
+    let registered = context.registered(last.channel).iter();
+    let mut since: Vec<&RelayId> =
+        registered.filter(|relay| !named.contains(relay) && !is_tried(relay)).collect();
+    since.sort_unstable();
+    since.dedup();
+    named.iter().chain(since).cloned().collect()
+}
+
+/// What of a phone's kind a relay has to reach; of an e-mail nothing.
+fn reach_of(message: &Message, last: &Attempt) -> Option<PhoneKind> {
+    message.reach.filter(|_| last.channel != MessageType::Email)
 }
 
 /// By e-mail, the cheapest relay first.

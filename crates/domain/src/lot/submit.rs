@@ -2,12 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::failover::{Aftermath, Failure, RoutingContext};
+use super::failover::{Aftermath, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use super::state::NEVER_MS;
 use super::{Lot, MessagesHeld, MessagesSubmitted, RelayResponded, UnknownSet};
 use crate::event::Event;
-use crate::failure::FailureClass;
 use crate::mutation::{self, Mutation};
 use crate::sending::{MessageClass, SendingAccepted, WindowAction};
 use crate::seq_set::SeqSet;
@@ -50,6 +49,8 @@ pub struct Submission {
     pub events: Vec<Event>,
     /// What to call the relay with, once they are.
     pub messages: SeqSet,
+    /// What may not go to this relay, and waits for another one. To be looked at again in a while.
+    pub waiting: SeqSet,
 }
 
 enum Verdict {
@@ -80,6 +81,7 @@ impl Lot {
         handover: &Handover<'_>,
     ) -> Submission {
         let mut messages = SeqSet::default();
+        let mut waiting = SeqSet::default();
         let mut held = MessagesHeld {
             messages: SeqSet::default(),
             reason: "night window".to_owned(),
@@ -110,12 +112,10 @@ impl Lot {
                 }
                 Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
                 Verdict::NotHere if state == AttemptState::Routed => {
-                    let failure = Failure {
-                        class: FailureClass::Sender,
-                        code: NOT_AT_RELAY.into(),
-                        outcome: Outcome::Refused,
-                    };
-                    aftermath.follow(self, seq, &failure, terms, handover.context);
+                    let code = NOT_AT_RELAY.into();
+                    if aftermath.take_to_registered(self, seq, code, terms, handover.context) {
+                        waiting.push(seq);
+                    }
                 }
                 Verdict::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
             }
@@ -148,7 +148,7 @@ impl Lot {
             })
         }));
         events.extend(aftermath.into_events());
-        Submission { events, messages }
+        Submission { events, messages, waiting }
     }
 
     /// The message and where its newest attempt stands, if this relay is to take it now for this attempt.

@@ -407,10 +407,30 @@ fn a_relay_that_the_sender_is_not_registered_with_any_more_is_handed_nothing() {
     assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed), "another may carry it");
     assert_eq!(case.submit("beta", 2, &[0]), [0]);
 
-    let mut case = Case::routed(terms(), 1);
-    case.world.phone.clear();
+    // Moved to a carrier that nobody thought of when it was routed.
+    let mut case = Case::routed_with(terms(), 1, &["alpha"]);
+    case.world.phone = vec![relay("gamma")];
     assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
-    assert_eq!(case.outcome(0), Some(Outcome::Refused));
+    assert_eq!(case.last(0), ("gamma".to_owned(), AttemptState::Routed));
+
+    // To one that takes nothing for now: it is waited for.
+    let mut case = Case::routed(terms(), 1);
+    case.world.phone = vec![relay("beta")];
+    suspend(&mut case.world.directory, "beta");
+    let submission = case.submission("alpha", 1, &[0]);
+    assert_eq!((submission.events, submission.messages), (vec![], set([])));
+    assert_eq!(submission.waiting, set([0]));
+
+    let only_here = |mut terms: SendingAccepted| {
+        terms.failover.relays = false;
+        terms
+    };
+    for (terms, phone) in [(terms(), vec![]), (only_here(terms()), vec![relay("beta")])] {
+        let mut case = Case::routed(terms, 1);
+        case.world.phone = phone;
+        assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
+        assert_eq!(case.outcome(0), Some(Outcome::Refused));
+    }
 
     let mut case = unanswered(terms(), 1);
     case.world.phone.clear();

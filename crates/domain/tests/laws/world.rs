@@ -203,10 +203,15 @@ pub(crate) struct Case {
 impl Case {
     /// A lot of `messages` that all go to alpha, with beta and gamma as fallbacks.
     pub(crate) fn routed(terms: SendingAccepted, messages: u32) -> Self {
+        Self::routed_with(terms, messages, &PHONE_RELAYS)
+    }
+
+    /// [`Case::routed`] while the sender is registered with these relays only; then it is with all.
+    pub(crate) fn routed_with(terms: SendingAccepted, messages: u32, phone: &[&str]) -> Self {
         let lot = Lot::new(&lot_accepted(&terms, 0, messages));
         let mut case = Self {
             terms,
-            world: Registered::everywhere(),
+            world: Registered { phone: relays(phone), ..Registered::everywhere() },
             lot,
             opted_out: Vec::new(),
             unsendable: None,
@@ -221,6 +226,7 @@ impl Case {
             case.lot.route(&mut ledger.ahead(), &case.world.context(), |_, _| in_force.clone());
         assert!(blocked.is_empty());
         case.fold(vec![routed.unwrap().into()]);
+        case.world.phone = relays(&PHONE_RELAYS);
         case
     }
 

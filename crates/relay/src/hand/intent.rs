@@ -23,6 +23,9 @@ use crate::queue::Job;
 /// How long the intent may take to be durable, beside the call itself.
 const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
 
+/// When messages are looked at again that wait for another relay.
+const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(5);
+
 /// The jobs of one lease for one lot: one an attempt.
 pub(super) struct LotWork {
     pub(super) lot: LotId,
@@ -155,7 +158,12 @@ pub(super) fn plan(
             granted = granted.map(|count| count - candidates.len() as u32);
             room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
         }
-        let Submission { events: more, messages } = submit(crew, lot, sending, &candidates, job.attempt, now);
+        let submission = submit(crew, lot, sending, &candidates, job.attempt, now);
+        let Submission { events: more, messages, waiting } = submission;
+        if !waiting.is_empty() {
+            let not_before_ms = (now + LOOK_AGAIN).timestamp_millis();
+            planned.later.push(Job { messages: waiting, not_before_ms, ..job.clone() });
+        }
         if state == AttemptState::Unknown && messages.len() < candidates.len() {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
             match round.is_in_time() {

@@ -199,10 +199,12 @@ impl Checker {
                 let is_cancelled = self.sending(id.sending)?.cancelled.is_some();
                 (!is_cancelled).then_some(FailureClass::Unknown)
             }
-            Outcome::Refused if finished.reason == "sender_not_at_relay" => Some(FailureClass::Sender),
             Outcome::Cancelled | Outcome::Refused | Outcome::Expired | Outcome::Delivered => None,
         };
-        let owed = class.and_then(|class| self.owed(id, class, terms, told.time()));
+        let owed = match finished.reason.as_str() {
+            "sender_not_at_relay" => self.registered_and_untried(id, terms, told.time()),
+            _ => class.and_then(|class| self.owed(id, class, terms, told.time())),
+        };
         match owed {
             Some(relay) => {
                 Err(format!("message {} ends as {:?}, and {relay} is left", id.seq, finished.outcome))

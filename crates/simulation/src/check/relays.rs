@@ -91,7 +91,7 @@ impl RelayState {
         self.profile().is_some_and(|profile| profile.channels.contains_key(&channel))
     }
 
-    fn reaches(&self, reach: Option<PhoneKind>) -> bool {
+    pub(super) fn reaches(&self, reach: Option<PhoneKind>) -> bool {
         self.profile().is_some_and(|profile| reach.is_none_or(|kind| profile.reaches.contains(&kind)))
     }
 }

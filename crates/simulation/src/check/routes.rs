@@ -13,7 +13,7 @@ use super::failures::{may_change_channel, may_change_relay};
 use super::message::{AttemptState, MessageState, NEVER_MS, State};
 use super::noted::NOTICE;
 use super::relays::Carriage;
-use super::{Checked, Checker, Told};
+use super::{Checked, Checker, RelayState, Told};
 
 impl Checker {
     pub(super) fn routed(&mut self, routed: &MessagesRouted, told: &Told<'_>) -> Checked {
@@ -161,15 +161,24 @@ impl Checker {
         if !may_change_relay(class, &carriage.terms.failover) {
             return Err(format!("{words}: the relay may not change"));
         }
-        let Some(place) = before.fallbacks.iter().position(|relay| *relay == route.relay) else {
-            return Err(format!("{words}: that is none of {:?}", before.fallbacks));
+        // Whom the sender was registered with since may come after them.
+        let mut fallbacks = before.fallbacks.clone();
+        if before.state == State::Routed && class == FailureClass::Sender {
+            let since =
+                route.fallbacks.iter().chain([&route.relay]).filter(|relay| !fallbacks.contains(relay));
+            let mut since: Vec<RelayId> = since.cloned().collect();
+            since.sort_unstable();
+            fallbacks.extend(since);
+        }
+        let Some(place) = fallbacks.iter().position(|relay| *relay == route.relay) else {
+            return Err(format!("{words}: that is none of {fallbacks:?}"));
         };
-        let (passed_over, rest) = before.fallbacks.split_at(place);
+        let (passed_over, rest) = fallbacks.split_at(place);
         if let Some(better) = passed_over.iter().find(|relay| self.must_carry(relay, carriage, at)) {
             return Err(format!("{words}: {better} comes first"));
         }
         if !passed_over.iter().chain(&rest[1..]).eq(&route.fallbacks) {
-            return Err(format!("{words}: then {:?}, before {:?}", route.fallbacks, before.fallbacks));
+            return Err(format!("{words}: then {:?}, before {fallbacks:?}", route.fallbacks));
         }
         Ok(())
     }
@@ -195,6 +204,32 @@ impl Checker {
         }
         let carriage = carriage(terms, newest.channel, message);
         newest.fallbacks.iter().find(|relay| self.must_carry(relay, carriage, at)).cloned()
+    }
+
+    /// A relay that the sender is registered with, that can carry the message and was not tried, open or not.
+    pub(super) fn registered_and_untried(
+        &self,
+        id: MessageId,
+        terms: &SendingAccepted,
+        at: DateTime<Utc>,
+    ) -> Option<RelayId> {
+        let message = self.message(id)?;
+        let newest = message.newest()?;
+        let is_over = message.attempts_made() >= terms.failover.attempts_max || at >= terms.expires_at;
+        if is_over || !terms.failover.relays {
+            return None;
+        }
+        let Carriage { channel, reach, .. } = carriage(terms, newest.channel, message);
+        let is_tried = |relay: &RelayId| {
+            message.attempts.iter().any(|attempt| attempt.relay == *relay && attempt.channel == channel)
+        };
+        let can_carry = |(relay, state): &(&RelayId, &RelayState)| {
+            state.offers(channel)
+                && state.reaches(reach)
+                && !is_tried(relay)
+                && self.senders.must_send(terms, channel, relay, at)
+        };
+        self.relays.iter().find(can_carry).map(|(relay, _)| relay.clone())
     }
 
     /// Whoever must be tried next after such a failure, on the same channel or by e-mail, if anybody.
