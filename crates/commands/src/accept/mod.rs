@@ -326,12 +326,12 @@ impl Acceptance {
                 note_limited("not_counted_yet");
                 AcceptError::Backlog { retry_after_s }
             }
-            NoPlace::Never(full @ (Full::TenantOpen | Full::TenantScheduled)) => {
+            NoPlace::Never(full) => {
                 note_limited(full.word());
                 let detail = format!("{messages} recipients are more than the tenant may ever have at once");
                 RequestRefusal { field: "recipients", code: "over_limit", detail }.into()
             }
-            NoPlace::Full(full) | NoPlace::Never(full) => {
+            NoPlace::Full(full) => {
                 note_limited(full.word());
                 match full {
                     Full::TenantOpen | Full::TenantScheduled => {

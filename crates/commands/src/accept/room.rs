@@ -99,8 +99,11 @@ impl Room {
         };
         if let Err(full) = asking.may_take(wanted.kind, wanted.messages) {
             let alone = Asking { own: Load::default(), all: Load::default(), ..asking };
-            let is_never = alone.may_take(wanted.kind, wanted.messages).is_err();
-            return Err(if is_never { NoPlace::Never(full) } else { NoPlace::Full(full) });
+            return Err(match alone.may_take(wanted.kind, wanted.messages) {
+                // Of the tenant's own bounds: what is beyond one of the house is no fault of the tenant.
+                Err(own @ (Full::TenantOpen | Full::TenantScheduled)) => NoPlace::Never(own),
+                Err(Full::Open | Full::Scheduled) | Ok(()) => NoPlace::Full(full),
+            });
         }
         let given = Given { tenant: wanted.tenant.clone(), kind: wanted.kind, messages: wanted.messages };
         inner.give(&given);
