@@ -11,6 +11,10 @@ use crate::backup::LOG;
 
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
+/// What the event store makes before the log itself: a first start that was killed in between leaves nothing else.
+const LOG_LOCK: &str = "events.db.lock";
+/// What an operator may put here before the first start.
+const CONFIGURATION: &str = "kite.toml";
 /// More of what is in the way is not named.
 const NAMES_MAX: usize = 3;
 
@@ -37,7 +41,7 @@ pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Without a log, a directory in which something is belongs to somebody else, or has lost its log. Nobody's files are to get
-/// a log beside them, or be hidden from others.
+/// a log beside them, or be hidden from others. A write-ahead log without its log is a log that was lost.
 ///
 /// # Errors
 /// If it is so.
@@ -49,8 +53,9 @@ pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        // A new file system has the one; the other is nothing that a person keeps here.
-        if name != "lost+found" && !name.starts_with('.') {
+        // A new file system has `lost+found`; what begins with a dot is nothing that a person keeps here.
+        let is_expected = [LOG_LOCK, CONFIGURATION, "lost+found"].contains(&&*name) || name.starts_with('.');
+        if !is_expected {
             names.push(name);
         }
     }
@@ -59,8 +64,8 @@ pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
     names.truncate(NAMES_MAX);
     ensure!(
         names.is_empty(),
-        "{} is no data directory of Kite: there is no {LOG} in it, but {}{more}. A new one has to be empty; if it had a log, \
-         restore that first",
+        "{} is no data directory of Kite: there is no {LOG} in it, but {}{more}. A new one has to be empty, but \
+         for a {CONFIGURATION}; if it had a log, restore that first",
         directory.display(),
         names.join(", ")
     );
@@ -88,6 +93,16 @@ mod tests {
         std::fs::create_dir(data.join("lost+found")).unwrap();
         std::fs::write(data.join(".keep"), "").unwrap();
         refuse_foreign(data).unwrap();
+        for name in ["events.db.lock", "kite.toml"] {
+            std::fs::write(data.join(name), "").unwrap();
+            refuse_foreign(data).unwrap();
+        }
+        for name in ["events.db-wal", "events.db-shm", "key.pem"] {
+            std::fs::write(data.join(name), "").unwrap();
+            let refusal = refuse_foreign(data).unwrap_err().to_string();
+            assert!(refusal.contains(&format!("but {name}. ")), "{refusal}");
+            std::fs::remove_file(data.join(name)).unwrap();
+        }
         for name in ["d", "b", "a", "c"] {
             std::fs::write(data.join(name), "").unwrap();
         }
