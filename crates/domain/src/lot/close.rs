@@ -36,7 +36,7 @@ impl Lot {
         let mut aftermath = Aftermath::default();
         for (seq, message) in self.messages() {
             if message.outcome.is_none() && message.is_not_handed_over() {
-                self.finish_cancelled(seq, message, &mut aftermath);
+                self.finish_cancelled(seq, &mut aftermath);
             }
         }
         aftermath.into_events().collect()
@@ -48,7 +48,7 @@ impl Lot {
         let mut aftermath = Aftermath::default();
         for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
             if message.is_not_handed_over() {
-                self.finish_cancelled(seq, message, &mut aftermath);
+                self.finish_cancelled(seq, &mut aftermath);
             } else if is_overdue(message, now) {
                 let Failure { class, code, outcome } = Failure::no_receipt();
                 aftermath.finish(seq, outcome, code, Some(class));
@@ -57,9 +57,10 @@ impl Lot {
         aftermath.into_events().collect()
     }
 
-    /// What the original of a copy may have given to any relay was not stopped by a cancellation.
-    fn finish_cancelled(&self, seq: u32, message: &Message, aftermath: &mut Aftermath) {
-        if message.attempts.is_empty() && self.doubted.contains(seq) {
+    /// Ends what was not handed over, for a cancellation. What the original of a copy may have given to any relay was not
+    /// stopped by it, wherever the copy has routed it since.
+    pub(super) fn finish_cancelled(&self, seq: u32, aftermath: &mut Aftermath) {
+        if self.doubted.contains(seq) {
             aftermath.finish(seq, Outcome::Expired, COPIED.into(), Some(FailureClass::Unknown));
         } else {
             aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);

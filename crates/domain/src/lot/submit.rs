@@ -103,6 +103,9 @@ impl Lot {
                     held.messages.push(seq);
                     held.until_ms.push(until.timestamp_millis());
                 }
+                Verdict::End(Outcome::Cancelled, _) if state == AttemptState::Routed => {
+                    self.finish_cancelled(seq, &mut aftermath);
+                }
                 Verdict::End(outcome, reason) if state == AttemptState::Routed => {
                     let (reason, class) = match outcome {
                         Outcome::Expired => self.end_of_life(seq),

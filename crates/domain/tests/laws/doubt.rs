@@ -208,6 +208,53 @@ fn what_may_be_sent_twice_and_is_cancelled_after_it_was_put_in_doubt_is_not_call
     }
 }
 
+/// Wherever the copy has routed it since: to another relay, or to the one that never had it.
+#[test]
+fn what_is_cancelled_after_the_copy_has_routed_it_is_not_called_cancelled() {
+    let mut elsewhere = Case::routed(at_least_once(), 2);
+    mute(&mut elsewhere, &["alpha"]);
+    doubt(&mut elsewhere);
+    assert_eq!(elsewhere.last(0), ("beta".to_owned(), AttemptState::Routed));
+
+    let mut unasked = Case::routed(at_least_once(), 2);
+    let routed = unasked.lot.clone();
+    unasked.lot = Lot::new(&lot_accepted(&unasked.terms, 0, 2));
+    doubt(&mut unasked);
+    let attempts = MessagesRouted {
+        routes: vec![RouteSet {
+            relay: relay("beta"),
+            channel: routed.message(0).unwrap().message_type,
+            attempt: 1,
+            messages: (0..2).collect(),
+            fallbacks: Vec::new(),
+            price_milliwon: 9_000,
+            bills: kite_domain::relay::BillingMoment::Delivered,
+            reason: "a test".to_owned(),
+        }],
+        splits: Vec::new(),
+    };
+    unasked.fold(vec![attempts.into()]);
+    assert_eq!(unasked.attempts(0), [("beta".to_owned(), AttemptState::Routed)]);
+
+    let mut never_had = Case::routed(terms(), 2);
+    doubt(&mut never_had);
+    let later = never_had.world.now;
+    let note = ResponseNote { answer_to: AnswerTo::Question, ..deferred(&[0, 1], later) };
+    never_had.respond("alpha", 1, note);
+    assert_eq!(never_had.last(0).1, AttemptState::Routed);
+
+    for mut case in [elsewhere, unasked, never_had] {
+        let (relay, attempt) = (case.last(0).0, case.attempts(0).len() as u16);
+        for events in [case.lot.cancel(), case.lot.expire_cancelled(case.world.now)] {
+            let [Event::MessagesFinished(end)] = &events[..] else { panic!("{events:?}") };
+            assert_eq!((end.outcome, &*end.reason), (Outcome::Expired, "copied"));
+        }
+        case.is_cancelled = true;
+        assert_eq!(case.submit(&relay, attempt, &[0, 1]), Vec::<u32>::new());
+        assert_eq!(case.outcome(1), Some(Outcome::Expired), "nobody knows whether it was sent");
+    }
+}
+
 #[test]
 fn what_was_held_for_the_night_until_after_the_end_of_the_original_is_not_in_doubt() {
     let mut case = Case::routed(ad_terms(kite_domain::sending::WindowAction::Hold), 3);
