@@ -308,6 +308,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             let config = Config::load(config.as_deref())?;
             config.check_descriptors()?;
             config.check_admin_key()?;
+            config.check_backup_dir()?;
             config.vault()?;
             config.check_certificate()?;
             println!("the configuration is good");

@@ -23,6 +23,7 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         config.check_roles().context("--roles")?;
     }
     config.check_admin_key()?;
+    config.check_backup_dir()?;
     telemetry::start_logging("info");
     runtime()?.block_on(async move {
         // Before anything works: whoever is asked to stop while it begins ends as it should, too.

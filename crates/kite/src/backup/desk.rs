@@ -52,6 +52,14 @@ impl Desk {
         Self { data: data.to_owned(), directory, supervisor, clock, head, newest: Arc::default() }
     }
 
+    /// The disk is asked for it: not on a thread that others wait for, nor under a lock.
+    async fn refuse_inside(&self, target: PathBuf) -> Result<(), BackupRefusal> {
+        let data = self.data.clone();
+        let looked = tokio::task::spawn_blocking(move || refuse_inside(&target, &data)).await;
+        let answer = looked.map_err(anyhow::Error::from).flatten();
+        answer.map_err(|error| BackupRefusal::Unusable(error.to_string()))
+    }
+
     fn start(&self, directory: &Path, name: String, actor: &str) -> Result<Backup, BackupRefusal> {
         let target = directory.join(&name);
         let mut newest = self.newest.lock();
@@ -61,7 +69,6 @@ impl Desk {
         if target.exists() {
             return Err(BackupRefusal::Exists(name));
         }
-        refuse_inside(&target, &self.data).map_err(|error| BackupRefusal::Unusable(error.to_string()))?;
         let state = BackupState::Running { position: 0 };
         let backup =
             Backup { name: name.clone(), taken_at: self.clock.now(), until: *self.head.borrow(), state };
@@ -128,6 +135,7 @@ impl BackupDesk for Desk {
             Some(name) => name,
             None => self.clock.now().format("kite-%Y%m%dT%H%M%SZ").to_string(),
         };
+        self.refuse_inside(directory.join(&name)).await?;
         self.start(directory, name, actor)
     }
 

@@ -17,7 +17,7 @@ pub(crate) use manifest::{is_backup, refuse_backup};
 use anyhow::{Context, bail};
 use std::fs::{DirEntry, File, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The log, in a data directory and in a backup.
 pub(crate) const LOG: &str = "events.db";
@@ -54,7 +54,7 @@ impl Partial {
         if path.exists() {
             let held = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
             let held = held.with_context(|| format!("{} is in the way", path.display()))?;
-            if held.try_lock().is_err() {
+            if !is_left_by_all(&held, &path) {
                 bail!("somebody else is writing {}", target.display());
             }
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -62,7 +62,7 @@ impl Partial {
         crate::private::private_directory(&path)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK))?;
         // Somebody else may have taken it for what is left of another try.
-        if lock.try_lock().is_err() || !is_in_place(&lock, &path) {
+        if !is_left_by_all(&lock, &path) {
             bail!("somebody else is writing {}", target.display());
         }
         Ok(Self { path, target: target.to_owned(), lock })
@@ -103,6 +103,12 @@ fn parent_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether nobody works on it, and from now on nobody will. A lock that was opened may be that of a directory which has gone
+/// since, with another one in its place by now.
+fn is_left_by_all(lock: &File, partial: &Path) -> bool {
+    lock.try_lock().is_ok() && is_in_place(lock, partial)
+}
+
 fn is_in_place(lock: &File, partial: &Path) -> bool {
     let identity = |found: Metadata| (found.dev(), found.ino());
     let there = partial.join(LOCK).metadata().map(identity);
@@ -119,7 +125,7 @@ fn remove_what_is_left(directory: &Path, own: &Path) {
             continue;
         }
         let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { continue };
-        if lock.try_lock().is_err() {
+        if !is_left_by_all(&lock, &path) {
             continue;
         }
         match std::fs::remove_dir_all(&path) {
@@ -152,17 +158,27 @@ fn is_left_over(path: &Path) -> bool {
 /// A backup has no place in the data directory: what befalls the one befalls the other, and a copy of the directory would have
 /// both. Nor has a copy in its backup, which is to stay as it is.
 pub(crate) fn refuse_inside(target: &Path, of: &Path) -> anyhow::Result<()> {
-    let Ok(of_place) = of.canonicalize() else { return Ok(()) };
-    let absolute = std::path::absolute(target)?;
-    // The part of it that is there says where it leads, whatever links there are on the way.
-    let place = absolute.ancestors().find_map(|part| part.canonicalize().ok()).unwrap_or(absolute.clone());
     anyhow::ensure!(
-        !place.starts_with(&of_place),
+        !place_of(target)?.starts_with(place_of(of)?),
         "{} is inside {}: choose a place outside, best on another disk",
         target.display(),
         of.display()
     );
     Ok(())
+}
+
+/// Where a path leads, or will when it is made: the part of it that is there says so, whatever links there are on the way.
+fn place_of(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let Some((part, mut place)) = there else { return Ok(absolute) };
+    for step in absolute.strip_prefix(part).into_iter().flat_map(Path::components) {
+        match step {
+            Component::ParentDir => drop(place.pop()),
+            step => place.push(step),
+        }
+    }
+    Ok(place)
 }
 
 /// Nothing is ever overwritten.
@@ -220,11 +236,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let partial = made(directory.path(), ".kite-1.partial", &[LOCK]);
         let lock = File::open(partial.join(LOCK)).unwrap();
-        assert!(is_in_place(&lock, &partial));
+        let other = File::open(partial.join(LOCK)).unwrap();
+        assert!(is_left_by_all(&lock, &partial));
+        assert!(!is_left_by_all(&other, &partial), "it is ours");
+        drop((lock, other));
+        let lock = File::open(partial.join(LOCK)).unwrap();
         std::fs::remove_file(partial.join(LOCK)).unwrap();
-        assert!(!is_in_place(&lock, &partial));
+        assert!(!is_left_by_all(&lock, &partial));
         std::fs::write(partial.join(LOCK), "").unwrap();
-        assert!(!is_in_place(&lock, &partial), "it is another's");
+        assert!(!is_left_by_all(&lock, &partial), "it is another's");
     }
 
     #[test]
@@ -239,5 +259,8 @@ mod tests {
         for outside in ["data-backup", "backups/data", "data/../backup"] {
             refuse_inside(&directory.path().join(outside), &data).unwrap();
         }
+        let none = directory.path().join("link/../none");
+        refuse_inside(&directory.path().join("none/backup"), &none).unwrap_err();
+        refuse_inside(&directory.path().join("none/../backup"), &none).unwrap();
     }
 }

@@ -200,6 +200,17 @@ impl Config {
         Ok(())
     }
 
+    /// Whether backups have a place outside the data directory, if they have one.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_backup_dir(&self) -> anyhow::Result<()> {
+        if self.backup_dir.as_os_str().is_empty() {
+            return Ok(());
+        }
+        crate::backup::refuse_inside(&self.backup_dir, &self.data_dir).context("backup_dir")
+    }
+
     /// The keys that encrypt the relays' credentials.
     ///
     /// # Errors
@@ -404,6 +415,27 @@ mod tests {
         assert!(twice.starts_with("admin_listen: 127.0.0.1:9000 is where"), "{twice}");
         let wrong = with("admin_listen = \"9001\"").err().unwrap();
         assert!(wrong.starts_with("admin_listen: `9001` is no address"), "{wrong}");
+    }
+
+    #[test]
+    fn backups_have_no_place_in_the_data_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |backups: &str| Config {
+            data_dir: directory.path().join("data"),
+            backup_dir: directory.path().join(backups),
+            ..Config::compiled_in().unwrap()
+        };
+        Config::compiled_in().unwrap().check_backup_dir().unwrap();
+        of("backups").check_backup_dir().unwrap();
+        for is_made in [false, true] {
+            if is_made {
+                std::fs::create_dir(directory.path().join("data")).unwrap();
+            }
+            for inside in ["data", "data/backups"] {
+                let wrong = format!("{:#}", of(inside).check_backup_dir().unwrap_err());
+                assert!(wrong.starts_with("backup_dir: ") && wrong.contains("is inside"), "{wrong}");
+            }
+        }
     }
 
     #[test]
