@@ -128,7 +128,7 @@ impl<'d> Operation<'d> {
             write!(line, " -X {}", self.method.to_uppercase()).expect(WRITTEN);
         }
         let needs_key = match self.value["security"].as_array() {
-            Some(security) => security.iter().any(|one| one.as_object().is_some_and(|one| !one.is_empty())),
+            Some(security) => !security.iter().any(|one| one.as_object().is_some_and(|one| one.is_empty())),
             None => true,
         };
         if needs_key {

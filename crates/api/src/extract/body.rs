@@ -106,11 +106,16 @@ fn content_length(headers: &HeaderMap) -> usize {
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// A body is read as it comes: nobody unpacks a few bytes into more than there is room for.
+/// What packs a body (RFC 9110, 8.4.1, and the registry of codings).
+const PACKED: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
+
+/// A body is read as it comes: nobody unpacks a few bytes into more than there is room for. Some clients name something else
+/// in that header, such as a character set, or nothing: their bodies are as they should be.
 fn refuse_encoding(headers: &HeaderMap) -> Answer<()> {
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let encoding = value.to_str().unwrap_or_default().trim();
-        if !encoding.eq_ignore_ascii_case("identity") {
+        let encoding = String::from_utf8_lossy(value.as_bytes());
+        let is_packed = |coding: &str| PACKED.iter().any(|one| coding.trim().eq_ignore_ascii_case(one));
+        if encoding.split(',').any(is_packed) {
             let encoding: String = encoding.chars().filter(|one| matches!(one, ' '..='~')).take(40).collect();
             let detail = format!(
                 "The body is encoded (Content-Encoding: {encoding}). Send it as it is, without that header."

@@ -21,9 +21,10 @@ impl Traits<'_> {
         self.parameters().any(|parameter| parameter["name"] == "cursor")
     }
 
-    /// It can answer with a file, which has no pages.
+    /// It can answer with a file instead of a page, and a file has no limit.
     fn gives_files(&self) -> bool {
-        self.is_paged() && self.parameters().any(|parameter| parameter["name"] == "format")
+        let has = |name: &str| self.parameters().any(|parameter| parameter["name"] == name);
+        has("limit") && has("format")
     }
 
     fn parameters(&self) -> impl Iterator<Item = &Value> {
@@ -35,9 +36,7 @@ impl Traits<'_> {
     }
 
     fn needs_key(&self) -> bool {
-        !self.operation["security"]
-            .as_array()
-            .is_some_and(|security| security.iter().all(|one| one == &json!({})))
+        !self.operation["security"].as_array().is_some_and(|ways| ways.contains(&json!({})))
     }
 
     /// Whether the key of a tenant may be used.

@@ -102,6 +102,25 @@ async fn an_export_can_be_imported_again() {
     assert_eq!(page.problem(), (400, "invalid-parameter".to_owned()), "an export has no pages");
 }
 
+#[tokio::test]
+async fn an_export_goes_on_from_a_cursor() {
+    let api = Api::new().await;
+    let csv = "name,phone,등급\na,01012345671,골드\nb,01012345672,\nc,01012345673,\n";
+    api.ok(import(&api, "", csv.as_bytes())).await;
+    api.project().await;
+    let page = api.get("/v1/contacts?limit=1").await.json();
+    let (first, cursor) = (page["items"][0]["phone"].as_str().unwrap(), page["next"].as_str().unwrap());
+    let rest = api.get(&format!("/v1/contacts/export?format=ndjson&cursor={cursor}")).await.text();
+    assert!(rest.lines().count() == 2 && !rest.contains(first), "{rest}");
+    let table = api.get(&format!("/v1/contacts/export?cursor={cursor}")).await.text();
+    assert!(table.lines().count() == 3 && !table.contains(first), "{table}");
+    assert_eq!(table.contains("등급"), table.contains("골드"), "columns are of what is in the file: {table}");
+    for format in ["csv", "ndjson"] {
+        let wrong = api.get(&format!("/v1/contacts/export?format={format}&cursor=!")).await;
+        assert_eq!(wrong.problem(), (400, "invalid-cursor".to_owned()), "{format}");
+    }
+}
+
 /// Answers whose bodies nobody reads are files that are not at their end.
 #[tokio::test]
 async fn files_of_the_address_book_are_among_those_that_one_tenant_may_have_written_at_once() {

@@ -46,6 +46,7 @@ struct Operation {
     method: &'static str,
     path: String,
     tags: Vec<String>,
+    /// Nothing where no key is needed.
     takes: Vec<String>,
 }
 
@@ -58,7 +59,9 @@ async fn operations(api: &Api) -> Vec<Operation> {
                 value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
             };
             let security = operation["security"].as_array().unwrap();
-            let takes = security.iter().flat_map(|one| one.as_object().unwrap().keys().cloned()).collect();
+            let ways: Vec<_> = security.iter().map(|one| one.as_object().unwrap()).collect();
+            let is_open = ways.iter().any(|one| one.is_empty());
+            let takes = ways.iter().filter(|_| !is_open).flat_map(|one| one.keys().cloned()).collect();
             operations.push(Operation {
                 id: operation["operationId"].as_str().unwrap().to_owned(),
                 method: method.to_uppercase().leak(),

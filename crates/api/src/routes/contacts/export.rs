@@ -21,20 +21,22 @@ use crate::state::ApiState;
 
 const PAGE: usize = 1_000;
 
-/// In which form.
+/// In which form, and from where on.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ContactExportQuery {
+    /// The `next` of a page of `GET /v1/contacts` without a filter; none: from the first contact on.
+    pub cursor: Option<String>,
     /// `csv` or `ndjson`; none: as the header `accept` says, or else `csv`.
     pub format: Option<FileWord>,
 }
 
-/// Exports all contacts, as CSV in the form that the import takes, or with `format=ndjson` as one JSON object a line.
+/// Exports all contacts, or those from the cursor on, as CSV in the form that the import takes, or with `format=ndjson` as one JSON object a line.
 ///
 /// UTF-8 with a byte order mark, so that spreadsheets read it. Custom fields are columns of their own. Values that a
 /// spreadsheet would take for a formula are kept from it by a leading apostrophe. A file has at most 1,000,000 rows and takes
-/// half an hour at most; one that would be longer is broken off.
+/// half an hour at most; one that would be longer is broken off: the rest is had with a cursor behind its last contact.
 #[utoipa::path(
     get, path = "/v1/contacts/export", tag = "contacts", operation_id = "export_contacts", params(ContactExportQuery),
     responses((status = 200, description = "All contacts.", content(
@@ -48,11 +50,12 @@ pub async fn handler(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let format = FileFormat::of(query.format.map(Into::into), &headers).unwrap_or(FileFormat::Csv);
+    let begin = Paging::of_file(query.cursor.clone()).after()?;
     // The first reading, for the names of the columns, is work for the file as well.
     let turn = turn(&state, Some(&auth.tenant))?;
     state.fresh_address_book(&headers).await?;
     let fields = match format {
-        FileFormat::Csv => field_names(&state, &auth.tenant).await?,
+        FileFormat::Csv => field_names(&state, &auth.tenant, begin).await?,
         FileFormat::Ndjson => BTreeSet::new(),
     };
     let (source, tenant) = (state.0, auth.tenant);
@@ -65,13 +68,16 @@ pub async fn handler(
         }
         .boxed()
     });
-    write::<ContactView>(turn, "contacts", columns(fields), format, None, pages).await
+    write::<ContactView>(turn, "contacts", columns(fields), format, query.cursor, pages).await
 }
 
-/// The names of all custom fields, for the header row.
-async fn field_names(state: &ApiState, tenant: &TenantId) -> Answer<BTreeSet<SmolStr>> {
+/// The names of all custom fields of what is in the file, for the header row.
+async fn field_names(
+    state: &ApiState,
+    tenant: &TenantId,
+    mut after: Option<Cursor>,
+) -> Answer<BTreeSet<SmolStr>> {
     let mut names = BTreeSet::new();
-    let mut after = None;
     loop {
         let page = contacts(state, tenant, after).await?;
         names.extend(page.items.into_iter().flat_map(|contact| contact.fields.into_keys()));

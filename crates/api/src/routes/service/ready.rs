@@ -40,7 +40,7 @@ pub struct ReadinessCheckView {
 /// No key is needed, so that a probe can ask: the status says whether the process is ready, and the body names what is not. With
 /// an operator's key, or at the listener for administration, it tells of every check what was seen.
 #[utoipa::path(
-    get, path = "/readyz", tag = "service", operation_id = "get_ready", security(()),
+    get, path = "/readyz", tag = "service", operation_id = "get_ready", security((), ("admin_key" = [])),
     responses(
         (status = 200, description = "It can.", body = Ready),
         (status = 503, description = "It cannot; the checks say why.", body = Ready)
