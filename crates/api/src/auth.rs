@@ -137,7 +137,7 @@ fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
 /// The refusal of the key in these headers.
 fn counted_of(problem: Problem, headers: &HeaderMap, origin: Option<&Origin>, state: &ApiState) -> Problem {
     let key_id = bearer(headers).ok().and_then(public_part);
-    counted_key(problem, key_id, origin, &state.clients, state.journal.now())
+    counted_key(problem, key_id, origin, &state.clients, state.write_side.journal.now())
 }
 
 /// The refusal of a signature; another one if too many keys and signatures that were wrong have come from the same address.
@@ -202,9 +202,9 @@ fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answ
     }
     let id_after = |prefix: &str| Some(key.strip_prefix(prefix)?.split_once('_')?.0);
     let is_hash_of = |hash: &str| bool::from(hash.as_bytes().ct_eq(hexadecimal(&digest).as_bytes()));
-    let now = state.journal.now();
+    let now = state.write_side.journal.now();
     let from = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.address);
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     if let Some(issued) = id_after(API_KEY_PREFIX).and_then(|key_id| directory.api_keys.get(key_id))
         && is_hash_of(&issued.hash)
     {

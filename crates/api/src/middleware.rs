@@ -93,7 +93,7 @@ async fn genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> Op
     let parameters = request.extract_parts::<RawPathParams>().await.ok()?;
     let (_, relay) = parameters.iter().find(|(name, _)| *name == "relay")?;
     let place = RelayAt { relay: RelayId::parse(relay).ok()?, address: origin.client.address() };
-    state.budgets().is_genuine(&place, state.journal.now()).then_some(Payer::Relay(place))
+    state.budgets().is_genuine(&place, state.write_side.journal.now()).then_some(Payer::Relay(place))
 }
 
 /// Headers that keep browsers from guessing.

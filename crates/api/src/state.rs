@@ -3,14 +3,10 @@
 use async_trait::async_trait;
 use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
-use kite_commands::address_book::AddressBook;
 use kite_commands::backup_desk::BackupDesk;
-use kite_commands::directory::Directory;
-use kite_commands::manage::Manage;
-use kite_commands::receipts::ReceiptBook;
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
-use kite_commands::{Cause, Journal};
+use kite_commands::{Cause, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::slug::TenantId;
@@ -161,18 +157,10 @@ impl Readiness for AlwaysReady {
 
 /// Everything that the API needs.
 pub struct ApiParts {
-    /// The log, with the clock and the ids.
-    pub journal: Journal,
-    /// What the write side knows.
-    pub directory: Directory,
-    /// Commands on reference data.
-    pub manage: Manage,
-    /// Commands on contacts and groups.
-    pub address_book: AddressBook,
+    /// What is written through.
+    pub write_side: WriteSide,
     /// Commands on sendings.
     pub acceptance: Acceptance,
-    /// Where receipts go.
-    pub receipts: ReceiptBook,
     /// What is seen of the relays at this moment, and what a call of one shows.
     pub relay_desk: Arc<dyn RelayDesk>,
     /// What can be done about backups.
@@ -241,7 +229,7 @@ impl ApiState {
     /// Ready to serve.
     pub fn new(parts: ApiParts) -> Self {
         let budgets = Budgets::new(&parts.config);
-        let began_at = *parts.journal.store().head().borrow();
+        let began_at = *parts.write_side.journal.store().head().borrow();
         Self(Arc::new(Shared {
             parts,
             budgets,
@@ -264,7 +252,7 @@ impl ApiState {
 
     /// What an event written for this actor names as its cause.
     pub(crate) fn cause(&self, actor: &SmolStr) -> Cause {
-        Cause::new(actor.clone(), self.journal.next_id())
+        Cause::new(actor.clone(), self.write_side.journal.next_id())
     }
 
     /// Remembers that the tenant has written, so that it finds what it wrote.
@@ -336,14 +324,14 @@ impl ApiState {
         let unextended =
             |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
-        if let Err(error) = refusal_keeper::extend(&self.manage, unextended).await {
+        if let Err(error) = refusal_keeper::extend(&self.write_side.manage, unextended).await {
             tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");
         }
     }
 
     /// Whether one of these contacts is of somebody who refuses.
     pub(crate) fn somebody_refuses(&self, tenant: &TenantId, contacts: &[ContactDetails]) -> bool {
-        self.directory.look_at_refusals(tenant, |refusals| {
+        self.write_side.directory.look_at_refusals(tenant, |refusals| {
             let mut addresses = contacts.iter().flat_map(|one| one.phone.iter().chain(&one.email));
             addresses.any(|address| refusals.concerns(address))
         })
@@ -372,7 +360,7 @@ impl ApiState {
     /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
     fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
         let Some(position) = min_position(headers)? else { return Ok(0) };
-        let head = *self.journal.store().head().borrow();
+        let head = *self.write_side.journal.store().head().borrow();
         if position > head {
             let detail =
                 format!("The header kite-min-position names position {position}; the log ends at {head}.");

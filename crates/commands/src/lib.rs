@@ -32,6 +32,7 @@ pub mod settler;
 pub mod timekeeper;
 pub mod vault;
 pub mod worker;
+mod write_side;
 
 pub use awaited::Awaited;
 pub use clock::{Clock, Ids};
@@ -40,4 +41,5 @@ pub use journal::{Cause, Journal, JournalError};
 pub use kite_event_store as event_store;
 pub use lots::{Lots, LotsError};
 pub use vault::Vault;
-pub use worker::{Step, Worker, WorkerError};
+pub use worker::{Step, Worker, WorkerError, describe};
+pub use write_side::WriteSide;

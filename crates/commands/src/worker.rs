@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_event_store::{AppendError, ReadError};
 use std::error::Error;
+use std::time::Duration;
 
 use crate::journal::JournalError;
 use crate::lots::LotsError;
@@ -76,6 +77,16 @@ pub trait Worker: Send {
 
     /// Does a bounded piece of work. May be called at any time, also when nothing is due.
     async fn step(&mut self) -> Result<Step, WorkerError>;
+
+    /// Whether it goes on until it is idle when the process stops.
+    fn finishes(&self) -> bool {
+        false
+    }
+
+    /// How long it lets work come together before it looks again.
+    fn gathers(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Why a look at the time, or at what waits, failed.

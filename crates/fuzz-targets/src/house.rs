@@ -7,15 +7,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, Utc};
 use kite_api::{AlwaysReady, ApiConfig, ApiParts, ApiState, ClientRules, Clients, hash_admin_key, router};
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
-use kite_commands::address_book::AddressBook;
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
 use kite_commands::event_store::{EventStore, MemoryEventStore};
-use kite_commands::manage::Manage;
-use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Journal, Lots};
+use kite_commands::{Journal, Lots, WriteSide};
 use kite_domain::tenant::LimitsInForce;
-use kite_projections::{ReadModels, Step};
+use kite_projections::{ReadModels, catch_up};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -55,14 +52,14 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
 }
 
-/// The write side over a log of its own.
-pub(crate) struct WriteSide {
+/// Takes sendings into a log of its own.
+pub(crate) struct Desk {
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) journal: Journal,
     pub(crate) acceptance: Acceptance,
 }
 
-impl WriteSide {
+impl Desk {
     /// An empty log, beside what the directory knows.
     pub(crate) fn empty(directory: &Directory) -> Self {
         let clock = Arc::new(ManualClock::at(now()));
@@ -83,27 +80,15 @@ impl House {
         let clock = Arc::new(ManualClock::at(now()));
         let store = Arc::new(MemoryEventStore::new());
         let journal = Journal::new(store.clone(), clock.clone(), clock);
-        let directory = Directory::default();
-        let lots = Lots::new(journal.clone(), MESSAGES_MAX);
         let read_models = ReadModels::open(files.path()).expect("read models in a new directory");
         let mut runners = read_models.projectors(store.clone()).expect("projectors of new read models");
         let secrets = AtomicU8::new(0);
+        let secrets = Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]);
+        let write_side = WriteSide::new(journal, MESSAGES_MAX, secrets);
+        let directory = write_side.directory.clone();
         let parts = ApiParts {
-            manage: Manage::new(
-                journal.clone(),
-                directory.clone(),
-                Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]),
-            ),
-            address_book: AddressBook::new(journal.clone()),
-            acceptance: Acceptance::new(
-                lots.clone(),
-                directory.clone(),
-                limits(),
-                Arc::new(BacklogLevel::default),
-            ),
-            receipts: ReceiptBook::new(lots, directory.clone()),
-            journal,
-            directory: directory.clone(),
+            acceptance: write_side.acceptance(limits(), Arc::new(BacklogLevel::default)),
+            write_side,
             relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
             backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
@@ -134,12 +119,8 @@ impl House {
         };
         house.furnish();
         let head = *house.store.head().borrow();
-        for runner in &mut runners {
-            while runner.position() < head {
-                let step = house.runtime.block_on(runner.step(now())).expect("what was just written is read");
-                assert!(!matches!(step, Step::Idle { .. }), "a projector is idle before the end of the log");
-            }
-        }
+        let caught_up = house.runtime.block_on(catch_up(&mut runners, head, now()));
+        caught_up.expect("what was just written is read");
         house
     }
 

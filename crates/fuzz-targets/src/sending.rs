@@ -9,7 +9,7 @@ use kite_domain::lot::{Lot, SplitLedger};
 use kite_domain::slug::TenantId;
 use std::cell::RefCell;
 
-use crate::house::{House, WriteSide};
+use crate::house::{Desk, House};
 
 /// No lot may be larger, in bytes (its whole event).
 const LOT_BYTES_MAX: usize = 512 << 10;
@@ -33,18 +33,18 @@ pub fn sending(bytes: &[u8]) {
     };
     HOUSE.with_borrow_mut(|kept| {
         let house = kept.get_or_insert_with(House::new);
-        let write_side = WriteSide::empty(&house.directory);
-        house.runtime.block_on(preview_and_accept(&write_side, request));
+        let desk = Desk::empty(&house.directory);
+        house.runtime.block_on(preview_and_accept(&desk, request));
     });
 }
 
-async fn preview_and_accept(write_side: &WriteSide, request: SendRequest) {
+async fn preview_and_accept(desk: &Desk, request: SendRequest) {
     let tenant = TenantId::from_trusted("acme");
     let rows = request.recipients.len();
-    let preview = write_side.acceptance.preview(&tenant, &request, &SplitLedger::default()).await;
-    let cause = Cause::new("fuzz", write_side.journal.next_id());
+    let preview = desk.acceptance.preview(&tenant, &request, &SplitLedger::default()).await;
+    let cause = Cause::new("fuzz", desk.journal.next_id());
     let strict = request.strict;
-    let accepted = write_side.acceptance.accept(&cause, &tenant, request, None).await;
+    let accepted = desk.acceptance.accept(&cause, &tenant, request, None).await;
     match (preview, accepted) {
         (Ok(preview), Ok(accepted)) => {
             assert_eq!(preview.messages, accepted.messages);
@@ -55,7 +55,7 @@ async fn preview_and_accept(write_side: &WriteSide, request: SendRequest) {
             let routed: u32 = preview.relays.iter().map(|share| share.messages).sum();
             assert!(routed == preview.messages || !preview.blocked.is_empty(), "{preview:?}");
             assert_eq!(rows, accepted.messages as usize + accepted.refused.len() + accepted.duplicates.len());
-            in_the_log(write_side, &accepted).await;
+            in_the_log(desk, &accepted).await;
         }
         (Ok(preview), Err(AcceptError::RowsRefused(refused))) => {
             assert!(preview.messages == 0 || strict);
@@ -69,13 +69,12 @@ async fn preview_and_accept(write_side: &WriteSide, request: SendRequest) {
     }
 }
 
-async fn in_the_log(write_side: &WriteSide, accepted: &Accepted) {
+async fn in_the_log(desk: &Desk, accepted: &Accepted) {
     let mut after = 0;
     let mut messages = 0;
     let mut is_sealed = false;
     loop {
-        let page =
-            write_side.store.read_all(after, 1_000, &Filter::everything()).await.expect("memory is read");
+        let page = desk.store.read_all(after, 1_000, &Filter::everything()).await.expect("memory is read");
         for recorded in &page.events {
             match decoded(recorded) {
                 Event::LotAccepted(lot) => {

@@ -8,31 +8,18 @@ mod readiness;
 use anyhow::Context;
 use chrono::TimeDelta;
 use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
-use kite_commands::accept::{Acceptance, LoadWatch};
-use kite_commands::address_book::AddressBook;
-use kite_commands::adviser::Adviser;
-use kite_commands::clock::{SystemClock, SystemIds};
-use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::clock::SystemIds;
 use kite_commands::key_use::KeyUseRecorder;
-use kite_commands::manage::Manage;
-use kite_commands::open_work::OpenWork;
-use kite_commands::receipts::ReceiptBook;
-use kite_commands::refusal_keeper::{KnownPeople, RefusalKeeper};
 use kite_commands::relay_desk::RelayDesk;
-use kite_commands::router::Router;
 use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
-use kite_commands::settler::Settler;
-use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Awaited, Clock, Journal, Lots, Worker};
+use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
-use kite_relay::{
-    Desk, InProcessQueue, NetworkConnector, Publisher, QueueFeeder, QueueLimits, RelayParts, Relays, Sweeper,
-    Urgency,
-};
+use kite_relay::{Desk, NetworkConnector, QueueLimits};
+use kite_runtime::{Host, Place, ProjectorWatch, Reading, Staff};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,10 +29,9 @@ use tokio::sync::watch;
 
 use crate::backup;
 use crate::config::{Config, Role};
-use crate::open_work::OpenWorkReader;
 use crate::private::{private_directory, refuse_foreign};
 use crate::random::unpredictable;
-use crate::runtime::{Background, ProjectorWatch, Supervisor, drive, pause, project};
+use crate::runtime::{Background, Supervisor, Threads};
 use crate::seal_file::SealFile;
 use crate::server::{self, CertificateWatch, Tls};
 use crate::telemetry;
@@ -53,8 +39,8 @@ use crate::vitals::{Floors, ThisMachine, Vitals, VitalsWatch};
 use listening::Listeners;
 use readiness::ProcessReadiness;
 
-/// How long to wait before relay workers that could not be hired are hired again.
-const HIRE_RETRY: Duration = Duration::from_secs(1);
+/// How many unrouted sendings are read at once.
+const UNROUTED_PAGE: usize = 10_000;
 
 /// How long the end of a process may take over sealing what is left. It is a few thousand events, unless the process was
 /// ended while it sealed a log from before there were seals.
@@ -77,22 +63,14 @@ pub(crate) struct Instance {
     /// What the listeners speak TLS with, if they do.
     tls: Option<Tls>,
     models: ReadModels,
-    /// Wakes nobody: for workers that only time moves.
-    quiet: watch::Sender<u64>,
     /// Seals what is left at the end.
     last_sealer: Option<Sealer>,
 }
 
 /// What the parts share.
 struct Parts {
-    journal: Journal,
-    directory: Directory,
-    lots: Lots,
-    manage: Manage,
-    receipts: ReceiptBook,
+    write_side: WriteSide,
     models: ReadModels,
-    open_work: Arc<dyn OpenWork>,
-    people: Arc<dyn KnownPeople>,
     trust: SealTrust,
     vitals: Vitals,
     clock: Arc<dyn Clock>,
@@ -120,8 +98,12 @@ impl Instance {
             SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
                 .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
         );
-        let parts = Parts::open(&config, store.clone()).await?;
-        let quiet = watch::Sender::new(0);
+        let threads = Threads {
+            workers: workers.clone(),
+            projectors: projectors.clone(),
+            background: background.handle(),
+        };
+        let (parts, staff) = furnish(&config, store.clone(), threads).await?;
         let models = parts.models.clone();
         let mut instance = Self {
             config,
@@ -134,10 +116,9 @@ impl Instance {
             admin_address: None,
             tls,
             models,
-            quiet,
             last_sealer: None,
         };
-        match instance.start_parts(&parts, &roles, listeners, metrics).await {
+        match instance.start_parts(&parts, staff, &roles, listeners, metrics).await {
             Ok(()) => Ok(instance),
             Err(error) => {
                 instance.shut_down().await;
@@ -149,19 +130,17 @@ impl Instance {
     async fn start_parts(
         &mut self,
         parts: &Parts,
+        mut staff: Staff<Threads>,
         roles: &BTreeSet<Role>,
         listeners: Option<Listeners>,
         metrics: PrometheusHandle,
     ) -> anyhow::Result<()> {
-        self.start_vitals(parts).await?;
-        if roles.contains(&Role::Projector) {
-            self.start_projectors(parts)?;
-        }
-        self.start_sealing(parts)?;
-        let desk = self.start_workers(parts, roles).await?;
+        self.start_vitals(parts, &staff).await?;
+        self.start_sealing(parts, &staff)?;
+        let desk = self.start_workers(parts, &mut staff, roles)?;
         parts.vitals.listen_to(desk.clone());
         match listeners {
-            Some(listeners) => self.start_api(parts, desk, metrics, listeners).await,
+            Some(listeners) => self.start_api(parts, &staff, desk, metrics, listeners).await,
             None => Ok(()),
         }
     }
@@ -213,31 +192,17 @@ impl Instance {
         has_stopped && has_projected && closed.is_ok()
     }
 
-    fn start_projectors(&self, parts: &Parts) -> anyhow::Result<()> {
-        let store: Arc<dyn EventStore> = self.store.clone();
-        for projector in parts.models.projectors(store)? {
-            let name = format!("project-{}", projector.name());
-            let work = project(
-                projector,
-                self.store.head(),
-                self.projectors.clone(),
-                parts.clock.clone(),
-                self.projector_watch.clone(),
-            );
-            self.projectors.start_background_thread(&name, work)?;
-        }
-        Ok(())
-    }
-
     /// Answers what is seen of the relays.
-    async fn start_workers(
+    fn start_workers(
         &self,
         parts: &Parts,
+        staff: &mut Staff<Threads>,
         roles: &BTreeSet<Role>,
     ) -> anyhow::Result<Arc<dyn RelayDesk>> {
-        let mut awaited = Awaited::default();
-        self.start_follower(DirectoryFeed::new(parts.directory.clone(), parts.journal.clone()), parts);
-        let standing = parts.directory.snapshot().instance;
+        if roles.contains(&Role::Projector) {
+            staff.start_projectors(&self.projector_watch)?;
+        }
+        let standing = parts.write_side.directory.snapshot().instance;
         if !standing.may_hand_over() {
             let standing = standing.word();
             tracing::warn!(
@@ -245,98 +210,28 @@ impl Instance {
                 "this is a copy of another instance: nothing is handed over until it is released"
             );
         }
-        self.start_follower(Settler::new(parts.lots.clone(), parts.directory.clone()), parts);
+        staff.start_common();
         if roles.contains(&Role::Router) {
-            let (lots, directory) = (parts.lots.clone(), parts.directory.clone());
-            let router = Router::new(lots, directory, parts.open_work.clone());
-            awaited = router.awaited();
-            self.start_follower(router, parts);
-            self.start_timed(
-                Adviser::new(
-                    parts.journal.clone(),
-                    parts.directory.clone(),
-                    parts.manage.clone(),
-                    parts.open_work.clone(),
-                    AdviceSettings::default(),
-                ),
-                parts,
-            );
+            staff.start_router(Some(AdviceSettings::default()));
         }
-        let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
-        let feeder = QueueFeeder::new(parts.lots.clone(), queue.clone());
-        let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), parts.clock.clone());
         if roles.contains(&Role::Timekeeper) {
-            self.start_timed(RefusalKeeper::new(parts.manage.clone(), parts.people.clone()), parts);
-            self.start_timed(
-                Timekeeper::new(
-                    parts.lots.clone(),
-                    parts.directory.clone(),
-                    parts.open_work.clone(),
-                    parts.receipts.clone(),
-                    sweeper.hint(),
-                ),
-                parts,
-            );
+            staff.start_timekeeper();
         }
         if roles.contains(&Role::Publisher) {
-            // What the work model knows is swept from it; what comes after is read from the log.
-            let position = parts.models.work.position();
-            self.start_publishing(Publisher::new(feeder.clone(), position), sweeper, parts);
+            staff.start_publisher();
         }
+        let vault = parts.write_side.manage.vault().clone();
         if roles.contains(&Role::Worker) {
-            let relays = Relays::new(RelayParts {
-                lots: parts.lots.clone(),
-                directory: parts.directory.clone(),
-                manage: parts.manage.clone(),
-                receipts: parts.receipts.clone(),
-                queue,
-                feeder,
-                connector: Arc::new(NetworkConnector(parts.manage.vault().clone())),
-                awaited,
-                panics: Arc::new(|_| {}),
-                settings: self.config.relays.clone(),
-            });
-            let desk = relays.desk();
-            self.start_relays(relays, parts);
-            return Ok(Arc::new(desk));
+            let connector = Arc::new(NetworkConnector(vault));
+            let settings = self.config.relays.clone();
+            return Ok(Arc::new(staff.start_relays(connector, Arc::new(|_| {}), settings)));
         }
         // A check needs no worker.
-        Ok(Arc::new(Desk::new(parts.manage.vault().clone(), parts.clock.clone())))
-    }
-
-    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
-    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
-    fn start_publishing(&self, publisher: Publisher, sweeper: Sweeper, parts: &Parts) {
-        if parts.directory.snapshot().instance.may_hand_over() {
-            self.start_follower(publisher, parts);
-            self.start_timed(sweeper, parts);
-            return;
-        }
-        let (head, quiet, supervisor) = (self.store.head(), self.quiet.subscribe(), self.workers.clone());
-        let (directory, models, clock) = (parts.directory.clone(), parts.models.clone(), parts.clock.clone());
-        let stop = supervisor.stop().clone();
-        self.workers.start(async move {
-            let mut changes = directory.changes();
-            loop {
-                changes.mark_unchanged();
-                if directory.snapshot().instance.may_hand_over() {
-                    break;
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = changes.changed() => {}
-                }
-            }
-            let publisher = publisher.skip_to(models.work.position());
-            let publishing =
-                drive(Box::new(publisher), head, stop.clone(), supervisor.clone(), clock.clone());
-            supervisor.start(publishing);
-            supervisor.start(drive(Box::new(sweeper), quiet, stop, supervisor.clone(), clock));
-        });
+        Ok(Arc::new(Desk::new(vault, parts.clock.clone())))
     }
 
     /// Looks at the disk and the clock, once before anything works, and then again and again.
-    async fn start_vitals(&self, parts: &Parts) -> anyhow::Result<()> {
+    async fn start_vitals(&self, parts: &Parts, staff: &Staff<Threads>) -> anyhow::Result<()> {
         let head = *self.store.head().borrow();
         let newest = self.store.read_kept(head.saturating_sub(1), 1).await?;
         let newest_event = newest.events.last().and_then(|kept| kept.event.as_ref().ok());
@@ -348,17 +243,17 @@ impl Instance {
             parts.vitals.clone(),
             floors,
             parts.clock.clone(),
-            parts.directory.clone(),
+            parts.write_side.directory.clone(),
             newest_event,
         );
         watch.look();
-        self.start_timed(watch, parts);
+        staff.timed(Place::Front, watch);
         Ok(())
     }
 
     /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent. Whatever the
     /// roles are: nobody else can seal what this process writes.
-    fn start_sealing(&mut self, parts: &Parts) -> anyhow::Result<()> {
+    fn start_sealing(&mut self, parts: &Parts, staff: &Staff<Threads>) -> anyhow::Result<()> {
         let path = &self.config.seals_file;
         let file = match path.as_os_str().is_empty() {
             true => None,
@@ -368,111 +263,44 @@ impl Instance {
         let kept = file.as_ref().map(|file| file.newest()).unwrap_or_default();
         let sealer = || {
             let witness = file.clone().map(|file| file as Arc<dyn Witness>);
-            Sealer::new(parts.journal.clone(), witness).telling(parts.trust.clone())
+            Sealer::new(parts.write_side.journal.clone(), witness).telling(parts.trust.clone())
         };
         self.last_sealer = Some(sealer());
-        let watch = SealWatch::new(parts.journal.clone(), parts.trust.clone()).with_kept(kept);
-        let sealer = sealer();
-        for worker in [Box::new(sealer) as Box<dyn Worker>, Box::new(watch)] {
-            let (wake, stop) = (self.quiet.subscribe(), self.workers.stop().clone());
-            let work = drive(worker, wake, stop, self.workers.clone(), parts.clock.clone());
-            self.workers.start_on(&self.background.handle(), work);
-        }
+        let watch = SealWatch::new(parts.write_side.journal.clone(), parts.trust.clone());
+        staff.timed(Place::Background, sealer());
+        staff.timed(Place::Background, watch.with_kept(kept));
         Ok(())
     }
 
     /// Follows the files of the certificate, if there is one. On the threads that give way: reading a file may take a while.
-    fn start_certificate_watch(&self, parts: &Parts) {
+    fn start_certificate_watch(&self, parts: &Parts, staff: &Staff<Threads>) {
         let Some(tls) = &self.tls else { return };
-        let worker = Box::new(CertificateWatch::new(tls.certificate().clone(), parts.clock.clone()));
-        let (wake, stop) = (self.quiet.subscribe(), self.workers.stop().clone());
-        let work = drive(worker, wake, stop, self.workers.clone(), parts.clock.clone());
-        self.workers.start_on(&self.background.handle(), work);
-    }
-
-    /// Starts a worker that follows the log.
-    fn start_follower(&self, worker: impl Worker + 'static, parts: &Parts) {
-        self.start_worker(worker, self.store.head(), parts);
-    }
-
-    /// Starts a worker that only time moves.
-    fn start_timed(&self, worker: impl Worker + 'static, parts: &Parts) {
-        self.start_worker(worker, self.quiet.subscribe(), parts);
-    }
-
-    fn start_worker(&self, worker: impl Worker + 'static, wake: watch::Receiver<u64>, parts: &Parts) {
-        let stop = self.workers.stop().clone();
-        let work = drive(Box::new(worker), wake, stop, self.workers.clone(), parts.clock.clone());
-        self.workers.start(work);
-    }
-
-    /// Hires and dismisses relay workers as the directory changes.
-    fn start_relays(&self, mut relays: Relays, parts: &Parts) {
-        let supervisor = self.workers.clone();
-        let background = self.background.handle();
-        let clock = parts.clock.clone();
-        let mut changes = parts.directory.changes();
-        self.workers.start(async move {
-            loop {
-                changes.mark_unchanged();
-                let (hired, failure) = relays.reconcile().await;
-                for one in hired {
-                    tracing::info!(worker = one.worker.name(), "hired");
-                    let stop = supervisor.stop().child_token();
-                    supervisor.start(cancel_when(one.dismissed, stop.clone()));
-                    let work = drive(one.worker, one.wake, stop, supervisor.clone(), clock.clone());
-                    match one.urgency {
-                        Urgency::Urgent => supervisor.start(work),
-                        Urgency::Ordinary => supervisor.start_on(&background, work),
-                    }
-                }
-                let again = async {
-                    match failure {
-                        Some(error) => {
-                            tracing::error!(%error, "relay workers could not be hired, trying again");
-                            pause(HIRE_RETRY).await;
-                        }
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = supervisor.stop().cancelled() => return,
-                    _ = changes.changed() => {}
-                    () = again => {}
-                }
-            }
-        });
+        let watch = CertificateWatch::new(tls.certificate().clone(), parts.clock.clone());
+        staff.timed(Place::Background, watch);
     }
 
     async fn start_api(
         &mut self,
         parts: &Parts,
+        staff: &Staff<Threads>,
         relay_desk: Arc<dyn RelayDesk>,
         metrics: PrometheusHandle,
         listeners: Listeners,
     ) -> anyhow::Result<()> {
         let gauge = backlog::gauge(parts.models.clone(), self.store.head());
-        let limits = self.config.accept_limits();
-        let acceptance = Acceptance::new(parts.lots.clone(), parts.directory.clone(), limits, gauge);
-        let mut load = LoadWatch::new(acceptance.clone(), parts.open_work.clone());
-        // Before the first request, so that none is turned away because nothing is counted yet.
-        if let Err(error) = load.step().await {
-            tracing::warn!(%error, "what is open could not be counted yet, trying again");
-        }
-        self.start_timed(load, parts);
-        self.start_timed(KeyUseRecorder::new(parts.journal.clone(), parts.directory.clone()), parts);
+        let write_side = parts.write_side.clone();
+        let acceptance = write_side.acceptance(self.config.accept_limits(), gauge);
+        staff.start_load_watch(&acceptance).await;
+        let (journal, directory) = (write_side.journal.clone(), write_side.directory.clone());
+        staff.timed(Place::Front, KeyUseRecorder::new(journal, directory.clone()));
         let mut api = self.config.api.clone();
         let key = &self.config.admin_key;
         api.admin_key_hash = (!key.is_empty()).then(|| hash_admin_key(key));
         let settings = self.config.server.clone();
         let clients = Clients::new(settings.client_rules());
         let state = ApiState::new(ApiParts {
-            journal: parts.journal.clone(),
-            directory: parts.directory.clone(),
-            manage: parts.manage.clone(),
-            address_book: AddressBook::new(parts.journal.clone()),
+            write_side: write_side.clone(),
             acceptance,
-            receipts: parts.receipts.clone(),
             relay_desk,
             backups: Arc::new(backup::Desk::new(
                 &self.config.data_dir,
@@ -490,8 +318,8 @@ impl Instance {
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
                 trust: parts.trust.clone(),
-                vault: parts.manage.vault().clone(),
-                directory: parts.directory.clone(),
+                vault: write_side.manage.vault().clone(),
+                directory,
                 certificate: self.tls.as_ref().map(|tls| tls.certificate().clone()),
                 vitals: parts.vitals.clone(),
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
@@ -502,7 +330,7 @@ impl Instance {
             background: self.background.handle(),
             config: api,
         });
-        self.start_certificate_watch(parts);
+        self.start_certificate_watch(parts, staff);
         self.start_listeners(listeners, state, clients)
     }
 }
@@ -526,42 +354,28 @@ async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
     }
 }
 
-async fn cancel_when(mut dismissed: watch::Receiver<bool>, stop: tokio_util::sync::CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = dismissed.wait_for(|dismissed| *dismissed) => stop.cancel(),
+/// Opens the log and the read models, with nobody at work yet.
+async fn furnish(
+    config: &Config,
+    store: Arc<SqliteEventStore>,
+    threads: Threads,
+) -> anyhow::Result<(Parts, Staff<Threads>)> {
+    let clock = threads.clock();
+    let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds));
+    let vault = Arc::new(config.vault()?);
+    let lots_max = config.lots_in_memory_messages_max;
+    let write_side = WriteSide::new(journal, lots_max, Arc::new(unpredictable)).with_vault(vault.clone());
+    let models = ReadModels::open(&config.data_dir)?;
+    let figures_window = TimeDelta::minutes(config.api.figures_window_minutes.into());
+    let reading = Reading { figures_window, unrouted_page: UNROUTED_PAGE };
+    let shared = kite_runtime::Parts::open(&threads, write_side.clone(), models.clone(), reading).await;
+    let shared = shared.context("the log cannot be read")?;
+    if let Some(warning) = credentials::in_words(&vault, &write_side.directory.snapshot().relays) {
+        tracing::warn!("{warning}");
     }
-}
-
-impl Parts {
-    async fn open(config: &Config, store: Arc<SqliteEventStore>) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds));
-        let directory = Directory::default();
-        directory.catch_up(&journal).await.context("the log cannot be read")?;
-        let vault = Arc::new(config.vault()?);
-        if let Some(warning) = credentials::in_words(&vault, &directory.snapshot().relays) {
-            tracing::warn!("{warning}");
-        }
-        let models = ReadModels::open(&config.data_dir)?;
-        let lots = Lots::new(journal.clone(), config.lots_in_memory_messages_max);
-        let figures_window = chrono::Duration::minutes(config.api.figures_window_minutes.into());
-        let reader = Arc::new(OpenWorkReader::new(models.clone(), figures_window));
-        Ok(Self {
-            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(unpredictable))
-                .with_vault(vault),
-            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
-            open_work: reader.clone(),
-            people: reader,
-            journal,
-            directory,
-            lots,
-            models,
-            trust: SealTrust::default(),
-            vitals: Vitals::default(),
-            clock,
-        })
-    }
+    let staff = Staff::new(threads, shared, QueueLimits::default());
+    let (trust, vitals) = (SealTrust::default(), Vitals::default());
+    Ok((Parts { write_side, models, trust, vitals, clock }, staff))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod instance;
-mod open_work;
 mod operator;
 mod own_client;
 mod private;

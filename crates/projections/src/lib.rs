@@ -46,7 +46,7 @@ pub use delivery::{
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
-pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece};
+pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{
     AdviceView, Carries, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView,

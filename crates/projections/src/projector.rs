@@ -142,6 +142,25 @@ pub trait Runner: Send {
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
 }
 
+/// Steps projectors until each has read the log up to `head`, where nothing steps them by itself.
+///
+/// # Errors
+/// See [`Runner::step`].
+pub async fn catch_up(
+    projectors: &mut [Box<dyn Runner>],
+    head: Position,
+    now: DateTime<Utc>,
+) -> Result<(), ProjectError> {
+    for projector in projectors {
+        while projector.position() < head {
+            if let Step::Idle { .. } = projector.step(now).await? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Folds the log into the tables of one read model.
 pub struct Projector<M> {
     store: Arc<dyn EventStore>,

@@ -20,7 +20,6 @@ mod dice;
 mod executor;
 mod faults;
 mod generate;
-mod open_work;
 mod operation;
 mod platform;
 mod reach;

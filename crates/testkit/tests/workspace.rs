@@ -22,6 +22,11 @@ const EDGES: &[Edges] = &[
         to: &["kite-domain", "kite-commands", "kite-projections"],
         to_in_tests: WITH_SIMULATOR,
     },
+    Edges {
+        from: "kite-runtime",
+        to: &["kite-domain", "kite-event-store", "kite-commands", "kite-projections", "kite-relay"],
+        to_in_tests: TEST_TOOLS,
+    },
     Edges { from: "kite-relay-sim", to: &[], to_in_tests: TEST_TOOLS },
     Edges {
         from: "kite",
@@ -31,6 +36,7 @@ const EDGES: &[Edges] = &[
             "kite-commands",
             "kite-projections",
             "kite-relay",
+            "kite-runtime",
             "kite-api",
             "kite-relay-sim",
         ],
@@ -43,7 +49,14 @@ const EDGES: &[Edges] = &[
     },
     Edges {
         from: "kite-simulation",
-        to: &["kite-domain", "kite-event-store", "kite-commands", "kite-projections", "kite-relay"],
+        to: &[
+            "kite-domain",
+            "kite-event-store",
+            "kite-commands",
+            "kite-projections",
+            "kite-relay",
+            "kite-runtime",
+        ],
         to_in_tests: &[],
     },
     Edges { from: "kite-testkit", to: &[], to_in_tests: &[] },

@@ -32,7 +32,7 @@ pub(crate) async fn read_unverified(
     bytes_max: usize,
 ) -> Answer<HeldBody> {
     let place = RelayAt { relay: relay.clone(), address: origin.client.address() };
-    let is_genuine = state.budgets().is_genuine(&place, state.journal.now());
+    let is_genuine = state.budgets().is_genuine(&place, state.write_side.journal.now());
     read(state, request, origin, is_genuine.then_some(Payer::Relay(place)), bytes_max).await
 }
 

@@ -80,6 +80,6 @@ pub struct Relays {
     responses((status = 200, description = "All relays.", body = Relays))
 )]
 pub async fn list(state: State<ApiState>, _auth: TenantAuth) -> Json<Relays> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     Json(Relays { items: directory.relays.iter().map(|(_, entry)| entry.into()).collect() })
 }

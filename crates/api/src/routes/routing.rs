@@ -189,11 +189,13 @@ pub async fn recommendation(
     headers: HeaderMap,
 ) -> Answer<Json<RecommendationView>> {
     let channel: Channel = query.channel.into();
-    let directory = state.directory.snapshot();
-    let registered = registered_with(&directory, &auth.tenant, query.from.as_deref(), state.journal.now())?;
+    let directory = state.write_side.directory.snapshot();
+    let registered =
+        registered_with(&directory, &auth.tenant, query.from.as_deref(), state.write_side.journal.now())?;
     let objective = objective_of(&directory, &auth.tenant, channel, query.objective)?;
     state.fresh_routing(&headers).await?;
-    let (window, now) = (Duration::minutes(state.config.figures_window_minutes.into()), state.journal.now());
+    let (window, now) =
+        (Duration::minutes(state.config.figures_window_minutes.into()), state.write_side.journal.now());
     let figures = state.query(move |models| models.routing.figures(channel, window, now)).await?;
     let (able, left_out) = sort_out(&directory, channel, &registered, figures);
     let previous = weights_in_use(&directory, &auth.tenant, channel);

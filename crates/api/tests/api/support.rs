@@ -7,15 +7,13 @@ use chrono::{DateTime, Utc};
 use kite_api::{
     ApiConfig, ApiParts, ApiState, ClientRules, Clients, Readiness, ReadinessCheck, hash_admin_key, router,
 };
-use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
-use kite_commands::address_book::AddressBook;
+use kite_commands::accept::{AcceptLimits, BacklogLevel};
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
 use kite_commands::event_store::{EventStore, Filter, MemoryEventStore};
 use kite_commands::manage::Manage;
-use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Journal, Lots, Vault};
-use kite_projections::{ReadModels, Runner, Step};
+use kite_commands::{Journal, Lots, Vault, WriteSide};
+use kite_projections::{ReadModels, Runner, catch_up};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -178,8 +176,6 @@ impl Api {
         let clock = Arc::new(ManualClock::at(start()));
         let store = Arc::new(MemoryEventStore::new());
         let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
-        let directory = Directory::default();
-        let lots = Lots::new(journal.clone(), 100_000);
         let backlog = Arc::new(AtomicU64::new(0));
         let disk = Arc::new(Disk::default());
         let gauge = backlog.clone();
@@ -187,24 +183,17 @@ impl Api {
         let read_models = ReadModels::open(files.path()).unwrap();
         let runners = read_models.projectors(store.clone()).unwrap();
         let secrets = AtomicU8::new(0);
+        let secrets = Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]);
+        let vault = Vault::parse(&Vault::line("test", &[9; 32])).unwrap();
+        let write_side = WriteSide::new(journal, 100_000, secrets).with_vault(Arc::new(vault));
+        let lots = write_side.lots.clone();
         let clients = Clients::new(rules);
         let parts = ApiParts {
-            manage: Manage::new(
-                journal.clone(),
-                directory.clone(),
-                Arc::new(move || [secrets.fetch_add(1, Ordering::SeqCst); 32]),
-            )
-            .with_vault(Arc::new(Vault::parse(&Vault::line("test", &[9; 32])).unwrap())),
-            address_book: AddressBook::new(journal.clone()),
-            acceptance: Acceptance::new(
-                lots.clone(),
-                directory.clone(),
+            acceptance: write_side.acceptance(
                 limits,
                 Arc::new(move || BacklogLevel { projector_lag_events: gauge.load(Ordering::SeqCst) }),
             ),
-            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
-            journal,
-            directory,
+            write_side,
             relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
             backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
@@ -311,13 +300,7 @@ impl Api {
     /// Moves all read models on to the end of the log.
     pub(crate) async fn project(&self) {
         let head = *self.store.head().borrow();
-        for runner in self.runners.lock().await.iter_mut() {
-            while runner.position() < head {
-                if let Step::Idle { .. } = runner.step(start()).await.unwrap() {
-                    break;
-                }
-            }
-        }
+        catch_up(&mut self.runners.lock().await, head, start()).await.unwrap();
     }
 
     /// How many events the log holds: what is refused must not add any.

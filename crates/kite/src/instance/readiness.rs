@@ -12,9 +12,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::credentials;
-use crate::runtime::{ProjectorWatch, Standing as ProjectorStanding, Supervisor};
+use crate::runtime::Supervisor;
 use crate::server::ServerCertificate;
 use crate::vitals::Vitals;
+use kite_runtime::{ProjectorStanding, ProjectorWatch};
 
 /// Ready as long as nothing has failed, no projector stands still, and no stop was asked for.
 pub(super) struct ProcessReadiness {

@@ -1,12 +1,10 @@
 //! The one place where tasks and threads are started, followed until they end, and asked to stop.
 
 mod background;
-mod drive;
-mod projecting;
+mod host;
 
 pub(crate) use background::Background;
-pub(crate) use drive::{drive, pause};
-pub(crate) use projecting::{ProjectorWatch, Standing, project};
+pub(crate) use host::{Threads, pause};
 
 use futures::FutureExt;
 use parking_lot::Mutex;

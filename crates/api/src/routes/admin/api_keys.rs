@@ -143,7 +143,7 @@ pub async fn issue(
 ) -> Answer<Written<IssuedKeyView>> {
     let tenant = tenant_of(&tenant)?;
     let terms = body.check()?;
-    let done = state.manage.issue_api_key(&state.cause(&auth.actor), &tenant, terms).await?;
+    let done = state.write_side.manage.issue_api_key(&state.cause(&auth.actor), &tenant, terms).await?;
     let issued = IssuedKeyView::from(done.value);
     let location = format!("/v1/admin/tenants/{tenant}/keys/{}", issued.key_id);
     Ok(Written::created(done.position, location, issued))
@@ -161,10 +161,10 @@ pub async fn list(
     tenant: ApiPath<String>,
 ) -> Answer<Json<ApiKeys>> {
     let tenant = tenant_of(&tenant)?;
-    if !state.directory.snapshot().tenants.contains_key(&tenant) {
+    if !state.write_side.directory.snapshot().tenants.contains_key(&tenant) {
         return Err(Problem::not_found("tenant"));
     }
-    let keys = state.manage.api_keys(&tenant).await?;
+    let keys = state.write_side.manage.api_keys(&tenant).await?;
     Ok(Json(ApiKeys { items: keys.into_iter().map(Into::into).collect() }))
 }
 
@@ -180,6 +180,6 @@ pub async fn revoke(
     ApiPath((tenant, key)): ApiPath<(String, String)>,
 ) -> Answer<Written<()>> {
     let tenant = tenant_of(&tenant)?;
-    let done = state.manage.revoke_api_key(&state.cause(&auth.actor), &tenant, &key).await?;
+    let done = state.write_side.manage.revoke_api_key(&state.cause(&auth.actor), &tenant, &key).await?;
     Ok(Written::done(done.position))
 }

@@ -92,7 +92,7 @@ pub struct ReleaseBody {
     responses((status = 200, description = "How it stands.", body = InstanceView))
 )]
 pub async fn get(state: State<ApiState>, _auth: AdminAuth) -> Json<InstanceView> {
-    Json(state.directory.snapshot().instance.into())
+    Json(state.write_side.directory.snapshot().instance.into())
 }
 
 /// Lets a copy take the place of its original, which is dead.
@@ -124,7 +124,7 @@ pub async fn release(
             "as long as the original may be alive, both would send",
         );
     }
-    let now = state.journal.now();
+    let now = state.write_side.journal.now();
     let dead_since = body.original_dead_since.unwrap_or(now);
     if dead_since > now {
         return wrong("original_dead_since", "in_the_future", "it is later than now");
@@ -132,6 +132,7 @@ pub async fn release(
     if body.reason.trim().is_empty() {
         return wrong("reason", "missing", "say how you know");
     }
-    let done = state.manage.release_instance(&state.cause(&auth.actor), dead_since, body.reason).await?;
-    Ok(Written::changed(done.position, state.directory.snapshot().instance.into()))
+    let done =
+        state.write_side.manage.release_instance(&state.cause(&auth.actor), dead_since, body.reason).await?;
+    Ok(Written::changed(done.position, state.write_side.directory.snapshot().instance.into()))
 }

@@ -31,7 +31,7 @@ pub async fn search(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let tenant = tenant_of(&tenant)?;
-    if !state.directory.snapshot().tenants.contains_key(&tenant) {
+    if !state.write_side.directory.snapshot().tenants.contains_key(&tenant) {
         return Err(Problem::not_found("tenant"));
     }
     answer(&state, None, &tenant, query, &headers).await

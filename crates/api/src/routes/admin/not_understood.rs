@@ -87,7 +87,7 @@ pub(super) async fn strange(state: &ApiState, relays: Vec<RelayId>) -> Answer<Ve
     let mut found = from_models(state, relays.clone()).await?;
     for (strange, relay) in found.iter_mut().zip(&relays) {
         if strange.not_understood.is_some() {
-            strange.full_until = state.receipts.not_understood_full_until(relay).await?;
+            strange.full_until = state.write_side.receipts.not_understood_full_until(relay).await?;
         }
     }
     Ok(found)
@@ -122,7 +122,7 @@ pub async fn list(
     ApiQuery(paging): ApiQuery<Paging>,
 ) -> Answer<Json<Page<NotUnderstoodView>>> {
     let relay = id_of(&relay)?;
-    if state.directory.snapshot().relays.get(&relay).is_none() {
+    if state.write_side.directory.snapshot().relays.get(&relay).is_none() {
         return Err(Problem::not_found("relay"));
     }
     let (before, limit) = (paging.after()?, paging.size()?);

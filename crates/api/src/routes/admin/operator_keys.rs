@@ -118,7 +118,7 @@ pub async fn issue(
     ApiJson(body): ApiJson<OperatorKeyBody>,
 ) -> Answer<Written<IssuedKeyView>> {
     let terms = body.check()?;
-    let done = state.manage.issue_operator_key(&state.cause(&auth.actor), terms).await?;
+    let done = state.write_side.manage.issue_operator_key(&state.cause(&auth.actor), terms).await?;
     let issued = IssuedKeyView::from(done.value);
     let location = format!("/v1/admin/operator-keys/{}", issued.key_id);
     Ok(Written::created(done.position, location, issued))
@@ -130,7 +130,7 @@ pub async fn issue(
     responses((status = 200, description = "The keys.", body = OperatorKeys))
 )]
 pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<OperatorKeys>> {
-    let keys = state.manage.operator_keys().await?;
+    let keys = state.write_side.manage.operator_keys().await?;
     Ok(Json(OperatorKeys { items: keys.into_iter().map(Into::into).collect() }))
 }
 
@@ -141,6 +141,6 @@ pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<Opera
     responses((status = 204, description = "The key is revoked."))
 )]
 pub async fn revoke(state: State<ApiState>, auth: AdminAuth, key: ApiPath<String>) -> Answer<Written<()>> {
-    let done = state.manage.revoke_operator_key(&state.cause(&auth.actor), &key).await?;
+    let done = state.write_side.manage.revoke_operator_key(&state.cause(&auth.actor), &key).await?;
     Ok(Written::done(done.position))
 }

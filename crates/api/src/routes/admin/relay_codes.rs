@@ -147,9 +147,10 @@ pub async fn class(
     }
     let classed =
         CodeClassed { relay, code, class: body.class.into(), billable: body.billable, text: body.text };
-    let done = state.manage.class_code(&state.cause(&auth.actor), classed).await.map_err(refused)?;
+    let done =
+        state.write_side.manage.class_code(&state.cause(&auth.actor), classed).await.map_err(refused)?;
     let CodeClassed { relay, code, class, billable, text } = done.value;
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let dictionary_class = directory.relays.get(&relay).and_then(|entry| {
         let mut listed = entry.clone();
         listed.classed.clear();
@@ -175,6 +176,7 @@ pub async fn unclass(
 ) -> Answer<Written<()>> {
     let (relay, code) = names_of(names)?;
     let unclassed = CodeUnclassed { relay, code };
-    let done = state.manage.unclass_code(&state.cause(&auth.actor), unclassed).await.map_err(refused)?;
+    let done =
+        state.write_side.manage.unclass_code(&state.cause(&auth.actor), unclassed).await.map_err(refused)?;
     Ok(Written::done(done.position))
 }

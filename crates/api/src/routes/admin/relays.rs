@@ -34,9 +34,9 @@ pub struct SuspendBody {
 }
 
 fn show(state: &ApiState, relay: &RelayId, strange: Strange) -> Answer<RelayView> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let entry = directory.relays.get(relay).ok_or_else(|| Problem::not_found("relay"))?;
-    Ok(RelayView::of(entry, &*state.relay_desk, strange, state.journal.now()))
+    Ok(RelayView::of(entry, &*state.relay_desk, strange, state.write_side.journal.now()))
 }
 
 /// The relay after a write. That is durable, so a read model that gives nothing keeps nobody from seeing it.
@@ -62,10 +62,10 @@ pub(super) fn refused(error: ManageError) -> Problem {
     responses((status = 200, description = "All relays.", body = AdminRelays))
 )]
 pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<AdminRelays>> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let relays = directory.relays.iter().map(|(relay, _)| relay.clone()).collect();
     let found = strange(&state, relays).await?;
-    let now = state.journal.now();
+    let now = state.write_side.journal.now();
     let view = |((_, entry), strange)| RelayView::of(entry, &*state.relay_desk, strange, now);
     Ok(Json(AdminRelays { items: directory.relays.iter().zip(found).map(view).collect() }))
 }
@@ -106,17 +106,18 @@ pub async fn define(
             error.to_string(),
         ))
     })?;
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let known = directory.relays.get(&relay).map(|entry| {
         // What cannot be decrypted stays as it is, and cannot be held against the rest.
-        state.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())
+        state.write_side.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())
     });
-    let new = body.check(relay.clone(), known.as_ref(), state.journal.now()).map_err(|errors| {
-        let first =
-            errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
-        Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
-    })?;
-    let done = state.manage.define_relay(&state.cause(&auth.actor), new).await?;
+    let new =
+        body.check(relay.clone(), known.as_ref(), state.write_side.journal.now()).map_err(|errors| {
+            let first =
+                errors.first().map_or_else(String::new, |error| format!("{}: {}", error.field, error.detail));
+            Problem::new(Code::Refused, format!("The relay cannot be defined: {first}.")).with_errors(errors)
+        })?;
+    let done = state.write_side.manage.define_relay(&state.cause(&auth.actor), new).await?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
@@ -139,8 +140,12 @@ pub async fn suspend(
         let error = FieldError::new("reason", "empty", "whoever looks at the relay next is to know why");
         return Err(Problem::new(Code::Refused, "The relay cannot be suspended without a reason.").at(error));
     }
-    let done =
-        state.manage.suspend_relay(&state.cause(&auth.actor), &relay, body.reason).await.map_err(refused)?;
+    let done = state
+        .write_side
+        .manage
+        .suspend_relay(&state.cause(&auth.actor), &relay, body.reason)
+        .await
+        .map_err(refused)?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
@@ -156,7 +161,8 @@ pub async fn resume(
     relay: ApiPath<String>,
 ) -> Answer<Written<RelayView>> {
     let relay = id_of(&relay)?;
-    let done = state.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
+    let done =
+        state.write_side.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
@@ -173,7 +179,7 @@ pub async fn check_relay(
     relay: ApiPath<String>,
 ) -> Answer<Json<RelayCheckView>> {
     let relay = id_of(&relay)?;
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let entry = directory.relays.get(&relay).ok_or_else(|| Problem::not_found("relay"))?;
     Ok(Json(state.relay_desk.check(&entry.profile).await.into()))
 }

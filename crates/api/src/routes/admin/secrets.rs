@@ -35,7 +35,7 @@ pub struct LockedRelay {
     responses((status = 200, description = "Every credential is encrypted with the newest key.", body = SecretsRotated))
 )]
 pub async fn rotate(state: State<ApiState>, auth: AdminAuth) -> Answer<Written<SecretsRotated>> {
-    let done = state.manage.rotate_secrets(&state.cause(&auth.actor)).await?;
+    let done = state.write_side.manage.rotate_secrets(&state.cause(&auth.actor)).await?;
     let relays = done.value.relays.iter().map(ToString::to_string).collect();
     let locked = done.value.locked.iter();
     let locked = locked.map(|(relay, why)| LockedRelay { relay: relay.to_string(), reason: why.to_string() });

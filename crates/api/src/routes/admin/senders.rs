@@ -137,13 +137,13 @@ pub async fn list(
     let tenant = tenant.map_err(|error| {
         Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
     })?;
-    let now = state.journal.now();
+    let now = state.write_side.journal.now();
     let is_wanted = |(_, whose, identity): &(&str, &TenantId, &SenderIdentity)| {
         tenant.as_ref().is_none_or(|tenant| tenant == *whose)
             && query.status.is_none_or(|status| status == identity.status(now).into())
             && (!query.waiting || identity.request.is_some())
     };
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let mut found: Vec<_> = directory.senders.iter_after(after).filter(is_wanted).take(limit + 1).collect();
     let has_more = found.len() > limit;
     found.truncate(limit);
@@ -168,10 +168,10 @@ pub async fn get(
     ApiPath((tenant, address)): ApiPath<(String, String)>,
 ) -> Answer<Json<AdminSenderView>> {
     let tenant = tenant_of(&tenant)?;
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let identity = directory.senders.identity(&tenant, &canonical(&address));
     let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
-    let sender = SenderView::at(state.journal.now(), identity);
+    let sender = SenderView::at(state.write_side.journal.now(), identity);
     Ok(Json(AdminSenderView { tenant: tenant.to_string(), sender }))
 }
 
@@ -193,7 +193,8 @@ pub async fn approve(
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
     let approval = body.check()?;
     let relays = approval.relays.clone();
-    let done = state.manage.approve_sender(&state.cause(&auth.actor), &tenant, &address, approval).await;
+    let done =
+        state.write_side.manage.approve_sender(&state.cause(&auth.actor), &tenant, &address, approval).await;
     match done {
         Err(error @ ManageError::Refused(ManageRefusal::NoRelay(_))) => Err(unknown_relay(error, &relays)),
         done => answer(&state, done),
@@ -216,7 +217,7 @@ pub async fn refuse(
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
     check_reason("The sender cannot be refused", &body.reason)?;
     let (cause, SenderRefusalBody { reason, requested_at }) = (state.cause(&auth.actor), body);
-    let done = state.manage.refuse_sender(&cause, &tenant, &address, reason, requested_at).await;
+    let done = state.write_side.manage.refuse_sender(&cause, &tenant, &address, reason, requested_at).await;
     answer(&state, done)
 }
 
@@ -235,11 +236,12 @@ pub async fn withdraw(
 ) -> Answer<Written<SenderView>> {
     let (tenant, address) = (tenant_of(&tenant)?, canonical(&address));
     let reason = body.check("The sender cannot be withdrawn")?;
-    let done = state.manage.withdraw_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
+    let done =
+        state.write_side.manage.withdraw_sender(&state.cause(&auth.actor), &tenant, &address, reason).await;
     answer(&state, done)
 }
 
 fn answer(state: &ApiState, done: Result<Done<SenderIdentity>, ManageError>) -> Answer<Written<SenderView>> {
     let done = done.map_err(problem_of)?;
-    Ok(Written::changed(done.position, SenderView::at(state.journal.now(), &done.value)))
+    Ok(Written::changed(done.position, SenderView::at(state.write_side.journal.now(), &done.value)))
 }

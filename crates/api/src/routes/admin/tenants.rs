@@ -165,7 +165,7 @@ pub struct TenantDetailsView {
 }
 
 async fn details(state: &ApiState, tenant: &TenantId) -> Answer<TenantDetailsView> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let created = directory.tenants.get(tenant).ok_or_else(|| Problem::not_found("tenant"))?;
     let owner = tenant.clone();
     let (contacts, _) = state.query(move |models| models.address_book.contact_count(&owner)).await?;
@@ -217,7 +217,7 @@ pub async fn set_limits(
 ) -> Answer<Written<TenantDetailsView>> {
     let tenant: TenantId = tenant.parse().map_err(|_| Problem::not_found("tenant"))?;
     let limits = body.check()?;
-    let done = state.manage.set_tenant_limits(&state.cause(&auth.actor), &tenant, limits).await?;
+    let done = state.write_side.manage.set_tenant_limits(&state.cause(&auth.actor), &tenant, limits).await?;
     Ok(Written::changed(done.position, details(&state, &tenant).await?))
 }
 
@@ -227,7 +227,7 @@ pub async fn set_limits(
     responses((status = 200, description = "All tenants.", body = Tenants))
 )]
 pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Json<Tenants> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let items = directory.tenants.values();
     let items =
         items.map(|created| TenantView { tenant: created.tenant.to_string(), name: created.name.clone() });
@@ -253,6 +253,7 @@ pub async fn create(
     })?;
     let text = Text { field: "name", text: &body.name, characters_max: NAME_CHARACTERS_MAX };
     check("The tenant cannot be made", &text)?;
-    let done = state.manage.create_tenant(&state.cause(&auth.actor), tenant, body.name.clone()).await?;
+    let done =
+        state.write_side.manage.create_tenant(&state.cause(&auth.actor), tenant, body.name.clone()).await?;
     Ok(Written::created(done.position, format!("/v1/admin/tenants/{}", body.tenant), body))
 }

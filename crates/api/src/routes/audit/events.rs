@@ -121,7 +121,7 @@ async fn page(
     }
     let source = Source::of(query)?;
     let mut search = Search { caller, query, items: Vec::new(), limit, bytes_left: BYTES_MAX };
-    let next = search.run(&**state.journal.store(), &source).await?;
+    let next = search.run(&**state.write_side.journal.store(), &source).await?;
     Ok(Page { items: search.items, next: next.map(|place| source.cursor(place)) })
 }
 

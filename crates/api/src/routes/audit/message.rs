@@ -30,7 +30,7 @@ pub(crate) async fn events_of(state: &ApiState, caller: &Caller, id: MessageId) 
 }
 
 async fn read(state: &ApiState, stream: &str) -> Result<Vec<Told>, JournalError> {
-    state.journal.read_stream(stream, 0).await
+    state.write_side.journal.read_stream(stream, 0).await
 }
 
 fn narrowed(told: Told, id: MessageId) -> EventView {

@@ -24,7 +24,7 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<ContactBody>,
 ) -> Answer<Written<Saved>> {
-    let id = ContactId(state.journal.next_id());
+    let id = ContactId(state.write_side.journal.next_id());
     let details = body.check(id).map_err(refused)?;
     let details = vec![details];
     let (places, without) = places::reserve(&state, &auth.tenant, &details).await?;
@@ -33,7 +33,7 @@ pub async fn handler(
     }
     let is_refusing = state.somebody_refuses(&auth.tenant, &details);
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
+    let position = state.write_side.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
     if is_refusing {

@@ -23,7 +23,7 @@ pub async fn handler(
     state.own_contact_writes(&auth.tenant).await?;
     let known = get::find(&state, &auth.tenant, &contact).await?;
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.delete_contact(&cause, &auth.tenant, known.id).await?;
+    let position = state.write_side.address_book.delete_contact(&cause, &auth.tenant, known.id).await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::done(position))
 }

@@ -76,7 +76,7 @@ pub async fn handler(
     let work = {
         let (state, body) = (state.0.clone(), body.clone());
         async move {
-            let mut rows = csv_rows::read(&body.bytes, || ContactId(state.journal.next_id()))?;
+            let mut rows = csv_rows::read(&body.bytes, || ContactId(state.write_side.journal.next_id()))?;
             let (places, without) = places::reserve(&state, &auth.tenant, &rows.contacts).await?;
             rows.refuse(&without, &places::no_place());
             rows.errors.truncate(ERRORS_LISTED_MAX);
@@ -100,7 +100,8 @@ async fn save(
     let contacts = rows.contacts.len() as u32;
     let is_refusing = state.somebody_refuses(&auth.tenant, &rows.contacts);
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;
+    let position =
+        state.write_side.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;
     places.are_written(position);
     state.note_contact_write(&auth.tenant, position);
     if is_refusing {

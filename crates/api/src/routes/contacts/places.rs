@@ -20,7 +20,7 @@ pub(super) async fn reserve(
     let most = state.acceptance.limits_of(tenant).contacts_max;
     state.contacts_are_counted().await?;
     let wanted = contacts.len() as u64;
-    let places = state.address_book.reserve(tenant, counted(state, tenant).await?, wanted, most);
+    let places = state.write_side.address_book.reserve(tenant, counted(state, tenant).await?, wanted, most);
     if places.granted() == wanted {
         return Ok((places, Vec::new()));
     }
@@ -32,7 +32,7 @@ pub(super) async fn reserve(
     let owner = tenant.clone();
     let known = state.query(move |models| models.address_book.has_contacts(&owner, &addresses)).await?;
     let fresh: Vec<usize> = (0..contacts.len()).filter(|place| !known[*place]).collect();
-    let places = state.address_book.reserve(tenant, counted, fresh.len() as u64, most);
+    let places = state.write_side.address_book.reserve(tenant, counted, fresh.len() as u64, most);
     let granted = usize::try_from(places.granted()).unwrap_or(usize::MAX);
     let without: Vec<usize> = fresh.into_iter().skip(granted).collect();
     if !without.is_empty() {

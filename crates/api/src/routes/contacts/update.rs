@@ -27,7 +27,7 @@ pub async fn handler(
     let details = vec![body.check(known.id).map_err(create::refused)?];
     let is_refusing = state.somebody_refuses(&auth.tenant, &details);
     let cause = state.cause(&auth.actor);
-    let position = state.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
+    let position = state.write_side.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     state.note_contact_write(&auth.tenant, position);
     if is_refusing {
         state.extend_refusals(&auth.tenant, position).await;

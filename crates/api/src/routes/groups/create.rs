@@ -23,8 +23,9 @@ pub async fn handler(
 ) -> Answer<Written<Saved>> {
     state.own_contact_writes(&auth.tenant).await?;
     let name = body.check(&state, &auth.tenant, None).await?;
-    let id = GroupId(state.journal.next_id());
-    let position = state.address_book.save_group(&state.cause(&auth.actor), &auth.tenant, id, name).await?;
+    let id = GroupId(state.write_side.journal.next_id());
+    let position =
+        state.write_side.address_book.save_group(&state.cause(&auth.actor), &auth.tenant, id, name).await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::created(position, format!("/v1/groups/{id}"), Saved { id: id.to_string() }))
 }

@@ -20,7 +20,8 @@ pub async fn handler(
     group: ApiPath<String>,
 ) -> Answer<Written<()>> {
     let known = super::own_group(&state, &auth.tenant, &group).await?;
-    let position = state.address_book.delete_group(&state.cause(&auth.actor), &auth.tenant, known.id).await?;
+    let position =
+        state.write_side.address_book.delete_group(&state.cause(&auth.actor), &auth.tenant, known.id).await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::done(position))
 }

@@ -54,7 +54,8 @@ pub async fn handler(
         removed: count(&state, &auth.tenant, group.id, &body.remove, |is_member| is_member).await?,
     };
     let cause = state.cause(&auth.actor);
-    let written = state.address_book.change_members(&cause, &auth.tenant, group.id, body.add, body.remove);
+    let written =
+        state.write_side.address_book.change_members(&cause, &auth.tenant, group.id, body.add, body.remove);
     let position = written.await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::changed(position, changed))

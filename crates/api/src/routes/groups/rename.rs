@@ -24,8 +24,11 @@ pub async fn handler(
 ) -> Answer<Written<Saved>> {
     let known = super::own_group(&state, &auth.tenant, &group).await?;
     let name = body.check(&state, &auth.tenant, Some(known.id)).await?;
-    let position =
-        state.address_book.save_group(&state.cause(&auth.actor), &auth.tenant, known.id, name).await?;
+    let position = state
+        .write_side
+        .address_book
+        .save_group(&state.cause(&auth.actor), &auth.tenant, known.id, name)
+        .await?;
     state.note_contact_write(&auth.tenant, position);
     Ok(Written::changed(position, Saved { id: known.id.to_string() }))
 }

@@ -32,6 +32,6 @@ pub async fn handler(
     let message = found.ok_or_else(|| Problem::not_found("message"))?;
     let channel = message.attempts.last().map_or(message.message_type, |newest| newest.channel);
     let said = state.acceptance.said(&auth.tenant, id, channel).await?;
-    let view = MessageView::of(message, &CodeTexts::new(state.directory.snapshot()));
+    let view = MessageView::of(message, &CodeTexts::new(state.write_side.directory.snapshot()));
     Ok(Json(view.saying(said)))
 }

@@ -119,7 +119,7 @@ async fn page(
     let (after, limit) = (paging.after()?, paging.size()?);
     let listing =
         state.query(move |models| models.delivery.search(&tenant, &search, after.as_ref(), limit)).await?;
-    let texts = CodeTexts::new(state.directory.snapshot());
+    let texts = CodeTexts::new(state.write_side.directory.snapshot());
     Ok(Page::of(listing, |message| MessageView::of(message, &texts)))
 }
 

@@ -67,8 +67,8 @@ pub async fn handler(
         let (state, body) = (state.0.clone(), body.clone());
         async move {
             let rows = {
-                let directory = state.directory.snapshot();
-                let mut checks = Checks::new(&auth.tenant, &directory, state.journal.now());
+                let directory = state.write_side.directory.snapshot();
+                let mut checks = Checks::new(&auth.tenant, &directory, state.write_side.journal.now());
                 import_rows::read(&body.bytes, &mut checks)?
             };
             if rows.good.is_empty() || (query.strict && rows.refused > 0) {
@@ -85,7 +85,7 @@ pub async fn handler(
 async fn record(state: &ApiState, auth: &TenantAuth, rows: Rows) -> Answer<Written<OptOutImportReport>> {
     let good = u32::try_from(rows.good.len()).unwrap_or(u32::MAX);
     let cause = state.cause(&auth.actor);
-    let done = state.manage.record_opt_outs(&cause, &auth.tenant, rows.good).await?;
+    let done = state.write_side.manage.record_opt_outs(&cause, &auth.tenant, rows.good).await?;
     state.extend_refusals(&auth.tenant, done.position).await;
     let mut errors = rows.errors;
     errors.truncate(ERRORS_LISTED_MAX);

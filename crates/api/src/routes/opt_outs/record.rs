@@ -53,15 +53,16 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<OptOutBody>,
 ) -> Answer<Written<OptOutRecordedView>> {
-    let directory = state.directory.snapshot();
-    let mut checks = Checks::new(&auth.tenant, &directory, state.journal.now());
+    let directory = state.write_side.directory.snapshot();
+    let mut checks = Checks::new(&auth.tenant, &directory, state.write_side.journal.now());
     let checked = checks.check(&body.address, body.brand.as_deref(), &body.source, body.refused_at);
     let refusal = checked.map_err(|errors| {
         let first = errors.first().map_or_else(String::new, |error| error.detail.clone());
         Problem::new(Code::Refused, format!("The refusal cannot be recorded: {first}.")).with_errors(errors)
     })?;
     let address = refusal.address.to_string();
-    let done = state.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, refusal).await?;
+    let done =
+        state.write_side.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, refusal).await?;
     state.extend_refusals(&auth.tenant, done.position).await;
     Ok(Written::created(
         done.position,

@@ -37,7 +37,7 @@ pub async fn handler(
     let address = checked(&address)?;
     let cause = state.cause(&auth.actor);
     let brand = query.brand.as_deref();
-    let done = state.manage.withdraw_opt_out(&cause, &auth.tenant, &address, brand).await;
+    let done = state.write_side.manage.withdraw_opt_out(&cause, &auth.tenant, &address, brand).await;
     let done = done.map_err(|error| match error {
         ManageError::Refused(ManageRefusal::NoOptOut) => Problem::not_found("opt-out"),
         other => other.into(),

@@ -73,8 +73,11 @@ pub async fn handler(
         return Err(Problem::new(Code::Refused, detail).at(error));
     }
     let cause = state.cause(&auth.actor);
-    let defined =
-        state.manage.define_policy(&cause, &auth.tenant, channel, objective, body.failover.into()).await;
+    let defined = state
+        .write_side
+        .manage
+        .define_policy(&cause, &auth.tenant, channel, objective, body.failover.into())
+        .await;
     let defined = defined.map_err(|error| {
         let field = weight_of(&error, &body.weights);
         Problem::from(error).in_field(field)

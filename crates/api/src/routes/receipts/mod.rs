@@ -86,13 +86,13 @@ pub async fn handler(
     let unknown = || Problem::not_found("relay");
     let relay = RelayId::parse(&relay).map_err(|_| unknown())?;
     let secret = {
-        let directory = state.directory.snapshot();
+        let directory = state.write_side.directory.snapshot();
         let profile = &directory.relays.get(&relay).ok_or_else(unknown)?.profile;
-        state.manage.vault().open_one(profile, Credential::ReceiptSecret)
+        state.write_side.manage.vault().open_one(profile, Credential::ReceiptSecret)
     };
     let secret = secret.map_err(|error| locked(&relay, &error))?;
     let origin = origin(&state, &request);
-    let now = state.journal.now();
+    let now = state.write_side.journal.now();
     let envelope = verify::open(secret.as_deref(), request.headers(), now)
         .map_err(|problem| counted(problem, Some(&origin), &state.clients, now))?;
     let is_json = media_type_is(request.headers(), "application/json");
@@ -121,7 +121,7 @@ struct Call {
 impl Call {
     async fn take(self, state: ApiState) -> Answer<StatusCode> {
         let Self { relay, envelope, origin, is_json, held } = self;
-        let now = state.journal.now();
+        let now = state.write_side.journal.now();
         let call = envelope
             .verify(&held.bytes)
             .map_err(|problem| counted(problem, Some(&origin), &state.clients, now))?;
@@ -145,7 +145,7 @@ impl Call {
         };
         let recorded = receipts.len();
         if misread.is_empty() {
-            state.receipts.record(&relay, receipts).await?;
+            state.write_side.receipts.record(&relay, receipts).await?;
             seen_calls.remember(&relay, &call);
             return Ok(StatusCode::NO_CONTENT);
         }
@@ -153,7 +153,7 @@ impl Call {
         // that is another call.
         let call_as_it_is = format!("{call}/{}", read::digest(&held.bytes));
         if !seen_calls.has(&relay, &call_as_it_is) {
-            state.receipts.record(&relay, receipts).await?;
+            state.write_side.receipts.record(&relay, receipts).await?;
         }
         let problem = read::not_understood(recorded, &misread);
         keep(&state, &relay, misread).await?;
@@ -164,7 +164,7 @@ impl Call {
 
 /// Keeps it. Where there is no room for all of it, the relay is to come again.
 async fn keep(state: &ApiState, relay: &RelayId, misread: Vec<Misread>) -> Answer<()> {
-    let kept = state.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
+    let kept = state.write_side.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
     if kept.beyond == 0 {
         return Ok(());
     }

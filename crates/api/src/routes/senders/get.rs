@@ -20,8 +20,8 @@ pub async fn handler(
     auth: TenantAuth,
     address: ApiPath<String>,
 ) -> Answer<Json<SenderView>> {
-    let directory = state.directory.snapshot();
+    let directory = state.write_side.directory.snapshot();
     let identity = directory.senders.identity(&auth.tenant, &canonical(&address));
     let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
-    Ok(Json(SenderView::at(state.journal.now(), identity)))
+    Ok(Json(SenderView::at(state.write_side.journal.now(), identity)))
 }

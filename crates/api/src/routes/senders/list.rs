@@ -37,8 +37,8 @@ pub async fn handler(
     auth: TenantAuth,
     ApiQuery(query): ApiQuery<SendersQuery>,
 ) -> Json<Senders> {
-    let now = state.journal.now();
-    let directory = state.directory.snapshot();
+    let now = state.write_side.journal.now();
+    let directory = state.write_side.directory.snapshot();
     let own = directory.senders.iter().filter(|(_, tenant, _)| **tenant == auth.tenant);
     let own = own.map(|(_, _, identity)| SenderView::at(now, identity));
     let items = own.filter(|sender| query.status.is_none_or(|status| sender.status == status)).collect();

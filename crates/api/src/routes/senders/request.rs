@@ -63,10 +63,10 @@ pub async fn handler(
     })?;
     let cause = state.cause(&auth.actor);
     let relays = terms.relays.clone();
-    let done = state.manage.request_sender(&cause, &auth.tenant, terms).await;
+    let done = state.write_side.manage.request_sender(&cause, &auth.tenant, terms).await;
     let done = done.map_err(|error| unknown_relay(error, &relays))?;
     let location = format!("/v1/senders/{}", segment(&done.value.terms.address));
-    let view = SenderView::at(state.journal.now(), &done.value);
+    let view = SenderView::at(state.write_side.journal.now(), &done.value);
     Ok(Written::created(done.position, location, view))
 }
 

@@ -24,6 +24,6 @@ pub async fn handler(
 ) -> Answer<Written<()>> {
     let address = canonical(&address);
     let cause = state.cause(&auth.actor);
-    let done = state.manage.withdraw_sender(&cause, &auth.tenant, &address, None).await;
+    let done = state.write_side.manage.withdraw_sender(&cause, &auth.tenant, &address, None).await;
     Ok(Written::done(done.map_err(problem_of)?.position))
 }

@@ -95,6 +95,6 @@ async fn page(
     let listing = state
         .query(move |models| models.delivery.messages(&tenant, sending, &filter, after.as_ref(), limit))
         .await?;
-    let texts = CodeTexts::new(state.directory.snapshot());
+    let texts = CodeTexts::new(state.write_side.directory.snapshot());
     Ok(Page::of(listing, |message| MessageView::of(message, &texts)))
 }

@@ -61,7 +61,7 @@ pub async fn handler(state: State<ApiState>, SeesInside(sees_inside): SeesInside
 }
 
 fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
-    let head = *state.journal.store().head().borrow();
+    let head = *state.write_side.journal.store().head().borrow();
     let models = &state.read_models;
     let positions = [
         ("address-book", models.address_book.position()),

@@ -20,8 +20,8 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<TemplateBody>,
 ) -> Answer<Written<TemplateView>> {
-    let saved = body.check(&auth.tenant, TemplateId(state.journal.next_id()))?;
+    let saved = body.check(&auth.tenant, TemplateId(state.write_side.journal.next_id()))?;
     let view = TemplateView::from(&saved);
-    let done = state.manage.save_template(&state.cause(&auth.actor), saved).await?;
+    let done = state.write_side.manage.save_template(&state.cause(&auth.actor), saved).await?;
     Ok(Written::created(done.position, format!("/v1/templates/{}", view.id), view))
 }

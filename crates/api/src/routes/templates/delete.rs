@@ -20,6 +20,10 @@ pub async fn handler(
     template: ApiPath<String>,
 ) -> Answer<Written<()>> {
     let known = super::find(&state, &auth.tenant, &template)?;
-    let done = state.manage.delete_template(&state.cause(&auth.actor), &auth.tenant, known.template).await?;
+    let done = state
+        .write_side
+        .manage
+        .delete_template(&state.cause(&auth.actor), &auth.tenant, known.template)
+        .await?;
     Ok(Written::done(done.position))
 }

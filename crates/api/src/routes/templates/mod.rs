@@ -121,5 +121,5 @@ impl TemplateBody {
 fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<TemplateSaved> {
     let missing = || Problem::not_found("template");
     let id: TemplateId = id.parse().map_err(|_| missing())?;
-    state.directory.snapshot().templates.get(&(tenant.clone(), id)).cloned().ok_or_else(missing)
+    state.write_side.directory.snapshot().templates.get(&(tenant.clone(), id)).cloned().ok_or_else(missing)
 }

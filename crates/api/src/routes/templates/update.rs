@@ -24,6 +24,6 @@ pub async fn handler(
     let known = super::find(&state, &auth.tenant, &template)?;
     let saved = body.check(&auth.tenant, known.template)?;
     let view = TemplateView::from(&saved);
-    let done = state.manage.save_template(&state.cause(&auth.actor), saved).await?;
+    let done = state.write_side.manage.save_template(&state.cause(&auth.actor), saved).await?;
     Ok(Written::changed(done.position, view))
 }

@@ -21,7 +21,7 @@ use kite_commands::policy::policy_names_in_force;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::router::Router;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Cause, Journal, Lots, Step, Worker};
+use kite_commands::{Cause, Journal, Lots, Step, Worker, WriteSide};
 use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -117,19 +117,17 @@ impl House {
 
     fn on(store: Arc<FaultyStore>, clock: Arc<ManualClock>) -> Self {
         let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
-        let directory = Directory::default();
-        let lots = Lots::new(journal.clone(), 100_000);
+        let write_side = WriteSide::new(journal.clone(), 100_000, Arc::new(|| [7; 32]));
         let backlog = Arc::new(Mutex::new(BacklogLevel::default()));
         let gauge = backlog.clone();
+        let limits =
+            AcceptLimits { recipients_max: 3_000, open_messages_max: 100_000, ..AcceptLimits::default() };
+        let acceptance = write_side.acceptance(limits, Arc::new(move || *gauge.lock()));
+        let WriteSide { directory, lots, manage, receipts, .. } = write_side;
         Self {
-            acceptance: Acceptance::new(
-                lots.clone(),
-                directory.clone(),
-                AcceptLimits { recipients_max: 3_000, open_messages_max: 100_000, ..AcceptLimits::default() },
-                Arc::new(move || *gauge.lock()),
-            ),
-            manage: Manage::new(journal.clone(), directory.clone(), Arc::new(|| [7; 32])),
-            receipts: ReceiptBook::new(lots.clone(), directory.clone()),
+            acceptance,
+            manage,
+            receipts,
             work: Arc::new(LogWork::new(journal.clone())),
             backlog,
             hinted: Arc::default(),

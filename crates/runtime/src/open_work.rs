@@ -1,7 +1,7 @@
-//! The write side's view of the read models, on the one thread there is.
+//! The write side's view of the read models: a thin adapter, because the two know nothing of each other.
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
 use kite_commands::refusal_keeper::{KnownPeople, Unextended};
 use kite_domain::advice::RelayFigures;
@@ -10,35 +10,37 @@ use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
 use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use kite_projections::{Bond, QueryError, ReadModels};
-use std::sync::Arc;
 
-use crate::executor::Sim;
+use crate::host::Host;
+use crate::parts::Reading;
 
-/// So small that there is often more than one.
-const UNROUTED_PAGE: usize = 2;
-
-/// Answers from the read models, after others have gone on.
-pub(crate) struct SimOpenWork {
-    pub(crate) sim: Arc<Sim>,
-    pub(crate) models: ReadModels,
+/// Answers from the read models, away from what must not be held up.
+pub(crate) struct OpenWorkReader<H> {
+    host: H,
+    models: ReadModels,
+    reading: Reading,
 }
 
-impl SimOpenWork {
-    async fn ask<T>(
+impl<H: Host> OpenWorkReader<H> {
+    pub(crate) fn new(host: H, models: ReadModels, reading: Reading) -> Self {
+        Self { host, models, reading }
+    }
+
+    async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&ReadModels) -> Result<T, QueryError> + Send,
+        question: impl FnOnce(&ReadModels) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, OpenWorkError> {
-        self.sim.some_yields().await;
-        let answer = question(&self.models).map_err(|error| OpenWorkError(error.to_string()));
-        self.sim.some_yields().await;
-        answer
+        let models = self.models.clone();
+        let answer = self.host.read(move || question(&models)).await.map_err(OpenWorkError)?;
+        answer.map_err(|error| OpenWorkError(error.to_string()))
     }
 }
 
 #[async_trait]
-impl OpenWork for SimOpenWork {
+impl<H: Host> OpenWork for OpenWorkReader<H> {
     async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
-        let place = self.ask(|models| models.router_place(UNROUTED_PAGE)).await?;
+        let page = self.reading.unrouted_page;
+        let place = self.ask(move |models| models.router_place(page)).await?;
         Ok(RouterMemory {
             position: place.position,
             carries_position: place.carries_position,
@@ -54,24 +56,25 @@ impl OpenWork for SimOpenWork {
     }
 
     async fn due_sendings(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
-        self.ask(|models| models.work.due_scheduled(now, limit)).await
+        self.ask(move |models| models.work.due_scheduled(now, limit)).await
     }
 
     async fn due_lots(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        self.ask(|models| models.work.due_lots(now.timestamp_millis(), limit)).await
+        self.ask(move |models| models.work.due_lots(now.timestamp_millis(), limit)).await
     }
 
     async fn lots_to_sweep(&self, after: Option<LotId>, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        let lots = self.ask(|models| models.work.lots_to_sweep(after, limit)).await?;
-        Ok(lots.into_iter().map(|open| open.id).collect())
+        self.ask(move |models| models.work.lots_to_sweep(after, limit))
+            .await
+            .map(|lots| lots.into_iter().map(|open| open.id).collect())
     }
 
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError> {
-        self.ask(|models| models.work.cancelled_lots(limit)).await
+        self.ask(move |models| models.work.cancelled_lots(limit)).await
     }
 
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError> {
-        self.ask(|models| models.work.completed_sendings(limit)).await
+        self.ask(move |models| models.work.completed_sendings(limit)).await
     }
 
     async fn parked_sendings(
@@ -91,7 +94,7 @@ impl OpenWork for SimOpenWork {
         stretch: ParkedStretch,
         limit: usize,
     ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
-        self.ask(|models| models.work.parked_receipts(&stretch, limit)).await
+        self.ask(move |models| models.work.parked_receipts(&stretch, limit)).await
     }
 
     async fn figures(
@@ -99,14 +102,15 @@ impl OpenWork for SimOpenWork {
         channel: Channel,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
-        self.ask(|models| models.routing.figures(channel, TimeDelta::minutes(15), now)).await
+        let window = self.reading.figures_window;
+        self.ask(move |models| models.routing.figures(channel, window, now)).await
     }
 }
 
 #[async_trait]
-impl KnownPeople for SimOpenWork {
+impl<H: Host> KnownPeople for OpenWorkReader<H> {
     async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError> {
-        let bonds = self.ask(|models| models.address_book.unextended_refusals(None, limit)).await?;
+        let bonds = self.ask(move |models| models.address_book.unextended_refusals(None, limit)).await?;
         let unextended =
             |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         Ok(bonds.into_iter().map(unextended).collect())

@@ -1,0 +1,332 @@
+//! The loop over a worker's `step()`: the only one there is.
+
+use chrono::{DateTime, Utc};
+use futures::future::{Either, select};
+use kite_commands::{Step, Worker, WorkerError};
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{Host, Place};
+
+/// However idle, a worker looks again after this long: a wake-up only shortens the wait.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+/// The shortest pause: a step that is idle until a moment that is over must not spin.
+const IDLE_MIN: Duration = Duration::from_millis(1);
+/// The first pause after a failed step; it doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A worker, and when it works.
+pub struct Duty {
+    /// The worker.
+    pub worker: Box<dyn Worker>,
+    /// Moves when it should look again.
+    pub wake: watch::Receiver<u64>,
+    /// Turns true when it is to be stepped no more; none: it stays.
+    pub dismissed: Option<watch::Receiver<bool>>,
+    /// Where it works.
+    pub place: Place,
+}
+
+/// Steps a worker until it is dismissed or the process stops. A step that has begun is brought to its end.
+pub async fn drive<H: Host>(host: H, duty: Duty) {
+    let Duty { mut worker, mut wake, dismissed, place } = duty;
+    let mut end = End { stop: host.stop(place), dismissed };
+    let mut retry_after = RETRY_FIRST;
+    loop {
+        let is_ending = end.is_due();
+        if is_ending && !worker.finishes() {
+            return;
+        }
+        wake.mark_unchanged();
+        let under_way = host.begin();
+        let stepped = worker.step().await;
+        drop(under_way);
+        match stepped {
+            Ok(Step::Worked) => {
+                retry_after = RETRY_FIRST;
+                host.give_way().await;
+            }
+            Ok(Step::Idle(_)) | Err(WorkerError::Retry(_)) if is_ending => return,
+            Ok(Step::Idle(until)) => {
+                retry_after = RETRY_FIRST;
+                unless(end.comes(), woken(&mut wake), host.sleep(idle_for(until, host.now()))).await;
+                let gathers = worker.gathers();
+                if !gathers.is_zero() {
+                    unless(end.comes(), std::future::pending(), host.sleep(gathers)).await;
+                }
+            }
+            Err(WorkerError::Retry(reason)) => {
+                tracing::warn!(worker = worker.name(), reason, "step failed, trying again");
+                unless(end.comes(), std::future::pending(), host.sleep(retry_after)).await;
+                retry_after = (retry_after * 2).min(RETRY_MAX);
+            }
+            Err(WorkerError::Fatal(reason)) => {
+                host.fail(place, format!("{}: {reason}", worker.name()));
+                return;
+            }
+        }
+    }
+}
+
+fn idle_for(until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
+    until.map_or(IDLE_MAX, |until| (until - now).to_std().unwrap_or(IDLE_MIN).clamp(IDLE_MIN, IDLE_MAX))
+}
+
+/// Somebody wakes; where nobody is left who could, never.
+async fn woken(wake: &mut watch::Receiver<u64>) {
+    if wake.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for the first of the three.
+async fn unless(
+    end: impl Future<Output = ()>,
+    woken: impl Future<Output = ()>,
+    time: impl Future<Output = ()>,
+) {
+    let (end, woken, time) = (pin!(end), pin!(woken), pin!(time));
+    match select(time, select(woken, end)).await {
+        Either::Left(_) | Either::Right(_) => {}
+    }
+}
+
+/// When a worker is to end.
+struct End {
+    stop: CancellationToken,
+    dismissed: Option<watch::Receiver<bool>>,
+}
+
+impl End {
+    fn is_due(&self) -> bool {
+        self.stop.is_cancelled() || self.dismissed.as_ref().is_some_and(|dismissed| *dismissed.borrow())
+    }
+
+    async fn comes(&mut self) {
+        let dismissed = async {
+            match &mut self.dismissed {
+                Some(dismissed) => {
+                    // Whoever could dismiss it and is gone will not.
+                    if dismissed.wait_for(|is_dismissed| *is_dismissed).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        };
+        select(pin!(self.stop.cancelled()), pin!(dismissed)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use kite_commands::Clock;
+    use kite_commands::clock::ManualClock;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+
+    /// Time that moves when everybody waits, and nothing else.
+    #[derive(Clone)]
+    struct Stage {
+        clock: Arc<ManualClock>,
+        stop: CancellationToken,
+        failures: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Host for Stage {
+        type UnderWay = ();
+
+        fn clock(&self) -> Arc<dyn Clock> {
+            self.clock.clone()
+        }
+
+        fn spawn(&self, _: Place, _: &str, _: impl Future<Output = ()> + Send + 'static) {
+            unreachable!("a loop over steps starts nothing");
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "time is paused here: nobody waits")]
+        async fn sleep(&self, time: Duration) {
+            tokio::time::sleep(time).await;
+            self.clock.advance(chrono::Duration::from_std(time).unwrap());
+        }
+
+        async fn give_way(&self) {
+            tokio::task::yield_now().await;
+        }
+
+        async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send) -> Result<T, String> {
+            Ok(read())
+        }
+
+        fn stop(&self, _: Place) -> CancellationToken {
+            self.stop.clone()
+        }
+
+        fn fail(&self, _: Place, reason: String) {
+            self.failures.lock().push(reason);
+        }
+
+        fn begin(&self) {}
+    }
+
+    /// What came of each step, and when it was taken, in milliseconds.
+    type Script = Vec<Result<Step, WorkerError>>;
+
+    struct Scripted {
+        script: std::vec::IntoIter<Result<Step, WorkerError>>,
+        stage: Stage,
+        steps: Arc<Mutex<Vec<i64>>>,
+        finishes: bool,
+        gathers: Duration,
+    }
+
+    #[async_trait]
+    impl Worker for Scripted {
+        fn name(&self) -> &str {
+            "scripted"
+        }
+
+        fn finishes(&self) -> bool {
+            self.finishes
+        }
+
+        fn gathers(&self) -> Duration {
+            self.gathers
+        }
+
+        async fn step(&mut self) -> Result<Step, WorkerError> {
+            self.steps.lock().push(self.stage.now().timestamp_millis());
+            self.script.next().unwrap_or_else(|| {
+                self.stage.stop.cancel();
+                Ok(Step::Idle(None))
+            })
+        }
+    }
+
+    struct Play {
+        stage: Stage,
+        worker: Scripted,
+        wake: watch::Sender<u64>,
+        steps: Arc<Mutex<Vec<i64>>>,
+    }
+
+    impl Play {
+        fn of(script: Script) -> Self {
+            let stage = Stage {
+                clock: Arc::new(ManualClock::at(DateTime::UNIX_EPOCH)),
+                stop: CancellationToken::new(),
+                failures: Arc::default(),
+            };
+            let steps = Arc::new(Mutex::new(Vec::new()));
+            let worker = Scripted {
+                script: script.into_iter(),
+                stage: stage.clone(),
+                steps: steps.clone(),
+                finishes: false,
+                gathers: Duration::ZERO,
+            };
+            Self { stage, worker, wake: watch::Sender::new(0), steps }
+        }
+
+        /// When its steps were taken; the last is the one after the script.
+        async fn times(self) -> Vec<i64> {
+            let (steps, wake) = (self.steps.clone(), self.wake.subscribe());
+            let duty = Duty { worker: Box::new(self.worker), wake, dismissed: None, place: Place::Front };
+            drive(self.stage, duty).await;
+            let steps = steps.lock();
+            steps.clone()
+        }
+    }
+
+    fn at(ms: i64) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis(ms)
+    }
+
+    fn failed() -> Result<Step, WorkerError> {
+        Err(WorkerError::Retry("busy".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_worked_goes_on_at_once_and_who_is_idle_looks_again_within_a_second() {
+        let script =
+            vec![Ok(Step::Worked), Ok(Step::Idle(None)), Ok(Step::Idle(at(1_300))), Ok(Step::Worked)];
+        assert_eq!(Play::of(script).times().await, [0, 0, 1_000, 1_300, 1_300]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_until_a_moment_that_is_over_does_not_spin() {
+        assert_eq!(Play::of(vec![Ok(Step::Idle(at(-5)))]).times().await, [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_shortens_the_wait_also_one_that_came_during_the_step() {
+        let mut play = Play::of(vec![Ok(Step::Idle(None))]);
+        play.worker.gathers = Duration::from_millis(20);
+        let wake = play.wake.clone();
+        let stage = play.stage.clone();
+        let (times, ()) = tokio::join!(play.times(), async {
+            stage.give_way().await;
+            wake.send_modify(|count| *count += 1);
+        });
+        assert_eq!(times, [0, 20], "and work comes together for a moment");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_tried_again_after_pauses_that_grow_until_a_step_goes_well() {
+        let mut script: Script = (0..9).map(|_| failed()).collect();
+        script.extend([Ok(Step::Worked), failed()]);
+        let times = Play::of(script).times().await;
+        let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 0, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_go_on_is_told_and_not_tried_again() {
+        let play = Play::of(vec![Err(WorkerError::Fatal("the log has stopped".to_owned()))]);
+        let failures = play.stage.failures.clone();
+        assert_eq!(play.times().await, [0]);
+        assert_eq!(*failures.lock(), ["scripted: the log has stopped"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_only_who_finishes_goes_on_until_it_is_idle() {
+        for (finishes, steps) in [(false, 0), (true, 3)] {
+            let mut play =
+                Play::of(vec![Ok(Step::Worked), Ok(Step::Worked), Ok(Step::Idle(None)), Ok(Step::Worked)]);
+            play.worker.finishes = finishes;
+            play.stage.stop.cancel();
+            assert_eq!(play.times().await.len(), steps, "{finishes}");
+        }
+        let mut play = Play::of(vec![failed(), Ok(Step::Worked)]);
+        play.worker.finishes = true;
+        play.stage.stop.cancel();
+        assert_eq!(play.times().await.len(), 1, "nor does it wait for a full disk");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_dismissed_while_idle_or_waiting_goes_at_once() {
+        for first in [Ok(Step::Idle(None)), failed()] {
+            let play = Play::of(vec![first, Ok(Step::Worked)]);
+            let (dismiss, dismissed) = watch::channel(false);
+            let duty = Duty {
+                worker: Box::new(play.worker),
+                wake: play.wake.subscribe(),
+                dismissed: Some(dismissed),
+                place: Place::Front,
+            };
+            let (stage, steps) = (play.stage.clone(), play.steps.clone());
+            tokio::join!(drive(play.stage, duty), async {
+                stage.give_way().await;
+                dismiss.send_replace(true);
+            });
+            assert_eq!(*steps.lock(), [0]);
+            assert_eq!(stage.now().timestamp_millis(), 0, "nobody waited");
+        }
+    }
+}

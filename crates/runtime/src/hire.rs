@@ -1,0 +1,51 @@
+//! The loop that hires and dismisses relay workers.
+
+use futures::future::select;
+use kite_commands::directory::Directory;
+use kite_relay::{Relays, Urgency};
+use std::pin::pin;
+use std::time::Duration;
+
+use crate::drive::{Duty, drive};
+use crate::host::{Host, Place};
+
+/// How long to wait before relay workers that could not be hired are hired again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Hires and dismisses relay workers as the directory changes, until the process stops.
+pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Directory) {
+    let stop = host.stop(Place::Front);
+    let mut changes = directory.changes();
+    while !stop.is_cancelled() {
+        changes.mark_unchanged();
+        let under_way = host.begin();
+        let (hired, failure) = relays.reconcile().await;
+        drop(under_way);
+        for one in hired {
+            let name = one.worker.name().to_owned();
+            tracing::info!(worker = name, "hired");
+            let place = match one.urgency {
+                Urgency::Urgent => Place::Front,
+                Urgency::Ordinary => Place::Background,
+            };
+            let duty = Duty { worker: one.worker, wake: one.wake, dismissed: Some(one.dismissed), place };
+            host.spawn(place, &name, drive(host.clone(), duty));
+        }
+        let again = async {
+            match failure {
+                Some(error) => {
+                    tracing::error!(%error, "relay workers could not be hired, trying again");
+                    host.sleep(RETRY).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            // The directory outlives this loop.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        select(pin!(again), select(pin!(changed), pin!(stop.cancelled()))).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! What the loops run on.
+
+use chrono::{DateTime, Utc};
+use kite_commands::Clock;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Where a task runs, and in which turn it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Among those that a one-time password may wait for.
+    Front,
+    /// Among those that give way.
+    Background,
+    /// On a thread of its own, because it holds that up. It ends last: it has to see what the others wrote.
+    Reading,
+}
+
+/// Spawns, sleeps, reads, and knows the time. Cheap to clone.
+pub trait Host: Clone + Send + Sync + 'static {
+    /// Held while a step is under way.
+    type UnderWay: Send;
+
+    /// The clock.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// The time.
+    fn now(&self) -> DateTime<Utc> {
+        self.clock().now()
+    }
+
+    /// Starts a task. One that panics is told to [`Host::fail`].
+    fn spawn(&self, place: Place, name: &str, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Waits so long.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Lets others go first, once.
+    fn give_way(&self) -> impl Future<Output = ()> + Send;
+
+    /// Does what would hold up its thread, away from those that must not be.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, String>> + Send;
+
+    /// Cancelled when the tasks of this place are to end.
+    fn stop(&self, place: Place) -> CancellationToken;
+
+    /// Something happened after which the process cannot go on correctly.
+    fn fail(&self, place: Place, reason: String);
+
+    /// A step begins.
+    fn begin(&self) -> Self::UnderWay;
+}

@@ -1,0 +1,21 @@
+//! One process of Kite: its parts, wired, and the loops around every step of its workers.
+//!
+//! Everything here is generic over the [`Host`], which spawns, sleeps, reads and knows the time. The binary's host are
+//! threads and the machine's clock, the simulation's is one thread and chance. Both run these loops and this wiring, so
+//! what the simulation shows of them holds for the binary.
+//!
+//! Deliberately absent: HTTP, files, configuration, and what a process does about its own machine.
+
+mod drive;
+mod hire;
+mod host;
+mod open_work;
+mod parts;
+mod projecting;
+mod staff;
+
+pub use drive::{Duty, drive};
+pub use host::{Host, Place};
+pub use parts::{Parts, Reading};
+pub use projecting::{Projecting, ProjectorStanding, ProjectorWatch};
+pub use staff::Staff;

@@ -1,0 +1,98 @@
+//! A projector is a worker like the others, and how those of a process get on is told.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use kite_commands::{Clock, Step, Worker, WorkerError, describe};
+use kite_event_store::Position;
+use kite_projections::{COALESCING, ProjectError, Runner};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the projectors of this process get on. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct ProjectorWatch {
+    standings: Arc<Mutex<BTreeMap<&'static str, ProjectorStanding>>>,
+}
+
+/// How one of them does.
+#[derive(Debug, Clone)]
+pub struct ProjectorStanding {
+    /// The checkpoint.
+    pub position: Position,
+    /// How many events it has parked.
+    pub parked: u64,
+    /// When its last step went well, or when it was started.
+    pub well_at: DateTime<Utc>,
+    /// Why no step went well since.
+    pub failure: Option<String>,
+}
+
+impl ProjectorWatch {
+    /// What a step came to.
+    pub fn note(&self, projector: &dyn Runner, failure: Option<String>, now: DateTime<Utc>) {
+        let mut standings = self.standings.lock();
+        let fresh = ProjectorStanding { position: 0, parked: 0, well_at: now, failure: None };
+        let standing = standings.entry(projector.name()).or_insert(fresh);
+        standing.position = projector.position();
+        standing.parked = projector.parked();
+        if failure.is_none() {
+            standing.well_at = now;
+        }
+        standing.failure = failure;
+    }
+
+    /// Each of them by its name.
+    pub fn standings(&self) -> BTreeMap<&'static str, ProjectorStanding> {
+        self.standings.lock().clone()
+    }
+}
+
+/// See the module. When the process stops it first catches up with the log.
+pub struct Projecting {
+    name: String,
+    projector: Box<dyn Runner>,
+    clock: Arc<dyn Clock>,
+    watch: ProjectorWatch,
+}
+
+impl Projecting {
+    /// Steps this projector.
+    pub fn new(projector: Box<dyn Runner>, clock: Arc<dyn Clock>, watch: ProjectorWatch) -> Self {
+        watch.note(&*projector, None, clock.now());
+        Self { name: format!("project-{}", projector.name()), projector, clock, watch }
+    }
+}
+
+#[async_trait]
+impl Worker for Projecting {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn finishes(&self) -> bool {
+        true
+    }
+
+    /// A little later there is more to write at once.
+    fn gathers(&self) -> Duration {
+        COALESCING
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        let stepped = self.projector.step(self.clock.now()).await;
+        let failure = stepped.as_ref().err().map(|error| describe(error));
+        self.watch.note(&*self.projector, failure, self.clock.now());
+        match stepped {
+            Ok(kite_projections::Step::Advanced { has_more: true, .. }) => Ok(Step::Worked),
+            Ok(_) => Ok(Step::Idle(None)),
+            Err(ProjectError::TakenOver { .. }) => {
+                Err(WorkerError::Fatal("another process has taken over".to_owned()))
+            }
+            Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::Fatal(describe(&error))),
+            // A full disk, for one: when there is room again, it goes on.
+            Err(error) => Err(WorkerError::Retry(describe(&error))),
+        }
+    }
+}

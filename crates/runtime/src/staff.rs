@@ -1,0 +1,200 @@
+//! The workers of a process: what each role starts, wired the same everywhere.
+
+use kite_commands::accept::{Acceptance, LoadWatch};
+use kite_commands::adviser::Adviser;
+use kite_commands::directory::DirectoryFeed;
+use kite_commands::refusal_keeper::RefusalKeeper;
+use kite_commands::router::Router;
+use kite_commands::settler::Settler;
+use kite_commands::timekeeper::Timekeeper;
+use kite_commands::{Awaited, Worker};
+use kite_domain::advice::AdviceSettings;
+use kite_domain::instance::Standing;
+use kite_event_store::Position;
+use kite_projections::OpenError;
+use kite_relay::{
+    Connector, Desk, InProcessQueue, PanicNotice, Publisher, QueueFeeder, QueueLimits, RelayParts,
+    RelaySettings, Relays, Sweeper,
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::drive::{Duty, drive};
+use crate::hire::hire;
+use crate::host::{Host, Place};
+use crate::parts::Parts;
+use crate::projecting::{Projecting, ProjectorWatch};
+
+/// Starts the workers of a process.
+pub struct Staff<H> {
+    host: H,
+    parts: Parts,
+    queue: Arc<InProcessQueue>,
+    feeder: QueueFeeder,
+    sweeper: Option<Sweeper>,
+    awaited: Awaited,
+    /// Wakes nobody: for workers that only time moves.
+    quiet: watch::Sender<u64>,
+}
+
+impl<H: Host> Staff<H> {
+    /// Nobody works yet.
+    pub fn new(host: H, parts: Parts, limits: QueueLimits) -> Self {
+        let queue = Arc::new(InProcessQueue::new(limits));
+        let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
+        let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
+        let (quiet, awaited) = (watch::Sender::new(0), Awaited::default());
+        Self { host, parts, queue, feeder, sweeper: Some(sweeper), awaited, quiet }
+    }
+
+    /// Where relay workers take their work from.
+    pub fn queue(&self) -> &Arc<InProcessQueue> {
+        &self.queue
+    }
+
+    /// A worker that follows the log.
+    pub fn follow(&self, place: Place, worker: impl Worker + 'static) {
+        self.start(place, Box::new(worker), self.head());
+    }
+
+    /// A worker that only time moves.
+    pub fn timed(&self, place: Place, worker: impl Worker + 'static) {
+        self.start(place, Box::new(worker), self.quiet.subscribe());
+    }
+
+    fn start(&self, place: Place, worker: Box<dyn Worker>, wake: watch::Receiver<u64>) {
+        let name = worker.name().to_owned();
+        let duty = Duty { worker, wake, dismissed: None, place };
+        self.host.spawn(place, &name, drive(self.host.clone(), duty));
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.parts.write_side.journal.store().head()
+    }
+
+    /// The read models follow the log.
+    ///
+    /// # Errors
+    /// If one of them cannot be opened.
+    pub fn start_projectors(&self, watch: &ProjectorWatch) -> Result<(), OpenError> {
+        let store = self.parts.write_side.journal.store().clone();
+        for projector in self.parts.models.projectors(store)? {
+            self.follow(Place::Reading, Projecting::new(projector, self.host.clock(), watch.clone()));
+        }
+        Ok(())
+    }
+
+    /// Whatever its roles, a process knows what others write; and a copy of a log settles what was under way once it is
+    /// released.
+    pub fn start_common(&self) {
+        let write_side = &self.parts.write_side;
+        let (lots, directory) = (&write_side.lots, &write_side.directory);
+        self.follow(Place::Front, DirectoryFeed::new(directory.clone(), write_side.journal.clone()));
+        // No log becomes a copy while it is open.
+        if directory.snapshot().instance != Standing::Original {
+            self.follow(Place::Front, Settler::new(lots.clone(), directory.clone()));
+        }
+    }
+
+    /// First routes, and with settings the advice that they rest on.
+    pub fn start_router(&mut self, advice: Option<AdviceSettings>) {
+        let write_side = self.parts.write_side.clone();
+        let (journal, directory) = (write_side.journal, write_side.directory);
+        let open_work = &self.parts.open_work;
+        let router = Router::new(write_side.lots, directory.clone(), open_work.clone());
+        self.awaited = router.awaited();
+        self.follow(Place::Front, router);
+        if let Some(settings) = advice {
+            let manage = write_side.manage;
+            let adviser = Adviser::new(journal, directory, manage, open_work.clone(), settings);
+            self.timed(Place::Front, adviser);
+        }
+    }
+
+    /// What time alone brings about.
+    pub fn start_timekeeper(&self) {
+        let write_side = self.parts.write_side.clone();
+        let keeper = RefusalKeeper::new(write_side.manage, self.parts.people.clone());
+        self.timed(Place::Front, keeper);
+        let hint = self.sweeper.as_ref().map_or_else(|| Arc::new(|_| {}) as _, Sweeper::hint);
+        let (lots, receipts) = (write_side.lots, write_side.receipts);
+        let open_work = self.parts.open_work.clone();
+        self.timed(Place::Front, Timekeeper::new(lots, write_side.directory, open_work, receipts, hint));
+    }
+
+    /// From the log to the work queue.
+    ///
+    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
+    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
+    pub fn start_publisher(&mut self) {
+        // What the work model knows is swept from it; what comes after is read from the log.
+        let publisher = Publisher::new(self.feeder.clone(), self.parts.models.work.position());
+        let Some(sweeper) = self.sweeper.take() else { return };
+        if self.parts.write_side.directory.snapshot().instance.may_hand_over() {
+            self.follow(Place::Front, publisher);
+            self.timed(Place::Front, sweeper);
+            return;
+        }
+        let (host, head, quiet) = (self.host.clone(), self.head(), self.quiet.subscribe());
+        let (directory, models) = (self.parts.write_side.directory.clone(), self.parts.models.clone());
+        self.host.spawn(Place::Front, "publisher-of-a-copy", async move {
+            let stop = host.stop(Place::Front);
+            let mut changes = directory.changes();
+            loop {
+                changes.mark_unchanged();
+                if directory.snapshot().instance.may_hand_over() {
+                    break;
+                }
+                let changed = std::pin::pin!(changes.changed());
+                futures::future::select(changed, std::pin::pin!(stop.cancelled())).await;
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+            let publisher = publisher.skip_to(models.work.position());
+            let workers: [(Box<dyn Worker>, _); 2] =
+                [(Box::new(publisher), head), (Box::new(sweeper), quiet)];
+            for (worker, wake) in workers {
+                let name = worker.name().to_owned();
+                let duty = Duty { worker, wake, dismissed: None, place: Place::Front };
+                host.spawn(Place::Front, &name, drive(host.clone(), duty));
+            }
+        });
+    }
+
+    /// What is open is counted, so that acceptance knows its room: once before the first request, so that none is turned
+    /// away because nothing is counted yet.
+    pub async fn start_load_watch(&self, acceptance: &Acceptance) {
+        let mut watch = LoadWatch::new(acceptance.clone(), self.parts.open_work.clone());
+        if let Err(error) = watch.step().await {
+            tracing::warn!(%error, "what is open could not be counted yet, trying again");
+        }
+        self.timed(Place::Front, watch);
+    }
+
+    /// Relay workers are hired and dismissed. Answers what is seen of the relays.
+    pub fn start_relays(
+        &self,
+        connector: Arc<dyn Connector>,
+        panics: PanicNotice,
+        settings: RelaySettings,
+    ) -> Desk {
+        let write_side = self.parts.write_side.clone();
+        let directory = write_side.directory.clone();
+        let relays = Relays::new(RelayParts {
+            lots: write_side.lots,
+            directory: write_side.directory,
+            manage: write_side.manage,
+            receipts: write_side.receipts,
+            queue: self.queue.clone(),
+            feeder: self.feeder.clone(),
+            connector,
+            awaited: self.awaited.clone(),
+            panics,
+            settings,
+        });
+        let desk = relays.desk();
+        self.host.spawn(Place::Front, "relays", hire(self.host.clone(), relays, directory));
+        desk
+    }
+}
