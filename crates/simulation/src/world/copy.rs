@@ -10,7 +10,7 @@ use kite_commands::Cause;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::instance::{InstanceCopied, STREAM, Standing};
-use kite_domain::lot::{Lot, Message, Outcome};
+use kite_domain::lot::{AttemptState, Lot, Outcome};
 use kite_domain::slug::RelayId;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent,
@@ -57,7 +57,7 @@ impl World {
         self.take_the_place(&backup)?;
         self.cancel_some(&backup)?;
         self.waits_for_the_word()?;
-        self.goes_on_after_it()
+        self.goes_on_after_it(&backup)
     }
 
     fn events_after(&self, position: u64) -> Vec<RecordedEvent> {
@@ -103,7 +103,7 @@ impl World {
         Ok(())
     }
 
-    /// The operator tells the copy what the original was told after the backup.
+    /// The operator tells the copy what the original was told after the backup, or a tenant cancels now.
     fn cancel_some(&mut self, backup: &[RecordedEvent]) -> Checked {
         for one in backup {
             let Event::SendingAccepted(accepted) = read(one)? else { continue };
@@ -143,13 +143,15 @@ impl World {
         }
     }
 
-    fn goes_on_after_it(&mut self) -> Checked {
+    fn goes_on_after_it(&mut self, backup: &[RecordedEvent]) -> Checked {
         let now = self.sim.now();
         self.ask("release", move |platform| async move {
             let cause = Cause::new("simulation", Uuid::nil());
             while platform.manage.release_instance(&cause, now, "it died".to_owned()).await.is_err() {}
         });
         self.pass_exactly(MINUTE_MS)?;
+        // What is not handed over by then waits for another time, or for a relay.
+        self.cancel_some(backup)?;
         let platform = self.copy()?;
         let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
         loop {
@@ -204,12 +206,19 @@ impl World {
             for (reference, _) in relay.taken() {
                 let message = reference.message;
                 let lot = lots.get(&message.lot());
-                let is_without = |message: &&Message| message.attempts.is_empty();
-                let Some(known) = lot.and_then(|lot| lot.message(message.seq)).filter(is_without) else {
+                let Some((lot, known)) = lot.and_then(|lot| Some((lot, lot.message(message.seq)?))) else {
                     continue;
                 };
-                if known.outcome == Some(Outcome::Cancelled) {
+                // What is known to have failed may be cancelled before it is handed over again.
+                let attempt = known.attempt(reference.attempt);
+                let has_failed = attempt.is_some_and(|attempt| {
+                    lot.relay_of(attempt) == &relay.id && attempt.state > AttemptState::Accepted
+                });
+                if known.outcome == Some(Outcome::Cancelled) && !has_failed {
                     return Err(format!("law 2: {message} is cancelled, and {} has taken it", relay.id));
+                }
+                if !known.attempts.is_empty() {
+                    continue;
                 }
                 let is_told = parked.contains(&(relay.id.clone(), reference));
                 if reference.attempt == 1 && doubted.contains(&message) && is_told {
