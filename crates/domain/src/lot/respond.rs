@@ -215,7 +215,7 @@ impl Lot {
             let seq = one.refused.seq;
             if is_cancelled {
                 if self.fails_now(seq, attempt, AttemptState::Refused) {
-                    aftermath.finish(seq, Outcome::Cancelled, "cancelled".into(), None);
+                    self.finish_cancelled(seq, &mut aftermath);
                 }
                 retry::collect(&mut for_now, one.refused, again);
             } else if again.is_in_time(terms) {

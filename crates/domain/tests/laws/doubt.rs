@@ -336,3 +336,15 @@ fn a_receipt_that_cannot_be_the_originals_is_not_believed() {
     doubt(&mut case);
     assert_eq!(case.receive("mail-a", &[delivered(0, 1)]).1, [0], "it is no message for e-mail");
 }
+
+#[test]
+fn what_is_refused_for_now_at_a_copy_after_a_cancellation_is_not_called_cancelled() {
+    let mut case = Case::routed(terms(), 1);
+    doubt(&mut case);
+    let note = ResponseNote { answer_to: AnswerTo::Question, ..deferred(&[0], case.world.now) };
+    case.respond("alpha", 1, note);
+    assert_eq!(case.submit("alpha", 1, &[0]), [0], "the relay says that it never had it");
+    let note = ResponseNote { is_cancelled: true, ..refused_for_now(&[0], FailureClass::Reputation) };
+    case.respond("alpha", 1, note);
+    assert_eq!(case.outcome(0), Some(Outcome::Expired), "but another relay may have it");
+}
