@@ -284,10 +284,21 @@ async fn a_page_of_the_file_that_is_none_any_more_costs_only_its_own_events() {
     }
     store.close();
     let mut bytes = std::fs::read(&file).unwrap();
-    let third = bytes.windows(100).position(|window| window == [b'c'; 100]).unwrap();
-    bytes[third / PAGE * PAGE] = 0;
+    for letter in [b'c', b'd'] {
+        let place = bytes.windows(100).position(|window| window == [letter; 100]).unwrap();
+        bytes[place / PAGE * PAGE] = 0;
+    }
     std::fs::write(&file, bytes).unwrap();
-    let expected = [1, 2, 3, 4, 5, 6].map(|position| (position, position != 3));
+    let expected = [1, 2, 3, 4, 5, 6].map(|position| (position, ![3, 4].contains(&position)));
     assert_eq!(kept(&SqliteLogFile::open(&file).unwrap()).await, expected);
-    assert_eq!(kept(&open(&file)).await, expected);
+    let store = open(&file);
+    assert_eq!(kept(&store).await, expected);
+
+    let stream = store.read_kept_stream("a", 0, 10).await.unwrap();
+    let found: Vec<_> = stream.iter().map(|one| (one.position, one.event.is_ok())).collect();
+    assert_eq!(found, expected, "nor do they keep others of their stream from being read");
+    assert!(stream.iter().all(|one| one.version == one.position));
+    let two = store.read_kept_stream("a", 1, 2).await.unwrap();
+    assert_eq!(two.iter().map(|one| one.version).collect::<Vec<_>>(), [2, 3]);
+    assert!(store.read_kept_stream("a", 6, 2).await.unwrap().is_empty());
 }

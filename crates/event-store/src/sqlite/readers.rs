@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use chrono::DateTime;
 use parking_lot::Mutex;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use smol_str::SmolStr;
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,6 +37,9 @@ macro_rules! select_events {
 const STREAM_SQL: &str = select_events!(
     "WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT ?3"
 );
+/// The index has all that is asked for.
+const PLACE_SQL: &str = "SELECT position, version FROM events INDEXED BY events_by_stream
+    WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT 1";
 const CORRELATION_SQL: &str = select_events!(
     "INDEXED BY events_by_correlation WHERE correlation = ?1 AND position > ?2 ORDER BY position LIMIT ?3"
 );
@@ -248,13 +251,40 @@ impl Reader {
         self.forget()?;
         let mut names = Names::default();
         let mut statement = self.connection.prepare_cached(STREAM_SQL).map_err(unreadable)?;
-        let parameters = (stream, signed(after_version), signed(limit as u64));
-        let mut rows = statement.query(parameters).map_err(unreadable)?;
-        let mut events = Vec::new();
-        while let Some(row) = rows.next().map_err(unreadable)? {
-            events.push(names.kept(&self.connection, row)?);
+        let (mut events, mut after) = (Vec::new(), signed(after_version));
+        while events.len() < limit {
+            let left = signed((limit - events.len()) as u64);
+            let mut rows = statement.query((stream, after, left)).map_err(unreadable)?;
+            let error = loop {
+                match rows.next() {
+                    Ok(None) => return Ok(events),
+                    Ok(Some(row)) => {
+                        let kept = names.kept(&self.connection, row)?;
+                        after = signed(kept.version);
+                        events.push(kept);
+                    }
+                    Err(error) if is_damage(&error) => break error,
+                    Err(error) => return Err(unreadable(error)),
+                }
+            };
+            // Where the next one is stands in another part of the file than what it says.
+            let place = self.place_after(stream, after)?;
+            let Some((position, version)) = place else { return Err(unreadable(error)) };
+            let why = Err(error.to_string());
+            events.push(KeptEvent { position: position as u64, version: version as u64, event: why });
+            after = version;
         }
         Ok(events)
+    }
+
+    /// The position and the version of the first event of a stream after a version. No event itself is read for that.
+    fn place_after(&self, stream: &str, version: i64) -> Result<Option<(i64, i64)>, ReadError> {
+        self.connection
+            .prepare_cached(PLACE_SQL)
+            .and_then(|mut statement| {
+                statement.query_row((stream, version), |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            })
+            .map_err(unreadable)
     }
 
     /// What the connection has in memory of the file may be better than the file.
@@ -287,7 +317,7 @@ impl Reader {
 }
 
 impl Names {
-    fn word(&mut self, connection: &Connection, id: i64) -> Result<SmolStr, ReadError> {
+    fn word(&mut self, connection: &Connection, id: i64) -> Result<SmolStr, RowError> {
         if let Some(word) = self.words.get(&id) {
             return Ok(word.clone());
         }
@@ -299,7 +329,7 @@ impl Names {
         Ok(word)
     }
 
-    fn stream(&mut self, connection: &Connection, id: i64) -> Result<StreamName, ReadError> {
+    fn stream(&mut self, connection: &Connection, id: i64) -> Result<StreamName, RowError> {
         match &self.last_stream {
             Some((last, name)) if *last == id => Ok(name.clone()),
             _ => {
@@ -329,14 +359,15 @@ impl Names {
 
     /// The event, or why it is none.
     fn kept(&mut self, connection: &Connection, row: &Row<'_>) -> Result<KeptEvent, ReadError> {
-        let number = |column| row.get::<_, i64>(column).map_err(unreadable);
-        let kind = number(4).and_then(|kind| self.word(connection, kind));
+        let kind = row.get(4).map_err(RowError::from).and_then(|kind| self.word(connection, kind));
         let event = match kind.and_then(|kind| self.event(connection, row, kind)) {
             Ok(event) => Ok(event),
-            Err(ReadError::Unreadable(why)) => Err(why),
-            Err(stopped) => return Err(stopped),
+            Err(RowError::NoEvent(why)) => Err(why),
+            // What it says of the event is not known: the next reading may tell.
+            Err(unread @ RowError::Unread(_)) => return Err(unread.into()),
         };
-        Ok(KeptEvent { position: number(0)? as u64, version: number(2).unwrap_or(0) as u64, event })
+        let position = row.get::<_, i64>(0).map_err(unreadable)? as u64;
+        Ok(KeptEvent { position, version: row.get::<_, i64>(2).unwrap_or(0) as u64, event })
     }
 
     fn event(
@@ -344,48 +375,71 @@ impl Names {
         connection: &Connection,
         row: &Row<'_>,
         kind: SmolStr,
-    ) -> Result<RecordedEvent, ReadError> {
-        let number = |column: usize| row.get::<_, i64>(column).map_err(unreadable);
-        let tenant = row.get::<_, Option<i64>>(7).map_err(unreadable)?;
+    ) -> Result<RecordedEvent, RowError> {
+        let number = |column: usize| row.get::<_, i64>(column);
+        let tenant = row.get::<_, Option<i64>>(7)?;
         let metadata = Metadata {
             time: DateTime::from_timestamp_millis(number(6)?)
-                .ok_or_else(|| ReadError::Unreadable("an event's time is out of range".to_owned()))?,
+                .ok_or_else(|| RowError::NoEvent("an event's time is out of range".to_owned()))?,
             tenant: tenant.map(|id| self.word(connection, id)).transpose()?,
-            correlation: uuid(row, 9)?.ok_or_else(|| ReadError::Unreadable("no correlation".to_owned()))?,
+            correlation: uuid(row, 9)?.ok_or_else(|| RowError::NoEvent("no correlation".to_owned()))?,
             causation: uuid(row, 10)?,
             actor: self.word(connection, number(8)?)?,
         };
-        let data = row.get_ref(11).and_then(|value| Ok(value.as_blob()?)).map_err(unreadable)?;
+        let data = row.get_ref(11).and_then(|value| Ok(value.as_blob()?))?;
         Ok(RecordedEvent {
             position: number(0)? as u64,
             stream: self.stream(connection, number(1)?)?,
             version: number(2)? as u64,
-            id: uuid(row, 3)?.ok_or_else(|| ReadError::Unreadable("an event has no id".to_owned()))?,
+            id: uuid(row, 3)?.ok_or_else(|| RowError::NoEvent("an event has no id".to_owned()))?,
             kind,
-            schema_version: row.get(5).map_err(unreadable)?,
+            schema_version: row.get(5)?,
             metadata,
             data: Bytes::copy_from_slice(data),
         })
     }
 }
 
-/// Whether the file, and not the reading of it, is at fault.
+/// Why a row did not become an event.
+enum RowError {
+    /// It is none: whoever reads it again finds the same.
+    NoEvent(String),
+    /// The reading failed, and the next one may not.
+    Unread(String),
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        // Without a code it is not the engine that failed: a value is of another type, or a name is not there.
+        match error.sqlite_error_code() {
+            Some(_) if !is_damage(&error) => Self::Unread(error.to_string()),
+            _ => Self::NoEvent(error.to_string()),
+        }
+    }
+}
+
+impl From<RowError> for ReadError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::NoEvent(why) | RowError::Unread(why) => Self::Unreadable(why),
+        }
+    }
+}
+
+/// Whether the file, and not the reading of it, is at fault. Nothing is written that is larger than the engine takes.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
+    use rusqlite::ErrorCode::{DatabaseCorrupt, TooBig};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | TooBig))
 }
 
-fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, ReadError> {
-    let bytes = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?)).map_err(unreadable)?;
-    bytes.map(Uuid::from_slice).transpose().map_err(unreadable)
+fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, RowError> {
+    let bytes = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?))?;
+    bytes.map(Uuid::from_slice).transpose().map_err(|error| RowError::NoEvent(error.to_string()))
 }
 
-fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, ReadError> {
-    connection
-        .prepare_cached(sql)
-        .and_then(|mut statement| {
-            statement.query_row([id], |row| Ok(SmolStr::new(row.get_ref(0)?.as_str()?)))
-        })
-        .map_err(unreadable)
+fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, RowError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([id], |row| Ok(SmolStr::new(row.get_ref(0)?.as_str()?)))?)
 }
 
 fn unreadable(error: impl std::fmt::Display) -> ReadError {

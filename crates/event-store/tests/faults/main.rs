@@ -260,3 +260,41 @@ fn a_log_that_cannot_be_read_says_so() {
         assert_eq!(*store.stopped().borrow(), None, "a reader harms nobody");
     });
 }
+
+/// It would be sealed as one for ever.
+#[test]
+fn a_reading_that_fails_makes_no_event_one_that_cannot_be_read() {
+    let house = House::new();
+    run(async {
+        let store = open(&house.file());
+        for number in 0..40 {
+            append_one(&store, append(&format!("s-{number}"), Expected::Any, [number])).await.unwrap();
+        }
+        store.close();
+        let options = SqliteOptions { reader_cache_bytes: 0, recent_bytes_max: 0, ..options() };
+        let store = SqliteEventStore::open(&house.file(), options).unwrap();
+        let mut failed = 0;
+        for nth in 1.. {
+            house.disk.strike(nth, Fault::Error, |operation| operation.kind == Kind::Read);
+            let read = store.read_kept(0, 100).await;
+            let has_struck = house.disk.struck().is_some();
+            house.disk.mend();
+            match read {
+                Ok(page) => {
+                    assert_eq!(page.events.len(), 40);
+                    let wrong = page.events.iter().find_map(|kept| kept.event.as_ref().err());
+                    assert_eq!(wrong, None, "the reading is at fault");
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("disk I/O error"), "{error}");
+                    failed += 1;
+                }
+            }
+            if !has_struck {
+                break;
+            }
+        }
+        assert!(failed > 3, "{failed} readings failed");
+        assert!(store.read_kept(0, 100).await.unwrap().events.iter().all(|kept| kept.event.is_ok()));
+    });
+}
