@@ -131,6 +131,7 @@ fn model_json(model: &ModelReport) -> serde_json::Value {
         "events": model.events,
         "rows": model.rows,
         "is_there": model.is_there,
+        "has_read_nothing": model.has_read_nothing,
         "parked": model.parked,
         "differences": model.differences_total,
         "first_differences": model.differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -142,7 +143,7 @@ fn print_report(report: &Report, is_rebuild: bool) {
         let what = match (is_rebuild, model.is_there, model.differences_total) {
             (true, _, _) => "rebuilt".to_owned(),
             (false, false, _) => "there is none, so nothing was compared".to_owned(),
-            (false, true, 0) if model.position == 0 => {
+            (false, true, 0) if model.has_read_nothing => {
                 "has read nothing yet, so nothing was compared".to_owned()
             }
             (false, true, 0) => "equal".to_owned(),

@@ -95,6 +95,8 @@ pub struct ModelReport {
     pub is_there: bool,
     /// Up to where it was made again.
     pub position: Position,
+    /// It has read nothing, and the log holds something. So nothing was compared.
+    pub has_read_nothing: bool,
     /// Events applied.
     pub events: u64,
     /// Rows compared, or made.
@@ -133,6 +135,7 @@ impl ModelReport {
             name,
             is_there: false,
             position: 0,
+            has_read_nothing: false,
             events: 0,
             rows: 0,
             differences_total: 0,
@@ -145,7 +148,9 @@ impl ModelReport {
 impl Report {
     /// Whether nothing differs, and nothing is missing that it could differ from.
     pub fn is_clean(&self) -> bool {
-        self.models.iter().all(|model| model.is_there && model.differences_total == 0)
+        let is_equal =
+            |model: &ModelReport| model.is_there && !model.has_read_nothing && model.differences_total == 0;
+        self.models.iter().all(is_equal)
     }
 }
 
@@ -278,6 +283,7 @@ async fn verify_model<M: ReadModel>(
         name: M::NAME,
         is_there: true,
         position,
+        has_read_nothing: position == 0 && *store.head().borrow() > 0,
         events: made.events,
         rows: compared.rows,
         differences_total: compared.differences_total,
@@ -309,6 +315,7 @@ async fn rebuild_model<M: ReadModel>(
         name: M::NAME,
         is_there: true,
         position,
+        has_read_nothing: false,
         events,
         rows,
         differences_total: 0,

@@ -81,3 +81,25 @@ fn a_model_that_is_not_there_is_not_equal() {
     assert_eq!((compared, report.is_clean()), (vec![true, true, true, false], false));
     assert!(!bench.path().join("work.db").exists(), "whoever only looks makes nothing");
 }
+
+/// So it is with one whose file was lost, and that was made anew when a process began.
+#[test]
+fn a_model_that_has_read_nothing_is_not_equal_unless_there_is_nothing_to_read() {
+    let mut bench = Bench::new();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean(), "the log is empty, too: {report}");
+    bench.accept(1, 5, MessageClass::Notice);
+    bench.project();
+    bench.runners().clear();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(bench.path().join(format!("delivery.db{suffix}")));
+    }
+    bench.restart();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let without: Vec<&str> =
+        report.models.iter().filter(|model| model.has_read_nothing).map(|model| model.name).collect();
+    assert_eq!((without, report.is_clean()), (vec!["delivery"], false));
+    bench.project();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean(), "{report}");
+}
