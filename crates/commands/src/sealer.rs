@@ -21,6 +21,7 @@ use crate::worker::{Step, Worker, WorkerError};
 /// An event is sealed after so long at the latest, if not so many others come sooner that a seal is full.
 const AGE_MAX: TimeDelta = TimeDelta::seconds(10);
 const PAGE: usize = 1_000;
+const SEALER: &str = "sealer";
 
 /// Keeps the digests somewhere else, where whoever changes the log does not come to.
 pub trait Witness: Send + Sync {
@@ -143,7 +144,7 @@ impl Sealer {
             stream: STREAM.into(),
             expected: Expected::Version(version),
             tenant: None,
-            cause: Cause::new("sealer", self.journal.next_id()),
+            cause: Cause::new(SEALER, self.journal.next_id()),
             events: vec![seal.clone().into()],
         };
         match self.journal.append_one(entry).await {
@@ -189,10 +190,12 @@ fn tell(witness: &dyn Witness, seal: &LogSealed) {
 #[async_trait]
 impl Worker for Sealer {
     fn name(&self) -> &str {
-        "sealer"
+        SEALER
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        Ok(self.go_on(Haste::Usual).await?)
+        let step = self.go_on(Haste::Usual).await;
+        self.trust.tried(SEALER, self.journal.now(), &step);
+        Ok(step?)
     }
 }

@@ -102,15 +102,23 @@ impl<'s> SealCheck<'s> {
     /// # Errors
     /// The log.
     pub async fn look(&mut self) -> Result<bool, JournalError> {
-        let page = self.store.read_kept_stream(STREAM, self.place.version, SEALS_PAGE).await?;
         let enough = self.report.events + EVENTS_A_LOOK;
-        for kept in &page {
-            self.look_at(kept).await?;
-            if self.report.events >= enough {
-                return Ok(true);
+        // A full seal is large, and one is enough; where they are small, more are read each time.
+        let mut most = 1;
+        while most < SEALS_PAGE {
+            let page = self.store.read_kept_stream(STREAM, self.place.version, most).await?;
+            for kept in &page {
+                self.look_at(kept).await?;
+                if self.report.events >= enough {
+                    return Ok(true);
+                }
             }
+            if page.len() < most {
+                return Ok(false);
+            }
+            most *= 2;
         }
-        Ok(page.len() == SEALS_PAGE)
+        Ok(true)
     }
 
     /// Where it is.
@@ -156,16 +164,15 @@ impl<'s> SealCheck<'s> {
                 return Ok(());
             }
         };
-        let mut previous = known.sum;
-        if seal.after != known.until {
+        let previous = self.sum_before(&seal, kept.version, known).await?;
+        if previous.is_none() {
             self.report.note(Difference::NoSeal { after: known.until });
-            // The digest before it is not known, so only the events are compared.
-            previous = Sum::default();
         }
         let events = self.events_of(&seal).await?;
         self.report.events += events.len() as u64;
-        match compare(&seal, &previous, &events) {
-            Err(Difference::Seal { .. }) if seal.after != known.until => {}
+        match compare(&seal, &previous.unwrap_or_default(), &events) {
+            // The digest before it is not known, so only the events are compared.
+            Err(Difference::Seal { .. }) if previous.is_none() => {}
             Err(difference) => self.report.note(difference),
             // Somebody may have sealed what was left.
             Ok(()) => {
@@ -178,6 +185,27 @@ impl<'s> SealCheck<'s> {
         self.place = SealPlace::of(kept.version, &seal);
         self.report.sealed_until = seal.until;
         Ok(())
+    }
+
+    /// The digest of the seal that this one goes on from; none: it is missing. That may be an earlier one: what was sealed
+    /// since could not be read at the time.
+    async fn sum_before(
+        &self,
+        seal: &LogSealed,
+        version: u64,
+        known: SealPlace,
+    ) -> Result<Option<Sum>, ReadError> {
+        if seal.after == known.until {
+            return Ok(Some(known.sum));
+        }
+        if seal.after == 0 || seal.after > known.until {
+            return Ok((seal.after == 0).then(Sum::default));
+        }
+        let first = version.saturating_sub(1 + SEALS_PAGE as u64);
+        let page = self.store.read_kept_stream(STREAM, first, SEALS_PAGE).await?;
+        let mut earlier = page.iter().rev().filter(|kept| kept.version < version);
+        let found = earlier.find_map(|kept| seal_of(kept).ok().filter(|before| before.until == seal.after));
+        Ok(found.and_then(|before| before.sum()))
     }
 
     /// The position after which one is missing, where positions have no gaps.
@@ -232,7 +260,9 @@ fn seal_of(kept: &KeptEvent) -> Result<LogSealed, Difference> {
     let recorded = kept.event.as_ref().map_err(|why| unreadable(why))?;
     match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
         Ok(Event::LogSealed(seal)) if seal.can_stand_at(kept.position) => Ok(seal),
-        Ok(Event::LogSealed(_)) => Err(unreadable("it is to be a seal, of events that are not before it")),
+        Ok(Event::LogSealed(_)) => {
+            Err(unreadable("it is to be a seal, of more than one can cover, or of what is not before it"))
+        }
         Ok(_) => Err(unreadable("it is to be a seal, and is none")),
         Err(error) => Err(unreadable(&describe(&error))),
     }
@@ -244,18 +274,36 @@ pub(crate) async fn newest_of(
     seals: u64,
     mut told: impl FnMut(Difference) + Send,
 ) -> Result<Option<(u64, LogSealed)>, ReadError> {
-    let mut version = seals;
-    while let Some(before) = version.checked_sub(1) {
-        let found = store.read_kept_stream(STREAM, before, 1).await?.pop();
-        // Where one is missing, the next one is answered, and was looked at before.
-        match found.filter(|kept| kept.version == version).as_ref().map(seal_of) {
-            Some(Ok(seal)) => return Ok(Some((version, seal))),
-            Some(Err(difference)) => told(difference),
-            None => {}
+    let (mut end, mut most) = (seals, 1);
+    while end > 0 {
+        let first = end.saturating_sub(most);
+        let mut page = store.read_kept_stream(STREAM, first, most as usize).await?;
+        // Where some are missing, later ones are answered, and were looked at before.
+        page.retain(|kept| kept.version <= end);
+        for kept in page.iter().rev() {
+            match seal_of(kept) {
+                Ok(seal) => return Ok(Some((kept.version, seal))),
+                Err(difference) => told(difference),
+            }
         }
-        version = before;
+        // Whoever has numbered one anew may have left any number of them out.
+        end = if page.is_empty() { last_up_to(store, first).await? } else { first };
+        most = SEALS_PAGE as u64;
     }
     Ok(None)
+}
+
+/// The greatest version up to this one at which there is a seal, or what is to be one, found by halving; 0: there is none.
+async fn last_up_to(store: &dyn EventStore, version: u64) -> Result<u64, ReadError> {
+    let (mut last, mut end) = (0, version);
+    while last < end {
+        let middle = last + (end - last) / 2;
+        match store.read_kept_stream(STREAM, middle, 1).await?.pop() {
+            Some(kept) if kept.version <= version => last = kept.version.max(middle + 1),
+            _ => end = middle,
+        }
+    }
+    Ok(last)
 }
 
 /// Up to which positions the seals of a log are not those that were kept elsewhere: others, or none.
@@ -344,6 +392,16 @@ struct Trust {
     differences: Vec<Difference>,
     /// There are more than are named.
     has_more: bool,
+    /// Who does not get on, by name.
+    troubles: BTreeMap<&'static str, Trouble>,
+}
+
+/// Why somebody does not get on.
+struct Trouble {
+    since: DateTime<Utc>,
+    /// Steps that failed one after another.
+    times: u64,
+    why: String,
 }
 
 impl SealTrust {
@@ -361,6 +419,17 @@ impl SealTrust {
     /// How far the log was looked at, in words.
     pub fn progress(&self) -> String {
         let trust = self.0.lock();
+        let mut words = Self::progress_of(&trust);
+        // Once is a hiccup.
+        for (name, Trouble { since, times, why }) in trust.troubles.iter().filter(|(_, one)| one.times > 1) {
+            let since = since.to_rfc3339();
+            words
+                .push_str(&format!("; the {name} does not get on since {since}, after {times} tries: {why}"));
+        }
+        words
+    }
+
+    fn progress_of(trust: &Trust) -> String {
         if !trust.has_begun {
             return "not looked at yet".to_owned();
         }
@@ -381,6 +450,20 @@ impl SealTrust {
     /// Up to where the log was looked through from its beginning by this process.
     pub fn verified_until(&self) -> Position {
         self.0.lock().verified_until
+    }
+
+    /// How a step of a worker on the seals went.
+    pub(crate) fn tried<T>(&self, name: &'static str, now: DateTime<Utc>, step: &Result<T, JournalError>) {
+        let troubles = &mut self.0.lock().troubles;
+        match step {
+            Ok(_) => drop(troubles.remove(name)),
+            Err(error) => {
+                let new = || Trouble { since: now, times: 0, why: String::new() };
+                let trouble = troubles.entry(name).or_insert_with(new);
+                trouble.times += 1;
+                trouble.why = describe(error);
+            }
+        }
     }
 
     /// Something is not as it was sealed.
@@ -427,6 +510,7 @@ struct Pass {
     ended_at: Option<DateTime<Utc>>,
 }
 
+const WATCH: &str = "seal-watch";
 /// The newest seals, which a process looks at when it begins.
 const NEWEST: u64 = 16;
 /// Between two looks.
@@ -476,7 +560,7 @@ impl SealWatch {
         trust.verified_until = trust.verified_until.max(until);
         trust.whole_at = ended_at.or(trust.whole_at);
         trust.again_until = if ended_at.is_none() && trust.whole_at.is_some() { until } else { 0 };
-        metrics::gauge!("kite_log_verified_position").set(until as f64);
+        metrics::gauge!("kite_log_verified_position").set(trust.verified_until as f64);
     }
 
     /// What was done to the log while no process ran is most likely done at its end.
@@ -497,7 +581,7 @@ impl SealWatch {
 #[async_trait]
 impl Worker for SealWatch {
     fn name(&self) -> &str {
-        "seal-watch"
+        WATCH
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
@@ -508,7 +592,9 @@ impl Worker for SealWatch {
         {
             return Ok(Step::Idle(Some(until)));
         }
-        let until = now + self.look(now).await?;
+        let looked = self.look(now).await;
+        self.trust.tried(WATCH, now, &looked);
+        let until = now + looked?;
         self.rests = Some((now, until));
         Ok(Step::Idle(Some(until)))
     }

@@ -56,10 +56,10 @@ impl LogSealed {
         Some(sum)
     }
 
-    /// Whether a seal that stands at this position can be one: it covers something, and only what came before it. Whoever
-    /// says otherwise wants nothing to be sealed any more.
+    /// Whether a seal that stands at this position can be one: it covers something, no more than one may, and only what came
+    /// before it. Whoever says otherwise wants nothing to be sealed any more, or nothing to be left to whoever looks.
     pub fn can_stand_at(&self, position: u64) -> bool {
-        self.after < self.until && self.until < position
+        self.after < self.until && self.until < position && (1..=EVENTS_MAX).contains(&self.events)
     }
 
     fn marks(&self) -> Vec<&[u8]> {
@@ -290,11 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_covers_something_and_only_what_came_before_it() {
+    fn a_seal_covers_something_not_too_much_and_only_what_came_before_it() {
         let (seal, _) = sealed(3, &[0; 32], &events(4..=6));
         assert!(seal.can_stand_at(7) && !seal.can_stand_at(6));
         let of_nothing = LogSealed { until: 3, ..seal.clone() };
         assert!(!of_nothing.can_stand_at(7));
+        let with = |events| LogSealed { events, ..seal.clone() };
+        assert!(with(EVENTS_MAX).can_stand_at(7));
+        assert!(!with(EVENTS_MAX + 1).can_stand_at(7) && !with(0).can_stand_at(7));
     }
 
     /// It is for ever: seals rest on it.

@@ -41,6 +41,12 @@ struct Plan {
     spoilt: BTreeSet<Position>,
     /// Readers of the whole log have it in memory all the same.
     is_remembered: bool,
+    /// Nothing of a stream can be read where it is kept.
+    is_broken: bool,
+    /// Events of streams that were read where they are kept.
+    kept_read: usize,
+    /// Where an event of the stream of seals is said to stand in it.
+    numbered: Option<(Position, u64)>,
 }
 
 impl Plan {
@@ -89,6 +95,26 @@ impl FaultyStore {
     /// Readers of the whole log are served from memory, where nothing is spoilt.
     pub(crate) fn remember(&self) {
         self.plan.lock().is_remembered = true;
+    }
+
+    /// Makes a well one of it again.
+    pub(crate) fn restore(&self, position: Position) {
+        self.plan.lock().spoilt.remove(&position);
+    }
+
+    /// Whether streams cannot be read where they are kept.
+    pub(crate) fn break_streams(&self, is_broken: bool) {
+        self.plan.lock().is_broken = is_broken;
+    }
+
+    /// How many events of streams were read where they are kept.
+    pub(crate) fn kept_read(&self) -> usize {
+        self.plan.lock().kept_read
+    }
+
+    /// Whoever changed this event gave it another place in its stream: the last one, far from the one before.
+    pub(crate) fn number(&self, position: Position, version: u64) {
+        self.plan.lock().numbered = Some((position, version));
     }
 
     fn as_kept(&self, event: RecordedEvent) -> KeptEvent {
@@ -184,7 +210,25 @@ impl EventStore for FaultyStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<KeptEvent>, ReadError> {
-        let events = self.inner.read_stream(stream, after_version, limit).await?;
+        let (is_broken, numbered) = {
+            let plan = self.plan.lock();
+            (plan.is_broken, plan.numbered)
+        };
+        if is_broken {
+            return Err(ReadError::Unreadable("the disk is gone".to_owned()));
+        }
+        let events = match numbered {
+            None => self.inner.read_stream(stream, after_version, limit).await?,
+            Some((position, version)) => {
+                let mut events = self.inner.read_stream(stream, 0, usize::MAX).await?;
+                let far = events.iter_mut().filter(|event| event.position == position);
+                far.for_each(|event| event.version = version);
+                events.retain(|event| event.version > after_version);
+                events.truncate(limit);
+                events
+            }
+        };
+        self.plan.lock().kept_read += events.len();
         Ok(events.into_iter().map(|event| self.as_kept(event)).collect())
     }
 

@@ -141,7 +141,8 @@ async fn the_end_of_a_process_leaves_nothing_unsealed() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_newest_seal_that_cannot_be_read_is_told_and_everything_goes_on() -> anyhow::Result<()> {
     let seal = "stream = (SELECT id FROM streams WHERE name = 'log-seals')";
-    for broken in ["data = CAST('{' AS BLOB)", "time = 9223372036854775807", "id = x'00'"] {
+    let far = "data = CAST('{' AS BLOB), version = 1000000000000000";
+    for broken in ["data = CAST('{' AS BLOB)", "time = 9223372036854775807", "id = x'00'", far] {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
         let process = Kite::start(&data, &[])?;
