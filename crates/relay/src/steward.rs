@@ -26,6 +26,8 @@ pub(crate) struct Steward {
     stand_in: RelayWorker,
     /// The other relays that took messages when it was looked last, while this one takes none.
     others: Option<BTreeSet<RelayId>>,
+    /// How many approvals of senders there were then.
+    approvals: u64,
 }
 
 impl Steward {
@@ -33,13 +35,13 @@ impl Steward {
     pub(crate) fn new(crew: Arc<Crew>, attendance: Arc<Attendance>, board: Arc<Board>) -> Self {
         let name = format!("steward:{}", crew.relay());
         let stand_in = RelayWorker::new(crew.clone(), 0, WantedLanes::All);
-        Self { name, attendance, board, crew, stand_in, others: None }
+        Self { name, attendance, board, crew, stand_in, others: None, approvals: 0 }
     }
 
     /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
-    /// it is looked at again at once; so it is when it is found that this one takes nothing. Where this one may soon be back
+    /// or a sender is approved, it is looked at again at once; so it is when it is found that this one takes nothing. Where this one may soon be back
     /// itself, one that is only tried out is not back: what waits would go from one relay in trouble to the other.
-    fn look_for_others(&mut self, relays: &RelayDirectory) {
+    fn look_for_others(&mut self, relays: &RelayDirectory, approvals: u64) {
         let own = self.crew.relay();
         let others: Option<BTreeSet<RelayId>> = relays.get(own).and_then(RelayEntry::closed).map(|closed| {
             let is_open = |other: &RelayEntry| {
@@ -50,7 +52,8 @@ impl Steward {
             open.map(|(id, _)| id.clone()).collect()
         });
         let known = self.others.take().unwrap_or_default();
-        if others.as_ref().is_some_and(|others| !others.is_subset(&known)) {
+        let is_approved = std::mem::replace(&mut self.approvals, approvals) != approvals;
+        if others.as_ref().is_some_and(|others| is_approved || !others.is_subset(&known)) {
             self.crew.parts.queue.hasten(own, Hasten::PutOff);
         }
         self.others = others;
@@ -96,7 +99,7 @@ impl Worker for Steward {
         let directory = self.crew.parts.directory.snapshot();
         let Some(entry) = directory.relays.get(self.crew.relay()) else { return Ok(Step::Idle(None)) };
         self.board.show(entry, now);
-        self.look_for_others(&directory.relays);
+        self.look_for_others(&directory.relays, directory.senders.approvals());
         if let Some(news) = self.attendance.news(entry.unattended.as_ref(), now) {
             self.tell(news, now).await?;
             return Ok(Step::Worked);

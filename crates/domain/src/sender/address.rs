@@ -59,6 +59,7 @@ pub fn about(event: &Event) -> Option<(&TenantId, &str)> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Senders {
     addresses: BTreeMap<SmolStr, Arc<SenderAddress>>,
+    approvals: u64,
 }
 
 impl Senders {
@@ -69,11 +70,17 @@ impl Senders {
         let known = Arc::make_mut(known);
         let identity = SenderIdentity::evolve(known.holders.remove(tenant), event, envelope.by);
         known.holders.extend(identity.map(|identity| (tenant.clone(), identity)));
+        self.approvals += u64::from(matches!(event, Event::SenderApproved(_) | Event::SenderRegistered(_)));
         // What is in a stream of the time before is older than all of this one, and is not counted.
         if envelope.stream == stream(address) {
             known.version = known.version.max(envelope.version);
         }
         true
+    }
+
+    /// How often something was approved. When it moves, what found no relay before may find one.
+    pub fn approvals(&self) -> u64 {
+        self.approvals
     }
 
     /// An address, however it is written; one that nobody ever asked for is empty.
