@@ -327,7 +327,9 @@ fn a_small_cache_gives_the_same_rows() {
     assert!(database::move_checkpoint(&transaction, 0, page.next).unwrap());
     transaction.commit().unwrap();
     let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
-    assert!(report.is_clean(), "{report}");
+    // The other models have read nothing here.
+    let delivery = report.models.iter().find(|model| model.name == "delivery").unwrap();
+    assert!(!delivery.has_read_nothing && delivery.differences_total == 0, "{report}");
     assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 19);
 }
 
