@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 use kite_domain::load::Load;
-use kite_event_store::{EventStore, Filter};
+use kite_domain::seal::STREAM as SEALS_STREAM;
+use kite_event_store::{EventStore, Filter, RecordedEvent};
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
@@ -46,12 +47,14 @@ impl World {
         }
         let head = *self.log.head().borrow();
         self.pass_exactly(2_000)?;
-        // A relay's breaker may have changed a moment ago: then read models get another two seconds.
+        // A relay's breaker may have changed a moment ago, or the log was sealed: then read models get another two seconds.
         let everything = Filter::everything();
         let page = self.log.read_all(head, usize::MAX, &everything);
         let page = futures::FutureExt::now_or_never(page).expect("memory never waits");
         let news = page.map_err(|error| error.to_string())?.events;
-        if !news.is_empty() && news.iter().all(|told| told.stream.starts_with("relay-")) {
+        let is_late =
+            |told: &RecordedEvent| told.stream.starts_with("relay-") || &*told.stream == SEALS_STREAM;
+        if !news.is_empty() && news.iter().all(is_late) {
             self.pass_exactly(2_000)?;
         }
         self.checker.everything_is_final()?;
