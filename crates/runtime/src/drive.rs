@@ -31,6 +31,12 @@ pub struct Duty {
     pub place: Place,
 }
 
+/// Starts the loop over a worker's step where it works.
+pub(crate) fn employ<H: Host>(host: &H, duty: Duty) {
+    let (place, name) = (duty.place, duty.worker.name().to_owned());
+    host.spawn(place, &name, drive(host.clone(), duty));
+}
+
 /// Steps a worker until it is dismissed or the process stops. A step that has begun is brought to its end.
 pub async fn drive<H: Host>(host: H, duty: Duty) {
     let Duty { mut worker, mut wake, dismissed, place } = duty;

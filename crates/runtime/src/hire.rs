@@ -6,7 +6,7 @@ use kite_relay::{Relays, Urgency};
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::drive::{Duty, drive};
+use crate::drive::{Duty, employ};
 use crate::host::{Host, Place};
 
 /// How long to wait before relay workers that could not be hired are hired again.
@@ -22,14 +22,13 @@ pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Direct
         let (hired, failure) = relays.reconcile().await;
         drop(under_way);
         for one in hired {
-            let name = one.worker.name().to_owned();
-            tracing::info!(worker = name, "hired");
+            tracing::info!(worker = one.worker.name(), "hired");
             let place = match one.urgency {
                 Urgency::Urgent => Place::Front,
                 Urgency::Ordinary => Place::Background,
             };
-            let duty = Duty { worker: one.worker, wake: one.wake, dismissed: Some(one.dismissed), place };
-            host.spawn(place, &name, drive(host.clone(), duty));
+            let dismissed = Some(one.dismissed);
+            employ(&host, Duty { worker: one.worker, wake: one.wake, dismissed, place });
         }
         let again = async {
             match failure {

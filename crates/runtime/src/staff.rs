@@ -19,7 +19,7 @@ use kite_relay::{
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::drive::{Duty, drive};
+use crate::drive::{Duty, employ};
 use crate::hire::hire;
 use crate::host::{Host, Place};
 use crate::parts::Parts;
@@ -63,9 +63,7 @@ impl<H: Host> Staff<H> {
     }
 
     fn start(&self, place: Place, worker: Box<dyn Worker>, wake: watch::Receiver<u64>) {
-        let name = worker.name().to_owned();
-        let duty = Duty { worker, wake, dismissed: None, place };
-        self.host.spawn(place, &name, drive(self.host.clone(), duty));
+        employ(&self.host, Duty { worker, wake, dismissed: None, place });
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -155,9 +153,7 @@ impl<H: Host> Staff<H> {
             let workers: [(Box<dyn Worker>, _); 2] =
                 [(Box::new(publisher), head), (Box::new(sweeper), quiet)];
             for (worker, wake) in workers {
-                let name = worker.name().to_owned();
-                let duty = Duty { worker, wake, dismissed: None, place: Place::Front };
-                host.spawn(Place::Front, &name, drive(host.clone(), duty));
+                employ(&host, Duty { worker, wake, dismissed: None, place: Place::Front });
             }
         });
     }

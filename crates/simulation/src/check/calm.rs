@@ -5,10 +5,10 @@ use kite_domain::failure::FailureClass;
 use kite_domain::ids::MessageId;
 use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::{MessageClass, SendingAccepted};
-use kite_domain::slug::RelayId;
 
 use super::message::{AttemptState, MessageState, NEVER_MS, State};
 use super::relays::Carriage;
+use super::routes::carriage;
 use super::{Checked, Checker, RelayState, SendingState};
 
 /// A call that nothing troubles takes less, with the appends before and after it.
@@ -88,7 +88,7 @@ impl Checker {
         let is_stuck = match newest.state {
             State::Submitted => works && newest.submitted_at_ms + CALL_MS_MAX < calm.now_ms,
             State::Routed => {
-                let is_for_here = !self.waits_for_another(id, newest, message, terms, calm.now);
+                let is_for_here = !self.waits_for_another(newest, message, terms, calm.now);
                 is_due
                     && ((is_called && is_for_here)
                         || self.must_be_taken_away(newest, message, terms, calm.now))
@@ -141,21 +141,16 @@ impl Checker {
     /// Its sender is not registered with the relay any more; it is with another one, and that takes nothing now.
     fn waits_for_another(
         &self,
-        id: MessageId,
         newest: &AttemptState,
         message: &MessageState,
         terms: &SendingAccepted,
         now: DateTime<Utc>,
     ) -> bool {
-        let carriage = Carriage { terms, channel: newest.channel, reach: message.reach };
-        let is_tried = |relay: &RelayId| {
-            let mut attempts = message.attempts.iter();
-            attempts.any(|attempt| attempt.relay == *relay && attempt.channel == newest.channel)
-        };
-        let can_go_on = |relay: &RelayId| !is_tried(relay) && self.must_carry(relay, carriage, now);
+        let carriage = carriage(terms, newest.channel, message);
+        let others = self.registered_and_untried(message, terms, now);
         !self.senders.must_send(terms, newest.channel, &newest.relay, now)
-            && self.registered_and_untried(id, terms, now).is_some()
-            && !self.relays.keys().any(can_go_on)
+            && !others.is_empty()
+            && !others.iter().any(|relay| self.must_carry(relay, carriage, now))
     }
 
     /// It waits for a relay that is taken out of use, and another can carry it.

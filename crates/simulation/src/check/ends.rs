@@ -202,7 +202,10 @@ impl Checker {
             Outcome::Cancelled | Outcome::Refused | Outcome::Expired | Outcome::Delivered => None,
         };
         let owed = match finished.reason.as_str() {
-            "sender_not_at_relay" => self.registered_and_untried(id, terms, told.time()),
+            "sender_not_at_relay" => {
+                let message = self.message(id);
+                message.and_then(|message| self.registered_and_untried(message, terms, told.time()).pop())
+            }
             _ => class.and_then(|class| self.owed(id, class, terms, told.time())),
         };
         match owed {

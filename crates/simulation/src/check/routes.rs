@@ -198,26 +198,24 @@ impl Checker {
         at: DateTime<Utc>,
     ) -> Option<RelayId> {
         let newest = message.newest()?;
-        let is_over = message.attempts_made() >= terms.failover.attempts_max || at >= terms.expires_at;
-        if is_over || !may_change_relay(class, &terms.failover) {
+        if is_over(message, terms, at) || !may_change_relay(class, &terms.failover) {
             return None;
         }
         let carriage = carriage(terms, newest.channel, message);
         newest.fallbacks.iter().find(|relay| self.must_carry(relay, carriage, at)).cloned()
     }
 
-    /// A relay that the sender is registered with, that can carry the message and was not tried, open or not.
+    /// The relays that the sender is registered with, that can carry the message and were not tried, open or not; none where
+    /// it may go to no other.
     pub(super) fn registered_and_untried(
         &self,
-        id: MessageId,
+        message: &MessageState,
         terms: &SendingAccepted,
         at: DateTime<Utc>,
-    ) -> Option<RelayId> {
-        let message = self.message(id)?;
-        let newest = message.newest()?;
-        let is_over = message.attempts_made() >= terms.failover.attempts_max || at >= terms.expires_at;
-        if is_over || !terms.failover.relays {
-            return None;
+    ) -> Vec<RelayId> {
+        let Some(newest) = message.newest() else { return Vec::new() };
+        if is_over(message, terms, at) || !terms.failover.relays {
+            return Vec::new();
         }
         let Carriage { channel, reach, .. } = carriage(terms, newest.channel, message);
         let is_tried = |relay: &RelayId| {
@@ -229,7 +227,7 @@ impl Checker {
                 && !is_tried(relay)
                 && self.senders.must_send(terms, channel, relay, at)
         };
-        self.relays.iter().find(can_carry).map(|(relay, _)| relay.clone())
+        self.relays.iter().filter(can_carry).map(|(relay, _)| relay.clone()).collect()
     }
 
     /// Whoever must be tried next after such a failure, on the same channel or by e-mail, if anybody.
@@ -242,10 +240,9 @@ impl Checker {
     ) -> Option<RelayId> {
         let message = self.message(id)?;
         let newest = message.newest()?;
-        let is_over = message.attempts_made() >= terms.failover.attempts_max || at >= terms.expires_at;
         let by_email = || {
             let can_change = newest.channel != MessageType::Email && self.has_email(id);
-            if is_over || !can_change || !may_change_channel(class, &terms.failover) {
+            if is_over(message, terms, at) || !can_change || !may_change_channel(class, &terms.failover) {
                 return None;
             }
             let carriage = Carriage { terms, channel: MessageType::Email, reach: None };
@@ -255,7 +252,16 @@ impl Checker {
     }
 }
 
-fn carriage<'c>(terms: &'c SendingAccepted, channel: MessageType, message: &MessageState) -> Carriage<'c> {
+/// No attempt may follow any more.
+fn is_over(message: &MessageState, terms: &SendingAccepted, at: DateTime<Utc>) -> bool {
+    message.attempts_made() >= terms.failover.attempts_max || at >= terms.expires_at
+}
+
+pub(super) fn carriage<'c>(
+    terms: &'c SendingAccepted,
+    channel: MessageType,
+    message: &MessageState,
+) -> Carriage<'c> {
     Carriage { terms, channel, reach: message.reach.filter(|_| channel != MessageType::Email) }
 }
 
