@@ -155,7 +155,7 @@ async fn the_watch_begins_anew_and_reads_what_is_kept_and_not_what_is_remembered
     assert_eq!(trust.progress(), "not looked at yet");
     watch.step().await.unwrap();
     assert_eq!(trust.progress(), "the newest seals hold, the ones before were not looked at yet");
-    house.advance(TimeDelta::milliseconds(249));
+    house.advance(TimeDelta::milliseconds(999));
     watch.step().await.unwrap();
     assert_eq!(trust.verified_until(), 0, "it is driven more often than it works");
     house.advance(TimeDelta::milliseconds(1));
