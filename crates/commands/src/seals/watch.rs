@@ -153,8 +153,8 @@ const WATCH: &str = "seal-watch";
 const NEWEST: u64 = 16;
 /// Between two looks: each reads and hashes some thousand events, beside which a request may have to wait.
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
-/// Between two looks once all has been looked at, and only new seals come.
-const LONG_PAUSE: TimeDelta = TimeDelta::seconds(5);
+/// Between two looks once all has been looked at, and only new seals come: the sealer has read those events a moment ago.
+const LONG_PAUSE: TimeDelta = TimeDelta::seconds(60);
 /// So long after it has come to the end, it begins anew.
 const ANEW_AFTER: TimeDelta = TimeDelta::hours(1);
 
