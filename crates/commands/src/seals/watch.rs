@@ -151,10 +151,14 @@ struct Pass {
 const WATCH: &str = "seal-watch";
 /// The newest seals, which a process looks at when it begins.
 const NEWEST: u64 = 16;
-/// Between two looks: each reads and hashes some thousand events, beside which a request may have to wait.
+/// Between two looks, at least: each reads and hashes some thousand events, beside which a request may have to wait.
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
-/// Between two looks once all has been looked at, and only new seals come: the sealer has read those events a moment ago.
-const LONG_PAUSE: TimeDelta = TimeDelta::seconds(60);
+/// Between two looks once all has been looked at, and only new seals come, at least.
+const LONG_PAUSE: TimeDelta = TimeDelta::seconds(5);
+/// Between two looks, at most.
+const PAUSE_MAX: TimeDelta = TimeDelta::minutes(1);
+/// It rests so many times as long as a look took: beside a campaign events are large, and the machine has other work.
+const RESTS: i32 = 100;
 /// So long after it has come to the end, it begins anew.
 const ANEW_AFTER: TimeDelta = TimeDelta::hours(1);
 
@@ -232,7 +236,9 @@ impl Worker for SealWatch {
         }
         let looked = self.look(now).await;
         self.trust.tried(WATCH, now, &looked);
-        let until = now + looked?;
+        // A clock that was set meanwhile says nothing of the work.
+        let took = (self.journal.now() - now).clamp(TimeDelta::zero(), PAUSE_MAX);
+        let until = now + took + (took * RESTS).min(PAUSE_MAX).max(looked?);
         self.rests = Some((now, until));
         Ok(Step::Idle(Some(until)))
     }
