@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::backup_desk::BackupDesk;
+use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Cause, WriteSide};
@@ -167,6 +168,8 @@ pub struct ApiParts {
     pub backups: Arc<dyn BackupDesk>,
     /// Where reads come from.
     pub read_models: ReadModels,
+    /// Where the log is looked up by correlation and time.
+    pub log_index: Arc<dyn LogIndex>,
     /// All metrics of the process as Prometheus text.
     pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
     /// What else must hold before the process is ready.
@@ -344,24 +347,28 @@ impl ApiState {
 
     /// Waits for what the header `kite-min-position` asks of the address book.
     pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::AddressBook, self.min_position(headers)?).await
+        self.reached(Model::AddressBook, self.min_position(headers).await?).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the routing read model.
     pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Routing, self.min_position(headers)?).await
+        self.reached(Model::Routing, self.min_position(headers).await?).await
     }
 
     /// Waits for what the header `kite-min-position` asks of the delivery read model.
     pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Delivery, self.min_position(headers)?).await
+        self.reached(Model::Delivery, self.min_position(headers).await?).await
     }
 
     /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
-    fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
+    async fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
         let Some(position) = min_position(headers)? else { return Ok(0) };
-        let head = *self.write_side.journal.store().head().borrow();
-        if position > head {
+        let store = self.write_side.journal.store();
+        let head = *store.head().borrow();
+        // The head is told a moment after an event can be read.
+        let is_beyond = position > head
+            && store.read_all(position - 1, 1, &Filter::everything()).await?.events.is_empty();
+        if is_beyond {
             let detail =
                 format!("The header kite-min-position names position {position}; the log ends at {head}.");
             return Err(Problem::new(Code::InvalidParameter, detail));

@@ -5,7 +5,7 @@ use kite_domain::event::{DecodeError, Event};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Position,
-    ReadError, RecordedEvent, StreamAppend, StreamName,
+    ReadError, RecordedEvent, StreamAppend, StreamName, Tail,
 };
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
@@ -68,8 +68,21 @@ pub struct Entry {
     pub tenant: Option<TenantId>,
     /// Why and by whom.
     pub cause: Cause,
-    /// At least one.
+    /// Without any, only the expectation is checked.
     pub events: Vec<Event>,
+}
+
+impl Entry {
+    /// Nothing is written: the stream is to hold so many events.
+    pub fn check(stream: impl Into<StreamName>, version: u64) -> Self {
+        Self {
+            stream: stream.into(),
+            expected: Expected::Version(version),
+            tenant: None,
+            cause: Cause::new("", Uuid::nil()),
+            events: Vec::new(),
+        }
+    }
 }
 
 /// Events that were to be written, given back to be folded.
@@ -98,12 +111,36 @@ pub struct Journal {
     store: Arc<dyn EventStore>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
+    node: SmolStr,
+    is_shared: bool,
 }
 
 impl Journal {
-    /// Speaks to this store.
+    /// Speaks to this store, which no other process writes.
     pub fn new(store: Arc<dyn EventStore>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { store, clock, ids }
+        Self { store, clock, ids, node: SmolStr::new_static("alone"), is_shared: false }
+    }
+
+    /// As the process of this name, which no other one ever had.
+    #[must_use]
+    pub fn of_node(self, node: impl Into<SmolStr>) -> Self {
+        Self { node: node.into(), ..self }
+    }
+
+    /// Other processes write to the log too, so what is kept of it in memory is looked at again before it is believed.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
+    /// The name of the process.
+    pub fn node(&self) -> &SmolStr {
+        &self.node
+    }
+
+    /// Whether other processes write to the log too.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The store itself.
@@ -162,14 +199,8 @@ impl Journal {
 
     /// How many events a stream holds.
     pub async fn count(&self, stream: &str) -> Result<u64, JournalError> {
-        let entry = Entry {
-            stream: stream.into(),
-            expected: Expected::Any,
-            tenant: None,
-            cause: Cause::new("", Uuid::nil()),
-            // Without any, nothing is written, and the answer says where the stream is.
-            events: Vec::new(),
-        };
+        // Nothing is written, and the answer says where the stream is.
+        let entry = Entry { expected: Expected::Any, ..Entry::check(stream, 0) };
         Ok(self.append_one(entry).await?.version)
     }
 
@@ -187,6 +218,23 @@ impl Journal {
                 told.push(understand(recorded)?);
             }
         }
+    }
+
+    /// The tails of several streams, read together: those that are not very long are read in one go.
+    pub async fn read_tails(&self, tails: &[Tail<'_>]) -> Result<Vec<Vec<Told>>, JournalError> {
+        const PAGE: usize = 500;
+        let pages = self.store.read_many(tails, PAGE).await?;
+        let mut read = Vec::with_capacity(tails.len());
+        for (tail, page) in tails.iter().zip(pages) {
+            let is_whole = page.len() < PAGE;
+            let mut told = page.into_iter().map(understand).collect::<Result<Vec<_>, _>>()?;
+            if !is_whole {
+                let after = told.last().map_or(tail.after_version, |last| last.recorded.version);
+                told.extend(self.read_stream(tail.stream, after).await?);
+            }
+            read.push(told);
+        }
+        Ok(read)
     }
 
     /// A piece of the whole log, and where to read on.

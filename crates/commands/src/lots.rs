@@ -6,16 +6,18 @@
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{Sending, SendingAccepted};
-use kite_event_store::{AppendError, BatchMode, Expected};
+use kite_event_store::{AppendError, BatchMode, Expected, ReadError, Tail};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::journal::{Cause, Entry, Journal, JournalError, Kept, Told};
 use crate::recent::{Recent, Weighed, recent};
+use crate::worker::describe;
 
 /// How often a decision is taken anew before a conflict is reported.
 const CONFLICT_RETRIES_MAX: u32 = 20;
@@ -37,6 +39,9 @@ pub enum LotsError {
     /// Others kept changing it.
     #[error("lot {0} is being changed by others")]
     Contended(LotId),
+    /// The condition of the change does not hold any more; nothing was written.
+    #[error("somebody else has been elected")]
+    Fenced,
     /// The log.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -58,6 +63,15 @@ pub(crate) struct Standing {
     pub(crate) last_event: Option<Uuid>,
 }
 
+impl Standing {
+    /// An event that came after those that are folded.
+    fn note(&mut self, told: &Told) {
+        self.lot.evolve(&told.event);
+        self.version = told.recorded.version;
+        self.last_event = Some(told.recorded.id);
+    }
+}
+
 type Opened = OwnedMutexGuard<Option<Standing>>;
 
 /// A lot in the cache; none while it changes.
@@ -72,14 +86,16 @@ fn lot_cell(standing: Standing) -> Weighed<LotCell> {
 /// A sending that is kept.
 struct KeptSending {
     sending: Sending,
+    /// Up to which event of its stream nothing can be missing; it may know of later ones.
+    version: u64,
     /// Whether nothing can have been missed between the reading and the keeping. Until then nobody else sees it.
     is_certain: bool,
 }
 
 /// With what its terms weigh, which are all that is large.
-fn sending_cell(sending: Sending, is_certain: bool) -> Weighed<Arc<Mutex<KeptSending>>> {
-    let bytes = sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
-    Weighed::new(Arc::new(Mutex::new(KeptSending { sending, is_certain })), bytes)
+fn sending_cell(kept: KeptSending) -> Weighed<Arc<Mutex<KeptSending>>> {
+    let bytes = kept.sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
+    Weighed::new(Arc::new(Mutex::new(kept)), bytes)
 }
 
 /// A sealed sending, with what may still change of it.
@@ -91,6 +107,24 @@ pub struct SealedSending {
     pub is_cancelled: bool,
     /// Whether it is paused: nothing of it is routed or handed over.
     pub is_paused: bool,
+}
+
+/// A condition of a change: the stream holds so many events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    /// The stream.
+    pub stream: &'static str,
+    /// How many events it holds.
+    pub version: u64,
+}
+
+/// Whether the changes of several lots depend on each other.
+#[derive(Clone, Copy)]
+enum Together<'f> {
+    /// Each stands alone.
+    Not,
+    /// All or none, and only if the fence holds.
+    Behind(&'f Fence),
 }
 
 /// All lots. Cheap to clone.
@@ -132,7 +166,7 @@ impl Lots {
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
-        self.inner.sendings.insert(id, sending_cell(sending, true));
+        self.inner.sendings.insert(id, sending_cell(KeptSending { sending, version: 0, is_certain: true }));
     }
 
     /// Whether a sending is kept in memory. Nothing may depend on it.
@@ -152,9 +186,7 @@ impl Lots {
         let standing = guard.as_mut().ok_or(LotsError::NotFound(id))?;
         for told in self.inner.journal.read_stream(&id.stream(), standing.version).await? {
             tracing::warn!(lot = %id, version = told.recorded.version, "a lot that was kept lagged behind the log");
-            standing.lot.evolve(&told.event);
-            standing.version = told.recorded.version;
-            standing.last_event = Some(told.recorded.id);
+            standing.note(&told);
         }
         Ok(())
     }
@@ -177,11 +209,11 @@ impl Lots {
         if sending.accepted.is_none() {
             return Ok(None);
         }
-        let cell = sending_cell(sending, false);
+        let version = told.last().map_or(0, |last| last.recorded.version);
+        let cell = sending_cell(KeptSending { sending, version, is_certain: false });
         let kept = cell.value.clone();
         self.inner.sendings.insert(id, cell);
         // Whoever wrote between the reading and the keeping found nothing to tell.
-        let version = told.last().map_or(0, |last| last.recorded.version);
         let missed = self.inner.journal.read_stream(&id.stream(), version).await?;
         let mut kept = kept.lock();
         missed.iter().for_each(|told| kept.sending.evolve(&told.event, told.recorded.metadata.time));
@@ -196,8 +228,12 @@ impl Lots {
         look: impl FnOnce(&Lot, &SealedSending) -> T,
     ) -> Result<T, LotsError> {
         let sending = self.sending(id.sending).await?.ok_or(LotsError::NotFound(id))?;
-        let guard = self.lock(id).await?;
+        let mut opened = [(0, self.lock(id).await)];
+        self.read_on(&[id], &mut opened).await;
+        let [(_, opened)] = opened;
+        let guard = opened?;
         let standing = guard.as_ref().ok_or(LotsError::NotFound(id))?;
+        let sending = self.kept(id.sending).unwrap_or(sending);
         Ok(look(&standing.lot, &sending))
     }
 
@@ -215,23 +251,24 @@ impl Lots {
             if left.is_empty() {
                 break;
             }
-            left =
-                self.change_once(ids, left, BatchMode::Independent, actor, &mut decide, &mut answers).await;
+            left = self.change_once(ids, left, Together::Not, actor, &mut decide, &mut answers).await;
         }
         answered(ids, answers)
     }
 
-    /// [`Lots::change`] for decisions that build on each other: if one lot's events are in the log, so are those of all
-    /// lots before it. Tried once: from the first conflict on the answer is [`LotsError::Contended`].
-    pub async fn change_in_order<T>(
+    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and only if the
+    /// fence holds ([`LotsError::Fenced`]). Tried once: where another process has changed one of the lots, the answer of all that
+    /// were to be changed is [`LotsError::Contended`].
+    pub async fn change_together<T>(
         &self,
+        fence: &Fence,
         ids: &[LotId],
         actor: &SmolStr,
         mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
     ) -> Vec<Result<T, LotsError>> {
         let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
         let places = (0..ids.len()).collect();
-        self.change_once(ids, places, BatchMode::Ordered, actor, &mut decide, &mut answers).await;
+        self.change_once(ids, places, Together::Behind(fence), actor, &mut decide, &mut answers).await;
         answered(ids, answers)
     }
 
@@ -251,14 +288,15 @@ impl Lots {
         &self,
         ids: &[LotId],
         places: Vec<usize>,
-        mode: BatchMode,
+        together: Together<'_>,
         actor: &SmolStr,
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
         let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T)> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
-        let opened = self.open_all(ids, places).await;
+        let mut opened = self.open_all(ids, places).await;
+        self.read_on(ids, &mut opened).await;
         let sendings = self.sendings_of(ids, &opened).await;
         for ((place, opened), sending) in opened.into_iter().zip(sendings) {
             let id = ids[place];
@@ -289,7 +327,7 @@ impl Lots {
             });
             changing.push((place, guard, standing, answer));
         }
-        let results = self.inner.journal.append_keeping(mode, entries).await;
+        let (results, is_fenced) = self.append(together, entries).await;
         let mut again = Vec::new();
         for ((place, mut guard, mut standing, answer), kept) in changing.into_iter().zip(results) {
             match kept.answer {
@@ -302,7 +340,10 @@ impl Lots {
                 }
                 Err(AppendError::NotTried) => {
                     *guard = Some(standing);
-                    again.push(place);
+                    match is_fenced {
+                        true => answers[place] = Some(Err(LotsError::Fenced)),
+                        false => again.push(place),
+                    }
                 }
                 // Another process was faster: it is read anew before it is decided anew.
                 Err(AppendError::Conflict { .. }) => again.push(place),
@@ -311,6 +352,21 @@ impl Lots {
             }
         }
         again
+    }
+
+    /// Appends what was decided; whether the fence kept it out.
+    async fn append(&self, together: Together<'_>, mut entries: Vec<Entry>) -> (Vec<Kept>, bool) {
+        let journal = &self.inner.journal;
+        let Together::Behind(fence) = together else {
+            return (journal.append_keeping(BatchMode::Independent, entries).await, false);
+        };
+        if entries.is_empty() || mutation::is_active(Mutation::FenceIgnored) {
+            return (journal.append_keeping(BatchMode::Atomic, entries).await, false);
+        }
+        entries.insert(0, Entry::check(fence.stream, fence.version));
+        let mut results = journal.append_keeping(BatchMode::Atomic, entries).await;
+        let fence = results.remove(0).answer;
+        (results, matches!(fence, Err(AppendError::Conflict { .. })))
     }
 
     /// Locks in one order everywhere, so that no two changes wait for each other; answers in the order of `places`.
@@ -325,6 +381,62 @@ impl Lots {
             .into_iter()
             .map(|place| (place, opened[place].take().unwrap_or(Err(LotsError::Contended(ids[place])))))
             .collect()
+    }
+
+    /// Where other processes write too, what is kept of opened lots and their sendings is only as good as its version: reads what
+    /// has come since, all in one go. A decision that comes to nothing meets no conflict, and would not be found out.
+    async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)]) {
+        let journal = &self.inner.journal;
+        if !journal.is_shared() || mutation::is_active(Mutation::StaleLotConcluded) {
+            return;
+        }
+        let lots: Vec<(SmolStr, u64)> = opened
+            .iter()
+            .map(|(place, opened)| {
+                let version = opened.as_ref().ok().and_then(|guard| guard.as_ref()).map(|kept| kept.version);
+                (ids[*place].stream(), version.unwrap_or(0))
+            })
+            .collect();
+        let mut sendings: Vec<(SendingId, SmolStr, u64)> = Vec::new();
+        for (place, _) in opened.iter() {
+            let id = ids[*place].sending;
+            let is_new = sendings.iter().all(|(known, ..)| *known != id);
+            if let Some(kept) = self.inner.sendings.get(&id).filter(|_| is_new) {
+                sendings.push((id, id.stream(), kept.value.lock().version));
+            }
+        }
+        let of_lots =
+            lots.iter().map(|(stream, after_version)| Tail { stream, after_version: *after_version });
+        let of_sendings =
+            sendings.iter().map(|(_, stream, after_version)| Tail { stream, after_version: *after_version });
+        let tails: Vec<Tail<'_>> = of_lots.chain(of_sendings).collect();
+        let read = match journal.read_tails(&tails).await {
+            Ok(read) => read,
+            Err(error) => {
+                let error = match error {
+                    JournalError::Read(error) => error,
+                    other => ReadError::Unreadable(describe(&other)),
+                };
+                for (_, opened) in opened {
+                    *opened = Err(JournalError::from(error.clone()).into());
+                }
+                return;
+            }
+        };
+        let mut read = read.into_iter();
+        for ((_, opened), told) in opened.iter_mut().zip(read.by_ref()) {
+            let Some(standing) = opened.as_mut().ok().and_then(|guard| guard.as_mut()) else { continue };
+            told.iter().for_each(|told| standing.note(told));
+        }
+        for ((id, _, after), told) in sendings.into_iter().zip(read) {
+            let Some(kept) = self.inner.sendings.get(&id) else { continue };
+            let mut kept = kept.value.lock();
+            let Some(last) = told.last().filter(|_| kept.version == after) else { continue };
+            kept.version = last.recorded.version;
+            for told in &told {
+                kept.sending.evolve(&told.event, told.recorded.metadata.time);
+            }
+        }
     }
 
     /// The sendings of opened lots as they stand now. Waiting for the locks took its time, and whoever was told that a

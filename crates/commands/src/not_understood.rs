@@ -1,4 +1,4 @@
-//! Keeps what relays said and Kite did not understand: each of the same words once, and no more of them in a day than fit
+//! Keeps what relays said and Kite did not understand: each of the same words once a day, and no more of them in a day than fit
 //! its bound. Everything is counted. What is beyond the bound is not kept, and whoever brought it does not acknowledge it.
 //!
 //! Only what is known to be the relay's own comes here: a pushed call whose signature holds, an answer to a call of ours.
@@ -18,7 +18,7 @@ use crate::journal::{Cause, Entry, Journal, JournalError};
 /// So many are appended at once.
 const APPENDS_MAX: usize = 250;
 /// The last words that were kept are remembered, so that a relay that repeats itself costs nothing: in memory 400 KB.
-/// What is forgotten is found in the log.
+/// What is forgotten is found in the stream of the day.
 const REMEMBERED_MAX: usize = 16_384;
 
 /// What became of words that were not understood.
@@ -135,7 +135,7 @@ impl NotUnderstoodBook {
         for (id, kept) in ids.into_iter().zip(answers) {
             match kept.answer {
                 Ok(appended) if !appended.repeated => summary.kept += 1,
-                // Its id is taken: the same words stand there, of today or of another day.
+                // Its id is taken: the same words stand there already.
                 Ok(_) | Err(AppendError::Conflict { .. }) => summary.known += 1,
                 Err(error) => return Err(error.into()),
             }

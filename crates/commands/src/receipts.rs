@@ -163,7 +163,9 @@ impl ReceiptBook {
                     unmatched.extend(strangers.into_iter().map(|index| places[index]));
                 }
                 Err(LotsError::NotFound(_)) => unmatched.extend(places),
-                Err(LotsError::Contended(_)) => return Err(kite_event_store::AppendError::Busy.into()),
+                Err(LotsError::Contended(_) | LotsError::Fenced) => {
+                    return Err(kite_event_store::AppendError::Busy.into());
+                }
                 Err(LotsError::Journal(error)) => return Err(error),
             }
         }

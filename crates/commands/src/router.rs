@@ -3,10 +3,15 @@
 //! There is one router for all tenants of a log. It holds the place of every split in its sequence, and nothing else
 //! appends first routes, so the split stays exact over sendings and restarts: on start it takes what the routing read
 //! model knows, and folds what the log holds beyond that.
+//!
+//! Where several processes could be the router, expected versions see to it that one is. Before its first append a router has
+//! itself elected ([`kite_domain::election`]) and reads what was routed until then; whatever it appends holds only while nobody
+//! has been elected after it.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::Awaiting;
+use kite_domain::election::{self, RouterElected};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
@@ -14,7 +19,7 @@ use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::slug::TenantId;
-use kite_event_store::{AppendError, Filter, Position};
+use kite_event_store::{AppendError, Expected, Filter, Position};
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,8 +27,8 @@ use tokio::sync::watch;
 
 use crate::awaited::Awaited;
 use crate::directory::{Directory, DirectoryState};
-use crate::journal::JournalError;
-use crate::lots::{Lots, LotsError};
+use crate::journal::{Cause, Entry, JournalError};
+use crate::lots::{Fence, Lots, LotsError};
 use crate::open_work::OpenWork;
 use crate::policy::policy_in_force;
 use crate::worker::{Step, Worker, WorkerError};
@@ -50,6 +55,10 @@ pub struct Router {
     ledger: SplitLedger,
     /// Where it reads on in the log; none: it has to find its place first.
     position: Option<Position>,
+    /// Up to here it has read what was routed.
+    carries_read: Position,
+    /// Its election; none: it is to be elected before it routes anything.
+    elected: Option<Fence>,
     waiting: BTreeMap<MessageClass, Turns>,
     known: HashSet<SendingId>,
     /// What is left to route of paused sendings, until they are resumed or over.
@@ -167,6 +176,8 @@ impl Router {
             actor: SmolStr::new_static("router"),
             ledger: SplitLedger::default(),
             position: None,
+            carries_read: 0,
+            elected: None,
             waiting: BTreeMap::new(),
             known: HashSet::new(),
             paused: HashMap::new(),
@@ -183,6 +194,7 @@ impl Router {
     /// Forgets everything, so that the next step finds its place anew: after an append whose answer was lost.
     fn forget(&mut self) {
         self.position = None;
+        self.elected = None;
         self.ledger = SplitLedger::default();
         self.waiting.clear();
         self.known.clear();
@@ -223,7 +235,33 @@ impl Router {
             }
         }
         self.position = Some(position);
+        self.carries_read = position;
         Ok(())
+    }
+
+    /// Has itself elected, and reads what was routed until then: nothing that others route is in the log after that. None:
+    /// somebody else was faster.
+    async fn stand_for_election(&mut self) -> Result<Option<Fence>, WorkerError> {
+        let journal = self.lots.journal();
+        let version = journal.count(election::STREAM).await?;
+        let entry = Entry {
+            stream: election::STREAM.into(),
+            expected: Expected::Version(version),
+            tenant: None,
+            cause: Cause::new(self.actor.clone(), journal.next_id()),
+            events: vec![RouterElected { node: journal.node().clone() }.into()],
+        };
+        let appended = match journal.append_one(entry).await {
+            Ok(appended) => appended,
+            Err(AppendError::Conflict { .. }) => return Ok(None),
+            Err(error) => return Err(JournalError::from(error).into()),
+        };
+        self.read_carries(self.carries_read, appended.position).await?;
+        self.carries_read = appended.position;
+        let elected = Fence { stream: election::STREAM, version: appended.version };
+        self.elected = Some(elected);
+        tracing::debug!(term = elected.version, "this router gives first routes from now on");
+        Ok(Some(elected))
     }
 
     /// Reads the carries of routes that the read model has parked, and of all that came after them.
@@ -348,14 +386,14 @@ impl Router {
         lots
     }
 
-    async fn route(&mut self, next: Vec<Next>) -> Result<(), WorkerError> {
+    async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
         let directory = self.directory.snapshot();
         let now = self.lots.journal().now();
         let mut ledger = self.ledger.ahead();
         let ids: Vec<LotId> = next.iter().map(|next| next.lot).collect();
         let answers = self
             .lots
-            .change_in_order(&ids, &self.actor, |_, lot, sending| {
+            .change_together(&elected, &ids, &self.actor, |_, lot, sending| {
                 if sending.is_cancelled {
                     return (lot.cancel(), Routed { event: None, blocked: Vec::new(), is_paused: false });
                 }
@@ -371,46 +409,47 @@ impl Router {
             })
             .await;
         let mut not_taken = Vec::new();
-        let mut overtaken = false;
-        let mut uncertain = None;
+        let mut failure: Option<JournalError> = None;
         for (next, answer) in next.into_iter().zip(answers) {
             match answer {
                 Ok(routed) => self.routed(next, routed),
                 Err(LotsError::NotFound(lot)) => tracing::error!(%lot, "a sealed sending lacks a lot"),
-                Err(LotsError::Journal(JournalError::Append(AppendError::Busy))) => not_taken.push(next),
-                Err(LotsError::Contended(_)) => {
-                    overtaken |= not_taken.is_empty();
+                // All or none: a lot that others have changed keeps the others out, too. It is read anew next time.
+                Err(LotsError::Contended(_)) => not_taken.push(next),
+                Err(LotsError::Journal(error)) => {
                     not_taken.push(next);
+                    failure = Some(error);
                 }
-                Err(LotsError::Journal(error)) => uncertain = Some(error),
+                Err(LotsError::Fenced) => {
+                    tracing::warn!("another router was elected; this one finds its place anew");
+                    self.forget();
+                    return Ok(());
+                }
             }
         }
-        self.after_failure(not_taken, overtaken, uncertain)
+        self.after_failure(not_taken, failure)
     }
 
-    /// What did not get into the log is tried again. Where it is not certain what did, or where somebody else has
-    /// written, the place in the log is found anew: a carry that others have moved would no longer be exact.
+    /// What is certainly not in the log is tried again. Where that is not certain, the place in the log is found anew, under
+    /// another election: what is still on its way cannot get in after that.
     fn after_failure(
         &mut self,
         not_taken: Vec<Next>,
-        overtaken: bool,
-        uncertain: Option<JournalError>,
+        failure: Option<JournalError>,
     ) -> Result<(), WorkerError> {
-        if let Some(error) = uncertain {
+        use AppendError::{Busy, TooLarge, Unavailable};
+        let is_certain = match &failure {
+            None | Some(JournalError::Append(Busy | Unavailable(_) | TooLarge { .. })) => true,
+            Some(_) => false,
+        };
+        if is_certain {
+            for next in not_taken.into_iter().rev() {
+                self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
+            }
+        } else {
             self.forget();
-            return Err(error.into());
         }
-        if overtaken {
-            self.forget();
-            return Ok(());
-        }
-        if not_taken.is_empty() {
-            return Ok(());
-        }
-        for next in not_taken.into_iter().rev() {
-            self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
-        }
-        Err(JournalError::from(AppendError::Busy).into())
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn routed(&mut self, next: Next, routed: Routed) {
@@ -461,7 +500,18 @@ impl Worker for Router {
         if lots.is_empty() {
             return Ok(if has_news { Step::Worked } else { Step::Idle(self.blocked_until) });
         }
-        self.route(lots).await?;
+        match self.elected {
+            Some(elected) => self.route(lots, elected).await?,
+            // The lots that were taken out of the queues are found again.
+            None => match self.stand_for_election().await {
+                Ok(Some(elected)) => self.route(lots, elected).await?,
+                Ok(None) => self.forget(),
+                Err(error) => {
+                    self.forget();
+                    return Err(error);
+                }
+            },
+        }
         Ok(Step::Worked)
     }
 }

@@ -335,7 +335,7 @@ impl Timekeeper {
                         (self.hint)(*id);
                     }
                 }
-                Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_)) => {}
+                Ok(_) | Err(LotsError::NotFound(_) | LotsError::Contended(_) | LotsError::Fenced) => {}
                 Err(LotsError::Journal(error)) => failure = Some(error),
             }
         }

@@ -52,7 +52,9 @@ impl From<&LotsError> for WorkerError {
     fn from(error: &LotsError) -> Self {
         match error {
             LotsError::Journal(journal) => Self::from(journal),
-            LotsError::NotFound(_) | LotsError::Contended(_) => Self::Retry(describe(error)),
+            LotsError::NotFound(_) | LotsError::Contended(_) | LotsError::Fenced => {
+                Self::Retry(describe(error))
+            }
         }
     }
 }
@@ -123,8 +125,12 @@ mod tests {
             assert!(matches!(WorkerError::from(&error), WorkerError::Fatal(_)), "{error}");
             assert!(matches!(WorkerError::from(&LotsError::Journal(error)), WorkerError::Fatal(_)));
         }
-        let passing: [JournalError; 2] =
-            [AppendError::Busy.into(), ReadError::Unreadable("locked".to_owned()).into()];
+        let passing: [JournalError; 4] = [
+            AppendError::Busy.into(),
+            AppendError::Unavailable("no connection".to_owned()).into(),
+            ReadError::Unavailable("no connection".to_owned()).into(),
+            ReadError::Unreadable("locked".to_owned()).into(),
+        ];
         for error in passing {
             assert!(matches!(WorkerError::from(&error), WorkerError::Retry(_)), "{error}");
         }

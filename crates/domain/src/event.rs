@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
+use crate::election::RouterElected;
 use crate::instance::{InstanceCopied, InstanceReleased, InstanceSettled};
 use crate::keys::{KeysUsed, OperatorKeyIssued, OperatorKeyRevoked, Scopes};
 use crate::lot::{
@@ -235,11 +236,13 @@ events! {
     ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
     /// They were matched, or given up.
     ParkedReceiptsSettled = "parked-receipts-settled" v 2 in "receipts-<relay>",
-    /// A relay said something that Kite did not understand: kept as it came, each of the same words once.
+    /// A relay said something that Kite did not understand: kept as it came, each of the same words once a day.
     RelayNotUnderstood = "relay-not-understood" v 1 in "not-understood-<relay>-<year><month><day>",
     /// The events up to a position, as they were: `digest` is over the digest of the seal before and the digests of all
     /// `events` since then; `marks` has the first four bytes of each, so that a difference has a place.
     LogSealed = "log-sealed" v 1 in "log-seals",
+    /// From here on this router gives first routes, and none before it does.
+    RouterElected = "router-elected" v 1 in "router",
     /// From here on this log is a copy of another, which may be alive: nothing is handed over.
     InstanceCopied = "instance-copied" v 1 in "instance",
     /// The operator's word that the original is dead.

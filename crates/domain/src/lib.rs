@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod codes;
 pub mod contact;
 mod digest;
+pub mod election;
 pub mod event;
 pub mod failure;
 pub mod ids;

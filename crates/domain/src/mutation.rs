@@ -115,11 +115,19 @@ pub enum Mutation {
     OriginalsReceiptDropped,
     /// What is cancelled at a copy was never handed over by its original.
     CancelAtCopyBelieved,
+    /// What a process has in memory of a lot is believed, whatever others have written since.
+    StaleLotConcluded,
+    /// A router routes on although another was elected after it.
+    FenceIgnored,
+    /// An intent is taken for unanswered as soon as somebody else comes across it.
+    UnansweredTooEarly,
+    /// A relay is called although the time of the intent is over.
+    CallAfterItsTime,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 58] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -174,6 +182,10 @@ impl Mutation {
         Self::OutcomeInOneViewOnly,
         Self::OriginalsReceiptDropped,
         Self::CancelAtCopyBelieved,
+        Self::StaleLotConcluded,
+        Self::FenceIgnored,
+        Self::UnansweredTooEarly,
+        Self::CallAfterItsTime,
     ];
 }
 

@@ -8,14 +8,16 @@
 pub mod contract;
 mod digest;
 mod envelope;
+mod gappy;
 mod memory;
 mod port;
 pub mod sqlite;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+pub use gappy::GappyEventStore;
 pub use memory::MemoryEventStore;
 pub use port::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, Page,
-    Position, ReadError, StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, LogIndex,
+    Page, Position, ReadError, StreamAppend, Tail,
 };
 pub use sqlite::SqliteEventStore;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::envelope::{RecordedEvent, StreamName};
 use crate::port::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Page, Position, ReadError,
-    StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, LogIndex, Page, Position,
+    ReadError, StreamAppend,
 };
 
 /// An event store without a disk, a thread or a clock: the same calls give the same log.
@@ -26,10 +26,17 @@ pub struct MemoryEventStore {
 struct Log {
     /// The event at position p is at index p - 1.
     events: Vec<RecordedEvent>,
-    /// Positions by stream; the event of version v is at index v - 1.
-    streams: HashMap<StreamName, Vec<Position>>,
+    streams: HashMap<StreamName, Stream>,
     correlations: HashMap<Uuid, Vec<Position>>,
-    ids: HashMap<Uuid, Position>,
+    /// By the number of the stream and the id of the event.
+    ids: HashMap<(usize, Uuid), Position>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    number: usize,
+    /// The event of version v is at index v - 1.
+    positions: Vec<Position>,
 }
 
 impl MemoryEventStore {
@@ -50,8 +57,38 @@ impl Log {
         &self.events[position as usize - 1]
     }
 
+    /// All of the appends, or none.
+    fn append_all(&mut self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+        let (count, length) = (appends.len(), self.events.len());
+        let mut answers = Vec::with_capacity(count);
+        for append in appends {
+            match self.append(append) {
+                Ok(appended) => answers.push(Ok(appended)),
+                Err(error) => {
+                    let place = answers.len();
+                    self.take_back(length);
+                    answers = vec![Err(AppendError::NotTried); count];
+                    answers[place] = Err(error);
+                    break;
+                }
+            }
+        }
+        answers
+    }
+
+    /// Takes back all events but so many.
+    fn take_back(&mut self, length: usize) {
+        for event in self.events.drain(length..).rev() {
+            if let Some(stream) = self.streams.get_mut(&event.stream) {
+                stream.positions.pop();
+                self.ids.remove(&(stream.number, event.id));
+            }
+            self.correlations.get_mut(&event.metadata.correlation).and_then(Vec::pop);
+        }
+    }
+
     fn append(&mut self, append: StreamAppend) -> Result<Appended, AppendError> {
-        let actual = self.streams.get(&append.stream).map_or(0, Vec::len) as u64;
+        let actual = self.streams.get(&append.stream).map_or(0, |stream| stream.positions.len()) as u64;
         let as_expected = match append.expected {
             Expected::Any => true,
             Expected::Version(version) => version == actual,
@@ -63,19 +100,21 @@ impl Log {
             return self.earlier(&append).ok_or(AppendError::Conflict { actual });
         }
 
-        let StreamAppend { stream, metadata, events, .. } = append;
+        let StreamAppend { stream: name, metadata, events, .. } = append;
         let metadata = metadata.at_log_precision();
-        let versions = self.streams.entry(stream.clone()).or_default();
+        let number = self.streams.len();
+        let new = || Stream { number, positions: Vec::new() };
+        let stream = self.streams.entry(name.clone()).or_insert_with(new);
         let correlated = self.correlations.entry(metadata.correlation).or_default();
         for event in events {
             let position = self.events.len() as u64 + 1;
-            versions.push(position);
+            stream.positions.push(position);
             correlated.push(position);
-            self.ids.insert(event.id, position);
+            self.ids.insert((stream.number, event.id), position);
             self.events.push(RecordedEvent {
                 position,
-                stream: stream.clone(),
-                version: versions.len() as u64,
+                stream: name.clone(),
+                version: stream.positions.len() as u64,
                 id: event.id,
                 kind: event.kind,
                 schema_version: event.schema_version,
@@ -83,14 +122,15 @@ impl Log {
                 data: event.data,
             });
         }
-        Ok(Appended { version: versions.len() as u64, position: self.events.len() as u64, repeated: false })
+        let version = stream.positions.len() as u64;
+        Ok(Appended { version, position: self.events.len() as u64, repeated: false })
     }
 
-    /// Whether an event's id is in the log already, or twice in the append.
+    /// Whether an event's id is in the stream already, or twice in the append.
     fn has_taken_id(&self, append: &StreamAppend) -> bool {
         let events = &append.events;
-        let in_log = events.iter().any(|event| self.ids.contains_key(&event.id));
-        in_log
+        let stands = |number| events.iter().any(|event| self.ids.contains_key(&(number, event.id)));
+        self.streams.get(&append.stream).is_some_and(|stream| stands(stream.number))
             || events
                 .iter()
                 .enumerate()
@@ -99,11 +139,12 @@ impl Log {
 
     /// The answer of an earlier try, if the events stand in the stream in this order.
     fn earlier(&self, append: &StreamAppend) -> Option<Appended> {
-        let first = self.event(*self.ids.get(&append.events.first()?.id)?);
+        let number = self.streams.get(&append.stream)?.number;
+        let first = self.event(*self.ids.get(&(number, append.events.first()?.id))?);
         let mut last = first;
         for (offset, event) in (0..).zip(&append.events) {
-            last = self.event(*self.ids.get(&event.id)?);
-            if last.stream != append.stream || last.version != first.version + offset {
+            last = self.event(*self.ids.get(&(number, event.id))?);
+            if last.version != first.version + offset {
                 return None;
             }
         }
@@ -120,20 +161,27 @@ impl Log {
 #[async_trait]
 impl EventStore for MemoryEventStore {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let Batch { mode, appends } = batch;
         let mut log = self.log.write();
-        let mut refused = false;
-        let results = batch
-            .appends
-            .into_iter()
-            .map(|append| {
-                if refused && batch.mode == BatchMode::Ordered {
-                    return Err(AppendError::NotTried);
+        let results = match mode {
+            BatchMode::Independent => appends.into_iter().map(|append| log.append(append)).collect(),
+            BatchMode::Atomic => log.append_all(appends),
+            BatchMode::Guarded => {
+                let count = appends.len();
+                let mut appends = appends.into_iter();
+                let first: Vec<_> = appends.next().map(|first| log.append(first)).into_iter().collect();
+                match &first[..] {
+                    [Err(_)] => {
+                        let others = (1..count).map(|_| Err(AppendError::NotTried));
+                        first.into_iter().chain(others).collect()
+                    }
+                    _ => {
+                        let others = appends.map(|append| log.append(append));
+                        first.into_iter().chain(others).collect()
+                    }
                 }
-                let result = log.append(append);
-                refused |= result.is_err();
-                result
-            })
-            .collect();
+            }
+        };
         let head = log.events.len() as u64;
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
         results
@@ -146,7 +194,7 @@ impl EventStore for MemoryEventStore {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
         let log = self.log.read();
-        let positions = log.streams.get(stream).map_or(&[][..], Vec::as_slice);
+        let positions = log.streams.get(stream).map_or(&[][..], |stream| &stream.positions);
         let positions = positions.get(after_version as usize..).unwrap_or_default();
         Ok(log.pick(positions, 0, limit))
     }
@@ -166,6 +214,17 @@ impl EventStore for MemoryEventStore {
         Ok(page)
     }
 
+    fn count_after(&self, after: Position) -> u64 {
+        (self.log.read().events.len() as u64).saturating_sub(after)
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+}
+
+#[async_trait]
+impl LogIndex for MemoryEventStore {
     async fn read_correlation(
         &self,
         correlation: Uuid,
@@ -177,12 +236,8 @@ impl EventStore for MemoryEventStore {
         Ok(log.pick(positions, after, limit))
     }
 
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
         let log = self.log.read();
-        Ok(log.events.partition_point(|event| event.metadata.time < time) as u64 + 1)
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.head.subscribe()
+        Ok(log.events.partition_point(|event| event.metadata.time < time) as u64)
     }
 }

@@ -10,6 +10,9 @@ use uuid::Uuid;
 use crate::envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
 
 /// A place in the whole log; 0 is before the first event.
+///
+/// Only their order means something: there may be gaps, so they are compared and never counted with
+/// ([`EventStore::count_after`] counts).
 pub type Position = u64;
 
 /// What the caller believes of the stream.
@@ -34,17 +37,21 @@ pub struct StreamAppend {
     pub events: Vec<NewEvent>,
 }
 
-/// What a refused append means for those that come after it in the same batch.
+/// What a refused append means for the others of its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchMode {
     /// Nothing: each stands alone.
     Independent,
-    /// They are not tried ([`AppendError::NotTried`]): if one is in the log, all before it are.
-    Ordered,
+    /// Where the first is refused, none of the others is tried ([`AppendError::NotTried`]). They stand alone, and may be
+    /// written at the same time.
+    Guarded,
+    /// All of them are appended, or none: the others are answered with [`AppendError::NotTried`]. An append without events is
+    /// a condition of all.
+    Atomic,
 }
 
-/// Appends handed in together, for the price of one durable write where the adapter can. Not atomic as a
-/// whole: each [`StreamAppend`] is.
+/// Appends handed in together, for the price of one durable write where the adapter can. Each [`StreamAppend`] is atomic; the
+/// batch is only where its mode says so.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// See [`BatchMode`].
@@ -69,18 +76,21 @@ pub struct Appended {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The stream is not at the expected version; or some of the events' ids, but not all of them in this
-    /// order, are taken by events that stand already.
+    /// order, are taken by events that stand in it already.
     #[error("the stream holds {actual} events, not the expected number")]
     Conflict {
         /// How many events the stream holds.
         actual: u64,
     },
-    /// An earlier append of an ordered batch failed.
-    #[error("not tried, because an earlier append of the batch failed")]
+    /// Another append of the batch, on which this one depends, failed; nothing was written.
+    #[error("not tried, because another append of the batch failed")]
     NotTried,
     /// The store's queue is full; nothing was written. Try later.
     #[error("the event store is busy")]
     Busy,
+    /// The store cannot be reached at the moment; nothing was written. Try later.
+    #[error("the event store cannot be reached: {0}")]
+    Unavailable(String),
     /// Larger than the store takes; nothing was written.
     #[error("an append of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
@@ -103,6 +113,9 @@ pub enum ReadError {
     /// The engine could not read.
     #[error("the event store cannot read: {0}")]
     Unreadable(String),
+    /// The store cannot be reached at the moment. Try later.
+    #[error("the event store cannot be reached: {0}")]
+    Unavailable(String),
     /// The store has stopped.
     #[error("the event store has stopped: {0}")]
     Stopped(String),
@@ -174,7 +187,19 @@ impl From<Page> for KeptPage {
     }
 }
 
+/// A piece of a stream that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Events with a version above this one.
+    pub after_version: u64,
+}
+
 /// An append-only log of streams with one total order.
+///
+/// An event's id is unique within its stream. Whether another stream may hold an event with the same id is the adapter's
+/// affair: nobody may count on either.
 ///
 /// Promises of every adapter, each a test of [`crate::contract`]:
 /// - an append that was answered with `Ok` survives a crash of the process and of the machine;
@@ -202,9 +227,25 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError>;
 
+    /// The tails of several streams in one round trip, at most `limit` events of each; in the order in which they were asked
+    /// for. Fewer than `limit` only at the end of a stream.
+    async fn read_many(
+        &self,
+        tails: &[Tail<'_>],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
+        let mut read = Vec::with_capacity(tails.len());
+        for tail in tails {
+            read.push(self.read_stream(tail.stream, tail.after_version, limit).await?);
+        }
+        Ok(read)
+    }
+
     /// Events of the whole log after `after`, at most `limit` of those that pass the filter. A page may hold
     /// fewer, even none, although there are more (pages are bounded in bytes and in the number of events looked
     /// at): only `next == after` says that there is nothing after it yet.
+    ///
+    /// `after` is 0, a position that the store has told, or one below the position of an event.
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError>;
 
     /// As [`EventStore::read_all`] of every event, from where they are kept and never from memory. One that cannot be read is
@@ -225,6 +266,19 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(events.into_iter().map(KeptEvent::from).collect())
     }
 
+    /// How many events stand after a position, as far as the store knows without reading: for telling how far somebody is
+    /// behind.
+    fn count_after(&self, after: Position) -> u64;
+
+    /// The position of the last durable event, as it moves: wait for it, then read. It may lag: an event that was answered
+    /// for can be read before it is told here.
+    fn head(&self) -> watch::Receiver<Position>;
+}
+
+/// Looking things up in the log otherwise than by stream and position. An engine that keeps no index for it leaves this to
+/// another one.
+#[async_trait]
+pub trait LogIndex: Send + Sync + 'static {
     /// Events with this correlation after position `after`, at most `limit`, in the order of the log. Fewer
     /// than `limit` only when there are no more.
     async fn read_correlation(
@@ -234,13 +288,10 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError>;
 
-    /// The first position whose event's time is `time` or later, found by halving; one past the head when there
-    /// is none. Read on from it with `read_all(position - 1, …)`.
+    /// A position after which every event with this time or a later one stands, the last such that is found by halving. Read on
+    /// from it.
     ///
     /// Times are set by whoever appends and so are only nearly in the order of positions: take a time that is
     /// earlier by the greatest difference of clocks, and leave out what does not belong.
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError>;
-
-    /// The position of the last durable event, as it moves: wait for it, then read.
-    fn head(&self) -> watch::Receiver<Position>;
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError>;
 }

@@ -168,7 +168,7 @@ async fn a_batch_over_the_bounds_is_spread_over_commits() {
     let options = SqliteOptions { queue_bytes_max: 1000, commit_bytes_max: 1000, ..SqliteOptions::default() };
     let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
     let appends = (0..30).map(|number| padded(&format!("s-{number}"), number, 100_000)).collect();
-    let results = store.append(Batch { mode: BatchMode::Ordered, appends }).await;
+    let results = store.append(Batch { mode: BatchMode::Guarded, appends }).await;
     let positions: Vec<_> = results.into_iter().map(|result| result.unwrap().position).collect();
     assert_eq!(positions, (1..=30).collect::<Vec<_>>());
 }

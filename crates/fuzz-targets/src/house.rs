@@ -92,6 +92,7 @@ impl House {
             relay_desk: Arc::new(kite_commands::relay_desk::NoDesk),
             backups: Arc::new(kite_commands::backup_desk::NoBackups),
             read_models,
+            log_index: store.clone(),
             metrics_text: Arc::new(|| "kite_up 1\n".to_owned()),
             readiness: Arc::new(AlwaysReady),
             advice: Default::default(),

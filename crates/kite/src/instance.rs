@@ -287,7 +287,7 @@ impl Instance {
         metrics: PrometheusHandle,
         listeners: Listeners,
     ) -> anyhow::Result<()> {
-        let gauge = backlog::gauge(parts.models.clone(), self.store.head());
+        let gauge = backlog::gauge(parts.models.clone(), self.store.clone());
         let write_side = parts.write_side.clone();
         let acceptance = write_side.acceptance(self.config.accept_limits(), gauge);
         staff.start_load_watch(&acceptance).await;
@@ -310,6 +310,7 @@ impl Instance {
                 self.store.head(),
             )),
             read_models: parts.models.clone(),
+            log_index: self.store.clone(),
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness {
                 workers: self.workers.clone(),

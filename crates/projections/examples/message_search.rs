@@ -349,7 +349,7 @@ async fn append(store: &MemoryEventStore, stream: StreamName, event: Event, lot:
         },
         events: vec![new],
     };
-    store.append(Batch { mode: BatchMode::Ordered, appends: vec![append] }).await;
+    store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
 }
 
 /// Numbers in no order, as recipients are.

@@ -159,7 +159,7 @@ async fn append(
         },
         events: appended.collect(),
     };
-    store.append(Batch { mode: BatchMode::Ordered, appends: vec![append] }).await;
+    store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
     bytes
 }
 

@@ -274,7 +274,7 @@ impl<M: ReadModel> Projector<M> {
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
             Ok(Step::Idle { .. }) => 0,
-            Ok(Step::Advanced { .. }) | Err(_) => self.store.head().borrow().saturating_sub(self.position),
+            Ok(Step::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step

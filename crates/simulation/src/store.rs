@@ -1,7 +1,6 @@
 //! The event store of a simulation: in memory, behind await points, with faults.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::lot::MessagesHeld;
 use kite_domain::seq_set::SeqSet;
@@ -12,7 +11,6 @@ use kite_event_store::{
 use smol_str::SmolStr;
 use std::sync::Arc;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::executor::Sim;
 use crate::faults::{AppendFault, Armed};
@@ -93,7 +91,7 @@ impl FaultyStore {
 
 fn busy(batch: &Batch) -> Vec<Result<Appended, AppendError>> {
     let mut answers = vec![Err(AppendError::Busy); batch.appends.len()];
-    if batch.mode == BatchMode::Ordered {
+    if batch.mode != BatchMode::Independent {
         answers.iter_mut().skip(1).for_each(|answer| *answer = Err(AppendError::NotTried));
     }
     answers
@@ -110,6 +108,10 @@ impl EventStore for FaultyStore {
             Some(AppendFault::WrittenAnswerLost) => {
                 self.sim.reach(Situation::AppendAnswerLost);
                 self.write_some(batch, count).await
+            }
+            Some(AppendFault::PartlyWrittenAnswerLost) if batch.mode == BatchMode::Atomic => {
+                let all = if self.sim.per_cent(50) { count } else { 0 };
+                self.write_some(batch, all).await
             }
             Some(AppendFault::PartlyWrittenAnswerLost) => {
                 let some = self.sim.below(count as u64 + 1) as usize;
@@ -153,19 +155,8 @@ impl EventStore for FaultyStore {
         answer
     }
 
-    async fn read_correlation(
-        &self,
-        correlation: Uuid,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, ReadError> {
-        self.read_approach().await?;
-        self.inner.read_correlation(correlation, after, limit).await
-    }
-
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
-        self.read_approach().await?;
-        self.inner.position_at(time).await
+    fn count_after(&self, after: Position) -> u64 {
+        self.inner.count_after(after)
     }
 
     fn head(&self) -> watch::Receiver<Position> {

@@ -13,7 +13,7 @@ use super::{Code, FieldError, Problem};
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Busy => {
+            AppendError::Busy | AppendError::Unavailable(_) => {
                 Self::new(Code::Busy, "The log takes no more at this moment. Nothing was written.")
             }
             AppendError::Conflict { .. } | AppendError::NotTried => {
@@ -58,7 +58,9 @@ impl From<LotsError> for Problem {
     fn from(error: LotsError) -> Self {
         match error {
             LotsError::Journal(error) => error.into(),
-            LotsError::Contended(_) => Self::new(Code::Conflict, "The messages are being changed by others."),
+            LotsError::Contended(_) | LotsError::Fenced => {
+                Self::new(Code::Conflict, "The messages are being changed by others.")
+            }
             LotsError::NotFound(lot) => {
                 tracing::error!(%lot, "a sealed sending lacks a lot");
                 Self::new(Code::Internal, "A part of the sending cannot be found.")

@@ -56,9 +56,8 @@ impl LoadWatch {
     /// Counts what is in the log after the read model's position. One that is very far behind is waited for.
     async fn count_the_rest(&self, position: Position) -> Result<bool, JournalError> {
         let journal = self.acceptance.journal();
-        let end = *journal.store().head().borrow();
         let lag_max = self.acceptance.limits.projector_lag_events_max.saturating_mul(COUNTED_LAGS);
-        if end.saturating_sub(position) > lag_max {
+        if journal.store().count_after(position) > lag_max {
             return Ok(false);
         }
         let filter = Filter::kinds(["sending-accepted"]);

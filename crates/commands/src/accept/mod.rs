@@ -417,9 +417,9 @@ impl Acceptance {
             });
             folded.push(Standing { lot: state, version: 1, last_event: None });
         }
-        // Ordered: without the claim, no lot is written.
+        // Guarded: without the claim, no lot is written.
         let claims = entries.len() - folded.len();
-        let written = self.journal().append_keeping(BatchMode::Ordered, entries).await;
+        let written = self.journal().append_keeping(BatchMode::Guarded, entries).await;
         for (place, kept) in written.into_iter().enumerate() {
             if let Some(standing) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
                 standing.last_event = Some(kept.last_id);
@@ -516,7 +516,7 @@ impl Drop for InProgress<'_> {
 impl From<AppendError> for AcceptError {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Busy => Self::Busy,
+            AppendError::Busy | AppendError::Unavailable(_) => Self::Busy,
             other => Self::Journal(JournalError::Append(other)),
         }
     }

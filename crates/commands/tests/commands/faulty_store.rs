@@ -1,7 +1,7 @@
 //! An event store that fails where a test wants it to.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Filter, KeptEvent, KeptPage, MemoryEventStore, Page,
     Position, ReadError, RecordedEvent,
@@ -9,7 +9,6 @@ use kite_event_store::{
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// What goes wrong with one append of a batch. Those before it are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,30 +148,65 @@ impl FaultyStore {
     }
 }
 
+/// What is answered where nothing is written.
+fn refusal(fault: Fault) -> Option<AppendError> {
+    match fault {
+        Fault::Busy => Some(AppendError::Busy),
+        Fault::LostBefore => Some(AppendError::AnswerLost),
+        Fault::Conflict => Some(AppendError::Conflict { actual: 0 }),
+        Fault::LostAfter => None,
+    }
+}
+
+impl FaultyStore {
+    /// A fault of one of them is one of all.
+    async fn append_whole(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let count = batch.appends.len();
+        let lost = || vec![Err(AppendError::AnswerLost); count];
+        let faults: Vec<Option<Fault>> = (0..count).map(|_| self.next_fault()).collect();
+        let Some((place, fault)) =
+            faults.into_iter().enumerate().find_map(|(place, fault)| Some((place, fault?)))
+        else {
+            return self.inner.append(batch).await;
+        };
+        match refusal(fault) {
+            Some(AppendError::AnswerLost) => lost(),
+            Some(error) => {
+                let mut answers = vec![Err(AppendError::NotTried); count];
+                answers[place] = Err(error);
+                answers
+            }
+            None => {
+                self.inner.append(batch).await;
+                lost()
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl EventStore for FaultyStore {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
         // A real store takes its time: others have their turn between two appends.
         tokio::task::yield_now().await;
-        let mut answers = Vec::with_capacity(batch.appends.len());
-        let mut has_failed = false;
+        if batch.mode == BatchMode::Atomic {
+            return self.append_whole(batch).await;
+        }
+        let mut answers: Vec<Result<Appended, AppendError>> = Vec::with_capacity(batch.appends.len());
         for append in batch.appends {
-            if has_failed && batch.mode == BatchMode::Ordered {
+            if batch.mode == BatchMode::Guarded && matches!(answers.first(), Some(Err(_))) {
                 answers.push(Err(AppendError::NotTried));
                 continue;
             }
             let fault = self.next_fault();
-            let answer = match fault {
-                Some(Fault::Busy) => Err(AppendError::Busy),
-                Some(Fault::LostBefore) => Err(AppendError::AnswerLost),
-                Some(Fault::Conflict) => Err(AppendError::Conflict { actual: 0 }),
-                Some(Fault::LostAfter) | None => {
+            let answer = match fault.and_then(refusal) {
+                Some(error) => Err(error),
+                None => {
                     let one = Batch { mode: batch.mode, appends: vec![append] };
                     let written = self.inner.append(one).await.pop().unwrap();
                     if fault.is_some() { written.and(Err(AppendError::AnswerLost)) } else { written }
                 }
             };
-            has_failed |= answer.is_err();
             answers.push(answer);
         }
         answers
@@ -232,17 +266,8 @@ impl EventStore for FaultyStore {
         Ok(events.into_iter().map(|event| self.as_kept(event)).collect())
     }
 
-    async fn read_correlation(
-        &self,
-        correlation: Uuid,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, ReadError> {
-        self.inner.read_correlation(correlation, after, limit).await
-    }
-
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
-        self.inner.position_at(time).await
+    fn count_after(&self, after: Position) -> u64 {
+        self.inner.count_after(after)
     }
 
     fn head(&self) -> watch::Receiver<Position> {

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::address::PhoneKind;
 use kite_domain::contact::*;
+use kite_domain::election::RouterElected;
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{ContactId, GroupId, SendingId, TemplateId};
@@ -28,8 +29,15 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub(crate) fn all() -> Vec<Event> {
-    [reference_data(), address_book(), sendings(), lots(), vec![not_understood(), seal()], instance()]
-        .concat()
+    [
+        reference_data(),
+        address_book(),
+        sendings(),
+        lots(),
+        vec![not_understood(), seal(), election()],
+        instance(),
+    ]
+    .concat()
 }
 
 fn not_understood() -> Event {
@@ -43,6 +51,10 @@ fn not_understood() -> Event {
         personal: RelayWords { raw: r#"{"status":"lost somewhere"}"#.to_owned() },
     };
     kept.into()
+}
+
+fn election() -> Event {
+    RouterElected { node: "kite-2-4711".into() }.into()
 }
 
 fn seal() -> Event {

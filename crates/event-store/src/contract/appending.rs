@@ -45,8 +45,6 @@ pub async fn an_append_comes_back_as_it_was(store: &dyn EventStore) {
     }
     assert_eq!(log[2].metadata, without);
     assert_eq!(stream_of(store, &longest).await, log[..2]);
-    let correlated = store.read_correlation(id(90), 0, 10).await.expect("the correlation can be read");
-    assert_eq!(correlated, log[..2]);
 }
 
 /// What is finer than a millisecond is cut off, for all readers alike.
@@ -88,7 +86,7 @@ pub async fn any_version_is_taken(store: &dyn EventStore) {
 
 /// No appends: no results, and nothing happens.
 pub async fn an_empty_batch_does_nothing(store: &dyn EventStore) {
-    assert!(append_all(store, BatchMode::Ordered, Vec::new()).await.is_empty());
+    assert!(append_all(store, BatchMode::Atomic, Vec::new()).await.is_empty());
     assert_eq!(*store.head().borrow(), 0);
     assert!(whole_log(store).await.is_empty());
 }
@@ -124,32 +122,86 @@ pub async fn a_conflict_harms_only_its_own_append(store: &dyn EventStore) {
     assert_eq!(ids(&whole_log(store).await), numbered([1, 2, 5]));
 }
 
-/// After a refusal the rest of an ordered batch is not tried; what came before it stays.
-pub async fn an_ordered_batch_ends_at_the_first_refusal(store: &dyn EventStore) {
-    let results = append_all(
-        store,
-        BatchMode::Ordered,
+/// Where the first of a guarded batch is refused, nothing of it is written; the others stand alone.
+pub async fn the_first_of_a_guarded_batch_decides(store: &dyn EventStore) {
+    let guarded = async |first, appends: Vec<StreamAppend>| {
+        append_all(store, BatchMode::Guarded, [vec![first], appends].concat()).await
+    };
+    let others = || {
         vec![
-            append("a", Expected::Version(0), [1]),
-            append("b", Expected::Version(7), [2]),
-            append("c", Expected::Version(0), [3]),
+            append("b", Expected::Version(0), [2]),
+            append("c", Expected::Version(7), [3]),
             append("d", Expected::Any, [4]),
-        ],
-    )
-    .await;
-    assert!(results[0].is_ok());
-    assert_eq!(results[1], Err(AppendError::Conflict { actual: 0 }));
-    assert_eq!(results[2..], [Err(AppendError::NotTried), Err(AppendError::NotTried)]);
-    assert_eq!(ids(&whole_log(store).await), numbered([1]));
+        ]
+    };
+    let refused = guarded(append("a", Expected::Version(7), [1]), others()).await;
+    let conflict = Err(AppendError::Conflict { actual: 0 });
+    assert_eq!(refused[0], conflict);
+    assert!(refused[1..].iter().all(|other| *other == Err(AppendError::NotTried)), "{refused:?}");
+    assert!(whole_log(store).await.is_empty());
 
-    let again = append_all(
-        store,
-        BatchMode::Ordered,
-        vec![append("a", Expected::Version(0), [1]), append("c", Expected::Version(0), [3])],
-    )
-    .await;
-    assert!(again[0].as_ref().is_ok_and(|first| first.repeated), "a repeat does not end the batch");
+    let taken = guarded(append("a", Expected::Version(0), [1]), others()).await;
+    assert!(taken[0].is_ok() && taken[1].is_ok() && taken[3].is_ok(), "{taken:?}");
+    assert_eq!(taken[2], conflict, "it harms only itself");
+    let mut written = ids(&whole_log(store).await);
+    written.sort_unstable();
+    assert_eq!(written, numbered([1, 2, 4]));
+
+    let again = guarded(append("a", Expected::Version(0), [1]), vec![append("c", Expected::Any, [3])]).await;
+    assert!(again[0].as_ref().is_ok_and(|first| first.repeated), "a repeat is no refusal");
     assert!(again[1].as_ref().is_ok_and(|second| !second.repeated));
+}
+
+/// All of an atomic batch is written, or nothing; where one was refused, the others were not tried.
+pub async fn an_atomic_batch_is_written_whole_or_not(store: &dyn EventStore) {
+    given(store, append("b", Expected::Any, [1])).await;
+    let batch = |expected| {
+        vec![
+            append("a", Expected::Version(0), [2, 3]),
+            append("new", Expected::Any, [4]),
+            append("b", Expected::Version(expected), [5]),
+            append("a", Expected::Version(2), [6]),
+        ]
+    };
+    for expected in [0, 2] {
+        let refused = append_all(store, BatchMode::Atomic, batch(expected)).await;
+        let not_tried = Err(AppendError::NotTried);
+        let conflict = Err(AppendError::Conflict { actual: 1 });
+        assert_eq!(refused, [not_tried.clone(), not_tried.clone(), conflict, not_tried]);
+        assert_eq!(ids(&whole_log(store).await), numbered([1]), "nothing of it is there");
+        assert!(stream_of(store, "a").await.is_empty());
+    }
+    // Two of one id in a stream, in two appends.
+    let twice = vec![append("a", Expected::Version(0), [2]), append("a", Expected::Version(1), [7, 2])];
+    let refused = append_all(store, BatchMode::Atomic, twice).await;
+    assert_eq!(refused, [Err(AppendError::NotTried), Err(AppendError::Conflict { actual: 1 })]);
+
+    let first = append_all(store, BatchMode::Atomic, batch(1)).await;
+    assert!(first.iter().all(|answer| answer.as_ref().is_ok_and(|done| !done.repeated)), "{first:?}");
+    let log = whole_log(store).await;
+    assert_eq!(ids(&log), numbered(1..=6), "in the order of the batch");
+    let again = append_all(store, BatchMode::Atomic, batch(1)).await;
+    for (again, first) in again.into_iter().zip(first) {
+        assert_eq!(again, first.map(|first| Appended { repeated: true, ..first }));
+    }
+    assert_eq!(whole_log(store).await, log);
+    assert_eq!(given(store, append("new", Expected::Version(1), [8])).await.version, 2);
+}
+
+/// An append without events is a condition of an atomic batch, and writes nothing.
+pub async fn an_atomic_batch_is_fenced(store: &dyn EventStore) {
+    let none: [u64; 0] = [];
+    given(store, append("fence", Expected::Version(0), [1])).await;
+    let fenced = |version, number| {
+        vec![append("fence", Expected::Version(version), none), append("a", Expected::Any, [number])]
+    };
+    let taken = append_all(store, BatchMode::Atomic, fenced(1, 2)).await;
+    assert_eq!(taken[0].as_ref().map(|fence| (fence.version, fence.repeated)), Ok((1, true)));
+    assert_eq!(taken[1].as_ref().map(|done| done.version), Ok(1));
+    given(store, append("fence", Expected::Version(1), [3])).await;
+    let refused = append_all(store, BatchMode::Atomic, fenced(1, 4)).await;
+    assert_eq!(refused, [Err(AppendError::Conflict { actual: 2 }), Err(AppendError::NotTried)]);
+    assert_eq!(ids(&whole_log(store).await), numbered(1..=3));
 }
 
 /// The version check takes earlier appends of the same batch into account.
@@ -188,7 +240,7 @@ pub async fn a_repeat_is_recognised_whatever_it_expects(store: &dyn EventStore) 
 /// The same append twice in a batch is written once.
 pub async fn a_repeat_within_a_batch_is_recognised(store: &dyn EventStore) {
     let twice = vec![append("a", Expected::Version(0), [1, 2]), append("a", Expected::Version(0), [1, 2])];
-    let results = append_all(store, BatchMode::Ordered, twice).await;
+    let results = append_all(store, BatchMode::Atomic, twice).await;
     let first = results[0].clone().expect("the first is in order");
     assert!(!first.repeated);
     assert_eq!(results[1], Ok(Appended { repeated: true, ..first }));
@@ -204,7 +256,7 @@ pub async fn a_repeat_gets_the_first_answer_after_the_stream_has_grown(store: &d
     assert_eq!(again, Appended { repeated: true, ..first });
 }
 
-/// Some of the events, another order, or another stream: not a repeat, and nothing is written.
+/// Some of the events, or another order: not a repeat, and nothing is written.
 pub async fn a_partial_repeat_is_a_conflict(store: &dyn EventStore) {
     given(store, append("a", Expected::Any, [1, 2])).await;
     for numbers in [vec![1, 2, 3], vec![2, 1], vec![1, 3], vec![3, 1], vec![2, 3]] {
@@ -251,7 +303,7 @@ pub async fn a_batch_of_many_appends_is_written_whole(store: &dyn EventStore) {
             lot
         })
         .collect();
-    let results = append_all(store, BatchMode::Ordered, appends).await;
+    let results = append_all(store, BatchMode::Independent, appends).await;
     let positions: Vec<_> =
         results.into_iter().map(|result| result.expect("each append is in order").position).collect();
     assert!(positions.is_sorted_by(|earlier, later| earlier < later), "written in the order of the batch");

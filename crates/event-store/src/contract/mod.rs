@@ -19,8 +19,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Position,
-    RecordedEvent, StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, LogIndex, Metadata, NewEvent,
+    Position, RecordedEvent, StreamAppend, Tail,
 };
 
 /// Runs the whole suite, each test on a store of its own.
@@ -32,7 +32,9 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     an_empty_batch_does_nothing(&*make().await).await;
     an_append_without_events_only_checks(&*make().await).await;
     a_conflict_harms_only_its_own_append(&*make().await).await;
-    an_ordered_batch_ends_at_the_first_refusal(&*make().await).await;
+    the_first_of_a_guarded_batch_decides(&*make().await).await;
+    an_atomic_batch_is_written_whole_or_not(&*make().await).await;
+    an_atomic_batch_is_fenced(&*make().await).await;
     appends_of_a_batch_see_each_other(&*make().await).await;
     a_repeat_is_recognised_whatever_it_expects(&*make().await).await;
     a_repeat_within_a_batch_is_recognised(&*make().await).await;
@@ -47,14 +49,20 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     what_is_kept_is_what_was_appended(&*make().await).await;
     a_filter_passes_over_other_types(&*make().await).await;
     next_says_when_there_is_nothing_more(&*make().await).await;
-    a_correlation_is_read_across_streams(&*make().await).await;
-    a_position_is_found_by_time(&*make().await).await;
+    tails_are_read_together(&*make().await).await;
+    events_after_a_position_are_counted(&*make().await).await;
     head_is_told_and_then_readable(&*make().await).await;
     a_live_tail_sees_everything_once(make().await).await;
     many_writers_on_many_streams_lose_nothing(make().await).await;
     many_writers_on_one_stream_take_turns(make().await).await;
     retries_at_the_same_time_are_written_once(make().await).await;
     readers_see_appends_whole_and_nothing_behind_them(make().await).await;
+}
+
+/// Runs what a [`LogIndex`] promises, each test on a store of its own.
+pub async fn run_index<S: EventStore + LogIndex>(make: impl AsyncFn() -> Arc<S>) {
+    a_correlation_is_read_across_streams(&*make().await).await;
+    a_position_is_found_by_time(&*make().await).await;
 }
 
 /// A time-ordered id that depends on nothing but its number.

@@ -82,7 +82,7 @@ pub async fn a_filter_passes_over_other_types(store: &dyn EventStore) {
         one.events.push(event_of(number, kind));
         given(store, one).await;
     }
-    let head = *store.head().borrow();
+    let end = whole_log(store).await.last().map_or(0, |last| last.position);
     for limit in [1, 3, 100] {
         let rare = log_after(store, 0, limit, &Filter::kinds(["Rare"])).await;
         assert_eq!(ids(&rare), numbered([3, 13, 23, 33]), "in pages of {limit}");
@@ -91,7 +91,7 @@ pub async fn a_filter_passes_over_other_types(store: &dyn EventStore) {
     assert_eq!(both.len(), 40);
     let none = store.read_all(0, 10, &Filter::kinds(["Never"])).await.expect("the log can be read");
     assert!(none.events.is_empty());
-    assert_eq!(none.next, head, "everything was looked at");
+    assert_eq!(none.next, end, "everything was looked at");
     assert!(log_after(store, 0, 10, &Filter::kinds([])).await.is_empty(), "no type: no event");
 }
 
@@ -105,13 +105,54 @@ pub async fn next_says_when_there_is_nothing_more(store: &dyn EventStore) {
     assert_eq!(page.next, page.events[1].position);
     let rest = store.read_all(page.next, 2, &everything).await.expect("the log can be read");
     assert_eq!(ids(&rest.events), numbered([3]));
-    assert_eq!(rest.next, *store.head().borrow());
+    assert_eq!(rest.next, rest.events[0].position);
     let end = store.read_all(rest.next, 2, &everything).await.expect("the log can be read");
     assert_eq!((end.events.len(), end.next), (0, rest.next));
 }
 
+/// Whoever asks for the tails of several streams gets each of them as if it were asked for alone.
+pub async fn tails_are_read_together(store: &dyn EventStore) {
+    for number in 0..30 {
+        given(store, append(&stream_name(number % 3), Expected::Any, [number])).await;
+    }
+    let names = [stream_name(2), stream_name(0), "no such stream".into(), stream_name(0)];
+    let after = [0, 4, 0, 10];
+    let tails: Vec<_> =
+        names.iter().zip(after).map(|(stream, after_version)| Tail { stream, after_version }).collect();
+    for limit in [1, 5, 100] {
+        let together = store.read_many(&tails, limit).await.expect("the tails can be read");
+        assert_eq!(together.len(), tails.len());
+        for (tail, read) in tails.iter().zip(together) {
+            let alone = store.read_stream(tail.stream, tail.after_version, limit).await;
+            assert_eq!(read, alone.expect("the stream can be read"), "{tail:?}, at most {limit}");
+        }
+    }
+    assert!(store.read_many(&[], 10).await.expect("nothing can be read").is_empty());
+}
+
+/// Whoever is behind is told by how many events, and may begin right before any of them.
+pub async fn events_after_a_position_are_counted(store: &dyn EventStore) {
+    assert_eq!(store.count_after(0), 0);
+    given(store, append("a", Expected::Any, 0..5)).await;
+    given(store, append("b", Expected::Any, 5..9)).await;
+    in_time("the count", async {
+        while store.count_after(0) < 9 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let log = whole_log(store).await;
+    for (place, event) in (1..).zip(&log) {
+        assert_eq!(store.count_after(event.position), 9 - place);
+        assert_eq!(store.count_after(event.position - 1), 10 - place);
+        let page = store.read_all(event.position - 1, 1, &Filter::everything()).await;
+        assert_eq!(page.expect("the log can be read").events, [event.clone()]);
+    }
+    assert_eq!(store.count_after(Position::MAX), 0);
+}
+
 /// All that one request set off, in order, in pages.
-pub async fn a_correlation_is_read_across_streams(store: &dyn EventStore) {
+pub async fn a_correlation_is_read_across_streams<S: EventStore + LogIndex>(store: &S) {
     for number in 0..30 {
         let mut one = append(&stream_name(number % 3), Expected::Any, [number]);
         one.metadata.correlation = id(500 + number % 2);
@@ -126,13 +167,19 @@ pub async fn a_correlation_is_read_across_streams(store: &dyn EventStore) {
     let (first, rest) = (read(id(501), 0, 4).await, read(id(501), odd[3].position, 100).await);
     assert_eq!([first, rest].concat(), odd);
     assert!(read(id(777), 0, 10).await.is_empty());
+    let log = whole_log(store).await;
+    let all = [read(id(500), 0, 100).await, odd].concat();
+    assert!(log.iter().all(|event| all.contains(event)), "as it is read elsewhere");
 }
 
-/// The first event at a time or after it.
-pub async fn a_position_is_found_by_time(store: &dyn EventStore) {
-    let find = async |time| store.position_at(time).await.expect("a position can be found");
-    let empty = find(time(0)).await;
-    assert!(empty > 0, "there is always a position before it to read after");
+/// What is read on from there begins with the first event at a time or after it.
+pub async fn a_position_is_found_by_time<S: EventStore + LogIndex>(store: &S) {
+    let first_at = async |time| {
+        let before = store.position_before(time).await.expect("a position can be found");
+        let page = store.read_all(before, 1, &Filter::everything()).await.expect("the log can be read");
+        page.events.first().map(|event| event.position)
+    };
+    assert_eq!(first_at(time(0)).await, None);
     for number in [10, 20, 20, 20, 30] {
         let count = stream_of(store, "a").await.len() as u64;
         let mut one = append("a", Expected::Any, [number * 10 + count]);
@@ -140,13 +187,8 @@ pub async fn a_position_is_found_by_time(store: &dyn EventStore) {
         given(store, one).await;
     }
     let positions: Vec<_> = whole_log(store).await.iter().map(|event| event.position).collect();
-    assert_eq!(find(time(0)).await, positions[0]);
-    assert_eq!(find(time(10)).await, positions[0]);
-    assert_eq!(find(time(11)).await, positions[1]);
-    assert_eq!(find(time(20)).await, positions[1]);
-    assert_eq!(find(time(30)).await, positions[4]);
-    let past = find(time(31)).await;
-    assert!(past > positions[4]);
-    let page = store.read_all(past - 1, 10, &Filter::everything()).await.expect("the log can be read");
-    assert!(page.events.is_empty());
+    for (seconds, place) in [(0, 0), (10, 0), (11, 1), (20, 1), (30, 4)] {
+        assert_eq!(first_at(time(seconds)).await, Some(positions[place]), "at {seconds} s");
+    }
+    assert_eq!(first_at(time(31)).await, None);
 }

@@ -147,6 +147,38 @@ impl Log {
         Ok(Ok(Appended { version: head.version, position: self.last_position, repeated: false }))
     }
 
+    /// Writes all of the appends or, where one of them may not be written, none. An error is the engine's: the transaction is
+    /// lost.
+    pub(super) fn append_all(
+        &mut self,
+        sql: &mut Statements<'_>,
+        appends: Vec<StreamAppend>,
+        fresh: &mut Vec<RecordedEvent>,
+    ) -> rusqlite::Result<Vec<Verdict>> {
+        let (count, start, before) = (appends.len(), fresh.len(), self.last_position);
+        let mut verdicts = Vec::with_capacity(count);
+        for append in appends {
+            let verdict = self.append(sql, append, fresh)?;
+            let is_refused = verdict.is_err();
+            verdicts.push(verdict);
+            if is_refused {
+                break;
+            }
+        }
+        if let Some(Err(_)) = verdicts.last() {
+            let refused = verdicts.len() - 1;
+            verdicts[..refused].fill(Err(AppendError::NotTried));
+            verdicts.resize(count, Err(AppendError::NotTried));
+            // A stream or a word that was new stays: it harms nobody.
+            sql.remove_from.execute([before as i64 + 1])?;
+            self.last_position = before;
+            for event in fresh.drain(start..) {
+                self.heads.remove(&event.stream);
+            }
+        }
+        Ok(verdicts)
+    }
+
     /// The events as they will be read.
     fn stage(&self, append: StreamAppend, version: u64, fresh: &mut Vec<RecordedEvent>) {
         let StreamAppend { stream, metadata, events, .. } = append;

@@ -30,7 +30,8 @@ use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, Page, Position, ReadError,
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    ReadError,
 };
 use checkpoint::{Checkpoints, Finish};
 pub use copy::{Copied, CopyError, Progress, copy_log};
@@ -349,6 +350,18 @@ impl EventStore for SqliteEventStore {
             .await
     }
 
+    fn count_after(&self, after: Position) -> u64 {
+        // Positions have no gaps here.
+        self.head.borrow().saturating_sub(after)
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+}
+
+#[async_trait]
+impl LogIndex for SqliteEventStore {
     async fn read_correlation(
         &self,
         correlation: Uuid,
@@ -362,13 +375,9 @@ impl EventStore for SqliteEventStore {
         .await
     }
 
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
         let head = *self.head.borrow();
         let time = time.timestamp_millis();
-        self.read_long(move |reader| reader.position_at(time, head)).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.head.clone()
+        self.read_long(move |reader| reader.position_before(time, head)).await
     }
 }

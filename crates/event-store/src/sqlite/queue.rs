@@ -32,8 +32,6 @@ pub(super) struct Request {
     pub(super) results: Answer,
     /// So many of the results are durable.
     pub(super) durable: usize,
-    /// One of the results is an error.
-    pub(super) refused: bool,
     bytes: usize,
     answer: oneshot::Sender<Answer>,
 }
@@ -43,7 +41,12 @@ impl Request {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
         let results = Vec::with_capacity(batch.appends.len());
         let appends = batch.appends.into_iter();
-        Self { mode: batch.mode, appends, results, durable: 0, refused: false, bytes, answer }
+        Self { mode: batch.mode, appends, results, durable: 0, bytes, answer }
+    }
+
+    /// The first of a guarded batch was refused: the others are not tried.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.mode == BatchMode::Guarded && matches!(self.results.first(), Some(Err(_)))
     }
 
     /// Tells the caller, who may have gone away.

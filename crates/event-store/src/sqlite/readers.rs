@@ -292,9 +292,9 @@ impl Reader {
         self.connection.execute_batch("PRAGMA shrink_memory").map_err(unreadable)
     }
 
-    /// The first position up to `head` whose event's time is this one or later, in epoch milliseconds; one past the head
+    /// The position before the first up to `head` whose event's time is this one or later, in epoch milliseconds; the head
     /// when there is none.
-    pub(super) fn position_at(&self, time: i64, head: Position) -> Result<Position, ReadError> {
+    pub(super) fn position_before(&self, time: i64, head: Position) -> Result<Position, ReadError> {
         let (mut first, mut end) = (1, head + 1);
         while first < end {
             let middle = first + (end - first) / 2;
@@ -304,7 +304,7 @@ impl Reader {
                 end = middle;
             }
         }
-        Ok(first)
+        Ok(first - 1)
     }
 
     /// The time of the event at this position, in epoch milliseconds.

@@ -11,7 +11,8 @@ use super::readers::{Readers, in_pieces};
 use super::{OpenError, SqliteOptions, schema};
 use crate::envelope::RecordedEvent;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, Page, Position, ReadError,
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    ReadError,
 };
 
 /// See the module. Appends are answered with [`AppendError::Stopped`].
@@ -98,6 +99,18 @@ impl EventStore for SqliteLogFile {
         self.read(move |reader| reader.kept_stream(&stream, after_version, limit)).await
     }
 
+    fn count_after(&self, after: Position) -> u64 {
+        // Positions have no gaps here.
+        self.head.borrow().saturating_sub(after)
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+}
+
+#[async_trait]
+impl LogIndex for SqliteLogFile {
     async fn read_correlation(
         &self,
         correlation: Uuid,
@@ -111,13 +124,9 @@ impl EventStore for SqliteLogFile {
         .await
     }
 
-    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
         let head = *self.head.borrow();
         let time = time.timestamp_millis();
-        self.read(move |reader| reader.position_at(time, head)).await
-    }
-
-    fn head(&self) -> watch::Receiver<Position> {
-        self.head.clone()
+        self.read(move |reader| reader.position_before(time, head)).await
     }
 }

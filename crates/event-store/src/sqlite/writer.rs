@@ -148,11 +148,14 @@ fn write_request(
     fresh: &mut Vec<RecordedEvent>,
     bytes_max: usize,
 ) -> rusqlite::Result<usize> {
+    if request.mode == BatchMode::Atomic {
+        return write_whole(log, sql, request, fresh);
+    }
     let mut bytes = 0;
     while bytes < bytes_max
         && let Some(append) = request.appends.next()
     {
-        if request.refused && request.mode == BatchMode::Ordered {
+        if request.is_held_back() {
             request.results.push(Err(AppendError::NotTried));
             continue;
         }
@@ -160,15 +163,40 @@ fn write_request(
         match log.append(sql, append, fresh) {
             Ok(verdict) => {
                 bytes += if verdict.is_ok() { append_bytes } else { 0 };
-                request.refused |= verdict.is_err();
                 request.results.push(verdict);
             }
             Err(error) => {
                 // Written before the commit and lost with it; `give_up` says so. One result for each append.
-                request.results.push(Err(AppendError::Stopped(format!("a write failed: {error}"))));
+                request.results.push(Err(failed(&error)));
                 return Err(error);
             }
         }
     }
     Ok(bytes)
+}
+
+/// All appends of the request, in this commit, or none.
+fn write_whole(
+    log: &mut Log,
+    sql: &mut Statements<'_>,
+    request: &mut Request,
+    fresh: &mut Vec<RecordedEvent>,
+) -> rusqlite::Result<usize> {
+    let appends: Vec<_> = request.appends.by_ref().collect();
+    let (count, bytes) = (appends.len(), appends.iter().map(weight_bytes).sum());
+    match log.append_all(sql, appends, fresh) {
+        Ok(verdicts) => {
+            let is_written = verdicts.iter().all(Result::is_ok);
+            request.results.extend(verdicts);
+            Ok(if is_written { bytes } else { 0 })
+        }
+        Err(error) => {
+            request.results.extend((0..count).map(|_| Err(failed(&error))));
+            Err(error)
+        }
+    }
+}
+
+fn failed(error: &rusqlite::Error) -> AppendError {
+    AppendError::Stopped(format!("a write failed: {error}"))
 }

@@ -19,19 +19,17 @@ pub(crate) struct History(Vec<Told>);
 pub(crate) struct Told {
     append: StreamAppend,
     answer: Result<Appended, AppendError>,
-    /// The one before it belongs to the same ordered batch.
-    follows: bool,
+    /// The batch that it was in, and its place there.
+    mode: BatchMode,
+    place: usize,
 }
 
 /// Appends a batch.
 pub(crate) async fn tell(store: &SqliteEventStore, mode: BatchMode, appends: Vec<StreamAppend>) -> Vec<Told> {
     let answers = store.append(Batch { mode, appends: appends.clone() }).await;
     assert_eq!(answers.len(), appends.len(), "one answer for each append");
-    let told = (0..).zip(appends).zip(answers).map(|((place, append), answer)| Told {
-        append,
-        answer,
-        follows: place > 0 && mode == BatchMode::Ordered,
-    });
+    let told =
+        (0..).zip(appends).zip(answers).map(|((place, append), answer)| Told { append, answer, mode, place });
     told.collect()
 }
 
@@ -85,15 +83,23 @@ impl History {
             .unwrap_or_else(|error| panic!("{when}: the log cannot be opened again: {error}"));
         let found = Found::read(&store).await;
         let mut events = 0;
-        let mut previous_is_there = true;
+        let mut first_is_there = true;
         for told in &self.0 {
             let is_there = told.check(&found, when);
+            if told.place == 0 {
+                first_is_there = is_there;
+            }
+            let agrees = match told.mode {
+                BatchMode::Independent => true,
+                BatchMode::Guarded => first_is_there || !is_there,
+                BatchMode::Atomic => first_is_there == is_there,
+            };
+            let stream = &told.append.stream;
             assert!(
-                !told.follows || !is_there || previous_is_there,
-                "{when}: an ordered batch has a gap before {}",
-                told.append.stream
+                agrees,
+                "{when}: of a batch ({:?}) the first is there: {first_is_there}, {stream}: {is_there}",
+                told.mode
             );
-            previous_is_there = is_there;
             events += if is_there { told.append.events.len() } else { 0 };
         }
         assert_eq!(found.log.len(), events, "{when}: there are events that nobody appended");

@@ -32,12 +32,18 @@ pub(crate) async fn live(disk: &Disk, file: &Path, options: SqliteOptions) -> Hi
         append("b", Expected::Any, [52]),
         append("a", Expected::Version(2), [53]),
     ];
+    let routes = vec![
+        append("route-1", Expected::Version(0), [54]),
+        lot(57),
+        append("route-2", Expected::Version(0), [55, 56]),
+    ];
     let told = tokio::join!(
         tell(&store, BatchMode::Independent, password),
-        tell(&store, BatchMode::Ordered, campaign),
+        tell(&store, BatchMode::Guarded, campaign),
         tell(&store, BatchMode::Independent, others),
+        tell(&store, BatchMode::Atomic, routes),
     );
-    [told.0, told.1, told.2].into_iter().for_each(|told| history.add(told));
+    [told.0, told.1, told.2, told.3].into_iter().for_each(|told| history.add(told));
 
     wait_for_copy(disk, &store, copied, &mut history).await;
     for number in 0..3 {

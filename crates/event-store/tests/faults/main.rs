@@ -14,7 +14,7 @@ mod support;
 
 use history::{History, tell};
 use kite_event_store::sqlite::SqliteOptions;
-use kite_event_store::{AppendError, BatchMode, EventStore, Expected, ReadError, SqliteEventStore};
+use kite_event_store::{AppendError, BatchMode, EventStore, Expected, LogIndex, ReadError, SqliteEventStore};
 use kite_faulty_disk::{Disk, Fault, Kind, Loss, Operation, temporary_directory};
 use life::{check_stopped, live, lot};
 use std::path::PathBuf;

@@ -81,7 +81,7 @@ pub(super) fn newest_seal(log: &Path) -> anyhow::Result<Option<NewestSeal>> {
     let log = SqliteLogFile::open(log)?;
     let recorded = match log.last_of(seal::STREAM) {
         Ok(Some(recorded)) => recorded,
-        Ok(None) | Err(ReadError::Unreadable(_)) => return Ok(None),
+        Ok(None) | Err(ReadError::Unreadable(_) | ReadError::Unavailable(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data);

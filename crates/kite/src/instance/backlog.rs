@@ -1,13 +1,12 @@
 //! How far the read side is behind; acceptance asks at every request.
 
 use kite_commands::accept::{BacklogGauge, BacklogLevel};
-use kite_event_store::Position;
+use kite_event_store::EventStore;
 use kite_projections::ReadModels;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// What acceptance asks.
-pub(super) fn gauge(models: ReadModels, head: watch::Receiver<Position>) -> BacklogGauge {
+pub(super) fn gauge(models: ReadModels, store: Arc<dyn EventStore>) -> BacklogGauge {
     Arc::new(move || {
         let slowest = [
             models.address_book.position(),
@@ -16,6 +15,6 @@ pub(super) fn gauge(models: ReadModels, head: watch::Receiver<Position>) -> Back
             models.work.position(),
         ];
         let slowest = slowest.into_iter().min().unwrap_or(0);
-        BacklogLevel { projector_lag_events: head.borrow().saturating_sub(slowest) }
+        BacklogLevel { projector_lag_events: store.count_after(slowest) }
     })
 }

@@ -133,7 +133,7 @@ impl Bench {
             },
             events: events.collect(),
         };
-        let batch = Batch { mode: BatchMode::Ordered, appends: vec![append] };
+        let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
         run(self.store.append(batch)).pop().unwrap().unwrap().position
     }
 

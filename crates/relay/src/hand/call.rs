@@ -215,7 +215,9 @@ fn after_failed_intent(
     };
     match error {
         LotsError::NotFound(_) => Ok(Vec::new()),
-        LotsError::Contended(_) | LotsError::Journal(_) => Ok(work.jobs.into_iter().map(again).collect()),
+        LotsError::Contended(_) | LotsError::Fenced | LotsError::Journal(_) => {
+            Ok(work.jobs.into_iter().map(again).collect())
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         Event::MessagesHeld(held) => held.messages.contains(seq),
         Event::MessagesFinished(finished) => finished.messages.contains(seq),
         Event::LogSealed(_)
+        | Event::RouterElected(_)
         | Event::InstanceCopied(_)
         | Event::InstanceReleased(_)
         | Event::InstanceSettled(_)

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Duration, Utc};
 use futures::FutureExt;
 use kite_commands::accept::ACCEPTANCE_EVENT_BYTES_MAX;
-use kite_commands::event_store::{EventStore, Filter, RecordedEvent};
+use kite_commands::event_store::{EventStore, Filter, LogIndex, RecordedEvent};
 use kite_domain::ids::{MessageId, SendingId};
 use serde::Deserialize;
 use std::ops::ControlFlow;
@@ -121,7 +121,7 @@ async fn page(
     }
     let source = Source::of(query)?;
     let mut search = Search { caller, query, items: Vec::new(), limit, bytes_left: BYTES_MAX };
-    let next = search.run(&**state.write_side.journal.store(), &source).await?;
+    let next = search.run(&**state.write_side.journal.store(), &*state.log_index, &source).await?;
     Ok(Page { items: search.items, next: next.map(|place| source.cursor(place)) })
 }
 
@@ -201,12 +201,17 @@ struct Search<'s> {
 
 impl Search<'_> {
     /// Fills a page. Answers where to read on, if there may be more.
-    async fn run(&mut self, store: &dyn EventStore, source: &Source) -> Answer<Option<u64>> {
+    async fn run(
+        &mut self,
+        store: &dyn EventStore,
+        index: &dyn LogIndex,
+        source: &Source,
+    ) -> Answer<Option<u64>> {
         let mut place = match (source.place(self.query.cursor.as_deref())?, source, self.query.from) {
             (Some(place), _, _) => place,
             (None, Source::Everything | Source::Correlation(_), Some(from)) => {
                 let from = from.checked_sub_signed(CLOCKS_APART_MAX).unwrap_or(DateTime::<Utc>::MIN_UTC);
-                store.position_at(from).await?.saturating_sub(1)
+                index.position_before(from).await?
             }
             (None, _, _) => 0,
         };
@@ -221,7 +226,7 @@ impl Search<'_> {
                     (events, next, is_end)
                 }
                 Source::Correlation(id) => {
-                    let events = store.read_correlation(*id, place, READ_OF_ONE).await?;
+                    let events = index.read_correlation(*id, place, READ_OF_ONE).await?;
                     let next = events.last().map_or(place, |last| last.position);
                     let is_end = events.len() < READ_OF_ONE;
                     (events, next, is_end)
@@ -303,7 +308,7 @@ mod tests {
             },
             events: (0..EVENTS).map(event).collect(),
         };
-        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Ordered }).await;
+        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Independent }).await;
         assert!(answers.iter().all(Result::is_ok));
         store
     }
@@ -325,7 +330,7 @@ mod tests {
                     limit: READ,
                     bytes_left: BYTES_MAX,
                 };
-                let next = search.run(&store, &source).await.unwrap();
+                let next = search.run(&store, &store, &source).await.unwrap();
                 let bytes: usize =
                     search.items.iter().map(|event| event.data["text"].as_str().unwrap().len()).sum();
                 assert!(bytes <= BYTES_MAX + ACCEPTANCE_EVENT_BYTES_MAX, "{bytes}");

@@ -61,7 +61,7 @@ pub async fn handler(state: State<ApiState>, SeesInside(sees_inside): SeesInside
 }
 
 fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
-    let head = *state.write_side.journal.store().head().borrow();
+    let store = state.write_side.journal.store();
     let models = &state.read_models;
     let positions = [
         ("address-book", models.address_book.position()),
@@ -71,11 +71,11 @@ fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
     ];
     let most = state.config.ready_lag_events_max;
     let check = |(name, position): (&str, u64)| {
-        let lag = head.saturating_sub(position);
+        let lag = store.count_after(position);
         ReadinessCheck {
             name: format!("read-model:{name}"),
             is_ready: lag <= most,
-            detail: format!("{lag} positions behind, at most {most} allowed"),
+            detail: format!("{lag} events behind, at most {most} allowed"),
         }
     };
     positions.map(check).into()

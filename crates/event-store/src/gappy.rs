@@ -1,0 +1,162 @@
+//! A store between a caller and another one: positions have gaps, and the head is told late. For tests and for the simulator:
+//! whoever counts with positions, or takes the head for the end, is found out.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::envelope::RecordedEvent;
+use crate::port::{
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    ReadError, Tail,
+};
+
+/// See the module. Positions of the store within are multiplied, and some are left out.
+#[derive(Debug)]
+pub struct GappyEventStore<S> {
+    inner: Arc<S>,
+    head: watch::Sender<Position>,
+}
+
+/// The distance between two positions, more or less.
+const STRIDE: u64 = 7;
+
+/// The position as it is told.
+fn told(position: Position) -> Position {
+    position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5)
+}
+
+/// The last position within that is told as this one or an earlier one.
+fn within(position: Position) -> Position {
+    let most = position / STRIDE;
+    if told(most) <= position { most } else { most - 1 }
+}
+
+impl<S: EventStore> GappyEventStore<S> {
+    /// Over this store. Its head is told only when [`GappyEventStore::tell_head`] is called.
+    pub fn new(inner: Arc<S>) -> Self {
+        let head = watch::Sender::new(told(*inner.head().borrow()));
+        Self { inner, head }
+    }
+
+    /// Tells how far the log has come by now.
+    pub fn tell_head(&self) {
+        let head = told(*self.inner.head().borrow());
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+    }
+
+    /// The head of the store within, as it is told there.
+    pub fn head_within(&self) -> watch::Receiver<Position> {
+        self.inner.head()
+    }
+}
+
+fn recorded(event: RecordedEvent) -> RecordedEvent {
+    RecordedEvent { position: told(event.position), ..event }
+}
+
+fn all_recorded(events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    events.into_iter().map(recorded).collect()
+}
+
+fn kept(event: KeptEvent) -> KeptEvent {
+    KeptEvent { position: told(event.position), version: event.version, event: event.event.map(recorded) }
+}
+
+/// Where to read on: a reader that finds nothing stays where it was.
+fn next(after: Position, next: Position) -> Position {
+    if next == within(after) { after } else { told(next) }
+}
+
+#[async_trait]
+impl<S: EventStore> EventStore for GappyEventStore<S> {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let answers = self.inner.append(batch).await.into_iter();
+        answers
+            .map(|answer| answer.map(|appended| Appended { position: told(appended.position), ..appended }))
+            .collect()
+    }
+
+    fn positions_have_no_gaps(&self) -> bool {
+        false
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        Ok(all_recorded(self.inner.read_stream(stream, after_version, limit).await?))
+    }
+
+    async fn read_many(
+        &self,
+        tails: &[Tail<'_>],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
+        Ok(self.inner.read_many(tails, limit).await?.into_iter().map(all_recorded).collect())
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        let page = self.inner.read_all(within(after), limit, filter).await?;
+        Ok(Page { events: all_recorded(page.events), next: next(after, page.next) })
+    }
+
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        let page = self.inner.read_kept(within(after), limit).await?;
+        Ok(KeptPage { events: page.events.into_iter().map(kept).collect(), next: next(after, page.next) })
+    }
+
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        let events = self.inner.read_kept_stream(stream, after_version, limit).await?;
+        Ok(events.into_iter().map(kept).collect())
+    }
+
+    fn count_after(&self, after: Position) -> u64 {
+        self.inner.count_after(within(after))
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+}
+
+#[async_trait]
+impl<S: EventStore + LogIndex> LogIndex for GappyEventStore<S> {
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        Ok(all_recorded(self.inner.read_correlation(correlation, within(after), limit).await?))
+    }
+
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+        Ok(told(self.inner.position_before(time).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_keep_their_order_and_lead_back() {
+        assert_eq!((told(0), within(0)), (0, 0));
+        for position in 1..10_000 {
+            assert!(told(position) > told(position - 1) + 1, "there is a gap before {position}");
+            assert_eq!(within(told(position)), position);
+            assert_eq!(within(told(position) - 1), position - 1, "one below its own reads on from it");
+        }
+        assert_eq!(within(Position::MAX), Position::MAX / STRIDE);
+    }
+}
