@@ -194,6 +194,8 @@ fn handed_over(
         is_cancelled: false,
         is_paused: false,
         receipt_deadline: chrono::Duration::hours(25),
+        answer_by: context.now + chrono::TimeDelta::seconds(15),
+        holder: None,
         closed_until: &|_| None,
         unsendable: &|_| None,
         has_opted_out: &|_| false,

@@ -224,6 +224,8 @@ fn life(lot: u32, size: u32, is_open: bool) -> Vec<(StreamName, Event)> {
         attempt: 1,
         messages: all,
         receipt_by: time(u32::MAX >> 8),
+        answer_by: None,
+        holder: None,
     };
     events.push((id.stream(), submitted.into()));
     // One in a hundred lots has a message that a rule forbids.

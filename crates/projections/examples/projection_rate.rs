@@ -253,7 +253,15 @@ fn sealed(sending: SendingId) -> SendingAccepted {
 }
 
 fn submitted(relay: RelayId, messages: SeqSet) -> Event {
-    MessagesSubmitted { relay, attempt: 1, messages, receipt_by: time(500_000) }.into()
+    MessagesSubmitted {
+        relay,
+        attempt: 1,
+        messages,
+        receipt_by: time(500_000),
+        answer_by: None,
+        holder: None,
+    }
+    .into()
 }
 
 fn answered(relay: RelayId, messages: SeqSet) -> Event {

@@ -94,6 +94,8 @@ impl QueueFeeder {
                 | AttemptState::Undelivered
                 | AttemptState::Delivered => continue,
             };
+            // Alone, whoever called before is gone: nobody waits for an answer any more.
+            let is_gone = kind == JobKind::Unanswered && !self.journal().is_shared();
             let job = Job {
                 lot,
                 tenant: tenant.clone(),
@@ -102,7 +104,7 @@ impl QueueFeeder {
                 attempt: work.attempt,
                 kind,
                 messages: work.messages,
-                not_before_ms: work.not_before_ms,
+                not_before_ms: if is_gone { 0 } else { work.not_before_ms },
                 waits: Waits::default(),
                 cause: None,
             };

@@ -52,8 +52,14 @@ async fn handed_over(api: &Api) -> MessageId {
         bills: BillingMoment::Delivered,
         reason: "a test".to_owned(),
     };
-    let submitted =
-        MessagesSubmitted { relay, attempt: 1, messages, receipt_by: start() + Duration::days(1) };
+    let submitted = MessagesSubmitted {
+        relay,
+        attempt: 1,
+        messages,
+        receipt_by: start() + Duration::days(1),
+        answer_by: None,
+        holder: None,
+    };
     let events =
         vec![Event::from(MessagesRouted { routes: vec![route], splits: Vec::new() }), Event::from(submitted)];
     let changed = api.lots.change(&[id.lot()], &"test".into(), |_, _, _| (events.clone(), ())).await;

@@ -39,7 +39,15 @@ fn handed_over() -> Vec<Event> {
     let receipt_by = "2027-02-01T00:00:00Z".parse().unwrap();
     vec![
         MessagesRouted { routes: vec![route], splits: Vec::new() }.into(),
-        MessagesSubmitted { relay: alpha(), attempt: 1, messages: first(), receipt_by }.into(),
+        MessagesSubmitted {
+            relay: alpha(),
+            attempt: 1,
+            messages: first(),
+            receipt_by,
+            answer_by: None,
+            holder: None,
+        }
+        .into(),
     ]
 }
 

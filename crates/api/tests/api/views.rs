@@ -35,7 +35,15 @@ fn route(relay: &str, attempt: u16, messages: &[u32]) -> Event {
 
 fn submitted(relay: &str, attempt: u16, messages: &[u32]) -> Event {
     let (relay, messages) = (RelayId::from_trusted(relay), messages.iter().copied().collect());
-    MessagesSubmitted { relay, attempt, messages, receipt_by: start() + chrono::TimeDelta::days(1) }.into()
+    MessagesSubmitted {
+        relay,
+        attempt,
+        messages,
+        receipt_by: start() + chrono::TimeDelta::days(1),
+        answer_by: None,
+        holder: None,
+    }
+    .into()
 }
 
 fn accepted(relay: &str, attempt: u16, messages: &[u32]) -> Event {

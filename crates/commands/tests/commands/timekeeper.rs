@@ -114,6 +114,8 @@ async fn the_end_of_a_hold_is_told_to_the_relay_workers() {
                 is_cancelled: false,
                 is_paused: false,
                 receipt_deadline: Duration::hours(25),
+                answer_by: noon() + chrono::TimeDelta::seconds(15),
+                holder: None,
                 closed_until: &|_| Some(until),
                 unsendable: &|_| None,
                 has_opted_out: &|_| false,

@@ -162,6 +162,17 @@ pub struct MessagesSubmitted {
     /// After this the outcome is unknown for good, unless a receipt still comes.
     #[serde(with = "chrono::serde::ts_milliseconds")]
     pub receipt_by: DateTime<Utc>,
+    /// Until when the answer is in, if the relay is called in time; after this nobody calls any more, and whoever finds no answer
+    /// may take it for lost. None: as it was written before this was.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "chrono::serde::ts_milliseconds_option"
+    )]
+    pub answer_by: Option<DateTime<Utc>>,
+    /// The process that calls; none: there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<SmolStr>,
 }
 
 /// Messages that the relay accepted.

@@ -85,6 +85,8 @@ pub struct ResponseNote {
     pub deferred: Vec<DeferredSet>,
     /// What was asked.
     pub answer_to: AnswerTo,
+    /// Of a hand-over: until when its answer was to be in, by which it is told from a later one. None: it is not told.
+    pub answer_by: Option<DateTime<Utc>>,
     /// No call before this one can still be on its way.
     pub is_last_word: bool,
     /// The question what became of a message whose repeated call is refused; none: nobody can be asked.
@@ -114,6 +116,8 @@ impl Lot {
     ///
     /// What is refused for now goes to the same relay again, for as long as there is time (`lot/retry.rs`).
     ///
+    /// Of a call that came so late that somebody else has made another one since, only counts what the relay took.
+    ///
     /// The same note once more changes nothing.
     pub fn respond(
         &self,
@@ -134,11 +138,13 @@ impl Lot {
             unknown,
             mut deferred,
             answer_to,
+            answer_by,
             is_last_word,
             question_of_repeats,
             question_of_duplicates,
         } = note;
-        let is_ours = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
+        let is_known = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
+        let is_ours = |seq: u32| is_known(seq) && !self.was_called_again(seq, attempt, answer_by);
         // Handed over once more since it was asked about: that call has its own answer.
         let is_asked_late = |seq: u32| {
             answer_to == AnswerTo::Question
@@ -181,7 +187,8 @@ impl Lot {
             receipt_by: None,
         });
         let unknown = unknown.and_then(|set| {
-            let is_it = |seq: u32| self.is_handed_over(seq, relay, attempt) && !is_asked_late(seq);
+            let is_it =
+                |seq: u32| is_ours(seq) && self.is_handed_over(seq, relay, attempt) && !is_asked_late(seq);
             let messages = picked(&set.messages, is_it);
             (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
         });
@@ -190,6 +197,7 @@ impl Lot {
             .filter(|one| {
                 let state = self.attempt_at(one.refused.seq, relay, attempt);
                 matches!(state, Some(AttemptState::Submitted | AttemptState::Unknown))
+                    && is_ours(one.refused.seq)
                     && !is_asked_late(one.refused.seq)
             })
             .partition(|one| self.doubt(one.refused.seq, attempt) != Doubt::None);
@@ -236,7 +244,7 @@ impl Lot {
             relay: relay.clone(),
             attempt,
             call_ms,
-            accepted: accepted_set(accepted, accepted_is_final, is_ours),
+            accepted: accepted_set(accepted, accepted_is_final, is_known),
             refused: refused_sets(refused),
             unknown,
             deferred: back.next(),
@@ -294,6 +302,12 @@ impl Lot {
             receipt_by: None,
         });
         ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
+    }
+
+    /// Whether another call was made for the attempt since the one whose answer was to be in by then.
+    fn was_called_again(&self, seq: u32, attempt: u16, answer_by: Option<DateTime<Utc>>) -> bool {
+        let newest_ms = self.answer_by_ms(seq, attempt).filter(|newest_ms| *newest_ms != 0);
+        newest_ms.zip(answer_by).is_some_and(|(newest_ms, by)| newest_ms != by.timestamp_millis())
     }
 
     /// What an earlier call for this attempt left open.

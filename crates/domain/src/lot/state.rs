@@ -51,7 +51,7 @@ pub struct PendingHandover {
     pub attempt: u16,
     /// Routed: hand over. Submitted: the answer is missing. Unknown: ask, or hand over again.
     pub state: AttemptState,
-    /// Not before, in milliseconds since 1970; 0: at once.
+    /// Not before, in milliseconds since 1970; 0: at once. Submitted: when whoever called must have its answer.
     pub not_before_ms: i64,
     /// Which messages.
     pub messages: SeqSet,
@@ -198,6 +198,13 @@ impl Lot {
         newest.map_or(0, |attempt| attempt.not_before_ms).max(self.held_until_ms(seq))
     }
 
+    /// Until when the answer to the newest call for this attempt is to be in, in milliseconds since 1970, as its intent says; 0:
+    /// it does not say. None: there is no call without an answer.
+    pub fn answer_by_ms(&self, seq: u32, attempt: u16) -> Option<i64> {
+        let attempt = self.message(seq)?.attempt(attempt)?;
+        (attempt.state == AttemptState::Submitted).then_some(attempt.not_before_ms)
+    }
+
     /// Whether a relay that is back after a silence may be asked about the message before its time. Not what is held for the
     /// night, and not what is left alone for good.
     pub fn may_be_hastened(&self, seq: u32, now: DateTime<Utc>) -> bool {
@@ -216,7 +223,7 @@ impl Lot {
             };
             let waits = match attempt.state {
                 AttemptState::Routed => attempt.not_before_ms.max(self.held_until_ms(seq)),
-                AttemptState::Submitted => 0,
+                AttemptState::Submitted => attempt.not_before_ms,
                 AttemptState::Unknown if attempt.not_before_ms != NEVER_MS => {
                     attempt.not_before_ms.max(self.held_until_ms(seq))
                 }
@@ -323,6 +330,7 @@ impl Lot {
             Event::MessagesRouted(routed) => routed.routes.iter().for_each(|route| self.routed(route)),
             Event::MessagesSubmitted(submitted) => {
                 let receipt_by_ms = submitted.receipt_by.timestamp_millis();
+                let answer_by_ms = submitted.answer_by.map_or(0, |by| by.timestamp_millis());
                 self.forget_refusals(&submitted.messages, submitted.attempt);
                 for seq in &submitted.messages {
                     self.change(seq, submitted.attempt, |attempt| {
@@ -332,7 +340,7 @@ impl Lot {
                             }
                             attempt.state = AttemptState::Submitted;
                             attempt.receipt_by_ms = receipt_by_ms;
-                            attempt.not_before_ms = 0;
+                            attempt.not_before_ms = answer_by_ms;
                         }
                     });
                 }

@@ -1,6 +1,7 @@
 //! The hand-over: the last look at what may have changed since the route was made, and the intent.
 
 use chrono::{DateTime, Utc};
+use smol_str::SmolStr;
 
 use super::failover::{Aftermath, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
@@ -30,6 +31,10 @@ pub struct Handover<'h> {
     pub is_asked_again: bool,
     /// How long the relay has for its receipt.
     pub receipt_deadline: chrono::Duration,
+    /// See [`MessagesSubmitted::answer_by`].
+    pub answer_by: DateTime<Utc>,
+    /// See [`MessagesSubmitted::holder`].
+    pub holder: Option<SmolStr>,
     /// Until when the night window is closed for a message, by its sequence number; none: it is open.
     pub closed_until: &'h dyn Fn(u32) -> Option<DateTime<Utc>>,
     /// Why the sending's sender on a channel may not send any more, in one word; none: it may.
@@ -131,6 +136,8 @@ impl Lot {
                     attempt: handover.attempt,
                     messages: messages.clone(),
                     receipt_by: handover.now + handover.receipt_deadline,
+                    answer_by: Some(handover.answer_by),
+                    holder: handover.holder.clone(),
                 }
                 .into(),
             );

@@ -59,7 +59,15 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
     let submitted =
         (any_name(), any_attempt(), any_set(), any_ms()).prop_map(|(name, attempt, messages, ms)| {
             let receipt_by = DateTime::from_timestamp_millis(ms).unwrap_or_default();
-            MessagesSubmitted { relay: relay(name), attempt, messages, receipt_by }.into()
+            MessagesSubmitted {
+                relay: relay(name),
+                attempt,
+                messages,
+                receipt_by,
+                answer_by: None,
+                holder: None,
+            }
+            .into()
         });
     let responded =
         (any_name(), any_attempt(), [any_set(), any_set(), any_set(), any_set()], any_class(), any::<bool>())

@@ -331,6 +331,8 @@ impl Simulation {
                 is_cancelled: self.is_cancelled,
                 is_paused: false,
                 receipt_deadline: Duration::hours(25),
+                answer_by: now + chrono::TimeDelta::seconds(15),
+                holder: None,
                 closed_until: &closed_until,
                 unsendable: &|_| None,
                 has_opted_out: &|address| self.opted_out.contains(address),

@@ -244,6 +244,8 @@ impl Case {
             is_cancelled: self.is_cancelled,
             is_paused: self.is_paused,
             receipt_deadline: Duration::hours(25),
+            answer_by: self.world.now + chrono::TimeDelta::seconds(15),
+            holder: None,
             closed_until: &|_| self.night.then_some(until),
             unsendable: &|channel| self.unsendable.filter(|(known, _)| *known == channel).map(|(_, why)| why),
             has_opted_out: &|address| self.opted_out.iter().any(|refused| refused == address),

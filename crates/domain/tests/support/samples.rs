@@ -390,6 +390,8 @@ fn lots() -> Vec<Event> {
             attempt: 1,
             messages: [0, 2].into_iter().collect(),
             receipt_by: at("2026-03-03T04:00:00Z"),
+            answer_by: None,
+            holder: None,
         }
         .into(),
         responded().into(),

@@ -31,7 +31,15 @@ pub(super) fn routed(routes: Vec<kite_domain::lot::RouteSet>) -> Event {
 }
 
 pub(super) fn submitted(to: &str, attempt: u16, messages: kite_domain::seq_set::SeqSet, time: i64) -> Event {
-    MessagesSubmitted { relay: relay(to), attempt, messages, receipt_by: at(time + 3_600_000) }.into()
+    MessagesSubmitted {
+        relay: relay(to),
+        attempt,
+        messages,
+        receipt_by: at(time + 3_600_000),
+        answer_by: None,
+        holder: None,
+    }
+    .into()
 }
 
 pub(super) fn answered(to: &str, attempt: u16, accepted: Vec<u32>, refused: Vec<u32>) -> Event {

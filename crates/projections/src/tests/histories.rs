@@ -148,6 +148,8 @@ fn event_of(sending: u128, lot: u32, event: &LotEvent, time: i64) -> Event {
             attempt: *attempt,
             messages: set(lot, messages),
             receipt_by: at(time + 100_000),
+            answer_by: None,
+            holder: None,
         }
         .into(),
         LotEvent::Answered { attempt, accepted, refused, unknown, deferred, for_now, is_final } => {

@@ -18,7 +18,7 @@ use smol_str::SmolStr;
 
 use super::answer::{Answered, Place};
 use super::crew::Held;
-use super::intent::{LotWork, Planned, Room, by_lot, class_of, plan};
+use super::intent::{HANDOVER_LEAD, LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
 use super::{Crew, LOG_PAUSE, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::figures;
@@ -109,12 +109,17 @@ impl RelayWorker {
         let mut call = Call::default();
         for (work, planned) in works.into_iter().zip(plans) {
             match planned {
-                Ok(planned) => prepare(&crew, work.lot, planned, &mut answered, &mut call, now),
+                Ok(planned) => {
+                    prepare(&crew, work.lot, planned, &mut answered, &mut call, now);
+                }
                 Err(error) => answered.rest.extend(after_failed_intent(work, &error, now)?),
             }
         }
         crew.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
-        if !call.messages.is_empty() {
+        let is_late = crew.now() > now + HANDOVER_LEAD && !mutation::is_active(Mutation::CallAfterItsTime);
+        if is_late && !call.messages.is_empty() {
+            let_be(&crew, &call, &mut answered);
+        } else if !call.messages.is_empty() {
             figures::submitted(crew.relay(), class, call.messages.len());
             let began = crew.now();
             let answer = crew.client.submit(&call.messages).await;
@@ -174,6 +179,7 @@ fn prepare(
     let mut buffer = String::new();
     for going in planned.going {
         let place = answered.place(lot, going.attempt, AnswerTo::Call);
+        answered.note(place).answer_by = Some(answer_by(crew, now));
         call.messages.reserve(going.messages.len());
         call.origins.reserve(going.messages.len());
         for (seq, channel, recipient) in going.messages {
@@ -192,6 +198,18 @@ fn prepare(
                 }
             }
         }
+    }
+}
+
+/// It took so long until the intent was in the log that its time is over, or nearly: the relay is not called, and the messages
+/// are where they were before. By now somebody else may take them for unanswered, and what may go out depends on the time.
+fn let_be(crew: &Crew, call: &Call, answered: &mut Answered) {
+    let now = crew.now();
+    tracing::warn!(relay = %crew.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
+    metrics::counter!("kite_late_calls_total", "relay" => crew.relay().to_string()).increment(1);
+    crew.breaker.give_back(call.messages.len() as u32);
+    for origin in &call.origins {
+        defer(answered, origin.place, origin.seq, "not called: the time of the call was over", now);
     }
 }
 

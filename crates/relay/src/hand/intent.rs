@@ -20,8 +20,8 @@ use super::back_off::{self, ON_ITS_WAY};
 use super::hasten::{self, Looked, look};
 use crate::queue::Job;
 
-/// How long the intent may take to be durable, beside the call itself.
-const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
+/// How long the intent may take to be durable, beside the call itself. If it takes longer, there is no call.
+pub(super) const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
 
 /// When messages are looked at again that wait for another relay.
 const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(5);
@@ -239,7 +239,8 @@ fn submit(
 ) -> Submission {
     let settings = &crew.parts.settings;
     // The hand-over itself comes a moment after this look; it must not come after the window has closed.
-    let lead = TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into()) + HANDOVER_LEAD + ON_ITS_WAY;
+    let answer_by = answer_by(crew, now);
+    let lead = answer_by - now + ON_ITS_WAY;
     let closed = [now, now + lead].into_iter().find(|at| settings.night.contains(*at));
     let opens = closed.map(|at| settings.night.next_open(at));
     let spread = Duration::from_secs(settings.night_spread_s.into());
@@ -257,6 +258,7 @@ fn submit(
     let brands = sending.terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands);
     let brands = AdBrands::of(brands);
     let has_opted_out = |address: &str| directory.refused_by(&lot.tenant, address, &brands).is_some();
+    let journal = crew.parts.lots.journal();
     let handover = Handover {
         relay: crew.relay(),
         attempt,
@@ -264,6 +266,8 @@ fn submit(
         is_paused: sending.is_paused,
         is_asked_again: crew.profile.answers_status,
         receipt_deadline: receipt_deadline(crew, lot, sending, candidates),
+        answer_by,
+        holder: journal.is_shared().then(|| journal.node().clone()),
         closed_until: &closed_until,
         unsendable: &unsendable,
         has_opted_out: &has_opted_out,
@@ -271,6 +275,11 @@ fn submit(
         now,
     };
     lot.submit(&sending.terms, candidates, &handover)
+}
+
+/// Until when the relay must have answered if its call is decided on now.
+pub(super) fn answer_by(crew: &Crew, now: DateTime<Utc>) -> DateTime<Utc> {
+    now + HANDOVER_LEAD + TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into())
 }
 
 /// How long to wait for receipts: as the sending says, else the longest of the channels in the call.

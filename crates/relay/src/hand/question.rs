@@ -92,7 +92,7 @@ impl RelayWorker {
                 for job in &works[place].jobs {
                     let note = ResponseNote {
                         unknown: Some(UnknownSet {
-                            messages: still(lot, crew.relay(), job, AttemptState::Submitted),
+                            messages: self.unanswered(lot, job, now),
                             reason: "whoever called did not live to record the answer".to_owned(),
                             inquire_at: crew.can_ask().then_some(now),
                             round: 0,
@@ -114,6 +114,20 @@ impl RelayWorker {
         let mut answered = Answered::new(held);
         answered.stale = ids;
         self.record(answered).await
+    }
+
+    /// Messages of a job without an answer that can still come. Where other processes call too, each has the time that its intent
+    /// says; alone, whoever called before is gone.
+    fn unanswered(&self, lot: &Lot, job: &Job, now: DateTime<Utc>) -> SeqSet {
+        let submitted = still(lot, self.crew.relay(), job, AttemptState::Submitted);
+        let is_shared = self.crew.parts.lots.journal().is_shared();
+        if !is_shared || mutation::is_active(Mutation::UnansweredTooEarly) {
+            return submitted;
+        }
+        let is_over = |seq: &u32| {
+            lot.answer_by_ms(*seq, job.attempt).is_some_and(|by_ms| by_ms < now.timestamp_millis())
+        };
+        submitted.iter().filter(is_over).collect()
     }
 
     /// What is to be asked about now. A job may be older than the last question, and the log says when the next is due.

@@ -228,6 +228,8 @@ async fn an_intent_without_a_response_is_found_after_a_restart() {
         attempt: 1,
         messages: [0].into_iter().collect(),
         receipt_by: start() + TimeDelta::hours(1),
+        answer_by: None,
+        holder: None,
     };
     append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
     // Another process comes up and finds one message without an answer and one that was never handed over.

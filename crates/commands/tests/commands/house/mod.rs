@@ -284,6 +284,8 @@ impl House {
                         is_cancelled: sending.is_cancelled,
                         is_paused: sending.is_paused,
                         receipt_deadline: Duration::hours(25),
+                        answer_by: now + chrono::TimeDelta::seconds(15),
+                        holder: None,
                         closed_until: &|_| None,
                         unsendable: &|channel| directory.unsendable(&sending.terms, channel, now),
                         has_opted_out: &|_| false,
