@@ -15,6 +15,7 @@ pub mod directory;
 pub mod governed;
 pub mod journal;
 pub mod key_use;
+pub mod lease;
 pub mod lots;
 pub mod manage;
 pub mod not_understood;
