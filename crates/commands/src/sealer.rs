@@ -193,6 +193,11 @@ impl Worker for Sealer {
         SEALER
     }
 
+    /// Others seal: it goes on from the newest seal.
+    fn stands_by(&mut self) {
+        self.place = None;
+    }
+
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let step = self.go_on(Haste::Usual).await;
         self.trust.tried(SEALER, self.journal.now(), &step);

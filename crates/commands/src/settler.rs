@@ -166,6 +166,11 @@ impl Worker for Settler {
         "settler"
     }
 
+    /// It begins anew: what another one has put in doubt meanwhile is not put in doubt again.
+    fn stands_by(&mut self) {
+        self.place = None;
+    }
+
     async fn step(&mut self) -> Result<Step, WorkerError> {
         match self.directory.snapshot().instance {
             Standing::Released { until, original_dead_since, .. } => {

@@ -89,6 +89,12 @@ pub trait Worker: Send {
     fn gathers(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Another process does its work for now. Forgets what may be wrong by the time it works again.
+    fn stands_by(&mut self) {}
+
+    /// It is stepped no more: gives back what others wait for.
+    async fn retire(&mut self) {}
 }
 
 /// Why a look at the time, or at what waits, failed.

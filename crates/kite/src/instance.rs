@@ -19,7 +19,7 @@ use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
-use kite_runtime::{Host, Place, ProjectorWatch, Reading, Staff};
+use kite_runtime::{Host, Place, Post, ProjectorWatch, Reading, Staff};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -267,7 +267,7 @@ impl Instance {
         };
         self.last_sealer = Some(sealer());
         let watch = SealWatch::new(parts.write_side.journal.clone(), parts.trust.clone());
-        staff.timed(Place::Background, sealer());
+        staff.timed_as(Post::Sealer, Place::Background, sealer());
         staff.timed(Place::Background, watch.with_kept(kept));
         Ok(())
     }

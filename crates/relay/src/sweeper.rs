@@ -79,6 +79,12 @@ impl Worker for Sweeper {
         "sweeper"
     }
 
+    /// The hints are for whoever works now, who finds those lots by itself.
+    fn stands_by(&mut self) {
+        while self.hints.try_recv().is_ok() {}
+        (self.after, self.round, self.rests_until) = (None, None, None);
+    }
+
     async fn step(&mut self) -> Result<Step, WorkerError> {
         for _ in 0..PAGE {
             let Ok(lot) = self.hints.try_recv() else { break };

@@ -38,9 +38,15 @@ pub(crate) fn employ<H: Host>(host: &H, duty: Duty) {
 }
 
 /// Steps a worker until it is dismissed or the process stops. A step that has begun is brought to its end.
-pub async fn drive<H: Host>(host: H, duty: Duty) {
-    let Duty { mut worker, mut wake, dismissed, place } = duty;
-    let mut end = End { stop: host.stop(place), dismissed };
+pub async fn drive<H: Host>(host: H, mut duty: Duty) {
+    go_on(&host, &mut duty).await;
+    duty.worker.retire().await;
+}
+
+async fn go_on<H: Host>(host: &H, duty: &mut Duty) {
+    let Duty { worker, wake, dismissed, place } = duty;
+    let place = *place;
+    let mut end = End { stop: host.stop(place), dismissed: dismissed.clone() };
     let mut retry_after = RETRY_FIRST;
     loop {
         let is_ending = end.is_due();
@@ -59,7 +65,7 @@ pub async fn drive<H: Host>(host: H, duty: Duty) {
             Ok(Step::Idle(_)) | Err(WorkerError::Retry(_)) if is_ending => return,
             Ok(Step::Idle(until)) => {
                 retry_after = RETRY_FIRST;
-                unless(end.comes(), woken(&mut wake), host.sleep(idle_for(until, host.now()))).await;
+                unless(end.comes(), woken(wake), host.sleep(idle_for(until, host.now()))).await;
                 let gathers = worker.gathers();
                 if !gathers.is_zero() {
                     unless(end.comes(), std::future::pending(), host.sleep(gathers)).await;
@@ -188,6 +194,7 @@ mod tests {
         script: std::vec::IntoIter<Result<Step, WorkerError>>,
         stage: Stage,
         steps: Arc<Mutex<Vec<i64>>>,
+        retired: Arc<Mutex<u32>>,
         finishes: bool,
         gathers: Duration,
     }
@@ -204,6 +211,10 @@ mod tests {
 
         fn gathers(&self) -> Duration {
             self.gathers
+        }
+
+        async fn retire(&mut self) {
+            *self.retired.lock() += 1;
         }
 
         async fn step(&mut self) -> Result<Step, WorkerError> {
@@ -234,6 +245,7 @@ mod tests {
                 script: script.into_iter(),
                 stage: stage.clone(),
                 steps: steps.clone(),
+                retired: Arc::default(),
                 finishes: false,
                 gathers: Duration::ZERO,
             };
@@ -243,8 +255,10 @@ mod tests {
         /// When its steps were taken; the last is the one after the script.
         async fn times(self) -> Vec<i64> {
             let (steps, wake) = (self.steps.clone(), self.wake.subscribe());
+            let retired = self.worker.retired.clone();
             let duty = Duty { worker: Box::new(self.worker), wake, dismissed: None, place: Place::Front };
             drive(self.stage, duty).await;
+            assert_eq!(*retired.lock(), 1, "whatever ends it, it retires once");
             let steps = steps.lock();
             steps.clone()
         }

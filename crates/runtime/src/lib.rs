@@ -9,13 +9,16 @@
 mod drive;
 mod hire;
 mod host;
+mod leased;
 mod open_work;
 mod parts;
 mod projecting;
+mod publishing;
 mod staff;
 
 pub use drive::{Duty, drive};
 pub use host::{Host, Place};
+pub use leased::Post;
 pub use parts::{Parts, Reading};
 pub use projecting::{Projecting, ProjectorStanding, ProjectorWatch};
 pub use staff::Staff;

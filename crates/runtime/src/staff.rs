@@ -3,6 +3,7 @@
 use kite_commands::accept::{Acceptance, LoadWatch};
 use kite_commands::adviser::Adviser;
 use kite_commands::directory::DirectoryFeed;
+use kite_commands::lease::{InProcessLeases, LeaseHolder};
 use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::settler::Settler;
@@ -13,8 +14,8 @@ use kite_domain::instance::Standing;
 use kite_event_store::Position;
 use kite_projections::OpenError;
 use kite_relay::{
-    Connector, Desk, InProcessQueue, PanicNotice, Publisher, QueueFeeder, QueueLimits, RelayParts,
-    RelaySettings, Relays, Sweeper,
+    Connector, Desk, InProcessQueue, PanicNotice, QueueFeeder, QueueLimits, RelayParts, RelaySettings,
+    Relays, Sweeper,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -22,8 +23,10 @@ use tokio::sync::watch;
 use crate::drive::{Duty, employ};
 use crate::hire::hire;
 use crate::host::{Host, Place};
+use crate::leased::{Leased, Post};
 use crate::parts::Parts;
 use crate::projecting::{Projecting, ProjectorWatch};
+use crate::publishing::Publishing;
 
 /// Starts the workers of a process.
 pub struct Staff<H> {
@@ -33,18 +36,28 @@ pub struct Staff<H> {
     feeder: QueueFeeder,
     sweeper: Option<Sweeper>,
     awaited: Awaited,
+    /// What this process holds of that which one does for all.
+    holder: LeaseHolder,
     /// Wakes nobody: for workers that only time moves.
     quiet: watch::Sender<u64>,
 }
 
 impl<H: Host> Staff<H> {
-    /// Nobody works yet.
+    /// Nobody works yet. The process is alone.
     pub fn new(host: H, parts: Parts, limits: QueueLimits) -> Self {
         let queue = Arc::new(InProcessQueue::new(limits));
         let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
         let (quiet, awaited) = (watch::Sender::new(0), Awaited::default());
-        Self { host, parts, queue, feeder, sweeper: Some(sweeper), awaited, quiet }
+        let leases = Arc::new(InProcessLeases::of_one_process(host.clock()));
+        let holder = LeaseHolder::new(leases, "alone", host.clock());
+        Self { host, parts, queue, feeder, sweeper: Some(sweeper), awaited, holder, quiet }
+    }
+
+    /// The process is one of several, which share the work by these leases. To be said before anybody works.
+    #[must_use]
+    pub fn sharing(self, holder: LeaseHolder) -> Self {
+        Self { holder, ..self }
     }
 
     /// Where relay workers take their work from.
@@ -62,6 +75,20 @@ impl<H: Host> Staff<H> {
         self.start(place, Box::new(worker), self.quiet.subscribe());
     }
 
+    /// As [`Staff::follow`], where one process does it for all.
+    fn follow_as(&self, post: Post, place: Place, worker: impl Worker + 'static) {
+        self.start(place, self.leased(post, Box::new(worker)), self.head());
+    }
+
+    /// As [`Staff::timed`], where one process does it for all.
+    pub fn timed_as(&self, post: Post, place: Place, worker: impl Worker + 'static) {
+        self.start(place, self.leased(post, Box::new(worker)), self.quiet.subscribe());
+    }
+
+    fn leased(&self, post: Post, worker: Box<dyn Worker>) -> Box<dyn Worker> {
+        Box::new(Leased::new(worker, post, self.holder.clone()))
+    }
+
     fn start(&self, place: Place, worker: Box<dyn Worker>, wake: watch::Receiver<u64>) {
         employ(&self.host, Duty { worker, wake, dismissed: None, place });
     }
@@ -70,7 +97,7 @@ impl<H: Host> Staff<H> {
         self.parts.write_side.journal.store().head()
     }
 
-    /// The read models follow the log.
+    /// The read models follow the log. Each process has its own, in its data directory, so nobody stands by for them.
     ///
     /// # Errors
     /// If one of them cannot be opened.
@@ -90,7 +117,7 @@ impl<H: Host> Staff<H> {
         self.follow(Place::Front, DirectoryFeed::new(directory.clone(), write_side.journal.clone()));
         // No log becomes a copy while it is open.
         if directory.snapshot().instance != Standing::Original {
-            self.follow(Place::Front, Settler::new(lots.clone(), directory.clone()));
+            self.follow_as(Post::Settler, Place::Front, Settler::new(lots.clone(), directory.clone()));
         }
     }
 
@@ -101,11 +128,11 @@ impl<H: Host> Staff<H> {
         let open_work = &self.parts.open_work;
         let router = Router::new(write_side.lots, directory.clone(), open_work.clone());
         self.awaited = router.awaited();
-        self.follow(Place::Front, router);
+        self.follow_as(Post::Router, Place::Front, router);
         if let Some(settings) = advice {
             let manage = write_side.manage;
             let adviser = Adviser::new(journal, directory, manage, open_work.clone(), settings);
-            self.timed(Place::Front, adviser);
+            self.timed_as(Post::Adviser, Place::Front, adviser);
         }
     }
 
@@ -113,11 +140,12 @@ impl<H: Host> Staff<H> {
     pub fn start_timekeeper(&self) {
         let write_side = self.parts.write_side.clone();
         let keeper = RefusalKeeper::new(write_side.manage, self.parts.people.clone());
-        self.timed(Place::Front, keeper);
+        self.timed_as(Post::Timekeeper, Place::Front, keeper);
         let hint = self.sweeper.as_ref().map_or_else(|| Arc::new(|_| {}) as _, Sweeper::hint);
         let (lots, receipts) = (write_side.lots, write_side.receipts);
         let open_work = self.parts.open_work.clone();
-        self.timed(Place::Front, Timekeeper::new(lots, write_side.directory, open_work, receipts, hint));
+        let timekeeper = Timekeeper::new(lots, write_side.directory, open_work, receipts, hint);
+        self.timed_as(Post::Timekeeper, Place::Front, timekeeper);
     }
 
     /// From the log to the work queue.
@@ -125,16 +153,15 @@ impl<H: Host> Staff<H> {
     /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
     /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
     pub fn start_publisher(&mut self) {
-        // What the work model knows is swept from it; what comes after is read from the log.
-        let publisher = Publisher::new(self.feeder.clone(), self.parts.models.work.position());
+        let publisher = Publishing::new(self.feeder.clone(), self.parts.models.clone());
         let Some(sweeper) = self.sweeper.take() else { return };
         if self.parts.write_side.directory.snapshot().instance.may_hand_over() {
-            self.follow(Place::Front, publisher);
-            self.timed(Place::Front, sweeper);
+            self.follow_as(Post::Publisher, Place::Front, publisher);
+            self.timed_as(Post::Publisher, Place::Front, sweeper);
             return;
         }
         let (host, head, quiet) = (self.host.clone(), self.head(), self.quiet.subscribe());
-        let (directory, models) = (self.parts.write_side.directory.clone(), self.parts.models.clone());
+        let (directory, holder) = (self.parts.write_side.directory.clone(), self.holder.clone());
         self.host.spawn(Place::Front, "publisher-of-a-copy", async move {
             let stop = host.stop(Place::Front);
             let mut changes = directory.changes();
@@ -149,10 +176,10 @@ impl<H: Host> Staff<H> {
                     return;
                 }
             }
-            let publisher = publisher.skip_to(models.work.position());
             let workers: [(Box<dyn Worker>, _); 2] =
-                [(Box::new(publisher), head), (Box::new(sweeper), quiet)];
+                [(Box::new(publisher.skip()), head), (Box::new(sweeper), quiet)];
             for (worker, wake) in workers {
+                let worker = Box::new(Leased::new(worker, Post::Publisher, holder.clone()));
                 employ(&host, Duty { worker, wake, dismissed: None, place: Place::Front });
             }
         });

@@ -10,7 +10,7 @@ use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Connector, InProcessQueue, QueueLimits, RelaySettings};
-use kite_runtime::{Host, Parts, Place, ProjectorWatch, Reading, Staff};
+use kite_runtime::{Host, Parts, Place, Post, ProjectorWatch, Reading, Staff};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     staff.start_router(setup.advises.then(AdviceSettings::default));
     staff.start_timekeeper();
     // Nothing waits for a seal.
-    staff.timed(Place::Background, Sealer::new(journal.clone(), None));
+    staff.timed_as(Post::Sealer, Place::Background, Sealer::new(journal.clone(), None));
     staff.start_publisher();
     let acceptance = write_side.acceptance(accept_limits(setup), Arc::new(BacklogLevel::default));
     staff.start_load_watch(&acceptance).await;

@@ -1,0 +1,352 @@
+//! A worker of which one process has one: it works while its process holds the lease of its post, and stands by else.
+//!
+//! The lease is a hint. Two may work at the same time for a while; what either of them writes is checked in the log.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
+use kite_commands::{Step, Worker, WorkerError, describe};
+use std::time::Duration;
+
+/// What one process does for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Post {
+    /// Gives first routes.
+    Router,
+    /// Gives advice on weights.
+    Adviser,
+    /// Does what time alone brings about, and extends refusals to all addresses of a person.
+    Timekeeper,
+    /// Puts what the log says into the work queue, and what the queue has forgotten.
+    Publisher,
+    /// Puts in doubt what the original of a copy had under way.
+    Settler,
+    /// Seals the log.
+    Sealer,
+}
+
+impl Post {
+    /// The name of its lease.
+    pub fn lease(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Adviser => "adviser",
+            Self::Timekeeper => "timekeeper",
+            Self::Publisher => "publisher",
+            Self::Settler => "settler",
+            Self::Sealer => "sealer",
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Leased {
+    worker: Box<dyn Worker>,
+    post: Post,
+    holder: LeaseHolder,
+    standing: Standing,
+}
+
+enum Standing {
+    /// It has not asked for the lease yet.
+    New,
+    Holds(Tenure),
+    /// Another one works. It is looked again at that time.
+    StandsBy(DateTime<Utc>),
+}
+
+impl Leased {
+    /// Steps this worker.
+    pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
+        Self { worker, post, holder, standing: Standing::New }
+    }
+
+    /// Whether it works now; if not, until when it stands by.
+    async fn looks_on_until(&mut self) -> Result<Option<DateTime<Utc>>, WorkerError> {
+        let now = self.holder.now();
+        match &self.standing {
+            Standing::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
+            Standing::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
+                Ok(Some(renewed)) => {
+                    self.standing = Standing::Holds(renewed);
+                    return Ok(None);
+                }
+                Ok(None) => {
+                    tracing::warn!(worker = self.worker.name(), "another process has taken over");
+                    self.stand_by(now);
+                }
+                Err(error) if tenure.holds(self.holder.now()) => {
+                    tracing::debug!(worker = self.worker.name(), %error, "the lease is not renewed yet");
+                    return Ok(None);
+                }
+                Err(error) => return Err(WorkerError::Retry(describe(&error))),
+            },
+            // Nobody's clock may keep it waiting for longer than a lease lasts.
+            Standing::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
+            Standing::StandsBy(_) | Standing::New => {}
+        }
+        let claim = self.holder.acquire(self.post.lease(), TimeDelta::zero()).await;
+        match claim.map_err(|error| WorkerError::Retry(describe(&error)))? {
+            Claim::Held(tenure) => {
+                tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
+                self.standing = Standing::Holds(tenure);
+                Ok(None)
+            }
+            Claim::Taken { until } => {
+                let until = until.min(now + TERM);
+                self.stand_by(until);
+                Ok(Some(until))
+            }
+        }
+    }
+
+    fn stand_by(&mut self, until: DateTime<Utc>) {
+        if !matches!(self.standing, Standing::StandsBy(_)) {
+            self.worker.stands_by();
+        }
+        self.standing = Standing::StandsBy(until);
+    }
+}
+
+#[async_trait]
+impl Worker for Leased {
+    fn name(&self) -> &str {
+        self.worker.name()
+    }
+
+    fn finishes(&self) -> bool {
+        self.worker.finishes()
+    }
+
+    fn gathers(&self) -> Duration {
+        self.worker.gathers()
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        match self.looks_on_until().await? {
+            None => self.worker.step().await,
+            Some(until) => Ok(Step::Idle(Some(until))),
+        }
+    }
+
+    fn stands_by(&mut self) {
+        self.worker.stands_by();
+    }
+
+    async fn retire(&mut self) {
+        self.worker.retire().await;
+        if let Standing::Holds(tenure) = &self.standing
+            && let Err(error) = self.holder.release(self.post.lease(), tenure).await
+        {
+            tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kite_commands::clock::ManualClock;
+    use kite_commands::lease::{Acquired, HeldBy, InProcessLeases, LeaseError, Leases, Renewed};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Leases that cannot be reached at times.
+    struct Remote {
+        leases: InProcessLeases,
+        is_away: AtomicBool,
+    }
+
+    impl Remote {
+        fn reach(&self) -> Result<&InProcessLeases, LeaseError> {
+            match self.is_away.load(Ordering::Relaxed) {
+                true => Err(LeaseError::Unavailable("cut off".to_owned())),
+                false => Ok(&self.leases),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Leases for Remote {
+        async fn acquire(&self, lease: &str, holder: &str, after: TimeDelta) -> Result<Acquired, LeaseError> {
+            self.reach()?.acquire(lease, holder, after).await
+        }
+
+        async fn renew(&self, lease: &str, holder: &str, epoch: u64) -> Result<Renewed, LeaseError> {
+            self.reach()?.renew(lease, holder, epoch).await
+        }
+
+        async fn release(&self, lease: &str, holder: &str, epoch: u64) -> Result<(), LeaseError> {
+            self.reach()?.release(lease, holder, epoch).await
+        }
+
+        async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError> {
+            self.reach()?.held(prefix).await
+        }
+    }
+
+    /// Notes what happens to it.
+    struct Noting(&'static str, Arc<Mutex<Vec<String>>>);
+
+    impl Noting {
+        fn note(&self, what: &str) {
+            self.1.lock().push(format!("{} {what}", self.0));
+        }
+    }
+
+    #[async_trait]
+    impl Worker for Noting {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        async fn step(&mut self) -> Result<Step, WorkerError> {
+            self.note("works");
+            Ok(Step::Idle(None))
+        }
+
+        fn stands_by(&mut self) {
+            self.note("stands by");
+        }
+    }
+
+    struct Stage {
+        clock: Arc<ManualClock>,
+        remote: Arc<Remote>,
+        told: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
+            let leases = InProcessLeases::new(clock.clone(), TERM);
+            let remote = Arc::new(Remote { leases, is_away: AtomicBool::new(false) });
+            Self { clock, remote, told: Arc::default() }
+        }
+
+        fn worker(&self, name: &'static str) -> Leased {
+            let holder = LeaseHolder::new(self.remote.clone(), name, self.clock.clone());
+            Leased::new(Box::new(Noting(name, self.told.clone())), Post::Router, holder)
+        }
+
+        fn pass(&self, seconds: i64) {
+            self.clock.advance(TimeDelta::seconds(seconds));
+        }
+
+        fn told(&self) -> Vec<String> {
+            std::mem::take(&mut *self.told.lock())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_step_takes_the_lease_and_works() {
+        let stage = Stage::new();
+        assert_eq!(stage.worker("a").step().await.unwrap(), Step::Idle(None));
+        assert_eq!(stage.told(), ["a works"]);
+    }
+
+    #[tokio::test]
+    async fn one_works_and_renews_while_others_stand_by() {
+        let stage = Stage::new();
+        let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+        for second in 0..60 {
+            a.step().await.unwrap();
+            assert!(matches!(b.step().await.unwrap(), Step::Idle(Some(_))), "second {second}");
+            stage.pass(1);
+        }
+        let told = stage.told();
+        assert_eq!(told.iter().filter(|told| *told == "a works").count(), 60);
+        assert_eq!(told.iter().filter(|told| told.starts_with('b')).collect::<Vec<_>>(), ["b stands by"]);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_is_followed_within_ten_seconds_whenever_that_is() {
+        for died_at in 0..12 {
+            let stage = Stage::new();
+            let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+            let mut waited = 0;
+            for second in 0..40 {
+                if second < died_at + 1 {
+                    a.step().await.unwrap();
+                } else {
+                    waited += 1;
+                }
+                b.step().await.unwrap();
+                if stage.told().contains(&"b works".to_owned()) {
+                    break;
+                }
+                stage.pass(1);
+            }
+            assert!((1..10).contains(&waited), "{waited} s after {died_at} s");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stood_still_forgets_when_it_learns_that_another_works() {
+        let stage = Stage::new();
+        let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+        a.step().await.unwrap();
+        stage.pass(60);
+        b.step().await.unwrap();
+        assert!(matches!(a.step().await.unwrap(), Step::Idle(Some(_))));
+        assert_eq!(stage.told(), ["a works", "b works", "a stands by"]);
+        b.retire().await;
+        stage.pass(6);
+        a.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works"]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_taken_meanwhile_is_not_lost() {
+        let stage = Stage::new();
+        let mut a = stage.worker("a");
+        a.step().await.unwrap();
+        stage.pass(3_600);
+        a.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works", "a works"], "it knows what it knew");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_renew_works_until_its_time_is_over() {
+        let stage = Stage::new();
+        let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+        a.step().await.unwrap();
+        stage.remote.is_away.store(true, Ordering::Relaxed);
+        for second in 1..6 {
+            stage.pass(1);
+            a.step().await.unwrap_or_else(|error| panic!("{second}: {error}"));
+        }
+        stage.pass(1);
+        assert!(matches!(a.step().await, Err(WorkerError::Retry(_))));
+        assert!(matches!(b.step().await, Err(WorkerError::Retry(_))));
+        stage.remote.is_away.store(false, Ordering::Relaxed);
+        a.step().await.unwrap();
+        assert_eq!(stage.told(), vec!["a works"; 7], "nobody was faster");
+    }
+
+    #[tokio::test]
+    async fn at_an_orderly_end_another_follows_at_once() {
+        let stage = Stage::new();
+        let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+        a.step().await.unwrap();
+        a.retire().await;
+        b.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works", "b works"]);
+    }
+
+    #[tokio::test]
+    async fn two_workers_of_one_post_work_in_the_same_process() {
+        let stage = Stage::new();
+        let holder = LeaseHolder::new(stage.remote.clone(), "a", stage.clock.clone());
+        let worker =
+            |name| Leased::new(Box::new(Noting(name, stage.told.clone())), Post::Publisher, holder.clone());
+        let (mut publisher, mut sweeper) = (worker("publisher"), worker("sweeper"));
+        for _ in 0..20 {
+            publisher.step().await.unwrap();
+            sweeper.step().await.unwrap();
+            stage.pass(1);
+        }
+        assert_eq!(stage.told().len(), 40);
+    }
+}
