@@ -21,6 +21,9 @@ pub(crate) struct SimOptions {
     /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
     #[arg(long)]
     copied: bool,
+    /// Lets two to four processes work on the log of each case, and things happen to them.
+    #[arg(long)]
+    nodes: bool,
     /// Activates one deliberate bug after another; fails if one is not found within its budget of seeds.
     #[arg(long)]
     mutations: bool,
@@ -57,6 +60,7 @@ pub(crate) fn run(options: &SimOptions) -> anyhow::Result<()> {
     for (name, is_on) in [
         ("--long", options.long),
         ("--copied", options.copied),
+        ("--nodes", options.nodes),
         ("--mutations", options.mutations),
         ("--log", options.log),
         ("--reached", options.reached),

@@ -27,6 +27,7 @@ use parking_lot::RwLock;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::watch;
 
 use crate::journal::{Journal, JournalError, Told};
@@ -69,6 +70,8 @@ const KINDS: [&str; 31] = [
 ];
 
 const PAGE: usize = 1_000;
+/// What was read so lately is current where several processes write.
+const CURRENT_MS: i64 = 1_000;
 
 /// A tenant's policy for a channel, and the newest advice under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,6 +268,8 @@ struct Inner {
     /// Held while reading on, so that events are folded once and in order.
     position: tokio::sync::Mutex<Position>,
     changes: watch::Sender<u64>,
+    /// When it was read to the end last, in milliseconds since 1970.
+    read_at_ms: AtomicI64,
 }
 
 impl Default for Directory {
@@ -275,6 +280,7 @@ impl Default for Directory {
                 refusals: RwLock::default(),
                 position: tokio::sync::Mutex::new(0),
                 changes: watch::Sender::new(0),
+                read_at_ms: AtomicI64::new(i64::MIN),
             }),
         }
     }
@@ -309,6 +315,7 @@ impl Directory {
     pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
         let filter = Filter::kinds(KINDS);
         let mut position = self.inner.position.lock().await;
+        let read_at_ms = journal.now().timestamp_millis();
         let mut has_news = false;
         loop {
             let (told, next) = journal.read_all(*position, PAGE, &filter).await?;
@@ -321,10 +328,28 @@ impl Directory {
                 break;
             }
         }
+        self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
         if has_news {
             self.inner.changes.send_modify(|count| *count += 1);
         }
         Ok(has_news)
+    }
+
+    /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
+    /// would decide by what is over.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn is_current(&self, journal: &Journal) -> Result<(), JournalError> {
+        if !journal.is_shared() {
+            return Ok(());
+        }
+        let age_ms =
+            journal.now().timestamp_millis().saturating_sub(self.inner.read_at_ms.load(Ordering::Relaxed));
+        if (0..CURRENT_MS).contains(&age_ms) {
+            return Ok(());
+        }
+        self.catch_up(journal).await.map(drop)
     }
 
     fn fold(&self, told: &[Told]) {

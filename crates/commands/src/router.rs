@@ -485,11 +485,16 @@ impl Worker for Router {
         "router"
     }
 
+    fn stands_by(&mut self) {
+        self.forget();
+    }
+
     async fn step(&mut self) -> Result<Step, WorkerError> {
         // A copy of a log that may be at work decides nothing about what both hold.
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }
+        self.directory.is_current(self.lots.journal()).await?;
         let Some(position) = self.position else {
             self.find_place().await?;
             return Ok(Step::Worked);

@@ -45,7 +45,11 @@ pub struct Staff<H> {
 impl<H: Host> Staff<H> {
     /// Nobody works yet. The process is alone.
     pub fn new(host: H, parts: Parts, limits: QueueLimits) -> Self {
-        let queue = Arc::new(InProcessQueue::new(limits));
+        Self::on_queue(host, parts, Arc::new(InProcessQueue::new(limits)))
+    }
+
+    /// Nobody works yet. The work comes from this queue.
+    pub fn on_queue(host: H, parts: Parts, queue: Arc<InProcessQueue>) -> Self {
         let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
         let (quiet, awaited) = (watch::Sender::new(0), Awaited::default());

@@ -40,8 +40,12 @@ struct Timers {
     due: BTreeMap<(i64, u64), Waker>,
 }
 
+/// A process by its number; 0 is the only one where there is one.
+pub(crate) type NodeIndex = usize;
+
 struct Task {
     name: String,
+    node: NodeIndex,
     future: BoxFuture<'static, ()>,
     waker: Waker,
     /// The moment of its last poll, and how many there were at it.
@@ -114,12 +118,18 @@ impl Sim {
         if violations.is_empty() { None } else { Some(violations.remove(0)) }
     }
 
-    pub(crate) fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+    /// Starts something in a process: it is gone when that one dies.
+    pub(crate) fn spawn(
+        &self,
+        node: NodeIndex,
+        name: impl Into<String>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         let id = self.tasks_made.fetch_add(1, Ordering::Relaxed) as u64;
         let waker = Arc::new(TaskWaker { id, ready: self.ready.clone() }).into();
         self.spawned
             .lock()
-            .push((id, Task { name: name.into(), future: Box::pin(future), waker, polled: (0, 0) }));
+            .push((id, Task { name: name.into(), node, future: Box::pin(future), waker, polled: (0, 0) }));
         self.ready.lock().insert(id);
     }
 
@@ -237,10 +247,12 @@ impl Drop for Sleep {
     }
 }
 
-/// The futures of one process.
+/// The futures of all processes.
 pub(crate) struct Executor {
     sim: Arc<Sim>,
     tasks: BTreeMap<u64, Task>,
+    /// Processes that stand still: none of their futures is polled.
+    paused: BTreeSet<NodeIndex>,
 }
 
 /// What a poll came to.
@@ -256,7 +268,7 @@ pub(crate) enum Polled {
 
 impl Executor {
     pub(crate) fn new(sim: Arc<Sim>) -> Self {
-        Self { sim, tasks: BTreeMap::new() }
+        Self { sim, tasks: BTreeMap::new(), paused: BTreeSet::new() }
     }
 
     /// Polls one of those that can go on.
@@ -285,6 +297,9 @@ impl Executor {
     }
 
     fn choose(&self) -> Option<u64> {
+        if !self.paused.is_empty() {
+            return self.choose_among_the_awake();
+        }
         let count = self.sim.ready.lock().len() as u64;
         if count == 0 {
             return None;
@@ -296,14 +311,40 @@ impl Executor {
         Some(id)
     }
 
-    /// The process dies: everything in memory is gone.
-    pub(crate) fn crash(&mut self) {
-        self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
-        while let Some((_, task)) = self.tasks.pop_first() {
-            drop(task);
+    fn choose_among_the_awake(&self) -> Option<u64> {
+        let is_awake = |id: &&u64| {
+            let task = self.tasks.get(id);
+            !task.is_some_and(|task| self.paused.contains(&task.node))
+        };
+        let awake: Vec<u64> = self.sim.ready.lock().iter().filter(is_awake).copied().collect();
+        if awake.is_empty() {
+            return None;
         }
-        self.sim.spawned.lock().clear();
-        self.sim.ready.lock().clear();
+        let id = awake[self.sim.below(awake.len() as u64) as usize];
+        self.sim.ready.lock().remove(&id);
+        Some(id)
+    }
+
+    /// A process dies: everything in its memory is gone.
+    pub(crate) fn crash(&mut self, node: NodeIndex) {
+        self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
+        self.paused.remove(&node);
+        // What is dropped may start something: that dies, too.
+        while let Some((id, _)) = self.tasks.iter().find(|(_, task)| task.node == node) {
+            drop(self.tasks.remove(&id.clone()));
+            self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
+        }
+        self.sim.ready.lock().retain(|id| self.tasks.contains_key(id));
+    }
+
+    /// A process stands still, as if it had been stopped.
+    pub(crate) fn pause(&mut self, node: NodeIndex) {
+        self.paused.insert(node);
+    }
+
+    /// It goes on.
+    pub(crate) fn go_on(&mut self, node: NodeIndex) {
+        self.paused.remove(&node);
     }
 
     /// Who does most at this moment, for a report on why it never ends.

@@ -17,8 +17,10 @@ pub enum AppendFault {
     NotWrittenAnswerLost,
     /// Another process was faster: the stream has moved.
     Rival,
-    /// It takes some seconds.
+    /// It takes a second.
     Slow,
+    /// It takes so long that what was decided before may not be done after it any more.
+    Stalled,
 }
 
 /// Faults waiting for their call. One strikes when as many calls as it says have passed.

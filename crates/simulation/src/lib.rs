@@ -20,6 +20,7 @@ mod dice;
 mod executor;
 mod faults;
 mod generate;
+mod node;
 mod operation;
 mod platform;
 mod reach;
@@ -33,7 +34,7 @@ mod world;
 
 pub use dice::Dice;
 pub use faults::AppendFault;
-pub use generate::{Length, generate};
+pub use generate::{Length, generate, generate_nodes};
 pub use operation::{
     Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder, Setup,
     Step,

@@ -297,8 +297,36 @@ pub enum Operation {
         /// How long after.
         ms: u32,
     },
-    /// The process dies where it stands, and is started again.
+    /// The process dies where it stands, and is started again. Where there are several: one of them.
     Crash,
+    /// One of several processes dies, and is started again after a while; the others go on.
+    Down {
+        /// Which.
+        node: u8,
+        /// How long after.
+        ms: u32,
+    },
+    /// One of several processes stands still for a while, and does not know it.
+    StandStill {
+        /// Which.
+        node: u8,
+        /// How long.
+        ms: u32,
+    },
+    /// One of several processes cannot reach the log, nor the leases, for a while.
+    CutOff {
+        /// Which.
+        node: u8,
+        /// How long.
+        ms: u32,
+    },
+    /// The clock of one of several processes is off from now on.
+    ClockOff {
+        /// Which.
+        node: u8,
+        /// By so many milliseconds.
+        ms: i32,
+    },
     /// Faults stop for a while; whatever can be handed over has to be.
     Calm,
     /// The read models are made again and compared.
@@ -407,6 +435,9 @@ pub struct Setup {
     /// Open messages over all tenants; 0: as many as come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub open_messages_max: u32,
+    /// How many processes work on the log.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub nodes: u8,
 }
 
 /// A whole simulation: the same case gives the same log, byte for byte.

@@ -2,6 +2,7 @@
 
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
 use kite_commands::address_book::AddressBook;
+use kite_commands::lease::{LeaseHolder, Leases};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::sealer::Sealer;
@@ -11,13 +12,15 @@ use kite_event_store::EventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Connector, InProcessQueue, QueueLimits, RelaySettings};
 use kite_runtime::{Host, Parts, Place, Post, ProjectorWatch, Reading, Staff};
+use smol_str::SmolStr;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::executor::{Busy, Sim};
+use crate::executor::{Busy, NodeIndex, Sim};
+use crate::node::NodeClock;
 use crate::operation::Setup;
 use crate::relays::SIMULATED_PANIC;
 
@@ -28,10 +31,24 @@ const UNROUTED_PAGE: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) sim: Arc<Sim>,
+    /// Which process.
+    pub(crate) node: NodeIndex,
+    pub(crate) clock: Arc<NodeClock>,
+    /// What the processes share, where there are several.
+    pub(crate) shared: Option<SharedGround>,
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) data_dir: PathBuf,
     pub(crate) setup: Setup,
+}
+
+/// What several processes share beside the log.
+#[derive(Clone)]
+pub(crate) struct SharedGround {
+    pub(crate) leases: Arc<dyn Leases>,
+    pub(crate) queue: Arc<InProcessQueue>,
+    /// The name of this life of the process.
+    pub(crate) name: SmolStr,
 }
 
 /// The parts that requests go to.
@@ -48,32 +65,36 @@ pub(crate) struct Platform {
 
 /// The simulation as what a process runs on. It is not asked to stop: it crashes.
 #[derive(Clone)]
-struct SimHost(Arc<Sim>);
+struct SimHost {
+    sim: Arc<Sim>,
+    node: NodeIndex,
+    clock: Arc<NodeClock>,
+}
 
 impl Host for SimHost {
     type UnderWay = Busy;
 
     fn clock(&self) -> Arc<dyn Clock> {
-        self.0.clock.clone()
+        self.clock.clone()
     }
 
     fn spawn(&self, _: Place, name: &str, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(name, task);
+        self.sim.spawn(self.node, name, task);
     }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send {
-        self.0.sleep_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        self.sim.sleep_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn give_way(&self) -> impl Future<Output = ()> + Send {
-        self.0.yields(1)
+        self.sim.yields(1)
     }
 
     /// Before and after it others go on.
     async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-        self.0.some_yields().await;
+        self.sim.some_yields().await;
         let answer = read();
-        self.0.some_yields().await;
+        self.sim.some_yields().await;
         Ok(answer)
     }
 
@@ -82,26 +103,36 @@ impl Host for SimHost {
     }
 
     fn fail(&self, _: Place, reason: String) {
-        self.0.violation(format!("the process cannot go on: {reason}"));
+        self.sim.violation(format!("the process cannot go on: {reason}"));
     }
 
     fn begin(&self) -> Busy {
-        self.0.begin()
+        self.sim.begin()
     }
 }
 
 /// Starts a process on what the log and the read models hold.
 pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
-    let Ground { sim, store, setup, .. } = ground;
-    let journal = Journal::new(store.clone(), sim.clock.clone(), sim.clock.clone());
+    let Ground { sim, store, setup, node, clock, shared, .. } = ground;
+    let journal = Journal::new(store.clone(), clock.clone(), sim.clock.clone());
+    let journal = match shared {
+        Some(shared) => journal.of_node(shared.name.clone()).shared(),
+        None => journal,
+    };
     let write_side = WriteSide::new(journal.clone(), setup.kept_messages_max, Arc::new(|| [7; 32]));
     let models = ReadModels::open(&ground.data_dir).map_err(|error| error.to_string())?;
-    let host = SimHost(sim.clone());
+    let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone() };
     let reading = Reading { figures_window: chrono::TimeDelta::minutes(15), unrouted_page: UNROUTED_PAGE };
     let parts = Parts::open(&host, write_side.clone(), models.clone(), reading).await;
     let parts = parts.map_err(|error| error.to_string())?;
     let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
-    let mut staff = Staff::new(host, parts, limits);
+    let mut staff = match shared {
+        Some(shared) => {
+            let holder = LeaseHolder::new(shared.leases.clone(), shared.name.clone(), clock.clone());
+            Staff::on_queue(host, parts, shared.queue.clone()).sharing(holder)
+        }
+        None => Staff::new(host, parts, limits),
+    };
     staff.start_projectors(&ProjectorWatch::default()).map_err(|error| error.to_string())?;
     staff.start_common();
     staff.start_router(setup.advises.then(AdviceSettings::default));

@@ -9,6 +9,7 @@ use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
 use kite_event_store::RecordedEvent;
+use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 use strum::{IntoStaticStr, VariantArray};
 
@@ -96,6 +97,20 @@ pub enum Situation {
     CrashUnderWay,
     /// The process is away for a while.
     CrashWithOutage,
+    /// One of several processes dies, and is away for a while.
+    NodeDown,
+    /// One of several processes stands still for a while.
+    NodeStoodStill,
+    /// One of several processes cannot reach the log for a while.
+    NodeCutOff,
+    /// The clock of one of several processes is off.
+    NodeClockOff,
+    /// An append takes very long.
+    AppendStalled,
+    /// Another router is elected than before.
+    RouterTookOver,
+    /// A relay is not called, because the time of the call is over.
+    CallLetBe,
     /// A read model parks an event whose row cannot be written.
     RowParked,
     /// A sending is paused.
@@ -119,6 +134,20 @@ pub enum Situation {
 }
 
 impl Situation {
+    /// Whether it needs several processes, or what happens only to them.
+    pub fn is_of_several(self) -> bool {
+        matches!(
+            self,
+            Self::NodeDown
+                | Self::NodeStoodStill
+                | Self::NodeCutOff
+                | Self::NodeClockOff
+                | Self::AppendStalled
+                | Self::RouterTookOver
+                | Self::CallLetBe
+        )
+    }
+
     pub(crate) fn of_question(question: Question, fault: QuestionFault) -> Self {
         match (question, fault) {
             (Question::Standing, QuestionFault::Unanswered) => Self::StandingUnanswered,
@@ -135,6 +164,7 @@ impl Situation {
     /// thousands.
     pub fn times_min(self) -> u64 {
         match self {
+            several if several.is_of_several() => 0,
             Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned => 0,
             Self::StandingUnanswered
             | Self::StandingAnsweredLate
@@ -181,7 +211,11 @@ impl Reached {
 
     /// What was never come to.
     pub fn missing(&self) -> Vec<Situation> {
-        Situation::VARIANTS.iter().copied().filter(|situation| self.times(*situation) == 0).collect()
+        Situation::VARIANTS
+            .iter()
+            .copied()
+            .filter(|situation| !situation.is_of_several() && self.times(*situation) == 0)
+            .collect()
     }
 
     /// Counts what the log tells.
@@ -218,6 +252,8 @@ struct Reader {
     channels: BTreeMap<AttemptKey, MessageType>,
     /// The sending that used a split last, by its key.
     splits: BTreeMap<String, String>,
+    /// The router that was elected last.
+    router: Option<SmolStr>,
 }
 
 impl Reader {
@@ -229,6 +265,12 @@ impl Reader {
                 }
                 if lot.class == MessageClass::Ad {
                     self.advertisements.insert(stream.to_owned());
+                }
+            }
+            Event::RouterElected(elected) => {
+                let before = self.router.replace(elected.node);
+                if before.is_some_and(|before| Some(before) != self.router) {
+                    reached.count(Situation::RouterTookOver);
                 }
             }
             Event::SendingPaused(_) => reached.count(Situation::Paused),
@@ -270,6 +312,12 @@ impl Reader {
                         self.called.remove(&key);
                         self.put_off.insert(key);
                     });
+                }
+                let not_called = |reason: &str| reason.starts_with("not called");
+                let is_let_be = responded.deferred.as_ref().is_some_and(|set| not_called(&set.reason))
+                    || responded.unknown.as_ref().is_some_and(|set| not_called(&set.reason));
+                if is_let_be {
+                    reached.count(Situation::CallLetBe);
                 }
                 if let Some(deferred) = &responded.deferred {
                     deferred.messages.iter().map(key).for_each(|key| {

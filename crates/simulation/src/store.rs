@@ -10,6 +10,7 @@ use kite_event_store::{
 };
 use smol_str::SmolStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::watch;
 
 use crate::executor::Sim;
@@ -22,11 +23,50 @@ pub(crate) struct FaultyStore {
     inner: Arc<MemoryEventStore>,
     pub(crate) append_faults: Armed<AppendFault>,
     pub(crate) read_faults: Armed<()>,
+    /// The process cannot reach the log.
+    is_cut_off: AtomicBool,
+    /// How often faults have stopped.
+    heals: AtomicU32,
 }
+
+/// How often an append that stalls looks whether faults have stopped.
+const STALLED_LOOK_MS: u64 = 250;
 
 impl FaultyStore {
     pub(crate) fn new(sim: Arc<Sim>, inner: Arc<MemoryEventStore>) -> Self {
-        Self { sim, inner, append_faults: Armed::default(), read_faults: Armed::default() }
+        Self {
+            sim,
+            inner,
+            append_faults: Armed::default(),
+            read_faults: Armed::default(),
+            is_cut_off: AtomicBool::new(false),
+            heals: AtomicU32::new(0),
+        }
+    }
+
+    /// From now on the log cannot be reached, or can again.
+    pub(crate) fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.store(is_cut_off, Ordering::Relaxed);
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::Relaxed)
+    }
+
+    /// An append that stalls goes on at once when faults stop.
+    async fn stall(&self) {
+        let until_ms = self.sim.now_ms() + 4_000 + self.sim.below(20_000) as i64;
+        let heals = self.heals.load(Ordering::Relaxed);
+        while self.sim.now_ms() < until_ms && self.heals.load(Ordering::Relaxed) == heals {
+            self.sim.sleep_ms(STALLED_LOOK_MS).await;
+        }
+    }
+
+    /// Faults stop.
+    pub(crate) fn heal(&self) {
+        self.append_faults.disarm();
+        self.read_faults.disarm();
+        self.heals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Before every call: others go on, and sometimes it takes a while.
@@ -40,6 +80,9 @@ impl FaultyStore {
 
     async fn read_approach(&self) -> Result<(), ReadError> {
         self.approach().await;
+        if self.is_cut_off() {
+            return Err(ReadError::Unavailable("cut off".to_owned()));
+        }
         match self.read_faults.strike() {
             Some(()) => Err(ReadError::Unreadable("a simulated fault".to_owned())),
             None => Ok(()),
@@ -102,6 +145,9 @@ impl EventStore for FaultyStore {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
         self.approach().await;
         let count = batch.appends.len();
+        if self.is_cut_off() {
+            return vec![Err(AppendError::Unavailable("cut off".to_owned())); count];
+        }
         let answers = match self.append_faults.strike() {
             None => self.inner.append(batch).await,
             Some(AppendFault::Busy) => busy(&batch),
@@ -131,9 +177,15 @@ impl EventStore for FaultyStore {
                 self.sim.sleep_ms(ms).await;
                 self.inner.append(batch).await
             }
+            Some(AppendFault::Stalled) => {
+                self.sim.reach(Situation::AppendStalled);
+                self.stall().await;
+                self.inner.append(batch).await
+            }
         };
         self.sim.some_yields().await;
-        answers
+        // Cut off after it was written: the answer does not come.
+        if self.is_cut_off() { vec![Err(AppendError::AnswerLost); count] } else { answers }
     }
 
     async fn read_stream(

@@ -2,6 +2,7 @@
 
 mod copy;
 mod end;
+mod nodes;
 mod requests;
 
 use futures::FutureExt;
@@ -14,13 +15,13 @@ use std::sync::Arc;
 
 use crate::check::{Answered, Checked, Checker};
 use crate::dice::Dice;
-use crate::executor::{Executor, Polled, Sim};
+use crate::executor::{Executor, NodeIndex, Polled, Sim};
+use crate::node::Node;
 use crate::operation::{Case, Foreign, Operation, Step};
-use crate::platform::{Ground, Platform, accept_limits, start};
+use crate::platform::{Platform, accept_limits};
 use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
-use crate::store::FaultyStore;
 use crate::unwritable;
 use kite_domain::ids::SendingId;
 use kite_domain::relay::ReceiptMode;
@@ -40,6 +41,8 @@ const ROOM_JOBS_MIN: u32 = 1_000;
 const BOUND_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 /// What is older than this is sealed after a calm.
 const SEALED_MS_MAX: i64 = 13_000;
+/// How long it takes until another process does what one did for all.
+const TAKES_OVER_MS_MAX: i64 = 12_000;
 /// The longest leap while nothing is under way.
 const LEAP_MS_MAX: i64 = 3_600_000;
 
@@ -52,12 +55,11 @@ type KeysUsed = Arc<Mutex<BTreeMap<(u8, u8), BTreeSet<String>>>>;
 pub(crate) struct World {
     pub(crate) sim: Arc<Sim>,
     pub(crate) log: Arc<MemoryEventStore>,
-    store: Arc<FaultyStore>,
     pub(crate) relays: Arc<SimRelays>,
-    ground: Ground,
+    /// One, mostly.
+    nodes: Vec<Node>,
     executor: Executor,
     pub(crate) checker: Checker,
-    platform: Slot,
     answers: Arc<Mutex<Vec<Answered>>>,
     acknowledged: Acknowledged,
     /// Sendings that were answered with 202.
@@ -83,7 +85,6 @@ impl World {
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
         let log = Arc::new(MemoryEventStore::new());
-        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone()));
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let traits = setting::traits_of(case.seed);
         let relays: BTreeMap<RelayId, Arc<SimRelay>> = (0..RELAYS.len())
@@ -97,22 +98,15 @@ impl World {
         let acknowledged = Acknowledged::default();
         let connector =
             SimConnector { sim: sim.clone(), relays: relays.clone(), acknowledged: acknowledged.clone() };
-        let ground = Ground {
-            sim: sim.clone(),
-            store: store.clone(),
-            connector: Arc::new(connector),
-            data_dir: data_dir.to_owned(),
-            setup: case.setup,
-        };
+        let nodes = nodes::nodes(&sim, &log, Arc::new(connector), data_dir, case.setup);
+        let checker = Checker::beside(relays.clone(), accept_limits(&case.setup));
         Self {
             executor: Executor::new(sim.clone()),
             sim,
             log,
-            store,
-            checker: Checker::beside(relays.clone(), accept_limits(&case.setup)),
+            checker: if nodes.len() > 1 { checker.of_several_processes() } else { checker },
             relays,
-            ground,
-            platform: Slot::default(),
+            nodes,
             answers: Arc::default(),
             acknowledged,
             sent: Arc::default(),
@@ -124,37 +118,22 @@ impl World {
         }
     }
 
-    /// Starts a process on what there is.
+    /// Starts all processes on what there is.
     fn boot(&mut self) {
-        self.checker.process_begins(self.sim.now());
-        let (ground, slot, sim) = (self.ground.clone(), self.platform.clone(), self.sim.clone());
-        self.sim.spawn("boot", async move {
-            let _under_way = sim.begin();
-            loop {
-                match start(&ground).await {
-                    Ok(platform) => {
-                        *slot.lock() = Some(platform);
-                        return;
-                    }
-                    Err(_) => sim.sleep_ms(100).await,
-                }
-            }
-        });
+        (0..self.nodes.len()).for_each(|node| self.boot_one(node));
     }
 
+    /// One process dies, and is started again.
     fn crash(&mut self) -> Checked {
-        self.die()?;
-        self.boot();
+        let node = self.any_node();
+        self.die_one(node)?;
+        self.boot_one(node);
         Ok(())
     }
 
+    /// All processes die.
     fn die(&mut self) -> Checked {
-        if self.sim.is_busy() {
-            self.sim.reach(Situation::CrashUnderWay);
-        }
-        *self.platform.lock() = None;
-        self.executor.crash();
-        self.settle_accounts()
+        (0..self.nodes.len()).try_for_each(|node| self.die_one(node))
     }
 
     /// The process dies, and nobody starts it for a while. The world goes on without it.
@@ -215,11 +194,20 @@ impl World {
             }
             Operation::Unwritable { rows, remainder } => {
                 self.is_unwritable = true;
-                return unwritable::break_rows(&self.ground.data_dir, rows, remainder)
+                self.checker.counts_are_parked = true;
+                return unwritable::break_rows(self.data_dir(), rows, remainder)
                     .map_err(|error| format!("the trigger cannot be made: {error}"));
             }
-            Operation::AppendFault { skip, fault } => self.store.append_faults.arm(skip.into(), fault),
-            Operation::ReadFault { skip } => self.store.read_faults.arm(skip.into(), ()),
+            Operation::AppendFault { skip, fault } => {
+                self.nodes[self.any_node()].store.append_faults.arm(skip.into(), fault);
+            }
+            Operation::ReadFault { skip } => {
+                self.nodes[self.any_node()].store.read_faults.arm(skip.into(), ());
+            }
+            Operation::Down { node, ms } => return self.goes_down(node, ms),
+            Operation::StandStill { node, ms } => self.stands_still(node, ms),
+            Operation::CutOff { node, ms } => self.is_cut_off(node, ms),
+            Operation::ClockOff { node, ms } => self.clock_is_off(node, ms),
             Operation::CallFault { relay, skip, fault, times, then } => {
                 let relay = self.relay(relay);
                 for skip in in_a_row(skip, times) {
@@ -333,7 +321,8 @@ impl World {
     }
 
     fn next_moment(&self) -> Option<i64> {
-        let moments = [self.sim.next_timer_ms(), self.relays.next_action()];
+        let of_nodes = self.nodes.iter().filter_map(Node::next_moment).min();
+        let moments = [self.sim.next_timer_ms(), self.relays.next_action(), of_nodes];
         moments.into_iter().flatten().min()
     }
 
@@ -341,6 +330,7 @@ impl World {
     fn move_to(&mut self, at_ms: i64) {
         self.polls_at_once = 0;
         self.sim.set_time_ms(at_ms);
+        self.mend_nodes();
         let relays: Vec<Arc<SimRelay>> = self.relays.relays.values().cloned().collect();
         for relay in relays {
             while let Some(action) = relay.due_action() {
@@ -406,14 +396,16 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.store.append_faults.disarm();
-        self.store.read_faults.disarm();
+        for node in &self.nodes {
+            node.store.heal();
+        }
+        self.heal_nodes();
         self.relays.relays.values().for_each(|relay| relay.heal());
     }
 
     fn calm(&mut self) -> Checked {
         self.heal();
-        let has_room = self.ground.setup.jobs_max >= ROOM_JOBS_MIN;
+        let has_room = self.nodes[0].ground.setup.jobs_max >= ROOM_JOBS_MIN;
         // What did not fit into a lane comes with the next sweep.
         let calm_ms = if has_room { CALM_MS } else { CALM_WITHOUT_ROOM_MS };
         let relays = self.relays.clone();
@@ -425,7 +417,9 @@ impl World {
             self.checker.was_called(id, calls_percent, relay.rests_until_ms());
         }
         self.checker.the_unusable_are_known(self.sim.now(), chrono::TimeDelta::milliseconds(calm_ms))?;
-        self.is_sealed(now_ms - SEALED_MS_MAX)?;
+        // Of several processes another one may have to take over first.
+        let takes_over_ms = if self.nodes.len() > 1 { TAKES_OVER_MS_MAX } else { 0 };
+        self.is_sealed(now_ms - SEALED_MS_MAX - takes_over_ms)?;
         if !self.is_unwritable {
             self.checker.refusals_bind_people(self.sim.now() - BOUND_WITHIN)?;
         }
@@ -464,9 +458,9 @@ impl World {
             return Ok(());
         }
         self.die()?;
-        unwritable::mend(&self.ground.data_dir).map_err(|error| error.to_string())?;
+        unwritable::mend(self.data_dir()).map_err(|error| error.to_string())?;
         let store: Arc<dyn EventStore> = self.log.clone();
-        let retried = kite_projections::replay::retry_parked(store, &self.ground.data_dir);
+        let retried = kite_projections::replay::retry_parked(store, self.data_dir());
         let retried = futures::FutureExt::now_or_never(retried).expect("memory never waits");
         let retried = retried.map_err(|error| format!("what is parked cannot be taken in: {error}"))?;
         if !retried.is_empty() {
@@ -482,9 +476,14 @@ impl World {
     /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.
     fn compare(&mut self) -> Checked {
         self.holds_its_seals()?;
+        (0..self.nodes.len()).try_for_each(|node| self.compare_one(node))
+    }
+
+    fn compare_one(&self, node: NodeIndex) -> Checked {
         let known: usize = self.relays.relays.values().map(|relay| relay.known()).sum();
         let store: Arc<dyn EventStore> = self.log.clone();
-        let verified = kite_projections::replay::verify(store, &self.ground.data_dir).now_or_never();
+        let data_dir = &self.nodes[node].ground.data_dir;
+        let verified = kite_projections::replay::verify(store, data_dir).now_or_never();
         let report = verified.expect("memory never waits").map_err(|error| format!("law 8: {error}"))?;
         // It may come before a model has read anything.
         if report.models.iter().any(|model| !model.is_there || model.differences_total > 0) {

@@ -10,7 +10,7 @@ use kite_domain::sending::{MessageClass, SendingAccepted, WindowAction};
 use kite_domain::text::MessageType;
 
 use super::message::{MessageState, NEVER_MS, State};
-use super::noted::NOTICE;
+use super::noted::notice;
 use super::{Checked, Checker, RelayState, Told};
 
 /// How long before the night nothing is handed over any more: a call takes its time.
@@ -28,7 +28,7 @@ pub(super) fn is_night(at: DateTime<Utc>) -> bool {
 
 /// Whether somebody who decided at most a moment before this time may have found that a hand-over would be at night.
 pub(super) fn may_be_night(at: DateTime<Utc>) -> bool {
-    is_night(at - NOTICE) || is_night(at) || is_night(at + LEAD)
+    is_night(at - notice()) || is_night(at) || is_night(at + LEAD)
 }
 
 /// Whether the hours of the night bind a message.
@@ -78,7 +78,7 @@ impl Checker {
             let waits = newest.is_some_and(|newest| {
                 matches!(newest.state, State::Routed | State::Unknown) && is_bound(&terms, newest.channel)
             });
-            let morning_ms = morning_after(at - NOTICE).timestamp_millis();
+            let morning_ms = morning_after(at - notice()).timestamp_millis();
             let is_morning = (morning_ms..=morning_ms + SPREAD_MS).contains(until_ms);
             if !may_hold || !waits || !may_be_night(at) || !is_morning || message.outcome.is_some() {
                 return Err(format!("message {seq} is held until {until_ms} ({newest:?})"));

@@ -8,7 +8,7 @@ use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
 
 use super::message::{MessageState, NEVER_MS, State};
-use super::noted::NOTICE;
+use super::noted::notice;
 use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
@@ -46,8 +46,8 @@ impl Checker {
         if terms.expires_at <= time {
             return Err("handed over after the end of its lifetime".to_owned());
         }
-        if self.sending(terms.sending)?.cancelled.is_some_and(|(at, _)| at <= self.process_began_at)
-            || self.books.is_cancelled_before(terms.sending, time)
+        if self.sending(terms.sending)?.cancelled.is_some_and(|(at, _)| self.was_there(at))
+            || self.books.is_cancelled_before(terms.sending, self.known_by(time))
         {
             return Err("handed over although its sending was cancelled".to_owned());
         }
@@ -117,7 +117,7 @@ impl Checker {
         };
         // It is counted from when the hand-over was decided, a moment before.
         let latest = told.time() + TimeDelta::seconds(wait_s.into());
-        if (latest - NOTICE..=latest).contains(&submitted.receipt_by) {
+        if (latest - notice()..=latest).contains(&submitted.receipt_by) {
             return Ok(());
         }
         Err(format!("the receipt of message {seq} is due at {}, not {latest}", submitted.receipt_by))
@@ -174,7 +174,8 @@ impl Checker {
     fn refuses_nobody(&self, seq: u32, terms: &SendingAccepted, time: DateTime<Utc>) -> Checked {
         let recipient = self.sending(terms.sending)?.recipients.get(&seq);
         for address in recipient.into_iter().flat_map(|one| std::iter::once(&one.to).chain(&one.email)) {
-            if self.people.is_known(&terms.tenant, address, time, self.process_began_at) {
+            let began_at = if self.is_shared { 0 } else { self.process_began_at };
+            if self.people.is_known(&terms.tenant, address, time, began_at) {
                 return Err(format!("law 9: an advertisement for {address}, who refused (message {seq})"));
             }
         }
@@ -250,7 +251,7 @@ impl Checker {
     fn unknown(&mut self, set: &UnknownSet, responded: &RelayResponded, told: &Told<'_>) -> Checked {
         let at_ms = told.time().timestamp_millis();
         let inquire_ms = set.inquire_at.map_or(NEVER_MS, |at| at.timestamp_millis());
-        if set.inquire_at.is_some_and(|at| at > told.time() + INQUIRY_MAX + NOTICE) {
+        if set.inquire_at.is_some_and(|at| at > told.time() + INQUIRY_MAX + notice()) {
             return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
         }
         let class = self.terms_of(told)?.class;

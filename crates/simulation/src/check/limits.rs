@@ -168,6 +168,10 @@ impl Checker {
         asked_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Checked {
+        // Each process counts for itself, and what the read model of open work has parked counts nowhere.
+        if self.is_shared || self.counts_are_parked {
+            return Ok(());
+        }
         let Ok(sending) = self.sending(id) else { return Ok(()) };
         let Some(terms) = &sending.terms else { return Ok(()) };
         // The answer to a repeat: it was accepted before.

@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use crate::relays::SimRelays;
 use limits::Limits;
+use noted::notice;
 use people::People;
 use policies::Policies;
 use senders::Senders;
@@ -88,6 +89,11 @@ pub(crate) struct Checker {
     pub(crate) process_began_at: Position,
     /// What the relays know; none: only the log is held against itself.
     ledgers: Option<Arc<SimRelays>>,
+    /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
+    /// against what its process cannot have known, and none to the moment.
+    is_shared: bool,
+    /// The read model of open work may have parked sendings, which count against no limit then.
+    pub(crate) counts_are_parked: bool,
 }
 
 pub(crate) type Checked = Result<(), String>;
@@ -124,7 +130,14 @@ impl<'t> Told<'t> {
 impl Checker {
     /// A checker that holds the log against what the relays know.
     pub(crate) fn beside(ledgers: Arc<SimRelays>, limits: AcceptLimits) -> Self {
+        noted::play(false);
         Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
+    }
+
+    /// For a log that several processes write.
+    pub(crate) fn of_several_processes(self) -> Self {
+        noted::play(true);
+        Self { is_shared: true, ..self }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.
@@ -157,6 +170,16 @@ impl Checker {
         self.books.process_begins();
     }
 
+    /// Whether everybody knows of it because they began after it. Of several some began before.
+    fn was_there(&self, position: Position) -> bool {
+        !self.is_shared && position <= self.process_began_at
+    }
+
+    /// What happened until then is known to whoever decides at `time`.
+    fn known_by(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        if self.is_shared { time - notice() } else { time }
+    }
+
     pub(crate) fn message(&self, id: MessageId) -> Option<&MessageState> {
         self.sendings.get(&id.sending)?.messages.get(&id.seq)
     }
@@ -181,7 +204,7 @@ impl Checker {
     /// Whether whoever decides at `time` must know that the sending is paused.
     fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Result<bool, String> {
         let Some((position, _)) = self.sending(id)?.paused else { return Ok(false) };
-        Ok(position <= self.process_began_at || self.books.is_paused_before(id, position, time))
+        Ok(self.was_there(position) || self.books.is_paused_before(id, position, self.known_by(time)))
     }
 
     fn sending(&self, id: SendingId) -> Result<&SendingState, String> {

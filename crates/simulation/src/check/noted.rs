@@ -1,9 +1,28 @@
 //! What is so, and what was so a moment ago. Whoever decides reads the log, and may not have read its newest event yet.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use std::cell::Cell;
 
 /// How long news may be unknown to somebody who reads the log.
-pub(super) const NOTICE: TimeDelta = TimeDelta::seconds(5);
+const NOTICE: TimeDelta = TimeDelta::seconds(5);
+/// The same where several processes do: their clocks are off by ten seconds at most each way, and what was decided is in the log
+/// after some seconds, or comes to nothing.
+const NOTICE_OF_SEVERAL: TimeDelta = TimeDelta::seconds(40);
+
+thread_local! {
+    /// A case is played and checked on one thread.
+    static IN_FORCE: Cell<TimeDelta> = const { Cell::new(NOTICE) };
+}
+
+/// How long news may be unknown in the case that is played.
+pub(super) fn notice() -> TimeDelta {
+    IN_FORCE.get()
+}
+
+/// Says whether several processes work in the case that is played now.
+pub(super) fn play(is_shared: bool) {
+    IN_FORCE.set(if is_shared { NOTICE_OF_SEVERAL } else { NOTICE });
+}
 
 /// A fact that changes, with what it was before.
 #[derive(Debug, Clone, Default)]
@@ -31,12 +50,12 @@ impl<T> Noted<T> {
 
     /// Whether somebody who decides at this time may believe it.
     pub(super) fn may(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
-        self.since(at - NOTICE).any(is_so)
+        self.since(at - notice()).any(is_so)
     }
 
     /// Whether whoever decides at this time must know it.
     pub(super) fn must(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
-        self.throughout(at - NOTICE, is_so)
+        self.throughout(at - notice(), is_so)
     }
 
     /// Whether it was so all the time since then.

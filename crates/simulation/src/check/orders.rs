@@ -7,7 +7,7 @@ use kite_domain::text::MessageType;
 use smol_str::SmolStr;
 
 use super::ends::{is_bound, may_be_night, morning_after};
-use super::noted::NOTICE;
+use super::noted::notice;
 use super::{Checked, Checker, SendingState};
 use crate::operation::{Class, Kind, SendOrder};
 use crate::setting::{BRAND, EMAIL, PHONE_CANONICAL, email_of, number_of, tenant};
@@ -95,7 +95,7 @@ fn ends_before_morning(sending: &SendingState, terms: &SendingAccepted, to: &str
         && !to.contains('@')
         && is_bound(terms, MessageType::Sms)
         && may_be_night(start);
-    is_held && terms.expires_at <= morning_after(start - NOTICE)
+    is_held && terms.expires_at <= morning_after(start - notice())
 }
 
 fn class_of(class: Class) -> MessageClass {

@@ -9,7 +9,7 @@ use kite_event_store::Position;
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::noted::NOTICE;
+use super::noted::notice;
 
 /// One refusal.
 #[derive(Debug, Clone, Copy)]
@@ -168,14 +168,14 @@ impl People {
         });
         is_refused
             || self.bonds_of(tenant, address).any(|bond| {
-                let is_read = |(position, at)| position <= began_at || at + NOTICE < time;
+                let is_read = |(position, at)| position <= began_at || at + notice() < time;
                 bond.ended_at.is_none() && bond.extended.is_some_and(is_read)
             })
     }
 
     /// Whether somebody who decides at `time` may believe that there is a refusal.
     pub(crate) fn may_refuse(&self, tenant: &TenantId, address: &str, time: DateTime<Utc>) -> bool {
-        let may = |ended_at: Option<DateTime<Utc>>| ended_at.is_none_or(|at| at + NOTICE >= time);
+        let may = |ended_at: Option<DateTime<Utc>>| ended_at.is_none_or(|at| at + notice() >= time);
         let refusal = self.refusals.get(&(tenant.clone(), address.to_owned()));
         refusal.is_some_and(|refusal| may(refusal.withdrawn_at))
             || self.bonds_of(tenant, address).any(|bond| may(bond.ended_at))

@@ -7,7 +7,7 @@ use kite_domain::text::Channel;
 use std::collections::BTreeMap;
 
 use super::Checked;
-use super::noted::{NOTICE, Noted};
+use super::noted::{Noted, notice};
 
 /// The policy of a tenant for a channel.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Policies {
             Some(PolicyObjective::Ratio { weights }) => Shares::Of(weights).of(relay, 0) > 0,
             // Where nobody with a share is eligible, all get the same.
             _ => policy.newest_advice().is_none_or(|(advised, known_at)| {
-                *known_at + NOTICE < at && Shares::Of(&advised.weights).of(relay, 0) > 0
+                *known_at + notice() < at && Shares::Of(&advised.weights).of(relay, 0) > 0
             }),
         }
     }
@@ -149,13 +149,13 @@ impl Policy {
     fn known_advice(&self, version: u32, at: DateTime<Utc>) -> Option<&WeightsAdvised> {
         let newest = self.advice.iter().rfind(|(advised, _)| advised.version == version)?;
         // While it is new, none has to be known yet, or an older one may still be followed.
-        (newest.1 + NOTICE < at).then_some(&newest.0)
+        (newest.1 + notice() < at).then_some(&newest.0)
     }
 
     fn may_be_followed(&self, version: u32, number: u32, at: DateTime<Utc>) -> Option<&WeightsAdvised> {
         let (advised, _) = self.advice.get((number as usize).checked_sub(1)?)?;
         let next = self.advice.get(number as usize).filter(|(next, _)| next.version == version);
-        let is_old = next.is_some_and(|(_, since)| *since + NOTICE < at);
+        let is_old = next.is_some_and(|(_, since)| *since + notice() < at);
         (advised.version == version && !is_old).then_some(advised)
     }
 }

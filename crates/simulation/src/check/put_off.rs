@@ -3,7 +3,7 @@
 use kite_domain::lot::{RefusedForNowSet, RelayResponded};
 
 use super::message::{PutOff, State};
-use super::noted::NOTICE;
+use super::noted::notice;
 use super::{Checked, Checker, Told};
 
 /// How long a message waits at least after it was refused for now, the first time and so on.
@@ -46,7 +46,7 @@ impl Checker {
             let waits_ms = until_ms - at_ms;
             let is_told_right = set.times == times + 1
                 && set.since.timestamp_millis() == since_ms
-                && waits_ms >= pause_ms(times) - NOTICE.num_milliseconds()
+                && waits_ms >= pause_ms(times) - notice().num_milliseconds()
                 && waits_ms <= pause_ms(times);
             if !is_told_right {
                 return Err(format!("message {seq} is refused for now {before:?}, and then {set:?}"));

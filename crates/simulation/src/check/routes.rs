@@ -11,7 +11,7 @@ use kite_domain::text::MessageType;
 
 use super::failures::{may_change_channel, may_change_relay};
 use super::message::{AttemptState, MessageState, NEVER_MS, State};
-use super::noted::NOTICE;
+use super::noted::notice;
 use super::relays::Carriage;
 use super::{Checked, Checker, RelayState, Told};
 
@@ -121,7 +121,7 @@ impl Checker {
         let message = self.message_at(told, id.seq)?;
         let Some(before) = message.newest() else { return Ok(()) };
         let words = format!("message {} goes to {} after {class} at {}", id.seq, route.relay, before.relay);
-        if route.attempt > terms.failover.attempts_max || at >= terms.expires_at + NOTICE {
+        if route.attempt > terms.failover.attempts_max || at >= terms.expires_at + notice() {
             return Err(format!("{words}: too often, or too late"));
         }
         let is_same = |one: &AttemptState| one.relay == route.relay && one.channel == route.channel;

@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checked;
-use super::noted::{NOTICE, Noted};
+use super::noted::{Noted, notice};
 use crate::operation::{Kind, SendOrder};
 use crate::setting::{EMAIL, PHONE_CANONICAL, tenant};
 
@@ -59,7 +59,7 @@ impl Senders {
                 if let Some(other) = self.other_holder(whose, address, at).filter(|_| !said.shared) {
                     return Err(format!("{address} is approved for {whose} and belongs to {other}"));
                 }
-                if said.expires_at <= at - NOTICE {
+                if said.expires_at <= at - notice() {
                     return Err(format!("{address} is approved until {}, which is past", said.expires_at));
                 }
                 let sender = self.of_mut(whose, address);
@@ -127,7 +127,7 @@ impl Senders {
         at: DateTime<Utc>,
     ) -> bool {
         let may =
-            |leave: &Option<Leave>| leave.as_ref().is_some_and(|leave| leave.is_for(relay, at - NOTICE));
+            |leave: &Option<Leave>| leave.as_ref().is_some_and(|leave| leave.is_for(relay, at - notice()));
         self.of(terms, channel).is_some_and(|leave| leave.may(at, may))
     }
 

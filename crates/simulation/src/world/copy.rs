@@ -90,12 +90,13 @@ impl World {
             data: copied.to_json().into(),
         };
         append(&log, marked)?;
-        let data_dir = self.ground.data_dir.join("copy");
+        let data_dir = self.data_dir().join("copy");
         std::fs::create_dir(&data_dir).map_err(|error| error.to_string())?;
         self.log = log.clone();
-        self.store = Arc::new(FaultyStore::new(self.sim.clone(), log));
-        self.ground.store = self.store.clone();
-        self.ground.data_dir = data_dir;
+        let node = &mut self.nodes[0];
+        node.store = Arc::new(FaultyStore::new(self.sim.clone(), log));
+        node.ground.store = node.store.clone();
+        node.ground.data_dir = data_dir;
         self.is_copy = true;
         self.relays.arrivals.lock().clear();
         self.acknowledged.lock().clear();
@@ -250,7 +251,7 @@ impl World {
     }
 
     fn copy(&self) -> Result<Platform, String> {
-        self.platform.lock().clone().ok_or_else(|| "there is no process".to_owned())
+        self.nodes[0].slot.lock().clone().ok_or_else(|| "there is no process".to_owned())
     }
 }
 

@@ -4,11 +4,14 @@ use chrono::TimeDelta;
 use kite_domain::load::Load;
 use kite_domain::seal::STREAM as SEALS_STREAM;
 use kite_event_store::{EventStore, Filter, RecordedEvent};
+use kite_projections::ReadModels;
 use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;
 use crate::check::Checked;
+use crate::node::Node;
+use crate::platform::Platform;
 use crate::relays::LEASE_MS;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -63,15 +66,24 @@ impl World {
         self.checker.the_relays_agree(&self.relays)?;
         self.nothing_is_left()?;
         self.compare()?;
-        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
-        self.checker.the_books_agree(&self.log, &platform.models)
+        for platform in self.platforms()? {
+            self.checker.the_books_agree(&self.log, &platform.models)?;
+        }
+        Ok(())
+    }
+
+    fn platforms(&self) -> Result<Vec<Platform>, String> {
+        let platform = |node: &Node| node.slot.lock().clone().ok_or("there is no process at the end");
+        Ok(self.nodes.iter().map(platform).collect::<Result<_, _>>()?)
     }
 
     /// Law 10: a row that cannot be written holds nothing up but its stream. And where every row can be written, nothing is
     /// parked.
     fn nothing_stands_still(&self) -> Checked {
-        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
-        let models = &platform.models;
+        self.platforms()?.iter().try_for_each(|platform| self.none_stands_still(&platform.models))
+    }
+
+    fn none_stands_still(&self, models: &ReadModels) -> Checked {
         let newest = [
             models.address_book.position(),
             models.routing.position(),
@@ -94,7 +106,10 @@ impl World {
 
     /// Empty queues, empty inboxes, and read models that have seen everything.
     fn nothing_is_left(&self) -> Checked {
-        let platform = self.platform.lock().clone().ok_or("there is no process at the end")?;
+        self.platforms()?.iter().try_for_each(|platform| self.nothing_is_left_at(platform))
+    }
+
+    fn nothing_is_left_at(&self, platform: &Platform) -> Checked {
         let head = *self.log.head().borrow();
         let models = &platform.models;
         for (name, position) in [

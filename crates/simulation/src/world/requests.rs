@@ -54,8 +54,9 @@ impl World {
         name: &str,
         request: impl FnOnce(Platform) -> F + Send + 'static,
     ) {
-        let (slot, sim) = (self.platform.clone(), self.sim.clone());
-        self.sim.spawn(name, async move {
+        let node = self.any_node();
+        let (slot, sim) = (self.nodes[node].slot.clone(), self.sim.clone());
+        self.sim.spawn(node, name, async move {
             let _under_way = sim.begin();
             let platform = loop {
                 let found = slot.lock().clone();

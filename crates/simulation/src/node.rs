@@ -1,0 +1,124 @@
+//! One of the processes of a simulation: what there is of it whether it lives or not.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::Clock;
+use kite_commands::clock::ManualClock;
+use kite_commands::lease::{Acquired, HeldBy, LeaseError, Leases, Renewed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crate::executor::Sim;
+use crate::platform::Ground;
+use crate::store::FaultyStore;
+use crate::world::Slot;
+
+/// A clock that is off by so much.
+pub(crate) struct NodeClock {
+    clock: Arc<ManualClock>,
+    off_ms: AtomicI64,
+}
+
+impl NodeClock {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Self {
+        Self { clock, off_ms: AtomicI64::new(0) }
+    }
+
+    pub(crate) fn is_off_by(&self, off_ms: i64) {
+        self.off_ms.store(off_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for NodeClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::milliseconds(self.off_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// The leases as one process sees them: it may be cut off, and an answer may be lost.
+pub(crate) struct SimLeases {
+    sim: Arc<Sim>,
+    leases: Arc<dyn Leases>,
+    is_cut_off: AtomicBool,
+}
+
+/// Of how many questions in a hundred the answer is lost.
+const LOST_PER_CENT: u64 = 2;
+
+impl SimLeases {
+    pub(crate) fn new(sim: Arc<Sim>, leases: Arc<dyn Leases>) -> Self {
+        Self { sim, leases, is_cut_off: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.store(is_cut_off, Ordering::Relaxed);
+    }
+
+    fn reach(&self) -> Result<(), LeaseError> {
+        match self.is_cut_off.load(Ordering::Relaxed) {
+            true => Err(LeaseError::Unavailable("cut off".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    async fn ask<T>(&self, answer: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
+        self.sim.some_yields().await;
+        self.reach()?;
+        let answer = answer.await;
+        self.sim.some_yields().await;
+        self.reach()?;
+        match self.sim.per_cent(LOST_PER_CENT) {
+            true => Err(LeaseError::Unavailable("the answer was lost".to_owned())),
+            false => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Leases for SimLeases {
+    async fn acquire(&self, lease: &str, holder: &str, after: TimeDelta) -> Result<Acquired, LeaseError> {
+        self.ask(self.leases.acquire(lease, holder, after)).await
+    }
+
+    async fn renew(&self, lease: &str, holder: &str, epoch: u64) -> Result<Renewed, LeaseError> {
+        self.ask(self.leases.renew(lease, holder, epoch)).await
+    }
+
+    async fn release(&self, lease: &str, holder: &str, epoch: u64) -> Result<(), LeaseError> {
+        self.ask(self.leases.release(lease, holder, epoch)).await
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError> {
+        self.ask(self.leases.held(prefix)).await
+    }
+}
+
+/// See the module.
+pub(crate) struct Node {
+    /// Where requests find it, while it lives.
+    pub(crate) slot: Slot,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) ground: Ground,
+    pub(crate) leases: Option<Arc<SimLeases>>,
+    /// How often it was started.
+    pub(crate) lives: u32,
+    /// When what was done to it is over.
+    pub(crate) stands_still_until_ms: Option<i64>,
+    pub(crate) is_cut_off_until_ms: Option<i64>,
+    pub(crate) is_down_until_ms: Option<i64>,
+}
+
+impl Node {
+    pub(crate) fn cut_off(&self, is_cut_off: bool) {
+        self.store.cut_off(is_cut_off);
+        if let Some(leases) = &self.leases {
+            leases.cut_off(is_cut_off);
+        }
+    }
+
+    /// When the next of what was done to it is over.
+    pub(crate) fn next_moment(&self) -> Option<i64> {
+        let moments = [self.stands_still_until_ms, self.is_cut_off_until_ms, self.is_down_until_ms];
+        moments.into_iter().flatten().min()
+    }
+}

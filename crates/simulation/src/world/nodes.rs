@@ -1,0 +1,181 @@
+//! The processes of a simulation: started, killed, stopped, cut off, with clocks that are off.
+
+use kite_commands::lease::{InProcessLeases, Leases, TERM};
+use kite_event_store::MemoryEventStore;
+use kite_relay::{Connector, InProcessQueue, QueueLimits};
+use smol_str::format_smolstr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::World;
+use crate::check::Checked;
+use crate::executor::{NodeIndex, Sim};
+use crate::node::{Node, NodeClock, SimLeases};
+use crate::operation::Setup;
+use crate::platform::{Ground, SharedGround, start};
+use crate::reach::Situation;
+use crate::store::FaultyStore;
+
+/// Processes over one log, each with read models of its own.
+pub(super) fn nodes(
+    sim: &Arc<Sim>,
+    log: &Arc<MemoryEventStore>,
+    connector: Arc<dyn Connector>,
+    data_dir: &Path,
+    setup: Setup,
+) -> Vec<Node> {
+    let count = NodeIndex::from(setup.nodes.max(1));
+    let kept: Arc<dyn Leases> = Arc::new(InProcessLeases::new(sim.clock.clone(), TERM));
+    let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
+    let queue = Arc::new(InProcessQueue::new(limits));
+    let node = |node: NodeIndex| {
+        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone()));
+        let leases = (count > 1).then(|| Arc::new(SimLeases::new(sim.clone(), kept.clone())));
+        let shared = leases.clone().map(|leases| SharedGround {
+            leases,
+            queue: queue.clone(),
+            name: format_smolstr!("node-{node}"),
+        });
+        let ground = Ground {
+            sim: sim.clone(),
+            node,
+            clock: Arc::new(NodeClock::new(sim.clock.clone())),
+            shared,
+            store: store.clone(),
+            connector: connector.clone(),
+            data_dir: if node == 0 { data_dir.to_owned() } else { data_dir.join(format!("node-{node}")) },
+            setup,
+        };
+        Node {
+            slot: Default::default(),
+            store,
+            ground,
+            leases,
+            lives: 0,
+            stands_still_until_ms: None,
+            is_cut_off_until_ms: None,
+            is_down_until_ms: None,
+        }
+    };
+    (0..count).map(node).collect()
+}
+
+impl World {
+    /// Where the read models of the first process are.
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.nodes[0].ground.data_dir
+    }
+
+    /// One of them.
+    pub(super) fn any_node(&self) -> NodeIndex {
+        match self.nodes.len() {
+            1 => 0,
+            count => self.sim.below(count as u64) as NodeIndex,
+        }
+    }
+
+    /// One of those that are to be hit. It may be any number: there are only so many.
+    fn node(&self, index: u8) -> NodeIndex {
+        NodeIndex::from(index) % self.nodes.len()
+    }
+
+    /// Starts a process on what there is.
+    pub(super) fn boot_one(&mut self, node: NodeIndex) {
+        self.checker.process_begins(self.sim.now());
+        let life = &mut self.nodes[node];
+        life.is_down_until_ms = None;
+        life.lives += 1;
+        if let Some(shared) = &mut life.ground.shared {
+            shared.name = format_smolstr!("node-{node}-{}", life.lives);
+        }
+        let (ground, slot, sim) = (life.ground.clone(), life.slot.clone(), self.sim.clone());
+        self.sim.spawn(node, "boot", async move {
+            let _under_way = sim.begin();
+            loop {
+                match start(&ground).await {
+                    Ok(platform) => {
+                        *slot.lock() = Some(platform);
+                        return;
+                    }
+                    Err(_) => sim.sleep_ms(100).await,
+                }
+            }
+        });
+    }
+
+    /// A process dies.
+    pub(super) fn die_one(&mut self, node: NodeIndex) -> Checked {
+        if self.sim.is_busy() {
+            self.sim.reach(Situation::CrashUnderWay);
+        }
+        *self.nodes[node].slot.lock() = None;
+        self.nodes[node].stands_still_until_ms = None;
+        self.executor.crash(node);
+        self.settle_accounts()
+    }
+
+    /// A process dies, and is started again after a while.
+    pub(super) fn goes_down(&mut self, index: u8, ms: u32) -> Checked {
+        let node = self.node(index);
+        self.sim.reach(Situation::NodeDown);
+        self.die_one(node)?;
+        self.nodes[node].is_down_until_ms = Some(self.after(ms));
+        Ok(())
+    }
+
+    /// A process stands still, and does not know it.
+    pub(super) fn stands_still(&mut self, index: u8, ms: u32) {
+        let node = self.node(index);
+        self.sim.reach(Situation::NodeStoodStill);
+        self.nodes[node].stands_still_until_ms = Some(self.after(ms));
+        self.executor.pause(node);
+    }
+
+    /// A process cannot reach the log, nor the leases.
+    pub(super) fn is_cut_off(&mut self, index: u8, ms: u32) {
+        let node = self.node(index);
+        self.sim.reach(Situation::NodeCutOff);
+        self.nodes[node].is_cut_off_until_ms = Some(self.after(ms));
+        self.nodes[node].cut_off(true);
+    }
+
+    pub(super) fn clock_is_off(&mut self, index: u8, ms: i32) {
+        self.sim.reach(Situation::NodeClockOff);
+        self.nodes[self.node(index)].ground.clock.is_off_by(ms.into());
+    }
+
+    fn after(&self, ms: u32) -> i64 {
+        self.sim.now_ms() + i64::from(ms)
+    }
+
+    /// What was done to processes for a while is over.
+    pub(super) fn mend_nodes(&mut self) {
+        let now_ms = self.sim.now_ms();
+        let is_over = |until: &mut Option<i64>| until.take_if(|until_ms| *until_ms <= now_ms).is_some();
+        for node in 0..self.nodes.len() {
+            if is_over(&mut self.nodes[node].stands_still_until_ms) {
+                self.executor.go_on(node);
+            }
+            if is_over(&mut self.nodes[node].is_cut_off_until_ms) {
+                self.nodes[node].cut_off(false);
+            }
+            if is_over(&mut self.nodes[node].is_down_until_ms) {
+                self.boot_one(node);
+            }
+        }
+    }
+
+    /// All of it is over now, and the clocks are right.
+    pub(super) fn heal_nodes(&mut self) {
+        let now_ms = self.sim.now_ms();
+        for node in &mut self.nodes {
+            for until in
+                [&mut node.stands_still_until_ms, &mut node.is_cut_off_until_ms, &mut node.is_down_until_ms]
+            {
+                *until = until.map(|_| now_ms);
+            }
+            node.ground.clock.is_off_by(0);
+        }
+        self.mend_nodes();
+    }
+}
