@@ -307,7 +307,7 @@ impl Checker {
         let is_forbidden = sending.cancelled.is_some()
             || terms.expires_at <= told.time()
             || terms.class == MessageClass::Ad
-            || self.senders.may_not_send(&terms, channel, told.time());
+            || !self.senders.must_send(&terms, channel, &responded.relay, told.time());
         let attempt = usize::from(responded.attempt).checked_sub(1).and_then(|at| message.attempts.get(at));
         let was_unknown = attempt.is_some_and(|attempt| attempt.state == State::Unknown);
         // What is known by now needs no question.
