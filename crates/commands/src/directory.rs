@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_domain::breaker::{BreakerChange, LoggedBreaker};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::instance::Standing;
@@ -89,6 +90,8 @@ pub struct DirectoryState {
     pub instance: Standing,
     /// All relays.
     pub relays: RelayDirectory,
+    /// The breakers that have ever changed, as the log has them.
+    pub breakers: HashMap<RelayId, LoggedBreaker>,
     /// Policies by tenant and channel.
     pub policies: HashMap<(TenantId, Channel), PolicyState>,
     /// Advice for channels without a policy, by tenant and channel.
@@ -187,9 +190,8 @@ impl DirectoryState {
         of_tenant.or(of_operator).or_else(|| self.last_uses.get(key_id).copied())
     }
 
-    /// Folds an event that was written then; those that say nothing of such things leave it as it is. Those of senders go to
-    /// [`Senders::evolve`], with their envelopes.
-    pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) {
+    /// Folds an event; those that say nothing of such things leave it as it is. Those of senders go to [`Senders::evolve`].
+    pub fn evolve(&mut self, event: &Event, envelope: &Envelope<'_>) {
         match event {
             Event::TenantCreated(created) => {
                 self.tenants.insert(created.tenant.clone(), created.clone());
@@ -248,7 +250,15 @@ impl DirectoryState {
             Event::TemplateDeleted(deleted) => {
                 self.templates.remove(&(deleted.tenant.clone(), deleted.template));
             }
-            other if self.instance.evolve(other, time) => {}
+            Event::RelayBreakerChanged(changed) => {
+                self.relays.evolve(event);
+                let (from, to, until) = (changed.from, changed.to, changed.until);
+                let change =
+                    BreakerChange { from, to, reason: changed.reason.clone(), at: envelope.by.at, until };
+                let logged = LoggedBreaker::fold(self.breakers.get(&changed.relay), change, envelope.version);
+                self.breakers.insert(changed.relay.clone(), logged);
+            }
+            other if self.instance.evolve(other, envelope.by.at) => {}
             other => {
                 self.relays.evolve(other);
             }
@@ -363,9 +373,9 @@ impl Directory {
                 }
                 other => {
                     let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());
-                    if !state.senders.evolve(other, envelope(recorded)) {
-                        state.evolve(other, recorded.metadata.time);
-                    }
+                    let envelope = envelope(recorded);
+                    state.evolve(other, &envelope);
+                    state.senders.evolve(other, envelope);
                 }
             }
         }

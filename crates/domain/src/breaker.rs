@@ -12,14 +12,17 @@
 //! - While something urgent waits for the relay, a trip ends sooner ([`Awaiting`]): a probe costs little, and a one-time
 //!   password is worth nothing in ten minutes.
 //! - Every change says why in words with figures, and is an event; [`Breaker::apply`] folds them after a restart.
+//! - Several processes may work for a relay: each counts for itself, and what all follow is the log ([`LoggedBreaker`]).
 //! - A suspension by an operator is kept beside the phase, and nothing here ever lifts it.
 //!
 //! Only what is the relay's fault is counted: a handset that is off says nothing about the relay, and neither does a
 //! rate limit that it enforces as agreed. Deliberately absent: the clock (time is an argument) and the calls.
 
+mod logged;
 mod look;
 mod recovery;
 
+pub use logged::LoggedBreaker;
 pub use look::Awaiting;
 pub use recovery::Recovery;
 
@@ -76,6 +79,19 @@ impl Default for BreakerSettings {
             probe_successes: 20,
             probe_patience_ms: 60_000,
         }
+    }
+}
+
+impl BreakerSettings {
+    /// For a process that holds so many of a relay's shares: that part of the probes is its own, and at least one, so that `of`
+    /// processes make fewer than `of` more than one would. How many successes let the relay pass is for each the same.
+    #[must_use]
+    pub fn of_share(&self, held: u32, of: u32) -> Self {
+        let part = |probes: u32| {
+            let part = (u64::from(probes) * u64::from(held)).div_ceil(u64::from(of.max(1)));
+            u32::try_from(part).unwrap_or(probes).clamp(1, probes.max(1))
+        };
+        Self { probes_first: part(self.probes_first), probes_max: part(self.probes_max), ..self.clone() }
     }
 }
 
@@ -204,6 +220,11 @@ impl Breaker {
     /// Where it stands. A suspension is not a phase: see [`Breaker::suspended`].
     pub fn phase(&self) -> BreakerPhase {
         self.phase
+    }
+
+    /// When the phase began.
+    pub fn since(&self) -> DateTime<Utc> {
+        self.since
     }
 
     /// Why an operator suspended the relay, if one did.

@@ -123,11 +123,13 @@ pub enum Mutation {
     UnansweredTooEarly,
     /// A relay is called although the time of the intent is over.
     CallAfterItsTime,
+    /// A process keeps to what it thinks of a relay, whatever others have found out.
+    BreakerNotFollowed,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -186,6 +188,7 @@ impl Mutation {
         Self::FenceIgnored,
         Self::UnansweredTooEarly,
         Self::CallAfterItsTime,
+        Self::BreakerNotFollowed,
     ];
 }
 

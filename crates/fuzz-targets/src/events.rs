@@ -86,10 +86,11 @@ impl Folded {
         }
         self.sending.evolve(event, now());
         self.relays.evolve(event);
-        self.directory.evolve(event, now());
         let version = self.directory.senders.iter().count() as u64 + 1;
         let by = SaidBy { actor: "fuzz".into(), at: now() };
-        self.directory.senders.evolve(event, Envelope { stream: "identity-025550100", version, by });
+        let envelope = Envelope { stream: "identity-025550100", version, by };
+        self.directory.evolve(event, &envelope);
+        self.directory.senders.evolve(event, envelope);
     }
 
     /// What is decided about senders can be folded in turn, and nobody has one that does not count.

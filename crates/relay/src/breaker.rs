@@ -1,15 +1,24 @@
-//! The circuit breaker of a relay as its hands share it: fed by answers, its changes written to the log.
+//! The circuit breaker of a relay as the hands of this process share it, and as other processes see it.
+//!
+//! What a process hears from the relay is its own; where the breaker stands is what the log says. So what is heard leads to a
+//! *proposal*: it is appended if nobody has changed the breaker since the change that it rests on. If somebody has, it is
+//! dropped, and what the log says is taken over and judged anew.
+//!
+//! - A trip counts here at once. What lets messages out again counts when it is in the log: until then nothing is handed over.
+//! - A change of another process is followed with the next look, as soon as the directory of this one has it.
+//! - What a call comes to that began before the phase did says nothing of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::directory::Directory;
 use kite_commands::manage::{Manage, ManageError};
-use kite_commands::{Awaited, Cause, Journal, JournalError};
+use kite_commands::{Awaited, Cause, JournalError};
 use kite_domain::breaker::{
-    Awaiting, Breaker, BreakerChange, BreakerSettings, Observation, Permit, Recovery,
+    Awaiting, Breaker, BreakerChange, BreakerSettings, LoggedBreaker, Observation, Permit, Recovery,
 };
-use kite_domain::event::Event;
-use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, stream};
+use kite_domain::mutation::{self, Mutation};
+use kite_domain::relay::{BreakerPhase, RelayBreakerChanged};
 use kite_domain::slug::RelayId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 
 use crate::figures;
@@ -21,16 +30,24 @@ const LOOKED_AT_LATE: TimeDelta = TimeDelta::seconds(5);
 /// A breaker, and the changes of it that are not in the log yet.
 pub struct BreakerGuard {
     relay: RelayId,
-    settings: BreakerSettings,
     awaited: Awaited,
+    directory: Directory,
     inner: Mutex<Inner>,
     /// Held while writing, so that changes are written in order and once.
     writing: tokio::sync::Mutex<()>,
 }
 
 struct Inner {
+    settings: BreakerSettings,
+    /// The part of them that is this process's.
+    own: BreakerSettings,
+    /// As the log has it, with what is proposed.
     breaker: Breaker,
-    unwritten: VecDeque<BreakerChange>,
+    /// The version of the change in the log that the first proposal rests on; 0: there is none.
+    known: u64,
+    proposals: VecDeque<BreakerChange>,
+    /// How many phases there have been in this process.
+    phases: u64,
     recovery: Recovery,
     /// What may be looked at before its time, because the relay is back.
     hasten: Option<Hasten>,
@@ -39,23 +56,53 @@ struct Inner {
 }
 
 impl Inner {
-    fn note(&mut self, change: Option<BreakerChange>) {
+    fn propose(&mut self, change: Option<BreakerChange>) {
         let Some(change) = change else { return };
-        if change.to == BreakerPhase::Passing {
+        self.phases += 1;
+        self.changed = Some((change.at, change.reason.clone()));
+        self.proposals.push_back(change);
+    }
+
+    /// Takes over what the log says, if that is newer. What rested on what was known before is void.
+    fn follow(&mut self, logged: &LoggedBreaker, now: DateTime<Utc>) {
+        if logged.version() <= self.known {
+            return;
+        }
+        self.known = logged.version();
+        if !mutation::is_active(Mutation::BreakerNotFollowed) {
+            self.take_over(logged, now);
+        }
+    }
+
+    fn take_over(&mut self, logged: &LoggedBreaker, now: DateTime<Utc>) {
+        let before = self.proposals.front().map_or(self.breaker.phase(), |change| change.from);
+        self.proposals.clear();
+        self.phases += 1;
+        self.breaker = logged.seen_at(now);
+        let changed = logged.changed();
+        self.changed = Some((changed.at, changed.reason.clone()));
+        if before != self.breaker.phase() {
+            self.reaches(self.breaker.phase());
+        }
+    }
+
+    /// It is in the log that the breaker stands there.
+    fn reaches(&mut self, phase: BreakerPhase) {
+        if phase == BreakerPhase::Passing {
             self.hasten = Some(Hasten::Everything);
         }
-        self.changed = Some((change.at, change.reason.clone()));
-        self.unwritten.push_back(change);
     }
-}
 
-/// What is to be done about a breaker beside calling its relay.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pending {
-    /// Changes are to be written: [`BreakerGuard::write`].
-    pub(crate) has_unwritten: bool,
-    /// The relay is back. Told once.
-    pub(crate) hasten: Option<Hasten>,
+    /// The first proposal was appended at this version after `known`.
+    fn written(&mut self, known: u64, version: u64) {
+        // Else it was taken over from the log meanwhile.
+        if self.known == known
+            && let Some(change) = self.proposals.pop_front()
+        {
+            self.known = version;
+            self.reaches(change.to);
+        }
+    }
 }
 
 /// Where a breaker stands.
@@ -67,55 +114,55 @@ pub(crate) struct Standing {
 }
 
 impl BreakerGuard {
-    /// A breaker that passes.
-    pub fn new(relay: RelayId, settings: BreakerSettings, awaited: Awaited, now: DateTime<Utc>) -> Self {
-        let inner = Inner {
+    /// The breaker as the directory has it, with empty counters; one that never changed passes.
+    pub fn new(
+        relay: RelayId,
+        settings: BreakerSettings,
+        awaited: Awaited,
+        directory: Directory,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut inner = Inner {
+            own: settings.clone(),
+            settings,
             breaker: Breaker::new(now),
-            unwritten: VecDeque::new(),
+            known: 0,
+            proposals: VecDeque::new(),
+            phases: 0,
             recovery: Recovery::default(),
             hasten: None,
             changed: None,
         };
-        Self { relay, settings, awaited, inner: Mutex::new(inner), writing: tokio::sync::Mutex::default() }
-    }
-
-    /// The breaker as the log left it, with empty counters.
-    pub async fn restore(
-        relay: RelayId,
-        settings: BreakerSettings,
-        awaited: Awaited,
-        journal: &Journal,
-    ) -> Result<Self, JournalError> {
-        let guard = Self::new(relay, settings, awaited, journal.now());
-        let told = journal.read_stream(&stream(&guard.relay), 0).await?;
-        for told in &told {
-            if let Event::RelayBreakerChanged(changed) = &told.event {
-                let change = BreakerChange {
-                    from: changed.from,
-                    to: changed.to,
-                    reason: changed.reason.clone(),
-                    at: told.recorded.metadata.time,
-                    until: changed.until,
-                };
-                let mut inner = guard.inner.lock();
-                inner.breaker.apply(&change);
-                inner.changed = Some((change.at, change.reason));
-            }
+        if let Some(logged) = directory.snapshot().breakers.get(&relay) {
+            inner.known = logged.version();
+            inner.take_over(logged, now);
         }
-        Ok(guard)
+        Self { relay, awaited, directory, inner: Mutex::new(inner), writing: tokio::sync::Mutex::default() }
     }
 
-    /// Lets time pass, and answers where the breaker stands and until when it is tripped, as long as nothing more urgent
-    /// waits than does now.
-    pub fn tick(&self, now: DateTime<Utc>) -> (BreakerPhase, Option<DateTime<Utc>>) {
+    /// This process holds so many of the relay's shares, and makes that part of the probes. One that is told nothing makes
+    /// all of them: then several processes may each have as many on their way.
+    pub fn hold_share(&self, held: u32, of: u32) {
         let mut inner = self.inner.lock();
-        if inner.breaker.phase() != BreakerPhase::Tripped {
-            return (inner.breaker.phase(), None);
+        inner.own = inner.settings.of_share(held, of);
+    }
+
+    /// Where it stands, with what the directory has by now.
+    fn follow(&self, now: DateTime<Utc>) -> MutexGuard<'_, Inner> {
+        let directory = self.directory.snapshot();
+        let mut inner = self.inner.lock();
+        if let Some(logged) = directory.breakers.get(&self.relay) {
+            inner.follow(logged, now);
         }
+        inner
+    }
+
+    /// Lets time pass: when a trip is over, which may be sooner while something urgent waits, it is proposed to probe.
+    pub fn tick(&self, now: DateTime<Utc>) {
         let awaiting = self.awaited.of(&self.relay, now);
+        let mut inner = self.follow(now);
         let change = inner.breaker.tick_awaited(&awaiting, now);
-        inner.note(change);
-        (inner.breaker.phase(), inner.breaker.probes_from(&awaiting, now))
+        inner.propose(change);
     }
 
     /// These messages wait for the relay, and are looked at again at `until`.
@@ -123,10 +170,10 @@ impl BreakerGuard {
         self.awaited.note(&self.relay, waiting, until + LOOKED_AT_LATE, now);
     }
 
-    /// Where it stands now.
+    /// Where it stands now, and until when it is tripped, as long as nothing more urgent waits than does now.
     pub(crate) fn standing(&self, now: DateTime<Utc>) -> Standing {
         let awaiting = self.awaited.of(&self.relay, now);
-        let inner = self.inner.lock();
+        let inner = self.follow(now);
         Standing {
             phase: inner.breaker.phase(),
             changed: inner.changed.clone(),
@@ -134,9 +181,19 @@ impl BreakerGuard {
         }
     }
 
-    /// Asks to hand over this many messages now.
+    /// Where it stands now.
+    pub fn phase(&self, now: DateTime<Utc>) -> BreakerPhase {
+        self.follow(now).breaker.phase()
+    }
+
+    /// Asks to hand over this many messages now. None go while a change is not in the log.
     pub fn permit(&self, wanted: u32, now: DateTime<Utc>) -> Permit {
-        self.inner.lock().breaker.permit(wanted, &self.settings, now)
+        let mut inner = self.follow(now);
+        if !inner.proposals.is_empty() {
+            return Permit::NotBefore(now);
+        }
+        let Inner { breaker, own, .. } = &mut *inner;
+        breaker.permit(wanted, own, now)
     }
 
     /// Gives back what was permitted and not handed over.
@@ -144,27 +201,45 @@ impl BreakerGuard {
         self.inner.lock().breaker.give_back(messages);
     }
 
-    /// Takes note of what a call said.
-    pub fn observe(&self, observation: Observation, now: DateTime<Utc>) {
-        let mut inner = self.inner.lock();
+    /// The number of the phase: a call that begins now says something of this one and of no other.
+    pub fn phase_number(&self, now: DateTime<Utc>) -> u64 {
+        self.follow(now).phases
+    }
+
+    /// Takes note of what a call said that began in the phase of this number.
+    pub fn observe(&self, observation: Observation, phase_number: u64, now: DateTime<Utc>) {
+        let mut inner = self.follow(now);
         if inner.recovery.observe(&observation, now) {
             inner.hasten = inner.hasten.max(Some(Hasten::Questions));
         }
-        let change = inner.breaker.observe(observation, &self.settings, now);
-        inner.note(change);
+        if phase_number != inner.phases {
+            return;
+        }
+        let Inner { breaker, settings, .. } = &mut *inner;
+        let change = breaker.observe(observation, settings, now);
+        inner.propose(change);
     }
 
-    /// What is to be done beside calling the relay.
-    pub(crate) fn pending(&self) -> Pending {
-        let mut inner = self.inner.lock();
-        Pending { has_unwritten: !inner.unwritten.is_empty(), hasten: inner.hasten.take() }
+    /// Whether something is to be written: [`BreakerGuard::write`].
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.inner.lock().proposals.is_empty()
     }
 
-    /// Writes what changed to the log. What could not be written is written next time.
+    /// What may be looked at before its time, because the relay is back. Told once.
+    pub(crate) fn hasten(&self) -> Option<Hasten> {
+        self.inner.lock().hasten.take()
+    }
+
+    /// Writes what is proposed to the log. What could not be written is written next time; what rests on something that the
+    /// log has passed by is dropped.
     pub async fn write(&self, manage: &Manage, cause: &Cause) -> Result<(), JournalError> {
         let _writing = self.writing.lock().await;
         loop {
-            let Some(change) = self.inner.lock().unwritten.front().cloned() else { return Ok(()) };
+            let (change, known) = {
+                let inner = self.inner.lock();
+                let Some(change) = inner.proposals.front() else { return Ok(()) };
+                (change.clone(), inner.known)
+            };
             let event = RelayBreakerChanged {
                 relay: self.relay.clone(),
                 from: change.from,
@@ -172,18 +247,30 @@ impl BreakerGuard {
                 reason: change.reason,
                 until: change.until,
             };
-            match manage.change_breaker(cause, event.clone()).await {
-                Ok(_) => {
+            match manage.change_breaker(cause, event.clone(), known).await {
+                Ok(done) => {
                     figures::breaker(&self.relay, event.to);
                     tracing::info!(relay = %self.relay, to = ?event.to, reason = event.reason, "breaker changed");
+                    self.inner.lock().written(known, done.value);
                 }
-                // Another process drives this relay too, and was first.
                 Err(ManageError::Refused(refusal)) => {
-                    tracing::warn!(relay = %self.relay, %refusal, "breaker")
+                    tracing::info!(relay = %self.relay, to = ?event.to, %refusal, "breaker not changed");
+                    self.give_up(known, change.at);
                 }
                 Err(ManageError::Journal(error)) => return Err(error),
             }
-            self.inner.lock().unwritten.pop_front();
+        }
+    }
+
+    /// What was proposed on this version came too late, or the relay is gone.
+    fn give_up(&self, known: u64, now: DateTime<Utc>) {
+        let mut inner = self.follow(now);
+        // Else it was taken over from the log meanwhile.
+        if inner.known == known || mutation::is_active(Mutation::BreakerNotFollowed) {
+            inner.proposals.clear();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

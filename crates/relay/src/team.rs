@@ -3,7 +3,7 @@
 use kite_commands::directory::Directory;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, JournalError, Lots, Worker};
+use kite_commands::{Awaited, Lots, Worker};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -110,12 +110,10 @@ impl Relays {
     /// because the original would miss them.
     ///
     /// A relay's pace and breaker outlive a change of its definition, unless its rate is another.
-    ///
-    /// The second part of the answer: for some relay the log could not be read; call again.
-    pub async fn reconcile(&mut self) -> (Vec<Hired>, Option<JournalError>) {
+    pub fn reconcile(&mut self) -> Vec<Hired> {
         let state = self.parts.directory.snapshot();
         if !state.instance.may_hand_over() {
-            return (Vec::new(), None);
+            return Vec::new();
         }
         self.teams.retain(|relay, team| {
             let stays = state.relays.get(relay).is_some();
@@ -125,24 +123,15 @@ impl Relays {
             stays
         });
         let mut hired = Vec::new();
-        let mut failure = None;
         for (relay, entry) in state.relays.iter() {
             if self.teams.get(relay).is_none_or(|team| team.profile != entry.profile) {
-                // One relay that cannot be had must not cost the others their hands.
-                match self.hire(relay, entry.profile.clone()).await {
-                    Ok(hands) => hired.extend(hands),
-                    Err(error) => failure = Some(error),
-                }
+                hired.extend(self.hire(relay, entry.profile.clone()));
             }
         }
-        (hired, failure)
+        hired
     }
 
-    async fn hire(
-        &mut self,
-        relay: &RelayId,
-        profile: Arc<RelayProfile>,
-    ) -> Result<Vec<Hired>, JournalError> {
+    fn hire(&mut self, relay: &RelayId, profile: Arc<RelayProfile>) -> Vec<Hired> {
         let journal = self.parts.lots.journal();
         let settings = &self.parts.settings;
         let before = self.teams.get(relay);
@@ -150,7 +139,8 @@ impl Relays {
             Some(team) => team.breaker.clone(),
             None => {
                 let (breaker, awaited) = (settings.breaker.clone(), self.parts.awaited.clone());
-                Arc::new(BreakerGuard::restore(relay.clone(), breaker, awaited, journal).await?)
+                let directory = self.parts.directory.clone();
+                Arc::new(BreakerGuard::new(relay.clone(), breaker, awaited, directory, journal.now()))
             }
         };
         let rate = profile.rate_parts_per_second;
@@ -176,7 +166,7 @@ impl Relays {
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);
         }
-        Ok(hired)
+        hired
     }
 
     fn crew(&self, team: &Team, client: Arc<dyn RelayClient>) -> Arc<Crew> {

@@ -4,13 +4,9 @@ use futures::future::select;
 use kite_commands::directory::Directory;
 use kite_relay::{Relays, Urgency};
 use std::pin::pin;
-use std::time::Duration;
 
 use crate::drive::{Duty, employ};
 use crate::host::{Host, Place};
-
-/// How long to wait before relay workers that could not be hired are hired again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Hires and dismisses relay workers as the directory changes, until the process stops.
 pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Directory) {
@@ -19,7 +15,7 @@ pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Direct
     while !stop.is_cancelled() {
         changes.mark_unchanged();
         let under_way = host.begin();
-        let (hired, failure) = relays.reconcile().await;
+        let hired = relays.reconcile();
         drop(under_way);
         for one in hired {
             tracing::info!(worker = one.worker.name(), "hired");
@@ -30,21 +26,12 @@ pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Direct
             let dismissed = Some(one.dismissed);
             employ(&host, Duty { worker: one.worker, wake: one.wake, dismissed, place });
         }
-        let again = async {
-            match failure {
-                Some(error) => {
-                    tracing::error!(%error, "relay workers could not be hired, trying again");
-                    host.sleep(RETRY).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
         let changed = async {
             // The directory outlives this loop.
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        select(pin!(again), select(pin!(changed), pin!(stop.cancelled()))).await;
+        select(pin!(changed), pin!(stop.cancelled())).await;
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols (`relay-sim`),
 //! threads within the process, and more than one process at work at once; of those, only what they write is simulated
-//! (`AppendFault::Rival`).
+//! (`AppendFault::Rival`), and what two processes must agree on is played without seeds (`side_by_side.rs`).
 
 mod check;
 mod dice;
@@ -28,6 +28,7 @@ mod relays;
 mod scratch;
 mod setting;
 mod shrink;
+mod side_by_side;
 mod store;
 mod unwritable;
 mod world;
@@ -42,6 +43,7 @@ pub use operation::{
 pub use reach::{Reached, Situation};
 pub use relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 pub use shrink::shrink;
+pub use side_by_side::a_breaker_is_followed;
 pub use unwritable::Rows;
 
 use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};

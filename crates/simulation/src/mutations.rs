@@ -3,7 +3,7 @@
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};
-use kite_simulation::{generate, run, run_copied};
+use kite_simulation::{a_breaker_is_followed, generate, run, run_copied};
 
 use crate::{Found, Options, Play, now, search};
 
@@ -32,6 +32,14 @@ fn budget(mutation: Mutation) -> u64 {
     }
 }
 
+/// What finds a bug that takes two processes: seeds do not, as long as a case has one at a time.
+fn side_by_side(mutation: Mutation) -> Option<fn() -> Result<(), String>> {
+    match mutation {
+        Mutation::BreakerNotFollowed => Some(a_breaker_is_followed),
+        _ => None,
+    }
+}
+
 /// Runs seeds under each bug until one fails.
 pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     let mut survived = Vec::new();
@@ -40,6 +48,18 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
         let began = now();
         activate(Some(mutation));
+        if let Some(two_processes) = side_by_side(mutation) {
+            let found = two_processes();
+            activate(None);
+            match found {
+                Err(what) => println!("{mutation:?}: found by two processes side by side: {what}"),
+                Ok(()) => {
+                    survived.push(mutation);
+                    println!("{mutation:?}: SURVIVED two processes side by side");
+                }
+            }
+            continue;
+        }
         let play: Play = match mutation {
             Mutation::RestoredCopyHandsOver
             | Mutation::OriginalsReceiptDropped

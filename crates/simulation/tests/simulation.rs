@@ -1,6 +1,6 @@
 //! A fixed budget of seeds with every run of the tests, cases that once failed, and the determinism that both rest on.
 
-use kite_simulation::{Case, Length, Reached, Situation, generate, run, run_copied};
+use kite_simulation::{Case, Length, Reached, Situation, a_breaker_is_followed, generate, run, run_copied};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -47,6 +47,11 @@ fn a_copy_waits_for_the_word_and_hands_no_reference_over_twice_after_it() {
             panic!("cargo xtask sim --copied --seed {seed}\n{failure}");
         }
     }
+}
+
+#[test]
+fn a_relay_that_one_process_has_tripped_is_not_called_by_another() {
+    a_breaker_is_followed().unwrap();
 }
 
 #[test]

@@ -153,26 +153,34 @@ impl Manage {
         .await
     }
 
-    /// Records that a breaker changed its mind.
+    /// Records a change of a breaker that was found right when its last change was at the version `known` of the relay's
+    /// stream; 0: there was none. If there is a newer one nothing is written: the directory has it by then, and the
+    /// caller judges anew. Answers the version of the change.
     pub async fn change_breaker(
         &self,
         cause: &Cause,
         change: RelayBreakerChanged,
-    ) -> Result<Done<()>, ManageError> {
-        self.decide(cause, None, relay::stream(&change.relay), |events| {
-            let phase = events.iter().rev().find_map(|event| match event {
-                Event::RelayBreakerChanged(changed) => Some(changed.to),
-                _ => None,
-            });
+        known: u64,
+    ) -> Result<Done<u64>, ManageError> {
+        let done = self.decide(cause, None, relay::stream(&change.relay), |events| {
             if events.is_empty() {
                 return Err(ManageRefusal::NoRelay(change.relay.clone()));
             }
-            if phase.unwrap_or_default() != change.from {
+            let mut newest_first = events.iter().enumerate().rev();
+            let last = newest_first.find_map(|(place, event)| match event {
+                Event::RelayBreakerChanged(changed) => Some((place as u64 + 1, changed.to)),
+                _ => None,
+            });
+            if last.unwrap_or_default() != (known, change.from) {
                 return Err(ManageRefusal::BreakerMoved(change.relay.clone()));
             }
-            Ok((Some(change.clone().into()), ()))
-        })
-        .await
+            Ok((Some(change.clone().into()), events.len() as u64 + 1))
+        });
+        let done = done.await;
+        if matches!(done, Err(ManageError::Refused(ManageRefusal::BreakerMoved(_)))) {
+            self.directory.catch_up(&self.journal).await?;
+        }
+        done
     }
 
     /// Records that nobody works for a relay; nothing happens if that is known, with this cause and reason.

@@ -47,7 +47,7 @@ async fn what_is_not_there_is_named() {
     );
     assert_eq!(why(manage.resume_relay(&cause(), &nobody).await), ManageRefusal::NoRelay(nobody.clone()));
     let change = breaker("nobody", BreakerPhase::Passing, BreakerPhase::Tripped);
-    assert_eq!(why(manage.change_breaker(&cause(), change).await), ManageRefusal::NoRelay(nobody.clone()));
+    assert_eq!(why(manage.change_breaker(&cause(), change, 0).await), ManageRefusal::NoRelay(nobody.clone()));
     assert_eq!(
         why(manage.withdraw_sender(&cause(), &acme(), "x", None).await),
         ManageRefusal::Sender(SenderRefusal::NotFound)
@@ -187,13 +187,37 @@ async fn credentials_that_are_not_given_stay() {
 async fn a_breaker_changes_from_where_it_stands() {
     use BreakerPhase::{Passing, Probing, Tripped};
     let house = House::furnished().await;
-    let change = async |from, to| house.manage.change_breaker(&cause(), breaker("alpha", from, to)).await;
-    change(Passing, Tripped).await.unwrap();
-    assert_eq!(why(change(Passing, Tripped).await), ManageRefusal::BreakerMoved(relay("alpha")));
-    change(Tripped, Probing).await.unwrap();
-    change(Probing, Passing).await.unwrap();
+    let change = async |from, to, known| {
+        house.manage.change_breaker(&cause(), breaker("alpha", from, to), known).await
+    };
+    let tripped = change(Passing, Tripped, 0).await.unwrap().value;
+    assert_eq!(why(change(Passing, Tripped, 0).await), ManageRefusal::BreakerMoved(relay("alpha")));
+    house.manage.suspend_relay(&cause(), &relay("alpha"), "test".to_owned()).await.unwrap();
+    let probing = change(Tripped, Probing, tripped).await.unwrap().value;
+    assert_eq!(probing, tripped + 2, "what else happens to the relay is no change of its breaker");
+    change(Probing, Passing, probing).await.unwrap();
     let snapshot = house.directory.snapshot();
     assert_eq!(snapshot.relays.get(&relay("alpha")).unwrap().breaker, Passing);
+}
+
+#[tokio::test]
+async fn a_breaker_is_not_changed_by_who_has_not_seen_its_last_change() {
+    use BreakerPhase::{Passing, Probing, Tripped};
+    let house = House::furnished().await;
+    let stale = house.restarted().await;
+    let change = async |house: &House, from, to, known| {
+        house.manage.change_breaker(&cause(), breaker("alpha", from, to), known).await
+    };
+    let mut known = 0;
+    for (from, to) in [(Passing, Tripped), (Tripped, Probing)] {
+        known = change(&house, from, to, known).await.unwrap().value;
+    }
+    let again = change(&house, Probing, Tripped, known).await.unwrap().value;
+    change(&house, Tripped, Probing, again).await.unwrap();
+    let refused = change(&stale, Probing, Passing, known).await;
+    assert_eq!(why(refused), ManageRefusal::BreakerMoved(relay("alpha")), "probes of before the last trip");
+    let seen = stale.directory.snapshot().breakers[&relay("alpha")].version();
+    assert_eq!(seen, again + 1, "by now it has seen it");
 }
 
 #[tokio::test]

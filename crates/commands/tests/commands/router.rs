@@ -173,7 +173,7 @@ async fn a_tripped_breaker_takes_a_relay_out_of_the_split() {
         reason: "test".to_owned(),
         until: None,
     };
-    house.manage.change_breaker(&cause(), tripped).await.unwrap();
+    house.manage.change_breaker(&cause(), tripped, 0).await.unwrap();
     house.accept(notice(recipients(10))).await.unwrap();
     work_off(&mut house.router()).await;
     let mut counts: HashMap<String, usize> = HashMap::new();

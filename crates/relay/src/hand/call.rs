@@ -122,10 +122,14 @@ impl RelayWorker {
         } else if !call.messages.is_empty() {
             figures::submitted(crew.relay(), class, call.messages.len());
             let began = crew.now();
+            let phase_number = crew.breaker.phase_number(began);
             let answer = crew.client.submit(&call.messages).await;
             let ended = crew.now();
             figures::call(crew.relay(), "submit", began, ended);
-            note_answers(&crew, &call.origins, answer, &mut answered, ended - began, ended);
+            let verdict = note_answers(&crew, &call, answer, &mut answered, ended - began, ended);
+            if let Some(observation) = verdict.observation() {
+                crew.breaker.observe(observation, phase_number, ended);
+            }
         }
         self.record(answered).await
     }
@@ -239,15 +243,15 @@ fn after_failed_intent(
     }
 }
 
-/// Notes every message's answer, and what the call says about the relay.
+/// Notes every message's answer, and answers what the call says about the relay.
 fn note_answers(
     crew: &Crew,
-    origins: &[Origin],
+    call: &Call,
     answer: SubmitAnswer,
     answered: &mut Answered,
     took: TimeDelta,
     now: DateTime<Utc>,
-) {
+) -> Verdict {
     let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
     let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
     let until = |why| now + retry_after.unwrap_or_else(|| pause_of(crew, why));
@@ -258,7 +262,7 @@ fn note_answers(
     let one_for_all = mutation::is_active(Mutation::OneAnswerForAll)
         && answer.messages.iter().any(|message| matches!(message, MessageAnswer::RefusedForNow { .. }));
     let mut verdict = Verdict::default();
-    for (origin, message) in origins.iter().zip(answer.messages) {
+    for (origin, message) in call.origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
         let message = match message {
@@ -279,10 +283,9 @@ fn note_answers(
             }
             MessageAnswer::Refused { code, general_code, text } => {
                 let class = crew.class_of(&code, general_code.as_deref());
-                if class.is_relay_fault() {
-                    verdict.faulted += 1;
-                } else {
-                    verdict.worked += 1;
+                match class.is_relay_fault() {
+                    true => verdict.faulted += 1,
+                    false => verdict.worked += 1,
                 }
                 let refused = RefusedMessage { seq, code, class, text };
                 answered.refused(crew, origin.place, origin.round, refused, now);
@@ -337,9 +340,7 @@ fn note_answers(
     if verdict.too_many > 0 {
         crew.pace.slow_down(now, until(NotTaken::RateLimited));
     }
-    if let Some(observation) = verdict.observation() {
-        crew.breaker.observe(observation, now);
-    }
+    verdict
 }
 
 /// The message was certainly not taken: it is back where it was before the call, and goes again from then on.

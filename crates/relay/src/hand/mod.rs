@@ -87,25 +87,28 @@ impl RelayWorker {
         self.retreat(until, UNATTENDED, now).await
     }
 
+    /// Writes what is proposed of the breaker, and looks at what it holds up no more.
     async fn write_breaker(&self) -> Result<(), WorkerError> {
-        let pending = self.crew.breaker.pending();
-        if let Some(what) = pending.hasten {
-            self.crew.parts.queue.hasten(self.crew.relay(), what);
+        let crew = &self.crew;
+        let has_unwritten = crew.breaker.has_unwritten();
+        if has_unwritten {
+            let written = crew.breaker.write(&crew.parts.manage, &crew.cause()).await;
+            crew.parts.queue.nudge(crew.relay());
+            written?;
         }
-        if !pending.has_unwritten {
-            return Ok(());
+        if let Some(what) = crew.breaker.hasten() {
+            crew.parts.queue.hasten(crew.relay(), what);
         }
-        let written = self.crew.breaker.write(&self.crew.parts.manage, &self.crew.cause()).await;
-        self.crew.parts.queue.nudge(self.crew.relay());
-        written.map_err(WorkerError::from)
+        Ok(())
     }
 
-    fn gate(&self, now: DateTime<Utc>) -> Gate {
+    /// What the log does not take of the breaker keeps the relay from being called.
+    async fn gate(&self, now: DateTime<Utc>) -> Result<Gate, WorkerError> {
         let crew = &self.crew;
         let snapshot = crew.parts.directory.snapshot();
         let closed = |reason| {
             let until = now + TimeDelta::milliseconds(crew.parts.settings.suspended_look_ms.into());
-            Gate::Closed { until, reason }
+            Ok(Gate::Closed { until, reason })
         };
         match snapshot.relays.get(crew.relay()) {
             Some(entry) if entry.suspended.is_none() => {
@@ -115,13 +118,16 @@ impl RelayWorker {
             }
             Some(_) | None => return closed("relay_suspended"),
         }
-        match crew.breaker.tick(now) {
-            (BreakerPhase::Tripped, until) => {
-                Gate::Closed { until: until.unwrap_or(now), reason: BREAKER_TRIPPED }
+        crew.breaker.tick(now);
+        self.write_breaker().await?;
+        let standing = crew.breaker.standing(now);
+        Ok(match standing.phase {
+            BreakerPhase::Tripped => {
+                Gate::Closed { until: standing.probes_from.unwrap_or(now), reason: BREAKER_TRIPPED }
             }
-            (BreakerPhase::Probing, _) => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
-            (BreakerPhase::Passing, _) => Gate::Open { messages_max: crew.profile.batch_max },
-        }
+            BreakerPhase::Probing => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
+            BreakerPhase::Passing => Gate::Open { messages_max: crew.profile.batch_max },
+        })
     }
 
     /// The most messages of one call, so that its parts fit the pace.
@@ -211,9 +217,7 @@ impl Worker for RelayWorker {
         if let Some(share) = self.crew.pace.share_if_changed(now) {
             figures::rate_share(self.crew.relay(), share);
         }
-        let gate = self.gate(now);
-        self.write_breaker().await?;
-        match gate {
+        match self.gate(now).await? {
             Gate::Open { messages_max } => self.work(messages_max, now).await,
             Gate::Closed { until, reason } => self.retreat(until, reason, now).await,
         }

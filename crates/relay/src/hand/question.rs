@@ -170,13 +170,14 @@ impl RelayWorker {
             |Due { job, .. }: &Due| job.messages.iter().map(|seq| reference(job, seq)).collect::<Vec<_>>();
         let references: Vec<AttemptReference> = jobs.iter().flat_map(of_job).collect();
         let began = crew.now();
+        let phase_number = crew.breaker.phase_number(began);
         let standings = crew.client.status(&references, now).await;
         let now = crew.now();
         figures::call(crew.relay(), "status", began, now);
         let standings = match standings {
             Ok(standings) => standings,
             Err(failed) => {
-                self.note_failed_question(&failed, now);
+                self.note_failed_question(&failed, phase_number, now);
                 for Due { job, round, later } in jobs {
                     let Round::InTime(round) = round else {
                         answered.rest.extend(later);
@@ -188,7 +189,7 @@ impl RelayWorker {
                 return Vec::new();
             }
         };
-        crew.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, now);
+        crew.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, phase_number, now);
         let mut standings = standings.into_iter();
         let mut again = Vec::new();
         for due in jobs {
@@ -248,13 +249,15 @@ impl RelayWorker {
         if again.is_empty() { None } else { Some(Job { messages: again, ..job }) }
     }
 
-    fn note_failed_question(&self, failed: &CallFailed, now: DateTime<Utc>) {
+    fn note_failed_question(&self, failed: &CallFailed, phase_number: u64, now: DateTime<Utc>) {
         if let Some(pause) = failed.retry_after.and_then(|pause| chrono::TimeDelta::from_std(pause).ok()) {
             self.crew.pace.pause_until(now + pause);
         }
         match failed.is_rate_limit {
             RateLimit::Yes => {}
-            RateLimit::No => self.crew.breaker.observe(Observation::NoAnswer { messages: 0 }, now),
+            RateLimit::No => {
+                self.crew.breaker.observe(Observation::NoAnswer { messages: 0 }, phase_number, now);
+            }
         }
     }
 }

@@ -309,7 +309,7 @@ impl World {
             settings,
         };
         let mut relays = Relays::new(parts);
-        let hands = relays.reconcile().await.0;
+        let hands = relays.reconcile();
         let head = *store.head().borrow();
         let publisher = Publisher::new(feeder.clone(), head);
         Self {

@@ -67,6 +67,16 @@ async fn a_rate_that_the_relay_does_not_keep_is_lowered_and_comes_back() {
     assert!(took > TimeDelta::seconds(35), "900 parts at 34 a second would be 27 s: {took}");
 }
 
+/// How alpha's breaker changed, and why.
+async fn changes(world: &World) -> Vec<(BreakerPhase, String)> {
+    let told = world.journal.read_stream("relay-alpha", 0).await.unwrap();
+    let change = |event| match event {
+        Event::RelayBreakerChanged(changed) => Some((changed.to, changed.reason)),
+        _ => None,
+    };
+    told.into_iter().filter_map(|told| change(told.event)).collect()
+}
+
 #[tokio::test]
 async fn calls_without_an_answer_trip_the_breaker_and_what_waits_goes_elsewhere() {
     let mut alone = profile("alpha");
@@ -86,14 +96,7 @@ async fn calls_without_an_answer_trip_the_breaker_and_what_waits_goes_elsewhere(
     let waiting = world.send(Sent { to: numbers(30), ..Sent::default() }).await;
     world.run_until("alpha is back", |message| state(message) == AttemptState::Accepted, waiting).await;
     assert!(alpha.calls.lock().iter().all(|call| call.len() == 1));
-    let told = world.journal.read_stream("relay-alpha", 0).await.unwrap();
-    let phases: Vec<_> = told
-        .iter()
-        .filter_map(|told| match &told.event {
-            Event::RelayBreakerChanged(changed) => Some((changed.to, changed.reason.clone())),
-            _ => None,
-        })
-        .collect();
+    let phases = changes(&world).await;
     assert_eq!(
         phases.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
         [BreakerPhase::Tripped, BreakerPhase::Probing, BreakerPhase::Passing]
@@ -131,7 +134,7 @@ impl Connector for Choosy {
 }
 
 async fn rehire(world: &mut World) {
-    world.hands = world.relays.reconcile().await.0;
+    world.hands = world.relays.reconcile();
     world.settle().await;
 }
 
@@ -293,4 +296,32 @@ async fn a_tripped_relay_is_asked_by_turns_about_those_that_are_in_doubt() {
     assert_eq!(times.len(), 4, "all of them: {times:?}");
     let (least, most) = (times.values().min().unwrap(), times.values().max().unwrap());
     assert!(most - least <= 1, "by turns: {times:?}");
+}
+
+/// Two processes work for the relay, each with its own connection to it.
+#[tokio::test]
+async fn what_one_process_trips_another_does_not_call() {
+    let (mut one, of_one) = World::scripted(vec![profile("alpha")]).await;
+    let of_other = Arc::new(Script::default());
+    let (clock, store, terms) = (one.clock.clone(), one.store.clone(), vec![profile("alpha")]);
+    let settings = RelaySettings::default();
+    let mut other = World::resume(clock, store, terms, of_other.clone(), settings).await;
+    one.directory.catch_up(&one.journal).await.unwrap();
+    (0..5).for_each(|_| of_one.relay("alpha").reply_all(not_taken(NotTaken::NoConnection)));
+    for _ in 0..5 {
+        one.send(Sent::default()).await;
+        one.settle().await;
+    }
+    assert_eq!(of_one.relay("alpha").called(), 5);
+    other.directory.catch_up(&other.journal).await.unwrap();
+    other.settle().await;
+    assert_eq!(of_other.relay("alpha").called(), 0, "it has heard nothing from the relay itself");
+    assert_eq!(changes(&other).await.len(), 1);
+    one.clock.advance(TimeDelta::seconds(5));
+    other.settle().await;
+    assert_ne!(of_other.relay("alpha").called(), 0, "it is as good a probe as any");
+    one.directory.catch_up(&one.journal).await.unwrap();
+    one.settle().await;
+    let phases: Vec<_> = changes(&one).await.into_iter().map(|(to, _)| to).collect();
+    assert_eq!(phases, [BreakerPhase::Tripped, BreakerPhase::Probing], "once, by whoever comes first");
 }
