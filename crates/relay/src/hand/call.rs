@@ -33,10 +33,11 @@ struct Origin {
 }
 
 /// Messages to call the relay with.
-#[derive(Default)]
 struct Call {
     messages: Vec<OutgoingMessage>,
     origins: Vec<Origin>,
+    /// Whether the relay may have had them before.
+    are_repeats: bool,
 }
 
 /// What a call says about the relay.
@@ -52,13 +53,15 @@ struct Verdict {
     /// Refused for now, for a reason of their own: the relay has answered, whatever its dictionary makes of the code. Beside
     /// trouble of the relay itself they say nothing.
     for_now: u32,
+    /// Repeats refused for a fault of the relay. It may say so from memory: it has answered, and no more is known.
+    remembered: u32,
 }
 
 impl Verdict {
     /// A rate limit that the relay enforces as agreed says nothing against it; a relay that is out of service, or
     /// does not take our key, does not answer for the breaker's purpose.
     fn observation(&self) -> Option<Observation> {
-        if self.worked + self.faulted > 0 {
+        if self.worked + self.faulted + self.remembered > 0 {
             return Some(Observation::Answered {
                 worked: self.worked,
                 faulted: self.faulted + self.without_answer,
@@ -106,7 +109,8 @@ impl RelayWorker {
                 plan(&crew, lot, sending, (place, &works[place]), state, &mut room, now)
             })
             .await;
-        let mut call = Call::default();
+        let are_repeats = state == AttemptState::Unknown;
+        let mut call = Call { messages: Vec::new(), origins: Vec::new(), are_repeats };
         for (work, planned) in works.into_iter().zip(plans) {
             match planned {
                 Ok(planned) => {
@@ -284,6 +288,7 @@ fn note_answers(
             MessageAnswer::Refused { code, general_code, text } => {
                 let class = crew.class_of(&code, general_code.as_deref());
                 match class.is_relay_fault() {
+                    true if call.are_repeats => verdict.remembered += 1,
                     true => verdict.faulted += 1,
                     false => verdict.worked += 1,
                 }
@@ -328,13 +333,13 @@ fn note_answers(
             }
         }
     }
-    let mut unused = verdict.too_many + verdict.not_tried;
+    let mut unused = verdict.too_many + verdict.not_tried + verdict.remembered;
     match trouble {
         None => verdict.worked += verdict.for_now,
         Some(_) => unused += verdict.for_now,
     }
     crew.breaker.give_back(unused);
-    if verdict.worked + verdict.faulted > 0 {
+    if verdict.worked + verdict.faulted + verdict.remembered > 0 {
         crew.pace.took();
     }
     if verdict.too_many > 0 {

@@ -269,7 +269,7 @@ async fn a_tripped_relay_is_looked_at_sooner_while_a_password_waits() {
     assert!(world.clock.now() <= end + TimeDelta::seconds(6), "as soon as the relay is back");
 }
 
-/// Its memory of a refusal is the answer to every repeat, so it stays tripped: that must cost the others nothing.
+/// Its memory of a refusal is the answer to every repeat: that must cost the others nothing.
 #[tokio::test]
 async fn a_tripped_relay_is_asked_by_turns_about_those_that_are_in_doubt() {
     let mut terms = profile("alpha");
@@ -296,6 +296,34 @@ async fn a_tripped_relay_is_asked_by_turns_about_those_that_are_in_doubt() {
     assert_eq!(times.len(), 4, "all of them: {times:?}");
     let (least, most) = (times.values().min().unwrap(), times.values().max().unwrap());
     assert!(most - least <= 1, "by turns: {times:?}");
+}
+
+#[tokio::test]
+async fn a_relay_that_answers_repeats_from_memory_does_not_stay_tripped_for_that() {
+    let mut terms = profile("alpha");
+    terms.answers_status = false;
+    let (mut world, script) = World::scripted(vec![terms]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    (0..4).for_each(|_| alpha.reply_all(not_taken(NotTaken::NoConnection)));
+    let doubt = world.send(Sent { to: numbers(4), ..Sent::default() }).await;
+    for _ in 0..60 {
+        alpha.reply(move |messages| {
+            let is_repeat = messages[0].reference.message.sending == doubt.sending;
+            SubmitAnswer::all(messages.len(), if is_repeat { refused("3053") } else { accepted() })
+        });
+    }
+    world.settle().await;
+    for _ in 0..4 {
+        world.send(Sent::default()).await;
+        world.settle().await;
+    }
+    assert_eq!(changes(&world).await.len(), 1, "tripped");
+    world.run_until("refused in the end", |message| state(message) == AttemptState::Refused, doubt).await;
+    let trips = changes(&world).await.into_iter().filter(|(to, _)| *to == BreakerPhase::Tripped).count();
+    assert_eq!(trips, 1, "a repeat that is refused is an answer");
+    let took = world.clock.now() - start();
+    assert!(took < TimeDelta::seconds(60), "it waited for no probes: {took}");
 }
 
 /// Two processes work for the relay, each with its own connection to it.
