@@ -57,6 +57,10 @@ pub enum Mutation {
     DuplicateTakenAsAccepted,
     /// A relay that says "too many" is called every second, for as long as it says so.
     PatienceForgotten,
+    /// A process calls a relay at its whole rate, whatever its shares.
+    RateTimesNodes,
+    /// A job is given up as done before the answer is in the log.
+    JobAcknowledgedFirst,
     /// Only the first version of a policy is followed.
     NewPolicyUnheeded,
     /// What a split carries on is kept for each lot by itself.
@@ -129,7 +133,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 61] = [
         Self::RoundingPerLot,
         Self::SplitCarryResetAtRestart,
         Self::FailoverFromUnknown,
@@ -155,6 +159,8 @@ impl Mutation {
         Self::RefusedRepeatBelieved,
         Self::DuplicateTakenAsAccepted,
         Self::PatienceForgotten,
+        Self::RateTimesNodes,
+        Self::JobAcknowledgedFirst,
         Self::NewPolicyUnheeded,
         Self::SplitKeptByLot,
         Self::RegistrationNotAsked,

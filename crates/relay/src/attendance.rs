@@ -123,6 +123,19 @@ impl Attendance {
         }
     }
 
+    /// Whether there is a client to call with.
+    pub(crate) fn can_be_called(&self) -> bool {
+        matches!(&*self.state.lock(), State::Seats(_))
+    }
+
+    /// Whether nobody is there, and nobody is expected before long.
+    pub(crate) fn is_deserted(&self) -> bool {
+        match &*self.state.lock() {
+            State::Unusable { .. } => true,
+            State::Seats(seats) => last_left(seats).is_some(),
+        }
+    }
+
     /// What is to be written, where the log says this of the relay.
     pub(crate) fn news(&self, known: Option<&RelayUnattended>, now: DateTime<Utc>) -> Option<News> {
         let left = |cause, reason: &str, since| {

@@ -26,6 +26,7 @@ pub mod publisher;
 pub mod queue;
 pub mod receipts;
 mod settings;
+mod shares;
 mod slowdown;
 mod steward;
 mod sweeper;

@@ -1,6 +1,8 @@
 //! How fast a relay may be called: its rate in message parts a second, a part of it kept for one-time passwords, less of
 //! it while the relay says that it is too much, and pauses that it asked for.
 //!
+//! Where several processes call a relay, each has the part of all this that its shares are worth.
+//!
 //! Nothing here waits: whoever may not go is told when to try again. The burst is a quarter of a second's worth, so
 //! that a relay which counts by the second is not overrun by a burst and the refill after it.
 
@@ -11,14 +13,20 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use kite_commands::Clock;
 use kite_commands::governed::{GovernedClock, Moment};
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
+use parking_lot::Mutex;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::patience::Patience;
+use crate::shares::{Portion, Shares};
 use crate::slowdown::Slowdown;
+
+/// How long to wait before it is tried again without any share.
+const NO_SHARE_PAUSE: Duration = Duration::from_secs(1);
 
 struct Bucket {
     limiter: RateLimiter<NotKeyed, InMemoryState, GovernedClock, NoOpMiddleware<Moment>>,
@@ -37,15 +45,30 @@ impl Bucket {
     }
 
     /// A message with more parts than the burst is charged one burst. The answer: how long to rest afterwards, because
-    /// a slowed down relay is charged more than the bucket can hold.
-    fn charge(&self, parts: u32, slowdown: &Slowdown, now: DateTime<Utc>) -> Result<Duration, Duration> {
-        let charge = slowdown.charge_for(parts.min(self.burst.get()), now);
+    /// a slowed down relay, or a portion of one, is charged more than the bucket can hold.
+    fn charge(
+        &self,
+        parts: u32,
+        portion: Portion,
+        slowdown: &Slowdown,
+        now: DateTime<Utc>,
+    ) -> Result<Duration, Duration> {
+        let charge = portion.charge_for(slowdown.charge_for(parts.min(self.burst.get()), now));
         let parts = NonZeroU32::new(charge.min(self.burst.get())).unwrap_or(NonZeroU32::MIN);
         match self.limiter.check_n(parts) {
             // By the end of the rest the bucket is full again, so all of the charge is waited for.
             Ok(Ok(())) | Err(_) if charge > self.burst.get() => Ok(self.period.saturating_mul(charge)),
             Ok(Ok(())) | Err(_) => Ok(Duration::ZERO),
             Ok(Err(not_until)) => Err(not_until.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    /// Takes out whatever is in it.
+    fn empty(&self) {
+        let mut parts = self.burst.get();
+        while let Some(some) = NonZeroU32::new(parts) {
+            while matches!(self.limiter.check_n(some), Ok(Ok(()))) {}
+            parts /= 2;
         }
     }
 }
@@ -56,6 +79,10 @@ pub struct Pace {
     ordinary: Option<Bucket>,
     slowdown: Slowdown,
     patience: Patience,
+    /// How much of the relay this process has; none: all of it.
+    shares: Option<Arc<Shares>>,
+    /// Shares that others have had before, as far as the buckets know.
+    taken_over: Mutex<u64>,
     paused_until_ms: AtomicI64,
     /// When the next try may succeed: for one-time passwords, for all else.
     closed_until_ms: [AtomicI64; 2],
@@ -74,14 +101,44 @@ impl Pace {
             ordinary: bucket(ordinary_per_cent),
             slowdown: Slowdown::default(),
             patience: Patience::default(),
+            shares: None,
+            taken_over: Mutex::new(0),
             paused_until_ms: AtomicI64::new(0),
             closed_until_ms: Default::default(),
         }
     }
 
+    /// For who has these shares of the relay. What was taken over before is not charged for.
+    #[must_use]
+    pub(crate) fn sharing(self, shares: Arc<Shares>) -> Self {
+        Self { taken_over: Mutex::new(shares.taken_over()), shares: Some(shares), ..self }
+    }
+
+    fn portion(&self, now: DateTime<Utc>) -> Portion {
+        let portion = self.shares.as_ref().map_or(Portion::WHOLE, |shares| shares.portion(now));
+        if portion.held > 0 && mutation::is_active(Mutation::RateTimesNodes) {
+            return Portion::WHOLE;
+        }
+        portion
+    }
+
+    /// What comes with a share that others have had is what it brings from now on, and no burst: they may just have used
+    /// theirs.
+    fn heed_taken_over(&self) {
+        let Some(shares) = &self.shares else { return };
+        let taken_over = shares.taken_over();
+        let mut heeded = self.taken_over.lock();
+        if *heeded != taken_over {
+            *heeded = taken_over;
+            self.all.iter().chain(&self.ordinary).for_each(Bucket::empty);
+        }
+    }
+
     /// The most parts that one call of this class may have now.
     pub fn parts_max(&self, class: MessageClass, now: DateTime<Utc>) -> u32 {
-        self.bucket(class).map_or(u32::MAX, |bucket| self.slowdown.part_of(bucket.burst.get(), now))
+        let portion = self.portion(now);
+        self.bucket(class)
+            .map_or(u32::MAX, |bucket| self.slowdown.part_of(portion.part_of(bucket.burst.get()).max(1), now))
     }
 
     /// When it is worth trying again, if not now.
@@ -98,10 +155,15 @@ impl Pace {
         if let Some(until) = self.closed_until(class, now) {
             return Err(until);
         }
+        self.heed_taken_over();
+        let portion = self.portion(now);
+        if portion.held == 0 {
+            return Err(self.close(class, NO_SHARE_PAUSE, now));
+        }
         let ordinary = self.ordinary.as_ref().filter(|_| class != MessageClass::Otp);
         let mut rest = Duration::ZERO;
         for bucket in ordinary.into_iter().chain(&self.all) {
-            match bucket.charge(parts, &self.slowdown, now) {
+            match bucket.charge(parts, portion, &self.slowdown, now) {
                 Ok(of_bucket) => rest = rest.max(of_bucket),
                 Err(wait) => return Err(self.close(class, wait, now)),
             }

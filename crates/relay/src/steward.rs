@@ -100,7 +100,11 @@ impl Worker for Steward {
         let Some(entry) = directory.relays.get(self.crew.relay()) else { return Ok(Step::Idle(None)) };
         self.board.show(entry, now);
         self.look_for_others(&directory.relays, directory.senders.approvals());
-        if let Some(news) = self.attendance.news(entry.unattended.as_ref(), now) {
+        let news = self.attendance.news(entry.unattended.as_ref(), now);
+        // While other processes work for it, a relay is not unattended.
+        let is_of_others =
+            |news: &News| matches!(news, News::Unattended(_)) && self.crew.shares.others_want();
+        if let Some(news) = news.filter(|news| !is_of_others(news)) {
             self.tell(news, now).await?;
             return Ok(Step::Worked);
         }

@@ -1,6 +1,7 @@
 //! All relays and their hands: hired, and dismissed again when a relay's definition changes.
 
 use kite_commands::directory::Directory;
+use kite_commands::lease::LeaseHolder;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Awaited, Lots, Worker};
@@ -23,6 +24,7 @@ use crate::publisher::QueueFeeder;
 use crate::queue::{WantedLanes, WorkQueue};
 use crate::receipts::ReceiptPuller;
 use crate::settings::RelaySettings;
+use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
 use crate::steward::Steward;
 use crate::watched::{PanicNotice, Watched};
 
@@ -42,6 +44,8 @@ pub struct RelayParts {
     pub feeder: QueueFeeder,
     /// Makes clients.
     pub connector: Arc<dyn Connector>,
+    /// Takes shares of relays.
+    pub holder: LeaseHolder,
     /// What waits for relays in trouble elsewhere.
     pub awaited: Awaited,
     /// Told of each worker that panics.
@@ -77,6 +81,9 @@ struct Team {
     profile: Arc<RelayProfile>,
     breaker: Arc<BreakerGuard>,
     pace: Arc<Pace>,
+    shares: Arc<Shares>,
+    /// Which definition of the relay it is, to its shares.
+    definition: u64,
     dismissed: watch::Sender<bool>,
     /// Keeps workers that nothing wakes from being woken by its end.
     quiet: watch::Sender<u64>,
@@ -109,8 +116,8 @@ impl Relays {
     /// Nobody is hired in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
     /// because the original would miss them.
     ///
-    /// A relay's pace and breaker outlive a change of its definition, unless its rate is another.
-    pub fn reconcile(&mut self) -> Vec<Hired> {
+    /// A relay's pace, shares and breaker outlive a change of its definition; not its pace, if its rate is another.
+    pub async fn reconcile(&mut self) -> Vec<Hired> {
         let state = self.parts.directory.snapshot();
         if !state.instance.may_hand_over() {
             return Vec::new();
@@ -125,13 +132,13 @@ impl Relays {
         let mut hired = Vec::new();
         for (relay, entry) in state.relays.iter() {
             if self.teams.get(relay).is_none_or(|team| team.profile != entry.profile) {
-                hired.extend(self.hire(relay, entry.profile.clone()));
+                hired.extend(self.hire(relay, entry.profile.clone()).await);
             }
         }
         hired
     }
 
-    fn hire(&mut self, relay: &RelayId, profile: Arc<RelayProfile>) -> Vec<Hired> {
+    async fn hire(&mut self, relay: &RelayId, profile: Arc<RelayProfile>) -> Vec<Hired> {
         let journal = self.parts.lots.journal();
         let settings = &self.parts.settings;
         let before = self.teams.get(relay);
@@ -143,25 +150,41 @@ impl Relays {
                 Arc::new(BreakerGuard::new(relay.clone(), breaker, awaited, directory, journal.now()))
             }
         };
+        let shares = match before {
+            Some(team) => team.shares.clone(),
+            None => Arc::new(Shares::new(&profile, self.parts.holder.clone())),
+        };
+        let definition = shares.define(&profile);
         let rate = profile.rate_parts_per_second;
         let pace = match before.filter(|team| team.profile.rate_parts_per_second == rate) {
             Some(team) => team.pace.clone(),
-            None => Arc::new(Pace::new(rate, settings.ordinary_rate_per_cent, journal.clock().clone())),
+            None => {
+                let pace = Pace::new(rate, settings.ordinary_rate_per_cent, journal.clock().clone());
+                Arc::new(pace.sharing(shares.clone()))
+            }
         };
         let team = Team {
             profile: profile.clone(),
             breaker,
             pace,
+            shares,
+            definition,
             dismissed: watch::Sender::new(false),
             quiet: watch::Sender::new(0),
         };
         let connector = &self.parts.connector;
         // A connection is served where it was made, so the urgent hands have their own.
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
+        if clients.is_ok() {
+            // Whoever is alone has all of them before the first worker looks.
+            if let Err(error) = team.shares.look(true).await {
+                tracing::warn!(%relay, %error, "no shares of the relay yet");
+            }
+        }
         let hired = match clients {
             Ok(clients) => self.hands(&team, clients),
             // Its messages go elsewhere, or wait for a definition that works.
-            Err(error) => vec![self.steward_of_nobody(&team, error.reason)],
+            Err(error) => self.stewards_of_nobody(&team, error.reason),
         };
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);
@@ -173,7 +196,7 @@ impl Relays {
         Arc::new(Crew::new(
             (*team.profile).clone(),
             client,
-            team.pace.clone(),
+            (team.pace.clone(), team.shares.clone()),
             team.breaker.clone(),
             self.texts.clone(),
             self.parts.clone(),
@@ -204,13 +227,30 @@ impl Relays {
     }
 
     /// For a relay that cannot be called.
-    fn steward_of_nobody(&self, team: &Team, reason: String) -> Hired {
+    fn stewards_of_nobody(&self, team: &Team, reason: String) -> Vec<Hired> {
         let relay = team.profile.relay.clone();
         let now = self.parts.lots.journal().now();
         let attendance = Arc::new(Attendance::unusable(relay.clone(), reason, now));
         let board = self.board(team, &attendance);
         let arrivals = self.parts.queue.arrivals(&relay);
-        self.steward(team, self.crew(team, Arc::new(NoClient)), &attendance, &board, arrivals)
+        let steward = self.steward(team, self.crew(team, Arc::new(NoClient)), &attendance, &board, arrivals);
+        vec![steward, self.share_keeper(team, &attendance)]
+    }
+
+    fn share_keeper(&self, team: &Team, attendance: &Arc<Attendance>) -> Hired {
+        let (shares, definition, attendance) = (team.shares.clone(), team.definition, attendance.clone());
+        let queue = self.parts.queue.clone();
+        let make = move || {
+            let keeper = ShareKeeper::new(shares.clone(), definition, attendance.clone(), queue.clone());
+            Box::new(keeper) as Box<dyn Worker>
+        };
+        Hired {
+            worker: self.watched(make, None),
+            wake: team.quiet.subscribe(),
+            dismissed: team.dismissed.subscribe(),
+            // What it renews late nobody may use.
+            urgency: Urgency::Urgent,
+        }
     }
 
     fn steward(
@@ -243,7 +283,7 @@ impl Relays {
         let clock = self.parts.lots.journal().clock().clone();
         let hands = profile.calls_in_flight_max.max(1);
         // Those who are kept for passwords do not make a relay one that takes messages.
-        let kept = (0..hands).filter(|number| urgency_of(*number, hands) == Urgency::Urgent).count();
+        let kept = usize::from(kept_for_passwords(hands));
         let seats = usize::from(hands) - kept;
         let attendance = Arc::new(Attendance::of_workers(profile.relay.clone(), seats));
         let board = self.board(team, &attendance);
@@ -274,11 +314,12 @@ impl Relays {
             let (relay, settings) = (profile.relay.clone(), &self.parts.settings);
             let interval = Duration::from_millis(settings.pull_interval_ms.max(1).into());
             let (receipts, pull_max) = (self.parts.receipts.clone(), settings.pull_max);
+            let shares = team.shares.clone();
             let make = move || {
                 let (client, clock) = (ordinary.clone(), clock.clone());
                 let puller =
                     ReceiptPuller::new(relay.clone(), client, receipts.clone(), clock, interval, pull_max);
-                Box::new(puller) as Box<dyn Worker>
+                Box::new(OfTheFirstShare::new(Box::new(puller), shares.clone())) as Box<dyn Worker>
             };
             hired.push(Hired {
                 worker: self.watched(make, None),
@@ -288,12 +329,12 @@ impl Relays {
             });
         }
         hired.push(self.steward(team, others, &attendance, &board, team.quiet.subscribe()));
+        hired.push(self.share_keeper(team, &attendance));
         hired
     }
 }
 
-/// A quarter of several hands, at least one, is kept for one-time passwords, so that a campaign never holds them all.
+/// Those who are kept for one-time passwords go before the others.
 fn urgency_of(number: u16, hands: u16) -> Urgency {
-    let kept = if hands > 1 { (hands / 4).max(1) } else { 0 };
-    if number < kept { Urgency::Urgent } else { Urgency::Ordinary }
+    if number < kept_for_passwords(hands) { Urgency::Urgent } else { Urgency::Ordinary }
 }

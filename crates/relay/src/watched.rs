@@ -118,6 +118,12 @@ impl Worker for Watched {
             }
         }
     }
+
+    async fn retire(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.retire().await;
+        }
+    }
 }
 
 #[cfg(test)]

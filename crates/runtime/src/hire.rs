@@ -15,7 +15,7 @@ pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Direct
     while !stop.is_cancelled() {
         changes.mark_unchanged();
         let under_way = host.begin();
-        let hired = relays.reconcile();
+        let hired = relays.reconcile().await;
         drop(under_way);
         for one in hired {
             tracing::info!(worker = one.worker.name(), "hired");

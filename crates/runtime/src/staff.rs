@@ -216,6 +216,7 @@ impl<H: Host> Staff<H> {
             queue: self.queue.clone(),
             feeder: self.feeder.clone(),
             connector,
+            holder: self.holder.clone(),
             awaited: self.awaited.clone(),
             panics,
             settings,

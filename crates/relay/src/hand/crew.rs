@@ -18,6 +18,7 @@ use crate::content::Texts;
 use crate::figures;
 use crate::limits::Pace;
 use crate::queue::{Job, Lease, WorkQueue};
+use crate::shares::Shares;
 use crate::team::RelayParts;
 
 /// One relay under one definition.
@@ -25,6 +26,7 @@ pub struct Crew {
     pub(crate) profile: RelayProfile,
     pub(crate) client: Arc<dyn RelayClient>,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) breaker: Arc<BreakerGuard>,
     pub(crate) texts: Arc<Texts>,
     pub(crate) parts: Arc<RelayParts>,
@@ -33,10 +35,10 @@ pub struct Crew {
 
 impl Crew {
     /// The hands' common ground for this definition of a relay.
-    pub fn new(
+    pub(crate) fn new(
         profile: RelayProfile,
         client: Arc<dyn RelayClient>,
-        pace: Arc<Pace>,
+        (pace, shares): (Arc<Pace>, Arc<Shares>),
         breaker: Arc<BreakerGuard>,
         texts: Arc<Texts>,
         parts: Arc<RelayParts>,
@@ -45,7 +47,7 @@ impl Crew {
             tracing::error!(relay = %profile.relay, codes = %profile.codes, "no such code dictionary: every code is unclassified");
         }
         let actor = format_smolstr!("worker:{}", profile.relay);
-        Self { profile, client, pace, breaker, texts, parts, actor }
+        Self { profile, client, pace, shares, breaker, texts, parts, actor }
     }
 
     pub(crate) fn relay(&self) -> &RelayId {

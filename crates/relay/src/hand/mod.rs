@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use crate::figures;
 use crate::queue::{Job, JobKind, Lease, Taken, Want, WantedLanes};
+use crate::shares::{Seat, kept_for_passwords};
 use answer::Answered;
 pub use crew::Crew;
 use crew::Held;
@@ -55,6 +56,8 @@ pub struct RelayWorker {
     name: String,
     crew: Arc<Crew>,
     lanes: WantedLanes,
+    /// Whose calls are its own.
+    seat: Seat,
     /// What the relay said and the log did not take yet.
     unrecorded: Option<Answered>,
 }
@@ -69,12 +72,20 @@ enum Gate {
         until: DateTime<Utc>,
         reason: &'static str,
     },
+    /// Another process tries out whether the relay is back.
+    TriedOut,
 }
 
 impl RelayWorker {
     /// A hand that serves these lanes. Where a relay has more than one, one of them is kept for one-time passwords.
     pub fn new(crew: Arc<Crew>, number: u16, lanes: WantedLanes) -> Self {
-        Self { name: format!("worker:{}:{number}", crew.relay()), crew, lanes, unrecorded: None }
+        let seat = match lanes {
+            WantedLanes::OtpOnly => Seat::Kept(number),
+            WantedLanes::All => {
+                Seat::Open(number.saturating_sub(kept_for_passwords(crew.profile.calls_in_flight_max)))
+            }
+        };
+        Self { name: format!("worker:{}:{number}", crew.relay()), crew, lanes, seat, unrecorded: None }
     }
 
     /// One step for a relay that nobody works for: what waits for it goes elsewhere where it can.
@@ -125,6 +136,7 @@ impl RelayWorker {
             BreakerPhase::Tripped => {
                 Gate::Closed { until: standing.probes_from.unwrap_or(now), reason: BREAKER_TRIPPED }
             }
+            BreakerPhase::Probing if !crew.shares.holds_first(now) => Gate::TriedOut,
             BreakerPhase::Probing => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
             BreakerPhase::Passing => Gate::Open { messages_max: crew.profile.batch_max },
         })
@@ -217,9 +229,18 @@ impl Worker for RelayWorker {
         if let Some(share) = self.crew.pace.share_if_changed(now) {
             figures::rate_share(self.crew.relay(), share);
         }
-        match self.gate(now).await? {
+        let gate = self.gate(now).await?;
+        let Some(_under_way) = self.crew.shares.begin_call(self.seat, self.crew.now()) else {
+            return Ok(Step::Idle(None));
+        };
+        match gate {
             Gate::Open { messages_max } => self.work(messages_max, now).await,
             Gate::Closed { until, reason } => self.retreat(until, reason, now).await,
+            Gate::TriedOut => Ok(Step::Idle(Some(now + PROBE_PAUSE))),
         }
+    }
+
+    async fn retire(&mut self) {
+        self.crew.shares.leave().await;
     }
 }

@@ -214,7 +214,7 @@ async fn a_wrong_key_loses_nothing() {
     assert_eq!(message.attempts[0].state, AttemptState::Routed);
     let cause = kite_commands::Cause::new("test", uuid::Uuid::from_u128(1));
     world.manage.define_relay(&cause, profile_of(&sim, "alpha")).await.unwrap();
-    world.hands = world.relays.reconcile();
+    world.hands = world.relays.reconcile().await;
     run(&mut world, lot, "delivered with the right key", is_delivered).await;
     sim.shutdown().await;
 }

@@ -6,6 +6,7 @@ use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
 use kite_commands::event_store::{EventStore, Expected, MemoryEventStore};
 use kite_commands::journal::Entry;
+use kite_commands::lease::{InProcessLeases, LeaseHolder};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Awaited, Cause, Clock, Journal, Lots, Step, Worker, WorkerError};
@@ -304,12 +305,17 @@ impl World {
             queue: queue.clone(),
             feeder: feeder.clone(),
             connector,
+            holder: LeaseHolder::new(
+                Arc::new(InProcessLeases::of_one_process(clock.clone())),
+                "alone",
+                clock.clone(),
+            ),
             awaited: Awaited::default(),
             panics: Arc::new(|_| {}),
             settings,
         };
         let mut relays = Relays::new(parts);
-        let hands = relays.reconcile();
+        let hands = relays.reconcile().await;
         let head = *store.head().borrow();
         let publisher = Publisher::new(feeder.clone(), head);
         Self {

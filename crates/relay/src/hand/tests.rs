@@ -266,8 +266,8 @@ async fn a_hand_that_dies_in_the_middle_loses_nothing() {
     // Another hand takes its place.
     let profile = kite_domain::relay::RelayProfile { calls_in_flight_max: 2, ..profile("alpha") };
     world.manage.define_relay(&Cause::new("test", Uuid::from_u128(1)), profile).await.unwrap();
-    world.hands = world.relays.reconcile();
-    assert_eq!(world.hands.len(), 3, "two hands and the steward");
+    world.hands = world.relays.reconcile().await;
+    assert_eq!(world.hands.len(), 4, "two hands, the steward and who keeps the shares");
     alpha.status_all(Standing::Accepted { relay_reference: None });
     world.run_until("asked about", |message| state(message) == AttemptState::Accepted, lot).await;
     assert_eq!((alpha.called(), alpha.questions.lock().len()), (1, 1));
