@@ -4,7 +4,9 @@
 //! log ──publisher──► work queue ──hands──► intent in the log ──► relay ──► response in the log
 //! ```
 //! - The queue is derived from the log ([`publisher`]) and can be derived again at any time: losing it loses nothing.
-//! - A hand ([`hand`]) looks at the lot before it acts, so a job that is stale, or there twice, does nothing.
+//! - It gives out jobs at least once ([`queue`]). A hand ([`hand`]) looks at the lot before it acts, so a job that is
+//!   stale, or there twice, does nothing.
+//! - A relay is called by as many processes as have shares of it.
 //! - The intent is in the log before the relay is called. An answer that did not come is *unknown*, not failed.
 //! - Nothing here sleeps: a step says until when it is idle, and the loop outside waits.
 //!

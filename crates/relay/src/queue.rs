@@ -1,9 +1,25 @@
-//! The port of the work queue: what a relay's hands take their work from.
+//! The port of the work queue: what a relay's workers take their work from.
 //!
 //! A job says "look at these messages of this lot", never what is in them. Whoever takes it looks at the lot and does
-//! what is still to be done; so a job may be lost (a scan derives it again), stale, or there twice, and the worst is
-//! a wasted look. An adapter over a broker acknowledges in [`WorkQueue::settle`] and may hand a lease out again when
-//! its holder died.
+//! what is still to be done. So the port promises no more than a broker keeps whose consumers pull:
+//!
+//! - *At least once, mostly.* A job comes to somebody, to any process. It may come twice, to two at the same time, late, in
+//!   another order, or get lost without a word. A job that comes again is a reason to look at the lot, nothing more.
+//! - *A lease is no right.* Others may hold the same messages. The last look at the lot and the version that the intent
+//!   expects decide who calls; a job that is stale, or there twice, costs a look.
+//! - *Settled last.* Until a lease is settled its jobs are given out again after a while. So it is settled when the answers
+//!   are in the log, and a worker that dies leaves nothing behind that nobody looks at.
+//! - *What shows no progress is put again*, from the log: by the publisher as it reads on, by the sweeper for every lot that
+//!   is open, by a worker that finds a job older than its lot.
+//! - Times, hints and numbers are wishes. When a message may go is in the log.
+//!
+//! The queue inside the process ([`crate::lanes`]) keeps more than that: no message is leased twice, what is known is not
+//! put twice, nothing comes before its time. Nothing in this crate may rest on it but speed.
+//!
+//! On NATS JetStream: the lanes stay what puts jobs in turn, and a pump keeps the stream shallow, so that a password is not
+//! behind a campaign. A lease is pulled messages of one subject, a relay and a class; settling acknowledges them, with a
+//! delay where something is left. The adapter says "in progress" for as long as a lease is held, so a long call does not bring it to
+//! another. A put at a process that has no pump may be forgotten.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,6 +27,7 @@ use kite_domain::ids::LotId;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
+use std::collections::HashMap;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -74,12 +91,22 @@ pub struct Job {
     pub cause: Option<Uuid>,
 }
 
+impl Job {
+    /// Another job for the same lot and attempt. That the relay is back holds for both.
+    fn add(&mut self, other: Self) {
+        self.messages = self.messages.iter().chain(&other.messages).collect();
+        if other.waits == Waits::NoLonger {
+            self.waits = Waits::NoLonger;
+        }
+    }
+}
+
 /// What became of a job that was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It is in the queue, at least the part of it that was not there before.
+    /// It is in the queue, most likely.
     Queued,
-    /// All of it was queued or being worked on already.
+    /// The queue knows all of it already. One that does not know says [`Put::Queued`].
     Known,
     /// The lane is full. Nothing was put; put it again later (the lot still knows of it).
     Full,
@@ -88,7 +115,7 @@ pub enum Put {
 /// Which work a hand wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
-    /// The most messages.
+    /// The most messages that are worked on. A queue that gives whole jobs may give more ([`Lease::cut`]).
     pub messages_max: u32,
     /// From which lanes.
     pub lanes: WantedLanes,
@@ -105,7 +132,7 @@ pub enum WantedLanes {
     OtpOnly,
 }
 
-/// Work that was taken and not settled yet. All of it is of one class and one kind.
+/// Work that was taken and not settled yet, as a reason to look. All of it is of one class and one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Names it to [`WorkQueue::settle`].
@@ -119,6 +146,40 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Of these jobs, however often the queue has given them.
+    pub fn new(id: u64, class: MessageClass, kind: JobKind, jobs: Vec<Job>) -> Self {
+        let mut places: HashMap<(LotId, u16), usize> = HashMap::with_capacity(jobs.len());
+        let mut once: Vec<Job> = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match places.get(&(job.lot, job.attempt)) {
+                Some(place) => once[*place].add(job),
+                None => {
+                    places.insert((job.lot, job.attempt), once.len());
+                    once.push(job);
+                }
+            }
+        }
+        Self { id, class, kind, jobs: once }
+    }
+
+    /// Leaves at most so many messages, and answers the jobs of the others.
+    pub fn cut(&mut self, messages_max: u32) -> Vec<Job> {
+        let mut left = messages_max.max(1) as usize;
+        let mut surplus = Vec::new();
+        self.jobs.retain_mut(|job| {
+            let count = job.messages.len().min(left);
+            left -= count;
+            if count < job.messages.len() {
+                let (stays, goes) = job.messages.as_slice().split_at(count);
+                let (stays, goes) = (stays.iter().copied().collect(), goes.iter().copied().collect());
+                surplus.push(Job { messages: goes, ..job.clone() });
+                job.messages = stays;
+            }
+            count > 0
+        });
+        surplus
+    }
+
     /// How many messages.
     pub fn len(&self) -> usize {
         self.jobs.iter().map(|job| job.messages.len()).sum()
@@ -144,33 +205,76 @@ pub enum Taken {
 #[error("the work queue cannot be reached: {0}")]
 pub struct QueueError(pub String);
 
-/// Work of all relays.
+/// Work of all relays. See the module for what it promises.
 #[async_trait]
 pub trait WorkQueue: Send + Sync + 'static {
-    /// Puts a job. Messages that are queued already for the same relay, attempt and kind are not put twice. While
-    /// messages are leased, any other job for them waits until the lease is settled. That includes
-    /// [`JobKind::Unanswered`]: the lease may be for a stale job, whose holder will find nothing to do.
+    /// Puts a job. A queue drops what it knows to have, if it can.
     async fn put(&self, job: Job) -> Result<Put, QueueError>;
 
-    /// Takes work for a relay.
+    /// Takes work for a relay: what others may be working on too, and may have done.
     async fn take(&self, relay: &RelayId, want: Want) -> Result<Taken, QueueError>;
 
-    /// Ends a lease: all of it is done but `rest`, parts of its jobs (perhaps of another kind) that go back.
+    /// Ends a lease, after all that it led to is in the log. `rest` is what is left of its jobs, perhaps of another kind: the
+    /// queue brings it again, as it is or in whole jobs, or leaves it to the log. A lease that others have by now ends for
+    /// them when they settle it.
     async fn settle(&self, relay: &RelayId, lease: u64, rest: Vec<Job>) -> Result<(), QueueError>;
 
-    /// The holder of a lease died in the middle: what it held is to be looked at anew. A broker does this by itself
-    /// after a while.
+    /// Whoever held a lease died in the middle: a wish that it be looked at soon. Without it that is so after a while.
     fn abandon(&self, relay: &RelayId, lease: u64);
 
-    /// Moves when there may be new work for a relay.
+    /// Moves when this process knows of new work for a relay. Others may put some without a word.
     fn arrivals(&self, relay: &RelayId) -> watch::Receiver<u64>;
 
-    /// Wakes a relay's hands although there is no new work: something else changed that they wait for.
+    /// Wakes the relay's workers of this process: something else changed that they wait for.
     fn nudge(&self, relay: &RelayId);
 
-    /// The relay is back after a silence: what waits for that is due now, [`Waits::NoLonger`].
+    /// The relay is back after a silence: a wish that what waits for that be given out before its time, as
+    /// [`Waits::NoLonger`]. What is not comes in its time.
     fn hasten(&self, relay: &RelayId, what: Hasten);
 
-    /// Messages that wait for a relay, by class, the most urgent first; delayed ones included.
+    /// Messages that wait for a relay, by class, the most urgent first, as far as this process knows: for people to look at.
     fn waiting(&self, relay: &RelayId) -> [usize; 3];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kite_domain::ids::SendingId;
+
+    fn job(lot: u32, attempt: u16, messages: std::ops::Range<u32>) -> Job {
+        Job {
+            lot: LotId { sending: SendingId(Uuid::from_u128(1)), number: lot },
+            tenant: TenantId::from_trusted("shop"),
+            class: MessageClass::Notice,
+            relay: RelayId::from_trusted("alpha"),
+            attempt,
+            kind: JobKind::Submit,
+            messages: messages.collect(),
+            not_before_ms: 0,
+            waits: Waits::default(),
+            cause: None,
+        }
+    }
+
+    fn lease(jobs: Vec<Job>) -> Lease {
+        Lease::new(1, MessageClass::Notice, JobKind::Submit, jobs)
+    }
+
+    #[test]
+    fn a_job_that_comes_twice_is_looked_at_once() {
+        let hastened = Job { waits: Waits::NoLonger, ..job(0, 1, 3..8) };
+        let lease = lease(vec![job(0, 1, 0..5), job(1, 1, 0..2), hastened, job(0, 2, 0..1), job(1, 1, 0..2)]);
+        let once = [Job { waits: Waits::NoLonger, ..job(0, 1, 0..8) }, job(1, 1, 0..2), job(0, 2, 0..1)];
+        assert_eq!(lease.jobs, once);
+    }
+
+    #[test]
+    fn what_is_more_than_was_wanted_is_cut_off() {
+        let mut whole = lease(vec![job(0, 1, 0..5), job(1, 1, 0..5), job(2, 1, 0..5)]);
+        assert_eq!(whole.cut(15), []);
+        assert_eq!(whole.cut(7), [job(1, 1, 2..5), job(2, 1, 0..5)]);
+        assert_eq!(whole.jobs, [job(0, 1, 0..5), job(1, 1, 0..2)]);
+        whole.cut(0);
+        assert_eq!(whole.len(), 1, "at least one");
+    }
 }

@@ -105,22 +105,40 @@ pub(crate) struct Held {
     relay: RelayId,
     /// The class of the messages in it.
     pub(super) class: MessageClass,
+    /// What came with it beyond what was wanted.
+    surplus: Vec<Job>,
     lease: Option<u64>,
 }
 
 impl Held {
-    pub(crate) fn new(crew: &Crew, lease: &Lease) -> Self {
+    pub(crate) fn new(crew: &Crew, lease: &Lease, surplus: Vec<Job>) -> Self {
         Self {
             queue: crew.parts.queue.clone(),
             relay: crew.relay().clone(),
             class: lease.class,
+            surplus,
             lease: Some(lease.id),
         }
     }
 
+    /// [`Mutation::JobAcknowledgedFirst`].
+    pub(crate) async fn acknowledged_first(mut self) -> Self {
+        if let Some(lease) = self.lease.take() {
+            // Whatever comes of it: the log has it.
+            let _ = self.queue.settle(&self.relay, lease, std::mem::take(&mut self.surplus)).await;
+        }
+        self
+    }
+
     /// Done but for `rest`.
-    pub(crate) async fn settle(mut self, rest: Vec<Job>) -> Result<(), WorkerError> {
-        let Some(lease) = self.lease else { return Ok(()) };
+    pub(crate) async fn settle(mut self, mut rest: Vec<Job>) -> Result<(), WorkerError> {
+        rest.append(&mut self.surplus);
+        let Some(lease) = self.lease else {
+            for job in rest {
+                let _ = self.queue.put(job).await;
+            }
+            return Ok(());
+        };
         let settled = self.queue.settle(&self.relay, lease, rest).await;
         settled.map_err(|error| WorkerError::Retry(error.to_string()))?;
         self.lease = None;

@@ -172,11 +172,16 @@ impl RelayWorker {
             }
             (None, None) => (self.lanes, None),
         };
-        let lease = match self.take(self.messages_max(messages_max, now), lanes, now).await? {
+        let messages_max = self.messages_max(messages_max, now);
+        let mut lease = match self.take(messages_max, lanes, now).await? {
             Taken::Lease(lease) => lease,
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
         };
-        let held = Held::new(&self.crew, &lease);
+        let surplus = lease.cut(messages_max);
+        let mut held = Held::new(&self.crew, &lease, surplus);
+        if mutation::is_active(Mutation::JobAcknowledgedFirst) {
+            held = held.acknowledged_first().await;
+        }
         match lease.kind {
             JobKind::Submit => self.submit(lease, held, now).await,
             JobKind::Inquire => self.inquire(lease, held, now).await,

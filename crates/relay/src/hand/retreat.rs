@@ -25,7 +25,7 @@ impl RelayWorker {
             Taken::Lease(lease) => lease,
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, Some(until)))),
         };
-        let held = Held::new(&self.crew, &lease);
+        let held = Held::new(&self.crew, &lease, Vec::new());
         match lease.kind {
             JobKind::Submit => self.take_away(lease, held, until, reason, now).await,
             JobKind::Inquire => {

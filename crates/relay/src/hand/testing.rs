@@ -279,12 +279,24 @@ impl World {
         connector: Arc<dyn Connector>,
         settings: RelaySettings,
     ) -> Self {
+        let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
+        Self::with_queue(queue, clock, store, profiles, connector, settings).await
+    }
+
+    /// The same, with this queue.
+    pub(crate) async fn with_queue(
+        queue: Arc<dyn WorkQueue>,
+        clock: Arc<ManualClock>,
+        store: Arc<MemoryEventStore>,
+        profiles: Vec<RelayProfile>,
+        connector: Arc<dyn Connector>,
+        settings: RelaySettings,
+    ) -> Self {
         let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
         let lots = Lots::new(journal.clone(), 100_000);
         let directory = Directory::default();
         directory.catch_up(&journal).await.unwrap();
         let manage = Manage::new(journal.clone(), directory.clone(), Arc::new(|| [1; 32]));
-        let queue: Arc<dyn WorkQueue> = Arc::new(InProcessQueue::new(QueueLimits::default()));
         let feeder = QueueFeeder::new(lots.clone(), queue.clone());
         let cause = Cause::new("test", Uuid::from_u128(1));
         let ids: Vec<RelayId> = profiles.iter().map(|profile| profile.relay.clone()).collect();

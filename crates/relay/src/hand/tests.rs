@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+mod broker;
 mod doubt;
 mod trouble;
 

@@ -1,5 +1,9 @@
 //! The work queue inside the process: lanes per relay, refilled from the log after a restart.
 //!
+//! It keeps more than the port asks of it, and tells only this process: no message is leased twice, what is known is not put
+//! twice, follow-ups of what is leased wait for the lease, tenants and classes have their turns, nothing comes before its
+//! time. That saves looks; who calls is decided in the log.
+//!
 //! A lane holds sets of messages, not messages, so a campaign of millions takes kilobytes. It is bounded all the same;
 //! what does not fit is left in the log and fed from there ([`crate::publisher`]).
 

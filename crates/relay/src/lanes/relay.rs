@@ -198,6 +198,9 @@ impl RelayLanes {
         [0, 1, 2].map(|class: usize| self.classes[class].messages() + self.classes[class].delayed.messages)
     }
 
+    /// Puts a job. Messages that are queued already for the same attempt and kind are not put twice. While messages are
+    /// leased, any other job for them waits until the lease is settled. That includes [`JobKind::Unanswered`]: the lease may
+    /// be for a stale job, whose holder will find nothing to do.
     pub(super) fn put(&mut self, job: Job) -> Put {
         let is_full = self.classes[index(job.class)].is_full_for(&job.tenant, self.limits.jobs_max);
         let held = self.held.entry((job.lot, job.attempt)).or_default();
