@@ -280,12 +280,14 @@ impl World {
         settings: RelaySettings,
     ) -> Self {
         let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
-        Self::with_queue(queue, clock, store, profiles, connector, settings).await
+        let holder = alone(&clock);
+        Self::with_queue(queue, holder, clock, store, profiles, connector, settings).await
     }
 
-    /// The same, with this queue.
+    /// The same, with this queue, and perhaps not alone.
     pub(crate) async fn with_queue(
         queue: Arc<dyn WorkQueue>,
+        holder: LeaseHolder,
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,
         profiles: Vec<RelayProfile>,
@@ -317,11 +319,7 @@ impl World {
             queue: queue.clone(),
             feeder: feeder.clone(),
             connector,
-            holder: LeaseHolder::new(
-                Arc::new(InProcessLeases::of_one_process(clock.clone())),
-                "alone",
-                clock.clone(),
-            ),
+            holder,
             awaited: Awaited::default(),
             panics: Arc::new(|_| {}),
             settings,
@@ -451,6 +449,12 @@ impl World {
     pub(crate) async fn kinds(&self, lot: LotId) -> Vec<&'static str> {
         self.events(lot).await.iter().map(Event::kind).collect()
     }
+}
+
+/// A process that shares nothing.
+pub(crate) fn alone(clock: &Arc<ManualClock>) -> LeaseHolder {
+    let leases = Arc::new(InProcessLeases::of_one_process(clock.clone()));
+    LeaseHolder::new(leases, "alone", clock.clone())
 }
 
 /// How long the senders are approved.

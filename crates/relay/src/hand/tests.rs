@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 mod broker;
 mod doubt;
+mod sharing;
 mod trouble;
 
 use super::testing::*;

@@ -308,12 +308,13 @@ impl Shares {
             let fair = place.map_or(0, |place| fair(state.of, place, wanted_by.len()));
             state.settle_for(fair);
             let lacking = fair.saturating_sub(state.staying());
+            // What is its own here, and it does not know, it has taken without hearing of it.
+            let is_to_be_had =
+                |row: &HeldBy| row.holder == *own || row.ends_in + state.longest_call <= TimeDelta::zero();
             let is_free = |number: &u32| {
                 let name = self.lease(*number);
-                !state.held.contains_key(number)
-                    && rows
-                        .iter()
-                        .all(|row| row.lease != name || row.ends_in + state.longest_call <= TimeDelta::zero())
+                let row = rows.iter().find(|row| row.lease == name);
+                !state.held.contains_key(number) && row.is_none_or(is_to_be_had)
             };
             (fair, (0..state.of).filter(is_free).take(lacking as usize).collect::<Vec<u32>>())
         };

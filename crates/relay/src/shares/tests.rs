@@ -318,3 +318,16 @@ proptest! {
         prop_assert!(town.seconds_until_fair().is_some(), "{:?}", town.held());
     }
 }
+
+#[test]
+fn what_was_taken_without_hearing_of_it_is_had_all_the_same() {
+    let mut town = Town::new();
+    let name = "process-1";
+    let own = |number: u32| format!("relay/alpha/{number}");
+    for number in 0..3 {
+        town.leases.acquire(&own(number), name, TimeDelta::zero()).now_or_never().unwrap().unwrap();
+    }
+    town.join();
+    town.tick();
+    assert_eq!(town.held(), [8]);
+}

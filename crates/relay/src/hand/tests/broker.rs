@@ -69,7 +69,8 @@ async fn a_queue_that_doubles_and_loses_and_gives_whole_jobs_costs_looks_and_no_
     let (clock, store) = (Arc::new(ManualClock::at(start())), Arc::new(MemoryEventStore::new()));
     let queue = Arc::new(Broker::default());
     let settings = RelaySettings::default();
-    let mut world = World::with_queue(queue, clock, store, vec![profile], script.clone(), settings).await;
+    let mut world =
+        World::with_queue(queue, alone(&clock), clock, store, vec![profile], script.clone(), settings).await;
     let lot = world.send(Sent { to: numbers(450), ..Sent::default() }).await;
     for _ in 0..20 {
         world.settle().await;
