@@ -21,7 +21,7 @@ pub(crate) struct SimOptions {
     /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
     #[arg(long)]
     copied: bool,
-    /// Lets two to four processes work on the log of each case, and things happen to them.
+    /// Lets one to four processes work on the log of each case, and things happen to them.
     #[arg(long)]
     nodes: bool,
     /// Activates one deliberate bug after another; fails if one is not found within its budget of seeds.

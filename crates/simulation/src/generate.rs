@@ -59,12 +59,12 @@ pub fn generate(seed: u64, length: Length) -> Case {
 /// The salts of steps in which something happens to one of several processes.
 const SALT_OF_NODES: u32 = 500_000;
 
-/// The case of a seed with two to four processes, to which things happen. Rows that cannot be written and outages of all are
+/// The case of a seed with one to four processes, to which things happen. Rows that cannot be written and outages of all are
 /// for cases with one.
 pub fn generate_nodes(seed: u64, length: Length) -> Case {
     let mut case = generate(seed, length);
     let mut dice = Dice::of(seed, 0x40DE);
-    case.setup.nodes = dice.between(2, 4) as u8;
+    case.setup.nodes = dice.between(1, 4) as u8;
     case.steps.retain(|step| !matches!(step.op, Operation::Unwritable { .. } | Operation::Outage { .. }));
     let count = dice.between(1, 1 + case.steps.len() as u64 / 4);
     for number in 0..count {

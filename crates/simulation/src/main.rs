@@ -19,7 +19,7 @@ const SEEDS_TO_REACH_ALL: u64 = 5_000;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Parser)]
+#[derive(Parser, Clone)]
 #[command(name = "cargo xtask sim", about = "Simulates Kite under faults")]
 struct Options {
     /// How many seeds; 2000, or 1 where a seed is named.
@@ -55,7 +55,7 @@ struct Options {
     /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
     #[arg(long)]
     copied: bool,
-    /// Lets two to four processes work on the log of each case, and things happen to them.
+    /// Lets one to four processes work on the log of each case, and things happen to them.
     #[arg(long)]
     nodes: bool,
     /// Says how a failing case fails, without cutting it down first.

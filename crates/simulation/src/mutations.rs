@@ -3,7 +3,7 @@
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};
-use kite_simulation::{a_breaker_is_followed, generate, run, run_copied};
+use kite_simulation::{a_breaker_is_followed, run, run_copied};
 
 use crate::{Found, Options, Play, now, search};
 
@@ -23,6 +23,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten
         | Mutation::RouterPlaceTooFar => 1_000,
+        of_nodes if is_of_nodes(of_nodes) => 1_000,
         Mutation::DoubtForgottenOnDeferral
         | Mutation::PauseTakenForQuestions
         | Mutation::RefusedRepeatBelieved
@@ -32,7 +33,20 @@ fn budget(mutation: Mutation) -> u64 {
     }
 }
 
-/// What finds a bug that takes two processes: seeds do not, as long as a case has one at a time.
+/// Whether it takes several processes, or one that stands still, to find it.
+fn is_of_nodes(mutation: Mutation) -> bool {
+    matches!(
+        mutation,
+        Mutation::StaleLotConcluded
+            | Mutation::FenceIgnored
+            | Mutation::UnansweredTooEarly
+            | Mutation::CallAfterItsTime
+            | Mutation::RateTimesNodes
+            | Mutation::JobAcknowledgedFirst
+    )
+}
+
+/// What finds a bug that takes two processes at one relay at the same moment.
 fn side_by_side(mutation: Mutation) -> Option<fn() -> Result<(), String>> {
     match mutation {
         Mutation::BreakerNotFollowed => Some(a_breaker_is_followed),
@@ -66,10 +80,11 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
             | Mutation::CancelAtCopyBelieved => run_copied,
             _ => run,
         };
+        let options = &Options { nodes: is_of_nodes(mutation), ..options.clone() };
         let found = search(options, options.first(), budget(mutation), play);
         let words = match found {
             Found::Failure(seed) => {
-                let what = play(&generate(seed, options.length())).err().map(|failure| failure.what);
+                let what = play(&options.case(seed)).err().map(|failure| failure.what);
                 let what = what.unwrap_or_else(|| "(not again)".to_owned());
                 let line: String = what.lines().next().unwrap_or_default().chars().take(110).collect();
                 format!("found after {} seeds: {line}", seed - options.first() + 1)

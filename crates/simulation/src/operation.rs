@@ -452,6 +452,22 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether there are several processes, or things happen to the only one that make its knowledge old.
+    pub(crate) fn has_nodes(&self) -> bool {
+        let is_of_nodes = |step: &Step| {
+            let Step { op, .. } = step;
+            matches!(
+                op,
+                Operation::Down { .. }
+                    | Operation::StandStill { .. }
+                    | Operation::CutOff { .. }
+                    | Operation::ClockOff { .. }
+                    | Operation::AppendFault { fault: AppendFault::Stalled, .. }
+            )
+        };
+        self.setup.nodes > 1 || self.steps.iter().any(is_of_nodes)
+    }
+
     /// Reads a case as [`Case`]'s `Display` writes it.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Platform, accept_limits};
 use crate::reach::Situation;
-use crate::relays::{Acknowledged, Action, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
+use crate::relays::{Acknowledged, Action, CallFault, Calls, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::unwritable;
 use kite_domain::ids::SendingId;
@@ -86,15 +86,17 @@ impl World {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
         let log = Arc::new(MemoryEventStore::new());
         let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let calls = Calls::default();
         let traits = setting::traits_of(case.seed);
         let relays: BTreeMap<RelayId, Arc<SimRelay>> = (0..RELAYS.len())
             .map(|index| {
                 let id = setting::relay(index as u8);
-                let relay = SimRelay::new(id.clone(), traits[index], case, sim.clone(), arrivals.clone());
+                let (arrivals, calls) = (arrivals.clone(), calls.clone());
+                let relay = SimRelay::new(id.clone(), traits[index], case, sim.clone(), arrivals, calls);
                 (id, Arc::new(relay))
             })
             .collect();
-        let relays = Arc::new(SimRelays { relays, arrivals });
+        let relays = Arc::new(SimRelays { relays, arrivals, calls });
         let acknowledged = Acknowledged::default();
         let connector =
             SimConnector { sim: sim.clone(), relays: relays.clone(), acknowledged: acknowledged.clone() };
@@ -104,7 +106,7 @@ impl World {
             executor: Executor::new(sim.clone()),
             sim,
             log,
-            checker: if nodes.len() > 1 { checker.of_several_processes() } else { checker },
+            checker: if case.has_nodes() { checker.of_several_processes() } else { checker },
             relays,
             nodes,
             answers: Arc::default(),
@@ -307,6 +309,8 @@ impl World {
         if *self.log.head().borrow() != self.checker.position {
             self.checker.catch_up(&self.log)?;
         }
+        let calls = std::mem::take(&mut *self.relays.calls.lock());
+        calls.iter().try_for_each(|call| self.checker.called(call))?;
         let arrivals = std::mem::take(&mut *self.relays.arrivals.lock());
         for arrival in &arrivals {
             self.checker.arrived(arrival)?;

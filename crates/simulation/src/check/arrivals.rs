@@ -11,7 +11,7 @@ use kite_relay::client::OutgoingMessage;
 use super::ends::{is_bound, is_night};
 use super::message::AttemptState;
 use super::{Checked, Checker};
-use crate::relays::Arrival;
+use crate::relays::{Arrival, Call};
 
 impl Checker {
     /// A message came in at a relay.
@@ -30,6 +30,21 @@ impl Checker {
         let at = DateTime::from_timestamp_millis(arrival.at_ms).unwrap_or_default();
         if is_bound(&terms, said.message_type) && is_night(at) {
             return Err(format!("law 9: {relay} was handed the advertisement {reference} at night ({at})"));
+        }
+        Ok(())
+    }
+
+    /// Laws 4 and 9: nobody calls when the time of the intent is over. The clock of whoever calls may have been moved between the
+    /// intent and the call.
+    pub(crate) fn called(&mut self, call: &Call) -> Checked {
+        let off_ms = 2 * self.clocks_off_ms;
+        for reference in &call.references {
+            let Some(attempt) = self.attempt_mut(*reference) else { continue };
+            let late_ms = call.at_ms - attempt.answer_by_ms - off_ms;
+            if late_ms > 0 {
+                let relay = &call.relay;
+                return Err(format!("law 4: {relay} is called with {reference} {late_ms} ms after its time"));
+            }
         }
         Ok(())
     }

@@ -166,6 +166,7 @@ impl Checker {
             return Err(format!("message {seq} is handed over to {} time after time", attempt.relay));
         }
         attempt.submitted_at_ms = at_ms;
+        attempt.answer_by_ms = submitted.answer_by.map_or(0, |by| by.timestamp_millis());
         attempt.receipt_by_ms = submitted.receipt_by.timestamp_millis();
         attempt.not_before_ms = 0;
         Ok(())

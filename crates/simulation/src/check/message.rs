@@ -40,6 +40,8 @@ pub(crate) struct AttemptState {
     /// When the first intent was written, and the newest.
     pub(crate) first_submitted_at_ms: i64,
     pub(crate) submitted_at_ms: i64,
+    /// Until when the answer to the newest call is to be in.
+    pub(crate) answer_by_ms: i64,
     /// How often it came in at the relay.
     pub(crate) arrivals: u32,
     /// An earlier call had no answer, and nothing since says that it was not taken.

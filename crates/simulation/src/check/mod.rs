@@ -92,6 +92,8 @@ pub(crate) struct Checker {
     /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
     /// against what its process cannot have known, and none to the moment.
     is_shared: bool,
+    /// By how much the clocks of processes differ from the time at most.
+    clocks_off_ms: i64,
     /// The read model of open work may have parked sendings, which count against no limit then.
     pub(crate) counts_are_parked: bool,
 }
@@ -168,6 +170,10 @@ impl Checker {
         self.limits.process_begins(at);
         self.process_began_at = self.position;
         self.books.process_begins();
+    }
+
+    pub(crate) fn clocks_are_off_by(&mut self, ms: i64) {
+        self.clocks_off_ms = self.clocks_off_ms.max(ms);
     }
 
     /// Whether everybody knows of it because they began after it. Of several some began before.

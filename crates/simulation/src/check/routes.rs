@@ -273,6 +273,7 @@ fn new_attempt(route: &RouteSet, told: &Told<'_>) -> AttemptState {
         intents: 0,
         first_submitted_at_ms: 0,
         submitted_at_ms: 0,
+        answer_by_ms: 0,
         arrivals: 0,
         is_in_doubt: false,
         round: 0,

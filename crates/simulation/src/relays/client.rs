@@ -188,6 +188,7 @@ impl RelayClient for SimClient {
         }
         let began_ms = self.sim.now_ms();
         let until_ms = began_ms + self.timeout_ms;
+        self.relay.is_called(messages);
         let _under_way = UnderWay::new(&self.relay);
         let tried = &messages[..self.relay.comes_to(messages.len())];
         let mut on_its_way = OnItsWay { client: self, messages: Some(tried.to_vec()) };

@@ -149,6 +149,17 @@ pub(crate) struct Arrival {
     pub(crate) at_ms: i64,
 }
 
+/// Messages that somebody begins to call a relay with.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) relay: RelayId,
+    pub(crate) references: Vec<AttemptReference>,
+    pub(crate) at_ms: i64,
+}
+
+/// Calls that begin, in their order.
+pub(crate) type Calls = Arc<Mutex<Vec<Call>>>;
+
 /// What a relay does by itself.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
@@ -208,6 +219,7 @@ pub(crate) struct SimRelay {
     question_faults: [Armed<QuestionFault>; 3],
     inner: Mutex<Inner>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
+    calls: Calls,
 }
 
 /// What a relay says to one message of a call.
@@ -228,6 +240,7 @@ impl SimRelay {
         case: &Case,
         sim: Arc<Sim>,
         arrivals: Arc<Mutex<Vec<Arrival>>>,
+        calls: Calls,
     ) -> Self {
         Self {
             seed: hash_of(case.seed, id.as_str()),
@@ -241,7 +254,14 @@ impl SimRelay {
             question_faults: Default::default(),
             inner: Mutex::default(),
             arrivals,
+            calls,
         }
+    }
+
+    /// Somebody begins to call it.
+    pub(crate) fn is_called(&self, messages: &[OutgoingMessage]) {
+        let references = messages.iter().map(|message| message.reference).collect();
+        self.calls.lock().push(Call { relay: self.id.clone(), references, at_ms: self.sim.now_ms() });
     }
 
     /// The faults that wait for questions of a kind.
@@ -498,6 +518,7 @@ fn pick(codes: &[(&str, u64)], mut number: u64) -> Option<SmolStr> {
 pub(crate) struct SimRelays {
     pub(crate) relays: BTreeMap<RelayId, Arc<SimRelay>>,
     pub(crate) arrivals: Arc<Mutex<Vec<Arrival>>>,
+    pub(crate) calls: Calls,
 }
 
 impl SimRelays {

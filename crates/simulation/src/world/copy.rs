@@ -99,6 +99,7 @@ impl World {
         node.ground.data_dir = data_dir;
         self.is_copy = true;
         self.relays.arrivals.lock().clear();
+        self.relays.calls.lock().clear();
         self.acknowledged.lock().clear();
         self.boot();
         Ok(())

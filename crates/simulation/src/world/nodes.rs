@@ -141,6 +141,7 @@ impl World {
 
     pub(super) fn clock_is_off(&mut self, index: u8, ms: i32) {
         self.sim.reach(Situation::NodeClockOff);
+        self.checker.clocks_are_off_by(i64::from(ms).abs());
         self.nodes[self.node(index)].ground.clock.is_off_by(ms.into());
     }
 
