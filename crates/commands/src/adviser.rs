@@ -1,5 +1,8 @@
 //! The adviser: turns live figures into weights for every policy that follows them. A change is an event with its
 //! reasons; the router follows the newest. Small movements change nothing, so that shares do not flap.
+//!
+//! Advice follows the policy and the advice that it was judged on, or it is not written: of two advisers over one log, or of
+//! one that was paused, the slower judges anew at its next look.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,9 +14,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::directory::{Directory, DirectoryState};
+use crate::directory::{Directory, DirectoryState, PolicyTail};
 use crate::journal::{Cause, Journal};
-use crate::manage::{Manage, ManageError};
+use crate::manage::{Advised, Manage};
 use crate::open_work::OpenWork;
 use crate::worker::{Step, Worker, WorkerError};
 
@@ -34,6 +37,7 @@ struct Follower {
     tenant: TenantId,
     channel: Channel,
     version: u32,
+    tail: PolicyTail,
     objective: PolicyObjective,
     previous: Vec<RelayWeight>,
     relays: BTreeSet<RelayId>,
@@ -57,14 +61,14 @@ impl Adviser {
         let advice = advise(&follower.objective, &of_interest, &follower.previous, &self.settings);
         let Some(why) = should_replace(&follower.previous, &advice, &self.settings) else { return Ok(()) };
         let cause = Cause::new("adviser", self.journal.next_id());
-        match self.manage.advise_weights(&cause, advised(follower, advice, why)).await {
-            Ok(_) => Ok(()),
-            Err(ManageError::Refused(refusal)) => {
-                tracing::warn!(tenant = %follower.tenant, channel = %follower.channel, %refusal, "advice refused");
-                Ok(())
+        let advised = advised(follower, advice, why);
+        match self.manage.advise_weights(&cause, advised, follower.tail.version).await? {
+            Advised::Written => {}
+            Advised::OthersWereFaster => {
+                tracing::info!(tenant = %follower.tenant, channel = %follower.channel, "advised by others meanwhile");
             }
-            Err(ManageError::Journal(error)) => Err(error.into()),
         }
+        Ok(())
     }
 }
 
@@ -80,7 +84,7 @@ fn advised(follower: &Follower, advice: Advice, why: String) -> WeightsAdvised {
         tenant: follower.tenant.clone(),
         channel: follower.channel,
         version: follower.version,
-        advice: 0,
+        advice: follower.tail.advices + 1,
         weights,
         order: advice.order,
         reasons,
@@ -128,6 +132,7 @@ fn followers(directory: &DirectoryState, now: DateTime<Utc>) -> Vec<Follower> {
                 tenant: tenant.clone(),
                 channel,
                 version: policy.map_or(0, |policy| policy.defined.version),
+                tail: directory.policy_tails.get(&key).copied().unwrap_or_default(),
                 objective,
                 previous: newest.map(|advised| advised.weights.clone()).unwrap_or_default(),
                 relays: offering,

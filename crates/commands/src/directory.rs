@@ -83,6 +83,15 @@ pub struct PolicyState {
     pub advised: Option<WeightsAdvised>,
 }
 
+/// Where the stream of a tenant's policy for a channel ends, as far as it is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PolicyTail {
+    /// How many events it holds: what is decided on them is appended after exactly these, or not at all.
+    pub version: u64,
+    /// How many of them are advice.
+    pub advices: u32,
+}
+
 /// The directory at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryState {
@@ -96,6 +105,8 @@ pub struct DirectoryState {
     pub policies: HashMap<(TenantId, Channel), PolicyState>,
     /// Advice for channels without a policy, by tenant and channel.
     pub default_advice: HashMap<(TenantId, Channel), WeightsAdvised>,
+    /// The streams of policies, by tenant and channel.
+    pub policy_tails: HashMap<(TenantId, Channel), PolicyTail>,
     /// Sender identities, by address.
     pub senders: Senders,
     /// Templates by tenant and id.
@@ -227,6 +238,7 @@ impl DirectoryState {
             }
             Event::PolicyDefined(defined) => {
                 let key = (defined.tenant.clone(), defined.channel);
+                self.policy_tails.entry(key.clone()).or_default().version = envelope.version;
                 if mutation::is_active(Mutation::NewPolicyUnheeded) && self.policies.contains_key(&key) {
                     return;
                 }
@@ -234,6 +246,8 @@ impl DirectoryState {
             }
             Event::WeightsAdvised(advised) => {
                 let key = (advised.tenant.clone(), advised.channel);
+                let tail = self.policy_tails.entry(key.clone()).or_default();
+                *tail = PolicyTail { version: envelope.version, advices: tail.advices + 1 };
                 match self.policies.get_mut(&key) {
                     Some(policy) if policy.defined.version == advised.version => {
                         policy.advised = Some(advised.clone());

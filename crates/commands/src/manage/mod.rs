@@ -17,6 +17,7 @@ pub use keys::{
     key_hash, public_part,
 };
 pub use opt_outs::NewOptOut;
+pub use policies::Advised;
 pub use relays::SecretsRotated;
 pub use senders::{ADDRESSES_MAX, WAITING_REQUESTS_MAX};
 

@@ -6,9 +6,19 @@ use kite_domain::policy::{
 };
 use kite_domain::slug::TenantId;
 use kite_domain::text::Channel;
+use kite_event_store::{AppendError, Expected};
 
 use super::{Done, Manage, ManageError, ManageRefusal};
-use crate::journal::Cause;
+use crate::journal::{Cause, Entry, JournalError};
+
+/// What came of advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advised {
+    /// It is in the log.
+    Written,
+    /// It is not: the policy is another, or other advice was given on it.
+    OthersWereFaster,
+}
 
 impl Manage {
     /// A new version of a tenant's policy for a channel.
@@ -47,26 +57,27 @@ impl Manage {
         .await
     }
 
-    /// New weights from live figures. Nothing happens if the policy has moved on.
+    /// New weights from live figures, decided on what the policy's stream held at the version `known`. If somebody else was
+    /// faster nothing is written: the directory has that by then, and whoever advises judges anew.
     pub async fn advise_weights(
         &self,
         cause: &Cause,
         advised: WeightsAdvised,
-    ) -> Result<Done<()>, ManageError> {
-        self.decide(
-            cause,
-            Some(&advised.tenant),
-            policy::stream(&advised.tenant, advised.channel),
-            |events| {
-                let version =
-                    events.iter().filter(|event| matches!(event, Event::PolicyDefined(_))).count() as u32;
-                let advice = events.iter().filter(|event| matches!(event, Event::WeightsAdvised(_))).count()
-                    as u32
-                    + 1;
-                let event = WeightsAdvised { advice, ..advised.clone() };
-                Ok(((version == advised.version).then(|| event.into()), ()))
-            },
-        )
-        .await
+        known: u64,
+    ) -> Result<Advised, JournalError> {
+        let entry = Entry {
+            stream: policy::stream(&advised.tenant, advised.channel),
+            expected: Expected::Version(known),
+            tenant: Some(advised.tenant.clone()),
+            cause: cause.clone(),
+            events: vec![advised.into()],
+        };
+        let answer = match self.journal.append_one(entry).await {
+            Ok(_) => Advised::Written,
+            Err(AppendError::Conflict { .. }) => Advised::OthersWereFaster,
+            Err(error) => return Err(error.into()),
+        };
+        self.directory.catch_up(&self.journal).await?;
+        Ok(answer)
     }
 }

@@ -92,6 +92,65 @@ async fn the_cheapest_is_advised_followed_and_replaced_when_it_changes() {
     assert_eq!((second.len(), second[1].advice, with_share(&second[1])), (2, 2, vec!["alpha"]));
 }
 
+/// Each has a directory of its own, and neither sees what the other writes until it reads on.
+#[tokio::test]
+async fn two_advisers_over_one_log_advise_once() {
+    let house = House::furnished().await;
+    let price = PolicyObjective::Price;
+    house
+        .manage
+        .define_policy(&cause(), &acme(), MessageType::Sms, price, FailoverTerms::default())
+        .await
+        .unwrap();
+    let other = house.restarted().await;
+    let prices = |alpha, beta, gamma| {
+        vec![figures("alpha", alpha, 990), figures("beta", beta, 990), figures("gamma", gamma, 990)]
+    };
+    let (mut one, mut rival) = (adviser(&house), adviser(&other));
+    *house.work.figures.lock() = prices(9_000, 5_000, 9_000);
+    *other.work.figures.lock() = prices(9_000, 5_000, 9_000);
+    one.step().await.unwrap();
+    rival.step().await.unwrap();
+    assert_eq!(advice(&house).await.len(), 1, "what the other has advised is not advised again");
+    assert!(
+        other.directory.snapshot().policies[&(acme(), MessageType::Sms)].advised.is_some(),
+        "it knows now"
+    );
+    rival.step().await.unwrap();
+    assert_eq!(advice(&house).await.len(), 1, "nor at its next look");
+
+    *house.work.figures.lock() = prices(3_000, 5_000, 9_000);
+    *other.work.figures.lock() = prices(3_000, 5_000, 9_000);
+    house.advance(Duration::seconds(2));
+    let (first, second) = tokio::join!(rival.step(), one.step());
+    first.unwrap();
+    second.unwrap();
+    let advised = advice(&house).await;
+    let numbers: Vec<u32> = advised.iter().map(|advised| advised.advice).collect();
+    assert_eq!((numbers, with_share(&advised[1])), (vec![1, 2], vec!["alpha"]));
+}
+
+/// An adviser that was paused between its look and its word.
+#[tokio::test]
+async fn advice_on_a_policy_that_is_another_by_now_is_not_written() {
+    let house = House::furnished().await;
+    let price = PolicyObjective::Price;
+    let define = async |objective| {
+        let failover = FailoverTerms::default();
+        house.manage.define_policy(&cause(), &acme(), MessageType::Sms, objective, failover).await.unwrap()
+    };
+    define(price).await;
+    let paused = house.restarted().await;
+    define(PolicyObjective::Speed).await;
+    *paused.work.figures.lock() =
+        vec![figures("alpha", 9_000, 990), figures("beta", 5_000, 990), figures("gamma", 9_000, 990)];
+    adviser(&paused).step().await.unwrap();
+    assert_eq!(advice(&house).await, []);
+    adviser(&paused).step().await.unwrap();
+    let advised = advice(&house).await;
+    assert!(advised.iter().all(|advised| advised.version == 3), "only on the newest: {advised:?}");
+}
+
 #[tokio::test]
 async fn a_ratio_is_never_overridden() {
     let house = House::furnished().await;

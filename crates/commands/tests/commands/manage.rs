@@ -1,7 +1,7 @@
 //! Commands on reference data, and every way in which they are refused.
 
-use kite_commands::manage::{ApiKeyTerms, ManageError, ManageRefusal, NewOptOut, key_hash};
-use kite_domain::event::Event;
+use kite_commands::directory::PolicyTail;
+use kite_commands::manage::{Advised, ApiKeyTerms, ManageError, ManageRefusal, NewOptOut, key_hash};
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
 use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, RelayCredentials, RelayProfile};
@@ -124,23 +124,27 @@ async fn versions_count_up() {
 }
 
 #[tokio::test]
-async fn advice_for_a_policy_that_has_moved_on_is_dropped() {
+async fn advice_is_written_on_what_it_was_judged_on_or_not_at_all() {
     let house = House::furnished().await;
-    let advice = |version| WeightsAdvised {
-        tenant: acme(),
-        channel: MessageType::Sms,
-        version,
-        advice: 0,
-        weights: Vec::new(),
-        order: Vec::new(),
-        reasons: Vec::new(),
+    let advised = async |known| {
+        let advised = WeightsAdvised {
+            tenant: acme(),
+            channel: MessageType::Sms,
+            version: 1,
+            advice: known as u32,
+            weights: Vec::new(),
+            order: Vec::new(),
+            reasons: Vec::new(),
+        };
+        house.manage.advise_weights(&cause(), advised, known).await.unwrap()
     };
-    house.manage.advise_weights(&cause(), advice(7)).await.unwrap();
-    assert_eq!(house.events("weights-advised").await, []);
-    house.manage.advise_weights(&cause(), advice(1)).await.unwrap();
-    house.manage.advise_weights(&cause(), advice(1)).await.unwrap();
-    let Some(Event::WeightsAdvised(second)) = house.events("weights-advised").await.pop() else { panic!() };
-    assert_eq!(second.advice, 2);
+    let tail = || house.directory.snapshot().policy_tails[&(acme(), MessageType::Sms)];
+    assert_eq!(tail(), PolicyTail { version: 1, advices: 0 });
+    assert_eq!(advised(0).await, Advised::OthersWereFaster);
+    assert_eq!(advised(1).await, Advised::Written);
+    assert_eq!(advised(1).await, Advised::OthersWereFaster, "nobody advises twice on the same");
+    assert_eq!(tail(), PolicyTail { version: 2, advices: 1 });
+    assert_eq!(house.events("weights-advised").await.len(), 1);
 }
 
 #[tokio::test]
