@@ -13,6 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Ids};
+use crate::tries::{GiveWay, Pauses};
 
 /// Why an append or a read came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -113,12 +114,14 @@ pub struct Journal {
     ids: Arc<dyn Ids>,
     node: SmolStr,
     is_shared: bool,
+    pauses: Arc<dyn Pauses>,
 }
 
 impl Journal {
     /// Speaks to this store, which no other process writes.
     pub fn new(store: Arc<dyn EventStore>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { store, clock, ids, node: SmolStr::new_static("alone"), is_shared: false }
+        let node = SmolStr::new_static("alone");
+        Self { store, clock, ids, node, is_shared: false, pauses: Arc::new(GiveWay) }
     }
 
     /// As the process of this name, which no other one ever had.
@@ -131,6 +134,16 @@ impl Journal {
     #[must_use]
     pub fn shared(self) -> Self {
         Self { is_shared: true, ..self }
+    }
+
+    /// Who meets a conflict waits by these before the next try; without them it only lets others go first.
+    #[must_use]
+    pub fn with_pauses(self, pauses: Arc<dyn Pauses>) -> Self {
+        Self { pauses, ..self }
+    }
+
+    pub(crate) fn pauses(&self) -> &dyn Pauses {
+        &*self.pauses
     }
 
     /// The name of the process.

@@ -1,4 +1,4 @@
-//! The write side: load, decide, append, and try again on a conflict.
+//! The write side: load, decide, append, and try again on a conflict (`tries.rs`).
 //!
 //! Every process that reads the log and acts on it (router, timekeeper) is a [`Worker`]: a loop over `step()`. What
 //! wakes it only shortens the wait; that nothing is forgotten rests on the log and on periodic scans.
@@ -31,6 +31,7 @@ pub mod sealer;
 pub mod seals;
 pub mod settler;
 pub mod timekeeper;
+pub mod tries;
 pub mod vault;
 pub mod worker;
 mod write_side;
@@ -41,6 +42,7 @@ pub use journal::{Cause, Journal, JournalError};
 /// The log's port, for those who read it through the write side.
 pub use kite_event_store as event_store;
 pub use lots::{Lots, LotsError};
+pub use tries::Pauses;
 pub use vault::Vault;
 pub use worker::{Step, Worker, WorkerError, describe};
 pub use write_side::WriteSide;

@@ -17,10 +17,8 @@ use uuid::Uuid;
 
 use crate::journal::{Cause, Entry, Journal, JournalError, Kept, Told};
 use crate::recent::{Recent, Weighed, recent};
+use crate::tries::Tries;
 use crate::worker::describe;
-
-/// How often a decision is taken anew before a conflict is reported.
-const CONFLICT_RETRIES_MAX: u32 = 20;
 
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
 /// attempt.
@@ -238,7 +236,7 @@ impl Lots {
     }
 
     /// Decides on each lot, appends what was decided in one batch, and folds it. One answer a lot, in order. `decide`
-    /// gets the place in `ids`; it is called again when another process was faster. `ids` are distinct.
+    /// gets the place in `ids`; it is called again, after a pause, when another process was faster. `ids` are distinct.
     pub async fn change<T>(
         &self,
         ids: &[LotId],
@@ -247,11 +245,12 @@ impl Lots {
     ) -> Vec<Result<T, LotsError>> {
         let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
         let mut left: Vec<usize> = (0..ids.len()).collect();
-        for _ in 0..CONFLICT_RETRIES_MAX {
-            if left.is_empty() {
+        let mut tries = Tries::of(&self.inner.journal);
+        loop {
+            left = self.change_once(ids, left, Together::Not, actor, &mut decide, &mut answers).await;
+            if left.is_empty() || !tries.again().await {
                 break;
             }
-            left = self.change_once(ids, left, Together::Not, actor, &mut decide, &mut answers).await;
         }
         answered(ids, answers)
     }

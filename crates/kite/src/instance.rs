@@ -19,7 +19,7 @@ use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
-use kite_runtime::{Host, Place, Post, ProjectorWatch, Reading, Staff};
+use kite_runtime::{Host, HostPauses, Place, Post, ProjectorWatch, Reading, Staff};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -362,7 +362,8 @@ async fn furnish(
     threads: Threads,
 ) -> anyhow::Result<(Parts, Staff<Threads>)> {
     let clock = threads.clock();
-    let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds));
+    let pauses = Arc::new(HostPauses(threads.clone()));
+    let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds)).with_pauses(pauses);
     let vault = Arc::new(config.vault()?);
     let lots_max = config.lots_in_memory_messages_max;
     let write_side = WriteSide::new(journal, lots_max, Arc::new(unpredictable)).with_vault(vault.clone());

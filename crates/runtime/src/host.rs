@@ -1,7 +1,8 @@
 //! What the loops run on.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_commands::Clock;
+use kite_commands::{Clock, Pauses};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,4 +55,14 @@ pub trait Host: Clone + Send + Sync + 'static {
 
     /// A step begins.
     fn begin(&self) -> Self::UnderWay;
+}
+
+/// Lets the write side wait on the host.
+pub struct HostPauses<H>(pub H);
+
+#[async_trait]
+impl<H: Host> Pauses for HostPauses<H> {
+    async fn pause(&self, time: Duration) {
+        self.0.sleep(time).await;
+    }
 }

@@ -17,7 +17,7 @@ mod publishing;
 mod staff;
 
 pub use drive::{Duty, drive};
-pub use host::{Host, Place};
+pub use host::{Host, HostPauses, Place};
 pub use leased::Post;
 pub use parts::{Parts, Reading};
 pub use projecting::{Projecting, ProjectorStanding, ProjectorWatch};

@@ -11,7 +11,7 @@ use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Connector, InProcessQueue, QueueLimits, RelaySettings};
-use kite_runtime::{Host, Parts, Place, Post, ProjectorWatch, Reading, Staff};
+use kite_runtime::{Host, HostPauses, Parts, Place, Post, ProjectorWatch, Reading, Staff};
 use smol_str::SmolStr;
 use std::future::Future;
 use std::path::PathBuf;
@@ -114,14 +114,15 @@ impl Host for SimHost {
 /// Starts a process on what the log and the read models hold.
 pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let Ground { sim, store, setup, node, clock, shared, .. } = ground;
-    let journal = Journal::new(store.clone(), clock.clone(), sim.clock.clone());
+    let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone() };
+    let journal = Journal::new(store.clone(), clock.clone(), sim.clock.clone())
+        .with_pauses(Arc::new(HostPauses(host.clone())));
     let journal = match shared {
         Some(shared) => journal.of_node(shared.name.clone()).shared(),
         None => journal,
     };
     let write_side = WriteSide::new(journal.clone(), setup.kept_messages_max, Arc::new(|| [7; 32]));
     let models = ReadModels::open(&ground.data_dir).map_err(|error| error.to_string())?;
-    let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone() };
     let reading = Reading { figures_window: chrono::TimeDelta::minutes(15), unrouted_page: UNROUTED_PAGE };
     let parts = Parts::open(&host, write_side.clone(), models.clone(), reading).await;
     let parts = parts.map_err(|error| error.to_string())?;

@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::operation::{Case, Foreign, Operation, Step};
 use crate::platform::{Platform, accept_limits};
 use crate::reach::Situation;
-use crate::relays::{Acknowledged, Action, CallFault, Calls, Fate, Mode, SimConnector, SimRelay, SimRelays};
+use crate::relays::{Acknowledged, Action, Begun, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
 use crate::unwritable;
 use kite_domain::ids::SendingId;
@@ -33,6 +33,8 @@ const POLLS_AT_ONCE_MAX: u32 = 200_000;
 const CALM_MS: i64 = 15_000;
 /// The same where lanes are so small that they are full at times.
 const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
+/// The same where another process may have to take over what one had of a relay: after the time of its lease and the longest call.
+const CALM_OF_SEVERAL_MS: i64 = 45_000;
 /// The log of a case has some hundreds of events, and some thousands where many messages are sent.
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
@@ -86,7 +88,7 @@ impl World {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
         let log = Arc::new(MemoryEventStore::new());
         let arrivals = Arc::new(Mutex::new(Vec::new()));
-        let calls = Calls::default();
+        let calls = Begun::default();
         let traits = setting::traits_of(case.seed);
         let relays: BTreeMap<RelayId, Arc<SimRelay>> = (0..RELAYS.len())
             .map(|index| {
@@ -411,7 +413,11 @@ impl World {
         self.heal();
         let has_room = self.nodes[0].ground.setup.jobs_max >= ROOM_JOBS_MIN;
         // What did not fit into a lane comes with the next sweep.
-        let calm_ms = if has_room { CALM_MS } else { CALM_WITHOUT_ROOM_MS };
+        let calm_ms = match (has_room, self.nodes.len()) {
+            (true, 1) => CALM_MS,
+            (true, _) => CALM_OF_SEVERAL_MS,
+            (false, _) => CALM_WITHOUT_ROOM_MS,
+        };
         let relays = self.relays.clone();
         let called_ms: Vec<i64> = relays.relays.values().map(|relay| relay.called_ms()).collect();
         self.pass_exactly(calm_ms)?;

@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use super::Acceptance;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
+use crate::tries::Tries;
 
 /// What a cancellation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,7 @@ impl Acceptance {
         id: SendingId,
         reason: Option<String>,
     ) -> Result<Written, CancelError> {
+        let mut tries = Tries::of(self.journal());
         loop {
             let mut sending = Sending::default();
             let told = self.journal().read_stream(&id.stream(), 0).await?;
@@ -148,7 +150,7 @@ impl Acceptance {
                     self.lots.note_sending(id, &event);
                     return Ok(Written { lots: terms.lots, accepted, position: appended.position });
                 }
-                Err(AppendError::Conflict { .. }) => {}
+                Err(AppendError::Conflict { .. }) if tries.again().await => {}
                 Err(error) => return Err(JournalError::from(error).into()),
             }
         }

@@ -12,6 +12,7 @@ use kite_event_store::{AppendError, Expected, Position};
 use super::Acceptance;
 use super::cancel::ForgetsSending;
 use crate::journal::{Cause, Entry, JournalError};
+use crate::tries::Tries;
 
 /// How a sending stands after it was paused or resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,7 @@ impl Acceptance {
         decide: impl Fn(&Sending) -> Result<Option<Event>, PauseRefusal>,
     ) -> Result<PauseOutcome, PauseError> {
         let cause = Cause { correlation: id.0, ..cause.clone() };
+        let mut tries = Tries::of(self.journal());
         loop {
             let mut sending = Sending::default();
             let told = self.journal().read_stream(&id.stream(), 0).await?;
@@ -111,7 +113,7 @@ impl Acceptance {
                     sending.evolve(&event, self.journal().now());
                     return Ok(PauseOutcome { paused: sending.paused, position: appended.position });
                 }
-                Err(AppendError::Conflict { .. }) => {}
+                Err(AppendError::Conflict { .. }) if tries.again().await => {}
                 Err(error) => return Err(JournalError::from(error).into()),
             }
         }

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::tries::Tries;
 use crate::vault::{DecryptError, Vault};
 
 /// Why a command was refused.
@@ -171,7 +172,7 @@ impl Manage {
         &self.vault
     }
 
-    /// Reads the stream, decides, appends with the version read; anew on a conflict.
+    /// Reads the stream, decides, appends with the version read; anew on a conflict, after a pause.
     async fn decide<T>(
         &self,
         cause: &Cause,
@@ -179,6 +180,7 @@ impl Manage {
         stream: SmolStr,
         mut decide: impl FnMut(&[Event]) -> Decided<T>,
     ) -> Result<Done<T>, ManageError> {
+        let mut tries = Tries::of(&self.journal);
         loop {
             let told = self.journal.read_stream(&stream, 0).await?;
             let (version, position) =
@@ -198,7 +200,7 @@ impl Manage {
                     self.directory.catch_up(&self.journal).await?;
                     return Ok(Done { value, position: appended.position });
                 }
-                Err(AppendError::Conflict { .. }) => {}
+                Err(AppendError::Conflict { .. }) if tries.again().await => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::{Cause, Entry};
 use crate::refusal_keeper::Unextended;
+use crate::tries::Tries;
 
 /// How many are written at once.
 const ENTRIES_PER_BATCH: usize = 500;
@@ -179,6 +180,7 @@ impl Manage {
         decide: impl Fn(&Refusals) -> Result<Option<Event>, ManageRefusal>,
     ) -> Result<Done<bool>, ManageError> {
         let stream = opt_out::stream(tenant, address);
+        let mut tries = Tries::of(&self.journal);
         loop {
             let version = self.journal.count(&stream).await?;
             // After the version: whatever it counts is known.
@@ -198,7 +200,7 @@ impl Manage {
                     self.directory.catch_up(&self.journal).await?;
                     return Ok(Done { value: true, position: appended.position });
                 }
-                Err(AppendError::Conflict { .. }) => {}
+                Err(AppendError::Conflict { .. }) if tries.again().await => {}
                 Err(error) => return Err(error.into()),
             }
         }

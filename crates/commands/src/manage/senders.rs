@@ -13,15 +13,13 @@ use kite_event_store::{AppendError, Expected};
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::tries::Tries;
 
 /// The most requests of a tenant that may wait for the operator at once.
 pub const WAITING_REQUESTS_MAX: usize = 1_000;
 
 /// The most addresses that a tenant may ever have asked for. What was withdrawn counts: it is kept, with its history.
 pub const ADDRESSES_MAX: usize = 10_000;
-
-/// So often a decision is taken anew. Others may be faster, and a log may show an event a moment after it was taken.
-const ATTEMPTS_MAX: u32 = 1_000;
 
 /// Why nothing was appended.
 pub(crate) enum SenderError {
@@ -52,7 +50,8 @@ pub(crate) async fn change(
     (cause, tenant, address): (&Cause, &TenantId, &str),
     decide: impl Fn(&SenderAddress, DateTime<Utc>) -> Result<Option<Event>, SenderRefusal>,
 ) -> Result<Done<SenderIdentity>, SenderError> {
-    for _ in 0..ATTEMPTS_MAX {
+    let mut tries = Tries::of(journal);
+    loop {
         directory.catch_up(journal).await?;
         let known = directory.snapshot().senders.address(address);
         let decided = decide(&known, journal.now()).map_err(SenderError::Refused)?;
@@ -69,11 +68,11 @@ pub(crate) async fn change(
                 directory.catch_up(journal).await?;
                 return done(&directory.snapshot(), tenant, address, appended.position);
             }
-            Err(AppendError::Conflict { .. }) => tokio::task::yield_now().await,
+            // Others may be faster, and a log may show an event a moment after it was taken.
+            Err(AppendError::Conflict { .. }) if tries.again().await => {}
             Err(error) => return Err(JournalError::from(error).into()),
         }
     }
-    Err(JournalError::from(AppendError::Busy).into())
 }
 
 /// What is so now. Others may have gone on from there already.

@@ -31,7 +31,7 @@ impl Checker {
         if !self.is_failover(terms, order) {
             return words("the failover");
         }
-        if !are_times(sending, terms, order) {
+        if !are_times(sending, terms, order, TimeDelta::milliseconds(2 * self.clocks_off_ms)) {
             return words("the time");
         }
         if !are_words(terms, order) {
@@ -116,7 +116,12 @@ fn ad_of(class: Class) -> Option<AdTerms> {
     }
 }
 
-fn are_times(sending: &SendingState, terms: &SendingAccepted, order: &SendOrder) -> bool {
+fn are_times(
+    sending: &SendingState,
+    terms: &SendingAccepted,
+    order: &SendOrder,
+    clocks_off: TimeDelta,
+) -> bool {
     if terms.scheduled_at.is_some() != order.scheduled_s.is_some() {
         return false;
     }
@@ -128,7 +133,9 @@ fn are_times(sending: &SendingState, terms: &SendingAccepted, order: &SendOrder)
     let start = terms.expires_at - TimeDelta::seconds(lifetime_s);
     match terms.scheduled_at {
         Some(scheduled_at) => start == scheduled_at,
-        None => (sending.sealed_at - REQUEST_MAX..=sending.sealed_at).contains(&start),
+        None => {
+            (sending.sealed_at - REQUEST_MAX.max(notice())..=sending.sealed_at + clocks_off).contains(&start)
+        }
     }
 }
 

@@ -158,7 +158,7 @@ pub(crate) struct Call {
 }
 
 /// Calls that begin, in their order.
-pub(crate) type Calls = Arc<Mutex<Vec<Call>>>;
+pub(crate) type Begun = Arc<Mutex<Vec<Call>>>;
 
 /// What a relay does by itself.
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ pub(crate) struct SimRelay {
     question_faults: [Armed<QuestionFault>; 3],
     inner: Mutex<Inner>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
-    calls: Calls,
+    calls: Begun,
 }
 
 /// What a relay says to one message of a call.
@@ -240,7 +240,7 @@ impl SimRelay {
         case: &Case,
         sim: Arc<Sim>,
         arrivals: Arc<Mutex<Vec<Arrival>>>,
-        calls: Calls,
+        calls: Begun,
     ) -> Self {
         Self {
             seed: hash_of(case.seed, id.as_str()),
@@ -518,7 +518,7 @@ fn pick(codes: &[(&str, u64)], mut number: u64) -> Option<SmolStr> {
 pub(crate) struct SimRelays {
     pub(crate) relays: BTreeMap<RelayId, Arc<SimRelay>>,
     pub(crate) arrivals: Arc<Mutex<Vec<Arrival>>>,
-    pub(crate) calls: Calls,
+    pub(crate) calls: Begun,
 }
 
 impl SimRelays {
