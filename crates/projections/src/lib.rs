@@ -28,6 +28,7 @@ mod parked;
 mod projector;
 mod read_models;
 mod readers;
+mod register;
 pub mod replay;
 mod routing;
 mod sql;

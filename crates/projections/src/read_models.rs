@@ -1,4 +1,4 @@
-//! All read models of a data directory.
+//! All read models of a data directory, and the list of them: the one place that a new one is added to.
 
 use kite_domain::ids::SendingId;
 use kite_domain::mutation::{self, Mutation};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address_book::{AddressBookModel, AddressBookQueries};
-use crate::database::{self, Indexes};
 use crate::delivery::{DeliveryModel, DeliveryQueries};
 use crate::error::{OpenError, QueryError};
 use crate::parked::{self, ParkedEvent};
-use crate::projector::{Projector, ReadModel, Runner};
+use crate::projector::{ReadModel, Runner};
 use crate::readers::Readers;
+use crate::register::{Of, Registered};
 use crate::routing::{RoutingModel, RoutingQueries};
 use crate::work::{WorkModel, WorkQueries};
 
@@ -33,35 +33,73 @@ pub struct RouterPlace {
     pub parked: Vec<SendingId>,
 }
 
-/// The questions that can be asked. Cheap to clone.
+/// Readers of every file, in the order of the list. Cheap to clone.
 #[derive(Clone)]
-pub struct ReadModels {
+pub(crate) struct Files(Vec<(&'static str, Readers)>);
+
+impl Files {
+    fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        let open = |model: &&dyn Registered| Ok((model.name(), model.readers(data_dir)?));
+        ReadModels::each().iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Readers of this model's file.
+    pub(crate) fn of<M: ReadModel>(&self) -> Readers {
+        let found = self.0.iter().find(|(name, _)| *name == M::NAME);
+        found.expect("every model that is asked for is in the list").1.clone()
+    }
+}
+
+/// The list. Fields, files, projectors, replays, and what is shown of parked events all come from it.
+macro_rules! read_models {
+    ($($(#[doc = $what:literal])+ $field:ident: $model:ty => $queries:ty,)*) => {
+        /// The questions that can be asked. Cheap to clone.
+        #[derive(Clone)]
+        pub struct ReadModels {
+            $($(#[doc = $what])+ pub $field: $queries,)*
+            files: Files,
+            data_dir: PathBuf,
+        }
+
+        impl ReadModels {
+            /// Every model there is, in the order in which they are shown.
+            pub(crate) fn each() -> &'static [&'static dyn Registered] {
+                &[$(&Of::<$model>::NEW),*]
+            }
+
+            /// Opens the files in `data_dir`, and creates what is missing.
+            ///
+            /// # Errors
+            /// See [`OpenError`]; a file of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
+            pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
+                std::fs::create_dir_all(data_dir)?;
+                let files = Files::open(data_dir)?;
+                Ok(Self { $($field: <$queries>::new(&files),)* files, data_dir: data_dir.to_owned() })
+            }
+        }
+    };
+}
+
+read_models! {
     /// Contacts, groups, senders, opt-outs, templates, tenants.
-    pub address_book: AddressBookQueries,
+    address_book: AddressBookModel => AddressBookQueries,
     /// Relays, policies, splits, live figures.
-    pub routing: RoutingQueries,
+    routing: RoutingModel => RoutingQueries,
     /// Sendings, messages, statistics.
-    pub delivery: DeliveryQueries,
+    delivery: DeliveryModel => DeliveryQueries,
     /// What the write side looks through.
-    pub work: WorkQueries,
-    data_dir: PathBuf,
+    work: WorkModel => WorkQueries,
 }
 
 impl ReadModels {
-    /// Opens the files in `data_dir`, and creates what is missing.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; a file of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
-    pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(data_dir)?;
-        let delivery = readers::<DeliveryModel>(data_dir)?;
-        Ok(Self {
-            address_book: AddressBookQueries::new(readers::<AddressBookModel>(data_dir)?),
-            routing: RoutingQueries::new(readers::<RoutingModel>(data_dir)?, delivery.clone()),
-            delivery: DeliveryQueries::new(delivery),
-            work: WorkQueries::new(readers::<WorkModel>(data_dir)?),
-            data_dir: data_dir.to_owned(),
-        })
+    /// Their names, in the order of the list.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::each().iter().map(|model| model.name())
+    }
+
+    /// Up to where this process has seen the log projected, by each model.
+    pub fn positions(&self) -> impl Iterator<Item = (&'static str, Position)> + '_ {
+        self.files.0.iter().map(|(name, readers)| (*name, readers.position()))
     }
 
     /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly. The
@@ -99,10 +137,10 @@ impl ReadModels {
     /// # Errors
     /// See [`QueryError`].
     pub fn parked_counts(&self) -> Result<Vec<(&'static str, u64)>, QueryError> {
-        let count = |(name, readers): (&'static str, &Readers)| {
-            Ok((name, readers.ask(|connection| Ok(parked::count(connection)?))?))
+        let count = |(name, readers): &(&'static str, Readers)| {
+            Ok((*name, readers.ask(|connection| Ok(parked::count(connection)?))?))
         };
-        self.named_readers().into_iter().map(count).collect()
+        self.files.0.iter().map(count).collect()
     }
 
     /// The first events that each model has parked, by its name and in the order of the log; those that come after this
@@ -115,19 +153,10 @@ impl ReadModels {
         after: Position,
         limit: usize,
     ) -> Result<Vec<(&'static str, Vec<ParkedEvent>)>, QueryError> {
-        let list = |(name, readers): (&'static str, &Readers)| {
-            Ok((name, readers.ask(|connection| parked::list(connection, after, limit))?))
+        let list = |(name, readers): &(&'static str, Readers)| {
+            Ok((*name, readers.ask(|connection| parked::list(connection, after, limit))?))
         };
-        self.named_readers().into_iter().map(list).collect()
-    }
-
-    fn named_readers(&self) -> [(&'static str, &Readers); 4] {
-        [
-            (AddressBookModel::NAME, self.address_book.readers()),
-            (RoutingModel::NAME, self.routing.readers()),
-            (DeliveryModel::NAME, self.delivery.readers()),
-            (WorkModel::NAME, self.work.readers()),
-        ]
+        self.files.0.iter().map(list).collect()
     }
 
     /// One projector for each model. Only one set of them may be at work on a data directory.
@@ -135,41 +164,7 @@ impl ReadModels {
     /// # Errors
     /// See [`OpenError`].
     pub fn projectors(&self, store: Arc<dyn EventStore>) -> Result<Vec<Box<dyn Runner>>, OpenError> {
-        Ok(vec![
-            Box::new(self.projector::<AddressBookModel>(store.clone(), self.address_book.readers())?),
-            Box::new(self.projector::<RoutingModel>(store.clone(), self.routing.readers())?),
-            Box::new(self.projector::<DeliveryModel>(store.clone(), self.delivery.readers())?),
-            Box::new(self.projector::<WorkModel>(store, self.work.readers())?),
-        ])
+        let files = Self::each().iter().zip(&self.files.0);
+        files.map(|(model, (_, readers))| model.projector(store.clone(), &self.data_dir, readers)).collect()
     }
-
-    fn projector<M: ReadModel>(
-        &self,
-        store: Arc<dyn EventStore>,
-        readers: &Readers,
-    ) -> Result<Projector<M>, OpenError> {
-        let connection = database::open_writer::<M>(&database::file::<M>(&self.data_dir), Indexes::Now)?;
-        let end = *store.head().borrow();
-        let projector = Projector::new(store, connection, readers.position_sender())
-            .map_err(|source| OpenError::storage(M::NAME, source))?;
-        // It would wait for the log to come to where it stands, and show rows of another history until then.
-        match projector.position() {
-            live if live > end => Err(OpenError::AheadOfLog { model: M::NAME, live, end }),
-            0 if end > 0 => {
-                tracing::warn!(
-                    model = M::NAME,
-                    end,
-                    "the read model is new or was lost: it is made from the log"
-                );
-                Ok(projector)
-            }
-            _ => Ok(projector),
-        }
-    }
-}
-
-fn readers<M: ReadModel>(data_dir: &Path) -> Result<Readers, OpenError> {
-    let path = database::file::<M>(data_dir);
-    drop(database::open_writer::<M>(&path, Indexes::Now)?);
-    Readers::new::<M>(path)
 }

@@ -10,11 +10,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
+use super::AddressBookModel;
 use super::merge::resolve;
 use super::views::{Bond, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
+use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, one_more, optional_text, text, time, uuid};
 
@@ -98,12 +100,8 @@ impl AddressBookQueries {
         })
     }
 
-    pub(crate) fn new(readers: Readers) -> Self {
-        Self { readers }
-    }
-
-    pub(crate) fn readers(&self) -> &Readers {
-        &self.readers
+    pub(crate) fn new(files: &Files) -> Self {
+        Self { readers: files.of::<AddressBookModel>() }
     }
 
     /// The tenant's contacts that pass the filter, by id.

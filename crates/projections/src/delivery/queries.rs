@@ -8,6 +8,7 @@ use kite_domain::text::Channel;
 use rusqlite::{Connection, Row};
 use std::sync::LazyLock;
 
+use super::DeliveryModel;
 use super::codes::{Coded, MessageStatus};
 use super::counters;
 use super::row::{LotRow, read, select_messages};
@@ -16,6 +17,7 @@ use super::views::{MessageView, PauseView, RelayTotals, SendingState, SendingVie
 use super::words::{WordList, find};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
+use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, one_more, optional_text, optional_time, text, time, uuid};
 
@@ -90,12 +92,8 @@ fn implied(state: Option<SendingState>) -> &'static str {
 }
 
 impl DeliveryQueries {
-    pub(crate) fn new(readers: Readers) -> Self {
-        Self { readers }
-    }
-
-    pub(crate) fn readers(&self) -> &Readers {
-        &self.readers
+    pub(crate) fn new(files: &Files) -> Self {
+        Self { readers: files.of::<DeliveryModel>() }
     }
 
     /// The tenant's sendings, newest first; none: those of all tenants.

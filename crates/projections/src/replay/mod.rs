@@ -12,14 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::address_book::AddressBookModel;
 use crate::database::{self, Indexes};
-use crate::delivery::DeliveryModel;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
 use crate::projector::{Projector, ReadModel, Step};
-use crate::routing::RoutingModel;
-use crate::work::WorkModel;
+use crate::read_models::ReadModels;
 
 /// Where models are made again, within the data directory.
 const DIRECTORY: &str = "replay";
@@ -177,12 +174,10 @@ impl fmt::Display for Report {
 /// # Errors
 /// See [`ReplayError`]; differences are no error but part of the report.
 pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
-    let models = vec![
-        verify_model::<AddressBookModel>(&store, data_dir).await?,
-        verify_model::<RoutingModel>(&store, data_dir).await?,
-        verify_model::<DeliveryModel>(&store, data_dir).await?,
-        verify_model::<WorkModel>(&store, data_dir).await?,
-    ];
+    let mut models = Vec::new();
+    for model in ReadModels::each() {
+        models.push(model.verify(&store, data_dir).await?);
+    }
     Ok(Report { models })
 }
 
@@ -192,12 +187,10 @@ pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repor
 /// # Errors
 /// See [`ReplayError`]; models that were not swapped yet are as before.
 pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
-    let models = vec![
-        rebuild_model::<AddressBookModel>(&store, data_dir).await?,
-        rebuild_model::<RoutingModel>(&store, data_dir).await?,
-        rebuild_model::<DeliveryModel>(&store, data_dir).await?,
-        rebuild_model::<WorkModel>(&store, data_dir).await?,
-    ];
+    let mut models = Vec::new();
+    for model in ReadModels::each() {
+        models.push(model.rebuild(&store, data_dir).await?);
+    }
     Ok(Report { models })
 }
 
@@ -206,12 +199,7 @@ pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repo
 /// # Errors
 /// See [`ReplayError`].
 pub fn parked(data_dir: &Path) -> Result<Vec<ParkedReport>, ReplayError> {
-    Ok(vec![
-        parked_of::<AddressBookModel>(data_dir)?,
-        parked_of::<RoutingModel>(data_dir)?,
-        parked_of::<DeliveryModel>(data_dir)?,
-        parked_of::<WorkModel>(data_dir)?,
-    ])
+    ReadModels::each().iter().map(|model| model.parked(data_dir)).collect()
 }
 
 /// Takes in again what is parked: every model that has parked something is made again and put in the place of the live
@@ -226,16 +214,14 @@ pub async fn retry_parked(
     store: Arc<dyn EventStore>,
     data_dir: &Path,
 ) -> Result<Vec<RetryReport>, ReplayError> {
-    let retried = [
-        retry_model::<AddressBookModel>(&store, data_dir).await?,
-        retry_model::<RoutingModel>(&store, data_dir).await?,
-        retry_model::<DeliveryModel>(&store, data_dir).await?,
-        retry_model::<WorkModel>(&store, data_dir).await?,
-    ];
-    Ok(retried.into_iter().flatten().collect())
+    let mut retried = Vec::new();
+    for model in ReadModels::each() {
+        retried.extend(model.retry_parked(&store, data_dir).await?);
+    }
+    Ok(retried)
 }
 
-fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, ReplayError> {
+pub(crate) fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, ReplayError> {
     let path = database::file::<M>(data_dir);
     if !path.exists() {
         return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
@@ -246,7 +232,7 @@ fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, ReplayError>
     Ok(ParkedReport { name: M::NAME, events })
 }
 
-async fn retry_model<M: ReadModel>(
+pub(crate) async fn retry_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
     data_dir: &Path,
 ) -> Result<Option<RetryReport>, ReplayError> {
@@ -258,7 +244,7 @@ async fn retry_model<M: ReadModel>(
     Ok(Some(RetryReport { parked_before, model }))
 }
 
-async fn verify_model<M: ReadModel>(
+pub(crate) async fn verify_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
     data_dir: &Path,
 ) -> Result<ModelReport, ReplayError> {
@@ -292,7 +278,7 @@ async fn verify_model<M: ReadModel>(
     })
 }
 
-async fn rebuild_model<M: ReadModel>(
+pub(crate) async fn rebuild_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
     data_dir: &Path,
 ) -> Result<ModelReport, ReplayError> {

@@ -10,10 +10,12 @@ use kite_event_store::Position;
 use rusqlite::{Connection, Row};
 use smol_str::SmolStr;
 
+use super::RoutingModel;
 use super::views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
 use crate::database;
-use crate::delivery::{Measured, measured};
+use crate::delivery::{DeliveryModel, Measured, measured};
 use crate::error::QueryError;
+use crate::read_models::Files;
 use crate::readers::{Readers, milliseconds, shared_queries};
 use crate::sql::{from_json, optional_time, text, time};
 
@@ -39,12 +41,8 @@ const ADVICE_SQL: &str = "SELECT version, advice, weights, relay_order, reasons,
 pub type Carries = (Position, Position, Vec<(SmolStr, Carry)>);
 
 impl RoutingQueries {
-    pub(crate) fn new(readers: Readers, delivery: Readers) -> Self {
-        Self { readers, delivery }
-    }
-
-    pub(crate) fn readers(&self) -> &Readers {
-        &self.readers
+    pub(crate) fn new(files: &Files) -> Self {
+        Self { readers: files.of::<RoutingModel>(), delivery: files.of::<DeliveryModel>() }
     }
 
     /// All relays, by id.

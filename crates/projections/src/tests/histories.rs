@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use super::counting::counted;
 use super::{Bench, at, lot_accepted, relay, route, run, sending_accepted, sending_id, tenant};
 use crate::delivery::{Counter, MessageStatus};
-use crate::{Step, replay};
+use crate::{ReadModels, Step, replay};
 
 pub(super) const SENDINGS: u128 = 3;
 const LOTS: u32 = 2;
@@ -103,7 +103,8 @@ fn told() -> impl Strategy<Value = Act> {
 
 /// How projectors are driven between two events: which of them takes a step, or all are started anew, at what time.
 fn drive() -> impl Strategy<Value = Vec<(Act, DateTime<Utc>)>> {
-    let step = prop_oneof![8 => (0usize..4).prop_map(Act::Step), 1 => Just(Act::Restart)];
+    let step =
+        prop_oneof![8 => (0..ReadModels::names().count()).prop_map(Act::Step), 1 => Just(Act::Restart)];
     proptest::collection::vec((step, any_time()), 0..3)
 }
 
@@ -120,7 +121,7 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         12 => (0..SENDINGS, 0..LOTS, lot_event()).prop_map(|(sending, lot, event)| Act::Lot(sending, lot, event)),
         2 => (0..SENDINGS, 0u8..9).prop_map(|(sending, kind)| Act::Sending(sending, kind)),
-        4 => (0usize..4).prop_map(Act::Step),
+        4 => (0..ReadModels::names().count()).prop_map(Act::Step),
         1 => Just(Act::Restart),
     ]
 }

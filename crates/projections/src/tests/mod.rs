@@ -8,6 +8,7 @@ mod faults;
 mod histories;
 mod parking;
 mod projecting;
+mod registering;
 mod replaying;
 mod routing;
 mod searching;

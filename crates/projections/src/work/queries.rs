@@ -9,12 +9,13 @@ use kite_domain::slug::{RelayId, TenantId};
 use kite_event_store::Position;
 use rusqlite::{Row, params};
 use serde::Serialize;
-
 use std::collections::BTreeSet;
 
+use super::WorkModel;
 use super::fold::{LOAD_KINDS, urgency};
 use crate::database;
 use crate::error::QueryError;
+use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, json, optional_text, optional_time, text, time, uuid};
 
@@ -79,18 +80,14 @@ pub struct Workload {
 /// Questions about open work.
 #[derive(Clone)]
 pub struct WorkQueries {
-    readers: Readers,
+    pub(super) readers: Readers,
 }
 
 shared_queries!(WorkQueries);
 
 impl WorkQueries {
-    pub(crate) fn new(readers: Readers) -> Self {
-        Self { readers }
-    }
-
-    pub(crate) fn readers(&self) -> &Readers {
-        &self.readers
+    pub(crate) fn new(files: &Files) -> Self {
+        Self { readers: files.of::<WorkModel>() }
     }
 
     /// Sendings that the router has something to do for: sealed, not cancelled, not waiting for their time, with a lot

@@ -189,7 +189,7 @@ impl WorkQueries {
 
     /// How much of a relay was not understood; none: nothing ever.
     pub fn not_understood_count(&self, relay: &RelayId) -> Result<Option<NotUnderstoodCount>, QueryError> {
-        self.readers().ask(|connection| {
+        self.readers.ask(|connection| {
             let sql = "SELECT kept, newest_ms FROM not_understood_counts WHERE relay = ?1";
             let found: Option<(i64, i64)> = connection
                 .prepare_cached(sql)?

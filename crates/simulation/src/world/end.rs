@@ -112,12 +112,7 @@ impl World {
     fn nothing_is_left_at(&self, platform: &Platform) -> Checked {
         let head = *self.log.head().borrow();
         let models = &platform.models;
-        for (name, position) in [
-            ("address book", models.address_book.position()),
-            ("routing", models.routing.position()),
-            ("delivery", models.delivery.position()),
-            ("work", models.work.position()),
-        ] {
+        for (name, position) in models.positions() {
             if position != head {
                 return Err(format!("the {name} model stands at {position}, the log at {head}"));
             }

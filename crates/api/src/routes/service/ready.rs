@@ -62,21 +62,14 @@ pub async fn handler(state: State<ApiState>, SeesInside(sees_inside): SeesInside
 
 fn lags(state: &ApiState) -> Vec<ReadinessCheck> {
     let store = state.write_side.journal.store();
-    let models = &state.read_models;
-    let positions = [
-        ("address-book", models.address_book.position()),
-        ("routing", models.routing.position()),
-        ("delivery", models.delivery.position()),
-        ("work", models.work.position()),
-    ];
     let most = state.config.ready_lag_events_max;
     let check = |(name, position): (&str, u64)| {
         let lag = store.count_after(position);
         ReadinessCheck {
-            name: format!("read-model:{name}"),
+            name: format!("read-model:{}", name.replace('_', "-")),
             is_ready: lag <= most,
             detail: format!("{lag} events behind, at most {most} allowed"),
         }
     };
-    positions.map(check).into()
+    state.read_models.positions().map(check).collect()
 }

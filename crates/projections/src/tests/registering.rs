@@ -1,0 +1,33 @@
+//! The list of read models is the only one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Bench, run};
+use crate::{ReadModels, Runner, replay};
+
+#[test]
+fn every_model_of_the_list_has_a_file_a_projector_and_its_part_of_every_replay() {
+    let mut bench = Bench::new();
+    let names: Vec<&str> = ReadModels::names().collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "each has a name of its own");
+    for name in &names {
+        assert!(bench.path().join(format!("{name}.db")).exists(), "{name}");
+    }
+    let projectors: Vec<&str> =
+        bench.runners().iter().map(|runner: &Box<dyn Runner>| runner.name()).collect();
+    assert_eq!(projectors, names);
+    let positions: Vec<&str> = bench.models.positions().map(|(name, _)| name).collect();
+    assert_eq!(positions, names);
+    let counted: Vec<&str> = bench.models.parked_counts().unwrap().iter().map(|(name, _)| *name).collect();
+    assert_eq!(counted, names);
+    bench.runners().clear();
+    let store: Arc<_> = bench.store.clone();
+    let rebuilt = run(replay::rebuild(store.clone(), bench.path())).unwrap();
+    let verified = run(replay::verify(store, bench.path())).unwrap();
+    for report in [rebuilt, verified] {
+        assert_eq!(report.models.iter().map(|model| model.name).collect::<Vec<_>>(), names);
+    }
+    let parked = replay::parked(bench.path()).unwrap();
+    assert_eq!(parked.iter().map(|model| model.name).collect::<Vec<_>>(), names);
+}
