@@ -9,25 +9,31 @@ use std::time::Duration;
 use crate::error::OpenError;
 use crate::projector::ReadModel;
 use crate::sql::signed;
+use crate::table::{self, Index, Table, integer, text};
 
-/// In every file. `parked` holds the events that could not be applied: see [`crate::parked`].
-const COMMON: &str = "
-CREATE TABLE checkpoint (
-    id       INTEGER PRIMARY KEY CHECK (id = 1),
-    position INTEGER NOT NULL
-) STRICT;
-INSERT INTO checkpoint VALUES (1, 0);
-CREATE TABLE parked (
-    position INTEGER PRIMARY KEY,
-    stream   TEXT NOT NULL,
-    version  INTEGER NOT NULL,
-    kind     TEXT NOT NULL,
-    time_ms  INTEGER NOT NULL,
-    cause    TEXT NOT NULL,
-    reason   TEXT NOT NULL
-) STRICT;
-CREATE INDEX parked_by_stream ON parked (stream);
-";
+/// In every file: up to where the rows follow the log.
+pub(crate) static CHECKPOINT: Table =
+    Table::new("checkpoint", &[integer("id").key(), integer("position")]).only_row(0);
+
+/// In every file: the events that could not be applied. See [`crate::parked`].
+pub(crate) static PARKED: Table = Table::new(
+    "parked",
+    &[
+        integer("position").key(),
+        text("stream"),
+        integer("version"),
+        text("kind"),
+        integer("time_ms"),
+        text("cause"),
+        text("reason"),
+    ],
+)
+.indexed(&[Index::new("parked_by_stream", &["stream"])]);
+
+/// All tables of a model that follow from the log alone.
+pub(crate) fn tables<M: ReadModel>() -> impl Iterator<Item = &'static Table> {
+    M::TABLES.iter().copied().chain([&PARKED])
+}
 
 /// When secondary indexes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +108,15 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
         return Err(OpenError::OtherSchema { model: M::NAME, found, known: M::SCHEMA_VERSION });
     }
     let later = match indexes {
-        Indexes::Now => M::indexes(),
-        Indexes::Later => "",
+        Indexes::Now => table::create_indexes(M::TABLES),
+        Indexes::Later => String::new(),
     };
     connection
         .execute_batch(&format!(
-            "BEGIN IMMEDIATE; {COMMON} {} {later} PRAGMA user_version = {}; COMMIT;",
-            M::schema(),
+            "BEGIN IMMEDIATE; {} {} {} {later} PRAGMA user_version = {}; COMMIT;",
+            table::create_tables(&[&CHECKPOINT, &PARKED]),
+            table::create_tables(M::TABLES),
+            M::ALSO,
             M::SCHEMA_VERSION
         ))
         .map_err(storage)
@@ -116,7 +124,7 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
 
 /// Makes the indexes that [`Indexes::Later`] left out.
 pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(M::indexes())
+    connection.execute_batch(&table::create_indexes(M::TABLES))
 }
 
 /// Up to where the tables follow the log.

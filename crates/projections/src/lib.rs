@@ -21,6 +21,7 @@ mod address_book;
 mod cache;
 mod database;
 mod delivery;
+mod engine;
 mod error;
 mod histogram;
 mod listing;
@@ -32,6 +33,7 @@ mod register;
 pub mod replay;
 mod routing;
 mod sql;
+mod table;
 #[cfg(test)]
 mod tests;
 mod work;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use crate::database;
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
+use crate::table::Table;
 
 /// How long the driving loop lets events gather after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
@@ -66,15 +67,13 @@ pub trait ReadModel: Default + Send + 'static {
     const SCHEMA_VERSION: i64;
     /// For the pages of the writing connection.
     const CACHE_BYTES: usize;
+    /// What it fills.
+    const TABLES: &'static [&'static Table];
+    /// What is made with the tables beside them, in the words of the engine.
+    const ALSO: &'static str = "";
 
     /// The events that the fold looks at.
     fn filter() -> Filter;
-
-    /// The tables, STRICT, each with a primary key.
-    fn schema() -> &'static str;
-
-    /// Secondary indexes; a rebuild makes them last.
-    fn indexes() -> &'static str;
 
     /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so that the
     /// rows show the stream as it was before it, and not something that never was.

@@ -24,6 +24,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
 use crate::sql::{from_json, json};
+use crate::table::Table;
 use merge::{join, leave, resolve, save_contact};
 
 /// The fold of the address book. It keeps nothing in memory.
@@ -34,6 +35,8 @@ impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
     const SCHEMA_VERSION: i64 = 4;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
+    const TABLES: &'static [&'static Table] = schema::TABLES;
+    const ALSO: &'static str = schema::TRIGGERS;
 
     fn filter() -> Filter {
         Filter::kinds([
@@ -55,14 +58,6 @@ impl ReadModel for AddressBookModel {
             "group-deleted",
             "group-members-changed",
         ])
-    }
-
-    fn schema() -> &'static str {
-        schema::SCHEMA
-    }
-
-    fn indexes() -> &'static str {
-        schema::INDEXES
     }
 
     fn apply(

@@ -1,31 +1,31 @@
 //! The tables of the address book.
+//!
+//! `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
+//! in lower case, number, e-mail address. `contact_numbers` has the next free number.
+//!
+//! `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
+//! says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
 
-/// `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
-/// in lower case, number, e-mail address. Contacts are counted where they are written, so that no way in is forgotten.
-///
-/// `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
-/// says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
-pub(super) const SCHEMA: &str = "
-CREATE TABLE contacts (
-    tenant     TEXT NOT NULL,
-    id         BLOB NOT NULL,
-    number     INTEGER NOT NULL,
-    name       TEXT NOT NULL,
-    phone      TEXT,
-    email      TEXT,
-    tags       TEXT NOT NULL,
-    fields     TEXT NOT NULL,
-    search     TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant, id)
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX contacts_by_phone ON contacts (tenant, phone) WHERE phone IS NOT NULL;
-CREATE UNIQUE INDEX contacts_by_email ON contacts (tenant, email) WHERE email IS NOT NULL;
-CREATE TABLE contact_counts (
-    tenant   TEXT PRIMARY KEY,
-    contacts INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+use crate::table::{Index, Table, bytes, integer, text};
+
+pub(super) const TABLES: &[&Table] = &[
+    &CONTACTS,
+    &CONTACT_COUNTS,
+    &CONTACT_NUMBERS,
+    &HEIRS,
+    &TAGS,
+    &GROUPS,
+    &MEMBERS,
+    &SENDERS,
+    &OPT_OUTS,
+    &PEOPLE,
+    &BONDS,
+    &TEMPLATES,
+    &TENANTS,
+];
+
+/// Contacts are counted where they are written, so that no way in is forgotten.
+pub(super) const TRIGGERS: &str = "
 CREATE TRIGGER contact_added AFTER INSERT ON contacts BEGIN
     INSERT INTO contact_counts (tenant, contacts) VALUES (new.tenant, 1)
         ON CONFLICT DO UPDATE SET contacts = contacts + 1;
@@ -33,87 +33,92 @@ END;
 CREATE TRIGGER contact_removed AFTER DELETE ON contacts BEGIN
     UPDATE contact_counts SET contacts = contacts - 1 WHERE tenant = old.tenant;
 END;
-CREATE TABLE contact_numbers (
-    id   INTEGER PRIMARY KEY CHECK (id = 1),
-    next INTEGER NOT NULL
-) STRICT;
-INSERT INTO contact_numbers VALUES (1, 1);
-CREATE TABLE heirs (
-    tenant TEXT NOT NULL,
-    id     BLOB NOT NULL,
-    heir   BLOB NOT NULL,
-    PRIMARY KEY (tenant, id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX heirs_by_heir ON heirs (tenant, heir);
-CREATE TABLE tags (
-    tenant  TEXT NOT NULL,
-    tag     TEXT NOT NULL,
-    contact BLOB NOT NULL,
-    PRIMARY KEY (tenant, tag, contact)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE groups (
-    id         BLOB PRIMARY KEY,
-    tenant     TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    members    INTEGER NOT NULL,
-    created_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE members (
-    group_id BLOB NOT NULL,
-    contact  BLOB NOT NULL,
-    PRIMARY KEY (group_id, contact)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX members_by_contact ON members (contact, group_id);
-CREATE TABLE senders (
-    tenant   TEXT NOT NULL,
-    address  TEXT NOT NULL,
-    identity TEXT NOT NULL,
-    PRIMARY KEY (tenant, address)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE opt_outs (
-    tenant         TEXT NOT NULL,
-    identity       TEXT NOT NULL,
-    brand_identity TEXT NOT NULL,
-    address        TEXT NOT NULL,
-    brand          TEXT,
-    source         TEXT NOT NULL,
-    since_ms       INTEGER NOT NULL,
-    refused_ms     INTEGER NOT NULL,
-    PRIMARY KEY (tenant, identity, brand_identity)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE people (
-    tenant  TEXT NOT NULL,
-    address TEXT NOT NULL,
-    contact BLOB NOT NULL,
-    PRIMARY KEY (tenant, address, contact)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX people_by_contact ON people (tenant, contact, address);
-CREATE TABLE bonds (
-    tenant  TEXT NOT NULL,
-    address TEXT NOT NULL,
-    other   TEXT NOT NULL,
-    is_told INTEGER NOT NULL,
-    PRIMARY KEY (tenant, address, other)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX bonds_by_other ON bonds (tenant, other);
-CREATE TABLE templates (
-    tenant     TEXT NOT NULL,
-    id         BLOB NOT NULL,
-    name       TEXT NOT NULL,
-    subject    TEXT,
-    text       TEXT NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant, id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE tenants (
-    id         TEXT PRIMARY KEY,
-    name       TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
 ";
 
-/// What the fold itself looks up by is made with the tables; these are for queries only.
-pub(super) const INDEXES: &str = "
-CREATE INDEX groups_by_tenant ON groups (tenant, id);
-CREATE INDEX bonds_untold ON bonds (tenant, address, other) WHERE is_told = 0;
-";
+pub(super) static CONTACTS: Table = Table::new(
+    "contacts",
+    &[
+        text("tenant").key(),
+        bytes("id").key(),
+        integer("number"),
+        text("name"),
+        text("phone").or_none(),
+        text("email").or_none(),
+        text("tags"),
+        text("fields"),
+        text("search"),
+        integer("created_ms"),
+        integer("updated_ms"),
+    ],
+)
+.indexed(&[
+    Index::new("contacts_by_phone", &["tenant", "phone"]).only("phone IS NOT NULL").unique(),
+    Index::new("contacts_by_email", &["tenant", "email"]).only("email IS NOT NULL").unique(),
+]);
+
+pub(super) static CONTACT_COUNTS: Table =
+    Table::new("contact_counts", &[text("tenant").key(), integer("contacts").added()]);
+
+pub(super) static CONTACT_NUMBERS: Table =
+    Table::new("contact_numbers", &[integer("id").key(), integer("next")]).only_row(1);
+
+pub(super) static HEIRS: Table =
+    Table::new("heirs", &[text("tenant").key(), bytes("id").key(), bytes("heir")])
+        .indexed(&[Index::new("heirs_by_heir", &["tenant", "heir"])]);
+
+pub(super) static TAGS: Table =
+    Table::new("tags", &[text("tenant").key(), text("tag").key(), bytes("contact").key()]);
+
+pub(super) static GROUPS: Table = Table::new(
+    "groups",
+    &[bytes("id").key(), text("tenant"), text("name"), integer("members"), integer("created_ms")],
+)
+.indexed(&[Index::new("groups_by_tenant", &["tenant", "id"]).late()]);
+
+pub(super) static MEMBERS: Table = Table::new("members", &[bytes("group_id").key(), bytes("contact").key()])
+    .indexed(&[Index::new("members_by_contact", &["contact", "group_id"])]);
+
+pub(super) static SENDERS: Table =
+    Table::new("senders", &[text("tenant").key(), text("address").key(), text("identity")]);
+
+pub(super) static OPT_OUTS: Table = Table::new(
+    "opt_outs",
+    &[
+        text("tenant").key(),
+        text("identity").key(),
+        text("brand_identity").key(),
+        text("address"),
+        text("brand").or_none(),
+        text("source"),
+        integer("since_ms"),
+        integer("refused_ms"),
+    ],
+);
+
+pub(super) static PEOPLE: Table =
+    Table::new("people", &[text("tenant").key(), text("address").key(), bytes("contact").key()])
+        .indexed(&[Index::new("people_by_contact", &["tenant", "contact", "address"])]);
+
+pub(super) static BONDS: Table = Table::new(
+    "bonds",
+    &[text("tenant").key(), text("address").key(), text("other").key(), integer("is_told")],
+)
+.indexed(&[
+    Index::new("bonds_by_other", &["tenant", "other"]),
+    Index::new("bonds_untold", &["tenant", "address", "other"]).only("is_told = 0").late(),
+]);
+
+pub(super) static TEMPLATES: Table = Table::new(
+    "templates",
+    &[
+        text("tenant").key(),
+        bytes("id").key(),
+        text("name"),
+        text("subject").or_none(),
+        text("text"),
+        integer("updated_ms"),
+    ],
+);
+
+pub(super) static TENANTS: Table =
+    Table::new("tenants", &[text("id").key(), text("name"), integer("created_ms")]);

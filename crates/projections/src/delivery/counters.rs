@@ -14,6 +14,7 @@ use kite_domain::text::MessageType;
 
 use super::attempt::Attempt;
 use super::lot::Message;
+use crate::table::{Column, integer};
 
 /// The planned share of a message is counted in ten-thousandths.
 pub(super) const PLANNED_UNIT: u64 = 10_000;
@@ -135,6 +136,51 @@ impl Counter {
             Some(Outcome::Refused) => Self::Refused,
         }
     }
+}
+
+/// How many counters there are.
+pub(super) const COUNTERS: usize = Counter::ALL.len();
+
+/// What attempts that were handed over in a minute come to. Their columns have these names without "attempts".
+pub(super) const OF_A_MINUTE: [Counter; 7] = [
+    Counter::AttemptsHandedOver,
+    Counter::AttemptsAccepted,
+    Counter::AttemptsUnknown,
+    Counter::AttemptsRefused,
+    Counter::AttemptsUndelivered,
+    Counter::AttemptsDelivered,
+    Counter::AttemptsExpired,
+];
+
+/// The name of such a column.
+pub(super) const fn word_of_a_minute(counter: Counter) -> &'static str {
+    counter.word().split_at("attempts_".len()).1
+}
+
+/// A column for each counter of a minute.
+pub(super) const fn counted_minutes() -> [Column; OF_A_MINUTE.len()] {
+    let mut columns = [integer(""); OF_A_MINUTE.len()];
+    let mut place = 0;
+    while place < columns.len() {
+        columns[place] = integer(word_of_a_minute(OF_A_MINUTE[place])).added();
+        place += 1;
+    }
+    columns
+}
+
+/// These columns, and one for each counter.
+pub(super) const fn with_counters<const OWN: usize, const ALL: usize>(own: [Column; OWN]) -> [Column; ALL] {
+    assert!(OWN + COUNTERS == ALL, "every counter has a column");
+    let mut all = [own[0]; ALL];
+    let mut place = 0;
+    while place < ALL {
+        all[place] = match place.checked_sub(OWN) {
+            Some(counter) => integer(Counter::ALL[counter].word()).added().or_zero(),
+            None => own[place],
+        };
+        place += 1;
+    }
+    all
 }
 
 impl std::ops::AddAssign for Counts {

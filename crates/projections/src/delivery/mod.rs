@@ -43,6 +43,7 @@ use rusqlite::{Connection, Transaction};
 use crate::cache::Cache;
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
+use crate::table::Table;
 use facets::Facets;
 use fold::Fold;
 use lot::{Lot, Seal};
@@ -96,6 +97,7 @@ impl ReadModel for DeliveryModel {
     const NAME: &'static str = "delivery";
     const SCHEMA_VERSION: i64 = 4;
     const CACHE_BYTES: usize = 32 * 1024 * 1024;
+    const TABLES: &'static [&'static Table] = schema::TABLES;
 
     fn filter() -> Filter {
         Filter::kinds([
@@ -114,14 +116,6 @@ impl ReadModel for DeliveryModel {
             "messages-held",
             "messages-finished",
         ])
-    }
-
-    fn schema() -> &'static str {
-        &schema::SCHEMA
-    }
-
-    fn indexes() -> &'static str {
-        schema::INDEXES
     }
 
     fn apply(

@@ -10,186 +10,188 @@
 //! `attempts` is the timeline in a compact form of our own (see `attempt`); everything that is filtered by has a
 //! column.
 
-use std::sync::LazyLock;
-
-use super::counters;
+use super::counters::{COUNTERS, counted_minutes, with_counters};
+use crate::table::{Column, Index, Table, bytes, integer, text};
 
 /// A block of `search` holds two to the power of this many messages.
 pub(super) const SEARCH_BLOCK_BITS: u32 = 17;
 
-/// The tables; those that count have a column for each counter.
-pub(super) static SCHEMA: LazyLock<String> = LazyLock::new(|| {
-    let columns = counters::joined(|counter, _| format!("{} INTEGER NOT NULL DEFAULT 0", counter.word()));
-    TABLES.replace("{counters}", &columns)
-});
+pub(super) const TABLES: &[&Table] = &[
+    &WORDS,
+    &SENDINGS,
+    &CONTENTS,
+    &LOTS,
+    &MESSAGES,
+    &SEARCH,
+    &FACETS,
+    &FACET_TIMES,
+    &STATISTICS,
+    &TOTALS,
+    &STATISTIC_FAILURES,
+    &STATISTIC_TIMES,
+    &RELAY_MINUTES,
+    &RELAY_MINUTE_FAILURES,
+    &RELAY_MINUTE_TIMES,
+];
 
-const TABLES: &str = "
-CREATE TABLE words (
-    id   INTEGER PRIMARY KEY,
-    word TEXT NOT NULL UNIQUE
-) STRICT;
-CREATE TABLE sendings (
-    id               BLOB PRIMARY KEY,
-    tenant           TEXT,
-    class            INTEGER,
-    accepted_ms      INTEGER,
-    scheduled_ms     INTEGER,
-    released_ms      INTEGER,
-    paused_ms        INTEGER,
-    paused_by        INTEGER,
-    pause_reason     TEXT,
-    cancelled_ms     INTEGER,
-    completed_ms     INTEGER,
-    abandoned_ms     INTEGER,
-    expires_ms       INTEGER,
-    client_reference TEXT,
-    refused_recipients INTEGER NOT NULL DEFAULT 0,
-    {counters}
-) STRICT, WITHOUT ROWID;
-CREATE TABLE contents (
-    sending    BLOB PRIMARY KEY,
-    from_phone TEXT,
-    from_email TEXT,
-    subject    TEXT,
-    text       TEXT NOT NULL,
-    custom     TEXT
-) STRICT, WITHOUT ROWID;
-CREATE TABLE lots (
-    first       INTEGER PRIMARY KEY,
-    sending     BLOB NOT NULL,
-    number      INTEGER NOT NULL,
-    messages    INTEGER NOT NULL,
-    tenant      INTEGER NOT NULL,
-    class       INTEGER NOT NULL,
-    accepted_ms INTEGER NOT NULL,
-    is_sealed   INTEGER NOT NULL,
-    from_phone  INTEGER NOT NULL,
-    from_email  INTEGER NOT NULL,
-    UNIQUE (sending, number)
-) STRICT;
-CREATE TABLE messages (
-    id                 INTEGER PRIMARY KEY,
-    recipient          TEXT NOT NULL,
-    email              TEXT,
-    contact            BLOB,
-    reference          TEXT,
-    message_type       INTEGER NOT NULL,
-    parts              INTEGER NOT NULL,
-    status             INTEGER NOT NULL,
-    relay              INTEGER NOT NULL,
-    channel            INTEGER NOT NULL,
-    attempts_made      INTEGER NOT NULL,
-    first_submitted_ms INTEGER,
-    final_ms           INTEGER,
-    held_until_ms      INTEGER,
-    reason             INTEGER NOT NULL,
-    failure_class      INTEGER,
-    cost_milliwon      INTEGER NOT NULL,
-    attempts           BLOB NOT NULL
-) STRICT;
-CREATE TABLE search (
-    block   INTEGER NOT NULL,
-    hash    INTEGER NOT NULL,
-    message INTEGER NOT NULL,
-    PRIMARY KEY (block, hash, message)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE facets (
-    tenant     INTEGER NOT NULL,
-    block      INTEGER NOT NULL,
-    status     INTEGER NOT NULL,
-    class      INTEGER NOT NULL,
-    from_phone INTEGER NOT NULL,
-    from_email INTEGER NOT NULL,
-    channel    INTEGER NOT NULL,
-    relay      INTEGER NOT NULL,
-    reason     INTEGER NOT NULL,
-    counts     BLOB NOT NULL,
-    PRIMARY KEY (tenant, block, status, class, from_phone, from_email, channel, relay, reason)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE facet_times (
-    block    INTEGER PRIMARY KEY,
-    first_ms INTEGER NOT NULL,
-    last_ms  INTEGER NOT NULL
-) STRICT;
-CREATE TABLE statistics (
-    tenant          INTEGER NOT NULL,
-    hour            INTEGER NOT NULL,
-    relay           INTEGER NOT NULL,
-    channel         INTEGER NOT NULL,
-    message_type    INTEGER NOT NULL,
-    class           INTEGER NOT NULL,
-    {counters},
-    PRIMARY KEY (tenant, hour, relay, channel, message_type, class)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE totals (
-    relay   INTEGER NOT NULL,
-    channel INTEGER NOT NULL,
-    class   INTEGER NOT NULL,
-    {counters},
-    PRIMARY KEY (relay, channel, class)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE statistic_failures (
-    tenant       INTEGER NOT NULL,
-    hour         INTEGER NOT NULL,
-    relay        INTEGER NOT NULL,
-    channel      INTEGER NOT NULL,
-    message_type INTEGER NOT NULL,
-    class        INTEGER NOT NULL,
-    failure      INTEGER NOT NULL,
-    count        INTEGER NOT NULL,
-    PRIMARY KEY (tenant, hour, relay, channel, message_type, class, failure)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE statistic_times (
-    tenant       INTEGER NOT NULL,
-    hour         INTEGER NOT NULL,
-    relay        INTEGER NOT NULL,
-    channel      INTEGER NOT NULL,
-    message_type INTEGER NOT NULL,
-    class        INTEGER NOT NULL,
-    metric       INTEGER NOT NULL,
-    bucket       INTEGER NOT NULL,
-    count        INTEGER NOT NULL,
-    PRIMARY KEY (tenant, hour, relay, channel, message_type, class, metric, bucket)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE relay_minutes (
-    channel     INTEGER NOT NULL,
-    minute      INTEGER NOT NULL,
-    relay       INTEGER NOT NULL,
-    handed_over INTEGER NOT NULL,
-    accepted    INTEGER NOT NULL,
-    unknown     INTEGER NOT NULL,
-    refused     INTEGER NOT NULL,
-    undelivered INTEGER NOT NULL,
-    delivered   INTEGER NOT NULL,
-    expired     INTEGER NOT NULL,
-    PRIMARY KEY (channel, minute, relay)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE relay_minute_failures (
-    channel     INTEGER NOT NULL,
-    minute      INTEGER NOT NULL,
-    relay       INTEGER NOT NULL,
-    failure     INTEGER NOT NULL,
-    refused     INTEGER NOT NULL,
-    undelivered INTEGER NOT NULL,
-    PRIMARY KEY (channel, minute, relay, failure)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE relay_minute_times (
-    channel INTEGER NOT NULL,
-    minute  INTEGER NOT NULL,
-    relay   INTEGER NOT NULL,
-    metric  INTEGER NOT NULL,
-    bucket  INTEGER NOT NULL,
-    count   INTEGER NOT NULL,
-    PRIMARY KEY (channel, minute, relay, metric, bucket)
-) STRICT, WITHOUT ROWID;
-";
+pub(super) static WORDS: Table =
+    Table::new("words", &[integer("id").key(), text("word")]).unique(&[&["word"]]);
 
-pub(super) const INDEXES: &str = "
-CREATE INDEX sendings_by_tenant ON sendings (tenant, id) WHERE accepted_ms IS NOT NULL;
-CREATE INDEX sendings_paused ON sendings (id) WHERE paused_ms IS NOT NULL;
-CREATE INDEX sendings_scheduled ON sendings (id) WHERE scheduled_ms IS NOT NULL;
-CREATE INDEX sendings_by_reference ON sendings (tenant, client_reference, id) WHERE client_reference IS NOT NULL;
-";
+/// What a sending's own stream says of it.
+pub(super) const OF_A_SENDING: [Column; 15] = [
+    bytes("id").key(),
+    text("tenant").or_none(),
+    integer("class").or_none(),
+    integer("accepted_ms").or_none(),
+    integer("scheduled_ms").or_none(),
+    integer("released_ms").or_none(),
+    integer("paused_ms").or_none(),
+    integer("paused_by").or_none(),
+    text("pause_reason").or_none(),
+    integer("cancelled_ms").or_none(),
+    integer("completed_ms").or_none(),
+    integer("abandoned_ms").or_none(),
+    integer("expires_ms").or_none(),
+    text("client_reference").or_none(),
+    integer("refused_recipients").or_zero(),
+];
+const SENDING: [Column; 15 + COUNTERS] = with_counters(OF_A_SENDING);
+pub(super) static SENDINGS: Table = Table::new("sendings", &SENDING).indexed(&[
+    Index::new("sendings_by_tenant", &["tenant", "id"]).only("accepted_ms IS NOT NULL").late(),
+    Index::new("sendings_paused", &["id"]).only("paused_ms IS NOT NULL").late(),
+    Index::new("sendings_scheduled", &["id"]).only("scheduled_ms IS NOT NULL").late(),
+    Index::new("sendings_by_reference", &["tenant", "client_reference", "id"])
+        .only("client_reference IS NOT NULL")
+        .late(),
+]);
+
+pub(super) static CONTENTS: Table = Table::new(
+    "contents",
+    &[
+        bytes("sending").key(),
+        text("from_phone").or_none(),
+        text("from_email").or_none(),
+        text("subject").or_none(),
+        text("text"),
+        text("custom").or_none(),
+    ],
+);
+
+pub(super) static LOTS: Table = Table::new(
+    "lots",
+    &[
+        integer("first").key(),
+        bytes("sending"),
+        integer("number"),
+        integer("messages"),
+        integer("tenant"),
+        integer("class"),
+        integer("accepted_ms"),
+        integer("is_sealed"),
+        integer("from_phone"),
+        integer("from_email"),
+    ],
+)
+.unique(&[&["sending", "number"]]);
+
+pub(super) static MESSAGES: Table = Table::new(
+    "messages",
+    &[
+        integer("id").key(),
+        text("recipient"),
+        text("email").or_none(),
+        bytes("contact").or_none(),
+        text("reference").or_none(),
+        integer("message_type"),
+        integer("parts"),
+        integer("status"),
+        integer("relay"),
+        integer("channel"),
+        integer("attempts_made"),
+        integer("first_submitted_ms").or_none(),
+        integer("final_ms").or_none(),
+        integer("held_until_ms").or_none(),
+        integer("reason"),
+        integer("failure_class").or_none(),
+        integer("cost_milliwon"),
+        bytes("attempts"),
+    ],
+);
+
+pub(super) static SEARCH: Table =
+    Table::new("search", &[integer("block").key(), integer("hash").key(), integer("message").key()]);
+
+pub(super) static FACETS: Table = Table::new(
+    "facets",
+    &[
+        integer("tenant").key(),
+        integer("block").key(),
+        integer("status").key(),
+        integer("class").key(),
+        integer("from_phone").key(),
+        integer("from_email").key(),
+        integer("channel").key(),
+        integer("relay").key(),
+        integer("reason").key(),
+        bytes("counts"),
+    ],
+);
+
+pub(super) static FACET_TIMES: Table = Table::new(
+    "facet_times",
+    &[integer("block").key(), integer("first_ms").least(), integer("last_ms").greatest()],
+);
+
+/// What statistics are about.
+const STATISTIC: [Column; 6] = [
+    integer("tenant").key(),
+    integer("hour").key(),
+    integer("relay").key(),
+    integer("channel").key(),
+    integer("message_type").key(),
+    integer("class").key(),
+];
+const STATISTIC_COUNTS: [Column; 6 + COUNTERS] = with_counters(STATISTIC);
+pub(super) static STATISTICS: Table = Table::new("statistics", &STATISTIC_COUNTS);
+
+const TOTAL: [Column; 3 + COUNTERS] =
+    with_counters([integer("relay").key(), integer("channel").key(), integer("class").key()]);
+pub(super) static TOTALS: Table = Table::new("totals", &TOTAL);
+
+const FAILURE: [Column; 8] = join(STATISTIC, [integer("failure").key(), integer("count").added()]);
+pub(super) static STATISTIC_FAILURES: Table = Table::new("statistic_failures", &FAILURE);
+
+const TIME: [Column; 9] =
+    join(STATISTIC, [integer("metric").key(), integer("bucket").key(), integer("count").added()]);
+pub(super) static STATISTIC_TIMES: Table = Table::new("statistic_times", &TIME);
+
+/// What the minutes of a relay are about.
+const MINUTE: [Column; 3] = [integer("channel").key(), integer("minute").key(), integer("relay").key()];
+const MINUTE_COUNTS: [Column; 10] = join(MINUTE, counted_minutes());
+pub(super) static RELAY_MINUTES: Table = Table::new("relay_minutes", &MINUTE_COUNTS);
+
+const MINUTE_FAILURE: [Column; 6] =
+    join(MINUTE, [integer("failure").key(), integer("refused").added(), integer("undelivered").added()]);
+pub(super) static RELAY_MINUTE_FAILURES: Table = Table::new("relay_minute_failures", &MINUTE_FAILURE);
+
+const MINUTE_TIME: [Column; 6] =
+    join(MINUTE, [integer("metric").key(), integer("bucket").key(), integer("count").added()]);
+pub(super) static RELAY_MINUTE_TIMES: Table = Table::new("relay_minute_times", &MINUTE_TIME);
+
+/// Columns and more columns.
+const fn join<const FIRST: usize, const MORE: usize, const ALL: usize>(
+    first: [Column; FIRST],
+    more: [Column; MORE],
+) -> [Column; ALL] {
+    assert!(FIRST + MORE == ALL, "there are as many columns as are said");
+    let mut all = [first[0]; ALL];
+    let mut place = 0;
+    while place < ALL {
+        all[place] = if place < FIRST { first[place] } else { more[place - FIRST] };
+        place += 1;
+    }
+    all
+}
 
 /// What is looked up in `search`: the same address of the same tenant has the same number, others rarely do (the row
 /// is compared afterwards). FNV-1a, folded to 32 bits, so that it stays the same for ever.

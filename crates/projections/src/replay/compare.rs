@@ -5,6 +5,8 @@ use rusqlite::{Connection, Row, Rows};
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::table::{self, Role, Table};
+
 /// At most this many differences are described; all are counted.
 const DESCRIBED_MAX: usize = 100;
 
@@ -37,58 +39,37 @@ pub(super) struct Compared {
     pub(super) differences: Vec<Difference>,
 }
 
-/// Compares all tables but the checkpoint.
-pub(super) fn compare(live: &Connection, rebuilt: &Connection) -> rusqlite::Result<Compared> {
+/// Compares these tables.
+pub(super) fn compare(
+    live: &Connection,
+    rebuilt: &Connection,
+    tables: impl Iterator<Item = &'static Table>,
+) -> rusqlite::Result<Compared> {
     let mut compared = Compared::default();
-    for table in tables(rebuilt)? {
-        compare_table(live, rebuilt, &table, &mut compared)?;
+    for table in in_order(tables) {
+        compare_table(live, rebuilt, table, &mut compared)?;
     }
     Ok(compared)
 }
 
-/// The rows of all tables but the checkpoint.
-pub(super) fn count_rows(connection: &Connection) -> rusqlite::Result<u64> {
+/// The rows of these tables.
+pub(super) fn count_rows(
+    connection: &Connection,
+    tables: impl Iterator<Item = &'static Table>,
+) -> rusqlite::Result<u64> {
     let mut rows = 0;
-    for table in tables(connection)? {
+    for table in tables {
         let sql = format!("SELECT count(*) FROM {}", table.name);
         rows += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64;
     }
     Ok(rows)
 }
 
-struct Table {
-    name: String,
-    columns: Vec<String>,
-    /// Places of the key's columns, in the order of the key.
-    key: Vec<usize>,
-}
-
-fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
-    let mut names = connection.prepare(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'checkpoint' AND name NOT LIKE 'sqlite_%'
-         ORDER BY name",
-    )?;
-    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    names.into_iter().map(|name| table(connection, name)).collect()
-}
-
-fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
-    let mut statement = connection.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
-    let columns =
-        statement.query_map([&name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-    let columns: Vec<(String, i64)> = columns.collect::<rusqlite::Result<_>>()?;
-    let mut key: Vec<(i64, usize)> = columns
-        .iter()
-        .enumerate()
-        .filter(|(_, (_, pk))| *pk > 0)
-        .map(|(place, (_, pk))| (*pk, place))
-        .collect();
-    key.sort_unstable();
-    Ok(Table {
-        name,
-        columns: columns.into_iter().map(|(column, _)| column).collect(),
-        key: key.into_iter().map(|(_, place)| place).collect(),
-    })
+/// In the order of their names.
+fn in_order(tables: impl Iterator<Item = &'static Table>) -> Vec<&'static Table> {
+    let mut tables: Vec<&Table> = tables.collect();
+    tables.sort_unstable_by_key(|table| table.name);
+    tables
 }
 
 fn compare_table(
@@ -97,9 +78,7 @@ fn compare_table(
     table: &Table,
     compared: &mut Compared,
 ) -> rusqlite::Result<()> {
-    let order: Vec<&str> = table.key.iter().map(|place| table.columns[*place].as_str()).collect();
-    let sql =
-        format!("SELECT {} FROM {} ORDER BY {}", table.columns.join(", "), table.name, order.join(", "));
+    let sql = table::everything_of(table);
     let (mut live, mut rebuilt) = (live.prepare(&sql)?, rebuilt.prepare(&sql)?);
     let (mut live, mut rebuilt) = (live.query([])?, rebuilt.query([])?);
     let (mut left, mut right) = (next(&mut live, table)?, next(&mut rebuilt, table)?);
@@ -108,7 +87,7 @@ fn compare_table(
             (None, None) => return Ok(()),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(left), Some(right)) => compare_keys(left, right, &table.key),
+            (Some(left), Some(right)) => compare_keys(left, right, table),
         };
         compared.rows += 1;
         match order {
@@ -139,14 +118,14 @@ fn next(rows: &mut Rows<'_>, table: &Table) -> rusqlite::Result<Option<Vec<Value
 }
 
 /// In the order in which SQLite gives them: numbers, texts, bytes.
-fn compare_keys(left: &[Value], right: &[Value], key: &[usize]) -> Ordering {
+fn compare_keys(left: &[Value], right: &[Value], table: &Table) -> Ordering {
     let compare = |left: &Value, right: &Value| match (left, right) {
         (Value::Integer(left), Value::Integer(right)) => left.cmp(right),
         (Value::Text(left), Value::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
         (Value::Blob(left), Value::Blob(right)) => left.cmp(right),
         (left, right) => rank(left).cmp(&rank(right)),
     };
-    let orders = key.iter().map(|place| compare(&left[*place], &right[*place]));
+    let orders = table.key().map(|(place, _)| compare(&left[place], &right[place]));
     orders.fold(Ordering::Equal, Ordering::then)
 }
 
@@ -165,13 +144,10 @@ fn note(compared: &mut Compared, table: &Table, live: Option<&[Value]>, rebuilt:
         return;
     }
     let row = live.or(rebuilt).unwrap_or_default();
-    let key: Vec<String> = table
-        .key
-        .iter()
-        .map(|place| format!("{} = {}", table.columns[*place], shown(&row[*place])))
-        .collect();
+    let key: Vec<String> =
+        table.key().map(|(place, column)| format!("{} = {}", column.name, shown(&row[place]))).collect();
     compared.differences.push(Difference {
-        table: table.name.clone(),
+        table: table.name.to_owned(),
         key: key.join(", "),
         live: live.map(|row| described(table, row, rebuilt)),
         rebuilt: rebuilt.map(|row| described(table, row, live)),
@@ -182,10 +158,10 @@ fn note(compared: &mut Compared, table: &Table, live: Option<&[Value]>, rebuilt:
 fn described(table: &Table, row: &[Value], other: Option<&[Value]>) -> String {
     let differing = row.iter().enumerate().filter(|(place, value)| match other {
         Some(other) => &other[*place] != *value,
-        None => !table.key.contains(place),
+        None => table.columns[*place].role != Role::Key,
     });
     let columns: Vec<String> =
-        differing.map(|(place, value)| format!("{} = {}", table.columns[place], shown(value))).collect();
+        differing.map(|(place, value)| format!("{} = {}", table.columns[place].name, shown(value))).collect();
     columns.join(", ")
 }
 

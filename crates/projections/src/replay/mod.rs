@@ -261,7 +261,7 @@ pub(crate) async fn verify_model<M: ReadModel>(
     if made.position < position {
         return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
     }
-    let compared = compare::compare(&live, &made.connection).map_err(storage)?;
+    let compared = compare::compare(&live, &made.connection, database::tables::<M>()).map_err(storage)?;
     let parked = parked::count(&made.connection).map_err(storage)?;
     drop(made.connection);
     remove(data_dir)?;
@@ -286,7 +286,7 @@ pub(crate) async fn rebuild_model<M: ReadModel>(
     let head = *store.head().borrow();
     let made = make_again::<M>(store, data_dir, head).await?;
     database::create_indexes::<M>(&made.connection).map_err(storage)?;
-    let rows = compare::count_rows(&made.connection).map_err(storage)?;
+    let rows = compare::count_rows(&made.connection, database::tables::<M>()).map_err(storage)?;
     let parked = parked::count(&made.connection).map_err(storage)?;
     // Everything into the one file that is moved.
     let _: i64 = made

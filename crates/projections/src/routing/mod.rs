@@ -20,58 +20,64 @@ use std::collections::BTreeMap;
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
 use crate::sql::json;
+use crate::table::{Table, integer, text};
 
-const SCHEMA: &str = "
-CREATE TABLE relays (
-    id             TEXT PRIMARY KEY,
-    profile        TEXT NOT NULL,
-    defined_ms     INTEGER NOT NULL,
-    suspended      TEXT,
-    breaker        TEXT NOT NULL,
-    breaker_reason TEXT,
-    breaker_ms     INTEGER,
-    breaker_until_ms INTEGER,
-    unattended     TEXT
-) STRICT, WITHOUT ROWID;
-CREATE TABLE policies (
-    tenant     TEXT NOT NULL,
-    channel    TEXT NOT NULL,
-    version    INTEGER NOT NULL,
-    objective  TEXT NOT NULL,
-    failover   TEXT NOT NULL,
-    defined_ms INTEGER NOT NULL,
-    actor      TEXT NOT NULL,
-    PRIMARY KEY (tenant, channel, version)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE advice (
-    tenant     TEXT NOT NULL,
-    channel    TEXT NOT NULL,
-    version    INTEGER NOT NULL,
-    advice     INTEGER NOT NULL,
-    weights    TEXT NOT NULL,
-    relay_order TEXT NOT NULL,
-    reasons    TEXT NOT NULL,
-    advised_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant, channel, advice)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE splits (
-    key        TEXT PRIMARY KEY,
-    channel    TEXT NOT NULL,
-    version    INTEGER NOT NULL,
-    objective  TEXT NOT NULL,
-    messages   INTEGER NOT NULL,
-    carry      TEXT NOT NULL,
-    left_out   TEXT NOT NULL,
-    updated_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE split_relays (
-    key    TEXT NOT NULL,
-    relay  TEXT NOT NULL,
-    weight INTEGER NOT NULL,
-    routed INTEGER NOT NULL,
-    PRIMARY KEY (key, relay)
-) STRICT, WITHOUT ROWID;
-";
+static RELAYS: Table = Table::new(
+    "relays",
+    &[
+        text("id").key(),
+        text("profile"),
+        integer("defined_ms"),
+        text("suspended").or_none(),
+        text("breaker"),
+        text("breaker_reason").or_none(),
+        integer("breaker_ms").or_none(),
+        integer("breaker_until_ms").or_none(),
+        text("unattended").or_none(),
+    ],
+);
+static POLICIES: Table = Table::new(
+    "policies",
+    &[
+        text("tenant").key(),
+        text("channel").key(),
+        integer("version").key(),
+        text("objective"),
+        text("failover"),
+        integer("defined_ms"),
+        text("actor"),
+    ],
+);
+static ADVICE: Table = Table::new(
+    "advice",
+    &[
+        text("tenant").key(),
+        text("channel").key(),
+        integer("version"),
+        integer("advice").key(),
+        text("weights"),
+        text("relay_order"),
+        text("reasons"),
+        integer("advised_ms"),
+    ],
+);
+static SPLITS: Table = Table::new(
+    "splits",
+    &[
+        text("key").key(),
+        text("channel"),
+        integer("version"),
+        text("objective"),
+        integer("messages").added(),
+        text("carry"),
+        text("left_out"),
+        integer("updated_ms"),
+    ],
+);
+static SPLIT_RELAYS: Table = Table::new(
+    "split_relays",
+    &[text("key").key(), text("relay").key(), integer("weight"), integer("routed").added()],
+);
 
 /// The fold of the routing.
 #[derive(Debug, Default)]
@@ -81,6 +87,7 @@ impl ReadModel for RoutingModel {
     const NAME: &'static str = "routing";
     const SCHEMA_VERSION: i64 = 2;
     const CACHE_BYTES: usize = 4 * 1024 * 1024;
+    const TABLES: &'static [&'static Table] = &[&RELAYS, &POLICIES, &ADVICE, &SPLITS, &SPLIT_RELAYS];
 
     fn filter() -> Filter {
         Filter::kinds([
@@ -94,14 +101,6 @@ impl ReadModel for RoutingModel {
             "weights-advised",
             "messages-routed",
         ])
-    }
-
-    fn schema() -> &'static str {
-        SCHEMA
-    }
-
-    fn indexes() -> &'static str {
-        ""
     }
 
     fn apply(

@@ -12,6 +12,7 @@ mod registering;
 mod replaying;
 mod routing;
 mod searching;
+mod tables;
 mod views;
 mod work;
 

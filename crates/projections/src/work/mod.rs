@@ -11,6 +11,7 @@
 mod fold;
 mod queries;
 mod relay_words;
+mod schema;
 
 pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries, Workload};
 pub use relay_words::{NotUnderstood, NotUnderstoodCount, UnclassifiedCode};
@@ -21,11 +22,11 @@ use kite_domain::lot::Lot;
 use kite_event_store::{Filter, RecordedEvent};
 use rusqlite::{Connection, Transaction};
 use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
 
 use crate::cache::Cache;
 use crate::error::ApplyError;
 use crate::projector::{Plan, ReadModel, StreamPiece};
+use crate::table::Table;
 use fold::{Change, Known};
 
 /// How many bytes of lots are kept in memory between transactions: some 30,000 lots of one message, or 150,000 messages of
@@ -35,66 +36,6 @@ const CACHED_BYTES_MAX: usize = 14 * 1024 * 1024;
 const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
-
-/// `version` is where in its stream a lot was accepted: it is read again from there. `next_end_ms` is `next_due_ms` without
-/// what only waits to be handed over, which nobody does while the sending is paused. `loads` are the sums of
-/// `open_messages`, by what they count as (the places in [`fold::LOAD_KINDS`]).
-const SCHEMA: &str = "
-CREATE TABLE open_sendings (
-    id            BLOB PRIMARY KEY,
-    tenant        TEXT NOT NULL,
-    class         INTEGER NOT NULL,
-    accepted_ms   INTEGER NOT NULL,
-    scheduled_ms  INTEGER,
-    expires_ms    INTEGER NOT NULL,
-    released      INTEGER NOT NULL,
-    paused        INTEGER NOT NULL,
-    cancelled     INTEGER NOT NULL,
-    lots          INTEGER NOT NULL,
-    lots_routed   INTEGER NOT NULL,
-    open_messages INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE open_lots (
-    sending      BLOB NOT NULL,
-    number       INTEGER NOT NULL,
-    version      INTEGER NOT NULL,
-    tenant       TEXT NOT NULL,
-    class        INTEGER NOT NULL,
-    open         INTEGER NOT NULL,
-    has_unrouted INTEGER NOT NULL,
-    has_pending  INTEGER NOT NULL,
-    next_due_ms  INTEGER,
-    next_end_ms  INTEGER NOT NULL,
-    PRIMARY KEY (sending, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE loads (
-    tenant   TEXT NOT NULL,
-    kind     INTEGER NOT NULL,
-    messages INTEGER NOT NULL,
-    PRIMARY KEY (tenant, kind)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX open_lots_by_due ON open_lots (next_due_ms) WHERE next_due_ms IS NOT NULL;
-CREATE TABLE unsealed_lots (
-    sending     BLOB NOT NULL,
-    number      INTEGER NOT NULL,
-    version     INTEGER NOT NULL,
-    tenant      TEXT NOT NULL,
-    class       INTEGER NOT NULL,
-    messages    INTEGER NOT NULL,
-    accepted_ms INTEGER NOT NULL,
-    PRIMARY KEY (sending, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE parked_receipts (
-    relay     TEXT NOT NULL,
-    reference TEXT NOT NULL,
-    status    TEXT NOT NULL,
-    code      TEXT NOT NULL,
-    relay_reference TEXT,
-    at_ms     INTEGER NOT NULL,
-    parked_ms INTEGER NOT NULL,
-    PRIMARY KEY (relay, reference, status)
-) STRICT, WITHOUT ROWID;
-";
 
 /// The fold of the open work.
 #[derive(Debug)]
@@ -128,6 +69,7 @@ impl ReadModel for WorkModel {
     const NAME: &'static str = "work";
     const SCHEMA_VERSION: i64 = 3;
     const CACHE_BYTES: usize = 8 * 1024 * 1024;
+    const TABLES: &'static [&'static Table] = schema::TABLES;
 
     fn filter() -> Filter {
         Filter::kinds([
@@ -154,21 +96,6 @@ impl ReadModel for WorkModel {
     /// Parked receipts are rows of their own: one that cannot be written keeps no other from being matched.
     fn is_built_upon(kind: &str) -> bool {
         !matches!(kind, "receipts-parked" | "parked-receipts-settled" | "relay-not-understood")
-    }
-
-    fn schema() -> &'static str {
-        static WHOLE: OnceLock<String> = OnceLock::new();
-        WHOLE.get_or_init(|| [SCHEMA, relay_words::SCHEMA].concat())
-    }
-
-    fn indexes() -> &'static str {
-        "CREATE INDEX open_sendings_by_class ON open_sendings (class, id);
-         CREATE INDEX open_sendings_finished ON open_sendings (id) WHERE open_messages = 0;
-         CREATE INDEX open_sendings_cancelled ON open_sendings (id) WHERE cancelled = 1;
-         CREATE INDEX open_sendings_by_schedule ON open_sendings (scheduled_ms)
-             WHERE scheduled_ms IS NOT NULL AND released = 0;
-         CREATE INDEX open_lots_pending ON open_lots (sending, number) WHERE has_pending = 1;
-         CREATE INDEX parked_receipts_by_time ON parked_receipts (relay, parked_ms);"
     }
 
     /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.

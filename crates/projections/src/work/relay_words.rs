@@ -21,33 +21,6 @@ use crate::sql::{from_json, json, one_more, optional_text, signed, text, time};
 /// The most codes that are listed of a relay; what a relay says has a bound.
 const CODES_MAX: i64 = 1_000;
 
-pub(super) const SCHEMA: &str = "
-CREATE TABLE not_understood (
-    relay     TEXT NOT NULL,
-    position  INTEGER NOT NULL,
-    kept_ms   INTEGER NOT NULL,
-    how       TEXT NOT NULL,
-    reason    TEXT NOT NULL,
-    place     INTEGER,
-    field     TEXT,
-    raw       TEXT NOT NULL,
-    raw_bytes INTEGER NOT NULL,
-    PRIMARY KEY (relay, position)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE not_understood_counts (
-    relay     TEXT PRIMARY KEY,
-    kept      INTEGER NOT NULL,
-    newest_ms INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE unclassified_codes (
-    relay     TEXT NOT NULL,
-    code      TEXT NOT NULL,
-    times     INTEGER NOT NULL,
-    newest_ms INTEGER NOT NULL,
-    PRIMARY KEY (relay, code)
-) STRICT, WITHOUT ROWID;
-";
-
 /// Something that a relay said and nobody understood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotUnderstood {

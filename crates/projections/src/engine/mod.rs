@@ -1,0 +1,17 @@
+//! Where the tables are kept. Nothing outside knows which engine that is, but for who opens files and moves them.
+//!
+//! A fold has [`Tables`]: rows by their descriptors, without a word of SQL, asked for and written many at a time. A query
+//! has a [`Connection`]: SQL that every engine understands, and typed values. Both only lend what a transaction holds.
+
+mod connection;
+mod rows;
+mod tables;
+mod value;
+
+pub(crate) use connection::{Connection, Row};
+pub(crate) use rows::{Record, Rows};
+pub(crate) use tables::{Cells, Tables};
+pub(crate) use value::{Value, values};
+
+/// What an engine says when it cannot do something.
+pub(crate) type StorageError = rusqlite::Error;

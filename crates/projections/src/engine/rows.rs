@@ -1,0 +1,218 @@
+//! Rows of a table in memory, for as long as a transaction changes them and a while longer.
+//!
+//! A fold asks for a row, changes it, and goes on; what has changed is written once, at the end of the transaction. A row
+//! that is not in memory is read when it is asked for, so that a fold need not know beforehand what it will come to;
+//! [`Rows::prefetch`] reads those of which it does know in one go. What has been read is kept for later transactions, up
+//! to a bound: this process alone writes the table, and after a failure everything is forgotten.
+//!
+//! A row that comes and goes within a transaction is written and removed all the same. So a row that cannot be written is
+//! noticed wherever a page of the log ends.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::{Cells, Row, Tables};
+use crate::error::ApplyError;
+use crate::table::{Statement, Verbs};
+
+/// The row of a table as a value.
+pub(crate) trait Record: Sized {
+    /// By what it is found.
+    type Key: Clone + Ord;
+
+    /// What can be done with it.
+    fn verbs() -> &'static Verbs;
+
+    /// Puts the columns of the key.
+    fn put_key(key: &Self::Key, cells: &mut Cells<'_>);
+
+    /// Puts all columns, in the order of the table.
+    fn put(&self, key: &Self::Key, cells: &mut Cells<'_>);
+
+    /// Reads all columns, in the order of the table.
+    fn read(row: &Row<'_>) -> Result<(Self::Key, Self), ApplyError>;
+}
+
+/// What is known of a row.
+#[derive(Debug)]
+struct Slot<R> {
+    /// None: there is no such row.
+    row: Option<R>,
+    /// It is in the table.
+    is_stored: bool,
+    /// It has to be written.
+    is_changed: bool,
+    /// It came and went in this transaction, and was so.
+    passed: Option<R>,
+}
+
+impl<R> Slot<R> {
+    fn stored(row: Option<R>) -> Self {
+        Self { is_stored: row.is_some(), row, is_changed: false, passed: None }
+    }
+}
+
+/// Rows of one table.
+#[derive(Debug)]
+pub(crate) struct Rows<R: Record> {
+    slots: BTreeMap<R::Key, Slot<R>>,
+    /// Keys of what has to be written.
+    changed: Vec<R::Key>,
+    kept_max: usize,
+}
+
+impl<R: Record> Rows<R> {
+    /// Keeps at most so many rows between transactions.
+    pub(crate) fn keeping(kept_max: usize) -> Self {
+        Self { slots: BTreeMap::new(), changed: Vec::new(), kept_max }
+    }
+
+    /// Reads the rows of these keys that are not in memory, all in one go.
+    pub(crate) fn prefetch(
+        &mut self,
+        tables: Tables<'_>,
+        keys: impl IntoIterator<Item = R::Key>,
+    ) -> Result<(), ApplyError> {
+        let unknown: Vec<R::Key> = keys.into_iter().filter(|key| !self.slots.contains_key(key)).collect();
+        tables.fetch(
+            &R::verbs().select,
+            &unknown,
+            |key, cells| R::put_key(key, cells),
+            |row| {
+                let (key, row) = R::read(row)?;
+                self.slots.insert(key, Slot::stored(Some(row)));
+                Ok::<_, ApplyError>(())
+            },
+        )?;
+        for key in unknown {
+            self.slots.entry(key).or_insert_with(|| Slot::stored(None));
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<&mut Slot<R>, ApplyError> {
+        if !self.slots.contains_key(key) {
+            self.prefetch(tables, [key.clone()])?;
+        }
+        Ok(self.slots.get_mut(key).expect("it was put there just now"))
+    }
+
+    /// The row of this key.
+    pub(crate) fn get(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&R>, ApplyError> {
+        Ok(self.slot(tables, key)?.row.as_ref())
+    }
+
+    /// The row of this key, to be changed.
+    pub(crate) fn get_mut(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&mut R>, ApplyError> {
+        let slot = self.slot(tables, key)?;
+        if slot.row.is_none() {
+            return Ok(None);
+        }
+        if !std::mem::replace(&mut slot.is_changed, true) {
+            self.changed.push(key.clone());
+        }
+        Ok(self.slots.get_mut(key).and_then(|slot| slot.row.as_mut()))
+    }
+
+    /// Puts a row in the place of the one that there is, if there is one.
+    pub(crate) fn put(&mut self, tables: Tables<'_>, key: R::Key, row: R) -> Result<(), ApplyError> {
+        let slot = self.slot(tables, &key)?;
+        slot.row = Some(row);
+        if !std::mem::replace(&mut slot.is_changed, true) {
+            self.changed.push(key);
+        }
+        Ok(())
+    }
+
+    /// Takes the row away.
+    pub(crate) fn remove(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<()>, ApplyError> {
+        let slot = self.slot(tables, key)?;
+        let Some(row) = slot.row.take() else { return Ok(None) };
+        if !slot.is_stored {
+            slot.passed = Some(row);
+        }
+        if !std::mem::replace(&mut slot.is_changed, true) {
+            self.changed.push(key.clone());
+        }
+        Ok(Some(()))
+    }
+
+    /// The keys of the rows in a range: of those in memory, and of those that the statement finds.
+    pub(crate) fn among(
+        &mut self,
+        tables: Tables<'_>,
+        select: &'static Statement,
+        put: impl Fn(&mut Cells<'_>),
+        range: RangeInclusive<R::Key>,
+    ) -> Result<Vec<R::Key>, ApplyError> {
+        tables.fetch(
+            select,
+            [()],
+            |(), cells| put(cells),
+            |row| {
+                let (key, row) = R::read(row)?;
+                self.slots.entry(key).or_insert_with(|| Slot::stored(Some(row)));
+                Ok::<_, ApplyError>(())
+            },
+        )?;
+        let there = self.slots.range(range).filter(|(_, slot)| slot.row.is_some());
+        Ok(there.map(|(key, _)| key.clone()).collect())
+    }
+
+    /// Writes what has changed, in the order of the keys.
+    pub(crate) fn flush(&mut self, tables: Tables<'_>) -> Result<(), ApplyError> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        let (mut new, mut other, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for key in &changed {
+            let Some(slot) = self.slots.get(key) else { continue };
+            match (&slot.row, slot.is_stored) {
+                (Some(row), false) => new.push((key, row)),
+                (Some(row), true) => other.push((key, row)),
+                (None, true) => gone.push(key),
+                (None, false) => {
+                    new.extend(slot.passed.as_ref().map(|row| (key, row)));
+                    gone.push(key);
+                }
+            }
+        }
+        let verbs = R::verbs();
+        write(tables, &verbs.insert, &new)?;
+        write(tables, &verbs.update, &other)?;
+        if !gone.is_empty() {
+            let mut cells = tables.fill(&verbs.delete)?;
+            for key in gone {
+                R::put_key(key, &mut cells);
+                cells.end()?;
+            }
+        }
+        for key in &changed {
+            if let Some(slot) = self.slots.get_mut(key) {
+                (slot.is_stored, slot.is_changed, slot.passed) = (slot.row.is_some(), false, None);
+            }
+        }
+        if self.slots.len() > self.kept_max {
+            self.slots.clear();
+        }
+        Ok(())
+    }
+}
+
+fn write<R: Record>(
+    tables: Tables<'_>,
+    statement: &'static Statement,
+    rows: &[(&R::Key, &R)],
+) -> Result<(), ApplyError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut cells = tables.fill(statement)?;
+    for (key, row) in rows {
+        row.put(key, &mut cells);
+        cells.end()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What is done to the rows of a table, many at a time.
+
+use std::sync::OnceLock;
+
+use super::{Role, Table};
+
+/// Some of a table's columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pick {
+    /// All of them, in the order of the table.
+    All,
+    /// The key and what is added to, in the order of the table.
+    Added,
+    /// These, in this order.
+    Named(&'static [&'static str]),
+}
+
+impl Pick {
+    /// Their names.
+    pub(super) fn of(self, table: &Table) -> Vec<&'static str> {
+        let all = table.columns.iter();
+        match self {
+            Self::All => all.map(|column| column.name).collect(),
+            Self::Added => {
+                let is_added = |role| matches!(role, Role::Key | Role::Add);
+                all.filter(|column| is_added(column.role)).map(|column| column.name).collect()
+            }
+            Self::Named(names) => names.iter().map(|name| table.column(name).name).collect(),
+        }
+    }
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verb {
+    /// Adds rows, none of which is there.
+    Insert(Pick),
+    /// Adds the rows that are not there.
+    InsertNew(Pick),
+    /// Adds the rows that are not there, and does to the others what the descriptor says.
+    Upsert(Pick),
+    /// Sets columns of rows that are there; the key is among the picked ones.
+    Update(Pick),
+    /// Removes the rows in which these columns have these values.
+    Delete(&'static [&'static str]),
+    /// The rows in which these columns have these values, in the order of the key.
+    Select(Pick, &'static [&'static str]),
+    /// The rows whose key, a number, is from one up to before another, in its order.
+    Range(Pick),
+    /// The row with the greatest key.
+    Last(Pick),
+}
+
+/// Something that is done to the rows of a table. Its values are those of the picked columns, in their order; of a
+/// selection and a removal those that are looked for.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(super) table: &'static Table,
+    pub(super) verb: Verb,
+    sqlite: OnceLock<String>,
+}
+
+impl Statement {
+    const fn new(table: &'static Table, verb: Verb) -> Self {
+        Self { table, verb, sqlite: OnceLock::new() }
+    }
+
+    /// Adds rows, none of which is there.
+    pub(crate) const fn insert(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::Insert(columns))
+    }
+
+    /// Adds the rows that are not there.
+    pub(crate) const fn insert_new(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::InsertNew(columns))
+    }
+
+    /// Adds the rows that are not there, and does to the others what the descriptor says.
+    pub(crate) const fn upsert(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::Upsert(columns))
+    }
+
+    /// Sets columns of rows that are there; the key is among the picked ones.
+    pub(crate) const fn update(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::Update(columns))
+    }
+
+    /// Removes the rows in which these columns have the values.
+    pub(crate) const fn delete(table: &'static Table, by: &'static [&'static str]) -> Self {
+        Self::new(table, Verb::Delete(by))
+    }
+
+    /// The rows in which these columns have the values, in the order of the key; those of the key where none is named.
+    pub(crate) const fn select(table: &'static Table, columns: Pick, by: &'static [&'static str]) -> Self {
+        Self::new(table, Verb::Select(columns, by))
+    }
+
+    /// The rows whose key, a number, is from one up to before another.
+    pub(crate) const fn range(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::Range(columns))
+    }
+
+    /// The row with the greatest key.
+    pub(crate) const fn last(table: &'static Table, columns: Pick) -> Self {
+        Self::new(table, Verb::Last(columns))
+    }
+
+    /// Its text for SQLite.
+    pub(crate) fn sqlite(&self) -> &str {
+        self.sqlite.get_or_init(|| super::sqlite::text_of(self))
+    }
+}
+
+/// What is done to whole rows by their key.
+#[derive(Debug)]
+pub(crate) struct Verbs {
+    pub(crate) select: Statement,
+    pub(crate) insert: Statement,
+    pub(crate) update: Statement,
+    pub(crate) delete: Statement,
+}
+
+impl Verbs {
+    pub(crate) const fn of(table: &'static Table) -> Self {
+        Self {
+            select: Statement::select(table, Pick::All, &[]),
+            insert: Statement::insert(table, Pick::All),
+            update: Statement::update(table, Pick::All),
+            delete: Statement::delete(table, &[]),
+        }
+    }
+}
