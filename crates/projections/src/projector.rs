@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::database;
+use crate::engine::Tables;
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
 use crate::table::Table;
@@ -82,19 +83,16 @@ pub trait ReadModel: Default + Send + 'static {
     }
 
     /// Decides how many of the events the next transaction takes.
-    fn plan(&self, _connection: &Connection, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
+    fn plan(&mut self, _tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
         Ok(Plan { events: events.len(), streams: Vec::new() })
     }
 
     /// Takes over the events of a stream that [`ReadModel::plan`] asked for.
     fn supply(&mut self, _stream: &str, _events: Vec<(RecordedEvent, Event)>) {}
 
-    /// Folds events into the tables.
-    fn apply(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError>;
+    /// Folds events into the tables: reads the rows that they are about, changes them in memory, and writes each once, at
+    /// the end.
+    fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError>;
 
     /// Drops everything that is not in the tables: the transaction was rolled back.
     fn forget(&mut self) {
@@ -382,7 +380,7 @@ impl<M: ReadModel> Projector<M> {
         let after = self.position;
         let plan = self
             .model
-            .plan(&self.connection, &piece.events)
+            .plan(Tables::Sqlite(&self.connection), &piece.events)
             .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
         piece.keep(plan.events);
         for piece in plan.streams {
@@ -475,7 +473,8 @@ fn apply_caught<M: ReadModel>(
     events: &[(RecordedEvent, Event)],
 ) -> Result<(), ApplyError> {
     // Whatever state it is left in: the model forgets it after every failure.
-    let applied = std::panic::catch_unwind(AssertUnwindSafe(|| model.apply(transaction, events)));
+    let applied =
+        std::panic::catch_unwind(AssertUnwindSafe(|| model.apply(Tables::Sqlite(transaction), events)));
     applied.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -9,7 +9,7 @@
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::{ContactId, GroupId};
 use kite_domain::slug::TenantId;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -46,7 +46,7 @@ pub(super) fn resolve(
 
 /// Saves a contact, merging where an address says so; the contact that it is now.
 pub(super) fn save_contact(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     saved: &ContactDetails,
     time_ms: i64,
@@ -76,11 +76,7 @@ pub(super) fn save_contact(
 }
 
 /// Removes a contact from the book and from its groups.
-pub(super) fn delete(
-    transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    id: ContactId,
-) -> Result<(), ApplyError> {
+pub(super) fn delete(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
     if find(transaction, tenant, "id", &id.0.as_bytes().as_slice())?.is_none() {
         return Ok(());
     }
@@ -95,7 +91,7 @@ pub(super) fn delete(
 
 /// Adds a contact to a group; nothing if either is not there.
 pub(super) fn join(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     group: GroupId,
     contact: ContactId,
@@ -113,7 +109,7 @@ pub(super) fn join(
 
 /// Takes a contact out of a group.
 pub(super) fn leave(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     group: GroupId,
     contact: ContactId,
@@ -127,7 +123,7 @@ pub(super) fn leave(
     count_members(transaction, group, -(removed as i64))
 }
 
-fn count_members(transaction: &Transaction<'_>, group: GroupId, change: i64) -> rusqlite::Result<()> {
+fn count_members(transaction: &Connection, group: GroupId, change: i64) -> rusqlite::Result<()> {
     if change == 0 {
         return Ok(());
     }
@@ -195,7 +191,7 @@ fn find(
     }))
 }
 
-fn fresh(transaction: &Transaction<'_>, saved: &ContactDetails, time_ms: i64) -> rusqlite::Result<Known> {
+fn fresh(transaction: &Connection, saved: &ContactDetails, time_ms: i64) -> rusqlite::Result<Known> {
     let number = transaction
         .prepare_cached("UPDATE contact_numbers SET next = next + 1 WHERE id = 1 RETURNING next - 1")?
         .query_row([], |row| row.get(0))?;
@@ -233,7 +229,7 @@ fn gathered(mut contact: Known, known: &[Known]) -> Known {
 
 /// Everything of a contact that goes away becomes its heir's.
 fn hand_down(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     from: ContactId,
     to: ContactId,
@@ -251,7 +247,7 @@ fn hand_down(
 }
 
 fn set_heir(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     id: ContactId,
     heir: ContactId,
@@ -271,7 +267,7 @@ fn groups_of(connection: &Connection, contact: ContactId) -> rusqlite::Result<Ve
     rows.collect()
 }
 
-fn remove_row(transaction: &Transaction<'_>, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
+fn remove_row(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
     remove_tags(transaction, tenant, id)?;
     transaction
         .prepare_cached("DELETE FROM contacts WHERE tenant = ?1 AND id = ?2")?
@@ -279,7 +275,7 @@ fn remove_row(transaction: &Transaction<'_>, tenant: &TenantId, id: ContactId) -
     Ok(())
 }
 
-fn remove_tags(transaction: &Transaction<'_>, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
+fn remove_tags(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
     let stored: Option<String> = transaction
         .prepare_cached("SELECT tags FROM contacts WHERE tenant = ?1 AND id = ?2")?
         .query_row(params![tenant.as_str(), id.0.as_bytes()], |row| row.get(0))
@@ -295,7 +291,7 @@ fn remove_tags(transaction: &Transaction<'_>, tenant: &TenantId, id: ContactId) 
 }
 
 fn write(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     contact: &Known,
     time_ms: i64,

@@ -19,8 +19,9 @@ use kite_domain::ids::{ContactId, GroupId};
 use kite_domain::sender::{self, SaidBy, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_event_store::{Filter, RecordedEvent};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::engine::Tables;
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
 use crate::sql::{from_json, json};
@@ -60,11 +61,8 @@ impl ReadModel for AddressBookModel {
         ])
     }
 
-    fn apply(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError> {
+    fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
+        let Tables::Sqlite(transaction) = tables;
         for (recorded, event) in events {
             let time_ms = recorded.metadata.time.timestamp_millis();
             match event {
@@ -88,11 +86,7 @@ impl ReadModel for AddressBookModel {
     }
 }
 
-fn contacts_saved(
-    transaction: &Transaction<'_>,
-    saved: &ContactsSaved,
-    time_ms: i64,
-) -> Result<(), ApplyError> {
+fn contacts_saved(transaction: &Connection, saved: &ContactsSaved, time_ms: i64) -> Result<(), ApplyError> {
     for details in &saved.personal.contacts {
         let id = save_contact(transaction, &saved.tenant, details, time_ms)?;
         if let Some(group) = saved.group {
@@ -104,7 +98,7 @@ fn contacts_saved(
 
 /// The row holds what the domain makes of all events of a sender: its fold stands once.
 fn sender_changed(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     (tenant, address): (&TenantId, &str),
     recorded: &RecordedEvent,
     event: &Event,
@@ -128,7 +122,7 @@ fn sender_changed(
 }
 
 fn group_saved(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     group: GroupId,
     name: &str,
@@ -143,7 +137,7 @@ fn group_saved(
         .map(drop)
 }
 
-fn group_deleted(transaction: &Transaction<'_>, tenant: &TenantId, group: GroupId) -> rusqlite::Result<()> {
+fn group_deleted(transaction: &Connection, tenant: &TenantId, group: GroupId) -> rusqlite::Result<()> {
     let deleted = transaction
         .prepare_cached("DELETE FROM groups WHERE id = ?1 AND tenant = ?2")?
         .execute(params![group.0.as_bytes(), tenant.as_str()])?;
@@ -155,7 +149,7 @@ fn group_deleted(transaction: &Transaction<'_>, tenant: &TenantId, group: GroupI
     Ok(())
 }
 
-fn members_changed(transaction: &Transaction<'_>, changed: &GroupMembersChanged) -> Result<(), ApplyError> {
+fn members_changed(transaction: &Connection, changed: &GroupMembersChanged) -> Result<(), ApplyError> {
     let contact = |id: &ContactId| resolve(transaction, &changed.tenant, *id);
     for id in &changed.added {
         join(transaction, &changed.tenant, changed.group, contact(id)?)?;
@@ -167,7 +161,7 @@ fn members_changed(transaction: &Transaction<'_>, changed: &GroupMembersChanged)
 }
 
 /// Everything that is one row of its own.
-fn apply_rest(transaction: &Transaction<'_>, event: &Event, time_ms: i64) -> rusqlite::Result<()> {
+fn apply_rest(transaction: &Connection, event: &Event, time_ms: i64) -> rusqlite::Result<()> {
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         transaction.prepare_cached(sql)?.execute(values).map(drop)
     };

@@ -9,7 +9,7 @@ use kite_domain::address::identity;
 use kite_domain::ids::ContactId;
 use kite_domain::opt_out::{OptOutExtended, OptOutRecorded, OptOutWithdrawn, brand_identity};
 use kite_domain::slug::TenantId;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ impl Addresses {
 
 /// A contact is saved.
 pub(super) fn saved(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     contact: ContactId,
     addresses: &Addresses,
@@ -69,7 +69,7 @@ pub(super) fn saved(
 
 /// A contact is the same person as another and goes away.
 pub(super) fn merged(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     from: ContactId,
     to: ContactId,
@@ -82,7 +82,7 @@ pub(super) fn merged(
 
 /// A contact is gone: nobody knows any more that its addresses are one person's. What was refused stays refused.
 pub(super) fn forgotten(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     contact: ContactId,
 ) -> rusqlite::Result<()> {
@@ -94,7 +94,7 @@ pub(super) fn forgotten(
 
 /// An address refuses. A refusal that is repeated counts from the first time.
 pub(super) fn refused(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     recorded: &OptOutRecorded,
     time_ms: i64,
 ) -> rusqlite::Result<()> {
@@ -122,7 +122,7 @@ pub(super) fn refused(
 }
 
 /// An address agrees again.
-pub(super) fn agreed(transaction: &Transaction<'_>, withdrawn: &OptOutWithdrawn) -> rusqlite::Result<()> {
+pub(super) fn agreed(transaction: &Connection, withdrawn: &OptOutWithdrawn) -> rusqlite::Result<()> {
     let tenant = withdrawn.tenant.as_str();
     let address = identity(&withdrawn.personal.address);
     let brand = withdrawn.brand.as_deref().map(brand_identity);
@@ -141,7 +141,7 @@ pub(super) fn agreed(transaction: &Transaction<'_>, withdrawn: &OptOutWithdrawn)
 }
 
 /// The log says whom a refusal binds.
-pub(super) fn extended(transaction: &Transaction<'_>, extended: &OptOutExtended) -> rusqlite::Result<()> {
+pub(super) fn extended(transaction: &Connection, extended: &OptOutExtended) -> rusqlite::Result<()> {
     let address = identity(&extended.personal.address);
     if refuses(transaction, &extended.tenant, &address)? {
         for other in &extended.personal.also {
@@ -152,7 +152,7 @@ pub(super) fn extended(transaction: &Transaction<'_>, extended: &OptOutExtended)
 }
 
 /// Whatever binds one of a person's addresses binds all of them.
-fn bind_person(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) -> rusqlite::Result<()> {
+fn bind_person(transaction: &Connection, tenant: &TenantId, address: &str) -> rusqlite::Result<()> {
     let person = person_of(transaction, tenant, address)?;
     let mut refusing = BTreeSet::new();
     for address in &person {
@@ -175,7 +175,7 @@ fn bind_person(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) 
 }
 
 fn bind(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     address: &str,
     other: &str,
@@ -193,11 +193,11 @@ fn bind(
         .map(drop)
 }
 
-fn anybody_refuses(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<bool> {
+fn anybody_refuses(transaction: &Connection, tenant: &TenantId) -> rusqlite::Result<bool> {
     transaction.prepare_cached("SELECT 1 FROM opt_outs WHERE tenant = ?1")?.exists([tenant.as_str()])
 }
 
-fn refuses(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) -> rusqlite::Result<bool> {
+fn refuses(transaction: &Connection, tenant: &TenantId, address: &str) -> rusqlite::Result<bool> {
     transaction
         .prepare_cached("SELECT 1 FROM opt_outs WHERE tenant = ?1 AND identity = ?2")?
         .exists([tenant.as_str(), address])
@@ -211,7 +211,7 @@ pub(super) const BESIDE: &str =
 
 /// All addresses of whoever has this one, itself included.
 fn person_of(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     tenant: &TenantId,
     address: &str,
 ) -> rusqlite::Result<BTreeSet<SmolStr>> {

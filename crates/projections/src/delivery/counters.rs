@@ -319,19 +319,6 @@ pub(super) fn joined(word: impl Fn(Counter, usize) -> String) -> String {
     words.join(", ")
 }
 
-/// An upsert that adds to the counters of a row: the columns of its key come first, then the counters.
-pub(super) fn adding_to(table: &str, key: &str) -> String {
-    let first = key.split(',').count() + 1;
-    let keys: Vec<String> = (1..first).map(|place| format!("?{place}")).collect();
-    format!(
-        "INSERT INTO {table} ({key}, {}) VALUES ({}, {}) ON CONFLICT DO UPDATE SET {}",
-        columns(),
-        keys.join(", "),
-        joined(|_, place| format!("?{}", first + place)),
-        joined(|counter, place| format!("{0} = {0} + ?{1}", counter.word(), first + place)),
-    )
-}
-
 /// Reads the counters that stand in a row from this column on.
 pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Counts> {
     let mut counts = Counts::default();

@@ -12,13 +12,15 @@
 //!
 //! Everything is a sum over what is true of each message, so a rebuild gives the same rows. See ADR 20.
 
-use rusqlite::{OptionalExtension, Transaction};
 use std::collections::BTreeMap;
 
 use super::codes::{Coded, MessageStatus};
 use super::counters::MessageStanding;
 use super::lot::{Lot, Seal};
+use super::schema::{FACET_TIMES, FACETS};
 use super::statistics::Map;
+use crate::engine::{Row, StorageError, Tables};
+use crate::table::{Pick, Statement};
 
 /// A block holds two to the power of this many messages.
 pub(super) const BLOCK_BITS: u32 = 15;
@@ -28,6 +30,10 @@ pub(super) const PIECE_BITS: u32 = 9;
 pub(super) const PIECES: usize = 1 << (BLOCK_BITS - PIECE_BITS);
 /// The status of all messages that have not ended.
 pub(super) const OPEN: i64 = -1;
+
+static STORED: Statement = Statement::select(&FACETS, Pick::All, &[]);
+static PUT: Statement = Statement::upsert(&FACETS, Pick::All);
+static WIDEN_TIMES: Statement = Statement::upsert(&FACET_TIMES, Pick::All);
 
 /// A combination of what is searched by, in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +73,38 @@ impl Facet {
                 ..open
             },
         }
+    }
+}
+
+impl Facet {
+    /// The columns of its key.
+    fn key(&self) -> [i64; 9] {
+        [
+            i64::from(self.tenant),
+            self.block,
+            self.status,
+            self.class,
+            self.from_phone.into(),
+            self.from_email.into(),
+            self.channel,
+            self.relay.into(),
+            self.reason.into(),
+        ]
+    }
+
+    /// From the columns of its key.
+    fn read(row: &Row<'_>) -> Result<Self, StorageError> {
+        Ok(Self {
+            tenant: row.get(0)?,
+            block: row.get(1)?,
+            status: row.get(2)?,
+            class: row.get(3)?,
+            from_phone: row.get(4)?,
+            from_email: row.get(5)?,
+            channel: row.get(6)?,
+            relay: row.get(7)?,
+            reason: row.get(8)?,
+        })
     }
 }
 
@@ -122,45 +160,39 @@ impl Facets {
     }
 
     /// Adds everything to the tables, in the order of the rows.
-    pub(super) fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut times = transaction.prepare_cached(
-            "INSERT INTO facet_times (block, first_ms, last_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET first_ms = min(first_ms, ?2), last_ms = max(last_ms, ?3)",
-        )?;
-        for (block, (first_ms, last_ms)) in std::mem::take(&mut self.times) {
-            times.execute((block, first_ms, last_ms))?;
+    pub(super) fn flush(&mut self, tables: Tables<'_>) -> Result<(), StorageError> {
+        if !self.times.is_empty() {
+            let mut cells = tables.fill(&WIDEN_TIMES)?;
+            for (block, (first_ms, last_ms)) in std::mem::take(&mut self.times) {
+                cells.put(block);
+                cells.put(first_ms);
+                cells.put(last_ms);
+                cells.end()?;
+            }
         }
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        tables.fetch(
+            &STORED,
+            self.changes.keys().map(Facet::key).collect::<Vec<_>>(),
+            |key, cells| key.iter().for_each(|value| cells.put(*value)),
+            |row| {
+                if let Some(counts) = self.changes.get_mut(&Facet::read(row)?) {
+                    for (count, stored) in counts.iter_mut().zip(decode(row.bytes(9)?)) {
+                        *count += i32::from(stored);
+                    }
+                }
+                Ok::<_, StorageError>(())
+            },
+        )?;
         let mut changes: Vec<_> = self.changes.drain().collect();
         changes.sort_unstable_by_key(|(facet, _)| *facet);
-        let mut select = transaction.prepare_cached(
-            "SELECT counts FROM facets WHERE tenant = ?1 AND block = ?2 AND status = ?3 AND class = ?4
-               AND from_phone = ?5 AND from_email = ?6 AND channel = ?7 AND relay = ?8 AND reason = ?9",
-        )?;
-        let mut upsert = transaction.prepare_cached(
-            "INSERT INTO facets (tenant, block, status, class, from_phone, from_email, channel, relay, reason, counts)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET counts = ?10",
-        )?;
-        for (facet, mut counts) in changes {
-            let key = [
-                i64::from(facet.tenant),
-                facet.block,
-                facet.status,
-                facet.class,
-                facet.from_phone.into(),
-                facet.from_email.into(),
-                facet.channel,
-                facet.relay.into(),
-                facet.reason.into(),
-            ];
-            let stored: Option<Vec<u8>> = select.query_row(key, |row| row.get(0)).optional()?;
-            for (count, stored) in counts.iter_mut().zip(decode(&stored.unwrap_or_default())) {
-                *count += i32::from(stored);
-            }
-            for (place, value) in (1..).zip(key) {
-                upsert.raw_bind_parameter(place, value)?;
-            }
-            upsert.raw_bind_parameter(10, encode(&counts))?;
-            upsert.raw_execute()?;
+        let mut cells = tables.fill(&PUT)?;
+        for (facet, counts) in changes {
+            facet.key().iter().for_each(|value| cells.put(*value));
+            cells.put(encode(&counts).as_slice());
+            cells.end()?;
         }
         Ok(())
     }

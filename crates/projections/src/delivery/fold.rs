@@ -12,7 +12,6 @@ use kite_domain::receipt::ReceiptStatus;
 use kite_domain::relay::{BillingMoment, cost_milliwon};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::text::MessageType;
-use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
@@ -22,10 +21,11 @@ use super::lot::Lot;
 use super::statistics::Metric;
 use super::tally::Tally;
 use super::words::Words;
+use crate::engine::{StorageError, Tables};
 
 /// One event on its way into a lot.
 pub(super) struct Fold<'f> {
-    pub(super) connection: &'f Connection,
+    pub(super) tables: Tables<'f>,
     pub(super) lot: &'f mut Lot,
     pub(super) words: &'f mut Words,
     pub(super) tally: Tally<'f>,
@@ -49,11 +49,11 @@ struct Told {
 }
 
 impl Fold<'_> {
-    pub(super) fn routed(&mut self, routed: &MessagesRouted) -> rusqlite::Result<()> {
+    pub(super) fn routed(&mut self, routed: &MessagesRouted) -> Result<(), StorageError> {
         for split in &routed.splits {
             let total: u64 = split.weights.iter().map(|entry| u64::from(entry.weight)).sum();
             for entry in &split.weights {
-                let relay = self.words.number(self.connection, entry.relay.as_str())?;
+                let relay = self.words.number(self.tables, entry.relay.as_str())?;
                 let key = self.lot.key(split.channel, relay, split.channel);
                 let share = u128::from(split.messages) * u128::from(entry.weight) * u128::from(PLANNED_UNIT);
                 let planned = share.checked_div(total.into()).unwrap_or(0);
@@ -64,9 +64,9 @@ impl Fold<'_> {
         routed.routes.iter().try_for_each(|route| self.route(route))
     }
 
-    fn route(&mut self, route: &RouteSet) -> rusqlite::Result<()> {
-        let relay = self.words.number(self.connection, route.relay.as_str())?;
-        let reason = self.words.number(self.connection, &route.reason)?;
+    fn route(&mut self, route: &RouteSet) -> Result<(), StorageError> {
+        let relay = self.words.number(self.tables, route.relay.as_str())?;
+        let reason = self.words.number(self.tables, &route.reason)?;
         for seq in &route.messages {
             let Some(place) = self.lot.place(seq) else { continue };
             let message = &mut self.lot.messages[place];
@@ -145,7 +145,7 @@ impl Fold<'_> {
         }
     }
 
-    pub(super) fn responded(&mut self, responded: &RelayResponded) -> rusqlite::Result<()> {
+    pub(super) fn responded(&mut self, responded: &RelayResponded) -> Result<(), StorageError> {
         let call_ms = responded.call_ms;
         if let Some(accepted) = &responded.accepted {
             let state = if accepted.is_final { AttemptState::Delivered } else { AttemptState::Accepted };
@@ -157,7 +157,7 @@ impl Fold<'_> {
         }
         for refused in &responded.refused {
             let told = Told {
-                code: self.words.number(self.connection, &refused.code)?,
+                code: self.words.number(self.tables, &refused.code)?,
                 class: Some(refused.class),
                 detail: refused.text.as_deref().map(Arc::from),
                 call_ms,
@@ -207,9 +207,9 @@ impl Fold<'_> {
         }
     }
 
-    pub(super) fn received(&mut self, recorded: &ReceiptsRecorded) -> rusqlite::Result<()> {
+    pub(super) fn received(&mut self, recorded: &ReceiptsRecorded) -> Result<(), StorageError> {
         for set in &recorded.sets {
-            let code = self.words.number(self.connection, &set.code)?;
+            let code = self.words.number(self.tables, &set.code)?;
             self.receipts(set, code);
         }
         Ok(())
@@ -243,8 +243,8 @@ impl Fold<'_> {
         }
     }
 
-    pub(super) fn finished(&mut self, finished: &MessagesFinished) -> rusqlite::Result<()> {
-        let reason = self.words.number(self.connection, &finished.reason)?;
+    pub(super) fn finished(&mut self, finished: &MessagesFinished) -> Result<(), StorageError> {
+        let reason = self.words.number(self.tables, &finished.reason)?;
         for seq in &finished.messages {
             if finished.outcome == Outcome::Expired {
                 self.expire_attempt(seq);

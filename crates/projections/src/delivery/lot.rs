@@ -2,18 +2,91 @@
 
 use kite_domain::address::identity;
 use kite_domain::failure::FailureClass;
-use kite_domain::ids::LotId;
+use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{LotAccepted, Outcome, Recipient};
 use kite_domain::relay;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
-use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::attempt::{self, Attempt};
 use super::codes::{Coded, MessageStatus};
-use super::schema::{SEARCH_BLOCK_BITS, search_hash};
+use super::schema::{LOTS, MESSAGES, SEARCH_BLOCK_BITS, search_hash};
 use super::statistics::{HOUR_MS, Key};
+use crate::engine::{Cells, StorageError, Tables, values};
 use crate::error::ApplyError;
+use crate::table::{Pick, Statement};
+
+static HEAD: Statement = Statement::select(
+    &LOTS,
+    Pick::Named(&[
+        "first",
+        "messages",
+        "tenant",
+        "class",
+        "accepted_ms",
+        "is_sealed",
+        "from_phone",
+        "from_email",
+    ]),
+    &["sending", "number"],
+);
+static HEADS: Statement = Statement::select(&LOTS, Pick::Named(&["number"]), &["sending"]);
+static LAST: Statement = Statement::last(&LOTS, Pick::Named(&["first", "messages"]));
+static ADD: Statement = Statement::insert(&LOTS, Pick::All);
+static SEAL: Statement =
+    Statement::update(&LOTS, Pick::Named(&["first", "is_sealed", "from_phone", "from_email", "accepted_ms"]));
+static STORED_MESSAGES: Statement = Statement::range(
+    &MESSAGES,
+    Pick::Named(&[
+        "message_type",
+        "parts",
+        "status",
+        "failure_class",
+        "reason",
+        "final_ms",
+        "held_until_ms",
+        "attempts",
+    ]),
+);
+/// The key of a message, and what of its row changes.
+const STATE: &[&str] = &[
+    "id",
+    "status",
+    "relay",
+    "attempts_made",
+    "first_submitted_ms",
+    "final_ms",
+    "held_until_ms",
+    "reason",
+    "failure_class",
+    "cost_milliwon",
+    "attempts",
+    "channel",
+];
+static CHANGE_MESSAGES: Statement = Statement::update(&MESSAGES, Pick::Named(STATE));
+static ADD_MESSAGES: Statement = Statement::insert(
+    &MESSAGES,
+    Pick::Named(&[
+        "id",
+        "status",
+        "relay",
+        "attempts_made",
+        "first_submitted_ms",
+        "final_ms",
+        "held_until_ms",
+        "reason",
+        "failure_class",
+        "cost_milliwon",
+        "attempts",
+        "channel",
+        "recipient",
+        "email",
+        "contact",
+        "reference",
+        "message_type",
+        "parts",
+    ]),
+);
 
 /// A message as it is kept between events. Everything in it is in its row too.
 #[derive(Debug, Clone)]
@@ -129,14 +202,15 @@ impl Lot {
     }
 
     /// Writes the seal into a row that is there already.
-    pub(super) fn update_seal(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(super) fn update_seal(&self, tables: Tables<'_>) -> Result<(), StorageError> {
         let Some(seal) = self.seal else { return Ok(()) };
-        transaction
-            .prepare_cached(
-                "UPDATE lots SET is_sealed = TRUE, from_phone = ?2, from_email = ?3, accepted_ms = ?4 WHERE first = ?1",
-            )?
-            .execute((self.first, seal.from_phone, seal.from_email, self.accepted_ms))
-            .map(drop)
+        let mut cells = tables.fill(&SEAL)?;
+        cells.put(self.first);
+        cells.put(true);
+        cells.put(seal.from_phone);
+        cells.put(seal.from_email);
+        cells.put(self.accepted_ms);
+        cells.end()
     }
 
     /// What it takes in memory, in bytes, about.
@@ -162,108 +236,118 @@ impl Lot {
         }
     }
 
+    /// Whether there are rows of the lot.
+    pub(super) fn is_stored(tables: Tables<'_>, id: LotId) -> Result<bool, StorageError> {
+        Ok(tables.find(&HEAD, values![&id.sending, id.number], |_| Ok::<_, StorageError>(()))?.is_some())
+    }
+
+    /// The numbers of the lots of a sending of which there are rows.
+    pub(super) fn stored_of(tables: Tables<'_>, sending: SendingId) -> Result<Vec<u32>, StorageError> {
+        let mut numbers = Vec::new();
+        tables.fetch(
+            &HEADS,
+            [sending],
+            |sending, cells| cells.put(sending),
+            |row| {
+                numbers.push(row.get(0)?);
+                Ok::<_, StorageError>(())
+            },
+        )?;
+        Ok(numbers)
+    }
+
+    /// The row number that the next message gets.
+    pub(super) fn next_message(tables: Tables<'_>) -> Result<i64, StorageError> {
+        let end =
+            tables.find(&LAST, &[], |row| Ok::<_, StorageError>(row.get::<i64>(0)? + row.get::<i64>(1)?))?;
+        Ok(end.unwrap_or(1))
+    }
+
     /// Reads a lot back from its rows.
-    pub(super) fn load(connection: &Connection, id: LotId) -> Result<Option<Self>, ApplyError> {
-        let found = connection
-            .prepare_cached(
-                "SELECT first, messages, tenant, class, accepted_ms, is_sealed, from_phone, from_email FROM lots
-                 WHERE sending = ?1 AND number = ?2",
-            )?
-            .query_row((id.sending.0.as_bytes(), id.number), |row| {
-                let seal = Seal { from_phone: row.get(6)?, from_email: row.get(7)? };
-                let seal = row.get::<_, bool>(5)?.then_some(seal);
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, seal))
-            })
-            .optional()?;
-        let Some((first, count, tenant, class, accepted_ms, seal)) = found else { return Ok(None) };
-        let class = MessageClass::from_code(class).ok_or_else(|| ApplyError::corrupt("a lot's class"))?;
-        let messages = load_messages(connection, first, count, accepted_ms)?;
-        let (is_dirty, accepted_by) = (false, None);
-        Ok(Some(Self { id, first, tenant, class, accepted_ms, seal, messages, is_dirty, accepted_by }))
+    pub(super) fn load(tables: Tables<'_>, id: LotId) -> Result<Option<Self>, ApplyError> {
+        let found = tables.find(&HEAD, values![&id.sending, id.number], |row| {
+            let seal = Seal { from_phone: row.get(6)?, from_email: row.get(7)? };
+            let seal = row.get::<bool>(5)?.then_some(seal);
+            let class = MessageClass::from_code(row.get(3)?);
+            let lot = Self {
+                id,
+                first: row.get(0)?,
+                tenant: row.get(2)?,
+                class: class.ok_or_else(|| ApplyError::corrupt("a lot's class"))?,
+                accepted_ms: row.get(4)?,
+                seal,
+                messages: Vec::new(),
+                is_dirty: false,
+                accepted_by: None,
+            };
+            Ok::<_, ApplyError>((lot, row.get::<i64>(1)?))
+        })?;
+        let Some((mut lot, count)) = found else { return Ok(None) };
+        lot.messages = load_messages(tables, lot.first, count, lot.accepted_ms)?;
+        Ok(Some(lot))
     }
 
     /// Writes what has changed. `recipients` are those of the acceptance, if it is in this transaction.
     pub(super) fn flush(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         recipients: Option<&[Recipient]>,
         search: &mut Vec<(i64, i64, i64)>,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), StorageError> {
         if !std::mem::take(&mut self.is_dirty) {
             return Ok(());
         }
         match recipients.filter(|_| self.accepted_by.take().is_some()) {
             Some(recipients) => {
-                self.insert_lot(transaction)?;
-                self.insert_messages(transaction, recipients)?;
+                self.insert_lot(tables)?;
+                self.insert_messages(tables, recipients)?;
                 self.collect_search(recipients, search);
             }
-            None => self.update_messages(transaction)?,
+            None => self.update_messages(tables)?,
         }
         self.messages.iter_mut().for_each(|message| message.is_dirty = false);
         Ok(())
     }
 
-    fn insert_lot(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        transaction
-            .prepare_cached(
-                "INSERT INTO lots (first, sending, number, messages, tenant, class, accepted_ms, is_sealed, from_phone,
-                     from_email)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute((
-                self.first,
-                self.id.sending.0.as_bytes(),
-                self.id.number,
-                self.messages.len() as i64,
-                self.tenant,
-                self.class.code(),
-                self.accepted_ms,
-                self.seal.is_some(),
-                self.seal.map_or(0, |seal| seal.from_phone),
-                self.seal.map_or(0, |seal| seal.from_email),
-            ))
-            .map(drop)
+    fn insert_lot(&self, tables: Tables<'_>) -> Result<(), StorageError> {
+        let mut cells = tables.fill(&ADD)?;
+        cells.put(self.first);
+        cells.put(&self.id.sending);
+        cells.put(self.id.number);
+        cells.put(self.messages.len() as i64);
+        cells.put(self.tenant);
+        cells.put(self.class.code());
+        cells.put(self.accepted_ms);
+        cells.put(self.seal.is_some());
+        cells.put(self.seal.map_or(0, |seal| seal.from_phone));
+        cells.put(self.seal.map_or(0, |seal| seal.from_email));
+        cells.end()
     }
 
-    fn insert_messages(
-        &self,
-        transaction: &Transaction<'_>,
-        recipients: &[Recipient],
-    ) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO messages (status, relay, attempts_made, first_submitted_ms, final_ms, held_until_ms, reason,
-                 failure_class, cost_milliwon, attempts, channel, id, recipient, email, contact, reference, message_type,
-                 parts)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-        )?;
+    fn insert_messages(&self, tables: Tables<'_>, recipients: &[Recipient]) -> Result<(), StorageError> {
+        let mut cells = tables.fill(&ADD_MESSAGES)?;
         let mut bytes = Vec::new();
         for ((id, message), recipient) in (self.first..).zip(&self.messages).zip(recipients) {
-            bind_state(&mut statement, message, self.accepted_ms, &mut bytes)?;
-            statement.raw_bind_parameter(12, id)?;
-            statement.raw_bind_parameter(13, recipient.to.as_str())?;
-            statement.raw_bind_parameter(14, recipient.email.as_deref())?;
-            statement
-                .raw_bind_parameter(15, recipient.contact.as_ref().map(|contact| contact.0.as_bytes()))?;
-            statement.raw_bind_parameter(16, recipient.reference.as_deref())?;
-            statement.raw_bind_parameter(17, message.message_type.code())?;
-            statement.raw_bind_parameter(18, message.parts)?;
-            statement.raw_execute()?;
+            cells.put(id);
+            put_state(&mut cells, message, self.accepted_ms, &mut bytes);
+            cells.put(&recipient.to);
+            cells.put(recipient.email.as_ref());
+            cells.put(recipient.contact.as_ref());
+            cells.put(recipient.reference.as_deref());
+            cells.put(message.message_type.code());
+            cells.put(message.parts);
+            cells.end()?;
         }
         Ok(())
     }
 
-    fn update_messages(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(
-            "UPDATE messages SET status = ?1, relay = ?2, attempts_made = ?3, first_submitted_ms = ?4, final_ms = ?5,
-                 held_until_ms = ?6, reason = ?7, failure_class = ?8, cost_milliwon = ?9, attempts = ?10, channel = ?11
-             WHERE id = ?12",
-        )?;
+    fn update_messages(&self, tables: Tables<'_>) -> Result<(), StorageError> {
+        let mut cells = tables.fill(&CHANGE_MESSAGES)?;
         let mut bytes = Vec::new();
         for (id, message) in (self.first..).zip(&self.messages).filter(|(_, message)| message.is_dirty) {
-            bind_state(&mut statement, message, self.accepted_ms, &mut bytes)?;
-            statement.raw_bind_parameter(12, id)?;
-            statement.raw_execute()?;
+            cells.put(id);
+            put_state(&mut cells, message, self.accepted_ms, &mut bytes);
+            cells.end()?;
         }
         Ok(())
     }
@@ -280,30 +364,25 @@ impl Lot {
     }
 }
 
-fn bind_state(
-    statement: &mut rusqlite::CachedStatement<'_>,
-    message: &Message,
-    accepted_ms: i64,
-    bytes: &mut Vec<u8>,
-) -> rusqlite::Result<()> {
+/// Puts [`STATE`].
+fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: &mut Vec<u8>) {
     let newest = message.attempts.last();
     let status = MessageStatus::of(message.outcome, newest.map(|attempt| attempt.state));
     let status = if message.held_until_ms == 0 { status } else { status.held() };
     let submitted = message.attempts.iter().map(|attempt| attempt.submitted_ms).filter(|ms| *ms != 0).min();
     bytes.clear();
     attempt::encode(&message.attempts, accepted_ms, bytes);
-    statement.raw_bind_parameter(1, status.code())?;
-    statement.raw_bind_parameter(2, newest.map_or(0, |attempt| attempt.relay))?;
-    statement.raw_bind_parameter(3, message.attempts.len() as i64)?;
-    statement.raw_bind_parameter(4, submitted)?;
-    statement.raw_bind_parameter(5, some(message.final_ms))?;
-    statement.raw_bind_parameter(6, some(message.held_until_ms))?;
-    statement.raw_bind_parameter(7, message.reason)?;
-    statement.raw_bind_parameter(8, message.class.map(Coded::code))?;
-    statement.raw_bind_parameter(9, cost_milliwon(message))?;
-    statement.raw_bind_parameter(10, bytes.as_slice())?;
-    let channel = newest.map_or(message.message_type, |attempt| attempt.channel);
-    statement.raw_bind_parameter(11, channel.code())
+    cells.put(status.code());
+    cells.put(newest.map_or(0, |attempt| attempt.relay));
+    cells.put(message.attempts.len() as i64);
+    cells.put(submitted);
+    cells.put(some(message.final_ms));
+    cells.put(some(message.held_until_ms));
+    cells.put(message.reason);
+    cells.put(message.class.map(Coded::code));
+    cells.put(cost_milliwon(message));
+    cells.put(bytes.as_slice());
+    cells.put(newest.map_or(message.message_type, |attempt| attempt.channel).code());
 }
 
 /// What is charged for the message so far.
@@ -317,32 +396,32 @@ fn some(time_ms: i64) -> Option<i64> {
 }
 
 fn load_messages(
-    connection: &Connection,
+    tables: Tables<'_>,
     first: i64,
     count: i64,
     accepted_ms: i64,
 ) -> Result<Vec<Message>, ApplyError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT message_type, parts, status, failure_class, reason, final_ms, held_until_ms, attempts
-         FROM messages WHERE id >= ?1 AND id < ?1 + ?2 ORDER BY id",
-    )?;
-    let mut rows = statement.query((first, count))?;
     let mut messages = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-    while let Some(row) = rows.next()? {
+    let put = |(first, end): &(i64, i64), cells: &mut Cells<'_>| {
+        cells.put(*first);
+        cells.put(*end);
+    };
+    tables.fetch(&STORED_MESSAGES, [(first, first + count)], put, |row| {
         let status = MessageStatus::from_code(row.get(2)?);
-        let attempts = attempt::decode(row.get_ref(7)?.as_blob().map_err(ApplyError::corrupt)?, accepted_ms);
+        let attempts = attempt::decode(row.bytes(7).map_err(ApplyError::corrupt)?, accepted_ms);
         messages.push(Message {
             message_type: MessageType::from_code(row.get(0)?)
                 .ok_or_else(|| ApplyError::corrupt("a message's type"))?,
             parts: row.get(1)?,
             outcome: status.ok_or_else(|| ApplyError::corrupt("a message's status"))?.outcome(),
-            class: row.get::<_, Option<i64>>(3)?.and_then(FailureClass::from_code),
+            class: row.get::<Option<i64>>(3)?.and_then(FailureClass::from_code),
             is_dirty: false,
             reason: row.get(4)?,
-            final_ms: row.get::<_, Option<i64>>(5)?.unwrap_or(0),
-            held_until_ms: row.get::<_, Option<i64>>(6)?.unwrap_or(0),
+            final_ms: row.get::<Option<i64>>(5)?.unwrap_or(0),
+            held_until_ms: row.get::<Option<i64>>(6)?.unwrap_or(0),
             attempts: attempts.ok_or_else(|| ApplyError::corrupt("a message's attempts"))?,
         });
-    }
+        Ok::<_, ApplyError>(())
+    })?;
     Ok(messages)
 }

@@ -1,7 +1,11 @@
 //! Delivery results: sendings, messages with their timelines, statistics, and what relays did minute by minute.
 //!
 //! The fold keeps lots in memory up to a bound and reads them back from their rows when they come up again. A whole
-//! piece of the log is folded in memory; a message that passed through several states in it is written once.
+//! piece of the log is folded in memory; a message that passed through several states in it is written once. Only a lot for
+//! which there is no room any more is written before the end of the transaction.
+//!
+//! The sendings that the events name are asked for in one go. Lots and words are read when the fold comes to them: which
+//! ones follows from what is in memory, and nearly all are.
 //!
 //! The messages of a lot are there from its acceptance, but belong to nobody until the seal of their sending: queries
 //! answer for sealed sendings only.
@@ -38,12 +42,13 @@ use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::LotAccepted;
 use kite_domain::sending::SendingAccepted;
 use kite_event_store::{Filter, RecordedEvent};
-use rusqlite::{Connection, Transaction};
+use std::collections::BTreeSet;
 
 use crate::cache::Cache;
+use crate::engine::{StorageError, Tables};
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
-use crate::table::Table;
+use crate::table::{Pick, Statement, Table};
 use facets::Facets;
 use fold::Fold;
 use lot::{Lot, Seal};
@@ -118,42 +123,39 @@ impl ReadModel for DeliveryModel {
         ])
     }
 
-    fn apply(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError> {
+    fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
+        self.prefetch(tables, events)?;
         for (place, (recorded, event)) in events.iter().enumerate() {
             match event {
                 Event::LotAccepted(accepted) => {
-                    self.lot_accepted(transaction, accepted, place, recorded)?;
+                    self.lot_accepted(tables, accepted, place, recorded)?;
                 }
                 Event::SendingAccepted(accepted) => {
-                    if self.sendings.accepted(transaction, accepted, recorded.metadata.time)? {
-                        self.sealed(transaction, accepted, recorded.metadata.time.timestamp_millis())?;
+                    if self.sendings.accepted(tables, accepted, recorded.metadata.time.timestamp_millis())? {
+                        self.sealed(tables, accepted, recorded.metadata.time.timestamp_millis())?;
                     }
                 }
                 Event::SendingReleased(released) => {
-                    self.moment(transaction, released.sending, Moment::Released, recorded)?;
+                    self.moment(tables, released.sending, Moment::Released, recorded)?;
                 }
                 Event::SendingPaused(paused) => {
-                    self.sendings.paused(transaction, paused, recorded.metadata.time)?;
+                    self.sendings.paused(tables, paused, recorded.metadata.time.timestamp_millis())?;
                 }
-                Event::SendingResumed(resumed) => self.sendings.resumed(transaction, resumed.sending)?,
+                Event::SendingResumed(resumed) => self.sendings.resumed(tables, resumed.sending)?,
                 Event::SendingCancelled(cancelled) => {
-                    self.moment(transaction, cancelled.sending, Moment::Cancelled, recorded)?;
+                    self.moment(tables, cancelled.sending, Moment::Cancelled, recorded)?;
                 }
                 Event::SendingCompleted(completed) => {
-                    self.moment(transaction, completed.sending, Moment::Completed, recorded)?;
+                    self.moment(tables, completed.sending, Moment::Completed, recorded)?;
                 }
                 Event::SendingAbandoned(abandoned) => {
-                    self.moment(transaction, abandoned.sending, Moment::Abandoned, recorded)?;
+                    self.moment(tables, abandoned.sending, Moment::Abandoned, recorded)?;
                 }
-                _ => self.lot_event(transaction, recorded, event)?,
+                _ => self.lot_event(tables, recorded, event)?,
             }
-            self.let_go(transaction, events)?;
+            self.let_go(tables, events)?;
         }
-        self.flush(transaction, events)
+        self.flush(tables, events)
     }
 
     fn forget(&mut self) {
@@ -162,37 +164,49 @@ impl ReadModel for DeliveryModel {
 }
 
 impl DeliveryModel {
+    /// Reads what the events say beforehand that it will be asked for.
+    fn prefetch(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
+        let sendings: BTreeSet<SendingId> = events
+            .iter()
+            .filter_map(|(recorded, _)| match LotId::from_stream(&recorded.stream) {
+                Some(lot) => Some(lot.sending),
+                None => SendingId::from_stream(&recorded.stream),
+            })
+            .collect();
+        Ok(self.sendings.prefetch(tables, sendings)?)
+    }
+
     fn moment(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         sending: SendingId,
         moment: Moment,
         recorded: &RecordedEvent,
-    ) -> rusqlite::Result<()> {
-        self.sendings.moment(transaction, sending, moment, recorded.metadata.time)
+    ) -> Result<(), StorageError> {
+        self.sendings.moment(tables, sending, moment, recorded.metadata.time.timestamp_millis())
     }
 
     fn lot_accepted(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         accepted: &LotAccepted,
         place: usize,
         recorded: &RecordedEvent,
     ) -> Result<(), ApplyError> {
         let id = LotId { sending: accepted.sending, number: accepted.number };
-        if self.lots.contains(id) || is_stored(transaction, id)? {
+        if self.lots.contains(id) || Lot::is_stored(tables, id)? {
             return Ok(());
         }
-        let tenant = self.words.number(transaction, accepted.tenant.as_str())?;
+        let tenant = self.words.number(tables, accepted.tenant.as_str())?;
         let first = match self.next_message {
             Some(next) => next,
-            None => next_message(transaction)?,
+            None => Lot::next_message(tables)?,
         };
         let mut lot = Lot::new(accepted, place, first, tenant, recorded.metadata.time.timestamp_millis());
         self.next_message = Some(first + lot.messages.len() as i64);
         // Its lots come before the seal; whoever says otherwise is believed.
-        if self.sendings.facts(transaction, id.sending)?.is_sealed {
-            let (seal, accepted_ms) = self.stored_seal(transaction, id.sending)?;
+        if self.sendings.facts(tables, id.sending)?.is_sealed {
+            let (seal, accepted_ms) = self.stored_seal(tables, id.sending)?;
             let (statistics, facets) = (&mut self.statistics, &mut self.facets);
             let mut tally = Tally { statistics, facets, sending: self.sendings.change(id.sending) };
             tally.sealed(&mut lot, seal, accepted_ms);
@@ -205,21 +219,21 @@ impl DeliveryModel {
 
     fn lot_event(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         recorded: &RecordedEvent,
         event: &Event,
     ) -> Result<(), ApplyError> {
         let Some(id) = LotId::from_stream(&recorded.stream) else { return Ok(()) };
         if !self.lots.contains(id) {
-            let Some(lot) = Lot::load(transaction, id)? else { return Ok(()) };
+            let Some(lot) = Lot::load(tables, id)? else { return Ok(()) };
             let bytes = lot.memory_bytes();
             self.lots.insert(id, lot, bytes);
         }
-        let facts = self.sendings.facts(transaction, id.sending)?;
+        let facts = self.sendings.facts(tables, id.sending)?;
         let Some(lot) = self.lots.get_mut(id) else { return Ok(()) };
         let was_dirty = lot.is_dirty;
         let mut fold = Fold {
-            connection: transaction,
+            tables,
             ready_ms: facts.released_ms.unwrap_or(lot.accepted_ms),
             lot,
             words: &mut self.words,
@@ -248,30 +262,30 @@ impl DeliveryModel {
     /// From the seal on a sending's messages are its tenant's, and count.
     fn sealed(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         accepted: &SendingAccepted,
         accepted_ms: i64,
     ) -> Result<(), ApplyError> {
         let sending = accepted.sending;
         let senders = [accepted.from_phone.as_deref(), accepted.from_email.as_deref()];
-        let seal = self.seal(transaction, senders)?;
+        let seal = self.seal(tables, senders)?;
         let named = (0..accepted.lots).map(|number| LotId { sending, number });
         // Nearly always all of its lots were accepted a moment ago.
         let lots: Vec<LotId> = match named.clone().all(|id| self.lots.contains(id)) {
             true => named.collect(),
-            false => self.lots_of(transaction, sending)?,
+            false => self.lots_of(tables, sending)?,
         };
         for id in lots {
             let mut loaded = match self.lots.contains(id) {
                 true => None,
-                false => Lot::load(transaction, id)?,
+                false => Lot::load(tables, id)?,
             };
             let Some(lot) = loaded.as_mut().or_else(|| self.lots.peek_mut(id)) else { continue };
             let (statistics, facets) = (&mut self.statistics, &mut self.facets);
             let mut tally = Tally { statistics, facets, sending: self.sendings.change(sending) };
             tally.sealed(lot, seal, accepted_ms);
             if lot.accepted_by.is_none() {
-                lot.update_seal(transaction)?;
+                lot.update_seal(tables)?;
             }
         }
         Ok(())
@@ -279,32 +293,25 @@ impl DeliveryModel {
 
     fn seal(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         [from_phone, from_email]: [Option<&str>; 2],
-    ) -> rusqlite::Result<Seal> {
+    ) -> Result<Seal, StorageError> {
         Ok(Seal {
-            from_phone: self.words.number(transaction, &identity(from_phone.unwrap_or_default()))?,
-            from_email: self.words.number(transaction, &identity(from_email.unwrap_or_default()))?,
+            from_phone: self.words.number(tables, &identity(from_phone.unwrap_or_default()))?,
+            from_email: self.words.number(tables, &identity(from_email.unwrap_or_default()))?,
         })
     }
 
     /// The seal of a sending that has one, and its time.
-    fn stored_seal(
-        &mut self,
-        transaction: &Transaction<'_>,
-        sending: SendingId,
-    ) -> rusqlite::Result<(Seal, i64)> {
-        let (senders, accepted_ms): ([Option<String>; 2], i64) = transaction
-            .prepare_cached(
-                "SELECT from_phone, from_email, accepted_ms FROM contents JOIN sendings ON id = sending WHERE sending = ?1",
-            )?
-            .query_row([sending.0.as_bytes()], |row| Ok(([row.get(0)?, row.get(1)?], row.get(2)?)))?;
-        Ok((self.seal(transaction, [senders[0].as_deref(), senders[1].as_deref()])?, accepted_ms))
+    fn stored_seal(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<(Seal, i64), StorageError> {
+        let [phone, email] = self.sendings.senders(tables, sending)?;
+        let accepted_ms = self.sendings.accepted_ms(tables, sending)?;
+        Ok((self.seal(tables, [phone.as_deref(), email.as_deref()])?, accepted_ms))
     }
 
     /// All lots that there are of a sending.
-    fn lots_of(&self, transaction: &Transaction<'_>, sending: SendingId) -> rusqlite::Result<Vec<LotId>> {
-        let mut numbers: Vec<u32> = stored_lots(transaction, sending)?;
+    fn lots_of(&self, tables: Tables<'_>, sending: SendingId) -> Result<Vec<LotId>, StorageError> {
+        let mut numbers: Vec<u32> = Lot::stored_of(tables, sending)?;
         numbers.extend(self.touched.iter().filter(|id| id.sending == sending).map(|id| id.number));
         numbers.sort_unstable();
         numbers.dedup();
@@ -312,33 +319,26 @@ impl DeliveryModel {
     }
 
     /// Keeps the memory bounded, also within a transaction.
-    fn let_go(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError> {
+    fn let_go(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
         while let Some((_, mut lot)) = self.lots.pop_surplus() {
-            write(transaction, &mut lot, events, &mut self.search)?;
+            write(tables, &mut lot, events, &mut self.search)?;
         }
         Ok(())
     }
 
-    fn flush(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError> {
+    fn flush(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
         for id in self.touched.drain(..) {
             if let Some(lot) = self.lots.peek_mut(id) {
-                write(transaction, lot, events, &mut self.search)?;
+                write(tables, lot, events, &mut self.search)?;
                 let bytes = lot.memory_bytes();
                 self.lots.weigh(id, bytes);
             }
         }
-        write_search(transaction, &mut self.search)?;
-        self.statistics.flush(transaction)?;
-        self.facets.flush(transaction)?;
-        self.sendings.flush(transaction)?;
+        write_search(tables, &mut self.search)?;
+        self.words.flush(tables)?;
+        self.statistics.flush(tables)?;
+        self.facets.flush(tables)?;
+        self.sendings.flush(tables)?;
         Ok(())
     }
 }
@@ -348,44 +348,34 @@ fn lot_is_dirty(lots: &mut Cache<LotId, Lot>, id: LotId) -> bool {
 }
 
 fn write(
-    transaction: &Transaction<'_>,
+    tables: Tables<'_>,
     lot: &mut Lot,
     events: &[(RecordedEvent, Event)],
     search: &mut Vec<(i64, i64, i64)>,
-) -> rusqlite::Result<()> {
+) -> Result<(), StorageError> {
     let accepted = lot.accepted_by.and_then(|place| events.get(place));
     let recipients = match accepted {
         Some((_, Event::LotAccepted(accepted))) => Some(accepted.personal.recipients.as_slice()),
         _ => None,
     };
-    lot.flush(transaction, recipients, search)
+    lot.flush(tables, recipients, search)
 }
+
+static ADD_TO_SEARCH: Statement = Statement::insert(&schema::SEARCH, Pick::All);
 
 /// In the order of the table, which is cheaper than in the order of acceptance.
-fn write_search(transaction: &Transaction<'_>, search: &mut Vec<(i64, i64, i64)>) -> rusqlite::Result<()> {
+fn write_search(tables: Tables<'_>, search: &mut Vec<(i64, i64, i64)>) -> Result<(), StorageError> {
+    if search.is_empty() {
+        return Ok(());
+    }
     search.sort_unstable();
     search.dedup();
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO search (block, hash, message) VALUES (?1, ?2, ?3)")?;
-    search.drain(..).try_for_each(|row| insert.execute(row).map(drop))
-}
-
-fn is_stored(connection: &Connection, id: LotId) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM lots WHERE sending = ?1 AND number = ?2")?
-        .exists((id.sending.0.as_bytes(), id.number))
-}
-
-fn stored_lots(connection: &Connection, sending: SendingId) -> rusqlite::Result<Vec<u32>> {
-    let mut statement = connection.prepare_cached("SELECT number FROM lots WHERE sending = ?1")?;
-    let rows = statement.query_map([sending.0.as_bytes()], |row| row.get(0))?;
-    rows.collect()
-}
-
-fn next_message(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row(
-        "SELECT coalesce((SELECT first + messages FROM lots ORDER BY first DESC LIMIT 1), 1)",
-        [],
-        |row| row.get(0),
-    )
+    let mut cells = tables.fill(&ADD_TO_SEARCH)?;
+    for (block, hash, message) in search.drain(..) {
+        cells.put(block);
+        cells.put(hash);
+        cells.put(message);
+        cells.end()?;
+    }
+    Ok(())
 }

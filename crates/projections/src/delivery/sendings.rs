@@ -1,17 +1,18 @@
-//! The rows of `sendings`: what its own stream says is written at once, what its lots add up to once a transaction.
+//! The rows of `sendings`: what their own streams say, and what their lots add up to.
 
-use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
 use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused};
-use rusqlite::{Connection, OptionalExtension, Transaction};
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use smol_str::SmolStr;
+use std::collections::{BTreeMap, HashMap};
 
 use super::codes::Coded;
-use super::counters::{self, Counter, Counts};
+use super::counters::{Counter, Counts};
+use super::schema::{CONTENTS, SENDINGS};
+use crate::engine::{Cells, Row, StorageError, Tables, values};
 use crate::sql::json;
+use crate::table::{Pick, Statement};
 
-/// Past this many the cache of release times starts anew.
+/// Past this many the cache of facts starts anew.
 const CACHED_MAX: usize = 16_384;
 
 /// Their places are what stands in the column.
@@ -20,12 +21,12 @@ pub(super) const PAUSERS: [PauseBy; 2] = [PauseBy::Tenant, PauseBy::Operator];
 /// What is known of a sending without its lots.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Facts {
+    /// There is a row.
+    is_stored: bool,
     /// When a scheduled sending was released.
     pub(super) released_ms: Option<i64>,
     pub(super) is_sealed: bool,
 }
-
-static ADD_TO_SENDINGS: LazyLock<String> = LazyLock::new(|| counters::adding_to("sendings", "id"));
 
 /// The times that a sending's row may be given.
 #[derive(Debug, Clone, Copy)]
@@ -36,159 +37,317 @@ pub(super) enum Moment {
     Abandoned,
 }
 
+/// What may happen to a sending more than once, or late: columns of which hardly any index knows.
+const COURSE: &[&str] = &[
+    "id",
+    "released_ms",
+    "paused_ms",
+    "paused_by",
+    "pause_reason",
+    "cancelled_ms",
+    "completed_ms",
+    "abandoned_ms",
+];
+
+static FACTS: Statement =
+    Statement::select(&SENDINGS, Pick::Named(&["id", "released_ms", "accepted_ms"]), &[]);
+static STORED_COURSE: Statement = Statement::select(&SENDINGS, Pick::Named(COURSE), &[]);
+static PUT_COURSE: Statement = Statement::upsert(&SENDINGS, Pick::Named(COURSE));
+static ADD_COUNTS: Statement = Statement::upsert(&SENDINGS, Pick::Added);
+static PUT: Statement = Statement::upsert(&SENDINGS, Pick::All);
+static ADD_CONTENT: Statement = Statement::insert_new(&CONTENTS, Pick::All);
+static CONTENT: Statement = Statement::select(&CONTENTS, Pick::Named(&["from_phone", "from_email"]), &[]);
+
+/// What happened to a sending.
+#[derive(Debug, Clone, Default)]
+struct Course {
+    released_ms: Option<i64>,
+    paused_ms: Option<i64>,
+    paused_by: Option<i64>,
+    pause_reason: Option<String>,
+    cancelled_ms: Option<i64>,
+    completed_ms: Option<i64>,
+    abandoned_ms: Option<i64>,
+}
+
+impl Course {
+    fn read(row: &Row<'_>) -> Result<Self, StorageError> {
+        Ok(Self {
+            released_ms: row.get(1)?,
+            paused_ms: row.get(2)?,
+            paused_by: row.get(3)?,
+            pause_reason: row.get(4)?,
+            cancelled_ms: row.get(5)?,
+            completed_ms: row.get(6)?,
+            abandoned_ms: row.get(7)?,
+        })
+    }
+
+    fn put(&self, cells: &mut Cells<'_>) {
+        cells.put(self.released_ms);
+        cells.put(self.paused_ms);
+        cells.put(self.paused_by);
+        cells.put(self.pause_reason.as_ref());
+        cells.put(self.cancelled_ms);
+        cells.put(self.completed_ms);
+        cells.put(self.abandoned_ms);
+    }
+}
+
+/// What the seal says of a sending.
+#[derive(Debug, Clone)]
+struct Sealed {
+    tenant: SmolStr,
+    class: i64,
+    accepted_ms: i64,
+    scheduled_ms: Option<i64>,
+    expires_ms: i64,
+    client_reference: Option<String>,
+    refused_recipients: u32,
+}
+
+/// What the seal says to its recipients.
+#[derive(Debug, Clone)]
+struct Content {
+    from_phone: Option<SmolStr>,
+    from_email: Option<SmolStr>,
+    subject: Option<String>,
+    text: String,
+    custom: Option<String>,
+}
+
 /// The changes of one transaction, and what is known of the sendings.
 #[derive(Debug, Default)]
 pub(super) struct Sendings {
-    changes: HashMap<SendingId, Counts>,
+    counts: HashMap<SendingId, Counts>,
+    courses: BTreeMap<SendingId, Course>,
+    seals: BTreeMap<SendingId, (Sealed, Content)>,
     facts: HashMap<SendingId, Facts>,
 }
 
 impl Sendings {
     pub(super) fn change(&mut self, sending: SendingId) -> &mut Counts {
-        self.changes.entry(sending).or_default()
+        self.counts.entry(sending).or_default()
     }
 
     /// The seal. Whether it is the first.
     pub(super) fn accepted(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         accepted: &SendingAccepted,
-        time: DateTime<Utc>,
-    ) -> rusqlite::Result<bool> {
-        let facts = self.facts(transaction, accepted.sending)?;
+        time_ms: i64,
+    ) -> Result<bool, StorageError> {
+        let facts = self.facts(tables, accepted.sending)?;
+        // The row is written as a whole then, with what happened to it.
+        self.course(tables, accepted.sending)?;
         self.facts.insert(accepted.sending, Facts { is_sealed: true, ..facts });
-        transaction
-            .prepare_cached(
-                "INSERT INTO sendings (id, tenant, class, accepted_ms, scheduled_ms, expires_ms, client_reference,
-                     refused_recipients)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT DO UPDATE SET tenant = ?2, class = ?3, accepted_ms = ?4, scheduled_ms = ?5,
-                     expires_ms = ?6, client_reference = ?7, refused_recipients = ?8",
-            )?
-            .execute((
-                accepted.sending.0.as_bytes(),
-                accepted.tenant.as_str(),
-                accepted.class.code(),
-                time.timestamp_millis(),
-                accepted.scheduled_at.map(|at| at.timestamp_millis()),
-                accepted.expires_at.timestamp_millis(),
-                accepted.client_reference.as_deref(),
-                accepted.refused,
-            ))?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO contents (sending, from_phone, from_email, subject, text, custom)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-            )?
-            .execute((
-                accepted.sending.0.as_bytes(),
-                accepted.from_phone.as_deref(),
-                accepted.from_email.as_deref(),
-                accepted.personal.subject.as_deref(),
-                accepted.personal.text.as_str(),
-                accepted.custom.as_ref().map(json),
-            ))?;
+        let sealed = Sealed {
+            tenant: accepted.tenant.as_str().into(),
+            class: accepted.class.code(),
+            accepted_ms: time_ms,
+            scheduled_ms: accepted.scheduled_at.map(|at| at.timestamp_millis()),
+            expires_ms: accepted.expires_at.timestamp_millis(),
+            client_reference: accepted.client_reference.clone(),
+            refused_recipients: accepted.refused,
+        };
+        let content = match self.seals.remove(&accepted.sending) {
+            // What is said first stays.
+            Some((_, first)) => first,
+            None => Content {
+                from_phone: accepted.from_phone.clone(),
+                from_email: accepted.from_email.clone(),
+                subject: accepted.personal.subject.clone(),
+                text: accepted.personal.text.clone(),
+                custom: accepted.custom.as_ref().map(json),
+            },
+        };
+        self.seals.insert(accepted.sending, (sealed, content));
         Ok(!facts.is_sealed)
+    }
+
+    /// What happened to the sending, to be changed.
+    fn course(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<&mut Course, StorageError> {
+        if !self.courses.contains_key(&sending) {
+            let is_stored = self.facts(tables, sending)?.is_stored;
+            let stored = match is_stored {
+                true => tables.find(&STORED_COURSE, values![&sending], Course::read)?,
+                false => None,
+            };
+            self.courses.insert(sending, stored.unwrap_or_default());
+        }
+        Ok(self.courses.entry(sending).or_default())
     }
 
     /// Something happened to the sending as a whole.
     pub(super) fn moment(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         sending: SendingId,
         moment: Moment,
-        time: DateTime<Utc>,
-    ) -> rusqlite::Result<()> {
-        let sql = match moment {
-            Moment::Released => {
-                let facts = self.facts(transaction, sending)?;
-                let released_ms = Some(time.timestamp_millis());
-                self.facts.insert(sending, Facts { released_ms, ..facts });
-                "INSERT INTO sendings (id, released_ms) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET released_ms = ?2"
-            }
-            Moment::Cancelled => {
-                "INSERT INTO sendings (id, cancelled_ms) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET cancelled_ms = ?2"
-            }
-            Moment::Completed => {
-                "INSERT INTO sendings (id, completed_ms) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET completed_ms = ?2"
-            }
-            Moment::Abandoned => {
-                "INSERT INTO sendings (id, abandoned_ms) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET abandoned_ms = ?2"
-            }
+        time_ms: i64,
+    ) -> Result<(), StorageError> {
+        let course = self.course(tables, sending)?;
+        let time = match moment {
+            Moment::Released => &mut course.released_ms,
+            Moment::Cancelled => &mut course.cancelled_ms,
+            Moment::Completed => &mut course.completed_ms,
+            Moment::Abandoned => &mut course.abandoned_ms,
         };
-        let mut statement = transaction.prepare_cached(sql)?;
-        statement.execute((sending.0.as_bytes(), time.timestamp_millis()))?;
+        *time = Some(time_ms);
+        if let (Moment::Released, Some(facts)) = (moment, self.facts.get_mut(&sending)) {
+            facts.released_ms = Some(time_ms);
+        }
         Ok(())
     }
 
     /// Nothing of it goes out.
     pub(super) fn paused(
         &mut self,
-        transaction: &Transaction<'_>,
+        tables: Tables<'_>,
         paused: &SendingPaused,
-        time: DateTime<Utc>,
-    ) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(
-            "INSERT INTO sendings (id, paused_ms, paused_by, pause_reason) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET paused_ms = ?2, paused_by = ?3, pause_reason = ?4",
-        )?;
+        time_ms: i64,
+    ) -> Result<(), StorageError> {
         let by = PAUSERS.iter().position(|by| *by == paused.by).unwrap_or(0) as i64;
-        statement.execute((
-            paused.sending.0.as_bytes(),
-            time.timestamp_millis(),
-            by,
-            paused.reason.as_deref(),
-        ))?;
+        let course = self.course(tables, paused.sending)?;
+        (course.paused_ms, course.paused_by) = (Some(time_ms), Some(by));
+        course.pause_reason.clone_from(&paused.reason);
         Ok(())
     }
 
-    /// It goes on.
-    pub(super) fn resumed(
+    /// It goes on. That alone makes no row.
+    pub(super) fn resumed(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<(), StorageError> {
+        if !self.courses.contains_key(&sending) && !self.facts(tables, sending)?.is_stored {
+            return Ok(());
+        }
+        let course = self.course(tables, sending)?;
+        (course.paused_ms, course.paused_by, course.pause_reason) = (None, None, None);
+        Ok(())
+    }
+
+    /// Reads what is known of these sendings, all in one go.
+    pub(super) fn prefetch(
         &mut self,
-        transaction: &Transaction<'_>,
-        sending: SendingId,
-    ) -> rusqlite::Result<()> {
-        transaction
-            .prepare_cached(
-                "UPDATE sendings SET paused_ms = NULL, paused_by = NULL, pause_reason = NULL WHERE id = ?1",
-            )?
-            .execute([sending.0.as_bytes()])
-            .map(drop)
+        tables: Tables<'_>,
+        sendings: impl IntoIterator<Item = SendingId>,
+    ) -> Result<(), StorageError> {
+        let facts = &mut self.facts;
+        let unknown: Vec<SendingId> = sendings.into_iter().filter(|id| !facts.contains_key(id)).collect();
+        tables.fetch(
+            &FACTS,
+            &unknown,
+            |id, cells| cells.put(*id),
+            |row| {
+                let is_sealed = row.get::<Option<i64>>(2)?.is_some();
+                let found = Facts { is_stored: true, released_ms: row.get(1)?, is_sealed };
+                facts.insert(SendingId(row.uuid(0)?), found);
+                Ok::<_, StorageError>(())
+            },
+        )?;
+        for id in unknown {
+            facts.entry(id).or_default();
+        }
+        Ok(())
     }
 
     /// What is known of a sending.
-    pub(super) fn facts(&mut self, connection: &Connection, sending: SendingId) -> rusqlite::Result<Facts> {
+    pub(super) fn facts(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<Facts, StorageError> {
         if let Some(facts) = self.facts.get(&sending) {
             return Ok(*facts);
         }
-        let stored = connection
-            .prepare_cached("SELECT released_ms, accepted_ms IS NOT NULL FROM sendings WHERE id = ?1")?
-            .query_row([sending.0.as_bytes()], |row| {
-                Ok(Facts { released_ms: row.get(0)?, is_sealed: row.get(1)? })
-            })
-            .optional()?;
+        self.prefetch(tables, [sending])?;
+        Ok(self.facts.get(&sending).copied().unwrap_or_default())
+    }
+
+    /// The number and the address that a sealed sending is sent from.
+    pub(super) fn senders(
+        &self,
+        tables: Tables<'_>,
+        sending: SendingId,
+    ) -> Result<[Option<String>; 2], StorageError> {
+        if let Some((_, content)) = self.seals.get(&sending) {
+            return Ok(
+                [&content.from_phone, &content.from_email].map(|from| from.as_deref().map(str::to_owned))
+            );
+        }
+        let stored = tables
+            .find(&CONTENT, values![&sending], |row| Ok::<_, StorageError>([row.get(0)?, row.get(1)?]))?;
+        Ok(stored.unwrap_or_default())
+    }
+
+    /// When a sealed sending was accepted.
+    pub(super) fn accepted_ms(&self, tables: Tables<'_>, sending: SendingId) -> Result<i64, StorageError> {
+        if let Some((sealed, _)) = self.seals.get(&sending) {
+            return Ok(sealed.accepted_ms);
+        }
+        let stored = tables.find(&FACTS, values![&sending], |row| row.get::<Option<i64>>(2))?;
+        Ok(stored.flatten().unwrap_or(0))
+    }
+
+    /// Writes all changes into the rows.
+    pub(super) fn flush(&mut self, tables: Tables<'_>) -> Result<(), StorageError> {
+        self.flush_seals(tables)?;
+        if !self.courses.is_empty() {
+            let mut cells = tables.fill(&PUT_COURSE)?;
+            for (sending, course) in std::mem::take(&mut self.courses) {
+                cells.put(&sending);
+                course.put(&mut cells);
+                cells.end()?;
+                self.facts.entry(sending).or_default().is_stored = true;
+            }
+        }
+        if !self.counts.is_empty() {
+            let mut counts: Vec<(SendingId, Counts)> = self.counts.drain().collect();
+            counts.sort_unstable_by_key(|(sending, _)| *sending);
+            let mut cells = tables.fill(&ADD_COUNTS)?;
+            for (sending, counts) in counts {
+                cells.put(&sending);
+                put_counts(counts, &mut cells);
+                cells.end()?;
+                self.facts.entry(sending).or_default().is_stored = true;
+            }
+        }
         if self.facts.len() >= CACHED_MAX {
             self.facts.clear();
         }
-        let facts = stored.unwrap_or_default();
-        self.facts.insert(sending, facts);
-        Ok(facts)
+        Ok(())
     }
 
-    /// Adds all changes to the rows.
-    pub(super) fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(&ADD_TO_SENDINGS)?;
-        for (sending, counts) in self.changes.drain() {
-            statement.raw_bind_parameter(1, sending.0.as_bytes())?;
-            for (place, counter) in (2..).zip(Counter::ALL) {
-                statement.raw_bind_parameter(place, counts.get(*counter))?;
-            }
-            statement.raw_execute()?;
+    /// Sealed sendings are written as a whole.
+    fn flush_seals(&mut self, tables: Tables<'_>) -> Result<(), StorageError> {
+        if self.seals.is_empty() {
+            return Ok(());
+        }
+        let seals = std::mem::take(&mut self.seals);
+        let mut cells = tables.fill(&ADD_CONTENT)?;
+        for (sending, (_, content)) in &seals {
+            cells.put(sending);
+            cells.put(content.from_phone.as_ref());
+            cells.put(content.from_email.as_ref());
+            cells.put(content.subject.as_ref());
+            cells.put(&content.text);
+            cells.put(content.custom.as_ref());
+            cells.end()?;
+        }
+        let mut cells = tables.fill(&PUT)?;
+        for (sending, (sealed, _)) in seals {
+            let course = self.courses.remove(&sending).unwrap_or_default();
+            cells.put(&sending);
+            cells.put(&sealed.tenant);
+            cells.put(sealed.class);
+            cells.put(sealed.accepted_ms);
+            cells.put(sealed.scheduled_ms);
+            course.put(&mut cells);
+            cells.put(sealed.expires_ms);
+            cells.put(sealed.client_reference.as_ref());
+            cells.put(sealed.refused_recipients);
+            put_counts(self.counts.remove(&sending).unwrap_or_default(), &mut cells);
+            cells.end()?;
+            self.facts.entry(sending).or_default().is_stored = true;
         }
         Ok(())
     }
+}
+
+fn put_counts(counts: Counts, cells: &mut Cells<'_>) {
+    Counter::ALL.iter().for_each(|counter| cells.put(counts.get(*counter)));
 }

@@ -8,14 +8,18 @@ use kite_domain::failure::FailureClass;
 use kite_domain::lot::AttemptState;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
-use rusqlite::{CachedStatement, Transaction};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::LazyLock;
 
 use super::codes::Coded;
-use super::counters::{self, AttemptStanding, Counter, Counts};
+use super::counters::{AttemptStanding, Counter, Counts, OF_A_MINUTE};
+use super::schema::{
+    RELAY_MINUTE_FAILURES, RELAY_MINUTE_TIMES, RELAY_MINUTES, STATISTIC_FAILURES, STATISTIC_TIMES,
+    STATISTICS, TOTALS,
+};
+use crate::engine::{StorageError, Tables};
 use crate::histogram::bucket;
+use crate::table::{Pick, Statement};
 
 /// Milliseconds in an hour. Asia/Seoul is whole hours from UTC, so its hours are these.
 pub(super) const HOUR_MS: i64 = 3_600_000;
@@ -105,13 +109,42 @@ impl Statistics {
     }
 
     /// Adds everything to the tables.
-    pub(super) fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        flush_counts(transaction, self.counts.drain())?;
-        flush_failures(transaction, self.failures.drain())?;
-        flush_times(transaction, self.times.drain())?;
-        flush_minutes(transaction, self.minutes.drain())?;
-        flush_minute_failures(transaction, self.minute_failures.drain())?;
-        flush_minute_times(transaction, self.minute_times.drain())
+    pub(super) fn flush(&mut self, tables: Tables<'_>) -> Result<(), StorageError> {
+        let mut totals: BTreeMap<[i64; 3], Counts> = BTreeMap::new();
+        for (key, counts) in &self.counts {
+            let [_, _, relay, channel, _, class] = columns(*key);
+            *totals.entry([relay, channel, class]).or_default() += *counts;
+        }
+        add(tables, &ADD_TO_TOTALS, totals.into_iter(), |row, (key, counts)| {
+            row.extend(key);
+            row.extend(Counter::ALL.iter().map(|counter| counts.get(*counter)));
+        })?;
+        add(tables, &ADD_TO_STATISTICS, self.counts.drain(), |row, (key, counts)| {
+            row.extend(columns(key));
+            row.extend(Counter::ALL.iter().map(|counter| counts.get(*counter)));
+        })?;
+        add(tables, &ADD_TO_FAILURES, self.failures.drain(), |row, ((key, failure), count)| {
+            row.extend(columns(key));
+            row.extend([failure.code(), count]);
+        })?;
+        add(tables, &ADD_TO_TIMES, self.times.drain(), |row, ((key, metric, bucket), count)| {
+            row.extend(columns(key));
+            row.extend([metric as i64, bucket, count]);
+        })?;
+        add(tables, &ADD_TO_MINUTES, self.minutes.drain(), |row, (key, counts)| {
+            row.extend(minute_columns(key));
+            row.extend(OF_A_MINUTE.map(|counter| counts.get(counter)));
+        })?;
+        let failures = self.minute_failures.drain();
+        add(tables, &ADD_TO_MINUTE_FAILURES, failures, |row, ((key, failure), (refused, undelivered))| {
+            row.extend(minute_columns(key));
+            row.extend([failure.code(), refused, undelivered]);
+        })?;
+        let times = self.minute_times.drain();
+        add(tables, &ADD_TO_MINUTE_TIMES, times, |row, ((key, metric, bucket), count)| {
+            row.extend(minute_columns(key));
+            row.extend([metric as i64, bucket, count]);
+        })
     }
 }
 
@@ -123,123 +156,41 @@ fn minute_key(standing: AttemptStanding) -> MinuteKey {
     }
 }
 
-static ADD_TO_STATISTICS: LazyLock<String> =
-    LazyLock::new(|| counters::adding_to("statistics", "tenant, hour, relay, channel, message_type, class"));
-static ADD_TO_TOTALS: LazyLock<String> =
-    LazyLock::new(|| counters::adding_to("totals", "relay, channel, class"));
+static ADD_TO_STATISTICS: Statement = Statement::upsert(&STATISTICS, Pick::All);
+static ADD_TO_TOTALS: Statement = Statement::upsert(&TOTALS, Pick::All);
+static ADD_TO_FAILURES: Statement = Statement::upsert(&STATISTIC_FAILURES, Pick::All);
+static ADD_TO_TIMES: Statement = Statement::upsert(&STATISTIC_TIMES, Pick::All);
+static ADD_TO_MINUTES: Statement = Statement::upsert(&RELAY_MINUTES, Pick::All);
+static ADD_TO_MINUTE_FAILURES: Statement = Statement::upsert(&RELAY_MINUTE_FAILURES, Pick::All);
+static ADD_TO_MINUTE_TIMES: Statement = Statement::upsert(&RELAY_MINUTE_TIMES, Pick::All);
 
-/// The rows, and what they come to over all tenants and hours.
-fn flush_counts(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = (Key, Counts)>,
-) -> rusqlite::Result<()> {
-    let mut totals: BTreeMap<[i64; 3], Counts> = BTreeMap::new();
-    let mut statement = transaction.prepare_cached(&ADD_TO_STATISTICS)?;
-    for (key, counts) in rows {
-        let [tenant, hour, relay, channel, message_type, class] = columns(key);
-        add(&mut statement, &[tenant, hour, relay, channel, message_type, class], &counts)?;
-        *totals.entry([relay, channel, class]).or_default() += counts;
+/// Adds rows of numbers to a table, in the order of its keys.
+fn add<R>(
+    tables: Tables<'_>,
+    statement: &'static Statement,
+    rows: impl Iterator<Item = R>,
+    put: impl Fn(&mut Vec<i64>, R),
+) -> Result<(), StorageError> {
+    let (mut numbers, mut count) = (Vec::new(), 0);
+    for row in rows {
+        put(&mut numbers, row);
+        count += 1;
     }
-    let mut statement = transaction.prepare_cached(&ADD_TO_TOTALS)?;
-    totals.into_iter().try_for_each(|(key, counts)| add(&mut statement, &key, &counts))
-}
-
-/// Runs [`counters::adding_to`] for a row of this key.
-fn add(statement: &mut CachedStatement<'_>, key: &[i64], counts: &Counts) -> rusqlite::Result<()> {
-    let counts = Counter::ALL.iter().map(|counter| counts.get(*counter));
-    for (place, value) in (1..).zip(key.iter().copied().chain(counts)) {
-        statement.raw_bind_parameter(place, value)?;
+    if count == 0 {
+        return Ok(());
     }
-    statement.raw_execute().map(drop)
-}
-
-fn flush_failures(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = ((Key, FailureClass), i64)>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO statistic_failures VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT DO UPDATE SET count = count + ?8",
-    )?;
-    for ((key, failure), count) in rows {
-        let [tenant, hour, relay, channel, message_type, class] = columns(key);
-        statement.execute([tenant, hour, relay, channel, message_type, class, failure.code(), count])?;
+    let mut sorted: Vec<&[i64]> = numbers.chunks_exact(numbers.len() / count).collect();
+    sorted.sort_unstable();
+    let mut cells = tables.fill(statement)?;
+    for row in sorted {
+        row.iter().for_each(|number| cells.put(*number));
+        cells.end()?;
     }
     Ok(())
 }
 
-fn flush_times(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = ((Key, Metric, i64), i64)>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO statistic_times VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-         ON CONFLICT DO UPDATE SET count = count + ?9",
-    )?;
-    for ((key, metric, bucket), count) in rows {
-        let [tenant, hour, relay, channel, message_type, class] = columns(key);
-        let row = [tenant, hour, relay, channel, message_type, class, metric as i64, bucket, count];
-        statement.execute(row)?;
-    }
-    Ok(())
-}
-
-fn flush_minutes(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = (MinuteKey, Counts)>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO relay_minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-         ON CONFLICT DO UPDATE SET handed_over = handed_over + ?4, accepted = accepted + ?5,
-             unknown = unknown + ?6, refused = refused + ?7, undelivered = undelivered + ?8,
-             delivered = delivered + ?9, expired = expired + ?10",
-    )?;
-    for (key, counts) in rows {
-        statement.execute([
-            key.channel.code(),
-            key.minute,
-            i64::from(key.relay),
-            counts.attempts_handed_over,
-            counts.attempts_accepted,
-            counts.attempts_unknown,
-            counts.attempts_refused,
-            counts.attempts_undelivered,
-            counts.attempts_delivered,
-            counts.attempts_expired,
-        ])?;
-    }
-    Ok(())
-}
-
-fn flush_minute_failures(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = ((MinuteKey, FailureClass), (i64, i64))>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO relay_minute_failures VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET refused = refused + ?5, undelivered = undelivered + ?6",
-    )?;
-    for ((key, failure), (refused, undelivered)) in rows {
-        let row =
-            [key.channel.code(), key.minute, i64::from(key.relay), failure.code(), refused, undelivered];
-        statement.execute(row)?;
-    }
-    Ok(())
-}
-
-fn flush_minute_times(
-    transaction: &Transaction<'_>,
-    rows: impl Iterator<Item = ((MinuteKey, Metric, i64), i64)>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO relay_minute_times VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET count = count + ?6",
-    )?;
-    for ((key, metric, bucket), count) in rows {
-        let row = [key.channel.code(), key.minute, i64::from(key.relay), metric as i64, bucket, count];
-        statement.execute(row)?;
-    }
-    Ok(())
+fn minute_columns(key: MinuteKey) -> [i64; 3] {
+    [key.channel.code(), key.minute, i64::from(key.relay)]
 }
 
 fn columns(key: Key) -> [i64; 6] {

@@ -4,47 +4,69 @@ use rusqlite::{Connection, OptionalExtension};
 use smol_str::SmolStr;
 use std::collections::HashMap;
 
+use super::schema::WORDS;
+use crate::engine::{StorageError, Tables, values};
+use crate::table::{Pick, Statement};
+
 /// Past this many the cache starts anew; the table keeps all.
 const CACHED_MAX: usize = 16_384;
+
+static FIND: Statement = Statement::select(&WORDS, Pick::Named(&["id"]), &["word"]);
+static NEWEST: Statement = Statement::last(&WORDS, Pick::Named(&["id"]));
+static ADD: Statement = Statement::insert(&WORDS, Pick::All);
 
 /// The table `words`. A word gets the next number when it first appears in the log, so that a rebuild gives the same.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     cached: HashMap<SmolStr, u32>,
     next: Option<u32>,
+    /// Those of this transaction, in the order of their numbers.
+    new: Vec<(u32, SmolStr)>,
 }
 
 impl Words {
     /// The number of a word; 0 for the empty one.
-    pub(super) fn number(&mut self, connection: &Connection, word: &str) -> rusqlite::Result<u32> {
+    pub(super) fn number(&mut self, tables: Tables<'_>, word: &str) -> Result<u32, StorageError> {
         if word.is_empty() {
             return Ok(0);
         }
         if let Some(number) = self.cached.get(word) {
             return Ok(*number);
         }
-        let stored = find(connection, word)?;
+        let stored = tables.find(&FIND, values![word], |row| row.get(0))?;
         let number = match stored {
             Some(number) => number,
-            None => self.add(connection, word)?,
+            None => self.add(tables, word)?,
         };
-        if self.cached.len() >= CACHED_MAX {
-            self.cached.clear();
-        }
         self.cached.insert(SmolStr::new(word), number);
         Ok(number)
     }
 
-    fn add(&mut self, connection: &Connection, word: &str) -> rusqlite::Result<u32> {
+    fn add(&mut self, tables: Tables<'_>, word: &str) -> Result<u32, StorageError> {
         let number = match self.next {
             Some(next) => next,
-            None => {
-                connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM words", [], |row| row.get(0))?
-            }
+            None => tables.find(&NEWEST, &[], |row| row.get::<u32>(0))?.unwrap_or(0) + 1,
         };
-        connection.prepare_cached("INSERT INTO words (id, word) VALUES (?1, ?2)")?.execute((number, word))?;
+        self.new.push((number, SmolStr::new(word)));
         self.next = Some(number + 1);
         Ok(number)
+    }
+
+    /// Adds the new ones to the table.
+    pub(super) fn flush(&mut self, tables: Tables<'_>) -> Result<(), StorageError> {
+        if !self.new.is_empty() {
+            let mut cells = tables.fill(&ADD)?;
+            for (number, word) in self.new.drain(..) {
+                cells.put(number);
+                cells.put(&word);
+                cells.end()?;
+            }
+        }
+        // Not before: the table does not have the new ones yet.
+        if self.cached.len() >= CACHED_MAX {
+            self.cached.clear();
+        }
+        Ok(())
     }
 }
 

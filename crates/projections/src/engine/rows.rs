@@ -16,7 +16,7 @@ use crate::error::ApplyError;
 use crate::table::{Statement, Verbs};
 
 /// The row of a table as a value.
-pub(crate) trait Record: Sized {
+pub(crate) trait Record: Clone {
     /// By what it is found.
     type Key: Clone + Ord;
 
@@ -124,17 +124,17 @@ impl<R: Record> Rows<R> {
         Ok(())
     }
 
-    /// Takes the row away.
-    pub(crate) fn remove(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<()>, ApplyError> {
+    /// Takes the row away, if there is one.
+    pub(crate) fn remove(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<R>, ApplyError> {
         let slot = self.slot(tables, key)?;
         let Some(row) = slot.row.take() else { return Ok(None) };
         if !slot.is_stored {
-            slot.passed = Some(row);
+            slot.passed = Some(row.clone());
         }
         if !std::mem::replace(&mut slot.is_changed, true) {
             self.changed.push(key.clone());
         }
-        Ok(Some(()))
+        Ok(Some(row))
     }
 
     /// The keys of the rows in a range: of those in memory, and of those that the statement finds.

@@ -331,7 +331,7 @@ fn a_small_cache_gives_the_same_rows() {
         })
         .collect();
     let transaction = connection.transaction().unwrap();
-    model.apply(&transaction, &decoded).unwrap();
+    model.apply(crate::engine::Tables::Sqlite(&transaction), &decoded).unwrap();
     assert!(database::move_checkpoint(&transaction, 0, page.next).unwrap());
     transaction.commit().unwrap();
     let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();

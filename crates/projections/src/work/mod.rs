@@ -10,24 +10,30 @@
 
 mod fold;
 mod queries;
+mod receipts;
 mod relay_words;
+mod rows;
+mod said;
 mod schema;
 
 pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries, Workload};
 pub use relay_words::{NotUnderstood, NotUnderstoodCount, UnclassifiedCode};
 
 use kite_domain::event::Event;
-use kite_domain::ids::{LotId, SendingId};
+use kite_domain::ids::LotId;
 use kite_domain::lot::Lot;
 use kite_event_store::{Filter, RecordedEvent};
-use rusqlite::{Connection, Transaction};
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::cache::Cache;
+use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
 use crate::projector::{Plan, ReadModel, StreamPiece};
 use crate::table::Table;
-use fold::{Change, Known};
+use fold::Change;
+use receipts::Receipts;
+use rows::{LoadRow, OpenLotRow, OpenSendingRow, UnsealedLotRow};
+use said::Said;
 
 /// How many bytes of lots are kept in memory between transactions: some 30,000 lots of one message, or 150,000 messages of
 /// large ones.
@@ -37,18 +43,34 @@ const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
 
+/// Past this many rows of a table, what is remembered of it starts anew.
+const ROWS_MAX: usize = 16_384;
+
 /// The fold of the open work.
 #[derive(Debug)]
 pub struct WorkModel {
     lots: Cache<LotId, Lot>,
-    /// What is to be known of each open sending, as far as it was looked up; none: it is not open.
-    sendings: HashMap<SendingId, Option<Known>>,
+    sendings: Rows<OpenSendingRow>,
+    open_lots: Rows<OpenLotRow>,
+    unsealed_lots: Rows<UnsealedLotRow>,
+    loads: Rows<LoadRow>,
+    receipts: Receipts,
+    said: Said,
     change: Change,
 }
 
 impl Default for WorkModel {
     fn default() -> Self {
-        Self { lots: Cache::new(CACHED_BYTES_MAX), sendings: HashMap::new(), change: Change::default() }
+        Self {
+            lots: Cache::new(CACHED_BYTES_MAX),
+            sendings: Rows::keeping(ROWS_MAX),
+            open_lots: Rows::keeping(ROWS_MAX),
+            unsealed_lots: Rows::keeping(ROWS_MAX),
+            loads: Rows::keeping(ROWS_MAX),
+            receipts: Receipts::default(),
+            said: Said::default(),
+            change: Change::default(),
+        }
     }
 }
 
@@ -99,18 +121,26 @@ impl ReadModel for WorkModel {
     }
 
     /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.
-    fn plan(&self, connection: &Connection, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
-        let mut seen: HashSet<LotId> = HashSet::new();
-        let mut streams: Vec<StreamPiece> = Vec::new();
+    fn plan(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
+        // The first event of each lot, and where that is.
+        let mut first: BTreeMap<LotId, usize> = BTreeMap::new();
         for (place, (recorded, _)) in events.iter().enumerate() {
-            let Some(id) = LotId::from_stream(&recorded.stream) else { continue };
-            if !seen.insert(id) || self.lots.contains(id) {
-                continue;
+            if let Some(id) = LotId::from_stream(&recorded.stream).filter(|id| !self.lots.contains(*id)) {
+                first.entry(id).or_insert(place);
             }
-            let Some(version) = fold::accepted_version(connection, id)? else { continue };
+        }
+        self.open_lots.prefetch(tables, first.keys().copied())?;
+        self.unsealed_lots.prefetch(tables, first.keys().copied())?;
+        self.sendings.prefetch(tables, first.keys().map(|id| id.sending))?;
+        let mut first: Vec<(usize, LotId)> = first.into_iter().map(|(id, place)| (place, id)).collect();
+        first.sort_unstable();
+        let mut streams: Vec<StreamPiece> = Vec::new();
+        for (place, id) in first {
+            let Some(version) = self.accepted_version(tables, id)? else { continue };
             if streams.len() >= SUPPLIED_LOTS_MAX {
                 return Ok(Plan { events: place, streams });
             }
+            let (recorded, _) = &events[place];
             streams.push(StreamPiece {
                 stream: recorded.stream.clone(),
                 after: version.saturating_sub(1),
@@ -127,15 +157,11 @@ impl ReadModel for WorkModel {
         }
     }
 
-    fn apply(
-        &mut self,
-        transaction: &Transaction<'_>,
-        events: &[(RecordedEvent, Event)],
-    ) -> Result<(), ApplyError> {
+    fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
         for (recorded, event) in events {
-            self.fold_event(transaction, recorded, event)?;
+            self.fold_event(tables, recorded, event)?;
         }
-        self.flush(transaction)?;
+        self.flush(tables)?;
         while self.lots.pop_surplus().is_some() {}
         Ok(())
     }

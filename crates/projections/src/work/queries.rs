@@ -12,7 +12,8 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 
 use super::WorkModel;
-use super::fold::{LOAD_KINDS, urgency};
+use super::fold::LOAD_KINDS;
+use super::rows::urgency;
 use crate::database;
 use crate::error::QueryError;
 use crate::read_models::Files;

@@ -4,22 +4,16 @@
 //! alone. Who reads the codes leaves out what is known by then.
 
 use chrono::{DateTime, Utc};
-use kite_domain::failure::FailureClass;
-use kite_domain::lot::{ReceiptsRecorded, RelayResponded};
-use kite_domain::not_understood::{MisreadReason, RelayNotUnderstood, SaidHow};
+use kite_domain::not_understood::{MisreadReason, SaidHow};
 use kite_domain::slug::RelayId;
-use kite_event_store::RecordedEvent;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::WorkQueries;
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
-use crate::sql::{from_json, json, one_more, optional_text, signed, text, time};
-
-/// The most codes that are listed of a relay; what a relay says has a bound.
-const CODES_MAX: i64 = 1_000;
+use crate::sql::{from_json, one_more, optional_text, signed, text, time};
 
 /// Something that a relay said and nobody understood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,86 +54,6 @@ pub struct UnclassifiedCode {
     pub times: u64,
     /// When it was said last.
     pub newest_at: DateTime<Utc>,
-}
-
-pub(super) fn keep(
-    transaction: &Transaction<'_>,
-    said: &RelayNotUnderstood,
-    recorded: &RecordedEvent,
-) -> rusqlite::Result<()> {
-    let time_ms = recorded.metadata.time.timestamp_millis();
-    transaction
-        .prepare_cached(
-            "INSERT INTO not_understood (relay, position, kept_ms, how, reason, place, field, raw, raw_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            said.relay.as_str(),
-            signed(recorded.position),
-            time_ms,
-            json(&said.how),
-            json(&said.reason),
-            said.row,
-            said.field.as_deref(),
-            said.personal.raw,
-            said.raw_bytes
-        ])?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO not_understood_counts (relay, kept, newest_ms) VALUES (?1, 1, ?2)
-             ON CONFLICT DO UPDATE SET kept = kept + 1, newest_ms = max(newest_ms, excluded.newest_ms)",
-        )?
-        .execute(params![said.relay.as_str(), time_ms])
-        .map(drop)
-}
-
-/// Counts the codes of refusals that had no class.
-pub(super) fn count_responded(
-    transaction: &Transaction<'_>,
-    responded: &RelayResponded,
-    time_ms: i64,
-) -> rusqlite::Result<()> {
-    let refused = responded.refused.iter().map(|set| (set.class, &set.code, set.messages.len()));
-    let for_now = responded.refused_for_now.iter().map(|set| (set.class, &set.code, set.messages.len()));
-    for (class, code, messages) in refused.chain(for_now) {
-        if class == FailureClass::Unclassified {
-            count_code(transaction, &responded.relay, code, messages, time_ms)?;
-        }
-    }
-    Ok(())
-}
-
-/// Counts the codes of failed deliveries that had no class.
-pub(super) fn count_reported(
-    transaction: &Transaction<'_>,
-    recorded: &ReceiptsRecorded,
-    time_ms: i64,
-) -> rusqlite::Result<()> {
-    for set in &recorded.sets {
-        if set.class == Some(FailureClass::Unclassified) {
-            count_code(transaction, &recorded.relay, &set.code, set.messages.len(), time_ms)?;
-        }
-    }
-    Ok(())
-}
-
-fn count_code(
-    transaction: &Transaction<'_>,
-    relay: &RelayId,
-    code: &str,
-    messages: usize,
-    time_ms: i64,
-) -> rusqlite::Result<()> {
-    let known = "UPDATE unclassified_codes SET times = times + ?3, newest_ms = max(newest_ms, ?4)
-                 WHERE relay = ?1 AND code = ?2";
-    let messages = signed(messages as u64);
-    let relay = relay.as_str();
-    if transaction.prepare_cached(known)?.execute(params![relay, code, messages, time_ms])? > 0 {
-        return Ok(());
-    }
-    let new = "INSERT INTO unclassified_codes (relay, code, times, newest_ms) SELECT ?1, ?2, ?3, ?4
-               WHERE (SELECT count(*) FROM unclassified_codes WHERE relay = ?1) < ?5";
-    transaction.prepare_cached(new)?.execute(params![relay, code, messages, time_ms, CODES_MAX]).map(drop)
 }
 
 impl WorkQueries {
