@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::engine::{self, StorageError};
 use crate::error::OpenError;
 use crate::projector::ReadModel;
 use crate::sql::signed;
@@ -100,7 +101,7 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
     let storage = |source| OpenError::storage(M::NAME, source);
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
     if found == M::SCHEMA_VERSION {
-        return Ok(());
+        return remove_gone::<M>(connection).map_err(storage);
     }
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(storage)?;
@@ -113,13 +114,24 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
     };
     connection
         .execute_batch(&format!(
-            "BEGIN IMMEDIATE; {} {} {} {later} PRAGMA user_version = {}; COMMIT;",
+            "BEGIN IMMEDIATE; {} {} {later} PRAGMA user_version = {}; COMMIT;",
             table::create_tables(&[&CHECKPOINT, &PARKED]),
             table::create_tables(M::TABLES),
-            M::ALSO,
             M::SCHEMA_VERSION
         ))
         .map_err(storage)
+}
+
+/// Removes what earlier versions left in the file and this one does without.
+fn remove_gone<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
+    for name in M::GONE {
+        let mut there =
+            connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")?;
+        if there.exists([name])? {
+            connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the indexes that [`Indexes::Later`] left out.
@@ -133,6 +145,13 @@ pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<Position> 
         .prepare_cached("SELECT position FROM checkpoint WHERE id = 1")?
         .query_row([], |row| row.get::<_, i64>(0))
         .map(|position| position as Position)
+}
+
+/// The same for a query.
+pub(crate) fn position(connection: engine::Connection<'_>) -> Result<Position, StorageError> {
+    connection.one("SELECT position FROM checkpoint WHERE id = 1", &[], |row| {
+        row.get::<i64>(0).map(i64::unsigned_abs)
+    })
 }
 
 /// Moves the checkpoint; whether it was where it was expected.

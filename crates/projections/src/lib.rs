@@ -1,7 +1,8 @@
 //! The read side: what the log says, in tables that can be asked.
 //!
-//! Every read model is one SQLite file with one [`Projector`] that folds events into it. Rows and checkpoint move in
-//! one transaction, so a crash at any moment leaves a model that simply goes on. A fold takes its time from the
+//! Every read model is one SQLite file with one projector ([`Runner`]) that folds events into it. Rows and checkpoint move
+//! in one transaction, so a crash at any moment leaves a model that simply goes on. A table is described once (`table`);
+//! folds and queries know no engine (`engine`). A fold takes its time from the
 //! events, never from a clock, and nothing in a row depends on where a page of the log ended: a model that is rebuilt
 //! from position 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be
 //! applied is parked with its reason and holds up nothing but the rest of its stream.
@@ -38,23 +39,18 @@ mod table;
 mod tests;
 mod work;
 
-pub use address_book::{
-    AddressBookModel, AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant,
-};
+pub use address_book::{AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant};
 pub use delivery::{
-    AttemptView, Counted, Counter, Counts, DeliveryModel, DeliveryQueries, Dimension, MessageFilter,
-    MessageSearch, MessageStatus, MessageView, PauseView, RelayTotals, SendingFilter, SendingState,
-    SendingView, StatisticsQuery, StatisticsRow, Totals,
+    AttemptView, Counted, Counter, Counts, DeliveryQueries, Dimension, MessageFilter, MessageSearch,
+    MessageStatus, MessageView, PauseView, RelayTotals, SendingFilter, SendingState, SendingView,
+    StatisticsQuery, StatisticsRow, Totals,
 };
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
-pub use projector::{COALESCING, Plan, Projector, ReadModel, Runner, Step, StreamPiece, catch_up};
+pub use projector::{COALESCING, Runner, Step, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
-pub use routing::{
-    AdviceView, Carries, PolicyView, RelayView, RoutingModel, RoutingQueries, SplitShare, SplitView,
-};
+pub use routing::{AdviceView, Carries, PolicyView, RelayView, RoutingQueries, SplitShare, SplitView};
 pub use work::{
-    Backlog, NotUnderstood, NotUnderstoodCount, OpenLot, OpenSending, UnclassifiedCode, WorkModel,
-    WorkQueries, Workload,
+    Backlog, NotUnderstood, NotUnderstoodCount, OpenLot, OpenSending, UnclassifiedCode, WorkQueries, Workload,
 };

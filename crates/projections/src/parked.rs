@@ -9,14 +9,16 @@
 
 use chrono::{DateTime, Utc};
 use kite_event_store::{Position, RecordedEvent, StreamName};
-use rusqlite::{Connection, Row, Transaction};
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::collections::HashSet;
 
+use crate::database::PARKED;
+use crate::engine::{Connection, Row, StorageError, Tables, values};
 use crate::error::QueryError;
 use crate::projector::ReadModel;
-use crate::sql::{signed, text, time};
+use crate::sql::{signed, time};
+use crate::table::{Pick, Statement};
 
 /// A longer reason is cut.
 const REASON_CHARACTERS_MAX: usize = 1_000;
@@ -80,75 +82,65 @@ impl Parking {
     }
 }
 
-/// Writes the row.
-pub(crate) fn insert(transaction: &Transaction<'_>, parking: &Parking) -> rusqlite::Result<()> {
-    let Parking { recorded, cause, reason } = parking;
-    let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-    transaction
-        .prepare_cached(
-            "INSERT INTO parked (position, stream, version, kind, time_ms, cause, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute((
-            signed(recorded.position),
-            recorded.stream.as_str(),
-            signed(recorded.version),
-            recorded.kind.as_str(),
-            recorded.metadata.time.timestamp_millis(),
-            cause.word(),
-            reason,
-        ))
-        .map(drop)
+static ADD: Statement = Statement::insert(&PARKED, Pick::All);
+
+/// Writes the rows.
+pub(crate) fn insert(tables: Tables<'_>, parked: &[Parking]) -> Result<(), StorageError> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let mut cells = tables.fill(&ADD)?;
+    for Parking { recorded, cause, reason } in parked {
+        let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
+        cells.put(signed(recorded.position));
+        cells.put(recorded.stream.as_str());
+        cells.put(signed(recorded.version));
+        cells.put(recorded.kind.as_str());
+        cells.put(recorded.metadata.time.timestamp_millis());
+        cells.put(cause.word());
+        cells.put(&reason);
+        cells.end()?;
+    }
+    Ok(())
 }
 
 /// How many events are parked.
-pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    let count: i64 =
-        connection.prepare_cached("SELECT count(*) FROM parked")?.query_row([], |row| row.get(0))?;
-    Ok(count.unsigned_abs())
+pub(crate) fn count(connection: Connection<'_>) -> Result<u64, StorageError> {
+    connection.one("SELECT count(*) FROM parked", &[], |row| row.get::<i64>(0).map(i64::unsigned_abs))
 }
 
 /// Streams whose later events have to wait.
 pub(crate) fn waiting_streams<M: ReadModel>(
-    connection: &Connection,
-) -> rusqlite::Result<HashSet<StreamName>> {
-    let mut statement = connection.prepare("SELECT DISTINCT stream, kind FROM parked")?;
-    let mut rows = statement.query([])?;
-    let mut streams = HashSet::new();
-    while let Some(row) = rows.next()? {
-        if M::is_built_upon(row.get_ref(1)?.as_str()?) {
-            streams.insert(text(row, 0)?);
-        }
-    }
-    Ok(streams)
+    connection: Connection<'_>,
+) -> Result<HashSet<StreamName>, StorageError> {
+    let parked = connection.all("SELECT DISTINCT stream, kind FROM parked", &[], |row| {
+        Ok::<_, StorageError>(M::is_built_upon(row.str(1)?).then_some(row.text(0)?))
+    })?;
+    Ok(parked.into_iter().flatten().collect())
 }
 
 /// The parked events after this position, in the order of the log.
 pub(crate) fn list(
-    connection: &Connection,
+    connection: Connection<'_>,
     after: Position,
     limit: usize,
 ) -> Result<Vec<ParkedEvent>, QueryError> {
-    let mut statement = connection.prepare_cached(
+    connection.all(
         "SELECT position, stream, version, kind, time_ms, cause, reason FROM parked
          WHERE position > ?1 ORDER BY position LIMIT ?2",
-    )?;
-    let mut rows = statement.query((signed(after), i64::try_from(limit).unwrap_or(i64::MAX)))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
+        values![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)],
+        read,
+    )
 }
 
 fn read(row: &Row<'_>) -> Result<ParkedEvent, QueryError> {
-    let word = text(row, 5)?;
+    let word = row.str(5)?;
     let cause = Cause::ALL.into_iter().find(|cause| cause.word() == word);
     Ok(ParkedEvent {
-        position: row.get::<_, i64>(0)?.unsigned_abs(),
-        stream: text(row, 1)?,
-        version: row.get::<_, i64>(2)?.unsigned_abs(),
-        kind: text(row, 3)?,
+        position: row.get::<i64>(0)?.unsigned_abs(),
+        stream: row.text(1)?,
+        version: row.get::<i64>(2)?.unsigned_abs(),
+        kind: row.text(3)?,
         time: time(row.get(4)?)?,
         cause: cause.ok_or_else(|| QueryError::corrupt("why an event is parked"))?,
         reason: row.get(6)?,

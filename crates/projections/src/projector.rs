@@ -15,7 +15,7 @@ use kite_domain::event::Event;
 use kite_domain::mutation::{self, Mutation};
 use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
 use metrics::{Gauge, Histogram, gauge, histogram};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::database;
-use crate::engine::Tables;
+use crate::engine::{self, Tables};
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
 use crate::table::Table;
@@ -39,29 +39,29 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a step can take at once, and what it needs from the log for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// How many of the events, from the first; at least one.
-    pub events: usize,
+    pub(crate) events: usize,
     /// Pieces of streams that have to be read again.
-    pub streams: Vec<StreamPiece>,
+    pub(crate) streams: Vec<StreamPiece>,
 }
 
 /// A piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamPiece {
+pub(crate) struct StreamPiece {
     /// Which stream.
-    pub stream: StreamName,
+    pub(crate) stream: StreamName,
     /// From the version after this one.
-    pub after: u64,
+    pub(crate) after: u64,
     /// Up to and including this version.
-    pub until: u64,
+    pub(crate) until: u64,
 }
 
 /// Tables and the fold that fills them.
 ///
 /// What is in a row must follow from the events and their order alone: not from a clock, not from where a page ended,
 /// not from what happened to be cached.
-pub trait ReadModel: Default + Send + 'static {
+pub(crate) trait ReadModel: Default + Send + 'static {
     /// Names the file, the metrics and the log lines.
     const NAME: &'static str;
     /// Of the tables. A file with another one has to be rebuilt.
@@ -70,8 +70,8 @@ pub trait ReadModel: Default + Send + 'static {
     const CACHE_BYTES: usize;
     /// What it fills.
     const TABLES: &'static [&'static Table];
-    /// What is made with the tables beside them, in the words of the engine.
-    const ALSO: &'static str = "";
+    /// Triggers of earlier versions that have no place in a file any more.
+    const GONE: &'static [&'static str] = &[];
 
     /// The events that the fold looks at.
     fn filter() -> Filter;
@@ -159,7 +159,7 @@ pub async fn catch_up(
 }
 
 /// Folds the log into the tables of one read model.
-pub struct Projector<M> {
+pub(crate) struct Projector<M> {
     store: Arc<dyn EventStore>,
     connection: Connection,
     model: M,
@@ -230,8 +230,8 @@ impl<M: ReadModel> Projector<M> {
         told: watch::Sender<Position>,
     ) -> rusqlite::Result<Self> {
         let position = database::checkpoint(&connection)?;
-        let waiting = parked::waiting_streams::<M>(&connection)?;
-        let parked = parked::count(&connection)?;
+        let waiting = parked::waiting_streams::<M>(engine::Connection::Sqlite(&connection))?;
+        let parked = parked::count(engine::Connection::Sqlite(&connection))?;
         let measures = Measures::new(M::NAME);
         measures.parked.set(parked as f64);
         Ok(Self {
@@ -261,12 +261,12 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// The checkpoint.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.position
     }
 
     /// See [`Runner::step`].
-    pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
         let step = self.advance(now).await;
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
@@ -431,10 +431,9 @@ impl<M: ReadModel> Projector<M> {
         if !is_moved {
             return Err(WriteError::Piece(ProjectError::TakenOver { expected: after }));
         }
-        for parking in &piece.parked {
-            parked::insert(&transaction, parking).map_err(storage)?;
-        }
-        let applied = apply_caught(&mut self.model, &transaction, &piece.events);
+        let tables = Tables::Sqlite(&transaction);
+        parked::insert(tables, &piece.parked).map_err(storage)?;
+        let applied = apply_caught(&mut self.model, tables, &piece.events);
         applied.map_err(|error| match error.of_an_event() {
             Some(reason) => WriteError::Event(reason),
             None => WriteError::Piece(ProjectError::apply(M::NAME, after, error)),
@@ -469,12 +468,11 @@ impl<M: ReadModel> Projector<M> {
 /// Applies events. A fold that panics is a fold that cannot take one of them.
 fn apply_caught<M: ReadModel>(
     model: &mut M,
-    transaction: &Transaction<'_>,
+    tables: Tables<'_>,
     events: &[(RecordedEvent, Event)],
 ) -> Result<(), ApplyError> {
     // Whatever state it is left in: the model forgets it after every failure.
-    let applied =
-        std::panic::catch_unwind(AssertUnwindSafe(|| model.apply(Tables::Sqlite(transaction), events)));
+    let applied = std::panic::catch_unwind(AssertUnwindSafe(|| model.apply(tables, events)));
     applied.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::database;
+use crate::engine;
 use crate::error::{OpenError, QueryError};
 use crate::projector::ReadModel;
 
@@ -105,7 +106,7 @@ impl Readers {
     /// [`QueryError::Busy`] if there was none for some seconds; else what the question comes to.
     pub(crate) fn ask<T>(
         &self,
-        question: impl FnOnce(&Connection) -> Result<T, QueryError>,
+        question: impl FnOnce(engine::Connection<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         self.ask_within(PATIENCE, question)
     }
@@ -113,7 +114,7 @@ impl Readers {
     fn ask_within<T>(
         &self,
         patience: Duration,
-        question: impl FnOnce(&Connection) -> Result<T, QueryError>,
+        question: impl FnOnce(engine::Connection<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         let mut turn = self.shared.turn(patience)?;
         let mut connection = match turn.connection.take() {
@@ -122,7 +123,7 @@ impl Readers {
         };
         let answer = {
             let snapshot = connection.transaction()?;
-            question(&snapshot)?
+            question(engine::Connection::Sqlite(&snapshot))?
         };
         turn.connection = Some(connection);
         Ok(answer)
@@ -146,7 +147,7 @@ impl Readers {
             return true;
         }
         // The projector may run in another process. This is no thread that may wait for a connection.
-        let stored = self.ask_within(Duration::ZERO, |connection| Ok(database::checkpoint(connection)?));
+        let stored = self.ask_within(Duration::ZERO, |connection| Ok(database::position(connection)?));
         stored.is_ok_and(|stored| stored >= position)
     }
 }
@@ -194,7 +195,7 @@ mod tests {
     }
 
     fn position(readers: &Readers, patience: Duration) -> Result<Position, QueryError> {
-        readers.ask_within(patience, |connection| Ok(database::checkpoint(connection)?))
+        readers.ask_within(patience, |connection| Ok(database::position(connection)?))
     }
 
     /// Does something with the turns of so many who use a connection.
@@ -238,8 +239,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let readers = readers(&directory);
         for _ in 0..=CONNECTIONS_MAX {
-            let failed =
-                readers.ask(|connection| Ok(connection.query_row("SELECT nothing", [], |_| Ok(()))?));
+            let failed = readers.ask(|connection| Ok(connection.exists("SELECT nothing", &[])?));
             assert!(matches!(failed, Err(QueryError::Storage(_))));
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 readers.ask(|_| -> Result<(), QueryError> { panic!("a question too many") })

@@ -2,9 +2,6 @@
 //! their places in a list that only grows.
 
 use chrono::{DateTime, Utc};
-use rusqlite::Row;
-use smol_str::SmolStr;
-use uuid::Uuid;
 
 use crate::error::QueryError;
 
@@ -16,21 +13,6 @@ pub(crate) fn time(milliseconds: i64) -> Result<DateTime<Utc>, QueryError> {
 /// A time column that may be empty.
 pub(crate) fn optional_time(milliseconds: Option<i64>) -> Result<Option<DateTime<Utc>>, QueryError> {
     milliseconds.map(time).transpose()
-}
-
-/// An id column.
-pub(crate) fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
-    Ok(Uuid::from_bytes(row.get(column)?))
-}
-
-/// A short text column.
-pub(crate) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<SmolStr> {
-    Ok(SmolStr::new(row.get_ref(column)?.as_str()?))
-}
-
-/// A short text column that may be empty.
-pub(crate) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SmolStr>> {
-    Ok(row.get_ref(column)?.as_str_or_null()?.map(SmolStr::new))
 }
 
 /// A value as JSON text for a column.

@@ -8,13 +8,7 @@ use std::sync::Arc;
 /// What acceptance asks.
 pub(super) fn gauge(models: ReadModels, store: Arc<dyn EventStore>) -> BacklogGauge {
     Arc::new(move || {
-        let slowest = [
-            models.address_book.position(),
-            models.routing.position(),
-            models.delivery.position(),
-            models.work.position(),
-        ];
-        let slowest = slowest.into_iter().min().unwrap_or(0);
+        let slowest = models.positions().map(|(_, position)| position).min().unwrap_or(0);
         BacklogLevel { projector_lag_events: store.count_after(slowest) }
     })
 }

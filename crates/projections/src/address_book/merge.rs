@@ -7,200 +7,121 @@
 //! contact is simply as it was saved. All of it follows from the order of the log.
 
 use kite_domain::contact::ContactDetails;
-use kite_domain::ids::{ContactId, GroupId};
-use kite_domain::slug::TenantId;
-use rusqlite::{Connection, OptionalExtension, params};
-use smol_str::SmolStr;
-use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
+use kite_domain::ids::ContactId;
 
-use super::people::{self, Addresses};
+use super::book::{Book, Names};
+use super::people::Addresses;
+use super::rows::{Address, BY_HEIR, ContactRow, HeirRow};
 use crate::error::ApplyError;
-use crate::sql::{json, optional_text, uuid};
 
-/// A contact's row, as far as merging needs it.
-struct Known {
-    id: ContactId,
-    /// Counts up in the order of the log.
-    number: i64,
-    name: String,
-    phone: Option<SmolStr>,
-    email: Option<SmolStr>,
-    tags: BTreeSet<SmolStr>,
-    fields: BTreeMap<SmolStr, String>,
-    created_ms: i64,
-}
+/// A contact, and who it is.
+type Known = (ContactId, ContactRow);
 
-/// Who an id stands for: itself, unless it was merged away.
-pub(super) fn resolve(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: ContactId,
-) -> rusqlite::Result<ContactId> {
-    let heir = connection
-        .prepare_cached("SELECT heir FROM heirs WHERE tenant = ?1 AND id = ?2")?
-        .query_row(params![tenant.as_str(), id.0.as_bytes()], |row| uuid(row, 0))
-        .optional()?;
-    Ok(heir.map_or(id, ContactId))
-}
+impl Book<'_> {
+    /// Who an id stands for: itself, unless it was merged away.
+    pub(super) fn resolve(&mut self, names: &Names, id: ContactId) -> Result<ContactId, ApplyError> {
+        Ok(self.rows.heirs.get(self.tables, &names.of(id))?.map_or(id, |heir| heir.0))
+    }
 
-/// Saves a contact, merging where an address says so; the contact that it is now.
-pub(super) fn save_contact(
-    transaction: &Connection,
-    tenant: &TenantId,
-    saved: &ContactDetails,
-    time_ms: i64,
-) -> Result<ContactId, ApplyError> {
-    let named = resolve(transaction, tenant, saved.contact)?;
-    let mut known = same_person(transaction, tenant, named, saved)?;
-    known.sort_by_key(|contact| contact.number);
-    let is_merge = known.len() > 1 || known.iter().any(|contact| contact.id != saved.contact);
-    let contact = match known.first() {
-        None => fresh(transaction, saved, time_ms)?,
-        Some(oldest) => {
-            let as_saved = as_saved(saved, oldest.id, oldest.number, oldest.created_ms);
-            if is_merge { gathered(as_saved, &known) } else { as_saved }
+    /// Saves a contact, merging where an address says so; the contact that it is now.
+    pub(super) fn save_contact(
+        &mut self,
+        names: &Names,
+        saved: &ContactDetails,
+        time_ms: i64,
+    ) -> Result<ContactId, ApplyError> {
+        let named = self.resolve(names, saved.contact)?;
+        let mut known = self.same_person(names, named, saved)?;
+        known.sort_by_key(|(_, contact)| contact.number);
+        let is_merge = known.len() > 1 || known.iter().any(|(id, _)| *id != saved.contact);
+        let (id, contact) = match known.first() {
+            None => (saved.contact, as_saved(saved, self.next_number()?, time_ms, time_ms)),
+            Some((oldest, row)) => {
+                let as_saved = as_saved(saved, row.number, row.created_ms, time_ms);
+                (*oldest, if is_merge { gathered(as_saved, &known) } else { as_saved })
+            }
+        };
+        for (other, _) in known.iter().filter(|(other, _)| *other != id) {
+            self.hand_down(names, *other, id)?;
         }
-    };
-    for other in known.iter().filter(|other| other.id != contact.id) {
-        hand_down(transaction, tenant, other.id, contact.id)?;
-    }
-    let before = known.first().filter(|_| !is_merge).map_or([&None, &None], |old| [&old.phone, &old.email]);
-    let addresses = Addresses::of(before, [&contact.phone, &contact.email]);
-    if saved.contact != contact.id {
-        set_heir(transaction, tenant, saved.contact, contact.id)?;
-    }
-    write(transaction, tenant, &contact, time_ms)?;
-    people::saved(transaction, tenant, contact.id, &addresses)?;
-    Ok(contact.id)
-}
-
-/// Removes a contact from the book and from its groups.
-pub(super) fn delete(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
-    if find(transaction, tenant, "id", &id.0.as_bytes().as_slice())?.is_none() {
-        return Ok(());
-    }
-    for group in groups_of(transaction, id)? {
-        leave(transaction, tenant, group, id)?;
-    }
-    let key = params![tenant.as_str(), id.0.as_bytes()];
-    transaction.prepare_cached("DELETE FROM heirs WHERE tenant = ?1 AND heir = ?2")?.execute(key)?;
-    people::forgotten(transaction, tenant, id)?;
-    remove_row(transaction, tenant, id)
-}
-
-/// Adds a contact to a group; nothing if either is not there.
-pub(super) fn join(
-    transaction: &Connection,
-    tenant: &TenantId,
-    group: GroupId,
-    contact: ContactId,
-) -> rusqlite::Result<()> {
-    let added = transaction
-        .prepare_cached(
-            "INSERT INTO members (group_id, contact)
-             SELECT g.id, c.id FROM groups g, contacts c
-             WHERE g.id = ?2 AND g.tenant = ?1 AND c.tenant = ?1 AND c.id = ?3
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![tenant.as_str(), group.0.as_bytes(), contact.0.as_bytes()])?;
-    count_members(transaction, group, added as i64)
-}
-
-/// Takes a contact out of a group.
-pub(super) fn leave(
-    transaction: &Connection,
-    tenant: &TenantId,
-    group: GroupId,
-    contact: ContactId,
-) -> rusqlite::Result<()> {
-    let removed = transaction
-        .prepare_cached(
-            "DELETE FROM members WHERE group_id = ?2 AND contact = ?3
-               AND EXISTS (SELECT 1 FROM groups WHERE id = ?2 AND tenant = ?1)",
-        )?
-        .execute(params![tenant.as_str(), group.0.as_bytes(), contact.0.as_bytes()])?;
-    count_members(transaction, group, -(removed as i64))
-}
-
-fn count_members(transaction: &Connection, group: GroupId, change: i64) -> rusqlite::Result<()> {
-    if change == 0 {
-        return Ok(());
-    }
-    transaction
-        .prepare_cached("UPDATE groups SET members = members + ?2 WHERE id = ?1")?
-        .execute(params![group.0.as_bytes(), change])
-        .map(drop)
-}
-
-/// The contact that was named and those that have one of its addresses.
-fn same_person(
-    connection: &Connection,
-    tenant: &TenantId,
-    named: ContactId,
-    saved: &ContactDetails,
-) -> Result<Vec<Known>, ApplyError> {
-    let mut known: Vec<Known> = Vec::new();
-    let mut add = |found: Option<Known>| {
-        if let Some(found) = found.filter(|found| known.iter().all(|other| other.id != found.id)) {
-            known.push(found);
+        let before = known.first().filter(|_| !is_merge);
+        let before = before.map_or([&None, &None], |(_, old)| [&old.phone, &old.email]);
+        let addresses = Addresses::of(before, [&contact.phone, &contact.email]);
+        if saved.contact != id {
+            self.rows.heirs.put(self.tables, names.of(saved.contact), HeirRow(id))?;
         }
-    };
-    add(find(connection, tenant, "id", &named.0.as_bytes().as_slice())?);
-    if let Some(phone) = &saved.phone {
-        add(find(connection, tenant, "phone", &phone.as_str())?);
+        self.write_contact(names, id, contact)?;
+        self.person_saved(names, id, &addresses)?;
+        Ok(id)
     }
-    if let Some(email) = &saved.email {
-        add(find(connection, tenant, "email", &email.as_str())?);
+
+    /// Removes a contact from the book and from its groups.
+    pub(super) fn delete_contact(&mut self, names: &Names, id: ContactId) -> Result<(), ApplyError> {
+        if self.rows.contacts.get(self.tables, &names.of(id))?.is_none() {
+            return Ok(());
+        }
+        for group in self.groups_of(id)? {
+            self.leave(names, group, id)?;
+        }
+        for stood_for in self.stood_for(names, id)? {
+            self.rows.heirs.remove(self.tables, &names.of(stood_for))?;
+        }
+        self.person_forgotten(names, id)?;
+        self.remove_contact(names, id)
     }
-    Ok(known)
+
+    /// The ids that stand for a contact.
+    fn stood_for(&mut self, names: &Names, heir: ContactId) -> Result<Vec<ContactId>, ApplyError> {
+        let put = |(tenant, heir): &(_, ContactId), cells: &mut crate::engine::Cells<'_>| {
+            cells.put(tenant);
+            cells.put(heir);
+        };
+        let ids = self.rows.heirs.beside(self.tables, &BY_HEIR, put, &names.of(heir))?;
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// The contact that was named and those that have one of its addresses.
+    fn same_person(
+        &mut self,
+        names: &Names,
+        named: ContactId,
+        saved: &ContactDetails,
+    ) -> Result<Vec<Known>, ApplyError> {
+        let mut ids = vec![named];
+        let tenant = &names.tenant;
+        let phone = saved.phone.iter().map(|phone| Address::Phone(tenant.clone(), phone.clone()));
+        let email = saved.email.iter().map(|email| Address::Email(tenant.clone(), email.clone()));
+        for address in phone.chain(email) {
+            ids.extend(self.contact_of(&address)?);
+        }
+        let mut known: Vec<Known> = Vec::new();
+        for id in ids {
+            if known.iter().any(|(other, _)| *other == id) {
+                continue;
+            }
+            let row = self.rows.contacts.get(self.tables, &names.of(id))?.cloned();
+            known.extend(row.map(|row| (id, row)));
+        }
+        Ok(known)
+    }
+
+    /// Everything of a contact that goes away becomes its heir's.
+    fn hand_down(&mut self, names: &Names, from: ContactId, to: ContactId) -> Result<(), ApplyError> {
+        for group in self.groups_of(from)? {
+            self.leave(names, group, from)?;
+            self.join(names, group, to)?;
+        }
+        for stood_for in self.stood_for(names, from)? {
+            self.rows.heirs.put(self.tables, names.of(stood_for), HeirRow(to))?;
+        }
+        self.rows.heirs.put(self.tables, names.of(from), HeirRow(to))?;
+        self.person_merged(names, from, to)?;
+        self.remove_contact(names, from)
+    }
 }
 
-fn find(
-    connection: &Connection,
-    tenant: &TenantId,
-    column: &'static str,
-    value: &dyn rusqlite::ToSql,
-) -> Result<Option<Known>, ApplyError> {
-    let sql = match column {
-        "phone" => {
-            "SELECT id, number, name, phone, email, tags, fields, created_ms FROM contacts
-                    WHERE tenant = ?1 AND phone = ?2"
-        }
-        "email" => {
-            "SELECT id, number, name, phone, email, tags, fields, created_ms FROM contacts
-                    WHERE tenant = ?1 AND email = ?2"
-        }
-        _ => {
-            "SELECT id, number, name, phone, email, tags, fields, created_ms FROM contacts
-              WHERE tenant = ?1 AND id = ?2"
-        }
-    };
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![tenant.as_str(), value])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(Known {
-        id: ContactId(uuid(row, 0)?),
-        number: row.get(1)?,
-        name: row.get(2)?,
-        phone: optional_text(row, 3)?,
-        email: optional_text(row, 4)?,
-        tags: serde_json::from_str(&row.get::<_, String>(5)?).map_err(ApplyError::corrupt)?,
-        fields: serde_json::from_str(&row.get::<_, String>(6)?).map_err(ApplyError::corrupt)?,
-        created_ms: row.get(7)?,
-    }))
-}
-
-fn fresh(transaction: &Connection, saved: &ContactDetails, time_ms: i64) -> rusqlite::Result<Known> {
-    let number = transaction
-        .prepare_cached("UPDATE contact_numbers SET next = next + 1 WHERE id = 1 RETURNING next - 1")?
-        .query_row([], |row| row.get(0))?;
-    Ok(as_saved(saved, saved.contact, number, time_ms))
-}
-
-fn as_saved(saved: &ContactDetails, id: ContactId, number: i64, created_ms: i64) -> Known {
-    Known {
-        id,
+fn as_saved(saved: &ContactDetails, number: i64, created_ms: i64, updated_ms: i64) -> ContactRow {
+    ContactRow {
         number,
         name: saved.name.clone(),
         phone: saved.phone.clone(),
@@ -208,12 +129,13 @@ fn as_saved(saved: &ContactDetails, id: ContactId, number: i64, created_ms: i64)
         tags: saved.tags.iter().cloned().collect(),
         fields: saved.fields.clone(),
         created_ms,
+        updated_ms,
     }
 }
 
 /// Completes what was saved with what was known, the oldest first.
-fn gathered(mut contact: Known, known: &[Known]) -> Known {
-    for other in known {
+fn gathered(mut contact: ContactRow, known: &[Known]) -> ContactRow {
+    for (_, other) in known {
         if contact.name.is_empty() {
             contact.name.clone_from(&other.name);
         }
@@ -225,110 +147,4 @@ fn gathered(mut contact: Known, known: &[Known]) -> Known {
         }
     }
     contact
-}
-
-/// Everything of a contact that goes away becomes its heir's.
-fn hand_down(
-    transaction: &Connection,
-    tenant: &TenantId,
-    from: ContactId,
-    to: ContactId,
-) -> Result<(), ApplyError> {
-    for group in groups_of(transaction, from)? {
-        leave(transaction, tenant, group, from)?;
-        join(transaction, tenant, group, to)?;
-    }
-    transaction
-        .prepare_cached("UPDATE heirs SET heir = ?3 WHERE tenant = ?1 AND heir = ?2")?
-        .execute(params![tenant.as_str(), from.0.as_bytes(), to.0.as_bytes()])?;
-    set_heir(transaction, tenant, from, to)?;
-    people::merged(transaction, tenant, from, to)?;
-    remove_row(transaction, tenant, from)
-}
-
-fn set_heir(
-    transaction: &Connection,
-    tenant: &TenantId,
-    id: ContactId,
-    heir: ContactId,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO heirs (tenant, id, heir) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET heir = ?3",
-        )?
-        .execute(params![tenant.as_str(), id.0.as_bytes(), heir.0.as_bytes()])
-        .map(drop)
-}
-
-fn groups_of(connection: &Connection, contact: ContactId) -> rusqlite::Result<Vec<GroupId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT group_id FROM members WHERE contact = ?1 ORDER BY group_id")?;
-    let rows = statement.query_map([contact.0.as_bytes()], |row| uuid(row, 0).map(GroupId))?;
-    rows.collect()
-}
-
-fn remove_row(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
-    remove_tags(transaction, tenant, id)?;
-    transaction
-        .prepare_cached("DELETE FROM contacts WHERE tenant = ?1 AND id = ?2")?
-        .execute(params![tenant.as_str(), id.0.as_bytes()])?;
-    Ok(())
-}
-
-fn remove_tags(transaction: &Connection, tenant: &TenantId, id: ContactId) -> Result<(), ApplyError> {
-    let stored: Option<String> = transaction
-        .prepare_cached("SELECT tags FROM contacts WHERE tenant = ?1 AND id = ?2")?
-        .query_row(params![tenant.as_str(), id.0.as_bytes()], |row| row.get(0))
-        .optional()?;
-    let Some(stored) = stored else { return Ok(()) };
-    let tags: Vec<SmolStr> = serde_json::from_str(&stored).map_err(ApplyError::corrupt)?;
-    let mut remove =
-        transaction.prepare_cached("DELETE FROM tags WHERE tenant = ?1 AND tag = ?2 AND contact = ?3")?;
-    for tag in tags {
-        remove.execute(params![tenant.as_str(), tag.as_str(), id.0.as_bytes()])?;
-    }
-    Ok(())
-}
-
-fn write(
-    transaction: &Connection,
-    tenant: &TenantId,
-    contact: &Known,
-    time_ms: i64,
-) -> Result<(), ApplyError> {
-    let id: Uuid = contact.id.0;
-    remove_tags(transaction, tenant, contact.id)?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO contacts (tenant, id, number, name, phone, email, tags, fields, search, created_ms, updated_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT (tenant, id) DO UPDATE SET name = ?4, phone = ?5, email = ?6, tags = ?7, fields = ?8,
-                 search = ?9, updated_ms = ?11",
-        )?
-        .execute(params![
-            tenant.as_str(),
-            id.as_bytes(),
-            contact.number,
-            contact.name,
-            contact.phone.as_deref(),
-            contact.email.as_deref(),
-            json(&contact.tags),
-            json(&contact.fields),
-            search_text(contact),
-            contact.created_ms,
-            time_ms
-        ])?;
-    let mut add = transaction.prepare_cached(
-        "INSERT INTO tags (tenant, tag, contact) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-    )?;
-    for tag in &contact.tags {
-        add.execute(params![tenant.as_str(), tag.as_str(), id.as_bytes()])?;
-    }
-    Ok(())
-}
-
-fn search_text(contact: &Known) -> String {
-    let parts = [Some(contact.name.as_str()), contact.phone.as_deref(), contact.email.as_deref()];
-    let parts: Vec<&str> = parts.into_iter().flatten().collect();
-    parts.join("\n").to_lowercase()
 }

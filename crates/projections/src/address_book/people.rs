@@ -8,12 +8,16 @@
 use kite_domain::address::identity;
 use kite_domain::ids::ContactId;
 use kite_domain::opt_out::{OptOutExtended, OptOutRecorded, OptOutWithdrawn, brand_identity};
-use kite_domain::slug::TenantId;
-use rusqlite::{Connection, params};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
-use crate::sql::text;
+use super::book::{Book, Names};
+use super::rows::{
+    BONDS_BY_ADDRESS, BONDS_BY_OTHER, BondRow, End, OptOutRow, PEOPLE_BY_ADDRESS, PEOPLE_BY_CONTACT, Person,
+    PersonRow, REFUSALS, REFUSALS_OF,
+};
+use crate::engine::{Cells, values};
+use crate::error::ApplyError;
 
 /// A person has no more addresses than this: whoever writes chains of contacts keeps nobody busy with them.
 const ADDRESSES_MAX: usize = 64;
@@ -38,194 +42,208 @@ impl Addresses {
     }
 }
 
-/// A contact is saved.
-pub(super) fn saved(
-    transaction: &Connection,
-    tenant: &TenantId,
-    contact: ContactId,
-    addresses: &Addresses,
-) -> rusqlite::Result<()> {
-    let id = contact.0.as_bytes();
-    for address in &addresses.given_up {
-        transaction
-            .prepare_cached("DELETE FROM people WHERE tenant = ?1 AND address = ?2 AND contact = ?3")?
-            .execute(params![tenant.as_str(), address.as_str(), id])?;
+impl Book<'_> {
+    /// A contact is saved.
+    pub(super) fn person_saved(
+        &mut self,
+        names: &Names,
+        contact: ContactId,
+        addresses: &Addresses,
+    ) -> Result<(), ApplyError> {
+        let key = |address: &SmolStr| (names.tenant.clone(), address.clone(), contact);
+        for address in &addresses.given_up {
+            self.rows.people.remove(self.tables, &key(address))?;
+        }
+        for address in &addresses.present {
+            self.add_person(key(address))?;
+        }
+        // Also where it has one address: a contact that was merged into another has those that it had before.
+        if let Some(address) = addresses.present.first()
+            && self.anybody_refuses(names)?
+        {
+            self.bind_person(names, address)?;
+        }
+        Ok(())
     }
-    for address in &addresses.present {
-        transaction
-            .prepare_cached(
-                "INSERT INTO people (tenant, address, contact) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![tenant.as_str(), address.as_str(), id])?;
-    }
-    // Also where it has one address: a contact that was merged into another has those that it had before.
-    if let Some(address) = addresses.present.first()
-        && anybody_refuses(transaction, tenant)?
-    {
-        bind_person(transaction, tenant, address)?;
-    }
-    Ok(())
-}
 
-/// A contact is the same person as another and goes away.
-pub(super) fn merged(
-    transaction: &Connection,
-    tenant: &TenantId,
-    from: ContactId,
-    to: ContactId,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("UPDATE OR IGNORE people SET contact = ?3 WHERE tenant = ?1 AND contact = ?2")?
-        .execute(params![tenant.as_str(), from.0.as_bytes(), to.0.as_bytes()])?;
-    forgotten(transaction, tenant, from)
-}
-
-/// A contact is gone: nobody knows any more that its addresses are one person's. What was refused stays refused.
-pub(super) fn forgotten(
-    transaction: &Connection,
-    tenant: &TenantId,
-    contact: ContactId,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("DELETE FROM people WHERE tenant = ?1 AND contact = ?2")?
-        .execute(params![tenant.as_str(), contact.0.as_bytes()])
-        .map(drop)
-}
-
-/// An address refuses. A refusal that is repeated counts from the first time.
-pub(super) fn refused(
-    transaction: &Connection,
-    recorded: &OptOutRecorded,
-    time_ms: i64,
-) -> rusqlite::Result<()> {
-    let tenant = &recorded.tenant;
-    let address = identity(&recorded.personal.address);
-    transaction
-        .prepare_cached(
-            "INSERT INTO opt_outs (tenant, identity, brand_identity, address, brand, source, since_ms, refused_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            tenant.as_str(),
-            address.as_ref(),
-            recorded.brand.as_deref().map(brand_identity).unwrap_or_default().as_str(),
-            recorded.personal.address.as_str(),
-            recorded.brand,
-            recorded.source,
-            time_ms,
-            recorded.refused_at.map_or(time_ms, |at| at.timestamp_millis())
-        ])?;
-    for other in person_of(transaction, tenant, &address)? {
-        bind(transaction, tenant, &address, &other, false)?;
-    }
-    Ok(())
-}
-
-/// An address agrees again.
-pub(super) fn agreed(transaction: &Connection, withdrawn: &OptOutWithdrawn) -> rusqlite::Result<()> {
-    let tenant = withdrawn.tenant.as_str();
-    let address = identity(&withdrawn.personal.address);
-    let brand = withdrawn.brand.as_deref().map(brand_identity);
-    transaction
-        .prepare_cached(
-            "DELETE FROM opt_outs WHERE tenant = ?1 AND identity = ?2 AND (?3 IS NULL OR brand_identity = ?3)",
-        )?
-        .execute(params![tenant, address.as_ref(), brand.as_deref()])?;
-    transaction
-        .prepare_cached(
-            "DELETE FROM bonds WHERE tenant = ?1 AND address = ?2
-               AND NOT EXISTS (SELECT 1 FROM opt_outs WHERE tenant = ?1 AND identity = ?2)",
-        )?
-        .execute(params![tenant, address.as_ref()])
-        .map(drop)
-}
-
-/// The log says whom a refusal binds.
-pub(super) fn extended(transaction: &Connection, extended: &OptOutExtended) -> rusqlite::Result<()> {
-    let address = identity(&extended.personal.address);
-    if refuses(transaction, &extended.tenant, &address)? {
-        for other in &extended.personal.also {
-            bind(transaction, &extended.tenant, &address, &identity(other), true)?;
+    /// Whether it is there is asked first: there is nothing in the row that could change.
+    fn add_person(&mut self, key: (SmolStr, SmolStr, ContactId)) -> Result<(), ApplyError> {
+        match self.rows.people.get(self.tables, &key)? {
+            Some(PersonRow) => Ok(()),
+            None => self.rows.people.put(self.tables, key, PersonRow),
         }
     }
-    Ok(())
-}
 
-/// Whatever binds one of a person's addresses binds all of them.
-fn bind_person(transaction: &Connection, tenant: &TenantId, address: &str) -> rusqlite::Result<()> {
-    let person = person_of(transaction, tenant, address)?;
-    let mut refusing = BTreeSet::new();
-    for address in &person {
-        if refuses(transaction, tenant, address)? {
-            refusing.insert(address.clone());
-        }
-        let mut bound_by =
-            transaction.prepare_cached("SELECT address FROM bonds WHERE tenant = ?1 AND other = ?2")?;
-        let rows = bound_by.query_map(params![tenant.as_str(), address.as_str()], |row| text(row, 0))?;
-        for refused in rows {
-            refusing.insert(refused?);
-        }
+    /// The addresses of a contact.
+    fn addresses_of(&mut self, names: &Names, contact: ContactId) -> Result<Vec<SmolStr>, ApplyError> {
+        let contact = Person::Contact(names.tenant.clone(), contact);
+        let found = self.rows.people.beside(self.tables, &PEOPLE_BY_CONTACT, Person::put, &contact)?;
+        Ok(found.into_iter().map(|(_, address, _)| address).collect())
     }
-    for refused in &refusing {
-        for other in &person {
-            bind(transaction, tenant, refused, other, false)?;
+
+    /// A contact is the same person as another and goes away.
+    pub(super) fn person_merged(
+        &mut self,
+        names: &Names,
+        from: ContactId,
+        to: ContactId,
+    ) -> Result<(), ApplyError> {
+        for address in self.addresses_of(names, from)? {
+            self.rows.people.remove(self.tables, &(names.tenant.clone(), address.clone(), from))?;
+            self.add_person((names.tenant.clone(), address, to))?;
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn bind(
-    transaction: &Connection,
-    tenant: &TenantId,
-    address: &str,
-    other: &str,
-    is_told: bool,
-) -> rusqlite::Result<()> {
-    if address == other {
-        return Ok(());
+    /// A contact is gone: nobody knows any more that its addresses are one person's. What was refused stays refused.
+    pub(super) fn person_forgotten(&mut self, names: &Names, contact: ContactId) -> Result<(), ApplyError> {
+        for address in self.addresses_of(names, contact)? {
+            self.rows.people.remove(self.tables, &(names.tenant.clone(), address, contact))?;
+        }
+        Ok(())
     }
-    transaction
-        .prepare_cached(
-            "INSERT INTO bonds (tenant, address, other, is_told) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET is_told = 1 WHERE ?4",
-        )?
-        .execute(params![tenant.as_str(), address, other, is_told])
-        .map(drop)
-}
 
-fn anybody_refuses(transaction: &Connection, tenant: &TenantId) -> rusqlite::Result<bool> {
-    transaction.prepare_cached("SELECT 1 FROM opt_outs WHERE tenant = ?1")?.exists([tenant.as_str()])
-}
+    /// An address refuses. A refusal that is repeated counts from the first time.
+    pub(super) fn refused(&mut self, recorded: &OptOutRecorded, time_ms: i64) -> Result<(), ApplyError> {
+        let names = Names::new(&recorded.tenant);
+        let address: SmolStr = identity(&recorded.personal.address).into();
+        let brand = recorded.brand.as_deref().map(brand_identity).unwrap_or_default();
+        let key = (names.tenant.clone(), address.clone(), SmolStr::new(brand));
+        if self.rows.opt_outs.get(self.tables, &key)?.is_none() {
+            let row = OptOutRow {
+                address: recorded.personal.address.clone(),
+                brand: recorded.brand.clone(),
+                source: recorded.source.clone(),
+                since_ms: time_ms,
+                refused_ms: recorded.refused_at.map_or(time_ms, |at| at.timestamp_millis()),
+            };
+            self.rows.opt_outs.put(self.tables, key, row)?;
+        }
+        self.rows.refused.insert(names.tenant.clone(), true);
+        for other in self.person_of(&names, &address)? {
+            self.bind(&names, &address, &other, false)?;
+        }
+        Ok(())
+    }
 
-fn refuses(transaction: &Connection, tenant: &TenantId, address: &str) -> rusqlite::Result<bool> {
-    transaction
-        .prepare_cached("SELECT 1 FROM opt_outs WHERE tenant = ?1 AND identity = ?2")?
-        .exists([tenant.as_str(), address])
-}
-
-/// The addresses that stand beside one in contacts. `CROSS JOIN` has SQLite begin with the one that is asked about; by itself
-/// it begins with all of the tenant's, because they are sorted.
-pub(super) const BESIDE: &str =
-    "SELECT DISTINCT o.address FROM people p CROSS JOIN people o ON o.tenant = p.tenant AND o.contact = p.contact
-     WHERE p.tenant = ?1 AND p.address = ?2 ORDER BY o.address";
-
-/// All addresses of whoever has this one, itself included.
-fn person_of(
-    transaction: &Connection,
-    tenant: &TenantId,
-    address: &str,
-) -> rusqlite::Result<BTreeSet<SmolStr>> {
-    let mut person = BTreeSet::from([SmolStr::from(address)]);
-    let mut to_look_at = vec![SmolStr::from(address)];
-    let mut beside = transaction.prepare_cached(BESIDE)?;
-    while let Some(next) = to_look_at.pop() {
-        let rows = beside.query_map([tenant.as_str(), next.as_str()], |row| text(row, 0))?;
-        for other in rows {
-            let other = other?;
-            if person.len() < ADDRESSES_MAX && person.insert(other.clone()) {
-                to_look_at.push(other);
+    /// An address agrees again.
+    pub(super) fn agreed(&mut self, withdrawn: &OptOutWithdrawn) -> Result<(), ApplyError> {
+        let names = Names::new(&withdrawn.tenant);
+        let address: SmolStr = identity(&withdrawn.personal.address).into();
+        let brand = withdrawn.brand.as_deref().map(brand_identity);
+        for key in self.refusals_of(&names, &address)? {
+            if brand.as_deref().is_none_or(|brand| key.2 == brand) {
+                self.rows.opt_outs.remove(self.tables, &key)?;
             }
         }
+        if self.refuses(&names, &address)? {
+            return Ok(());
+        }
+        let end = End::Address(names.tenant, address);
+        for key in self.rows.bonds.beside(self.tables, &BONDS_BY_ADDRESS, End::put, &end)? {
+            self.rows.bonds.remove(self.tables, &key)?;
+        }
+        Ok(())
     }
-    Ok(person)
+
+    /// The log says whom a refusal binds.
+    pub(super) fn extended(&mut self, extended: &OptOutExtended) -> Result<(), ApplyError> {
+        let names = Names::new(&extended.tenant);
+        let address: SmolStr = identity(&extended.personal.address).into();
+        if self.refuses(&names, &address)? {
+            for other in &extended.personal.also {
+                self.bind(&names, &address, &identity(other).into(), true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever binds one of a person's addresses binds all of them.
+    fn bind_person(&mut self, names: &Names, address: &SmolStr) -> Result<(), ApplyError> {
+        let person = self.person_of(names, address)?;
+        let mut refusing = BTreeSet::new();
+        for address in &person {
+            if self.refuses(names, address)? {
+                refusing.insert(address.clone());
+            }
+            let end = End::Other(names.tenant.clone(), address.clone());
+            let bonds = self.rows.bonds.beside(self.tables, &BONDS_BY_OTHER, End::put, &end)?;
+            refusing.extend(bonds.into_iter().map(|(_, refused, _)| refused));
+        }
+        for refused in &refusing {
+            for other in &person {
+                self.bind(names, refused, other, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        names: &Names,
+        address: &SmolStr,
+        other: &SmolStr,
+        is_told: bool,
+    ) -> Result<(), ApplyError> {
+        if address == other {
+            return Ok(());
+        }
+        let key = (names.tenant.clone(), address.clone(), other.clone());
+        match self.rows.bonds.get(self.tables, &key)? {
+            Some(bond) if bond.is_told || !is_told => Ok(()),
+            Some(_) | None => self.rows.bonds.put(self.tables, key, BondRow { is_told }),
+        }
+    }
+
+    /// Without a refusal there is nobody to bind, and no need to look. That there was one some time ago does no harm.
+    fn anybody_refuses(&mut self, names: &Names) -> Result<bool, ApplyError> {
+        if let Some(refused) = self.rows.refused.get(&names.tenant) {
+            return Ok(*refused);
+        }
+        let found = self.tables.find(&REFUSALS_OF, values![&names.tenant], |_| Ok::<_, ApplyError>(()))?;
+        self.rows.refused.insert(names.tenant.clone(), found.is_some());
+        Ok(found.is_some())
+    }
+
+    fn refusals_of(
+        &mut self,
+        names: &Names,
+        address: &SmolStr,
+    ) -> Result<Vec<(SmolStr, SmolStr, SmolStr)>, ApplyError> {
+        let put = |(tenant, address): &(SmolStr, SmolStr), cells: &mut Cells<'_>| {
+            cells.put(tenant);
+            cells.put(address);
+        };
+        let of = (names.tenant.clone(), address.clone());
+        self.rows.opt_outs.beside(self.tables, &REFUSALS, put, &of)
+    }
+
+    fn refuses(&mut self, names: &Names, address: &SmolStr) -> Result<bool, ApplyError> {
+        Ok(!self.refusals_of(names, address)?.is_empty())
+    }
+
+    /// The addresses that stand beside one in contacts, in their order.
+    fn beside(&mut self, names: &Names, address: SmolStr) -> Result<BTreeSet<SmolStr>, ApplyError> {
+        let by = Person::Address(names.tenant.clone(), address);
+        let contacts = self.rows.people.beside(self.tables, &PEOPLE_BY_ADDRESS, Person::put, &by)?;
+        let mut beside = BTreeSet::new();
+        for (_, _, contact) in contacts {
+            beside.extend(self.addresses_of(names, contact)?);
+        }
+        Ok(beside)
+    }
+
+    /// All addresses of whoever has this one, itself included.
+    fn person_of(&mut self, names: &Names, address: &SmolStr) -> Result<BTreeSet<SmolStr>, ApplyError> {
+        let mut person = BTreeSet::from([address.clone()]);
+        let mut to_look_at = vec![address.clone()];
+        while let Some(next) = to_look_at.pop() {
+            for other in self.beside(names, next)? {
+                if person.len() < ADDRESSES_MAX && person.insert(other.clone()) {
+                    to_look_at.push(other);
+                }
+            }
+        }
+        Ok(person)
+    }
 }

@@ -6,19 +6,18 @@ use kite_domain::opt_out::brand_identity;
 use kite_domain::sender::SenderIdentity;
 use kite_domain::slug::TenantId;
 use kite_event_store::Position;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::AddressBookModel;
-use super::merge::resolve;
 use super::views::{Bond, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
+use crate::engine::{Connection, Row, Value, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, one_more, optional_text, text, time, uuid};
+use crate::sql::{from_json, one_more, time};
 
 /// Which contacts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,11 +64,10 @@ impl AddressBookQueries {
     /// How many contacts a tenant has, and up to where in the log they are counted.
     pub fn contact_count(&self, tenant: &TenantId) -> Result<(u64, Position), QueryError> {
         self.readers.ask(|connection| {
-            let position = database::checkpoint(connection)?;
-            let contacts: Option<i64> = connection
-                .prepare_cached("SELECT contacts FROM contact_counts WHERE tenant = ?1")?
-                .query_row([tenant.as_str()], |row| row.get(0))
-                .optional()?;
+            let position = database::position(connection)?;
+            let sql = "SELECT contacts FROM contact_counts WHERE tenant = ?1";
+            let contacts: Option<i64> =
+                connection.first(sql, values![tenant.as_str()], |row| Ok::<_, QueryError>(row.get(0)?))?;
             Ok((u64::try_from(contacts.unwrap_or(0)).unwrap_or(0), position))
         })
     }
@@ -81,18 +79,16 @@ impl AddressBookQueries {
         addresses: &[(Option<SmolStr>, Option<SmolStr>)],
     ) -> Result<Vec<bool>, QueryError> {
         self.readers.ask(|connection| {
-            let mut by_phone =
-                connection.prepare_cached("SELECT 1 FROM contacts WHERE tenant = ?1 AND phone = ?2")?;
-            let mut by_email =
-                connection.prepare_cached("SELECT 1 FROM contacts WHERE tenant = ?1 AND email = ?2")?;
+            let by_phone = "SELECT 1 FROM contacts WHERE tenant = ?1 AND phone = ?2";
+            let by_email = "SELECT 1 FROM contacts WHERE tenant = ?1 AND email = ?2";
             let mut found = Vec::with_capacity(addresses.len());
             for (phone, email) in addresses {
                 let mut is_known = false;
                 if let Some(phone) = phone {
-                    is_known = by_phone.exists((tenant.as_str(), phone.as_str()))?;
+                    is_known = connection.exists(by_phone, values![tenant.as_str(), phone])?;
                 }
                 if let Some(email) = email.as_ref().filter(|_| !is_known) {
-                    is_known = by_email.exists((tenant.as_str(), email.as_str()))?;
+                    is_known = connection.exists(by_email, values![tenant.as_str(), email])?;
                 }
                 found.push(is_known);
             }
@@ -123,11 +119,11 @@ impl AddressBookQueries {
                    AND (?5 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.group_id = ?5 AND m.contact = c.id))
                  ORDER BY c.id LIMIT ?6"
             ),
-            params![
+            values![
                 tenant.as_str(),
                 after,
-                wanted,
-                filter.tag.as_deref(),
+                wanted.as_ref(),
+                filter.tag.as_ref(),
                 filter.group.as_ref().map(|group| group.0.as_bytes()),
                 one_more(limit)
             ],
@@ -156,7 +152,7 @@ impl AddressBookQueries {
             } else {
                 select_contacts!("WHERE c.tenant = ?1 AND c.phone = ?2")
             };
-            let found = collect(connection, sql, params![tenant.as_str(), address], contact)?;
+            let found = connection.all(sql, values![tenant.as_str(), address], contact)?;
             found.into_iter().next().map(|found| with_groups(connection, tenant, found)).transpose()
         })
     }
@@ -171,8 +167,8 @@ impl AddressBookQueries {
             let one = |id: &ContactId| {
                 let id = resolve(connection, tenant, *id)?;
                 let sql = select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2");
-                let key = params![tenant.as_str(), id.0.as_bytes()];
-                Ok(collect(connection, sql, key, contact)?.pop())
+                let key = values![tenant.as_str(), id.0.as_bytes()];
+                Ok(connection.all(sql, key, contact)?.pop())
             };
             ids.iter().map(one).collect()
         })
@@ -189,8 +185,7 @@ impl AddressBookQueries {
             let one = |id: &ContactId| {
                 let id = resolve(connection, tenant, *id)?;
                 let sql = "SELECT 1 FROM members WHERE group_id = ?1 AND contact = ?2";
-                let is_member =
-                    connection.prepare_cached(sql)?.exists((group.0.as_bytes(), id.0.as_bytes()))?;
+                let is_member = connection.exists(sql, values![&group, &id])?;
                 Ok((id, is_member))
             };
             ids.iter().map(one).collect()
@@ -207,7 +202,7 @@ impl AddressBookQueries {
         let after = after.map_or(FIRST.as_slice(), Cursor::bytes);
         let found = self.rows(
             "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-            params![tenant.as_str(), after, one_more(limit)],
+            values![tenant.as_str(), after, one_more(limit)],
             group,
         )?;
         Ok(page(found, limit, |group| Cursor::new(group.id.0.as_bytes().as_slice())))
@@ -216,14 +211,14 @@ impl AddressBookQueries {
     /// A group.
     pub fn group(&self, tenant: &TenantId, id: GroupId) -> Result<Option<Group>, QueryError> {
         let sql = "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND id = ?2";
-        Ok(self.rows(sql, params![tenant.as_str(), id.0.as_bytes()], group)?.pop())
+        Ok(self.rows(sql, values![tenant.as_str(), id.0.as_bytes()], group)?.pop())
     }
 
     /// The oldest group of that name.
     pub fn group_by_name(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueryError> {
         let sql = "SELECT id, name, members, created_ms FROM groups WHERE tenant = ?1 AND name = ?2
                    ORDER BY id LIMIT 1";
-        Ok(self.rows(sql, params![tenant.as_str(), name], group)?.pop())
+        Ok(self.rows(sql, values![tenant.as_str(), name], group)?.pop())
     }
 
     /// Members of a group after this contact, by id: called again with the last id until nothing comes, it goes through
@@ -241,7 +236,7 @@ impl AddressBookQueries {
                 "JOIN members m ON m.contact = c.id
                  WHERE m.group_id = ?2 AND m.contact > ?3 AND c.tenant = ?1 ORDER BY m.contact LIMIT ?4"
             ),
-            params![
+            values![
                 tenant.as_str(),
                 group.0.as_bytes(),
                 after.as_ref().map_or(FIRST.as_slice(), <[u8; 16]>::as_slice),
@@ -254,14 +249,14 @@ impl AddressBookQueries {
     /// The tenant's sender identities, by address.
     pub fn senders(&self, tenant: &TenantId) -> Result<Vec<SenderIdentity>, QueryError> {
         let sql = "SELECT identity FROM senders WHERE tenant = ?1 ORDER BY address";
-        self.rows(sql, [tenant.as_str()], |row| from_json(&row.get::<_, String>(0)?))
+        self.rows(sql, values![tenant.as_str()], |row| from_json(row.str(0)?))
     }
 
     /// A sender identity, by its address however it is written.
     pub fn sender(&self, tenant: &TenantId, address: &str) -> Result<Option<SenderIdentity>, QueryError> {
         let sql = "SELECT identity FROM senders WHERE tenant = ?1 AND address = ?2";
         let key = identity(address);
-        Ok(self.rows(sql, [tenant.as_str(), &key], |row| from_json(&row.get::<_, String>(0)?))?.pop())
+        Ok(self.rows(sql, values![tenant.as_str(), key.as_ref()], |row| from_json(row.str(0)?))?.pop())
     }
 
     /// Who refuses the tenant's advertisements, by the identities of address and brand.
@@ -277,7 +272,7 @@ impl AddressBookQueries {
             "SELECT address, brand, source, since_ms, refused_ms FROM opt_outs
              WHERE tenant = ?1 AND (identity, brand_identity) > (?2, ?3)
              ORDER BY identity, brand_identity LIMIT ?4",
-            params![tenant.as_str(), address, brand, one_more(limit)],
+            values![tenant.as_str(), address, brand, one_more(limit)],
             opt_out,
         )?;
         Ok(page(found, limit, |found| {
@@ -293,7 +288,7 @@ impl AddressBookQueries {
                    WHERE tenant = ?1 AND identity IN (
                        SELECT ?2 UNION SELECT b.address FROM bonds b WHERE b.tenant = ?1 AND b.other = ?2)
                    ORDER BY identity <> ?2, identity, brand_identity";
-        self.rows(sql, [tenant.as_str(), identity(address).as_ref()], opt_out)
+        self.rows(sql, values![tenant.as_str(), identity(address).as_ref()], opt_out)
     }
 
     /// Addresses of people who refused, of which the log does not say yet that the refusal binds them; of one tenant, or
@@ -307,12 +302,12 @@ impl AddressBookQueries {
         self.rows(
             "SELECT tenant, address, other FROM bonds
              WHERE is_told = 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY tenant, address, other LIMIT ?2",
-            params![tenant.map(TenantId::as_str), limit],
+            values![tenant.map(TenantId::as_str), limit],
             |row| {
                 Ok(Bond {
-                    tenant: TenantId::from_trusted(text(row, 0)?),
-                    address: text(row, 1)?,
-                    other: text(row, 2)?,
+                    tenant: TenantId::from_trusted(row.text(0)?),
+                    address: row.text(1)?,
+                    other: row.text(2)?,
                 })
             },
         )
@@ -329,7 +324,7 @@ impl AddressBookQueries {
         let found = self.rows(
             "SELECT id, name, subject, text, updated_ms FROM templates WHERE tenant = ?1 AND id > ?2
              ORDER BY id LIMIT ?3",
-            params![tenant.as_str(), after, one_more(limit)],
+            values![tenant.as_str(), after, one_more(limit)],
             template,
         )?;
         Ok(page(found, limit, |found| Cursor::new(found.id.0.as_bytes().as_slice())))
@@ -338,14 +333,14 @@ impl AddressBookQueries {
     /// A template.
     pub fn template(&self, tenant: &TenantId, id: TemplateId) -> Result<Option<Template>, QueryError> {
         let sql = "SELECT id, name, subject, text, updated_ms FROM templates WHERE tenant = ?1 AND id = ?2";
-        Ok(self.rows(sql, params![tenant.as_str(), id.0.as_bytes()], template)?.pop())
+        Ok(self.rows(sql, values![tenant.as_str(), id.0.as_bytes()], template)?.pop())
     }
 
     /// All tenants, by id.
     pub fn tenants(&self) -> Result<Vec<Tenant>, QueryError> {
-        self.rows("SELECT id, name, created_ms FROM tenants ORDER BY id", [], |row| {
+        self.rows("SELECT id, name, created_ms FROM tenants ORDER BY id", &[], |row| {
             Ok(Tenant {
-                id: TenantId::from_trusted(text(row, 0)?),
+                id: TenantId::from_trusted(row.text(0)?),
                 name: row.get(1)?,
                 created_at: time(row.get(2)?)?,
             })
@@ -355,43 +350,40 @@ impl AddressBookQueries {
     fn rows<T>(
         &self,
         sql: &str,
-        parameters: impl rusqlite::Params,
-        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+        values: &[Value<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.readers.ask(|connection| collect(connection, sql, parameters, read))
+        self.readers.ask(|connection| connection.all(sql, values, read))
     }
 }
 
-fn collect<T>(
-    connection: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-    read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
-) -> Result<Vec<T>, QueryError> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(parameters)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
+/// Who an id stands for: itself, unless it was merged away.
+fn resolve(connection: Connection<'_>, tenant: &TenantId, id: ContactId) -> Result<ContactId, QueryError> {
+    let sql = "SELECT heir FROM heirs WHERE tenant = ?1 AND id = ?2";
+    let heir = connection
+        .first(sql, values![tenant.as_str(), &id], |row| Ok::<_, QueryError>(ContactId(row.uuid(0)?)))?;
+    Ok(heir.unwrap_or(id))
 }
 
 fn one_contact(
-    connection: &Connection,
+    connection: Connection<'_>,
     tenant: &TenantId,
     id: ContactId,
 ) -> Result<Option<Contact>, QueryError> {
     let sql = select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2");
-    let found = collect(connection, sql, params![tenant.as_str(), id.0.as_bytes()], contact)?;
+    let found = connection.all(sql, values![tenant.as_str(), id.0.as_bytes()], contact)?;
     found.into_iter().next().map(|found| with_groups(connection, tenant, found)).transpose()
 }
 
-fn with_groups(connection: &Connection, tenant: &TenantId, contact: Contact) -> Result<Contact, QueryError> {
+fn with_groups(
+    connection: Connection<'_>,
+    tenant: &TenantId,
+    contact: Contact,
+) -> Result<Contact, QueryError> {
     let sql = "SELECT m.group_id FROM members m JOIN groups g ON g.id = m.group_id
                WHERE m.contact = ?1 AND g.tenant = ?2 ORDER BY m.group_id";
-    let key = params![contact.id.0.as_bytes(), tenant.as_str()];
-    let groups = collect(connection, sql, key, |row| Ok(GroupId(uuid(row, 0)?)))?;
+    let key = values![contact.id.0.as_bytes(), tenant.as_str()];
+    let groups = connection.all(sql, key, |row| Ok::<_, QueryError>(GroupId(row.uuid(0)?)))?;
     Ok(Contact { groups, ..contact })
 }
 
@@ -405,17 +397,17 @@ fn search_text(wanted: &str) -> String {
 }
 
 fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
-    let refused: Vec<Option<String>> = match row.get::<_, Option<String>>(8)?.as_deref() {
+    let refused: Vec<Option<String>> = match row.optional_str(8)? {
         None | Some("[]") => Vec::new(),
         Some(brands) => from_json(brands)?,
     };
     Ok(Contact {
-        id: ContactId(uuid(row, 0)?),
+        id: ContactId(row.uuid(0)?),
         name: row.get(1)?,
-        phone: optional_text(row, 2)?,
-        email: optional_text(row, 3)?,
-        tags: from_json(&row.get::<_, String>(4)?)?,
-        fields: from_json(&row.get::<_, String>(5)?)?,
+        phone: row.optional_text(2)?,
+        email: row.optional_text(3)?,
+        tags: from_json(row.str(4)?)?,
+        fields: from_json(row.str(5)?)?,
         created_at: time(row.get(6)?)?,
         updated_at: time(row.get(7)?)?,
         groups: Vec::new(),
@@ -433,16 +425,16 @@ fn named(refused: Vec<Option<String>>) -> Vec<String> {
 
 fn group(row: &Row<'_>) -> Result<Group, QueryError> {
     Ok(Group {
-        id: GroupId(uuid(row, 0)?),
+        id: GroupId(row.uuid(0)?),
         name: row.get(1)?,
-        members: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+        members: u64::try_from(row.get::<i64>(2)?).unwrap_or(0),
         created_at: time(row.get(3)?)?,
     })
 }
 
 fn opt_out(row: &Row<'_>) -> Result<OptOut, QueryError> {
     Ok(OptOut {
-        address: text(row, 0)?,
+        address: row.text(0)?,
         brand: row.get(1)?,
         source: row.get(2)?,
         since: time(row.get(3)?)?,
@@ -452,7 +444,7 @@ fn opt_out(row: &Row<'_>) -> Result<OptOut, QueryError> {
 
 fn template(row: &Row<'_>) -> Result<Template, QueryError> {
     Ok(Template {
-        id: TemplateId(uuid(row, 0)?),
+        id: TemplateId(row.uuid(0)?),
         name: row.get(1)?,
         subject: row.get(2)?,
         text: row.get(3)?,
@@ -462,7 +454,7 @@ fn template(row: &Row<'_>) -> Result<Template, QueryError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::people::BESIDE;
+    use super::super::rows::{PEOPLE_BY_ADDRESS, PEOPLE_BY_CONTACT};
     use crate::tests::Bench;
 
     /// What is asked for each contact, and for each refusal, is looked up: with a hundred thousand of them a scan stops the
@@ -477,16 +469,14 @@ mod tests {
             let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
             rows.collect::<Result<_, _>>().unwrap()
         };
-        let steps = plan(BESIDE);
-        let beside: Vec<&str> =
-            steps.iter().map(String::as_str).filter(|step| !step.starts_with("USE TEMP")).collect();
-        assert_eq!(
-            beside,
-            [
-                "SEARCH p USING PRIMARY KEY (tenant=? AND address=?)",
-                "SEARCH o USING COVERING INDEX people_by_contact (tenant=? AND contact=?)",
-            ]
-        );
+        for (select, index) in [
+            (&PEOPLE_BY_ADDRESS, "USING PRIMARY KEY (tenant=? AND address=?)"),
+            (&PEOPLE_BY_CONTACT, "USING COVERING INDEX people_by_contact (tenant=? AND contact=?)"),
+        ] {
+            let steps = plan(select.sqlite());
+            assert_eq!(steps.len(), 1, "{steps:#?}");
+            assert!(steps[0].starts_with("SEARCH people") && steps[0].ends_with(index), "{steps:#?}");
+        }
         let contacts = plan(select_contacts!("WHERE c.tenant = ?1 AND c.id = ?2"));
         assert!(
             contacts.iter().all(|step| !step.starts_with("SCAN p") && !step.starts_with("SCAN b")),

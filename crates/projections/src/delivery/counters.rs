@@ -14,6 +14,7 @@ use kite_domain::text::MessageType;
 
 use super::attempt::Attempt;
 use super::lot::Message;
+use crate::engine::{Row, StorageError};
 use crate::table::{Column, integer};
 
 /// The planned share of a message is counted in ten-thousandths.
@@ -309,21 +310,20 @@ impl AttemptStanding {
 
 /// `a, b, c`: the columns of all counters.
 pub(super) fn columns() -> String {
-    joined(|counter, _| counter.word().to_owned())
+    joined(|counter| counter.word().to_owned())
 }
 
-/// Each counter in words of SQL, with its place in the list.
-pub(super) fn joined(word: impl Fn(Counter, usize) -> String) -> String {
-    let words: Vec<String> =
-        Counter::ALL.iter().enumerate().map(|(place, counter)| word(*counter, place)).collect();
+/// Each counter in words of SQL.
+pub(super) fn joined(word: impl Fn(Counter) -> String) -> String {
+    let words: Vec<String> = Counter::ALL.iter().map(|counter| word(*counter)).collect();
     words.join(", ")
 }
 
 /// Reads the counters that stand in a row from this column on.
-pub(super) fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Counts> {
+pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Counts, StorageError> {
     let mut counts = Counts::default();
     for (place, counter) in Counter::ALL.iter().enumerate() {
-        *counts.at(*counter) = row.get::<_, Option<i64>>(first + place)?.unwrap_or(0);
+        *counts.at(*counter) = row.get::<Option<i64>>(first + place)?.unwrap_or(0);
     }
     Ok(counts)
 }

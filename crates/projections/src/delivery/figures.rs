@@ -8,13 +8,15 @@
 use kite_domain::advice::Percentiles;
 use kite_domain::failure::FailureClass;
 use kite_domain::text::Channel;
-use rusqlite::Connection;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::codes::Coded;
+use super::counters::{Counter, word_of_a_minute};
 use super::statistics::{MINUTE_MS, Metric};
 use super::words::WordList;
+use crate::engine::{Connection, values};
 use crate::error::QueryError;
 use crate::histogram::Histogram;
 
@@ -62,7 +64,7 @@ impl Minute {
 
 /// Every relay that was handed something on the channel in the window.
 pub(crate) fn measured(
-    connection: &Connection,
+    connection: Connection<'_>,
     channel: Channel,
     from_ms: i64,
     now_ms: i64,
@@ -107,48 +109,56 @@ pub(crate) fn measured(
 /// Channel, first minute, last minute.
 type Window = (i64, i64, i64);
 
-fn minutes(connection: &Connection, window: Window) -> Result<BTreeMap<u32, Vec<Minute>>, QueryError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT relay, minute, handed_over, accepted, refused, undelivered, delivered FROM relay_minutes
-         WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3",
-    )?;
-    let mut rows = statement.query(window)?;
+fn minutes(connection: Connection<'_>, window: Window) -> Result<BTreeMap<u32, Vec<Minute>>, QueryError> {
+    let sql = format!(
+        "SELECT relay, minute, {} FROM relay_minutes WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3",
+        MINUTE_COUNTERS.map(word_of_a_minute).join(", ")
+    );
     let mut relays: BTreeMap<u32, Vec<Minute>> = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let count =
-            |column: usize| Ok::<u64, QueryError>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
-        relays.entry(row.get(0)?).or_default().push(Minute {
+    let found = connection.all(&sql, values![window.0, window.1, window.2], |row| {
+        let count = |column: usize| row.get::<i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
+        let minute = Minute {
             number: row.get(1)?,
             handed_over: count(2)?,
             accepted: count(3)?,
             refused: count(4)?,
             undelivered: count(5)?,
             delivered: count(6)?,
-        });
+        };
+        Ok::<_, QueryError>((row.get::<u32>(0)?, minute))
+    })?;
+    for (relay, minute) in found {
+        relays.entry(relay).or_default().push(minute);
     }
     Ok(relays)
 }
 
+/// What of a minute is looked at, in the order in which it is read.
+const MINUTE_COUNTERS: [Counter; 5] = [
+    Counter::AttemptsHandedOver,
+    Counter::AttemptsAccepted,
+    Counter::AttemptsRefused,
+    Counter::AttemptsUndelivered,
+    Counter::AttemptsDelivered,
+];
+
 fn faults(
-    connection: &Connection,
+    connection: Connection<'_>,
     window: Window,
     relay: u32,
     minutes: &[i64],
     sums: &mut Measured,
 ) -> Result<(), QueryError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT minute, failure, refused, undelivered FROM relay_minute_failures
-         WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3 AND relay = ?4",
-    )?;
-    let mut rows = statement.query((window.0, window.1, window.2, relay))?;
-    while let Some(row) = rows.next()? {
+    let sql = "SELECT minute, failure, refused, undelivered FROM relay_minute_failures
+               WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3 AND relay = ?4";
+    connection.each(sql, values![window.0, window.1, window.2, relay], |row| {
         let is_fault = FailureClass::from_code(row.get(1)?).is_some_and(FailureClass::is_relay_fault);
         if is_fault && minutes.contains(&row.get(0)?) {
-            sums.refused_relay_fault += u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-            sums.undelivered_relay_fault += u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
+            sums.refused_relay_fault += u64::try_from(row.get::<i64>(2)?).unwrap_or(0);
+            sums.undelivered_relay_fault += u64::try_from(row.get::<i64>(3)?).unwrap_or(0);
         }
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 #[derive(Default)]
@@ -159,28 +169,23 @@ struct Times {
 
 /// Of these minutes, or of all.
 fn times(
-    connection: &Connection,
+    connection: Connection<'_>,
     window: Window,
     relay: u32,
     minutes: Option<&[i64]>,
 ) -> Result<Times, QueryError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT minute, metric, bucket, count FROM relay_minute_times
-         WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3 AND relay = ?4",
-    )?;
-    let mut rows = statement.query((window.0, window.1, window.2, relay))?;
+    let sql = "SELECT minute, metric, bucket, count FROM relay_minute_times
+               WHERE channel = ?1 AND minute >= ?2 AND minute <= ?3 AND relay = ?4";
     let mut times = Times::default();
-    while let Some(row) = rows.next()? {
+    connection.each(sql, values![window.0, window.1, window.2, relay], |row| {
         let minute: i64 = row.get(0)?;
-        if minutes.is_some_and(|minutes| !minutes.contains(&minute)) {
-            continue;
+        if minutes.is_none_or(|minutes| minutes.contains(&minute)) {
+            let count = u64::try_from(row.get::<i64>(3)?).unwrap_or(0);
+            let is_call = row.get::<i64>(1)? == Metric::Call as i64;
+            let histogram = if is_call { &mut times.calls } else { &mut times.deliveries };
+            histogram.add(row.get(2)?, count);
         }
-        let count = u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
-        if row.get::<_, i64>(1)? == Metric::Call as i64 {
-            times.calls.add(row.get(2)?, count);
-        } else {
-            times.deliveries.add(row.get(2)?, count);
-        }
-    }
+        Ok::<_, QueryError>(ControlFlow::Continue(()))
+    })?;
     Ok(times)
 }

@@ -62,7 +62,7 @@ const CACHED_MESSAGES_MAX: usize = 100_000;
 
 /// The fold of the delivery results.
 #[derive(Debug)]
-pub struct DeliveryModel {
+pub(crate) struct DeliveryModel {
     lots: Cache<LotId, Lot>,
     words: Words,
     statistics: Statistics,

@@ -5,7 +5,6 @@ use kite_domain::ids::{MessageId, SEQS_PER_LOT, SendingId};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
-use rusqlite::{Connection, Row};
 use std::sync::LazyLock;
 
 use super::DeliveryModel;
@@ -15,11 +14,12 @@ use super::row::{LotRow, read, select_messages};
 use super::sendings::PAUSERS;
 use super::views::{MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 use super::words::{WordList, find};
+use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, one_more, optional_text, optional_time, text, time, uuid};
+use crate::sql::{from_json, one_more, optional_time, time};
 
 /// One page looks at no more messages than this; a page that finds too few ends with a cursor all the same.
 const SCANNED_MAX: usize = 50_000;
@@ -64,7 +64,7 @@ static SENDING_COLUMNS: LazyLock<String> = LazyLock::new(|| {
         "s.id, s.class, s.accepted_ms, s.scheduled_ms, s.released_ms, s.cancelled_ms, s.completed_ms, s.expires_ms, \
          s.client_reference, s.refused_recipients, c.from_phone, c.from_email, c.subject, c.text, c.custom, s.tenant, \
          s.paused_ms, s.paused_by, s.pause_reason, {STATE_SQL}, {}",
-        counters::joined(|counter, _| format!("s.{}", counter.word()))
+        counters::joined(|counter| format!("s.{}", counter.word()))
     )
 });
 const FIRST_COUNTER: usize = 20;
@@ -121,21 +121,17 @@ impl DeliveryQueries {
             *SENDING_COLUMNS
         );
         self.readers.ask(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query((
+            let values = values![
                 tenant.map(TenantId::as_str),
-                before,
+                &before,
                 state,
                 filter.class.map(Coded::code),
                 filter.from.map(|time| time.timestamp_millis()),
                 filter.until.map(|time| time.timestamp_millis()),
-                filter.client_reference.as_deref(),
+                filter.client_reference.as_ref(),
                 one_more(limit),
-            ))?;
-            let mut items = Vec::new();
-            while let Some(row) = rows.next()? {
-                items.push(sending_view(row)?);
-            }
+            ];
+            let items = connection.all(&sql, values, sending_view)?;
             Ok(page(items, limit, |view| Cursor::new(view.id.0.as_bytes().as_slice())))
         })
     }
@@ -147,11 +143,7 @@ impl DeliveryQueries {
              WHERE s.id = ?2 AND s.tenant = ?1 AND s.accepted_ms IS NOT NULL",
             *SENDING_COLUMNS
         );
-        self.readers.ask(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query((tenant.as_str(), id.0.as_bytes()))?;
-            rows.next()?.map(sending_view).transpose()
-        })
+        self.readers.ask(|connection| connection.first(&sql, values![tenant.as_str(), &id], sending_view))
     }
 
     /// The messages of a sending, by sequence number.
@@ -199,11 +191,11 @@ impl DeliveryQueries {
     /// Sums over everything.
     pub fn totals(&self) -> Result<Totals, QueryError> {
         self.readers.ask(|connection| {
-            let sums = counters::joined(|counter, _| format!("sum({})", counter.word()));
+            let sums = counters::joined(|counter| format!("sum({})", counter.word()));
             let sql = format!("SELECT {sums} FROM totals");
-            let counts = connection.prepare_cached(&sql)?.query_row([], |row| counters::read(row, 0))?;
+            let counts = connection.one(&sql, &[], |row| counters::read(row, 0))?;
             let sql = "SELECT count(*) FROM sendings WHERE accepted_ms IS NOT NULL";
-            let sendings: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            let sendings: i64 = connection.one(sql, &[], |row| Ok::<_, QueryError>(row.get(0)?))?;
             Ok(Totals { sendings: u64::try_from(sendings).unwrap_or(0), counts })
         })
     }
@@ -212,44 +204,43 @@ impl DeliveryQueries {
     pub fn relay_totals(&self) -> Result<Vec<RelayTotals>, QueryError> {
         self.readers.ask(|connection| {
             let sql = format!("SELECT relay, channel, class, {} FROM totals", counters::columns());
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([])?;
-            let (mut words, mut totals) = (WordList::default(), Vec::new());
-            while let Some(row) = rows.next()? {
-                totals.push(RelayTotals {
+            let mut words = WordList::default();
+            connection.all(&sql, &[], |row| {
+                Ok(RelayTotals {
                     relay: words.word(connection, row.get(0)?)?.map(RelayId::from_trusted),
                     channel: Channel::from_code(row.get(1)?)
                         .ok_or_else(|| QueryError::corrupt("a channel"))?,
                     class: MessageClass::from_code(row.get(2)?)
                         .ok_or_else(|| QueryError::corrupt("a class"))?,
                     counts: counters::read(row, 3)?,
-                });
-            }
-            Ok(totals)
+                })
+            })
         })
     }
 }
 
-fn is_sealed(connection: &Connection, tenant: &TenantId, sending: SendingId) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM sendings WHERE id = ?2 AND tenant = ?1 AND accepted_ms IS NOT NULL")?
-        .exists((tenant.as_str(), sending.0.as_bytes()))
+fn is_sealed(
+    connection: Connection<'_>,
+    tenant: &TenantId,
+    sending: SendingId,
+) -> Result<bool, StorageError> {
+    let sql = "SELECT 1 FROM sendings WHERE id = ?2 AND tenant = ?1 AND accepted_ms IS NOT NULL";
+    connection.exists(sql, values![tenant.as_str(), &sending])
 }
 
 fn message_at(
-    connection: &Connection,
+    connection: Connection<'_>,
     words: &mut WordList,
     lot: &LotRow,
     id: i64,
 ) -> Result<Option<MessageView>, QueryError> {
-    let mut statement = connection.prepare_cached(select_messages!("WHERE id = ?1"))?;
-    let mut rows = statement.query([id])?;
-    rows.next()?.map(|row| read(connection, words, lot, row)).transpose()
+    let sql = select_messages!("WHERE id = ?1");
+    connection.first(sql, values![id], |row| read(connection, words, lot, row))
 }
 
 /// Goes through a sending's messages from a sequence number on.
 fn scan(
-    connection: &Connection,
+    connection: Connection<'_>,
     sending: SendingId,
     from: u32,
     filter: &MessageFilter,
@@ -266,17 +257,14 @@ fn scan(
         let begin = from.max(lot.id.first_seq());
         let first = lot.first + i64::from(begin - lot.id.first_seq());
         let end = lot.first + lot.messages;
-        let mut statement = connection.prepare_cached(select_messages!(
+        let sql = select_messages!(
             "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR relay = ?4)
                AND (?5 IS NULL OR (attempts_made > 1) = ?5)
              ORDER BY id LIMIT ?6"
-        ))?;
+        );
         let room = one_more(limit - items.len());
-        let mut rows =
-            statement.query((first, end, filter.status.map(Coded::code), relay, filter.failed_over, room))?;
-        while let Some(row) = rows.next()? {
-            items.push(read(connection, &mut words, lot, row)?);
-        }
+        let values = values![first, end, filter.status.map(Coded::code), relay, filter.failed_over, room];
+        items.extend(connection.all(sql, values, |row| read(connection, &mut words, lot, row))?);
         if items.len() > limit {
             return Ok(page(items, limit, |view| Cursor::from_number(i64::from(view.id.seq))));
         }
@@ -290,18 +278,18 @@ fn scan(
 }
 
 fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
-    let state = usize::try_from(row.get::<_, i64>(19)?).ok().and_then(|place| STATES.get(place).copied());
+    let state = usize::try_from(row.get::<i64>(19)?).ok().and_then(|place| STATES.get(place).copied());
     let pause = match optional_time(row.get(16)?)? {
         Some(since) => {
-            let by = usize::try_from(row.get::<_, i64>(17)?).ok().and_then(|by| PAUSERS.get(by));
+            let by = usize::try_from(row.get::<i64>(17)?).ok().and_then(|by| PAUSERS.get(by));
             let by = *by.ok_or_else(|| QueryError::corrupt("who paused a sending"))?;
             Some(PauseView { since, by, reason: row.get(18)? })
         }
         None => None,
     };
     Ok(SendingView {
-        id: SendingId(uuid(row, 0)?),
-        tenant: TenantId::from_trusted(text(row, 15)?),
+        id: SendingId(row.uuid(0)?),
+        tenant: TenantId::from_trusted(row.text(15)?),
         paused: pause,
         class: MessageClass::from_code(row.get(1)?)
             .ok_or_else(|| QueryError::corrupt("a sending's class"))?,
@@ -315,10 +303,10 @@ fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
         client_reference: row.get(8)?,
         refused_recipients: row.get(9)?,
         counts: counters::read(row, FIRST_COUNTER)?,
-        from_phone: optional_text(row, 10)?,
-        from_email: optional_text(row, 11)?,
+        from_phone: row.optional_text(10)?,
+        from_email: row.optional_text(11)?,
         subject: row.get(12)?,
         text: row.get(13)?,
-        custom: row.get::<_, Option<String>>(14)?.map(|custom| from_json(&custom)).transpose()?,
+        custom: row.optional_str(14)?.map(from_json).transpose()?,
     })
 }

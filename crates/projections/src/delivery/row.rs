@@ -8,7 +8,6 @@ use kite_domain::relay::cost_milliwon;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
-use rusqlite::{Connection, OptionalExtension, Row};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
@@ -16,8 +15,9 @@ use super::attempt::{self, Attempt};
 use super::codes::{Coded, MessageStatus};
 use super::views::{AttemptView, MessageView};
 use super::words::WordList;
+use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
-use crate::sql::{optional_text, text, time, uuid};
+use crate::sql::time;
 
 /// The columns that [`read`] takes, to be followed by a condition.
 macro_rules! select_messages {
@@ -58,11 +58,11 @@ macro_rules! select_lots {
 pub(super) use select_lots;
 
 impl LotRow {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StorageError> {
         Ok(Self {
             first: row.get(0)?,
             messages: row.get(1)?,
-            id: LotId { sending: SendingId(uuid(row, 2)?), number: row.get(3)? },
+            id: LotId { sending: SendingId(row.uuid(2)?), number: row.get(3)? },
             tenant: row.get(4)?,
             class: MessageClass::from_code(row.get(5)?).unwrap_or(MessageClass::Notice),
             accepted_ms: row.get(6)?,
@@ -73,22 +73,20 @@ impl LotRow {
     }
 
     /// The lot that the message of this row number is in.
-    pub(super) fn of_message(connection: &Connection, message: i64) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn of_message(connection: Connection<'_>, message: i64) -> Result<Option<Self>, StorageError> {
         let sql = select_lots!("WHERE first <= ?1 ORDER BY first DESC LIMIT 1");
-        connection.prepare_cached(sql)?.query_row([message], Self::read).optional()
+        connection.first(sql, values![message], Self::read)
     }
 
     /// The lots of a sending from this number on, at most `limit`.
     pub(super) fn of_sending(
-        connection: &Connection,
+        connection: Connection<'_>,
         sending: SendingId,
         from: u32,
         limit: usize,
-    ) -> rusqlite::Result<Vec<Self>> {
+    ) -> Result<Vec<Self>, StorageError> {
         let sql = select_lots!("WHERE sending = ?1 AND number >= ?2 ORDER BY number LIMIT ?3");
-        let mut statement = connection.prepare_cached(sql)?;
-        let rows = statement.query_map((sending.0.as_bytes(), from, limit as i64), Self::read)?;
-        rows.collect()
+        connection.all(sql, values![&sending, from, limit as i64], Self::read)
     }
 
     pub(super) fn seq(&self, message: i64) -> u32 {
@@ -98,7 +96,7 @@ impl LotRow {
 
 /// Reads the row that the statement stands at.
 pub(super) fn read(
-    connection: &Connection,
+    connection: Connection<'_>,
     words: &mut WordList,
     lot: &LotRow,
     row: &Row<'_>,
@@ -107,13 +105,12 @@ pub(super) fn read(
     let parts = row.get(6)?;
     let status = MessageStatus::from_code(row.get(7)?);
     let status = status.ok_or_else(|| QueryError::corrupt("a message's status"))?;
-    let bytes = row.get_ref(15)?.as_blob().map_err(QueryError::corrupt)?;
-    let attempts = attempt::decode(bytes, lot.accepted_ms);
+    let attempts = attempt::decode(row.bytes(15)?, lot.accepted_ms);
     let attempts = attempts.ok_or_else(|| QueryError::corrupt("a message's attempts"))?;
     let delivered = attempts.iter().filter(|attempt| attempt.state == AttemptState::Delivered).count();
     let failed = attempts.iter().rev().find(|attempt| attempt.class.is_some());
     let (reason, failure_class) = match status.outcome() {
-        Some(_) => (row.get(8)?, row.get::<_, Option<i64>>(9)?.and_then(FailureClass::from_code)),
+        Some(_) => (row.get(8)?, row.get::<Option<i64>>(9)?.and_then(FailureClass::from_code)),
         None => (failed.map_or(0, |attempt| attempt.code), failed.and_then(|attempt| attempt.class)),
     };
     let channel = MessageType::from_code(row.get(16)?);
@@ -124,10 +121,10 @@ pub(super) fn read(
         class: lot.class,
         channel,
         sender: words.word(connection, sender)?,
-        to: text(row, 1)?,
-        email: optional_text(row, 2)?,
-        contact: row.get::<_, Option<[u8; 16]>>(3)?.map(|id| ContactId(Uuid::from_bytes(id))),
-        reference: optional_text(row, 4)?,
+        to: row.text(1)?,
+        email: row.optional_text(2)?,
+        contact: row.get::<Option<[u8; 16]>>(3)?.map(|id| ContactId(Uuid::from_bytes(id))),
+        reference: row.optional_text(4)?,
         message_type: MessageType::from_code(row.get(5)?)
             .ok_or_else(|| QueryError::corrupt("a message's type"))?,
         parts,
@@ -137,9 +134,9 @@ pub(super) fn read(
         failure_class,
         relay: words.word(connection, row.get(10)?)?.map(RelayId::from_trusted),
         accepted_at: time(lot.accepted_ms)?,
-        first_submitted_at: moment(row.get::<_, Option<i64>>(11)?.unwrap_or(0)),
-        final_at: moment(row.get::<_, Option<i64>>(12)?.unwrap_or(0)),
-        held_until: moment(row.get::<_, Option<i64>>(13)?.unwrap_or(0)),
+        first_submitted_at: moment(row.get::<Option<i64>>(11)?.unwrap_or(0)),
+        final_at: moment(row.get::<Option<i64>>(12)?.unwrap_or(0)),
+        held_until: moment(row.get::<Option<i64>>(13)?.unwrap_or(0)),
         cost_milliwon: row.get(14)?,
         delivered_twice: delivered > 1,
         attempts: (1..)
@@ -150,7 +147,7 @@ pub(super) fn read(
 }
 
 fn attempt_view(
-    connection: &Connection,
+    connection: Connection<'_>,
     words: &mut WordList,
     message: MessageId,
     number: u16,

@@ -10,11 +10,9 @@ use kite_domain::address::identity;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::DeliveryQueries;
 use super::codes::{Coded, MessageStatus};
@@ -23,6 +21,7 @@ use super::row::{LotRow, read, select_lots, select_messages};
 use super::schema::{SEARCH_BLOCK_BITS, search_hash};
 use super::views::MessageView;
 use super::words::{WordList, find};
+use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing};
 use crate::sql::one_more;
@@ -106,7 +105,7 @@ struct Terms<'s> {
 impl<'s> Terms<'s> {
     /// None: nothing can match, because a word of it is in no row.
     fn of(
-        connection: &Connection,
+        connection: Connection<'_>,
         tenant: &TenantId,
         search: &'s MessageSearch,
     ) -> Result<Option<Self>, QueryError> {
@@ -136,11 +135,8 @@ impl<'s> Terms<'s> {
     /// Whether the message of this row goes to the address, or would fail over to it. Others may have the same hash.
     fn is_to(&self, row: &Row<'_>) -> Result<bool, QueryError> {
         let Some(wanted) = &self.address else { return Ok(true) };
-        let is_it = |text: ValueRef<'_>| match text {
-            ValueRef::Null => Ok::<_, QueryError>(false),
-            text => Ok(identity(text.as_str().map_err(QueryError::corrupt)?) == *wanted),
-        };
-        Ok(is_it(row.get_ref(1)?)? || is_it(row.get_ref(2)?)?)
+        let is_it = |text: Option<&str>| text.is_some_and(|text| identity(text) == *wanted);
+        Ok(is_it(row.optional_str(1)?) || is_it(row.optional_str(2)?))
     }
 
     /// Whether a message of this lot can match.
@@ -163,7 +159,7 @@ enum End {
 
 /// One page on its way.
 struct Seeker<'s> {
-    connection: &'s Connection,
+    connection: Connection<'s>,
     terms: Terms<'s>,
     limit: usize,
     words: WordList,
@@ -194,23 +190,19 @@ impl Seeker<'_> {
     /// Through the blocks in which there is something to find.
     fn by_facets(&mut self, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
-        let mut scanned = 0;
-        let mut read = 0;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT block, counts FROM facets
+        let sql = "SELECT block, counts FROM facets
              WHERE tenant = ?1 AND block <= ?2 AND block BETWEEN ?3 AND ?4 AND length(counts) > 0
                AND (?5 IS NULL OR status = ?5) AND (?6 IS NULL OR class = ?6)
                AND (?7 IS NULL OR from_phone = ?7 OR from_email = ?7)
                AND (?8 IS NULL OR (status <> -1 AND reason = ?8))
                AND (?9 IS NULL OR status = -1 OR relay = ?9) AND (?10 IS NULL OR status = -1 OR channel = ?10)
-             ORDER BY block DESC",
-        )?;
+             ORDER BY block DESC";
         let status = self.terms.status.map(|status| match status.outcome() {
             Some(_) => status.code(),
             None => OPEN,
         });
         let (oldest, newest) = self.blocks_of_time()?;
-        let mut rows = statement.query((
+        let values = values![
             self.terms.tenant,
             before.saturating_sub(1) >> BLOCK_BITS,
             oldest,
@@ -221,52 +213,49 @@ impl Seeker<'_> {
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
-        ))?;
+        ];
+        let (mut scanned, mut read, mut end) = (0, 0, None);
         // The pieces of the block that is being read.
         let mut pieces: Option<(i64, u64)> = None;
-        loop {
-            let row = rows.next()?;
-            let news = match row {
-                Some(row) => {
-                    Some((row.get(0)?, filled(row.get_ref(1)?.as_blob().map_err(QueryError::corrupt)?)))
+        self.connection.each(sql, values, |row| {
+            let (next, more) = (row.get(0)?, filled(row.bytes(1)?));
+            pieces = match pieces {
+                Some((block, bits)) if block == next => Some((block, bits | more)),
+                Some((block, bits)) => {
+                    end = self.block(block, bits, before, &mut scanned)?;
+                    Some((next, more))
                 }
-                None => None,
+                None => Some((next, more)),
             };
-            match (pieces, news) {
-                (Some((block, bits)), Some((next, more))) if block == next => {
-                    pieces = Some((block, bits | more));
-                }
-                (None, Some(first)) => pieces = Some(first),
-                (Some((block, bits)), _) => {
-                    if let Some(end) = self.block(block, bits, before, &mut scanned)? {
-                        return Ok(end);
-                    }
-                    pieces = news;
-                }
-                (None, None) => return Ok(End::Over),
-            }
             read += 1;
-            if read >= FACETS_MAX
-                && let Some((block, _)) = pieces
-            {
-                // Up to the block that was being read, which the next page begins with.
-                return Ok(End::After(Cursor::from_number((block + 1) << BLOCK_BITS)));
+            if read >= FACETS_MAX && end.is_none() {
+                // Up to the block that is being read, which the next page begins with.
+                end = Some(End::After(Cursor::from_number((next + 1) << BLOCK_BITS)));
             }
+            Ok::<_, QueryError>(if end.is_some() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        match (end, pieces) {
+            (Some(end), _) => Ok(end),
+            (None, Some((block, bits))) => {
+                Ok(self.block(block, bits, before, &mut scanned)?.unwrap_or(End::Over))
+            }
+            (None, None) => Ok(End::Over),
         }
     }
 
     /// The first and the last block that hold messages of the time that is asked for.
-    fn blocks_of_time(&self) -> rusqlite::Result<(i64, i64)> {
+    fn blocks_of_time(&self) -> Result<(i64, i64), StorageError> {
         let (from_ms, until_ms) = (self.terms.from_ms, self.terms.until_ms);
         if (from_ms, until_ms) == (i64::MIN, i64::MAX) {
             return Ok((0, i64::MAX));
         }
-        self.connection
-            .prepare_cached(
-                "SELECT coalesce(min(block), 0), coalesce(max(block), -1) FROM facet_times
-                 WHERE last_ms >= ?1 AND first_ms < ?2",
-            )?
-            .query_row((from_ms, until_ms), |row| Ok((row.get(0)?, row.get(1)?)))
+        let sql = "SELECT coalesce(min(block), 0), coalesce(max(block), -1) FROM facet_times
+                   WHERE last_ms >= ?1 AND first_ms < ?2";
+        self.connection.one(sql, values![from_ms, until_ms], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     /// Looks into pieces of a block, the newest first.
@@ -297,17 +286,12 @@ impl Seeker<'_> {
 
     /// Takes what matches in a range of messages, the newest first, until the page is full.
     fn range(&mut self, range: Range<i64>) -> Result<(), QueryError> {
-        let mut statement = self.connection.prepare_cached(select_lots!(
+        let sql = select_lots!(
             "WHERE first < ?2 AND first >= coalesce((SELECT max(first) FROM lots WHERE first <= ?1), 0) ORDER BY first"
-        ))?;
-        let lots = statement.query_map((range.start, range.end), LotRow::read)?;
-        let mut admitted: BTreeMap<i64, LotRow> = BTreeMap::new();
-        for lot in lots {
-            let lot = lot?;
-            if self.terms.admits(&lot) {
-                admitted.insert(lot.first, lot);
-            }
-        }
+        );
+        let lots = self.connection.all(sql, values![range.start, range.end], LotRow::read)?;
+        let admitted: BTreeMap<i64, LotRow> =
+            lots.into_iter().filter(|lot| self.terms.admits(lot)).map(|lot| (lot.first, lot)).collect();
         let (Some(oldest), Some(newest)) = (admitted.first_key_value(), admitted.last_key_value()) else {
             return Ok(());
         };
@@ -317,53 +301,53 @@ impl Seeker<'_> {
     }
 
     fn messages(&mut self, range: Range<i64>, lots: &BTreeMap<i64, LotRow>) -> Result<(), QueryError> {
-        let mut statement = self.connection.prepare_cached(select_messages!(
+        if self.is_full() {
+            return Ok(());
+        }
+        let sql = select_messages!(
             "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR reason = ?4)
                AND (?5 IS NULL OR relay = ?5) AND (?6 IS NULL OR channel = ?6)
              ORDER BY id DESC"
-        ))?;
-        let mut rows = statement.query((
+        );
+        let values = values![
             range.start,
             range.end,
             self.terms.status.map(Coded::code),
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
-        ))?;
-        while !self.is_full()
-            && let Some(row) = rows.next()?
-        {
+        ];
+        self.connection.each(sql, values, |row| {
             let id: i64 = row.get(0)?;
-            if !self.terms.is_to(row)? {
-                continue;
-            }
             let lot = lots.range(..=id).next_back().map(|(_, lot)| lot);
             let lot = lot.filter(|lot| id < lot.first + lot.messages);
-            if let Some(lot) = lot {
+            if let Some(lot) = lot
+                && self.terms.is_to(row)?
+            {
                 let message = read(self.connection, &mut self.words, lot, row)?;
                 self.found.push((id, message));
             }
-        }
-        Ok(())
+            Ok(if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
     }
 
     /// Through the messages to an address, also those that would fail over to it.
     fn by_address(&mut self, address: &str, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
-        let newest: Option<i64> =
-            self.connection.query_row("SELECT max(id) FROM messages", [], |row| row.get(0))?;
+        let newest: Option<i64> = self
+            .connection
+            .one("SELECT max(id) FROM messages", &[], |row| Ok::<_, QueryError>(row.get(0)?))?;
         let newest = newest.unwrap_or(0).min(before.saturating_sub(1));
         let hash = search_hash(self.terms.tenant, address);
         let mut looked_up = 0;
+        let sql = "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC";
         for block in (0..=newest.max(0) >> SEARCH_BLOCK_BITS).rev() {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC",
-            )?;
-            let mut rows = statement.query((block, hash, before))?;
-            while let Some(row) = rows.next()? {
+            let mut end = None;
+            self.connection.each(sql, values![block, hash, before], |row| {
                 let id: i64 = row.get(0)?;
                 if looked_up >= LOOKED_UP_MAX {
-                    return Ok(End::After(Cursor::from_number(id + 1)));
+                    end = Some(End::After(Cursor::from_number(id + 1)));
+                    return Ok::<_, QueryError>(ControlFlow::Break(()));
                 }
                 looked_up += 1;
                 let lot = LotRow::of_message(self.connection, id)?.filter(|lot| self.terms.admits(lot));
@@ -374,19 +358,23 @@ impl Seeker<'_> {
                     self.messages(id..id + 1, &BTreeMap::from([(lot.first, lot)]))?;
                 }
                 if self.is_full() {
-                    return Ok(self.full());
+                    end = Some(self.full());
+                    return Ok(ControlFlow::Break(()));
                 }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if let Some(end) = end {
+                return Ok(end);
             }
         }
         Ok(End::Over)
     }
 
     /// Whether the lot's sending has the client reference that is asked for.
-    fn is_called_so(&self, lot: &LotRow) -> rusqlite::Result<bool> {
+    fn is_called_so(&self, lot: &LotRow) -> Result<bool, StorageError> {
         let Some(reference) = self.terms.client_reference else { return Ok(true) };
-        self.connection
-            .prepare_cached("SELECT 1 FROM sendings WHERE id = ?1 AND client_reference = ?2")?
-            .exists((lot.id.sending.0.as_bytes(), reference))
+        let sql = "SELECT 1 FROM sendings WHERE id = ?1 AND client_reference = ?2";
+        self.connection.exists(sql, values![&lot.id.sending, reference])
     }
 
     /// Through the sendings of a client reference, the newest first, and through each from its end.
@@ -397,18 +385,14 @@ impl Seeker<'_> {
         after: Option<&Cursor>,
     ) -> Result<End, QueryError> {
         let place = after.map_or(Ok(Place::NEWEST), Place::of)?;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id FROM sendings
+        let sql = "SELECT id FROM sendings
              WHERE tenant = ?1 AND client_reference = ?2 AND id <= ?3 AND accepted_ms IS NOT NULL
-             ORDER BY id DESC LIMIT ?4",
-        )?;
-        let sendings = statement
-            .query_map((tenant.as_str(), reference, place.sending, one_more(SENDINGS_MAX)), |row| {
-                row.get::<_, [u8; 16]>(0)
-            })?;
+             ORDER BY id DESC LIMIT ?4";
+        let values = values![tenant.as_str(), reference, &place.sending, one_more(SENDINGS_MAX)];
+        let sendings: Vec<[u8; 16]> =
+            self.connection.all(sql, values, |row| Ok::<_, QueryError>(row.get(0)?))?;
         let mut scanned = 0;
-        for (count, sending) in sendings.enumerate() {
-            let sending = sending?;
+        for (count, sending) in sendings.into_iter().enumerate() {
             let before = if sending == place.sending { place.before } else { i64::MAX };
             if count >= SENDINGS_MAX {
                 return Ok(End::After(Place { sending, before }.cursor()));
@@ -426,12 +410,9 @@ impl Seeker<'_> {
         before: i64,
         scanned: &mut i64,
     ) -> Result<Option<End>, QueryError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY first DESC"))?;
-        let lots = statement.query_map((sending, before), LotRow::read)?;
+        let sql = select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY first DESC");
+        let lots = self.connection.all(sql, values![&sending, before], LotRow::read)?;
         for lot in lots {
-            let lot = lot?;
             let range = lot.first..before.min(lot.first + lot.messages);
             if !self.terms.admits(&lot) {
                 continue;

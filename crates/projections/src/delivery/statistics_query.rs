@@ -7,15 +7,16 @@ use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::{Channel, MessageType};
 use kite_domain::time_window::seoul_day;
-use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::DeliveryQueries;
 use super::codes::Coded;
 use super::counters::{self, Counts};
 use super::statistics::{HOUR_MS, Metric};
 use super::words::{WordList, find};
+use crate::engine::{Connection, Row, StorageError};
 use crate::error::QueryError;
 use crate::histogram::Histogram;
 use crate::sql::time;
@@ -144,7 +145,7 @@ struct Selection {
 
 impl Selection {
     /// None: nothing can match.
-    fn new(connection: &Connection, query: &StatisticsQuery) -> Result<Option<Self>, QueryError> {
+    fn new(connection: Connection<'_>, query: &StatisticsQuery) -> Result<Option<Self>, QueryError> {
         let column = |dimension: Dimension, name: &'static str| {
             if query.group_by.contains(&dimension) { name } else { "0" }
         };
@@ -184,32 +185,34 @@ impl Selection {
     }
 
     /// Looks for one group more than there may be, and no further. A group has failures and times only where it has counts.
-    fn check_groups(&self, connection: &Connection, groups_max: usize) -> Result<(), QueryError> {
+    fn check_groups(&self, connection: Connection<'_>, groups_max: usize) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(
             "SELECT count(*) FROM (SELECT DISTINCT {group} FROM statistics WHERE {condition} LIMIT {})",
             groups_max + 1
         );
-        let groups: u32 = connection.query_row(&sql, [], |row| row.get(0))?;
+        let groups: u32 = connection.one(&sql, &[], |row| Ok::<_, QueryError>(row.get(0)?))?;
         if groups as usize > groups_max { Err(QueryError::TooManyGroups(groups_max)) } else { Ok(()) }
     }
 
-    fn counts(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {
-        let sums = counters::joined(|counter, _| format!("sum({})", counter.word()));
+    fn counts(
+        &self,
+        connection: Connection<'_>,
+        groups: &mut BTreeMap<Group, Sums>,
+    ) -> Result<(), QueryError> {
+        let sums = counters::joined(|counter| format!("sum({})", counter.word()));
         let Self { group, condition } = self;
         let sql =
             format!("SELECT {group}, {sums} FROM statistics WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6");
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        connection.each(&sql, &[], |row| {
             groups.entry(group_of(row)?).or_default().counts = counters::read(row, 6)?;
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     fn failures(
         &self,
-        connection: &Connection,
+        connection: Connection<'_>,
         groups: &mut BTreeMap<Group, Sums>,
     ) -> Result<(), QueryError> {
         let Self { group, condition } = self;
@@ -217,39 +220,39 @@ impl Selection {
             "SELECT {group}, failure, sum(count) FROM statistic_failures WHERE {condition}
              GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(count) > 0"
         );
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        connection.each(&sql, &[], |row| {
             let class = FailureClass::from_code(row.get(6)?);
             let class = class.ok_or_else(|| QueryError::corrupt("a failure class"))?;
-            let count = u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0);
+            let count = u64::try_from(row.get::<i64>(7)?).unwrap_or(0);
             groups.entry(group_of(row)?).or_default().failures.insert(class, count);
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
-    fn times(&self, connection: &Connection, groups: &mut BTreeMap<Group, Sums>) -> Result<(), QueryError> {
+    fn times(
+        &self,
+        connection: Connection<'_>,
+        groups: &mut BTreeMap<Group, Sums>,
+    ) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(
             "SELECT {group}, metric, bucket, sum(count) FROM statistic_times WHERE {condition}
              GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(count) > 0"
         );
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        connection.each(&sql, &[], |row| {
             let sums = groups.entry(group_of(row)?).or_default();
-            let histogram = if row.get::<_, i64>(6)? == Metric::AcceptanceToHandOver as i64 {
+            let histogram = if row.get::<i64>(6)? == Metric::AcceptanceToHandOver as i64 {
                 &mut sums.waits
             } else {
                 &mut sums.deliveries
             };
-            histogram.add(row.get(7)?, u64::try_from(row.get::<_, i64>(8)?).unwrap_or(0));
-        }
-        Ok(())
+            histogram.add(row.get(7)?, u64::try_from(row.get::<i64>(8)?).unwrap_or(0));
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }
 
-fn group_of(row: &Row<'_>) -> rusqlite::Result<Group> {
+fn group_of(row: &Row<'_>) -> Result<Group, StorageError> {
     let mut group = Group::default();
     for (column, value) in group.iter_mut().enumerate() {
         *value = row.get(column)?;
@@ -259,7 +262,7 @@ fn group_of(row: &Row<'_>) -> rusqlite::Result<Group> {
 
 /// The figures of one group, in words.
 fn row(
-    connection: &Connection,
+    connection: Connection<'_>,
     words: &mut WordList,
     query: &StatisticsQuery,
     group: Group,

@@ -1,11 +1,10 @@
 //! Words that come up again and again (relays, tenants, codes, reasons) are numbers in the rows.
 
-use rusqlite::{Connection, OptionalExtension};
 use smol_str::SmolStr;
 use std::collections::HashMap;
 
 use super::schema::WORDS;
-use crate::engine::{StorageError, Tables, values};
+use crate::engine::{Connection, StorageError, Tables, values};
 use crate::table::{Pick, Statement};
 
 /// Past this many the cache starts anew; the table keeps all.
@@ -71,11 +70,8 @@ impl Words {
 }
 
 /// The number of a word that is there.
-pub(super) fn find(connection: &Connection, word: &str) -> rusqlite::Result<Option<u32>> {
-    connection
-        .prepare_cached("SELECT id FROM words WHERE word = ?1")?
-        .query_row([word], |row| row.get(0))
-        .optional()
+pub(super) fn find(connection: Connection<'_>, word: &str) -> Result<Option<u32>, StorageError> {
+    connection.first("SELECT id FROM words WHERE word = ?1", values![word], |row| row.get(0))
 }
 
 /// Reads numbers back, one question at a time, remembering the answers.
@@ -84,17 +80,19 @@ pub(super) struct WordList(HashMap<u32, SmolStr>);
 
 impl WordList {
     /// The word of a number; none for 0.
-    pub(super) fn word(&mut self, connection: &Connection, number: u32) -> rusqlite::Result<Option<SmolStr>> {
+    pub(super) fn word(
+        &mut self,
+        connection: Connection<'_>,
+        number: u32,
+    ) -> Result<Option<SmolStr>, StorageError> {
         if number == 0 {
             return Ok(None);
         }
         if let Some(word) = self.0.get(&number) {
             return Ok(Some(word.clone()));
         }
-        let word: String = connection
-            .prepare_cached("SELECT word FROM words WHERE id = ?1")?
-            .query_row([number], |row| row.get(0))?;
-        let word = SmolStr::new(word);
+        let sql = "SELECT word FROM words WHERE id = ?1";
+        let word = connection.one(sql, values![number], |row| row.text(0))?;
         self.0.insert(number, word.clone());
         Ok(Some(word))
     }

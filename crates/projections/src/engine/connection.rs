@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use uuid::Uuid;
 
 use super::{StorageError, Value};
-use crate::error::QueryError;
 
 /// Lent for as long as a query reads: everything that is asked of it is as it was at one moment.
 #[derive(Clone, Copy)]
@@ -66,13 +65,13 @@ impl Connection<'_> {
     }
 
     /// The row that there always is: of sums, counts and extremes.
-    pub(crate) fn one<T>(
+    pub(crate) fn one<T, E: From<StorageError>>(
         self,
         sql: &str,
         values: &[Value<'_>],
-        read: impl FnMut(&Row<'_>) -> Result<T, QueryError>,
-    ) -> Result<T, QueryError> {
-        self.first(sql, values, read)?.ok_or(QueryError::Storage(StorageError::QueryReturnedNoRows))
+        read: impl FnMut(&Row<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.first(sql, values, read)?.ok_or_else(|| StorageError::QueryReturnedNoRows.into())
     }
 
     /// Whether the SQL finds anything.
@@ -119,6 +118,11 @@ impl Row<'_> {
     /// A short text.
     pub(crate) fn text(&self, column: usize) -> Result<SmolStr, StorageError> {
         self.str(column).map(SmolStr::new)
+    }
+
+    /// A short text, or none.
+    pub(crate) fn optional_text(&self, column: usize) -> Result<Option<SmolStr>, StorageError> {
+        Ok(self.optional_str(column)?.map(SmolStr::new))
     }
 
     /// An id.

@@ -8,7 +8,7 @@
 //! A row that comes and goes within a transaction is written and removed all the same. So a row that cannot be written is
 //! noticed wherever a page of the log ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::{Cells, Row, Tables};
@@ -19,6 +19,11 @@ use crate::table::{Statement, Verbs};
 pub(crate) trait Record: Clone {
     /// By what it is found.
     type Key: Clone + Ord;
+    /// By what else it is found: [`Rows::beside`]. `()` where by nothing.
+    type Aside: Clone + Ord;
+
+    /// No two rows are the same in something that is not the key. Then a row must be gone before another can be as it was.
+    const IS_UNIQUE_BESIDE_KEY: bool = false;
 
     /// What can be done with it.
     fn verbs() -> &'static Verbs;
@@ -31,6 +36,11 @@ pub(crate) trait Record: Clone {
 
     /// Reads all columns, in the order of the table.
     fn read(row: &Row<'_>) -> Result<(Self::Key, Self), ApplyError>;
+
+    /// By what else this row is found.
+    fn asides(&self, _key: &Self::Key) -> Vec<Self::Aside> {
+        Vec::new()
+    }
 }
 
 /// What is known of a row.
@@ -58,13 +68,46 @@ pub(crate) struct Rows<R: Record> {
     slots: BTreeMap<R::Key, Slot<R>>,
     /// Keys of what has to be written.
     changed: Vec<R::Key>,
+    /// The rows in memory by what else they are found by.
+    aside_keys: BTreeMap<R::Aside, BTreeSet<R::Key>>,
+    /// All rows that are found by these are in memory.
+    asked: BTreeSet<R::Aside>,
     kept_max: usize,
 }
 
 impl<R: Record> Rows<R> {
     /// Keeps at most so many rows between transactions.
     pub(crate) fn keeping(kept_max: usize) -> Self {
-        Self { slots: BTreeMap::new(), changed: Vec::new(), kept_max }
+        Self {
+            slots: BTreeMap::new(),
+            changed: Vec::new(),
+            aside_keys: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            kept_max,
+        }
+    }
+
+    fn set_aside(&mut self, key: &R::Key, asides: Vec<R::Aside>) {
+        for aside in asides {
+            self.aside_keys.entry(aside).or_default().insert(key.clone());
+        }
+    }
+
+    fn forget_aside(&mut self, key: &R::Key, asides: Vec<R::Aside>) {
+        for aside in asides {
+            if let Some(keys) = self.aside_keys.get_mut(&aside) {
+                keys.remove(key);
+            }
+        }
+    }
+
+    /// Takes over what stands in the table, unless more is known.
+    fn learn(&mut self, key: R::Key, row: R) {
+        if self.slots.contains_key(&key) {
+            return;
+        }
+        self.set_aside(&key, row.asides(&key));
+        self.slots.insert(key, Slot::stored(Some(row)));
     }
 
     /// Reads the rows of these keys that are not in memory, all in one go.
@@ -80,7 +123,7 @@ impl<R: Record> Rows<R> {
             |key, cells| R::put_key(key, cells),
             |row| {
                 let (key, row) = R::read(row)?;
-                self.slots.insert(key, Slot::stored(Some(row)));
+                self.learn(key, row);
                 Ok::<_, ApplyError>(())
             },
         )?;
@@ -102,7 +145,7 @@ impl<R: Record> Rows<R> {
         Ok(self.slot(tables, key)?.row.as_ref())
     }
 
-    /// The row of this key, to be changed.
+    /// The row of this key, to be changed; not in what else it is found by.
     pub(crate) fn get_mut(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&mut R>, ApplyError> {
         let slot = self.slot(tables, key)?;
         if slot.row.is_none() {
@@ -116,11 +159,16 @@ impl<R: Record> Rows<R> {
 
     /// Puts a row in the place of the one that there is, if there is one.
     pub(crate) fn put(&mut self, tables: Tables<'_>, key: R::Key, row: R) -> Result<(), ApplyError> {
+        let new = row.asides(&key);
         let slot = self.slot(tables, &key)?;
-        slot.row = Some(row);
+        let old = slot.row.replace(row);
         if !std::mem::replace(&mut slot.is_changed, true) {
-            self.changed.push(key);
+            self.changed.push(key.clone());
         }
+        if let Some(old) = old {
+            self.forget_aside(&key, old.asides(&key));
+        }
+        self.set_aside(&key, new);
         Ok(())
     }
 
@@ -134,7 +182,30 @@ impl<R: Record> Rows<R> {
         if !std::mem::replace(&mut slot.is_changed, true) {
             self.changed.push(key.clone());
         }
+        self.forget_aside(key, row.asides(key));
         Ok(Some(row))
+    }
+
+    /// Takes away all rows in a range, which are those that the statement removes, without reading them. At once, because
+    /// there may be any number of them.
+    pub(crate) fn clear(
+        &mut self,
+        tables: Tables<'_>,
+        delete: &'static Statement,
+        put: impl Fn(&mut Cells<'_>),
+        range: RangeInclusive<R::Key>,
+    ) -> Result<(), ApplyError> {
+        let mut cells = tables.fill(delete)?;
+        put(&mut cells);
+        cells.end()?;
+        let known: Vec<R::Key> = self.slots.range(range).map(|(key, _)| key.clone()).collect();
+        for key in known {
+            self.remove(tables, &key)?;
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.is_stored = false;
+            }
+        }
+        Ok(())
     }
 
     /// The keys of the rows in a range: of those in memory, and of those that the statement finds.
@@ -151,12 +222,47 @@ impl<R: Record> Rows<R> {
             |(), cells| put(cells),
             |row| {
                 let (key, row) = R::read(row)?;
-                self.slots.entry(key).or_insert_with(|| Slot::stored(Some(row)));
+                self.learn(key, row);
                 Ok::<_, ApplyError>(())
             },
         )?;
         let there = self.slots.range(range).filter(|(_, slot)| slot.row.is_some());
         Ok(there.map(|(key, _)| key.clone()).collect())
+    }
+
+    /// Reads the rows that are found by these, all in one go.
+    pub(crate) fn prefetch_beside(
+        &mut self,
+        tables: Tables<'_>,
+        select: &'static Statement,
+        put: impl Fn(&R::Aside, &mut Cells<'_>),
+        asides: impl IntoIterator<Item = R::Aside>,
+    ) -> Result<(), ApplyError> {
+        let unknown: Vec<R::Aside> = asides.into_iter().filter(|aside| !self.asked.contains(aside)).collect();
+        tables.fetch(
+            select,
+            &unknown,
+            |aside, cells| put(aside, cells),
+            |row| {
+                let (key, row) = R::read(row)?;
+                self.learn(key, row);
+                Ok::<_, ApplyError>(())
+            },
+        )?;
+        self.asked.extend(unknown);
+        Ok(())
+    }
+
+    /// The keys of the rows that are found by this, in their order.
+    pub(crate) fn beside(
+        &mut self,
+        tables: Tables<'_>,
+        select: &'static Statement,
+        put: impl Fn(&R::Aside, &mut Cells<'_>),
+        aside: &R::Aside,
+    ) -> Result<Vec<R::Key>, ApplyError> {
+        self.prefetch_beside(tables, select, put, [aside.clone()])?;
+        Ok(self.aside_keys.get(aside).into_iter().flatten().cloned().collect())
     }
 
     /// Writes what has changed, in the order of the keys.
@@ -166,39 +272,51 @@ impl<R: Record> Rows<R> {
         }
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
-        let (mut new, mut other, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut other, mut gone, mut passed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for key in &changed {
             let Some(slot) = self.slots.get(key) else { continue };
             match (&slot.row, slot.is_stored) {
-                (Some(row), false) => new.push((key, row)),
-                (Some(row), true) => other.push((key, row)),
-                (None, true) => gone.push(key),
-                (None, false) => {
-                    new.extend(slot.passed.as_ref().map(|row| (key, row)));
+                (Some(row), true) if R::IS_UNIQUE_BESIDE_KEY => {
                     gone.push(key);
+                    new.push((key, row));
                 }
+                // Of a row that is nothing but its key nothing can change.
+                (Some(_), true) if R::verbs().is_only_key => {}
+                (Some(row), true) => other.push((key, row)),
+                (Some(row), false) => new.push((key, row)),
+                (None, true) => gone.push(key),
+                (None, false) => passed.extend(slot.passed.as_ref().map(|row| (key, row))),
             }
         }
-        let verbs = R::verbs();
-        write(tables, &verbs.insert, &new)?;
-        write(tables, &verbs.update, &other)?;
-        if !gone.is_empty() {
-            let mut cells = tables.fill(&verbs.delete)?;
-            for key in gone {
-                R::put_key(key, &mut cells);
-                cells.end()?;
-            }
+        delete::<R>(tables, gone)?;
+        for (key, row) in passed {
+            write(tables, &R::verbs().insert, &[(key, row)])?;
+            delete::<R>(tables, vec![key])?;
         }
+        write(tables, &R::verbs().update, &other)?;
+        write(tables, &R::verbs().insert, &new)?;
         for key in &changed {
             if let Some(slot) = self.slots.get_mut(key) {
                 (slot.is_stored, slot.is_changed, slot.passed) = (slot.row.is_some(), false, None);
             }
         }
         if self.slots.len() > self.kept_max {
-            self.slots.clear();
+            *self = Self::keeping(self.kept_max);
         }
         Ok(())
     }
+}
+
+fn delete<R: Record>(tables: Tables<'_>, keys: Vec<&R::Key>) -> Result<(), ApplyError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut cells = tables.fill(&R::verbs().delete)?;
+    for key in keys {
+        R::put_key(key, &mut cells);
+        cells.end()?;
+    }
+    Ok(())
 }
 
 fn write<R: Record>(

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::database::{self, Indexes};
+use crate::engine;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
 use crate::projector::{Projector, ReadModel, Step};
@@ -227,7 +228,7 @@ pub(crate) fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, R
         return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
     }
     let connection = database::open_writer::<M>(&path, Indexes::Now)?;
-    let events = parked::list(&connection, 0, usize::MAX)
+    let events = parked::list(engine::Connection::Sqlite(&connection), 0, usize::MAX)
         .map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
     Ok(ParkedReport { name: M::NAME, events })
 }
@@ -262,7 +263,7 @@ pub(crate) async fn verify_model<M: ReadModel>(
         return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
     }
     let compared = compare::compare(&live, &made.connection, database::tables::<M>()).map_err(storage)?;
-    let parked = parked::count(&made.connection).map_err(storage)?;
+    let parked = parked::count(engine::Connection::Sqlite(&made.connection)).map_err(storage)?;
     drop(made.connection);
     remove(data_dir)?;
     Ok(ModelReport {
@@ -287,7 +288,7 @@ pub(crate) async fn rebuild_model<M: ReadModel>(
     let made = make_again::<M>(store, data_dir, head).await?;
     database::create_indexes::<M>(&made.connection).map_err(storage)?;
     let rows = compare::count_rows(&made.connection, database::tables::<M>()).map_err(storage)?;
-    let parked = parked::count(&made.connection).map_err(storage)?;
+    let parked = parked::count(engine::Connection::Sqlite(&made.connection)).map_err(storage)?;
     // Everything into the one file that is moved.
     let _: i64 = made
         .connection

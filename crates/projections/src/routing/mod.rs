@@ -31,7 +31,7 @@ const KEPT_MAX: usize = 1_024;
 
 /// The fold of the routing.
 #[derive(Debug)]
-pub struct RoutingModel {
+pub(crate) struct RoutingModel {
     relays: Rows<RelayRow>,
     policies: Rows<PolicyRow>,
     advice: Rows<AdviceRow>,
@@ -138,6 +138,9 @@ impl RoutingModel {
         relay: &RelayId,
         change: impl FnOnce(&mut RelayRow),
     ) -> Result<(), ApplyError> {
-        self.relays.get_mut(tables, &SmolStr::new(relay.as_str())).map(|row| drop(row.map(change)))
+        if let Some(row) = self.relays.get_mut(tables, &SmolStr::new(relay.as_str()))? {
+            change(row);
+        }
+        Ok(())
     }
 }

@@ -7,17 +7,17 @@ use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::split::{Carry, SplitKey};
 use kite_domain::text::Channel;
 use kite_event_store::Position;
-use rusqlite::{Connection, Row};
 use smol_str::SmolStr;
 
 use super::RoutingModel;
 use super::views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
 use crate::database;
 use crate::delivery::{DeliveryModel, Measured, measured};
+use crate::engine::{Connection, Row, values};
 use crate::error::QueryError;
 use crate::read_models::Files;
 use crate::readers::{Readers, milliseconds, shared_queries};
-use crate::sql::{from_json, optional_time, text, time};
+use crate::sql::{from_json, optional_time, time};
 
 /// Questions about routing.
 #[derive(Clone)]
@@ -102,16 +102,10 @@ impl RoutingQueries {
     /// Splits whose key begins with `prefix` (a policy's name), or all: planned against routed.
     pub fn splits(&self, prefix: Option<&str>) -> Result<Vec<SplitView>, QueryError> {
         self.readers.ask(|connection| {
-            let mut statement = connection.prepare_cached(
+            let sql =
                 "SELECT key, channel, version, objective, messages, carry, left_out, updated_ms FROM splits
-                 WHERE ?1 IS NULL OR substr(key, 1, length(?1)) = ?1 ORDER BY key",
-            )?;
-            let mut rows = statement.query([prefix])?;
-            let mut splits = Vec::new();
-            while let Some(row) = rows.next()? {
-                splits.push(split_view(connection, row)?);
-            }
-            Ok(splits)
+                       WHERE ?1 IS NULL OR substr(key, 1, length(?1)) = ?1 ORDER BY key";
+            connection.all(sql, values![prefix], |row| split_view(connection, row))
         })
     }
 
@@ -119,17 +113,12 @@ impl RoutingQueries {
     /// carry of every split. Where routes are parked the two differ: a row may show the carry from before them.
     pub fn carries(&self) -> Result<Carries, QueryError> {
         self.readers.ask(|connection| {
-            let position = database::checkpoint(connection)?;
-            let first_parked = connection
-                .prepare_cached("SELECT min(position) FROM parked WHERE kind = 'messages-routed'")?
-                .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+            let position = database::position(connection)?;
+            let sql = "SELECT min(position) FROM parked WHERE kind = 'messages-routed'";
+            let first_parked =
+                connection.one(sql, &[], |row| Ok::<_, QueryError>(row.get::<Option<i64>>(0)?))?;
             let certain = first_parked.map_or(position, |first| first.unsigned_abs().saturating_sub(1));
-            let mut statement = connection.prepare_cached("SELECT key, carry FROM splits ORDER BY key")?;
-            let mut rows = statement.query([])?;
-            let mut carries = Vec::new();
-            while let Some(row) = rows.next()? {
-                carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
-            }
+            let carries = connection.all("SELECT key, carry FROM splits ORDER BY key", &[], carry)?;
             Ok((position, certain.min(position), carries))
         })
     }
@@ -138,13 +127,10 @@ impl RoutingQueries {
     pub fn carries_of(&self, policies: &[SmolStr]) -> Result<Vec<(SmolStr, Carry)>, QueryError> {
         self.readers.ask(|connection| {
             let sql = "SELECT key, carry FROM splits WHERE key >= ?1 AND key < ?2 ORDER BY key";
-            let mut statement = connection.prepare_cached(sql)?;
             let mut carries = Vec::new();
             for policy in policies {
-                let mut rows = statement.query(SplitKey::bounds(policy))?;
-                while let Some(row) = rows.next()? {
-                    carries.push((text(row, 0)?, from_json(&row.get::<_, String>(1)?)?));
-                }
+                let (from, until) = SplitKey::bounds(policy);
+                carries.extend(connection.all(sql, values![&from, &until], carry)?);
             }
             Ok(carries)
         })
@@ -197,50 +183,47 @@ fn with_measured(figures: RelayFigures, measured: Measured) -> RelayFigures {
     }
 }
 
-fn relays(connection: &Connection, id: Option<&RelayId>) -> Result<Vec<RelayView>, QueryError> {
-    let mut statement = connection.prepare_cached(RELAY_SQL)?;
-    let mut rows = statement.query([id.map(RelayId::as_str)])?;
-    let mut relays = Vec::new();
-    while let Some(row) = rows.next()? {
-        relays.push(RelayView {
-            profile: from_json::<RelayProfile>(&row.get::<_, String>(0)?)?,
+fn carry(row: &Row<'_>) -> Result<(SmolStr, Carry), QueryError> {
+    Ok((row.text(0)?, from_json(row.str(1)?)?))
+}
+
+fn relays(connection: Connection<'_>, id: Option<&RelayId>) -> Result<Vec<RelayView>, QueryError> {
+    connection.all(RELAY_SQL, values![id.map(RelayId::as_str)], |row| {
+        Ok(RelayView {
+            profile: from_json::<RelayProfile>(row.str(0)?)?,
             suspended: row.get(1)?,
-            breaker: from_json(&row.get::<_, String>(2)?)?,
+            breaker: from_json(row.str(2)?)?,
             breaker_reason: row.get(3)?,
             breaker_since: optional_time(row.get(4)?)?,
             breaker_until: optional_time(row.get(5)?)?,
             defined_at: time(row.get(6)?)?,
-            unattended: row.get::<_, Option<String>>(7)?.map(|left| from_json(&left)).transpose()?,
-        });
-    }
-    Ok(relays)
+            unattended: row.optional_str(7)?.map(from_json).transpose()?,
+        })
+    })
 }
 
 fn policies(
-    connection: &Connection,
+    connection: Connection<'_>,
     tenant: &TenantId,
     channel: Option<Channel>,
     version: Option<u32>,
 ) -> Result<Vec<PolicyView>, QueryError> {
-    let mut statement = connection.prepare_cached(POLICY_SQL)?;
-    let mut rows = statement.query((tenant.as_str(), channel.map(Channel::as_str), version))?;
-    let mut policies = Vec::new();
-    while let Some(row) = rows.next()? {
-        policies.push(PolicyView {
+    let values = values![tenant.as_str(), channel.map(Channel::as_str), version];
+    connection.all(POLICY_SQL, values, |row| {
+        Ok(PolicyView {
             channel: channel_of(row, 0)?,
             version: row.get(1)?,
-            objective: from_json(&row.get::<_, String>(2)?)?,
-            failover: from_json(&row.get::<_, String>(3)?)?,
+            objective: from_json(row.str(2)?)?,
+            failover: from_json(row.str(3)?)?,
             defined_at: time(row.get(4)?)?,
-            actor: text(row, 5)?,
+            actor: row.text(5)?,
             advice: None,
-        });
-    }
-    Ok(policies)
+        })
+    })
 }
 
 fn with_advice(
-    connection: &Connection,
+    connection: Connection<'_>,
     tenant: &TenantId,
     policy: PolicyView,
 ) -> Result<PolicyView, QueryError> {
@@ -249,37 +232,32 @@ fn with_advice(
 }
 
 fn advice(
-    connection: &Connection,
+    connection: Connection<'_>,
     tenant: &TenantId,
     channel: Channel,
     version: Option<u32>,
     limit: usize,
 ) -> Result<Vec<AdviceView>, QueryError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(ADVICE_SQL)?;
-    let mut rows = statement.query((tenant.as_str(), channel.as_str(), version, limit))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(AdviceView {
+    let values = values![tenant.as_str(), channel.as_str(), version, limit];
+    connection.all(ADVICE_SQL, values, |row| {
+        Ok(AdviceView {
             version: row.get(0)?,
             advice: row.get(1)?,
-            weights: from_json(&row.get::<_, String>(2)?)?,
-            order: from_json(&row.get::<_, String>(3)?)?,
-            reasons: from_json(&row.get::<_, String>(4)?)?,
+            weights: from_json(row.str(2)?)?,
+            order: from_json(row.str(3)?)?,
+            reasons: from_json(row.str(4)?)?,
             advised_at: time(row.get(5)?)?,
-        });
-    }
-    Ok(found)
+        })
+    })
 }
 
-fn split_view(connection: &Connection, row: &Row<'_>) -> Result<SplitView, QueryError> {
-    let key = text(row, 0)?;
+fn split_view(connection: Connection<'_>, row: &Row<'_>) -> Result<SplitView, QueryError> {
+    let key = row.text(0)?;
     let messages: i64 = row.get(4)?;
-    let mut statement = connection
-        .prepare_cached("SELECT relay, weight, routed FROM split_relays WHERE key = ?1 ORDER BY relay")?;
-    let shares = statement
-        .query_map([key.as_str()], |row| Ok((text(row, 0)?, row.get::<_, u32>(1)?, row.get::<_, i64>(2)?)))?;
-    let shares: Vec<(SmolStr, u32, i64)> = shares.collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT relay, weight, routed FROM split_relays WHERE key = ?1 ORDER BY relay";
+    let shares: Vec<(SmolStr, u32, i64)> = connection
+        .all(sql, values![&key], |row| Ok::<_, QueryError>((row.text(0)?, row.get(1)?, row.get(2)?)))?;
     let total: u64 = shares.iter().map(|(_, weight, _)| u64::from(*weight)).sum();
     let planned = |weight: u32| match total {
         0 => 0.0,
@@ -289,10 +267,10 @@ fn split_view(connection: &Connection, row: &Row<'_>) -> Result<SplitView, Query
         key,
         channel: channel_of(row, 1)?,
         version: row.get(2)?,
-        objective: text(row, 3)?,
+        objective: row.text(3)?,
         messages: u64::try_from(messages).unwrap_or(0),
-        carry: from_json(&row.get::<_, String>(5)?)?,
-        left_out: from_json(&row.get::<_, String>(6)?)?,
+        carry: from_json(row.str(5)?)?,
+        left_out: from_json(row.str(6)?)?,
         updated_at: time(row.get(7)?)?,
         relays: shares
             .into_iter()
@@ -307,7 +285,7 @@ fn split_view(connection: &Connection, row: &Row<'_>) -> Result<SplitView, Query
 }
 
 fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
-    let word = text(row, column)?;
+    let word = row.text(column)?;
     let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word);
     channel.ok_or_else(|| QueryError::corrupt(format_args!("{word:?} is no channel")))
 }

@@ -40,6 +40,7 @@ impl RelayRow {
 
 impl Record for RelayRow {
     type Key = SmolStr;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&RELAYS);
@@ -110,6 +111,7 @@ fn put_policy_key((tenant, channel, number): &PolicyKey, cells: &mut Cells<'_>) 
 
 impl Record for PolicyRow {
     type Key = PolicyKey;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&POLICIES);
@@ -165,6 +167,7 @@ impl AdviceRow {
 
 impl Record for AdviceRow {
     type Key = PolicyKey;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&ADVICE);

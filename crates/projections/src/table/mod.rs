@@ -169,6 +169,18 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Key)
     }
 
+    /// Whether no column is beside the key.
+    const fn is_only_key(&self) -> bool {
+        let mut place = 0;
+        while place < self.columns.len() {
+            if !matches!(self.columns[place].role, Role::Key) {
+                return false;
+            }
+            place += 1;
+        }
+        true
+    }
+
     /// The column of this name.
     fn column(&self, name: &str) -> &'static Column {
         let found = self.columns.iter().find(|column| column.name == name);

@@ -118,6 +118,8 @@ pub(crate) struct Verbs {
     pub(crate) insert: Statement,
     pub(crate) update: Statement,
     pub(crate) delete: Statement,
+    /// The rows are nothing but their keys: there is nothing to update.
+    pub(crate) is_only_key: bool,
 }
 
 impl Verbs {
@@ -127,6 +129,7 @@ impl Verbs {
             insert: Statement::insert(table, Pick::All),
             update: Statement::update(table, Pick::All),
             delete: Statement::delete(table, &[]),
+            is_only_key: table.is_only_key(),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Descriptors against the files that they describe.
 
+use kite_domain::contact::{ContactDeleted, ContactDetails, ContactsPersonal, ContactsSaved};
+use kite_domain::ids::ContactId;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use tempfile::TempDir;
+use uuid::Uuid;
 
-use super::Bench;
+use super::{Bench, at, run, tenant};
 use crate::address_book::AddressBookModel;
 use crate::database::{CHECKPOINT, tables};
 use crate::delivery::DeliveryModel;
 use crate::projector::ReadModel;
+use crate::replay;
 use crate::routing::RoutingModel;
 use crate::table::{Kind, Role};
 use crate::work::WorkModel;
@@ -106,4 +111,35 @@ fn descriptors_are_those_of_the_files_that_an_earlier_version_made() {
     check::<RoutingModel>(&bench);
     check::<DeliveryModel>(&bench);
     check::<WorkModel>(&bench);
+}
+
+/// Its triggers counted contacts; the fold does that now.
+#[test]
+fn contacts_are_counted_once_in_a_file_that_an_earlier_version_made() {
+    let directory = TempDir::new().unwrap();
+    let file = Connection::open(directory.path().join("address_book.db")).unwrap();
+    let (_, sql) = KEPT.iter().find(|(name, _)| *name == "address_book").unwrap();
+    file.execute_batch(sql).unwrap();
+    file.execute_batch("INSERT INTO checkpoint VALUES (1, 0); INSERT INTO contact_numbers VALUES (1, 1)")
+        .unwrap();
+    file.pragma_update(None, "user_version", AddressBookModel::SCHEMA_VERSION).unwrap();
+    drop(file);
+    let mut bench = Bench::on(directory);
+    let contact = |number: u128| ContactDetails {
+        contact: ContactId(Uuid::from_u128(number)),
+        name: "n".to_owned(),
+        phone: Some(format!("0101111000{number}").into()),
+        email: None,
+        tags: vec![],
+        fields: BTreeMap::new(),
+    };
+    let personal = ContactsPersonal { contacts: (1..=3).map(contact).collect() };
+    let saved = ContactsSaved { tenant: tenant(), group: None, personal };
+    bench.append("contact-book-acme-202510", at(0), vec![saved.into()]);
+    let deleted = ContactDeleted { tenant: tenant(), contact: ContactId(Uuid::from_u128(2)) };
+    bench.append("contact-book-acme-202510", at(1), vec![deleted.into()]);
+    bench.project();
+    assert_eq!(bench.models.address_book.contact_count(&tenant()).unwrap(), (2, 2));
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean(), "{report}");
 }

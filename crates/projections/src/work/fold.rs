@@ -222,7 +222,10 @@ impl WorkModel {
         sending: SendingId,
         change: impl FnOnce(&mut OpenSendingRow),
     ) -> Result<(), ApplyError> {
-        self.sendings.get_mut(tables, &sending).map(|row| drop(row.map(change)))
+        if let Some(row) = self.sendings.get_mut(tables, &sending)? {
+            change(row);
+        }
+        Ok(())
     }
 
     /// A lot that is neither in memory nor was supplied has nothing left to do.

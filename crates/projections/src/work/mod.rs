@@ -48,7 +48,7 @@ const ROWS_MAX: usize = 16_384;
 
 /// The fold of the open work.
 #[derive(Debug)]
-pub struct WorkModel {
+pub(crate) struct WorkModel {
     lots: Cache<LotId, Lot>,
     sendings: Rows<OpenSendingRow>,
     open_lots: Rows<OpenLotRow>,

@@ -7,7 +7,6 @@ use kite_domain::receipt::{ParkedReceipt, ParkedStretch, RawReceipt};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_event_store::Position;
-use rusqlite::{Row, params};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -15,10 +14,11 @@ use super::WorkModel;
 use super::fold::LOAD_KINDS;
 use super::rows::urgency;
 use crate::database;
+use crate::engine::{Row, Value, values};
 use crate::error::QueryError;
 use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
-use crate::sql::{from_json, json, optional_text, optional_time, text, time, uuid};
+use crate::sql::{from_json, json, optional_time, time};
 
 /// A sealed sending that is not completed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,11 +107,11 @@ impl WorkQueries {
              WHERE (class, id) > (?1, ?2) AND cancelled = 0 AND lots_routed < lots
                AND (released = 1 OR scheduled_ms IS NULL OR scheduled_ms <= accepted_ms)
              ORDER BY class, id LIMIT ?3",
-            params![after_class, after_id, bounded(limit)],
+            values![after_class, after_id.as_slice(), bounded(limit)],
             |row| {
                 Ok(OpenSending {
-                    id: SendingId(uuid(row, 0)?),
-                    tenant: TenantId::from_trusted(text(row, 1)?),
+                    id: SendingId(row.uuid(0)?),
+                    tenant: TenantId::from_trusted(row.text(1)?),
                     class: class(row, 2)?,
                     accepted_at: time(row.get(3)?)?,
                     scheduled_at: optional_time(row.get(4)?)?,
@@ -133,7 +133,7 @@ impl WorkQueries {
         self.rows(
             "SELECT number FROM open_lots WHERE sending = ?1 AND number > ?2 AND has_unrouted = 1
              ORDER BY number LIMIT ?3",
-            params![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
+            values![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
             |row| Ok(row.get(0)?),
         )
     }
@@ -144,8 +144,8 @@ impl WorkQueries {
             "SELECT id FROM open_sendings WHERE scheduled_ms IS NOT NULL AND released = 0 AND cancelled = 0
                AND scheduled_ms > accepted_ms AND scheduled_ms <= ?1
              ORDER BY scheduled_ms, id LIMIT ?2",
-            (now.timestamp_millis(), bounded(limit)),
-            |row| Ok(SendingId(uuid(row, 0)?)),
+            values![now.timestamp_millis(), bounded(limit)],
+            |row| Ok(SendingId(row.uuid(0)?)),
         )
     }
 
@@ -158,11 +158,11 @@ impl WorkQueries {
         self.rows(
             "SELECT sending, number, tenant, class, open, has_unrouted, has_pending, next_due_ms FROM open_lots
              WHERE has_pending = 1 AND (sending, number) > (?1, ?2) ORDER BY sending, number LIMIT ?3",
-            params![sending, number, bounded(limit)],
+            values![sending.as_slice(), number, bounded(limit)],
             |row| {
                 Ok(OpenLot {
                     id: lot_id(row)?,
-                    tenant: TenantId::from_trusted(text(row, 2)?),
+                    tenant: TenantId::from_trusted(row.text(2)?),
                     class: class(row, 3)?,
                     open: row.get(4)?,
                     has_unrouted: row.get(5)?,
@@ -181,7 +181,7 @@ impl WorkQueries {
                AND (next_end_ms <= ?1
                  OR NOT EXISTS (SELECT 1 FROM open_sendings WHERE id = open_lots.sending AND paused = 1))
              ORDER BY next_due_ms, sending, number LIMIT ?2",
-            (now_ms, bounded(limit)),
+            values![now_ms, bounded(limit)],
             lot_id,
         )
     }
@@ -190,8 +190,8 @@ impl WorkQueries {
     pub fn cancelled_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
         self.rows(
             "SELECT id FROM open_sendings WHERE cancelled = 1 AND open_messages > 0 ORDER BY id LIMIT ?1",
-            [bounded(limit)],
-            |row| Ok(SendingId(uuid(row, 0)?)),
+            values![bounded(limit)],
+            |row| Ok(SendingId(row.uuid(0)?)),
         )
     }
 
@@ -205,7 +205,7 @@ impl WorkQueries {
         self.rows(
             "SELECT l.sending, l.number FROM open_lots l JOIN open_sendings s ON s.id = l.sending
              WHERE l.sending = ?1 AND l.number > ?2 AND s.cancelled = 1 ORDER BY l.number LIMIT ?3",
-            params![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
+            values![sending.0.as_bytes(), after.map_or(-1, i64::from), bounded(limit)],
             lot_id,
         )
     }
@@ -229,8 +229,8 @@ impl WorkQueries {
                AND NOT EXISTS (SELECT 1 FROM parked WHERE stream >= 'lot-' || lower(hex(id)) || '-'
                    AND stream < 'lot-' || lower(hex(id)) || '.')
              ORDER BY id LIMIT ?1",
-            [bounded(limit)],
-            |row| Ok(SendingId(uuid(row, 0)?)),
+            values![bounded(limit)],
+            |row| Ok(SendingId(row.uuid(0)?)),
         )
     }
 
@@ -243,8 +243,8 @@ impl WorkQueries {
         self.rows(
             "SELECT sending FROM unsealed_lots GROUP BY sending HAVING min(accepted_ms) < ?1
              ORDER BY sending LIMIT ?2",
-            (before.timestamp_millis(), bounded(limit)),
-            |row| Ok(SendingId(uuid(row, 0)?)),
+            values![before.timestamp_millis(), bounded(limit)],
+            |row| Ok(SendingId(row.uuid(0)?)),
         )
     }
 
@@ -255,7 +255,7 @@ impl WorkQueries {
         after: Option<SendingId>,
         limit: usize,
     ) -> Result<Vec<SendingId>, QueryError> {
-        let streams = self.rows("SELECT DISTINCT stream FROM parked", [], |row| Ok(text(row, 0)?))?;
+        let streams = self.rows("SELECT DISTINCT stream FROM parked", &[], |row| Ok(row.text(0)?))?;
         let sending = |stream: &str| match LotId::from_stream(stream) {
             Some(lot) => Some(lot.sending),
             None => SendingId::from_stream(stream),
@@ -267,20 +267,20 @@ impl WorkQueries {
     /// What is accepted and not final, by tenant.
     pub fn workload(&self) -> Result<Workload, QueryError> {
         self.readers.ask(|connection| {
-            let position = database::checkpoint(connection)?;
-            let mut statement = connection
-                .prepare_cached("SELECT tenant, kind, messages FROM loads ORDER BY tenant, kind")?;
-            let mut rows = statement.query([])?;
+            let position = database::position(connection)?;
+            let sql = "SELECT tenant, kind, messages FROM loads ORDER BY tenant, kind";
+            let rows = connection.all(sql, &[], |row| {
+                let kind = usize::try_from(row.get::<i64>(1)?).ok().and_then(|kind| LOAD_KINDS.get(kind));
+                let kind = *kind.ok_or_else(|| QueryError::corrupt("a kind of load"))?;
+                Ok::<_, QueryError>((TenantId::from_trusted(row.text(0)?), kind, count(row, 2)?))
+            })?;
             let mut loads: Vec<(TenantId, Load)> = Vec::new();
-            while let Some(row) = rows.next()? {
-                let tenant = TenantId::from_trusted(text(row, 0)?);
-                let kind = usize::try_from(row.get::<_, i64>(1)?).ok().and_then(|kind| LOAD_KINDS.get(kind));
-                let kind = kind.ok_or_else(|| QueryError::corrupt("a kind of load"))?;
+            for (tenant, kind, messages) in rows {
                 if loads.last().is_none_or(|(last, _)| *last != tenant) {
                     loads.push((tenant, Load::default()));
                 }
                 if let Some((_, load)) = loads.last_mut() {
-                    load.add(*kind, count(row, 2)?);
+                    load.add(kind, messages);
                 }
             }
             Ok(Workload { position, loads })
@@ -289,13 +289,13 @@ impl WorkQueries {
 
     /// How much is not final.
     pub fn backlog(&self) -> Result<Backlog, QueryError> {
-        self.backlog_where("SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings", [])
+        self.backlog_where("SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings", &[])
     }
 
     /// How much of a tenant's is not final.
     pub fn backlog_of(&self, tenant: &TenantId) -> Result<Backlog, QueryError> {
         let sql = "SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings WHERE tenant = ?1";
-        self.backlog_where(sql, [tenant.as_str()])
+        self.backlog_where(sql, values![tenant.as_str()])
     }
 
     /// A stretch of a relay's receipts that fit no message yet, the longest parked first.
@@ -312,20 +312,20 @@ impl WorkQueries {
             "SELECT reference, relay_reference, status, code, at_ms, parked_ms FROM parked_receipts
              WHERE relay = ?1 AND (parked_ms, reference, status) > (?2, ?3, ?4) AND parked_ms <= ?5
              ORDER BY parked_ms, reference, status LIMIT ?6",
-            params![
+            values![
                 stretch.relay.as_str(),
                 stretch.from.timestamp_millis(),
                 reference,
-                status.unwrap_or_default(),
+                status.unwrap_or_default().as_str(),
                 stretch.until.timestamp_millis(),
                 bounded(limit)
             ],
             |row| {
                 let receipt = RawReceipt {
-                    reference: text(row, 0)?,
-                    relay_reference: optional_text(row, 1)?,
-                    status: from_json(&row.get::<_, String>(2)?)?,
-                    code: text(row, 3)?,
+                    reference: row.text(0)?,
+                    relay_reference: row.optional_text(1)?,
+                    status: from_json(row.str(2)?)?,
+                    code: row.text(3)?,
                     at: time(row.get(4)?)?,
                 };
                 Ok(ParkedReceipt { receipt, parked_at: time(row.get(5)?)? })
@@ -336,11 +336,11 @@ impl WorkQueries {
     /// Relays with parked receipts.
     pub fn parked_relays(&self) -> Result<Vec<RelayId>, QueryError> {
         let sql = "SELECT DISTINCT relay FROM parked_receipts ORDER BY relay";
-        self.rows(sql, [], |row| Ok(RelayId::from_trusted(text(row, 0)?)))
+        self.rows(sql, &[], |row| Ok(RelayId::from_trusted(row.text(0)?)))
     }
 
-    fn backlog_where(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Backlog, QueryError> {
-        let found = self.rows(sql, parameters, |row| {
+    fn backlog_where(&self, sql: &str, values: &[Value<'_>]) -> Result<Backlog, QueryError> {
+        let found = self.rows(sql, values, |row| {
             Ok(Backlog { open_messages: count(row, 0)?, open_sendings: count(row, 1)? })
         })?;
         Ok(found.into_iter().next().unwrap_or_default())
@@ -349,18 +349,10 @@ impl WorkQueries {
     pub(super) fn rows<T>(
         &self,
         sql: &str,
-        parameters: impl rusqlite::Params,
-        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+        values: &[Value<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.readers.ask(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(parameters)?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(read(row)?);
-            }
-            Ok(found)
-        })
+        self.readers.ask(|connection| connection.all(sql, values, read))
     }
 }
 
@@ -369,15 +361,15 @@ fn bounded(limit: usize) -> i64 {
 }
 
 fn count(row: &Row<'_>, column: usize) -> Result<u64, QueryError> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    Ok(u64::try_from(row.get::<i64>(column)?).unwrap_or(0))
 }
 
 fn lot_id(row: &Row<'_>) -> Result<LotId, QueryError> {
-    Ok(LotId { sending: SendingId(uuid(row, 0)?), number: row.get(1)? })
+    Ok(LotId { sending: SendingId(row.uuid(0)?), number: row.get(1)? })
 }
 
 fn class(row: &Row<'_>, column: usize) -> Result<MessageClass, QueryError> {
-    let place = usize::try_from(row.get::<_, i64>(column)?).ok();
+    let place = usize::try_from(row.get::<i64>(column)?).ok();
     let class = place.and_then(|place| MessageClass::ALL.get(place).copied());
     class.ok_or_else(|| QueryError::corrupt("a class"))
 }

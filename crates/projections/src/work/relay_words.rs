@@ -6,14 +6,14 @@
 use chrono::{DateTime, Utc};
 use kite_domain::not_understood::{MisreadReason, SaidHow};
 use kite_domain::slug::RelayId;
-use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::WorkQueries;
+use crate::engine::{Row, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
-use crate::sql::{from_json, one_more, optional_text, signed, text, time};
+use crate::sql::{from_json, one_more, signed, time};
 
 /// Something that a relay said and nobody understood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,7 +68,7 @@ impl WorkQueries {
         let items = self.rows(
             "SELECT position, kept_ms, how, reason, place, field, raw, raw_bytes FROM not_understood
              WHERE relay = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3",
-            params![relay.as_str(), before, one_more(limit)],
+            values![relay.as_str(), before, one_more(limit)],
             not_understood,
         )?;
         Ok(page(items, limit, |last| Cursor::from_number(signed(last.position))))
@@ -79,9 +79,7 @@ impl WorkQueries {
         self.readers.ask(|connection| {
             let sql = "SELECT kept, newest_ms FROM not_understood_counts WHERE relay = ?1";
             let found: Option<(i64, i64)> = connection
-                .prepare_cached(sql)?
-                .query_row([relay.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
+                .first(sql, values![relay.as_str()], |row| Ok::<_, QueryError>((row.get(0)?, row.get(1)?)))?;
             let count = |(kept, newest_ms): (i64, i64)| {
                 Ok(NotUnderstoodCount { kept: kept.unsigned_abs(), newest_at: time(newest_ms)? })
             };
@@ -93,11 +91,11 @@ impl WorkQueries {
     pub fn unclassified_codes(&self, relay: &RelayId) -> Result<Vec<UnclassifiedCode>, QueryError> {
         self.rows(
             "SELECT code, times, newest_ms FROM unclassified_codes WHERE relay = ?1 ORDER BY times DESC, code",
-            [relay.as_str()],
+            values![relay.as_str()],
             |row| {
                 Ok(UnclassifiedCode {
-                    code: text(row, 0)?,
-                    times: row.get::<_, i64>(1)?.unsigned_abs(),
+                    code: row.text(0)?,
+                    times: row.get::<i64>(1)?.unsigned_abs(),
                     newest_at: time(row.get(2)?)?,
                 })
             },
@@ -107,12 +105,12 @@ impl WorkQueries {
 
 fn not_understood(row: &Row<'_>) -> Result<NotUnderstood, QueryError> {
     Ok(NotUnderstood {
-        position: row.get::<_, i64>(0)?.unsigned_abs(),
+        position: row.get::<i64>(0)?.unsigned_abs(),
         kept_at: time(row.get(1)?)?,
-        how: from_json(&row.get::<_, String>(2)?)?,
-        reason: from_json(&row.get::<_, String>(3)?)?,
+        how: from_json(row.str(2)?)?,
+        reason: from_json(row.str(3)?)?,
         row: row.get(4)?,
-        field: optional_text(row, 5)?,
+        field: row.optional_text(5)?,
         raw: row.get(6)?,
         raw_bytes: row.get(7)?,
     })

@@ -48,6 +48,7 @@ impl OpenSendingRow {
 
 impl Record for OpenSendingRow {
     type Key = SendingId;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&OPEN_SENDINGS);
@@ -119,6 +120,7 @@ pub(super) static OPEN_LOTS_OF: Statement = Statement::select(&OPEN_LOTS, Pick::
 
 impl Record for OpenLotRow {
     type Key = LotId;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&OPEN_LOTS);
@@ -172,6 +174,7 @@ pub(super) static UNSEALED_LOTS_OF: Statement = Statement::select(&UNSEALED_LOTS
 
 impl Record for UnsealedLotRow {
     type Key = LotId;
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&UNSEALED_LOTS);
@@ -210,6 +213,7 @@ pub(super) struct LoadRow(pub(super) i64);
 impl Record for LoadRow {
     /// The tenant, and the place of the kind.
     type Key = (SmolStr, i64);
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&LOADS);
@@ -247,6 +251,7 @@ pub(super) static RECEIPTS_OF: Statement =
 impl Record for ReceiptRow {
     /// Relay, reference, status.
     type Key = (SmolStr, SmolStr, SmolStr);
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&PARKED_RECEIPTS);
@@ -291,6 +296,7 @@ pub(super) static CODES_OF: Statement = Statement::select(&UNCLASSIFIED_CODES, P
 impl Record for CodeRow {
     /// Relay and code.
     type Key = (SmolStr, SmolStr);
+    type Aside = ();
 
     fn verbs() -> &'static Verbs {
         static VERBS: Verbs = Verbs::of(&UNCLASSIFIED_CODES);
