@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Bench, run};
-use crate::{ReadModels, Runner, replay};
+use crate::{ReadModels, replay};
 
 #[test]
 fn every_model_of_the_list_has_a_file_a_projector_and_its_part_of_every_replay() {
@@ -14,8 +14,7 @@ fn every_model_of_the_list_has_a_file_a_projector_and_its_part_of_every_replay()
     for name in &names {
         assert!(bench.path().join(format!("{name}.db")).exists(), "{name}");
     }
-    let projectors: Vec<&str> =
-        bench.runners().iter().map(|runner: &Box<dyn Runner>| runner.name()).collect();
+    let projectors: Vec<&str> = bench.runners().iter().map(|runner| runner.name()).collect();
     assert_eq!(projectors, names);
     let positions: Vec<&str> = bench.models.positions().map(|(name, _)| name).collect();
     assert_eq!(positions, names);

@@ -296,7 +296,9 @@ impl WorkModel {
             let key = (SmolStr::new(tenant.as_str()), kind);
             let before = self.loads.get(tables, &key)?.map_or(0, |load| load.0);
             match before + messages {
-                0 => drop(self.loads.remove(tables, &key)?),
+                0 => {
+                    self.loads.remove(tables, &key)?;
+                }
                 after => self.loads.put(tables, key, LoadRow(after))?,
             }
         }
