@@ -117,7 +117,8 @@ impl Checker {
         };
         // It is counted from when the hand-over was decided, a moment before.
         let latest = told.time() + TimeDelta::seconds(wait_s.into());
-        if (latest - notice()..=latest).contains(&submitted.receipt_by) {
+        let clocks_off = TimeDelta::milliseconds(2 * self.clocks_off_ms);
+        if (latest - notice()..=latest + clocks_off).contains(&submitted.receipt_by) {
             return Ok(());
         }
         Err(format!("the receipt of message {seq} is due at {}, not {latest}", submitted.receipt_by))

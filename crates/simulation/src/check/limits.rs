@@ -142,7 +142,8 @@ impl Checker {
             }
             Limited::TooFast(Pace::Recipients) => false,
         };
-        match is_due {
+        // By a clock that is moved a second may be any time.
+        match is_due || self.clocks_off_ms > 0 {
             true => Ok(()),
             false => Err(format!("law 10: {order:?} is refused ({why:?}) although no limit is reached")),
         }
