@@ -408,6 +408,10 @@ impl Router {
                 )
             })
             .await;
+        for misfit in ledger.take_misfits() {
+            metrics::counter!("kite_split_restarts_total").increment(1);
+            tracing::error!(%misfit, "the place of a split is none of its sequence: it begins anew, and is not exact over this");
+        }
         let mut not_taken = Vec::new();
         let mut failure: Option<JournalError> = None;
         for (next, answer) in next.into_iter().zip(answers) {

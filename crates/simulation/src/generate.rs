@@ -74,7 +74,8 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
         let op = match dice.below(10) {
             0..=3 => Operation::StandStill { node, ms },
             4..=5 => Operation::CutOff { node, ms },
-            6..=7 => Operation::Down { node, ms },
+            6 => Operation::Down { node, ms },
+            7 => Operation::Stop { node, ms },
             8 => Operation::AppendFault { skip: dice.below(12) as u8, fault: AppendFault::Stalled },
             _ => Operation::ClockOff { node, ms: dice.between(0, 20_000) as i32 - 10_000 },
         };

@@ -306,6 +306,13 @@ pub enum Operation {
         /// How long after.
         ms: u32,
     },
+    /// One of several processes is asked to stop, does, and is started again after a while.
+    Stop {
+        /// Which.
+        node: u8,
+        /// How long after.
+        ms: u32,
+    },
     /// One of several processes stands still for a while, and does not know it.
     StandStill {
         /// Which.
@@ -459,6 +466,7 @@ impl Case {
             matches!(
                 op,
                 Operation::Down { .. }
+                    | Operation::Stop { .. }
                     | Operation::StandStill { .. }
                     | Operation::CutOff { .. }
                     | Operation::ClockOff { .. }

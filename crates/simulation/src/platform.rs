@@ -34,6 +34,8 @@ pub(crate) struct Ground {
     /// Which process.
     pub(crate) node: NodeIndex,
     pub(crate) clock: Arc<NodeClock>,
+    /// Cancelled when this life of it is to end.
+    pub(crate) stop: CancellationToken,
     /// What the processes share, where there are several.
     pub(crate) shared: Option<SharedGround>,
     pub(crate) store: Arc<dyn EventStore>,
@@ -63,12 +65,13 @@ pub(crate) struct Platform {
     pub(crate) queue: Arc<InProcessQueue>,
 }
 
-/// The simulation as what a process runs on. It is not asked to stop: it crashes.
+/// The simulation as what a process runs on. It is seldom asked to stop: mostly it crashes.
 #[derive(Clone)]
 struct SimHost {
     sim: Arc<Sim>,
     node: NodeIndex,
     clock: Arc<NodeClock>,
+    stop: CancellationToken,
 }
 
 impl Host for SimHost {
@@ -99,7 +102,7 @@ impl Host for SimHost {
     }
 
     fn stop(&self, _: Place) -> CancellationToken {
-        CancellationToken::new()
+        self.stop.clone()
     }
 
     fn fail(&self, _: Place, reason: String) {
@@ -114,7 +117,7 @@ impl Host for SimHost {
 /// Starts a process on what the log and the read models hold.
 pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     let Ground { sim, store, setup, node, clock, shared, .. } = ground;
-    let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone() };
+    let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone(), stop: ground.stop.clone() };
     let journal = Journal::new(store.clone(), clock.clone(), sim.clock.clone())
         .with_pauses(Arc::new(HostPauses(host.clone())));
     let journal = match shared {

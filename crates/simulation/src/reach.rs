@@ -99,6 +99,8 @@ pub enum Situation {
     CrashWithOutage,
     /// One of several processes dies, and is away for a while.
     NodeDown,
+    /// One of several processes is asked to stop.
+    NodeStopped,
     /// One of several processes stands still for a while.
     NodeStoodStill,
     /// One of several processes cannot reach the log for a while.
@@ -139,6 +141,7 @@ impl Situation {
         matches!(
             self,
             Self::NodeDown
+                | Self::NodeStopped
                 | Self::NodeStoodStill
                 | Self::NodeCutOff
                 | Self::NodeClockOff

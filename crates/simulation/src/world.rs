@@ -209,6 +209,7 @@ impl World {
                 self.nodes[self.any_node()].store.read_faults.arm(skip.into(), ());
             }
             Operation::Down { node, ms } => return self.goes_down(node, ms),
+            Operation::Stop { node, ms } => return self.stops(node, ms),
             Operation::StandStill { node, ms } => self.stands_still(node, ms),
             Operation::CutOff { node, ms } => self.is_cut_off(node, ms),
             Operation::ClockOff { node, ms } => self.clock_is_off(node, ms),

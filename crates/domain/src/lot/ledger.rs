@@ -4,7 +4,7 @@ use smol_str::SmolStr;
 use std::collections::HashMap;
 
 use super::MessagesRouted;
-use crate::split::{Carry, WeightedRelays};
+use crate::split::{Carry, CarryMismatch, WeightedRelays};
 
 /// Where every split stands in its sequence, as far as the log goes. Belongs to the router, and is folded from
 /// `messages-routed`.
@@ -39,7 +39,7 @@ impl SplitLedger {
 
     /// Where decisions go on that are not in the log yet.
     pub fn ahead(&self) -> LedgerAhead<'_> {
-        LedgerAhead { settled: self, moved: HashMap::new() }
+        LedgerAhead { settled: self, moved: HashMap::new(), misfits: Vec::new() }
     }
 }
 
@@ -48,16 +48,55 @@ impl SplitLedger {
 pub struct LedgerAhead<'l> {
     settled: &'l SplitLedger,
     moved: HashMap<SmolStr, Carry>,
+    misfits: Vec<CarryMismatch>,
 }
 
 impl LedgerAhead<'_> {
-    /// The place where this split goes on; its start if it is new, or if what is stored does not fit.
-    pub fn carry(&self, key: &str, weights: &WeightedRelays) -> Carry {
-        let known = self.moved.get(key).or_else(|| self.settled.carries.get(key));
-        known.filter(|carry| carry.check(weights).is_ok()).cloned().unwrap_or_else(|| Carry::new(weights))
+    /// The place where this split goes on; its start if it is new, or if what is stored does not fit, which is noted.
+    pub fn carry(&mut self, key: &str, weights: &WeightedRelays) -> Carry {
+        let Some(known) = self.moved.get(key).or_else(|| self.settled.carries.get(key)) else {
+            return Carry::new(weights);
+        };
+        match known.check(weights) {
+            Ok(()) => known.clone(),
+            Err(misfit) => {
+                self.misfits.push(misfit);
+                Carry::new(weights)
+            }
+        }
+    }
+
+    /// Places that did not fit their split: somebody, or a fault, has made something else of them, and those splits begin
+    /// anew. Takes them out.
+    pub fn take_misfits(&mut self) -> Vec<CarryMismatch> {
+        std::mem::take(&mut self.misfits)
     }
 
     pub(super) fn record(&mut self, key: SmolStr, carry: Carry) {
         self.moved.insert(key, carry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slug::RelayId;
+
+    #[test]
+    fn a_place_that_fits_no_split_is_noted_and_the_split_begins_anew() {
+        let relays = ["alpha", "beta"].map(|relay| (RelayId::from_trusted(relay.into()), 5_000));
+        let weights = WeightedRelays::new(relays.to_vec()).unwrap();
+        let one = WeightedRelays::new(vec![(RelayId::from_trusted("alpha".into()), 1)]).unwrap();
+        let mut moved = Carry::new(&weights);
+        moved.take(&weights, 1).unwrap();
+        let kept = [("sound".into(), moved.clone()), ("damaged".into(), Carry::new(&one))];
+        let ledger: SplitLedger = kept.into_iter().collect();
+        let mut ahead = ledger.ahead();
+        assert_eq!(ahead.carry("sound", &weights), moved);
+        assert_eq!(ahead.carry("new", &weights), Carry::new(&weights));
+        assert!(ahead.take_misfits().is_empty());
+        assert_eq!(ahead.carry("damaged", &weights), Carry::new(&weights));
+        assert_eq!(ahead.take_misfits().len(), 1);
+        assert!(ahead.take_misfits().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use kite_relay::{Connector, InProcessQueue, QueueLimits};
 use smol_str::format_smolstr;
 use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 use super::World;
 use crate::check::Checked;
@@ -15,6 +16,9 @@ use crate::operation::Setup;
 use crate::platform::{Ground, SharedGround, start};
 use crate::reach::Situation;
 use crate::store::FaultyStore;
+
+/// How long a process that is asked to stop gets for it.
+const STOPS_MS: i64 = 5_000;
 
 /// Processes over one log, each with read models of its own.
 pub(super) fn nodes(
@@ -40,6 +44,7 @@ pub(super) fn nodes(
             sim: sim.clone(),
             node,
             clock: Arc::new(NodeClock::new(sim.clock.clone())),
+            stop: CancellationToken::new(),
             shared,
             store: store.clone(),
             connector: connector.clone(),
@@ -85,6 +90,7 @@ impl World {
         let life = &mut self.nodes[node];
         life.is_down_until_ms = None;
         life.lives += 1;
+        life.ground.stop = CancellationToken::new();
         if let Some(shared) = &mut life.ground.shared {
             shared.name = format_smolstr!("node-{node}-{}", life.lives);
         }
@@ -118,6 +124,17 @@ impl World {
     pub(super) fn goes_down(&mut self, index: u8, ms: u32) -> Checked {
         let node = self.node(index);
         self.sim.reach(Situation::NodeDown);
+        self.die_one(node)?;
+        self.nodes[node].is_down_until_ms = Some(self.after(ms));
+        Ok(())
+    }
+
+    /// A process is asked to stop. What it has begun it brings to its end, unless that takes too long.
+    pub(super) fn stops(&mut self, index: u8, ms: u32) -> Checked {
+        let node = self.node(index);
+        self.sim.reach(Situation::NodeStopped);
+        self.nodes[node].ground.stop.cancel();
+        self.pass_exactly(STOPS_MS)?;
         self.die_one(node)?;
         self.nodes[node].is_down_until_ms = Some(self.after(ms));
         Ok(())
