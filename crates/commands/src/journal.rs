@@ -233,15 +233,19 @@ impl Journal {
         }
     }
 
-    /// The tails of several streams, read together: those that are not very long are read in one go.
-    pub async fn read_tails(&self, tails: &[Tail<'_>]) -> Result<Vec<Vec<Told>>, JournalError> {
+    /// The tails of several streams, read together: those that are not very long are read in one go. One that cannot be
+    /// understood keeps no other from being read.
+    pub async fn read_tails(
+        &self,
+        tails: &[Tail<'_>],
+    ) -> Result<Vec<Result<Vec<Told>, JournalError>>, JournalError> {
         const PAGE: usize = 500;
         let pages = self.store.read_many(tails, PAGE).await?;
         let mut read = Vec::with_capacity(tails.len());
         for (tail, page) in tails.iter().zip(pages) {
             let is_whole = page.len() < PAGE;
-            let mut told = page.into_iter().map(understand).collect::<Result<Vec<_>, _>>()?;
-            if !is_whole {
+            let mut told = page.into_iter().map(understand).collect::<Result<Vec<_>, _>>();
+            if let (Ok(told), false) = (&mut told, is_whole) {
                 let after = told.last().map_or(tail.after_version, |last| last.recorded.version);
                 told.extend(self.read_stream(tail.stream, after).await?);
             }

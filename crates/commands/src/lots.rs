@@ -424,10 +424,21 @@ impl Lots {
         };
         let mut read = read.into_iter();
         for ((_, opened), told) in opened.iter_mut().zip(read.by_ref()) {
-            let Some(standing) = opened.as_mut().ok().and_then(|guard| guard.as_mut()) else { continue };
-            told.iter().for_each(|told| standing.note(told));
+            match told {
+                Ok(told) => {
+                    let standing = opened.as_mut().ok().and_then(|guard| guard.as_mut());
+                    let Some(standing) = standing else { continue };
+                    told.iter().for_each(|told| standing.note(told));
+                }
+                Err(error) => *opened = Err(error.into()),
+            }
         }
         for ((id, _, after), told) in sendings.into_iter().zip(read) {
+            let Ok(told) = told else {
+                // Whoever asks for it next is told why it cannot be read.
+                self.forget_sending(id);
+                continue;
+            };
             let Some(kept) = self.inner.sendings.get(&id) else { continue };
             let mut kept = kept.value.lock();
             let Some(last) = told.last().filter(|_| kept.version == after) else { continue };

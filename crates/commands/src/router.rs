@@ -31,7 +31,7 @@ use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Fence, Lots, LotsError};
 use crate::open_work::OpenWork;
 use crate::policy::policy_in_force;
-use crate::worker::{Step, Worker, WorkerError};
+use crate::worker::{Step, Worker, WorkerError, describe};
 
 /// How many messages are routed in one append.
 const MESSAGES_PER_STEP: u32 = 1_000;
@@ -418,6 +418,12 @@ impl Router {
             match answer {
                 Ok(routed) => self.routed(next, routed),
                 Err(LotsError::NotFound(lot)) => tracing::error!(%lot, "a sealed sending lacks a lot"),
+                Err(LotsError::Journal(error @ JournalError::Decode { .. })) => {
+                    tracing::error!(lot = %next.lot, error = describe(&error), "a lot cannot be read; the others go on");
+                    let retry_at = self.lots.journal().now() + chrono::Duration::seconds(BLOCKED_RETRY_S);
+                    self.blocked_until.get_or_insert(retry_at);
+                    self.blocked.push(Waiting::one(next));
+                }
                 // All or none: a lot that others have changed keeps the others out, too. It is read anew next time.
                 Err(LotsError::Contended(_)) => not_taken.push(next),
                 Err(LotsError::Journal(error)) => {
@@ -505,22 +511,23 @@ impl Worker for Router {
         };
         let has_news = self.read_on(position).await?;
         self.release_blocked();
-        let lots = self.next_lots();
-        if lots.is_empty() {
-            return Ok(if has_news { Step::Worked } else { Step::Idle(self.blocked_until) });
-        }
-        match self.elected {
-            Some(elected) => self.route(lots, elected).await?,
-            // The lots that were taken out of the queues are found again.
-            None => match self.stand_for_election().await {
-                Ok(Some(elected)) => self.route(lots, elected).await?,
-                Ok(None) => self.forget(),
-                Err(error) => {
+        if self.elected.is_none() && !self.waiting.values().all(|turns| turns.order.is_empty()) {
+            match self.stand_for_election().await {
+                Ok(Some(_)) => {}
+                // Somebody else was faster.
+                Ok(None) => {
                     self.forget();
-                    return Err(error);
+                    return Ok(Step::Worked);
                 }
-            },
+                // Of an election whose answer was lost nothing is known, but that the next one counts.
+                Err(error) => return Err(error),
+            }
         }
+        let lots = self.next_lots();
+        let Some(elected) = self.elected.filter(|_| !lots.is_empty()) else {
+            return Ok(if has_news { Step::Worked } else { Step::Idle(self.blocked_until) });
+        };
+        self.route(lots, elected).await?;
         Ok(Step::Worked)
     }
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_domain::event::DecodeError;
 use kite_event_store::{AppendError, ReadError};
 use std::error::Error;
 use std::time::Duration;
@@ -34,6 +35,10 @@ impl From<&JournalError> for WorkerError {
     /// A log that has stopped, or holds what this program cannot read, is nothing that waiting would mend.
     fn from(error: &JournalError) -> Self {
         match error {
+            // A newer program writes to the log, too: there is other work that this one understands.
+            JournalError::Decode { source: DecodeError::UnknownKind { .. }, .. } => {
+                Self::Retry(describe(error))
+            }
             JournalError::Decode { .. }
             | JournalError::Append(AppendError::Stopped(_))
             | JournalError::Read(ReadError::Stopped(_)) => Self::Fatal(describe(error)),
@@ -131,7 +136,9 @@ mod tests {
             assert!(matches!(WorkerError::from(&error), WorkerError::Fatal(_)), "{error}");
             assert!(matches!(WorkerError::from(&LotsError::Journal(error)), WorkerError::Fatal(_)));
         }
-        let passing: [JournalError; 4] = [
+        let unknown = kite_domain::event::Event::from_json("of-tomorrow", 1, b"{}").unwrap_err();
+        let passing: [JournalError; 5] = [
+            JournalError::Decode { stream: "lot-x".into(), source: unknown },
             AppendError::Busy.into(),
             AppendError::Unavailable("no connection".to_owned()).into(),
             ReadError::Unavailable("no connection".to_owned()).into(),

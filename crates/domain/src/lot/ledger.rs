@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_place_that_fits_no_split_is_noted_and_the_split_begins_anew() {
-        let relays = ["alpha", "beta"].map(|relay| (RelayId::from_trusted(relay.into()), 5_000));
-        let weights = WeightedRelays::new(relays.to_vec()).unwrap();
-        let one = WeightedRelays::new(vec![(RelayId::from_trusted("alpha".into()), 1)]).unwrap();
+        let relay = |name: &'static str| RelayId::from_trusted(SmolStr::new_static(name));
+        let weights = WeightedRelays::new(vec![(relay("alpha"), 1), (relay("beta"), 1)]).unwrap();
+        let one = WeightedRelays::new(vec![(relay("alpha"), 1)]).unwrap();
         let mut moved = Carry::new(&weights);
         moved.take(&weights, 1).unwrap();
         let kept = [("sound".into(), moved.clone()), ("damaged".into(), Carry::new(&one))];

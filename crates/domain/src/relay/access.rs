@@ -43,6 +43,17 @@ const USER: &str = Credential::User.field();
 const RECEIPT_SECRET: &str = Credential::ReceiptSecret.field();
 
 impl RelayProfile {
+    /// How long a call may take from its beginning to its last answer. A call begins nothing new once it has taken as long as one
+    /// answer may take: over HTTP that is a part of the batch, with its connection; at a mail server a letter, which may need a
+    /// connection, two conversations and four answers in each.
+    pub fn longest_call(&self) -> chrono::TimeDelta {
+        let answers = match &self.endpoint {
+            Endpoint::Http { .. } => 1 + 2,
+            Endpoint::Smtp { .. } => 1 + 1 + 2 * 4,
+        };
+        chrono::TimeDelta::milliseconds(self.answer_timeout_ms.into()) * answers
+    }
+
     /// What no client can be built from; empty: one can.
     pub fn unusable(&self) -> Vec<ProfileFault> {
         let key = self.credentials.api_key.as_deref();

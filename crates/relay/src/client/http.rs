@@ -53,6 +53,7 @@ pub struct HttpRelayClient {
     status: Url,
     pull: Url,
     acknowledge: Url,
+    answer_timeout: Duration,
     /// What was not understood since somebody last asked for it.
     misread: Mutex<Vec<(SaidHow, Misread)>>,
     /// What time it was in the last answer, unless somebody has asked since.
@@ -173,6 +174,7 @@ impl HttpRelayClient {
             status: url("/v1/messages/status")?,
             pull: url("/v1/receipts/pull")?,
             acknowledge: url("/v1/receipts/acknowledge")?,
+            answer_timeout,
             misread: Mutex::default(),
             time: Mutex::default(),
         })
@@ -289,7 +291,12 @@ impl RelayClient for HttpRelayClient {
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
         let mut answer = SubmitAnswer::all(messages.len(), MessageAnswer::NotTried);
         let mut left: Vec<Range<usize>> = Vec::from([Range { start: 0, end: messages.len() }]);
+        let began = tokio::time::Instant::now();
         while let Some(range) = left.pop().filter(|range| !range.is_empty()) {
+            // What is begun later might come in after the time of the intent.
+            if began.elapsed() > self.answer_timeout {
+                break;
+            }
             match self.submit_batch(&messages[range.clone()]).await {
                 BatchOutcome::Answers(answers) => {
                     answers.into_iter().zip(range).for_each(|(one, place)| answer.messages[place] = one);

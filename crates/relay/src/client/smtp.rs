@@ -357,7 +357,12 @@ impl RelayClient for SmtpRelayClient {
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
         let mut answers = Vec::with_capacity(messages.len());
         let mut line = None;
+        let began = tokio::time::Instant::now();
         for message in messages {
+            // What is begun later might go out after the time of the intent.
+            if began.elapsed() > self.answer_timeout {
+                break;
+            }
             let said = self.deliver(message, &mut line).await;
             let (answer, onward) = self.judge(said, message);
             answers.push(words::impersonal(answer, &message.to));

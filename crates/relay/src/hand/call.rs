@@ -102,6 +102,8 @@ impl RelayWorker {
         if mutation::is_active(Mutation::IntentAfterCall) {
             self.call_before_intent(&works, state, now).await;
         }
+        // What was waited for until here is no part of the time that the intent has.
+        let now = crew.now();
         let plans = crew
             .parts
             .lots
@@ -216,8 +218,10 @@ fn let_be(crew: &Crew, call: &Call, answered: &mut Answered) {
     tracing::warn!(relay = %crew.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
     metrics::counter!("kite_late_calls_total", "relay" => crew.relay().to_string()).increment(1);
     crew.breaker.give_back(call.messages.len() as u32);
+    // A log that is slow is not helped by more appends at once.
+    let until = now + LOG_PAUSE;
     for origin in &call.origins {
-        defer(answered, origin.place, origin.seq, "not called: the time of the call was over", now);
+        defer(answered, origin.place, origin.seq, "not called: the time of the call was over", until);
     }
 }
 

@@ -240,7 +240,7 @@ fn submit(
     let settings = &crew.parts.settings;
     // The hand-over itself comes a moment after this look; it must not come after the window has closed.
     let answer_by = answer_by(crew, now);
-    let lead = answer_by - now + ON_ITS_WAY;
+    let lead = TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into()) + HANDOVER_LEAD + ON_ITS_WAY;
     let closed = [now, now + lead].into_iter().find(|at| settings.night.contains(*at));
     let opens = closed.map(|at| settings.night.next_open(at));
     let spread = Duration::from_secs(settings.night_spread_s.into());
@@ -279,7 +279,7 @@ fn submit(
 
 /// Until when the relay must have answered if its call is decided on now.
 pub(super) fn answer_by(crew: &Crew, now: DateTime<Utc>) -> DateTime<Utc> {
-    now + HANDOVER_LEAD + TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into())
+    now + HANDOVER_LEAD + crew.profile.longest_call()
 }
 
 /// How long to wait for receipts: as the sending says, else the longest of the channels in the call.

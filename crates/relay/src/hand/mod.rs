@@ -226,10 +226,10 @@ impl Worker for RelayWorker {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let parts = &self.crew.parts;
         parts.directory.is_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
-        self.write_breaker().await?;
         if let Some(answered) = self.unrecorded.take() {
             return self.record(answered).await;
         }
+        self.write_breaker().await?;
         let now = self.crew.now();
         if let Some(share) = self.crew.pace.share_if_changed(now) {
             figures::rate_share(self.crew.relay(), share);

@@ -236,7 +236,14 @@ impl Shares {
         let _looking = self.looking.lock().await;
         let now = self.holder.now();
         let before = self.portion(now);
-        self.state.lock().wants = wants;
+        {
+            let mut state = self.state.lock();
+            if state.wants != wants {
+                // What is fair is another now.
+                state.look_at = None;
+            }
+            state.wants = wants;
+        }
         self.give_back().await?;
         self.renew().await?;
         let is_due = self.state.lock().look_at.is_none_or(|at| at <= now || now + LOOK_EVERY < at);
@@ -398,6 +405,5 @@ impl State {
 
 /// How long a call can be under way after it was found that there is a share for it.
 fn longest_call(profile: &RelayProfile) -> TimeDelta {
-    // The connection may take as long again.
-    TimeDelta::milliseconds(profile.answer_timeout_ms.into()) * 2 + INTENT_MAX
+    profile.longest_call() + INTENT_MAX
 }
