@@ -2,7 +2,7 @@
 
 use kite_event_store::Position;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,12 +45,22 @@ pub(crate) enum Indexes {
     Later,
 }
 
+/// What makes a file of an earlier version one of this version. Both have the same tables, so that the file can be read as
+/// it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upgrade {
+    /// The version in the file.
+    pub(crate) from: i64,
+    /// What has to be done.
+    pub(crate) sql: &'static str,
+}
+
 /// The file of a model in a data directory.
 pub(crate) fn file<M: ReadModel>(data_dir: &Path) -> PathBuf {
     data_dir.join(format!("{}.db", M::NAME))
 }
 
-/// The connection that writes. Creates file and tables if need be.
+/// The connection that writes. Creates file and tables if need be, and leaves a file as it is that [`upgrade`] knows.
 pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result<Connection, OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
     let flags =
@@ -99,9 +109,9 @@ pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenE
 
 fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> Result<(), OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
-    if found == M::SCHEMA_VERSION {
-        return remove_gone::<M>(connection).map_err(storage);
+    let found = version(connection).map_err(storage)?;
+    if found == M::SCHEMA_VERSION || M::UPGRADE.is_some_and(|upgrade| upgrade.from == found) {
+        return Ok(());
     }
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(storage)?;
@@ -122,16 +132,23 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
         .map_err(storage)
 }
 
-/// Removes what earlier versions left in the file and this one does without.
-fn remove_gone<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
-    for name in M::GONE {
-        let mut there =
-            connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")?;
-        if there.exists([name])? {
-            connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
-        }
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Makes a file of an earlier version one of this version, which that version then refuses. For the projector alone: a
+/// command that only looks may run beside a process of the earlier version that is at work on the file.
+pub(crate) fn upgrade<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
+    let Some(Upgrade { from, sql }) = M::UPGRADE else { return Ok(()) };
+    if version(connection)? != from {
+        return Ok(());
     }
-    Ok(())
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    if version(&transaction)? == from {
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", M::SCHEMA_VERSION)?;
+    }
+    transaction.commit()
 }
 
 /// Makes the indexes that [`Indexes::Later`] left out.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-use crate::database;
+use crate::database::{self, Upgrade};
 use crate::engine::{self, Tables};
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
@@ -70,8 +70,8 @@ pub(crate) trait ReadModel: Default + Send + 'static {
     const CACHE_BYTES: usize;
     /// What it fills.
     const TABLES: &'static [&'static Table];
-    /// Triggers of earlier versions that have no place in a file any more.
-    const GONE: &'static [&'static str] = &[];
+    /// From the version before, if its files need not be rebuilt.
+    const UPGRADE: Option<Upgrade> = None;
 
     /// The events that the fold looks at.
     fn filter() -> Filter;

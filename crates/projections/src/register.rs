@@ -73,6 +73,7 @@ impl<M: ReadModel> Registered for Of<M> {
         readers: &Readers,
     ) -> Result<Box<dyn Runner>, OpenError> {
         let connection = database::open_writer::<M>(&database::file::<M>(data_dir), Indexes::Now)?;
+        database::upgrade::<M>(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
         let end = *store.head().borrow();
         let projector = Projector::<M>::new(store, connection, readers.position_sender())
             .map_err(|source| OpenError::storage(M::NAME, source))?;

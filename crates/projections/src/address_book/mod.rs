@@ -1,7 +1,8 @@
 //! The address book: contacts, groups, opt-outs, templates, sender identities, tenants.
 //!
-//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). What an import names
-//! is read in one go; what only follows from that (who has an address, who is whose heir) when the fold comes to it.
+//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). Of the contacts
+//! that an import names, each kind of row is read in one go: they themselves, whose heirs they have, who has their
+//! addresses. Everything else (groups and members, people, refusals) is read when the fold comes to it.
 //!
 //! Deliberately absent: keys. Who looks at them reads the log, where nothing is behind.
 
@@ -23,6 +24,7 @@ use kite_domain::slug::TenantId;
 use kite_event_store::{Filter, RecordedEvent};
 use smol_str::SmolStr;
 
+use crate::database::Upgrade;
 use crate::engine::Tables;
 use crate::error::ApplyError;
 use crate::projector::ReadModel;
@@ -39,10 +41,10 @@ pub(crate) struct AddressBookModel {
 
 impl ReadModel for AddressBookModel {
     const NAME: &'static str = "address_book";
-    const SCHEMA_VERSION: i64 = 4;
+    const SCHEMA_VERSION: i64 = 5;
     const CACHE_BYTES: usize = 16 * 1024 * 1024;
     const TABLES: &'static [&'static Table] = schema::TABLES;
-    const GONE: &'static [&'static str] = schema::GONE;
+    const UPGRADE: Option<Upgrade> = Some(schema::UPGRADE);
 
     fn filter() -> Filter {
         Filter::kinds([

@@ -6,6 +6,7 @@
 //! `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
 //! says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
 
+use crate::database::Upgrade;
 use crate::table::{Index, Table, bytes, integer, text};
 
 pub(super) const TABLES: &[&Table] = &[
@@ -24,8 +25,18 @@ pub(super) const TABLES: &[&Table] = &[
     &TENANTS,
 ];
 
-/// These counted contacts where they are written, and are in files of earlier versions; the fold counts them now.
-pub(super) const GONE: &[&str] = &["contact_added", "contact_removed"];
+/// In files of version 4 triggers count the contacts where they are written; the fold counts them now. A program for which
+/// the triggers count must not write a file without them, and has to see that from the version.
+///
+/// A file of version 4 may be without them already, so they are counted anew in any case.
+pub(super) const UPGRADE: Upgrade = Upgrade {
+    from: 4,
+    sql: "DROP TRIGGER IF EXISTS contact_added;
+          DROP TRIGGER IF EXISTS contact_removed;
+          INSERT OR IGNORE INTO contact_counts (tenant, contacts) SELECT DISTINCT tenant, 0 FROM contacts;
+          UPDATE contact_counts
+              SET contacts = (SELECT count(*) FROM contacts c WHERE c.tenant = contact_counts.tenant);",
+};
 
 pub(super) static CONTACTS: Table = Table::new(
     "contacts",

@@ -2,7 +2,8 @@
 //!
 //! The fold keeps lots in memory up to a bound and reads them back from their rows when they come up again. A whole
 //! piece of the log is folded in memory; a message that passed through several states in it is written once. Only a lot for
-//! which there is no room any more is written before the end of the transaction.
+//! which there is no room any more, and the seal of a lot whose rows are there already, are written before the end of the
+//! transaction.
 //!
 //! The sendings that the events name are asked for in one go. Lots and words are read when the fold comes to them: which
 //! ones follows from what is in memory, and nearly all are.

@@ -264,14 +264,14 @@ impl Sendings {
         tables: Tables<'_>,
         sending: SendingId,
     ) -> Result<[Option<String>; 2], StorageError> {
-        if let Some((_, content)) = self.seals.get(&sending) {
-            return Ok(
-                [&content.from_phone, &content.from_email].map(|from| from.as_deref().map(str::to_owned))
-            );
-        }
         let stored = tables
             .find(&CONTENT, values![&sending], |row| Ok::<_, StorageError>([row.get(0)?, row.get(1)?]))?;
-        Ok(stored.unwrap_or_default())
+        if let Some(stored) = stored {
+            // What is said first stays, wherever a page of the log ends: another seal changes nothing.
+            return Ok(stored);
+        }
+        let said = self.seals.get(&sending).map(|(_, content)| [&content.from_phone, &content.from_email]);
+        Ok(said.map(|said| said.map(|from| from.as_deref().map(str::to_owned))).unwrap_or_default())
     }
 
     /// When a sealed sending was accepted.

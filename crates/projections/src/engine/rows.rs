@@ -5,8 +5,8 @@
 //! [`Rows::prefetch`] reads those of which it does know in one go. What has been read is kept for later transactions, up
 //! to a bound: this process alone writes the table, and after a failure everything is forgotten.
 //!
-//! A row that comes and goes within a transaction is written and removed all the same. So a row that cannot be written is
-//! noticed wherever a page of the log ends.
+//! A row that comes and goes within a transaction is written as it was last, and removed: if it cannot be written, that is
+//! noticed. What a row was before it was changed again is not written, nor is a change of a stored row that is then removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -97,6 +97,9 @@ impl<R: Record> Rows<R> {
         for aside in asides {
             if let Some(keys) = self.aside_keys.get_mut(&aside) {
                 keys.remove(key);
+                if keys.is_empty() {
+                    self.aside_keys.remove(&aside);
+                }
             }
         }
     }
@@ -265,8 +268,17 @@ impl<R: Record> Rows<R> {
         Ok(self.aside_keys.get(aside).into_iter().flatten().cloned().collect())
     }
 
-    /// Writes what has changed, in the order of the keys.
+    /// Writes what has changed, in the order of the keys. Whatever was only read counts for the bound, too.
     pub(crate) fn flush(&mut self, tables: Tables<'_>) -> Result<(), ApplyError> {
+        self.write_changed(tables)?;
+        let kept = self.slots.len().max(self.asked.len()).max(self.aside_keys.len());
+        if kept > self.kept_max {
+            *self = Self::keeping(self.kept_max);
+        }
+        Ok(())
+    }
+
+    fn write_changed(&mut self, tables: Tables<'_>) -> Result<(), ApplyError> {
         if self.changed.is_empty() {
             return Ok(());
         }
@@ -300,9 +312,6 @@ impl<R: Record> Rows<R> {
                 (slot.is_stored, slot.is_changed, slot.passed) = (slot.row.is_some(), false, None);
             }
         }
-        if self.slots.len() > self.kept_max {
-            *self = Self::keeping(self.kept_max);
-        }
         Ok(())
     }
 }
@@ -333,4 +342,87 @@ fn write<R: Record>(
         cells.end()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Pick, Table, create_tables, integer};
+
+    static PAIRS: Table = Table::new("pairs", &[integer("id").key(), integer("other")]);
+    static BY_OTHER: Statement = Statement::select(&PAIRS, Pick::All, &["other"]);
+
+    #[derive(Debug, Clone)]
+    struct Pair(i64);
+
+    impl Record for Pair {
+        type Key = i64;
+        type Aside = i64;
+
+        fn verbs() -> &'static Verbs {
+            static VERBS: Verbs = Verbs::of(&PAIRS);
+            &VERBS
+        }
+
+        fn put_key(key: &i64, cells: &mut Cells<'_>) {
+            cells.put(*key);
+        }
+
+        fn put(&self, key: &i64, cells: &mut Cells<'_>) {
+            cells.put(*key);
+            cells.put(self.0);
+        }
+
+        fn read(row: &Row<'_>) -> Result<(i64, Self), ApplyError> {
+            Ok((row.get(0)?, Self(row.get(1)?)))
+        }
+
+        fn asides(&self, _key: &i64) -> Vec<i64> {
+            vec![self.0]
+        }
+    }
+
+    /// Does something with a table and rows of which 4 are kept.
+    fn keeping_four(then: impl FnOnce(Tables<'_>, Rows<Pair>)) {
+        let file = rusqlite::Connection::open_in_memory().unwrap();
+        file.execute_batch(&create_tables(&[&PAIRS])).unwrap();
+        then(Tables::Sqlite(&file), Rows::keeping(4));
+    }
+
+    #[test]
+    fn what_was_only_asked_for_is_not_kept_without_bound() {
+        keeping_four(|tables, mut rows| {
+            for key in 0..4 {
+                assert!(rows.get(tables, &key).unwrap().is_none());
+                rows.flush(tables).unwrap();
+            }
+            assert_eq!(rows.slots.len(), 4);
+            rows.get(tables, &4).unwrap();
+            rows.flush(tables).unwrap();
+            assert!(rows.slots.is_empty());
+            for other in 0..5 {
+                assert!(
+                    rows.beside(tables, &BY_OTHER, |other, cells| cells.put(*other), &other)
+                        .unwrap()
+                        .is_empty()
+                );
+            }
+            assert_eq!(rows.asked.len(), 5);
+            rows.flush(tables).unwrap();
+            assert!(rows.asked.is_empty());
+        });
+    }
+
+    #[test]
+    fn what_no_row_is_found_by_any_more_is_forgotten() {
+        keeping_four(|tables, mut rows| {
+            for other in 0..9 {
+                rows.put(tables, 1, Pair(other)).unwrap();
+            }
+            assert_eq!(rows.aside_keys.keys().collect::<Vec<_>>(), [&8]);
+            rows.remove(tables, &1).unwrap();
+            assert!(rows.aside_keys.is_empty());
+            rows.flush(tables).unwrap();
+        });
+    }
 }

@@ -8,8 +8,8 @@ use crate::table::Statement;
 
 /// The tables of a model within a transaction.
 ///
-/// Every call is about many rows, so that an engine at the other end of a network is asked once for all of them. SQLite
-/// takes them one after the other.
+/// What is about many rows is one call, so that an engine at the other end of a network can be asked once for all of them;
+/// SQLite takes them one after the other. Only [`Tables::find`] is about one row.
 #[derive(Clone, Copy)]
 pub(crate) enum Tables<'t> {
     /// A file.

@@ -181,6 +181,18 @@ impl Table {
         true
     }
 
+    /// Whether an upsert sets every column beside the key.
+    const fn is_only_set(&self) -> bool {
+        let mut place = 0;
+        while place < self.columns.len() {
+            if !matches!(self.columns[place].role, Role::Key | Role::Set) {
+                return false;
+            }
+            place += 1;
+        }
+        true
+    }
+
     /// The column of this name.
     fn column(&self, name: &str) -> &'static Column {
         let found = self.columns.iter().find(|column| column.name == name);

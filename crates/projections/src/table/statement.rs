@@ -123,7 +123,10 @@ pub(crate) struct Verbs {
 }
 
 impl Verbs {
+    /// Rows are written as they are to be, so none of the columns may be one that is added to, or of which the lesser or
+    /// greater value stays: such a table does not compile.
     pub(crate) const fn of(table: &'static Table) -> Self {
+        assert!(table.is_only_set(), "whole rows are written into columns that are set");
         Self {
             select: Statement::select(table, Pick::All, &[]),
             insert: Statement::insert(table, Pick::All),

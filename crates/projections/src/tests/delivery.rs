@@ -341,6 +341,22 @@ fn a_small_cache_gives_the_same_rows() {
     assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 19);
 }
 
+/// Nobody seals twice; if a log says so all the same, the rows are the same wherever its pages end.
+#[test]
+fn a_lot_that_comes_after_a_second_seal_has_the_senders_of_the_first() {
+    let mut bench = Bench::new();
+    let id = bench.accept(1, 2, MessageClass::Notice);
+    bench.project();
+    let mut again = sending_accepted(id, 2, 4, MessageClass::Notice);
+    again.from_phone = Some("0298765432".into());
+    bench.append(&id.stream(), at(2), vec![again.into()]);
+    let late = LotId { sending: id, number: 1 };
+    bench.append(&late.stream(), at(3), vec![lot_accepted(id, 1, 2, MessageClass::Notice).into()]);
+    bench.project();
+    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    assert!(report.is_clean(), "{report}");
+}
+
 fn lost(by: &str, messages: kite_domain::seq_set::SeqSet, reason: &str) -> Event {
     let unknown = UnknownSet {
         messages,

@@ -3,7 +3,8 @@
 use kite_domain::contact::{ContactDeleted, ContactDetails, ContactsPersonal, ContactsSaved};
 use kite_domain::ids::ContactId;
 use rusqlite::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -14,11 +15,12 @@ use crate::delivery::DeliveryModel;
 use crate::projector::ReadModel;
 use crate::replay;
 use crate::routing::RoutingModel;
-use crate::table::{Kind, Role};
+use crate::table::{Kind, Role, Table, Verbs, integer};
 use crate::work::WorkModel;
+use crate::{OpenError, ReadModels};
 
-/// The files of a directory that c61d613 made (see `crates/kite/tests/old_data`), whose schema versions are those of
-/// today: they open as they are.
+/// The files of a directory that c61d613 made (see `crates/kite/tests/old_data`), whose tables are those of today:
+/// they open as they are, or are upgraded.
 const KEPT: [(&str, &str); 4] = [
     ("address_book", include_str!("kept_schemas/address_book.sql")),
     ("routing", include_str!("kept_schemas/routing.sql")),
@@ -106,11 +108,35 @@ fn check<M: ReadModel>(bench: &Bench) {
 
 #[test]
 fn descriptors_are_those_of_the_files_that_an_earlier_version_made() {
+    let of_the_list: BTreeSet<&str> = ReadModels::names().collect();
+    assert_eq!(KEPT.map(|(name, _)| name).into_iter().collect::<BTreeSet<_>>(), of_the_list);
     let bench = Bench::new();
     check::<AddressBookModel>(&bench);
     check::<RoutingModel>(&bench);
     check::<DeliveryModel>(&bench);
     check::<WorkModel>(&bench);
+}
+
+/// Columns of which an upsert makes something else than the new value are not for rows that are written whole.
+#[test]
+#[should_panic(expected = "whole rows are written into columns that are set")]
+fn rows_are_not_written_whole_into_what_is_added_to() {
+    static SUMS: Table = Table::new("sums", &[integer("id").key(), integer("sum").added()]);
+    Verbs::of(&SUMS);
+}
+
+fn save_contacts(bench: &mut Bench, numbers: RangeInclusive<u128>) {
+    let contact = |number: u128| ContactDetails {
+        contact: ContactId(Uuid::from_u128(number)),
+        name: "n".to_owned(),
+        phone: Some(format!("0101111000{number}").into()),
+        email: None,
+        tags: vec![],
+        fields: BTreeMap::new(),
+    };
+    let personal = ContactsPersonal { contacts: numbers.map(contact).collect() };
+    let saved = ContactsSaved { tenant: tenant(), group: None, personal };
+    bench.append("contact-book-acme-202510", at(0), vec![saved.into()]);
 }
 
 /// Its triggers counted contacts; the fold does that now.
@@ -122,24 +148,73 @@ fn contacts_are_counted_once_in_a_file_that_an_earlier_version_made() {
     file.execute_batch(sql).unwrap();
     file.execute_batch("INSERT INTO checkpoint VALUES (1, 0); INSERT INTO contact_numbers VALUES (1, 1)")
         .unwrap();
-    file.pragma_update(None, "user_version", AddressBookModel::SCHEMA_VERSION).unwrap();
+    file.pragma_update(None, "user_version", 4).unwrap();
     drop(file);
     let mut bench = Bench::on(directory);
-    let contact = |number: u128| ContactDetails {
-        contact: ContactId(Uuid::from_u128(number)),
-        name: "n".to_owned(),
-        phone: Some(format!("0101111000{number}").into()),
-        email: None,
-        tags: vec![],
-        fields: BTreeMap::new(),
-    };
-    let personal = ContactsPersonal { contacts: (1..=3).map(contact).collect() };
-    let saved = ContactsSaved { tenant: tenant(), group: None, personal };
-    bench.append("contact-book-acme-202510", at(0), vec![saved.into()]);
+    save_contacts(&mut bench, 1..=3);
     let deleted = ContactDeleted { tenant: tenant(), contact: ContactId(Uuid::from_u128(2)) };
     bench.append("contact-book-acme-202510", at(1), vec![deleted.into()]);
     bench.project();
     assert_eq!(bench.models.address_book.contact_count(&tenant()).unwrap(), (2, 2));
     let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
     assert!(report.is_clean(), "{report}");
+}
+
+/// Version and triggers of the address book.
+fn counted_by(file: &Connection) -> (i64, i64) {
+    let version = file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'";
+    (version, file.query_row(triggers, [], |row| row.get(0)).unwrap())
+}
+
+/// Makes the address book one in which the triggers of an earlier version have counted.
+fn count_by_triggers(file: &Connection) {
+    let (_, kept) = KEPT.iter().find(|(name, _)| *name == "address_book").unwrap();
+    let (from, until) =
+        (kept.find("CREATE TRIGGER").unwrap(), kept.find("CREATE TABLE contact_numbers").unwrap());
+    file.execute_batch(&format!(
+        "DROP TRIGGER IF EXISTS contact_added; DROP TRIGGER IF EXISTS contact_removed;
+         {} DELETE FROM contact_counts;
+         CREATE TEMP TABLE those AS SELECT * FROM contacts;
+         DELETE FROM contacts;
+         INSERT INTO contacts SELECT * FROM those;
+         DROP TABLE those;
+         PRAGMA user_version = 4;",
+        &kept[from..until]
+    ))
+    .unwrap();
+}
+
+#[test]
+fn only_the_projector_takes_over_from_the_triggers_of_an_earlier_version() {
+    let mut bench = Bench::new();
+    save_contacts(&mut bench, 1..=3);
+    bench.project();
+    let file = Connection::open(bench.path().join("address_book.db")).unwrap();
+    count_by_triggers(&file);
+    let counted = |bench: &Bench| bench.models.address_book.contact_count(&tenant()).unwrap().0;
+    assert_eq!(counted(&bench), 3);
+
+    // Whoever only looks leaves the triggers to the earlier version.
+    replay::parked(bench.path()).unwrap();
+    drop(ReadModels::open(bench.path()).unwrap());
+    assert!(run(replay::verify(bench.store.clone(), bench.path())).unwrap().is_clean());
+    assert_eq!(counted_by(&file), (4, 2));
+
+    // What was counted wrongly or not at all is counted anew.
+    for wrong in ["UPDATE contact_counts SET contacts = 99", "DELETE FROM contact_counts"] {
+        count_by_triggers(&file);
+        file.execute_batch(wrong).unwrap();
+        bench.restart();
+        assert_eq!(counted_by(&file), (5, 0), "{wrong}");
+        assert_eq!(counted(&bench), 3, "{wrong}");
+    }
+    save_contacts(&mut bench, 4..=5);
+    bench.project();
+    assert_eq!(counted(&bench), 5);
+    assert!(run(replay::verify(bench.store.clone(), bench.path())).unwrap().is_clean());
+
+    file.pragma_update(None, "user_version", 3).unwrap();
+    let refused = ReadModels::open(bench.path()).err().unwrap();
+    assert!(matches!(refused, OpenError::OtherSchema { found: 3, known: 5, .. }), "{refused}");
 }

@@ -64,7 +64,7 @@ pub(super) static OPEN_LOTS: Table = Table::new(
 ]);
 
 pub(super) static LOADS: Table =
-    Table::new("loads", &[text("tenant").key(), integer("kind").key(), integer("messages").added()]);
+    Table::new("loads", &[text("tenant").key(), integer("kind").key(), integer("messages")]);
 
 pub(super) static UNSEALED_LOTS: Table = Table::new(
     "unsealed_lots",
@@ -115,5 +115,5 @@ pub(super) static NOT_UNDERSTOOD_COUNTS: Table = Table::new(
 
 pub(super) static UNCLASSIFIED_CODES: Table = Table::new(
     "unclassified_codes",
-    &[text("relay").key(), text("code").key(), integer("times").added(), integer("newest_ms").greatest()],
+    &[text("relay").key(), text("code").key(), integer("times"), integer("newest_ms")],
 );
