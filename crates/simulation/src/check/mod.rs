@@ -169,7 +169,10 @@ impl Checker {
     pub(crate) fn process_begins(&mut self, at: DateTime<Utc>) {
         self.limits.process_begins(at);
         self.process_began_at = self.position;
-        self.books.process_begins();
+        // Requests to the others go on.
+        if !self.is_shared {
+            self.books.process_begins();
+        }
     }
 
     pub(crate) fn clocks_are_off_by(&mut self, ms: i64) {
