@@ -97,6 +97,7 @@ mod gappy {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the task is aborted with the test")]
     fn store() -> (Told, Arc<GappyEventStore<MemoryEventStore>>) {
         let store = Arc::new(GappyEventStore::new(Arc::new(MemoryEventStore::new())));
         let behind = Arc::clone(&store);
