@@ -12,7 +12,7 @@ use crate::envelope::{Metadata, RecordedEvent};
 const WHAT: &[u8] = b"kite event 1\n";
 
 impl RecordedEvent {
-    /// See the [module](self).
+    /// See the module.
     pub fn digest(&self) -> [u8; 32] {
         let Self { position: _, stream, version, id, kind, schema_version, metadata, data } = self;
         let Metadata { time, tenant, correlation, causation, actor } = metadata;
