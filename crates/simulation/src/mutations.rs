@@ -21,10 +21,10 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::ApprovalOfAnotherRelay
         | Mutation::NewPolicyUnheeded
         | Mutation::OtherAddressIgnored
-        | Mutation::ParkedWorkForgotten
-        | Mutation::RouterPlaceTooFar => 1_000,
+        | Mutation::ParkedWorkForgotten => 1_000,
         of_nodes if is_of_nodes(of_nodes) => 1_000,
-        Mutation::DoubtForgottenOnDeferral
+        Mutation::RouterPlaceTooFar
+        | Mutation::DoubtForgottenOnDeferral
         | Mutation::PauseTakenForQuestions
         | Mutation::RefusedRepeatBelieved
         | Mutation::PatienceForgotten

@@ -132,6 +132,7 @@ impl Checker {
         told: &Told<'_>,
     ) -> Checked {
         let at_ms = told.time().timestamp_millis();
+        let latest_ms = at_ms + 2 * self.clocks_off_ms;
         let is_back = self.is_back(&submitted.relay, told.time());
         let message = self.message_mut(told, seq)?;
         if message.outcome.is_some() {
@@ -154,7 +155,7 @@ impl Checker {
         }
         // A relay that drops repeats may be handed it again as soon as it is back after a silence.
         let may_be_early = attempt.state == State::Unknown && is_back;
-        if held_until_ms > at_ms || (attempt.not_before_ms > at_ms && !may_be_early) {
+        if held_until_ms > latest_ms || (attempt.not_before_ms > latest_ms && !may_be_early) {
             return Err(format!("message {seq} is handed over to {} before its time", attempt.relay));
         }
         attempt.state = State::Submitted;
@@ -257,6 +258,7 @@ impl Checker {
             return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
         }
         let class = self.terms_of(told)?.class;
+        let latest_ms = at_ms + 2 * self.clocks_off_ms;
         for seq in &set.messages {
             if set.inquire_at.is_none() {
                 self.may_be_left_alone(seq, responded, told)?;
@@ -266,7 +268,7 @@ impl Checker {
             if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
                 // The same once more: it was not known whether the first was in the log.
                 let is_repeat = attempt.not_before_ms == inquire_ms;
-                let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > at_ms;
+                let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > latest_ms;
                 let is_asked = set.inquire_at.is_some();
                 if attempt.state == State::Unknown && is_early && !is_repeat && is_asked {
                     return Err(format!("{} is asked about message {seq} before its time", responded.relay));
