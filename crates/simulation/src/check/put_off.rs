@@ -34,6 +34,7 @@ impl Checker {
             }
             self.was_not_taken(told, seq, responded)?;
             self.nothing_is_on_its_way(told, seq, responded)?;
+            let clocks_off_ms = 2 * self.clocks_off_ms;
             let message = self.handed_over(told, seq, responded)?;
             let attempt = message.attempt(responded.attempt);
             let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) else { continue };
@@ -47,7 +48,7 @@ impl Checker {
             let is_told_right = set.times == times + 1
                 && set.since.timestamp_millis() == since_ms
                 && waits_ms >= pause_ms(times) - notice().num_milliseconds()
-                && waits_ms <= pause_ms(times);
+                && waits_ms <= pause_ms(times) + clocks_off_ms;
             if !is_told_right {
                 return Err(format!("message {seq} is refused for now {before:?}, and then {set:?}"));
             }
