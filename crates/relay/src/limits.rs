@@ -15,10 +15,9 @@ use kite_commands::Clock;
 use kite_commands::governed::{GovernedClock, Moment};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
-use parking_lot::Mutex;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::patience::Patience;
@@ -82,7 +81,7 @@ pub struct Pace {
     /// How much of the relay this process has; none: all of it.
     shares: Option<Arc<Shares>>,
     /// Shares that others have had before, as far as the buckets know.
-    taken_over: Mutex<u64>,
+    taken_over: AtomicU64,
     paused_until_ms: AtomicI64,
     /// When the next try may succeed: for one-time passwords, for all else.
     closed_until_ms: [AtomicI64; 2],
@@ -102,7 +101,7 @@ impl Pace {
             slowdown: Slowdown::default(),
             patience: Patience::default(),
             shares: None,
-            taken_over: Mutex::new(0),
+            taken_over: AtomicU64::new(0),
             paused_until_ms: AtomicI64::new(0),
             closed_until_ms: Default::default(),
         }
@@ -111,34 +110,31 @@ impl Pace {
     /// For who has these shares of the relay. What was taken over before is not charged for.
     #[must_use]
     pub(crate) fn sharing(self, shares: Arc<Shares>) -> Self {
-        Self { taken_over: Mutex::new(shares.taken_over()), shares: Some(shares), ..self }
+        Self { taken_over: AtomicU64::new(shares.taken_over()), shares: Some(shares), ..self }
     }
 
-    fn portion(&self, now: DateTime<Utc>) -> Portion {
-        let portion = self.shares.as_ref().map_or(Portion::WHOLE, |shares| shares.portion(now));
-        if portion.held > 0 && mutation::is_active(Mutation::RateTimesNodes) {
-            return Portion::WHOLE;
-        }
-        portion
-    }
-
+    /// The pace as it stands for one call, whatever number of lots are in it.
+    ///
     /// What comes with a share that others have had is what it brings from now on, and no burst: they may just have used
     /// theirs.
-    fn heed_taken_over(&self) {
-        let Some(shares) = &self.shares else { return };
-        let taken_over = shares.taken_over();
-        let mut heeded = self.taken_over.lock();
-        if *heeded != taken_over {
-            *heeded = taken_over;
+    pub fn turn(&self, now: DateTime<Utc>) -> Turn<'_> {
+        let Some(shares) = &self.shares else { return Turn { pace: self, portion: Portion::WHOLE, now } };
+        let (portion, taken_over) = shares.standing(now);
+        if self.taken_over.swap(taken_over, Ordering::Relaxed) != taken_over {
             self.all.iter().chain(&self.ordinary).for_each(Bucket::empty);
         }
+        let takes_all = portion.held > 0 && mutation::is_active(Mutation::RateTimesNodes);
+        Turn { pace: self, portion: if takes_all { Portion::WHOLE } else { portion }, now }
     }
 
-    /// The most parts that one call of this class may have now.
+    /// See [`Turn::parts_max`].
     pub fn parts_max(&self, class: MessageClass, now: DateTime<Utc>) -> u32 {
-        let portion = self.portion(now);
-        self.bucket(class)
-            .map_or(u32::MAX, |bucket| self.slowdown.part_of(portion.part_of(bucket.burst.get()).max(1), now))
+        self.turn(now).parts_max(class)
+    }
+
+    /// See [`Turn::charge`].
+    pub fn charge(&self, class: MessageClass, parts: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
+        self.turn(now).charge(class, parts)
     }
 
     /// When it is worth trying again, if not now.
@@ -147,31 +143,6 @@ impl Pace {
         let closed = self.closed_until_ms[place(class)].load(Ordering::Relaxed);
         let until_ms = paused.max(closed);
         (until_ms > now.timestamp_millis()).then(|| DateTime::from_timestamp_millis(until_ms)).flatten()
-    }
-
-    /// Takes leave for this many parts of one call, or says when to try again. More parts than
-    /// [`Pace::parts_max`] are charged as that.
-    pub fn charge(&self, class: MessageClass, parts: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
-        if let Some(until) = self.closed_until(class, now) {
-            return Err(until);
-        }
-        self.heed_taken_over();
-        let portion = self.portion(now);
-        if portion.held == 0 {
-            return Err(self.close(class, NO_SHARE_PAUSE, now));
-        }
-        let ordinary = self.ordinary.as_ref().filter(|_| class != MessageClass::Otp);
-        let mut rest = Duration::ZERO;
-        for bucket in ordinary.into_iter().chain(&self.all) {
-            match bucket.charge(parts, portion, &self.slowdown, now) {
-                Ok(of_bucket) => rest = rest.max(of_bucket),
-                Err(wait) => return Err(self.close(class, wait, now)),
-            }
-        }
-        if !rest.is_zero() {
-            self.close(class, rest, now);
-        }
-        Ok(())
     }
 
     /// Nothing more of this class for so long. Answers until when.
@@ -213,6 +184,46 @@ impl Pace {
             MessageClass::Otp => self.all.as_ref(),
             MessageClass::Notice | MessageClass::Ad => self.ordinary.as_ref(),
         }
+    }
+}
+
+/// See [`Pace::turn`].
+pub struct Turn<'p> {
+    pace: &'p Pace,
+    portion: Portion,
+    now: DateTime<Utc>,
+}
+
+impl Turn<'_> {
+    /// The most parts that one call of this class may have.
+    pub fn parts_max(&self, class: MessageClass) -> u32 {
+        let of_burst = |bucket: &Bucket| self.portion.part_of(bucket.burst.get()).max(1);
+        let bucket = self.pace.bucket(class);
+        bucket.map_or(u32::MAX, |bucket| self.pace.slowdown.part_of(of_burst(bucket), self.now))
+    }
+
+    /// Takes leave for this many parts of one call, or says when to try again. More parts than [`Turn::parts_max`] are
+    /// charged as that.
+    pub fn charge(&self, class: MessageClass, parts: u32) -> Result<(), DateTime<Utc>> {
+        let Self { pace, portion, now } = *self;
+        if let Some(until) = pace.closed_until(class, now) {
+            return Err(until);
+        }
+        if portion.held == 0 {
+            return Err(pace.close(class, NO_SHARE_PAUSE, now));
+        }
+        let ordinary = pace.ordinary.as_ref().filter(|_| class != MessageClass::Otp);
+        let mut rest = Duration::ZERO;
+        for bucket in ordinary.into_iter().chain(&pace.all) {
+            match bucket.charge(parts, portion, &pace.slowdown, now) {
+                Ok(of_bucket) => rest = rest.max(of_bucket),
+                Err(wait) => return Err(pace.close(class, wait, now)),
+            }
+        }
+        if !rest.is_zero() {
+            pace.close(class, rest, now);
+        }
+        Ok(())
     }
 }
 

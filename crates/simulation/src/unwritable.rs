@@ -26,6 +26,13 @@ pub enum Rows {
 }
 
 impl Rows {
+    /// Whether acceptance counts by them what a tenant has.
+    pub(crate) fn are_counted(self) -> bool {
+        matches!(self, Self::UnsealedLots | Self::OpenSendings | Self::OpenLots)
+    }
+}
+
+impl Rows {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Lots,

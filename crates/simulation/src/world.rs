@@ -198,7 +198,7 @@ impl World {
             }
             Operation::Unwritable { rows, remainder } => {
                 self.is_unwritable = true;
-                self.checker.counts_are_parked = true;
+                self.checker.counts_are_parked |= rows.are_counted();
                 return unwritable::break_rows(self.data_dir(), rows, remainder)
                     .map_err(|error| format!("the trigger cannot be made: {error}"));
             }
@@ -468,6 +468,7 @@ impl World {
         if !std::mem::take(&mut self.is_unwritable) {
             return Ok(());
         }
+        self.checker.counts_are_parked = false;
         self.die()?;
         unwritable::mend(self.data_dir()).map_err(|error| error.to_string())?;
         let store: Arc<dyn EventStore> = self.log.clone();

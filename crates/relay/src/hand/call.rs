@@ -98,12 +98,12 @@ impl RelayWorker {
         let class = class_of(&works);
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
-        let mut room = Room::new(granted, works.len());
         if mutation::is_active(Mutation::IntentAfterCall) {
             self.call_before_intent(&works, state, now).await;
         }
         // What was waited for until here is no part of the time that the intent has.
         let now = crew.now();
+        let mut room = Room::new(granted, works.len(), crew.pace.turn(now));
         let plans = crew
             .parts
             .lots
@@ -145,7 +145,7 @@ impl RelayWorker {
         let crew = &self.crew;
         let mut messages = Vec::new();
         for work in works {
-            let mut room = Room::new(1, 1);
+            let mut room = Room::new(1, 1, crew.pace.turn(now));
             let look = |lot: &Lot, sending: &SealedSending| {
                 plan(crew, lot, sending, (0, work), state, &mut room, now).1
             };

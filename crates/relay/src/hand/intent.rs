@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::Crew;
 use super::back_off::{self, ON_ITS_WAY};
 use super::hasten::{self, Looked, look};
+use crate::limits::Turn;
 use crate::queue::Job;
 
 /// How long the intent may take to be durable, beside the call itself. If it takes longer, there is no call.
@@ -75,14 +76,15 @@ pub(super) struct Planned {
 
 /// Room for messages in one call, over all its lots. A decision that is taken anew after a conflict is not charged
 /// twice.
-pub(super) struct Room {
+pub(super) struct Room<'p> {
     left: u32,
     charged: Vec<Option<u32>>,
+    turn: Turn<'p>,
 }
 
-impl Room {
-    pub(super) fn new(messages: u32, lots: usize) -> Self {
-        Self { left: messages, charged: vec![None; lots] }
+impl<'p> Room<'p> {
+    pub(super) fn new(messages: u32, lots: usize, turn: Turn<'p>) -> Self {
+        Self { left: messages, charged: vec![None; lots], turn }
     }
 }
 
@@ -107,7 +109,7 @@ pub(super) fn plan(
     sending: &SealedSending,
     (place, work): (usize, &LotWork),
     state: AttemptState,
-    room: &mut Room,
+    room: &mut Room<'_>,
     now: DateTime<Utc>,
 ) -> (Vec<Event>, Planned) {
     let mut planned = Planned {
@@ -139,7 +141,7 @@ pub(super) fn plan(
             // Nothing goes, so nothing is charged.
             _ if sending.is_paused => Ok(u32::MAX),
             Some(count) => Ok(count),
-            None => take_leave(crew, lot, &candidates, room, now),
+            None => take_leave(lot, &candidates, room),
         };
         let (candidates, rest, not_before_ms) = match leave {
             Ok(count) => {
@@ -202,14 +204,8 @@ fn stay_unknown(crew: &Crew, lot: &Lot, attempt: u16, stays: SeqSet, planned: &m
 }
 
 /// How many of the candidates may go now; none of them before the time that is named.
-fn take_leave(
-    crew: &Crew,
-    lot: &Lot,
-    candidates: &SeqSet,
-    room: &mut Room,
-    now: DateTime<Utc>,
-) -> Result<u32, DateTime<Utc>> {
-    let parts_max = crew.pace.parts_max(lot.class, now);
+fn take_leave(lot: &Lot, candidates: &SeqSet, room: &mut Room<'_>) -> Result<u32, DateTime<Utc>> {
+    let parts_max = room.turn.parts_max(lot.class);
     let mut parts = 0_u32;
     let mut count = 0_u32;
     for seq in candidates.iter().take(room.left as usize) {
@@ -224,7 +220,7 @@ fn take_leave(
     if count == 0 {
         return Ok(0);
     }
-    crew.pace.charge(lot.class, parts, now)?;
+    room.turn.charge(lot.class, parts)?;
     room.left -= count;
     Ok(count)
 }

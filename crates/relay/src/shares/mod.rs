@@ -177,6 +177,12 @@ impl Shares {
         self.state.lock().portion(now)
     }
 
+    /// Both of the two: how much may be used now, and how often a share was taken that others have had.
+    pub(crate) fn standing(&self, now: DateTime<Utc>) -> (Portion, u64) {
+        let state = self.state.lock();
+        (state.portion(now), state.taken_over)
+    }
+
     /// Grows when a share is taken that others have had: with it comes no burst.
     pub(crate) fn taken_over(&self) -> u64 {
         self.state.lock().taken_over
