@@ -11,7 +11,7 @@ use super::schema::{
 use crate::engine::{Cells, Record, Row};
 use crate::error::ApplyError;
 use crate::sql::json;
-use crate::table::{Pick, Statement, Verbs};
+use crate::table::{Pick, Statement, verbs};
 
 /// Something of a tenant that has an id.
 pub(super) type OfTenant = (SmolStr, ContactId);
@@ -77,10 +77,7 @@ impl Record for ContactRow {
 
     const IS_UNIQUE_BESIDE_KEY: bool = true;
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&CONTACTS);
-        &VERBS
-    }
+    verbs!(CONTACTS);
 
     fn put_key(key: &OfTenant, cells: &mut Cells<'_>) {
         put_of_tenant(key, cells);
@@ -128,10 +125,7 @@ impl Record for NumberRow {
     type Key = i64;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&CONTACT_NUMBERS);
-        &VERBS
-    }
+    verbs!(CONTACT_NUMBERS);
 
     fn put_key(id: &i64, cells: &mut Cells<'_>) {
         cells.put(*id);
@@ -159,10 +153,7 @@ impl Record for HeirRow {
     /// The heir.
     type Aside = OfTenant;
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&HEIRS);
-        &VERBS
-    }
+    verbs!(HEIRS);
 
     fn put_key(key: &OfTenant, cells: &mut Cells<'_>) {
         put_of_tenant(key, cells);
@@ -195,10 +186,7 @@ impl Record for GroupRow {
     type Key = GroupId;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&GROUPS);
-        &VERBS
-    }
+    verbs!(GROUPS);
 
     fn put_key(id: &GroupId, cells: &mut Cells<'_>) {
         cells.put(id);
@@ -232,10 +220,7 @@ impl Record for MemberRow {
     type Key = (GroupId, ContactId);
     type Aside = ContactId;
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&MEMBERS);
-        &VERBS
-    }
+    verbs!(MEMBERS);
 
     fn put_key((group, contact): &Self::Key, cells: &mut Cells<'_>) {
         cells.put(group);
@@ -264,10 +249,7 @@ impl Record for SenderRow {
     type Key = (SmolStr, SmolStr);
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&SENDERS);
-        &VERBS
-    }
+    verbs!(SENDERS);
 
     fn put_key((tenant, address): &Self::Key, cells: &mut Cells<'_>) {
         put_pair(tenant, address, cells);
@@ -305,10 +287,7 @@ impl Record for OptOutRow {
     /// Tenant and address.
     type Aside = (SmolStr, SmolStr);
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&OPT_OUTS);
-        &VERBS
-    }
+    verbs!(OPT_OUTS);
 
     fn put_key((tenant, address, brand): &Self::Key, cells: &mut Cells<'_>) {
         put_pair(tenant, address, cells);
@@ -374,10 +353,7 @@ impl Record for PersonRow {
     type Key = (SmolStr, SmolStr, ContactId);
     type Aside = Person;
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&PEOPLE);
-        &VERBS
-    }
+    verbs!(PEOPLE);
 
     fn put_key((tenant, address, contact): &Self::Key, cells: &mut Cells<'_>) {
         put_pair(tenant, address, cells);
@@ -426,10 +402,7 @@ impl Record for BondRow {
     type Key = (SmolStr, SmolStr, SmolStr);
     type Aside = End;
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&BONDS);
-        &VERBS
-    }
+    verbs!(BONDS);
 
     fn put_key((tenant, address, other): &Self::Key, cells: &mut Cells<'_>) {
         put_pair(tenant, address, cells);
@@ -464,10 +437,7 @@ impl Record for TemplateRow {
     type Key = (SmolStr, Uuid);
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&TEMPLATES);
-        &VERBS
-    }
+    verbs!(TEMPLATES);
 
     fn put_key((tenant, id): &Self::Key, cells: &mut Cells<'_>) {
         cells.put(tenant);
@@ -500,10 +470,7 @@ impl Record for TenantRow {
     type Key = SmolStr;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&TENANTS);
-        &VERBS
-    }
+    verbs!(TENANTS);
 
     fn put_key(id: &SmolStr, cells: &mut Cells<'_>) {
         cells.put(id);

@@ -64,29 +64,9 @@ const STATE: &[&str] = &[
     "channel",
 ];
 static CHANGE_MESSAGES: Statement = Statement::update(&MESSAGES, Pick::Named(STATE));
-static ADD_MESSAGES: Statement = Statement::insert(
-    &MESSAGES,
-    Pick::Named(&[
-        "id",
-        "status",
-        "relay",
-        "attempts_made",
-        "first_submitted_ms",
-        "final_ms",
-        "held_until_ms",
-        "reason",
-        "failure_class",
-        "cost_milliwon",
-        "attempts",
-        "channel",
-        "recipient",
-        "email",
-        "contact",
-        "reference",
-        "message_type",
-        "parts",
-    ]),
-);
+/// And what of it never changes.
+const ACCEPTED: &[&str] = &["recipient", "email", "contact", "reference", "message_type", "parts"];
+static ADD_MESSAGES: Statement = Statement::insert(&MESSAGES, Pick::Joined(STATE, ACCEPTED));
 
 /// A message as it is kept between events. Everything in it is in its row too.
 #[derive(Debug, Clone)]

@@ -359,10 +359,7 @@ mod tests {
         type Key = i64;
         type Aside = i64;
 
-        fn verbs() -> &'static Verbs {
-            static VERBS: Verbs = Verbs::of(&PAIRS);
-            &VERBS
-        }
+        crate::table::verbs!(PAIRS);
 
         fn put_key(key: &i64, cells: &mut Cells<'_>) {
             cells.put(*key);

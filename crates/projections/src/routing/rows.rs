@@ -7,7 +7,7 @@ use super::schema::{ADVICE, POLICIES, RELAYS};
 use crate::engine::{Cells, Record, Row};
 use crate::error::ApplyError;
 use crate::sql::json;
-use crate::table::Verbs;
+use crate::table::verbs;
 
 /// A relay as it stands.
 #[derive(Debug, Clone)]
@@ -42,10 +42,7 @@ impl Record for RelayRow {
     type Key = SmolStr;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&RELAYS);
-        &VERBS
-    }
+    verbs!(RELAYS);
 
     fn put_key(id: &SmolStr, cells: &mut Cells<'_>) {
         cells.put(id);
@@ -113,10 +110,7 @@ impl Record for PolicyRow {
     type Key = PolicyKey;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&POLICIES);
-        &VERBS
-    }
+    verbs!(POLICIES);
 
     fn put_key(key: &PolicyKey, cells: &mut Cells<'_>) {
         put_policy_key(key, cells);
@@ -169,10 +163,7 @@ impl Record for AdviceRow {
     type Key = PolicyKey;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&ADVICE);
-        &VERBS
-    }
+    verbs!(ADVICE);
 
     fn put_key(key: &PolicyKey, cells: &mut Cells<'_>) {
         put_policy_key(key, cells);

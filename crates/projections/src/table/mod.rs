@@ -7,7 +7,7 @@ mod sqlite;
 mod statement;
 
 pub(crate) use sqlite::{create_indexes, create_tables, everything_of};
-pub(crate) use statement::{Pick, Statement, Verbs};
+pub(crate) use statement::{Pick, Statement, Verbs, verbs};
 
 /// What stands in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

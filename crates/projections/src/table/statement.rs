@@ -13,6 +13,8 @@ pub(crate) enum Pick {
     Added,
     /// These, in this order.
     Named(&'static [&'static str]),
+    /// These, and then those.
+    Joined(&'static [&'static str], &'static [&'static str]),
 }
 
 impl Pick {
@@ -25,7 +27,10 @@ impl Pick {
                 let is_added = |role| matches!(role, Role::Key | Role::Add);
                 all.filter(|column| is_added(column.role)).map(|column| column.name).collect()
             }
-            Self::Named(names) => names.iter().map(|name| table.column(name).name).collect(),
+            Self::Named(names) => Self::Joined(names, &[]).of(table),
+            Self::Joined(first, others) => {
+                first.iter().chain(others).map(|name| table.column(name).name).collect()
+            }
         }
     }
 }
@@ -136,3 +141,14 @@ impl Verbs {
         }
     }
 }
+
+/// What is done to the whole rows of a table, as a record says it.
+macro_rules! verbs {
+    ($table:ident) => {
+        fn verbs() -> &'static $crate::table::Verbs {
+            static VERBS: $crate::table::Verbs = $crate::table::Verbs::of(&$table);
+            &VERBS
+        }
+    };
+}
+pub(crate) use verbs;

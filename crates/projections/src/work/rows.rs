@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::schema::{LOADS, OPEN_LOTS, OPEN_SENDINGS, PARKED_RECEIPTS, UNCLASSIFIED_CODES, UNSEALED_LOTS};
 use crate::engine::{Cells, Record, Row};
 use crate::error::ApplyError;
-use crate::table::{Pick, Statement, Verbs};
+use crate::table::{Pick, Statement, verbs};
 
 /// The place of a class in the order of urgency.
 pub(super) fn urgency(class: MessageClass) -> i64 {
@@ -50,10 +50,7 @@ impl Record for OpenSendingRow {
     type Key = SendingId;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&OPEN_SENDINGS);
-        &VERBS
-    }
+    verbs!(OPEN_SENDINGS);
 
     fn put_key(id: &SendingId, cells: &mut Cells<'_>) {
         cells.put(id);
@@ -122,10 +119,7 @@ impl Record for OpenLotRow {
     type Key = LotId;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&OPEN_LOTS);
-        &VERBS
-    }
+    verbs!(OPEN_LOTS);
 
     fn put_key(id: &LotId, cells: &mut Cells<'_>) {
         put_lot(id, cells);
@@ -176,10 +170,7 @@ impl Record for UnsealedLotRow {
     type Key = LotId;
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&UNSEALED_LOTS);
-        &VERBS
-    }
+    verbs!(UNSEALED_LOTS);
 
     fn put_key(id: &LotId, cells: &mut Cells<'_>) {
         put_lot(id, cells);
@@ -215,10 +206,7 @@ impl Record for LoadRow {
     type Key = (SmolStr, i64);
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&LOADS);
-        &VERBS
-    }
+    verbs!(LOADS);
 
     fn put_key((tenant, kind): &Self::Key, cells: &mut Cells<'_>) {
         cells.put(tenant);
@@ -253,10 +241,7 @@ impl Record for ReceiptRow {
     type Key = (SmolStr, SmolStr, SmolStr);
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&PARKED_RECEIPTS);
-        &VERBS
-    }
+    verbs!(PARKED_RECEIPTS);
 
     fn put_key((relay, reference, status): &Self::Key, cells: &mut Cells<'_>) {
         cells.put(relay);
@@ -298,10 +283,7 @@ impl Record for CodeRow {
     type Key = (SmolStr, SmolStr);
     type Aside = ();
 
-    fn verbs() -> &'static Verbs {
-        static VERBS: Verbs = Verbs::of(&UNCLASSIFIED_CODES);
-        &VERBS
-    }
+    verbs!(UNCLASSIFIED_CODES);
 
     fn put_key((relay, code): &Self::Key, cells: &mut Cells<'_>) {
         cells.put(relay);
