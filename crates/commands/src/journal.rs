@@ -238,7 +238,7 @@ impl Journal {
     pub async fn read_tails(
         &self,
         tails: &[Tail<'_>],
-    ) -> Result<Vec<Result<Vec<Told>, JournalError>>, JournalError> {
+    ) -> Result<Vec<Result<Vec<Told>, JournalError>>, ReadError> {
         const PAGE: usize = 500;
         let pages = self.store.read_many(tails, PAGE).await?;
         let mut read = Vec::with_capacity(tails.len());
@@ -247,7 +247,14 @@ impl Journal {
             let mut told = page.into_iter().map(understand).collect::<Result<Vec<_>, _>>();
             if let (Ok(told), false) = (&mut told, is_whole) {
                 let after = told.last().map_or(tail.after_version, |last| last.recorded.version);
-                told.extend(self.read_stream(tail.stream, after).await?);
+                match self.read_stream(tail.stream, after).await {
+                    Ok(rest) => told.extend(rest),
+                    Err(JournalError::Read(error)) => return Err(error),
+                    Err(error) => {
+                        read.push(Err(error));
+                        continue;
+                    }
+                }
             }
             read.push(told);
         }

@@ -8,9 +8,10 @@ use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{Sending, SendingAccepted};
-use kite_event_store::{AppendError, BatchMode, Expected, ReadError, Tail};
+use kite_event_store::{AppendError, BatchMode, Expected, Tail};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -18,7 +19,6 @@ use uuid::Uuid;
 use crate::journal::{Cause, Entry, Journal, JournalError, Kept, Told};
 use crate::recent::{Recent, Weighed, recent};
 use crate::tries::Tries;
-use crate::worker::describe;
 
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
 /// attempt.
@@ -389,33 +389,26 @@ impl Lots {
         if !journal.is_shared() || mutation::is_active(Mutation::StaleLotConcluded) {
             return;
         }
-        let lots: Vec<(SmolStr, u64)> = opened
-            .iter()
-            .map(|(place, opened)| {
-                let version = opened.as_ref().ok().and_then(|guard| guard.as_ref()).map(|kept| kept.version);
-                (ids[*place].stream(), version.unwrap_or(0))
-            })
-            .collect();
+        let mut lots: Vec<(usize, SmolStr, u64)> = Vec::with_capacity(opened.len());
+        let mut known = BTreeSet::new();
         let mut sendings: Vec<(SendingId, SmolStr, u64)> = Vec::new();
-        for (place, _) in opened.iter() {
-            let id = ids[*place].sending;
-            let is_new = sendings.iter().all(|(known, ..)| *known != id);
-            if let Some(kept) = self.inner.sendings.get(&id).filter(|_| is_new) {
-                sendings.push((id, id.stream(), kept.value.lock().version));
+        for (index, (place, opened)) in opened.iter().enumerate() {
+            let id = ids[*place];
+            if let Some(standing) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
+                lots.push((index, id.stream(), standing.version));
+            }
+            if known.insert(id.sending)
+                && let Some(kept) = self.inner.sendings.get(&id.sending)
+            {
+                sendings.push((id.sending, id.sending.stream(), kept.value.lock().version));
             }
         }
-        let of_lots =
-            lots.iter().map(|(stream, after_version)| Tail { stream, after_version: *after_version });
-        let of_sendings =
-            sendings.iter().map(|(_, stream, after_version)| Tail { stream, after_version: *after_version });
+        let of_lots = lots.iter().map(|(_, stream, after)| Tail { stream, after_version: *after });
+        let of_sendings = sendings.iter().map(|(_, stream, after)| Tail { stream, after_version: *after });
         let tails: Vec<Tail<'_>> = of_lots.chain(of_sendings).collect();
         let read = match journal.read_tails(&tails).await {
             Ok(read) => read,
             Err(error) => {
-                let error = match error {
-                    JournalError::Read(error) => error,
-                    other => ReadError::Unreadable(describe(&other)),
-                };
                 for (_, opened) in opened {
                     *opened = Err(JournalError::from(error.clone()).into());
                 }
@@ -423,14 +416,14 @@ impl Lots {
             }
         };
         let mut read = read.into_iter();
-        for ((_, opened), told) in opened.iter_mut().zip(read.by_ref()) {
-            match told {
-                Ok(told) => {
-                    let standing = opened.as_mut().ok().and_then(|guard| guard.as_mut());
-                    let Some(standing) = standing else { continue };
-                    told.iter().for_each(|told| standing.note(told));
+        for ((index, ..), told) in lots.iter().zip(read.by_ref()) {
+            let (_, opened) = &mut opened[*index];
+            match (told, opened.as_mut()) {
+                (Ok(told), Ok(guard)) => {
+                    guard.iter_mut().for_each(|standing| told.iter().for_each(|told| standing.note(told)));
                 }
-                Err(error) => *opened = Err(error.into()),
+                (Err(error), _) => *opened = Err(error.into()),
+                (Ok(_), Err(_)) => {}
             }
         }
         for ((id, _, after), told) in sendings.into_iter().zip(read) {

@@ -239,9 +239,9 @@ impl Router {
         Ok(())
     }
 
-    /// Has itself elected, and reads what was routed until then: nothing that others route is in the log after that. None:
+    /// Has itself elected, and reads what was routed until then: nothing that others route is in the log after that. False:
     /// somebody else was faster.
-    async fn stand_for_election(&mut self) -> Result<Option<Fence>, WorkerError> {
+    async fn stand_for_election(&mut self) -> Result<bool, WorkerError> {
         let journal = self.lots.journal();
         let version = journal.count(election::STREAM).await?;
         let entry = Entry {
@@ -253,7 +253,7 @@ impl Router {
         };
         let appended = match journal.append_one(entry).await {
             Ok(appended) => appended,
-            Err(AppendError::Conflict { .. }) => return Ok(None),
+            Err(AppendError::Conflict { .. }) => return Ok(false),
             Err(error) => return Err(JournalError::from(error).into()),
         };
         self.read_carries(self.carries_read, appended.position).await?;
@@ -261,7 +261,7 @@ impl Router {
         let elected = Fence { stream: election::STREAM, version: appended.version };
         self.elected = Some(elected);
         tracing::debug!(term = elected.version, "this router gives first routes from now on");
-        Ok(Some(elected))
+        Ok(true)
     }
 
     /// Reads the carries of routes that the read model has parked, and of all that came after them.
@@ -286,7 +286,8 @@ impl Router {
         Ok(())
     }
 
-    /// Reads on; answers whether there may be more. First routes are not read: they are the router's own, and folded when they are appended.
+    /// Reads on; answers whether there may be more. First routes are not read here: they are the router's own, and folded when
+    /// they are appended, or were read at its election.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
         let ours = ["sending-accepted", "sending-released", "sending-resumed", "sending-cancelled"];
         // Only a paused sending is waited for here until it is over.
@@ -387,6 +388,7 @@ impl Router {
     }
 
     async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
+        use AppendError::{Busy, TooLarge, Unavailable};
         let directory = self.directory.snapshot();
         let now = self.lots.journal().now();
         let mut ledger = self.ledger.ahead();
@@ -414,12 +416,15 @@ impl Router {
         }
         let mut not_taken = Vec::new();
         let mut failure: Option<JournalError> = None;
+        let mut is_certain = true;
         for (next, answer) in next.into_iter().zip(answers) {
             match answer {
                 Ok(routed) => self.routed(next, routed),
                 Err(LotsError::NotFound(lot)) => tracing::error!(%lot, "a sealed sending lacks a lot"),
-                Err(LotsError::Journal(error @ JournalError::Decode { .. })) => {
-                    tracing::error!(lot = %next.lot, error = describe(&error), "a lot cannot be read; the others go on");
+                Err(LotsError::Journal(
+                    error @ (JournalError::Decode { .. } | JournalError::Append(TooLarge { .. })),
+                )) => {
+                    tracing::error!(lot = %next.lot, error = describe(&error), "a lot cannot be routed; the others go on");
                     let retry_at = self.lots.journal().now() + chrono::Duration::seconds(BLOCKED_RETRY_S);
                     self.blocked_until.get_or_insert(retry_at);
                     self.blocked.push(Waiting::one(next));
@@ -427,6 +432,9 @@ impl Router {
                 // All or none: a lot that others have changed keeps the others out, too. It is read anew next time.
                 Err(LotsError::Contended(_)) => not_taken.push(next),
                 Err(LotsError::Journal(error)) => {
+                    use JournalError::{Append, Read};
+                    // Of a lot that could not be read nothing was appended.
+                    is_certain &= matches!(error, Read(_) | Append(Busy | Unavailable(_)));
                     not_taken.push(next);
                     failure = Some(error);
                 }
@@ -437,29 +445,20 @@ impl Router {
                 }
             }
         }
-        self.after_failure(not_taken, failure)
+        self.after_failure(not_taken, is_certain);
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// What is certainly not in the log is tried again. Where that is not certain, the place in the log is found anew, under
     /// another election: what is still on its way cannot get in after that.
-    fn after_failure(
-        &mut self,
-        not_taken: Vec<Next>,
-        failure: Option<JournalError>,
-    ) -> Result<(), WorkerError> {
-        use AppendError::{Busy, TooLarge, Unavailable};
-        let is_certain = match &failure {
-            None | Some(JournalError::Append(Busy | Unavailable(_) | TooLarge { .. })) => true,
-            Some(_) => false,
-        };
-        if is_certain {
-            for next in not_taken.into_iter().rev() {
-                self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
-            }
-        } else {
+    fn after_failure(&mut self, not_taken: Vec<Next>, is_certain: bool) {
+        if !is_certain {
             self.forget();
+            return;
         }
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        for next in not_taken.into_iter().rev() {
+            self.waiting.entry(next.class).or_default().push_front(Waiting::one(next));
+        }
     }
 
     fn routed(&mut self, next: Next, routed: Routed) {
@@ -512,15 +511,10 @@ impl Worker for Router {
         let has_news = self.read_on(position).await?;
         self.release_blocked();
         if self.elected.is_none() && !self.waiting.values().all(|turns| turns.order.is_empty()) {
-            match self.stand_for_election().await {
-                Ok(Some(_)) => {}
-                // Somebody else was faster.
-                Ok(None) => {
-                    self.forget();
-                    return Ok(Step::Worked);
-                }
-                // Of an election whose answer was lost nothing is known, but that the next one counts.
-                Err(error) => return Err(error),
+            // Of an election whose answer was lost nothing is known, but that the next one counts.
+            if !self.stand_for_election().await? {
+                self.forget();
+                return Ok(Step::Worked);
             }
         }
         let lots = self.next_lots();

@@ -82,19 +82,6 @@ impl Default for BreakerSettings {
     }
 }
 
-impl BreakerSettings {
-    /// For a process that holds so many of a relay's shares: that part of the probes is its own, and at least one, so that `of`
-    /// processes make fewer than `of` more than one would. How many successes let the relay pass is for each the same.
-    #[must_use]
-    pub fn of_share(&self, held: u32, of: u32) -> Self {
-        let part = |probes: u32| {
-            let part = (u64::from(probes) * u64::from(held)).div_ceil(u64::from(of.max(1)));
-            u32::try_from(part).unwrap_or(probes).clamp(1, probes.max(1))
-        };
-        Self { probes_first: part(self.probes_first), probes_max: part(self.probes_max), ..self.clone() }
-    }
-}
-
 /// What one call, or one batch of receipts, says about a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observation {

@@ -39,8 +39,6 @@ pub struct BreakerGuard {
 
 struct Inner {
     settings: BreakerSettings,
-    /// The part of them that is this process's.
-    own: BreakerSettings,
     /// As the log has it, with what is proposed.
     breaker: Breaker,
     /// The version of the change in the log that the first proposal rests on; 0: there is none.
@@ -123,7 +121,6 @@ impl BreakerGuard {
         now: DateTime<Utc>,
     ) -> Self {
         let mut inner = Inner {
-            own: settings.clone(),
             settings,
             breaker: Breaker::new(now),
             known: 0,
@@ -138,13 +135,6 @@ impl BreakerGuard {
             inner.take_over(logged, now);
         }
         Self { relay, awaited, directory, inner: Mutex::new(inner), writing: tokio::sync::Mutex::default() }
-    }
-
-    /// This process holds so many of the relay's shares, and makes that part of the probes. One that is told nothing makes
-    /// all of them: then several processes may each have as many on their way.
-    pub fn hold_share(&self, held: u32, of: u32) {
-        let mut inner = self.inner.lock();
-        inner.own = inner.settings.of_share(held, of);
     }
 
     /// Where it stands, with what the directory has by now.
@@ -192,8 +182,8 @@ impl BreakerGuard {
         if !inner.proposals.is_empty() {
             return Permit::NotBefore(now);
         }
-        let Inner { breaker, own, .. } = &mut *inner;
-        breaker.permit(wanted, own, now)
+        let Inner { breaker, settings, .. } = &mut *inner;
+        breaker.permit(wanted, settings, now)
     }
 
     /// Gives back what was permitted and not handed over.

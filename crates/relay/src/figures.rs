@@ -44,6 +44,11 @@ pub(crate) fn call(relay: &RelayId, call: &'static str, began: DateTime<Utc>, en
     histogram!("kite_relay_call_seconds", "relay" => relay.to_string(), "call" => call).record(seconds);
 }
 
+/// A relay was not called, because the time of the call was over.
+pub(crate) fn late_call(relay: &RelayId) {
+    counter!("kite_late_calls_total", "relay" => relay.to_string()).increment(1);
+}
+
 /// A breaker changed its phase.
 pub(crate) fn breaker(relay: &RelayId, to: BreakerPhase) {
     let to = PHASES.into_iter().find(|(one, _)| *one == to).map_or("", |(_, word)| word);

@@ -12,8 +12,7 @@
 //! found.
 //!
 //! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols (`relay-sim`),
-//! threads within the process, and more than one process at work at once; of those, only what they write is simulated
-//! (`AppendFault::Rival`), and what two processes must agree on is played without seeds (`side_by_side.rs`).
+//! and threads within a process.
 
 mod check;
 mod dice;

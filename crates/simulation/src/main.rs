@@ -56,7 +56,7 @@ struct Options {
     #[arg(long)]
     copied: bool,
     /// Lets one to four processes work on the log of each case, and things happen to them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "copied")]
     nodes: bool,
     /// Says how a failing case fails, without cutting it down first.
     #[arg(long)]

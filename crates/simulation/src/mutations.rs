@@ -39,7 +39,6 @@ fn is_of_nodes(mutation: Mutation) -> bool {
         mutation,
         Mutation::StaleLotConcluded
             | Mutation::FenceIgnored
-            | Mutation::UnansweredTooEarly
             | Mutation::CallAfterItsTime
             | Mutation::JobAcknowledgedFirst
     )
@@ -59,6 +58,9 @@ fn found_by_a_test(mutation: Mutation) -> Option<&'static str> {
         Mutation::RateTimesNodes => {
             Some("kite-relay shares::tests::the_rate_of_all_is_the_relays_while_shares_move")
         }
+        Mutation::UnansweredTooEarly => Some(
+            "kite-relay hand::tests::sharing::an_intent_of_another_process_is_unanswered_only_after_its_time",
+        ),
         _ => None,
     }
 }

@@ -182,18 +182,6 @@ fn settings_may_name_only_what_differs() {
     assert!(serde_json::from_str::<BreakerSettings>(r#"{"failed_calls":2}"#).is_err());
 }
 
-#[test]
-fn processes_that_share_a_relay_share_its_probes() {
-    let settings = BreakerSettings { probes_first: 4, ..BreakerSettings::default() };
-    assert_eq!(settings.of_share(8, 8), settings);
-    let quarter = settings.of_share(2, 8);
-    assert_eq!((quarter.probes_first, quarter.probes_max), (1, 16));
-    assert_eq!(quarter.probe_successes, settings.probe_successes);
-    let few = BreakerSettings::default().of_share(1, 8);
-    assert_eq!((few.probes_first, few.probes_max), (1, 8), "nobody is left without a probe");
-    assert_eq!(settings.of_share(9, 0).probes_max, 64, "no more than the whole");
-}
-
 fn any_observation() -> impl Strategy<Value = Observation> {
     prop_oneof![
         (0_u32..40, 0_u32..40).prop_map(|(worked, faulted)| Observation::Answered { worked, faulted }),

@@ -201,18 +201,3 @@ async fn what_else_happens_to_a_relay_keeps_no_change_from_the_log() {
     one.trips().await;
     assert_eq!(log.phases().await, [Tripped]);
 }
-
-#[tokio::test]
-async fn a_share_of_the_relay_is_a_share_of_its_probes() {
-    let log = Log::new().await;
-    let processes = [log.process().await, log.process().await];
-    processes[0].trips().await;
-    log.wait(5);
-    processes[0].tick().await;
-    for process in &processes {
-        process.catch_up().await;
-        process.breaker.hold_share(4, 8);
-        process.hear(worked(19));
-        assert_eq!(process.permit(100), Permit::Probes(32), "half of 64");
-    }
-}

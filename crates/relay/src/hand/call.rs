@@ -122,7 +122,9 @@ impl RelayWorker {
             }
         }
         crew.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
-        let is_late = crew.now() > now + HANDOVER_LEAD && !mutation::is_active(Mutation::CallAfterItsTime);
+        // Meanwhile its shares may have gone to others.
+        let is_late = (crew.now() > now + HANDOVER_LEAD || crew.shares.portion(crew.now()).held == 0)
+            && !mutation::is_active(Mutation::CallAfterItsTime);
         if is_late && !call.messages.is_empty() {
             let_be(&crew, &call, &mut answered);
         } else if !call.messages.is_empty() {
@@ -216,7 +218,7 @@ fn prepare(
 fn let_be(crew: &Crew, call: &Call, answered: &mut Answered) {
     let now = crew.now();
     tracing::warn!(relay = %crew.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
-    metrics::counter!("kite_late_calls_total", "relay" => crew.relay().to_string()).increment(1);
+    figures::late_call(crew.relay());
     crew.breaker.give_back(call.messages.len() as u32);
     // A log that is slow is not helped by more appends at once.
     let until = now + LOG_PAUSE;

@@ -7,6 +7,7 @@ use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Refusal, RefusedMessage, Submission};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::AdBrands;
+use kite_domain::relay::RelayProfile;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
@@ -236,7 +237,7 @@ fn submit(
     let settings = &crew.parts.settings;
     // The hand-over itself comes a moment after this look; it must not come after the window has closed.
     let answer_by = answer_by(crew, now);
-    let lead = TimeDelta::milliseconds(crew.profile.answer_timeout_ms.into()) + HANDOVER_LEAD + ON_ITS_WAY;
+    let lead = answer_by - now + ON_ITS_WAY;
     let closed = [now, now + lead].into_iter().find(|at| settings.night.contains(*at));
     let opens = closed.map(|at| settings.night.next_open(at));
     let spread = Duration::from_secs(settings.night_spread_s.into());
@@ -273,9 +274,14 @@ fn submit(
     lot.submit(&sending.terms, candidates, &handover)
 }
 
+/// How long a hand-over takes at most, from when it is decided on until its last answer.
+pub(crate) fn longest_handover(profile: &RelayProfile) -> TimeDelta {
+    HANDOVER_LEAD + profile.longest_call()
+}
+
 /// Until when the relay must have answered if its call is decided on now.
 pub(super) fn answer_by(crew: &Crew, now: DateTime<Utc>) -> DateTime<Utc> {
-    now + HANDOVER_LEAD + crew.profile.longest_call()
+    now + longest_handover(&crew.profile)
 }
 
 /// How long to wait for receipts: as the sending says, else the longest of the channels in the call.

@@ -37,6 +37,7 @@ use crate::shares::{Seat, kept_for_passwords};
 use answer::Answered;
 pub use crew::Crew;
 use crew::Held;
+pub(crate) use intent::longest_handover;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
 const RETREAT_MAX: u32 = 1_000;
@@ -234,12 +235,13 @@ impl Worker for RelayWorker {
         if let Some(share) = self.crew.pace.share_if_changed(now) {
             figures::rate_share(self.crew.relay(), share);
         }
-        let gate = self.gate(now).await?;
-        let Some(_under_way) = self.crew.shares.begin_call(self.seat, self.crew.now()) else {
-            return Ok(Step::Idle(None));
-        };
-        match gate {
-            Gate::Open { messages_max } => self.work(messages_max, now).await,
+        match self.gate(now).await? {
+            Gate::Open { messages_max } => {
+                let Some(_under_way) = self.crew.shares.begin_call(self.seat, self.crew.now()) else {
+                    return Ok(Step::Idle(None));
+                };
+                self.work(messages_max, now).await
+            }
             Gate::Closed { until, reason } => self.retreat(until, reason, now).await,
             Gate::TriedOut => Ok(Step::Idle(Some(now + PROBE_PAUSE))),
         }

@@ -9,7 +9,7 @@ use kite_commands::journal::Entry;
 use kite_commands::lease::{InProcessLeases, LeaseHolder};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, Cause, Clock, Journal, Lots, Step, Worker, WorkerError};
+use kite_commands::{Awaited, Cause, Clock, Ids, Journal, Lots, Step, Worker, WorkerError};
 use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, SendingId};
@@ -26,6 +26,7 @@ use kite_domain::text::MessageType;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use uuid::Uuid;
 
 use crate::client::{
@@ -235,8 +236,29 @@ impl Connector for Script {
     }
 }
 
+/// Ids that take their time, once, when they are told to: so long does the next append last.
+pub(crate) struct Stalling {
+    clock: Arc<ManualClock>,
+    seconds: AtomicI64,
+}
+
+impl Stalling {
+    /// The next append takes so long.
+    pub(crate) fn next_takes(&self, seconds: i64) {
+        self.seconds.store(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Ids for Stalling {
+    fn next(&self) -> Uuid {
+        self.clock.advance(TimeDelta::seconds(self.seconds.swap(0, Ordering::SeqCst)));
+        self.clock.next()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) stalling: Arc<Stalling>,
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) journal: Journal,
     pub(crate) lots: Lots,
@@ -294,7 +316,12 @@ impl World {
         connector: Arc<dyn Connector>,
         settings: RelaySettings,
     ) -> Self {
-        let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
+        let stalling = Arc::new(Stalling { clock: clock.clone(), seconds: AtomicI64::new(0) });
+        let journal = Journal::new(store.clone(), clock.clone(), stalling.clone());
+        let journal = match holder.name().as_str() {
+            ALONE => journal,
+            name => journal.of_node(name).shared(),
+        };
         let lots = Lots::new(journal.clone(), 100_000);
         let directory = Directory::default();
         directory.catch_up(&journal).await.unwrap();
@@ -330,6 +357,7 @@ impl World {
         let publisher = Publisher::new(feeder.clone(), head);
         Self {
             clock,
+            stalling,
             store,
             journal,
             lots,
@@ -451,10 +479,13 @@ impl World {
     }
 }
 
+/// The name of the only process.
+const ALONE: &str = "alone";
+
 /// A process that shares nothing.
 pub(crate) fn alone(clock: &Arc<ManualClock>) -> LeaseHolder {
     let leases = Arc::new(InProcessLeases::of_one_process(clock.clone()));
-    LeaseHolder::new(leases, "alone", clock.clone())
+    LeaseHolder::new(leases, ALONE, clock.clone())
 }
 
 /// How long the senders are approved.

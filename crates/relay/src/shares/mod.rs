@@ -29,8 +29,8 @@ pub(crate) use keeper::{OfTheFirstShare, ShareKeeper};
 pub(crate) use portion::{Portion, kept_for_passwords};
 use portion::{fair, shares_of};
 
-/// How long an intent may take to be durable before the call begins.
-const INTENT_MAX: TimeDelta = TimeDelta::seconds(5);
+use crate::hand::longest_handover;
+
 /// How often a process looks what others have, and whether it has what is fair.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
 /// The share that carries what only one process does.
@@ -146,7 +146,7 @@ impl Shares {
         let state = State {
             of: shares_of(profile),
             calls: profile.calls_in_flight_max.max(1),
-            longest_call: longest_call(profile),
+            longest_call: longest_handover(profile),
             wants: true,
             held: BTreeMap::new(),
             wish: None,
@@ -166,7 +166,7 @@ impl Shares {
         let mut state = self.state.lock();
         state.of = shares_of(profile);
         state.calls = profile.calls_in_flight_max.max(1);
-        state.longest_call = longest_call(profile);
+        state.longest_call = longest_handover(profile);
         state.look_at = None;
         state.definition += 1;
         state.definition
@@ -407,9 +407,4 @@ impl State {
             staying += u32::from(!share.is_going);
         }
     }
-}
-
-/// How long a call can be under way after it was found that there is a share for it.
-fn longest_call(profile: &RelayProfile) -> TimeDelta {
-    profile.longest_call() + INTENT_MAX
 }

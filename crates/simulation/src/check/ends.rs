@@ -14,7 +14,7 @@ use super::noted::notice;
 use super::{Checked, Checker, RelayState, Told};
 
 /// How long before the night nothing is handed over any more: a call takes its time.
-const LEAD: TimeDelta = TimeDelta::seconds(38);
+const LEAD: TimeDelta = TimeDelta::seconds(44);
 /// What waits for the morning is spread over this.
 const SPREAD_MS: i64 = 600_000;
 /// Whoever can be asked is asked at least this often, however long the process was away and however time leaps.

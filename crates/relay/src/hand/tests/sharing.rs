@@ -95,3 +95,32 @@ async fn a_process_without_a_share_calls_nobody_and_goes_on_when_the_other_has_l
     assert!(other.messages(second).await.iter().all(|message| state(message) == AttemptState::Accepted));
     assert_eq!(sent(&by_other).len(), 2);
 }
+
+/// Whoever comes across the intent of another process lets it have its time, and no longer.
+#[tokio::test]
+async fn an_intent_of_another_process_is_unanswered_only_after_its_time() {
+    let ground = Ground::new();
+    let (mut world, _) = ground.process("one", &profile("alpha")).await;
+    let lot = world.send(Sent { to: numbers(1), ..Sent::default() }).await;
+    let answer_by = start() + TimeDelta::seconds(20);
+    let intent = MessagesSubmitted {
+        relay: relay("alpha"),
+        attempt: 1,
+        messages: [0].into_iter().collect(),
+        receipt_by: start() + TimeDelta::hours(1),
+        answer_by: Some(answer_by),
+        holder: Some("other".into()),
+    };
+    append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+    for (at, is_believed_alive) in [
+        (start(), true),
+        (answer_by - TimeDelta::milliseconds(1), true),
+        (answer_by + TimeDelta::milliseconds(1), false),
+    ] {
+        ground.clock.set(at);
+        world.feeder.feed(lot).await.unwrap();
+        world.settle().await;
+        let is_submitted = state(&world.messages(lot).await[0]) == AttemptState::Submitted;
+        assert_eq!(is_submitted, is_believed_alive, "at {at}");
+    }
+}

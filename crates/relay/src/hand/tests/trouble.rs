@@ -353,3 +353,27 @@ async fn what_one_process_trips_another_does_not_call() {
     let phases: Vec<_> = changes(&one).await.into_iter().map(|(to, _)| to).collect();
     assert_eq!(phases, [BreakerPhase::Tripped, BreakerPhase::Probing], "once, by whoever comes first");
 }
+
+/// What was decided before an append that took long may not be done after it any more.
+#[tokio::test]
+async fn a_relay_is_not_called_once_the_time_of_the_intent_is_over() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    for (seconds, calls) in [(6, 0), (4, 1)] {
+        let lot = world.send(Sent::default()).await;
+        world.stalling.next_takes(seconds);
+        let due = world.settle().await;
+        assert_eq!(alpha.called(), calls, "after {seconds} s");
+        if calls == 0 {
+            assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Routed, "as if nothing had been");
+            assert_eq!(
+                due,
+                Some(world.clock.now() + TimeDelta::seconds(1)),
+                "a log that is slow is left alone"
+            );
+            world.run_until("accepted", |message| state(message) == AttemptState::Accepted, lot).await;
+            assert_eq!(alpha.called(), 1);
+            alpha.calls.lock().clear();
+        }
+    }
+}
