@@ -15,6 +15,10 @@ use tokio::sync::watch;
 pub(crate) enum Fault {
     /// Not written, and said so.
     Busy,
+    /// The store cannot be reached.
+    Unavailable,
+    /// More than the store takes at once.
+    TooLarge,
     /// Not written, and nothing said.
     LostBefore,
     /// Written, and nothing said.
@@ -82,7 +86,7 @@ impl FaultyStore {
     fn dies_with(fault: Fault) -> bool {
         match fault {
             Fault::LostBefore | Fault::LostAfter => true,
-            Fault::Busy | Fault::Conflict => false,
+            Fault::Busy | Fault::Conflict | Fault::Unavailable | Fault::TooLarge => false,
         }
     }
 
@@ -152,6 +156,8 @@ impl FaultyStore {
 fn refusal(fault: Fault) -> Option<AppendError> {
     match fault {
         Fault::Busy => Some(AppendError::Busy),
+        Fault::Unavailable => Some(AppendError::Unavailable("cut off".to_owned())),
+        Fault::TooLarge => Some(AppendError::TooLarge { bytes: 2, limit: 1 }),
         Fault::LostBefore => Some(AppendError::AnswerLost),
         Fault::Conflict => Some(AppendError::Conflict { actual: 0 }),
         Fault::LostAfter => None,

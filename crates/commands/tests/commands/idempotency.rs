@@ -114,7 +114,7 @@ async fn only_whole_sendings_are_routed(house: &House) {
 /// Claim, three lots, seal: five appends. Each of them fails in every way, then the caller tries again.
 #[tokio::test]
 async fn whatever_append_fails_a_repeat_gives_exactly_one_sending() {
-    for fault in [Fault::Busy, Fault::LostBefore, Fault::LostAfter, Fault::Conflict] {
+    for fault in [Fault::Busy, Fault::Unavailable, Fault::LostBefore, Fault::LostAfter, Fault::Conflict] {
         for at in 0..5 {
             let house = House::furnished().await;
             house.store.fail(at, fault);

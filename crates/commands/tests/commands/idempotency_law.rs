@@ -38,7 +38,13 @@ enum Trouble {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let fault = prop::sample::select(vec![Fault::Busy, Fault::LostBefore, Fault::LostAfter, Fault::Conflict]);
+    let fault = prop::sample::select(vec![
+        Fault::Busy,
+        Fault::Unavailable,
+        Fault::LostBefore,
+        Fault::LostAfter,
+        Fault::Conflict,
+    ]);
     let trouble = prop_oneof![
         2 => Just(Trouble::Nothing),
         4 => (0..APPENDS_MAX, fault).prop_map(|(skip, fault)| Trouble::AppendFails(skip, fault)),

@@ -1,9 +1,10 @@
 //! Lots in memory: locked one by one, re-read when another process was faster, forgotten when there are too many.
 
-use kite_commands::{Lots, LotsError};
+use kite_commands::{JournalError, Lots, LotsError};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{MessagesFinished, Outcome};
+use kite_domain::sending::PauseBy;
 use uuid::Uuid;
 
 use crate::house::*;
@@ -66,5 +67,63 @@ async fn only_lots_of_sealed_sendings_are_there() {
         assert!(matches!(answer, Err(LotsError::NotFound(same)) if same == id));
         let answer = house.lots.change_one(id, &"test".into(), |_, _| (Vec::new(), ())).await;
         assert!(matches!(answer, Err(LotsError::NotFound(_))));
+    }
+}
+
+/// Lots of two processes on one log.
+fn of_two(house: &House) -> [Lots; 2] {
+    ["one", "other"].map(|name| Lots::new(house.journal.clone().of_node(name).shared(), 10_000))
+}
+
+/// What somebody sees who decides to do nothing.
+async fn seen(lots: &Lots, id: LotId) -> Result<(u32, bool), LotsError> {
+    lots.change_one(id, &"test".into(), |lot, sending| (Vec::new(), (lot.counts().open, sending.is_paused)))
+        .await
+}
+
+#[tokio::test]
+async fn what_another_process_has_written_is_seen_by_who_decides_to_do_nothing() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(3))).await.unwrap().sending;
+    let id = LotId { sending, number: 0 };
+    let [one, other] = of_two(&house);
+    for lots in [&one, &other] {
+        assert_eq!(seen(lots, id).await.unwrap(), (3, false));
+    }
+    one.change_one(id, &"test".into(), |_, _| (end(0), ())).await.unwrap();
+    assert_eq!(seen(&other, id).await.unwrap(), (2, false));
+    let paused = house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await;
+    paused.unwrap();
+    assert_eq!(seen(&other, id).await.unwrap(), (2, true));
+    let read = one.read(id, |lot, sending| (lot.counts().open, sending.is_paused)).await.unwrap();
+    assert_eq!(read, (2, true), "who only looks sees it, too");
+}
+
+#[tokio::test]
+async fn what_a_newer_program_has_written_to_one_lot_keeps_no_other_from_being_changed() {
+    for known_before in [0, 500] {
+        let house = House::furnished().await;
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let sending = house.accept(notice(recipients(2))).await.unwrap().sending;
+            ids.push(LotId { sending, number: 0 });
+        }
+        let [lots, _] = of_two(&house);
+        for id in &ids {
+            seen(&lots, *id).await.unwrap();
+        }
+        // Also where it stands beyond what is read at once.
+        for _ in 0..known_before {
+            let held = r#"{"messages":[],"reason":"test","until_ms":[]}"#;
+            crate::seals::put(&house, &ids[1].stream(), "messages-held", held).await;
+        }
+        crate::seals::put(&house, &ids[1].stream(), "of-tomorrow", "{}").await;
+        let answers = lots.change(&ids, &"test".into(), |_, _, _| (end(0), ())).await;
+        assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+        assert!(matches!(answers[1], Err(LotsError::Journal(JournalError::Decode { .. }))), "{answers:?}");
+        // The same of a sending.
+        crate::seals::put(&house, &ids[2].sending.stream(), "of-tomorrow", "{}").await;
+        assert!(seen(&lots, ids[0]).await.is_ok());
+        assert!(matches!(seen(&lots, ids[2]).await, Err(LotsError::Journal(JournalError::Decode { .. }))));
     }
 }

@@ -28,7 +28,7 @@ async fn crowd(house: &House) -> usize {
 
 #[tokio::test]
 async fn whatever_append_fails_in_whatever_way() {
-    for fault in [Fault::Busy, Fault::LostBefore, Fault::LostAfter, Fault::Conflict] {
+    for fault in [Fault::Busy, Fault::Unavailable, Fault::LostBefore, Fault::LostAfter, Fault::Conflict] {
         for at in 0..8 {
             let house = House::furnished().await;
             let mut router = house.router();
@@ -49,6 +49,26 @@ async fn whatever_append_fails_in_whatever_way() {
             assert_eq!(first_routes(&log).len(), first + second, "{fault:?} at {at}");
         }
     }
+}
+
+/// It is told, and tried again later; it keeps no other lot from being routed.
+#[tokio::test]
+async fn a_lot_that_is_too_large_for_the_log_holds_up_no_other() {
+    let house = House::furnished().await;
+    let mut router = house.router();
+    insist(&mut router).await;
+    let messages = crowd(&house).await;
+    // The election and its count, the fence, one lot.
+    house.store.fail(4, Fault::TooLarge);
+    insist(&mut router).await;
+    assert!(!house.store.is_armed());
+    let routed = first_routes(&house.log().await).len();
+    assert!(routed > messages / 3 && routed < messages, "{routed} of {messages}");
+    house.advance(chrono::TimeDelta::seconds(5));
+    insist(&mut router).await;
+    let log = house.log().await;
+    assert_eq!(first_routes(&log).len(), messages);
+    split_is_exact(&log);
 }
 
 #[tokio::test]

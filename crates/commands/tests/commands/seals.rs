@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::house::*;
 
 /// Appends an event to a stream; the log does not look into it.
-async fn put(house: &House, stream: &str, kind: &str, data: &str) -> u64 {
+pub(crate) async fn put(house: &House, stream: &str, kind: &str, data: &str) -> u64 {
     let metadata = kite_event_store::Metadata {
         time: house.journal.now(),
         tenant: None,
