@@ -48,11 +48,12 @@ static STORED_MESSAGES: Statement = Statement::range(
         "attempts",
     ]),
 );
-/// The key of a message, and what of its row changes.
+/// The key of a message, and what of its row changes, in the order of the table.
 const STATE: &[&str] = &[
     "id",
     "status",
     "relay",
+    "channel",
     "attempts_made",
     "first_submitted_ms",
     "final_ms",
@@ -61,12 +62,9 @@ const STATE: &[&str] = &[
     "failure_class",
     "cost_milliwon",
     "attempts",
-    "channel",
 ];
 static CHANGE_MESSAGES: Statement = Statement::update(&MESSAGES, Pick::Named(STATE));
-/// And what of it never changes.
-const ACCEPTED: &[&str] = &["recipient", "email", "contact", "reference", "message_type", "parts"];
-static ADD_MESSAGES: Statement = Statement::insert(&MESSAGES, Pick::Joined(STATE, ACCEPTED));
+static ADD_MESSAGES: Statement = Statement::insert(&MESSAGES, Pick::All);
 
 /// A message as it is kept between events. Everything in it is in its row too.
 #[derive(Debug, Clone)]
@@ -309,13 +307,13 @@ impl Lot {
         let mut bytes = Vec::new();
         for ((id, message), recipient) in (self.first..).zip(&self.messages).zip(recipients) {
             cells.put(id);
-            put_state(&mut cells, message, self.accepted_ms, &mut bytes);
             cells.put(&recipient.to);
             cells.put(recipient.email.as_ref());
             cells.put(recipient.contact.as_ref());
             cells.put(recipient.reference.as_deref());
             cells.put(message.message_type.code());
             cells.put(message.parts);
+            put_state(&mut cells, message, self.accepted_ms, &mut bytes);
             cells.end()?;
         }
         Ok(())
@@ -344,7 +342,7 @@ impl Lot {
     }
 }
 
-/// Puts [`STATE`].
+/// Puts [`STATE`], but for the key.
 fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: &mut Vec<u8>) {
     let newest = message.attempts.last();
     let status = MessageStatus::of(message.outcome, newest.map(|attempt| attempt.state));
@@ -354,6 +352,7 @@ fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: 
     attempt::encode(&message.attempts, accepted_ms, bytes);
     cells.put(status.code());
     cells.put(newest.map_or(0, |attempt| attempt.relay));
+    cells.put(newest.map_or(message.message_type, |attempt| attempt.channel).code());
     cells.put(message.attempts.len() as i64);
     cells.put(submitted);
     cells.put(some(message.final_ms));
@@ -362,7 +361,6 @@ fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: 
     cells.put(message.class.map(Coded::code));
     cells.put(cost_milliwon(message));
     cells.put(bytes.as_slice());
-    cells.put(newest.map_or(message.message_type, |attempt| attempt.channel).code());
 }
 
 /// What is charged for the message so far.

@@ -13,8 +13,6 @@ pub(crate) enum Pick {
     Added,
     /// These, in this order.
     Named(&'static [&'static str]),
-    /// These, and then those.
-    Joined(&'static [&'static str], &'static [&'static str]),
 }
 
 impl Pick {
@@ -27,10 +25,7 @@ impl Pick {
                 let is_added = |role| matches!(role, Role::Key | Role::Add);
                 all.filter(|column| is_added(column.role)).map(|column| column.name).collect()
             }
-            Self::Named(names) => Self::Joined(names, &[]).of(table),
-            Self::Joined(first, others) => {
-                first.iter().chain(others).map(|name| table.column(name).name).collect()
-            }
+            Self::Named(names) => names.iter().map(|name| table.column(name).name).collect(),
         }
     }
 }
