@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::rows::{
-    LoadRow, OPEN_LOTS_OF, OpenLotRow, OpenSendingRow, UNSEALED_LOTS_OF, UnsealedLotRow, urgency,
+    Accepted, LoadRow, OPEN_LOTS_OF, OpenLotRow, OpenSendingRow, UNSEALED_LOTS_OF, UnsealedLotRow, urgency,
 };
 use super::{WorkModel, kept_bytes};
 use crate::engine::Tables;
@@ -92,8 +92,8 @@ impl WorkModel {
         id: LotId,
     ) -> Result<Option<u64>, ApplyError> {
         let version = match self.open_lots.get(tables, &id)? {
-            Some(open) => Some(open.version),
-            None => self.unsealed_lots.get(tables, &id)?.map(|lot| lot.version),
+            Some(open) => Some(open.accepted.version),
+            None => self.unsealed_lots.get(tables, &id)?.map(|lot| lot.accepted.version),
         };
         Ok(version.map(|version| version as u64))
     }
@@ -111,9 +111,11 @@ impl WorkModel {
         }
         let lot = Lot::new(accepted);
         let row = UnsealedLotRow {
-            version: signed(recorded.version),
-            tenant: accepted.tenant.clone(),
-            class: urgency(accepted.class),
+            accepted: Accepted {
+                version: signed(recorded.version),
+                tenant: accepted.tenant.clone(),
+                class: urgency(accepted.class),
+            },
             messages: lot.len() as i64,
             accepted_ms: recorded.metadata.time.timestamp_millis(),
         };
@@ -168,9 +170,7 @@ impl WorkModel {
             sending.open_messages += row.messages;
             if row.messages > 0 {
                 let open = OpenLotRow {
-                    version: row.version,
-                    tenant: row.tenant,
-                    class: row.class,
+                    accepted: row.accepted,
                     open: row.messages,
                     has_unrouted: true,
                     has_pending: false,
@@ -311,9 +311,7 @@ fn after(lot: &Lot, before: &OpenLotRow, expires_ms: i64) -> OpenLotRow {
     let open = i64::from(lot.counts().open);
     let expires_at = DateTime::<Utc>::from_timestamp_millis(expires_ms).unwrap_or(DateTime::<Utc>::MAX_UTC);
     OpenLotRow {
-        version: before.version,
-        tenant: before.tenant.clone(),
-        class: before.class,
+        accepted: before.accepted.clone(),
         open,
         has_unrouted: open > 0 && lot.has_unrouted(),
         has_pending: !lot.pending().is_empty(),

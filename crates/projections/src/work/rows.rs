@@ -98,13 +98,32 @@ fn lot_id(row: &Row<'_>) -> Result<LotId, ApplyError> {
     Ok(LotId { sending: SendingId(row.uuid(0)?), number: row.get(1)? })
 }
 
-/// A lot of a sealed sending with messages that are not final.
+/// What its acceptance says of a lot. The rows of lots begin with it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct OpenLotRow {
+pub(super) struct Accepted {
     /// Where in its stream it was accepted.
     pub(super) version: i64,
     pub(super) tenant: TenantId,
     pub(super) class: i64,
+}
+
+impl Accepted {
+    fn put(&self, id: &LotId, cells: &mut Cells<'_>) {
+        put_lot(id, cells);
+        cells.put(self.version);
+        cells.put(self.tenant.as_str());
+        cells.put(self.class);
+    }
+
+    fn read(row: &Row<'_>) -> Result<Self, ApplyError> {
+        Ok(Self { version: row.get(2)?, tenant: TenantId::from_trusted(row.text(3)?), class: row.get(4)? })
+    }
+}
+
+/// A lot of a sealed sending with messages that are not final.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct OpenLotRow {
+    pub(super) accepted: Accepted,
     pub(super) open: i64,
     pub(super) has_unrouted: bool,
     pub(super) has_pending: bool,
@@ -126,10 +145,7 @@ impl Record for OpenLotRow {
     }
 
     fn put(&self, id: &LotId, cells: &mut Cells<'_>) {
-        put_lot(id, cells);
-        cells.put(self.version);
-        cells.put(self.tenant.as_str());
-        cells.put(self.class);
+        self.accepted.put(id, cells);
         cells.put(self.open);
         cells.put(self.has_unrouted);
         cells.put(self.has_pending);
@@ -139,9 +155,7 @@ impl Record for OpenLotRow {
 
     fn read(row: &Row<'_>) -> Result<(LotId, Self), ApplyError> {
         let lot = Self {
-            version: row.get(2)?,
-            tenant: TenantId::from_trusted(row.text(3)?),
-            class: row.get(4)?,
+            accepted: Accepted::read(row)?,
             open: row.get(5)?,
             has_unrouted: row.get(6)?,
             has_pending: row.get(7)?,
@@ -155,10 +169,7 @@ impl Record for OpenLotRow {
 /// A lot whose sending has no seal.
 #[derive(Debug, Clone)]
 pub(super) struct UnsealedLotRow {
-    /// Where in its stream it was accepted.
-    pub(super) version: i64,
-    pub(super) tenant: TenantId,
-    pub(super) class: i64,
+    pub(super) accepted: Accepted,
     pub(super) messages: i64,
     pub(super) accepted_ms: i64,
 }
@@ -177,22 +188,13 @@ impl Record for UnsealedLotRow {
     }
 
     fn put(&self, id: &LotId, cells: &mut Cells<'_>) {
-        put_lot(id, cells);
-        cells.put(self.version);
-        cells.put(self.tenant.as_str());
-        cells.put(self.class);
+        self.accepted.put(id, cells);
         cells.put(self.messages);
         cells.put(self.accepted_ms);
     }
 
     fn read(row: &Row<'_>) -> Result<(LotId, Self), ApplyError> {
-        let lot = Self {
-            version: row.get(2)?,
-            tenant: TenantId::from_trusted(row.text(3)?),
-            class: row.get(4)?,
-            messages: row.get(5)?,
-            accepted_ms: row.get(6)?,
-        };
+        let lot = Self { accepted: Accepted::read(row)?, messages: row.get(5)?, accepted_ms: row.get(6)? };
         Ok((lot_id(row)?, lot))
     }
 }
