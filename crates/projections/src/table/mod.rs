@@ -169,16 +169,33 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Key)
     }
 
-    /// Whether no column is beside the key.
-    const fn is_only_key(&self) -> bool {
+    /// Whether it has a column of this name.
+    const fn has(&self, name: &str) -> bool {
         let mut place = 0;
         while place < self.columns.len() {
-            if !matches!(self.columns[place].role, Role::Key) {
-                return false;
+            if is_same(self.columns[place].name, name) {
+                return true;
             }
             place += 1;
         }
-        true
+        false
+    }
+
+    /// Of how many columns the key is.
+    const fn key_columns(&self) -> usize {
+        let (mut place, mut found) = (0, 0);
+        while place < self.columns.len() {
+            if matches!(self.columns[place].role, Role::Key) {
+                found += 1;
+            }
+            place += 1;
+        }
+        found
+    }
+
+    /// Whether no column is beside the key.
+    const fn is_only_key(&self) -> bool {
+        self.key_columns() == self.columns.len()
     }
 
     /// Whether an upsert sets every column beside the key.
@@ -198,4 +215,20 @@ impl Table {
         let found = self.columns.iter().find(|column| column.name == name);
         found.unwrap_or_else(|| panic!("the table {} has no column {name}", self.name))
     }
+}
+
+/// Whether two names are the same, while the program is compiled.
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut place = 0;
+    while place < one.len() {
+        if one[place] != other[place] {
+            return false;
+        }
+        place += 1;
+    }
+    true
 }

@@ -41,9 +41,9 @@ pub(super) enum Verb {
     Upsert(Pick),
     /// Sets columns of rows that are there; the key is among the picked ones.
     Update(Pick),
-    /// Removes the rows in which these columns have these values.
+    /// Removes the rows in which these columns have these values; those of the key where none is named.
     Delete(&'static [&'static str]),
-    /// The rows in which these columns have these values, in the order of the key.
+    /// The rows in which these columns have these values, in the order of the key; those of the key where none is named.
     Select(Pick, &'static [&'static str]),
     /// The rows whose key, a number, is from one up to before another, in its order.
     Range(Pick),
@@ -51,8 +51,37 @@ pub(super) enum Verb {
     Last(Pick),
 }
 
+impl Verb {
+    /// Refuses names that the table does not have.
+    const fn check(self, table: &Table) {
+        let (columns, by): (Pick, &[&str]) = match self {
+            Self::Insert(columns)
+            | Self::InsertNew(columns)
+            | Self::Upsert(columns)
+            | Self::Update(columns)
+            | Self::Range(columns)
+            | Self::Last(columns) => (columns, &[]),
+            Self::Select(columns, by) => (columns, by),
+            Self::Delete(by) => (Pick::Named(by), &[]),
+        };
+        if let Pick::Named(names) = columns {
+            check_names(table, names);
+        }
+        check_names(table, by);
+    }
+}
+
+const fn check_names(table: &Table, names: &[&str]) {
+    let mut place = 0;
+    while place < names.len() {
+        assert!(table.has(names[place]), "a statement names a column that its table does not have");
+        place += 1;
+    }
+}
+
 /// Something that is done to the rows of a table. Its values are those of the picked columns, in their order; of a
-/// selection and a removal those that are looked for.
+/// selection and a removal those that are looked for; of a range where it begins and before what it ends; of the last row
+/// there are none.
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(super) table: &'static Table,
@@ -61,7 +90,9 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
+    /// A name that the table does not have does not compile.
     const fn new(table: &'static Table, verb: Verb) -> Self {
+        verb.check(table);
         Self { table, verb, sqlite: OnceLock::new() }
     }
 
@@ -85,7 +116,7 @@ impl Statement {
         Self::new(table, Verb::Update(columns))
     }
 
-    /// Removes the rows in which these columns have the values.
+    /// Removes the rows in which these columns have the values; those of the key where none is named.
     pub(crate) const fn delete(table: &'static Table, by: &'static [&'static str]) -> Self {
         Self::new(table, Verb::Delete(by))
     }
@@ -97,6 +128,7 @@ impl Statement {
 
     /// The rows whose key, a number, is from one up to before another.
     pub(crate) const fn range(table: &'static Table, columns: Pick) -> Self {
+        assert!(table.key_columns() == 1, "a range is of a key of one column");
         Self::new(table, Verb::Range(columns))
     }
 
@@ -147,3 +179,36 @@ macro_rules! verbs {
     };
 }
 pub(crate) use verbs;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::integer;
+
+    static PAIRS: Table =
+        Table::new("pairs", &[integer("one").key(), integer("other").key(), integer("sum")]);
+
+    #[test]
+    #[should_panic(expected = "a statement names a column that its table does not have")]
+    fn a_column_that_is_picked_is_one_of_the_table() {
+        Statement::insert(&PAIRS, Pick::Named(&["one", "other", "summ"]));
+    }
+
+    #[test]
+    #[should_panic(expected = "a statement names a column that its table does not have")]
+    fn a_column_that_is_looked_for_is_one_of_the_table() {
+        Statement::select(&PAIRS, Pick::All, &["sun"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a statement names a column that its table does not have")]
+    fn a_column_by_which_rows_go_is_one_of_the_table() {
+        Statement::delete(&PAIRS, &["on"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a range is of a key of one column")]
+    fn a_range_is_of_one_column() {
+        Statement::range(&PAIRS, Pick::All);
+    }
+}
