@@ -157,14 +157,6 @@ pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite:
 }
 
 /// Up to where the tables follow the log.
-pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<Position> {
-    connection
-        .prepare_cached("SELECT position FROM checkpoint WHERE id = 1")?
-        .query_row([], |row| row.get::<_, i64>(0))
-        .map(|position| position as Position)
-}
-
-/// The same for a query.
 pub(crate) fn position(connection: engine::Connection<'_>) -> Result<Position, StorageError> {
     connection.one("SELECT position FROM checkpoint WHERE id = 1", &[], |row| {
         row.get::<i64>(0).map(i64::unsigned_abs)

@@ -229,7 +229,7 @@ impl<M: ReadModel> Projector<M> {
         connection: Connection,
         told: watch::Sender<Position>,
     ) -> rusqlite::Result<Self> {
-        let position = database::checkpoint(&connection)?;
+        let position = database::position(engine::Connection::Sqlite(&connection))?;
         let waiting = parked::waiting_streams::<M>(engine::Connection::Sqlite(&connection))?;
         let parked = parked::count(engine::Connection::Sqlite(&connection))?;
         let measures = Measures::new(M::NAME);

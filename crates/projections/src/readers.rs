@@ -87,8 +87,8 @@ impl Readers {
     /// Readers of a file that exists.
     pub(crate) fn new<M: ReadModel>(path: PathBuf) -> Result<Self, OpenError> {
         let connection = database::open_reader::<M>(&path)?;
-        let position =
-            database::checkpoint(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
+        let position = database::position(engine::Connection::Sqlite(&connection))
+            .map_err(|source| OpenError::storage(M::NAME, source))?;
         let shared = Shared {
             path,
             open: database::open_reader::<M>,

@@ -158,10 +158,6 @@ impl ReadModel for DeliveryModel {
         }
         self.flush(tables, events)
     }
-
-    fn forget(&mut self) {
-        *self = Self::default();
-    }
 }
 
 impl DeliveryModel {

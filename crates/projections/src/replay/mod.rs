@@ -257,7 +257,7 @@ pub(crate) async fn verify_model<M: ReadModel>(
     let live = database::open_reader::<M>(&path)?;
     // What is read from here on is what stands at this checkpoint, whatever is written meanwhile.
     live.execute_batch("BEGIN").map_err(storage)?;
-    let position = database::checkpoint(&live).map_err(storage)?;
+    let position = database::position(engine::Connection::Sqlite(&live)).map_err(storage)?;
     let made = make_again::<M>(store, data_dir, position).await?;
     if made.position < position {
         return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
