@@ -60,6 +60,13 @@ impl<R> Slot<R> {
     fn stored(row: Option<R>) -> Self {
         Self { is_stored: row.is_some(), row, is_changed: false, passed: None }
     }
+
+    /// It has to be written: its key is among those, once.
+    fn mark<K: Clone>(&mut self, key: &K, changed: &mut Vec<K>) {
+        if !std::mem::replace(&mut self.is_changed, true) {
+            changed.push(key.clone());
+        }
+    }
 }
 
 /// Rows of one table.
@@ -136,38 +143,38 @@ impl<R: Record> Rows<R> {
         Ok(())
     }
 
-    fn slot(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<&mut Slot<R>, ApplyError> {
+    /// What is known of the row of this key, and the keys of what has to be written.
+    fn slot(
+        &mut self,
+        tables: Tables<'_>,
+        key: &R::Key,
+    ) -> Result<(&mut Slot<R>, &mut Vec<R::Key>), ApplyError> {
         if !self.slots.contains_key(key) {
             self.prefetch(tables, [key.clone()])?;
         }
-        Ok(self.slots.get_mut(key).expect("it was put there just now"))
+        Ok((self.slots.get_mut(key).expect("it was put there just now"), &mut self.changed))
     }
 
     /// The row of this key.
     pub(crate) fn get(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&R>, ApplyError> {
-        Ok(self.slot(tables, key)?.row.as_ref())
+        Ok(self.slot(tables, key)?.0.row.as_ref())
     }
 
     /// The row of this key, to be changed; not in what else it is found by.
     pub(crate) fn get_mut(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&mut R>, ApplyError> {
-        let slot = self.slot(tables, key)?;
-        if slot.row.is_none() {
-            return Ok(None);
+        let (slot, changed) = self.slot(tables, key)?;
+        if slot.row.is_some() {
+            slot.mark(key, changed);
         }
-        if !std::mem::replace(&mut slot.is_changed, true) {
-            self.changed.push(key.clone());
-        }
-        Ok(self.slots.get_mut(key).and_then(|slot| slot.row.as_mut()))
+        Ok(slot.row.as_mut())
     }
 
     /// Puts a row in the place of the one that there is, if there is one.
     pub(crate) fn put(&mut self, tables: Tables<'_>, key: R::Key, row: R) -> Result<(), ApplyError> {
         let new = row.asides(&key);
-        let slot = self.slot(tables, &key)?;
+        let (slot, changed) = self.slot(tables, &key)?;
         let old = slot.row.replace(row);
-        if !std::mem::replace(&mut slot.is_changed, true) {
-            self.changed.push(key.clone());
-        }
+        slot.mark(&key, changed);
         if let Some(old) = old {
             self.forget_aside(&key, old.asides(&key));
         }
@@ -177,14 +184,12 @@ impl<R: Record> Rows<R> {
 
     /// Takes the row away, if there is one.
     pub(crate) fn remove(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<R>, ApplyError> {
-        let slot = self.slot(tables, key)?;
+        let (slot, changed) = self.slot(tables, key)?;
         let Some(row) = slot.row.take() else { return Ok(None) };
         if !slot.is_stored {
             slot.passed = Some(row.clone());
         }
-        if !std::mem::replace(&mut slot.is_changed, true) {
-            self.changed.push(key.clone());
-        }
+        slot.mark(key, changed);
         self.forget_aside(key, row.asides(key));
         Ok(Some(row))
     }
@@ -351,8 +356,9 @@ mod tests {
 
     static PAIRS: Table = Table::new("pairs", &[integer("id").key(), integer("other")]);
     static BY_OTHER: Statement = Statement::select(&PAIRS, Pick::All, &["other"]);
+    static CLEAR: Statement = Statement::delete(&PAIRS, &["other"]);
 
-    #[derive(Debug, Clone)]
+    #[derive(Debug, Clone, PartialEq)]
     struct Pair(i64);
 
     impl Record for Pair {
@@ -420,6 +426,45 @@ mod tests {
             rows.remove(tables, &1).unwrap();
             assert!(rows.aside_keys.is_empty());
             rows.flush(tables).unwrap();
+        });
+    }
+
+    /// What stands in the table.
+    fn stored(tables: Tables<'_>) -> Vec<(i64, Pair)> {
+        let Tables::Sqlite(file) = tables;
+        let mut select = file.prepare("SELECT id, other FROM pairs ORDER BY id").unwrap();
+        let found = select.query_map([], |row| Ok((row.get(0)?, Pair(row.get(1)?)))).unwrap();
+        found.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_is_refused_where_it_could_not_have_stood() {
+        keeping_four(|tables, mut rows| {
+            let Tables::Sqlite(file) = tables;
+            file.execute_batch("CREATE UNIQUE INDEX pairs_by_other ON pairs (other)").unwrap();
+            rows.put(tables, 1, Pair(7)).unwrap();
+            rows.flush(tables).unwrap();
+            rows.put(tables, 2, Pair(8)).unwrap();
+            rows.remove(tables, &2).unwrap();
+            rows.flush(tables).unwrap();
+            rows.put(tables, 2, Pair(7)).unwrap();
+            rows.remove(tables, &2).unwrap();
+            rows.flush(tables).unwrap_err();
+            assert_eq!(stored(tables), [(1, Pair(7))]);
+        });
+    }
+
+    #[test]
+    fn what_was_cleared_can_be_put_again() {
+        keeping_four(|tables, mut rows| {
+            rows.put(tables, 1, Pair(7)).unwrap();
+            rows.put(tables, 2, Pair(7)).unwrap();
+            rows.flush(tables).unwrap();
+            rows.clear(tables, &CLEAR, |cells| cells.put(7_i64), 1..=2).unwrap();
+            rows.put(tables, 1, Pair(9)).unwrap();
+            assert_eq!(rows.get(tables, &2).unwrap(), None);
+            rows.flush(tables).unwrap();
+            assert_eq!(stored(tables), [(1, Pair(9))]);
         });
     }
 }
