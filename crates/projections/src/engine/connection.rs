@@ -64,7 +64,8 @@ impl Connection<'_> {
         Ok(found)
     }
 
-    /// The row that there always is: of sums, counts and extremes.
+    /// The row that there has to be: of sums, counts and extremes, or of a key that another row names. That there is none is
+    /// an error.
     pub(crate) fn one<T, E: From<StorageError>>(
         self,
         sql: &str,

@@ -1,4 +1,5 @@
-//! Where the tables are kept. Nothing outside knows which engine that is, but for who opens files and moves them.
+//! How folds and queries come to their tables. Neither knows which engine keeps them; that is known to whoever opens files,
+//! holds their transactions, and moves or compares them, and to the texts in `table`.
 //!
 //! A fold has [`Tables`]: rows by their descriptors, without a word of SQL, asked for and written many at a time. A query
 //! has a [`Connection`]: SQL that every engine understands, and typed values. Both only lend what a transaction holds.

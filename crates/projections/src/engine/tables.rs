@@ -8,8 +8,9 @@ use crate::table::Statement;
 
 /// The tables of a model within a transaction.
 ///
-/// What is about many rows is one call, so that an engine at the other end of a network can be asked once for all of them;
-/// SQLite takes them one after the other. Only [`Tables::find`] is about one row.
+/// What is read of many rows is one call, so that an engine at the other end of a network can be asked once for all of them;
+/// SQLite takes them one after the other. [`Tables::find`] is about one row. What is written is put value by value, and an
+/// engine may collect rows until the [`Cells`] are dropped.
 #[derive(Clone, Copy)]
 pub(crate) enum Tables<'t> {
     /// A file.
@@ -87,8 +88,13 @@ impl Cells<'_> {
     }
 
     fn take_failure(&mut self) -> Result<(), StorageError> {
-        self.place = 0;
-        self.failed.take().map_or(Ok(()), Err)
+        let place = std::mem::take(&mut self.place);
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        // What is not put would be what was put for the row before.
+        debug_assert_eq!(place, self.statement.parameter_count(), "a row has all its values");
+        Ok(())
     }
 
     /// The values are complete that are looked for.
@@ -104,5 +110,44 @@ impl Cells<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Pick, Table, create_tables, integer};
+
+    static PAIRS: Table = Table::new("pairs", &[integer("id").key(), integer("other")]);
+    static ADD: Statement = Statement::insert(&PAIRS, Pick::All);
+
+    /// Writes a row of two values, and then one of these.
+    fn write_after_another(values: &[i64]) -> Result<(), StorageError> {
+        let file = rusqlite::Connection::open_in_memory().unwrap();
+        file.execute_batch(&create_tables(&[&PAIRS])).unwrap();
+        let mut cells = Tables::Sqlite(&file).fill(&ADD).unwrap();
+        cells.put(1_i64);
+        cells.put(2_i64);
+        cells.end().unwrap();
+        values.iter().for_each(|value| cells.put(*value));
+        cells.end()
+    }
+
+    #[test]
+    fn a_row_of_all_values_is_written() {
+        write_after_another(&[2, 3]).unwrap();
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "a row has all its values")]
+    fn a_value_that_is_not_put_is_not_that_of_the_row_before() {
+        let _ = write_after_another(&[2]);
+    }
+
+    #[test]
+    fn a_value_too_many_is_refused() {
+        let refused = write_after_another(&[2, 3, 4]).unwrap_err();
+        assert!(matches!(refused, StorageError::SqliteFailure(..)), "{refused:?}");
     }
 }
