@@ -19,21 +19,28 @@ use crate::table::{Kind, Role, Table, Verbs, integer};
 use crate::work::WorkModel;
 use crate::{OpenError, ReadModels};
 
+/// The schema of a model's file, and what compares today's with it.
+struct Kept {
+    model: &'static str,
+    sql: &'static str,
+    check: fn(&Bench, &str),
+}
+
+impl Kept {
+    const fn of<M: ReadModel>(sql: &'static str) -> Self {
+        Self { model: M::NAME, sql, check: check::<M> }
+    }
+}
+
 /// The files of a directory that c61d613 made (see `crates/kite/tests/old_data`), whose tables are those of today:
 /// they open as they are, or are upgraded.
-const KEPT: [(&str, &str); 4] = [
-    ("address_book", include_str!("kept_schemas/address_book.sql")),
-    ("routing", include_str!("kept_schemas/routing.sql")),
-    ("delivery", include_str!("kept_schemas/delivery.sql")),
-    ("work", include_str!("kept_schemas/work.sql")),
+const KEPT: [Kept; 4] = [
+    Kept::of::<AddressBookModel>(ADDRESS_BOOK),
+    Kept::of::<RoutingModel>(include_str!("kept_schemas/routing.sql")),
+    Kept::of::<DeliveryModel>(include_str!("kept_schemas/delivery.sql")),
+    Kept::of::<WorkModel>(include_str!("kept_schemas/work.sql")),
 ];
-
-fn kept(model: &str) -> Connection {
-    let file = Connection::open_in_memory().unwrap();
-    let (_, sql) = KEPT.iter().find(|(name, _)| *name == model).unwrap();
-    file.execute_batch(sql).unwrap();
-    file
-}
+const ADDRESS_BOOK: &str = include_str!("kept_schemas/address_book.sql");
 
 /// A column: name, type, whether it has to have a value, what it has by itself, its place in the key.
 type Shape = (String, String, bool, Option<String>, i64);
@@ -74,8 +81,9 @@ fn layout(file: &Connection) -> BTreeMap<String, String> {
     layout
 }
 
-fn check<M: ReadModel>(bench: &Bench) {
-    let old = kept(M::NAME);
+fn check<M: ReadModel>(bench: &Bench, kept: &str) {
+    let old = Connection::open_in_memory().unwrap();
+    old.execute_batch(kept).unwrap();
     let new = Connection::open(bench.path().join(format!("{}.db", M::NAME))).unwrap();
     assert_eq!(layout(&new), layout(&old), "{}", M::NAME);
     for table in tables::<M>().chain([&CHECKPOINT]) {
@@ -109,12 +117,11 @@ fn check<M: ReadModel>(bench: &Bench) {
 #[test]
 fn descriptors_are_those_of_the_files_that_an_earlier_version_made() {
     let of_the_list: BTreeSet<&str> = ReadModels::names().collect();
-    assert_eq!(KEPT.map(|(name, _)| name).into_iter().collect::<BTreeSet<_>>(), of_the_list);
+    assert_eq!(KEPT.iter().map(|kept| kept.model).collect::<BTreeSet<_>>(), of_the_list);
     let bench = Bench::new();
-    check::<AddressBookModel>(&bench);
-    check::<RoutingModel>(&bench);
-    check::<DeliveryModel>(&bench);
-    check::<WorkModel>(&bench);
+    for Kept { sql, check, .. } in KEPT {
+        check(&bench, sql);
+    }
 }
 
 /// Columns of which an upsert makes something else than the new value are not for rows that are written whole.
@@ -144,8 +151,7 @@ fn save_contacts(bench: &mut Bench, numbers: RangeInclusive<u128>) {
 fn contacts_are_counted_once_in_a_file_that_an_earlier_version_made() {
     let directory = TempDir::new().unwrap();
     let file = Connection::open(directory.path().join("address_book.db")).unwrap();
-    let (_, sql) = KEPT.iter().find(|(name, _)| *name == "address_book").unwrap();
-    file.execute_batch(sql).unwrap();
+    file.execute_batch(ADDRESS_BOOK).unwrap();
     file.execute_batch("INSERT INTO checkpoint VALUES (1, 0); INSERT INTO contact_numbers VALUES (1, 1)")
         .unwrap();
     file.pragma_update(None, "user_version", 4).unwrap();
@@ -169,7 +175,7 @@ fn counted_by(file: &Connection) -> (i64, i64) {
 
 /// Makes the address book one in which the triggers of an earlier version have counted.
 fn count_by_triggers(file: &Connection) {
-    let (_, kept) = KEPT.iter().find(|(name, _)| *name == "address_book").unwrap();
+    let kept = ADDRESS_BOOK;
     let (from, until) =
         (kept.find("CREATE TRIGGER").unwrap(), kept.find("CREATE TABLE contact_numbers").unwrap());
     file.execute_batch(&format!(
