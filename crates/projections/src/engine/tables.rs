@@ -9,8 +9,8 @@ use crate::table::Statement;
 /// The tables of a model within a transaction.
 ///
 /// What is read of many rows is one call, so that an engine at the other end of a network can be asked once for all of them;
-/// SQLite takes them one after the other. [`Tables::find`] is about one row. What is written is put value by value, and an
-/// engine may collect rows until the [`Cells`] are dropped.
+/// SQLite takes them one after the other. [`Tables::find`] asks for one row. What is written is written row by row, by
+/// [`Cells::end`], which says whether that row could be.
 #[derive(Clone, Copy)]
 pub(crate) enum Tables<'t> {
     /// A file.
