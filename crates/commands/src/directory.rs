@@ -29,7 +29,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::journal::{Journal, JournalError, Told};
 use crate::key_use::LiveKey;
@@ -337,8 +337,16 @@ impl Directory {
 
     /// Reads on from the log to its present end. Answers whether anything was new.
     pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
+        let position = self.inner.position.lock().await;
+        self.read_on(journal, position).await
+    }
+
+    async fn read_on(
+        &self,
+        journal: &Journal,
+        mut position: MutexGuard<'_, Position>,
+    ) -> Result<bool, JournalError> {
         let filter = Filter::kinds(KINDS);
-        let mut position = self.inner.position.lock().await;
         let read_at_ms = journal.now().timestamp_millis();
         let mut has_news = false;
         loop {
@@ -364,16 +372,21 @@ impl Directory {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub async fn is_current(&self, journal: &Journal) -> Result<(), JournalError> {
-        if !journal.is_shared() {
+    pub async fn stay_current(&self, journal: &Journal) -> Result<(), JournalError> {
+        if !journal.is_shared() || self.is_current(journal) {
             return Ok(());
         }
-        let age_ms =
-            journal.now().timestamp_millis().saturating_sub(self.inner.read_at_ms.load(Ordering::Relaxed));
-        if (0..CURRENT_MS).contains(&age_ms) {
+        let position = self.inner.position.lock().await;
+        // Whoever waited for another one to read on has nothing left to read.
+        if self.is_current(journal) {
             return Ok(());
         }
-        self.catch_up(journal).await.map(drop)
+        self.read_on(journal, position).await.map(drop)
+    }
+
+    fn is_current(&self, journal: &Journal) -> bool {
+        let read_at_ms = self.inner.read_at_ms.load(Ordering::Relaxed);
+        (0..CURRENT_MS).contains(&journal.now().timestamp_millis().saturating_sub(read_at_ms))
     }
 
     fn fold(&self, told: &[Told]) {

@@ -191,7 +191,8 @@ impl Router {
         self.awaited.clone()
     }
 
-    /// Forgets everything, so that the next step finds its place anew: after an append whose answer was lost.
+    /// Forgets everything, so that the next step finds its place anew: whenever the log may hold what this router does not know of,
+    /// or another one is elected.
     fn forget(&mut self) {
         self.position = None;
         self.elected = None;
@@ -503,7 +504,7 @@ impl Worker for Router {
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }
-        self.directory.is_current(self.lots.journal()).await?;
+        self.directory.stay_current(self.lots.journal()).await?;
         let Some(position) = self.position else {
             self.find_place().await?;
             return Ok(Step::Worked);

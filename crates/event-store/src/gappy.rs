@@ -1,5 +1,5 @@
-//! A store between a caller and another one: positions have gaps, and the head is told late. For tests and for the simulator:
-//! whoever counts with positions, or takes the head for the end, is found out.
+//! A store between a caller and another one: positions have gaps, and the head is told late. For tests: whoever
+//! counts with positions, or takes the head for the end, is found out.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -227,8 +227,8 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError>;
 
-    /// The tails of several streams in one round trip, at most `limit` events of each; in the order in which they were asked
-    /// for. Fewer than `limit` only at the end of a stream.
+    /// The tails of several streams, in one round trip where the engine can; at most `limit` events of each, in the order in
+    /// which they were asked for. Fewer than `limit` only at the end of a stream.
     async fn read_many(
         &self,
         tails: &[Tail<'_>],

@@ -129,10 +129,6 @@ impl Worker for Leased {
         }
     }
 
-    fn stands_by(&mut self) {
-        self.worker.stands_by();
-    }
-
     async fn retire(&mut self) {
         self.worker.retire().await;
         if let Standing::Holds(tenure) = &self.standing

@@ -36,8 +36,16 @@ impl From<AppendError> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
-        tracing::error!(%error, "the event store cannot be read");
-        Self::new(Code::Unavailable, "The log cannot be read.")
+        match error {
+            ReadError::Unavailable(reason) => {
+                tracing::warn!(reason, "the event store cannot be reached");
+                Self::new(Code::Unavailable, "The log cannot be reached at this moment.")
+            }
+            error @ (ReadError::Unreadable(_) | ReadError::Stopped(_)) => {
+                tracing::error!(%error, "the event store cannot be read");
+                Self::new(Code::Unavailable, "The log cannot be read.")
+            }
+        }
     }
 }
 
@@ -186,6 +194,18 @@ fn capitalised(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_is_away_is_said_so_and_may_be_tried_again() {
+        for problem in [
+            Problem::from(AppendError::Unavailable("no route to host".into())),
+            Problem::from(ReadError::Unavailable("no route to host".into())),
+        ] {
+            assert_eq!(problem.code().kind().status, 503, "{problem:?}");
+            assert!(problem.detail().contains("at this moment"), "{problem:?}");
+            assert!(!problem.detail().contains("no route"), "the reason is for operators: {problem:?}");
+        }
+    }
 
     #[test]
     fn too_many_groups_are_refused_with_their_bound() {

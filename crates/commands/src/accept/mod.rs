@@ -140,7 +140,7 @@ impl Acceptance {
         request: SendRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<Accepted, AcceptError> {
-        self.directory.is_current(self.journal()).await?;
+        self.directory.stay_current(self.journal()).await?;
         let limits = self.limits_of(tenant);
         self.rates
             .request(tenant, &limits, lane_of(request.class))

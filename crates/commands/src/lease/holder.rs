@@ -37,14 +37,9 @@ impl Tenure {
         self.asked_at <= now && now < self.asked_at + self.lasts
     }
 
-    /// When it is to be renewed.
-    pub fn renew_at(&self) -> DateTime<Utc> {
-        self.asked_at + self.lasts / RENEWED_AFTER
-    }
-
     /// Whether it is to be renewed now.
     pub fn is_to_be_renewed(&self, now: DateTime<Utc>) -> bool {
-        now < self.asked_at || self.renew_at() <= now
+        now < self.asked_at || self.asked_at + self.lasts / RENEWED_AFTER <= now
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use tokio::sync::watch;
 
-/// What goes wrong with one append of a batch. Those before it are written.
+/// What goes wrong with one append of a batch. Those before it are written, unless the batch is atomic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Not written, and said so.

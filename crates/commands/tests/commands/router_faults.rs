@@ -103,7 +103,7 @@ async fn a_router_that_was_overtaken_takes_over_what_the_other_has_done() {
     insist(&mut fast).await;
     let messages = crowd(&house).await;
     insist(&mut fast).await;
-    // It has read the same sendings by now, and loses every race for their lots.
+    // It has read the same sendings by now, and finds that another one is elected.
     insist(&mut slow).await;
     let more = crowd(&house).await;
     insist(&mut slow).await;

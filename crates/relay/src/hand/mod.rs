@@ -226,7 +226,7 @@ impl Worker for RelayWorker {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let parts = &self.crew.parts;
-        parts.directory.is_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
+        parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
         if let Some(answered) = self.unrecorded.take() {
             return self.record(answered).await;
         }
