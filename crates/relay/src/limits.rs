@@ -127,12 +127,12 @@ impl Pace {
         Turn { pace: self, portion: if takes_all { Portion::WHOLE } else { portion }, now }
     }
 
-    /// See [`Turn::parts_max`].
+    /// Of the present turn: how many parts of this class go at once.
     pub fn parts_max(&self, class: MessageClass, now: DateTime<Utc>) -> u32 {
         self.turn(now).parts_max(class)
     }
 
-    /// See [`Turn::charge`].
+    /// Takes parts from the present turn; the error says when it is worth trying again.
     pub fn charge(&self, class: MessageClass, parts: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
         self.turn(now).charge(class, parts)
     }
