@@ -11,6 +11,8 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use chrono::{DateTime, Utc};
+use kite_commands::WriteSide;
+use kite_commands::directory::DirectoryState;
 use kite_commands::manage::{API_KEY_PREFIX, OPERATOR_KEY_PREFIX, public_part};
 use kite_domain::keys::{KeyBounds, KeyRefusal, Role, Scopes, operator_actor};
 use kite_domain::slug::TenantId;
@@ -120,9 +122,9 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
 
 /// Who asks, before any byte of a body is looked at. Remembers with the request who pays for its body, and with its
 /// connection that a genuine key came over it. A key that is not good counts against the address that it came from.
-fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
+async fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
-    match known(&parts.headers, state, origin) {
+    match known(&parts.headers, state, origin).await {
         Ok(known) => {
             if let Some(origin) = origin {
                 origin.peer.prove();
@@ -183,8 +185,8 @@ fn counted_key(
 }
 
 /// Whose key it is, if it is good. One that is not counts as elsewhere: the request comes no further.
-pub(crate) fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> Option<Payer> {
-    match known(headers, state, Some(origin)) {
+pub(crate) async fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> Option<Payer> {
+    match known(headers, state, Some(origin)).await {
         Ok(known) => Some(Payer::of(&known.caller)),
         Err(problem) => {
             counted_of(problem, headers, Some(origin), state);
@@ -193,8 +195,19 @@ pub(crate) fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> O
     }
 }
 
-fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
+async fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
     let key = bearer(headers)?;
+    // Whoever has shown a whole key is told what is wrong with it; any other may be of a moment ago.
+    let look = |directory: &DirectoryState| match of_key(key, directory, state, origin) {
+        Err(problem) if problem.code() == Code::KeyInvalid => None,
+        known => Some(known),
+    };
+    let WriteSide { directory, journal, .. } = &state.write_side;
+    let unknown = || Err(Problem::new(Code::KeyInvalid, "The key is unknown or was revoked."));
+    directory.find(journal, look).await?.unwrap_or_else(unknown)
+}
+
+fn of_key(key: &str, directory: &DirectoryState, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
     let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     if state.config.admin_key_hash.is_some_and(|admin| bool::from(admin.0.ct_eq(&digest))) {
         let caller = Caller::Admin(AdminAuth { actor: SmolStr::new_static("admin") });
@@ -204,7 +217,6 @@ fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answ
     let is_hash_of = |hash: &str| bool::from(hash.as_bytes().ct_eq(hexadecimal(&digest).as_bytes()));
     let now = state.write_side.journal.now();
     let from = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.address);
-    let directory = state.write_side.directory.snapshot();
     if let Some(issued) = id_after(API_KEY_PREFIX).and_then(|key_id| directory.api_keys.get(key_id))
         && is_hash_of(&issued.hash)
     {
@@ -268,7 +280,7 @@ fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
 /// caller wrote. Requests to send are counted when they are read: only then it is known whether they are passwords, which
 /// count apart. One that may not is never read.
 async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
-    let Known { caller, may } = identify(parts, state)?;
+    let Known { caller, may } = identify(parts, state).await?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let access = access::of(&parts.method, path);
     let permitted = permit(may, access, parts.extensions.get::<Side>().copied());
@@ -345,7 +357,7 @@ impl FromRequestParts<ApiState> for SeesInside {
         let side = parts.extensions.get::<Side>().copied();
         let has_key = parts.headers.contains_key(header::AUTHORIZATION);
         let is_operator =
-            has_key && identify(parts, state).is_ok_and(|known| matches!(known.may, May::Operator(_)));
+            has_key && identify(parts, state).await.is_ok_and(|known| matches!(known.may, May::Operator(_)));
         Ok(Self(match side {
             Some(Side::Administration) => true,
             Some(Side::Public) => false,

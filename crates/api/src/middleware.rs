@@ -83,7 +83,7 @@ async fn remembering(state: &ApiState, mut request: Request, next: Next) -> Resp
 
 /// Who it is: by a genuine key, or with receipts of a relay of which genuine ones came from there.
 async fn genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> Option<Payer> {
-    if let Some(payer) = payer(request.headers(), state, origin) {
+    if let Some(payer) = payer(request.headers(), state, origin).await {
         return Some(payer);
     }
     let route = request.extensions().get::<MatchedPath>()?;

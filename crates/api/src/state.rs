@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::backup_desk::BackupDesk;
+use kite_commands::directory::DirectoryState;
 use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Cause, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
+use kite_domain::opt_out::Refusals;
 use kite_domain::slug::TenantId;
 use kite_projections::{Bond, ReadModels};
 use serde::{Deserialize, Serialize};
@@ -332,12 +334,35 @@ impl ApiState {
         }
     }
 
+    /// Looks something up in the directory; the problem that there is no such thing.
+    pub(crate) async fn find<T>(
+        &self,
+        what: &'static str,
+        look: impl Fn(&DirectoryState) -> Option<T>,
+    ) -> Answer<T> {
+        let WriteSide { directory, journal, .. } = &self.write_side;
+        directory.find(journal, look).await?.ok_or_else(|| Problem::not_found(what))
+    }
+
+    /// The problem that there is no such tenant, if there is none.
+    pub(crate) async fn known_tenant(&self, tenant: &TenantId) -> Answer<()> {
+        self.find("tenant", |directory| directory.tenants.contains_key(tenant).then_some(())).await
+    }
+
     /// Whether one of these contacts is of somebody who refuses.
-    pub(crate) fn somebody_refuses(&self, tenant: &TenantId, contacts: &[ContactDetails]) -> bool {
-        self.write_side.directory.look_at_refusals(tenant, |refusals| {
-            let mut addresses = contacts.iter().flat_map(|one| one.phone.iter().chain(&one.email));
-            addresses.any(|address| refusals.concerns(address))
-        })
+    pub(crate) async fn somebody_refuses(
+        &self,
+        tenant: &TenantId,
+        contacts: &[ContactDetails],
+    ) -> Answer<bool> {
+        let addresses: Vec<&str> = contacts
+            .iter()
+            .flat_map(|one| one.phone.iter().chain(&one.email))
+            .map(|address| address.as_str())
+            .collect();
+        let WriteSide { directory, journal, .. } = &self.write_side;
+        let look = |refusals: &Refusals| addresses.iter().any(|address| refusals.concerns(address));
+        Ok(directory.look_at_refusals(journal, tenant, addresses.iter().copied(), look).await?)
     }
 
     /// Waits until the address book knows of all contacts that were there before this process.

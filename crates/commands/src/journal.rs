@@ -13,6 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Ids};
+use crate::open_work::OpenWorkError;
 use crate::tries::{GiveWay, Pauses};
 
 /// Why an append or a read came to nothing.
@@ -24,6 +25,9 @@ pub enum JournalError {
     /// The store did not give it.
     #[error("the log cannot be read")]
     Read(#[from] ReadError),
+    /// A read model that keeps what would take the whole log to read did not answer.
+    #[error(transparent)]
+    Memory(#[from] OpenWorkError),
     /// It gave what cannot be understood.
     #[error("an event of stream {stream} cannot be understood")]
     Decode {
@@ -259,6 +263,12 @@ impl Journal {
             read.push(told);
         }
         Ok(read)
+    }
+
+    /// The first event after each of these places, where there is one.
+    pub(crate) async fn read_first_of(&self, places: &[Tail<'_>]) -> Result<Vec<Told>, JournalError> {
+        let pages = self.store.read_many(places, 1).await?;
+        pages.into_iter().flatten().map(understand).collect()
     }
 
     /// A piece of the whole log, and where to read on.

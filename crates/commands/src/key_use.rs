@@ -45,6 +45,12 @@ impl<T> Deref for LiveKey<T> {
     }
 }
 
+impl<T: PartialEq> PartialEq for LiveKey<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.issued == other.issued && self.last_used_at() == other.last_used_at()
+    }
+}
+
 impl<T> LiveKey<T> {
     /// Never used, as far as is known.
     pub fn new(issued: T) -> Self {

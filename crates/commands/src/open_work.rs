@@ -17,7 +17,7 @@ use smol_str::SmolStr;
 
 /// The read model could not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the open work cannot be read: {0}")]
+#[error("the read models do not say: {0}")]
 pub struct OpenWorkError(pub String);
 
 /// Where the router goes on.
@@ -47,8 +47,8 @@ pub struct Workload {
 /// See the module.
 #[async_trait]
 pub trait OpenWork: Send + Sync + 'static {
-    /// Where the router goes on.
-    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError>;
+    /// Where the router goes on. Of splits of other policies than these, each named as the router names it, nothing need be told.
+    async fn router_memory(&self, policies: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError>;
     /// What is accepted and not final.
     async fn workload(&self) -> Result<Workload, OpenWorkError>;
     /// Scheduled sendings whose time has come and that are not released.

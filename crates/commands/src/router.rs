@@ -30,7 +30,7 @@ use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Fence, Lots, LotsError};
 use crate::open_work::OpenWork;
-use crate::policy::policy_in_force;
+use crate::policy::{all_policy_names_in_force, is_over, policy_in_force};
 use crate::worker::{Step, Worker, WorkerError, describe};
 
 /// How many messages are routed in one append.
@@ -206,8 +206,15 @@ impl Router {
 
     async fn find_place(&mut self) -> Result<(), WorkerError> {
         self.forget();
-        let memory =
-            self.open_work.router_memory().await.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        self.directory_changes.mark_unchanged();
+        let known = self.directory.read_until(self.lots.journal()).await?;
+        let policies = all_policy_names_in_force(&self.directory.snapshot());
+        let memory = self.open_work.router_memory(policies).await;
+        let memory = memory.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        if memory.position > known {
+            // It may leave out splits of policies that were not known when it was asked.
+            return Err(WorkerError::Retry("the log has grown meanwhile".to_owned()));
+        }
         let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
         self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();
         for id in memory.unrouted {
@@ -352,15 +359,21 @@ impl Router {
         }
     }
 
-    /// Blocked sendings are tried again when the directory has changed, and every few seconds.
-    fn release_blocked(&mut self) {
-        let now = self.lots.journal().now();
+    /// What changes when the directory does: splits of policies that nobody follows any more are not kept, and blocked sendings
+    /// are tried again. These also every few seconds.
+    fn follow_directory(&mut self) {
         let has_news = self.directory_changes.has_changed().unwrap_or(false);
+        if has_news {
+            self.directory_changes.mark_unchanged();
+            let directory = self.directory.snapshot();
+            self.ledger.retain(|key| !is_over(&directory, key));
+            metrics::gauge!("kite_splits_kept").set(self.ledger.carries().count() as f64);
+        }
+        let now = self.lots.journal().now();
         let is_time = self.blocked_until.is_some_and(|until| until <= now);
         if self.blocked.is_empty() || !(has_news || is_time) {
             return;
         }
-        self.directory_changes.mark_unchanged();
         self.blocked_until = None;
         for waiting in std::mem::take(&mut self.blocked) {
             self.waiting.entry(waiting.class).or_default().push_back(waiting);
@@ -510,7 +523,7 @@ impl Worker for Router {
             return Ok(Step::Worked);
         };
         let has_news = self.read_on(position).await?;
-        self.release_blocked();
+        self.follow_directory();
         if self.elected.is_none() && !self.waiting.values().all(|turns| turns.order.is_empty()) {
             // Of an election whose answer was lost nothing is known, but that the next one counts.
             if !self.stand_for_election().await? {

@@ -42,7 +42,9 @@ impl From<&JournalError> for WorkerError {
             JournalError::Decode { .. }
             | JournalError::Append(AppendError::Stopped(_))
             | JournalError::Read(ReadError::Stopped(_)) => Self::Fatal(describe(error)),
-            JournalError::Append(_) | JournalError::Read(_) => Self::Retry(describe(error)),
+            JournalError::Append(_) | JournalError::Read(_) | JournalError::Memory(_) => {
+                Self::Retry(describe(error))
+            }
         }
     }
 }

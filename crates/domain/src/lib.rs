@@ -18,6 +18,7 @@ pub mod election;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod in_force;
 pub mod instance;
 pub mod keys;
 pub mod load;

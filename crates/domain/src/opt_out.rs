@@ -201,6 +201,11 @@ impl Refusals {
         self.by_address.contains_key(identity(address).as_ref())
     }
 
+    /// The addresses that refused anything, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = &SmolStr> {
+        self.by_address.keys()
+    }
+
     /// Whether a refusal of this address, or of another one of the same person, is known.
     #[must_use]
     pub fn concerns(&self, address: &str) -> bool {
@@ -215,6 +220,26 @@ impl Refusals {
         refusal.is_some_and(|refusal| refusal.also().iter().any(|known| known.as_str() == identity(other)))
     }
 
+    /// Takes over from where it is kept that an address refused this brand; none: everything. Both as their identities.
+    pub fn know(&mut self, address: SmolStr, brand: Option<SmolStr>) {
+        let refusal = self.by_address.entry(address).or_default();
+        match brand {
+            None => refusal.is_of_all = true,
+            Some(brand) if refusal.has(Some(&brand)) => {}
+            Some(brand) => refusal.rest().brands.push(brand),
+        }
+    }
+
+    /// Takes over from where it is kept that what `address` refused binds `other`. Both as their identities; that the first
+    /// refused has to be known.
+    pub fn know_bound(&mut self, address: &SmolStr, other: SmolStr) {
+        let Some(refusal) = self.by_address.get_mut(address) else { return };
+        if other != *address && !refusal.also().contains(&other) {
+            refusal.rest().also.push(other.clone());
+            self.by_person.entry(other).or_default().push(address.clone());
+        }
+    }
+
     /// Folds an event; those that say nothing of refusals leave it as it is.
     pub fn evolve(&mut self, event: &Event) {
         match event {
@@ -226,12 +251,8 @@ impl Refusals {
     }
 
     fn recorded(&mut self, recorded: &OptOutRecorded) {
-        let refusal = self.by_address.entry(identity(&recorded.personal.address).into()).or_default();
-        match recorded.brand.as_deref().map(brand_identity) {
-            None => refusal.is_of_all = true,
-            Some(brand) if refusal.has(Some(&brand)) => {}
-            Some(brand) => refusal.rest().brands.push(brand),
-        }
+        let brand = recorded.brand.as_deref().map(brand_identity);
+        self.know(identity(&recorded.personal.address).into(), brand);
     }
 
     fn withdrawn(&mut self, withdrawn: &OptOutWithdrawn) {
@@ -257,13 +278,8 @@ impl Refusals {
     /// What was taken back before this was written binds nobody.
     fn extended(&mut self, person: &ExtendedPerson) {
         let address: SmolStr = identity(&person.address).into();
-        let Some(refusal) = self.by_address.get_mut(&address) else { return };
         for other in &person.also {
-            let other: SmolStr = identity(other).into();
-            if other != address && !refusal.also().contains(&other) {
-                refusal.rest().also.push(other.clone());
-                self.by_person.entry(other).or_default().push(address.clone());
-            }
+            self.know_bound(&address, identity(other).into());
         }
     }
 }

@@ -8,6 +8,7 @@
 //! applied is parked with its reason and holds up nothing but the rest of its stream.
 //!
 //! - [`AddressBookQueries`]: contacts, groups, senders, opt-outs, templates, tenants;
+//! - [`DirectoryQueries`]: where in the log the events stand that relays, policies, senders and keys follow from;
 //! - [`RoutingQueries`]: relays, policies, splits with their carries, live figures for advice;
 //! - [`DeliveryQueries`]: sendings, messages with their timelines, search, statistics;
 //! - [`WorkQueries`]: what the write side looks through for forgotten work.
@@ -22,6 +23,7 @@ mod address_book;
 mod cache;
 mod database;
 mod delivery;
+mod directory;
 mod engine;
 mod error;
 mod histogram;
@@ -39,12 +41,15 @@ mod table;
 mod tests;
 mod work;
 
-pub use address_book::{AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, Template, Tenant};
+pub use address_book::{
+    AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, StoredRefusals, Template, Tenant,
+};
 pub use delivery::{
     AttemptView, Counted, Counter, Counts, DeliveryQueries, Dimension, MessageFilter, MessageSearch,
     MessageStatus, MessageView, PauseView, RelayTotals, SendingFilter, SendingState, SendingView,
     StatisticsQuery, StatisticsRow, Totals,
 };
+pub use directory::{DirectoryQueries, InForce};
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::address_book::{AddressBookModel, AddressBookQueries};
 use crate::delivery::{DeliveryModel, DeliveryQueries};
+use crate::directory::{DirectoryModel, DirectoryQueries};
 use crate::error::{OpenError, QueryError};
 use crate::parked::{self, ParkedEvent};
 use crate::projector::{ReadModel, Runner};
@@ -25,7 +26,7 @@ pub struct RouterPlace {
     pub position: Position,
     /// The carries are those of here; before `position` where routes are parked.
     pub carries_position: Position,
-    /// Where each split stands.
+    /// Where each split that was asked for stands.
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed, released sendings with messages that have no route.
     pub unrouted: Vec<SendingId>,
@@ -89,6 +90,8 @@ read_models! {
     delivery: DeliveryModel => DeliveryQueries,
     /// What the write side looks through.
     work: WorkModel => WorkQueries,
+    /// Where the events stand that relays, policies, senders and keys follow from.
+    directory: DirectoryModel => DirectoryQueries,
 }
 
 impl ReadModels {
@@ -104,11 +107,15 @@ impl ReadModels {
 
     /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly. The
     /// unrouted sendings are read in pages of this size, so that no read keeps the file from being tidied for long; none
-    /// is left out.
+    /// is left out. Carries are those of the splits of these policies, or of all.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn router_place(&self, page_max: usize) -> Result<RouterPlace, QueryError> {
+    pub fn router_place(
+        &self,
+        page_max: usize,
+        policies: Option<&[SmolStr]>,
+    ) -> Result<RouterPlace, QueryError> {
         // The position is taken before the rows: the rows may know more, never less. What changes between two pages is
         // told by events after the position.
         let work_position = self.work.position();
@@ -122,7 +129,7 @@ impl ReadModels {
                 None => break,
             }
         }
-        let (routing_position, carries_position, carries) = self.routing.carries()?;
+        let (routing_position, carries_position, carries) = self.routing.carries(policies)?;
         let position = match mutation::is_active(Mutation::RouterPlaceTooFar) {
             true => work_position.max(routing_position),
             false => work_position.min(routing_position),

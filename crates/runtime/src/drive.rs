@@ -137,55 +137,10 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Stage;
     use async_trait::async_trait;
-    use kite_commands::Clock;
-    use kite_commands::clock::ManualClock;
     use parking_lot::Mutex;
     use std::sync::Arc;
-
-    /// Time that moves when everybody waits, and nothing else.
-    #[derive(Clone)]
-    struct Stage {
-        clock: Arc<ManualClock>,
-        stop: CancellationToken,
-        failures: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Host for Stage {
-        type UnderWay = ();
-
-        fn clock(&self) -> Arc<dyn Clock> {
-            self.clock.clone()
-        }
-
-        fn spawn(&self, _: Place, _: &str, _: impl Future<Output = ()> + Send + 'static) {
-            unreachable!("a loop over steps starts nothing");
-        }
-
-        #[expect(clippy::disallowed_methods, reason = "time is paused here: nobody waits")]
-        async fn sleep(&self, time: Duration) {
-            tokio::time::sleep(time).await;
-            self.clock.advance(chrono::Duration::from_std(time).unwrap());
-        }
-
-        async fn give_way(&self) {
-            tokio::task::yield_now().await;
-        }
-
-        async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send) -> Result<T, String> {
-            Ok(read())
-        }
-
-        fn stop(&self, _: Place) -> CancellationToken {
-            self.stop.clone()
-        }
-
-        fn fail(&self, _: Place, reason: String) {
-            self.failures.lock().push(reason);
-        }
-
-        fn begin(&self) {}
-    }
 
     /// What came of each step, and when it was taken, in milliseconds.
     type Script = Vec<Result<Step, WorkerError>>;
@@ -235,11 +190,7 @@ mod tests {
 
     impl Play {
         fn of(script: Script) -> Self {
-            let stage = Stage {
-                clock: Arc::new(ManualClock::at(DateTime::UNIX_EPOCH)),
-                stop: CancellationToken::new(),
-                failures: Arc::default(),
-            };
+            let stage = Stage::default();
             let steps = Arc::new(Mutex::new(Vec::new()));
             let worker = Scripted {
                 script: script.into_iter(),

@@ -15,6 +15,8 @@ mod parts;
 mod projecting;
 mod publishing;
 mod staff;
+#[cfg(test)]
+mod testing;
 
 pub use drive::{Duty, drive};
 pub use host::{Host, HostPauses, Place};

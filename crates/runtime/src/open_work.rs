@@ -2,14 +2,17 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::directory::{DirectoryMemory, InForce, StoredRefusals};
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
 use kite_commands::refusal_keeper::{KnownPeople, Unextended};
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
-use kite_domain::slug::RelayId;
+use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
+use kite_event_store::Position;
 use kite_projections::{Bond, QueryError, ReadModels};
+use smol_str::SmolStr;
 
 use crate::host::Host;
 use crate::parts::Reading;
@@ -38,9 +41,9 @@ impl<H: Host> OpenWorkReader<H> {
 
 #[async_trait]
 impl<H: Host> OpenWork for OpenWorkReader<H> {
-    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
+    async fn router_memory(&self, policies: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError> {
         let page = self.reading.unrouted_page;
-        let place = self.ask(move |models| models.router_place(page)).await?;
+        let place = self.ask(move |models| models.router_place(page, Some(&policies))).await?;
         Ok(RouterMemory {
             position: place.position,
             carries_position: place.carries_position,
@@ -116,3 +119,31 @@ impl<H: Host> KnownPeople for OpenWorkReader<H> {
         Ok(bonds.into_iter().map(unextended).collect())
     }
 }
+
+#[async_trait]
+impl<H: Host> DirectoryMemory for OpenWorkReader<H> {
+    async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
+        let in_force = self.ask(|models| models.directory.in_force()).await?;
+        Ok(in_force.map(|known| InForce { position: known.position, events: known.events }))
+    }
+
+    async fn in_force_of(&self, stream: SmolStr) -> Result<Option<Vec<u64>>, OpenWorkError> {
+        self.ask(move |models| models.directory.in_force_of(&stream)).await
+    }
+
+    async fn refusals(
+        &self,
+        tenant: TenantId,
+        identities: Vec<SmolStr>,
+    ) -> Result<StoredRefusals, OpenWorkError> {
+        let stored = self.ask(move |models| models.address_book.refusals(&tenant, &identities)).await?;
+        Ok(StoredRefusals { position: stored.position, refusals: stored.refusals, parked: stored.parked })
+    }
+
+    fn refusals_position(&self) -> Position {
+        self.models.address_book.position()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,8 @@ impl Parts {
         models: ReadModels,
         reading: Reading,
     ) -> Result<Self, JournalError> {
-        write_side.directory.catch_up(&write_side.journal).await?;
         let reader = Arc::new(OpenWorkReader::new(host.clone(), models.clone(), reading));
+        write_side.directory.begin(&write_side.journal, reader.clone()).await?;
         Ok(Self { write_side, models, open_work: reader.clone(), people: reader })
     }
 }

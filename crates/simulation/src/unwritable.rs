@@ -23,6 +23,10 @@ pub enum Rows {
     Splits,
     /// Contacts.
     Contacts,
+    /// What recipients refuse.
+    Refusals,
+    /// Where the events are that are in force.
+    InForce,
 }
 
 impl Rows {
@@ -34,7 +38,7 @@ impl Rows {
 
 impl Rows {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Lots,
         Self::Messages,
         Self::UnsealedLots,
@@ -42,6 +46,8 @@ impl Rows {
         Self::OpenLots,
         Self::Splits,
         Self::Contacts,
+        Self::Refusals,
+        Self::InForce,
     ];
 
     /// The model's file, when the trigger fires, and a number of the row that is as good as drawn.
@@ -56,6 +62,8 @@ impl Rows {
             Self::OpenLots => ("work", "UPDATE ON open_lots", "unicode(substr(hex(NEW.sending), -1))"),
             Self::Splits => ("routing", "INSERT ON splits", "NEW.messages"),
             Self::Contacts => ("address_book", "INSERT ON contacts", "unicode(substr(hex(NEW.id), -1))"),
+            Self::Refusals => ("address_book", "INSERT ON opt_outs", "unicode(substr(NEW.identity, -1))"),
+            Self::InForce => ("directory", "INSERT ON in_force", "NEW.version"),
         }
     }
 }

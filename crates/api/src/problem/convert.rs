@@ -54,6 +54,10 @@ impl From<JournalError> for Problem {
         match error {
             JournalError::Append(error) => error.into(),
             JournalError::Read(error) => error.into(),
+            JournalError::Memory(error) => {
+                tracing::warn!(%error, "a read model does not answer");
+                Self::new(Code::Unavailable, "A read model cannot be read.")
+            }
             JournalError::Decode { stream, source } => {
                 tracing::error!(%stream, %source, "an event cannot be understood");
                 Self::new(Code::Internal, "A record of the log cannot be understood.")

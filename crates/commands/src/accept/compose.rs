@@ -4,7 +4,7 @@ use kite_domain::address::{Address, EmailAddress, PhoneKind};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::opt_out::{AdBrands, RefusedBy};
+use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use super::bounds::{LOT_RECIPIENTS_BYTES_MAX, check_reference, size_of_recipient};
 use super::request::{AcceptLimits, DuplicateRow, RecipientInput, RefusedRow, SendRequest};
 use super::terms::{CheckedTerms, needed_variables};
-use crate::directory::{Directory, DirectoryState};
+use crate::directory::DirectoryState;
 use crate::policy::policy_in_force;
 
 /// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
@@ -106,7 +106,7 @@ pub(super) async fn compose(
     request: &SendRequest,
     terms: &CheckedTerms,
     directory: &DirectoryState,
-    opt_outs: &Directory,
+    refusals: &Refusals,
     limits: &AcceptLimits,
 ) -> Composed {
     let mut composer = Composer {
@@ -120,7 +120,7 @@ pub(super) async fn compose(
         },
         terms,
         directory,
-        opt_outs,
+        refusals,
         ad_brands: AdBrands::of(terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands)),
         limits,
         carriers: Vec::new(),
@@ -157,13 +157,24 @@ pub(super) async fn compose(
     composed
 }
 
+/// The addresses of all rows, as far as they are any: in the form in which refusals are looked up.
+pub(super) fn addresses(request: &SendRequest) -> Vec<SmolStr> {
+    let of_row = |row: &RecipientInput| {
+        let to = Address::parse(&row.to).ok().map(|to| SmolStr::new(to.as_str()));
+        let email = row.email.as_deref().and_then(|email| EmailAddress::parse(email).ok());
+        to.into_iter().chain(email.map(|email| email.as_str().into()))
+    };
+    request.recipients.iter().flat_map(of_row).collect()
+}
+
 struct Composer<'c> {
     tenant: &'c TenantId,
     class: MessageClass,
     request: TypeRequest,
     terms: &'c CheckedTerms,
     directory: &'c DirectoryState,
-    opt_outs: &'c Directory,
+    /// What the recipients refuse.
+    refusals: &'c Refusals,
     /// Whose advertisement it is, if it is one.
     ad_brands: AdBrands,
     limits: &'c AcceptLimits,
@@ -243,7 +254,7 @@ impl Composer<'_> {
             let email = email.as_ref().map(|email| ("email", email.as_str()));
             let mut addresses = std::iter::once(("to", address.as_str())).chain(email);
             let refusal = addresses.find_map(|(field, text)| {
-                let by = self.opt_outs.refused_by(self.tenant, text, &self.ad_brands)?;
+                let by = self.refusals.refused_by(text, &self.ad_brands)?;
                 Some((field, by))
             });
             if let Some((field, by)) = refusal {

@@ -33,6 +33,7 @@ use kite_domain::ids::SendingId;
 use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
 use kite_domain::mutation::{self, Mutation};
+use kite_domain::opt_out::Refusals;
 use kite_domain::sending::{
     MessageClass, SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream,
 };
@@ -40,10 +41,11 @@ use kite_domain::slug::TenantId;
 use kite_domain::tenant::LimitsInForce;
 use kite_event_store::{AppendError, BatchMode, Expected, Position};
 use parking_lot::Mutex;
+use smol_str::SmolStr;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
 use crate::lots::{Lots, Standing};
 use compose::Composed;
@@ -123,12 +125,10 @@ impl Acceptance {
         request: &SendRequest,
         ledger: &SplitLedger,
     ) -> Result<Preview, AcceptError> {
-        let directory = self.directory.snapshot();
-        let limits = directory.limits_of(tenant, &self.limits.tenant);
+        let limits = self.limits_of(tenant);
         self.count_recipients(tenant, &limits, Lane::Ordinary, request)?;
-        let terms = terms::check(tenant, request, &directory, &self.limits, self.journal().now())?;
-        let composed =
-            compose::compose(tenant, request, &terms, &directory, &self.directory, &self.limits).await;
+        let (terms, directory) = self.check(tenant, request, self.journal().now()).await?;
+        let composed = self.compose(tenant, request, &terms, &directory).await?;
         Ok(preview::describe(tenant, &terms, composed, ledger, &directory, self.journal().now()))
     }
 
@@ -245,9 +245,8 @@ impl Acceptance {
         let tenants = directory.tenants.len() as u64;
         let mut place = self.find_place(tenant, &request, &limits, tenants, now)?;
         self.count_recipients(tenant, &limits, lane_of(request.class), &request)?;
-        let terms = terms::check(tenant, &request, &directory, &self.limits, now)?;
-        let composed =
-            compose::compose(tenant, &request, &terms, &directory, &self.directory, &self.limits).await;
+        let (terms, directory) = self.check(tenant, &request, now).await?;
+        let composed = self.compose(tenant, &request, &terms, &directory).await?;
         let is_refused = composed.messages == 0 || (request.strict && !composed.refused.is_empty());
         if is_refused {
             return Err(AcceptError::RowsRefused(composed.refused));
@@ -294,6 +293,46 @@ impl Acceptance {
             position,
             repeated: false,
         })
+    }
+
+    /// What of a request concerns all rows, with the directory that it was checked by. It is refused only after the log was read on
+    /// once where others write to it: a policy or a sender may have come into it just now.
+    async fn check(
+        &self,
+        tenant: &TenantId,
+        request: &SendRequest,
+        now: DateTime<Utc>,
+    ) -> Result<(terms::CheckedTerms, Arc<DirectoryState>), AcceptError> {
+        let (reads, directory) = (self.directory.reads(), self.directory.snapshot());
+        match terms::check(tenant, request, &directory, &self.limits, now) {
+            Ok(terms) => return Ok((terms, directory)),
+            Err(refusal) if !self.directory.read_on_since(self.journal(), reads).await? => {
+                return Err(refusal.into());
+            }
+            Err(_) => {}
+        }
+        let directory = self.directory.snapshot();
+        let terms = terms::check(tenant, request, &directory, &self.limits, now)?;
+        Ok((terms, directory))
+    }
+
+    async fn compose(
+        &self,
+        tenant: &TenantId,
+        request: &SendRequest,
+        terms: &terms::CheckedTerms,
+        directory: &DirectoryState,
+    ) -> Result<Composed, JournalError> {
+        // Only advertisements are refused.
+        let refusals = match request.class {
+            MessageClass::Ad => {
+                let addresses = compose::addresses(request);
+                let addresses = addresses.iter().map(SmolStr::as_str);
+                self.directory.look_at_refusals(self.journal(), tenant, addresses, Refusals::clone).await?
+            }
+            MessageClass::Otp | MessageClass::Notice => Refusals::default(),
+        };
+        Ok(compose::compose(tenant, request, terms, directory, &refusals, &self.limits).await)
     }
 
     /// Of how far the read side may be behind, the second half is for passwords alone.

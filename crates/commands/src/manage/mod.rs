@@ -33,7 +33,7 @@ use smol_str::SmolStr;
 use std::sync::Arc;
 
 use crate::directory::Directory;
-use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::journal::{Cause, Entry, Journal, JournalError, Told};
 use crate::tries::Tries;
 use crate::vault::{DecryptError, Vault};
 
@@ -172,7 +172,7 @@ impl Manage {
         &self.vault
     }
 
-    /// Reads the stream, decides, appends with the version read; anew on a conflict, after a pause.
+    /// [`Manage::decide_at`] on the events alone.
     async fn decide<T>(
         &self,
         cause: &Cause,
@@ -180,13 +180,28 @@ impl Manage {
         stream: SmolStr,
         mut decide: impl FnMut(&[Event]) -> Decided<T>,
     ) -> Result<Done<T>, ManageError> {
+        self.decide_at(cause, tenant, stream, |told| {
+            let events: Vec<Event> = told.iter().map(|told| told.event.clone()).collect();
+            decide(&events)
+        })
+        .await
+    }
+
+    /// Reads what the stream says by now, decides, appends with the version read; anew on a conflict, after a pause. What is not in
+    /// force any more ([`kite_domain::in_force`]) may be left out.
+    async fn decide_at<T>(
+        &self,
+        cause: &Cause,
+        tenant: Option<&TenantId>,
+        stream: SmolStr,
+        mut decide: impl FnMut(&[Told]) -> Decided<T>,
+    ) -> Result<Done<T>, ManageError> {
         let mut tries = Tries::of(&self.journal);
         loop {
-            let told = self.journal.read_stream(&stream, 0).await?;
+            let told = self.directory.stream_now(&self.journal, &stream).await?;
             let (version, position) =
                 told.last().map_or((0, 0), |last| (last.recorded.version, last.recorded.position));
-            let events: Vec<Event> = told.into_iter().map(|told| told.event).collect();
-            let (event, value) = decide(&events)?;
+            let (event, value) = decide(&told)?;
             let Some(event) = event else { return Ok(Done { value, position }) };
             let entry = Entry {
                 stream: stream.clone(),

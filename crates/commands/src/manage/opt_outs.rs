@@ -1,7 +1,7 @@
 //! Who refuses advertisements.
 //!
-//! What an address refused is decided by the directory, which folds every spelling of it in the order of the log, also
-//! from streams of an earlier version. The stream of the address only keeps two writers from each other.
+//! What an address refused is decided by what was folded of every spelling of it in the order of the log, also from streams of
+//! an earlier version ([`crate::directory::Directory::refusals_of`]). The stream of the address only keeps two writers from each other.
 
 use chrono::{DateTime, Utc};
 use kite_domain::address::identity;
@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Done, Manage, ManageError, ManageRefusal};
-use crate::journal::{Cause, Entry};
+use crate::journal::{Cause, Entry, JournalError};
 use crate::refusal_keeper::Unextended;
 use crate::tries::Tries;
 
@@ -82,14 +82,16 @@ impl Manage {
         refusals: Vec<NewOptOut>,
     ) -> Result<Done<u32>, ManageError> {
         self.directory.catch_up(&self.journal).await?;
+        let addresses: Vec<SmolStr> = refusals.iter().map(|refusal| refusal.address.clone()).collect();
         let mut seen = HashSet::new();
-        let fresh: Vec<NewOptOut> = self.directory.look_at_refusals(tenant, |known| {
-            let is_new = |refusal: &NewOptOut| {
-                let brand = refusal.brand.as_deref().map(brand_identity);
-                !refusal.is_known(known) && seen.insert((identity(&refusal.address).into_owned(), brand))
-            };
-            refusals.into_iter().filter(is_new).collect()
+        let mut is_new = |known: &Refusals, refusal: &NewOptOut| {
+            let brand = refusal.brand.as_deref().map(brand_identity);
+            !refusal.is_known(known) && seen.insert((identity(&refusal.address).into_owned(), brand))
+        };
+        let fresh = self.known_refusals(tenant, &addresses, |known| {
+            refusals.into_iter().filter(|refusal| is_new(known, refusal)).collect::<Vec<_>>()
         });
+        let fresh = fresh.await?;
         let count = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
         // A refusal that two record at once is one refusal: nothing has to be kept from anything.
         let entries = fresh.into_iter().map(|refusal| Entry {
@@ -134,13 +136,21 @@ impl Manage {
         unextended: Vec<Unextended>,
     ) -> Result<Done<u32>, ManageError> {
         self.directory.catch_up(&self.journal).await?;
-        let mut fresh: BTreeMap<(TenantId, SmolStr), Vec<SmolStr>> = BTreeMap::new();
+        let mut of_tenants: BTreeMap<TenantId, Vec<(SmolStr, SmolStr)>> = BTreeMap::new();
         for Unextended { tenant, address, other } in unextended {
-            let is_new = self.directory.look_at_refusals(&tenant, |known| {
-                known.has_any(&address) && !known.is_extended(&address, &other)
+            of_tenants.entry(tenant).or_default().push((address, other));
+        }
+        let mut fresh: BTreeMap<(TenantId, SmolStr), Vec<SmolStr>> = BTreeMap::new();
+        for (tenant, bonds) in of_tenants {
+            let addresses: Vec<SmolStr> = bonds.iter().map(|(address, _)| address.clone()).collect();
+            let new = self.known_refusals(&tenant, &addresses, |known| {
+                let is_new = |(address, other): &(SmolStr, SmolStr)| {
+                    known.has_any(address) && !known.is_extended(address, other)
+                };
+                bonds.into_iter().filter(is_new).collect::<Vec<_>>()
             });
-            if is_new {
-                fresh.entry((tenant, address)).or_default().push(other);
+            for (address, other) in new.await? {
+                fresh.entry((tenant.clone(), address)).or_default().push(other);
             }
         }
         let count = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
@@ -185,7 +195,8 @@ impl Manage {
             let version = self.journal.count(&stream).await?;
             // After the version: whatever it counts is known.
             self.directory.catch_up(&self.journal).await?;
-            let Some(event) = self.directory.look_at_refusals(tenant, &decide)? else {
+            let address = [SmolStr::new(address)];
+            let Some(event) = self.known_refusals(tenant, &address, &decide).await?? else {
                 return Ok(Done { value: false, position: self.head() });
             };
             let entry = Entry {
@@ -204,6 +215,17 @@ impl Manage {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Looks something up in what these addresses refuse.
+    async fn known_refusals<T>(
+        &self,
+        tenant: &TenantId,
+        addresses: &[SmolStr],
+        look: impl FnOnce(&Refusals) -> T,
+    ) -> Result<T, JournalError> {
+        let addresses = addresses.iter().map(SmolStr::as_str);
+        self.directory.look_at_refusals(&self.journal, tenant, addresses, look).await
     }
 
     /// Where the log ends: what is so already is so by then.

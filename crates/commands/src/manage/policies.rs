@@ -30,6 +30,7 @@ impl Manage {
         objective: PolicyObjective,
         failover: FailoverTerms,
     ) -> Result<Done<PolicyDefined>, ManageError> {
+        self.directory.stay_current(&self.journal).await?;
         let directory = self.directory.snapshot();
         if let PolicyObjective::Ratio { weights } = &objective {
             check_weights(weights).map_err(ManageRefusal::from)?;
@@ -43,8 +44,11 @@ impl Manage {
             }
         }
         self.decide(cause, Some(tenant), policy::stream(tenant, channel), |events| {
-            let version =
-                events.iter().filter(|event| matches!(event, Event::PolicyDefined(_))).count() as u32 + 1;
+            let newest = events.iter().rev().find_map(|event| match event {
+                Event::PolicyDefined(defined) => Some(defined.version),
+                _ => None,
+            });
+            let version = newest.unwrap_or(0) + 1;
             let defined = PolicyDefined {
                 tenant: tenant.clone(),
                 channel,

@@ -162,19 +162,18 @@ impl Manage {
         change: RelayBreakerChanged,
         known: u64,
     ) -> Result<Done<u64>, ManageError> {
-        let done = self.decide(cause, None, relay::stream(&change.relay), |events| {
-            if events.is_empty() {
+        let done = self.decide_at(cause, None, relay::stream(&change.relay), |told| {
+            let Some(end) = told.last() else {
                 return Err(ManageRefusal::NoRelay(change.relay.clone()));
-            }
-            let mut newest_first = events.iter().enumerate().rev();
-            let last = newest_first.find_map(|(place, event)| match event {
-                Event::RelayBreakerChanged(changed) => Some((place as u64 + 1, changed.to)),
+            };
+            let last = told.iter().rev().find_map(|told| match &told.event {
+                Event::RelayBreakerChanged(changed) => Some((told.recorded.version, changed.to)),
                 _ => None,
             });
             if last.unwrap_or_default() != (known, change.from) {
                 return Err(ManageRefusal::BreakerMoved(change.relay.clone()));
             }
-            Ok((Some(change.clone().into()), events.len() as u64 + 1))
+            Ok((Some(change.clone().into()), end.recorded.version + 1))
         });
         let done = done.await;
         if matches!(done, Err(ManageError::Refused(ManageRefusal::BreakerMoved(_)))) {

@@ -3,7 +3,7 @@
 use kite_commands::directory::{Directory, DirectoryFeed};
 use kite_commands::manage::NewOptOut;
 use kite_commands::{Step, Worker};
-use kite_domain::opt_out::{AdBrands, RefusedBy};
+use kite_domain::opt_out::RefusedBy;
 
 use crate::house::*;
 
@@ -15,11 +15,10 @@ async fn a_new_process_knows_what_the_old_one_knew() {
     let (old, new) = (house.directory.snapshot(), restarted.directory.snapshot());
     assert_eq!(old.relays, new.relays);
     assert_eq!((&old.policies, &old.senders, &old.tenants), (&new.policies, &new.senders, &new.tenants));
-    let refused_by =
-        |whose: &str, address| restarted.directory.refused_by(&tenant(whose), address, &AdBrands::default());
-    assert_eq!(refused_by("acme", "01020000000"), Some(RefusedBy::Itself));
-    assert_eq!(refused_by("other", "01020000000"), None, "it binds one tenant");
-    assert_eq!(refused_by("acme", "01020000001"), None);
+    let [acme, other] = ["acme", "other"].map(tenant);
+    assert_eq!(restarted.refused_by(&acme, "01020000000").await, Some(RefusedBy::Itself));
+    assert_eq!(restarted.refused_by(&other, "01020000000").await, None, "it binds one tenant");
+    assert_eq!(restarted.refused_by(&acme, "01020000001").await, None);
 }
 
 /// A page of the log may hold nothing of interest although there is more behind it.

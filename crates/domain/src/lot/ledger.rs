@@ -32,6 +32,11 @@ impl SplitLedger {
         }
     }
 
+    /// Keeps those whose key this admits.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&str) -> bool) {
+        self.carries.retain(|key, _| keeps(key));
+    }
+
     /// Every split and its place.
     pub fn carries(&self) -> impl Iterator<Item = (&SmolStr, &Carry)> {
         self.carries.iter()

@@ -22,8 +22,18 @@ pub(super) struct Kite {
 impl Kite {
     /// Starts it on this directory, with these variables of the environment.
     pub(super) fn start(data: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_kite")), data, variables)
+    }
+
+    /// Starts it where everybody may read what is written, unless the process itself sees to it.
+    pub(super) fn start_where_files_are_open_to_all(data: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kite")]);
+        Self::start_as(command, data, &[])
+    }
+
+    fn start_as(mut command: Command, data: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kite"));
         command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data);
         command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(variables.iter().copied());
         let process = Process::start("kite", &mut command)?;

@@ -10,11 +10,13 @@ mod book;
 mod merge;
 mod people;
 mod queries;
+mod refusals;
 mod rows;
 mod schema;
 mod views;
 
 pub use queries::{AddressBookQueries, ContactFilter};
+pub use refusals::StoredRefusals;
 pub use views::{Bond, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};

@@ -33,7 +33,7 @@ pub struct ContactFilter {
 /// Questions about the address book.
 #[derive(Clone)]
 pub struct AddressBookQueries {
-    readers: Readers,
+    pub(super) readers: Readers,
 }
 
 shared_queries!(AddressBookQueries);

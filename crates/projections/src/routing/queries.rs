@@ -110,30 +110,26 @@ impl RoutingQueries {
     }
 
     /// Where the router goes on: the position of the model, the one up to which the carries hold for certain, and the
-    /// carry of every split. Where routes are parked the two differ: a row may show the carry from before them.
-    pub fn carries(&self) -> Result<Carries, QueryError> {
+    /// carry of every split of these policies, each named as the router names it; none: of all. Where routes are parked the two
+    /// differ: a row may show the carry from before them.
+    pub fn carries(&self, policies: Option<&[SmolStr]>) -> Result<Carries, QueryError> {
         self.readers.ask(|connection| {
             let position = database::position(connection)?;
             let sql = "SELECT min(position) FROM parked WHERE kind = 'messages-routed'";
             let first_parked =
                 connection.one(sql, &[], |row| Ok::<_, QueryError>(row.get::<Option<i64>>(0)?))?;
             let certain = first_parked.map_or(position, |first| first.unsigned_abs().saturating_sub(1));
-            let carries = connection.all("SELECT key, carry FROM splits ORDER BY key", &[], carry)?;
+            let carries = match policies {
+                Some(policies) => carries_of(connection, policies)?,
+                None => connection.all("SELECT key, carry FROM splits ORDER BY key", &[], carry)?,
+            };
             Ok((position, certain.min(position), carries))
         })
     }
 
     /// The carry of every split of these policies, each named as the router names it.
     pub fn carries_of(&self, policies: &[SmolStr]) -> Result<Vec<(SmolStr, Carry)>, QueryError> {
-        self.readers.ask(|connection| {
-            let sql = "SELECT key, carry FROM splits WHERE key >= ?1 AND key < ?2 ORDER BY key";
-            let mut carries = Vec::new();
-            for policy in policies {
-                let (from, until) = SplitKey::bounds(policy);
-                carries.extend(connection.all(sql, values![&from, &until], carry)?);
-            }
-            Ok(carries)
-        })
+        self.readers.ask(|connection| carries_of(connection, policies))
     }
 
     /// Every relay that offers the channel, with what was measured of it in the window that ends now. The price is the
@@ -181,6 +177,16 @@ fn with_measured(figures: RelayFigures, measured: Measured) -> RelayFigures {
         hand_over_ms: measured.call_ms,
         ..figures
     }
+}
+
+fn carries_of(connection: Connection<'_>, policies: &[SmolStr]) -> Result<Vec<(SmolStr, Carry)>, QueryError> {
+    let sql = "SELECT key, carry FROM splits WHERE key >= ?1 AND key < ?2 ORDER BY key";
+    let mut carries = Vec::new();
+    for policy in policies {
+        let (from, until) = SplitKey::bounds(policy);
+        carries.extend(connection.all(sql, values![&from, &until], carry)?);
+    }
+    Ok(carries)
 }
 
 fn carry(row: &Row<'_>) -> Result<(SmolStr, Carry), QueryError> {

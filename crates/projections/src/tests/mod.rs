@@ -4,6 +4,7 @@ mod address_book;
 mod billing;
 mod counting;
 mod delivery;
+mod directory;
 mod faults;
 mod histories;
 mod parking;
@@ -147,6 +148,11 @@ impl Bench {
     /// [`Bench::step`] at this time.
     pub(crate) fn step_at(&mut self, place: usize, now: DateTime<Utc>) -> Result<Step, ProjectError> {
         run(self.runners[place].step(now))
+    }
+
+    /// Where the log ends.
+    pub(crate) fn head(&self) -> Position {
+        *self.store.head().borrow()
     }
 
     pub(crate) fn runners(&mut self) -> &mut Vec<Box<dyn Runner>> {

@@ -157,7 +157,7 @@ fn splits_show_planned_against_routed_and_carry_on() {
     }
     assert_eq!(splits[0].relays.iter().map(|share| share.routed).sum::<u64>(), 15);
     assert!(bench.models.routing.splits(Some("other")).unwrap().is_empty());
-    let (position, _, carries) = bench.models.routing.carries().unwrap();
+    let (position, _, carries) = bench.models.routing.carries(None).unwrap();
     assert_eq!((position, &carries), (3, &vec![("acme-sms-1|alpha:7000,beta:3000".into(), carry)]));
     let of = |policies: &[&str]| {
         let policies: Vec<_> = policies.iter().map(|policy| (*policy).into()).collect();

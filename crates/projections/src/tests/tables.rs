@@ -12,6 +12,7 @@ use super::{Bench, at, run, tenant};
 use crate::address_book::AddressBookModel;
 use crate::database::{CHECKPOINT, tables};
 use crate::delivery::DeliveryModel;
+use crate::directory::DirectoryModel;
 use crate::projector::ReadModel;
 use crate::replay;
 use crate::routing::RoutingModel;
@@ -33,12 +34,13 @@ impl Kept {
 }
 
 /// The files of a directory that c61d613 made (see `crates/kite/tests/old_data`), whose tables are those of today:
-/// they open as they are, or are upgraded.
-const KEPT: [Kept; 4] = [
+/// they open as they are, or are upgraded. `directory` came later, and is as its first version made it.
+const KEPT: [Kept; 5] = [
     Kept::of::<AddressBookModel>(ADDRESS_BOOK),
     Kept::of::<RoutingModel>(include_str!("kept_schemas/routing.sql")),
     Kept::of::<DeliveryModel>(include_str!("kept_schemas/delivery.sql")),
     Kept::of::<WorkModel>(include_str!("kept_schemas/work.sql")),
+    Kept::of::<DirectoryModel>(include_str!("kept_schemas/directory.sql")),
 ];
 const ADDRESS_BOOK: &str = include_str!("kept_schemas/address_book.sql");
 

@@ -103,7 +103,7 @@ fn a_router_gets_every_unrouted_sending_however_small_the_pages() {
     let ids = |numbers: [u128; 7]| numbers.map(sending_id);
     let in_order = ids([3, 6, 1, 4, 7, 2, 5]);
     for page_max in [1, 2, 7, 8] {
-        let place = bench.models.router_place(page_max).unwrap();
+        let place = bench.models.router_place(page_max, None).unwrap();
         assert_eq!((place.position, &place.unrouted[..]), (14, &in_order[..]), "pages of {page_max}");
     }
 }

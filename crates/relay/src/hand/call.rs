@@ -19,6 +19,7 @@ use smol_str::SmolStr;
 use super::answer::{Answered, Place};
 use super::crew::Held;
 use super::intent::{HANDOVER_LEAD, LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
+use super::refusals::CallRefusals;
 use super::{Crew, LOG_PAUSE, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::figures;
@@ -96,10 +97,11 @@ impl RelayWorker {
         let crew = self.crew.clone();
         let works = by_lot(jobs);
         let class = class_of(&works);
+        let refusals = CallRefusals::look_up(&crew, &works, class).await?;
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
         if mutation::is_active(Mutation::IntentAfterCall) {
-            self.call_before_intent(&works, state, now).await;
+            self.call_before_intent(&works, &refusals, state, now).await;
         }
         // What was waited for until here is no part of the time that the intent has.
         let now = crew.now();
@@ -108,7 +110,16 @@ impl RelayWorker {
             .parts
             .lots
             .change(&ids, &crew.actor, |place, lot, sending| {
-                plan(&crew, lot, sending, (place, &works[place]), state, &mut room, now)
+                let refusals = refusals.now(&crew, lot);
+                plan(
+                    &crew,
+                    lot,
+                    sending,
+                    (place, &works[place]),
+                    state,
+                    (&mut room, refusals.as_deref()),
+                    now,
+                )
             })
             .await;
         let are_repeats = state == AttemptState::Unknown;
@@ -143,13 +154,20 @@ impl RelayWorker {
     }
 
     /// [`Mutation::IntentAfterCall`].
-    async fn call_before_intent(&self, works: &[LotWork], state: AttemptState, now: DateTime<Utc>) {
+    async fn call_before_intent(
+        &self,
+        works: &[LotWork],
+        refusals: &CallRefusals,
+        state: AttemptState,
+        now: DateTime<Utc>,
+    ) {
         let crew = &self.crew;
         let mut messages = Vec::new();
         for work in works {
             let mut room = Room::new(1, 1, crew.pace.turn(now));
             let look = |lot: &Lot, sending: &SealedSending| {
-                plan(crew, lot, sending, (0, work), state, &mut room, now).1
+                let refusals = refusals.now(crew, lot);
+                plan(crew, lot, sending, (0, work), state, (&mut room, refusals.as_deref()), now).1
             };
             let Ok(planned) = crew.parts.lots.read(work.lot, look).await else { continue };
             let writer = crew.texts.of(&planned.terms);

@@ -6,7 +6,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Refusal, RefusedMessage, Submission};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::opt_out::AdBrands;
+use kite_domain::opt_out::{AdBrands, Refusals};
 use kite_domain::relay::RelayProfile;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
@@ -103,14 +103,15 @@ pub(super) fn still(lot: &Lot, relay: &RelayId, job: &Job, state: AttemptState) 
     job.messages.iter().filter(is_there).collect()
 }
 
-/// Decides what of a lot goes now. Charges the pace for it.
+/// Decides what of a lot goes now. Charges the pace for it. Without the refusals of its recipients nothing does, and they are
+/// looked up again.
 pub(super) fn plan(
     crew: &Crew,
     lot: &Lot,
     sending: &SealedSending,
     (place, work): (usize, &LotWork),
     state: AttemptState,
-    room: &mut Room<'_>,
+    (room, refusals): (&mut Room<'_>, Option<&Refusals>),
     now: DateTime<Utc>,
 ) -> (Vec<Event>, Planned) {
     let mut planned = Planned {
@@ -121,6 +122,10 @@ pub(super) fn plan(
         still_unknown: Vec::new(),
         refused: Vec::new(),
         is_stale: false,
+    };
+    let Some(refusals) = refusals else {
+        planned.later.extend(work.jobs.iter().cloned());
+        return (Vec::new(), planned);
     };
     let mut events = Vec::new();
     let mut granted = room.charged[place];
@@ -161,7 +166,7 @@ pub(super) fn plan(
             granted = granted.map(|count| count - candidates.len() as u32);
             room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
         }
-        let submission = submit(crew, lot, sending, &candidates, job.attempt, now);
+        let submission = submit(crew, lot, sending, refusals, &candidates, job.attempt, now);
         let Submission { events: more, messages, waiting } = submission;
         if !waiting.is_empty() {
             let not_before_ms = (now + LOOK_AGAIN).timestamp_millis();
@@ -230,6 +235,7 @@ fn submit(
     crew: &Crew,
     lot: &Lot,
     sending: &SealedSending,
+    refusals: &Refusals,
     candidates: &SeqSet,
     attempt: u16,
     now: DateTime<Utc>,
@@ -246,15 +252,14 @@ fn submit(
         let key = sending_key.0 ^ sending_key.1 ^ u64::from(seq).rotate_left(32);
         opens.map(|open| settings.night.spread_after_open(open, key, spread))
     };
-    let directory = &crew.parts.directory;
     // Once for all messages: they have one sender on each channel.
-    let snapshot = directory.snapshot();
+    let snapshot = crew.parts.directory.snapshot();
     let [by_phone, by_email] = [MessageType::Sms, MessageType::Email]
         .map(|channel| snapshot.unsendable(&sending.terms, channel, now));
     let unsendable = |channel| if channel == MessageType::Email { by_email } else { by_phone };
     let brands = sending.terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands);
     let brands = AdBrands::of(brands);
-    let has_opted_out = |address: &str| directory.refused_by(&lot.tenant, address, &brands).is_some();
+    let has_opted_out = |address: &str| refusals.refused_by(address, &brands).is_some();
     let journal = crew.parts.lots.journal();
     let handover = Handover {
         relay: crew.relay(),

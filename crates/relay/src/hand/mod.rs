@@ -15,6 +15,7 @@ mod intent;
 #[cfg(test)]
 mod network_tests;
 mod question;
+mod refusals;
 mod retreat;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -55,7 +55,7 @@ impl Checker {
             }
         }
         self.views_agree(models)?;
-        let place = models.router_place(0).map_err(|error| error.to_string())?;
+        let place = models.router_place(0, None).map_err(|error| error.to_string())?;
         self.splits.carries_agree(&place.carries.into_iter().collect())
     }
 }

@@ -6,6 +6,7 @@
 mod arrivals;
 mod books;
 mod calm;
+mod directory;
 mod end;
 mod ends;
 mod events;
@@ -28,6 +29,7 @@ mod tests;
 mod views;
 
 pub(crate) use books::{Answered, Books};
+pub(crate) use directory::the_directory_agrees;
 pub(crate) use limits::Limited;
 pub(crate) use message::{MessageState, State};
 pub(crate) use relays::RelayState;

@@ -9,7 +9,7 @@ use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;
-use crate::check::Checked;
+use crate::check::{Checked, the_directory_agrees};
 use crate::node::Node;
 use crate::platform::Platform;
 use crate::relays::LEASE_MS;
@@ -68,6 +68,7 @@ impl World {
         self.compare()?;
         for platform in self.platforms()? {
             self.checker.the_books_agree(&self.log, &platform.models)?;
+            the_directory_agrees(&self.log, self.sim.clock.clone(), &platform.models)?;
         }
         Ok(())
     }
@@ -84,16 +85,11 @@ impl World {
     }
 
     fn none_stands_still(&self, models: &ReadModels) -> Checked {
-        let newest = [
-            models.address_book.position(),
-            models.routing.position(),
-            models.delivery.position(),
-            models.work.position(),
-        ];
         let head = *self.log.head().borrow();
         // What was appended a moment ago may be on its way.
-        if let Some(position) = newest.into_iter().find(|position| position + BEHIND_MAX < head) {
-            return Err(format!("law 10: a read model stands still at {position}, the log at {head}"));
+        if let Some((name, position)) = models.positions().find(|(_, position)| position + BEHIND_MAX < head)
+        {
+            return Err(format!("law 10: the {name} model stands still at {position}, the log at {head}"));
         }
         let parked = models.parked_counts().map_err(|error| error.to_string())?;
         match parked.iter().find(|(_, count)| *count > 0 && !self.is_unwritable) {

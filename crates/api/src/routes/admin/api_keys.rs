@@ -161,9 +161,7 @@ pub async fn list(
     tenant: ApiPath<String>,
 ) -> Answer<Json<ApiKeys>> {
     let tenant = tenant_of(&tenant)?;
-    if !state.write_side.directory.snapshot().tenants.contains_key(&tenant) {
-        return Err(Problem::not_found("tenant"));
-    }
+    state.known_tenant(&tenant).await?;
     let keys = state.write_side.manage.api_keys(&tenant).await?;
     Ok(Json(ApiKeys { items: keys.into_iter().map(Into::into).collect() }))
 }

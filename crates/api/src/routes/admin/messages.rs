@@ -8,7 +8,7 @@ use super::sendings::tenant_of;
 use crate::answer::Page;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiPath, ApiQuery};
-use crate::problem::{Answer, Problem};
+use crate::problem::Answer;
 use crate::routes::messages::MessageView;
 use crate::routes::messages::search::{SearchQuery, answer};
 use crate::state::ApiState;
@@ -31,8 +31,6 @@ pub async fn search(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let tenant = tenant_of(&tenant)?;
-    if !state.write_side.directory.snapshot().tenants.contains_key(&tenant) {
-        return Err(Problem::not_found("tenant"));
-    }
+    state.known_tenant(&tenant).await?;
     answer(&state, None, &tenant, query, &headers).await
 }

@@ -13,7 +13,7 @@ use super::relays::id_of;
 use crate::answer::{Page, Paging};
 use crate::auth::AdminAuth;
 use crate::extract::{ApiPath, ApiQuery};
-use crate::problem::{Answer, Problem};
+use crate::problem::Answer;
 use crate::state::ApiState;
 use crate::words::{MisreadReasonWord, SaidHowWord};
 
@@ -122,9 +122,7 @@ pub async fn list(
     ApiQuery(paging): ApiQuery<Paging>,
 ) -> Answer<Json<Page<NotUnderstoodView>>> {
     let relay = id_of(&relay)?;
-    if state.write_side.directory.snapshot().relays.get(&relay).is_none() {
-        return Err(Problem::not_found("relay"));
-    }
+    state.find("relay", |directory| directory.relays.get(&relay).map(drop)).await?;
     let (before, limit) = (paging.after()?, paging.size()?);
     let listing =
         state.query(move |models| models.work.not_understood(&relay, before.as_ref(), limit)).await?;

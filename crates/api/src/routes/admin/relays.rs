@@ -33,16 +33,15 @@ pub struct SuspendBody {
     pub reason: String,
 }
 
-fn show(state: &ApiState, relay: &RelayId, strange: Strange) -> Answer<RelayView> {
-    let directory = state.write_side.directory.snapshot();
-    let entry = directory.relays.get(relay).ok_or_else(|| Problem::not_found("relay"))?;
-    Ok(RelayView::of(entry, &*state.relay_desk, strange, state.write_side.journal.now()))
+async fn show(state: &ApiState, relay: &RelayId, strange: Strange) -> Answer<RelayView> {
+    let entry = state.find("relay", |directory| directory.relays.get(relay).cloned()).await?;
+    Ok(RelayView::of(&entry, &*state.relay_desk, strange, state.write_side.journal.now()))
 }
 
 /// The relay after a write. That is durable, so a read model that gives nothing keeps nobody from seeing it.
 async fn show_written(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
     let found = strange(state, vec![relay.clone()]).await.ok().and_then(|mut found| found.pop());
-    show(state, relay, found.unwrap_or_default())
+    show(state, relay, found.unwrap_or_default()).await
 }
 
 pub(super) fn id_of(text: &str) -> Answer<RelayId> {
@@ -83,7 +82,7 @@ pub async fn get(
 ) -> Answer<Json<RelayView>> {
     let relay = id_of(&relay)?;
     let found = strange(&state, vec![relay.clone()]).await?.pop().unwrap_or_default();
-    show(&state, &relay, found).map(Json)
+    show(&state, &relay, found).await.map(Json)
 }
 
 /// Registers a relay, or gives one new terms: price table, limits, address.
@@ -179,7 +178,6 @@ pub async fn check_relay(
     relay: ApiPath<String>,
 ) -> Answer<Json<RelayCheckView>> {
     let relay = id_of(&relay)?;
-    let directory = state.write_side.directory.snapshot();
-    let entry = directory.relays.get(&relay).ok_or_else(|| Problem::not_found("relay"))?;
+    let entry = state.find("relay", |directory| directory.relays.get(&relay).cloned()).await?;
     Ok(Json(state.relay_desk.check(&entry.profile).await.into()))
 }

@@ -31,7 +31,7 @@ pub async fn handler(
     if !without.is_empty() {
         return Err(refused(vec![places::no_place()]));
     }
-    let is_refusing = state.somebody_refuses(&auth.tenant, &details);
+    let is_refusing = state.somebody_refuses(&auth.tenant, &details).await?;
     let cause = state.cause(&auth.actor);
     let position = state.write_side.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     places.are_written(position);

@@ -98,7 +98,7 @@ async fn save(
     places: ContactPlaces,
 ) -> Answer<Written<ImportReport>> {
     let contacts = rows.contacts.len() as u32;
-    let is_refusing = state.somebody_refuses(&auth.tenant, &rows.contacts);
+    let is_refusing = state.somebody_refuses(&auth.tenant, &rows.contacts).await?;
     let cause = state.cause(&auth.actor);
     let position =
         state.write_side.address_book.save_contacts(&cause, &auth.tenant, group, rows.contacts).await?;

@@ -25,7 +25,7 @@ pub async fn handler(
     state.own_contact_writes(&auth.tenant).await?;
     let known = get::find(&state, &auth.tenant, &contact).await?;
     let details = vec![body.check(known.id).map_err(create::refused)?];
-    let is_refusing = state.somebody_refuses(&auth.tenant, &details);
+    let is_refusing = state.somebody_refuses(&auth.tenant, &details).await?;
     let cause = state.cause(&auth.actor);
     let position = state.write_side.address_book.save_contacts(&cause, &auth.tenant, None, details).await?;
     state.note_contact_write(&auth.tenant, position);

@@ -85,11 +85,9 @@ pub async fn handler(
 ) -> Answer<StatusCode> {
     let unknown = || Problem::not_found("relay");
     let relay = RelayId::parse(&relay).map_err(|_| unknown())?;
-    let secret = {
-        let directory = state.write_side.directory.snapshot();
-        let profile = &directory.relays.get(&relay).ok_or_else(unknown)?.profile;
-        state.write_side.manage.vault().open_one(profile, Credential::ReceiptSecret)
-    };
+    let profile =
+        state.find("relay", |directory| Some(directory.relays.get(&relay)?.profile.clone())).await?;
+    let secret = state.write_side.manage.vault().open_one(&profile, Credential::ReceiptSecret);
     let secret = secret.map_err(|error| locked(&relay, &error))?;
     let origin = origin(&state, &request);
     let now = state.write_side.journal.now();

@@ -6,7 +6,7 @@ use axum::extract::State;
 use super::{SenderView, canonical};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
-use crate::problem::{Answer, Problem};
+use crate::problem::Answer;
 use crate::state::ApiState;
 
 /// Shows a sender identity: where it stands, what was approved, what waits for the operator.
@@ -20,8 +20,10 @@ pub async fn handler(
     auth: TenantAuth,
     address: ApiPath<String>,
 ) -> Answer<Json<SenderView>> {
-    let directory = state.write_side.directory.snapshot();
-    let identity = directory.senders.identity(&auth.tenant, &canonical(&address));
-    let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
-    Ok(Json(SenderView::at(state.write_side.journal.now(), identity)))
+    let (address, now) = (canonical(&address), state.write_side.journal.now());
+    let view = state.find("sender", |directory| {
+        let identity = directory.senders.identity(&auth.tenant, &address)?;
+        Some(SenderView::at(now, identity))
+    });
+    Ok(Json(view.await?))
 }

@@ -19,7 +19,7 @@ pub async fn handler(
     auth: TenantAuth,
     template: ApiPath<String>,
 ) -> Answer<Written<()>> {
-    let known = super::find(&state, &auth.tenant, &template)?;
+    let known = super::find(&state, &auth.tenant, &template).await?;
     let done = state
         .write_side
         .manage

@@ -20,5 +20,5 @@ pub async fn handler(
     auth: TenantAuth,
     template: ApiPath<String>,
 ) -> Answer<Json<TemplateView>> {
-    super::find(&state, &auth.tenant, &template).map(|template| Json(TemplateView::from(&template)))
+    super::find(&state, &auth.tenant, &template).await.map(|template| Json(TemplateView::from(&template)))
 }

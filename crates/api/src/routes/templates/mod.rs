@@ -118,8 +118,8 @@ impl TemplateBody {
 }
 
 /// The tenant's template of this id, or the problem that there is none.
-fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<TemplateSaved> {
-    let missing = || Problem::not_found("template");
-    let id: TemplateId = id.parse().map_err(|_| missing())?;
-    state.write_side.directory.snapshot().templates.get(&(tenant.clone(), id)).cloned().ok_or_else(missing)
+async fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<TemplateSaved> {
+    let id: TemplateId = id.parse().map_err(|_| Problem::not_found("template"))?;
+    let key = (tenant.clone(), id);
+    state.find("template", |directory| directory.templates.get(&key).cloned()).await
 }

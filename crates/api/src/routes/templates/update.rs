@@ -21,7 +21,7 @@ pub async fn handler(
     template: ApiPath<String>,
     ApiJson(body): ApiJson<TemplateBody>,
 ) -> Answer<Written<TemplateView>> {
-    let known = super::find(&state, &auth.tenant, &template)?;
+    let known = super::find(&state, &auth.tenant, &template).await?;
     let saved = body.check(&auth.tenant, known.template)?;
     let view = TemplateView::from(&saved);
     let done = state.write_side.manage.save_template(&state.cause(&auth.actor), saved).await?;

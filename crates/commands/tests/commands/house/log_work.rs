@@ -138,7 +138,7 @@ impl Book {
 
 #[async_trait]
 impl OpenWork for LogWork {
-    async fn router_memory(&self) -> Result<RouterMemory, OpenWorkError> {
+    async fn router_memory(&self, _: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError> {
         let book = self.hints().await?;
         let mut unrouted: Vec<SendingId> = book
             .sealed()

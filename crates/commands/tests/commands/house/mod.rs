@@ -26,6 +26,7 @@ use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{AcceptedMessage, Handover, Lot, RefusedMessage, ResponseNote};
+use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
 use kite_domain::relay::*;
 use kite_domain::sender::{Approval, SenderKind, SenderTerms};
@@ -192,6 +193,12 @@ impl House {
         house
     }
 
+    /// Who refuses the tenant's advertisements for this address.
+    pub(crate) async fn refused_by(&self, tenant: &TenantId, address: &str) -> Option<RefusedBy> {
+        let look = |refusals: &Refusals| refusals.refused_by(address, &AdBrands::default());
+        self.directory.look_at_refusals(&self.journal, tenant, [address], look).await.unwrap()
+    }
+
     pub(crate) fn router(&self) -> Router {
         Router::new(self.lots.clone(), self.directory.clone(), self.work.clone())
     }
@@ -222,7 +229,7 @@ impl House {
             let bounds = names.iter().map(|name| SplitKey::bounds(name));
             bounds.into_iter().any(|(first, end)| (first.as_str()..end.as_str()).contains(&key))
         };
-        let carries = self.work.router_memory().await.unwrap().carries;
+        let carries = self.work.router_memory(Vec::new()).await.unwrap().carries;
         let ledger = carries.into_iter().filter(|(key, _)| is_of_acme(key)).collect();
         self.acceptance.preview(&acme(), request, &ledger).await
     }

@@ -1,9 +1,5 @@
-//! Everything small that the write side must know before it decides: relays, policies, senders, templates, tenants and
-//! their keys, and who has refused advertisements. Folded from the log, kept in memory.
-//!
-//! Whoever writes such a thing reads on from the log before answering, so that the next request sees it.
+//! The directory at one moment, and what each event makes of it.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::{BreakerChange, LoggedBreaker};
 use kite_domain::event::Event;
@@ -12,67 +8,20 @@ use kite_domain::instance::Standing;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::opt_out::{
-    AdBrands, OptOutExtended, OptOutRecorded, OptOutWithdrawn, Refusals, RefusedBy, brand_identity,
-};
+use kite_domain::opt_out::brand_identity;
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
-use kite_domain::sender::{Envelope, SaidBy, SenderStatus, SenderTerms, Senders};
+use kite_domain::sender::{Envelope, SenderStatus, SenderTerms, Senders};
 use kite_domain::sending::{SendingAccepted, sender};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::template::TemplateSaved;
 use kite_domain::tenant::{ApiKeyIssued, LimitsInForce, TenantCreated, TenantLimits};
 use kite_domain::text::Channel;
-use kite_event_store::{Filter, Position, RecordedEvent};
-use parking_lot::RwLock;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use tokio::sync::{MutexGuard, watch};
 
-use crate::journal::{Journal, JournalError, Told};
 use crate::key_use::LiveKey;
-use crate::worker::{Step, Worker, WorkerError};
-
-/// The event types that the directory is folded from.
-const KINDS: [&str; 31] = [
-    "tenant-created",
-    "tenant-limits-set",
-    "api-key-issued",
-    "api-key-revoked",
-    "operator-key-issued",
-    "operator-key-revoked",
-    "keys-used",
-    "relay-defined",
-    "relay-suspended",
-    "relay-resumed",
-    "relay-breaker-changed",
-    "relay-unattended",
-    "relay-attended",
-    "relay-code-classed",
-    "relay-code-unclassed",
-    "policy-defined",
-    "weights-advised",
-    "sender-registered",
-    "sender-requested",
-    "sender-approved",
-    "sender-refused",
-    "sender-expired",
-    "sender-withdrawn",
-    "opt-out-recorded",
-    "opt-out-withdrawn",
-    "opt-out-extended",
-    "template-saved",
-    "template-deleted",
-    "instance-copied",
-    "instance-released",
-    "instance-settled",
-];
-
-const PAGE: usize = 1_000;
-/// What was read so lately is current where several processes write.
-const CURRENT_MS: i64 = 1_000;
 
 /// A tenant's policy for a channel, and the newest advice under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +37,12 @@ pub struct PolicyState {
 pub struct PolicyTail {
     /// How many events it holds: what is decided on them is appended after exactly these, or not at all.
     pub version: u64,
-    /// How many of them are advice.
+    /// The number of the newest advice.
     pub advices: u32,
 }
 
 /// The directory at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DirectoryState {
     /// Whether this log is a copy of one that may be at work.
     pub instance: Standing,
@@ -242,17 +191,20 @@ impl DirectoryState {
                 if mutation::is_active(Mutation::NewPolicyUnheeded) && self.policies.contains_key(&key) {
                     return;
                 }
+                self.default_advice.remove(&key);
                 self.policies.insert(key, PolicyState { defined: defined.clone(), advised: None });
             }
             Event::WeightsAdvised(advised) => {
                 let key = (advised.tenant.clone(), advised.channel);
                 let tail = self.policy_tails.entry(key.clone()).or_default();
-                *tail = PolicyTail { version: envelope.version, advices: tail.advices + 1 };
+                *tail = PolicyTail { version: envelope.version, advices: tail.advices.max(advised.advice) };
                 match self.policies.get_mut(&key) {
                     Some(policy) if policy.defined.version == advised.version => {
                         policy.advised = Some(advised.clone());
                     }
+                    // Advice on a version that is over. What is advised without a policy is on none.
                     Some(_) => {}
+                    None if advised.version > 0 => {}
                     None => {
                         self.default_advice.insert(key, advised.clone());
                     }
@@ -276,171 +228,6 @@ impl DirectoryState {
             other => {
                 self.relays.evolve(other);
             }
-        }
-    }
-}
-
-/// The directory. Cheap to clone.
-#[derive(Clone)]
-pub struct Directory {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    state: RwLock<Arc<DirectoryState>>,
-    refusals: RwLock<HashMap<TenantId, Refusals>>,
-    /// Held while reading on, so that events are folded once and in order.
-    position: tokio::sync::Mutex<Position>,
-    changes: watch::Sender<u64>,
-    /// When it was read to the end last, in milliseconds since 1970.
-    read_at_ms: AtomicI64,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                state: RwLock::default(),
-                refusals: RwLock::default(),
-                position: tokio::sync::Mutex::new(0),
-                changes: watch::Sender::new(0),
-                read_at_ms: AtomicI64::new(i64::MIN),
-            }),
-        }
-    }
-}
-
-impl Directory {
-    /// The directory now. It does not change under the reader.
-    pub fn snapshot(&self) -> Arc<DirectoryState> {
-        self.inner.state.read().clone()
-    }
-
-    /// Whether the address does not get such an advertisement of the tenant, because it or another address of the same
-    /// person refused.
-    pub fn refused_by(&self, tenant: &TenantId, address: &str, ad: &AdBrands) -> Option<RefusedBy> {
-        self.inner.refusals.read().get(tenant)?.refused_by(address, ad)
-    }
-
-    /// Looks at the refusals of a tenant's recipients.
-    pub fn look_at_refusals<T>(&self, tenant: &TenantId, look: impl FnOnce(&Refusals) -> T) -> T {
-        match self.inner.refusals.read().get(tenant) {
-            Some(refusals) => look(refusals),
-            None => look(&Refusals::default()),
-        }
-    }
-
-    /// Moves whenever the directory changes.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changes.subscribe()
-    }
-
-    /// Reads on from the log to its present end. Answers whether anything was new.
-    pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
-        let position = self.inner.position.lock().await;
-        self.read_on(journal, position).await
-    }
-
-    async fn read_on(
-        &self,
-        journal: &Journal,
-        mut position: MutexGuard<'_, Position>,
-    ) -> Result<bool, JournalError> {
-        let filter = Filter::kinds(KINDS);
-        let read_at_ms = journal.now().timestamp_millis();
-        let mut has_news = false;
-        loop {
-            let (told, next) = journal.read_all(*position, PAGE, &filter).await?;
-            // A page may be empty although there is more: only a position that does not move is the end.
-            let is_end = next == *position;
-            self.fold(&told);
-            has_news |= !told.is_empty();
-            *position = next;
-            if is_end {
-                break;
-            }
-        }
-        self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
-        if has_news {
-            self.inner.changes.send_modify(|count| *count += 1);
-        }
-        Ok(has_news)
-    }
-
-    /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
-    /// would decide by what is over.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub async fn stay_current(&self, journal: &Journal) -> Result<(), JournalError> {
-        if !journal.is_shared() || self.is_current(journal) {
-            return Ok(());
-        }
-        let position = self.inner.position.lock().await;
-        // Whoever waited for another one to read on has nothing left to read.
-        if self.is_current(journal) {
-            return Ok(());
-        }
-        self.read_on(journal, position).await.map(drop)
-    }
-
-    fn is_current(&self, journal: &Journal) -> bool {
-        let read_at_ms = self.inner.read_at_ms.load(Ordering::Relaxed);
-        (0..CURRENT_MS).contains(&journal.now().timestamp_millis().saturating_sub(read_at_ms))
-    }
-
-    fn fold(&self, told: &[Told]) {
-        let mut changed: Option<DirectoryState> = None;
-        for Told { recorded, event } in told {
-            match event {
-                Event::OptOutRecorded(OptOutRecorded { tenant, .. })
-                | Event::OptOutWithdrawn(OptOutWithdrawn { tenant, .. })
-                | Event::OptOutExtended(OptOutExtended { tenant, .. }) => {
-                    self.inner.refusals.write().entry(tenant.clone()).or_default().evolve(event);
-                }
-                other => {
-                    let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());
-                    let envelope = envelope(recorded);
-                    state.evolve(other, &envelope);
-                    state.senders.evolve(other, envelope);
-                }
-            }
-        }
-        if let Some(state) = changed {
-            *self.inner.state.write() = Arc::new(state);
-        }
-    }
-}
-
-fn envelope(recorded: &RecordedEvent) -> Envelope<'_> {
-    let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
-    Envelope { stream: &recorded.stream, version: recorded.version, by }
-}
-
-/// Keeps the directory of a process up to date with what other processes write.
-pub struct DirectoryFeed {
-    directory: Directory,
-    journal: Journal,
-}
-
-impl DirectoryFeed {
-    /// Feeds this directory.
-    pub fn new(directory: Directory, journal: Journal) -> Self {
-        Self { directory, journal }
-    }
-}
-
-#[async_trait]
-impl Worker for DirectoryFeed {
-    fn name(&self) -> &str {
-        "directory"
-    }
-
-    async fn step(&mut self) -> Result<Step, WorkerError> {
-        match self.directory.catch_up(&self.journal).await {
-            Ok(true) => Ok(Step::Worked),
-            Ok(false) => Ok(Step::Idle(None)),
-            Err(error) => Err(error.into()),
         }
     }
 }

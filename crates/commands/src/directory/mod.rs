@@ -1,0 +1,371 @@
+//! Everything small that the write side must know before it decides: relays, policies, senders, templates, tenants and
+//! their keys. Folded from the log, kept in memory. And who has refused advertisements, which is looked up.
+//!
+//! Whoever writes such a thing reads on from the log before answering, so that the next request sees it.
+//!
+//! A process begins with the events that are in force, as a read model knows them ([`DirectoryMemory`]), and reads the log after
+//! that. Where no read model can tell it reads the whole log.
+
+mod memory;
+mod refusals;
+mod state;
+
+pub use memory::{DirectoryMemory, InForce, StoredRefusals};
+pub use refusals::RefusalsOf;
+pub use state::{DirectoryState, PolicyState, PolicyTail};
+
+use async_trait::async_trait;
+use kite_domain::in_force;
+use kite_domain::opt_out::Refusals;
+use kite_domain::sender::{Envelope, SaidBy};
+use kite_domain::slug::TenantId;
+use kite_event_store::{Filter, Position, RecordedEvent, Tail};
+use parking_lot::RwLock;
+use smol_str::SmolStr;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{MutexGuard, watch};
+
+use crate::journal::{Journal, JournalError, Told};
+use crate::open_work::OpenWorkError;
+use crate::worker::{Step, Worker, WorkerError};
+use refusals::RecentRefusals;
+
+/// What is said of refusals.
+const REFUSAL_KINDS: [&str; 3] = ["opt-out-recorded", "opt-out-withdrawn", "opt-out-extended"];
+
+const PAGE: usize = 1_000;
+/// What was read so lately is current where several processes write.
+const CURRENT_MS: i64 = 1_000;
+/// How often refusals are looked up anew because the log has said something meanwhile.
+const LOOKS_MAX: usize = 5;
+
+/// The directory. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: RwLock<Arc<DirectoryState>>,
+    recent: RwLock<RecentRefusals>,
+    memory: OnceLock<Arc<dyn DirectoryMemory>>,
+    /// Held while reading on, so that events are folded once and in order.
+    place: tokio::sync::Mutex<Place>,
+    changes: watch::Sender<u64>,
+    /// When it was read to the end last, in milliseconds since 1970.
+    read_at_ms: AtomicI64,
+    /// How many reads have begun.
+    reads: AtomicU64,
+}
+
+/// How far the log is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    position: Position,
+    /// The state has everything up to here, whether it is read again or not.
+    has: Position,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: RwLock::default(),
+                recent: RwLock::default(),
+                memory: OnceLock::new(),
+                place: tokio::sync::Mutex::default(),
+                changes: watch::Sender::new(0),
+                read_at_ms: AtomicI64::new(i64::MIN),
+                reads: AtomicU64::new(0),
+            }),
+        }
+    }
+}
+
+impl Directory {
+    /// Begins with what a read model knows, and reads the log on to its present end. What the read model cannot tell is read from
+    /// the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn begin(
+        &self,
+        journal: &Journal,
+        memory: Arc<dyn DirectoryMemory>,
+    ) -> Result<(), JournalError> {
+        let mut place = self.inner.place.lock().await;
+        let refusals_position = memory.refusals_position();
+        let in_force = memory.in_force().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is in force is read from the whole log");
+            None
+        });
+        if let Some(in_force) = in_force
+            && place.position == 0
+        {
+            let told = read_each(journal, &in_force.events).await?;
+            self.fold_state(&told);
+            *place = Place { position: in_force.position.min(refusals_position), has: in_force.position };
+            *self.inner.recent.write() = RecentRefusals::since(refusals_position);
+        }
+        // Only the first one counts: whoever has looked things up there goes on with it.
+        let _ = self.inner.memory.set(memory);
+        self.read_on(journal, place).await.map(drop)
+    }
+
+    /// The directory now. It does not change under the reader.
+    pub fn snapshot(&self) -> Arc<DirectoryState> {
+        self.inner.state.read().clone()
+    }
+
+    /// Looks up what these addresses of a tenant's recipients refuse. It is believed with [`Directory::refusals_now`].
+    ///
+    /// # Errors
+    /// If it cannot be looked up: nobody knows then who may get an advertisement.
+    pub async fn refusals_of<'a>(
+        &self,
+        journal: &Journal,
+        tenant: &TenantId,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<RefusalsOf, JournalError> {
+        let mut of = RefusalsOf::new(tenant, addresses);
+        for _ in 0..LOOKS_MAX {
+            let wanted = of.wanted(&self.inner.recent.read());
+            if let Some(memory) = self.inner.memory.get() {
+                of.found(memory.refusals(tenant.clone(), wanted).await?);
+                for (stream, from) in of.parked_streams().to_vec() {
+                    for told in journal.read_stream(&stream, from.saturating_sub(1)).await? {
+                        of.note_parked(told.recorded.position, &told.event);
+                    }
+                }
+            }
+            if self.refusals_now(&of).is_some() {
+                return Ok(of);
+            }
+        }
+        Err(too_fast())
+    }
+
+    /// What was looked up, as it is by now; none: the log has said something meanwhile for which it has to be looked up again.
+    pub fn refusals_now<'o>(&self, of: &'o RefusalsOf) -> Option<Cow<'o, Refusals>> {
+        of.now(&self.inner.recent.read())
+    }
+
+    /// Looks something up in what these addresses refuse.
+    ///
+    /// # Errors
+    /// See [`Directory::refusals_of`].
+    pub async fn look_at_refusals<'a, T>(
+        &self,
+        journal: &Journal,
+        tenant: &TenantId,
+        addresses: impl IntoIterator<Item = &'a str>,
+        look: impl FnOnce(&Refusals) -> T,
+    ) -> Result<T, JournalError> {
+        let of = self.refusals_of(journal, tenant, addresses).await?;
+        let now = self.refusals_now(&of).ok_or_else(too_fast)?;
+        Ok(look(&now))
+    }
+
+    /// What a stream says by now, in order: its events in force, and all that came after them. The last one is the last of the
+    /// stream.
+    pub(crate) async fn stream_now(
+        &self,
+        journal: &Journal,
+        stream: &SmolStr,
+    ) -> Result<Vec<Told>, JournalError> {
+        let versions = match self.inner.memory.get() {
+            None => None,
+            Some(memory) => memory.in_force_of(stream.clone()).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, %stream, "what is in force is read from the whole stream");
+                None
+            }),
+        };
+        let versions = versions.unwrap_or_default();
+        let Some(last) = versions.last().copied() else { return journal.read_stream(stream, 0).await };
+        let events: Vec<(SmolStr, u64)> =
+            versions.into_iter().map(|version| (stream.clone(), version)).collect();
+        let mut told = read_each(journal, &events).await?;
+        told.extend(journal.read_stream(stream, last).await?);
+        Ok(told)
+    }
+
+    /// Moves whenever the directory changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Reads on from the log to its present end. Answers whether anything was new.
+    pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
+        let place = self.inner.place.lock().await;
+        self.read_on(journal, place).await
+    }
+
+    /// [`Directory::catch_up`], and answers up to where.
+    pub(crate) async fn read_until(&self, journal: &Journal) -> Result<Position, JournalError> {
+        self.catch_up(journal).await?;
+        Ok(self.inner.place.lock().await.position)
+    }
+
+    async fn read_on(
+        &self,
+        journal: &Journal,
+        mut place: MutexGuard<'_, Place>,
+    ) -> Result<bool, JournalError> {
+        let filter = Filter::kinds(in_force::KINDS.into_iter().chain(REFUSAL_KINDS));
+        self.inner.reads.fetch_add(1, Ordering::SeqCst);
+        let read_at_ms = journal.now().timestamp_millis();
+        let mut has_news = false;
+        loop {
+            let (told, next) = journal.read_all(place.position, PAGE, &filter).await?;
+            // A page may be empty although there is more: only a position that does not move is the end.
+            let is_end = next == place.position;
+            self.fold(&told, place.has);
+            has_news |= !told.is_empty();
+            place.position = next;
+            if is_end {
+                break;
+            }
+        }
+        self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
+        if has_news {
+            self.inner.changes.send_modify(|count| *count += 1);
+        }
+        if let Some(memory) = self.inner.memory.get() {
+            self.inner.recent.write().forget_until(memory.refusals_position());
+        }
+        Ok(has_news)
+    }
+
+    /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
+    /// would decide by what is over.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn stay_current(&self, journal: &Journal) -> Result<(), JournalError> {
+        if !journal.is_shared() || self.is_current(journal) {
+            return Ok(());
+        }
+        let place = self.inner.place.lock().await;
+        // Whoever waited for another one to read on has nothing left to read.
+        if self.is_current(journal) {
+            return Ok(());
+        }
+        self.read_on(journal, place).await.map(drop)
+    }
+
+    fn is_current(&self, journal: &Journal) -> bool {
+        let read_at_ms = self.inner.read_at_ms.load(Ordering::Relaxed);
+        (0..CURRENT_MS).contains(&journal.now().timestamp_millis().saturating_sub(read_at_ms))
+    }
+
+    /// Looks something up. Where other processes write to the log, too, nobody is told that it is not there before the log was read on
+    /// once: somebody may just have written it.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn find<T>(
+        &self,
+        journal: &Journal,
+        look: impl Fn(&DirectoryState) -> Option<T>,
+    ) -> Result<Option<T>, JournalError> {
+        let (reads, found) = (self.reads(), look(&self.snapshot()));
+        if found.is_some() || !self.read_on_since(journal, reads).await? {
+            return Ok(found);
+        }
+        Ok(look(&self.snapshot()))
+    }
+
+    /// How often it was begun to read on: whoever looks at something after asking this knows which read is newer than the look.
+    pub(crate) fn reads(&self) -> u64 {
+        self.inner.reads.load(Ordering::SeqCst)
+    }
+
+    /// Where other processes write to the log, too: sees to it that it was read on by a read that began after so many had. All who
+    /// wait for one read share it. Answers whether there was need.
+    pub(crate) async fn read_on_since(&self, journal: &Journal, reads: u64) -> Result<bool, JournalError> {
+        if !journal.is_shared() {
+            return Ok(false);
+        }
+        let place = self.inner.place.lock().await;
+        if self.reads() == reads {
+            self.read_on(journal, place).await?;
+        }
+        Ok(true)
+    }
+
+    /// Of what is read the state has everything up to a position already.
+    fn fold(&self, told: &[Told], has: Position) {
+        let is_of_refusals = |told: &&Told| REFUSAL_KINDS.contains(&told.event.kind());
+        for told in told.iter().filter(is_of_refusals) {
+            self.inner.recent.write().note(told.recorded.position, &told.event);
+        }
+        let is_new = |told: &&Told| told.recorded.position > has && !is_of_refusals(told);
+        self.fold_state(told.iter().filter(is_new));
+    }
+
+    fn fold_state<'t>(&self, told: impl IntoIterator<Item = &'t Told>) {
+        let mut changed: Option<DirectoryState> = None;
+        for Told { recorded, event } in told {
+            let state = changed.get_or_insert_with(|| (**self.inner.state.read()).clone());
+            let envelope = envelope(recorded);
+            state.evolve(event, &envelope);
+            state.senders.evolve(event, envelope);
+        }
+        if let Some(state) = changed {
+            *self.inner.state.write() = Arc::new(state);
+        }
+    }
+}
+
+fn too_fast() -> JournalError {
+    let why = "what recipients refuse changes faster than it can be looked up";
+    OpenWorkError(why.to_owned()).into()
+}
+
+/// Events by stream and version, in this order.
+async fn read_each(journal: &Journal, events: &[(SmolStr, u64)]) -> Result<Vec<Told>, JournalError> {
+    let mut told = Vec::with_capacity(events.len());
+    for some in events.chunks(PAGE) {
+        let tails: Vec<Tail<'_>> = some
+            .iter()
+            .map(|(stream, version)| Tail { stream, after_version: version.saturating_sub(1) })
+            .collect();
+        told.extend(journal.read_first_of(&tails).await?);
+    }
+    Ok(told)
+}
+
+fn envelope(recorded: &RecordedEvent) -> Envelope<'_> {
+    let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
+    Envelope { stream: &recorded.stream, version: recorded.version, by }
+}
+
+/// Keeps the directory of a process up to date with what other processes write.
+pub struct DirectoryFeed {
+    directory: Directory,
+    journal: Journal,
+}
+
+impl DirectoryFeed {
+    /// Feeds this directory.
+    pub fn new(directory: Directory, journal: Journal) -> Self {
+        Self { directory, journal }
+    }
+}
+
+#[async_trait]
+impl Worker for DirectoryFeed {
+    fn name(&self) -> &str {
+        "directory"
+    }
+
+    async fn step(&mut self) -> Result<Step, WorkerError> {
+        match self.directory.catch_up(&self.journal).await {
+            Ok(true) => Ok(Step::Worked),
+            Ok(false) => Ok(Step::Idle(None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Which events still say something about what is small and changes seldom: relays, policies, senders, templates, tenants, keys.
+//!
+//! Each such event is about a subject of its stream, and is in force until a newer one is about the same. Whatever is folded from
+//! all events of these kinds is folded from those in force, too, in the order of the log. So nobody has to read ten years of
+//! advice and of breakers to know how things stand.
+//!
+//! Deliberately absent: refusals of recipients, which are too many for the memory of a process, and contacts, which nothing is
+//! decided on.
+
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::event::Event;
+use crate::relay::BreakerPhase;
+
+/// The kinds of events that this is about.
+pub const KINDS: [&str; 28] = [
+    "tenant-created",
+    "tenant-limits-set",
+    "api-key-issued",
+    "api-key-revoked",
+    "operator-key-issued",
+    "operator-key-revoked",
+    "keys-used",
+    "relay-defined",
+    "relay-suspended",
+    "relay-resumed",
+    "relay-breaker-changed",
+    "relay-unattended",
+    "relay-attended",
+    "relay-code-classed",
+    "relay-code-unclassed",
+    "policy-defined",
+    "weights-advised",
+    "sender-registered",
+    "sender-requested",
+    "sender-approved",
+    "sender-refused",
+    "sender-expired",
+    "sender-withdrawn",
+    "template-saved",
+    "template-deleted",
+    "instance-copied",
+    "instance-released",
+    "instance-settled",
+];
+
+/// What an event does to a subject of its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It is in force for it, and what was before is not.
+    Newest(SmolStr),
+    /// It is in force for it unless an earlier one is.
+    First(SmolStr),
+    /// Nothing is in force for it any more.
+    Over(SmolStr),
+}
+
+/// What an event does that is at `version` of its stream; nothing if it is of another kind.
+#[must_use]
+pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
+    let newest = |subject: &'static str| vec![Effect::Newest(SmolStr::new_static(subject))];
+    match event {
+        Event::TenantCreated(_) => newest("created"),
+        Event::TenantLimitsSet(_) => newest("limits"),
+        Event::ApiKeyIssued(issued) => of_key("issued", &issued.key_id),
+        Event::ApiKeyRevoked(revoked) => of_key("revoked", &revoked.key_id),
+        Event::OperatorKeyIssued(issued) => of_key("issued", &issued.key_id),
+        Event::OperatorKeyRevoked(revoked) => of_key("revoked", &revoked.key_id),
+        Event::KeysUsed(used) => used.uses.iter().flat_map(|used| of_key("used", &used.key_id)).collect(),
+        // What is said of a relay means something only after its first definition.
+        Event::RelayDefined(_) => {
+            vec![Effect::First("first-defined".into()), Effect::Newest("defined".into())]
+        }
+        Event::RelaySuspended(_) | Event::RelayResumed(_) => newest("suspended"),
+        Event::RelayUnattended(_) | Event::RelayAttended(_) => newest("unattended"),
+        Event::RelayBreakerChanged(changed) => of_breaker(changed.to),
+        Event::CodeClassed(classed) => vec![Effect::Newest(format_smolstr!("code-{}", classed.code))],
+        Event::CodeUnclassed(unclassed) => vec![Effect::Newest(format_smolstr!("code-{}", unclassed.code))],
+        Event::PolicyDefined(_) => newest("policy"),
+        Event::WeightsAdvised(_) => newest("advice"),
+        Event::TemplateSaved(_) | Event::TemplateDeleted(_) => newest("template"),
+        // What became of a sender is told by its whole history, which is short.
+        Event::SenderRegistered(_)
+        | Event::SenderRequested(_)
+        | Event::SenderApproved(_)
+        | Event::SenderRefused(_)
+        | Event::SenderExpired(_)
+        | Event::SenderWithdrawn(_)
+        | Event::InstanceCopied(_)
+        | Event::InstanceReleased(_)
+        | Event::InstanceSettled(_) => vec![Effect::Newest(format_smolstr!("event-{version}"))],
+        _ => Vec::new(),
+    }
+}
+
+fn of_key(what: &str, key: &SmolStr) -> Vec<Effect> {
+    vec![Effect::Newest(format_smolstr!("{what}-{key}"))]
+}
+
+/// How long the next pause of a breaker is follows from the last one, and from whether that was waited out: from the first probe
+/// after it. How long the relay has been in trouble follows from the first change after it last took everything.
+fn of_breaker(to: BreakerPhase) -> Vec<Effect> {
+    let newest = |subject: &'static str| Effect::Newest(SmolStr::new_static(subject));
+    let first = |subject: &'static str| Effect::First(SmolStr::new_static(subject));
+    let over = |subject: &'static str| Effect::Over(SmolStr::new_static(subject));
+    let of_phase = match to {
+        BreakerPhase::Passing => [newest("breaker-passing"), over("breaker-trouble")].to_vec(),
+        BreakerPhase::Probing => [first("breaker-probed"), first("breaker-trouble")].to_vec(),
+        BreakerPhase::Tripped => {
+            [newest("breaker-tripped"), over("breaker-probed"), first("breaker-trouble")].to_vec()
+        }
+    };
+    std::iter::once(newest("breaker")).chain(of_phase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::{BreakerChange, LoggedBreaker};
+    use crate::relay::BreakerPhase::{Passing, Probing, Tripped};
+    use crate::relay::RelayBreakerChanged;
+    use crate::slug::RelayId;
+    use chrono::{DateTime, TimeDelta, Utc};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn changed(from: BreakerPhase, to: BreakerPhase, until: Option<DateTime<Utc>>) -> RelayBreakerChanged {
+        RelayBreakerChanged {
+            relay: RelayId::from_trusted("alpha"),
+            from,
+            to,
+            reason: "test".to_owned(),
+            until,
+        }
+    }
+
+    /// The versions that are in force of a stream with these events.
+    fn versions<'e>(events: impl IntoIterator<Item = &'e Event>) -> Vec<u64> {
+        let mut by_subject = BTreeMap::new();
+        for (version, event) in (1..).zip(events) {
+            for effect in effects(event, version) {
+                match effect {
+                    Effect::Newest(subject) => drop(by_subject.insert(subject, version)),
+                    Effect::First(subject) => drop(by_subject.entry(subject).or_insert(version)),
+                    Effect::Over(subject) => drop(by_subject.remove(&subject)),
+                }
+            }
+        }
+        let mut versions: Vec<u64> = by_subject.into_values().collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
+    }
+
+    fn folded(changes: &[BreakerChange], versions: impl Iterator<Item = u64>) -> Option<LoggedBreaker> {
+        versions.fold(None, |known, version| {
+            Some(LoggedBreaker::fold(known.as_ref(), changes[version as usize - 1].clone(), version))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_breaker_is_what_all_its_changes_make_it(steps in prop::collection::vec((0..3_usize, 1..90_i64, 1..60_i64), 1..40)) {
+            let (mut from, mut at) = (Passing, DateTime::UNIX_EPOCH);
+            let mut changes = Vec::new();
+            for (to, waits, pause) in steps {
+                at += TimeDelta::seconds(waits);
+                let to = [Passing, Tripped, Probing][to];
+                if to == from {
+                    continue;
+                }
+                let until = (to == Tripped).then(|| at + TimeDelta::seconds(pause));
+                changes.push(BreakerChange { from, to, reason: "test".to_owned(), at, until });
+                from = to;
+            }
+            let events: Vec<Event> =
+                changes.iter().map(|change| changed(change.from, change.to, change.until).into()).collect();
+            let in_force = versions(&events);
+            prop_assert!(in_force.len() <= 5);
+            let all = 1..=changes.len() as u64;
+            prop_assert_eq!(folded(&changes, in_force.into_iter()), folded(&changes, all));
+        }
+    }
+
+    #[test]
+    fn of_many_changes_few_are_in_force() {
+        let until = Some(DateTime::UNIX_EPOCH);
+        let of = |from, to| Event::from(changed(from, to, until.filter(|_| to == Tripped)));
+        let round = [of(Passing, Tripped), of(Tripped, Probing), of(Probing, Tripped), of(Tripped, Probing)];
+        assert_eq!(versions(&round), [1, 3, 4]);
+        let back = [of(Passing, Tripped), of(Tripped, Probing), of(Probing, Passing)];
+        assert_eq!(versions(&back), [1, 2, 3]);
+        assert_eq!(versions(back.iter().cycle().take(300)), [298, 299, 300]);
+        assert_eq!(versions(back.iter().cycle().take(301)), [300, 301]);
+    }
+}

@@ -1,0 +1,61 @@
+//! What the recipients of a call refuse: looked up before it is decided who gets something.
+
+use kite_commands::WorkerError;
+use kite_commands::directory::RefusalsOf;
+use kite_domain::lot::Lot;
+use kite_domain::opt_out::Refusals;
+use kite_domain::sending::MessageClass;
+use kite_domain::slug::TenantId;
+use smol_str::SmolStr;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::Crew;
+use super::intent::LotWork;
+
+/// What was looked up, by tenant. Nothing for what nobody can refuse.
+pub(super) struct CallRefusals {
+    are_asked: bool,
+    by_tenant: HashMap<TenantId, RefusalsOf>,
+}
+
+impl CallRefusals {
+    /// Of the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either.
+    ///
+    /// # Errors
+    /// If it cannot be looked up. Then nobody may get an advertisement.
+    pub(super) async fn look_up(
+        crew: &Crew,
+        works: &[LotWork],
+        class: MessageClass,
+    ) -> Result<Self, WorkerError> {
+        let mut refusals = Self { are_asked: class == MessageClass::Ad, by_tenant: HashMap::new() };
+        if !refusals.are_asked {
+            return Ok(refusals);
+        }
+        let mut addresses: HashMap<TenantId, Vec<SmolStr>> = HashMap::new();
+        for work in works {
+            let jobs = work.jobs.iter().flat_map(|job| &job.messages);
+            let look = |lot: &Lot, _: &_| {
+                let recipients = jobs.filter_map(|seq| lot.recipient(seq));
+                let of_each = recipients.flat_map(|one| std::iter::once(&one.to).chain(&one.email));
+                addresses.entry(lot.tenant.clone()).or_default().extend(of_each.cloned());
+            };
+            let _ = crew.parts.lots.read(work.lot, look).await;
+        }
+        for (tenant, addresses) in addresses {
+            let addresses = addresses.iter().map(SmolStr::as_str);
+            let of = crew.parts.directory.refusals_of(crew.parts.lots.journal(), &tenant, addresses).await?;
+            refusals.by_tenant.insert(tenant, of);
+        }
+        Ok(refusals)
+    }
+
+    /// As it is now for the recipients of a lot; none: it has to be looked up again.
+    pub(super) fn now(&self, crew: &Crew, lot: &Lot) -> Option<Cow<'_, Refusals>> {
+        if !self.are_asked {
+            return Some(Cow::Owned(Refusals::default()));
+        }
+        crew.parts.directory.refusals_now(self.by_tenant.get(&lot.tenant)?)
+    }
+}
