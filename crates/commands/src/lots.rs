@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -135,6 +136,8 @@ struct Inner {
     journal: Journal,
     lots: Recent<LotId, LotCell>,
     sendings: Recent<SendingId, Arc<Mutex<KeptSending>>>,
+    /// Counts whenever somebody is about to be told that a sending is another.
+    changes_told: AtomicU64,
 }
 
 impl Lots {
@@ -143,7 +146,7 @@ impl Lots {
         let lots_expected = messages_max / MESSAGES_PER_LOT;
         let lots = recent(messages_max.saturating_mul(MESSAGE_BYTES), lots_expected);
         let sendings = recent(lots_expected.saturating_mul(SENDING_BYTES), lots_expected);
-        Self { inner: Arc::new(Inner { journal, lots, sendings }) }
+        Self { inner: Arc::new(Inner { journal, lots, sendings, changes_told: AtomicU64::new(0) }) }
     }
 
     /// The log.
@@ -175,6 +178,7 @@ impl Lots {
     /// Drops what is kept of a sending, where the log may say something else.
     pub fn forget_sending(&self, id: SendingId) {
         self.inner.sendings.remove(&id);
+        self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Reads on what the log has beyond what is kept of a lot, for whoever concludes from the *absence* of work. Where the log is
@@ -464,15 +468,23 @@ impl Lots {
                 let _ = self.sending(ids[*place].sending).await;
             }
         }
-        let mut sendings = Vec::with_capacity(opened.len());
-        for (place, _) in opened {
-            let sending = self.sending(ids[*place].sending).await;
-            sendings.push(match sending {
-                Ok(sending) => sending.ok_or(LotsError::NotFound(ids[*place])),
-                Err(error) => Err(error.into()),
-            });
+        // There is no room to keep them all at once. What was read counts if nobody was told of any change while it was.
+        const READS_MAX: u32 = 20;
+        for _ in 0..READS_MAX {
+            let changes = self.inner.changes_told.load(Ordering::SeqCst);
+            let mut sendings = Vec::with_capacity(opened.len());
+            for (place, _) in opened {
+                let sending = self.sending(ids[*place].sending).await;
+                sendings.push(match sending {
+                    Ok(sending) => sending.ok_or(LotsError::NotFound(ids[*place])),
+                    Err(error) => Err(error.into()),
+                });
+            }
+            if self.inner.changes_told.load(Ordering::SeqCst) == changes {
+                return sendings;
+            }
         }
-        sendings
+        opened.iter().map(|(place, _)| Err(LotsError::Contended(ids[*place]))).collect()
     }
 
     fn kept(&self, id: SendingId) -> Option<SealedSending> {

@@ -97,17 +97,19 @@ fn of_key(what: &str, key: &SmolStr) -> Vec<Effect> {
     vec![Effect::Newest(format_smolstr!("{what}-{key}"))]
 }
 
-/// How long the next pause of a breaker is follows from the last one, and from whether that was waited out: from the first probe
+/// How long the next pause of a breaker is follows from the last one, and from whether that was waited out: from the first change
 /// after it. How long the relay has been in trouble follows from the first change after it last took everything.
 fn of_breaker(to: BreakerPhase) -> Vec<Effect> {
     let newest = |subject: &'static str| Effect::Newest(SmolStr::new_static(subject));
     let first = |subject: &'static str| Effect::First(SmolStr::new_static(subject));
     let over = |subject: &'static str| Effect::Over(SmolStr::new_static(subject));
     let of_phase = match to {
-        BreakerPhase::Passing => [newest("breaker-passing"), over("breaker-trouble")].to_vec(),
-        BreakerPhase::Probing => [first("breaker-probed"), first("breaker-trouble")].to_vec(),
+        BreakerPhase::Passing => {
+            [newest("breaker-passing"), first("breaker-after-trip"), over("breaker-trouble")].to_vec()
+        }
+        BreakerPhase::Probing => [first("breaker-after-trip"), first("breaker-trouble")].to_vec(),
         BreakerPhase::Tripped => {
-            [newest("breaker-tripped"), over("breaker-probed"), first("breaker-trouble")].to_vec()
+            [newest("breaker-tripped"), over("breaker-after-trip"), first("breaker-trouble")].to_vec()
         }
     };
     std::iter::once(newest("breaker")).chain(of_phase).collect()

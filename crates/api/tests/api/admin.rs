@@ -104,7 +104,7 @@ async fn what_is_wrong_with_the_process_is_named_to_anybody_and_told_to_operator
         (checks.len(), details, ready.to_string().contains("/srv/kite"))
     };
     let ready = api.send(ask().key(ADMIN)).await;
-    assert_eq!((ready.status.as_u16(), told(&ready.json())), (503, (5, 5, true)));
+    assert_eq!((ready.status.as_u16(), told(&ready.json())), (503, (6, 6, true)));
     api.router = kite_api::public_router(api.state.clone());
     assert_eq!(api.send(ask().key(ADMIN)).await.json(), named, "no operator's key opens anything here");
     api.router = kite_api::admin_router(api.state.clone());

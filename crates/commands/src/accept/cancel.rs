@@ -118,6 +118,8 @@ impl Acceptance {
         id: SendingId,
         reason: Option<String>,
     ) -> Result<Written, CancelError> {
+        // However this ends, also by a caller that goes away: what is kept of the sending is read anew.
+        let _forgets = ForgetsSending { lots: &self.lots, id };
         let mut tries = Tries::of(self.journal());
         loop {
             let mut sending = Sending::default();
@@ -143,8 +145,6 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![event.clone()],
             };
-            // However this ends, also by a caller that goes away: what is kept of the sending is read anew.
-            let _forgets = ForgetsSending { lots: &self.lots, id };
             match self.journal().append_one(entry).await {
                 Ok(appended) => {
                     self.lots.note_sending(id, &event);

@@ -81,6 +81,9 @@ impl Acceptance {
         decide: impl Fn(&Sending) -> Result<Option<Event>, PauseRefusal>,
     ) -> Result<PauseOutcome, PauseError> {
         let cause = Cause { correlation: id.0, ..cause.clone() };
+        // What is kept of the sending is read anew before anybody is told how it stands: two who pause and resume at once could be
+        // told in another order than the log's, and what is found paused may be by one who has no answer yet.
+        let _forgets = ForgetsSending { lots: &self.lots, id };
         let mut tries = Tries::of(self.journal());
         loop {
             let mut sending = Sending::default();
@@ -105,9 +108,6 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![event.clone()],
             };
-            // What is kept of the sending is read anew: two who pause and resume at once could be told in another order
-            // than the log's.
-            let _forgets = ForgetsSending { lots: &self.lots, id };
             match self.journal().append_one(entry).await {
                 Ok(appended) => {
                     sending.evolve(&event, self.journal().now());

@@ -7,6 +7,7 @@ use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{MessageClass, WindowAction};
 use kite_domain::tenant::LimitsInForce;
 use kite_domain::text::{MaxType, RequestedType, TypeLimits};
+use kite_domain::time_window::NightWindow;
 use kite_event_store::Position;
 use serde::Serialize;
 use serde_json::Value;
@@ -119,6 +120,8 @@ pub struct AcceptLimits {
     pub custom_bytes_max: usize,
     /// Text limits.
     pub text: TypeLimits,
+    /// When no advertisement may go out as a text message without a consent to it. Whoever hands over goes by the same.
+    pub night: NightWindow,
 }
 
 impl AcceptLimits {
@@ -146,6 +149,7 @@ impl Default for AcceptLimits {
             reference_characters_max: 200,
             custom_bytes_max: 4_096,
             text: TypeLimits::default(),
+            night: NightWindow::default(),
         }
     }
 }

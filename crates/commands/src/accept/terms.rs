@@ -81,7 +81,7 @@ pub(super) fn check(
     let (subject, text, ad) = match request.class {
         MessageClass::Ad => {
             let brands = approved.brands(phone.into_iter().chain(email));
-            advertisement(request, subject, text, (phone, email), brands, now)?
+            advertisement(request, subject, text, (phone, email), brands, (limits.night, now))?
         }
         MessageClass::Otp | MessageClass::Notice if request.ad.is_some() => {
             refuse("ad", "not_an_ad", "advertising terms are only for the class `ad`")?
@@ -89,7 +89,7 @@ pub(super) fn check(
         MessageClass::Otp | MessageClass::Notice => (subject, text, None),
     };
     let expires_at = times(request, limits, now)?;
-    let held_until = held_until(request, phone, now);
+    let held_until = held_until(request, phone, limits.night, now);
     let text_template = template("text", &text)?;
     let subject_template = subject.as_deref().map(|subject| template("subject", subject)).transpose()?;
     let variables = needed_variables(&text_template, subject_template.as_ref(), &request.variables);
@@ -114,6 +114,7 @@ pub(super) fn check(
 fn held_until(
     request: &SendRequest,
     phone: Option<&SenderTerms>,
+    night: NightWindow,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let input = request.ad.unwrap_or_default();
@@ -121,7 +122,6 @@ fn held_until(
         && is_bound_to_the_day(request, input, phone)
         && input.window == WindowAction::Hold;
     let start = request.scheduled_at.unwrap_or(now);
-    let night = NightWindow::default();
     (is_bound && night.contains(start)).then(|| night.next_open(start))
 }
 
@@ -285,7 +285,7 @@ fn advertisement(
     text: String,
     (phone, email): (Option<&SenderTerms>, Option<&SenderTerms>),
     brands: Vec<SmolStr>,
-    now: DateTime<Utc>,
+    (night, now): (NightWindow, DateTime<Utc>),
 ) -> Result<Advertisement, RequestRefusal> {
     let input = request.ad.unwrap_or_default();
     let rules = AdvertisementRules::default();
@@ -314,9 +314,10 @@ fn advertisement(
             refuse("subject", violation.code(), &violation)?;
         }
     }
-    let is_night = NightWindow::default().contains(request.scheduled_at.unwrap_or(now));
+    let is_night = night.contains(request.scheduled_at.unwrap_or(now));
     if is_night && is_bound_to_the_day(request, input, phone) && input.window == WindowAction::Refuse {
-        refuse("ad", "night_window", "advertisements may not go out between 21:00 and 08:00 (Asia/Seoul)")?;
+        let detail = format!("advertisements may not go out in the window {night} (Asia/Seoul)");
+        refuse("ad", "night_window", detail)?;
     }
     Ok((subject, text, Some(AdTerms { window: input.window, night_consent: input.night_consent, brands })))
 }

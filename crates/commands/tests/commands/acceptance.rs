@@ -221,6 +221,23 @@ async fn at_night_an_advertisement_is_held_or_refused_as_asked() {
     house.accept(request).await.unwrap();
 }
 
+/// Whoever hands over goes by the window that is set, and so does acceptance.
+#[tokio::test]
+async fn the_night_is_the_one_that_is_set() {
+    let house = House::furnished().await.with_night("11:30-12:30".parse().unwrap());
+    let mut request = ad(recipients(1));
+    request.ad =
+        Some(AdInput { window: WindowAction::Refuse, mark_automatically: true, night_consent: false });
+    let Err(AcceptError::Refused(refusal)) = house.accept(request.clone()).await else { panic!("accepted") };
+    assert!(refusal.code == "night_window" && refusal.detail.contains("11:30-12:30"), "{refusal:?}");
+    house.advance(Duration::hours(10));
+    house.accept(request.clone()).await.unwrap();
+    // Nor does it wait for a morning that is none: its lifetime ends long before eight.
+    request.ad = Some(AdInput { window: WindowAction::Hold, mark_automatically: true, night_consent: false });
+    request.lifetime_s = Some(3_600);
+    house.accept(request).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_night_is_nothing_to_an_advertisement_by_email() {
     let house = House::furnished().await;

@@ -290,6 +290,7 @@ impl Config {
             projector_lag_events_max: self.limits.projector_lag_events_max,
             retry_after_s: self.limits.retry_after_s,
             schedule_days_max: self.limits.schedule_days_max,
+            night: self.relays.night,
             ..AcceptLimits::default()
         }
     }
@@ -402,6 +403,13 @@ mod tests {
         written.insert("breaker".to_owned());
         assert_eq!(written, toml_keys::of_value(&all), "default.toml is the manual: every key stands in it");
         assert_eq!(toml_keys::of(DEFAULT, "[relays.breaker]"), toml_keys::of_value(&all["breaker"]));
+    }
+
+    #[test]
+    fn acceptance_and_relay_workers_have_the_same_night() {
+        let config = Config::from_text("[relays]\nnight = \"20:00-09:00\"").unwrap();
+        assert_eq!(config.accept_limits().night, config.relays.night);
+        assert_eq!(config.relays.night.to_string(), "20:00-09:00");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
+use kite_testkit::wait::wait_for;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ const BODIES: u32 = 64;
 const SENDINGS_LOOKED_AT: usize = 30;
 /// Time that all messages may take to become final after the last was accepted.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Time that the counts may take to be the relays' once all messages are final.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 /// Each step of the search offers so much more than the one before.
 const STEP: f64 = 1.25;
 /// A rate is kept up with if this is enough to finish after the load has ended, beside a twentieth of its duration:
@@ -202,8 +205,19 @@ struct FinalMessage {
     final_at: DateTime<Utc>,
 }
 
-/// What each relay counted must be what we counted for it.
+/// What each relay counted must be what we counted for it. A receipt may have ended a message before the answer to its hand-over
+/// is recorded, so what differs is looked at again for a while.
 pub(super) async fn check_balance(platform: &Platform) -> anyhow::Result<()> {
+    let mut found = Ok(());
+    let settled = wait_for("the counts to settle", SETTLES_WITHIN, async || {
+        found = compare_balance(platform).await;
+        found.is_ok().then_some(())
+    });
+    let _ = settled.await;
+    found
+}
+
+async fn compare_balance(platform: &Platform) -> anyhow::Result<()> {
     let oracle = platform.get_from_relays("/ledger/summary").await?;
     let ours = platform.get("/v1/statistics?group_by=relay").await?;
     let rows = ours["rows"].as_array().context("statistics have rows")?;

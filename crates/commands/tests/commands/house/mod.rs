@@ -34,6 +34,7 @@ use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::split::SplitKey;
 use kite_domain::text::MessageType;
+use kite_domain::time_window::NightWindow;
 use kite_event_store::Filter;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -114,6 +115,19 @@ impl House {
     /// An empty log.
     pub(crate) fn empty() -> Self {
         Self::on(Arc::new(FaultyStore::new()), Arc::new(ManualClock::at(noon())))
+    }
+
+    /// The same, with another night.
+    pub(crate) fn with_night(self, night: NightWindow) -> Self {
+        let write_side = WriteSide {
+            directory: self.directory.clone(),
+            lots: self.lots.clone(),
+            manage: self.manage.clone(),
+            receipts: self.receipts.clone(),
+            ..WriteSide::new(self.journal.clone(), 1, Arc::new(|| [7; 32]))
+        };
+        let limits = AcceptLimits { night, ..self.acceptance.limits().clone() };
+        Self { acceptance: write_side.acceptance(limits, Arc::new(BacklogLevel::default)), ..self }
     }
 
     fn on(store: Arc<FaultyStore>, clock: Arc<ManualClock>) -> Self {
