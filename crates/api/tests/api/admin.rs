@@ -108,7 +108,7 @@ async fn what_is_wrong_with_the_process_is_named_to_anybody_and_told_to_operator
     api.router = kite_api::public_router(api.state.clone());
     assert_eq!(api.send(ask().key(ADMIN)).await.json(), named, "no operator's key opens anything here");
     api.router = kite_api::admin_router(api.state.clone());
-    assert_eq!(told(&api.send(ask()).await.json()), (5, 5, true));
+    assert_eq!(told(&api.send(ask()).await.json()), (6, 6, true));
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! The directory is folded from the log: by whoever has just written, and by its feed.
 
-use kite_commands::directory::{Directory, DirectoryFeed};
+use kite_commands::accept::{AcceptError, AcceptLimits, BacklogLevel};
+use kite_commands::directory::{Directory, DirectoryFeed, DirectoryState};
 use kite_commands::manage::NewOptOut;
-use kite_commands::{Step, Worker};
+use kite_commands::{Step, Worker, WriteSide};
 use kite_domain::opt_out::RefusedBy;
+use kite_domain::sender::SenderKind;
+use std::sync::Arc;
 
 use crate::house::*;
 
@@ -52,4 +55,36 @@ async fn the_feed_tells_when_something_has_changed() {
     assert!(changes.has_changed().unwrap());
     assert!(other.directory.snapshot().relays.get(&relay("alpha")).unwrap().suspended.is_some());
     assert!(before.relays.get(&relay("alpha")).unwrap().suspended.is_none(), "a snapshot does not change");
+}
+
+/// Somebody else may just have written it.
+#[tokio::test]
+async fn where_the_log_is_shared_nobody_is_told_that_something_is_not_there_before_it_was_read_on() {
+    let house = House::furnished().await;
+    let (alone, shared) = (house.journal.clone(), house.journal.clone().shared());
+    let other = Directory::default();
+    other.catch_up(&shared).await.unwrap();
+    house.move_in("late").await;
+    let late = tenant("late");
+    let look = |directory: &DirectoryState| directory.tenants.get(&late).map(|tenant| tenant.name.clone());
+    assert_eq!(other.find(&alone, look).await.unwrap(), None, "what it wrote itself it has read");
+    assert!(other.find(&shared, look).await.unwrap().is_some());
+    let nobody = |directory: &DirectoryState| directory.tenants.get(&tenant("nobody")).map(drop);
+    assert_eq!(other.find(&shared, nobody).await.unwrap(), None);
+}
+
+/// So it is with a request to send that names a sender of a moment ago.
+#[tokio::test]
+async fn a_request_is_refused_only_after_the_log_was_read_on() {
+    let house = House::furnished().await;
+    let journal = house.journal.clone().shared();
+    let write_side = WriteSide::new(journal.clone(), 1_000, Arc::new(|| [7; 32]));
+    let acceptance = write_side.acceptance(AcceptLimits::default(), Arc::new(BacklogLevel::default));
+    write_side.directory.catch_up(&journal).await.unwrap();
+    let mut request = notice(recipients(1));
+    request.from_phone = Some("02-555-0177".to_owned());
+    let refused = acceptance.accept(&cause(), &acme(), request.clone(), None).await;
+    assert!(matches!(refused, Err(AcceptError::Refused(_))), "{refused:?}");
+    house.register("acme", "025550177", SenderKind::Phone, &["alpha"]).await;
+    acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
 }
