@@ -15,7 +15,7 @@ use kite_event_store::Position;
 use kite_projections::OpenError;
 use kite_relay::{
     Connector, Desk, InProcessQueue, PanicNotice, QueueFeeder, QueueLimits, RelayParts, RelaySettings,
-    Relays, Sweeper,
+    Relays, Sweeper, WorkQueue,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use crate::publishing::Publishing;
 pub struct Staff<H> {
     host: H,
     parts: Parts,
-    queue: Arc<InProcessQueue>,
+    queue: Arc<dyn WorkQueue>,
     feeder: QueueFeeder,
     sweeper: Option<Sweeper>,
     awaited: Awaited,
@@ -49,7 +49,7 @@ impl<H: Host> Staff<H> {
     }
 
     /// Nobody works yet. The work comes from this queue.
-    pub fn on_queue(host: H, parts: Parts, queue: Arc<InProcessQueue>) -> Self {
+    pub fn on_queue(host: H, parts: Parts, queue: Arc<dyn WorkQueue>) -> Self {
         let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
         let (quiet, awaited) = (watch::Sender::new(0), Awaited::default());
@@ -65,7 +65,7 @@ impl<H: Host> Staff<H> {
     }
 
     /// Where relay workers take their work from.
-    pub fn queue(&self) -> &Arc<InProcessQueue> {
+    pub fn queue(&self) -> &Arc<dyn WorkQueue> {
         &self.queue
     }
 

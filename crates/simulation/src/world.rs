@@ -13,12 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::case::{Case, Step};
 use crate::check::{Answered, Checked, Checker};
 use crate::dice::Dice;
 use crate::executor::{Executor, NodeIndex, Polled, Sim};
 use crate::node::Node;
-use crate::operation::{Case, Foreign, Operation, Step};
+use crate::operation::{Foreign, Operation};
 use crate::platform::{Platform, accept_limits};
+use crate::queue::Broker;
 use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, Begun, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
@@ -58,6 +60,8 @@ pub(crate) struct World {
     pub(crate) sim: Arc<Sim>,
     pub(crate) log: Arc<MemoryEventStore>,
     pub(crate) relays: Arc<SimRelays>,
+    /// What several processes take their work from.
+    queue: Option<Arc<Broker>>,
     /// One, mostly.
     nodes: Vec<Node>,
     executor: Executor,
@@ -102,7 +106,8 @@ impl World {
         let acknowledged = Acknowledged::default();
         let connector =
             SimConnector { sim: sim.clone(), relays: relays.clone(), acknowledged: acknowledged.clone() };
-        let nodes = nodes::nodes(&sim, &log, Arc::new(connector), data_dir, case.setup);
+        let queue = nodes::queue(&sim, case.setup);
+        let nodes = nodes::nodes(&sim, &log, queue.as_ref(), Arc::new(connector), data_dir, case.setup);
         let checker = Checker::beside(relays.clone(), accept_limits(&case.setup));
         Self {
             executor: Executor::new(sim.clone()),
@@ -110,6 +115,7 @@ impl World {
             log,
             checker: if case.has_nodes() { checker.of_several_processes() } else { checker },
             relays,
+            queue,
             nodes,
             answers: Arc::default(),
             acknowledged,
@@ -207,6 +213,11 @@ impl World {
             }
             Operation::ReadFault { skip } => {
                 self.nodes[self.any_node()].store.read_faults.arm(skip.into(), ());
+            }
+            Operation::QueueFault { skip, fault } => {
+                if let Some(queue) = &self.queue {
+                    queue.arm(skip.into(), fault);
+                }
             }
             Operation::Down { node, ms } => return self.goes_down(node, ms),
             Operation::Stop { node, ms } => return self.stops(node, ms),
@@ -405,6 +416,9 @@ impl World {
     fn heal(&mut self) {
         for node in &self.nodes {
             node.store.heal();
+        }
+        if let Some(queue) = &self.queue {
+            queue.heal();
         }
         self.heal_nodes();
         self.relays.relays.values().for_each(|relay| relay.heal());

@@ -21,10 +21,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::case::Case;
 use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
-use crate::operation::Case;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
 

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::World;
+use crate::case::Case;
 use crate::check::Checked;
-use crate::operation::Case;
 use crate::platform::Platform;
 use crate::store::FaultyStore;
 

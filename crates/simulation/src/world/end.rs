@@ -5,7 +5,6 @@ use kite_domain::load::Load;
 use kite_domain::seal::STREAM as SEALS_STREAM;
 use kite_event_store::{EventStore, Filter, RecordedEvent};
 use kite_projections::ReadModels;
-use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;

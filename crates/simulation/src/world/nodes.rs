@@ -2,42 +2,51 @@
 
 use kite_commands::lease::{InProcessLeases, Leases, TERM};
 use kite_event_store::MemoryEventStore;
-use kite_relay::{Connector, InProcessQueue, QueueLimits};
+use kite_relay::{Connector, QueueLimits};
 use smol_str::format_smolstr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::World;
+use crate::case::Setup;
 use crate::check::Checked;
 use crate::executor::{NodeIndex, Sim};
-use crate::node::{Node, NodeClock, SimLeases};
-use crate::operation::Setup;
+use crate::node::{Links, Node, NodeClock, SimLeases};
 use crate::platform::{Ground, SharedGround, start};
+use crate::queue::{Broker, NodeQueue};
 use crate::reach::Situation;
 use crate::store::FaultyStore;
 
 /// How long a process that is asked to stop gets for it.
 const STOPS_MS: i64 = 5_000;
 
+/// What several processes take their work from.
+pub(super) fn queue(sim: &Arc<Sim>, setup: Setup) -> Option<Arc<Broker>> {
+    let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
+    (setup.nodes > 1).then(|| Arc::new(Broker::new(sim.clone(), limits)))
+}
+
 /// Processes over one log, each with read models of its own.
 pub(super) fn nodes(
     sim: &Arc<Sim>,
     log: &Arc<MemoryEventStore>,
+    queue: Option<&Arc<Broker>>,
     connector: Arc<dyn Connector>,
     data_dir: &Path,
     setup: Setup,
 ) -> Vec<Node> {
     let count = NodeIndex::from(setup.nodes.max(1));
     let kept: Arc<dyn Leases> = Arc::new(InProcessLeases::new(sim.clock.clone(), TERM));
-    let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
-    let queue = Arc::new(InProcessQueue::new(limits));
     let node = |node: NodeIndex| {
         let store = Arc::new(FaultyStore::new(sim.clone(), log.clone()));
-        let leases = (count > 1).then(|| Arc::new(SimLeases::new(sim.clone(), kept.clone())));
-        let shared = leases.clone().map(|leases| SharedGround {
-            leases,
-            queue: queue.clone(),
+        let links = queue.map(|queue| Links {
+            leases: Arc::new(SimLeases::new(sim.clone(), kept.clone())),
+            queue: Arc::new(NodeQueue::new(sim.clone(), queue.clone(), node)),
+        });
+        let shared = links.as_ref().map(|links| SharedGround {
+            leases: links.leases.clone(),
+            queue: links.queue.clone(),
             name: format_smolstr!("node-{node}"),
         });
         let ground = Ground {
@@ -55,7 +64,7 @@ pub(super) fn nodes(
             slot: Default::default(),
             store,
             ground,
-            leases,
+            links,
             lives: 0,
             stands_still_until_ms: None,
             is_cut_off_until_ms: None,
@@ -91,6 +100,7 @@ impl World {
         life.is_down_until_ms = None;
         life.lives += 1;
         life.ground.stop = CancellationToken::new();
+        life.is_dead(false);
         if let Some(shared) = &mut life.ground.shared {
             shared.name = format_smolstr!("node-{node}-{}", life.lives);
         }
@@ -116,6 +126,7 @@ impl World {
         }
         *self.nodes[node].slot.lock() = None;
         self.nodes[node].stands_still_until_ms = None;
+        self.nodes[node].is_dead(true);
         self.executor.crash(node);
         self.settle_accounts()
     }
@@ -148,7 +159,7 @@ impl World {
         self.executor.pause(node);
     }
 
-    /// A process cannot reach the log, nor the leases.
+    /// A process cannot reach the log, nor the leases, nor the queue.
     pub(super) fn is_cut_off(&mut self, index: u8, ms: u32) {
         let node = self.node(index);
         self.sim.reach(Situation::NodeCutOff);
