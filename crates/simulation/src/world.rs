@@ -113,7 +113,7 @@ impl World {
             executor: Executor::new(sim.clone()),
             sim,
             log,
-            checker: if case.has_nodes() { checker.of_several_processes() } else { checker },
+            checker: if case.has_nodes() { checker.of_several_processes(case.setup.nodes) } else { checker },
             relays,
             queue,
             nodes,

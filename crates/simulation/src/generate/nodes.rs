@@ -4,7 +4,7 @@ use super::{Length, generate};
 use crate::case::{Case, Step};
 use crate::dice::Dice;
 use crate::faults::{AppendFault, PutFault, QueueFault, SettleFault, TakeFault};
-use crate::operation::Operation;
+use crate::operation::{Failover, Objective, Operation, PolicyChannel, SendOrder};
 
 /// The salts of steps in which something happens to one of several processes.
 const SALT_OF_NODES: u32 = 500_000;
@@ -34,6 +34,7 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
         case.steps.insert(place, Step { salt: SALT_OF_NODES + number as u32, polls, op });
     }
     add_queue_faults(seed, &mut case);
+    add_rush(seed, &mut case);
     case
 }
 
@@ -63,4 +64,39 @@ fn add_queue_faults(seed: u64, case: &mut Case) {
         let place = dice.below(1 + case.steps.len() as u64) as usize;
         case.steps.insert(place, Step { salt: SALT_OF_QUEUE + number as u32, polls: 0, op });
     }
+}
+
+/// The salts of steps of a rush.
+const SALT_OF_A_RUSH: u32 = 600_000;
+
+/// In one case of five of several processes more comes for one relay, all at once, than it takes in a second: so much that
+/// all processes call it for a while, and their shares matter.
+fn add_rush(seed: u64, case: &mut Case) {
+    let mut dice = Dice::of(seed, 0x8054);
+    if case.setup.nodes == 1 || dice.below(5) != 0 {
+        return;
+    }
+    let failover = Failover::default();
+    let story = [
+        Operation::Redefine {
+            relay: 0,
+            price_milliwon: 8_000,
+            rate: 40,
+            hands: dice.between(2, 4) as u8,
+            batch: 20,
+        },
+        Operation::Policy {
+            tenant: 0,
+            channel: PolicyChannel::Sms,
+            objective: Objective::Ratio(10_000, 0),
+            failover,
+        },
+        // Until everybody knows, and has its shares.
+        Operation::Wait { ms: 45_000 },
+        Operation::Send(SendOrder { recipients: dice.between(150, 250) as u16, ..SendOrder::default() }),
+        Operation::Wait { ms: 8_000 },
+    ];
+    let place = dice.below(1 + case.steps.len() as u64) as usize;
+    let story = story.into_iter().zip(SALT_OF_A_RUSH..).map(|(op, salt)| Step { salt, polls: 60, op });
+    case.steps.splice(place..place, story);
 }
