@@ -28,7 +28,7 @@ use parking_lot::RwLock;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio::sync::{MutexGuard, watch};
 
 use crate::journal::{Journal, JournalError, Told};
@@ -294,6 +294,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// When it was read to the end last, in milliseconds since 1970.
     read_at_ms: AtomicI64,
+    /// A newer program wrote what this one does not understand: it is as it was before that.
+    stands_still: AtomicBool,
 }
 
 impl Default for Directory {
@@ -305,6 +307,7 @@ impl Default for Directory {
                 position: tokio::sync::Mutex::new(0),
                 changes: watch::Sender::new(0),
                 read_at_ms: AtomicI64::new(i64::MIN),
+                stands_still: AtomicBool::new(false),
             }),
         }
     }
@@ -341,6 +344,12 @@ impl Directory {
         self.read_on(journal, position).await
     }
 
+    /// Whether the log cannot be read on, because a newer program wrote what this one does not understand. Nobody may decide by
+    /// what is known then.
+    pub fn stands_still(&self) -> bool {
+        self.inner.stands_still.load(Ordering::Relaxed)
+    }
+
     async fn read_on(
         &self,
         journal: &Journal,
@@ -350,7 +359,10 @@ impl Directory {
         let read_at_ms = journal.now().timestamp_millis();
         let mut has_news = false;
         loop {
-            let (told, next) = journal.read_all(*position, PAGE, &filter).await?;
+            let page = journal.read_all(*position, PAGE, &filter).await;
+            let is_understood = !matches!(page, Err(JournalError::Decode { .. }));
+            self.inner.stands_still.store(!is_understood, Ordering::Relaxed);
+            let (told, next) = page?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == *position;
             self.fold(&told);

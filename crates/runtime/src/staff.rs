@@ -8,7 +8,7 @@ use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Awaited, Worker};
+use kite_commands::{Awaited, TooOld, Worker};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::instance::Standing;
 use kite_event_store::Position;
@@ -90,7 +90,13 @@ impl<H: Host> Staff<H> {
     }
 
     fn leased(&self, post: Post, worker: Box<dyn Worker>) -> Box<dyn Worker> {
-        Box::new(Leased::new(worker, post, self.holder.clone()))
+        Box::new(Leased::new(worker, post, self.holder.clone()).behind(self.too_old()))
+    }
+
+    /// What of the log this process is too old for, where there are others.
+    fn too_old(&self) -> Option<TooOld> {
+        let journal = &self.parts.write_side.journal;
+        journal.is_shared().then(|| journal.too_old().clone())
     }
 
     fn start(&self, place: Place, worker: Box<dyn Worker>, wake: watch::Receiver<u64>) {
@@ -166,6 +172,7 @@ impl<H: Host> Staff<H> {
         }
         let (host, head, quiet) = (self.host.clone(), self.head(), self.quiet.subscribe());
         let (directory, holder) = (self.parts.write_side.directory.clone(), self.holder.clone());
+        let too_old = self.too_old();
         self.host.spawn(Place::Front, "publisher-of-a-copy", async move {
             let stop = host.stop(Place::Front);
             let mut changes = directory.changes();
@@ -183,7 +190,8 @@ impl<H: Host> Staff<H> {
             let workers: [(Box<dyn Worker>, _); 2] =
                 [(Box::new(publisher.skip()), head), (Box::new(sweeper), quiet)];
             for (worker, wake) in workers {
-                let worker = Box::new(Leased::new(worker, Post::Publisher, holder.clone()));
+                let worker = Leased::new(worker, Post::Publisher, holder.clone()).behind(too_old.clone());
+                let worker = Box::new(worker);
                 employ(&host, Duty { worker, wake, dismissed: None, place: Place::Front });
             }
         });
