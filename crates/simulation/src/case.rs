@@ -66,6 +66,7 @@ impl Case {
                     | Operation::StandStill { .. }
                     | Operation::CutOff { .. }
                     | Operation::ClockOff { .. }
+                    | Operation::Behind { .. }
                     | Operation::AppendFault { fault: AppendFault::Stalled, .. }
             )
         };

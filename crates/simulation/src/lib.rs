@@ -32,6 +32,7 @@ mod shrink;
 mod side_by_side;
 mod store;
 mod unwritable;
+mod upgrade;
 mod world;
 
 pub use case::{Case, Setup, Step};
@@ -46,6 +47,7 @@ pub use relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 pub use shrink::shrink;
 pub use side_by_side::a_breaker_is_followed;
 pub use unwritable::Rows;
+pub use upgrade::Newer;
 
 use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
 use sha2::{Digest, Sha256};

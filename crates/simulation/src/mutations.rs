@@ -22,6 +22,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::NewPolicyUnheeded
         | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten => 1_000,
+        Mutation::FenceIgnored => 4_000,
         of_nodes if is_of_nodes(of_nodes) => 1_000,
         Mutation::RouterPlaceTooFar
         | Mutation::DoubtForgottenOnDeferral

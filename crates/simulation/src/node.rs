@@ -113,6 +113,8 @@ pub(crate) struct Node {
     pub(crate) stands_still_until_ms: Option<i64>,
     pub(crate) is_cut_off_until_ms: Option<i64>,
     pub(crate) is_down_until_ms: Option<i64>,
+    /// When the newer program is started in its place.
+    pub(crate) is_behind_until_ms: Option<i64>,
 }
 
 impl Node {
@@ -133,7 +135,12 @@ impl Node {
 
     /// When the next of what was done to it is over.
     pub(crate) fn next_moment(&self) -> Option<i64> {
-        let moments = [self.stands_still_until_ms, self.is_cut_off_until_ms, self.is_down_until_ms];
+        let moments = [
+            self.stands_still_until_ms,
+            self.is_cut_off_until_ms,
+            self.is_down_until_ms,
+            self.is_behind_until_ms,
+        ];
         moments.into_iter().flatten().min()
     }
 }

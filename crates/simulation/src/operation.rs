@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::{AppendFault, QueueFault};
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 use crate::unwritable::Rows;
+use crate::upgrade::Newer;
 
 /// A relay by its place in the order of alpha, beta, gamma, mail, post.
 pub type RelayIndex = u8;
@@ -323,6 +324,16 @@ pub enum Operation {
     CutOff {
         /// Which.
         node: u8,
+        /// How long.
+        ms: u32,
+    },
+    /// All processes but one are of a newer program from now on, and write what that one does not understand. After a while it is
+    /// upgraded, too.
+    Behind {
+        /// Which.
+        node: u8,
+        /// What the newer ones write in another version.
+        newer: Newer,
         /// How long.
         ms: u32,
     },

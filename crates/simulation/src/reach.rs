@@ -107,6 +107,10 @@ pub enum Situation {
     NodeCutOff,
     /// The clock of one of several processes is off.
     NodeClockOff,
+    /// One of several processes meets what a newer program wrote, and is too old for it.
+    NodeTooOld,
+    /// Its read models park that.
+    NewerEventParked,
     /// A job is lost in the work queue.
     JobLost,
     /// It comes to two.
@@ -153,6 +157,8 @@ impl Situation {
                 | Self::NodeStoodStill
                 | Self::NodeCutOff
                 | Self::NodeClockOff
+                | Self::NodeTooOld
+                | Self::NewerEventParked
                 | Self::JobLost
                 | Self::JobTwice
                 | Self::PutUnanswered

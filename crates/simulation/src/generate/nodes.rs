@@ -5,6 +5,7 @@ use crate::case::{Case, Step};
 use crate::dice::Dice;
 use crate::faults::{AppendFault, PutFault, QueueFault, SettleFault, TakeFault};
 use crate::operation::{Failover, Objective, Operation, PolicyChannel, SendOrder};
+use crate::upgrade::Newer;
 
 /// The salts of steps in which something happens to one of several processes.
 const SALT_OF_NODES: u32 = 500_000;
@@ -35,6 +36,7 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
     }
     add_queue_faults(seed, &mut case);
     add_rush(seed, &mut case);
+    add_upgrade(seed, &mut case);
     case
 }
 
@@ -99,4 +101,20 @@ fn add_rush(seed: u64, case: &mut Case) {
     let place = dice.below(1 + case.steps.len() as u64) as usize;
     let story = story.into_iter().zip(SALT_OF_A_RUSH..).map(|(op, salt)| Step { salt, polls: 60, op });
     case.steps.splice(place..place, story);
+}
+
+/// The salts of steps in which a process is left behind.
+const SALT_OF_UPGRADES: u32 = 650_000;
+
+/// In one case of four of several processes one is left behind by an upgrade of the others, mostly until the end.
+fn add_upgrade(seed: u64, case: &mut Case) {
+    let mut dice = Dice::of(seed, 0x01D0);
+    if case.setup.nodes == 1 || dice.below(4) != 0 {
+        return;
+    }
+    let node = dice.below(u64::from(case.setup.nodes)) as u8;
+    let ms = *dice.pick(&[20_000, 200_000, 40_000_000]);
+    let op = Operation::Behind { node, newer: *dice.pick(&Newer::ALL), ms };
+    let place = dice.below(1 + case.steps.len() as u64 / 2) as usize;
+    case.steps.insert(place, Step { salt: SALT_OF_UPGRADES, polls: 60, op });
 }
