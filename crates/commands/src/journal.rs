@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Ids};
 use crate::open_work::OpenWorkError;
+use crate::too_old::TooOld;
 use crate::tries::{GiveWay, Pauses};
 
 /// Why an append or a read came to nothing.
@@ -118,6 +119,7 @@ pub struct Journal {
     ids: Arc<dyn Ids>,
     node: SmolStr,
     is_shared: bool,
+    too_old: TooOld,
     pauses: Arc<dyn Pauses>,
 }
 
@@ -125,7 +127,8 @@ impl Journal {
     /// Speaks to this store, which no other process writes.
     pub fn new(store: Arc<dyn EventStore>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
         let node = SmolStr::new_static("alone");
-        Self { store, clock, ids, node, is_shared: false, pauses: Arc::new(GiveWay) }
+        let (too_old, pauses) = (TooOld::default(), Arc::new(GiveWay));
+        Self { store, clock, ids, node, is_shared: false, too_old, pauses }
     }
 
     /// As the process of this name, which no other one ever had.
@@ -158,6 +161,11 @@ impl Journal {
     /// Whether other processes write to the log too.
     pub fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// What of the log this program is too old for.
+    pub fn too_old(&self) -> &TooOld {
+        &self.too_old
     }
 
     /// The store itself.
@@ -232,7 +240,7 @@ impl Journal {
             after = last.version;
             told.reserve(page.len());
             for recorded in page {
-                told.push(understand(recorded)?);
+                told.push(self.understand(recorded)?);
             }
         }
     }
@@ -248,7 +256,7 @@ impl Journal {
         let mut read = Vec::with_capacity(tails.len());
         for (tail, page) in tails.iter().zip(pages) {
             let is_whole = page.len() < PAGE;
-            let mut told = page.into_iter().map(understand).collect::<Result<Vec<_>, _>>();
+            let mut told = page.into_iter().map(|one| self.understand(one)).collect::<Result<Vec<_>, _>>();
             if let (Ok(told), false) = (&mut told, is_whole) {
                 let after = told.last().map_or(tail.after_version, |last| last.recorded.version);
                 match self.read_stream(tail.stream, after).await {
@@ -268,7 +276,7 @@ impl Journal {
     /// The first event after each of these places, where there is one.
     pub(crate) async fn read_first_of(&self, places: &[Tail<'_>]) -> Result<Vec<Told>, JournalError> {
         let pages = self.store.read_many(places, 1).await?;
-        pages.into_iter().flatten().map(understand).collect()
+        pages.into_iter().flatten().map(|one| self.understand(one)).collect()
     }
 
     /// A piece of the whole log, and where to read on.
@@ -279,8 +287,18 @@ impl Journal {
         filter: &Filter,
     ) -> Result<(Vec<Told>, Position), JournalError> {
         let page = self.store.read_all(after, limit, filter).await?;
-        let told = page.events.into_iter().map(understand).collect::<Result<_, _>>()?;
+        let told = page.events.into_iter().map(|one| self.understand(one)).collect::<Result<_, _>>()?;
         Ok((told, page.next))
+    }
+
+    fn understand(&self, recorded: RecordedEvent) -> Result<Told, JournalError> {
+        match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
+            Ok(event) => Ok(Told { recorded, event }),
+            Err(source) => {
+                self.too_old.note(&recorded.stream, &source, self.clock.now());
+                Err(JournalError::Decode { stream: recorded.stream, source })
+            }
+        }
     }
 }
 
@@ -310,13 +328,6 @@ fn stream_append(command: Uuid, entry: Entry, time: DateTime<Utc>) -> (StreamApp
         events,
     };
     (append, (entry.events, last_id))
-}
-
-fn understand(recorded: RecordedEvent) -> Result<Told, JournalError> {
-    match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
-        Ok(event) => Ok(Told { recorded, event }),
-        Err(source) => Err(JournalError::Decode { stream: recorded.stream, source }),
-    }
 }
 
 /// The id of the `index`-th event of a command: deterministic, so that a repeat is seen as one, and sorting by time

@@ -31,6 +31,7 @@ pub mod sealer;
 pub mod seals;
 pub mod settler;
 pub mod timekeeper;
+mod too_old;
 pub mod tries;
 pub mod vault;
 pub mod worker;
@@ -42,6 +43,7 @@ pub use journal::{Cause, Journal, JournalError};
 /// The log's port, for those who read it through the write side.
 pub use kite_event_store as event_store;
 pub use lots::{Lots, LotsError};
+pub use too_old::TooOld;
 pub use tries::Pauses;
 pub use vault::Vault;
 pub use worker::{Step, Worker, WorkerError, describe};

@@ -322,6 +322,7 @@ impl Instance {
                 vault: write_side.manage.vault().clone(),
                 directory,
                 certificate: self.tls.as_ref().map(|tls| tls.certificate().clone()),
+                journal: write_side.journal.clone(),
                 vitals: parts.vitals.clone(),
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
                 clock: parts.clock.clone(),

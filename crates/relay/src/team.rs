@@ -239,9 +239,10 @@ impl Relays {
 
     fn share_keeper(&self, team: &Team, attendance: &Arc<Attendance>) -> Hired {
         let (shares, definition, attendance) = (team.shares.clone(), team.definition, attendance.clone());
-        let queue = self.parts.queue.clone();
+        let (queue, directory) = (self.parts.queue.clone(), self.parts.directory.clone());
         let make = move || {
-            let keeper = ShareKeeper::new(shares.clone(), definition, attendance.clone(), queue.clone());
+            let (attendance, directory) = (attendance.clone(), directory.clone());
+            let keeper = ShareKeeper::new(shares.clone(), definition, attendance, directory, queue.clone());
             Box::new(keeper) as Box<dyn Worker>
         };
         Hired {

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
-use kite_commands::{Step, Worker, WorkerError, describe};
+use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
 use std::time::Duration;
 
 /// What one process does for all.
@@ -45,6 +45,8 @@ pub(crate) struct Leased {
     post: Post,
     holder: LeaseHolder,
     standing: Standing,
+    /// Where there are other processes: they may be newer than this one.
+    too_old: Option<TooOld>,
 }
 
 enum Standing {
@@ -58,12 +60,37 @@ enum Standing {
 impl Leased {
     /// Steps this worker.
     pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
-        Self { worker, post, holder, standing: Standing::New }
+        Self { worker, post, holder, standing: Standing::New, too_old: None }
+    }
+
+    /// As one of several processes: while it is too old for the log, it lets others go first.
+    #[must_use]
+    pub(crate) fn behind(self, too_old: Option<TooOld>) -> Self {
+        Self { too_old, ..self }
+    }
+
+    /// Until when others go first. What it holds it gives back.
+    async fn gives_way(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let until = self.too_old.as_ref().and_then(|too_old| too_old.gives_way_until(now))?;
+        self.give_back().await;
+        self.stand_by(until);
+        Some(until)
+    }
+
+    async fn give_back(&mut self) {
+        if let Standing::Holds(tenure) = &self.standing
+            && let Err(error) = self.holder.release(self.post.lease(), tenure).await
+        {
+            tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
+        }
     }
 
     /// Whether it works now; if not, until when it stands by.
     async fn looks_on_until(&mut self) -> Result<Option<DateTime<Utc>>, WorkerError> {
         let now = self.holder.now();
+        if let Some(until) = self.gives_way(now).await {
+            return Ok(Some(until));
+        }
         match &self.standing {
             Standing::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
             Standing::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
@@ -131,11 +158,7 @@ impl Worker for Leased {
 
     async fn retire(&mut self) {
         self.worker.retire().await;
-        if let Standing::Holds(tenure) = &self.standing
-            && let Err(error) = self.holder.release(self.post.lease(), tenure).await
-        {
-            tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
-        }
+        self.give_back().await;
     }
 }
 
@@ -144,6 +167,10 @@ mod tests {
     use super::*;
     use kite_commands::clock::ManualClock;
     use kite_commands::lease::{Acquired, HeldBy, InProcessLeases, LeaseError, Leases, Renewed};
+    use kite_commands::{Clock, Journal};
+    use kite_event_store::{
+        Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
+    };
     use parking_lot::Mutex;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -224,6 +251,24 @@ mod tests {
         fn worker(&self, name: &'static str) -> Leased {
             let holder = LeaseHolder::new(self.remote.clone(), name, self.clock.clone());
             Leased::new(Box::new(Noting(name, self.told.clone())), Post::Router, holder)
+        }
+
+        /// A log in which a newer program has written to the stream `x`.
+        async fn journal(&self) -> Journal {
+            let store = Arc::new(MemoryEventStore::new());
+            let journal = Journal::new(store.clone(), self.clock.clone(), self.clock.clone()).shared();
+            let (id, data) = (journal.next_id(), b"{}".to_vec().into());
+            let metadata = Metadata {
+                time: self.clock.now(),
+                tenant: None,
+                correlation: id,
+                causation: None,
+                actor: "router".into(),
+            };
+            let events = vec![NewEvent { id, kind: "of-tomorrow".into(), schema_version: 1, data }];
+            let append = StreamAppend { stream: "x".into(), expected: Expected::Any, metadata, events };
+            store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+            journal
         }
 
         fn pass(&self, seconds: i64) {
@@ -329,6 +374,26 @@ mod tests {
         a.retire().await;
         b.step().await.unwrap();
         assert_eq!(stage.told(), ["a works", "b works"]);
+    }
+
+    #[tokio::test]
+    async fn who_is_too_old_for_the_log_lets_others_go_first_and_does_what_it_can_where_there_are_none() {
+        let stage = Stage::new();
+        let journal = stage.journal().await;
+        let mut a = stage.worker("a").behind(Some(journal.too_old().clone()));
+        let mut b = stage.worker("b");
+        a.step().await.unwrap();
+        assert!(journal.read_stream("x", 0).await.is_err());
+        a.step().await.unwrap();
+        b.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works", "a stands by", "b works"]);
+        stage.pass(12);
+        a.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works"], "the newer one is gone");
+        stage.pass(8);
+        a.step().await.unwrap();
+        b.step().await.unwrap();
+        assert_eq!(stage.told(), ["a stands by", "b stands by", "b works"], "and is back");
     }
 
     #[tokio::test]

@@ -8,14 +8,14 @@ use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Awaited, Worker};
+use kite_commands::{Awaited, TooOld, Worker};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::instance::Standing;
 use kite_event_store::Position;
 use kite_projections::OpenError;
 use kite_relay::{
     Connector, Desk, InProcessQueue, PanicNotice, QueueFeeder, QueueLimits, RelayParts, RelaySettings,
-    Relays, Sweeper,
+    Relays, Sweeper, WorkQueue,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use crate::publishing::Publishing;
 pub struct Staff<H> {
     host: H,
     parts: Parts,
-    queue: Arc<InProcessQueue>,
+    queue: Arc<dyn WorkQueue>,
     feeder: QueueFeeder,
     sweeper: Option<Sweeper>,
     awaited: Awaited,
@@ -49,7 +49,7 @@ impl<H: Host> Staff<H> {
     }
 
     /// Nobody works yet. The work comes from this queue.
-    pub fn on_queue(host: H, parts: Parts, queue: Arc<InProcessQueue>) -> Self {
+    pub fn on_queue(host: H, parts: Parts, queue: Arc<dyn WorkQueue>) -> Self {
         let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
         let (quiet, awaited) = (watch::Sender::new(0), Awaited::default());
@@ -65,7 +65,7 @@ impl<H: Host> Staff<H> {
     }
 
     /// Where relay workers take their work from.
-    pub fn queue(&self) -> &Arc<InProcessQueue> {
+    pub fn queue(&self) -> &Arc<dyn WorkQueue> {
         &self.queue
     }
 
@@ -90,7 +90,13 @@ impl<H: Host> Staff<H> {
     }
 
     fn leased(&self, post: Post, worker: Box<dyn Worker>) -> Box<dyn Worker> {
-        Box::new(Leased::new(worker, post, self.holder.clone()))
+        Box::new(Leased::new(worker, post, self.holder.clone()).behind(self.too_old()))
+    }
+
+    /// What of the log this process is too old for, where there are others.
+    fn too_old(&self) -> Option<TooOld> {
+        let journal = &self.parts.write_side.journal;
+        journal.is_shared().then(|| journal.too_old().clone())
     }
 
     fn start(&self, place: Place, worker: Box<dyn Worker>, wake: watch::Receiver<u64>) {
@@ -166,6 +172,7 @@ impl<H: Host> Staff<H> {
         }
         let (host, head, quiet) = (self.host.clone(), self.head(), self.quiet.subscribe());
         let (directory, holder) = (self.parts.write_side.directory.clone(), self.holder.clone());
+        let too_old = self.too_old();
         self.host.spawn(Place::Front, "publisher-of-a-copy", async move {
             let stop = host.stop(Place::Front);
             let mut changes = directory.changes();
@@ -183,7 +190,8 @@ impl<H: Host> Staff<H> {
             let workers: [(Box<dyn Worker>, _); 2] =
                 [(Box::new(publisher.skip()), head), (Box::new(sweeper), quiet)];
             for (worker, wake) in workers {
-                let worker = Box::new(Leased::new(worker, Post::Publisher, holder.clone()));
+                let worker = Leased::new(worker, Post::Publisher, holder.clone()).behind(too_old.clone());
+                let worker = Box::new(worker);
                 employ(&host, Duty { worker, wake, dismissed: None, place: Place::Front });
             }
         });

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::dice::Dice;
@@ -23,6 +23,8 @@ type Ready = Arc<Mutex<BTreeSet<u64>>>;
 /// What all parts of a simulation share: time, chance, and what is to be told to the outside.
 pub(crate) struct Sim {
     pub(crate) clock: Arc<ManualClock>,
+    /// The same time: it is asked for with every poll.
+    now_ms: AtomicI64,
     dice: Mutex<Dice>,
     ready: Ready,
     timers: Mutex<Timers>,
@@ -67,6 +69,7 @@ impl Sim {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Arc<Self> {
         Arc::new(Self {
             clock: Arc::new(ManualClock::at(start)),
+            now_ms: AtomicI64::new(start.timestamp_millis()),
             dice: Mutex::new(Dice::new(seed)),
             ready: Ready::default(),
             timers: Mutex::default(),
@@ -96,7 +99,7 @@ impl Sim {
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
-        self.now().timestamp_millis()
+        self.now_ms.load(Ordering::Relaxed)
     }
 
     /// Something happened that must not.
@@ -170,6 +173,7 @@ impl Sim {
     pub(crate) fn set_time_ms(&self, to_ms: i64) {
         if to_ms > self.now_ms() {
             self.clock.set(DateTime::from_timestamp_millis(to_ms).unwrap_or(DateTime::<Utc>::MAX_UTC));
+            self.now_ms.store(to_ms, Ordering::Relaxed);
         }
         let now_ms = self.now_ms();
         loop {

@@ -23,6 +23,50 @@ pub enum AppendFault {
     Stalled,
 }
 
+/// What becomes of a call of the work queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueFault {
+    /// Of putting a job.
+    Put(PutFault),
+    /// Of taking work.
+    Take(TakeFault),
+    /// Of settling a lease.
+    Settle(SettleFault),
+}
+
+/// What becomes of a job that is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PutFault {
+    /// It is said to be in, and gone.
+    Lost,
+    /// It is in, and nobody says so.
+    InUnanswered,
+    /// It is not in, and nobody says so.
+    NotInUnanswered,
+    /// It comes some seconds late, behind others.
+    Late,
+}
+
+/// What becomes of work that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TakeFault {
+    /// Somebody else gets it, too.
+    Twice,
+}
+
+/// What becomes of a lease that is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleFault {
+    /// It is done, and nobody says so.
+    DoneUnanswered,
+    /// It is not done, and nobody says so.
+    NotDoneUnanswered,
+    /// What is left of it is lost.
+    RestLost,
+    /// What is left of it comes again with all else that was in its jobs.
+    RestWhole,
+}
+
 /// Faults waiting for their call. One strikes when as many calls as it says have passed.
 #[derive(Debug)]
 pub(crate) struct Armed<T> {

@@ -1,10 +1,14 @@
 //! A case from a seed.
 
+mod nodes;
+
+pub use nodes::generate_nodes;
+
+use crate::case::{Case, Setup, Step};
 use crate::dice::Dice;
 use crate::faults::AppendFault;
 use crate::operation::{
-    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep, Setup,
-    Step,
+    Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep,
 };
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 use crate::unwritable::Rows;
@@ -54,36 +58,6 @@ pub fn generate(seed: u64, length: Length) -> Case {
     senders(seed, &mut steps);
     somebody_refuses(seed, &mut steps);
     Case { seed, setup, steps }
-}
-
-/// The salts of steps in which something happens to one of several processes.
-const SALT_OF_NODES: u32 = 500_000;
-
-/// The case of a seed with one to four processes, to which things happen. Rows that cannot be written and outages of all are
-/// for cases with one.
-pub fn generate_nodes(seed: u64, length: Length) -> Case {
-    let mut case = generate(seed, length);
-    let mut dice = Dice::of(seed, 0x40DE);
-    case.setup.nodes = dice.between(1, 4) as u8;
-    case.steps.retain(|step| !matches!(step.op, Operation::Unwritable { .. } | Operation::Outage { .. }));
-    let count = dice.between(1, 1 + case.steps.len() as u64 / 4);
-    for number in 0..count {
-        let node = dice.below(u64::from(case.setup.nodes)) as u8;
-        // From a moment to longer than a lease and a call together.
-        let ms = *dice.pick(&[500, 4_000, 9_000, 20_000, 60_000]) + dice.below(3_000) as u32;
-        let op = match dice.below(10) {
-            0..=3 => Operation::StandStill { node, ms },
-            4..=5 => Operation::CutOff { node, ms },
-            6 => Operation::Down { node, ms },
-            7 => Operation::Stop { node, ms },
-            8 => Operation::AppendFault { skip: dice.below(12) as u8, fault: AppendFault::Stalled },
-            _ => Operation::ClockOff { node, ms: dice.between(0, 20_000) as i32 - 10_000 },
-        };
-        let place = dice.below(1 + case.steps.len() as u64) as usize;
-        let polls = *dice.pick(&[0, 0, 20, 120, 400]);
-        case.steps.insert(place, Step { salt: SALT_OF_NODES + number as u32, polls, op });
-    }
-    case
 }
 
 /// In one case of six some rows cannot be written from somewhere on. Drawn from dice of its own, and with a salt of its

@@ -14,6 +14,7 @@
 //! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols (`relay-sim`),
 //! and threads within a process.
 
+mod case;
 mod check;
 mod dice;
 mod executor;
@@ -22,6 +23,7 @@ mod generate;
 mod node;
 mod operation;
 mod platform;
+mod queue;
 mod reach;
 mod relays;
 mod scratch;
@@ -30,20 +32,22 @@ mod shrink;
 mod side_by_side;
 mod store;
 mod unwritable;
+mod upgrade;
 mod world;
 
+pub use case::{Case, Setup, Step};
 pub use dice::Dice;
-pub use faults::AppendFault;
+pub use faults::{AppendFault, PutFault, QueueFault, SettleFault, TakeFault};
 pub use generate::{Length, generate, generate_nodes};
 pub use operation::{
-    Case, Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder, Setup,
-    Step,
+    Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder,
 };
 pub use reach::{Reached, Situation};
 pub use relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 pub use shrink::shrink;
 pub use side_by_side::a_breaker_is_followed;
 pub use unwritable::Rows;
+pub use upgrade::Newer;
 
 use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
 use sha2::{Digest, Sha256};

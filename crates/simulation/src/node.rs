@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::executor::Sim;
 use crate::platform::Ground;
+use crate::queue::NodeQueue;
 use crate::store::FaultyStore;
 use crate::world::Slot;
 
@@ -93,32 +94,53 @@ impl Leases for SimLeases {
     }
 }
 
+/// How one of several processes reaches what they share beside the log.
+pub(crate) struct Links {
+    pub(crate) leases: Arc<SimLeases>,
+    pub(crate) queue: Arc<NodeQueue>,
+}
+
 /// See the module.
 pub(crate) struct Node {
     /// Where requests find it, while it lives.
     pub(crate) slot: Slot,
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) ground: Ground,
-    pub(crate) leases: Option<Arc<SimLeases>>,
+    pub(crate) links: Option<Links>,
     /// How often it was started.
     pub(crate) lives: u32,
     /// When what was done to it is over.
     pub(crate) stands_still_until_ms: Option<i64>,
     pub(crate) is_cut_off_until_ms: Option<i64>,
     pub(crate) is_down_until_ms: Option<i64>,
+    /// When the newer program is started in its place.
+    pub(crate) is_behind_until_ms: Option<i64>,
 }
 
 impl Node {
     pub(crate) fn cut_off(&self, is_cut_off: bool) {
         self.store.cut_off(is_cut_off);
-        if let Some(leases) = &self.leases {
-            leases.cut_off(is_cut_off);
+        if let Some(links) = &self.links {
+            links.leases.cut_off(is_cut_off);
+            links.queue.cut_off(is_cut_off);
+        }
+    }
+
+    /// There is no process from now on, or there is one again.
+    pub(crate) fn is_dead(&self, is_dead: bool) {
+        if let Some(links) = &self.links {
+            links.queue.is_dead(is_dead);
         }
     }
 
     /// When the next of what was done to it is over.
     pub(crate) fn next_moment(&self) -> Option<i64> {
-        let moments = [self.stands_still_until_ms, self.is_cut_off_until_ms, self.is_down_until_ms];
+        let moments = [
+            self.stands_still_until_ms,
+            self.is_cut_off_until_ms,
+            self.is_down_until_ms,
+            self.is_behind_until_ms,
+        ];
         moments.into_iter().flatten().min()
     }
 }

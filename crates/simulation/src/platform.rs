@@ -10,7 +10,7 @@ use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_projections::ReadModels;
-use kite_relay::{Connector, InProcessQueue, QueueLimits, RelaySettings};
+use kite_relay::{Connector, QueueLimits, RelaySettings, WorkQueue};
 use kite_runtime::{Host, HostPauses, Parts, Place, Post, ProjectorWatch, Reading, Staff};
 use smol_str::SmolStr;
 use std::future::Future;
@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use crate::case::Setup;
 use crate::executor::{Busy, NodeIndex, Sim};
 use crate::node::NodeClock;
-use crate::operation::Setup;
+use crate::queue::NodeQueue;
 use crate::relays::SIMULATED_PANIC;
 
 /// So small that there is often more than one.
@@ -48,7 +49,7 @@ pub(crate) struct Ground {
 #[derive(Clone)]
 pub(crate) struct SharedGround {
     pub(crate) leases: Arc<dyn Leases>,
-    pub(crate) queue: Arc<InProcessQueue>,
+    pub(crate) queue: Arc<NodeQueue>,
     /// The name of this life of the process.
     pub(crate) name: SmolStr,
 }
@@ -62,7 +63,8 @@ pub(crate) struct Platform {
     pub(crate) journal: Journal,
     pub(crate) address_book: AddressBook,
     pub(crate) models: ReadModels,
-    pub(crate) queue: Arc<InProcessQueue>,
+    /// What waits for relays, as it is.
+    pub(crate) queue: Arc<dyn WorkQueue>,
 }
 
 /// The simulation as what a process runs on. It is seldom asked to stop: mostly it crashes.
@@ -156,7 +158,10 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
     };
     staff.start_relays(ground.connector.clone(), panics, RelaySettings::default());
     let WriteSide { manage, receipts, address_book, .. } = write_side;
-    let queue = staff.queue().clone();
+    let queue: Arc<dyn WorkQueue> = match shared {
+        Some(shared) => shared.queue.broker().lanes().clone(),
+        None => staff.queue().clone(),
+    };
     Ok(Platform { acceptance, manage, receipts, journal, address_book, models, queue })
 }
 

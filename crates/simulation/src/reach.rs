@@ -107,6 +107,18 @@ pub enum Situation {
     NodeCutOff,
     /// The clock of one of several processes is off.
     NodeClockOff,
+    /// One of several processes meets what a newer program wrote, and is too old for it.
+    NodeTooOld,
+    /// Its read models park that.
+    NewerEventParked,
+    /// A job is lost in the work queue.
+    JobLost,
+    /// It comes to two.
+    JobTwice,
+    /// It is put, and nobody says so.
+    PutUnanswered,
+    /// It is given to another while the first who has it still works.
+    JobGivenAgain,
     /// An append takes very long.
     AppendStalled,
     /// Another router is elected than before.
@@ -145,6 +157,12 @@ impl Situation {
                 | Self::NodeStoodStill
                 | Self::NodeCutOff
                 | Self::NodeClockOff
+                | Self::NodeTooOld
+                | Self::NewerEventParked
+                | Self::JobLost
+                | Self::JobTwice
+                | Self::PutUnanswered
+                | Self::JobGivenAgain
                 | Self::AppendStalled
                 | Self::RouterTookOver
                 | Self::CallLetBe

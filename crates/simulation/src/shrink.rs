@@ -1,6 +1,7 @@
 //! Cutting a failing case down: as few steps as possible, each as small as possible, that still fail.
 
-use crate::operation::{Case, Operation, Step};
+use crate::case::{Case, Step};
+use crate::operation::Operation;
 use crate::{Failure, run};
 
 /// How many runs are spent on it at most.

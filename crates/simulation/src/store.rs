@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::executor::Sim;
 use crate::faults::{AppendFault, Armed};
 use crate::reach::Situation;
+use crate::upgrade::Upgrade;
 
 /// See the module. What it holds survives a crash.
 pub(crate) struct FaultyStore {
@@ -27,13 +28,16 @@ pub(crate) struct FaultyStore {
     is_cut_off: AtomicBool,
     /// How often faults have stopped.
     heals: AtomicU32,
+    upgrade: Arc<Upgrade>,
+    /// The process is older than what others write.
+    is_behind: AtomicBool,
 }
 
 /// How often an append that stalls looks whether faults have stopped.
 const STALLED_LOOK_MS: u64 = 250;
 
 impl FaultyStore {
-    pub(crate) fn new(sim: Arc<Sim>, inner: Arc<MemoryEventStore>) -> Self {
+    pub(crate) fn new(sim: Arc<Sim>, inner: Arc<MemoryEventStore>, upgrade: Arc<Upgrade>) -> Self {
         Self {
             sim,
             inner,
@@ -41,6 +45,8 @@ impl FaultyStore {
             read_faults: Armed::default(),
             is_cut_off: AtomicBool::new(false),
             heals: AtomicU32::new(0),
+            upgrade,
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -51,6 +57,20 @@ impl FaultyStore {
 
     fn is_cut_off(&self) -> bool {
         self.is_cut_off.load(Ordering::Relaxed)
+    }
+
+    /// From now on the process is older than what others write, or is not any more.
+    pub(crate) fn set_behind(&self, is_behind: bool) {
+        self.is_behind.store(is_behind, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// As the program of this process sees them.
+    fn shown(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        if self.is_behind() { self.upgrade.shown_to_an_older_one(events) } else { events }
     }
 
     /// An append that stalls goes on at once when faults stop.
@@ -148,6 +168,9 @@ impl EventStore for FaultyStore {
         if self.is_cut_off() {
             return vec![Err(AppendError::Unavailable("cut off".to_owned())); count];
         }
+        if !self.is_behind() {
+            self.upgrade.writes(batch.appends.iter().flat_map(|append| &append.events));
+        }
         let answers = match self.append_faults.strike() {
             None => self.inner.append(batch).await,
             Some(AppendFault::Busy) => busy(&batch),
@@ -197,14 +220,18 @@ impl EventStore for FaultyStore {
         self.read_approach().await?;
         let answer = self.inner.read_stream(stream, after_version, limit).await;
         self.sim.some_yields().await;
-        answer
+        answer.map(|events| self.shown(events))
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         self.read_approach().await?;
         let answer = self.inner.read_all(after, limit, filter).await;
         self.sim.some_yields().await;
-        answer
+        // Whoever reads all of it, to seal it, reads what is written there and not what it means.
+        match filter.kinds {
+            Some(_) => answer.map(|page| Page { events: self.shown(page.events), ..page }),
+            None => answer,
+        }
     }
 
     fn count_after(&self, after: Position) -> u64 {

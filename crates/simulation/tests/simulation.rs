@@ -3,6 +3,7 @@
 use kite_simulation::{
     Case, Length, Reached, Situation, a_breaker_is_followed, generate, generate_nodes, run, run_copied,
 };
+use std::iter::{Skip, StepBy};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -11,32 +12,42 @@ use strum::VariantArray;
 
 /// The seeds of every test run.
 const SEEDS: Range<u64> = 1..401;
+/// Those with several processes.
+const SEEDS_OF_SEVERAL: Range<u64> = 1..61;
 /// How many threads share them.
 const THREADS: usize = 4;
 
-fn break_no_law(seeds: impl Iterator<Item = u64>) -> Reached {
-    let mut reached = Reached::default();
-    for seed in seeds {
-        match run(&generate(seed, Length::Short)) {
-            Ok(passed) => reached.add(&passed.reached),
-            Err(failure) => panic!("cargo xtask sim --seed {seed} cuts this down\n{failure}"),
+/// Cases of these seeds, over all threads.
+fn break_no_law(seeds: Range<u64>, case: fn(u64, Length) -> Case, option: &str) -> Reached {
+    let play = |seeds: StepBy<Skip<Range<u64>>>| {
+        let mut reached = Reached::default();
+        for seed in seeds {
+            match run(&case(seed, Length::Short)) {
+                Ok(passed) => reached.add(&passed.reached),
+                Err(failure) => panic!("cargo xtask sim {option}--seed {seed} cuts this down\n{failure}"),
+            }
         }
-    }
+        reached
+    };
+    let mut reached = Reached::default();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| {
+                let seeds = seeds.clone().skip(first).step_by(THREADS);
+                scope.spawn(move || play(seeds))
+            })
+            .collect();
+        for thread in threads {
+            reached.add(&thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+    });
     reached
 }
 
 /// The seeds do what they are there for, too: a fault that never strikes breaks no law.
 #[test]
 fn seeds_break_no_law_and_come_to_what_matters() {
-    let mut reached = Reached::default();
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|first| scope.spawn(move || break_no_law(SEEDS.skip(first).step_by(THREADS))))
-            .collect();
-        for thread in threads {
-            reached.add(&thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-    });
+    let reached = break_no_law(SEEDS, generate, "");
     let is_missing = |situation: &Situation| reached.times(*situation) < situation.times_min();
     let missing: Vec<Situation> = Situation::VARIANTS.iter().copied().filter(is_missing).collect();
     assert!(missing.is_empty(), "never or hardly came to {missing:?}\n{reached}");
@@ -59,13 +70,7 @@ fn a_relay_that_one_process_has_tripped_is_not_called_by_another() {
 /// Several processes on one log, that die, stand still and are cut off, with clocks that are off.
 #[test]
 fn several_processes_break_no_law_and_meet_what_matters() {
-    let mut reached = Reached::default();
-    for seed in 1..61 {
-        match run(&generate_nodes(seed, Length::Short)) {
-            Ok(passed) => reached.add(&passed.reached),
-            Err(failure) => panic!("cargo xtask sim --nodes --seed {seed} cuts this down\n{failure}"),
-        }
-    }
+    let reached = break_no_law(SEEDS_OF_SEVERAL, generate_nodes, "--nodes ");
     let of_several = Situation::VARIANTS.iter().copied().filter(|situation| situation.is_of_several());
     let missing: Vec<Situation> = of_several.filter(|situation| reached.times(*situation) == 0).collect();
     assert!(missing.is_empty(), "never came to {missing:?}\n{reached}");

@@ -23,7 +23,7 @@ use kite_event_store::{Filter, Position, RecordedEvent, Tail};
 use parking_lot::RwLock;
 use smol_str::SmolStr;
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{MutexGuard, watch};
 
@@ -58,6 +58,8 @@ struct Inner {
     read_at_ms: AtomicI64,
     /// How many reads have begun.
     reads: AtomicU64,
+    /// A newer program wrote what this one does not understand: it is as it was before that.
+    stands_still: AtomicBool,
 }
 
 /// How far the log is read.
@@ -79,6 +81,7 @@ impl Default for Directory {
                 changes: watch::Sender::new(0),
                 read_at_ms: AtomicI64::new(i64::MIN),
                 reads: AtomicU64::new(0),
+                stands_still: AtomicBool::new(false),
             }),
         }
     }
@@ -202,6 +205,12 @@ impl Directory {
         self.read_on(journal, place).await
     }
 
+    /// Whether the log cannot be read on, because a newer program wrote what this one does not understand. Nobody may decide by
+    /// what is known then.
+    pub fn stands_still(&self) -> bool {
+        self.inner.stands_still.load(Ordering::Relaxed)
+    }
+
     /// [`Directory::catch_up`], and answers up to where.
     pub(crate) async fn read_until(&self, journal: &Journal) -> Result<Position, JournalError> {
         self.catch_up(journal).await?;
@@ -218,7 +227,10 @@ impl Directory {
         let read_at_ms = journal.now().timestamp_millis();
         let mut has_news = false;
         loop {
-            let (told, next) = journal.read_all(place.position, PAGE, &filter).await?;
+            let page = journal.read_all(place.position, PAGE, &filter).await;
+            let is_understood = !matches!(page, Err(JournalError::Decode { .. }));
+            self.inner.stands_still.store(!is_understood, Ordering::Relaxed);
+            let (told, next) = page?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == place.position;
             self.fold(&told, place.has);

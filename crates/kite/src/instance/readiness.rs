@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
-use kite_commands::{Clock, Vault};
+use kite_commands::{Clock, Journal, Vault};
 use kite_domain::instance::Standing;
 use kite_event_store::Position;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(super) struct ProcessReadiness {
     pub(super) directory: Directory,
     /// What the listener shows, if it speaks TLS.
     pub(super) certificate: Option<ServerCertificate>,
+    /// Whether a newer program writes to the log, too.
+    pub(super) journal: Journal,
     /// How the disk and the clock are.
     pub(super) vitals: Vitals,
     pub(super) clock: Arc<dyn Clock>,
@@ -54,6 +56,7 @@ impl Readiness for ProcessReadiness {
             // Told, and no reason to send requests elsewhere: there is no other clock.
             check("clock", None, &self.vitals.clock()),
             check("instance", None, &self.standing()),
+            self.program(),
             check("life", is_stopping.then(|| "stopping".to_owned()), "running"),
         ];
         let standings = self.watch.standings();
@@ -79,6 +82,16 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
+    /// Where there are others, requests go to those that understand everything. Alone it does what it can, and says so.
+    fn program(&self) -> ReadinessCheck {
+        let understands = "understands what it has read of the log";
+        let too_old = self.journal.too_old().in_words();
+        match self.journal.is_shared() {
+            true => check("program", too_old, understands),
+            false => check("program", None, too_old.as_deref().unwrap_or(understands)),
+        }
+    }
+
     /// A copy takes requests: it only hands nothing over.
     fn standing(&self) -> String {
         let instance = self.directory.snapshot().instance;
@@ -138,6 +151,9 @@ mod tests {
     use crate::vitals::tests::SaidMachine;
     use crate::vitals::{Floors, VitalsWatch};
     use kite_commands::clock::ManualClock;
+    use kite_event_store::{
+        Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
+    };
     use kite_projections::{ProjectError, Runner, Step};
 
     /// A projector that stands somewhere.
@@ -169,13 +185,16 @@ mod tests {
         log_stopped: watch::Sender<Option<String>>,
         head: watch::Sender<Position>,
         clock: Arc<ManualClock>,
+        store: Arc<MemoryEventStore>,
         readiness: ProcessReadiness,
     }
 
     impl House {
         fn new() -> Self {
             let (log_stopped, head) = (watch::Sender::new(None), watch::Sender::new(0));
+            let store = Arc::new(MemoryEventStore::new());
             let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
+            let journal = Journal::new(store.clone(), clock.clone(), clock.clone()).shared();
             let readiness = ProcessReadiness {
                 workers: Supervisor::new(),
                 projectors: Supervisor::new(),
@@ -187,10 +206,11 @@ mod tests {
                 vault: Arc::default(),
                 directory: Directory::default(),
                 certificate: None,
+                journal: journal.clone(),
                 vitals: Vitals::default(),
                 clock: clock.clone(),
             };
-            Self { log_stopped, head, clock, readiness }
+            Self { log_stopped, head, clock, store, readiness }
         }
 
         fn stepped(&self, position: Position, parked: u64, failure: Option<&str>) {
@@ -212,6 +232,32 @@ mod tests {
         house.log_stopped.send_replace(Some("a commit failed: database or disk is full".to_owned()));
         let expected = ("log".to_owned(), "a commit failed: database or disk is full".to_owned());
         assert_eq!(house.failing().await, [expected]);
+    }
+
+    #[tokio::test]
+    async fn so_does_a_log_that_a_newer_program_writes_beside_this_one_which_lives_on() {
+        let house = House::new();
+        let new = NewEvent {
+            id: uuid::Uuid::from_u128(1),
+            kind: "of-tomorrow".into(),
+            schema_version: 1,
+            data: b"{}".to_vec().into(),
+        };
+        let metadata = Metadata {
+            time: house.clock.now(),
+            tenant: None,
+            correlation: uuid::Uuid::nil(),
+            causation: None,
+            actor: "admin".into(),
+        };
+        let append =
+            StreamAppend { stream: "lot-x".into(), expected: Expected::Any, metadata, events: vec![new] };
+        house.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        assert_eq!(house.failing().await, [], "nobody has read it yet");
+        assert!(house.readiness.journal.read_stream("lot-x", 0).await.is_err());
+        let failing = house.failing().await;
+        assert_eq!(failing[0].0, "program");
+        assert!(failing[0].1.contains("of-tomorrow of schema version 1 (first in lot-x)"), "{failing:?}");
     }
 
     #[tokio::test]

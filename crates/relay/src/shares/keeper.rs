@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use kite_commands::directory::Directory;
 use kite_commands::{Step, Worker, WorkerError, describe};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub(crate) struct ShareKeeper {
     shares: Arc<Shares>,
     definition: u64,
     attendance: Arc<Attendance>,
+    directory: Directory,
     queue: Arc<dyn WorkQueue>,
 }
 
@@ -27,13 +29,18 @@ impl ShareKeeper {
         shares: Arc<Shares>,
         definition: u64,
         attendance: Arc<Attendance>,
+        directory: Directory,
         queue: Arc<dyn WorkQueue>,
     ) -> Self {
-        Self { name: format!("shares:{}", shares.relay), shares, definition, attendance, queue }
+        Self { name: format!("shares:{}", shares.relay), shares, definition, attendance, directory, queue }
     }
 
-    /// Whoever has nobody to call with leaves the relay to others, if there are any.
+    /// Whoever has nobody to call with leaves the relay to others, if there are any; and so does who does not understand what the
+    /// log says of relays.
     fn wants(&self) -> bool {
+        if self.directory.stands_still() {
+            return false;
+        }
         match self.attendance.is_deserted() {
             true => self.attendance.can_be_called() && !self.shares.others_want(),
             false => true,

@@ -3,8 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use kite_commands::clock::ManualClock;
+use kite_commands::directory::Directory;
+use kite_commands::event_store::{
+    Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
+};
 use kite_commands::lease::{InProcessLeases, LeaseHolder, Leases, TERM};
-use kite_commands::{Clock, Worker};
+use kite_commands::{Clock, Journal, Worker};
 use kite_domain::relay::RelayProfile;
 use kite_domain::sending::MessageClass;
 use proptest::prelude::*;
@@ -68,7 +72,7 @@ impl Town {
         let pace = pace.sharing(shares.clone());
         let attendance = Arc::new(Attendance::of_workers(relay("alpha"), 6));
         let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
-        let keeper = ShareKeeper::new(shares.clone(), definition, attendance, queue);
+        let keeper = ShareKeeper::new(shares.clone(), definition, attendance, Directory::default(), queue);
         self.processes.push(Process { shares, pace, keeper, is_paused: false });
     }
 
@@ -264,12 +268,43 @@ fn whoever_has_nobody_to_call_with_leaves_the_relay_to_others() {
     gone.left(0, "panicked", town.clock.now());
     let Process { shares, keeper, .. } = &mut town.processes[0];
     let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
-    *keeper = ShareKeeper::new(shares.clone(), 1, gone.clone(), queue);
+    *keeper = ShareKeeper::new(shares.clone(), 1, gone.clone(), Directory::default(), queue);
     town.ticks(20);
     assert_eq!(town.held(), [0, 8]);
     assert!(town.processes[0].shares.others_want());
     gone.works(0, town.clock.now());
     assert!(town.seconds_until_fair().is_some());
+}
+
+/// A newer program has defined a relay in a way that this one does not understand.
+async fn behind(clock: &Arc<ManualClock>) -> Directory {
+    let store = Arc::new(MemoryEventStore::new());
+    let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
+    let id = journal.next_id();
+    let data = b"{}".to_vec().into();
+    let events = vec![NewEvent { id, kind: "relay-defined".into(), schema_version: 900, data }];
+    let metadata =
+        Metadata { time: clock.now(), tenant: None, correlation: id, causation: None, actor: "admin".into() };
+    let append = StreamAppend { stream: "relay-alpha".into(), expected: Expected::Any, metadata, events };
+    store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+    let directory = Directory::default();
+    assert!(directory.catch_up(&journal).await.is_err() && directory.stands_still());
+    directory
+}
+
+#[test]
+fn whoever_does_not_understand_what_the_log_says_of_relays_leaves_them_to_others() {
+    let mut town = Town::new();
+    town.join();
+    town.join();
+    town.seconds_until_fair().unwrap();
+    let directory = behind(&town.clock).now_or_never().expect("memory never waits");
+    let attendance = Arc::new(Attendance::of_workers(relay("alpha"), 6));
+    let Process { shares, keeper, .. } = &mut town.processes[0];
+    let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
+    *keeper = ShareKeeper::new(shares.clone(), 1, attendance, directory, queue);
+    town.ticks(20);
+    assert_eq!(town.held(), [0, 8]);
 }
 
 /// What happens in a town.

@@ -37,6 +37,7 @@ impl Checker {
     /// Laws 4 and 9: nobody calls when the time of the intent is over. The clock of whoever calls may have been moved between the
     /// intent and the call.
     pub(crate) fn called(&mut self, call: &Call) -> Checked {
+        self.is_within_pace(call)?;
         let off_ms = 2 * self.clocks_off_ms;
         for reference in &call.references {
             let Some(attempt) = self.attempt_mut(*reference) else { continue };

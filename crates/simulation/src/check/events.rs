@@ -67,6 +67,7 @@ impl Checker {
             Event::RelayDefined(defined) => {
                 let relay = self.relays.entry(defined.profile.relay.clone()).or_default();
                 relay.profile.set(Some(defined.profile.clone()), at);
+                self.pace_is_defined(&defined.profile.relay, at.timestamp_millis());
             }
             Event::RelaySuspended(suspended) => {
                 self.relays.entry(suspended.relay.clone()).or_default().is_suspended.set(true, at);

@@ -260,6 +260,7 @@ impl Checker {
         let class = self.terms_of(told)?.class;
         let latest_ms = at_ms + 2 * self.clocks_off_ms;
         for seq in &set.messages {
+            self.is_time_over(seq, set, responded, told)?;
             if set.inquire_at.is_none() {
                 self.may_be_left_alone(seq, responded, told)?;
             }

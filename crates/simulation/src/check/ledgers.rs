@@ -1,7 +1,7 @@
 //! The log against the relays' own ledgers: what it says that a relay said is what that relay did.
 
 use kite_domain::ids::AttemptReference;
-use kite_domain::lot::RelayResponded;
+use kite_domain::lot::{RelayResponded, UnknownSet};
 use kite_domain::receipt::ReceiptStatus;
 use kite_domain::slug::RelayId;
 
@@ -69,6 +69,32 @@ impl Checker {
         };
         let entry = entry.filter(|entry| entry.taken == 0);
         Ok(entry.and_then(|entry| entry.put_off).map(|(code, _)| code.to_string()))
+    }
+
+    /// Law 4: an intent is taken for unanswered by whoever called, when its call is over, or by anybody once its time is.
+    pub(super) fn is_time_over(
+        &self,
+        seq: u32,
+        set: &UnknownSet,
+        responded: &RelayResponded,
+        told: &Told<'_>,
+    ) -> Checked {
+        let message = self.message_at(told, seq)?;
+        let attempt = usize::from(responded.attempt).checked_sub(1).and_then(|at| message.attempts.get(at));
+        let Some(attempt) = attempt.filter(|attempt| attempt.state == State::Submitted) else {
+            return Ok(());
+        };
+        let is_let_be = set.reason.starts_with("not called");
+        let is_over = told.time().timestamp_millis() + 2 * self.clocks_off_ms >= attempt.answer_by_ms;
+        if !self.has_others || is_let_be || is_over {
+            return Ok(());
+        }
+        let reference = AttemptReference { message: told.message(seq)?, attempt: responded.attempt };
+        let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(&responded.relay));
+        match ledger.is_none_or(|ledger| ledger.call_is_over(reference)) {
+            true => Ok(()),
+            false => Err(format!("law 4: {reference} is taken for unanswered, and its call may still come")),
+        }
     }
 
     /// Whatever is refused, or as new, cannot come in later.

@@ -17,6 +17,7 @@ mod limits;
 mod message;
 mod noted;
 mod orders;
+mod pace;
 mod people;
 mod policies;
 mod put_off;
@@ -94,6 +95,8 @@ pub(crate) struct Checker {
     /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
     /// against what its process cannot have known, and none to the moment.
     is_shared: bool,
+    /// There are others: whoever called may be one of them.
+    has_others: bool,
     /// By how much the clocks of processes differ from the time at most.
     clocks_off_ms: i64,
     /// The read model of open work may have parked sendings, which count against no limit then.
@@ -138,10 +141,10 @@ impl Checker {
         Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
     }
 
-    /// For a log that several processes write.
-    pub(crate) fn of_several_processes(self) -> Self {
+    /// For a log that several processes write, or one to which happens what happens to several.
+    pub(crate) fn of_several_processes(self, count: u8) -> Self {
         noted::play(true);
-        Self { is_shared: true, ..self }
+        Self { is_shared: true, has_others: count > 1, ..self }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.
@@ -170,6 +173,9 @@ impl Checker {
     /// The process is started: from here on everybody knows what is in the log.
     pub(crate) fn process_begins(&mut self, at: DateTime<Utc>) {
         self.limits.process_begins(at);
+        if !self.is_shared {
+            self.paces_begin(at.timestamp_millis());
+        }
         self.process_began_at = self.position;
         // Requests to the others go on.
         if !self.is_shared {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use super::failures::class_of;
 use super::noted::Noted;
+use super::pace::Pace;
 use super::{Checked, Checker};
 
 /// A relay that takes nothing call after call is left alone longer than it asks, and at most for so long; whoever waits for
@@ -36,6 +37,7 @@ pub(crate) struct RelayState {
     pub(super) rests_until_ms: i64,
     /// How many calls were under way in the last calm, on average and in hundredths.
     calls_percent: i64,
+    pub(super) pace: Pace,
     /// Parked receipts: reference and what they say.
     pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 use super::{Checked, Checker};
-use crate::operation::Case;
+use crate::case::Case;
 use crate::world::World;
 
 /// A ratio, a text that fails over to relays and to e-mail, an advertisement that waits for the morning, and one whose

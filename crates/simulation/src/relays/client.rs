@@ -56,18 +56,14 @@ struct SimClient {
 }
 
 /// A call, from its beginning until its caller has an answer or is no more.
-struct UnderWay<'c>(&'c SimRelay);
-
-impl<'c> UnderWay<'c> {
-    fn new(relay: &'c SimRelay) -> Self {
-        relay.count_call(1);
-        Self(relay)
-    }
+struct UnderWay<'c> {
+    relay: &'c SimRelay,
+    number: u64,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.count_call(-1);
+        self.relay.call_ends(self.number);
     }
 }
 
@@ -178,18 +174,15 @@ impl SimClient {
             }
         }
     }
-}
 
-#[async_trait]
-impl RelayClient for SimClient {
-    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+    async fn call(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
         if messages.len() > self.batch_max {
             self.sim.violation(format!("{}: a call of {} messages", self.relay.id, messages.len()));
         }
         let began_ms = self.sim.now_ms();
         let until_ms = began_ms + self.timeout_ms;
-        self.relay.is_called(messages);
-        let _under_way = UnderWay::new(&self.relay);
+        let number = self.relay.is_called(messages, self.timeout_ms);
+        let _under_way = UnderWay { relay: &self.relay, number };
         let tried = &messages[..self.relay.comes_to(messages.len())];
         let mut on_its_way = OnItsWay { client: self, messages: Some(tried.to_vec()) };
         self.sim.yields(1 + self.sim.below(2)).await;
@@ -249,6 +242,15 @@ impl RelayClient for SimClient {
             answers.resize(messages.len(), MessageAnswer::NotTried);
         }
         SubmitAnswer { messages: answers, retry_after: None }
+    }
+}
+
+#[async_trait]
+impl RelayClient for SimClient {
+    async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer {
+        let answer = self.call(messages).await;
+        self.relay.is_answered(messages);
+        answer
     }
 
     async fn status(

@@ -9,6 +9,7 @@ mod receipts;
 pub(crate) use client::{Acknowledged, SimConnector};
 pub(crate) use receipts::LEASE_MS;
 
+use chrono::{DateTime, Utc};
 use kite_domain::ids::AttemptReference;
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
 use kite_domain::relay::ReceiptMode;
@@ -21,10 +22,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::case::Case;
 use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
-use crate::operation::Case;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
 
@@ -155,6 +156,14 @@ pub(crate) struct Call {
     pub(crate) relay: RelayId,
     pub(crate) references: Vec<AttemptReference>,
     pub(crate) at_ms: i64,
+    /// How many the relay has under way with this one, those that nobody waits for any more aside.
+    pub(crate) at_once: usize,
+}
+
+impl Call {
+    pub(crate) fn at(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.at_ms).unwrap_or_default()
+    }
 }
 
 /// Calls that begin, in their order.
@@ -185,12 +194,17 @@ struct Inner {
     /// When it last answered anything.
     answered_ms: i64,
     calls: Calls,
+    /// Messages whose newest call is over for whoever called.
+    over: BTreeSet<AttemptReference>,
 }
 
 /// How long it was called, all calls together.
 #[derive(Debug, Default)]
 struct Calls {
     under_way: i64,
+    /// Until when each of them is waited for.
+    waited_for: BTreeMap<u64, i64>,
+    begun: u64,
     /// Until then it is counted.
     until_ms: i64,
     total_ms: i64,
@@ -201,6 +215,23 @@ impl Calls {
         self.total_ms += self.under_way * (now_ms - self.until_ms);
         self.until_ms = now_ms;
         self.under_way += change;
+    }
+
+    /// One begins. Answers its number.
+    fn begin(&mut self, now_ms: i64, timeout_ms: i64) -> u64 {
+        self.count(1, now_ms);
+        self.begun += 1;
+        self.waited_for.insert(self.begun, now_ms + timeout_ms);
+        self.begun
+    }
+
+    fn end(&mut self, number: u64, now_ms: i64) {
+        self.count(-1, now_ms);
+        self.waited_for.remove(&number);
+    }
+
+    fn at_once(&self, now_ms: i64) -> usize {
+        self.waited_for.values().filter(|until_ms| **until_ms > now_ms).count()
     }
 }
 
@@ -258,10 +289,28 @@ impl SimRelay {
         }
     }
 
-    /// Somebody begins to call it.
-    pub(crate) fn is_called(&self, messages: &[OutgoingMessage]) {
-        let references = messages.iter().map(|message| message.reference).collect();
-        self.calls.lock().push(Call { relay: self.id.clone(), references, at_ms: self.sim.now_ms() });
+    /// Somebody begins to call it, and waits so long. Answers the number of the call.
+    fn is_called(&self, messages: &[OutgoingMessage], timeout_ms: i64) -> u64 {
+        let references: Vec<AttemptReference> = messages.iter().map(|message| message.reference).collect();
+        let at_ms = self.sim.now_ms();
+        let mut inner = self.inner.lock();
+        references.iter().for_each(|reference| {
+            inner.over.remove(reference);
+        });
+        let number = inner.calls.begin(at_ms, timeout_ms);
+        let at_once = inner.calls.at_once(at_ms);
+        self.calls.lock().push(Call { relay: self.id.clone(), references, at_ms, at_once });
+        number
+    }
+
+    /// Whoever called has an answer, or has given it up.
+    fn is_answered(&self, messages: &[OutgoingMessage]) {
+        self.inner.lock().over.extend(messages.iter().map(|message| message.reference));
+    }
+
+    /// Whether the newest call with this message is over for whoever called.
+    pub(crate) fn call_is_over(&self, reference: AttemptReference) -> bool {
+        self.inner.lock().over.contains(&reference)
     }
 
     /// The faults that wait for questions of a kind.
@@ -322,16 +371,18 @@ impl SimRelay {
         Duration::from_millis(pause_ms as u64)
     }
 
-    /// A call begins, or is over.
-    fn count_call(&self, change: i64) {
+    /// The call of this number is over, or its caller is no more.
+    fn call_ends(&self, number: u64) {
         let now_ms = self.sim.now_ms();
-        self.inner.lock().calls.count(change, now_ms);
+        self.inner.lock().calls.end(number, now_ms);
     }
 
     /// How long it was called up to now, all calls together.
     pub(crate) fn called_ms(&self) -> i64 {
-        self.count_call(0);
-        self.inner.lock().calls.total_ms
+        let now_ms = self.sim.now_ms();
+        let mut inner = self.inner.lock();
+        inner.calls.count(0, now_ms);
+        inner.calls.total_ms
     }
 
     /// It asked not to be called before.

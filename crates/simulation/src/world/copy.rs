@@ -22,8 +22,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::World;
+use crate::case::Case;
 use crate::check::Checked;
-use crate::operation::Case;
 use crate::platform::Platform;
 use crate::store::FaultyStore;
 
@@ -92,9 +92,10 @@ impl World {
         append(&log, marked)?;
         let data_dir = self.data_dir().join("copy");
         std::fs::create_dir(&data_dir).map_err(|error| error.to_string())?;
+        self.head = log.head();
         self.log = log.clone();
         let node = &mut self.nodes[0];
-        node.store = Arc::new(FaultyStore::new(self.sim.clone(), log));
+        node.store = Arc::new(FaultyStore::new(self.sim.clone(), log, self.upgrade.clone()));
         node.ground.store = node.store.clone();
         node.ground.data_dir = data_dir;
         self.is_copy = true;

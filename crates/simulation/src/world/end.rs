@@ -5,7 +5,6 @@ use kite_domain::load::Load;
 use kite_domain::seal::STREAM as SEALS_STREAM;
 use kite_event_store::{EventStore, Filter, RecordedEvent};
 use kite_projections::ReadModels;
-use kite_relay::WorkQueue;
 use kite_relay::queue::{Taken, Want, WantedLanes};
 
 use super::World;
@@ -25,6 +24,7 @@ const HOURS_MAX: i64 = 24 * 14;
 impl World {
     pub(super) fn finish(&mut self) -> Checked {
         self.calm()?;
+        self.upgrade_all()?;
         let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
         while self.checker.everything_is_final().is_err() && self.sim.now_ms() < end_ms {
             self.pass_until(self.sim.now_ms() + 3 * HOUR_MS)?;

@@ -2,42 +2,52 @@
 
 use kite_commands::lease::{InProcessLeases, Leases, TERM};
 use kite_event_store::MemoryEventStore;
-use kite_relay::{Connector, InProcessQueue, QueueLimits};
+use kite_relay::{Connector, QueueLimits};
 use smol_str::format_smolstr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::World;
+use crate::case::Setup;
 use crate::check::Checked;
 use crate::executor::{NodeIndex, Sim};
-use crate::node::{Node, NodeClock, SimLeases};
-use crate::operation::Setup;
+use crate::node::{Links, Node, NodeClock, SimLeases};
 use crate::platform::{Ground, SharedGround, start};
+use crate::queue::{Broker, NodeQueue};
 use crate::reach::Situation;
 use crate::store::FaultyStore;
+use crate::upgrade::{Newer, Upgrade};
 
 /// How long a process that is asked to stop gets for it.
 const STOPS_MS: i64 = 5_000;
+
+/// What several processes take their work from.
+pub(super) fn queue(sim: &Arc<Sim>, setup: Setup) -> Option<Arc<Broker>> {
+    let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
+    (setup.nodes > 1).then(|| Arc::new(Broker::new(sim.clone(), limits)))
+}
 
 /// Processes over one log, each with read models of its own.
 pub(super) fn nodes(
     sim: &Arc<Sim>,
     log: &Arc<MemoryEventStore>,
+    (queue, upgrade): (Option<&Arc<Broker>>, &Arc<Upgrade>),
     connector: Arc<dyn Connector>,
     data_dir: &Path,
     setup: Setup,
 ) -> Vec<Node> {
     let count = NodeIndex::from(setup.nodes.max(1));
     let kept: Arc<dyn Leases> = Arc::new(InProcessLeases::new(sim.clock.clone(), TERM));
-    let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
-    let queue = Arc::new(InProcessQueue::new(limits));
     let node = |node: NodeIndex| {
-        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone()));
-        let leases = (count > 1).then(|| Arc::new(SimLeases::new(sim.clone(), kept.clone())));
-        let shared = leases.clone().map(|leases| SharedGround {
-            leases,
-            queue: queue.clone(),
+        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone(), upgrade.clone()));
+        let links = queue.map(|queue| Links {
+            leases: Arc::new(SimLeases::new(sim.clone(), kept.clone())),
+            queue: Arc::new(NodeQueue::new(sim.clone(), queue.clone(), node)),
+        });
+        let shared = links.as_ref().map(|links| SharedGround {
+            leases: links.leases.clone(),
+            queue: links.queue.clone(),
             name: format_smolstr!("node-{node}"),
         });
         let ground = Ground {
@@ -55,11 +65,12 @@ pub(super) fn nodes(
             slot: Default::default(),
             store,
             ground,
-            leases,
+            links,
             lives: 0,
             stands_still_until_ms: None,
             is_cut_off_until_ms: None,
             is_down_until_ms: None,
+            is_behind_until_ms: None,
         }
     };
     (0..count).map(node).collect()
@@ -91,6 +102,7 @@ impl World {
         life.is_down_until_ms = None;
         life.lives += 1;
         life.ground.stop = CancellationToken::new();
+        life.is_dead(false);
         if let Some(shared) = &mut life.ground.shared {
             shared.name = format_smolstr!("node-{node}-{}", life.lives);
         }
@@ -116,6 +128,7 @@ impl World {
         }
         *self.nodes[node].slot.lock() = None;
         self.nodes[node].stands_still_until_ms = None;
+        self.nodes[node].is_dead(true);
         self.executor.crash(node);
         self.settle_accounts()
     }
@@ -148,7 +161,7 @@ impl World {
         self.executor.pause(node);
     }
 
-    /// A process cannot reach the log, nor the leases.
+    /// A process cannot reach the log, nor the leases, nor the queue.
     pub(super) fn is_cut_off(&mut self, index: u8, ms: u32) {
         let node = self.node(index);
         self.sim.reach(Situation::NodeCutOff);
@@ -160,6 +173,46 @@ impl World {
         self.sim.reach(Situation::NodeClockOff);
         self.checker.clocks_are_off_by(i64::from(ms).abs());
         self.nodes[self.node(index)].ground.clock.is_off_by(ms.into());
+    }
+
+    /// All processes but this one are of a newer program from now on, and write this in another version. Not if nobody would be.
+    pub(super) fn is_behind(&mut self, index: u8, newer: Newer, ms: u32) {
+        let node = self.node(index);
+        let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        if !others.any(|(_, other)| !other.store.is_behind()) {
+            return;
+        }
+        self.upgrade.begins(newer);
+        self.nodes[node].is_behind_until_ms = Some(self.after(ms));
+        self.nodes[node].store.set_behind(true);
+    }
+
+    /// The newer program is started in place of the older one. What the read models could not understand an operator takes in again:
+    /// no program does that by itself.
+    fn is_upgraded(&mut self, node: NodeIndex) -> Checked {
+        let is_too_old =
+            self.nodes[node].slot.lock().as_ref().is_some_and(|platform| platform.journal.too_old().is_so());
+        if is_too_old {
+            self.sim.reach(Situation::NodeTooOld);
+        }
+        let is_down = self.nodes[node].is_down_until_ms.is_some();
+        self.die_one(node)?;
+        let parked = self.take_in_parked(&self.nodes[node].ground.data_dir)?;
+        if parked > 0 {
+            self.sim.reach(Situation::NewerEventParked);
+        }
+        self.nodes[node].is_behind_until_ms = None;
+        self.nodes[node].store.set_behind(false);
+        if !is_down {
+            self.boot_one(node);
+        }
+        Ok(())
+    }
+
+    /// All are of the newer program.
+    pub(super) fn upgrade_all(&mut self) -> Checked {
+        let behind = (0..self.nodes.len()).filter(|node| self.nodes[*node].store.is_behind());
+        behind.collect::<Vec<_>>().into_iter().try_for_each(|node| self.is_upgraded(node))
     }
 
     fn after(&self, ms: u32) -> i64 {
@@ -179,6 +232,11 @@ impl World {
             }
             if is_over(&mut self.nodes[node].is_down_until_ms) {
                 self.boot_one(node);
+            }
+            if is_over(&mut self.nodes[node].is_behind_until_ms)
+                && let Err(what) = self.is_upgraded(node)
+            {
+                self.sim.violation(what);
             }
         }
     }
