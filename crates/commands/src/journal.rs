@@ -39,6 +39,13 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Whether a newer program wrote what is not understood: this one can try again as often as it likes.
+    pub fn is_of_newer_program(&self) -> bool {
+        matches!(self, Self::Decode { source: DecodeError::UnknownKind { .. }, .. })
+    }
+}
+
 /// Why something is done, and by whom: becomes the envelope of every event that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {

@@ -39,6 +39,9 @@ const CALM_MS: i64 = 15_000;
 const CALM_WITHOUT_ROOM_MS: i64 = 70_000;
 /// The same where another process may have to take over what one had of a relay: after the time of its lease and the longest call.
 const CALM_OF_SEVERAL_MS: i64 = 45_000;
+/// How much longer where a process is too old for the log: what falls free it may do first, for its turn, and leave undone what it
+/// does not understand.
+const TURN_OF_THE_OLD_MS: i64 = 25_000;
 /// The log of a case has some hundreds of events, and some thousands where many messages are sent.
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
@@ -444,6 +447,8 @@ impl World {
             (true, _) => CALM_OF_SEVERAL_MS,
             (false, _) => CALM_WITHOUT_ROOM_MS,
         };
+        let is_any_behind = self.nodes.iter().any(|node| node.store.is_behind());
+        let calm_ms = calm_ms + if is_any_behind { TURN_OF_THE_OLD_MS } else { 0 };
         let relays = self.relays.clone();
         let called_ms: Vec<i64> = relays.relays.values().map(|relay| relay.called_ms()).collect();
         self.pass_exactly(calm_ms)?;

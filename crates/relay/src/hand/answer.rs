@@ -1,7 +1,7 @@
 //! What the relay said, on its way into the log.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{LotsError, Step, WorkerError};
+use kite_commands::{LotsError, Step, WorkerError, describe};
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AnswerTo, RefusedMessage, ResponseNote, UnknownSet};
 use kite_domain::not_understood::{Misread, SaidHow};
@@ -143,9 +143,16 @@ impl RelayWorker {
         }
         if !answered.receipts.is_empty() {
             let receipts = answered.receipts.clone();
-            if let Err(error) = self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
-                self.unrecorded = Some(answered);
-                return Err(WorkerError::from(&error));
+            match self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
+                Ok(_) => {}
+                // The relay reports them, too.
+                Err(error) if error.is_of_newer_program() => {
+                    tracing::error!(relay = %self.crew.relay(), error = describe(&error), "receipts cannot be recorded");
+                }
+                Err(error) => {
+                    self.unrecorded = Some(answered);
+                    return Err(WorkerError::from(&error));
+                }
             }
         }
         if let Err(error) = self.keep_misread(&mut answered).await {
@@ -210,6 +217,11 @@ impl RelayWorker {
                 Ok(()) => true,
                 Err(LotsError::NotFound(_)) => {
                     tracing::error!(lot = %id, "a lot that was handed over is not in the log");
+                    true
+                }
+                // It never will be by this program. Others find the intent without an answer, and ask.
+                Err(LotsError::Journal(error)) if error.is_of_newer_program() => {
+                    tracing::error!(lot = %id, error = describe(&error), "what a relay said cannot be recorded, and is left to be asked about");
                     true
                 }
                 Err(error) => {
