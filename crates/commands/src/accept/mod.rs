@@ -307,7 +307,7 @@ impl Acceptance {
         match terms::check(tenant, request, &directory, &self.limits, now) {
             Ok(terms) => return Ok((terms, directory)),
             Err(refusal) if !self.directory.read_on_since(self.journal(), reads).await? => {
-                return Err(refusal.into());
+                return Err(refusal);
             }
             Err(_) => {}
         }

@@ -70,7 +70,7 @@ impl House {
     }
 
     /// As the whole log says.
-    async fn from_the_log(&self) -> Directory {
+    async fn of_the_whole_log(&self) -> Directory {
         let directory = Directory::default();
         directory.catch_up(&self.journal()).await.unwrap();
         directory
@@ -181,12 +181,15 @@ async fn a_start_reads_what_is_in_force_and_knows_what_the_whole_log_says() {
     let mut process = house.process().await;
     process.furnish().await;
     process.trip(20).await;
-    assert_eq!(house.process().await.write_side.directory.snapshot(), house.from_the_log().await.snapshot());
+    assert_eq!(
+        house.process().await.write_side.directory.snapshot(),
+        house.of_the_whole_log().await.snapshot()
+    );
     process.project().await;
     let events = process.models.directory.in_force().unwrap().unwrap().events;
     assert!(events.len() <= 10, "of more than 180 events are in force: {events:?}");
     let again = house.process().await;
-    assert_eq!(again.write_side.directory.snapshot(), house.from_the_log().await.snapshot());
+    assert_eq!(again.write_side.directory.snapshot(), house.of_the_whole_log().await.snapshot());
     // What came after that is read from the log, and decisions rest on both.
     again.write_side.manage.resume_relay(&cause(), &alpha()).await.unwrap();
     assert_eq!(again.follow(PolicyObjective::Speed).await, 4);
@@ -196,7 +199,10 @@ async fn a_start_reads_what_is_in_force_and_knows_what_the_whole_log_says() {
     let stale = again.write_side.manage.change_breaker(&cause(), change.clone(), known - 1).await;
     assert!(matches!(stale, Err(ManageError::Refused(ManageRefusal::BreakerMoved(_)))));
     again.write_side.manage.change_breaker(&cause(), change, known).await.unwrap();
-    assert_eq!(house.process().await.write_side.directory.snapshot(), house.from_the_log().await.snapshot());
+    assert_eq!(
+        house.process().await.write_side.directory.snapshot(),
+        house.of_the_whole_log().await.snapshot()
+    );
 }
 
 #[tokio::test]
