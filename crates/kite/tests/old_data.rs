@@ -2,7 +2,8 @@
 //! cut off with `kill -9` in the middle of `kite demo`. That of c61d613 was then served and used through the API, for events
 //! that the demo does not come to: senders asked for and refused, keys of operators, brands, codes, credentials that are
 //! encrypted; and it is a copy that was released, cut off once more. That of 12e9520 has elections of the router, and intents
-//! that say until when they hold. They are only added to.
+//! that say until when they hold. That of e7a09b4 has a read model of what is in force, and was served and cut off once more. They
+//! are only added to.
 
 use anyhow::{Context, ensure};
 use flate2::read::GzDecoder;

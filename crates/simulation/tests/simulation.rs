@@ -90,8 +90,9 @@ fn the_same_case_gives_the_same_log_byte_for_byte() {
 #[test]
 fn a_case_reads_back_as_it_is_printed() {
     for seed in 1..200 {
-        let case = generate(seed, Length::Long);
-        assert_eq!(Case::parse(&case.to_string()).unwrap(), case, "seed {seed}");
+        for case in [generate(seed, Length::Long), generate_nodes(seed, Length::Long)] {
+            assert_eq!(Case::parse(&case.to_string()).unwrap(), case, "seed {seed}");
+        }
     }
 }
 

@@ -24,8 +24,8 @@ pub struct StoredRefusals {
     pub position: Position,
     /// What these addresses, and those of the same people, refused.
     pub refusals: Refusals,
-    /// Streams of which it is not: from this version on the read model could not write them down.
-    pub parked: Vec<(SmolStr, u64)>,
+    /// Streams of which it is not, or not all: the read model could not write something of them down.
+    pub parked: Vec<SmolStr>,
 }
 
 /// See the module. Whatever it says is completed from the log, so it may lag.

@@ -56,8 +56,9 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// When it was read to the end last, in milliseconds since 1970.
     read_at_ms: AtomicI64,
-    /// How many reads have begun.
+    /// How many reads have begun, and the number of the last one that came to the end.
     reads: AtomicU64,
+    last_whole_read: AtomicU64,
     /// A newer program wrote what this one does not understand: it is as it was before that.
     stands_still: AtomicBool,
 }
@@ -81,6 +82,7 @@ impl Default for Directory {
                 changes: watch::Sender::new(0),
                 read_at_ms: AtomicI64::new(i64::MIN),
                 reads: AtomicU64::new(0),
+                last_whole_read: AtomicU64::new(0),
                 stands_still: AtomicBool::new(false),
             }),
         }
@@ -104,17 +106,28 @@ impl Directory {
             tracing::warn!(%error, "what is in force is read from the whole log");
             None
         });
-        if let Some(in_force) = in_force
-            && place.position == 0
-        {
-            let told = read_each(journal, &in_force.events).await?;
-            self.fold_state(&told);
-            *place = Place { position: in_force.position.min(refusals_position), has: in_force.position };
+        if place.position == 0 {
             *self.inner.recent.write() = RecentRefusals::since(refusals_position);
+            if let Some(in_force) = in_force {
+                match read_each(journal, &in_force.events).await {
+                    Ok(told) => {
+                        self.fold_state(&told);
+                        let position = in_force.position.min(refusals_position);
+                        *place = Place { position, has: in_force.position };
+                    }
+                    // It reads the log up to there.
+                    Err(error) if error.is_of_newer_program() => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         // Only the first one counts: whoever has looked things up there goes on with it.
         let _ = self.inner.memory.set(memory);
-        self.read_on(journal, place).await.map(drop)
+        match self.read_on(journal, place).await {
+            // It stands still, and others do what rests on it.
+            Err(error) if journal.is_shared() && error.is_of_newer_program() => Ok(()),
+            read => read.map(drop),
+        }
     }
 
     /// The directory now. It does not change under the reader.
@@ -137,8 +150,9 @@ impl Directory {
             let wanted = of.wanted(&self.inner.recent.read());
             if let Some(memory) = self.inner.memory.get() {
                 of.found(memory.refusals(tenant.clone(), wanted).await?);
-                for (stream, from) in of.parked_streams().to_vec() {
-                    for told in journal.read_stream(&stream, from.saturating_sub(1)).await? {
+                // From the beginning: what is parked says something only after what came before it.
+                for stream in of.parked_streams().to_vec() {
+                    for told in journal.read_stream(&stream, 0).await? {
                         of.note_parked(told.recorded.position, &told.event);
                     }
                 }
@@ -223,7 +237,7 @@ impl Directory {
         mut place: MutexGuard<'_, Place>,
     ) -> Result<bool, JournalError> {
         let filter = Filter::kinds(in_force::KINDS.into_iter().chain(REFUSAL_KINDS));
-        self.inner.reads.fetch_add(1, Ordering::SeqCst);
+        let read = self.inner.reads.fetch_add(1, Ordering::SeqCst) + 1;
         let read_at_ms = journal.now().timestamp_millis();
         let mut has_news = false;
         loop {
@@ -234,16 +248,18 @@ impl Directory {
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == place.position;
             self.fold(&told, place.has);
-            has_news |= !told.is_empty();
             place.position = next;
+            if !told.is_empty() {
+                has_news = true;
+                // At once: the next page may fail.
+                self.inner.changes.send_modify(|count| *count += 1);
+            }
             if is_end {
                 break;
             }
         }
         self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
-        if has_news {
-            self.inner.changes.send_modify(|count| *count += 1);
-        }
+        self.inner.last_whole_read.store(read, Ordering::SeqCst);
         if let Some(memory) = self.inner.memory.get() {
             self.inner.recent.write().forget_until(memory.refusals_position());
         }
@@ -301,7 +317,7 @@ impl Directory {
             return Ok(false);
         }
         let place = self.inner.place.lock().await;
-        if self.reads() == reads {
+        if self.inner.last_whole_read.load(Ordering::SeqCst) <= reads {
             self.read_on(journal, place).await?;
         }
         Ok(true)

@@ -148,11 +148,11 @@ impl RefusalsOf {
         self.parked.clear();
     }
 
-    pub(super) fn parked_streams(&self) -> &[(SmolStr, u64)] {
+    pub(super) fn parked_streams(&self) -> &[SmolStr] {
         &self.stored.parked
     }
 
-    /// An event that the read model could not write down.
+    /// An event of a stream of which the read model could not write something down.
     pub(super) fn note_parked(&mut self, position: Position, event: &Event) {
         if let Some(said) = Said::of(position, event).filter(|said| said.tenant == self.tenant) {
             self.parked.insert(position, Arc::new(said));
@@ -161,9 +161,14 @@ impl RefusalsOf {
 
     /// As the log has it by now; none: the log has said something meanwhile for which more has to be looked up.
     pub(super) fn now(&self, recent: &RecentRefusals) -> Option<Cow<'_, Refusals>> {
-        let is_known = self.stored.position >= recent.since;
-        if !is_known || !recent.concerned(&self.tenant, &self.asked).is_subset(&self.concerned) {
+        if self.stored.position < recent.since {
             return None;
+        }
+        if !recent.in_order.is_empty() {
+            let mut said = self.asked.iter().flat_map(|address| recent.of(&self.tenant, address));
+            if said.any(|said| !self.concerned.contains(&said.address)) {
+                return None;
+            }
         }
         let mut said = self.parked.clone();
         if !recent.in_order.is_empty() {

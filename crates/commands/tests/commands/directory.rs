@@ -1,11 +1,19 @@
 //! The directory is folded from the log: by whoever has just written, and by its feed.
 
+use async_trait::async_trait;
 use kite_commands::accept::{AcceptError, AcceptLimits, BacklogLevel};
-use kite_commands::directory::{Directory, DirectoryFeed, DirectoryState};
+use kite_commands::directory::{
+    Directory, DirectoryFeed, DirectoryMemory, DirectoryState, InForce, StoredRefusals,
+};
 use kite_commands::manage::NewOptOut;
+use kite_commands::open_work::OpenWorkError;
+use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Step, Worker, WriteSide};
-use kite_domain::opt_out::RefusedBy;
+use kite_domain::opt_out::{self, AdBrands, Refusals, RefusedBy};
 use kite_domain::sender::SenderKind;
+use kite_domain::slug::TenantId;
+use kite_event_store::Position;
+use smol_str::SmolStr;
 use std::sync::Arc;
 
 use crate::house::*;
@@ -87,4 +95,50 @@ async fn a_request_is_refused_only_after_the_log_was_read_on() {
     assert!(matches!(refused, Err(AcceptError::Refused(_))), "{refused:?}");
     house.register("acme", "025550177", SenderKind::Phone, &["alpha"]).await;
     acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
+}
+
+/// A read model that knows of no refusal, and says of which streams that is so.
+struct Blind {
+    position: Position,
+    parked: Vec<SmolStr>,
+}
+
+#[async_trait]
+impl DirectoryMemory for Blind {
+    async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
+        Ok(None)
+    }
+
+    async fn in_force_of(&self, _: SmolStr) -> Result<Option<Vec<u64>>, OpenWorkError> {
+        Ok(None)
+    }
+
+    async fn refusals(&self, _: TenantId, _: Vec<SmolStr>) -> Result<StoredRefusals, OpenWorkError> {
+        let parked = self.parked.clone();
+        Ok(StoredRefusals { position: self.position, refusals: Refusals::default(), parked })
+    }
+
+    fn refusals_position(&self) -> Position {
+        self.position
+    }
+}
+
+/// Also of somebody whom another one's refusal binds, when nobody asked for that one.
+#[tokio::test]
+async fn what_the_read_model_has_parked_of_refusals_is_read_from_the_log() {
+    let house = House::furnished().await;
+    let (one, other) = ("01020000001", "01020000003");
+    house.manage.record_opt_out(&cause(), &acme(), NewOptOut::of(one, "080")).await.unwrap();
+    let bond = Unextended { tenant: acme(), address: one.into(), other: other.into() };
+    house.manage.extend_opt_outs(&cause(), vec![bond]).await.unwrap();
+    for (parked, expected) in
+        [(vec![opt_out::stream(&acme(), one)], Some(RefusedBy::SamePerson)), (vec![], None)]
+    {
+        let directory = Directory::default();
+        let memory = Blind { position: *house.journal.store().head().borrow(), parked };
+        directory.begin(&house.journal, Arc::new(memory)).await.unwrap();
+        let look = |refusals: &Refusals| refusals.refused_by(other, &AdBrands::default());
+        let found = directory.look_at_refusals(&house.journal, &acme(), [other], look).await.unwrap();
+        assert_eq!(found, expected);
+    }
 }

@@ -22,8 +22,8 @@ pub struct StoredRefusals {
     pub position: Position,
     /// What these addresses, and those of the same people, refused. Nothing of others.
     pub refusals: Refusals,
-    /// Streams of which it is not: their events from this version on are parked.
-    pub parked: Vec<(SmolStr, u64)>,
+    /// Streams of which it is not, or not all: something of them is parked.
+    pub parked: Vec<SmolStr>,
 }
 
 /// `$begin` and `$end` around so many places for addresses; the first place is the tenant's.
@@ -104,13 +104,13 @@ fn each<T>(
     Ok(all)
 }
 
-/// The streams of refusals of which something is parked, and from where on.
-fn parked(connection: Connection<'_>, tenant: &TenantId) -> Result<Vec<(SmolStr, u64)>, QueryError> {
+/// The streams of refusals of which something is parked.
+fn parked(connection: Connection<'_>, tenant: &TenantId) -> Result<Vec<SmolStr>, QueryError> {
     // A tenant whose name begins with this one's is among them: whoever reads the events sees whose they are.
     let prefix = format!("opt-out-{tenant}-");
-    let sql = "SELECT stream, min(version) FROM parked
+    let sql = "SELECT DISTINCT stream FROM parked
                WHERE kind IN ('opt-out-recorded', 'opt-out-withdrawn', 'opt-out-extended')
                    AND substr(stream, 1, length(?1)) = ?1
-               GROUP BY stream";
-    connection.all(sql, values![&prefix], |row| Ok((row.text(0)?, row.get::<i64>(1)?.unsigned_abs())))
+               ORDER BY stream";
+    connection.all(sql, values![&prefix], |row| Ok(row.text(0)?))
 }

@@ -145,10 +145,6 @@ impl RelayWorker {
             let receipts = answered.receipts.clone();
             match self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
                 Ok(_) => {}
-                // The relay reports them, too.
-                Err(error) if error.is_of_newer_program() => {
-                    tracing::error!(relay = %self.crew.relay(), error = describe(&error), "receipts cannot be recorded");
-                }
                 Err(error) => {
                     self.unrecorded = Some(answered);
                     return Err(WorkerError::from(&error));

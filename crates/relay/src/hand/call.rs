@@ -97,7 +97,7 @@ impl RelayWorker {
         let crew = self.crew.clone();
         let works = by_lot(jobs);
         let class = class_of(&works);
-        let refusals = CallRefusals::look_up(&crew, &works, class).await?;
+        let refusals = CallRefusals::look_up(&crew, &works, class).await;
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
         if mutation::is_active(Mutation::IntentAfterCall) {

@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Crew;
 use super::back_off::{self, ON_ITS_WAY};
 use super::hasten::{self, Looked, look};
+use super::{Crew, LOG_PAUSE};
 use crate::limits::Turn;
 use crate::queue::Job;
 
@@ -124,7 +124,8 @@ pub(super) fn plan(
         is_stale: false,
     };
     let Some(refusals) = refusals else {
-        planned.later.extend(work.jobs.iter().cloned());
+        let not_before_ms = (now + LOG_PAUSE).timestamp_millis();
+        planned.later.extend(work.jobs.iter().cloned().map(|job| Job { not_before_ms, ..job }));
         return (Vec::new(), planned);
     };
     let mut events = Vec::new();

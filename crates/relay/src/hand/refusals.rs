@@ -1,6 +1,6 @@
 //! What the recipients of a call refuse: looked up before it is decided who gets something.
 
-use kite_commands::WorkerError;
+use kite_commands::describe;
 use kite_commands::directory::RefusalsOf;
 use kite_domain::lot::Lot;
 use kite_domain::opt_out::Refusals;
@@ -20,18 +20,12 @@ pub(super) struct CallRefusals {
 }
 
 impl CallRefusals {
-    /// Of the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either.
-    ///
-    /// # Errors
-    /// If it cannot be looked up. Then nobody may get an advertisement.
-    pub(super) async fn look_up(
-        crew: &Crew,
-        works: &[LotWork],
-        class: MessageClass,
-    ) -> Result<Self, WorkerError> {
+    /// Of the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either. So is a tenant whose
+    /// refusals cannot be looked up: its recipients get nothing for now, and others do.
+    pub(super) async fn look_up(crew: &Crew, works: &[LotWork], class: MessageClass) -> Self {
         let mut refusals = Self { are_asked: class == MessageClass::Ad, by_tenant: HashMap::new() };
         if !refusals.are_asked {
-            return Ok(refusals);
+            return refusals;
         }
         let mut addresses: HashMap<TenantId, Vec<SmolStr>> = HashMap::new();
         for work in works {
@@ -45,16 +39,21 @@ impl CallRefusals {
         }
         for (tenant, addresses) in addresses {
             let addresses = addresses.iter().map(SmolStr::as_str);
-            let of = crew.parts.directory.refusals_of(crew.parts.lots.journal(), &tenant, addresses).await?;
-            refusals.by_tenant.insert(tenant, of);
+            match crew.parts.directory.refusals_of(crew.parts.lots.journal(), &tenant, addresses).await {
+                Ok(of) => drop(refusals.by_tenant.insert(tenant, of)),
+                Err(error) => {
+                    tracing::warn!(%tenant, error = describe(&error), "what recipients refuse cannot be looked up: their advertisements wait");
+                }
+            }
         }
-        Ok(refusals)
+        refusals
     }
 
     /// As it is now for the recipients of a lot; none: it has to be looked up again.
     pub(super) fn now(&self, crew: &Crew, lot: &Lot) -> Option<Cow<'_, Refusals>> {
         if !self.are_asked {
-            return Some(Cow::Owned(Refusals::default()));
+            // The class of a job is a hint, that of the lot is what counts.
+            return (lot.class != MessageClass::Ad).then(|| Cow::Owned(Refusals::default()));
         }
         crew.parts.directory.refusals_now(self.by_tenant.get(&lot.tenant)?)
     }
