@@ -97,7 +97,11 @@ async fn a_certificate_makes_it_speak_https_and_a_new_one_is_taken_in_while_it_r
     assert!(house.run(&["config", "check"]).status.success());
     let mut process = Process::start("kite", &mut house.kite(&["serve"])).unwrap();
     house.wait_for_certificate(&process, "CN=first holds until 2090-01-01").await;
-    assert!(process.log().contains(&format!("https://{}", house.address)), "{}", process.log());
+    // It answers a moment before it says so.
+    let url = format!("https://{}", house.address);
+    let told =
+        wait_for("its address in its log", WITHIN, async || process.log().contains(&url).then_some(()));
+    told.await.unwrap_or_else(|error| panic!("{error:#}; its log:\n{}", process.log()));
 
     // The operator's commands find it, although it is called by its address and the authority is unknown to the system.
     let listed = house.run(&["relays", "list", "--json"]);

@@ -244,26 +244,30 @@ impl Directory {
             let page = journal.read_all(place.position, PAGE, &filter).await;
             let is_understood = !matches!(page, Err(JournalError::Decode { .. }));
             self.inner.stands_still.store(!is_understood, Ordering::Relaxed);
-            let (told, next) = page?;
+            // What was read before a page that cannot be is news all the same.
+            let (told, next) = page.inspect_err(|_| self.tell_news(has_news))?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == place.position;
             self.fold(&told, place.has);
             place.position = next;
-            if !told.is_empty() {
-                has_news = true;
-                // At once: the next page may fail.
-                self.inner.changes.send_modify(|count| *count += 1);
-            }
+            has_news |= !told.is_empty();
             if is_end {
                 break;
             }
         }
         self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
         self.inner.last_whole_read.store(read, Ordering::SeqCst);
+        self.tell_news(has_news);
         if let Some(memory) = self.inner.memory.get() {
             self.inner.recent.write().forget_until(memory.refusals_position());
         }
         Ok(has_news)
+    }
+
+    fn tell_news(&self, has_news: bool) {
+        if has_news {
+            self.inner.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
