@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::{Filter, Position};
-use kite_commands::journal::Told;
+use kite_commands::journal::{JournalError, Told};
 use kite_commands::lots::SealedSending;
 use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::Event;
@@ -58,6 +58,11 @@ pub enum FeedError {
 }
 
 impl FeedError {
+    /// Whether it is about the one lot, so that others go on and trying again soon does not help.
+    pub(crate) fn is_of_the_lot(&self) -> bool {
+        matches!(self, Self::Lots(LotsError::Journal(JournalError::Decode { .. })))
+    }
+
     fn into_worker_error(self) -> WorkerError {
         match self {
             Self::Lots(error) => WorkerError::from(&error),

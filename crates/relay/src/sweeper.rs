@@ -10,7 +10,7 @@ use kite_domain::ids::LotId;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use crate::publisher::{Fit, QueueFeeder};
+use crate::publisher::{FeedError, Fit, QueueFeeder};
 
 /// Lots looked at in one step.
 const PAGE: usize = 256;
@@ -67,9 +67,8 @@ impl Sweeper {
         })
     }
 
-    async fn feed(&self, lot: LotId) -> Result<Fit, WorkerError> {
-        let fed = self.feeder.feed_if_there(lot).await;
-        fed.map_err(|error| WorkerError::Retry(error.to_string()))
+    async fn feed(&self, lot: LotId) -> Result<Fit, FeedError> {
+        self.feeder.feed_if_there(lot).await
     }
 }
 
@@ -88,7 +87,7 @@ impl Worker for Sweeper {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         for _ in 0..PAGE {
             let Ok(lot) = self.hints.try_recv() else { break };
-            self.feed(lot).await?;
+            self.feed(lot).await.map_err(|error| WorkerError::Retry(error.to_string()))?;
         }
         let now = self.clock.now();
         if let Some(until) = self.rests_until.filter(|until| *until > now) {
@@ -104,7 +103,13 @@ impl Worker for Sweeper {
             match self.feed(*lot).await {
                 Ok(Fit::Whole) => {}
                 Ok(Fit::Left) => round.fit = Fit::Left,
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    // A log or a queue that is away is back soon. What nobody can understand waits for the next round.
+                    if !error.is_of_the_lot() {
+                        round.fit = Fit::Left;
+                    }
+                    failure = Some(WorkerError::Retry(error.to_string()));
+                }
             }
         }
         self.round = Some(round);
