@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 mod broker;
 mod doubt;
+mod refusals;
 mod sharing;
 mod trouble;
 
