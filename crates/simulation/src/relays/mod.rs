@@ -3,6 +3,7 @@
 //! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it took. Its
 //! ledger is what the platform's own word is held against.
 
+mod calls;
 mod client;
 mod receipts;
 
@@ -28,6 +29,7 @@ use crate::executor::Sim;
 use crate::faults::Armed;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
+use calls::Calls;
 
 /// How a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,43 +198,6 @@ struct Inner {
     calls: Calls,
     /// Messages whose newest call is over for whoever called.
     over: BTreeSet<AttemptReference>,
-}
-
-/// How long it was called, all calls together.
-#[derive(Debug, Default)]
-struct Calls {
-    under_way: i64,
-    /// Until when each of them is waited for.
-    waited_for: BTreeMap<u64, i64>,
-    begun: u64,
-    /// Until then it is counted.
-    until_ms: i64,
-    total_ms: i64,
-}
-
-impl Calls {
-    fn count(&mut self, change: i64, now_ms: i64) {
-        self.total_ms += self.under_way * (now_ms - self.until_ms);
-        self.until_ms = now_ms;
-        self.under_way += change;
-    }
-
-    /// One begins. Answers its number.
-    fn begin(&mut self, now_ms: i64, timeout_ms: i64) -> u64 {
-        self.count(1, now_ms);
-        self.begun += 1;
-        self.waited_for.insert(self.begun, now_ms + timeout_ms);
-        self.begun
-    }
-
-    fn end(&mut self, number: u64, now_ms: i64) {
-        self.count(-1, now_ms);
-        self.waited_for.remove(&number);
-    }
-
-    fn at_once(&self, now_ms: i64) -> usize {
-        self.waited_for.values().filter(|until_ms| **until_ms > now_ms).count()
-    }
 }
 
 /// One relay.
