@@ -5,12 +5,11 @@
 //! one that was paused, the slower judges anew at its next look.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::advice::{Advice, AdviceSettings, RelayFigures, advise, should_replace};
 use kite_domain::policy::{PolicyObjective, RelayWeight, WeightsAdvised};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use crate::open_work::OpenWork;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// How often the figures are looked at.
-const INTERVAL_MS: i64 = 2_000;
+const INTERVAL: TimeDelta = TimeDelta::seconds(2);
 
 /// See the module.
 pub struct Adviser {
@@ -30,6 +29,7 @@ pub struct Adviser {
     manage: Manage,
     open_work: Arc<dyn OpenWork>,
     settings: AdviceSettings,
+    looked_at: Option<DateTime<Utc>>,
 }
 
 /// What one tenant's channel follows.
@@ -52,12 +52,19 @@ impl Adviser {
         open_work: Arc<dyn OpenWork>,
         settings: AdviceSettings,
     ) -> Self {
-        Self { journal, directory, manage, open_work, settings }
+        Self { journal, directory, manage, open_work, settings, looked_at: None }
+    }
+
+    /// When the figures are to be looked at next, if that is not now. A clock that was set back makes nobody wait.
+    fn rests_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let looked_at = self.looked_at.filter(|looked_at| *looked_at <= now)?;
+        Some(looked_at + INTERVAL).filter(|due| *due > now)
     }
 
     async fn advise(&self, follower: &Follower, figures: &[RelayFigures]) -> Result<(), WorkerError> {
-        let of_interest: Vec<RelayFigures> =
-            figures.iter().filter(|one| follower.relays.contains(&one.relay)).cloned().collect();
+        let is_of_interest =
+            |one: &&RelayFigures| one.channel == follower.channel && follower.relays.contains(&one.relay);
+        let of_interest: Vec<RelayFigures> = figures.iter().filter(is_of_interest).cloned().collect();
         let advice = advise(&follower.objective, &of_interest, &follower.previous, &self.settings);
         let Some(why) = should_replace(&follower.previous, &advice, &self.settings) else { return Ok(()) };
         let cause = Cause::new("adviser", self.journal.next_id());
@@ -154,17 +161,19 @@ impl Worker for Adviser {
             return Ok(Step::Idle(None));
         }
         let now: DateTime<Utc> = self.journal.now();
-        let mut figures: BTreeMap<Channel, Vec<RelayFigures>> = BTreeMap::new();
-        for follower in followers(&self.directory.snapshot(), now) {
-            let figures = match figures.entry(follower.channel) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    let measured = self.open_work.figures(follower.channel, now).await;
-                    place.insert(measured.map_err(|error| WorkerError::Retry(error.to_string()))?)
-                }
-            };
-            self.advise(&follower, figures).await?;
+        if let Some(due) = self.rests_until(now) {
+            return Ok(Step::Idle(Some(due)));
         }
-        Ok(Step::Idle(Some(now + chrono::Duration::milliseconds(INTERVAL_MS))))
+        let followers = followers(&self.directory.snapshot(), now);
+        let channels: BTreeSet<Channel> = followers.iter().map(|follower| follower.channel).collect();
+        if !channels.is_empty() {
+            let figures = self.open_work.figures(channels, now).await;
+            let figures = figures.map_err(|error| WorkerError::Retry(error.to_string()))?;
+            for follower in &followers {
+                self.advise(follower, &figures).await?;
+            }
+        }
+        self.looked_at = Some(now);
+        Ok(Step::Idle(Some(now + INTERVAL)))
     }
 }

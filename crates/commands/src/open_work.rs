@@ -14,6 +14,7 @@ use kite_domain::split::Carry;
 use kite_domain::text::Channel;
 use kite_event_store::Position;
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
 
 /// The read model could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +77,10 @@ pub trait OpenWork: Send + Sync + 'static {
         stretch: ParkedStretch,
         limit: usize,
     ) -> Result<Vec<ParkedReceipt>, OpenWorkError>;
-    /// Live figures of every relay that offers the channel.
-    async fn figures(&self, channel: Channel, now: DateTime<Utc>)
-    -> Result<Vec<RelayFigures>, OpenWorkError>;
+    /// Live figures of these channels, of every relay that offers one: all as they are at one moment.
+    async fn figures(
+        &self,
+        channels: BTreeSet<Channel>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<RelayFigures>, OpenWorkError>;
 }

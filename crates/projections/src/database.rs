@@ -36,13 +36,14 @@ pub(crate) fn tables<M: ReadModel>() -> impl Iterator<Item = &'static Table> {
     M::TABLES.iter().copied().chain([&PARKED])
 }
 
-/// When secondary indexes are made.
+/// Who else opens the file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Indexes {
-    /// With the tables.
-    Now,
-    /// By [`create_indexes`], once the rows are in.
-    Later,
+pub(crate) enum Access {
+    /// Others read it, and it has its secondary indexes.
+    Shared,
+    /// Nobody until it is whole: no locks are taken for each transaction, and secondary indexes are made by
+    /// [`create_indexes`], once the rows are in.
+    Sole,
 }
 
 /// What makes a file of an earlier version one of this version. Both have the same tables, so that the file can be read as
@@ -61,12 +62,15 @@ pub(crate) fn file<M: ReadModel>(data_dir: &Path) -> PathBuf {
 }
 
 /// The connection that writes. Creates file and tables if need be, and leaves a file as it is that [`upgrade`] knows.
-pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result<Connection, OpenError> {
+pub(crate) fn open_writer<M: ReadModel>(path: &Path, access: Access) -> Result<Connection, OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(path, flags).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(128);
+    if access == Access::Sole {
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(storage)?;
+    }
     log_ahead(&connection).map_err(storage)?;
     // The tables can always be rebuilt from the log, so a commit need not wait for the disk.
     connection
@@ -76,7 +80,7 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, indexes: Indexes) -> Result
             M::CACHE_BYTES / 1024
         ))
         .map_err(storage)?;
-    create_or_check::<M>(&connection, indexes)?;
+    create_or_check::<M>(&connection, access)?;
     Ok(connection)
 }
 
@@ -107,7 +111,7 @@ pub(crate) fn open_reader<M: ReadModel>(path: &Path) -> Result<Connection, OpenE
     Ok(connection)
 }
 
-fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> Result<(), OpenError> {
+fn create_or_check<M: ReadModel>(connection: &Connection, access: Access) -> Result<(), OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
     let found = version(connection).map_err(storage)?;
     if found == M::SCHEMA_VERSION || M::UPGRADE.is_some_and(|upgrade| upgrade.from == found) {
@@ -118,13 +122,13 @@ fn create_or_check<M: ReadModel>(connection: &Connection, indexes: Indexes) -> R
     if tables != 0 {
         return Err(OpenError::OtherSchema { model: M::NAME, found, known: M::SCHEMA_VERSION });
     }
-    let later = match indexes {
-        Indexes::Now => table::create_indexes(M::TABLES),
-        Indexes::Later => String::new(),
+    let indexes = match access {
+        Access::Shared => table::create_indexes(M::TABLES),
+        Access::Sole => String::new(),
     };
     connection
         .execute_batch(&format!(
-            "BEGIN IMMEDIATE; {} {} {later} PRAGMA user_version = {}; COMMIT;",
+            "BEGIN IMMEDIATE; {} {} {indexes} PRAGMA user_version = {}; COMMIT;",
             table::create_tables(&[&CHECKPOINT, &PARKED]),
             table::create_tables(M::TABLES),
             M::SCHEMA_VERSION
@@ -151,7 +155,7 @@ pub(crate) fn upgrade<M: ReadModel>(connection: &Connection) -> rusqlite::Result
     transaction.commit()
 }
 
-/// Makes the indexes that [`Indexes::Later`] left out.
+/// Makes the indexes that [`Access::Sole`] left out.
 pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&table::create_indexes(M::TABLES))
 }

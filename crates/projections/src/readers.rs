@@ -83,6 +83,26 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// A moment at which everything is read. Its two statements are kept compiled: questions are many, and often small.
+struct Snapshot<'c>(&'c Connection);
+
+impl<'c> Snapshot<'c> {
+    fn of(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        // Nothing was written. A connection whose snapshot cannot be left fails at its next question, and is not kept then.
+        let left = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        if let Err(error) = left {
+            tracing::debug!(%error, "a snapshot of a read model could not be left");
+        }
+    }
+}
+
 impl Readers {
     /// Readers of a file that exists.
     pub(crate) fn new<M: ReadModel>(path: PathBuf) -> Result<Self, OpenError> {
@@ -117,13 +137,13 @@ impl Readers {
         question: impl FnOnce(engine::Connection<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         let mut turn = self.shared.turn(patience)?;
-        let mut connection = match turn.connection.take() {
+        let connection = match turn.connection.take() {
             Some(connection) => connection,
             None => self.shared.open()?,
         };
         let answer = {
-            let snapshot = connection.transaction()?;
-            question(engine::Connection::Sqlite(&snapshot))?
+            let snapshot = Snapshot::of(&connection)?;
+            question(engine::Connection::Sqlite(snapshot.0))?
         };
         turn.connection = Some(connection);
         Ok(answer)
@@ -183,14 +203,14 @@ pub(crate) use shared_queries;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::Indexes;
+    use crate::database::Access;
     use crate::work::WorkModel;
     use std::sync::mpsc;
     use tempfile::TempDir;
 
     fn readers(directory: &TempDir) -> Readers {
         let path = database::file::<WorkModel>(directory.path());
-        drop(database::open_writer::<WorkModel>(&path, Indexes::Now).unwrap());
+        drop(database::open_writer::<WorkModel>(&path, Access::Shared).unwrap());
         Readers::new::<WorkModel>(path).unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::database::{self, Indexes};
+use crate::database::{self, Access};
 use crate::error::OpenError;
 use crate::projector::{Projector, ReadModel, Runner};
 use crate::readers::Readers;
@@ -62,7 +62,7 @@ impl<M: ReadModel> Registered for Of<M> {
 
     fn readers(&self, data_dir: &Path) -> Result<Readers, OpenError> {
         let path = database::file::<M>(data_dir);
-        drop(database::open_writer::<M>(&path, Indexes::Now)?);
+        drop(database::open_writer::<M>(&path, Access::Shared)?);
         Readers::new::<M>(path)
     }
 
@@ -72,7 +72,7 @@ impl<M: ReadModel> Registered for Of<M> {
         data_dir: &Path,
         readers: &Readers,
     ) -> Result<Box<dyn Runner>, OpenError> {
-        let connection = database::open_writer::<M>(&database::file::<M>(data_dir), Indexes::Now)?;
+        let connection = database::open_writer::<M>(&database::file::<M>(data_dir), Access::Shared)?;
         database::upgrade::<M>(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
         let end = *store.head().borrow();
         let projector = Projector::<M>::new(store, connection, readers.position_sender())

@@ -13,6 +13,7 @@ use kite_domain::text::Channel;
 use kite_event_store::Position;
 use kite_projections::{Bond, QueryError, ReadModels};
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
 
 use crate::host::Host;
 use crate::parts::Reading;
@@ -102,11 +103,11 @@ impl<H: Host> OpenWork for OpenWorkReader<H> {
 
     async fn figures(
         &self,
-        channel: Channel,
+        channels: BTreeSet<Channel>,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
         let window = self.reading.figures_window;
-        self.ask(move |models| models.routing.figures(channel, window, now)).await
+        self.ask(move |models| models.routing.figures(&channels, window, now)).await
     }
 }
 

@@ -196,7 +196,7 @@ pub async fn recommendation(
     state.fresh_routing(&headers).await?;
     let (window, now) =
         (Duration::minutes(state.config.figures_window_minutes.into()), state.write_side.journal.now());
-    let figures = state.query(move |models| models.routing.figures(channel, window, now)).await?;
+    let figures = state.query(move |models| models.routing.figures(&[channel].into(), window, now)).await?;
     let (able, left_out) = sort_out(&directory, channel, &registered, figures);
     let previous = weights_in_use(&directory, &auth.tenant, channel);
     let advice = advise(&objective, &able, &previous, &state.advice);

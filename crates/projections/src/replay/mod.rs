@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::database::{self, Indexes};
+use crate::database::{self, Access};
 use crate::engine;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
@@ -227,7 +227,7 @@ pub(crate) fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, R
     if !path.exists() {
         return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
     }
-    let connection = database::open_writer::<M>(&path, Indexes::Now)?;
+    let connection = database::open_writer::<M>(&path, Access::Shared)?;
     let events = parked::list(engine::Connection::Sqlite(&connection), 0, usize::MAX)
         .map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
     Ok(ParkedReport { name: M::NAME, events })
@@ -327,7 +327,7 @@ async fn make_again<M: ReadModel>(
     let directory = data_dir.join(DIRECTORY);
     std::fs::create_dir_all(&directory)
         .map_err(|source| ReplayError::Files { path: directory.clone(), source })?;
-    let connection = database::open_writer::<M>(&database::file::<M>(&directory), Indexes::Later)?;
+    let connection = database::open_writer::<M>(&database::file::<M>(&directory), Access::Sole)?;
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
     // If this process dies, the half-made files are thrown away.
     connection.execute_batch("PRAGMA synchronous = OFF;").map_err(storage)?;

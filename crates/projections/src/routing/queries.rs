@@ -8,6 +8,8 @@ use kite_domain::split::{Carry, SplitKey};
 use kite_domain::text::Channel;
 use kite_event_store::Position;
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::RoutingModel;
 use super::views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
@@ -132,35 +134,45 @@ impl RoutingQueries {
         self.readers.ask(|connection| carries_of(connection, policies))
     }
 
-    /// Every relay that offers the channel, with what was measured of it in the window that ends now. The price is the
+    /// For each of these channels every relay that offers it, with what was measured of it in the window that ends now. The price is the
     /// relay's present one. A relay of which nothing was measured is there too.
     pub fn figures(
         &self,
-        channel: Channel,
+        channels: &BTreeSet<Channel>,
         window: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, QueryError> {
         let relays = self.relays()?;
         let now_ms = now.timestamp_millis();
         let from_ms = now_ms - milliseconds(window);
-        let mut found = self.delivery.ask(|connection| measured(connection, channel, from_ms, now_ms))?;
-        let offering = relays.into_iter().filter_map(|relay| {
-            let terms = relay.profile.channels.get(&channel)?;
-            let unmeasured = RelayFigures::unmeasured(
-                relay.profile.relay.clone(),
-                channel,
-                (now - window)..now,
-                terms.price_milliwon,
-                terms.bills,
-            );
-            let unmeasured = RelayFigures { breaker: relay.breaker, ..unmeasured };
-            Some(match found.remove(relay.profile.relay.as_str()) {
-                Some(measured) => with_measured(unmeasured, measured),
-                None => unmeasured,
-            })
-        });
-        Ok(offering.collect())
+        self.delivery.ask(|connection| {
+            let mut figures = Vec::new();
+            for channel in channels {
+                let mut found = measured(connection, *channel, from_ms, now_ms)?;
+                figures.extend(relays.iter().filter_map(|relay| {
+                    let unmeasured = unmeasured(relay, *channel, (now - window)..now)?;
+                    Some(match found.remove(relay.profile.relay.as_str()) {
+                        Some(measured) => with_measured(unmeasured, measured),
+                        None => unmeasured,
+                    })
+                }));
+            }
+            Ok(figures)
+        })
     }
+}
+
+/// A relay of which nothing was measured on a channel; none: it does not offer it.
+fn unmeasured(relay: &RelayView, channel: Channel, window: Range<DateTime<Utc>>) -> Option<RelayFigures> {
+    let terms = relay.profile.channels.get(&channel)?;
+    let figures = RelayFigures::unmeasured(
+        relay.profile.relay.clone(),
+        channel,
+        window,
+        terms.price_milliwon,
+        terms.bills,
+    );
+    Some(RelayFigures { breaker: relay.breaker, ..figures })
 }
 
 fn with_measured(figures: RelayFigures, measured: Measured) -> RelayFigures {

@@ -303,7 +303,7 @@ fn messages_of_several_lots_are_paged_and_filtered() {
 
 #[test]
 fn a_small_cache_gives_the_same_rows() {
-    use crate::database::{self, Indexes};
+    use crate::database::{self, Access};
     use crate::delivery::DeliveryModel;
     use crate::projector::ReadModel;
     let mut bench = Bench::new();
@@ -313,7 +313,7 @@ fn a_small_cache_gives_the_same_rows() {
     }
     // Everything is let go of after every event, in the middle of the transaction.
     let path = database::file::<DeliveryModel>(bench.path());
-    let mut connection = database::open_writer::<DeliveryModel>(&path, Indexes::Now).unwrap();
+    let mut connection = database::open_writer::<DeliveryModel>(&path, Access::Shared).unwrap();
     let mut model = DeliveryModel::with_capacity(0);
     let page = run(kite_event_store::EventStore::read_all(
         &*bench.store,

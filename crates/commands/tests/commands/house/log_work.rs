@@ -260,10 +260,10 @@ impl OpenWork for LogWork {
 
     async fn figures(
         &self,
-        channel: Channel,
+        channels: BTreeSet<Channel>,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
-        let fits = |one: &&RelayFigures| one.channel == channel && one.until <= now + Duration::seconds(1);
+        let fits = |one: &&RelayFigures| channels.contains(&one.channel) && one.until <= now + Duration::seconds(1);
         Ok(self.figures.lock().iter().filter(fits).cloned().collect())
     }
 }
