@@ -186,6 +186,11 @@ impl Router {
         }
     }
 
+    /// In how many splits it keeps a place.
+    pub fn splits_kept(&self) -> usize {
+        self.ledger.carries().count()
+    }
+
     /// Where it notes which relays messages wait for that no other can take.
     pub fn awaited(&self) -> Awaited {
         self.awaited.clone()
@@ -367,7 +372,7 @@ impl Router {
             self.directory_changes.mark_unchanged();
             let directory = self.directory.snapshot();
             self.ledger.retain(|key| !is_over(&directory, key));
-            metrics::gauge!("kite_splits_kept").set(self.ledger.carries().count() as f64);
+            metrics::gauge!("kite_splits_kept").set(self.splits_kept() as f64);
         }
         let now = self.lots.journal().now();
         let is_time = self.blocked_until.is_some_and(|until| until <= now);

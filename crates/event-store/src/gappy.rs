@@ -17,33 +17,74 @@ use crate::port::{
 #[derive(Debug)]
 pub struct GappyEventStore<S> {
     inner: Arc<S>,
+    gaps: Gaps,
     head: watch::Sender<Position>,
+}
+
+/// How positions are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gaps {
+    /// As they are within.
+    None,
+    /// With gaps of differing widths.
+    Some,
 }
 
 /// The distance between two positions, more or less.
 const STRIDE: u64 = 7;
 
-/// The position as it is told.
-fn told(position: Position) -> Position {
-    position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5)
-}
+impl Gaps {
+    /// The position as it is told.
+    fn told(self, position: Position) -> Position {
+        match self {
+            Self::None => position,
+            Self::Some => position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5),
+        }
+    }
 
-/// The last position within that is told as this one or an earlier one.
-fn within(position: Position) -> Position {
-    let most = position / STRIDE;
-    if told(most) <= position { most } else { most - 1 }
+    /// The last position within that is told as this one or an earlier one.
+    fn within(self, position: Position) -> Position {
+        match self {
+            Self::None => position,
+            Self::Some => {
+                let most = position / STRIDE;
+                if self.told(most) <= position { most } else { most - 1 }
+            }
+        }
+    }
+
+    /// Where to read on: a reader that finds nothing stays where it was.
+    fn next(self, after: Position, next: Position) -> Position {
+        if next == self.within(after) { after } else { self.told(next) }
+    }
+
+    fn recorded(self, event: RecordedEvent) -> RecordedEvent {
+        RecordedEvent { position: self.told(event.position), ..event }
+    }
+
+    fn all_recorded(self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.into_iter().map(|event| self.recorded(event)).collect()
+    }
+
+    fn kept(self, event: KeptEvent) -> KeptEvent {
+        KeptEvent {
+            position: self.told(event.position),
+            version: event.version,
+            event: event.event.map(|event| self.recorded(event)),
+        }
+    }
 }
 
 impl<S: EventStore> GappyEventStore<S> {
     /// Over this store. Its head is told only when [`GappyEventStore::tell_head`] is called.
-    pub fn new(inner: Arc<S>) -> Self {
-        let head = watch::Sender::new(told(*inner.head().borrow()));
-        Self { inner, head }
+    pub fn new(inner: Arc<S>, gaps: Gaps) -> Self {
+        let head = watch::Sender::new(gaps.told(*inner.head().borrow()));
+        Self { inner, gaps, head }
     }
 
     /// Tells how far the log has come by now.
     pub fn tell_head(&self) {
-        let head = told(*self.inner.head().borrow());
+        let head = self.gaps.told(*self.inner.head().borrow());
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
@@ -53,34 +94,19 @@ impl<S: EventStore> GappyEventStore<S> {
     }
 }
 
-fn recorded(event: RecordedEvent) -> RecordedEvent {
-    RecordedEvent { position: told(event.position), ..event }
-}
-
-fn all_recorded(events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
-    events.into_iter().map(recorded).collect()
-}
-
-fn kept(event: KeptEvent) -> KeptEvent {
-    KeptEvent { position: told(event.position), version: event.version, event: event.event.map(recorded) }
-}
-
-/// Where to read on: a reader that finds nothing stays where it was.
-fn next(after: Position, next: Position) -> Position {
-    if next == within(after) { after } else { told(next) }
-}
-
 #[async_trait]
 impl<S: EventStore> EventStore for GappyEventStore<S> {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
         let answers = self.inner.append(batch).await.into_iter();
         answers
-            .map(|answer| answer.map(|appended| Appended { position: told(appended.position), ..appended }))
+            .map(|answer| {
+                answer.map(|appended| Appended { position: self.gaps.told(appended.position), ..appended })
+            })
             .collect()
     }
 
     fn positions_have_no_gaps(&self) -> bool {
-        false
+        self.gaps == Gaps::None
     }
 
     async fn read_stream(
@@ -89,7 +115,7 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        Ok(all_recorded(self.inner.read_stream(stream, after_version, limit).await?))
+        Ok(self.gaps.all_recorded(self.inner.read_stream(stream, after_version, limit).await?))
     }
 
     async fn read_many(
@@ -97,17 +123,26 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
         tails: &[Tail<'_>],
         limit: usize,
     ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
-        Ok(self.inner.read_many(tails, limit).await?.into_iter().map(all_recorded).collect())
+        Ok(self
+            .inner
+            .read_many(tails, limit)
+            .await?
+            .into_iter()
+            .map(|events| self.gaps.all_recorded(events))
+            .collect())
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
-        let page = self.inner.read_all(within(after), limit, filter).await?;
-        Ok(Page { events: all_recorded(page.events), next: next(after, page.next) })
+        let page = self.inner.read_all(self.gaps.within(after), limit, filter).await?;
+        Ok(Page { events: self.gaps.all_recorded(page.events), next: self.gaps.next(after, page.next) })
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
-        let page = self.inner.read_kept(within(after), limit).await?;
-        Ok(KeptPage { events: page.events.into_iter().map(kept).collect(), next: next(after, page.next) })
+        let page = self.inner.read_kept(self.gaps.within(after), limit).await?;
+        Ok(KeptPage {
+            events: page.events.into_iter().map(|event| self.gaps.kept(event)).collect(),
+            next: self.gaps.next(after, page.next),
+        })
     }
 
     async fn read_kept_stream(
@@ -117,11 +152,11 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
         limit: usize,
     ) -> Result<Vec<KeptEvent>, ReadError> {
         let events = self.inner.read_kept_stream(stream, after_version, limit).await?;
-        Ok(events.into_iter().map(kept).collect())
+        Ok(events.into_iter().map(|event| self.gaps.kept(event)).collect())
     }
 
     fn count_after(&self, after: Position) -> u64 {
-        self.inner.count_after(within(after))
+        self.inner.count_after(self.gaps.within(after))
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -137,17 +172,27 @@ impl<S: EventStore + LogIndex> LogIndex for GappyEventStore<S> {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        Ok(all_recorded(self.inner.read_correlation(correlation, within(after), limit).await?))
+        Ok(self
+            .gaps
+            .all_recorded(self.inner.read_correlation(correlation, self.gaps.within(after), limit).await?))
     }
 
     async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
-        Ok(told(self.inner.position_before(time).await?))
+        Ok(self.gaps.told(self.inner.position_before(time).await?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(position: Position) -> Position {
+        Gaps::Some.told(position)
+    }
+
+    fn within(position: Position) -> Position {
+        Gaps::Some.within(position)
+    }
 
     #[test]
     fn positions_keep_their_order_and_lead_back() {

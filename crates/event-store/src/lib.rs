@@ -14,7 +14,7 @@ mod port;
 pub mod sqlite;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
-pub use gappy::GappyEventStore;
+pub use gappy::{GappyEventStore, Gaps};
 pub use memory::MemoryEventStore;
 pub use port::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, LogIndex,

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use kite_event_store::sqlite::SqliteOptions;
-use kite_event_store::{EventStore, GappyEventStore, MemoryEventStore, SqliteEventStore, contract};
+use kite_event_store::{EventStore, GappyEventStore, Gaps, MemoryEventStore, SqliteEventStore, contract};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,7 +99,7 @@ mod gappy {
 
     #[expect(clippy::disallowed_methods, reason = "the task is aborted with the test")]
     fn store() -> (Told, Arc<GappyEventStore<MemoryEventStore>>) {
-        let store = Arc::new(GappyEventStore::new(Arc::new(MemoryEventStore::new())));
+        let store = Arc::new(GappyEventStore::new(Arc::new(MemoryEventStore::new()), Gaps::Some));
         let behind = Arc::clone(&store);
         let mut head = store.head_within();
         let telling = tokio::spawn(async move {

@@ -38,6 +38,9 @@ pub struct Setup {
     /// Open messages over all tenants; 0: as many as come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub open_messages_max: u32,
+    /// The log is on another machine: positions have gaps, and a process hears late how far the log has come.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub remote_log: bool,
     /// How many processes work on the log.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub nodes: u8,

@@ -67,6 +67,15 @@ pub enum SettleFault {
     RestWhole,
 }
 
+/// What becomes of a lease that is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaseFault {
+    /// It comes late, and so does the answer: perhaps after the lease was over.
+    Late,
+    /// It is renewed, and then whoever keeps the leases loses it, without a word: somebody else may take it at once.
+    Lost,
+}
+
 /// Faults waiting for their call. One strikes when as many calls as it says have passed.
 #[derive(Debug)]
 pub(crate) struct Armed<T> {

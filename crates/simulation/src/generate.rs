@@ -45,6 +45,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
         receipt_ms_max: *dice.pick(&[4_000, 4_000, 60_000, 600_000]),
         greylisted_per_cent: *later.pick(&[0, 0, 8, 30]),
         open_messages_max: 0,
+        remote_log: false,
         nodes: 1,
     };
     let mut setup = setup;

@@ -37,7 +37,7 @@ mod world;
 
 pub use case::{Case, Setup, Step};
 pub use dice::Dice;
-pub use faults::{AppendFault, PutFault, QueueFault, SettleFault, TakeFault};
+pub use faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 pub use generate::{Length, generate, generate_nodes};
 pub use operation::{
     Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder,
@@ -49,10 +49,12 @@ pub use side_by_side::a_breaker_is_followed;
 pub use unwritable::Rows;
 pub use upgrade::Newer;
 
-use kite_event_store::{EventStore, Filter, MemoryEventStore, RecordedEvent};
+use kite_event_store::{EventStore, Filter, RecordedEvent};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fmt::Write;
+
+use crate::store::Log;
 
 /// A case that broke a law.
 #[derive(Debug, Clone)]
@@ -121,7 +123,7 @@ fn play(
     let mut reached = world.sim.take_reached();
     reached.read(&log);
     let passed = Passed {
-        events: *world.log.head().borrow(),
+        events: world.log.count_after(0),
         handed_over: world.relays.relays.values().map(|relay| relay.known()).sum(),
         log_hash: hash_of_log(&log),
         reached,
@@ -138,7 +140,7 @@ fn hash_of_log(log: &[RecordedEvent]) -> String {
     hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-fn log_in_words(log: &MemoryEventStore) -> String {
+fn log_in_words(log: &Log) -> String {
     events_of(log).iter().fold(String::new(), |mut text, one| {
         let time = one.metadata.time.format("%m-%d %H:%M:%S%.3f");
         let data: String = String::from_utf8_lossy(&one.data).chars().take(600).collect();
@@ -151,7 +153,7 @@ fn log_in_words(log: &MemoryEventStore) -> String {
     })
 }
 
-fn events_of(log: &MemoryEventStore) -> Vec<RecordedEvent> {
+fn events_of(log: &Log) -> Vec<RecordedEvent> {
     let all = futures::FutureExt::now_or_never(log.read_all(0, usize::MAX, &Filter::everything()));
     all.and_then(Result::ok).unwrap_or_default().events
 }

@@ -4,13 +4,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::Clock;
 use kite_commands::clock::ManualClock;
-use kite_commands::lease::{Acquired, HeldBy, LeaseError, Leases, Renewed};
+use kite_commands::lease::{Acquired, HeldBy, InProcessLeases, LeaseError, Leases, Renewed, TERM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::executor::Sim;
+use crate::faults::{Armed, LeaseFault};
 use crate::platform::Ground;
 use crate::queue::NodeQueue;
+use crate::reach::Situation;
 use crate::store::FaultyStore;
 use crate::world::Slot;
 
@@ -36,19 +38,50 @@ impl Clock for NodeClock {
     }
 }
 
+/// The leases of all processes, and what may happen to them.
+pub(crate) struct KeptLeases {
+    leases: InProcessLeases,
+    faults: Armed<LeaseFault>,
+    /// When one was lost last.
+    lost_ms: AtomicI64,
+}
+
+impl KeptLeases {
+    pub(crate) fn new(sim: &Sim) -> Self {
+        let leases = InProcessLeases::new(sim.clock.clone(), TERM);
+        Self { leases, faults: Armed::default(), lost_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    pub(crate) fn arm(&self, skip: u32, fault: LeaseFault) {
+        self.faults.arm(skip, fault);
+    }
+
+    /// Faults stop.
+    pub(crate) fn heal(&self) {
+        self.faults.disarm();
+    }
+
+    pub(crate) fn lost_ms(&self) -> i64 {
+        self.lost_ms.load(Ordering::Relaxed)
+    }
+}
+
 /// The leases as one process sees them: it may be cut off, and an answer may be lost.
 pub(crate) struct SimLeases {
     sim: Arc<Sim>,
-    leases: Arc<dyn Leases>,
+    kept: Arc<KeptLeases>,
     is_cut_off: AtomicBool,
 }
+
+/// How long a late renewal is on its way, and its answer: together longer than a lease lasts, sometimes.
+const LATE_MS_MAX: u64 = 6_000;
 
 /// Of how many questions in a hundred the answer is lost.
 const LOST_PER_CENT: u64 = 2;
 
 impl SimLeases {
-    pub(crate) fn new(sim: Arc<Sim>, leases: Arc<dyn Leases>) -> Self {
-        Self { sim, leases, is_cut_off: AtomicBool::new(false) }
+    pub(crate) fn new(sim: Arc<Sim>, kept: Arc<KeptLeases>) -> Self {
+        Self { sim, kept, is_cut_off: AtomicBool::new(false) }
     }
 
     pub(crate) fn cut_off(&self, is_cut_off: bool) {
@@ -78,19 +111,37 @@ impl SimLeases {
 #[async_trait]
 impl Leases for SimLeases {
     async fn acquire(&self, lease: &str, holder: &str, after: TimeDelta) -> Result<Acquired, LeaseError> {
-        self.ask(self.leases.acquire(lease, holder, after)).await
+        self.ask(self.kept.leases.acquire(lease, holder, after)).await
     }
 
     async fn renew(&self, lease: &str, holder: &str, epoch: u64) -> Result<Renewed, LeaseError> {
-        self.ask(self.leases.renew(lease, holder, epoch)).await
+        let Some(fault) = self.kept.faults.strike() else {
+            return self.ask(self.kept.leases.renew(lease, holder, epoch)).await;
+        };
+        match fault {
+            LeaseFault::Late => {
+                self.sim.reach(Situation::LeaseRenewedLate);
+                self.sim.sleep_ms(self.sim.below(LATE_MS_MAX)).await;
+                let renewed = self.ask(self.kept.leases.renew(lease, holder, epoch)).await;
+                self.sim.sleep_ms(self.sim.below(LATE_MS_MAX)).await;
+                renewed
+            }
+            LeaseFault::Lost => {
+                let renewed = self.ask(self.kept.leases.renew(lease, holder, epoch)).await;
+                self.kept.leases.release(lease, holder, epoch).await?;
+                self.kept.lost_ms.store(self.sim.now_ms(), Ordering::Relaxed);
+                self.sim.reach(Situation::LeaseLost);
+                renewed
+            }
+        }
     }
 
     async fn release(&self, lease: &str, holder: &str, epoch: u64) -> Result<(), LeaseError> {
-        self.ask(self.leases.release(lease, holder, epoch)).await
+        self.ask(self.kept.leases.release(lease, holder, epoch)).await
     }
 
     async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError> {
-        self.ask(self.leases.held(prefix)).await
+        self.ask(self.kept.leases.held(prefix)).await
     }
 }
 

@@ -4,7 +4,7 @@
 use kite_domain::policy::FailoverTerms;
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{AppendFault, QueueFault};
+use crate::faults::{AppendFault, LeaseFault, QueueFault};
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 use crate::unwritable::Rows;
 use crate::upgrade::Newer;
@@ -361,6 +361,13 @@ pub enum Operation {
         skip: u8,
         /// How.
         fault: QueueFault,
+    },
+    /// A renewal of a lease of several processes will fail.
+    LeaseFault {
+        /// How many go well before.
+        skip: u8,
+        /// How.
+        fault: LeaseFault,
     },
     /// From now on some rows of a read model cannot be written, until the case is over or models are compared.
     Unwritable {

@@ -111,6 +111,12 @@ pub enum Situation {
     NodeTooOld,
     /// Its read models park that.
     NewerEventParked,
+    /// A process hears late how far the log has come.
+    HeadHeardLate,
+    /// A lease is renewed late.
+    LeaseRenewedLate,
+    /// A lease is lost, and its holder does not know.
+    LeaseLost,
     /// A job is lost in the work queue.
     JobLost,
     /// It comes to two.
@@ -159,6 +165,9 @@ impl Situation {
                 | Self::NodeClockOff
                 | Self::NodeTooOld
                 | Self::NewerEventParked
+                | Self::HeadHeardLate
+                | Self::LeaseRenewedLate
+                | Self::LeaseLost
                 | Self::JobLost
                 | Self::JobTwice
                 | Self::PutUnanswered

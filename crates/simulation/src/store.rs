@@ -5,8 +5,8 @@ use kite_domain::event::Event;
 use kite_domain::lot::MessagesHeld;
 use kite_domain::seq_set::SeqSet;
 use kite_event_store::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata,
-    NewEvent, Page, Position, ReadError, RecordedEvent, StreamAppend,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, GappyEventStore, Gaps,
+    MemoryEventStore, Metadata, NewEvent, Page, Position, ReadError, RecordedEvent, StreamAppend,
 };
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -18,10 +18,20 @@ use crate::faults::{AppendFault, Armed};
 use crate::reach::Situation;
 use crate::upgrade::Upgrade;
 
-/// See the module. What it holds survives a crash.
+/// What is in the log. It survives every crash.
+pub(crate) type Log = GappyEventStore<MemoryEventStore>;
+
+/// An empty one.
+pub(crate) fn empty_log(gaps: Gaps) -> Arc<Log> {
+    Arc::new(Log::new(Arc::new(MemoryEventStore::new()), gaps))
+}
+
+/// See the module: the log as one process sees it.
 pub(crate) struct FaultyStore {
     sim: Arc<Sim>,
-    inner: Arc<MemoryEventStore>,
+    inner: Arc<Log>,
+    /// How far the process has heard that the log has come; none: it hears of it at once.
+    heard: Option<watch::Sender<Position>>,
     pub(crate) append_faults: Armed<AppendFault>,
     pub(crate) read_faults: Armed<()>,
     /// The process cannot reach the log.
@@ -33,14 +43,17 @@ pub(crate) struct FaultyStore {
     is_behind: AtomicBool,
 }
 
+/// How late a process hears of an append of another one.
+const HEARD_MS_MAX: u64 = 1_500;
 /// How often an append that stalls looks whether faults have stopped.
 const STALLED_LOOK_MS: u64 = 250;
 
 impl FaultyStore {
-    pub(crate) fn new(sim: Arc<Sim>, inner: Arc<MemoryEventStore>, upgrade: Arc<Upgrade>) -> Self {
+    pub(crate) fn new(sim: Arc<Sim>, inner: Arc<Log>, upgrade: Arc<Upgrade>) -> Self {
         Self {
             sim,
             inner,
+            heard: None,
             append_faults: Armed::default(),
             read_faults: Armed::default(),
             is_cut_off: AtomicBool::new(false),
@@ -48,6 +61,34 @@ impl FaultyStore {
             upgrade,
             is_behind: AtomicBool::new(false),
         }
+    }
+
+    /// Its process hears late how far the log has come.
+    pub(crate) fn heard_late(self) -> Self {
+        let heard = watch::Sender::new(*self.inner.head().borrow());
+        Self { heard: Some(heard), ..self }
+    }
+
+    /// Tells the process how far the log has come, some time after it has.
+    pub(crate) async fn tell_head(self: Arc<Self>) {
+        let Some(heard) = &self.heard else { return };
+        let mut head = self.inner.head();
+        loop {
+            let known = *head.borrow_and_update();
+            heard.send_if_modified(|heard| std::mem::replace(heard, known) != known);
+            if head.changed().await.is_err() {
+                return;
+            }
+            self.sim.sleep_ms(self.sim.below(HEARD_MS_MAX)).await;
+            self.sim.reach(Situation::HeadHeardLate);
+        }
+    }
+
+    /// Into the log.
+    async fn write(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let answers = self.inner.append(batch).await;
+        self.inner.tell_head();
+        answers
     }
 
     /// From now on the log cannot be reached, or can again.
@@ -114,7 +155,7 @@ impl FaultyStore {
         let answers = vec![Err(AppendError::AnswerLost); batch.appends.len()];
         batch.appends.truncate(count);
         if !batch.appends.is_empty() {
-            self.inner.append(batch).await;
+            self.write(batch).await;
         }
         answers
     }
@@ -147,7 +188,7 @@ impl FaultyStore {
                 metadata,
                 events: vec![new],
             };
-            self.inner.append(Batch { mode: BatchMode::Independent, appends: vec![rival] }).await;
+            self.write(Batch { mode: BatchMode::Independent, appends: vec![rival] }).await;
         }
     }
 }
@@ -172,7 +213,7 @@ impl EventStore for FaultyStore {
             self.upgrade.writes(batch.appends.iter().flat_map(|append| &append.events));
         }
         let answers = match self.append_faults.strike() {
-            None => self.inner.append(batch).await,
+            None => self.write(batch).await,
             Some(AppendFault::Busy) => busy(&batch),
             Some(AppendFault::WrittenAnswerLost) => {
                 self.sim.reach(Situation::AppendAnswerLost);
@@ -189,7 +230,7 @@ impl EventStore for FaultyStore {
             Some(AppendFault::NotWrittenAnswerLost) => self.write_some(batch, 0).await,
             Some(AppendFault::Rival) => {
                 self.outrun(&batch).await;
-                let answers = self.inner.append(batch).await;
+                let answers = self.write(batch).await;
                 if answers.iter().any(|answer| matches!(answer, Err(AppendError::Conflict { .. }))) {
                     self.sim.reach(Situation::AppendConflict);
                 }
@@ -198,12 +239,12 @@ impl EventStore for FaultyStore {
             Some(AppendFault::Slow) => {
                 let ms = 200 + self.sim.below(1_500);
                 self.sim.sleep_ms(ms).await;
-                self.inner.append(batch).await
+                self.write(batch).await
             }
             Some(AppendFault::Stalled) => {
                 self.sim.reach(Situation::AppendStalled);
                 self.stall().await;
-                self.inner.append(batch).await
+                self.write(batch).await
             }
         };
         self.sim.some_yields().await;
@@ -238,7 +279,11 @@ impl EventStore for FaultyStore {
         self.inner.count_after(after)
     }
 
+    fn positions_have_no_gaps(&self) -> bool {
+        self.inner.positions_have_no_gaps()
+    }
+
     fn head(&self) -> watch::Receiver<Position> {
-        self.inner.head()
+        self.heard.as_ref().map_or_else(|| self.inner.head(), watch::Sender::subscribe)
     }
 }

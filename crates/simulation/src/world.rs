@@ -7,7 +7,7 @@ mod requests;
 
 use futures::FutureExt;
 use kite_commands::seals::{self, SealReport};
-use kite_event_store::{EventStore, Filter, MemoryEventStore, Position, RecordedEvent};
+use kite_event_store::{EventStore, Filter, Gaps, Position, RecordedEvent};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,13 +18,14 @@ use crate::case::{Case, Step};
 use crate::check::{Answered, Checked, Checker};
 use crate::dice::Dice;
 use crate::executor::{Executor, NodeIndex, Polled, Sim};
-use crate::node::Node;
+use crate::node::{KeptLeases, Node};
 use crate::operation::{Foreign, Operation};
 use crate::platform::{Platform, accept_limits};
 use crate::queue::Broker;
 use crate::reach::Situation;
 use crate::relays::{Acknowledged, Action, Begun, CallFault, Fate, Mode, SimConnector, SimRelay, SimRelays};
 use crate::setting::{self, RELAYS};
+use crate::store::{Log, empty_log};
 use crate::unwritable;
 use crate::upgrade::Upgrade;
 use kite_domain::ids::SendingId;
@@ -63,12 +64,14 @@ type KeysUsed = Arc<Mutex<BTreeMap<(u8, u8), BTreeSet<String>>>>;
 
 pub(crate) struct World {
     pub(crate) sim: Arc<Sim>,
-    pub(crate) log: Arc<MemoryEventStore>,
+    pub(crate) log: Arc<Log>,
     /// Where it ends.
     head: watch::Receiver<Position>,
     pub(crate) relays: Arc<SimRelays>,
     /// What several processes take their work from.
     queue: Option<Arc<Broker>>,
+    /// And what says who does what.
+    leases: Arc<KeptLeases>,
     /// What newer processes have written that an older one does not understand.
     upgrade: Arc<Upgrade>,
     /// One, mostly.
@@ -99,7 +102,7 @@ impl World {
     /// An empty log, and nothing started.
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
-        let log = Arc::new(MemoryEventStore::new());
+        let log = empty_log(if case.setup.remote_log { Gaps::Some } else { Gaps::None });
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let calls = Begun::default();
         let traits = setting::traits_of(case.seed);
@@ -117,7 +120,8 @@ impl World {
             SimConnector { sim: sim.clone(), relays: relays.clone(), acknowledged: acknowledged.clone() };
         let queue = nodes::queue(&sim, case.setup);
         let upgrade = Arc::new(Upgrade::default());
-        let shared = (queue.as_ref(), &upgrade);
+        let leases = Arc::new(KeptLeases::new(&sim));
+        let shared = nodes::Shared { queue: queue.as_ref(), leases: &leases, upgrade: &upgrade };
         let nodes = nodes::nodes(&sim, &log, shared, Arc::new(connector), data_dir, case.setup);
         let checker = Checker::beside(relays.clone(), accept_limits(&case.setup));
         Self {
@@ -125,9 +129,10 @@ impl World {
             sim,
             head: log.head(),
             log,
-            checker: if case.has_nodes() { checker.of_several_processes(case.setup.nodes) } else { checker },
+            checker: if case.has_nodes() { checker.of_several_processes(case) } else { checker },
             relays,
             queue,
+            leases,
             upgrade,
             nodes,
             answers: Arc::default(),
@@ -232,6 +237,7 @@ impl World {
                     queue.arm(skip.into(), fault);
                 }
             }
+            Operation::LeaseFault { skip, fault } => self.leases.arm(skip.into(), fault),
             Operation::Down { node, ms } => return self.goes_down(node, ms),
             Operation::Stop { node, ms } => return self.stops(node, ms),
             Operation::StandStill { node, ms } => self.stands_still(node, ms),
@@ -337,6 +343,7 @@ impl World {
         if *self.head.borrow() != self.checker.position {
             self.checker.catch_up(&self.log)?;
         }
+        self.checker.lease_was_lost(self.leases.lost_ms());
         let calls = std::mem::take(&mut *self.relays.calls.lock());
         calls.iter().try_for_each(|call| self.checker.called(call))?;
         let arrivals = std::mem::take(&mut *self.relays.arrivals.lock());
@@ -407,7 +414,7 @@ impl World {
 
     /// Whatever is tried again is tried more and more seldom: the log does not grow while nothing comes in.
     fn is_bounded(&self) -> Checked {
-        let events = *self.log.head().borrow();
+        let events = self.log.count_after(0);
         match events > EVENTS_MAX {
             true => Err(format!("{events} events: something goes round in circles")),
             false => Ok(()),
@@ -434,6 +441,7 @@ impl World {
         if let Some(queue) = &self.queue {
             queue.heal();
         }
+        self.leases.heal();
         self.heal_nodes();
         self.relays.relays.values().for_each(|relay| relay.heal());
     }

@@ -11,6 +11,7 @@ use kite_domain::relay::Ineligible;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::policies::ObjectiveWord;
@@ -189,10 +190,14 @@ pub async fn recommendation(
     headers: HeaderMap,
 ) -> Answer<Json<RecommendationView>> {
     let channel: Channel = query.channel.into();
-    let directory = state.write_side.directory.snapshot();
-    let registered =
-        registered_with(&directory, &auth.tenant, query.from.as_deref(), state.write_side.journal.now())?;
-    let objective = objective_of(&directory, &auth.tenant, channel, query.objective)?;
+    let journal = &state.write_side.journal;
+    let look = |directory: &Arc<DirectoryState>| {
+        let from = query.from.as_deref();
+        let registered = registered_with(directory, &auth.tenant, from, journal.now())?;
+        let objective = objective_of(directory, &auth.tenant, channel, query.objective)?;
+        Ok::<_, Problem>((registered, objective, directory.clone()))
+    };
+    let (registered, objective, directory) = state.write_side.directory.judge(journal, look).await??;
     state.fresh_routing(&headers).await?;
     let (window, now) =
         (Duration::minutes(state.config.figures_window_minutes.into()), state.write_side.journal.now());

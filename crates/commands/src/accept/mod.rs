@@ -303,17 +303,11 @@ impl Acceptance {
         request: &SendRequest,
         now: DateTime<Utc>,
     ) -> Result<(terms::CheckedTerms, Arc<DirectoryState>), AcceptError> {
-        let (reads, directory) = (self.directory.reads(), self.directory.snapshot());
-        match terms::check(tenant, request, &directory, &self.limits, now) {
-            Ok(terms) => return Ok((terms, directory)),
-            Err(refusal) if !self.directory.read_on_since(self.journal(), reads).await? => {
-                return Err(refusal);
-            }
-            Err(_) => {}
-        }
-        let directory = self.directory.snapshot();
-        let terms = terms::check(tenant, request, &directory, &self.limits, now)?;
-        Ok((terms, directory))
+        let check = |directory: &Arc<DirectoryState>| {
+            let terms = terms::check(tenant, request, directory, &self.limits, now)?;
+            Ok((terms, directory.clone()))
+        };
+        self.directory.judge(self.journal(), check).await?
     }
 
     async fn compose(

@@ -244,30 +244,26 @@ impl Directory {
             let page = journal.read_all(place.position, PAGE, &filter).await;
             let is_understood = !matches!(page, Err(JournalError::Decode { .. }));
             self.inner.stands_still.store(!is_understood, Ordering::Relaxed);
-            // What was read before a page that cannot be is news all the same.
-            let (told, next) = page.inspect_err(|_| self.tell_news(has_news))?;
+            let (told, next) = page?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == place.position;
             self.fold(&told, place.has);
             place.position = next;
-            has_news |= !told.is_empty();
+            // At once: the next page may be one that cannot be read, and whoever waits for this one may go away.
+            if !told.is_empty() {
+                has_news = true;
+                self.inner.changes.send_modify(|count| *count += 1);
+            }
             if is_end {
                 break;
             }
         }
         self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
         self.inner.last_whole_read.store(read, Ordering::SeqCst);
-        self.tell_news(has_news);
         if let Some(memory) = self.inner.memory.get() {
             self.inner.recent.write().forget_until(memory.refusals_position());
         }
         Ok(has_news)
-    }
-
-    fn tell_news(&self, has_news: bool) {
-        if has_news {
-            self.inner.changes.send_modify(|count| *count += 1);
-        }
     }
 
     /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
@@ -302,9 +298,23 @@ impl Directory {
         journal: &Journal,
         look: impl Fn(&DirectoryState) -> Option<T>,
     ) -> Result<Option<T>, JournalError> {
-        let (reads, found) = (self.reads(), look(&self.snapshot()));
-        if found.is_some() || !self.read_on_since(journal, reads).await? {
-            return Ok(found);
+        let found = self.judge(journal, |directory| look(directory).ok_or(())).await?;
+        Ok(found.ok())
+    }
+
+    /// Judges something by what is known. Where other processes write to the log, too, nobody is refused anything before the log was
+    /// read on once: what he rests on may just have been written.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn judge<T, E>(
+        &self,
+        journal: &Journal,
+        look: impl Fn(&Arc<DirectoryState>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, JournalError> {
+        let (reads, judged) = (self.reads(), look(&self.snapshot()));
+        if judged.is_ok() || !self.read_on_since(journal, reads).await? {
+            return Ok(judged);
         }
         Ok(look(&self.snapshot()))
     }

@@ -2,13 +2,14 @@
 
 use kite_domain::event::Event;
 use kite_domain::policy::{
-    self, FailoverTerms, PolicyDefined, PolicyObjective, WeightsAdvised, check_weights,
+    self, FailoverTerms, PolicyDefined, PolicyObjective, RelayWeight, WeightsAdvised, check_weights,
 };
 use kite_domain::slug::TenantId;
 use kite_domain::text::Channel;
 use kite_event_store::{AppendError, Expected};
 
 use super::{Done, Manage, ManageError, ManageRefusal};
+use crate::directory::DirectoryState;
 use crate::journal::{Cause, Entry, JournalError};
 
 /// What came of advice.
@@ -30,18 +31,9 @@ impl Manage {
         objective: PolicyObjective,
         failover: FailoverTerms,
     ) -> Result<Done<PolicyDefined>, ManageError> {
-        self.directory.stay_current(&self.journal).await?;
-        let directory = self.directory.snapshot();
         if let PolicyObjective::Ratio { weights } = &objective {
             check_weights(weights).map_err(ManageRefusal::from)?;
-            for weight in weights {
-                let relay = &weight.relay;
-                let entry =
-                    directory.relays.get(relay).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;
-                if !entry.profile.channels.contains_key(&channel) {
-                    return Err(ManageRefusal::NoChannel { relay: relay.clone(), channel }.into());
-                }
-            }
+            self.directory.judge(&self.journal, |known| can_be_shared(known, channel, weights)).await??;
         }
         self.decide(cause, Some(tenant), policy::stream(tenant, channel), |events| {
             let newest = events.iter().rev().find_map(|event| match event {
@@ -84,4 +76,19 @@ impl Manage {
         self.directory.catch_up(&self.journal).await?;
         Ok(answer)
     }
+}
+
+/// Each relay is there, and offers the channel.
+fn can_be_shared(
+    directory: &DirectoryState,
+    channel: Channel,
+    weights: &[RelayWeight],
+) -> Result<(), ManageRefusal> {
+    for RelayWeight { relay, .. } in weights {
+        let entry = directory.relays.get(relay).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;
+        if !entry.profile.channels.contains_key(&channel) {
+            return Err(ManageRefusal::NoChannel { relay: relay.clone(), channel });
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use kite_domain::event::Event;
 use kite_domain::sender::{self, Approval, SenderAddress, SenderIdentity, SenderRefusal, SenderTerms};
 use kite_domain::slug::{RelayId, TenantId};
 use kite_event_store::{AppendError, Expected};
+use std::sync::Arc;
 
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::directory::{Directory, DirectoryState};
@@ -95,24 +96,11 @@ impl Manage {
         tenant: &TenantId,
         terms: SenderTerms,
     ) -> Result<Done<SenderIdentity>, ManageError> {
-        self.relays_are_there(&terms.relays)?;
-        let directory = self.directory.snapshot();
-        let asked_for = kite_domain::address::identity(&terms.address);
-        let others = directory
-            .senders
-            .iter()
-            .filter(|(address, holder, _)| *holder == tenant && *address != asked_for);
-        let (mut known, mut waiting) = (0, 0);
-        for (_, _, identity) in others {
-            known += 1;
-            waiting += usize::from(identity.request.is_some());
-        }
-        if waiting >= WAITING_REQUESTS_MAX {
-            return Err(ManageRefusal::TooManyRequests.into());
-        }
-        if known >= ADDRESSES_MAX {
-            return Err(ManageRefusal::TooManyAddresses.into());
-        }
+        let can_be_asked_for = |directory: &Arc<DirectoryState>| {
+            relays_are_there(directory, &terms.relays)?;
+            has_room_for(directory, tenant, &terms.address)
+        };
+        self.directory.judge(&self.journal, can_be_asked_for).await??;
         let address = terms.address.clone();
         self.change_sender(cause, tenant, &address, |known, _| Ok(known.request(tenant, terms.clone()))).await
     }
@@ -125,7 +113,7 @@ impl Manage {
         address: &str,
         approval: Approval,
     ) -> Result<Done<SenderIdentity>, ManageError> {
-        self.relays_are_there(&approval.relays)?;
+        self.directory.judge(&self.journal, |known| relays_are_there(known, &approval.relays)).await??;
         self.change_sender(cause, tenant, address, |known, now| known.approve(tenant, approval.clone(), now))
             .await
     }
@@ -163,12 +151,30 @@ impl Manage {
     ) -> Result<Done<SenderIdentity>, ManageError> {
         Ok(change(&self.journal, &self.directory, (cause, tenant, address), decide).await?)
     }
+}
 
-    fn relays_are_there(&self, relays: &[RelayId]) -> Result<(), ManageRefusal> {
-        let directory = self.directory.snapshot();
-        match relays.iter().find(|relay| directory.relays.get(relay).is_none()) {
-            Some(relay) => Err(ManageRefusal::NoRelay(relay.clone())),
-            None => Ok(()),
-        }
+fn relays_are_there(directory: &DirectoryState, relays: &[RelayId]) -> Result<(), ManageRefusal> {
+    match relays.iter().find(|relay| directory.relays.get(relay).is_none()) {
+        Some(relay) => Err(ManageRefusal::NoRelay(relay.clone())),
+        None => Ok(()),
     }
+}
+
+/// A tenant may ask for another address.
+fn has_room_for(directory: &DirectoryState, tenant: &TenantId, address: &str) -> Result<(), ManageRefusal> {
+    let asked_for = kite_domain::address::identity(address);
+    let senders = directory.senders.iter();
+    let others = senders.filter(|(address, holder, _)| *holder == tenant && *address != asked_for);
+    let (mut known, mut waiting) = (0, 0);
+    for (_, _, identity) in others {
+        known += 1;
+        waiting += usize::from(identity.request.is_some());
+    }
+    if waiting >= WAITING_REQUESTS_MAX {
+        return Err(ManageRefusal::TooManyRequests);
+    }
+    if known >= ADDRESSES_MAX {
+        return Err(ManageRefusal::TooManyAddresses);
+    }
+    Ok(())
 }

@@ -10,8 +10,10 @@ use kite_commands::open_work::OpenWorkError;
 use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Step, Worker, WriteSide};
 use kite_domain::opt_out::{self, AdBrands, Refusals, RefusedBy};
-use kite_domain::sender::SenderKind;
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sender::{Approval, SenderKind};
 use kite_domain::slug::TenantId;
+use kite_domain::text::MessageType;
 use kite_event_store::Position;
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -44,6 +46,27 @@ async fn it_reads_to_the_end_however_much_else_is_in_the_log() {
     assert!(directory.catch_up(&house.journal).await.unwrap());
     assert!(directory.snapshot().tenants.contains_key(&tenant("late")));
     assert!(!directory.catch_up(&house.journal).await.unwrap(), "nothing is new");
+}
+
+/// Whoever waits for news would wait until the next, for what is known already.
+#[tokio::test]
+async fn what_was_read_before_a_page_that_cannot_be_read_is_news() {
+    let house = House::furnished().await;
+    let other = house.restarted().await;
+    let mut changes = other.directory.changes();
+    changes.mark_unchanged();
+    house.move_in("early").await;
+    let readable = house.log().await.len() as u64;
+    house.move_in("late").await;
+    house.store.look_at_most_at(1);
+    house.store.spoil(readable + 1);
+    other.directory.catch_up(&other.journal).await.unwrap_err();
+    assert!(changes.has_changed().unwrap());
+    let tenants = &other.directory.snapshot().tenants;
+    assert!(tenants.contains_key(&tenant("early")) && !tenants.contains_key(&tenant("late")));
+    house.store.restore(readable + 1);
+    assert!(other.directory.catch_up(&other.journal).await.unwrap());
+    assert!(other.directory.snapshot().tenants.contains_key(&tenant("late")));
 }
 
 #[tokio::test]
@@ -95,6 +118,36 @@ async fn a_request_is_refused_only_after_the_log_was_read_on() {
     assert!(matches!(refused, Err(AcceptError::Refused(_))), "{refused:?}");
     house.register("acme", "025550177", SenderKind::Phone, &["alpha"]).await;
     acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
+}
+
+/// So it is with whatever names a relay of a moment ago.
+#[tokio::test]
+async fn nobody_is_told_that_there_is_no_such_relay_before_the_log_was_read_on() {
+    let house = House::furnished().await;
+    let journal = house.journal.clone().shared();
+    let newest = |name: &str| profile(name, &[(MessageType::Sms, 8_000)]);
+    for what in ["policy", "request", "approval"] {
+        let other = WriteSide::new(journal.clone(), 1_000, Arc::new(|| [7; 32]));
+        other.directory.catch_up(&journal).await.unwrap();
+        let terms = sender_terms("025550177", SenderKind::Phone, &[what]);
+        house.manage.define_relay(&cause(), newest(what)).await.unwrap();
+        match what {
+            "policy" => {
+                let objective = shares(&[(what, 10_000)]);
+                let failover = FailoverTerms::default();
+                let defined = other
+                    .manage
+                    .define_policy(&cause(), &acme(), MessageType::Sms, objective, failover)
+                    .await;
+                assert_eq!(defined.unwrap().value.version, 2);
+            }
+            "request" => drop(other.manage.request_sender(&cause(), &acme(), terms).await.unwrap()),
+            _ => {
+                let approval = Approval { relays: vec![relay(what)], ..approval(journal.now()) };
+                other.manage.approve_sender(&cause(), &acme(), "025550177", approval).await.unwrap();
+            }
+        }
+    }
 }
 
 /// A read model that knows of no refusal, and says of which streams that is so.

@@ -229,8 +229,12 @@ impl EventStore for FaultyStore {
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         let page_max = self.plan.lock().page_max;
-        if let Some(first) = self.plan.lock().unreadable_after(after) {
-            return Err(ReadError::Unreadable(format!("the event at position {first} is spoilt")));
+        let looks_until = page_max.map_or(Position::MAX, |events| after + events as Position);
+        match self.plan.lock().unreadable_after(after) {
+            Some(first) if first <= looks_until => {
+                return Err(ReadError::Unreadable(format!("the event at position {first} is spoilt")));
+            }
+            _ => {}
         }
         let Some(looked_at) = page_max else { return self.inner.read_all(after, limit, filter).await };
         let mut page = self.inner.read_all(after, limit.min(looked_at), &Filter::everything()).await?;

@@ -3,9 +3,10 @@
 use chrono::Duration;
 use kite_commands::receipts::ReceiptSummary;
 use kite_domain::event::Event;
-use kite_domain::ids::{AttemptReference, MessageId, SendingId};
+use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
 use kite_domain::lot::{AttemptState, Outcome};
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use kite_event_store::Filter;
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -112,6 +113,31 @@ async fn what_fits_nothing_is_parked_and_found_later() {
         HashSet::from([foreign.reference, "hello".into()]),
         "given up after the longest deadline"
     );
+}
+
+/// It waits for a process that understands the lot. The others of the call go on.
+#[tokio::test]
+async fn a_receipt_of_a_lot_that_a_newer_program_has_written_to_is_parked() {
+    let house = House::furnished().await;
+    house.define_policy("acme", shares(&[("alpha", 10_000)])).await;
+    let mut receipts = Vec::new();
+    let mut of_tomorrow = None;
+    for _ in 0..2 {
+        let (sending, _) = house.handed_over(1).await;
+        receipts.push(receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000"));
+        of_tomorrow = Some(LotId { sending, number: 0 });
+    }
+    crate::seals::put(&house, &of_tomorrow.unwrap().stream(), "of-tomorrow", "{}").await;
+    // Whoever still had it in memory as it was would not see that.
+    let house = house.restarted().await;
+    let summary = house.receipts.record(&relay("alpha"), receipts.clone()).await.unwrap();
+    assert_eq!(summary, ReceiptSummary { matched: 1, parked: 1 });
+    let (parked, _) = house.journal.read_all(0, 100, &Filter::kinds(["receipts-parked"])).await.unwrap();
+    let [Event::ReceiptsParked(parked)] = &parked.iter().map(|told| &told.event).collect::<Vec<_>>()[..]
+    else {
+        panic!("{parked:?}")
+    };
+    assert_eq!(parked.receipts, receipts[1..]);
 }
 
 #[tokio::test]

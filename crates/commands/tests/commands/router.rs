@@ -63,6 +63,23 @@ async fn the_split_goes_on_where_it_stopped_when_sets_and_policies_change() {
 }
 
 #[tokio::test]
+async fn a_router_keeps_no_place_in_splits_that_are_over() {
+    let house = House::furnished().await;
+    let mut router = house.router();
+    let mut kept = Vec::new();
+    for parts in 1..=6 {
+        house
+            .define_policy("acme", shares(&[("alpha", 1_000 * parts), ("gamma", 10_000 - 1_000 * parts)]))
+            .await;
+        house.accept(notice(recipients(3))).await.unwrap();
+        work_off(&mut router).await;
+        kept.push(router.splits_kept());
+    }
+    assert_eq!(kept, [1; 6]);
+    split_is_exact(&house.log().await);
+}
+
+#[tokio::test]
 async fn a_route_says_who_why_and_what_it_costs() {
     let house = House::furnished().await;
     house.accept(notice(recipients(10))).await.unwrap();

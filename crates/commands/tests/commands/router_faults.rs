@@ -112,6 +112,23 @@ async fn a_router_that_was_overtaken_takes_over_what_the_other_has_done() {
     split_is_exact(&log);
 }
 
+/// What it knows may leave out splits of a policy that is in the log since.
+#[tokio::test]
+async fn a_router_whose_memory_is_ahead_of_what_it_has_read_asks_again() {
+    let house = House::furnished().await;
+    let messages = crowd(&house).await;
+    *house.work.ahead.lock() = 1;
+    let mut router = house.router();
+    for _ in 0..2 {
+        assert!(matches!(router.step().await, Err(WorkerError::Retry(_))));
+    }
+    assert!(first_routes(&house.log().await).is_empty());
+    *house.work.ahead.lock() = 0;
+    insist(&mut router).await;
+    assert_eq!(first_routes(&house.log().await).len(), messages);
+    split_is_exact(&house.log().await);
+}
+
 #[tokio::test]
 async fn a_read_model_that_is_down_only_delays() {
     let house = House::furnished().await;

@@ -197,5 +197,12 @@ fn figures_judge_old_minutes_in_full_and_leave_out_what_is_on_its_way() {
     assert_eq!(alpha.hand_over_ms.unwrap().p50_ms, 20);
     assert!(alpha.delivery_ms.unwrap().p99_ms.abs_diff(500) <= 8, "{alpha:?}");
     assert_eq!((old[1].attempts, old[1].price_milliwon), (0, 9_000), "a relay without data is there too");
-    assert!(bench.models.routing.figures(&[MessageType::Email].into(), TimeDelta::hours(1), at(0)).unwrap().is_empty());
+    assert!(
+        bench
+            .models
+            .routing
+            .figures(&[MessageType::Email].into(), TimeDelta::hours(1), at(0))
+            .unwrap()
+            .is_empty()
+    );
 }

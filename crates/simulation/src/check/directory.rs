@@ -1,5 +1,6 @@
 //! Law 8 for what decisions rest on: whoever begins with the read models knows what whoever reads the whole log knows.
 
+use crate::store::Log;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use kite_commands::clock::SystemIds;
@@ -9,7 +10,7 @@ use kite_commands::{Clock, Journal};
 use kite_domain::event::Event;
 use kite_domain::opt_out::Refusals;
 use kite_domain::slug::TenantId;
-use kite_event_store::{EventStore, Filter, MemoryEventStore, Position};
+use kite_event_store::{EventStore, Filter, Position};
 use kite_projections::{QueryError, ReadModels};
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,11 +52,7 @@ impl DirectoryMemory for Kept {
 }
 
 /// Compares both at the end of the log.
-pub(crate) fn the_directory_agrees(
-    log: &Arc<MemoryEventStore>,
-    clock: Arc<dyn Clock>,
-    models: &ReadModels,
-) -> Checked {
+pub(crate) fn the_directory_agrees(log: &Arc<Log>, clock: Arc<dyn Clock>, models: &ReadModels) -> Checked {
     let journal = Journal::new(log.clone(), clock, Arc::new(SystemIds));
     let (quick, whole) = (Directory::default(), Directory::default());
     let began = quick.begin(&journal, Arc::new(Kept(models.clone()))).now_or_never();
@@ -86,7 +83,7 @@ pub(crate) fn the_directory_agrees(
 }
 
 /// All addresses that refusals are about, by tenant.
-fn addresses(log: &MemoryEventStore) -> Result<BTreeMap<TenantId, BTreeSet<SmolStr>>, String> {
+fn addresses(log: &Log) -> Result<BTreeMap<TenantId, BTreeSet<SmolStr>>, String> {
     let filter = Filter::kinds(["opt-out-recorded", "opt-out-withdrawn", "opt-out-extended"]);
     let page = log.read_all(0, usize::MAX, &filter).now_or_never().expect("memory never waits");
     let mut addresses: BTreeMap<TenantId, BTreeSet<SmolStr>> = BTreeMap::new();

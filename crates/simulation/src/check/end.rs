@@ -1,10 +1,11 @@
 //! The end: nothing is forgotten, and the platform's own books say the same as this checker.
 
+use crate::store::Log;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId};
 use kite_domain::lot::{Lot, OutcomeCounts};
 use kite_domain::sending::SendingAccepted;
-use kite_event_store::{EventStore, MemoryEventStore};
+use kite_event_store::EventStore;
 use kite_projections::{AttemptView, ReadModels};
 
 use super::message::AttemptState;
@@ -43,7 +44,7 @@ impl Checker {
 
     /// The platform's own fold of every lot, its read models, and what its router goes on with say the same as this
     /// checker.
-    pub(crate) fn the_books_agree(&self, store: &MemoryEventStore, models: &ReadModels) -> Checked {
+    pub(crate) fn the_books_agree(&self, store: &Log, models: &ReadModels) -> Checked {
         for (id, sending) in &self.sendings {
             let Some(terms) = &sending.terms else { continue };
             for number in sending.lots.keys() {
@@ -126,7 +127,7 @@ fn message_agrees(
     Ok(())
 }
 
-fn fold(store: &MemoryEventStore, id: LotId) -> Result<Lot, String> {
+fn fold(store: &Log, id: LotId) -> Result<Lot, String> {
     let read = futures::FutureExt::now_or_never(store.read_stream(&id.stream(), 0, usize::MAX));
     let recorded = read.expect("memory never waits").map_err(|error| error.to_string())?;
     let events: Result<Vec<Event>, _> =

@@ -139,7 +139,7 @@ impl Checker {
                 };
                 let lately = limits.asked.iter().filter(is_lately).count();
                 // By a clock that is moved a second may be any time.
-                self.clocks_off_ms > 0
+                at.timestamp_millis() < self.spans_unsure_until_ms
                     || limits.may(&whose, at, |limit| lately >= limit.requests_per_second as usize)
             }
             Limited::TooFast(Pace::Recipients) => false,

@@ -42,11 +42,13 @@ use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::Recipient;
 use kite_domain::sending::{PauseBy, SendingAccepted};
 use kite_domain::slug::RelayId;
-use kite_event_store::{EventStore, Filter, MemoryEventStore, Position, RecordedEvent};
+use kite_event_store::{EventStore, Filter, Position, RecordedEvent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::case::Case;
 use crate::relays::SimRelays;
+use crate::store::Log;
 use limits::Limits;
 use noted::notice;
 use people::People;
@@ -74,6 +76,10 @@ pub(crate) struct SendingState {
     pub(crate) recipients: BTreeMap<u32, Recipient>,
 }
 
+/// How long it takes until nobody believes any more what a wrong clock or a lost lease made him believe: longer than a lease and a
+/// call together.
+const UNSURE_MS: i64 = 60_000;
+
 /// The checker.
 #[derive(Default)]
 pub(crate) struct Checker {
@@ -99,6 +105,10 @@ pub(crate) struct Checker {
     has_others: bool,
     /// By how much the clocks of processes differ from the time at most.
     clocks_off_ms: i64,
+    /// Until when no span of time can be trusted, because a clock is moved.
+    spans_unsure_until_ms: i64,
+    /// Until when two may hold the same share of a relay.
+    shares_unsure_until_ms: i64,
     /// The read model of open work may have parked sendings, which count against no limit then.
     pub(crate) counts_are_parked: bool,
 }
@@ -137,18 +147,18 @@ impl<'t> Told<'t> {
 impl Checker {
     /// A checker that holds the log against what the relays know.
     pub(crate) fn beside(ledgers: Arc<SimRelays>, limits: AcceptLimits) -> Self {
-        noted::play(false);
+        noted::play_alone();
         Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
     }
 
     /// For a log that several processes write, or one to which happens what happens to several.
-    pub(crate) fn of_several_processes(self, count: u8) -> Self {
-        noted::play(true);
-        Self { is_shared: true, has_others: count > 1, ..self }
+    pub(crate) fn of_several_processes(self, case: &Case) -> Self {
+        noted::play(case);
+        Self { is_shared: true, has_others: case.setup.nodes > 1, ..self }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.
-    pub(crate) fn catch_up(&mut self, store: &MemoryEventStore) -> Checked {
+    pub(crate) fn catch_up(&mut self, store: &Log) -> Checked {
         loop {
             let page =
                 futures::FutureExt::now_or_never(store.read_all(self.position, 1_000, &Filter::everything()));
@@ -185,6 +195,19 @@ impl Checker {
 
     pub(crate) fn clocks_are_off_by(&mut self, ms: i64) {
         self.clocks_off_ms = self.clocks_off_ms.max(ms);
+        self.spans_unsure_until_ms = i64::MAX;
+    }
+
+    /// All clocks are right from now on. What was held by a wrong one may be held for a while.
+    pub(crate) fn clocks_are_right(&mut self, now_ms: i64) {
+        if self.spans_unsure_until_ms == i64::MAX {
+            self.spans_unsure_until_ms = now_ms + UNSURE_MS;
+        }
+    }
+
+    /// A lease was lost then, and its holder does not know.
+    pub(crate) fn lease_was_lost(&mut self, at_ms: i64) {
+        self.shares_unsure_until_ms = self.shares_unsure_until_ms.max(at_ms.saturating_add(UNSURE_MS));
     }
 
     /// Whether everybody knows of it because they began after it. Of several some began before.

@@ -3,11 +3,18 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use std::cell::Cell;
 
+use crate::case::Case;
+use crate::faults::AppendFault;
+use crate::operation::Operation;
+
 /// How long news may be unknown to somebody who reads the log.
 const NOTICE: TimeDelta = TimeDelta::seconds(5);
-/// The same where several processes do: their clocks are off by ten seconds at most each way, and what was decided is in the log
-/// after some seconds, or comes to nothing.
-const NOTICE_OF_SEVERAL: TimeDelta = TimeDelta::seconds(40);
+/// The same, however much comes together: what was decided later than that comes to nothing.
+const NOTICE_MAX: TimeDelta = TimeDelta::seconds(40);
+/// How long an append takes that stalls.
+const STALLED: TimeDelta = TimeDelta::seconds(24);
+/// How late a process hears of an append where the log is on another machine.
+const HEARD_LATE: TimeDelta = TimeDelta::seconds(2);
 
 thread_local! {
     /// A case is played and checked on one thread.
@@ -19,9 +26,33 @@ pub(super) fn notice() -> TimeDelta {
     IN_FORCE.get()
 }
 
-/// Says whether several processes work in the case that is played now.
-pub(super) fn play(is_shared: bool) {
-    IN_FORCE.set(if is_shared { NOTICE_OF_SEVERAL } else { NOTICE });
+/// A case is played now in which one process knows all.
+pub(super) fn play_alone() {
+    IN_FORCE.set(NOTICE);
+}
+
+/// This case is played now, in which several processes work.
+pub(super) fn play(case: &Case) {
+    IN_FORCE.set(notice_in(case));
+}
+
+/// What happens in a case says how old a process's knowledge can be, and by how much the times of events differ.
+fn notice_in(case: &Case) -> TimeDelta {
+    let (mut held_up, mut clocks_off) = (TimeDelta::zero(), TimeDelta::zero());
+    for step in &case.steps {
+        match step.op {
+            Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => {
+                held_up = held_up.max(TimeDelta::milliseconds(ms.into()));
+            }
+            Operation::AppendFault { fault: AppendFault::Stalled, .. } => held_up = held_up.max(STALLED),
+            Operation::ClockOff { ms, .. } => {
+                clocks_off = clocks_off.max(TimeDelta::milliseconds(ms.abs().into()));
+            }
+            _ => {}
+        }
+    }
+    let heard_late = if case.setup.remote_log { HEARD_LATE } else { TimeDelta::zero() };
+    (NOTICE + heard_late + held_up + clocks_off * 2).min(NOTICE_MAX)
 }
 
 /// A fact that changes, with what it was before.

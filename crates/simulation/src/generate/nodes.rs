@@ -3,7 +3,7 @@
 use super::{Length, generate};
 use crate::case::{Case, Step};
 use crate::dice::Dice;
-use crate::faults::{AppendFault, PutFault, QueueFault, SettleFault, TakeFault};
+use crate::faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 use crate::operation::{Failover, Objective, Operation, PolicyChannel, SendOrder};
 use crate::upgrade::Newer;
 
@@ -34,7 +34,9 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
         let polls = *dice.pick(&[0, 0, 20, 120, 400]);
         case.steps.insert(place, Step { salt: SALT_OF_NODES + number as u32, polls, op });
     }
+    case.setup.remote_log = Dice::of(seed, 0x4EAD).per_cent(50);
     add_queue_faults(seed, &mut case);
+    add_lease_faults(seed, &mut case);
     add_rush(seed, &mut case);
     add_upgrade(seed, &mut case);
     case
@@ -65,6 +67,23 @@ fn add_queue_faults(seed: u64, case: &mut Case) {
         let op = Operation::QueueFault { skip: dice.below(4) as u8, fault };
         let place = dice.below(1 + case.steps.len() as u64) as usize;
         case.steps.insert(place, Step { salt: SALT_OF_QUEUE + number as u32, polls: 0, op });
+    }
+}
+
+/// The salts of steps in which renewals of leases fail.
+const SALT_OF_LEASES: u32 = 570_000;
+
+/// In every third case of several processes leases are lost, or renewed late: by dice of their own.
+fn add_lease_faults(seed: u64, case: &mut Case) {
+    let mut dice = Dice::of(seed, 0x1EA5);
+    if case.setup.nodes == 1 || dice.below(3) != 0 {
+        return;
+    }
+    for number in 0..dice.between(1, 4) {
+        let fault = if dice.per_cent(50) { LeaseFault::Late } else { LeaseFault::Lost };
+        let op = Operation::LeaseFault { skip: dice.below(40) as u8, fault };
+        let place = dice.below(1 + case.steps.len() as u64) as usize;
+        case.steps.insert(place, Step { salt: SALT_OF_LEASES + number as u32, polls: 0, op });
     }
 }
 

@@ -13,8 +13,7 @@ use kite_domain::instance::{InstanceCopied, STREAM, Standing};
 use kite_domain::lot::{AttemptState, Lot, Outcome};
 use kite_domain::slug::RelayId;
 use kite_event_store::{
-    Batch, BatchMode, EventStore, Expected, Filter, MemoryEventStore, Metadata, NewEvent, RecordedEvent,
-    StreamAppend,
+    Batch, BatchMode, EventStore, Expected, Filter, Gaps, Metadata, NewEvent, RecordedEvent, StreamAppend,
 };
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +24,7 @@ use super::World;
 use crate::case::Case;
 use crate::check::Checked;
 use crate::platform::Platform;
-use crate::store::FaultyStore;
+use crate::store::{FaultyStore, Log, empty_log};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -67,7 +66,7 @@ impl World {
 
     /// A process on a log that holds this, and says that it is a copy.
     fn take_the_place(&mut self, backup: &[RecordedEvent]) -> Checked {
-        let log = Arc::new(MemoryEventStore::new());
+        let log = empty_log(Gaps::None);
         for event in backup {
             append(&log, event.clone())?;
         }
@@ -262,7 +261,7 @@ fn read(event: &RecordedEvent) -> Result<Event, String> {
 }
 
 /// Puts an event at the end of a log, where it stood in another.
-fn append(log: &MemoryEventStore, event: RecordedEvent) -> Checked {
+fn append(log: &Log, event: RecordedEvent) -> Checked {
     let position = event.position;
     let append = StreamAppend {
         stream: event.stream,
@@ -277,6 +276,7 @@ fn append(log: &MemoryEventStore, event: RecordedEvent) -> Checked {
     };
     let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
     let answer = log.append(batch).now_or_never().and_then(|mut answers| answers.pop());
+    log.tell_head();
     match answer {
         Some(Ok(appended)) if appended.position == position => Ok(()),
         other => Err(format!("the event at position {position} cannot be copied: {other:?}")),

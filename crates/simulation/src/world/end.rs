@@ -87,7 +87,8 @@ impl World {
     fn none_stands_still(&self, models: &ReadModels) -> Checked {
         let head = *self.log.head().borrow();
         // What was appended a moment ago may be on its way.
-        if let Some((name, position)) = models.positions().find(|(_, position)| position + BEHIND_MAX < head)
+        if let Some((name, position)) =
+            models.positions().find(|(_, position)| self.log.count_after(*position) > BEHIND_MAX)
         {
             return Err(format!("law 10: the {name} model stands still at {position}, the log at {head}"));
         }

@@ -1,7 +1,5 @@
 //! The processes of a simulation: started, killed, stopped, cut off, with clocks that are off.
 
-use kite_commands::lease::{InProcessLeases, Leases, TERM};
-use kite_event_store::MemoryEventStore;
 use kite_relay::{Connector, QueueLimits};
 use smol_str::format_smolstr;
 use std::path::Path;
@@ -12,11 +10,11 @@ use super::World;
 use crate::case::Setup;
 use crate::check::Checked;
 use crate::executor::{NodeIndex, Sim};
-use crate::node::{Links, Node, NodeClock, SimLeases};
+use crate::node::{KeptLeases, Links, Node, NodeClock, SimLeases};
 use crate::platform::{Ground, SharedGround, start};
 use crate::queue::{Broker, NodeQueue};
 use crate::reach::Situation;
-use crate::store::FaultyStore;
+use crate::store::{FaultyStore, Log};
 use crate::upgrade::{Newer, Upgrade};
 
 /// How long a process that is asked to stop gets for it.
@@ -28,21 +26,29 @@ pub(super) fn queue(sim: &Arc<Sim>, setup: Setup) -> Option<Arc<Broker>> {
     (setup.nodes > 1).then(|| Arc::new(Broker::new(sim.clone(), limits)))
 }
 
+/// What several processes share beside the log.
+pub(super) struct Shared<'s> {
+    pub(super) queue: Option<&'s Arc<Broker>>,
+    pub(super) leases: &'s Arc<KeptLeases>,
+    pub(super) upgrade: &'s Arc<Upgrade>,
+}
+
 /// Processes over one log, each with read models of its own.
 pub(super) fn nodes(
     sim: &Arc<Sim>,
-    log: &Arc<MemoryEventStore>,
-    (queue, upgrade): (Option<&Arc<Broker>>, &Arc<Upgrade>),
+    log: &Arc<Log>,
+    shared: Shared<'_>,
     connector: Arc<dyn Connector>,
     data_dir: &Path,
     setup: Setup,
 ) -> Vec<Node> {
     let count = NodeIndex::from(setup.nodes.max(1));
-    let kept: Arc<dyn Leases> = Arc::new(InProcessLeases::new(sim.clock.clone(), TERM));
+    let Shared { queue, leases, upgrade } = shared;
     let node = |node: NodeIndex| {
-        let store = Arc::new(FaultyStore::new(sim.clone(), log.clone(), upgrade.clone()));
+        let store = FaultyStore::new(sim.clone(), log.clone(), upgrade.clone());
+        let store = Arc::new(if setup.remote_log { store.heard_late() } else { store });
         let links = queue.map(|queue| Links {
-            leases: Arc::new(SimLeases::new(sim.clone(), kept.clone())),
+            leases: Arc::new(SimLeases::new(sim.clone(), leases.clone())),
             queue: Arc::new(NodeQueue::new(sim.clone(), queue.clone(), node)),
         });
         let shared = links.as_ref().map(|links| SharedGround {
@@ -105,6 +111,9 @@ impl World {
         life.is_dead(false);
         if let Some(shared) = &mut life.ground.shared {
             shared.name = format_smolstr!("node-{node}-{}", life.lives);
+        }
+        if life.ground.setup.remote_log {
+            self.sim.spawn(node, "head", life.store.clone().tell_head());
         }
         let (ground, slot, sim) = (life.ground.clone(), life.slot.clone(), self.sim.clone());
         self.sim.spawn(node, "boot", async move {
@@ -252,6 +261,7 @@ impl World {
             }
             node.ground.clock.is_off_by(0);
         }
+        self.checker.clocks_are_right(now_ms);
         self.mend_nodes();
     }
 }

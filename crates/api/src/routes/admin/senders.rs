@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use kite_commands::directory::DirectoryState;
 use kite_commands::manage::{Done, ManageError, ManageRefusal};
 use kite_domain::sender::{Approval, SenderIdentity};
 use kite_domain::slug::TenantId;
@@ -168,10 +169,12 @@ pub async fn get(
     ApiPath((tenant, address)): ApiPath<(String, String)>,
 ) -> Answer<Json<AdminSenderView>> {
     let tenant = tenant_of(&tenant)?;
-    let directory = state.write_side.directory.snapshot();
-    let identity = directory.senders.identity(&tenant, &canonical(&address));
-    let identity = identity.ok_or_else(|| Problem::not_found("sender"))?;
-    let sender = SenderView::at(state.write_side.journal.now(), identity);
+    let now = state.write_side.journal.now();
+    let look = |directory: &DirectoryState| {
+        let identity = directory.senders.identity(&tenant, &canonical(&address))?;
+        Some(SenderView::at(now, identity))
+    };
+    let sender = state.find("sender", look).await?;
     Ok(Json(AdminSenderView { tenant: tenant.to_string(), sender }))
 }
 

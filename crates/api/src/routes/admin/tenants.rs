@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use kite_commands::directory::DirectoryState;
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::{LimitsInForce, TenantLimits};
 use serde::{Deserialize, Serialize};
@@ -165,14 +166,15 @@ pub struct TenantDetailsView {
 }
 
 async fn details(state: &ApiState, tenant: &TenantId) -> Answer<TenantDetailsView> {
+    let name = |directory: &DirectoryState| Some(directory.tenants.get(tenant)?.name.clone());
+    let name = state.find("tenant", name).await?;
     let directory = state.write_side.directory.snapshot();
-    let created = directory.tenants.get(tenant).ok_or_else(|| Problem::not_found("tenant"))?;
     let owner = tenant.clone();
     let (contacts, _) = state.query(move |models| models.address_book.contact_count(&owner)).await?;
     let load = state.acceptance.room().load_of(tenant);
     Ok(TenantDetailsView {
         tenant: tenant.to_string(),
-        name: created.name.clone(),
+        name,
         limits_set: directory.limits.get(tenant).copied().unwrap_or_default().into(),
         limits: directory.limits_of(tenant, &state.acceptance.limits().tenant).into(),
         in_use: UseView {

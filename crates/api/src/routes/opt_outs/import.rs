@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
+use kite_commands::directory::DirectoryState;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -66,11 +67,14 @@ pub async fn handler(
     let work = {
         let (state, body) = (state.0.clone(), body.clone());
         async move {
-            let rows = {
-                let directory = state.write_side.directory.snapshot();
-                let mut checks = Checks::new(&auth.tenant, &directory, state.write_side.journal.now());
-                import_rows::read(&body.bytes, &mut checks)?
+            let read = |directory: &Arc<DirectoryState>| {
+                let mut checks = Checks::new(&auth.tenant, directory, state.write_side.journal.now());
+                let rows = import_rows::read(&body.bytes, &mut checks);
+                // A row that is refused is judged like a request.
+                if rows.as_ref().is_ok_and(|rows| rows.refused == 0) { Ok(rows) } else { Err(rows) }
             };
+            let judged = state.write_side.directory.judge(&state.write_side.journal, read).await?;
+            let rows = judged.unwrap_or_else(|refused| refused)?;
             if rows.good.is_empty() || (query.strict && rows.refused > 0) {
                 let detail = format!("{} rows were refused; nothing was imported.", rows.refused);
                 let errors = rows.errors.into_iter().take(ERRORS_LISTED_MAX).collect();

@@ -2,7 +2,9 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use kite_commands::directory::DirectoryState;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 use super::details::Checks;
@@ -53,13 +55,16 @@ pub async fn handler(
     auth: TenantAuth,
     ApiJson(body): ApiJson<OptOutBody>,
 ) -> Answer<Written<OptOutRecordedView>> {
-    let directory = state.write_side.directory.snapshot();
-    let mut checks = Checks::new(&auth.tenant, &directory, state.write_side.journal.now());
-    let checked = checks.check(&body.address, body.brand.as_deref(), &body.source, body.refused_at);
-    let refusal = checked.map_err(|errors| {
-        let first = errors.first().map_or_else(String::new, |error| error.detail.clone());
-        Problem::new(Code::Refused, format!("The refusal cannot be recorded: {first}.")).with_errors(errors)
-    })?;
+    let check = |directory: &Arc<DirectoryState>| {
+        let mut checks = Checks::new(&auth.tenant, directory, state.write_side.journal.now());
+        checks.check(&body.address, body.brand.as_deref(), &body.source, body.refused_at)
+    };
+    let refusal =
+        state.write_side.directory.judge(&state.write_side.journal, check).await?.map_err(|errors| {
+            let first = errors.first().map_or_else(String::new, |error| error.detail.clone());
+            Problem::new(Code::Refused, format!("The refusal cannot be recorded: {first}."))
+                .with_errors(errors)
+        })?;
     let address = refusal.address.to_string();
     let done =
         state.write_side.manage.record_opt_out(&state.cause(&auth.actor), &auth.tenant, refusal).await?;

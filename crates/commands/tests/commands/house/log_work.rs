@@ -38,6 +38,8 @@ pub(crate) struct LogWork {
     pub(crate) is_down: Mutex<bool>,
     /// It knows of no sending how it stands, and says so.
     pub(crate) is_blind: Mutex<bool>,
+    /// By how much it has come further than whoever asks for the router's place knows.
+    pub(crate) ahead: Mutex<Position>,
     /// How many parked receipts were given out.
     pub(crate) parked_given: Mutex<usize>,
 }
@@ -50,6 +52,7 @@ impl LogWork {
             figures: Mutex::default(),
             is_down: Mutex::default(),
             is_blind: Mutex::default(),
+            ahead: Mutex::default(),
             parked_given: Mutex::default(),
         }
     }
@@ -153,6 +156,7 @@ impl OpenWork for LogWork {
         let carries = book.ledger.carries().map(|(key, carry)| (key.clone(), carry.clone())).collect();
         let position = book.position;
         let parked = self.parked_sendings(None, usize::MAX).await?;
+        let position = position + *self.ahead.lock();
         Ok(RouterMemory { position, carries_position: position, carries, unrouted, parked })
     }
 
@@ -263,7 +267,8 @@ impl OpenWork for LogWork {
         channels: BTreeSet<Channel>,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
-        let fits = |one: &&RelayFigures| channels.contains(&one.channel) && one.until <= now + Duration::seconds(1);
+        let fits =
+            |one: &&RelayFigures| channels.contains(&one.channel) && one.until <= now + Duration::seconds(1);
         Ok(self.figures.lock().iter().filter(fits).cloned().collect())
     }
 }
