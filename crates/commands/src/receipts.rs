@@ -131,6 +131,8 @@ impl ReceiptBook {
 
     /// Records receipts with their lots. Answers the places of those that fit no attempt.
     async fn place(&self, relay: &RelayId, receipts: &[RawReceipt]) -> Result<Vec<usize>, JournalError> {
+        // What a code means, and where a failed message goes next.
+        self.directory.stay_current(self.lots.journal()).await?;
         let directory = self.directory.snapshot();
         let entry = directory.relays.get(relay);
         let mut by_lot: BTreeMap<LotId, (Vec<Note>, Vec<usize>)> = BTreeMap::new();

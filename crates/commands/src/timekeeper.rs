@@ -312,6 +312,7 @@ impl Timekeeper {
 
     /// Answers how many of the lots have nothing open.
     async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<u32, JournalError> {
+        self.directory.stay_current(self.lots.journal()).await?;
         let directory = self.directory.snapshot();
         let answers = self
             .lots

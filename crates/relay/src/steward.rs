@@ -108,8 +108,12 @@ impl Worker for Steward {
             self.tell(news, now).await?;
             return Ok(Step::Worked);
         }
-        if entry.unattended.is_some() && self.stand_in.take_in_place_of_nobody().await? == Step::Worked {
-            return Ok(Step::Worked);
+        if entry.unattended.is_some() {
+            let parts = &self.crew.parts;
+            parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
+            if self.stand_in.take_in_place_of_nobody().await? == Step::Worked {
+                return Ok(Step::Worked);
+            }
         }
         // Whoever drives it lets it look again in a second in any case.
         Ok(Step::Idle(None))

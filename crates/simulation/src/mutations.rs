@@ -3,7 +3,7 @@
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};
-use kite_simulation::{a_breaker_is_followed, run, run_copied};
+use kite_simulation::{run, run_copied};
 
 use crate::{Found, Options, Play, now, search};
 
@@ -22,7 +22,7 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::NewPolicyUnheeded
         | Mutation::OtherAddressIgnored
         | Mutation::ParkedWorkForgotten => 1_000,
-        Mutation::FenceIgnored => 4_000,
+        Mutation::FenceIgnored | Mutation::BreakerNotFollowed => 4_000,
         of_nodes if is_of_nodes(of_nodes) => 1_000,
         Mutation::RouterPlaceTooFar
         | Mutation::DoubtForgottenOnDeferral
@@ -44,15 +44,8 @@ fn is_of_nodes(mutation: Mutation) -> bool {
             | Mutation::JobAcknowledgedFirst
             | Mutation::RateTimesNodes
             | Mutation::UnansweredTooEarly
+            | Mutation::BreakerNotFollowed
     )
-}
-
-/// What finds a bug that takes two processes at one relay at the same moment.
-fn side_by_side(mutation: Mutation) -> Option<fn() -> Result<(), String>> {
-    match mutation {
-        Mutation::BreakerNotFollowed => Some(a_breaker_is_followed),
-        _ => None,
-    }
 }
 
 /// Runs seeds under each bug until one fails.
@@ -63,18 +56,6 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
         let began = now();
         activate(Some(mutation));
-        if let Some(two_processes) = side_by_side(mutation) {
-            let found = two_processes();
-            activate(None);
-            match found {
-                Err(what) => println!("{mutation:?}: found by two processes side by side: {what}"),
-                Ok(()) => {
-                    survived.push(mutation);
-                    println!("{mutation:?}: SURVIVED two processes side by side");
-                }
-            }
-            continue;
-        }
         let play: Play = match mutation {
             Mutation::RestoredCopyHandsOver
             | Mutation::OriginalsReceiptDropped

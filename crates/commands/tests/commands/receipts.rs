@@ -1,13 +1,18 @@
 //! Receipts come in whatever order, more than once, or for nobody.
 
 use chrono::Duration;
+use kite_commands::WriteSide;
 use kite_commands::receipts::ReceiptSummary;
 use kite_domain::event::Event;
+use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
 use kite_domain::lot::{AttemptState, Outcome};
 use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use kite_domain::sender::SenderKind;
+use kite_domain::text::MessageType;
 use kite_event_store::Filter;
 use std::collections::HashSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::faulty_store::Fault;
@@ -138,6 +143,36 @@ async fn a_receipt_of_a_lot_that_a_newer_program_has_written_to_is_parked() {
         panic!("{parked:?}")
     };
     assert_eq!(parked.receipts, receipts[1..]);
+}
+
+/// Of a relay that it does not know yet a process cannot say what a code means.
+#[tokio::test]
+async fn a_receipt_is_read_by_what_the_log_says_of_its_relay_now() {
+    let house = House::furnished().await;
+    let journal = house.journal.clone().shared();
+    let other = WriteSide::new(journal.clone(), 1_000, Arc::new(|| [7; 32]));
+    other.directory.catch_up(&journal).await.unwrap();
+    house.manage.define_relay(&cause(), profile("delta", &[(MessageType::Sms, 8_000)])).await.unwrap();
+    house.register("acme", "025550177", SenderKind::Phone, &["delta"]).await;
+    house.define_policy("acme", shares(&[("delta", 10_000)])).await;
+    let mut request = notice(recipients(1));
+    request.from_phone = Some("02-555-0177".to_owned());
+    let sending = house.accept(request).await.unwrap().sending;
+    work_off(&mut house.router()).await;
+    house.hand_over(sending, 0).await;
+    house.advance(Duration::seconds(2));
+    let unknown_number = receipt(sending, 0, 1, ReceiptStatus::Undelivered, "3032");
+    other.receipts.record(&relay("delta"), vec![unknown_number]).await.unwrap();
+    let recorded = house.events("receipts-recorded").await;
+    let [Event::ReceiptsRecorded(recorded)] = &recorded[..] else { panic!("{recorded:?}") };
+    assert_eq!(recorded.sets[0].class, Some(FailureClass::HandsetPermanent));
+
+    // One that is too old to know says so. The relay tells it again, and perhaps to another.
+    crate::seals::put_of_tomorrow(&house, "relay-delta", "relay-defined").await;
+    house.advance(Duration::seconds(2));
+    let delivered = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
+    let told = other.receipts.record(&relay("delta"), vec![delivered]).await;
+    assert!(matches!(&told, Err(error) if error.is_of_newer_program()), "{told:?}");
 }
 
 #[tokio::test]

@@ -16,6 +16,15 @@ use crate::house::*;
 
 /// Appends an event to a stream; the log does not look into it.
 pub(crate) async fn put(house: &House, stream: &str, kind: &str, data: &str) -> u64 {
+    put_as(house, stream, (kind, 1), data).await
+}
+
+/// The same of a version that this program does not know.
+pub(crate) async fn put_of_tomorrow(house: &House, stream: &str, kind: &str) {
+    put_as(house, stream, (kind, 900), "{}").await;
+}
+
+async fn put_as(house: &House, stream: &str, (kind, schema_version): (&str, u16), data: &str) -> u64 {
     let metadata = kite_event_store::Metadata {
         time: house.journal.now(),
         tenant: None,
@@ -26,7 +35,7 @@ pub(crate) async fn put(house: &House, stream: &str, kind: &str, data: &str) -> 
     let event = NewEvent {
         id: house.journal.next_id(),
         kind: kind.into(),
-        schema_version: 1,
+        schema_version,
         data: data.to_owned().into(),
     };
     let append =
