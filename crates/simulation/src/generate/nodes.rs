@@ -34,7 +34,8 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
         let polls = *dice.pick(&[0, 0, 20, 120, 400]);
         case.steps.insert(place, Step { salt: SALT_OF_NODES + number as u32, polls, op });
     }
-    case.setup.remote_log = Dice::of(seed, 0x4EAD).per_cent(50);
+    // A process that is alone has its log beside it.
+    case.setup.remote_log = case.setup.nodes > 1 && Dice::of(seed, 0x4EAD).per_cent(50);
     add_queue_faults(seed, &mut case);
     add_lease_faults(seed, &mut case);
     add_rush(seed, &mut case);
