@@ -10,7 +10,7 @@
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::WriteSide;
 use kite_commands::directory::DirectoryState;
 use kite_commands::manage::{API_KEY_PREFIX, OPERATOR_KEY_PREFIX, public_part};
@@ -30,6 +30,9 @@ use crate::extract::Payer;
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
+
+/// How long keys are believed by what was known before while the log cannot be read.
+const KEYS_HOLD: TimeDelta = TimeDelta::minutes(1);
 
 /// A tenant, proven by one of its keys, which may do what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +207,14 @@ async fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -
     };
     let WriteSide { directory, journal, .. } = &state.write_side;
     let unknown = || Err(Problem::new(Code::KeyInvalid, "The key is unknown or was revoked."));
-    directory.find(journal, look).await?.unwrap_or_else(unknown)
+    match directory.find(journal, look).await {
+        Ok(found) => found.unwrap_or_else(unknown),
+        // While the log is away a key is good that was good a moment ago.
+        Err(_) if directory.was_current_within(journal, KEYS_HOLD) => {
+            look(&directory.snapshot()).unwrap_or_else(unknown)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn of_key(key: &str, directory: &DirectoryState, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {

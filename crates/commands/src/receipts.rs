@@ -15,8 +15,9 @@ use kite_domain::slug::RelayId;
 use kite_event_store::Expected;
 use smol_str::{SmolStr, format_smolstr};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
 use crate::not_understood::{KeptSummary, NotUnderstoodBook};
@@ -132,8 +133,12 @@ impl ReceiptBook {
     /// Records receipts with their lots. Answers the places of those that fit no attempt.
     async fn place(&self, relay: &RelayId, receipts: &[RawReceipt]) -> Result<Vec<usize>, JournalError> {
         // What a code means, and where a failed message goes next.
-        self.directory.stay_current(self.lots.journal()).await?;
-        let directory = self.directory.snapshot();
+        let look = |directory: &Arc<DirectoryState>| match directory.relays.get(relay) {
+            Some(_) => Ok(directory.clone()),
+            None => Err(directory.clone()),
+        };
+        let directory = self.directory.judge(self.lots.journal(), look).await?;
+        let directory = directory.unwrap_or_else(|without| without);
         let entry = directory.relays.get(relay);
         let mut by_lot: BTreeMap<LotId, (Vec<Note>, Vec<usize>)> = BTreeMap::new();
         let mut unmatched = Vec::new();

@@ -172,6 +172,7 @@ impl Worker for Settler {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
+        self.directory.stay_current(self.lots.journal()).await?;
         match self.directory.snapshot().instance {
             Standing::Released { until, original_dead_since, .. } => {
                 self.go_on(until, original_dead_since).await?;

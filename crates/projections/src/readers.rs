@@ -95,7 +95,7 @@ impl<'c> Snapshot<'c> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        // Nothing was written. A connection whose snapshot cannot be left fails at its next question, and is not kept then.
+        // Nothing was written.
         let left = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = left {
             tracing::debug!(%error, "a snapshot of a read model could not be left");
@@ -145,7 +145,10 @@ impl Readers {
             let snapshot = Snapshot::of(&connection)?;
             question(engine::Connection::Sqlite(snapshot.0))?
         };
-        turn.connection = Some(connection);
+        // One whose snapshot could not be left would keep the file from being tidied.
+        if connection.is_autocommit() {
+            turn.connection = Some(connection);
+        }
         Ok(answer)
     }
 

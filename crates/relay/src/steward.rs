@@ -95,8 +95,10 @@ impl Worker for Steward {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
+        let parts = &self.crew.parts;
+        parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
         let now = self.crew.now();
-        let directory = self.crew.parts.directory.snapshot();
+        let directory = parts.directory.snapshot();
         let Some(entry) = directory.relays.get(self.crew.relay()) else { return Ok(Step::Idle(None)) };
         self.board.show(entry, now);
         self.look_for_others(&directory.relays, directory.senders.approvals());
@@ -108,12 +110,8 @@ impl Worker for Steward {
             self.tell(news, now).await?;
             return Ok(Step::Worked);
         }
-        if entry.unattended.is_some() {
-            let parts = &self.crew.parts;
-            parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
-            if self.stand_in.take_in_place_of_nobody().await? == Step::Worked {
-                return Ok(Step::Worked);
-            }
+        if entry.unattended.is_some() && self.stand_in.take_in_place_of_nobody().await? == Step::Worked {
+            return Ok(Step::Worked);
         }
         // Whoever drives it lets it look again in a second in any case.
         Ok(Step::Idle(None))

@@ -5,6 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::Clock;
 use kite_commands::clock::ManualClock;
 use kite_commands::lease::{Acquired, HeldBy, InProcessLeases, LeaseError, Leases, Renewed, TERM};
+use parking_lot::Mutex;
+use smol_str::SmolStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -42,14 +44,14 @@ impl Clock for NodeClock {
 pub(crate) struct KeptLeases {
     leases: InProcessLeases,
     faults: Armed<LeaseFault>,
-    /// When one was lost last.
-    lost_ms: AtomicI64,
+    /// Those that were lost, and have not been told of.
+    lost: Mutex<Vec<SmolStr>>,
 }
 
 impl KeptLeases {
     pub(crate) fn new(sim: &Sim) -> Self {
         let leases = InProcessLeases::new(sim.clock.clone(), TERM);
-        Self { leases, faults: Armed::default(), lost_ms: AtomicI64::new(i64::MIN) }
+        Self { leases, faults: Armed::default(), lost: Mutex::default() }
     }
 
     pub(crate) fn arm(&self, skip: u32, fault: LeaseFault) {
@@ -61,8 +63,9 @@ impl KeptLeases {
         self.faults.disarm();
     }
 
-    pub(crate) fn lost_ms(&self) -> i64 {
-        self.lost_ms.load(Ordering::Relaxed)
+    /// Which were lost since this was asked.
+    pub(crate) fn take_lost(&self) -> Vec<SmolStr> {
+        std::mem::take(&mut *self.lost.lock())
     }
 }
 
@@ -128,8 +131,9 @@ impl Leases for SimLeases {
             }
             LeaseFault::Lost => {
                 let renewed = self.ask(self.kept.leases.renew(lease, holder, epoch)).await;
+                // As if it had been given back: whoever asks next gets it.
                 self.kept.leases.release(lease, holder, epoch).await?;
-                self.kept.lost_ms.store(self.sim.now_ms(), Ordering::Relaxed);
+                self.kept.lost.lock().push(lease.into());
                 self.sim.reach(Situation::LeaseLost);
                 renewed
             }

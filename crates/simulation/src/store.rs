@@ -43,7 +43,7 @@ pub(crate) struct FaultyStore {
     is_behind: AtomicBool,
 }
 
-/// How late a process hears of an append of another one.
+/// How late a process hears of an append, of its own too.
 const HEARD_MS_MAX: u64 = 1_500;
 /// How often an append that stalls looks whether faults have stopped.
 const STALLED_LOOK_MS: u64 = 250;
@@ -80,6 +80,9 @@ impl FaultyStore {
                 return;
             }
             self.sim.sleep_ms(self.sim.below(HEARD_MS_MAX)).await;
+            while self.is_cut_off() {
+                self.sim.sleep_ms(HEARD_MS_MAX).await;
+            }
             self.sim.reach(Situation::HeadHeardLate);
         }
     }

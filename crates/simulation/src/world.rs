@@ -343,7 +343,9 @@ impl World {
         if *self.head.borrow() != self.checker.position {
             self.checker.catch_up(&self.log)?;
         }
-        self.checker.lease_was_lost(self.leases.lost_ms());
+        for lease in self.leases.take_lost() {
+            self.checker.lease_was_lost(&lease, self.sim.now_ms());
+        }
         let calls = std::mem::take(&mut *self.relays.calls.lock());
         calls.iter().try_for_each(|call| self.checker.called(call))?;
         let arrivals = std::mem::take(&mut *self.relays.arrivals.lock());

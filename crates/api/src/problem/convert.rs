@@ -58,6 +58,9 @@ impl From<JournalError> for Problem {
                 tracing::warn!(%error, "a read model does not answer");
                 Self::new(Code::Unavailable, "A read model cannot be read.")
             }
+            error if error.is_of_newer_program() => {
+                Self::new(Code::Unavailable, "This process is too old for its log. Another one answers.")
+            }
             JournalError::Decode { stream, source } => {
                 tracing::error!(%stream, %source, "an event cannot be understood");
                 Self::new(Code::Internal, "A record of the log cannot be understood.")

@@ -69,6 +69,7 @@ impl Acceptance {
         let cause = Cause { correlation: id.0, ..cause.clone() };
         let Written { lots, accepted, position } =
             self.write_cancellation(&cause, tenant, id, reason).await?;
+        self.directory.stay_current(self.journal()).await?;
         let is_originals = match self.directory.snapshot().instance {
             Standing::Copy { until, .. } | Standing::Released { until, .. } => accepted <= until,
             Standing::Original | Standing::Settled { .. } => false,

@@ -19,6 +19,9 @@ use super::terms::{CheckedTerms, needed_variables};
 use crate::directory::DirectoryState;
 use crate::policy::policy_in_force;
 
+/// The word for a row that no relay can carry.
+pub(super) const NO_RELAY: &str = "no_relay";
+
 /// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
 /// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
 const FILLING_BYTES_MAX: usize = 128 << 20;
@@ -242,7 +245,7 @@ impl Composer<'_> {
             return Err(refused("to", "sender_missing", detail));
         }
         if let Err(detail) = self.carrier(resolved.message_type, reach) {
-            return Err(refused("to", "no_relay", detail));
+            return Err(refused("to", NO_RELAY, detail));
         }
         if resolved.message_type != MessageType::Email
             && let Some(opens) = self.terms.held_until.filter(|opens| self.terms.expires_at <= *opens)

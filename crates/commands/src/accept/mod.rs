@@ -245,8 +245,16 @@ impl Acceptance {
         let tenants = directory.tenants.len() as u64;
         let mut place = self.find_place(tenant, &request, &limits, tenants, now)?;
         self.count_recipients(tenant, &limits, lane_of(request.class), &request)?;
-        let (terms, directory) = self.check(tenant, &request, now).await?;
-        let composed = self.compose(tenant, &request, &terms, &directory).await?;
+        let reads = self.directory.reads();
+        let (mut terms, directory) = self.check(tenant, &request, now).await?;
+        let mut composed = self.compose(tenant, &request, &terms, &directory).await?;
+        let rests_on_relays = composed.refused.iter().any(|row| row.code == compose::NO_RELAY);
+        if rests_on_relays && self.directory.read_on_since(self.journal(), reads).await? {
+            // As a request is: no row is refused before the log was read on.
+            let (terms_now, directory) = self.check(tenant, &request, now).await?;
+            composed = self.compose(tenant, &request, &terms_now, &directory).await?;
+            terms = terms_now;
+        }
         let is_refused = composed.messages == 0 || (request.strict && !composed.refused.is_empty());
         if is_refused {
             return Err(AcceptError::RowsRefused(composed.refused));

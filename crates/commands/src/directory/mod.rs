@@ -15,6 +15,7 @@ pub use refusals::RefusalsOf;
 pub use state::{DirectoryState, PolicyState, PolicyTail};
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use kite_domain::in_force;
 use kite_domain::opt_out::Refusals;
 use kite_domain::sender::{Envelope, SaidBy};
@@ -37,7 +38,7 @@ const REFUSAL_KINDS: [&str; 3] = ["opt-out-recorded", "opt-out-withdrawn", "opt-
 
 const PAGE: usize = 1_000;
 /// What was read so lately is current where several processes write.
-const CURRENT_MS: i64 = 1_000;
+const CURRENT: TimeDelta = TimeDelta::seconds(1);
 /// How often refusals are looked up anew because the log has said something meanwhile.
 const LOOKS_MAX: usize = 5;
 
@@ -242,8 +243,12 @@ impl Directory {
         let mut has_news = false;
         loop {
             let page = journal.read_all(place.position, PAGE, &filter).await;
-            let is_understood = !matches!(page, Err(JournalError::Decode { .. }));
-            self.inner.stands_still.store(!is_understood, Ordering::Relaxed);
+            match &page {
+                Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
+                Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
+                // That says nothing of what stands there.
+                Err(_) => {}
+            }
             let (told, next) = page?;
             // A page may be empty although there is more: only a position that does not move is the end.
             let is_end = next == place.position;
@@ -284,8 +289,14 @@ impl Directory {
     }
 
     fn is_current(&self, journal: &Journal) -> bool {
+        self.was_current_within(journal, CURRENT)
+    }
+
+    /// Whether the log was read to its end so lately.
+    pub fn was_current_within(&self, journal: &Journal, span: TimeDelta) -> bool {
         let read_at_ms = self.inner.read_at_ms.load(Ordering::Relaxed);
-        (0..CURRENT_MS).contains(&journal.now().timestamp_millis().saturating_sub(read_at_ms))
+        let since_ms = journal.now().timestamp_millis().saturating_sub(read_at_ms);
+        (0..span.num_milliseconds()).contains(&since_ms)
     }
 
     /// Looks something up. Where other processes write to the log, too, nobody is told that it is not there before the log was read on
@@ -302,8 +313,8 @@ impl Directory {
         Ok(found.ok())
     }
 
-    /// Judges something by what is known. Where other processes write to the log, too, nobody is refused anything before the log was
-    /// read on once: what he rests on may just have been written.
+    /// Judges something by what is known. Where other processes write to the log, too, it is what was known a moment ago, and nobody
+    /// is refused anything before the log was read on once: what he rests on may just have been written.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -312,6 +323,7 @@ impl Directory {
         journal: &Journal,
         look: impl Fn(&Arc<DirectoryState>) -> Result<T, E>,
     ) -> Result<Result<T, E>, JournalError> {
+        self.stay_current(journal).await?;
         let (reads, judged) = (self.reads(), look(&self.snapshot()));
         if judged.is_ok() || !self.read_on_since(journal, reads).await? {
             return Ok(judged);

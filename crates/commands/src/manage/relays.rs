@@ -47,6 +47,8 @@ impl Manage {
         if !self.vault.has_key() {
             return Err(ManageRefusal::NoEncryptionKey.into());
         }
+        // All of them: one that another process has just defined, too.
+        self.directory.catch_up(&self.journal).await?;
         let relays: Vec<RelayId> =
             self.directory.snapshot().relays.iter().map(|(relay, _)| relay.clone()).collect();
         let mut rotated = Done { value: SecretsRotated::default(), position: 0 };

@@ -76,6 +76,7 @@ async fn the_cheapest_is_advised_followed_and_replaced_when_it_changes() {
     assert_eq!(first.len(), 1);
     assert_eq!((with_share(&first[0]), first[0].weights.len()), (vec!["beta"], 3));
     assert!(!first[0].reasons.is_empty());
+    house.advance(Duration::seconds(2));
     adviser.step().await.unwrap();
     assert_eq!(advice(&house).await.len(), 1, "nothing has changed");
 
@@ -90,6 +91,28 @@ async fn the_cheapest_is_advised_followed_and_replaced_when_it_changes() {
     adviser.step().await.unwrap();
     let second = advice(&house).await;
     assert_eq!((second.len(), second[1].advice, with_share(&second[1])), (2, 2, vec!["alpha"]));
+}
+
+/// It is stepped more often than it looks. A clock that was set back makes nobody wait.
+#[tokio::test]
+async fn the_figures_are_looked_at_every_two_seconds_and_for_each_channel_its_own() {
+    let house = House::furnished().await;
+    let price = PolicyObjective::Price;
+    let failover = FailoverTerms::default();
+    house.manage.define_policy(&cause(), &acme(), MessageType::Sms, price, failover).await.unwrap();
+    let of_email =
+        |name: &str, price| RelayFigures { channel: MessageType::Email, ..figures(name, price, 990) };
+    *house.work.figures.lock() =
+        vec![figures("alpha", 9_000, 990), figures("beta", 5_000, 990), of_email("alpha", 1)];
+    let mut adviser = adviser(&house);
+    let mut looks = Vec::new();
+    for after_ms in [0, 1_000, 999, 1, 1_999, 1, -5_000, 1_000] {
+        house.advance(Duration::milliseconds(after_ms));
+        adviser.step().await.unwrap();
+        looks.push(*house.work.figures_asked.lock());
+    }
+    assert_eq!(looks, [1, 1, 1, 2, 2, 3, 4, 4]);
+    assert_eq!(with_share(&advice(&house).await[0]), ["beta"], "an e-mail's price says nothing of a text's");
 }
 
 /// Each has a directory of its own, and neither sees what the other writes until it reads on.
@@ -116,6 +139,7 @@ async fn two_advisers_over_one_log_advise_once() {
         other.directory.snapshot().policies[&(acme(), MessageType::Sms)].advised.is_some(),
         "it knows now"
     );
+    house.advance(Duration::seconds(2));
     rival.step().await.unwrap();
     assert_eq!(advice(&house).await.len(), 1, "nor at its next look");
 

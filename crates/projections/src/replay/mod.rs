@@ -289,7 +289,8 @@ pub(crate) async fn rebuild_model<M: ReadModel>(
     database::create_indexes::<M>(&made.connection).map_err(storage)?;
     let rows = compare::count_rows(&made.connection, database::tables::<M>()).map_err(storage)?;
     let parked = parked::count(engine::Connection::Sqlite(&made.connection)).map_err(storage)?;
-    // Everything into the one file that is moved.
+    // Everything into the one file that is moved, and onto the disk: from then on it is not thrown away.
+    made.connection.execute_batch("PRAGMA synchronous = FULL;").map_err(storage)?;
     let _: i64 = made
         .connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))

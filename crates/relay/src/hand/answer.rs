@@ -137,6 +137,7 @@ impl Answered {
 impl RelayWorker {
     /// Writes the answers to the log, then lets go of the lease. What the log does not take is kept and tried again.
     pub(super) async fn record(&mut self, mut answered: Answered) -> Result<Step, WorkerError> {
+        self.crew.catch_up().await;
         if let Err(error) = self.record_notes(&mut answered).await {
             self.unrecorded = Some(answered);
             return Err(error);

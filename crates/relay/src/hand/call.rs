@@ -144,6 +144,7 @@ impl RelayWorker {
             let phase_number = crew.breaker.phase_number(began);
             let answer = crew.client.submit(&call.messages).await;
             let ended = crew.now();
+            crew.catch_up().await;
             figures::call(crew.relay(), "submit", began, ended);
             let verdict = note_answers(&crew, &call, answer, &mut answered, ended - began, ended);
             if let Some(observation) = verdict.observation() {

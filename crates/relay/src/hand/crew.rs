@@ -84,6 +84,14 @@ impl Crew {
         }
     }
 
+    /// A call takes its time, and what follows from its answer is to rest on what the log says by then. What cannot be read keeps no
+    /// answer from being recorded.
+    pub(crate) async fn catch_up(&self) {
+        if let Err(error) = self.parts.directory.stay_current(self.parts.lots.journal()).await {
+            tracing::warn!(relay = %self.relay(), %error, "an answer is judged by what was known before");
+        }
+    }
+
     /// Whether there is any use in asking about an unknown outcome.
     pub(crate) fn can_ask(&self) -> bool {
         let (answers, deduplicates) = (self.profile.answers_status, self.profile.deduplicates);

@@ -24,7 +24,7 @@ use super::call::defer;
 use super::crew::Held;
 use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
-use super::{PROBE_PAUSE, RelayWorker, back_off};
+use super::{Gate, PROBE_PAUSE, RelayWorker, back_off};
 use crate::client::{CallFailed, RateLimit, Standing};
 use crate::figures;
 use crate::queue::{Job, Lease};
@@ -57,8 +57,13 @@ impl RelayWorker {
         if again.is_empty() {
             return self.record(answered).await;
         }
-        // Asking took its time, and what may go out depends on the time.
+        // Asking took its time, and what may go out depends on the time, and on how the relay stands by now.
         let now = self.crew.now();
+        if !matches!(self.gate(now).await, Ok(Gate::Open { .. })) {
+            let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
+            answered.rest.extend(again.into_iter().map(|job| Job { not_before_ms, ..job }));
+            return self.record(answered).await;
+        }
         let wanted = again.iter().map(|job| job.messages.len()).sum::<usize>() as u32;
         let room = match self.crew.breaker.permit(wanted, now) {
             Permit::All => wanted,
@@ -173,6 +178,7 @@ impl RelayWorker {
         let phase_number = crew.breaker.phase_number(began);
         let standings = crew.client.status(&references, now).await;
         let now = crew.now();
+        crew.catch_up().await;
         figures::call(crew.relay(), "status", began, now);
         let standings = match standings {
             Ok(standings) => standings,

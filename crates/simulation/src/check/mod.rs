@@ -101,14 +101,12 @@ pub(crate) struct Checker {
     /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
     /// against what its process cannot have known, and none to the moment.
     is_shared: bool,
-    /// There are others: whoever called may be one of them.
-    has_others: bool,
+    /// How many processes there are besides: whoever called may be one of them.
+    others: u8,
     /// By how much the clocks of processes differ from the time at most.
     clocks_off_ms: i64,
     /// Until when no span of time can be trusted, because a clock is moved.
     spans_unsure_until_ms: i64,
-    /// Until when two may hold the same share of a relay.
-    shares_unsure_until_ms: i64,
     /// The read model of open work may have parked sendings, which count against no limit then.
     pub(crate) counts_are_parked: bool,
 }
@@ -154,7 +152,7 @@ impl Checker {
     /// For a log that several processes write, or one to which happens what happens to several.
     pub(crate) fn of_several_processes(self, case: &Case) -> Self {
         noted::play(case);
-        Self { is_shared: true, has_others: case.setup.nodes > 1, ..self }
+        Self { is_shared: true, others: case.setup.nodes.saturating_sub(1), ..self }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.
@@ -205,9 +203,13 @@ impl Checker {
         }
     }
 
-    /// A lease was lost then, and its holder does not know.
-    pub(crate) fn lease_was_lost(&mut self, at_ms: i64) {
-        self.shares_unsure_until_ms = self.shares_unsure_until_ms.max(at_ms.saturating_add(UNSURE_MS));
+    /// A lease was lost then, and its holder does not know: of the relay whose share it was two may hold it.
+    pub(crate) fn lease_was_lost(&mut self, lease: &str, at_ms: i64) {
+        for (relay, state) in &mut self.relays {
+            if lease.split('/').any(|part| part == relay.as_str()) {
+                state.shares_unsure_until_ms = at_ms + UNSURE_MS;
+            }
+        }
     }
 
     /// Whether everybody knows of it because they began after it. Of several some began before.

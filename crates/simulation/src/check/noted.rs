@@ -9,7 +9,7 @@ use crate::operation::Operation;
 
 /// How long news may be unknown to somebody who reads the log.
 const NOTICE: TimeDelta = TimeDelta::seconds(5);
-/// The same, however much comes together: what was decided later than that comes to nothing.
+/// The same, however much comes together. An intent that is in the log later than that is not carried out.
 const NOTICE_MAX: TimeDelta = TimeDelta::seconds(40);
 /// How long an append takes that stalls.
 const STALLED: TimeDelta = TimeDelta::seconds(24);
@@ -42,9 +42,9 @@ fn notice_in(case: &Case) -> TimeDelta {
     for step in &case.steps {
         match step.op {
             Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => {
-                held_up = held_up.max(TimeDelta::milliseconds(ms.into()));
+                held_up += TimeDelta::milliseconds(ms.into());
             }
-            Operation::AppendFault { fault: AppendFault::Stalled, .. } => held_up = held_up.max(STALLED),
+            Operation::AppendFault { fault: AppendFault::Stalled, .. } => held_up += STALLED,
             Operation::ClockOff { ms, .. } => {
                 clocks_off = clocks_off.max(TimeDelta::milliseconds(ms.abs().into()));
             }

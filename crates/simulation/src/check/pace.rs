@@ -47,11 +47,11 @@ impl Pace {
 impl Checker {
     /// By a clock that is moved nobody knows how long a share is its own, and what is lost two may hold.
     pub(super) fn is_within_pace(&mut self, call: &Call) -> Checked {
-        if call.at_ms < self.spans_unsure_until_ms.max(self.shares_unsure_until_ms) {
-            return Ok(());
-        }
         let Call { relay, at_once, references, .. } = call;
         let Some(state) = self.relays.get_mut(relay) else { return Ok(()) };
+        if call.at_ms < self.spans_unsure_until_ms.max(state.shares_unsure_until_ms) {
+            return Ok(());
+        }
         let at = call.at();
         let is_agreed = |profile: &Option<RelayProfile>| {
             profile.as_ref().is_none_or(|profile| *at_once <= usize::from(profile.calls_in_flight_max.max(1)))

@@ -38,6 +38,8 @@ pub(crate) struct RelayState {
     /// How many calls were under way in the last calm, on average and in hundredths.
     calls_percent: i64,
     pub(super) pace: Pace,
+    /// Until when two may hold the same share of it.
+    pub(super) shares_unsure_until_ms: i64,
     /// Parked receipts: reference and what they say.
     pub(crate) parked: BTreeSet<(String, ReceiptStatus)>,
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use kite_commands::WriteSide;
 use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
@@ -105,7 +106,10 @@ pub async fn define(
             error.to_string(),
         ))
     })?;
-    let directory = state.write_side.directory.snapshot();
+    // It is judged beside its last definition, which may be another process's of a moment ago.
+    let WriteSide { directory, journal, .. } = &state.write_side;
+    directory.catch_up(journal).await?;
+    let directory = directory.snapshot();
     let known = directory.relays.get(&relay).map(|entry| {
         // What cannot be decrypted stays as it is, and cannot be held against the rest.
         state.write_side.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())

@@ -34,6 +34,8 @@ pub(crate) struct LogWork {
     /// Nothing after this position is known; none: everything is.
     horizon: Mutex<Option<Position>>,
     pub(crate) figures: Mutex<Vec<RelayFigures>>,
+    /// How often they were asked for.
+    pub(crate) figures_asked: Mutex<usize>,
     /// Questions are refused.
     pub(crate) is_down: Mutex<bool>,
     /// It knows of no sending how it stands, and says so.
@@ -50,6 +52,7 @@ impl LogWork {
             journal,
             horizon: Mutex::default(),
             figures: Mutex::default(),
+            figures_asked: Mutex::default(),
             is_down: Mutex::default(),
             is_blind: Mutex::default(),
             ahead: Mutex::default(),
@@ -267,6 +270,7 @@ impl OpenWork for LogWork {
         channels: BTreeSet<Channel>,
         now: DateTime<Utc>,
     ) -> Result<Vec<RelayFigures>, OpenWorkError> {
+        *self.figures_asked.lock() += 1;
         let fits =
             |one: &&RelayFigures| channels.contains(&one.channel) && one.until <= now + Duration::seconds(1);
         Ok(self.figures.lock().iter().filter(fits).cloned().collect())
