@@ -1,4 +1,4 @@
-//! Tests: the dictionaries against the official lists and the table of the messaging facts.
+//! Tests: the dictionaries against the official lists, and against a table of what the most frequent codes mean.
 
 use super::{CodeDictionary, CodeOutcome};
 use crate::failure::FailureClass as Class;
@@ -7,7 +7,7 @@ use CodeOutcome::{Accepted, Delivered, Failed};
 /// A line of the table: codes of Solapi, codes of NHN, and what they mean.
 type Line = (&'static [&'static str], &'static [&'static str], CodeOutcome);
 
-/// Section 5 of the messaging facts, line by line.
+/// The most frequent codes of both families, written out by hand.
 const TABLE: &[Line] = &[
     (&["4000"], &["1000"], Delivered),
     (&["2000", "3000"], &["0"], Accepted),
