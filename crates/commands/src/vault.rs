@@ -83,7 +83,7 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads keys: one a line, its id, a blank and its 32 bytes in base64. The first is the one that encrypts. Empty lines and
+    /// Reads keys: one per line, its id, a blank and its 32 bytes in base64. The first is the one that encrypts. Empty lines and
     /// those that begin with # are passed over.
     ///
     /// # Errors

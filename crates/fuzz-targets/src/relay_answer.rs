@@ -23,7 +23,7 @@ const MESSAGES: u32 = 3;
 /// The recipient of all of them.
 const RECIPIENT: &str = "kim.recipient@example.com";
 
-/// Reads an answer in every way: one answer a message, and nothing is taken for accepted that the relay did not accept.
+/// Reads an answer in every way: one answer per message, and nothing is taken for accepted that the relay did not accept.
 pub fn relay_answer(bytes: &[u8]) {
     let messages = messages();
     let references: Vec<AttemptReference> = messages.iter().map(|message| message.reference).collect();

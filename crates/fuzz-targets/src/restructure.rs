@@ -90,7 +90,7 @@ fn other_document(given: &str, other: &str, random: &mut ChaCha8Rng) -> Option<S
     Some(changed)
 }
 
-/// Where objects and lists stand, and what they are: at most one a line, or a part that ends as `input::parts` has it.
+/// Where objects and lists stand, and what they are: at most one per line, or a part that ends as `input::parts` has it.
 fn documents(text: &str) -> Vec<(Range<usize>, Value)> {
     let mut found: Vec<(Range<usize>, Value)> = Vec::new();
     let mut start = 0;

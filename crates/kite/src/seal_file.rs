@@ -1,7 +1,7 @@
 //! The digests of the seals in a file somewhere else: on another disk, or where only appending is allowed. Whoever can
 //! write the log can make new seals for it; against this file they do not hold.
 //!
-//! A line a seal: up to which position, how many events, the digest.
+//! One line per seal: up to which position, how many events, the digest.
 
 use anyhow::Context;
 use kite_commands::sealer::Witness;

@@ -5,7 +5,7 @@
 //! Tells a history of so many messages of one tenant (1,000,000 if none is said) to the delivery model and asks it: for
 //! what most messages are, for what few are, for what none is, for the first page and for one far behind. Lots hold 1,000
 //! messages, and every tenth sending is a single message. One in fifty fails, for one of ten reasons; one in a hundred
-//! thousand is refused by a rule; the last thousandth is still open. The log is held in memory: some 200 bytes a message.
+//! thousand is refused by a rule; the last thousandth is still open. The log is held in memory: some 200 bytes per message.
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;

@@ -3,7 +3,7 @@
 //! A [`Case`] is a seed and a list of operations and faults. [`run`] plays it: every worker is driven through its
 //! `step()`, which of those that can go on is polled next is drawn from the seed, a crash drops all of them at whatever
 //! await points they stand, and the relays are models that survive the crash and keep their own ledger. After every poll
-//! a checker of its own holds the log and the ledgers against the laws of the design.
+//! a checker of its own holds the log and the ledgers against the laws (docs/laws.md).
 //!
 //! The same case gives the same log, byte for byte. A case that fails is cut down by [`shrink`] and can be kept as a file
 //! in `tests/found`.

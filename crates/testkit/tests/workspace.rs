@@ -1,4 +1,4 @@
-//! The shape of the workspace: design.md's table of who may depend on whom, and what may be in the tree.
+//! The shape of the workspace: who may depend on whom, and what may be in the tree.
 //!
 //! A new edge is its own change, with an ADR in docs/adr/.
 
@@ -93,7 +93,7 @@ fn none(rule: &str, violations: Vec<String>) {
 #[test]
 fn crates_depend_only_on_whom_the_design_lets_them() {
     let rule = "A crate of the workspace depends on another that the design does not let it depend on. If it has to, \
-                change the table of design and this test together, and say why in docs/adr/.";
+                change the table EDGES, and say why in docs/adr/.";
     none(rule, workspace().edge_violations(EDGES));
 }
 

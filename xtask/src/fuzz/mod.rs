@@ -83,7 +83,7 @@ pub(crate) fn run(options: &FuzzOptions) -> anyhow::Result<()> {
     report(&outcomes)
 }
 
-/// A line a target; what was found is a failure.
+/// One line per target; what was found is a failure.
 fn report(outcomes: &[(&str, Outcome)]) -> anyhow::Result<()> {
     println!();
     let mut broken = Vec::new();

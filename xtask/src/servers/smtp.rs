@@ -20,7 +20,7 @@ pub(crate) struct SmtpServer {
     process: Process,
     addresses: Addresses,
     certificates: Certificates,
-    /// What it has taken is in here, one file a message.
+    /// What it has taken is in here, one file per message.
     mail: TempDir,
     /// The certificates are in here.
     _keys: TempDir,

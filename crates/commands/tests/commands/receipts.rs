@@ -79,7 +79,7 @@ async fn one_delivery_may_speak_of_many_lots() {
     let count = receipts.len();
     let summary = house.receipts.record(&relay("alpha"), receipts).await.unwrap();
     assert_eq!(summary, ReceiptSummary { matched: count, parked: 0 });
-    assert_eq!(house.events("receipts-recorded").await.len(), 3, "one event a lot");
+    assert_eq!(house.events("receipts-recorded").await.len(), 3, "one event per lot");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tests: the dictionaries against the official lists and the table of the messaging facts.
+//! Tests: the dictionaries against the official lists, and against a table that was written out by hand.
 
 use super::{CodeDictionary, CodeOutcome};
 use crate::failure::FailureClass as Class;
@@ -7,7 +7,7 @@ use CodeOutcome::{Accepted, Delivered, Failed};
 /// A line of the table: codes of Solapi, codes of NHN, and what they mean.
 type Line = (&'static [&'static str], &'static [&'static str], CodeOutcome);
 
-/// Section 5 of the messaging facts, line by line.
+/// Codes of both families and what they mean, written out by hand.
 const TABLE: &[Line] = &[
     (&["4000"], &["1000"], Delivered),
     (&["2000", "3000"], &["0"], Accepted),

@@ -339,7 +339,7 @@ pub struct ReceiptSet {
     pub billable_failure: bool,
     /// Which messages.
     pub messages: SeqSet,
-    /// When, by the relay's clock, in milliseconds since 1970, one a message in the same order.
+    /// When, by the relay's clock, in milliseconds since 1970, one per message in the same order.
     pub at_ms: Vec<i64>,
 }
 
@@ -359,7 +359,7 @@ pub struct MessagesHeld {
     pub messages: SeqSet,
     /// Why.
     pub reason: String,
-    /// Until when, in milliseconds since 1970, one a message in the same order: they are spread out.
+    /// Until when, in milliseconds since 1970, one per message in the same order: they are spread out.
     pub until_ms: Vec<i64>,
 }
 

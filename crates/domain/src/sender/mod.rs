@@ -34,7 +34,7 @@ const STREAM_BYTES_MAX: usize = 255;
 /// The stream of an address: `identity-` and the text that it is compared by ([`identity()`]), or the hash of that text where that would be longer than the name of a
 /// stream may be. No such text looks like a hash: it has an `@`, or at most 15 digits.
 ///
-/// Before approvals there was one stream a tenant and address, `sender-<tenant>-<address>`; nothing is appended there any
+/// Before approvals there was one stream per tenant and address, `sender-<tenant>-<address>`; nothing is appended there any
 /// more.
 pub fn stream(address: &str) -> SmolStr {
     let key = identity(address);

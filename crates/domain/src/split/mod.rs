@@ -1,6 +1,6 @@
 //! Exact splitting: which relay takes the next message, so that every share is within one message of its target.
 //!
-//! The law (design, law 3): for every policy version and every set of eligible relays, after n first routes
+//! The law (law 3 of docs/laws.md): for every policy version and every set of eligible relays, after n first routes
 //! |routed(relay) − n × weight| < 1, across lots, sendings, restarts and nodes. Three parts keep it:
 //! - [`WeightedRelays`]: the eligible set with its integer weights, in one fixed order;
 //! - [`Carry`]: how far the sequence of that set has come; it is stored, and goes on where it stopped;

@@ -1,4 +1,4 @@
-//! The laws of the design that are about pure state, each as property tests over whole histories.
+//! The laws (docs/laws.md) that are about pure state, each as property tests over whole histories.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

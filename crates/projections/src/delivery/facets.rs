@@ -198,7 +198,7 @@ impl Facets {
     }
 }
 
-/// Two bytes a piece, without what is 0 at the end; nothing where there is no message left.
+/// Two bytes per piece, without what is 0 at the end; nothing where there is no message left.
 fn encode(counts: &Pieces) -> Vec<u8> {
     let filled = counts.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);
     let counts = counts[..filled].iter().map(|count| u16::try_from(*count).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! The laws of the design, checked from the log and from the relays' own ledgers.
+//! The laws (docs/laws.md), checked from the log and from the relays' own ledgers.
 //!
 //! This is a second, small model of what the events mean. It shares the events' shapes with the platform and none of its
 //! folds or decisions: what both got wrong in the same way would go unseen otherwise.
