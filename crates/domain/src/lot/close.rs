@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Lot;
-use super::doubt::COPIED;
+use super::copied::COPIED;
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use crate::event::Event;

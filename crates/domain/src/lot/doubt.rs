@@ -1,239 +1,412 @@
-//! What becomes of the messages of a log that is a copy: the original may have handed over, after the copy was taken,
-//! everything that is open in it (law 4).
+//! An answer that did not come (law 4): when a relay is asked about it, what its words prove by then, and what the refusal of a
+//! repeated call says of the call before it.
 //!
-//! - What has a route is unknown at that relay, as if its answer had been lost, and is asked about, handed over again under
-//!   the same reference, or left to its receipt and deadline, as that relay allows.
-//! - What has no route may be with any relay. Nobody can be asked, so it has ended, unless the sending may be sent twice.
-//! - A later attempt of such a message may have been made by the original, too, and begins in doubt (`failover.rs`).
-//! - Of an attempt that the original made after the copy was taken, this log knows nothing until its receipt comes. The
-//!   receipt says that it was made, and by which relay: so much is taken into the log with it.
+//! A call that had no answer may have been taken, and it may come in for [`ON_ITS_WAY`] after it was given up. Until that is
+//! known the message goes to nobody else.
+//!
+//! - The log counts the questions: a question is of a *round*, and from the third round on nothing is on its way any more that
+//!   was handed over before. Then "never came in" is believed, and so is a refusal.
+//! - A repeated call that is refused says nothing of the call before it until then. Refused as a duplicate it never does: that
+//!   may be because the first call was taken, or be the first answer once more.
+//! - What is asked before its time proves no more than the question before.
+//!
+//! Relay workers hand over facts: what was answered, to what, in which round, and how the relay can be asked. What follows from
+//! them is decided here.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::failover::{Aftermath, RoutingContext};
-use super::message::{AttemptState, Message, Outcome};
-use super::{Lot, MessagesDoubted, MessagesRouted, Note, RelayResponded, RouteSet, UnknownSet};
-use crate::event::Event;
-use crate::failure::FailureClass;
-use crate::instance;
+use super::message::Doubt;
+use super::respond::{AnswerTo, RefusedForNowMessage, RefusedMessage};
+use super::state::NEVER_MS;
+use super::{DeferredSet, Lot, Refusal, RefusedSet, UnknownSet};
 use crate::mutation::{self, Mutation};
-use crate::receipt::ReceiptStatus;
 use crate::relay::RelayProfile;
-use crate::sending::SendingAccepted;
+use crate::sending::MessageClass;
 use crate::seq_set::SeqSet;
-use crate::slug::RelayId;
-use crate::text::MessageType;
 
-/// Why the answer is not known.
-const REASON: &str = "this log is a copy: the original may have handed it over after the copy was taken";
-/// Why a message went to a relay that nobody here has sent it to.
-const TOLD: &str = "its receipt says that the original of this copy handed it over";
-/// How messages end that may be with any relay.
-pub(super) const COPIED: &str = "copied";
-/// A channel that the relay no longer offers has no deadline of its own.
-const RECEIPT_DEADLINE: TimeDelta = TimeDelta::days(3);
+/// How long after it was given up a call may still come in at a relay.
+pub const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(30);
 
-/// Whether the sending of a copied lot was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// It was not.
-    No,
-    /// Before the copy was taken: the original knew of it, and handed nothing over after it.
-    BeforeTheCopy,
-    /// At the copy. That says nothing of what the original had handed over by then.
-    AtTheCopy,
+/// Pauses before the first three questions. They are the same for all: what is believed rests on them.
+const PAUSES: [TimeDelta; 3] = [TimeDelta::seconds(1), TimeDelta::seconds(5), TimeDelta::seconds(30)];
+/// Pauses after those of [`urgent`]; the last one repeats.
+const LATE_PAUSES: [TimeDelta; 3] = [TimeDelta::minutes(5), TimeDelta::minutes(30), TimeDelta::hours(1)];
+
+/// From this round on nothing is on its way any more that was handed over before: so long is the pause before it.
+const LATE_ROUND: u8 = 3;
+
+/// How long a message that is in doubt and refused for now waits at least for the next question, and at most,
+const DOUBT_PAUSE: TimeDelta = TimeDelta::minutes(1);
+const DOUBT_PAUSE_MAX: TimeDelta = TimeDelta::minutes(30);
+/// and which part of its life.
+const DOUBT_PARTS: i32 = 20;
+
+/// How a relay can be asked about messages whose answer is missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// It answers status queries.
+    pub answers_status: bool,
+    /// It drops what it is handed once more under the same reference.
+    pub deduplicates: bool,
 }
 
-/// What putting a lot in doubt came to.
-#[derive(Debug, Default)]
-pub struct Doubted {
-    /// To be appended.
-    pub events: Vec<Event>,
-    /// Messages that the original may have handed over.
-    pub messages_in_doubt: u64,
-    /// Messages that have ended because they had no route.
-    pub messages_given_up: u64,
+impl Asking {
+    /// As the relay's terms say.
+    pub fn of(profile: &RelayProfile) -> Self {
+        Self { answers_status: profile.answers_status, deduplicates: profile.deduplicates }
+    }
+
+    /// Whether it can be asked at all. Any other is left alone: handing over again could deliver twice.
+    pub fn can_ask(self) -> bool {
+        if mutation::is_active(Mutation::UnknownNotAsked) {
+            return self.answers_status && self.deduplicates;
+        }
+        self.answers_status || self.deduplicates
+    }
+}
+
+/// A question that a relay is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) at: DateTime<Utc>,
+    /// See [`UnknownSet::round`].
+    pub(super) round: u8,
+}
+
+/// What it means that a relay knows nothing of a message that it was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFound {
+    /// It never came in, and never will.
+    NeverCame,
+    /// It may still come in. The relay drops repeats, so it is handed over again.
+    HandOverAgain,
+    /// It may still come in, and is asked about again.
+    Unclear,
+}
+
+impl NotFound {
+    /// In the answer to a question of this round.
+    pub fn in_round(round: u8, asking: Asking) -> Self {
+        if is_late(round) || mutation::is_active(Mutation::NotFoundBelievedAtOnce) {
+            Self::NeverCame
+        } else if asking.deduplicates {
+            Self::HandOverAgain
+        } else {
+            Self::Unclear
+        }
+    }
+}
+
+/// What is left of messages that may not be handed over again now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotRepeated {
+    /// See [`UnknownSet::round`].
+    pub round: u8,
+    /// They are asked about again.
+    pub still_unknown: SeqSet,
+    /// Their last repeat was refused, which counts by now.
+    pub refused: Vec<RefusedMessage>,
+}
+
+/// Whether whatever was handed over before this round came in by now, or never will: then "never came in" is believed, and
+/// so is a refusal.
+pub(super) fn is_late(round: u8) -> bool {
+    round >= LATE_ROUND
+}
+
+/// The question that follows a call or question of this round; 0: that follows the first call, or a restart. After a call it
+/// is never asked so soon that the call could still be on its way in a round in which it is believed not to be.
+pub(super) fn question_after(
+    answer_to: AnswerTo,
+    round: u8,
+    class: MessageClass,
+    now: DateTime<Utc>,
+) -> Question {
+    let pause = pause_after(round, class);
+    let pause = match answer_to {
+        AnswerTo::Nobody => return Question { at: now, round: 0 },
+        AnswerTo::Call if round >= LATE_ROUND - 1 => pause.max(ON_ITS_WAY),
+        AnswerTo::Call | AnswerTo::Question => pause,
+    };
+    Question { at: now + pause, round: round.saturating_add(1) }
+}
+
+fn pause_after(round: u8, class: MessageClass) -> TimeDelta {
+    if let Some(pause) = PAUSES.get(usize::from(round)) {
+        return *pause;
+    }
+    let late = round - LATE_ROUND;
+    let (times, pause) = urgent(class);
+    match late.checked_sub(times) {
+        None => pause,
+        Some(later) => LATE_PAUSES[usize::from(later).min(LATE_PAUSES.len() - 1)],
+    }
+}
+
+/// After the third question messages of a class are asked about so often, with this pause: for as long as they are worth
+/// something, and no longer. A lot of questions about a lot that nobody waits for any more would only fill the log.
+fn urgent(class: MessageClass) -> (u8, TimeDelta) {
+    match class {
+        MessageClass::Otp => (30, TimeDelta::seconds(5)),
+        MessageClass::Notice => (10, TimeDelta::seconds(30)),
+        MessageClass::Ad => (0, TimeDelta::zero()),
+    }
+}
+
+/// The round of a question that is asked before its time, which is that of one before it. A relay that is handed messages
+/// over again may have been called since, so of it nothing is believed that a third question would prove.
+fn before_its_time(round: u8, asking: Asking) -> u8 {
+    let before = round.saturating_sub(1);
+    if asking.deduplicates { before.min(LATE_ROUND - 1) } else { before }
 }
 
 impl Lot {
-    /// Puts everything in doubt that is open and that the original, dead since then, may have handed over. The same once more
-    /// changes nothing: no message is put in doubt twice.
-    pub fn put_in_doubt(
+    /// What an earlier call for this attempt left open.
+    pub(super) fn doubt(&self, seq: u32, number: u16) -> Doubt {
+        let attempt = self.message(seq).and_then(|message| message.attempt(number));
+        attempt.map_or(Doubt::None, |attempt| attempt.doubt)
+    }
+
+    /// Of messages that were handed over and have no answer, those to which none can come any more. Where other processes call
+    /// too, each has the time that its intent says; where nobody else does, whoever called before is gone.
+    pub fn without_answer(
         &self,
-        terms: &SendingAccepted,
-        cancelled: Cancelled,
-        dead_since: DateTime<Utc>,
-        context: &RoutingContext<'_>,
-    ) -> Doubted {
-        // What is cancelled by now is not sent twice, whatever its terms say.
-        let goes_on = cancelled == Cancelled::No;
-        let mut doubted = SeqSet::default();
-        let mut given_up = SeqSet::default();
-        let mut groups: Vec<(RelayId, u16, MessageType, SeqSet)> = Vec::new();
-        for (seq, message) in self.messages() {
-            if message.outcome.is_some() || self.doubted.contains(seq) {
-                continue;
-            }
-            let attempt = message.attempts.last();
-            let is_certain = cancelled == Cancelled::BeforeTheCopy || self.outlasts(seq, dead_since);
-            if is_certain && message.is_not_handed_over() {
-                continue;
-            }
-            doubted.push(seq);
-            let Some(attempt) = attempt else {
-                if !(terms.failover.at_least_once && goes_on) {
-                    given_up.push(seq);
-                }
-                continue;
-            };
-            if attempt.state > AttemptState::Unknown {
-                continue;
-            }
-            let (relay, number) = (self.relay_of(attempt), message.attempts_made());
-            let same = |group: &&mut (RelayId, u16, MessageType, SeqSet)| {
-                (&group.0, group.1, group.2) == (relay, number, attempt.channel)
-            };
-            match groups.iter_mut().find(same) {
-                Some(group) => group.3.push(seq),
-                None => groups.push((relay.clone(), number, attempt.channel, std::iter::once(seq).collect())),
-            }
+        submitted: SeqSet,
+        attempt: u16,
+        is_shared: bool,
+        now: DateTime<Utc>,
+    ) -> SeqSet {
+        if !is_shared || mutation::is_active(Mutation::UnansweredTooEarly) {
+            return submitted;
         }
-        if doubted.is_empty() {
-            return Doubted::default();
-        }
-        let mut aftermath = Aftermath::default();
-        for seq in &given_up {
-            aftermath.finish(seq, Outcome::Expired, COPIED.into(), Some(FailureClass::Unknown));
-        }
-        let (messages_in_doubt, messages_given_up) = (doubted.len() as u64, given_up.len() as u64);
-        let mut events = vec![MessagesDoubted { messages: doubted }.into()];
-        for (relay, attempt, channel, messages) in groups {
-            let profile = context.directory.get(&relay).map(|entry| &*entry.profile);
-            let unknown = in_doubt(messages.clone(), channel, profile, terms, context.now);
-            if unknown.inquire_at.is_none() && goes_on {
-                messages.iter().for_each(|seq| aftermath.follow_unknown(self, seq, terms, context));
-            }
-            events.push(not_known(relay, attempt, unknown));
-        }
-        events.extend(aftermath.into_events());
-        Doubted { events, messages_in_doubt, messages_given_up }
+        let now_ms = now.timestamp_millis();
+        let is_over = |seq: &u32| self.answer_by_ms(*seq, attempt).is_some_and(|by_ms| by_ms < now_ms);
+        submitted.iter().filter(is_over).collect()
     }
 
-    /// Whether the message is held for the night, and was when the original died: the window opens later than that.
-    fn outlasts(&self, seq: u32, dead_since: DateTime<Utc>) -> bool {
-        let held_until = DateTime::from_timestamp_millis(self.held_until_ms(seq));
-        self.held_until_ms(seq) != 0 && !instance::may_have_been_due(held_until, dead_since)
+    /// Unknown messages that may not be handed over again now: the relay is asked about them, or the refusal of the last repeat
+    /// counts once nothing can come in any more. There is nothing to be done about any others, which is in the log by now.
+    pub fn not_repeated(&self, messages: SeqSet, attempt: u16, asking: Asking) -> NotRepeated {
+        let round = self.round_of(&messages, attempt);
+        if asking.answers_status {
+            return NotRepeated { round, still_unknown: messages, refused: Vec::new() };
+        }
+        let refused = |seq: u32| {
+            let Refusal { code, class, text } = self.refusal_of(seq, attempt)?.clone();
+            Some(RefusedMessage { seq, code, class, text })
+        };
+        let refused: Vec<RefusedMessage> = messages.iter().filter_map(refused).collect();
+        if is_late(round) {
+            return NotRepeated { round, still_unknown: SeqSet::default(), refused };
+        }
+        let still_unknown = refused.iter().map(|one| one.seq).collect();
+        NotRepeated { round, still_unknown, refused: Vec::new() }
     }
 
-    /// Attempts of which only these receipts tell: the original made them after the copy was taken. So each is of a message
-    /// that is in doubt, and the next after those that are known.
-    ///
-    /// An attempt that follows another is believed where it was delivered. Where it was not, the one before may be at work
-    /// here, and nothing is to follow from the end of another one beside it.
-    pub(super) fn attempts_of_the_original(
+    /// The round of a question about these messages that is asked before its time.
+    pub fn round_before_its_time(&self, messages: &SeqSet, attempt: u16, asking: Asking) -> u8 {
+        before_its_time(self.round_of(messages, attempt), asking)
+    }
+
+    /// Whether a relay that is back after a silence may be asked about the message before its time. Not what is held for the
+    /// night, and not what is left alone for good.
+    pub fn may_be_hastened(&self, seq: u32, now: DateTime<Utc>) -> bool {
+        let newest = self.message(seq).and_then(|message| message.attempts.last());
+        newest.is_some_and(|attempt| attempt.not_before_ms != NEVER_MS)
+            && self.held_until_ms(seq) <= now.timestamp_millis()
+    }
+
+    /// With what the newest repeat of this attempt was refused, where that does not count yet.
+    pub(super) fn refusal_of(&self, seq: u32, attempt: u16) -> Option<&Refusal> {
+        let is_it = |known: &&(u32, u16, Refusal)| (known.0, known.1) == (seq, attempt);
+        self.refusals.iter().find(is_it).map(|(_, _, refusal)| refusal)
+    }
+
+    /// See [`UnknownSet::round`](super::UnknownSet::round): of these messages' attempt, the one that was asked about least.
+    pub fn round_of(&self, messages: &SeqSet, attempt: u16) -> u8 {
+        let round = |seq: u32| Some(self.message(seq)?.attempt(attempt)?.round);
+        messages.iter().filter_map(round).min().unwrap_or(0)
+    }
+
+    /// Those of these messages that were asked about least, and the others.
+    pub fn asked_about_least(&self, messages: SeqSet, attempt: u16) -> (SeqSet, SeqSet) {
+        let least = self.round_of(&messages, attempt);
+        let round = |seq: u32| self.message(seq)?.attempt(attempt).map(|attempt| attempt.round);
+        let (mut those, mut others) = (SeqSet::default(), SeqSet::default());
+        for seq in &messages {
+            if round(seq).unwrap_or(least) == least { those.push(seq) } else { others.push(seq) }
+        }
+        (those, others)
+    }
+
+    /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
+    /// may have been taken. A relay that has refused a message as a duplicate is not believed that it never had it.
+    pub(super) fn cut_deferred(
         &self,
-        terms: &SendingAccepted,
-        relay: &RelayId,
-        notes: &[Note],
-        context: &RoutingContext<'_>,
-    ) -> Vec<Event> {
-        if self.doubted.is_empty() || mutation::is_active(Mutation::OriginalsReceiptDropped) {
-            return Vec::new();
-        }
-        let Some(profile) = context.directory.get(relay).map(|entry| &*entry.profile) else {
-            return Vec::new();
+        set: DeferredSet,
+        attempt: u16,
+        answer_to: AnswerTo,
+    ) -> (Option<DeferredSet>, Option<UnknownSet>) {
+        let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
+        let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
+        let bound = match answer_to {
+            AnswerTo::Call | AnswerTo::Nobody => Doubt::NoAnswer,
+            AnswerTo::Question => Doubt::Duplicate,
         };
-        let mut routes: Vec<RouteSet> = Vec::new();
-        for note in notes.iter().filter(|note| note.attempt <= terms.failover.attempts_max) {
-            let Some((channel, fallbacks)) = self.told_by(note, profile) else { continue };
-            let same = |set: &&mut RouteSet| {
-                set.channel == channel && set.attempt == note.attempt && set.fallbacks == fallbacks
-            };
-            match routes.iter_mut().find(same) {
-                Some(set) => set.messages.push(note.seq),
-                None => routes.push(RouteSet {
-                    relay: relay.clone(),
-                    channel,
-                    attempt: note.attempt,
-                    messages: std::iter::once(note.seq).collect(),
-                    fallbacks,
-                    price_milliwon: profile.channels[&channel].price_milliwon,
-                    bills: profile.channels[&channel].bills,
-                    reason: TOLD.to_owned(),
-                }),
-            }
-        }
-        if routes.is_empty() {
-            return Vec::new();
-        }
-        let unknown = |set: &RouteSet| {
-            let unknown = in_doubt(set.messages.clone(), set.channel, Some(profile), terms, context.now);
-            not_known(relay.clone(), set.attempt, UnknownSet { inquire_at: None, ..unknown })
-        };
-        let doubts: Vec<Event> = routes.iter().map(unknown).collect();
-        std::iter::once(MessagesRouted { routes, splits: Vec::new() }.into()).chain(doubts).collect()
-    }
-
-    /// On which channel the attempt was made that this receipt tells of, and who is left to try after it; none: it may be
-    /// believed of no attempt that is not known.
-    fn told_by(&self, note: &Note, profile: &RelayProfile) -> Option<(MessageType, Vec<RelayId>)> {
-        let message = self.message(note.seq).filter(|_| self.doubted.contains(note.seq))?;
-        let is_next = message.attempts_made().checked_add(1) == Some(note.attempt);
-        if !is_next || self.has_tried(message, &profile.relay) {
-            return None;
-        }
-        let offers = |channel: &MessageType| profile.channels.contains_key(channel);
-        let Some(last) = message.attempts.last() else {
-            return Some(message.message_type).filter(offers).map(|channel| (channel, Vec::new()));
-        };
-        let by_email = self.recipient(note.seq).and_then(|to| to.email.as_ref()).map(|_| MessageType::Email);
-        let channel = Some(last.channel).filter(offers).or(by_email.filter(offers))?;
-        let left = self.fallbacks[usize::from(last.fallbacks)].iter();
-        let fallbacks = left.filter(|id| **id != profile.relay).cloned().collect();
-        (note.status == ReceiptStatus::Delivered).then_some((channel, fallbacks))
-    }
-
-    fn has_tried(&self, message: &Message, relay: &RelayId) -> bool {
-        message.attempts.iter().any(|attempt| self.relay_of(attempt) == relay)
+        let (doubtful, back): (Vec<u32>, Vec<u32>) =
+            set.messages.iter().partition(|seq| doubt(*seq) >= bound);
+        let (doubtful, back) = (SeqSet::from_iter(doubtful), SeqSet::from_iter(back));
+        // The call was not taken, so the question that it stood for is still to be asked.
+        let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
+        let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };
+        let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
+            inquire_at: (answer_to != AnswerTo::Question).then_some(set.until),
+            round,
+            ..not_known(doubtful, set.reason.clone())
+        });
+        ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
     }
 }
 
-/// Messages of which it is not known whether the relay has them.
-pub(super) fn in_doubt(
-    messages: SeqSet,
-    channel: MessageType,
-    profile: Option<&RelayProfile>,
-    terms: &SendingAccepted,
-    now: DateTime<Utc>,
-) -> UnknownSet {
-    let can_ask = profile.is_some_and(|profile| profile.answers_status || profile.deduplicates);
-    let of_channel = profile.and_then(|profile| profile.channels.get(&channel));
-    let deadline = match (terms.failover.wait_s, of_channel) {
-        (Some(wait_s), _) => TimeDelta::seconds(wait_s.into()),
-        (None, Some(terms)) => TimeDelta::seconds(terms.receipt_deadline_s.into()),
-        (None, None) => RECEIPT_DEADLINE,
-    };
+/// Messages of which it is not known whether the relay has them, and about which nobody is asked.
+pub(super) fn not_known(messages: SeqSet, reason: String) -> UnknownSet {
     UnknownSet {
         messages,
-        reason: REASON.to_owned(),
-        inquire_at: can_ask.then_some(now),
+        reason,
+        inquire_at: None,
         round: 0,
         duplicate_code: None,
         refusal: None,
-        receipt_by: Some(now + deadline),
+        receipt_by: None,
     }
 }
 
-pub(super) fn not_known(relay: RelayId, attempt: u16, unknown: UnknownSet) -> Event {
-    RelayResponded {
-        relay,
-        attempt,
-        call_ms: None,
-        accepted: None,
-        refused: Vec::new(),
-        unknown: Some(unknown),
-        deferred: None,
-        refused_for_now: Vec::new(),
+/// The same, with the question about them; none: nobody can be asked.
+pub(super) fn asked_about(unknown: UnknownSet, question: Option<Question>) -> UnknownSet {
+    UnknownSet {
+        inquire_at: question.map(|question| question.at),
+        round: question.map_or(0, |question| question.round),
+        ..unknown
     }
-    .into()
+}
+
+/// A repeated call was refused as a duplicate. Nobody is asked where it could only be handed over again, which would be told the
+/// same.
+pub(super) fn refused_as_duplicate(
+    set: RefusedSet,
+    question: Option<Question>,
+    asking: Asking,
+) -> UnknownSet {
+    let reason = set.text.unwrap_or_else(|| "a repeated call was refused as a duplicate".to_owned());
+    let unknown = asked_about(not_known(set.messages, reason), question.filter(|_| asking.answers_status));
+    UnknownSet { duplicate_code: Some(set.code), ..unknown }
+}
+
+/// A repeated call was refused, and an earlier one may still come in.
+pub(super) fn refused_too_early(set: RefusedSet, question: Option<Question>) -> UnknownSet {
+    let reason = "a repeated call was refused, and an earlier one may still be on its way".to_owned();
+    let unknown = asked_about(not_known(set.messages, reason), question);
+    UnknownSet { refusal: Some(Refusal { code: set.code, class: set.class, text: set.text }), ..unknown }
+}
+
+/// A message is refused for now while an earlier call for it is in doubt: no word about that call, so it is as if this one had
+/// been put off, and is asked about later.
+pub(super) fn defer_in_doubt(
+    deferred: &mut Vec<DeferredSet>,
+    one: &RefusedForNowMessage,
+    answered_at: DateTime<Utc>,
+    life: (Option<DateTime<Utc>>, DateTime<Utc>),
+) {
+    let reason = format!("a repeated call was refused for now ({})", one.refused.code);
+    let pause = doubt_pause(life.0, life.1, answered_at);
+    let until = answered_at + one.retry_after.unwrap_or_default().max(pause);
+    match deferred.iter_mut().find(|set| set.reason == reason && set.until == until) {
+        Some(set) => set.messages.push(one.refused.seq),
+        None => {
+            deferred.push(DeferredSet { messages: std::iter::once(one.refused.seq).collect(), reason, until })
+        }
+    }
+}
+
+/// The longer a message lives already, and as long as it lives still, the longer it waits: in days that is not a call a minute.
+fn doubt_pause(made_at: Option<DateTime<Utc>>, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
+    let age = made_at.map_or(TimeDelta::zero(), |made_at| now - made_at);
+    let part = age.min(expires_at - now) / DOUBT_PARTS;
+    TimeDelta::seconds(part.num_seconds()).clamp(DOUBT_PAUSE, DOUBT_PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use AnswerTo::{Call, Question as Asked};
+    use MessageClass::{Ad, Notice, Otp};
+
+    fn seconds(answer_to: AnswerTo, class: MessageClass, rounds: &[u8]) -> Vec<i64> {
+        let now = DateTime::UNIX_EPOCH;
+        let pause = |round: &u8| (question_after(answer_to, *round, class, now).at - now).num_seconds();
+        rounds.iter().map(pause).collect()
+    }
+
+    #[test]
+    fn the_third_question_is_late_and_the_pauses_up_to_it_are_the_same_for_all() {
+        for class in [Otp, Notice, Ad] {
+            assert_eq!(seconds(Call, class, &[0, 1, 2]), [1, 5, 30]);
+            assert_eq!(seconds(Asked, class, &[0, 1, 2]), [1, 5, 30]);
+        }
+        let round = |round| question_after(Call, round, Otp, DateTime::UNIX_EPOCH).round;
+        assert_eq!([0, 1, 2, 254, 255].map(round), [1, 2, 3, 255, 255]);
+        assert_eq!([1, 2, 3, 255].map(is_late), [false, false, true, true]);
+        assert!(PAUSES[2] >= ON_ITS_WAY);
+    }
+
+    #[test]
+    fn later_ones_follow_what_the_message_is_worth() {
+        assert_eq!(seconds(Asked, Otp, &[3, 4, 32, 33, 34, 35, 255]), [5, 5, 5, 300, 1_800, 3_600, 3_600]);
+        assert_eq!(seconds(Asked, Notice, &[3, 12, 13, 14, 15]), [30, 30, 300, 1_800, 3_600]);
+        assert_eq!(seconds(Asked, Ad, &[3, 4, 5, 255]), [300, 1_800, 3_600, 3_600]);
+    }
+
+    #[test]
+    fn after_a_repeated_call_it_is_waited_until_that_one_has_come_in() {
+        assert_eq!(seconds(Call, Otp, &[2, 3, 4, 33]), [30, 30, 30, 300]);
+    }
+
+    #[test]
+    fn where_nobody_lived_to_record_an_answer_it_is_asked_at_once_and_counted_from_the_beginning() {
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(question_after(AnswerTo::Nobody, 7, Otp, now), Question { at: now, round: 0 });
+    }
+
+    #[test]
+    fn a_question_before_its_time_counts_as_the_one_before() {
+        let asking = |deduplicates| Asking { answers_status: true, deduplicates };
+        let rounds = [0, 1, 2, 3, 4, 9];
+        assert_eq!(rounds.map(|round| before_its_time(round, asking(false))), [0, 0, 1, 2, 3, 8]);
+        assert_eq!(rounds.map(|round| before_its_time(round, asking(true))), [0, 0, 1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn that_a_relay_knows_nothing_is_believed_from_the_third_question_on() {
+        let [only_asked, both] =
+            [false, true].map(|deduplicates| Asking { answers_status: true, deduplicates });
+        let of = |asking| [0, 1, 2, 3, 9].map(|round| NotFound::in_round(round, asking));
+        use NotFound::{HandOverAgain, NeverCame, Unclear};
+        assert_eq!(of(only_asked), [Unclear, Unclear, Unclear, NeverCame, NeverCame]);
+        assert_eq!(of(both), [HandOverAgain, HandOverAgain, HandOverAgain, NeverCame, NeverCame]);
+    }
+
+    #[test]
+    fn a_message_in_doubt_is_not_called_once_a_minute_for_a_night() {
+        let made_at = DateTime::<Utc>::UNIX_EPOCH;
+        let expires_at = made_at + TimeDelta::hours(14);
+        let (mut now, mut calls) = (made_at, 0);
+        while now < expires_at {
+            let pause = doubt_pause(Some(made_at), expires_at, now);
+            assert!((DOUBT_PAUSE..=DOUBT_PAUSE_MAX).contains(&pause));
+            now += pause;
+            calls += 1;
+        }
+        assert!((100..200).contains(&calls), "{calls}");
+        assert_eq!(doubt_pause(None, expires_at, made_at), DOUBT_PAUSE);
+    }
 }

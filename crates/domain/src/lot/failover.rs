@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
-use super::doubt::{in_doubt, not_known};
+use super::copied::{in_doubt, unknown_at};
 use super::message::{Attempt, Message, Outcome};
 use super::{Lot, MessagesFinished, MessagesRouted, RouteSet, UnknownSet};
 use crate::address::PhoneKind;
@@ -206,7 +206,7 @@ impl Aftermath {
         let routed = (!self.routes.is_empty())
             .then(|| MessagesRouted { routes: self.routes.into_values().collect(), splits: Vec::new() });
         let doubts =
-            self.doubts.into_iter().map(|(relay, attempt, unknown)| not_known(relay, attempt, unknown));
+            self.doubts.into_iter().map(|(relay, attempt, unknown)| unknown_at(relay, attempt, unknown));
         let finished = self.finished.into_iter().map(Event::from);
         routed.map(Event::from).into_iter().chain(doubts).chain(finished)
     }

@@ -6,9 +6,10 @@
 //!
 //! One file a decision: `routing` (first routes), `submit`, `respond`, `receive`, `close`; each answers with the events
 //! to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `retry` is what was refused
-//! for now; `state` is the fold.
+//! for now; `doubt` is an answer that did not come; `copied` is a log that is a copy; `state` is the fold.
 
 mod close;
+mod copied;
 mod doubt;
 mod events;
 mod failover;
@@ -21,7 +22,8 @@ mod routing;
 mod state;
 mod submit;
 
-pub use doubt::{Cancelled, Doubted};
+pub use copied::{Cancelled, Doubted};
+pub use doubt::{Asking, NotFound, NotRepeated, ON_ITS_WAY};
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesDoubted, MessagesFinished,
     MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal,
@@ -31,7 +33,7 @@ pub use failover::RoutingContext;
 pub use ledger::{LedgerAhead, SplitLedger};
 pub use message::{Attempt, AttemptState, Message, Outcome, OutcomeCounts};
 pub use receive::Note;
-pub use respond::{AcceptedMessage, AnswerTo, Question, RefusedForNowMessage, RefusedMessage, ResponseNote};
+pub use respond::{AcceptedMessage, AnswerTo, NoAnswer, RefusedForNowMessage, RefusedMessage, ResponseNote};
 pub use retry::CONNECTION_LOST;
 pub use routing::{PolicyInForce, RoutingBlocked};
 pub use state::{Lot, PendingHandover};

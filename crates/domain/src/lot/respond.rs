@@ -3,22 +3,17 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use smol_str::SmolStr;
 
+use super::doubt::{self, Asking, Question};
 use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Doubt, Outcome};
 use super::retry;
-use super::{AcceptedSet, DeferredSet, Lot, Refusal, RefusedSet, RelayResponded, UnknownSet};
+use super::{AcceptedSet, DeferredSet, Lot, RefusedForNowSet, RefusedSet, RelayResponded, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
 use crate::mutation::{self, Mutation};
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
-
-/// How long a message that is in doubt and refused for now waits at least for the next question, and at most,
-const DOUBT_PAUSE: TimeDelta = TimeDelta::minutes(1);
-const DOUBT_PAUSE_MAX: TimeDelta = TimeDelta::minutes(30);
-/// and which part of its life.
-const DOUBT_PARTS: i32 = 20;
 
 /// A message that the relay accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +54,17 @@ pub enum AnswerTo {
     Call,
     /// A status query: they are about the message.
     Question,
+    /// A hand-over whose caller did not live to record it: there is no word.
+    Nobody,
+}
+
+/// Messages about which there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Which.
+    pub messages: SeqSet,
+    /// What happened instead.
+    pub reason: String,
 }
 
 /// What a relay said at once, for the messages of one lot and attempt.
@@ -74,12 +80,13 @@ pub struct ResponseNote {
     pub refused: Vec<RefusedMessage>,
     /// Not taken now.
     pub refused_for_now: Vec<RefusedForNowMessage>,
-    /// When the relay said so; none: now. What is written once more, because nobody knows whether it was, is then the same.
+    /// When the relay said so, or did not; none: now. What is written once more, because nobody knows whether it was, is then the
+    /// same.
     pub answered_at: Option<DateTime<Utc>>,
     /// Whether the sending was cancelled: then nothing is tried again.
     pub is_cancelled: bool,
     /// No answer.
-    pub unknown: Option<UnknownSet>,
+    pub unknown: Option<NoAnswer>,
     /// Not taken by this call, and welcome later, one set a reason. Of an unknown message that was asked about: certainly not
     /// taken.
     pub deferred: Vec<DeferredSet>,
@@ -87,34 +94,18 @@ pub struct ResponseNote {
     pub answer_to: AnswerTo,
     /// Of a hand-over: until when its answer was to be in, by which it is told from a later one. None: it is not told.
     pub answer_by: Option<DateTime<Utc>>,
-    /// No call before this one can still be on its way.
-    pub is_last_word: bool,
-    /// The question what became of a message whose repeated call is refused; none: nobody can be asked.
-    pub question_of_repeats: Option<Question>,
-    /// The same where it is refused as a duplicate; none also where it could only be handed over again, which would be told
-    /// the same.
-    pub question_of_duplicates: Option<Question>,
-}
-
-/// A question that a relay is to be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Question {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// See [`UnknownSet::round`].
+    /// See [`UnknownSet::round`]: of the call, or of the question.
     pub round: u8,
+    /// How the relay can be asked.
+    pub asking: Asking,
 }
 
 impl Lot {
     /// Records what the relay said, and what follows from its refusals, in one append.
     ///
     /// A message that was handed over again after an answer was lost may be with the relay, or on its way there, although
-    /// the repeated call was not taken. A deferral of that call leaves it unknown. So does its refusal, for as long as an
-    /// earlier call may still come in; and its refusal as a duplicate always, which may be because the first call was
-    /// taken, or be the first answer once more. By the table of failures a duplicate never goes elsewhere, and so not from
-    /// this doubt either.
-    ///
-    /// What is refused for now goes to the same relay again, for as long as there is time (`lot/retry.rs`).
+    /// the repeated call was not taken: what its words prove then is in `lot/doubt.rs`. What is refused for now goes to the same
+    /// relay again, for as long as there is time (`lot/retry.rs`).
     ///
     /// Of a call that came so late that somebody else has made another one since, only counts what the relay took.
     ///
@@ -127,181 +118,16 @@ impl Lot {
         note: ResponseNote,
         context: &RoutingContext<'_>,
     ) -> Vec<Event> {
-        let ResponseNote {
-            call_ms,
-            mut accepted,
-            accepted_is_final,
-            refused,
-            refused_for_now,
-            answered_at,
-            is_cancelled,
-            unknown,
-            mut deferred,
-            answer_to,
-            answer_by,
-            is_last_word,
-            question_of_repeats,
-            question_of_duplicates,
-        } = note;
+        let mut response = Response::new((self, terms), (relay, attempt), &note, context);
+        let ResponseNote { call_ms, mut accepted, refused, refused_for_now, mut deferred, .. } = note;
+        accepted.extend(response.refused(refused));
+        response.without_answer(note.unknown);
+        let again = response.refused_for_now(refused_for_now, &mut deferred);
+        response.put_off(deferred);
+        response.tried_again(again, note.is_cancelled);
+        response.end_attempts();
         let is_known = |seq: u32| self.attempt_at(seq, relay, attempt).is_some();
-        let is_ours = |seq: u32| is_known(seq) && !self.was_called_again(seq, attempt, answer_by);
-        // Handed over once more since it was asked about: that call has its own answer.
-        let is_asked_late = |seq: u32| {
-            answer_to == AnswerTo::Question
-                && self.attempt_at(seq, relay, attempt) == Some(AttemptState::Submitted)
-        };
-        let (repeats, mut refused): (Vec<_>, Vec<_>) = refused
-            .into_iter()
-            .filter(|one| is_ours(one.seq) && !is_asked_late(one.seq))
-            .partition(|one| self.doubt(one.seq, attempt) != Doubt::None);
-        let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
-            .into_iter()
-            .partition(|one| one.class == FailureClass::Duplicate && answer_to == AnswerTo::Call);
-        if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
-            let taken = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
-            accepted.extend(duplicates.drain(..).map(taken));
-        }
-        let duplicates = refused_sets(duplicates).into_iter().map(|set| UnknownSet {
-            messages: set.messages,
-            reason: set.text.unwrap_or_else(|| "a repeated call was refused as a duplicate".to_owned()),
-            inquire_at: question_of_duplicates.map(|question| question.at),
-            round: question_of_duplicates.map_or(0, |question| question.round),
-            duplicate_code: Some(set.code),
-            refusal: None,
-            receipt_by: None,
-        });
-        let is_believed = is_last_word || mutation::is_active(Mutation::RefusedRepeatBelieved);
-        let early = if is_believed {
-            refused.extend(repeats);
-            Vec::new()
-        } else {
-            repeats
-        };
-        let early = refused_sets(early).into_iter().map(|set| UnknownSet {
-            messages: set.messages,
-            reason: "a repeated call was refused, and an earlier one may still be on its way".to_owned(),
-            inquire_at: question_of_repeats.map(|question| question.at),
-            round: question_of_repeats.map_or(0, |question| question.round),
-            duplicate_code: None,
-            refusal: Some(Refusal { code: set.code, class: set.class, text: set.text }),
-            receipt_by: None,
-        });
-        let unknown = unknown.and_then(|set| {
-            let is_it =
-                |seq: u32| is_ours(seq) && self.is_handed_over(seq, relay, attempt) && !is_asked_late(seq);
-            let messages = picked(&set.messages, is_it);
-            (!messages.is_empty()).then_some(UnknownSet { messages, ..set })
-        });
-        let (in_doubt, refused_for_now): (Vec<_>, Vec<_>) = refused_for_now
-            .into_iter()
-            .filter(|one| {
-                let state = self.attempt_at(one.refused.seq, relay, attempt);
-                matches!(state, Some(AttemptState::Submitted | AttemptState::Unknown))
-                    && is_ours(one.refused.seq)
-                    && !is_asked_late(one.refused.seq)
-            })
-            .partition(|one| self.doubt(one.refused.seq, attempt) != Doubt::None);
-        let answered_at = answered_at.unwrap_or(context.now);
-        for one in in_doubt {
-            let pause = doubt_pause(self.id.sending.made_at(), terms.expires_at, answered_at);
-            defer_in_doubt(&mut deferred, &one, answered_at, pause);
-        }
-        let mut back = Vec::new();
-        let mut doubtful = Vec::new();
-        for set in deferred {
-            let open = picked(&set.messages, |seq| is_ours(seq) && !is_asked_late(seq));
-            let (set, doubt) = self.cut_deferred(DeferredSet { messages: open, ..set }, attempt, answer_to);
-            back.extend(set);
-            doubtful.extend(doubt);
-        }
-        let mut back = back.into_iter();
-
-        let mut aftermath = Aftermath::default();
-        let mut for_now = Vec::new();
-        for one in refused_for_now {
-            let again = self.again(&one, attempt, context.now);
-            let seq = one.refused.seq;
-            if is_cancelled {
-                if self.fails_now(seq, attempt, AttemptState::Refused) {
-                    self.finish_cancelled(seq, &mut aftermath);
-                }
-                retry::collect(&mut for_now, one.refused, again);
-            } else if again.is_in_time(terms) {
-                retry::collect(&mut for_now, one.refused, again);
-            } else {
-                refused.push(one.refused);
-            }
-        }
-        for one in refused.iter().filter(|one| self.fails_now(one.seq, attempt, AttemptState::Refused)) {
-            let failure = Failure { class: one.class, code: one.code.clone(), outcome: Outcome::Undelivered };
-            aftermath.follow(self, one.seq, &failure, terms, context);
-        }
-        if let Some(set) = unknown.as_ref().filter(|set| set.inquire_at.is_none()) {
-            let open = set.messages.iter().filter(|seq| self.fails_now(*seq, attempt, AttemptState::Unknown));
-            open.for_each(|seq| aftermath.follow_unknown(self, seq, terms, context));
-        }
-        let responded = RelayResponded {
-            relay: relay.clone(),
-            attempt,
-            call_ms,
-            accepted: accepted_set(accepted, accepted_is_final, is_known),
-            refused: refused_sets(refused),
-            unknown,
-            deferred: back.next(),
-            refused_for_now: for_now,
-        };
-        let says_nothing = responded.accepted.is_none()
-            && responded.refused.is_empty()
-            && responded.refused_for_now.is_empty()
-            && responded.unknown.is_none()
-            && responded.deferred.is_none();
-        let more = |unknown, deferred| {
-            Event::from(RelayResponded {
-                relay: relay.clone(),
-                attempt,
-                call_ms,
-                accepted: None,
-                refused: Vec::new(),
-                unknown,
-                deferred,
-                refused_for_now: Vec::new(),
-            })
-        };
-        let in_doubt = duplicates.chain(early).chain(doubtful).map(|unknown| more(Some(unknown), None));
-        let back = back.map(|deferred| more(None, Some(deferred)));
-        let responded = (!says_nothing).then(|| Event::from(responded));
-        responded.into_iter().chain(back).chain(in_doubt).chain(aftermath.into_events()).collect()
-    }
-
-    /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
-    /// may have been taken. A relay that has refused a message as a duplicate is not believed that it never had it.
-    fn cut_deferred(
-        &self,
-        set: DeferredSet,
-        attempt: u16,
-        answer_to: AnswerTo,
-    ) -> (Option<DeferredSet>, Option<UnknownSet>) {
-        let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
-        let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
-        let bound = match answer_to {
-            AnswerTo::Call => Doubt::NoAnswer,
-            AnswerTo::Question => Doubt::Duplicate,
-        };
-        let back = picked(&set.messages, |seq| doubt(seq) < bound);
-        let doubtful = picked(&set.messages, |seq| doubt(seq) >= bound);
-        // The call was not taken, so the question that it stood for is still to be asked.
-        let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
-        let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };
-        let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
-            messages: doubtful,
-            round,
-            reason: set.reason.clone(),
-            inquire_at: (answer_to == AnswerTo::Call).then_some(set.until),
-            duplicate_code: None,
-            refusal: None,
-            receipt_by: None,
-        });
-        ((!back.is_empty()).then_some(DeferredSet { messages: back, ..set }), unknown)
+        response.into_events(call_ms, accepted_set(accepted, note.accepted_is_final, is_known))
     }
 
     /// Whether another call was made for the attempt since the one whose answer was to be in by then.
@@ -309,40 +135,205 @@ impl Lot {
         let newest_ms = self.answer_by_ms(seq, attempt).filter(|newest_ms| *newest_ms != 0);
         newest_ms.zip(answer_by).is_some_and(|(newest_ms, by)| newest_ms != by.timestamp_millis())
     }
-
-    /// What an earlier call for this attempt left open.
-    fn doubt(&self, seq: u32, number: u16) -> Doubt {
-        let attempt = self.message(seq).and_then(|message| message.attempt(number));
-        attempt.map_or(Doubt::None, |attempt| attempt.doubt)
-    }
-
-    fn is_handed_over(&self, seq: u32, relay: &RelayId, number: u16) -> bool {
-        self.attempt_at(seq, relay, number).is_some_and(|state| state != AttemptState::Routed)
-    }
 }
 
-/// The longer a message lives already, and as long as it lives still, the longer it waits: in days that is not a call a minute.
-fn doubt_pause(made_at: Option<DateTime<Utc>>, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
-    let age = made_at.map_or(TimeDelta::zero(), |made_at| now - made_at);
-    let part = age.min(expires_at - now) / DOUBT_PARTS;
-    TimeDelta::seconds(part.num_seconds()).clamp(DOUBT_PAUSE, DOUBT_PAUSE_MAX)
-}
-
-/// A message is refused for now while an earlier call for it is in doubt: no word about that call, so it is as if this one had
-/// been put off, and is asked about later.
-fn defer_in_doubt(
-    deferred: &mut Vec<DeferredSet>,
-    one: &RefusedForNowMessage,
+/// A relay's words on their way into events.
+struct Response<'r> {
+    lot: &'r Lot,
+    terms: &'r SendingAccepted,
+    relay: &'r RelayId,
+    attempt: u16,
+    context: &'r RoutingContext<'r>,
+    answer_to: AnswerTo,
+    answer_by: Option<DateTime<Utc>>,
     answered_at: DateTime<Utc>,
-    pause: TimeDelta,
-) {
-    let reason = format!("a repeated call was refused for now ({})", one.refused.code);
-    let until = answered_at + one.retry_after.unwrap_or_default().max(pause);
-    match deferred.iter_mut().find(|set| set.reason == reason && set.until == until) {
-        Some(set) => set.messages.push(one.refused.seq),
-        None => {
-            deferred.push(DeferredSet { messages: std::iter::once(one.refused.seq).collect(), reason, until })
+    round: u8,
+    asking: Asking,
+    /// They count.
+    refused: Vec<RefusedMessage>,
+    refused_for_now: Vec<RefusedForNowSet>,
+    unknown: Option<UnknownSet>,
+    /// They are where they were before the call.
+    back: Vec<DeferredSet>,
+    /// They stay unknown whatever this call came to.
+    in_doubt: Vec<UnknownSet>,
+    aftermath: Aftermath,
+}
+
+impl<'r> Response<'r> {
+    fn new(
+        (lot, terms): (&'r Lot, &'r SendingAccepted),
+        (relay, attempt): (&'r RelayId, u16),
+        note: &ResponseNote,
+        context: &'r RoutingContext<'r>,
+    ) -> Self {
+        Self {
+            lot,
+            terms,
+            relay,
+            attempt,
+            context,
+            answer_to: note.answer_to,
+            answer_by: note.answer_by,
+            answered_at: note.answered_at.unwrap_or(context.now),
+            round: note.round,
+            asking: note.asking,
+            refused: Vec::new(),
+            refused_for_now: Vec::new(),
+            unknown: None,
+            back: Vec::new(),
+            in_doubt: Vec::new(),
+            aftermath: Aftermath::default(),
         }
+    }
+
+    fn state(&self, seq: u32) -> Option<AttemptState> {
+        self.lot.attempt_at(seq, self.relay, self.attempt)
+    }
+
+    /// Whether what is said of the message counts: the attempt is this one, nobody has called again since, and it was not handed
+    /// over once more since it was asked about, because that call has its own answer.
+    fn counts(&self, seq: u32) -> bool {
+        let Some(state) = self.state(seq) else { return false };
+        let is_asked_late = self.answer_to == AnswerTo::Question && state == AttemptState::Submitted;
+        !is_asked_late && !self.lot.was_called_again(seq, self.attempt, self.answer_by)
+    }
+
+    fn is_in_doubt(&self, seq: u32) -> bool {
+        self.lot.doubt(seq, self.attempt) != Doubt::None
+    }
+
+    /// The question that follows a call of this round, or the one that was asked; none: nobody can be asked.
+    fn question(&self, answer_to: AnswerTo) -> Option<Question> {
+        let question = || doubt::question_after(answer_to, self.round, self.lot.class, self.answered_at);
+        self.asking.can_ask().then(question)
+    }
+
+    /// A refusal counts, except of a repeat while the call before it is in doubt. Answers what is taken for accepted, which a sound
+    /// program never does.
+    fn refused(&mut self, refused: Vec<RefusedMessage>) -> Vec<AcceptedMessage> {
+        let ours = refused.into_iter().filter(|one| self.counts(one.seq));
+        let (repeats, certain): (Vec<_>, Vec<_>) = ours.partition(|one| self.is_in_doubt(one.seq));
+        self.refused = certain;
+        let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
+            .into_iter()
+            .partition(|one| one.class == FailureClass::Duplicate && self.answer_to == AnswerTo::Call);
+        let mut taken = Vec::new();
+        if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
+            let take = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
+            taken.extend(duplicates.drain(..).map(take));
+        }
+        let (question, asking) = (self.question(AnswerTo::Call), self.asking);
+        let duplicates = refused_sets(duplicates).into_iter();
+        self.in_doubt.extend(duplicates.map(|set| doubt::refused_as_duplicate(set, question, asking)));
+        if doubt::is_late(self.round) || mutation::is_active(Mutation::RefusedRepeatBelieved) {
+            self.refused.extend(repeats);
+        } else {
+            let early = refused_sets(repeats).into_iter();
+            self.in_doubt.extend(early.map(|set| doubt::refused_too_early(set, question)));
+        }
+        taken
+    }
+
+    fn without_answer(&mut self, unknown: Option<NoAnswer>) {
+        let Some(NoAnswer { messages, reason }) = unknown else { return };
+        let is_handed_over = |seq: u32| self.state(seq).is_some_and(|state| state != AttemptState::Routed);
+        let messages = picked(&messages, |seq| self.counts(seq) && is_handed_over(seq));
+        if !messages.is_empty() {
+            let unknown = doubt::not_known(messages, reason);
+            self.unknown = Some(doubt::asked_about(unknown, self.question(self.answer_to)));
+        }
+    }
+
+    /// Answers what may be tried again. What is in doubt is put off.
+    fn refused_for_now(
+        &self,
+        refused_for_now: Vec<RefusedForNowMessage>,
+        deferred: &mut Vec<DeferredSet>,
+    ) -> Vec<RefusedForNowMessage> {
+        let is_open =
+            |seq: u32| matches!(self.state(seq), Some(AttemptState::Submitted | AttemptState::Unknown));
+        let ours = refused_for_now
+            .into_iter()
+            .filter(|one| is_open(one.refused.seq) && self.counts(one.refused.seq));
+        let (in_doubt, again): (Vec<_>, Vec<_>) = ours.partition(|one| self.is_in_doubt(one.refused.seq));
+        let life = (self.lot.id.sending.made_at(), self.terms.expires_at);
+        for one in in_doubt {
+            doubt::defer_in_doubt(deferred, &one, self.answered_at, life);
+        }
+        again
+    }
+
+    fn put_off(&mut self, deferred: Vec<DeferredSet>) {
+        for set in deferred {
+            let messages = picked(&set.messages, |seq| self.counts(seq));
+            let set = DeferredSet { messages, ..set };
+            let (back, in_doubt) = self.lot.cut_deferred(set, self.attempt, self.answer_to);
+            self.back.extend(back);
+            self.in_doubt.extend(in_doubt);
+        }
+    }
+
+    /// What is refused for now is tried again while there is time; after that it is refused. Nothing of a cancelled sending is.
+    fn tried_again(&mut self, again: Vec<RefusedForNowMessage>, is_cancelled: bool) {
+        for one in again {
+            let next = self.lot.again(&one, self.attempt, self.context.now);
+            let seq = one.refused.seq;
+            if is_cancelled && self.lot.fails_now(seq, self.attempt, AttemptState::Refused) {
+                self.lot.finish_cancelled(seq, &mut self.aftermath);
+            }
+            if is_cancelled || next.is_in_time(self.terms) {
+                retry::collect(&mut self.refused_for_now, one.refused, next);
+            } else {
+                self.refused.push(one.refused);
+            }
+        }
+    }
+
+    /// What follows for messages whose attempt ends with this: it was refused, or nobody can ever say.
+    fn end_attempts(&mut self) {
+        let (lot, terms, context) = (self.lot, self.terms, self.context);
+        for one in &self.refused {
+            if lot.fails_now(one.seq, self.attempt, AttemptState::Refused) {
+                let failure =
+                    Failure { class: one.class, code: one.code.clone(), outcome: Outcome::Undelivered };
+                self.aftermath.follow(lot, one.seq, &failure, terms, context);
+            }
+        }
+        let for_good = self.unknown.iter().filter(|set| set.inquire_at.is_none());
+        for seq in for_good.flat_map(|set| set.messages.iter()) {
+            if lot.fails_now(seq, self.attempt, AttemptState::Unknown) {
+                self.aftermath.follow_unknown(lot, seq, terms, context);
+            }
+        }
+    }
+
+    fn into_events(self, call_ms: Option<u32>, accepted: Option<AcceptedSet>) -> Vec<Event> {
+        let nothing = RelayResponded {
+            relay: self.relay.clone(),
+            attempt: self.attempt,
+            call_ms,
+            accepted: None,
+            refused: Vec::new(),
+            unknown: None,
+            deferred: None,
+            refused_for_now: Vec::new(),
+        };
+        let mut back = self.back.into_iter();
+        let first = RelayResponded {
+            accepted,
+            refused: refused_sets(self.refused),
+            unknown: self.unknown,
+            deferred: back.next(),
+            refused_for_now: self.refused_for_now,
+            ..nothing.clone()
+        };
+        let back = back.map(|set| RelayResponded { deferred: Some(set), ..nothing.clone() });
+        let in_doubt = self.in_doubt.into_iter();
+        let in_doubt = in_doubt.map(|set| RelayResponded { unknown: Some(set), ..nothing.clone() });
+        let first = (first != nothing).then_some(first);
+        let responded = first.into_iter().chain(back).chain(in_doubt).map(Event::from);
+        responded.chain(self.aftermath.into_events()).collect()
     }
 }
 
@@ -383,24 +374,4 @@ fn accepted_set(
     let references = ours.into_iter().map(|one| one.relay_reference.unwrap_or_default());
     let relay_references = if has_references { references.collect() } else { Vec::new() };
     Some(AcceptedSet { messages, relay_references, is_final })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_in_doubt_is_not_called_once_a_minute_for_a_night() {
-        let made_at = DateTime::<Utc>::UNIX_EPOCH;
-        let expires_at = made_at + TimeDelta::hours(14);
-        let (mut now, mut calls) = (made_at, 0);
-        while now < expires_at {
-            let pause = doubt_pause(Some(made_at), expires_at, now);
-            assert!((DOUBT_PAUSE..=DOUBT_PAUSE_MAX).contains(&pause));
-            now += pause;
-            calls += 1;
-        }
-        assert!((100..200).contains(&calls), "{calls}");
-        assert_eq!(doubt_pause(None, expires_at, made_at), DOUBT_PAUSE);
-    }
 }

@@ -34,7 +34,7 @@ pub struct Lot {
     pub(super) fallbacks: Vec<Arc<[RelayId]>>,
     pub(super) held_until_ms: Vec<i64>,
     /// Refusals of repeats that do not count yet, by message and attempt. They are few.
-    refusals: Vec<(u32, u16, Refusal)>,
+    pub(super) refusals: Vec<(u32, u16, Refusal)>,
     /// What relays have refused for now.
     pub(super) waits: Waits,
     /// Messages that were open when the log was copied.
@@ -205,14 +205,6 @@ impl Lot {
         (attempt.state == AttemptState::Submitted).then_some(attempt.not_before_ms)
     }
 
-    /// Whether a relay that is back after a silence may be asked about the message before its time. Not what is held for the
-    /// night, and not what is left alone for good.
-    pub fn may_be_hastened(&self, seq: u32, now: DateTime<Utc>) -> bool {
-        let newest = self.message(seq).and_then(|message| message.attempts.last());
-        newest.is_some_and(|attempt| attempt.not_before_ms != NEVER_MS)
-            && self.held_until_ms(seq) <= now.timestamp_millis()
-    }
-
     /// What relay workers have to do with this lot: everything that is routed and not handed over, handed over and
     /// not answered, or unknown and worth asking about.
     pub fn pending(&self) -> Vec<PendingHandover> {
@@ -256,33 +248,10 @@ impl Lot {
         pending
     }
 
-    /// With what the newest repeat of this attempt was refused, where that does not count yet.
-    pub fn refusal_of(&self, seq: u32, attempt: u16) -> Option<&Refusal> {
-        let is_it = |known: &&(u32, u16, Refusal)| (known.0, known.1) == (seq, attempt);
-        self.refusals.iter().find(is_it).map(|(_, _, refusal)| refusal)
-    }
-
     fn forget_refusals(&mut self, messages: &SeqSet, attempt: u16) {
         if !self.refusals.is_empty() {
             self.refusals.retain(|(seq, number, _)| *number != attempt || !messages.contains(*seq));
         }
-    }
-
-    /// See [`UnknownSet::round`](super::UnknownSet::round): of these messages' attempt, the one that was asked about least.
-    pub fn round_of(&self, messages: &SeqSet, attempt: u16) -> u8 {
-        let round = |seq: u32| Some(self.message(seq)?.attempt(attempt)?.round);
-        messages.iter().filter_map(round).min().unwrap_or(0)
-    }
-
-    /// Those of these messages that were asked about least, and the others.
-    pub fn asked_about_least(&self, messages: SeqSet, attempt: u16) -> (SeqSet, SeqSet) {
-        let least = self.round_of(&messages, attempt);
-        let round = |seq: u32| self.message(seq)?.attempt(attempt).map(|attempt| attempt.round);
-        let (mut those, mut others) = (SeqSet::default(), SeqSet::default());
-        for seq in &messages {
-            if round(seq).unwrap_or(least) == least { those.push(seq) } else { others.push(seq) }
-        }
-        (those, others)
     }
 
     /// The next time at which something is due for the lot without anybody calling: a deadline, the end of its

@@ -121,11 +121,8 @@ fn the_next_attempt_may_have_been_the_originals_too_and_begins_in_doubt() {
     assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Unknown));
     assert_eq!(case.lot.pending()[0].relay, relay("beta"));
     mute(&mut case, &["gamma"]);
-    let told = ResponseNote {
-        answer_to: AnswerTo::Question,
-        is_last_word: true,
-        ..refused(&[0], FailureClass::RelayFault)
-    };
+    let told =
+        ResponseNote { answer_to: AnswerTo::Question, round: 3, ..refused(&[0], FailureClass::RelayFault) };
     case.respond("beta", 2, told);
     assert_eq!(case.last(0), ("gamma".to_owned(), AttemptState::Unknown));
     assert_eq!(case.lot.pending(), [], "gamma cannot be asked");

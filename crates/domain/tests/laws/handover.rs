@@ -12,7 +12,7 @@ use crate::world::*;
 
 /// The same, as the answer to a question.
 fn told(note: ResponseNote) -> ResponseNote {
-    ResponseNote { answer_to: AnswerTo::Question, is_last_word: true, ..note }
+    ResponseNote { answer_to: AnswerTo::Question, round: 3, ..note }
 }
 
 /// A sending whose messages have no answer from alpha and may be handed over again there.
@@ -100,10 +100,7 @@ fn a_duplicate_of_a_call_without_an_answer_proves_nothing() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
-    let note = ResponseNote {
-        question_of_duplicates: Some(Question { at: ask_at, round: 2 }),
-        ..refused(&[0], FailureClass::Duplicate)
-    };
+    let note = ResponseNote { round: 1, asking: BOTH, ..refused(&[0], FailureClass::Duplicate) };
     case.respond("alpha", 1, note);
     assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown));
     assert_eq!(case.outcome(0), None);
@@ -122,12 +119,8 @@ fn a_refusal_of_a_repeat_is_not_believed_while_the_call_before_it_may_come_in() 
             case.respond("alpha", 1, unknown(&[0], Some(case.world.now)));
         }
         let ask_at = case.world.now + Duration::seconds(5);
-        let question = Question { at: ask_at, round: 2 };
-        let early = ResponseNote {
-            answer_to,
-            question_of_repeats: Some(question),
-            ..refused(&[0], FailureClass::RelayFault)
-        };
+        let early =
+            ResponseNote { answer_to, round: 1, asking: BOTH, ..refused(&[0], FailureClass::RelayFault) };
         case.respond("alpha", 1, early.clone());
         assert_eq!(case.last(0), ("alpha".to_owned(), AttemptState::Unknown), "it goes nowhere else");
         assert_eq!(case.lot.pending()[0].not_before_ms, ask_at.timestamp_millis());
@@ -136,7 +129,7 @@ fn a_refusal_of_a_repeat_is_not_believed_while_the_call_before_it_may_come_in() 
         if answer_to == AnswerTo::Call {
             case.submit("alpha", 1, &[0]);
         }
-        case.respond("alpha", 1, ResponseNote { is_last_word: true, ..early });
+        case.respond("alpha", 1, ResponseNote { round: 3, ..early });
         assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed), "nothing comes in any more");
     }
 }
@@ -146,10 +139,7 @@ fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
     let mut case = unanswered(terms(), 1);
     case.submit("alpha", 1, &[0]);
     let ask_at = case.world.now + Duration::seconds(5);
-    let note = ResponseNote {
-        question_of_duplicates: Some(Question { at: ask_at, round: 2 }),
-        ..refused(&[0], FailureClass::Duplicate)
-    };
+    let note = ResponseNote { round: 1, asking: BOTH, ..refused(&[0], FailureClass::Duplicate) };
     case.respond("alpha", 1, note);
     case.world.now = ask_at;
     case.respond("alpha", 1, told(deferred(&[0], ask_at)));
@@ -162,10 +152,7 @@ fn what_was_refused_as_a_duplicate_is_not_believed_to_have_never_come_in() {
 #[test]
 fn an_answer_that_is_recorded_twice_changes_nothing_the_second_time() {
     let later = unanswered(terms(), 1).world.now + Duration::seconds(5);
-    let duplicate = ResponseNote {
-        question_of_duplicates: Some(Question { at: later, round: 2 }),
-        ..refused(&[0], FailureClass::Duplicate)
-    };
+    let duplicate = ResponseNote { round: 1, asking: BOTH, ..refused(&[0], FailureClass::Duplicate) };
     for note in [duplicate, deferred(&[0], later), unknown(&[0], Some(later)), accepted(&[0])] {
         let mut case = unanswered(terms(), 1);
         case.submit("alpha", 1, &[0]);

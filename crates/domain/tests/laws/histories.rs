@@ -390,11 +390,11 @@ impl Simulation {
         }
         let in_a_minute = self.now() + Duration::minutes(1);
         let may_ask = answers[0].is_multiple_of(2);
-        note.question_of_repeats = may_ask.then_some(Question { at: in_a_minute, round: 1 });
-        note.question_of_duplicates = note.question_of_repeats;
-        note.is_last_word = answers[0].is_multiple_of(3);
+        note.asking = if may_ask { BOTH } else { Asking::default() };
+        note.round = if answers[0].is_multiple_of(3) { 3 } else { answers[0] % 3 };
+        note.answered_at = Some(self.now());
         if !lost.is_empty() {
-            note.unknown = unknown(&lost, may_ask.then_some(in_a_minute)).unknown;
+            note.unknown = unknown(&lost, None).unknown;
         }
         if !later.is_empty() {
             note.deferred = deferred(&later, in_a_minute).deferred;

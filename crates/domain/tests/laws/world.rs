@@ -307,17 +307,19 @@ pub(crate) fn refused(seqs: &[u32], class: FailureClass) -> ResponseNote {
     ResponseNote { call_ms: Some(5), refused, ..ResponseNote::default() }
 }
 
-pub(crate) fn unknown(seqs: &[u32], inquire_at: Option<DateTime<Utc>>) -> ResponseNote {
-    let set = UnknownSet {
-        messages: set(seqs.iter().copied()),
-        reason: "no answer".to_owned(),
-        inquire_at,
-        round: 1,
-        duplicate_code: None,
-        refusal: None,
-        receipt_by: None,
-    };
-    ResponseNote { unknown: Some(set), ..ResponseNote::default() }
+/// A relay that answers status queries and drops repeats.
+pub(crate) const BOTH: Asking = Asking { answers_status: true, deduplicates: true };
+
+/// No answer to a first call; the time of that is where the question about it begins, a second later. None: nobody can be asked.
+pub(crate) fn unknown(seqs: &[u32], asked_from: Option<DateTime<Utc>>) -> ResponseNote {
+    let unknown = NoAnswer { messages: set(seqs.iter().copied()), reason: "no answer".to_owned() };
+    let asking = if asked_from.is_some() { BOTH } else { Asking::default() };
+    ResponseNote {
+        unknown: Some(unknown),
+        answered_at: asked_from.map(|at| at - Duration::seconds(1)),
+        asking,
+        ..ResponseNote::default()
+    }
 }
 
 pub(crate) fn deferred(seqs: &[u32], until: DateTime<Utc>) -> ResponseNote {

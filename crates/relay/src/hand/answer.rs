@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 use kite_commands::{LotsError, Step, WorkerError, describe};
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AnswerTo, RefusedMessage, ResponseNote, UnknownSet};
+use kite_domain::lot::{AnswerTo, NoAnswer, RefusedMessage, ResponseNote};
 use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
 
 use super::crew::Held;
-use super::{Crew, RelayWorker, back_off};
+use super::{Crew, RelayWorker};
 use crate::figures;
 use crate::queue::Job;
 
@@ -75,7 +75,7 @@ impl Answered {
         &mut self.notes[place.lot].notes[place.note].1
     }
 
-    /// The outcome of these messages is unknown; the relay is asked about them after the pause that follows this round.
+    /// There was no answer about these messages to a call or question of this round.
     pub(super) fn unknown(
         &mut self,
         crew: &Crew,
@@ -85,23 +85,13 @@ impl Answered {
         reason: &str,
         now: DateTime<Utc>,
     ) {
-        let class = self.held.class;
-        let note = self.note(place);
-        let question = crew.can_ask().then(|| back_off::question_after(note.answer_to, round, class, now));
-        let set = note.unknown.get_or_insert_with(|| UnknownSet {
-            messages: SeqSet::default(),
-            reason: reason.to_owned(),
-            inquire_at: question.map(|question| question.at),
-            round: question.map_or(0, |question| question.round),
-            duplicate_code: None,
-            refusal: None,
-            receipt_by: None,
-        });
+        let note = self.heard(crew, place, round, now);
+        let unanswered = || NoAnswer { messages: SeqSet::default(), reason: reason.to_owned() };
+        let set = note.unknown.get_or_insert_with(unanswered);
         messages.iter().for_each(|seq| set.messages.push(seq));
     }
 
-    /// These messages were refused. Where an earlier call may still come in, the relay is asked once more, as after a lost
-    /// answer of this round.
+    /// This message was refused in answer to a call or question of this round.
     pub(super) fn refused(
         &mut self,
         crew: &Crew,
@@ -110,12 +100,17 @@ impl Answered {
         refused: RefusedMessage,
         now: DateTime<Utc>,
     ) {
-        let question = back_off::question_after(AnswerTo::Call, round, self.held.class, now);
+        self.heard(crew, place, round, now).refused.push(refused);
+    }
+
+    /// A note from which something follows. Of several rounds the earliest proves least.
+    fn heard(&mut self, crew: &Crew, place: Place, round: u8, now: DateTime<Utc>) -> &mut ResponseNote {
         let note = self.note(place);
-        note.is_last_word = back_off::is_late(round);
-        note.question_of_repeats = crew.can_ask().then_some(question);
-        note.question_of_duplicates = crew.profile.answers_status.then_some(question);
-        note.refused.push(refused);
+        let is_first = note.unknown.is_none() && note.refused.is_empty();
+        note.round = if is_first { round } else { note.round.min(round) };
+        note.asking = crew.asking();
+        note.answered_at = Some(now);
+        note
     }
 
     fn count(&self, relay: &kite_domain::slug::RelayId) {

@@ -9,8 +9,8 @@ use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, Lot, RefusedForNowMessage,
-    RefusedMessage,
+    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, Lot, NotRepeated,
+    RefusedForNowMessage, RefusedMessage,
 };
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
@@ -198,13 +198,15 @@ fn prepare(
     if planned.is_stale {
         answered.stale.push(lot);
     }
-    for (attempt, round, messages) in planned.still_unknown {
-        let place = answered.place(lot, attempt, AnswerTo::Question);
-        answered.unknown(crew, place, round, &messages, "not handed over again now", now);
-    }
-    for (attempt, round, refused) in planned.refused {
-        let place = answered.place(lot, attempt, AnswerTo::Question);
-        refused.into_iter().for_each(|one| answered.refused(crew, place, round, one, now));
+    for (attempt, NotRepeated { round, still_unknown, refused }) in planned.not_repeated {
+        if !still_unknown.is_empty() {
+            let place = answered.place(lot, attempt, AnswerTo::Question);
+            answered.unknown(crew, place, round, &still_unknown, "not handed over again now", now);
+        }
+        for one in refused {
+            let place = answered.place(lot, attempt, AnswerTo::Question);
+            answered.refused(crew, place, round, one, now);
+        }
     }
     let writer = crew.texts.of(&planned.terms);
     let mut buffer = String::new();

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_commands::{Cause, WorkerError};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
-use kite_domain::lot::CONNECTION_LOST;
+use kite_domain::lot::{Asking, CONNECTION_LOST};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::sending::MessageClass;
@@ -92,13 +92,9 @@ impl Crew {
         }
     }
 
-    /// Whether there is any use in asking about an unknown outcome.
-    pub(crate) fn can_ask(&self) -> bool {
-        let (answers, deduplicates) = (self.profile.answers_status, self.profile.deduplicates);
-        if mutation::is_active(Mutation::UnknownNotAsked) {
-            return answers && deduplicates;
-        }
-        answers || deduplicates
+    /// How the relay can be asked about messages whose answer is missing.
+    pub(crate) fn asking(&self) -> Asking {
+        Asking::of(&self.profile)
     }
 
     /// Whether acceptance is the last that is heard.

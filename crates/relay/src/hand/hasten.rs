@@ -5,11 +5,11 @@
 //! if nobody had asked.
 
 use chrono::{DateTime, Utc};
-use kite_domain::lot::Lot;
+use kite_domain::lot::{Asking, Lot};
 use kite_domain::seq_set::SeqSet;
 use std::collections::BTreeMap;
 
-use super::{PROBE_PAUSE, back_off};
+use super::PROBE_PAUSE;
 use crate::queue::{Job, JobKind, Waits};
 
 /// The round of a question, and whether it is asked in its time.
@@ -54,7 +54,7 @@ impl Looked {
 }
 
 /// What of the messages that wait is looked at now.
-pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, now: DateTime<Utc>) -> Looked {
+pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, asking: Asking, now: DateTime<Utc>) -> Looked {
     let now_ms = now.timestamp_millis();
     let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now_ms;
     let due: SeqSet = waiting.iter().filter(is_due).collect();
@@ -92,7 +92,7 @@ pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, deduplicates: bool, no
     }
     let at_its_time =
         |(not_before_ms, messages)| Job { messages, not_before_ms, waits: Waits::ForItsTime, ..job.clone() };
-    let round = Round::Early(back_off::early(lot.round_of(&early, job.attempt), deduplicates));
+    let round = Round::Early(lot.round_before_its_time(&early, job.attempt, asking));
     Looked { candidates: early, round, later: by_time.into_iter().map(at_its_time).collect(), is_stale }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
-use kite_domain::lot::{AttemptState, Handover, Lot, Recipient, Refusal, RefusedMessage, Submission};
+use kite_domain::lot::{AttemptState, Handover, Lot, NotRepeated, ON_ITS_WAY, Recipient, Submission};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::{AdBrands, Refusals};
 use kite_domain::relay::RelayProfile;
@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::back_off::{self, ON_ITS_WAY};
 use super::hasten::{self, Looked, look};
 use super::{Crew, LOG_PAUSE};
 use crate::limits::Turn;
@@ -67,10 +66,8 @@ pub(super) struct Planned {
     pub(super) going: Vec<Going>,
     /// Jobs for later: the pace or the breaker has no room.
     pub(super) later: Vec<Job>,
-    /// Unknown messages that must not be handed over again now.
-    pub(super) still_unknown: Vec<(u16, u8, SeqSet)>,
-    /// Those of them whose last repeat was refused, which counts by now.
-    pub(super) refused: Vec<(u16, u8, Vec<RefusedMessage>)>,
+    /// Unknown messages that must not be handed over again now, by attempt.
+    pub(super) not_repeated: Vec<(u16, NotRepeated)>,
     /// A job was older than what the log says of its messages: they wait longer.
     pub(super) is_stale: bool,
 }
@@ -119,8 +116,7 @@ pub(super) fn plan(
         recipients: lot.recipients.clone(),
         going: Vec::new(),
         later: Vec::new(),
-        still_unknown: Vec::new(),
-        refused: Vec::new(),
+        not_repeated: Vec::new(),
         is_stale: false,
     };
     let Some(refusals) = refusals else {
@@ -135,7 +131,7 @@ pub(super) fn plan(
         let Looked { candidates, round, later, is_stale } =
             match mutation::is_active(Mutation::StaleJobBelieved) {
                 true => Looked::all(lot, waiting, job),
-                false => look(lot, waiting, job, crew.profile.deduplicates, now),
+                false => look(lot, waiting, job, crew.asking(), now),
             };
         planned.is_stale |= is_stale;
         if round.is_in_time() {
@@ -176,7 +172,9 @@ pub(super) fn plan(
         if state == AttemptState::Unknown && messages.len() < candidates.len() {
             let stays: SeqSet = candidates.iter().filter(|seq| !messages.contains(*seq)).collect();
             match round.is_in_time() {
-                true => stay_unknown(crew, lot, job.attempt, stays, &mut planned),
+                true => planned
+                    .not_repeated
+                    .push((job.attempt, lot.not_repeated(stays, job.attempt, crew.asking()))),
                 // It was too early to say anything: they are looked at when their time comes.
                 false => planned.later.extend(hasten::of(&later, &stays)),
             }
@@ -185,29 +183,6 @@ pub(super) fn plan(
         planned.going.push(going(lot, job, &messages, round.number()));
     }
     (events, planned)
-}
-
-/// Unknown messages that may not be handed over again: the relay is asked about them, or the refusal of the last repeat
-/// counts once nothing can come in any more. There is nothing to be done about any others, which is in the log by now.
-fn stay_unknown(crew: &Crew, lot: &Lot, attempt: u16, stays: SeqSet, planned: &mut Planned) {
-    let round = lot.round_of(&stays, attempt);
-    if crew.profile.answers_status {
-        planned.still_unknown.push((attempt, round, stays));
-        return;
-    }
-    let refused = |seq: u32| {
-        let Refusal { code, class, text } = lot.refusal_of(seq, attempt)?.clone();
-        Some(RefusedMessage { seq, code, class, text })
-    };
-    let refused: Vec<RefusedMessage> = stays.iter().filter_map(refused).collect();
-    if refused.is_empty() {
-        return;
-    }
-    if back_off::is_late(round) {
-        planned.refused.push((attempt, round, refused));
-    } else {
-        planned.still_unknown.push((attempt, round, refused.iter().map(|one| one.seq).collect()));
-    }
 }
 
 /// How many of the candidates may go now; none of them before the time that is named.

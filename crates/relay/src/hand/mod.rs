@@ -7,7 +7,6 @@
 //! between is found by the next who looks: an intent without a response is asked about (law 4).
 
 mod answer;
-mod back_off;
 mod call;
 mod crew;
 mod hasten;

@@ -14,9 +14,8 @@ use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, Lot, RefusedMessage, ResponseNote, UnknownSet,
+    AcceptedMessage, AnswerTo, AttemptState, Lot, NoAnswer, NotFound, RefusedMessage, ResponseNote,
 };
-use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 
 use super::answer::Answered;
@@ -24,7 +23,7 @@ use super::call::defer;
 use super::crew::Held;
 use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
-use super::{Gate, PROBE_PAUSE, RelayWorker, back_off};
+use super::{Gate, PROBE_PAUSE, RelayWorker};
 use crate::client::{CallFailed, RateLimit, Standing};
 use crate::figures;
 use crate::queue::{Job, Lease};
@@ -47,7 +46,7 @@ impl RelayWorker {
     ) -> Result<Step, WorkerError> {
         let mut answered = Answered::new(held);
         let jobs = self.still_unknown(lease.jobs, &mut answered, now).await?;
-        if jobs.is_empty() || !self.crew.can_ask() {
+        if jobs.is_empty() || !self.crew.asking().can_ask() {
             return self.record(answered).await;
         }
         let again = match self.crew.profile.answers_status {
@@ -88,6 +87,7 @@ impl RelayWorker {
         let works = by_lot(lease.jobs);
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let snapshot = crew.parts.directory.snapshot();
+        let is_shared = crew.parts.lots.journal().is_shared();
         let results = crew
             .parts
             .lots
@@ -95,16 +95,16 @@ impl RelayWorker {
                 let context = snapshot.routing_context(&sending.terms, now);
                 let mut events = Vec::new();
                 for job in &works[place].jobs {
+                    let submitted = still(lot, crew.relay(), job, AttemptState::Submitted);
+                    let unknown = NoAnswer {
+                        messages: lot.without_answer(submitted, job.attempt, is_shared, now),
+                        reason: "whoever called did not live to record the answer".to_owned(),
+                    };
                     let note = ResponseNote {
-                        unknown: Some(UnknownSet {
-                            messages: self.unanswered(lot, job, now),
-                            reason: "whoever called did not live to record the answer".to_owned(),
-                            inquire_at: crew.can_ask().then_some(now),
-                            round: 0,
-                            duplicate_code: None,
-                            refusal: None,
-                            receipt_by: None,
-                        }),
+                        unknown: Some(unknown),
+                        answer_to: AnswerTo::Nobody,
+                        answered_at: Some(now),
+                        asking: crew.asking(),
                         ..ResponseNote::default()
                     };
                     events.extend(lot.respond(&sending.terms, crew.relay(), job.attempt, note, &context));
@@ -121,20 +121,6 @@ impl RelayWorker {
         self.record(answered).await
     }
 
-    /// Messages of a job without an answer that can still come. Where other processes call too, each has the time that its intent
-    /// says; alone, whoever called before is gone.
-    fn unanswered(&self, lot: &Lot, job: &Job, now: DateTime<Utc>) -> SeqSet {
-        let submitted = still(lot, self.crew.relay(), job, AttemptState::Submitted);
-        let is_shared = self.crew.parts.lots.journal().is_shared();
-        if !is_shared || mutation::is_active(Mutation::UnansweredTooEarly) {
-            return submitted;
-        }
-        let is_over = |seq: &u32| {
-            lot.answer_by_ms(*seq, job.attempt).is_some_and(|by_ms| by_ms < now.timestamp_millis())
-        };
-        submitted.iter().filter(is_over).collect()
-    }
-
     /// What is to be asked about now. A job may be older than the last question, and the log says when the next is due.
     async fn still_unknown(
         &self,
@@ -146,7 +132,7 @@ impl RelayWorker {
         for job in jobs {
             let look = |lot: &Lot, _: &_| {
                 let waiting = still(lot, self.crew.relay(), &job, AttemptState::Unknown);
-                look(lot, waiting, &job, self.crew.profile.deduplicates, now)
+                look(lot, waiting, &job, self.crew.asking(), now)
             };
             let looked = self.crew.parts.lots.read(job.lot, look).await;
             let Looked { candidates: messages, round, mut later, is_stale } =
@@ -215,7 +201,7 @@ impl RelayWorker {
     ) -> Option<Job> {
         let crew = &self.crew;
         let number = round.number();
-        let is_believed = back_off::is_late(number) || mutation::is_active(Mutation::NotFoundBelievedAtOnce);
+        let not_found = NotFound::in_round(number, crew.asking());
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -237,11 +223,12 @@ impl RelayWorker {
                     let refused = RefusedMessage { seq, code, class, text: None };
                     answered.refused(crew, place, number, refused, now);
                 }
-                Standing::NotFound if is_believed => {
-                    defer(answered, place, seq, "the relay never had it", now);
-                }
-                Standing::NotFound if crew.profile.deduplicates => again.push(seq),
-                Standing::NotFound | Standing::Unclear => unclear.push(seq),
+                Standing::NotFound => match not_found {
+                    NotFound::NeverCame => defer(answered, place, seq, "the relay never had it", now),
+                    NotFound::HandOverAgain => again.push(seq),
+                    NotFound::Unclear => unclear.push(seq),
+                },
+                Standing::Unclear => unclear.push(seq),
             }
         }
         if !unclear.is_empty() {
