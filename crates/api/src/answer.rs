@@ -3,8 +3,8 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kite_projections::{Cursor, Listing};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::{Answer, Code, Problem};
@@ -12,16 +12,28 @@ use crate::problem::{Answer, Code, Problem};
 /// The position in the log that a write ended at: hand it back as `kite-min-position` to read what was written.
 pub(crate) const POSITION: &str = "kite-position";
 
+/// What means something in an address, or may not stand there, beside all letters that are not of ASCII.
+const NOT_IN_A_SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
 /// A text as one part of an address (RFC 3986): an e-mail address may hold `/`, `#`, `?` and letters of any script.
 pub(crate) fn segment(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut written, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~@+!$&'()*,;=:".contains(&byte) {
-            written.push(char::from(byte));
-        } else {
-            write!(written, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-        written
-    })
+    utf8_percent_encode(text, NOT_IN_A_SEGMENT).to_string()
 }
 
 /// The answer to a write that is durable.

@@ -19,7 +19,6 @@ use kite_domain::slug::TenantId;
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
@@ -224,7 +223,7 @@ fn of_key(key: &str, directory: &DirectoryState, state: &ApiState, origin: Optio
         return Ok(Known { caller, may: May::Operator(Role::Administrator) });
     }
     let id_after = |prefix: &str| Some(key.strip_prefix(prefix)?.split_once('_')?.0);
-    let is_hash_of = |hash: &str| bool::from(hash.as_bytes().ct_eq(hexadecimal(&digest).as_bytes()));
+    let is_hash_of = |hash: &str| bool::from(hash.as_bytes().ct_eq(hex::encode(digest).as_bytes()));
     let now = state.write_side.journal.now();
     let from = origin.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |origin| origin.address);
     if let Some(issued) = id_after(API_KEY_PREFIX).and_then(|key_id| directory.api_keys.get(key_id))
@@ -309,14 +308,6 @@ async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
         state.await_own_writes(model, &caller.writer()).await;
     }
     Ok(caller)
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
 }
 
 impl FromRequestParts<ApiState> for Caller {

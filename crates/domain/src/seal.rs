@@ -10,7 +10,6 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// The stream of all seals.
 pub const STREAM: &str = "log-seals";
@@ -47,12 +46,7 @@ impl LogSealed {
     /// The digest, unless somebody has made something else of it.
     pub fn sum(&self) -> Option<Sum> {
         let mut sum = [0; 32];
-        if self.digest.len() != 2 * sum.len() || !self.digest.is_ascii() {
-            return None;
-        }
-        for (byte, digits) in sum.iter_mut().zip(self.digest.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
+        hex::decode_to_slice(&self.digest, &mut sum).ok()?;
         Some(sum)
     }
 
@@ -101,7 +95,7 @@ impl Segment {
     pub fn seal(self) -> (LogSealed, Sum) {
         let Self { after, until, events, sum, marks } = self;
         let sum: Sum = sum.finalize().into();
-        (LogSealed { after, until, events, digest: digits(&sum), marks }, sum)
+        (LogSealed { after, until, events, digest: hex::encode(sum), marks }, sum)
     }
 }
 
@@ -222,14 +216,7 @@ pub fn compare(seal: &LogSealed, previous: &Sum, events: &[(u64, Sum)]) -> Resul
 }
 
 fn mark(sum: &Sum) -> String {
-    digits(&sum[..MARK_BYTES])
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    hex::encode(&sum[..MARK_BYTES])
 }
 
 #[cfg(test)]
@@ -280,7 +267,7 @@ mod tests {
         (moved[1].1, moved[3].1) = (moved[3].1, moved[1].1);
         assert_eq!(found(moved), Difference::Moved { position: 12 });
         let mut forged = seal.clone();
-        forged.digest = digits(&sum(3));
+        forged.digest = hex::encode(sum(3));
         assert_eq!(
             compare(&forged, &sum(0), &events(11..=15)),
             Err(Difference::Seal { after: 10, until: 15 })
@@ -303,7 +290,10 @@ mod tests {
     /// It is for ever: seals rest on it.
     #[test]
     fn what_stands_for_an_event_that_cannot_be_read_stays_what_it_is() {
-        assert_eq!(digits(&unreadable()), "ac721ea80c913d372fe1d84dd627a8b4985299e4ac0ac16ecf20ebb0f2033c20");
+        assert_eq!(
+            hex::encode(unreadable()),
+            "ac721ea80c913d372fe1d84dd627a8b4985299e4ac0ac16ecf20ebb0f2033c20"
+        );
         let told = Difference::Unreadable { position: 4, why: "no id".to_owned() };
         let shown = serde_json::to_value(&told).unwrap();
         assert_eq!(shown, serde_json::json!({"what": "changed", "position": 4, "why": "no id"}));

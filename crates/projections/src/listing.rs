@@ -59,7 +59,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -67,19 +67,10 @@ impl FromStr for Cursor {
     type Err = QueryError;
 
     fn from_str(text: &str) -> Result<Self, QueryError> {
-        if text.is_empty()
-            || text.len() > 2 * CURSOR_BYTES_MAX
-            || !text.len().is_multiple_of(2)
-            || !text.is_ascii()
-        {
+        if text.is_empty() || text.len() > 2 * CURSOR_BYTES_MAX {
             return Err(QueryError::Cursor);
         }
-        let pairs = text.as_bytes().chunks_exact(2);
-        let bytes = pairs.map(|pair| {
-            let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-            Some(digit(pair[0])? << 4 | digit(pair[1])?)
-        });
-        bytes.collect::<Option<Vec<u8>>>().map(Self).ok_or(QueryError::Cursor)
+        hex::decode(text).map(Self).map_err(|_| QueryError::Cursor)
     }
 }
 

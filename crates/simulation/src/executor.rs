@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::dice::Dice;
 use crate::reach::{Reached, Situation};
+use kite_testkit::dice::Dice;
 
 type Ready = Arc<Mutex<BTreeSet<u64>>>;
 

@@ -5,13 +5,13 @@ mod nodes;
 pub use nodes::generate_nodes;
 
 use crate::case::{Case, Setup, Step};
-use crate::dice::Dice;
 use crate::faults::AppendFault;
 use crate::operation::{
     Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep,
 };
 use crate::relays::{CallFault, Mode, Question, QuestionFault, ReceiptFault};
 use crate::unwritable::Rows;
+use kite_testkit::dice::Dice;
 
 /// No step that is drawn has this number.
 const UNWRITABLE_SALT: u32 = 0x0B57_0000;

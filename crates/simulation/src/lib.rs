@@ -16,7 +16,7 @@
 
 mod case;
 mod check;
-mod dice;
+
 mod executor;
 mod faults;
 mod generate;
@@ -36,9 +36,9 @@ mod upgrade;
 mod world;
 
 pub use case::{Case, Setup, Step};
-pub use dice::Dice;
 pub use faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 pub use generate::{Length, generate, generate_nodes};
+pub use kite_testkit::dice::Dice;
 pub use operation::{
     Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, RelayIndex, SendOrder,
 };
@@ -137,7 +137,7 @@ fn hash_of_log(log: &[RecordedEvent]) -> String {
         hash.update(format!("{} {} {} {} {:?}\n", one.stream, one.version, one.id, one.kind, one.metadata));
         hash.update(&one.data);
     }
-    hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(hash.finalize())
 }
 
 fn log_in_words(log: &Log) -> String {

@@ -9,8 +9,8 @@ use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::MessageType;
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::dice::Dice;
 use crate::relays::Traits;
+use kite_testkit::dice::Dice;
 
 /// Three for text messages, two for e-mail.
 pub(crate) const RELAYS: [&str; 5] = ["alpha", "beta", "gamma", "mail", "post"];

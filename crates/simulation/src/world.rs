@@ -16,7 +16,6 @@ use tokio::sync::watch;
 
 use crate::case::{Case, Step};
 use crate::check::{Answered, Checked, Checker};
-use crate::dice::Dice;
 use crate::executor::{Executor, NodeIndex, Polled, Sim};
 use crate::node::{KeptLeases, Node};
 use crate::operation::{Foreign, Operation};
@@ -31,6 +30,7 @@ use crate::upgrade::Upgrade;
 use kite_domain::ids::SendingId;
 use kite_domain::relay::ReceiptMode;
 use kite_domain::slug::{RelayId, TenantId};
+use kite_testkit::dice::Dice;
 
 /// More polls than this at one moment: they never come to rest.
 const POLLS_AT_ONCE_MAX: u32 = 200_000;

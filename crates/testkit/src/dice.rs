@@ -1,43 +1,66 @@
-//! Chance from a seed, for tests and tools that show the seed when they fail.
+//! Chance from a seed, for tests and tools that show the seed when they fail. A seed that was found once must mean the same for ever,
+//! so the generator is written out here (SplitMix64, public domain) and does not change with a crate's version.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// A stream of numbers that follow from a seed (SplitMix64).
+/// A stream of numbers that follow from a seed.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice {
+    state: u64,
+}
 
 impl Dice {
     /// The stream of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: mixed(seed ^ 0x6A09_E667_F3BC_C908) }
+    }
+
+    /// The stream of a part of a seed: independent of all other parts.
+    #[must_use]
+    pub fn of(seed: u64, part: u64) -> Self {
+        Self::new(mixed(seed).wrapping_add(mixed(part ^ 0xBB67_AE85_84CA_A73B)))
     }
 
     /// Any number.
     pub fn any(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mixed(self.state)
     }
 
-    /// A number from `least` to `most`, both included.
+    /// A number from 0 up to, but not including, `bound`; 0 when the bound is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { ((u128::from(self.any()) * u128::from(bound)) >> 64) as u64 }
+    }
+
+    /// A number between these, both included.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
-        let span = most.saturating_sub(least).saturating_add(1);
-        least + ((u128::from(self.any()) * u128::from(span)) >> 64) as u64
+        least + self.below(most - least + 1)
     }
 
     /// True so often in a hundred.
     pub fn per_cent(&mut self, share: u64) -> bool {
-        self.between(1, 100) <= share
+        self.below(100) < share
     }
 
-    /// One of these, which must not be none.
+    /// One of these.
     pub fn pick<'o, T>(&mut self, of: &'o [T]) -> &'o T {
-        &of[self.between(0, of.len() as u64 - 1) as usize]
+        &of[self.below(of.len() as u64) as usize]
     }
+}
+
+fn mixed(value: u64) -> u64 {
+    let mut bits = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+/// A number that follows from a seed and a text alone, whatever was drawn before.
+#[must_use]
+pub fn hash_of(seed: u64, text: &str) -> u64 {
+    text.bytes().fold(mixed(seed), |hash, byte| mixed(hash ^ u64::from(byte)))
 }
 
 /// A seed that nobody chose.
@@ -65,16 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_gives_the_same_numbers_within_the_bounds() {
-        let draw = |seed| {
-            let mut dice = Dice::new(seed);
-            (0..1_000).map(|_| dice.between(3, 5)).collect::<Vec<_>>()
-        };
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-        let mut seen = draw(7);
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen, [3, 4, 5]);
+    fn a_seed_means_the_same_for_ever() {
+        let mut dice = Dice::new(7);
+        let drawn: Vec<u64> = (0..4).map(|_| dice.below(1_000)).collect();
+        let mut again = Dice::new(7);
+        assert_eq!(drawn, (0..4).map(|_| again.below(1_000)).collect::<Vec<_>>());
+        assert_ne!(drawn, (0..4).map(|_| Dice::new(8).below(1_000)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_number_in_the_range_comes() {
+        let mut dice = Dice::new(1);
+        let mut seen = [false; 6];
+        (0..200).for_each(|_| seen[dice.between(0, 5) as usize] = true);
+        assert_eq!(seen, [true; 6]);
     }
 }

@@ -56,6 +56,7 @@ const EDGES: &[Edges] = &[
             "kite-projections",
             "kite-relay",
             "kite-runtime",
+            "kite-testkit",
         ],
         to_in_tests: &[],
     },

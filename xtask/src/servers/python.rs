@@ -31,8 +31,7 @@ impl Python {
         let mut hasher = Sha256::new();
         hasher.update(&text);
         hasher.update(version);
-        let fingerprint: String =
-            hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = hex::encode(&hasher.finalize()[..8]);
         let directory = target().join("servers").join(format!("python-{fingerprint}"));
         if let Some(python) = Self::at(&directory) {
             return Ok(python);

@@ -9,7 +9,6 @@ use kite_domain::slug::{OperatorName, TenantId};
 use kite_domain::tenant::{self, ApiKeyIssued, ApiKeyRevoked};
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
-use std::fmt::Write;
 
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::{Cause, JournalError, Told};
@@ -38,14 +37,7 @@ impl std::fmt::Debug for IssuedKey {
 
 /// SHA-256 of a whole key, hexadecimal: what is stored of it.
 pub fn key_hash(key: &str) -> String {
-    hex(&Sha256::digest(key.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    hex::encode(Sha256::digest(key.as_bytes()))
 }
 
 /// What a new key of a tenant is for.
@@ -257,8 +249,8 @@ impl Manage {
 
     fn new_key(&self, prefix: &str) -> IssuedKey {
         let secret = (self.secrets)();
-        let key_id = SmolStr::from(hex(&self.journal.next_id().as_bytes()[4..]));
-        IssuedKey { key: format!("{prefix}{key_id}_{}", hex(&secret)), key_id }
+        let key_id = SmolStr::from(hex::encode(&self.journal.next_id().as_bytes()[4..]));
+        IssuedKey { key: format!("{prefix}{key_id}_{}", hex::encode(secret)), key_id }
     }
 
     /// A key that is over before it begins is a slip of the pen. Answers the time that it was looked at.

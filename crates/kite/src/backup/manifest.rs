@@ -153,8 +153,7 @@ impl FileDigest {
             copy.write_all(&piece[..read])?;
             bytes += read as u64;
         }
-        let digits = sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { name: name.to_owned(), bytes, sha256: digits })
+        Ok(Self { name: name.to_owned(), bytes, sha256: hex::encode(sum.finish()) })
     }
 }
 

@@ -12,13 +12,13 @@
 //!
 //! Everything is a sum over what is true of each message, so a rebuild gives the same rows. See ADR 20.
 
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 use super::codes::{Coded, MessageStatus};
 use super::counters::MessageStanding;
 use super::lot::{Lot, Seal};
 use super::schema::{FACET_TIMES, FACETS};
-use super::statistics::Map;
 use crate::engine::{Row, StorageError, Tables};
 use crate::table::{Pick, Statement};
 
@@ -119,7 +119,7 @@ type Pieces = [i32; PIECES];
 /// The changes of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Facets {
-    changes: Map<Facet, Box<Pieces>>,
+    changes: FxHashMap<Facet, Box<Pieces>>,
     /// When the messages of a block were accepted: from and to.
     times: BTreeMap<i64, (i64, i64)>,
 }

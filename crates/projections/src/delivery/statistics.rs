@@ -8,8 +8,9 @@ use kite_domain::failure::FailureClass;
 use kite_domain::lot::AttemptState;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::hash::Hash;
 
 use super::codes::Coded;
 use super::counters::{AttemptStanding, Counter, Counts, OF_A_MINUTE};
@@ -59,12 +60,12 @@ struct MinuteKey {
 /// All changes of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
-    counts: Map<Key, Counts>,
-    failures: Map<(Key, FailureClass), i64>,
-    times: Map<(Key, Metric, i64), i64>,
-    minutes: Map<MinuteKey, Counts>,
-    minute_failures: Map<(MinuteKey, FailureClass), (i64, i64)>,
-    minute_times: Map<(MinuteKey, Metric, i64), i64>,
+    counts: FxHashMap<Key, Counts>,
+    failures: FxHashMap<(Key, FailureClass), i64>,
+    times: FxHashMap<(Key, Metric, i64), i64>,
+    minutes: FxHashMap<MinuteKey, Counts>,
+    minute_failures: FxHashMap<(MinuteKey, FailureClass), (i64, i64)>,
+    minute_times: FxHashMap<(MinuteKey, Metric, i64), i64>,
 }
 
 impl Statistics {
@@ -202,38 +203,4 @@ fn columns(key: Key) -> [i64; 6] {
         key.message_type.code(),
         key.class.code(),
     ]
-}
-
-pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
-
-/// Our own small numbers are hashed several times a message: multiplication is enough, nobody can choose them.
-#[derive(Debug, Default)]
-pub(super) struct FastHasher(u64);
-
-impl FastHasher {
-    fn add(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
-
-impl Hasher for FastHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.add(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.add(u64::from(number));
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        self.add(number as u64);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.add(number as u64);
-    }
 }

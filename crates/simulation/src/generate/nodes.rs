@@ -2,10 +2,10 @@
 
 use super::{Length, generate};
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 use crate::faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 use crate::operation::{Failover, Objective, Operation, PolicyChannel, SendOrder};
 use crate::upgrade::Newer;
+use kite_testkit::dice::Dice;
 
 /// The salts of steps in which something happens to one of several processes.
 const SALT_OF_NODES: u32 = 500_000;

@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::case::Case;
-use crate::dice::hash_of;
 use crate::executor::Sim;
 use crate::faults::Armed;
 use crate::reach::Situation;
 use crate::setting::LATE_MS;
 use calls::Calls;
+use kite_testkit::dice::hash_of;
 
 /// How a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

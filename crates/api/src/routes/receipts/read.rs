@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{ReceiptBody, ReceiptsBody};
-use crate::auth::hexadecimal;
 use crate::extract::read_loosely;
 use crate::problem::{Answer, Code, FieldError, Problem};
 
@@ -77,7 +76,7 @@ pub(super) fn whole(bytes: &[u8], problem: &Problem) -> Option<Misread> {
 
 /// What tells a body from every other.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The answer to a call with receipts that are not understood.

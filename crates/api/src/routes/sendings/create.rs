@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::recipients::{Expanded, expand};
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::answer::Written;
-use crate::auth::{TenantAuth, hexadecimal};
+use crate::auth::TenantAuth;
 use crate::extract::{
     HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros,
 };
@@ -83,8 +83,7 @@ async fn create(
     held: Arc<HeldBody>,
     key: Option<String>,
 ) -> Answer<Response> {
-    let idempotency =
-        key.map(|key| Idempotency { key, body_hash: hexadecimal(&Sha256::digest(&held.bytes)) });
+    let idempotency = key.map(|key| Idempotency { key, body_hash: hex::encode(Sha256::digest(&held.bytes)) });
     let body: SendingBody = read_loosely(&held.bytes)?;
     let is_kept = refuse_zeros(&held.bytes)
         .and_then(|()| custom_is_object(&body))
