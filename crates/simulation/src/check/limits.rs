@@ -129,7 +129,7 @@ impl Checker {
                 limits.may(&whose, at, |limit| scheduled > limit.scheduled_messages_max)
             }
             Limited::Full(Full::Open | Full::Scheduled) => {
-                at < limits.process_began + COUNTING || self.is_house_full(order)
+                at < limits.process_began + COUNTING + self.held_up || self.is_house_full(order)
             }
             Limited::TooFast(Pace::Requests) => {
                 let is_lately = |(one, asked): &&(SendOrder, DateTime<Utc>)| {

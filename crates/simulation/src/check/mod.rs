@@ -35,7 +35,7 @@ pub(crate) use limits::Limited;
 pub(crate) use message::{MessageState, State};
 pub(crate) use relays::RelayState;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::accept::AcceptLimits;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId, SendingId};
@@ -101,6 +101,8 @@ pub(crate) struct Checker {
     /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
     /// against what its process cannot have known, and none to the moment.
     is_shared: bool,
+    /// How long the processes are held up, all together.
+    held_up: TimeDelta,
     /// How many processes there are besides: whoever called may be one of them.
     others: u8,
     /// By how much the clocks of processes differ from the time at most.
@@ -152,7 +154,12 @@ impl Checker {
     /// For a log that several processes write, or one to which happens what happens to several.
     pub(crate) fn of_several_processes(self, case: &Case) -> Self {
         noted::play(case);
-        Self { is_shared: true, others: case.setup.nodes.saturating_sub(1), ..self }
+        Self {
+            is_shared: true,
+            held_up: noted::held_up_in(case),
+            others: case.setup.nodes.saturating_sub(1),
+            ..self
+        }
     }
 
     /// Folds what is new in the log, and checks each event against what was before it.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use std::cell::Cell;
 
-use crate::case::Case;
+use crate::case::{Case, Step};
 use crate::faults::AppendFault;
 use crate::operation::Operation;
 
@@ -36,23 +36,25 @@ pub(super) fn play(case: &Case) {
     IN_FORCE.set(notice_in(case));
 }
 
+/// How long the processes of a case are held up, all together.
+pub(super) fn held_up_in(case: &Case) -> TimeDelta {
+    let held_up = |step: &Step| match step.op {
+        Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => TimeDelta::milliseconds(ms.into()),
+        Operation::AppendFault { fault: AppendFault::Stalled, .. } => STALLED,
+        _ => TimeDelta::zero(),
+    };
+    case.steps.iter().map(held_up).fold(TimeDelta::zero(), |all, one| all + one)
+}
+
 /// What happens in a case says how old a process's knowledge can be, and by how much the times of events differ.
 fn notice_in(case: &Case) -> TimeDelta {
-    let (mut held_up, mut clocks_off) = (TimeDelta::zero(), TimeDelta::zero());
-    for step in &case.steps {
-        match step.op {
-            Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => {
-                held_up += TimeDelta::milliseconds(ms.into());
-            }
-            Operation::AppendFault { fault: AppendFault::Stalled, .. } => held_up += STALLED,
-            Operation::ClockOff { ms, .. } => {
-                clocks_off = clocks_off.max(TimeDelta::milliseconds(ms.abs().into()));
-            }
-            _ => {}
-        }
-    }
+    let off_ms = |step: &Step| match step.op {
+        Operation::ClockOff { ms, .. } => ms.unsigned_abs(),
+        _ => 0,
+    };
+    let clocks_off = TimeDelta::milliseconds(case.steps.iter().map(off_ms).max().unwrap_or(0).into());
     let heard_late = if case.setup.remote_log { HEARD_LATE } else { TimeDelta::zero() };
-    (NOTICE + heard_late + held_up + clocks_off * 2).min(NOTICE_MAX)
+    (NOTICE + heard_late + held_up_in(case) + clocks_off * 2).min(NOTICE_MAX)
 }
 
 /// A fact that changes, with what it was before.
