@@ -215,10 +215,10 @@ impl Router {
         let known = self.directory.read_until(self.lots.journal()).await?;
         let policies = all_policy_names_in_force(&self.directory.snapshot());
         let memory = self.open_work.router_memory(policies).await;
-        let memory = memory.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        let memory = memory.map_err(WorkerError::retry)?;
         if memory.position > known {
             // It may leave out splits of policies that were not known when it was asked.
-            return Err(WorkerError::Retry("the log has grown meanwhile".to_owned()));
+            return Err(WorkerError::retry("the log has grown meanwhile"));
         }
         let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
         self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();

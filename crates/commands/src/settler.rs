@@ -105,7 +105,7 @@ impl Settler {
                 Ok(doubted) => all.push(doubted),
                 // It was never sealed: nobody routes it, neither did the original with what it had then.
                 Err(LotsError::NotFound(_)) => {}
-                Err(error) => return Err(WorkerError::from(&error)),
+                Err(error) => return Err(WorkerError::from(error)),
             }
         }
         Ok(all)
@@ -150,7 +150,7 @@ impl Settler {
         match journal.append_one(entry).await {
             Ok(_) => {}
             Err(AppendError::Conflict { .. }) => {
-                return Err(WorkerError::Retry("the standing of the log was changed by others".to_owned()));
+                return Err(WorkerError::retry("the standing of the log was changed by others"));
             }
             Err(error) => return Err(JournalError::from(error).into()),
         }

@@ -65,8 +65,8 @@ impl FeedError {
 
     fn into_worker_error(self) -> WorkerError {
         match self {
-            Self::Lots(error) => WorkerError::from(&error),
-            Self::Queue(error) => WorkerError::Retry(error.to_string()),
+            Self::Lots(error) => WorkerError::from(error),
+            Self::Queue(error) => WorkerError::retry(error),
         }
     }
 }
