@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
-use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
+use kite_commands::{Step, TooOld, Worker, WorkerError};
 use std::time::Duration;
 
 /// What one process does for all.
