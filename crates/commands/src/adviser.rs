@@ -168,7 +168,7 @@ impl Worker for Adviser {
         let channels: BTreeSet<Channel> = followers.iter().map(|follower| follower.channel).collect();
         if !channels.is_empty() {
             let figures = self.open_work.figures(channels, now).await;
-            let figures = figures.map_err(|error| WorkerError::Retry(error.to_string()))?;
+            let figures = figures.map_err(WorkerError::retry)?;
             for follower in &followers {
                 self.advise(follower, &figures).await?;
             }

@@ -59,13 +59,13 @@ impl Worker for RefusalKeeper {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let unextended = self.people.unextended(PORTION).await;
-        let unextended = unextended.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        let unextended = unextended.map_err(WorkerError::retry)?;
         match extend(&self.manage, unextended).await {
             // The read model hears of it in a moment; asked before, it would answer the same.
             Ok(0) => Ok(Step::Idle(None)),
             Ok(_) => Ok(Step::Worked),
             Err(ManageError::Journal(error)) => Err(error.into()),
-            Err(ManageError::Refused(refusal)) => Err(WorkerError::Retry(refusal.to_string())),
+            Err(ManageError::Refused(refusal)) => Err(WorkerError::retry(refusal)),
         }
     }
 }

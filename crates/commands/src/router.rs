@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::Awaiting;
 use kite_domain::election::{self, RouterElected};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
 use kite_domain::mutation::{self, Mutation};
@@ -215,10 +215,10 @@ impl Router {
         let known = self.directory.read_until(self.lots.journal()).await?;
         let policies = all_policy_names_in_force(&self.directory.snapshot());
         let memory = self.open_work.router_memory(policies).await;
-        let memory = memory.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        let memory = memory.map_err(WorkerError::retry)?;
         if memory.position > known {
             // It may leave out splits of policies that were not known when it was asked.
-            return Err(WorkerError::Retry("the log has grown meanwhile".to_owned()));
+            return Err(WorkerError::retry("the log has grown meanwhile"));
         }
         let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
         self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();
@@ -229,8 +229,12 @@ impl Router {
             self.take_up_due(id).await?;
         }
         self.read_carries(memory.carries_position, memory.position).await?;
-        let filter =
-            Filter::kinds(["sending-accepted", "sending-released", "sending-resumed", "messages-routed"]);
+        let filter = Filter::kinds([
+            EventKind::SendingAccepted,
+            EventKind::SendingReleased,
+            EventKind::SendingResumed,
+            EventKind::MessagesRouted,
+        ]);
         let mut position = memory.position;
         loop {
             let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
@@ -282,7 +286,7 @@ impl Router {
         if mutation::is_active(Mutation::SplitCarryResetAtRestart) {
             return Ok(());
         }
-        let filter = Filter::kinds(["messages-routed"]);
+        let filter = Filter::kinds([EventKind::MessagesRouted]);
         let mut position = after;
         while position < until {
             let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
@@ -302,9 +306,14 @@ impl Router {
     /// Reads on; answers whether there may be more. First routes are not read here: they are the router's own, and folded when
     /// they are appended, or were read at its election.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
-        let ours = ["sending-accepted", "sending-released", "sending-resumed", "sending-cancelled"];
+        let ours = [
+            EventKind::SendingAccepted,
+            EventKind::SendingReleased,
+            EventKind::SendingResumed,
+            EventKind::SendingCancelled,
+        ];
         // Only a paused sending is waited for here until it is over.
-        let ends = (!self.paused.is_empty()).then_some("sending-completed");
+        let ends = (!self.paused.is_empty()).then_some(EventKind::SendingCompleted);
         let filter = Filter::kinds(ours.into_iter().chain(ends));
         let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
         for told in &told {

@@ -9,6 +9,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_domain::event::EventKind;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seal::{Difference, EVENTS_MAX, LogSealed, STREAM, Segment, Sum};
 use kite_event_store::{AppendError, Expected, Filter, KeptPage, Position, ReadError};
@@ -122,7 +123,7 @@ impl Sealer {
             }
             place.segment.add(kept.position, &digest_of(kept));
             match &kept.event {
-                Ok(event) if event.kind == "log-sealed" => continue,
+                Ok(event) if event.kind == EventKind::LogSealed => continue,
                 Ok(_) => {}
                 Err(why) => {
                     self.trust.note(Difference::Unreadable { position: kept.position, why: why.clone() })

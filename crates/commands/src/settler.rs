@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::instance::{self, InstanceSettled, Standing};
 use kite_domain::lot::{Cancelled, Doubted};
@@ -48,7 +48,7 @@ impl Settler {
 
     async fn go_on(&mut self, until: Position, dead_since: DateTime<Utc>) -> Result<(), WorkerError> {
         let mut place = self.place.unwrap_or_default();
-        let filter = Filter::kinds(["lot-accepted"]);
+        let filter = Filter::kinds([EventKind::LotAccepted]);
         let journal = self.lots.journal();
         let page =
             journal.store().read_all(place.position, PAGE, &filter).await.map_err(JournalError::from)?;
@@ -105,7 +105,7 @@ impl Settler {
                 Ok(doubted) => all.push(doubted),
                 // It was never sealed: nobody routes it, neither did the original with what it had then.
                 Err(LotsError::NotFound(_)) => {}
-                Err(error) => return Err(WorkerError::from(&error)),
+                Err(error) => return Err(WorkerError::from(error)),
             }
         }
         Ok(all)
@@ -150,7 +150,7 @@ impl Settler {
         match journal.append_one(entry).await {
             Ok(_) => {}
             Err(AppendError::Conflict { .. }) => {
-                return Err(WorkerError::Retry("the standing of the log was changed by others".to_owned()));
+                return Err(WorkerError::retry("the standing of the log was changed by others"));
             }
             Err(error) => return Err(JournalError::from(error).into()),
         }

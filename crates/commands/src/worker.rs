@@ -20,47 +20,56 @@ pub enum Step {
     Idle(Option<DateTime<Utc>>),
 }
 
+/// Why a step failed, with its sources.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
 /// What the driver is to do about a failed step.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// Try again after a pause; nothing is lost.
-    #[error("{0}; trying again")]
-    Retry(String),
+    #[error("the step is tried again")]
+    Retry(#[source] Failure),
     /// The process cannot go on correctly: it must stop and be started again.
-    #[error("{0}")]
-    Fatal(String),
+    #[error("the process cannot go on")]
+    Fatal(#[source] Failure),
 }
 
-impl From<&JournalError> for WorkerError {
-    /// A log that has stopped, or holds what this program cannot read, is nothing that waiting would mend.
-    fn from(error: &JournalError) -> Self {
-        match error {
-            // A newer program writes to the log, too: there is other work that this one understands.
-            JournalError::Decode { source: DecodeError::UnknownKind { .. }, .. } => {
-                Self::Retry(describe(error))
-            }
-            JournalError::Decode { .. }
-            | JournalError::Append(AppendError::Stopped(_))
-            | JournalError::Read(ReadError::Stopped(_)) => Self::Fatal(describe(error)),
-            JournalError::Append(_) | JournalError::Read(_) | JournalError::Memory(_) => {
-                Self::Retry(describe(error))
-            }
-        }
+impl WorkerError {
+    /// To be tried again.
+    pub fn retry(failure: impl Into<Failure>) -> Self {
+        Self::Retry(failure.into())
+    }
+
+    /// Nothing that waiting would mend.
+    pub fn fatal(failure: impl Into<Failure>) -> Self {
+        Self::Fatal(failure.into())
+    }
+}
+
+/// Whether a log has stopped, or holds what this program cannot read: nothing that waiting would mend.
+fn is_fatal(error: &JournalError) -> bool {
+    match error {
+        // A newer program writes to the log, too: there is other work that this one understands.
+        JournalError::Decode { source: DecodeError::UnknownKind { .. }, .. } => false,
+        JournalError::Decode { .. }
+        | JournalError::Append(AppendError::Stopped(_))
+        | JournalError::Read(ReadError::Stopped(_)) => true,
+        JournalError::Append(_) | JournalError::Read(_) | JournalError::Memory(_) => false,
     }
 }
 
 impl From<JournalError> for WorkerError {
     fn from(error: JournalError) -> Self {
-        Self::from(&error)
+        if is_fatal(&error) { Self::fatal(error) } else { Self::retry(error) }
     }
 }
 
-impl From<&LotsError> for WorkerError {
-    fn from(error: &LotsError) -> Self {
+impl From<LotsError> for WorkerError {
+    fn from(error: LotsError) -> Self {
         match error {
-            LotsError::Journal(journal) => Self::from(journal),
-            LotsError::NotFound(_) | LotsError::Contended(_) | LotsError::Fenced => {
-                Self::Retry(describe(error))
+            LotsError::Journal(error) => error.into(),
+            other @ (LotsError::NotFound(_) | LotsError::Contended(_) | LotsError::Fenced) => {
+                Self::retry(other)
             }
         }
     }
@@ -117,7 +126,7 @@ impl From<TickError> for WorkerError {
     fn from(error: TickError) -> Self {
         match error {
             TickError::Journal(error) => error.into(),
-            TickError::OpenWork(error) => Self::Retry(error.to_string()),
+            TickError::OpenWork(error) => Self::retry(error),
         }
     }
 }
@@ -135,8 +144,13 @@ mod tests {
             JournalError::Decode { stream: "lot-x".into(), source: malformed },
         ];
         for error in fatal {
-            assert!(matches!(WorkerError::from(&error), WorkerError::Fatal(_)), "{error}");
-            assert!(matches!(WorkerError::from(&LotsError::Journal(error)), WorkerError::Fatal(_)));
+            let told = error.to_string();
+            let failed = WorkerError::from(LotsError::Journal(error));
+            assert!(matches!(&failed, WorkerError::Fatal(_)), "{told}");
+            assert!(
+                describe(&failed).starts_with(&format!("the process cannot go on: {told}")),
+                "it keeps its source"
+            );
         }
         let unknown = kite_domain::event::Event::from_json("of-tomorrow", 1, b"{}").unwrap_err();
         let passing: [JournalError; 5] = [
@@ -147,7 +161,8 @@ mod tests {
             ReadError::Unreadable("locked".to_owned()).into(),
         ];
         for error in passing {
-            assert!(matches!(WorkerError::from(&error), WorkerError::Retry(_)), "{error}");
+            let told = error.to_string();
+            assert!(matches!(WorkerError::from(error), WorkerError::Retry(_)), "{told}");
         }
     }
 

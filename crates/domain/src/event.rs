@@ -5,6 +5,7 @@
 //! version that was ever written.
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
 use crate::election::RouterElected;
@@ -71,6 +72,19 @@ pub struct EventType {
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $variant:ident = $kind:literal v $version:literal in $stream:literal),* $(,)?) => {
+        /// The type of an event, in the order of the catalogue.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventKind {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl EventKind {
+            /// The type string, as it is stored.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $kind,)* }
+            }
+        }
+
         /// Any event that Kite has ever written, in its newest shape.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Event {
@@ -89,9 +103,14 @@ macro_rules! events {
                 description: concat!($($doc),*),
             }),*];
 
+            /// Its type.
+            pub fn of_kind(&self) -> EventKind {
+                match self { $(Self::$variant(_) => EventKind::$variant,)* }
+            }
+
             /// The type string.
             pub fn kind(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $kind,)* }
+                self.of_kind().as_str()
             }
 
             /// The schema version that [`Event::to_json`] writes.
@@ -126,6 +145,25 @@ macro_rules! events {
             }
         })*
     };
+}
+
+impl From<EventKind> for SmolStr {
+    fn from(kind: EventKind) -> Self {
+        Self::new_static(kind.as_str())
+    }
+}
+
+/// A stored type string is compared as it stands: it may be one that this program does not know.
+impl PartialEq<EventKind> for str {
+    fn eq(&self, kind: &EventKind) -> bool {
+        self == kind.as_str()
+    }
+}
+
+impl PartialEq<EventKind> for SmolStr {
+    fn eq(&self, kind: &EventKind) -> bool {
+        *self == kind.as_str()
+    }
 }
 
 events! {

@@ -9,39 +9,39 @@
 
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::relay::BreakerPhase;
 
 /// The kinds of events that this is about.
-pub const KINDS: [&str; 28] = [
-    "tenant-created",
-    "tenant-limits-set",
-    "api-key-issued",
-    "api-key-revoked",
-    "operator-key-issued",
-    "operator-key-revoked",
-    "keys-used",
-    "relay-defined",
-    "relay-suspended",
-    "relay-resumed",
-    "relay-breaker-changed",
-    "relay-unattended",
-    "relay-attended",
-    "relay-code-classed",
-    "relay-code-unclassed",
-    "policy-defined",
-    "weights-advised",
-    "sender-registered",
-    "sender-requested",
-    "sender-approved",
-    "sender-refused",
-    "sender-expired",
-    "sender-withdrawn",
-    "template-saved",
-    "template-deleted",
-    "instance-copied",
-    "instance-released",
-    "instance-settled",
+pub const KINDS: [EventKind; 28] = [
+    EventKind::TenantCreated,
+    EventKind::TenantLimitsSet,
+    EventKind::ApiKeyIssued,
+    EventKind::ApiKeyRevoked,
+    EventKind::OperatorKeyIssued,
+    EventKind::OperatorKeyRevoked,
+    EventKind::KeysUsed,
+    EventKind::RelayDefined,
+    EventKind::RelaySuspended,
+    EventKind::RelayResumed,
+    EventKind::RelayBreakerChanged,
+    EventKind::RelayUnattended,
+    EventKind::RelayAttended,
+    EventKind::CodeClassed,
+    EventKind::CodeUnclassed,
+    EventKind::PolicyDefined,
+    EventKind::WeightsAdvised,
+    EventKind::SenderRegistered,
+    EventKind::SenderRequested,
+    EventKind::SenderApproved,
+    EventKind::SenderRefused,
+    EventKind::SenderExpired,
+    EventKind::SenderWithdrawn,
+    EventKind::TemplateSaved,
+    EventKind::TemplateDeleted,
+    EventKind::InstanceCopied,
+    EventKind::InstanceReleased,
+    EventKind::InstanceSettled,
 ];
 
 /// What an event does to a subject of its stream.

@@ -135,8 +135,8 @@ impl Filter {
     }
 
     /// Only events of these types.
-    pub fn kinds<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { kinds: Some(kinds.into_iter().map(SmolStr::new).collect()) }
+    pub fn kinds<K: Into<SmolStr>>(kinds: impl IntoIterator<Item = K>) -> Self {
+        Self { kinds: Some(kinds.into_iter().map(Into::into).collect()) }
     }
 
     /// Whether an event of this type passes.

@@ -10,7 +10,7 @@ use kite_commands::event_store::{Filter, Position};
 use kite_commands::journal::{JournalError, Told};
 use kite_commands::lots::SealedSending;
 use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{AttemptState, Lot};
 use kite_domain::mutation::{self, Mutation};
@@ -65,8 +65,8 @@ impl FeedError {
 
     fn into_worker_error(self) -> WorkerError {
         match self {
-            Self::Lots(error) => WorkerError::from(&error),
-            Self::Queue(error) => WorkerError::Retry(error.to_string()),
+            Self::Lots(error) => WorkerError::from(error),
+            Self::Queue(error) => WorkerError::retry(error),
         }
     }
 }
@@ -167,8 +167,13 @@ impl Publisher {
 
     /// What is read: of what was handed over, only what was before this process.
     fn filter(&self) -> Filter {
-        let ours = ["messages-routed", "relay-responded", "messages-held", "sending-resumed"];
-        let before = (self.position < self.began_at).then_some("messages-submitted");
+        let ours = [
+            EventKind::MessagesRouted,
+            EventKind::RelayResponded,
+            EventKind::MessagesHeld,
+            EventKind::SendingResumed,
+        ];
+        let before = (self.position < self.began_at).then_some(EventKind::MessagesSubmitted);
         Filter::kinds(ours.into_iter().chain(before))
     }
 

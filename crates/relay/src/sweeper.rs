@@ -87,7 +87,7 @@ impl Worker for Sweeper {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         for _ in 0..PAGE {
             let Ok(lot) = self.hints.try_recv() else { break };
-            self.feed(lot).await.map_err(|error| WorkerError::Retry(error.to_string()))?;
+            self.feed(lot).await.map_err(WorkerError::retry)?;
         }
         let now = self.clock.now();
         if let Some(until) = self.rests_until.filter(|until| *until > now) {
@@ -95,7 +95,7 @@ impl Worker for Sweeper {
         }
         let mut round = self.round.unwrap_or(Round { began: now, fit: Fit::Whole });
         let page = self.open_work.lots_to_sweep(self.after, PAGE).await;
-        let page = page.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        let page = page.map_err(WorkerError::retry)?;
         self.after = page.last().copied();
         let mut failure = None;
         for lot in &page {
@@ -108,7 +108,7 @@ impl Worker for Sweeper {
                     if !error.is_of_the_lot() {
                         round.fit = Fit::Left;
                     }
-                    failure = Some(WorkerError::Retry(error.to_string()));
+                    failure = Some(WorkerError::retry(error));
                 }
             }
         }

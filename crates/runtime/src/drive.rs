@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use futures::future::{Either, select};
-use kite_commands::{Step, Worker, WorkerError};
+use kite_commands::{Step, Worker, WorkerError, describe};
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -71,13 +71,14 @@ async fn go_on<H: Host>(host: &H, duty: &mut Duty) {
                     unless(end.comes(), std::future::pending(), host.sleep(gathers)).await;
                 }
             }
-            Err(WorkerError::Retry(reason)) => {
+            Err(WorkerError::Retry(failure)) => {
+                let reason = describe(&*failure);
                 tracing::warn!(worker = worker.name(), reason, "step failed, trying again");
                 unless(end.comes(), std::future::pending(), host.sleep(retry_after)).await;
                 retry_after = (retry_after * 2).min(RETRY_MAX);
             }
-            Err(WorkerError::Fatal(reason)) => {
-                host.fail(place, format!("{}: {reason}", worker.name()));
+            Err(WorkerError::Fatal(failure)) => {
+                host.fail(place, format!("{}: {}", worker.name(), describe(&*failure)));
                 return;
             }
         }
@@ -220,7 +221,7 @@ mod tests {
     }
 
     fn failed() -> Result<Step, WorkerError> {
-        Err(WorkerError::Retry("busy".to_owned()))
+        Err(WorkerError::retry("busy"))
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +260,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_go_on_is_told_and_not_tried_again() {
-        let play = Play::of(vec![Err(WorkerError::Fatal("the log has stopped".to_owned()))]);
+        let play = Play::of(vec![Err(WorkerError::fatal("the log has stopped"))]);
         let failures = play.stage.failures.clone();
         assert_eq!(play.times().await, [0]);
         assert_eq!(*failures.lock(), ["scripted: the log has stopped"]);

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
-use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
+use kite_commands::{Step, TooOld, Worker, WorkerError};
 use std::time::Duration;
 
 /// What one process does for all.
@@ -106,14 +106,14 @@ impl Leased {
                     tracing::debug!(worker = self.worker.name(), %error, "the lease is not renewed yet");
                     return Ok(None);
                 }
-                Err(error) => return Err(WorkerError::Retry(describe(&error))),
+                Err(error) => return Err(WorkerError::retry(error)),
             },
             // Nobody's clock may keep it waiting for longer than a lease lasts.
             Standing::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
             Standing::StandsBy(_) | Standing::New => {}
         }
         let claim = self.holder.acquire(self.post.lease(), TimeDelta::zero()).await;
-        match claim.map_err(|error| WorkerError::Retry(describe(&error)))? {
+        match claim.map_err(WorkerError::retry)? {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
                 self.standing = Standing::Holds(tenure);

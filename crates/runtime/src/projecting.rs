@@ -87,12 +87,10 @@ impl Worker for Projecting {
         match stepped {
             Ok(kite_projections::Step::Advanced { has_more: true, .. }) => Ok(Step::Worked),
             Ok(_) => Ok(Step::Idle(None)),
-            Err(ProjectError::TakenOver { .. }) => {
-                Err(WorkerError::Fatal("another process has taken over".to_owned()))
-            }
-            Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::Fatal(describe(&error))),
+            Err(ProjectError::TakenOver { .. }) => Err(WorkerError::fatal("another process has taken over")),
+            Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::fatal(error)),
             // A full disk, for one: when there is room again, it goes on.
-            Err(error) => Err(WorkerError::Retry(describe(&error))),
+            Err(error) => Err(WorkerError::retry(error)),
         }
     }
 }

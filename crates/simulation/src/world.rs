@@ -27,6 +27,7 @@ use crate::setting::{self, RELAYS};
 use crate::store::{Log, empty_log};
 use crate::unwritable;
 use crate::upgrade::Upgrade;
+use kite_domain::event::EventKind;
 use kite_domain::ids::SendingId;
 use kite_domain::relay::ReceiptMode;
 use kite_domain::slug::{RelayId, TenantId};
@@ -495,7 +496,7 @@ impl World {
         let rest = self.log.read_all(sealed_until, usize::MAX, &Filter::everything()).now_or_never();
         let rest = rest.expect("memory never waits").map_err(|error| error.to_string())?;
         let is_late = |event: &&RecordedEvent| {
-            event.kind != "log-sealed" && event.metadata.time.timestamp_millis() < until_ms
+            event.kind != EventKind::LogSealed && event.metadata.time.timestamp_millis() < until_ms
         };
         match rest.events.iter().find(is_late) {
             Some(event) => Err(format!("the event at position {} is in no seal", event.position)),

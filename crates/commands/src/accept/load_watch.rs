@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::load::LoadKind;
 use kite_event_store::{Filter, Position};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl LoadWatch {
         if journal.store().count_after(position) > lag_max {
             return Ok(false);
         }
-        let filter = Filter::kinds(["sending-accepted"]);
+        let filter = Filter::kinds([EventKind::SendingAccepted]);
         let mut after = position;
         loop {
             let (told, next) = journal.read_all(after, PAGE, &filter).await?;

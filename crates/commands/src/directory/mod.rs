@@ -16,6 +16,7 @@ pub use state::{DirectoryState, PolicyState, PolicyTail};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use kite_domain::event::EventKind;
 use kite_domain::in_force;
 use kite_domain::opt_out::Refusals;
 use kite_domain::sender::{Envelope, SaidBy};
@@ -34,7 +35,8 @@ use crate::worker::{Step, Worker, WorkerError};
 use refusals::RecentRefusals;
 
 /// What is said of refusals.
-const REFUSAL_KINDS: [&str; 3] = ["opt-out-recorded", "opt-out-withdrawn", "opt-out-extended"];
+const REFUSAL_KINDS: [EventKind; 3] =
+    [EventKind::OptOutRecorded, EventKind::OptOutWithdrawn, EventKind::OptOutExtended];
 
 const PAGE: usize = 1_000;
 /// What was read so lately is current where several processes write.
@@ -351,7 +353,7 @@ impl Directory {
 
     /// Of what is read the state has everything up to a position already.
     fn fold(&self, told: &[Told], has: Position) {
-        let is_of_refusals = |told: &&Told| REFUSAL_KINDS.contains(&told.event.kind());
+        let is_of_refusals = |told: &&Told| REFUSAL_KINDS.contains(&told.event.of_kind());
         for told in told.iter().filter(is_of_refusals) {
             self.inner.recent.write().note(told.recorded.position, &told.event);
         }

@@ -20,7 +20,7 @@ pub use refusals::StoredRefusals;
 pub use views::{Bond, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::sender::{self, SaidBy, SenderIdentity};
 use kite_domain::slug::TenantId;
 use kite_event_store::{Filter, RecordedEvent};
@@ -50,23 +50,23 @@ impl ReadModel for AddressBookModel {
 
     fn filter() -> Filter {
         Filter::kinds([
-            "tenant-created",
-            "sender-registered",
-            "sender-requested",
-            "sender-approved",
-            "sender-refused",
-            "sender-expired",
-            "sender-withdrawn",
-            "opt-out-recorded",
-            "opt-out-withdrawn",
-            "opt-out-extended",
-            "template-saved",
-            "template-deleted",
-            "contacts-saved",
-            "contact-deleted",
-            "group-saved",
-            "group-deleted",
-            "group-members-changed",
+            EventKind::TenantCreated,
+            EventKind::SenderRegistered,
+            EventKind::SenderRequested,
+            EventKind::SenderApproved,
+            EventKind::SenderRefused,
+            EventKind::SenderExpired,
+            EventKind::SenderWithdrawn,
+            EventKind::OptOutRecorded,
+            EventKind::OptOutWithdrawn,
+            EventKind::OptOutExtended,
+            EventKind::TemplateSaved,
+            EventKind::TemplateDeleted,
+            EventKind::ContactsSaved,
+            EventKind::ContactDeleted,
+            EventKind::GroupSaved,
+            EventKind::GroupDeleted,
+            EventKind::GroupMembersChanged,
         ])
     }
 

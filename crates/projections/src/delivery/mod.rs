@@ -38,7 +38,7 @@ pub use statistics_query::{Dimension, StatisticsQuery, StatisticsRow};
 pub use views::{AttemptView, MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 
 use kite_domain::address::identity;
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::LotAccepted;
 use kite_domain::sending::SendingAccepted;
@@ -107,20 +107,20 @@ impl ReadModel for DeliveryModel {
 
     fn filter() -> Filter {
         Filter::kinds([
-            "sending-accepted",
-            "sending-abandoned",
-            "sending-released",
-            "sending-paused",
-            "sending-resumed",
-            "sending-cancelled",
-            "sending-completed",
-            "lot-accepted",
-            "messages-routed",
-            "messages-submitted",
-            "relay-responded",
-            "receipts-recorded",
-            "messages-held",
-            "messages-finished",
+            EventKind::SendingAccepted,
+            EventKind::SendingAbandoned,
+            EventKind::SendingReleased,
+            EventKind::SendingPaused,
+            EventKind::SendingResumed,
+            EventKind::SendingCancelled,
+            EventKind::SendingCompleted,
+            EventKind::LotAccepted,
+            EventKind::MessagesRouted,
+            EventKind::MessagesSubmitted,
+            EventKind::RelayResponded,
+            EventKind::ReceiptsRecorded,
+            EventKind::MessagesHeld,
+            EventKind::MessagesFinished,
         ])
     }
 

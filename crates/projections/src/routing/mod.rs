@@ -12,7 +12,7 @@ mod views;
 pub use queries::{Carries, RoutingQueries};
 pub use views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
 
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::relay::{RelayCredentials, RelayDefined};
 use kite_domain::slug::RelayId;
 use kite_event_store::{Filter, RecordedEvent};
@@ -52,15 +52,15 @@ impl ReadModel for RoutingModel {
 
     fn filter() -> Filter {
         Filter::kinds([
-            "relay-defined",
-            "relay-suspended",
-            "relay-resumed",
-            "relay-breaker-changed",
-            "relay-unattended",
-            "relay-attended",
-            "policy-defined",
-            "weights-advised",
-            "messages-routed",
+            EventKind::RelayDefined,
+            EventKind::RelaySuspended,
+            EventKind::RelayResumed,
+            EventKind::RelayBreakerChanged,
+            EventKind::RelayUnattended,
+            EventKind::RelayAttended,
+            EventKind::PolicyDefined,
+            EventKind::WeightsAdvised,
+            EventKind::MessagesRouted,
         ])
     }
 

@@ -19,7 +19,7 @@ mod schema;
 pub use queries::{Backlog, OpenLot, OpenSending, WorkQueries, Workload};
 pub use relay_words::{NotUnderstood, NotUnderstoodCount, UnclassifiedCode};
 
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::LotId;
 use kite_domain::lot::Lot;
 use kite_event_store::{Filter, RecordedEvent};
@@ -95,29 +95,31 @@ impl ReadModel for WorkModel {
 
     fn filter() -> Filter {
         Filter::kinds([
-            "sending-accepted",
-            "sending-abandoned",
-            "sending-released",
-            "sending-paused",
-            "sending-resumed",
-            "sending-cancelled",
-            "sending-completed",
-            "lot-accepted",
-            "messages-routed",
-            "messages-submitted",
-            "relay-responded",
-            "receipts-recorded",
-            "messages-held",
-            "messages-finished",
-            "receipts-parked",
-            "parked-receipts-settled",
-            "relay-not-understood",
+            EventKind::SendingAccepted,
+            EventKind::SendingAbandoned,
+            EventKind::SendingReleased,
+            EventKind::SendingPaused,
+            EventKind::SendingResumed,
+            EventKind::SendingCancelled,
+            EventKind::SendingCompleted,
+            EventKind::LotAccepted,
+            EventKind::MessagesRouted,
+            EventKind::MessagesSubmitted,
+            EventKind::RelayResponded,
+            EventKind::ReceiptsRecorded,
+            EventKind::MessagesHeld,
+            EventKind::MessagesFinished,
+            EventKind::ReceiptsParked,
+            EventKind::ParkedReceiptsSettled,
+            EventKind::RelayNotUnderstood,
         ])
     }
 
     /// Parked receipts are rows of their own: one that cannot be written keeps no other from being matched.
     fn is_built_upon(kind: &str) -> bool {
-        !matches!(kind, "receipts-parked" | "parked-receipts-settled" | "relay-not-understood")
+        let of_its_own =
+            [EventKind::ReceiptsParked, EventKind::ParkedReceiptsSettled, EventKind::RelayNotUnderstood];
+        !of_its_own.iter().any(|known| *kind == *known)
     }
 
     /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.

@@ -143,7 +143,7 @@ impl RelayWorker {
                 Ok(_) => {}
                 Err(error) => {
                     self.unrecorded = Some(answered);
-                    return Err(WorkerError::from(&error));
+                    return Err(WorkerError::from(error));
                 }
             }
         }
@@ -174,7 +174,7 @@ impl RelayWorker {
             let misread: Vec<Misread> =
                 answered.misread.iter().filter(is_so).map(|(_, one)| one.clone()).collect();
             let kept = crew.parts.receipts.keep_not_understood(crew.relay(), how, misread).await;
-            kept.map_err(|error| WorkerError::from(&error))?;
+            kept.map_err(WorkerError::from)?;
         }
         answered.misread.clear();
         Ok(())
@@ -217,7 +217,7 @@ impl RelayWorker {
                     true
                 }
                 Err(error) => {
-                    failure = Some(WorkerError::from(&error));
+                    failure = Some(WorkerError::from(error));
                     false
                 }
             });

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::AppendError;
 use kite_commands::journal::JournalError;
 use kite_commands::lots::SealedSending;
-use kite_commands::{LotsError, Step, WorkerError};
+use kite_commands::{LotsError, Step, WorkerError, describe};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
@@ -129,7 +129,7 @@ impl RelayWorker {
                 Ok(planned) => {
                     prepare(&crew, work.lot, planned, &mut answered, &mut call, now);
                 }
-                Err(error) => answered.rest.extend(after_failed_intent(work, &error, now)?),
+                Err(error) => answered.rest.extend(after_failed_intent(work, error, now)?),
             }
         }
         crew.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
@@ -249,29 +249,24 @@ fn let_be(crew: &Crew, call: &Call, answered: &mut Answered) {
 }
 
 /// What becomes of a lot's jobs when its intent could not be written.
-fn after_failed_intent(
-    work: LotWork,
-    error: &LotsError,
-    now: DateTime<Utc>,
-) -> Result<Vec<Job>, WorkerError> {
-    let failure = WorkerError::from(error);
-    if matches!(failure, WorkerError::Fatal(_)) {
-        return Err(failure);
-    }
-    tracing::warn!(lot = %work.lot, %failure, "an intent could not be written");
+fn after_failed_intent(work: LotWork, error: LotsError, now: DateTime<Utc>) -> Result<Vec<Job>, WorkerError> {
     // If the intent may be in the log after all, the lot must be looked at as one without an answer.
     let is_in_doubt = matches!(error, LotsError::Journal(JournalError::Append(AppendError::AnswerLost)));
+    let is_nowhere = matches!(error, LotsError::NotFound(_));
+    let failure = match WorkerError::from(error) {
+        fatal @ WorkerError::Fatal(_) => return Err(fatal),
+        WorkerError::Retry(failure) => describe(&*failure),
+    };
+    tracing::warn!(lot = %work.lot, failure, "an intent could not be written");
+    if is_nowhere {
+        return Ok(Vec::new());
+    }
     let not_before_ms = (now + LOG_PAUSE).timestamp_millis();
     let again = |job: Job| {
         let kind = if is_in_doubt { JobKind::Unanswered } else { job.kind };
         Job { kind, not_before_ms, ..job }
     };
-    match error {
-        LotsError::NotFound(_) => Ok(Vec::new()),
-        LotsError::Contended(_) | LotsError::Fenced | LotsError::Journal(_) => {
-            Ok(work.jobs.into_iter().map(again).collect())
-        }
-    }
+    Ok(work.jobs.into_iter().map(again).collect())
 }
 
 /// Notes every message's answer, and answers what the call says about the relay.

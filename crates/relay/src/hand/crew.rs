@@ -144,7 +144,7 @@ impl Held {
             return Ok(());
         };
         let settled = self.queue.settle(&self.relay, lease, rest).await;
-        settled.map_err(|error| WorkerError::Retry(error.to_string()))?;
+        settled.map_err(WorkerError::retry)?;
         self.lease = None;
         Ok(())
     }

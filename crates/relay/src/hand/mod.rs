@@ -159,7 +159,7 @@ impl RelayWorker {
         now: DateTime<Utc>,
     ) -> Result<Taken, WorkerError> {
         let taken = self.crew.parts.queue.take(self.crew.relay(), Want { messages_max, lanes, now }).await;
-        taken.map_err(|error| WorkerError::Retry(error.to_string()))
+        taken.map_err(WorkerError::retry)
     }
 
     async fn work(&mut self, messages_max: u32, now: DateTime<Utc>) -> Result<Step, WorkerError> {

@@ -113,9 +113,7 @@ impl RelayWorker {
             })
             .await;
         // A dropped lease comes back as it is.
-        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
-            return Err(WorkerError::from(error));
-        }
+        results.into_iter().collect::<Result<(), _>>()?;
         let mut answered = Answered::new(held);
         answered.stale = ids;
         self.record(answered).await
@@ -136,7 +134,7 @@ impl RelayWorker {
             };
             let looked = self.crew.parts.lots.read(job.lot, look).await;
             let Looked { candidates: messages, round, mut later, is_stale } =
-                looked.map_err(|error| WorkerError::from(&error))?;
+                looked.map_err(WorkerError::from)?;
             if is_stale {
                 answered.stale.push(job.lot);
             }

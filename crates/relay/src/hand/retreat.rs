@@ -1,7 +1,7 @@
 //! What waits for a relay that takes nothing at the moment goes to another one, where there is one.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Step, WorkerError};
+use kite_commands::{Step, WorkerError, describe};
 use kite_domain::breaker::Awaiting;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
@@ -107,7 +107,7 @@ impl RelayWorker {
             match stays {
                 Ok(stays) => put_off(stays, until),
                 Err(error) => {
-                    tracing::warn!(lot = %work.lot, failure = %WorkerError::from(&error), "messages could not be moved");
+                    tracing::warn!(lot = %work.lot, failure = describe(&error), "messages could not be moved");
                     put_off(work.jobs, until.min(now + LOG_PAUSE));
                 }
             }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use kite_commands::directory::Directory;
-use kite_commands::{Step, Worker, WorkerError, describe};
+use kite_commands::{Step, Worker, WorkerError};
 use std::sync::Arc;
 
 use super::Shares;
@@ -56,7 +56,7 @@ impl Worker for ShareKeeper {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let looked = self.shares.look(self.wants()).await;
-        if looked.map_err(|error| WorkerError::Retry(describe(&error)))? {
+        if looked.map_err(WorkerError::retry)? {
             self.queue.nudge(&self.shares.relay);
         }
         // Whoever drives it lets it look again in a second in any case.

@@ -7,7 +7,7 @@ use kite_commands::clock::SystemIds;
 use kite_commands::directory::{Directory, DirectoryMemory, InForce, StoredRefusals};
 use kite_commands::open_work::OpenWorkError;
 use kite_commands::{Clock, Journal};
-use kite_domain::event::Event;
+use kite_domain::event::{Event, EventKind};
 use kite_domain::opt_out::Refusals;
 use kite_domain::slug::TenantId;
 use kite_event_store::{EventStore, Filter, Position};
@@ -84,7 +84,8 @@ pub(crate) fn the_directory_agrees(log: &Arc<Log>, clock: Arc<dyn Clock>, models
 
 /// All addresses that refusals are about, by tenant.
 fn addresses(log: &Log) -> Result<BTreeMap<TenantId, BTreeSet<SmolStr>>, String> {
-    let filter = Filter::kinds(["opt-out-recorded", "opt-out-withdrawn", "opt-out-extended"]);
+    let filter =
+        Filter::kinds([EventKind::OptOutRecorded, EventKind::OptOutWithdrawn, EventKind::OptOutExtended]);
     let page = log.read_all(0, usize::MAX, &filter).now_or_never().expect("memory never waits");
     let mut addresses: BTreeMap<TenantId, BTreeSet<SmolStr>> = BTreeMap::new();
     for recorded in page.map_err(|error| error.to_string())?.events {

@@ -2,6 +2,7 @@
 
 use kite_commands::JournalError;
 use kite_commands::journal::Told;
+use kite_domain::event::EventKind;
 use kite_domain::ids::MessageId;
 
 use super::EventView;
@@ -21,7 +22,7 @@ pub(crate) async fn events_of(state: &ApiState, caller: &Caller, id: MessageId) 
         .filter(|told| is_visible(caller, &told.recorded) && concerns(&told.event, id))
         .collect();
     let is_there = told.iter().any(|told| told.recorded.stream.starts_with("lot-"));
-    let is_sealed = told.iter().any(|told| told.recorded.kind == "sending-accepted");
+    let is_sealed = told.iter().any(|told| told.recorded.kind == EventKind::SendingAccepted);
     if !(is_there && is_sealed) {
         return Err(Problem::not_found("message"));
     }
