@@ -120,6 +120,15 @@ async fn duplicates_are_kept_when_asked_for() {
 }
 
 #[tokio::test]
+async fn an_email_address_is_one_however_its_domain_is_written() {
+    let house = House::furnished().await;
+    let request =
+        notice(vec![row(0, "kim@example.com"), row(1, "kim@EXAMPLE.com"), row(2, "lee@example.com")]);
+    let accepted = house.accept(request).await.unwrap();
+    assert_eq!((accepted.messages, accepted.duplicates.len(), accepted.duplicates[0].row), (2, 1, 1));
+}
+
+#[tokio::test]
 async fn each_recipient_gets_the_type_that_fits() {
     let house = House::furnished().await;
     let mut request =
