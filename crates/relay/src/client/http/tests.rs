@@ -1,6 +1,8 @@
 //! The client is held by the documented exchanges in `docs/relay-protocol/`.
 
 use super::*;
+use kite_commands::Vault;
+use kite_commands::clock::SystemClock;
 use kite_domain::text::MessageType;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -300,4 +302,36 @@ async fn nothing_is_told_to_where_a_relay_redirects_to() {
         assert!(client.acknowledge("lease-1").await.is_err(), "{status}");
     }
     assert_eq!(calls_elsewhere.load(Ordering::SeqCst), 0, "neither the messages nor the key");
+}
+
+/// `None`: it holds. Where it does not, the operator is told what can be done about it.
+#[tokio::test]
+async fn a_check_says_of_each_status_whether_the_relay_can_be_worked_for() {
+    use kite_domain::relay::Endpoint;
+    for (status, answers_status, expected) in [
+        (200, true, None),
+        (200, false, None),
+        (400, false, None),
+        (413, false, None),
+        (422, false, None),
+        (429, true, None),
+        (429, false, None),
+        (400, true, Some("otherwise than the relay protocol")),
+        (302, true, Some("not followed")),
+        (401, true, Some("credentials.api_key")),
+        (403, false, Some("credentials.api_key")),
+        (404, true, Some("answers_status")),
+        (405, false, Some("base_url")),
+        (500, true, Some("otherwise than the relay protocol")),
+        (503, true, Some("out of service")),
+    ] {
+        let (base_url, _) = relay_that_says(format!("{status} Said"), "").await;
+        let endpoint = Endpoint::Http { base_url };
+        let profile = RelayProfile { endpoint, answers_status, ..crate::hand::testing::profile("alpha") };
+        let report = crate::client::check::check(&profile, &Vault::default(), &SystemClock).await;
+        let last = report.steps.last().unwrap();
+        assert_eq!(last.step, "ask", "{status}: {report:?}");
+        assert_eq!(report.is_usable(), expected.is_none(), "{status}: {report:?}");
+        assert!(expected.is_none_or(|words| last.detail.contains(words)), "{status}: {report:?}");
+    }
 }
