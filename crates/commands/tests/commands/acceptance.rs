@@ -319,6 +319,28 @@ async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing(
     }
 }
 
+/// Three relays of three prices; the dearest is the last that anybody fails over to.
+#[tokio::test]
+async fn a_preview_counts_each_message_at_the_price_of_its_relay_and_at_the_dearest_that_it_may_come_to() {
+    let house = House::furnished().await;
+    for (name, price_milliwon) in [("alpha", 7_000), ("beta", 8_000), ("gamma", 11_000)] {
+        let profile = profile(name, &[(MessageType::Sms, price_milliwon), (MessageType::Lms, 27_000)]);
+        house.manage.define_relay(&cause(), profile).await.unwrap();
+    }
+    let preview = house.preview(&notice(recipients(10))).await.unwrap();
+    let costs: Vec<_> = preview.relays.iter().map(|one| (one.relay.as_str(), one.cost_milliwon)).collect();
+    assert_eq!(costs, [("alpha", 5 * 7_000), ("beta", 3 * 8_000), ("gamma", 2 * 11_000)]);
+    assert_eq!((preview.cost_milliwon, preview.cost_max_milliwon), (81_000, 10 * 11_000));
+    for row in &preview.rows {
+        let expected = match row.relay.as_ref().unwrap().as_str() {
+            "alpha" => 7_000,
+            "beta" => 8_000,
+            _ => 11_000,
+        };
+        assert_eq!(row.cost_milliwon, expected, "{:?}", row.relay);
+    }
+}
+
 #[tokio::test]
 async fn a_preview_goes_on_from_where_the_splits_stand() {
     let house = House::furnished().await;
