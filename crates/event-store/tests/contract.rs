@@ -40,6 +40,7 @@ macro_rules! promises {
             a_repeat_gets_the_first_answer_after_the_stream_has_grown
             a_partial_repeat_is_a_conflict
             an_id_twice_in_an_append_is_a_conflict
+            an_id_of_another_stream_is_no_repeat
             large_data_comes_back
             a_batch_of_many_appends_is_written_whole
             a_stream_is_read_in_pages

@@ -136,6 +136,26 @@ async fn an_append_over_the_bound_is_refused_alone() {
     assert!(results[1].is_ok() && results[2].is_ok());
 }
 
+/// Nobody may count on it: other adapters look at a stream alone.
+#[tokio::test]
+async fn an_id_that_stands_anywhere_is_refused_also_where_it_came_with_the_same_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("log.sqlite"));
+    append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
+    let conflict = Err(AppendError::Conflict { actual: 0 });
+    assert_eq!(append_one(&store, append("b", Expected::Version(0), [1])).await, conflict, "from before");
+    for mode in [BatchMode::Atomic, BatchMode::Independent] {
+        let appends = vec![append("a", Expected::Version(1), [2]), append("b", Expected::Version(0), [2])];
+        let results = store.append(Batch { mode, appends }).await;
+        assert_eq!(results[0].is_ok(), mode == BatchMode::Independent, "{results:?}");
+        assert_eq!(results[1], conflict);
+    }
+    append_one(&store, append("b", Expected::Version(0), [3])).await.unwrap();
+    let log = log_of(&store).await;
+    let streams: Vec<&str> = log.iter().map(|event| event.stream.as_str()).collect();
+    assert_eq!(streams, ["a", "a", "b"]);
+}
+
 /// More callers than may wait: some are told at once to come back, and what was refused is not written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_answers_busy() {

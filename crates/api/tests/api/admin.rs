@@ -30,6 +30,40 @@ async fn credentials_go_in_and_never_come_out() {
     assert!(replies[3].json()["items"][0].get("endpoint").is_none());
 }
 
+/// Every value is another, so that two that changed places would show.
+#[tokio::test]
+async fn a_relay_is_shown_with_what_it_was_defined_with() {
+    let api = Api::new().await;
+    for (deduplicates, answers_status) in [(true, false), (false, true)] {
+        let mut body = relay_body("gamma");
+        body["channels"] = json!({
+            "sms": {"price_milliwon": 7_001, "bills": "accepted", "receipt_deadline_seconds": 3_601},
+            "lms": {"price_milliwon": 27_002, "bills": "delivered", "receipt_deadline_seconds": 3_602},
+            "email": {"price_milliwon": 503, "bills": "accepted", "receipt_deadline_seconds": 3_603}
+        });
+        body["batch_max"] = json!(141);
+        body["rate_parts_per_second"] = json!(142);
+        body["calls_in_flight_max"] = json!(143);
+        body["answer_timeout_ms"] = json!(14_400);
+        body["deduplicates"] = json!(deduplicates);
+        body["answers_status"] = json!(answers_status);
+        api.ok(Call::new("PUT", "/v1/admin/relays/gamma").key(ADMIN).json(&body)).await;
+        api.project().await;
+        let shown = api.ok(Call::new("GET", "/v1/admin/relays/gamma").key(ADMIN)).await.json();
+        for (field, value) in body.as_object().unwrap().iter().filter(|(field, _)| *field != "credentials") {
+            assert_eq!(&shown[field], value, "{field}");
+        }
+        let relays = api.get("/v1/relays").await.json();
+        let gamma =
+            relays["items"].as_array().unwrap().iter().find(|relay| relay["relay"] == "gamma").unwrap();
+        for channel in ["sms", "lms", "email"] {
+            for field in ["price_milliwon", "bills"] {
+                assert_eq!(gamma["channels"][channel][field], body["channels"][channel][field], "{channel}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_relay_is_suspended_and_resumed() {
     let api = Api::new().await;

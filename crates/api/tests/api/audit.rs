@@ -67,6 +67,28 @@ async fn pages_follow_each_other_without_a_gap() {
 }
 
 #[tokio::test]
+async fn the_pages_behind_the_first_hold_only_a_tenants_own_events_too() {
+    let api = Api::new().await;
+    for number in 0..4 {
+        for key in [&api.acme, &api.rival] {
+            let body = json!({"phone": format!("0101234567{number}")});
+            api.ok(Call::new("POST", "/v1/contacts").key(key).json(&body)).await;
+        }
+    }
+    let (mut cursor, mut found) = (String::new(), 0);
+    loop {
+        let page = api.get(&format!("/v1/audit/events?type=contacts-saved&limit=1{cursor}")).await.json();
+        for event in page["items"].as_array().unwrap() {
+            assert_eq!(event["tenant"], "acme");
+            found += 1;
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(found, 4);
+}
+
+#[tokio::test]
 async fn a_tenant_sees_its_own_events_and_the_operator_all() {
     let api = Api::new().await;
     let own = api.get("/v1/audit/events?limit=200").await.json();

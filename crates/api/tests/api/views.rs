@@ -1,6 +1,7 @@
 //! Law 11 through the API: sendings, statistics, messages, metrics and files count the same; lists are found and filtered
 //! page by page; files are whole, harmless and end with their reader.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -235,6 +236,42 @@ async fn files_of_sendings_messages_and_statistics_add_up_to_each_other() {
     assert_eq!((expired["reason"].as_str(), expired["from"].as_str()), ("lifetime", "0212345678"));
     assert_eq!((expired["to"].as_str(), expired["first_submitted_at"].as_str()), ("01012345673", ""));
     assert_eq!(expired["accepted_at"], "2027-01-15T08:00:00.000Z");
+}
+
+/// No two of the times are the same, so that two that changed places would show.
+#[tokio::test]
+async fn every_time_of_a_message_stands_under_its_own_name_as_an_object_and_in_a_file() {
+    let api = Api::new().await;
+    api.clock.advance(TimeDelta::seconds(1));
+    let id = accept(&api, &sending(&["01012345678"])).await;
+    for event in [
+        route("alpha", 1, &[0]),
+        submitted("alpha", 1, &[0]),
+        accepted("alpha", 1, &[0]),
+        // Which says that it was delivered at the start.
+        receipts("alpha", 1, ReceiptStatus::Delivered, "4000", &[0]),
+    ] {
+        api.clock.advance(TimeDelta::seconds(1));
+        happens(&api, &id, vec![event]).await;
+    }
+    api.project().await;
+    let seconds = |text: &str| (text.parse::<DateTime<Utc>>().unwrap() - start()).num_seconds();
+    let message = api.get(&format!("/v1/messages/{id}-0")).await.json();
+    let attempt = &message["attempts"][0];
+    for (name, expected) in [
+        ("routed_at", 2),
+        ("submitted_at", 3),
+        ("responded_at", 4),
+        ("receipt_at", 0),
+        ("receipt_received_at", 5),
+    ] {
+        assert_eq!(seconds(attempt[name].as_str().unwrap()), expected, "{name}");
+    }
+    let row = csv_of(&api, "/v1/messages?format=csv").await.remove(0);
+    for (name, expected) in [("accepted_at", 1), ("first_submitted_at", 3), ("final_at", 5)] {
+        assert_eq!(seconds(message[name].as_str().unwrap()), expected, "{name}");
+        assert_eq!(seconds(&row[name]), expected, "{name} in the file");
+    }
 }
 
 #[tokio::test]

@@ -120,6 +120,15 @@ async fn duplicates_are_kept_when_asked_for() {
 }
 
 #[tokio::test]
+async fn an_email_address_is_one_however_its_domain_is_written() {
+    let house = House::furnished().await;
+    let request =
+        notice(vec![row(0, "kim@example.com"), row(1, "kim@EXAMPLE.com"), row(2, "lee@example.com")]);
+    let accepted = house.accept(request).await.unwrap();
+    assert_eq!((accepted.messages, accepted.duplicates.len(), accepted.duplicates[0].row), (2, 1, 1));
+}
+
+#[tokio::test]
 async fn each_recipient_gets_the_type_that_fits() {
     let house = House::furnished().await;
     let mut request =
@@ -307,6 +316,28 @@ async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing(
     let routes = first_routes(&house.log().await);
     for (row, (message, relay)) in preview.rows.iter().zip(&routes) {
         assert_eq!(row.relay.as_ref(), Some(relay), "message {message}");
+    }
+}
+
+/// Three relays of three prices; the dearest is the last that anybody fails over to.
+#[tokio::test]
+async fn a_preview_counts_each_message_at_the_price_of_its_relay_and_at_the_dearest_that_it_may_come_to() {
+    let house = House::furnished().await;
+    for (name, price_milliwon) in [("alpha", 7_000), ("beta", 8_000), ("gamma", 11_000)] {
+        let profile = profile(name, &[(MessageType::Sms, price_milliwon), (MessageType::Lms, 27_000)]);
+        house.manage.define_relay(&cause(), profile).await.unwrap();
+    }
+    let preview = house.preview(&notice(recipients(10))).await.unwrap();
+    let costs: Vec<_> = preview.relays.iter().map(|one| (one.relay.as_str(), one.cost_milliwon)).collect();
+    assert_eq!(costs, [("alpha", 5 * 7_000), ("beta", 3 * 8_000), ("gamma", 2 * 11_000)]);
+    assert_eq!((preview.cost_milliwon, preview.cost_max_milliwon), (81_000, 10 * 11_000));
+    for row in &preview.rows {
+        let expected = match row.relay.as_ref().unwrap().as_str() {
+            "alpha" => 7_000,
+            "beta" => 8_000,
+            _ => 11_000,
+        };
+        assert_eq!(row.cost_milliwon, expected, "{:?}", row.relay);
     }
 }
 

@@ -6,6 +6,7 @@ use kite_domain::load::Full;
 use kite_domain::sending::MessageClass;
 use kite_domain::tenant::TenantLimits;
 
+use crate::faulty_store::Fault;
 use crate::house::*;
 
 fn watch(house: &House) -> LoadWatch {
@@ -42,6 +43,29 @@ async fn a_tenant_has_no_more_open_than_it_may_and_its_passwords_keep_their_shar
     assert!(matches!(house.accept(otp(1)).await, Err(AcceptError::TenantFull { .. })));
     let never = house.accept(notice(recipients(91))).await;
     assert!(matches!(never, Err(AcceptError::Refused(refusal)) if refusal.code == "over_limit"));
+}
+
+/// Room is counted before the lot and the seal are written.
+#[tokio::test]
+async fn what_the_log_did_not_take_takes_no_room_and_what_is_in_doubt_does() {
+    for (append, fault, is_in_doubt) in [
+        (0, Fault::Busy, false),
+        (0, Fault::LostBefore, false),
+        (1, Fault::Busy, false),
+        (1, Fault::Unavailable, false),
+        (1, Fault::LostBefore, true),
+        (1, Fault::LostAfter, true),
+    ] {
+        let house = House::furnished().await;
+        allow(&house, "acme", open(100)).await;
+        house.store.fail(append, fault);
+        let failed = house.accept(notice(recipients(90))).await;
+        assert!(failed.is_err() && !house.store.is_armed(), "{fault:?} at {append}");
+        house.store.heal();
+        let again = house.accept(notice(recipients(90))).await;
+        let is_full = matches!(again, Err(AcceptError::TenantFull { full: Full::TenantOpen, .. }));
+        assert_eq!((again.is_ok(), is_full), (!is_in_doubt, is_in_doubt), "{fault:?} at {append}");
+    }
 }
 
 #[tokio::test]

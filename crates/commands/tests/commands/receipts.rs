@@ -228,6 +228,29 @@ async fn a_receipt_is_acknowledged_only_when_it_is_in_the_log() {
     }
 }
 
+/// Those that found their message are in the log by then.
+#[tokio::test]
+async fn a_receipt_that_fits_nothing_is_acknowledged_only_when_it_is_parked() {
+    for fault in [Fault::Busy, Fault::Unavailable, Fault::LostBefore] {
+        let house = House::furnished().await;
+        let (sending, sets) = house.handed_over(1).await;
+        let carrier = &sets[0].0;
+        let own = receipt(sending, 0, 1, ReceiptStatus::Delivered, "4000");
+        let foreign = receipt(SendingId(Uuid::from_u128(9)), 3, 1, ReceiptStatus::Delivered, "4000");
+        let said = vec![own, foreign.clone()];
+        house.store.fail(1, fault);
+        assert!(house.receipts.record(carrier, said.clone()).await.is_err(), "{fault:?}");
+        assert!(!house.store.is_armed(), "{fault:?} did not happen");
+        house.store.heal();
+        let again = house.receipts.record(carrier, said).await.unwrap();
+        assert_eq!(again, ReceiptSummary { matched: 1, parked: 1 }, "{fault:?}");
+        assert_eq!(house.events("receipts-recorded").await.len(), 1, "{fault:?}");
+        let parked = house.work.parked(carrier).await;
+        let references: Vec<_> = parked.iter().map(|one| one.receipt.reference.clone()).collect();
+        assert_eq!(references, [foreign.reference], "{fault:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_conflict_with_another_process_is_decided_anew() {
     let house = House::furnished().await;

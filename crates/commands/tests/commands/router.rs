@@ -3,9 +3,11 @@
 use chrono::Duration;
 use kite_commands::{Step, Worker};
 use kite_domain::event::Event;
-use kite_domain::relay::{BreakerPhase, RelayBreakerChanged};
+use kite_domain::failure::FailureClass;
+use kite_domain::relay::{BillingMoment, BreakerPhase, RelayBreakerChanged};
 use kite_domain::sending::MessageClass;
-use std::collections::HashMap;
+use kite_domain::text::MessageType;
+use std::collections::{HashMap, HashSet};
 
 use crate::house::*;
 
@@ -92,6 +94,39 @@ async fn a_route_says_who_why_and_what_it_costs() {
     assert_eq!(alpha.price_milliwon, 9_000);
     let told = house.log().await.pop().unwrap();
     assert_eq!(told.recorded.metadata.actor, "router");
+}
+
+/// Each relay has another price, and they do not all bill at the same moment.
+#[tokio::test]
+async fn first_and_later_attempts_have_the_price_and_the_billing_of_their_own_relay() {
+    let house = House::furnished().await;
+    let terms = [
+        ("alpha", 7_000, BillingMoment::Accepted),
+        ("beta", 8_000, BillingMoment::Delivered),
+        ("gamma", 11_000, BillingMoment::Accepted),
+    ];
+    for (name, price_milliwon, bills) in terms {
+        let mut profile = profile(name, &[(MessageType::Sms, price_milliwon), (MessageType::Lms, 27_000)]);
+        profile.channels.get_mut(&MessageType::Sms).unwrap().bills = bills;
+        house.manage.define_relay(&cause(), profile).await.unwrap();
+    }
+    let (sending, sets) = house.handed_over(10).await;
+    for (relay, messages) in &sets {
+        house.respond(sending, 0, relay.as_str(), 1, refused(messages, FailureClass::RelayFault)).await;
+    }
+    let mut seen = HashSet::new();
+    for event in house.events("messages-routed").await {
+        let Event::MessagesRouted(routed) = event else { continue };
+        for route in routed.routes {
+            let (name, price_milliwon, bills) =
+                terms.into_iter().find(|one| one.0 == route.relay.as_str()).unwrap();
+            assert_eq!((route.price_milliwon, route.bills), (price_milliwon, bills), "{name}");
+            seen.insert((name, route.attempt));
+        }
+    }
+    // The next after alpha is beta, and after the others it is alpha.
+    let expected = [("alpha", 1), ("beta", 1), ("gamma", 1), ("alpha", 2), ("beta", 2)];
+    assert_eq!(seen, HashSet::from(expected));
 }
 
 #[tokio::test]

@@ -110,13 +110,17 @@ async fn what_another_tenant_may_send_with_is_not_ones_own() {
 
 #[tokio::test]
 async fn a_sending_is_not_taken_for_a_time_after_the_approval_of_its_sender() {
-    let house = House::furnished().await;
-    ask(&house, "acme", NUMBER).await;
-    approve(&house, "acme", NUMBER, 24).await.unwrap();
-    let at = |hours| Some(noon() + Duration::hours(hours));
-    let refused = refusal(&house, SendRequest { scheduled_at: at(24), ..from_number() }).await;
-    assert_eq!((refused.0, refused.1), ("from", "sender_expired"));
-    house.accept(SendRequest { scheduled_at: at(23), ..from_number() }).await.unwrap();
+    for (address, field, request) in
+        [(NUMBER, "from", from_number as fn() -> SendRequest), (MAIL, "from_email", from_mail)]
+    {
+        let house = House::furnished().await;
+        ask(&house, "acme", address).await;
+        approve(&house, "acme", address, 24).await.unwrap();
+        let at = |hours| Some(noon() + Duration::hours(hours));
+        let refused = refusal(&house, SendRequest { scheduled_at: at(24), ..request() }).await;
+        assert_eq!((refused.0, refused.1), (field, "sender_expired"));
+        house.accept(SendRequest { scheduled_at: at(23), ..request() }).await.unwrap();
+    }
 }
 
 /// Two operators, each at a process of its own that has not read what the other has written.
@@ -159,14 +163,19 @@ async fn a_process_that_lags_behind_decides_on_what_the_log_says() {
 
 #[tokio::test]
 async fn what_waits_for_a_relay_is_not_handed_over_after_its_sender_may_not_send_any_more() {
-    for withdraws in [false, true] {
+    let by_number = (NUMBER, from_number as fn() -> SendRequest);
+    let by_mail = (MAIL, from_mail as fn() -> SendRequest);
+    for ((address, request), withdraws) in
+        [(by_number, false), (by_number, true), (by_mail, false), (by_mail, true)]
+    {
         let house = House::furnished().await;
-        ask(&house, "acme", NUMBER).await;
-        approve(&house, "acme", NUMBER, 2).await.unwrap();
-        let sending = house.accept(from_number()).await.unwrap().sending;
+        ask(&house, "acme", address).await;
+        approve(&house, "acme", address, 2).await.unwrap();
+        let sending = house.accept(request()).await.unwrap().sending;
         work_off(&mut house.router()).await;
+        assert_eq!(house.lot(sending, 0).await.pending().len(), 1, "{address}");
         let reason = if withdraws {
-            house.manage.withdraw_sender(&cause(), &acme(), NUMBER, None).await.unwrap();
+            house.manage.withdraw_sender(&cause(), &acme(), address, None).await.unwrap();
             "sender_withdrawn"
         } else {
             house.advance(Duration::hours(2));

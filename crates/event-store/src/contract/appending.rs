@@ -280,6 +280,24 @@ pub async fn an_id_twice_in_an_append_is_a_conflict(store: &dyn EventStore) {
     assert_eq!(given(store, append("a", Expected::Version(0), [1, 2])).await.version, 2);
 }
 
+/// An id that another stream holds, from before or from the same batch: refused or written, and never taken for a repeat.
+pub async fn an_id_of_another_stream_is_no_repeat(store: &dyn EventStore) {
+    given(store, append("a", Expected::Version(0), [1])).await;
+    let appends = vec![
+        append("a", Expected::Version(1), [2]),
+        append("b", Expected::Version(0), [2]),
+        append("c", Expected::Any, [1]),
+    ];
+    let results = append_all(store, BatchMode::Independent, appends).await;
+    assert!(results[0].is_ok());
+    for (stream, result) in ["b", "c"].into_iter().zip(&results[1..]) {
+        let is_repeated = result.as_ref().is_ok_and(|done| done.repeated);
+        assert!(!is_repeated, "{stream} never had it");
+        assert_eq!(stream_of(store, stream).await.len(), usize::from(result.is_ok()), "{stream}");
+    }
+    assert_eq!(ids(&stream_of(store, "a").await), numbered([1, 2]), "where it stands it stays");
+}
+
 /// Events of half a megabyte, the bound of a lot.
 pub async fn large_data_comes_back(store: &dyn EventStore) {
     let mut large = append("a", Expected::Any, [1, 2]);

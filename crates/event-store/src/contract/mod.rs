@@ -41,6 +41,7 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     a_repeat_gets_the_first_answer_after_the_stream_has_grown(&*make().await).await;
     a_partial_repeat_is_a_conflict(&*make().await).await;
     an_id_twice_in_an_append_is_a_conflict(&*make().await).await;
+    an_id_of_another_stream_is_no_repeat(&*make().await).await;
     large_data_comes_back(&*make().await).await;
     a_batch_of_many_appends_is_written_whole(&*make().await).await;
     a_stream_is_read_in_pages(&*make().await).await;

@@ -395,6 +395,83 @@ fn a_refusal_binds_nobody_of_another_tenant() {
     assert_eq!(unextended(&bench), []);
 }
 
+/// Whether the other contact is in memory still or is read from its row.
+#[test]
+fn contacts_of_two_tenants_are_not_merged_although_they_share_number_and_mail() {
+    let rival = TenantId::parse("rival").unwrap();
+    for restarts in [false, true] {
+        let contacts = vec![details(1, "Theirs", Some(PHONE), Some("kim@example.com"))];
+        let theirs =
+            ContactsSaved { tenant: rival.clone(), group: None, personal: ContactsPersonal { contacts } };
+        let mut bench = bench(vec![theirs.into()]);
+        if restarts {
+            bench.restart();
+        }
+        let by_phone = details(2, "By number", Some(PHONE), None);
+        let by_mail = details(3, "By mail", None, Some("kim@example.com"));
+        bench.append("b", at(9), vec![saved(vec![by_phone, by_mail], None)]);
+        bench.project();
+        let book = &bench.models.address_book;
+        let names = |whose: &TenantId| {
+            let found = book.contacts(whose, &ContactFilter::default(), None, 9).unwrap().items;
+            found.into_iter().map(|contact| contact.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&tenant()), ["By number", "By mail"]);
+        assert_eq!(names(&rival), ["Theirs"]);
+        let ours = book.contact(&tenant(), contact_id(2)).unwrap().unwrap();
+        assert_eq!((ours.phone.as_deref(), ours.email.as_deref()), (Some(PHONE), None));
+        let theirs = book.contact(&rival, contact_id(1)).unwrap().unwrap();
+        assert_eq!(
+            (theirs.phone.as_deref(), theirs.email.as_deref()),
+            (Some(PHONE), Some("kim@example.com"))
+        );
+    }
+}
+
+#[test]
+fn by_whichever_of_its_ids_a_merged_contact_is_deleted_it_leaves_its_groups_and_is_gone() {
+    for one_of_its_ids in 1..=3 {
+        let first = details(1, "One", Some(PHONE), None);
+        let stays = details(9, "Another", Some(OTHER_PHONE), None);
+        let second = details(2, "Two", None, Some("two@example.com"));
+        let bench = bench(vec![
+            group(1, "one"),
+            group(2, "two"),
+            saved(vec![first, stays], Some(group_id(1))),
+            saved(vec![second], Some(group_id(2))),
+            saved(vec![details(3, "Three", Some(PHONE), Some("two@example.com"))], None),
+            deleted(one_of_its_ids),
+        ]);
+        let book = &bench.models.address_book;
+        for id in 1..=3 {
+            let found = book.contact(&tenant(), contact_id(id)).unwrap();
+            assert_eq!(found, None, "{id}, deleted as {one_of_its_ids}");
+        }
+        for (number, expected) in [(1, vec![contact_id(9)]), (2, vec![])] {
+            let group = book.group(&tenant(), group_id(number)).unwrap().unwrap();
+            let members = book.group_members(&tenant(), group.id, None, 9).unwrap();
+            let ids: Vec<ContactId> = members.into_iter().map(|contact| contact.id).collect();
+            assert_eq!((group.members as usize, ids), (expected.len(), expected));
+        }
+    }
+}
+
+#[test]
+fn who_is_saved_under_the_id_of_a_deleted_contact_is_in_none_of_its_groups() {
+    let bench = bench(vec![
+        group(1, "one"),
+        saved(vec![details(1, "One", Some(PHONE), Some("one@example.com"))], Some(group_id(1))),
+        deleted(1),
+        saved(vec![details(1, "New", Some(PHONE), None)], None),
+    ]);
+    let book = &bench.models.address_book;
+    let new = book.contact(&tenant(), contact_id(1)).unwrap().unwrap();
+    assert_eq!((new.name.as_str(), new.email, new.groups), ("New", None, vec![]));
+    assert_eq!(book.group(&tenant(), group_id(1)).unwrap().unwrap().members, 0);
+    let membership = book.membership(&tenant(), group_id(1), &[contact_id(1)]).unwrap();
+    assert!(!membership[&contact_id(1)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

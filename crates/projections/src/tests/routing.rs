@@ -167,6 +167,33 @@ fn splits_show_planned_against_routed_and_carry_on() {
     assert_eq!(of(&["acme-sms", "acme-sms-2", "acme-sms-1-0"]), []);
 }
 
+/// No two relays and no two channels have the same.
+#[test]
+fn figures_have_the_present_price_and_billing_of_their_own_relay_and_channel() {
+    let mut bench = Bench::new();
+    let terms = |price_milliwon, bills| ChannelTerms { price_milliwon, bills, receipt_deadline_s: 90_000 };
+    let mut define = |name: &str, sms: ChannelTerms, email: ChannelTerms| {
+        let Event::RelayDefined(mut defined) = defined(name) else { panic!("{name}") };
+        defined.profile.channels = BTreeMap::from([(MessageType::Sms, sms), (MessageType::Email, email)]);
+        bench.append(&format!("relay-{name}"), at(0), vec![defined.into()]);
+    };
+    let (taken, delivered) = (BillingMoment::Accepted, BillingMoment::Delivered);
+    define("alpha", terms(1, delivered), terms(2, delivered));
+    define("alpha", terms(7_000, taken), terms(501, delivered));
+    define("beta", terms(8_000, delivered), terms(502, taken));
+    bench.project();
+    let figures = |channel: MessageType| {
+        let window = TimeDelta::hours(1);
+        let figures = bench.models.routing.figures(&[channel].into(), window, at(1_000)).unwrap();
+        let of = figures.into_iter().map(|one| (one.relay.to_string(), one.price_milliwon, one.bills));
+        of.collect::<Vec<_>>()
+    };
+    let (alpha, beta) = ("alpha".to_owned(), "beta".to_owned());
+    let sms = [(alpha.clone(), 7_000, taken), (beta.clone(), 8_000, delivered)];
+    assert_eq!(figures(MessageType::Sms), sms);
+    assert_eq!(figures(MessageType::Email), [(alpha, 501, delivered), (beta, 502, taken)]);
+}
+
 #[test]
 fn figures_judge_old_minutes_in_full_and_leave_out_what_is_on_its_way() {
     let mut bench = Bench::new();

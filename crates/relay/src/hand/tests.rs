@@ -5,7 +5,7 @@ use kite_commands::clock::ManualClock;
 use kite_commands::event_store::Expected;
 use kite_commands::manage::NewOptOut;
 use kite_commands::refusal_keeper::Unextended;
-use kite_commands::{Cause, Clock, Step};
+use kite_commands::{Cause, Clock, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
@@ -29,6 +29,7 @@ use crate::client::{
     SubmitAnswer,
 };
 use crate::settings::RelaySettings;
+use crate::team::{Hired, Urgency};
 
 fn state(message: &Message) -> AttemptState {
     message.attempts.last().unwrap().state
@@ -261,7 +262,6 @@ async fn a_hand_that_dies_in_the_middle_loses_nothing() {
     let alpha = script.relay("alpha");
     alpha.reply(|_| panic!("whoever called dies"));
     let mut hand = world.hands.remove(0).worker;
-    use kite_commands::Worker;
     world.publisher.step().await.unwrap();
     let back_at = start() + TimeDelta::seconds(1);
     assert_eq!(hand.step().await.unwrap(), Step::Idle(Some(back_at)), "it takes nobody with it");
@@ -309,6 +309,43 @@ async fn the_pace_is_kept_in_parts_and_a_password_passes_a_campaign() {
     assert!(took >= TimeDelta::milliseconds(5_500), "200 parts at 34 a second: {took}");
     assert!(took <= TimeDelta::milliseconds(6_500), "200 parts at 34 a second: {took}");
     assert!(script.relay("alpha").calls.lock().iter().all(|call| call.len() <= 4), "8 parts at once");
+}
+
+/// Steps only those who are kept for passwords.
+async fn step_the_kept(world: &mut World) {
+    while world.publisher.step().await.unwrap() == Step::Worked {}
+    for kept in world.hands.iter_mut().filter(|hired| is_kept(hired)) {
+        while kept.worker.step().await.unwrap() == Step::Worked {}
+    }
+}
+
+fn is_kept(hired: &Hired) -> bool {
+    hired.urgency == Urgency::Urgent && hired.worker.name().starts_with("worker:")
+}
+
+#[tokio::test]
+async fn some_of_several_calls_are_kept_free_for_passwords() {
+    for (calls_in_flight_max, kept) in [(1, 0), (2, 1), (4, 1), (12, 3)] {
+        let terms = RelayProfile { calls_in_flight_max, ..profile("alpha") };
+        let (mut world, script) = World::scripted(vec![terms]).await;
+        let alpha = script.relay("alpha");
+        assert_eq!(world.hands.iter().filter(|hired| is_kept(hired)).count(), kept, "{calls_in_flight_max}");
+        if kept == 0 {
+            continue;
+        }
+        let campaign =
+            world.send(Sent { class: MessageClass::Ad, to: numbers(300), ..Sent::default() }).await;
+        let notice = world.send(Sent::default()).await;
+        step_the_kept(&mut world).await;
+        assert_eq!(alpha.called(), 0, "they leave everything else to the others");
+        let password = world.send(Sent { class: MessageClass::Otp, ..Sent::default() }).await;
+        step_the_kept(&mut world).await;
+        assert_eq!(alpha.called(), 1);
+        assert_eq!(alpha.calls.lock()[0][0].reference.message.sending, password.sending);
+        for others in [campaign, notice] {
+            world.run_until("sent", |message| state(message) == AttemptState::Accepted, others).await;
+        }
+    }
 }
 
 #[tokio::test]

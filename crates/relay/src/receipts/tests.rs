@@ -25,6 +25,8 @@ use crate::client::{
 struct Post {
     answers: Mutex<Vec<Result<PulledReceipts, CallFailed>>>,
     misread: Mutex<Vec<(SaidHow, Misread)>>,
+    /// What becomes of the next acknowledgements; of all others: they are taken.
+    unacknowledged: Mutex<Vec<CallFailed>>,
     kept_at_acknowledgement: Mutex<Vec<usize>>,
     journal: Journal,
     clock: Arc<ManualClock>,
@@ -57,7 +59,7 @@ impl RelayClient for Post {
     async fn acknowledge(&self, _: &str) -> Result<(), CallFailed> {
         let count = kept(&self.journal).await.len();
         self.kept_at_acknowledgement.lock().push(count);
-        Ok(())
+        self.unacknowledged.lock().pop().map_or(Ok(()), Err)
     }
 
     fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
@@ -72,6 +74,7 @@ fn puller(answers: Vec<Result<PulledReceipts, CallFailed>>) -> (ReceiptPuller, A
     let post = Arc::new(Post {
         answers: Mutex::new(answers),
         misread: Mutex::default(),
+        unacknowledged: Mutex::default(),
         kept_at_acknowledgement: Mutex::default(),
         journal: journal.clone(),
         clock: clock.clone(),
@@ -149,4 +152,29 @@ async fn an_answer_that_cannot_be_read_at_all_is_kept_and_acknowledged_by_nobody
     assert!(matches!(puller.step().await.unwrap(), Step::Idle(_)));
     assert_eq!(kept(&journal).await.len(), 1);
     assert!(post.kept_at_acknowledgement.lock().is_empty());
+}
+
+fn left_alone_for(retry_after: Option<Duration>) -> CallFailed {
+    CallFailed { reason: "429".into(), retry_after, is_rate_limit: RateLimit::Yes }
+}
+
+#[tokio::test]
+async fn a_relay_is_left_alone_for_as_long_as_it_asks_where_receipts_are_pulled_and_acknowledged() {
+    let asked = |seconds| left_alone_for(Some(Duration::from_secs(seconds)));
+    let body = br#"{"lease":"lease-1","receipts":[7]}"#;
+    let answers = vec![
+        Err(left_alone_for(None)),
+        Err(asked(40)),
+        Err(asked(3_000)),
+        Ok(http::read_pulled(body).unwrap()),
+    ];
+    let (mut puller, post, journal) = puller(answers);
+    post.unacknowledged.lock().push(asked(50));
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let Step::Idle(Some(until)) = puller.step().await.unwrap() else { panic!("it does not wait") };
+        pauses.push((until - journal.now()).num_seconds());
+    }
+    assert_eq!(pauses, [1, 40, 3_000, 50], "its own pause only where the relay names none");
+    assert_eq!(*post.kept_at_acknowledgement.lock(), [1], "kept before it was to be acknowledged");
 }

@@ -67,6 +67,12 @@ mod tests {
     }
 
     #[test]
+    fn a_quarter_of_several_calls_is_kept_for_passwords_and_at_least_one() {
+        let calls = [0, 1, 2, 4, 7, 8, 12, 1_000];
+        assert_eq!(calls.map(kept_for_passwords), [0, 0, 1, 1, 1, 2, 3, 250]);
+    }
+
+    #[test]
     fn portions_of_all_are_the_whole_at_most_and_of_one_exactly() {
         for whole in [0, 1, 7, 8, 63, 1_000] {
             for of in 1..=8 {

@@ -1,8 +1,11 @@
 //! The client is held by the documented exchanges in `docs/relay-protocol/`.
 
 use super::*;
+use kite_commands::Vault;
+use kite_commands::clock::SystemClock;
 use kite_domain::text::MessageType;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An exchange that both sides are held to.
 fn fixture(name: &str) -> Value {
@@ -143,22 +146,36 @@ fn results_out_of_order_missing_or_strange_are_sorted_out_by_reference() {
     assert!(read_results(&messages(&exchange), b"<html>").is_err());
 }
 
-/// A client of a relay that answers every call with this body.
+/// A relay that answers every call with this status, perhaps with headers behind it, and this body: where it is, and how
+/// often it was called.
 #[expect(clippy::disallowed_methods, reason = "a server for a test, which ends with it")]
-async fn client_of(body: &'static str) -> HttpRelayClient {
+async fn relay_that_says(status: String, body: &'static str) -> (String, Arc<AtomicUsize>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
             let mut asked = [0; 16_384];
             let _ = connection.read(&mut asked).await;
             let length = body.len();
-            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
             let _ = connection.write_all(format!("{head}{body}").as_bytes()).await;
         }
     });
-    HttpRelayClient::new(&format!("http://{address}"), &crate::hand::testing::profile("alpha")).unwrap()
+    (format!("http://{address}"), calls)
+}
+
+async fn client_that_hears(status: String, body: &'static str) -> HttpRelayClient {
+    let (address, _) = relay_that_says(status, body).await;
+    HttpRelayClient::new(&address, &crate::hand::testing::profile("alpha")).unwrap()
+}
+
+/// A client of a relay that answers every call with this body.
+async fn client_of(body: &'static str) -> HttpRelayClient {
+    client_that_hears("200 OK".to_owned(), body).await
 }
 
 /// What the client heard and did not understand: how it came, which row, and the words.
@@ -202,4 +219,119 @@ fn a_time_in_a_standing_is_not_guessed() {
     assert_eq!(standing(""), Some(1_800_000_000), "left out: now");
     assert_eq!(standing(r#","at":"2027-01-15T17:00:05+09:00""#), Some(1_800_000_005));
     assert_eq!(standing(r#","at":"2027-01-15T08:00:05""#), None);
+}
+
+/// What is said not to be taken goes elsewhere, so a status that leaves it open must not say so: the message might arrive
+/// twice.
+#[tokio::test]
+async fn only_a_status_that_leaves_no_doubt_means_that_nothing_was_taken() {
+    use NotTaken::{OutOfService, RateLimited, Unauthorised};
+    let messages = messages(&fixture("batch-accepted"));
+    for (status, expected) in [
+        (202, None),
+        (301, Some(Unauthorised)),
+        (307, Some(Unauthorised)),
+        (401, Some(Unauthorised)),
+        (403, Some(Unauthorised)),
+        (404, Some(Unauthorised)),
+        (405, Some(Unauthorised)),
+        (409, None),
+        (410, None),
+        (429, Some(RateLimited)),
+        (500, None),
+        (501, None),
+        (502, None),
+        (503, Some(OutOfService)),
+        (504, None),
+        (507, None),
+        (599, None),
+    ] {
+        let client = client_that_hears(format!("{status} Said"), "").await;
+        for answer in client.submit(&messages).await.messages {
+            let said = match answer {
+                MessageAnswer::NotTaken { why, .. } => Some(why),
+                MessageAnswer::Unknown { .. } => None,
+                other => panic!("{status}: {other:?}"),
+            };
+            assert_eq!(said, expected, "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_objection_to_a_call_refuses_a_message_that_stands_alone_and_nothing_else() {
+    let messages = messages(&fixture("batch-accepted"));
+    for status in [400, 413, 422] {
+        let client = client_that_hears(format!("{status} Said"), "").await;
+        let answers = client.submit(&messages).await.messages;
+        let expected = format!("http_{status}");
+        for answer in answers {
+            let MessageAnswer::Refused { code, .. } = answer else { panic!("{status}: {answer:?}") };
+            assert_eq!(code, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_a_relay_asks_for_is_heard_at_every_kind_of_call() {
+    let messages = messages(&fixture("batch-accepted"));
+    let seven = Some(Duration::from_secs(7));
+    for (status, is_rate_limit) in [(429, RateLimit::Yes), (503, RateLimit::No)] {
+        let client = client_that_hears(format!("{status} Said\r\nretry-after: 7"), "").await;
+        assert_eq!(client.submit(&messages).await.retry_after, seven, "{status}");
+        let failed = [
+            client.status(&[messages[0].reference], DateTime::default()).await.unwrap_err(),
+            client.pull_receipts(10).await.unwrap_err(),
+            client.acknowledge("lease-1").await.unwrap_err(),
+        ];
+        for one in failed {
+            assert_eq!((one.retry_after, one.is_rate_limit), (seven, is_rate_limit), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_to_where_a_relay_redirects_to() {
+    let messages = messages(&fixture("batch-accepted"));
+    let (elsewhere, calls_elsewhere) = relay_that_says("200 OK".to_owned(), r#"{"results":[]}"#).await;
+    for status in [301, 302, 303, 307, 308] {
+        let client = client_that_hears(format!("{status} Gone\r\nlocation: {elsewhere}/"), "").await;
+        client.submit(&messages).await;
+        assert!(client.status(&[messages[0].reference], DateTime::default()).await.is_err(), "{status}");
+        assert!(client.pull_receipts(10).await.is_err(), "{status}");
+        assert!(client.acknowledge("lease-1").await.is_err(), "{status}");
+    }
+    assert_eq!(calls_elsewhere.load(Ordering::SeqCst), 0, "neither the messages nor the key");
+}
+
+/// `None`: it holds. Where it does not, the operator is told what can be done about it.
+#[tokio::test]
+async fn a_check_says_of_each_status_whether_the_relay_can_be_worked_for() {
+    use kite_domain::relay::Endpoint;
+    for (status, answers_status, expected) in [
+        (200, true, None),
+        (200, false, None),
+        (400, false, None),
+        (413, false, None),
+        (422, false, None),
+        (429, true, None),
+        (429, false, None),
+        (400, true, Some("otherwise than the relay protocol")),
+        (302, true, Some("not followed")),
+        (401, true, Some("credentials.api_key")),
+        (403, false, Some("credentials.api_key")),
+        (404, true, Some("answers_status")),
+        (405, false, Some("base_url")),
+        (500, true, Some("otherwise than the relay protocol")),
+        (503, true, Some("out of service")),
+    ] {
+        let (base_url, _) = relay_that_says(format!("{status} Said"), "").await;
+        let endpoint = Endpoint::Http { base_url };
+        let profile = RelayProfile { endpoint, answers_status, ..crate::hand::testing::profile("alpha") };
+        let report = crate::client::check::check(&profile, &Vault::default(), &SystemClock).await;
+        let last = report.steps.last().unwrap();
+        assert_eq!(last.step, "ask", "{status}: {report:?}");
+        assert_eq!(report.is_usable(), expected.is_none(), "{status}: {report:?}");
+        assert!(expected.is_none_or(|words| last.detail.contains(words)), "{status}: {report:?}");
+    }
 }

@@ -95,6 +95,25 @@ async fn a_pause_that_the_relay_asks_for_is_not_time_in_which_it_was_asked() {
 }
 
 #[tokio::test]
+async fn a_relay_is_left_alone_for_as_long_as_it_asks_where_its_status_is_asked_for() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply_all(lost());
+    alpha.statuses.lock().push_back(Box::new(|_| {
+        Err(CallFailed {
+            reason: "429".into(),
+            retry_after: Some(Duration::from_secs(60)),
+            is_rate_limit: RateLimit::Yes,
+        })
+    }));
+    alpha.status_all(Standing::Accepted { relay_reference: None });
+    let lot = world.send(Sent::default()).await;
+    world.run_until("accepted", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert!(world.clock.now() >= start() + TimeDelta::seconds(61), "asked after a second, then left alone");
+    assert_eq!((alpha.called(), alpha.questions.lock().len()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_refused_repeat_is_believed_when_nothing_can_come_in_any_more() {
     for answers_status in [true, false] {
         let mut terms = profile("alpha");
