@@ -149,7 +149,7 @@ impl Checker {
         }
         sending.terms = Some(Arc::new(terms.clone()));
         sending.sealed_at = told.time();
-        self.senders.may_be_accepted(terms, told.time())?;
+        self.senders.may_be_accepted(terms, told.time(), self.held_up)?;
         self.books.sealed(terms.sending)
     }
 

@@ -262,6 +262,7 @@ impl Checker {
             return Err(format!("{} is asked only at {:?}", responded.relay, set.inquire_at));
         }
         let class = self.terms_of(told)?.class;
+        let held_up_ms = self.held_up.num_milliseconds();
         let latest_ms = at_ms + 2 * self.clocks_off_ms;
         for seq in &set.messages {
             self.is_time_over(seq, set, responded, told)?;
@@ -273,7 +274,9 @@ impl Checker {
             if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
                 // The same once more: it was not known whether the first was in the log.
                 let is_repeat = attempt.not_before_ms == inquire_ms;
-                let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > latest_ms;
+                // What was answered before a process stood still is recorded after it.
+                let recorded_ms = latest_ms + held_up_ms;
+                let is_early = attempt.not_before_ms != NEVER_MS && attempt.not_before_ms > recorded_ms;
                 let is_asked = set.inquire_at.is_some();
                 if attempt.state == State::Unknown && is_early && !is_repeat && is_asked {
                     return Err(format!("{} is asked about message {seq} before its time", responded.relay));

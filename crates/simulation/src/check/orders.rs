@@ -1,10 +1,11 @@
 //! What is accepted against what was ordered: no row is lost on the way in, and none changes.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{AdTerms, MessageClass, SendingAccepted, WindowAction};
 use kite_domain::text::MessageType;
 use smol_str::SmolStr;
+use std::ops::RangeInclusive;
 
 use super::ends::{is_bound, may_be_night, morning_after};
 use super::noted::notice;
@@ -31,7 +32,9 @@ impl Checker {
         if !self.is_failover(terms, order) {
             return words("the failover");
         }
-        if !are_times(sending, terms, order, TimeDelta::milliseconds(2 * self.clocks_off_ms)) {
+        let clocks_off = TimeDelta::milliseconds(2 * self.clocks_off_ms);
+        let asked_from = sending.sealed_at - clocks_off - REQUEST_MAX.max(notice()) - self.held_up;
+        if !are_times(terms, order, asked_from..=sending.sealed_at + clocks_off) {
             return words("the time");
         }
         if !are_words(terms, order) {
@@ -116,12 +119,8 @@ fn ad_of(class: Class) -> Option<AdTerms> {
     }
 }
 
-fn are_times(
-    sending: &SendingState,
-    terms: &SendingAccepted,
-    order: &SendOrder,
-    clocks_off: TimeDelta,
-) -> bool {
+/// `asked` is when the request can have come.
+fn are_times(terms: &SendingAccepted, order: &SendOrder, asked: RangeInclusive<DateTime<Utc>>) -> bool {
     if terms.scheduled_at.is_some() != order.scheduled_s.is_some() {
         return false;
     }
@@ -133,9 +132,7 @@ fn are_times(
     let start = terms.expires_at - TimeDelta::seconds(lifetime_s);
     match terms.scheduled_at {
         Some(scheduled_at) => start == scheduled_at,
-        None => {
-            (sending.sealed_at - REQUEST_MAX.max(notice())..=sending.sealed_at + clocks_off).contains(&start)
-        }
+        None => asked.contains(&start),
     }
 }
 

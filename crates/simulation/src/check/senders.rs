@@ -155,8 +155,13 @@ impl Senders {
     }
 
     /// A sending is accepted only with senders that were approved a moment before.
-    pub(super) fn may_be_accepted(&self, terms: &SendingAccepted, at: DateTime<Utc>) -> Checked {
-        let asked = at - REQUEST_MAX;
+    pub(super) fn may_be_accepted(
+        &self,
+        terms: &SendingAccepted,
+        at: DateTime<Utc>,
+        held_up: TimeDelta,
+    ) -> Checked {
+        let asked = at - REQUEST_MAX - held_up;
         let may = |leave: &Option<Leave>| leave.as_ref().is_some_and(|leave| leave.is_for(None, asked));
         for (channel, address) in
             [(MessageType::Sms, &terms.from_phone), (MessageType::Email, &terms.from_email)]
