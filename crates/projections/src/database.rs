@@ -177,3 +177,34 @@ pub(crate) fn move_checkpoint(
         transaction.prepare_cached("UPDATE checkpoint SET position = ?2 WHERE id = 1 AND position = ?1")?;
     Ok(update.execute((signed(from), signed(to)))? == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::WorkModel;
+    use tempfile::TempDir;
+
+    /// See `.cargo/config.toml`: its counters of memory would be behind one lock of all threads.
+    #[test]
+    fn sqlite_is_built_as_the_workspace_says() {
+        let connection = Connection::open_in_memory().unwrap();
+        let mut options = connection.prepare("PRAGMA compile_options").unwrap();
+        let options: Vec<String> =
+            options.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        for wanted in ["DEFAULT_MEMSTATUS=0", "OMIT_SHARED_CACHE"] {
+            assert!(options.iter().any(|option| option == wanted), "{wanted} is not among {options:?}");
+        }
+    }
+
+    /// Locks and the index of the write-ahead log in a file of its own are for those who share a file.
+    #[test]
+    fn a_file_that_nobody_else_opens_has_no_shared_index() {
+        let directory = TempDir::new().unwrap();
+        for (access, is_shared) in [(Access::Sole, false), (Access::Shared, true)] {
+            let path = directory.path().join(format!("{access:?}.db"));
+            let _writer = open_writer::<WorkModel>(&path, access).unwrap();
+            assert!(directory.path().join(format!("{access:?}.db-wal")).exists());
+            assert_eq!(directory.path().join(format!("{access:?}.db-shm")).exists(), is_shared);
+        }
+    }
+}
