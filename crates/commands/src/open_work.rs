@@ -77,7 +77,7 @@ pub trait OpenWork: Send + Sync + 'static {
         stretch: ParkedStretch,
         limit: usize,
     ) -> Result<Vec<ParkedReceipt>, OpenWorkError>;
-    /// Live figures of these channels, of every relay that offers one: all as they are at one moment.
+    /// Live figures of these channels, of every relay that offers one.
     async fn figures(
         &self,
         channels: BTreeSet<Channel>,

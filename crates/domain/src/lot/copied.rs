@@ -10,10 +10,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::doubt::{Asking, not_known};
+use super::doubt::{Asking, not_known, unknown_at};
 use super::failover::{Aftermath, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
-use super::{Lot, MessagesDoubted, MessagesRouted, Note, RelayResponded, RouteSet, UnknownSet};
+use super::{Lot, MessagesDoubted, MessagesRouted, Note, RouteSet, UnknownSet};
 use crate::event::Event;
 use crate::failure::FailureClass;
 use crate::instance;
@@ -219,18 +219,4 @@ pub(super) fn in_doubt(
         receipt_by: Some(now + deadline),
         ..not_known(messages, REASON.to_owned())
     }
-}
-
-pub(super) fn unknown_at(relay: RelayId, attempt: u16, unknown: UnknownSet) -> Event {
-    RelayResponded {
-        relay,
-        attempt,
-        call_ms: None,
-        accepted: None,
-        refused: Vec::new(),
-        unknown: Some(unknown),
-        deferred: None,
-        refused_for_now: Vec::new(),
-    }
-    .into()
 }

@@ -18,11 +18,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::message::Doubt;
 use super::respond::{AnswerTo, RefusedForNowMessage, RefusedMessage};
 use super::state::NEVER_MS;
-use super::{DeferredSet, Lot, Refusal, RefusedSet, UnknownSet};
+use super::{DeferredSet, Lot, Refusal, RefusedSet, RelayResponded, UnknownSet};
+use crate::event::Event;
 use crate::mutation::{self, Mutation};
 use crate::relay::RelayProfile;
 use crate::sending::MessageClass;
 use crate::seq_set::SeqSet;
+use crate::slug::RelayId;
 
 /// How long after it was given up a call may still come in at a relay.
 pub const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(30);
@@ -288,6 +290,21 @@ pub(super) fn asked_about(unknown: UnknownSet, question: Option<Question>) -> Un
         round: question.map_or(0, |question| question.round),
         ..unknown
     }
+}
+
+/// That it is not known of an attempt, and nothing else.
+pub(super) fn unknown_at(relay: RelayId, attempt: u16, unknown: UnknownSet) -> Event {
+    RelayResponded {
+        relay,
+        attempt,
+        call_ms: None,
+        accepted: None,
+        refused: Vec::new(),
+        unknown: Some(unknown),
+        deferred: None,
+        refused_for_now: Vec::new(),
+    }
+    .into()
 }
 
 /// A repeated call was refused as a duplicate. Nobody is asked where it could only be handed over again, which would be told the

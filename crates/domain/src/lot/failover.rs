@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
-use super::copied::{in_doubt, unknown_at};
+use super::copied::in_doubt;
+use super::doubt::unknown_at;
 use super::message::{Attempt, Message, Outcome};
 use super::{Lot, MessagesFinished, MessagesRouted, RouteSet, UnknownSet};
 use crate::address::PhoneKind;

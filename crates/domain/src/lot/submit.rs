@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 
+use super::doubt::unknown_at;
 use super::failover::{Aftermath, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use super::state::NEVER_MS;
-use super::{Lot, MessagesHeld, MessagesSubmitted, RelayResponded, UnknownSet};
+use super::{Lot, MessagesHeld, MessagesSubmitted, UnknownSet};
 use crate::event::Event;
 use crate::mutation::{self, Mutation};
 use crate::sending::{MessageClass, SendingAccepted, WindowAction};
@@ -145,18 +146,8 @@ impl Lot {
         if !held.messages.is_empty() {
             events.push(held.into());
         }
-        events.extend(left_alone.into_iter().map(|unknown| {
-            Event::from(RelayResponded {
-                relay: handover.relay.clone(),
-                attempt: handover.attempt,
-                call_ms: None,
-                accepted: None,
-                refused: Vec::new(),
-                unknown: Some(unknown),
-                deferred: None,
-                refused_for_now: Vec::new(),
-            })
-        }));
+        let told = |unknown| unknown_at(handover.relay.clone(), handover.attempt, unknown);
+        events.extend(left_alone.into_iter().map(told));
         events.extend(aftermath.into_events());
         Submission { events, messages, waiting }
     }

@@ -35,9 +35,10 @@ fn pause_ms(round: u8, class: MessageClass) -> i64 {
 }
 /// From this round on, nothing is on its way any more.
 const LATE_ROUND: u8 = 3;
-/// How often a relay is called with a message that it does not take: more and more seldom, but for passwords, whose relay is tried
-/// the more often the less time they have.
-const CALLS_AT_FIRST_MAX: i64 = 300;
+/// How often a relay is called with a message that it does not take: more and more seldom,
+const CALLS_AT_FIRST_MAX: i64 = 200;
+/// but for passwords, whose relay is tried the more often the less time they have.
+const CALLS_FOR_A_PASSWORD_MAX: i64 = 300;
 const CALLS_AN_HOUR_MAX: i64 = 60;
 
 impl Checker {
@@ -136,6 +137,10 @@ impl Checker {
         let latest_ms = at_ms + 2 * self.clocks_off_ms;
         let is_back = self.is_back(&submitted.relay, told.time());
         let processes = 1 + i64::from(self.others);
+        let calls_at_first = match self.terms_of(told)?.class {
+            MessageClass::Otp => CALLS_FOR_A_PASSWORD_MAX,
+            MessageClass::Notice | MessageClass::Ad => CALLS_AT_FIRST_MAX,
+        };
         let message = self.message_mut(told, seq)?;
         if message.outcome.is_some() {
             return Err(format!("message {seq} is handed over although it is {:?}", message.outcome));
@@ -167,7 +172,7 @@ impl Checker {
         }
         let hours = (at_ms - attempt.first_submitted_at_ms) / 3_600_000;
         // Each process finds out for itself how long a relay wants to be left alone.
-        let calls_max = (CALLS_AT_FIRST_MAX + CALLS_AN_HOUR_MAX * hours) * processes;
+        let calls_max = (calls_at_first + CALLS_AN_HOUR_MAX * hours) * processes;
         if i64::from(attempt.intents) > calls_max {
             return Err(format!("message {seq} is handed over to {} time after time", attempt.relay));
         }
