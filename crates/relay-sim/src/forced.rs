@@ -1,6 +1,6 @@
 //! Recipients that force one outcome each, whatever the seed and the scenario's shares.
 //!
-//! The table here is repeated for people in docs/relay-protocol.md; a test plays every documented row against a
+//! The table here is repeated for people in docs/relay-sim.md; a test plays every documented row against a
 //! running simulator.
 
 use std::sync::Arc;

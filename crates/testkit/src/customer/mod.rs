@@ -20,7 +20,7 @@ pub use requests::{Mix, Request, Requests};
 pub const FROM_PHONE: &str = "0212345678";
 /// The tenant's sending address.
 pub const FROM_EMAIL: &str = "news@acme.example";
-/// The recipient whose messages are delivered and never reported, by docs/relay-protocol.md.
+/// The recipient whose messages are delivered and never reported, by docs/relay-sim.md.
 pub const NEVER_REPORTED: &str = "01099000060";
 
 /// How long a request may go without an answer.

@@ -2,7 +2,7 @@
 //! ended without a reason or split wrongly.
 //!
 //! It shares no code with what it judges. It reads what `kite audit` prints, by docs/events.md, and what relay-sim shows
-//! of its ledgers, by docs/relay-protocol.md, and folds both by rules of its own. No read model is looked at; what read
+//! of its ledgers, by docs/relay-sim.md, and folds both by rules of its own. No read model is looked at; what read
 //! models tell can be held against [`Oracle::ends_of`].
 //!
 //! What law 4 permits is said as narrowly as it can be:
