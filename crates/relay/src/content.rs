@@ -96,7 +96,7 @@ impl Parsed {
     }
 }
 
-/// Parsed texts of sendings in use, shared by all hands.
+/// Parsed texts of sendings in use, shared by all workers.
 pub struct Texts {
     parsed: Recent<SendingId, Arc<Parsed>>,
 }
@@ -178,7 +178,7 @@ fn address(channel: MessageType, recipient: &Recipient) -> Option<SmolStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hand::testing::terms;
+    use crate::worker::testing::terms;
 
     fn recipient(to: &str, email: Option<&str>, name: Option<&str>) -> Recipient {
         Recipient {

@@ -13,7 +13,7 @@ use crate::attendance::Attendance;
 use crate::breaker::BreakerGuard;
 use crate::client::check;
 use crate::expiry::Expiry;
-use crate::figures;
+use crate::metrics;
 use crate::queue::WorkQueue;
 
 /// What a relay says of the time counts for so long.
@@ -90,8 +90,8 @@ impl Board {
             let calls = self.calls.lock();
             (calls.answered_at, calls.failed_at)
         };
-        figures::relay_state(&self.relay, entry.unattended.is_none(), self.breaker.standing(now).phase);
-        figures::last_calls(&self.relay, answered_at, failed_at);
+        metrics::relay_state(&self.relay, entry.unattended.is_none(), self.breaker.standing(now).phase);
+        metrics::last_calls(&self.relay, answered_at, failed_at);
         self.show_certificates(&entry.profile, now);
     }
 
@@ -105,10 +105,10 @@ impl Board {
         }
         let ends = expiry.ends();
         for (field, end) in &ends {
-            figures::certificate(&self.relay, field, Some(*end - now));
+            metrics::certificate(&self.relay, field, Some(*end - now));
         }
         for (field, _) in before.iter().filter(|(field, _)| ends.iter().all(|(other, _)| other != field)) {
-            figures::certificate(&self.relay, field, None);
+            metrics::certificate(&self.relay, field, None);
         }
     }
 

@@ -1,10 +1,10 @@
-//! Handing messages over to relays (중계사): the work queue, the hands that take from it, the two relay clients.
+//! Handing messages over to relays (중계사): the work queue, the workers that take from it, the two relay clients.
 //!
 //! ```text
-//! log ──publisher──► work queue ──hands──► intent in the log ──► relay ──► response in the log
+//! log ──publisher──► work queue ──workers─► intent in the log ──► relay ──► response in the log
 //! ```
 //! - The queue is derived from the log ([`publisher`]) and can be derived again at any time: losing it loses nothing.
-//! - It gives out jobs at least once ([`queue`]). A hand ([`hand`]) looks at the lot before it acts, so a job that is
+//! - It gives out jobs at least once ([`queue`]). A worker ([`worker`]) looks at the lot before it acts, so a job that is
 //!   stale, or there twice, does nothing.
 //! - A relay is called by as many processes as have shares of it.
 //! - The intent is in the log before the relay is called. An answer that did not come is *unknown*, not failed.
@@ -19,10 +19,9 @@ pub mod client;
 mod content;
 mod desk;
 mod expiry;
-mod figures;
-pub mod hand;
 pub mod lanes;
 mod limits;
+mod metrics;
 mod patience;
 pub mod publisher;
 pub mod queue;
@@ -34,6 +33,7 @@ mod steward;
 mod sweeper;
 mod team;
 mod watched;
+pub mod worker;
 
 pub use breaker::BreakerGuard;
 pub use client::check::check as check_relay;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use kite_commands::accept::{AcceptError, AcceptLimits, BacklogLevel};
 use kite_commands::directory::{
-    Directory, DirectoryFeed, DirectoryMemory, DirectoryState, InForce, StoredRefusals,
+    Directory, DirectoryFeed, DirectoryState, InForce, StoredDirectory, StoredRefusals,
 };
 use kite_commands::manage::NewOptOut;
 use kite_commands::open_work::OpenWorkError;
@@ -157,7 +157,7 @@ struct Blind {
 }
 
 #[async_trait]
-impl DirectoryMemory for Blind {
+impl StoredDirectory for Blind {
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
         Ok(None)
     }

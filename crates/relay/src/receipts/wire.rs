@@ -1,8 +1,8 @@
 //! Pulled receipts as the relay protocol writes them.
 
 use kite_domain::not_understood::Misread;
-use kite_domain::objects;
 use kite_domain::receipt::{RawReceipt, WrittenReceipt, read_receipt};
+use kite_domain::strict_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -29,13 +29,13 @@ pub(crate) struct Understood {
 /// # Errors
 /// It is no JSON, or has no list of receipts.
 pub(crate) fn read(body: &[u8]) -> Result<Understood, serde_json::Error> {
-    if let Ok(Pulled { lease, receipts }) = objects::from_slice::<Pulled<WrittenReceipt>>(body)
+    if let Ok(Pulled { lease, receipts }) = strict_json::from_slice::<Pulled<WrittenReceipt>>(body)
         && let Some(receipts) = receipts.into_iter().map(WrittenReceipt::understood).collect()
     {
         return Ok(Understood { lease, receipts, misread: Vec::new() });
     }
     // Only now is the slower way worth its cost.
-    let Pulled { lease, receipts: written } = objects::from_slice::<Pulled<Box<RawValue>>>(body)?;
+    let Pulled { lease, receipts: written } = strict_json::from_slice::<Pulled<Box<RawValue>>>(body)?;
     let mut understood = Understood { lease, ..Understood::default() };
     for (row, one) in (0..).zip(&written) {
         match read_receipt(row, one.get()) {

@@ -1,4 +1,4 @@
-//! The hands of a relay: each a loop over [`RelayWorker::step`], all of one relay sharing its lanes, pace and breaker.
+//! The workers of a relay: each a loop over [`RelayWorker::step`], all of one relay sharing its lanes, pace and breaker.
 //!
 //! ```text
 //! lease ─► look at the lots, intent in the log ─► call ─► response in the log ─► settle the lease
@@ -6,9 +6,9 @@
 //! One append for the intents of all lots of a lease, one for the responses, failovers included. Whatever breaks in
 //! between is found by the next who looks: an intent without a response is asked about (law 4).
 
+mod active_relay;
 mod answer;
 mod call;
-mod crew;
 mod hasten;
 mod intent;
 #[cfg(test)]
@@ -31,12 +31,12 @@ use kite_domain::relay::BreakerPhase;
 use kite_domain::sending::MessageClass;
 use std::sync::Arc;
 
-use crate::figures;
+use crate::metrics;
 use crate::queue::{Job, JobKind, Lease, Taken, Want, WantedLanes};
 use crate::shares::{Seat, kept_for_passwords};
+pub use active_relay::ActiveRelay;
+use active_relay::Held;
 use answer::Answered;
-pub use crew::Crew;
-use crew::Held;
 pub(crate) use intent::longest_handover;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
@@ -52,10 +52,10 @@ const PROBES_MAX: u32 = 64;
 /// How long what cannot be a probe now waits for the outcome of those that are.
 const PROBE_PAUSE: TimeDelta = TimeDelta::milliseconds(250);
 
-/// One hand of a relay: at most one call at a time.
+/// One worker of a relay: at most one call at a time.
 pub struct RelayWorker {
     name: String,
-    crew: Arc<Crew>,
+    active: Arc<ActiveRelay>,
     lanes: WantedLanes,
     /// Whose calls are its own.
     seat: Seat,
@@ -78,15 +78,15 @@ enum Gate {
 }
 
 impl RelayWorker {
-    /// A hand that serves these lanes. Where a relay has more than one, one of them is kept for one-time passwords.
-    pub fn new(crew: Arc<Crew>, number: u16, lanes: WantedLanes) -> Self {
+    /// A worker that serves these lanes. Where a relay has more than one, one of them is kept for one-time passwords.
+    pub fn new(active: Arc<ActiveRelay>, number: u16, lanes: WantedLanes) -> Self {
         let seat = match lanes {
             WantedLanes::OtpOnly => Seat::Kept(number),
             WantedLanes::All => {
-                Seat::Open(number.saturating_sub(kept_for_passwords(crew.profile.calls_in_flight_max)))
+                Seat::Open(number.saturating_sub(kept_for_passwords(active.profile.calls_in_flight_max)))
             }
         };
-        Self { name: format!("worker:{}:{number}", crew.relay()), crew, lanes, seat, unrecorded: None }
+        Self { name: format!("worker:{}:{number}", active.relay()), active, lanes, seat, unrecorded: None }
     }
 
     /// One step for a relay that nobody works for: what waits for it goes elsewhere where it can.
@@ -94,35 +94,35 @@ impl RelayWorker {
         if let Some(answered) = self.unrecorded.take() {
             return self.record(answered).await;
         }
-        let now = self.crew.now();
-        let until = now + TimeDelta::milliseconds(self.crew.parts.settings.suspended_look_ms.into());
+        let now = self.active.now();
+        let until = now + TimeDelta::milliseconds(self.active.parts.settings.suspended_look_ms.into());
         self.retreat(until, UNATTENDED, now).await
     }
 
     /// Writes what is proposed of the breaker, and looks at what it holds up no more.
     async fn write_breaker(&self) -> Result<(), WorkerError> {
-        let crew = &self.crew;
-        let has_unwritten = crew.breaker.has_unwritten();
+        let active = &self.active;
+        let has_unwritten = active.breaker.has_unwritten();
         if has_unwritten {
-            let written = crew.breaker.write(&crew.parts.manage, &crew.cause()).await;
-            crew.parts.queue.nudge(crew.relay());
+            let written = active.breaker.write(&active.parts.manage, &active.cause()).await;
+            active.parts.queue.nudge(active.relay());
             written?;
         }
-        if let Some(what) = crew.breaker.hasten() {
-            crew.parts.queue.hasten(crew.relay(), what);
+        if let Some(what) = active.breaker.hasten() {
+            active.parts.queue.hasten(active.relay(), what);
         }
         Ok(())
     }
 
     /// What the log does not take of the breaker keeps the relay from being called.
     async fn gate(&self, now: DateTime<Utc>) -> Result<Gate, WorkerError> {
-        let crew = &self.crew;
-        let snapshot = crew.parts.directory.snapshot();
+        let active = &self.active;
+        let snapshot = active.parts.directory.snapshot();
         let closed = |reason| {
-            let until = now + TimeDelta::milliseconds(crew.parts.settings.suspended_look_ms.into());
+            let until = now + TimeDelta::milliseconds(active.parts.settings.suspended_look_ms.into());
             Ok(Gate::Closed { until, reason })
         };
-        match snapshot.relays.get(crew.relay()) {
+        match snapshot.relays.get(active.relay()) {
             Some(entry) if entry.suspended.is_none() => {
                 if entry.unattended.is_some() && !mutation::is_active(Mutation::UnusableStaysEligible) {
                     return closed(UNATTENDED);
@@ -130,16 +130,16 @@ impl RelayWorker {
             }
             Some(_) | None => return closed("relay_suspended"),
         }
-        crew.breaker.tick(now);
+        active.breaker.tick(now);
         self.write_breaker().await?;
-        let standing = crew.breaker.standing(now);
+        let standing = active.breaker.standing(now);
         Ok(match standing.phase {
             BreakerPhase::Tripped => {
                 Gate::Closed { until: standing.probes_from.unwrap_or(now), reason: BREAKER_TRIPPED }
             }
-            BreakerPhase::Probing if !crew.shares.holds_first(now) => Gate::TriedOut,
-            BreakerPhase::Probing => Gate::Open { messages_max: crew.profile.batch_max.min(PROBES_MAX) },
-            BreakerPhase::Passing => Gate::Open { messages_max: crew.profile.batch_max },
+            BreakerPhase::Probing if !active.shares.holds_first(now) => Gate::TriedOut,
+            BreakerPhase::Probing => Gate::Open { messages_max: active.profile.batch_max.min(PROBES_MAX) },
+            BreakerPhase::Passing => Gate::Open { messages_max: active.profile.batch_max },
         })
     }
 
@@ -149,7 +149,7 @@ impl RelayWorker {
             WantedLanes::OtpOnly => MessageClass::Otp,
             WantedLanes::All => MessageClass::Ad,
         };
-        of_relay.min(self.crew.pace.parts_max(class, now)).max(1)
+        of_relay.min(self.active.pace.parts_max(class, now)).max(1)
     }
 
     async fn take(
@@ -158,14 +158,15 @@ impl RelayWorker {
         lanes: WantedLanes,
         now: DateTime<Utc>,
     ) -> Result<Taken, WorkerError> {
-        let taken = self.crew.parts.queue.take(self.crew.relay(), Want { messages_max, lanes, now }).await;
+        let taken =
+            self.active.parts.queue.take(self.active.relay(), Want { messages_max, lanes, now }).await;
         taken.map_err(WorkerError::retry)
     }
 
     async fn work(&mut self, messages_max: u32, now: DateTime<Utc>) -> Result<Step, WorkerError> {
         // While ordinary messages have used up their part of the rate, one-time passwords may still go.
-        let ordinary = self.crew.pace.closed_until(MessageClass::Ad, now);
-        let otp = self.crew.pace.closed_until(MessageClass::Otp, now);
+        let ordinary = self.active.pace.closed_until(MessageClass::Ad, now);
+        let otp = self.active.pace.closed_until(MessageClass::Otp, now);
         let (lanes, reopens) = match (otp, ordinary) {
             (Some(until), _) => return Ok(Step::Idle(Some(until))),
             (None, Some(until)) => {
@@ -179,7 +180,7 @@ impl RelayWorker {
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
         };
         let surplus = lease.cut(messages_max);
-        let mut held = Held::new(&self.crew, &lease, surplus);
+        let mut held = Held::new(&self.active, &lease, surplus);
         if mutation::is_active(Mutation::JobAcknowledgedFirst) {
             held = held.acknowledged_first().await;
         }
@@ -192,7 +193,7 @@ impl RelayWorker {
 
     async fn submit(&mut self, lease: Lease, held: Held, now: DateTime<Utc>) -> Result<Step, WorkerError> {
         let wanted = lease.len() as u32;
-        let room = match self.crew.breaker.permit(wanted, now) {
+        let room = match self.active.breaker.permit(wanted, now) {
             Permit::All => wanted,
             Permit::Probes(probes) => probes,
             Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
@@ -225,19 +226,19 @@ impl Worker for RelayWorker {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        let parts = &self.crew.parts;
+        let parts = &self.active.parts;
         parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
         if let Some(answered) = self.unrecorded.take() {
             return self.record(answered).await;
         }
         self.write_breaker().await?;
-        let now = self.crew.now();
-        if let Some(share) = self.crew.pace.share_if_changed(now) {
-            figures::rate_share(self.crew.relay(), share);
+        let now = self.active.now();
+        if let Some(share) = self.active.pace.share_if_changed(now) {
+            metrics::rate_share(self.active.relay(), share);
         }
         match self.gate(now).await? {
             Gate::Open { messages_max } => {
-                let Some(_under_way) = self.crew.shares.begin_call(self.seat, self.crew.now()) else {
+                let Some(_under_way) = self.active.shares.begin_call(self.seat, self.active.now()) else {
                     return Ok(Step::Idle(None));
                 };
                 self.work(messages_max, now).await
@@ -248,6 +249,6 @@ impl Worker for RelayWorker {
     }
 
     async fn retire(&mut self) {
-        self.crew.shares.leave().await;
+        self.active.shares.leave().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Hands against simulated carriers over loopback. Time moves as fast as they allow; the network is real.
+//! Workers against simulated carriers over loopback. Time moves as fast as they allow; the network is real.
 
 use chrono::TimeDelta;
 use kite_commands::Clock;
@@ -214,7 +214,7 @@ async fn a_wrong_key_loses_nothing() {
     assert_eq!(message.attempts[0].state, AttemptState::Routed);
     let cause = kite_commands::Cause::new("test", uuid::Uuid::from_u128(1));
     world.manage.define_relay(&cause, profile_of(&sim, "alpha")).await.unwrap();
-    world.hands = world.relays.reconcile().await;
+    world.workers = world.relays.reconcile().await;
     run(&mut world, lot, "delivered with the right key", is_delivered).await;
     sim.shutdown().await;
 }
@@ -231,7 +231,7 @@ async fn a_relay_that_is_not_there_is_certainly_not_given_anything() {
     sim.shutdown().await;
 }
 
-/// A simulated mail server, and hands that work for it.
+/// A simulated mail server, and workers that work for it.
 async fn mail_world() -> (RelaySim, World) {
     let mail = json!({ "id": "mail", "kind": "smtp", "api_key": "secret", "channels": ["email"],
         "smtp_listen": "127.0.0.1:0" });

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hasten::{self, Looked, look};
-use super::{Crew, LOG_PAUSE};
+use super::{ActiveRelay, LOG_PAUSE};
 use crate::limits::Turn;
 use crate::queue::Job;
 
@@ -103,7 +103,7 @@ pub(super) fn still(lot: &Lot, relay: &RelayId, job: &Job, state: AttemptState) 
 /// Decides what of a lot goes now. Charges the pace for it. Without the refusals of its recipients nothing does, and they are
 /// looked up again.
 pub(super) fn plan(
-    crew: &Crew,
+    active: &ActiveRelay,
     lot: &Lot,
     sending: &SealedSending,
     (place, work): (usize, &LotWork),
@@ -127,11 +127,11 @@ pub(super) fn plan(
     let mut events = Vec::new();
     let mut granted = room.charged[place];
     for job in &work.jobs {
-        let waiting = still(lot, crew.relay(), job, state);
+        let waiting = still(lot, active.relay(), job, state);
         let Looked { candidates, round, later, is_stale } =
             match mutation::is_active(Mutation::StaleJobBelieved) {
                 true => Looked::all(lot, waiting, job),
-                false => look(lot, waiting, job, crew.asking(), now),
+                false => look(lot, waiting, job, active.asking(), now),
             };
         planned.is_stale |= is_stale;
         if round.is_in_time() {
@@ -163,7 +163,7 @@ pub(super) fn plan(
             granted = granted.map(|count| count - candidates.len() as u32);
             room.charged[place] = Some(room.charged[place].unwrap_or(0) + candidates.len() as u32);
         }
-        let submission = submit(crew, lot, sending, refusals, &candidates, job.attempt, now);
+        let submission = submit(active, lot, sending, refusals, &candidates, job.attempt, now);
         let Submission { events: more, messages, waiting } = submission;
         if !waiting.is_empty() {
             let not_before_ms = (now + LOOK_AGAIN).timestamp_millis();
@@ -174,7 +174,7 @@ pub(super) fn plan(
             match round.is_in_time() {
                 true => planned
                     .not_repeated
-                    .push((job.attempt, lot.not_repeated(stays, job.attempt, crew.asking()))),
+                    .push((job.attempt, lot.not_repeated(stays, job.attempt, active.asking()))),
                 // It was too early to say anything: they are looked at when their time comes.
                 false => planned.later.extend(hasten::of(&later, &stays)),
             }
@@ -208,7 +208,7 @@ fn take_leave(lot: &Lot, candidates: &SeqSet, room: &mut Room<'_>) -> Result<u32
 }
 
 fn submit(
-    crew: &Crew,
+    active: &ActiveRelay,
     lot: &Lot,
     sending: &SealedSending,
     refusals: &Refusals,
@@ -216,9 +216,9 @@ fn submit(
     attempt: u16,
     now: DateTime<Utc>,
 ) -> Submission {
-    let settings = &crew.parts.settings;
+    let settings = &active.parts.settings;
     // The hand-over itself comes a moment after this look; it must not come after the window has closed.
-    let answer_by = answer_by(crew, now);
+    let answer_by = answer_by(active, now);
     let lead = answer_by - now + ON_ITS_WAY;
     let closed = [now, now + lead].into_iter().find(|at| settings.night.contains(*at));
     let opens = closed.map(|at| settings.night.next_open(at));
@@ -229,21 +229,21 @@ fn submit(
         opens.map(|open| settings.night.spread_after_open(open, key, spread))
     };
     // Once for all messages: they have one sender on each channel.
-    let snapshot = crew.parts.directory.snapshot();
+    let snapshot = active.parts.directory.snapshot();
     let [by_phone, by_email] = [MessageType::Sms, MessageType::Email]
         .map(|channel| snapshot.unsendable(&sending.terms, channel, now));
     let unsendable = |channel| if channel == MessageType::Email { by_email } else { by_phone };
     let brands = sending.terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands);
     let brands = AdBrands::of(brands);
     let has_opted_out = |address: &str| refusals.refused_by(address, &brands).is_some();
-    let journal = crew.parts.lots.journal();
+    let journal = active.parts.lots.journal();
     let handover = Handover {
-        relay: crew.relay(),
+        relay: active.relay(),
         attempt,
         is_cancelled: sending.is_cancelled,
         is_paused: sending.is_paused,
-        is_asked_again: crew.profile.answers_status,
-        receipt_deadline: receipt_deadline(crew, lot, sending, candidates),
+        is_asked_again: active.profile.answers_status,
+        receipt_deadline: receipt_deadline(active, lot, sending, candidates),
         answer_by,
         holder: journal.is_shared().then(|| journal.node().clone()),
         closed_until: &closed_until,
@@ -261,12 +261,17 @@ pub(crate) fn longest_handover(profile: &RelayProfile) -> TimeDelta {
 }
 
 /// Until when the relay must have answered if its call is decided on now.
-pub(super) fn answer_by(crew: &Crew, now: DateTime<Utc>) -> DateTime<Utc> {
-    now + longest_handover(&crew.profile)
+pub(super) fn answer_by(active: &ActiveRelay, now: DateTime<Utc>) -> DateTime<Utc> {
+    now + longest_handover(&active.profile)
 }
 
 /// How long to wait for receipts: as the sending says, else the longest of the channels in the call.
-fn receipt_deadline(crew: &Crew, lot: &Lot, sending: &SealedSending, candidates: &SeqSet) -> TimeDelta {
+fn receipt_deadline(
+    active: &ActiveRelay,
+    lot: &Lot,
+    sending: &SealedSending,
+    candidates: &SeqSet,
+) -> TimeDelta {
     if let Some(wait_s) = sending.terms.failover.wait_s {
         return TimeDelta::seconds(wait_s.into());
     }
@@ -277,7 +282,7 @@ fn receipt_deadline(crew: &Crew, lot: &Lot, sending: &SealedSending, candidates:
     for seq in candidates {
         let channel = channel(seq);
         if channel != last {
-            let terms = channel.and_then(|channel| crew.profile.channels.get(&channel));
+            let terms = channel.and_then(|channel| active.profile.channels.get(&channel));
             deadline_s = deadline_s.max(terms.map_or(0, |terms| terms.receipt_deadline_s));
             last = channel;
         }

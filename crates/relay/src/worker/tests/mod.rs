@@ -1,4 +1,4 @@
-//! Hands against a relay that says what it is told to.
+//! Workers against a relay that says what it is told to.
 
 use chrono::TimeDelta;
 use kite_commands::clock::ManualClock;
@@ -261,16 +261,16 @@ async fn a_hand_that_dies_in_the_middle_loses_nothing() {
     let lot = world.send(Sent::default()).await;
     let alpha = script.relay("alpha");
     alpha.reply(|_| panic!("whoever called dies"));
-    let mut hand = world.hands.remove(0).worker;
+    let mut worker = world.workers.remove(0).worker;
     world.publisher.step().await.unwrap();
     let back_at = start() + TimeDelta::seconds(1);
-    assert_eq!(hand.step().await.unwrap(), Step::Idle(Some(back_at)), "it takes nobody with it");
+    assert_eq!(worker.step().await.unwrap(), Step::Idle(Some(back_at)), "it takes nobody with it");
     assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Submitted);
-    // Another hand takes its place.
+    // Another worker takes its place.
     let profile = kite_domain::relay::RelayProfile { calls_in_flight_max: 2, ..profile("alpha") };
     world.manage.define_relay(&Cause::new("test", Uuid::from_u128(1)), profile).await.unwrap();
-    world.hands = world.relays.reconcile().await;
-    assert_eq!(world.hands.len(), 4, "two hands, the steward and who keeps the shares");
+    world.workers = world.relays.reconcile().await;
+    assert_eq!(world.workers.len(), 4, "two workers, the steward and who keeps the shares");
     alpha.status_all(Standing::Accepted { relay_reference: None });
     world.run_until("asked about", |message| state(message) == AttemptState::Accepted, lot).await;
     assert_eq!((alpha.called(), alpha.questions.lock().len()), (1, 1));
@@ -314,7 +314,7 @@ async fn the_pace_is_kept_in_parts_and_a_password_passes_a_campaign() {
 /// Steps only those who are kept for passwords.
 async fn step_the_kept(world: &mut World) {
     while world.publisher.step().await.unwrap() == Step::Worked {}
-    for kept in world.hands.iter_mut().filter(|hired| is_kept(hired)) {
+    for kept in world.workers.iter_mut().filter(|hired| is_kept(hired)) {
         while kept.worker.step().await.unwrap() == Step::Worked {}
     }
 }
@@ -329,7 +329,11 @@ async fn some_of_several_calls_are_kept_free_for_passwords() {
         let terms = RelayProfile { calls_in_flight_max, ..profile("alpha") };
         let (mut world, script) = World::scripted(vec![terms]).await;
         let alpha = script.relay("alpha");
-        assert_eq!(world.hands.iter().filter(|hired| is_kept(hired)).count(), kept, "{calls_in_flight_max}");
+        assert_eq!(
+            world.workers.iter().filter(|hired| is_kept(hired)).count(),
+            kept,
+            "{calls_in_flight_max}"
+        );
         if kept == 0 {
             continue;
         }
@@ -452,6 +456,6 @@ async fn a_stale_job_does_nothing() {
     }
     assert_eq!(script.relay("alpha").called(), 1);
     assert_eq!(world.kinds(lot).await, ["messages-submitted", "relay-responded"]);
-    let hand = &mut world.hands[0].worker;
-    assert_eq!(hand.step().await.unwrap(), Step::Idle(None));
+    let worker = &mut world.workers[0].worker;
+    assert_eq!(worker.step().await.unwrap(), Step::Idle(None));
 }

@@ -1,6 +1,6 @@
 //! Figures as people read them: `98.9 %`, `4,120`, `8.0 won`, `2.1 s`.
 
-use super::figures::RelayFigures;
+use super::relay_figures::RelayFigures;
 
 /// Basis points as per cent, to a tenth, rounded down so that a failure is never rounded away.
 pub(super) fn percent(basis_points: u64) -> String {

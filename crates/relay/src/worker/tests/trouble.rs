@@ -134,7 +134,7 @@ impl Connector for Choosy {
 }
 
 async fn rehire(world: &mut World) {
-    world.hands = world.relays.reconcile().await;
+    world.workers = world.relays.reconcile().await;
     world.settle().await;
 }
 

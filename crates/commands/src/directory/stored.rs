@@ -30,7 +30,7 @@ pub struct StoredRefusals {
 
 /// See the module. Whatever it says is completed from the log, so it may lag.
 #[async_trait]
-pub trait DirectoryMemory: Send + Sync + 'static {
+pub trait StoredDirectory: Send + Sync + 'static {
     /// The events in force; none: it does not know all of them.
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError>;
 

@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use super::codes::Coded;
 use super::counters::{Counter, word_of_a_minute};
 use super::statistics::{MINUTE_MS, Metric};
-use super::words::WordList;
+use super::word_numbers::WordList;
 use crate::engine::{Connection, values};
 use crate::error::QueryError;
 use crate::histogram::Histogram;

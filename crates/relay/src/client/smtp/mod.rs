@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, tls, words,
+    SubmitAnswer, redaction, tls,
 };
 use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
@@ -365,7 +365,7 @@ impl RelayClient for SmtpRelayClient {
             }
             let said = self.deliver(message, &mut line).await;
             let (answer, onward) = self.judge(said, message);
-            answers.push(words::impersonal(answer, &message.to));
+            answers.push(redaction::impersonal(answer, &message.to));
             if onward == Onward::End {
                 break;
             }

@@ -8,7 +8,7 @@ use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Lot};
 use kite_domain::seq_set::SeqSet;
 
-use super::crew::Held;
+use super::active_relay::Held;
 use super::intent::{LotWork, by_lot, still};
 use super::{BREAKER_TRIPPED, LOG_PAUSE, RETREAT_MAX, RelayWorker, earlier};
 use crate::queue::{Job, JobKind, Lease, Taken, Waits};
@@ -25,7 +25,7 @@ impl RelayWorker {
             Taken::Lease(lease) => lease,
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, Some(until)))),
         };
-        let held = Held::new(&self.crew, &lease, Vec::new());
+        let held = Held::new(&self.active, &lease, Vec::new());
         match lease.kind {
             JobKind::Submit => self.take_away(lease, held, until, reason, now).await,
             JobKind::Inquire => {
@@ -50,16 +50,16 @@ impl RelayWorker {
         if reason != BREAKER_TRIPPED {
             return until;
         }
-        self.crew.breaker.standing(now).probes_from.map_or(until, |from| from.min(until).max(now))
+        self.active.breaker.standing(now).probes_from.map_or(until, |from| from.min(until).max(now))
     }
 
     /// Messages whose answer was lost wait for the relay, too.
     async fn note_in_doubt(&self, lease: &Lease, until: DateTime<Utc>, now: DateTime<Utc>) {
         for job in &lease.jobs {
             // What cannot be read now is noted when it is looked at again.
-            let Ok(Some(sending)) = self.crew.parts.lots.sending(job.lot.sending).await else { continue };
+            let Ok(Some(sending)) = self.active.parts.lots.sending(job.lot.sending).await else { continue };
             let waiting = Awaiting { class: job.class, expires_at: sending.terms.expires_at };
-            self.crew.breaker.note_awaiting(waiting, until, now);
+            self.active.breaker.note_awaiting(waiting, until, now);
         }
     }
 
@@ -71,27 +71,27 @@ impl RelayWorker {
         reason: &'static str,
         now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        let crew = &self.crew;
+        let active = &self.active;
         let works = by_lot(lease.jobs);
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
-        let snapshot = crew.parts.directory.snapshot();
-        let stays = crew
+        let snapshot = active.parts.directory.snapshot();
+        let stays = active
             .parts
             .lots
-            .change(&ids, &crew.actor, |place, lot, sending| {
+            .change(&ids, &active.actor, |place, lot, sending| {
                 if sending.is_paused {
                     // Whoever resumes it has the jobs derived anew, and then they are taken away.
                     return (Vec::new(), Vec::new());
                 }
                 let context = snapshot.routing_context(&sending.terms, now);
                 let take = |candidates: &SeqSet| {
-                    lot.take_away(&sending.terms, crew.relay(), candidates, reason, &context)
+                    lot.take_away(&sending.terms, active.relay(), candidates, reason, &context)
                 };
                 let (events, stays) = self.move_jobs(lot, &works[place], take);
                 if !stays.is_empty() {
                     let terms = &sending.terms;
                     let waiting = Awaiting { class: terms.class, expires_at: terms.expires_at };
-                    crew.breaker.note_awaiting(waiting, until, now);
+                    active.breaker.note_awaiting(waiting, until, now);
                 }
                 (events, stays)
             })
@@ -126,7 +126,7 @@ impl RelayWorker {
         let mut events = Vec::new();
         let mut stays = Vec::new();
         for job in &work.jobs {
-            let waiting = still(lot, self.crew.relay(), job, AttemptState::Routed);
+            let waiting = still(lot, self.active.relay(), job, AttemptState::Routed);
             let moves = take(&waiting);
             let is_moved = |seq: u32| {
                 moves.iter().any(|event| match event {

@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::Crew;
+use super::ActiveRelay;
 use super::intent::LotWork;
 
 /// What was looked up, by tenant. Nothing for what nobody can refuse.
@@ -22,7 +22,7 @@ pub(super) struct CallRefusals {
 impl CallRefusals {
     /// Of the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either. So is a tenant whose
     /// refusals cannot be looked up: its recipients get nothing for now, and others do.
-    pub(super) async fn look_up(crew: &Crew, works: &[LotWork], class: MessageClass) -> Self {
+    pub(super) async fn look_up(active: &ActiveRelay, works: &[LotWork], class: MessageClass) -> Self {
         let mut refusals = Self { are_asked: class == MessageClass::Ad, by_tenant: HashMap::new() };
         if !refusals.are_asked {
             return refusals;
@@ -35,11 +35,11 @@ impl CallRefusals {
                 let of_each = recipients.flat_map(|one| std::iter::once(&one.to).chain(&one.email));
                 addresses.entry(lot.tenant.clone()).or_default().extend(of_each.cloned());
             };
-            let _ = crew.parts.lots.read(work.lot, look).await;
+            let _ = active.parts.lots.read(work.lot, look).await;
         }
         for (tenant, addresses) in addresses {
             let addresses = addresses.iter().map(SmolStr::as_str);
-            match crew.parts.directory.refusals_of(crew.parts.lots.journal(), &tenant, addresses).await {
+            match active.parts.directory.refusals_of(active.parts.lots.journal(), &tenant, addresses).await {
                 Ok(of) => drop(refusals.by_tenant.insert(tenant, of)),
                 Err(error) => {
                     tracing::warn!(%tenant, error = describe(&error), "what recipients refuse cannot be looked up: their advertisements wait");
@@ -50,11 +50,11 @@ impl CallRefusals {
     }
 
     /// As it is now for the recipients of a lot; none: it has to be looked up again.
-    pub(super) fn now(&self, crew: &Crew, lot: &Lot) -> Option<Cow<'_, Refusals>> {
+    pub(super) fn now(&self, active: &ActiveRelay, lot: &Lot) -> Option<Cow<'_, Refusals>> {
         if !self.are_asked {
             // The class of a job is a hint, that of the lot is what counts.
             return (lot.class != MessageClass::Ad).then(|| Cow::Owned(Refusals::default()));
         }
-        crew.parts.directory.refusals_now(self.by_tenant.get(&lot.tenant)?)
+        active.parts.directory.refusals_now(self.by_tenant.get(&lot.tenant)?)
     }
 }

@@ -441,7 +441,7 @@ impl Generator {
                 relay: self.relay(),
                 price_milliwon: self.dice.between(5_000, 12_000) as u32,
                 rate: *self.dice.pick(&[0, 0, 5, 40, 400]),
-                hands: self.dice.between(1, 4) as u8,
+                calls_at_once: self.dice.between(1, 4) as u8,
                 batch: *self.dice.pick(&[1, 3, 20, 100]),
             },
             _ => Operation::Register {

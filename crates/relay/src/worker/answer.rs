@@ -9,9 +9,9 @@ use kite_domain::receipt::RawReceipt;
 use kite_domain::seq_set::SeqSet;
 use std::collections::HashMap;
 
-use super::crew::Held;
-use super::{Crew, RelayWorker};
-use crate::figures;
+use super::active_relay::Held;
+use super::{ActiveRelay, RelayWorker};
+use crate::metrics;
 use crate::queue::Job;
 
 /// Answers for the messages of a lease, and what is left of the lease.
@@ -78,14 +78,14 @@ impl Answered {
     /// There was no answer about these messages to a call or question of this round.
     pub(super) fn unknown(
         &mut self,
-        crew: &Crew,
+        active: &ActiveRelay,
         place: Place,
         round: u8,
         messages: &SeqSet,
         reason: &str,
         now: DateTime<Utc>,
     ) {
-        let note = self.heard(crew, place, round, now);
+        let note = self.heard(active, place, round, now);
         let unanswered = || NoAnswer { messages: SeqSet::default(), reason: reason.to_owned() };
         let set = note.unknown.get_or_insert_with(unanswered);
         messages.iter().for_each(|seq| set.messages.push(seq));
@@ -94,21 +94,27 @@ impl Answered {
     /// This message was refused in answer to a call or question of this round.
     pub(super) fn refused(
         &mut self,
-        crew: &Crew,
+        active: &ActiveRelay,
         place: Place,
         round: u8,
         refused: RefusedMessage,
         now: DateTime<Utc>,
     ) {
-        self.heard(crew, place, round, now).refused.push(refused);
+        self.heard(active, place, round, now).refused.push(refused);
     }
 
     /// A note from which something follows. Of several rounds the earliest proves least.
-    fn heard(&mut self, crew: &Crew, place: Place, round: u8, now: DateTime<Utc>) -> &mut ResponseNote {
+    fn heard(
+        &mut self,
+        active: &ActiveRelay,
+        place: Place,
+        round: u8,
+        now: DateTime<Utc>,
+    ) -> &mut ResponseNote {
         let note = self.note(place);
         let is_first = note.unknown.is_none() && note.refused.is_empty();
         note.round = if is_first { round } else { note.round.min(round) };
-        note.asking = crew.asking();
+        note.asking = active.asking();
         note.answered_at = Some(now);
         note
     }
@@ -124,7 +130,7 @@ impl Answered {
         }
         let results = ["accepted", "refused", "unknown", "deferred", "refused_for_now"];
         for (result, count) in results.into_iter().zip(counts) {
-            figures::responses(relay, self.held.class, result, count);
+            metrics::responses(relay, self.held.class, result, count);
         }
     }
 }
@@ -132,14 +138,14 @@ impl Answered {
 impl RelayWorker {
     /// Writes the answers to the log, then lets go of the lease. What the log does not take is kept and tried again.
     pub(super) async fn record(&mut self, mut answered: Answered) -> Result<Step, WorkerError> {
-        self.crew.catch_up().await;
+        self.active.catch_up().await;
         if let Err(error) = self.record_notes(&mut answered).await {
             self.unrecorded = Some(answered);
             return Err(error);
         }
         if !answered.receipts.is_empty() {
             let receipts = answered.receipts.clone();
-            match self.crew.parts.receipts.record(self.crew.relay(), receipts).await {
+            match self.active.parts.receipts.record(self.active.relay(), receipts).await {
                 Ok(_) => {}
                 Err(error) => {
                     self.unrecorded = Some(answered);
@@ -154,7 +160,7 @@ impl RelayWorker {
         answered.held.settle(answered.rest).await?;
         for lot in answered.stale {
             // A full lane: the sweep finds it again.
-            if let Err(error) = self.crew.parts.feeder.feed(lot).await {
+            if let Err(error) = self.active.parts.feeder.feed(lot).await {
                 tracing::warn!(%lot, %error, "the jobs of a lot could not be derived anew");
             }
         }
@@ -164,8 +170,8 @@ impl RelayWorker {
 
     /// Keeps what was not understood, of this call or of one beside it. What the log does not take stays in `answered`.
     async fn keep_misread(&self, answered: &mut Answered) -> Result<(), WorkerError> {
-        let crew = &self.crew;
-        answered.misread.extend(crew.client.take_misread());
+        let active = &self.active;
+        answered.misread.extend(active.client.take_misread());
         if answered.misread.is_empty() {
             return Ok(());
         }
@@ -173,7 +179,7 @@ impl RelayWorker {
             let is_so = |(said, _): &&(SaidHow, Misread)| *said == how;
             let misread: Vec<Misread> =
                 answered.misread.iter().filter(is_so).map(|(_, one)| one.clone()).collect();
-            let kept = crew.parts.receipts.keep_not_understood(crew.relay(), how, misread).await;
+            let kept = active.parts.receipts.keep_not_understood(active.relay(), how, misread).await;
             kept.map_err(WorkerError::from)?;
         }
         answered.misread.clear();
@@ -182,22 +188,22 @@ impl RelayWorker {
 
     /// One append for all lots. Those that were not taken stay in `answered`.
     async fn record_notes(&self, answered: &mut Answered) -> Result<(), WorkerError> {
-        let crew = &self.crew;
+        let active = &self.active;
         let notes = &answered.notes;
         let ids: Vec<LotId> = notes.iter().map(|notes| notes.lot).collect();
         if ids.is_empty() {
             return Ok(());
         }
-        let snapshot = crew.parts.directory.snapshot();
-        let now = crew.now();
-        let results = crew
+        let snapshot = active.parts.directory.snapshot();
+        let now = active.now();
+        let results = active
             .parts
             .lots
-            .change(&ids, &crew.actor, |place, lot, sending| {
+            .change(&ids, &active.actor, |place, lot, sending| {
                 let context = snapshot.routing_context(&sending.terms, now);
                 let respond = |(attempt, note): &(u16, ResponseNote)| {
                     let note = ResponseNote { is_cancelled: sending.is_cancelled, ..note.clone() };
-                    lot.respond(&sending.terms, crew.relay(), *attempt, note, &context)
+                    lot.respond(&sending.terms, active.relay(), *attempt, note, &context)
                 };
                 (notes[place].notes.iter().flat_map(respond).collect(), ())
             })
@@ -224,7 +230,7 @@ impl RelayWorker {
         }
         match failure {
             None => {
-                answered.count(crew.relay());
+                answered.count(active.relay());
                 answered.notes.clear();
                 answered.places.clear();
                 Ok(())

@@ -5,8 +5,8 @@ use kite_commands::lease::{InProcessLeases, LeaseHolder, Leases, TERM};
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::hand::testing::Script;
 use crate::lanes::{InProcessQueue, QueueLimits};
+use crate::worker::testing::Script;
 
 struct Ground {
     clock: Arc<ManualClock>,
@@ -84,7 +84,7 @@ async fn a_process_without_a_share_calls_nobody_and_goes_on_when_the_other_has_l
     one.settle().await;
     assert_eq!(sent(&by_one).len(), 3);
     assert!(one.messages(first).await.iter().all(|message| state(message) == AttemptState::Accepted));
-    for hired in &mut one.hands {
+    for hired in &mut one.workers {
         hired.worker.retire().await;
     }
     let second = one.send(Sent { to: numbers(2), ..Sent::default() }).await;

@@ -1,4 +1,4 @@
-//! What the hands of one relay share.
+//! What the workers of one relay share.
 
 use chrono::{DateTime, Utc};
 use kite_commands::{Cause, WorkerError};
@@ -15,14 +15,14 @@ use std::sync::Arc;
 use crate::breaker::BreakerGuard;
 use crate::client::RelayClient;
 use crate::content::Texts;
-use crate::figures;
 use crate::limits::Pace;
+use crate::metrics;
 use crate::queue::{Job, Lease, WorkQueue};
 use crate::shares::Shares;
 use crate::team::RelayParts;
 
 /// One relay under one definition.
-pub struct Crew {
+pub struct ActiveRelay {
     pub(crate) profile: RelayProfile,
     pub(crate) client: Arc<dyn RelayClient>,
     pub(crate) pace: Arc<Pace>,
@@ -33,8 +33,8 @@ pub struct Crew {
     pub(crate) actor: SmolStr,
 }
 
-impl Crew {
-    /// The hands' common ground for this definition of a relay.
+impl ActiveRelay {
+    /// The workers' common ground for this definition of a relay.
     pub(crate) fn new(
         profile: RelayProfile,
         client: Arc<dyn RelayClient>,
@@ -74,7 +74,7 @@ impl Crew {
         });
         let class = meaning.and_then(|meaning| meaning.failure()).unwrap_or(FailureClass::Unclassified);
         if class == FailureClass::Unclassified {
-            figures::unclassified(self.relay());
+            metrics::unclassified(self.relay());
         }
         match class {
             FailureClass::Unclassified if mutation::is_active(Mutation::CodeGuessed) => {
@@ -103,7 +103,7 @@ impl Crew {
     }
 }
 
-/// A lease in a hand. If the hand is dropped in the middle, what it held is looked at anew.
+/// A lease in a worker. If the worker is dropped in the middle, what it held is looked at anew.
 pub(crate) struct Held {
     queue: Arc<dyn WorkQueue>,
     relay: RelayId,
@@ -115,10 +115,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(crew: &Crew, lease: &Lease, surplus: Vec<Job>) -> Self {
+    pub(crate) fn new(active: &ActiveRelay, lease: &Lease, surplus: Vec<Job>) -> Self {
         Self {
-            queue: crew.parts.queue.clone(),
-            relay: crew.relay().clone(),
+            queue: active.parts.queue.clone(),
+            relay: active.relay().clone(),
             class: lease.class,
             surplus,
             lease: Some(lease.id),

@@ -19,11 +19,11 @@
 //! rate limit that it enforces as agreed. Deliberately absent: the clock (time is an argument) and the calls.
 
 mod logged;
-mod look;
+mod probe_pause;
 mod recovery;
 
 pub use logged::LoggedBreaker;
-pub use look::Awaiting;
+pub use probe_pause::Awaiting;
 pub use recovery::Recovery;
 
 use std::collections::VecDeque;

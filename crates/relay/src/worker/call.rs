@@ -16,13 +16,13 @@ use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
 use smol_str::SmolStr;
 
+use super::active_relay::Held;
 use super::answer::{Answered, Place};
-use super::crew::Held;
 use super::intent::{HANDOVER_LEAD, LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
 use super::refusals::CallRefusals;
-use super::{Crew, LOG_PAUSE, RelayWorker};
+use super::{ActiveRelay, LOG_PAUSE, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
-use crate::figures;
+use crate::metrics;
 use crate::queue::{Job, JobKind};
 
 /// Where an outgoing message comes from.
@@ -43,7 +43,7 @@ struct Call {
 
 /// What a call says about the relay.
 #[derive(Default)]
-struct Verdict {
+struct CallTally {
     worked: u32,
     faulted: u32,
     without_answer: u32,
@@ -58,7 +58,7 @@ struct Verdict {
     remembered: u32,
 }
 
-impl Verdict {
+impl CallTally {
     /// A rate limit that the relay enforces as agreed says nothing against it; a relay that is out of service, or
     /// does not take our key, does not answer for the breaker's purpose.
     fn observation(&self) -> Option<Observation> {
@@ -94,25 +94,25 @@ impl RelayWorker {
         room: u32,
         now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        let crew = self.crew.clone();
+        let active = self.active.clone();
         let works = by_lot(jobs);
         let class = class_of(&works);
-        let refusals = CallRefusals::look_up(&crew, &works, class).await;
+        let refusals = CallRefusals::look_up(&active, &works, class).await;
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
         if mutation::is_active(Mutation::IntentAfterCall) {
             self.call_before_intent(&works, &refusals, state, now).await;
         }
         // What was waited for until here is no part of the time that the intent has.
-        let now = crew.now();
-        let mut room = Room::new(granted, works.len(), crew.pace.turn(now));
-        let plans = crew
+        let now = active.now();
+        let mut room = Room::new(granted, works.len(), active.pace.turn(now));
+        let plans = active
             .parts
             .lots
-            .change(&ids, &crew.actor, |place, lot, sending| {
-                let refusals = refusals.now(&crew, lot);
+            .change(&ids, &active.actor, |place, lot, sending| {
+                let refusals = refusals.now(&active, lot);
                 plan(
-                    &crew,
+                    &active,
                     lot,
                     sending,
                     (place, &works[place]),
@@ -127,28 +127,28 @@ impl RelayWorker {
         for (work, planned) in works.into_iter().zip(plans) {
             match planned {
                 Ok(planned) => {
-                    prepare(&crew, work.lot, planned, &mut answered, &mut call, now);
+                    prepare(&active, work.lot, planned, &mut answered, &mut call, now);
                 }
                 Err(error) => answered.rest.extend(after_failed_intent(work, error, now)?),
             }
         }
-        crew.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
+        active.breaker.give_back(granted.saturating_sub(call.messages.len() as u32));
         // Meanwhile its shares may have gone to others.
-        let is_late = (crew.now() > now + HANDOVER_LEAD || crew.shares.portion(crew.now()).held == 0)
+        let is_late = (active.now() > now + HANDOVER_LEAD || active.shares.portion(active.now()).held == 0)
             && !mutation::is_active(Mutation::CallAfterItsTime);
         if is_late && !call.messages.is_empty() {
-            let_be(&crew, &call, &mut answered);
+            let_be(&active, &call, &mut answered);
         } else if !call.messages.is_empty() {
-            figures::submitted(crew.relay(), class, call.messages.len());
-            let began = crew.now();
-            let phase_number = crew.breaker.phase_number(began);
-            let answer = crew.client.submit(&call.messages).await;
-            let ended = crew.now();
-            crew.catch_up().await;
-            figures::call(crew.relay(), "submit", began, ended);
-            let verdict = note_answers(&crew, &call, answer, &mut answered, ended - began, ended);
-            if let Some(observation) = verdict.observation() {
-                crew.breaker.observe(observation, phase_number, ended);
+            metrics::submitted(active.relay(), class, call.messages.len());
+            let began = active.now();
+            let phase_number = active.breaker.phase_number(began);
+            let answer = active.client.submit(&call.messages).await;
+            let ended = active.now();
+            active.catch_up().await;
+            metrics::call(active.relay(), "submit", began, ended);
+            let tally = note_answers(&active, &call, answer, &mut answered, ended - began, ended);
+            if let Some(observation) = tally.observation() {
+                active.breaker.observe(observation, phase_number, ended);
             }
         }
         self.record(answered).await
@@ -162,16 +162,16 @@ impl RelayWorker {
         state: AttemptState,
         now: DateTime<Utc>,
     ) {
-        let crew = &self.crew;
+        let active = &self.active;
         let mut messages = Vec::new();
         for work in works {
-            let mut room = Room::new(1, 1, crew.pace.turn(now));
+            let mut room = Room::new(1, 1, active.pace.turn(now));
             let look = |lot: &Lot, sending: &SealedSending| {
-                let refusals = refusals.now(crew, lot);
-                plan(crew, lot, sending, (0, work), state, (&mut room, refusals.as_deref()), now).1
+                let refusals = refusals.now(active, lot);
+                plan(active, lot, sending, (0, work), state, (&mut room, refusals.as_deref()), now).1
             };
-            let Ok(planned) = crew.parts.lots.read(work.lot, look).await else { continue };
-            let writer = crew.texts.of(&planned.terms);
+            let Ok(planned) = active.parts.lots.read(work.lot, look).await else { continue };
+            let writer = active.texts.of(&planned.terms);
             for going in &planned.going {
                 messages.extend(going.messages.iter().filter_map(|(seq, channel, place)| {
                     let recipient = planned.recipients.get(*place)?;
@@ -180,14 +180,14 @@ impl RelayWorker {
             }
         }
         if !messages.is_empty() {
-            crew.client.submit(&messages).await;
+            active.client.submit(&messages).await;
         }
     }
 }
 
 /// Writes the messages of a lot. One that cannot be written is refused without a call.
 fn prepare(
-    crew: &Crew,
+    active: &ActiveRelay,
     lot: LotId,
     planned: Planned,
     answered: &mut Answered,
@@ -201,18 +201,18 @@ fn prepare(
     for (attempt, NotRepeated { round, still_unknown, refused }) in planned.not_repeated {
         if !still_unknown.is_empty() {
             let place = answered.place(lot, attempt, AnswerTo::Question);
-            answered.unknown(crew, place, round, &still_unknown, "not handed over again now", now);
+            answered.unknown(active, place, round, &still_unknown, "not handed over again now", now);
         }
         for one in refused {
             let place = answered.place(lot, attempt, AnswerTo::Question);
-            answered.refused(crew, place, round, one, now);
+            answered.refused(active, place, round, one, now);
         }
     }
-    let writer = crew.texts.of(&planned.terms);
+    let writer = active.texts.of(&planned.terms);
     let mut buffer = String::new();
     for going in planned.going {
         let place = answered.place(lot, going.attempt, AnswerTo::Call);
-        answered.note(place).answer_by = Some(answer_by(crew, now));
+        answered.note(place).answer_by = Some(answer_by(active, now));
         call.messages.reserve(going.messages.len());
         call.origins.reserve(going.messages.len());
         for (seq, channel, recipient) in going.messages {
@@ -227,7 +227,7 @@ fn prepare(
                     let code = SmolStr::new_static(unwritable.code());
                     let text = Some(unwritable.to_string());
                     let refused = RefusedMessage { seq, code, class: FailureClass::Content, text };
-                    answered.refused(crew, place, going.round, refused, now);
+                    answered.refused(active, place, going.round, refused, now);
                 }
             }
         }
@@ -236,11 +236,11 @@ fn prepare(
 
 /// It took so long until the intent was in the log that its time is over, or nearly: the relay is not called, and the messages
 /// are where they were before. By now somebody else may take them for unanswered, and what may go out depends on the time.
-fn let_be(crew: &Crew, call: &Call, answered: &mut Answered) {
-    let now = crew.now();
-    tracing::warn!(relay = %crew.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
-    figures::late_call(crew.relay());
-    crew.breaker.give_back(call.messages.len() as u32);
+fn let_be(active: &ActiveRelay, call: &Call, answered: &mut Answered) {
+    let now = active.now();
+    tracing::warn!(relay = %active.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
+    metrics::late_call(active.relay());
+    active.breaker.give_back(call.messages.len() as u32);
     // A log that is slow is not helped by more appends at once.
     let until = now + LOG_PAUSE;
     for origin in &call.origins {
@@ -271,23 +271,23 @@ fn after_failed_intent(work: LotWork, error: LotsError, now: DateTime<Utc>) -> R
 
 /// Notes every message's answer, and answers what the call says about the relay.
 fn note_answers(
-    crew: &Crew,
+    active: &ActiveRelay,
     call: &Call,
     answer: SubmitAnswer,
     answered: &mut Answered,
     took: TimeDelta,
     now: DateTime<Utc>,
-) -> Verdict {
+) -> CallTally {
     let call_ms = u32::try_from(took.num_milliseconds()).unwrap_or(0);
     let retry_after = answer.retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
-    let until = |why| now + retry_after.unwrap_or_else(|| pause_of(crew, why));
+    let until = |why| now + retry_after.unwrap_or_else(|| pause_of(active, why));
     let trouble = answer.messages.iter().rev().find_map(|message| match message {
         MessageAnswer::NotTaken { why, .. } => Some(*why),
         _ => None,
     });
     let one_for_all = mutation::is_active(Mutation::OneAnswerForAll)
         && answer.messages.iter().any(|message| matches!(message, MessageAnswer::RefusedForNow { .. }));
-    let mut verdict = Verdict::default();
+    let mut tally = CallTally::default();
     for (origin, message) in call.origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
@@ -302,27 +302,27 @@ fn note_answers(
         };
         match message {
             MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
-                verdict.worked += 1;
+                tally.worked += 1;
                 let note = answered.note(origin.place);
-                note.accepted_is_final = crew.accepted_is_final();
+                note.accepted_is_final = active.accepted_is_final();
                 note.accepted.push(AcceptedMessage { seq, relay_reference });
             }
             MessageAnswer::Refused { code, general_code, text } => {
-                let class = crew.class_of(&code, general_code.as_deref());
+                let class = active.class_of(&code, general_code.as_deref());
                 match class.is_relay_fault() {
-                    true if call.are_repeats => verdict.remembered += 1,
-                    true => verdict.faulted += 1,
-                    false => verdict.worked += 1,
+                    true if call.are_repeats => tally.remembered += 1,
+                    true => tally.faulted += 1,
+                    false => tally.worked += 1,
                 }
                 let refused = RefusedMessage { seq, code, class, text };
-                answered.refused(crew, origin.place, origin.round, refused, now);
+                answered.refused(active, origin.place, origin.round, refused, now);
             }
             MessageAnswer::RefusedForNow { code, general_code, text, retry_after } => {
-                let class = crew.class_of(&code, general_code.as_deref());
+                let class = active.class_of(&code, general_code.as_deref());
                 // That a connection ended proves nothing, neither for the relay nor against it.
                 match code == CONNECTION_LOST {
-                    true => verdict.not_tried += 1,
-                    false => verdict.for_now += 1,
+                    true => tally.not_tried += 1,
+                    false => tally.for_now += 1,
                 }
                 let retry_after = retry_after.and_then(|pause| TimeDelta::from_std(pause).ok());
                 let refused = RefusedMessage { seq, code, class, text };
@@ -332,42 +332,42 @@ fn note_answers(
                 note.refused_for_now.push(refused);
             }
             MessageAnswer::NotTried => {
-                verdict.not_tried += 1;
+                tally.not_tried += 1;
                 let until = until(trouble.unwrap_or(NotTaken::NoConnection));
                 defer(answered, origin.place, seq, not_tried(trouble), until);
             }
             MessageAnswer::Unknown { reason } => {
-                verdict.without_answer += 1;
+                tally.without_answer += 1;
                 let one: SeqSet = std::iter::once(seq).collect();
-                answered.unknown(crew, origin.place, origin.round, &one, &reason, now);
+                answered.unknown(active, origin.place, origin.round, &one, &reason, now);
             }
             MessageAnswer::NotTaken { why, reason } => {
                 let until = until(why);
                 match why {
-                    NotTaken::RateLimited => verdict.too_many += 1,
+                    NotTaken::RateLimited => tally.too_many += 1,
                     NotTaken::OutOfService => {
-                        verdict.without_answer += 1;
-                        crew.pace.pause_until(until);
+                        tally.without_answer += 1;
+                        active.pace.pause_until(until);
                     }
-                    NotTaken::NoConnection | NotTaken::Unauthorised => verdict.without_answer += 1,
+                    NotTaken::NoConnection | NotTaken::Unauthorised => tally.without_answer += 1,
                 }
                 defer(answered, origin.place, seq, &reason, until);
             }
         }
     }
-    let mut unused = verdict.too_many + verdict.not_tried + verdict.remembered;
+    let mut unused = tally.too_many + tally.not_tried + tally.remembered;
     match trouble {
-        None => verdict.worked += verdict.for_now,
-        Some(_) => unused += verdict.for_now,
+        None => tally.worked += tally.for_now,
+        Some(_) => unused += tally.for_now,
     }
-    crew.breaker.give_back(unused);
-    if verdict.worked + verdict.faulted + verdict.remembered > 0 {
-        crew.pace.took();
+    active.breaker.give_back(unused);
+    if tally.worked + tally.faulted + tally.remembered > 0 {
+        active.pace.took();
     }
-    if verdict.too_many > 0 {
-        crew.pace.slow_down(now, until(NotTaken::RateLimited));
+    if tally.too_many > 0 {
+        active.pace.slow_down(now, until(NotTaken::RateLimited));
     }
-    verdict
+    tally
 }
 
 /// The message was certainly not taken: it is back where it was before the call, and goes again from then on.
@@ -397,8 +397,8 @@ fn not_tried(trouble: Option<NotTaken>) -> &'static str {
     }
 }
 
-fn pause_of(crew: &Crew, why: NotTaken) -> TimeDelta {
-    let settings = &crew.parts.settings;
+fn pause_of(active: &ActiveRelay, why: NotTaken) -> TimeDelta {
+    let settings = &active.parts.settings;
     TimeDelta::milliseconds(i64::from(match why {
         NotTaken::RateLimited | NotTaken::OutOfService => settings.pause_ms,
         NotTaken::NoConnection | NotTaken::Unauthorised => settings.no_connection_ms,

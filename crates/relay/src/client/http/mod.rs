@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
 use kite_domain::not_understood::{Misread, SaidHow};
-use kite_domain::objects;
 use kite_domain::relay::RelayProfile;
+use kite_domain::strict_json;
 use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, tls, words,
+    SubmitAnswer, redaction, tls,
 };
 use crate::receipts::wire;
 use kite_domain::receipt::{
@@ -381,7 +381,7 @@ async fn read(mut response: reqwest::Response) -> Exchange {
 
 /// How long the relay wants to be left alone: the exact time in the body counts before the header's whole seconds.
 pub(super) fn pause_asked_for(status: StatusCode, header: Option<&str>, body: &[u8]) -> Option<Duration> {
-    let exact = if status.is_success() { None } else { objects::from_slice::<WireProblem>(body).ok() };
+    let exact = if status.is_success() { None } else { strict_json::from_slice::<WireProblem>(body).ok() };
     let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
     let seconds = || header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     exact.or_else(seconds).map(|pause| pause.min(PAUSE_MAX))
@@ -410,7 +410,7 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
 /// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
 /// A message without a result is unknown.
 pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
-    let parsed: Result<WireResults<'_>, _> = objects::from_slice(body);
+    let parsed: Result<WireResults<'_>, _> = strict_json::from_slice(body);
     let results = parsed.map_err(|error| unreadable(&error))?.results;
     let is_in_order = results.len() == messages.len()
         && results
@@ -480,7 +480,7 @@ fn message_answer(result: WireResult<'_>, recipient: &str) -> MessageAnswer {
         },
         (other, _) => MessageAnswer::Unknown { reason: format!("the relay says {other:?}").into() },
     };
-    words::impersonal(answer, recipient)
+    redaction::impersonal(answer, recipient)
 }
 
 fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
@@ -510,7 +510,7 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
 }
 
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
-    objects::from_slice(body).map_err(|error| not_readable(&error))
+    strict_json::from_slice(body).map_err(|error| not_readable(&error))
 }
 
 /// What a call comes to whose answer cannot be read.
@@ -524,18 +524,18 @@ fn is_unknown(answer: &MessageAnswer) -> bool {
 
 /// What an answer other than a success says, without the people it says it about.
 pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
-    let problem = objects::from_slice::<WireProblem>(body).ok();
+    let problem = strict_json::from_slice::<WireProblem>(body).ok();
     match problem.and_then(|problem| problem.message) {
-        Some(message) => words::without_addresses(&format!("{}: {message}", status.as_u16()), ""),
+        Some(message) => redaction::without_addresses(&format!("{}: {message}", status.as_u16()), ""),
         None => format!("{}", status.as_u16()),
     }
 }
 
 fn words_of_failure(error: reqwest::Error) -> Arc<str> {
-    words::without_addresses(&describe(&error.without_url()), "").into()
+    redaction::without_addresses(&describe(&error.without_url()), "").into()
 }
 
 /// The error may quote what it could not read.
 fn unreadable(error: &serde_json::Error) -> String {
-    words::without_addresses(&format!("the answer cannot be read: {error}"), "")
+    redaction::without_addresses(&format!("the answer cannot be read: {error}"), "")
 }

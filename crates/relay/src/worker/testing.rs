@@ -267,7 +267,7 @@ pub(crate) struct World {
     pub(crate) queue: Arc<dyn WorkQueue>,
     pub(crate) feeder: QueueFeeder,
     pub(crate) publisher: Publisher,
-    pub(crate) hands: Vec<Hired>,
+    pub(crate) workers: Vec<Hired>,
     pub(crate) relays: Relays,
     sendings: u128,
 }
@@ -352,7 +352,7 @@ impl World {
             settings,
         };
         let mut relays = Relays::new(parts);
-        let hands = relays.reconcile().await;
+        let workers = relays.reconcile().await;
         let head = *store.head().borrow();
         let publisher = Publisher::new(feeder.clone(), head);
         Self {
@@ -366,7 +366,7 @@ impl World {
             queue,
             feeder,
             publisher,
-            hands,
+            workers,
             relays,
             sendings: 100,
         }
@@ -432,7 +432,7 @@ impl World {
             let mut next = None;
             let mut has_worked = false;
             let workers = std::iter::once(&mut self.publisher as &mut dyn Worker)
-                .chain(self.hands.iter_mut().map(|hired| &mut *hired.worker as &mut dyn Worker));
+                .chain(self.workers.iter_mut().map(|hired| &mut *hired.worker as &mut dyn Worker));
             for worker in workers {
                 match worker.step().await {
                     Ok(Step::Worked) => has_worked = true,

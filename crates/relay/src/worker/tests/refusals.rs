@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::Duration;
-use kite_commands::directory::{DirectoryMemory, InForce, StoredRefusals};
+use kite_commands::directory::{InForce, StoredDirectory, StoredRefusals};
 use kite_commands::event_store::Position;
 use kite_commands::open_work::OpenWorkError;
 use kite_domain::sending::MessageClass;
@@ -18,7 +18,7 @@ use super::super::testing::*;
 struct Away(AtomicBool);
 
 #[async_trait]
-impl DirectoryMemory for Away {
+impl StoredDirectory for Away {
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_commands::directory::{DirectoryMemory, InForce, StoredRefusals};
+use kite_commands::directory::{InForce, StoredDirectory, StoredRefusals};
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
 use kite_commands::refusal_keeper::{KnownPeople, Unextended};
 use kite_domain::advice::RelayFigures;
@@ -122,7 +122,7 @@ impl<H: Host> KnownPeople for OpenWorkReader<H> {
 }
 
 #[async_trait]
-impl<H: Host> DirectoryMemory for OpenWorkReader<H> {
+impl<H: Host> StoredDirectory for OpenWorkReader<H> {
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
         let in_force = self.ask(|models| models.directory.in_force()).await?;
         Ok(in_force.map(|known| InForce { position: known.position, events: known.events }))

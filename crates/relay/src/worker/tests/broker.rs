@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use tokio::sync::watch;
 
 use super::*;
-use crate::hand::testing::Script;
 use crate::queue::{Hasten, Job, Lease, Put, QueueError, Taken, Want, WorkQueue};
+use crate::worker::testing::Script;
 
 /// Gives every job twice, whole and before its time, the newest first; forgets what goes back to it, and every fifth that it is
 /// given.

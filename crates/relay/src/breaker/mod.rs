@@ -1,4 +1,4 @@
-//! The circuit breaker of a relay as the hands of this process share it, and as other processes see it.
+//! The circuit breaker of a relay as the workers of this process share it, and as other processes see it.
 //!
 //! What a process hears from the relay is its own; where the breaker stands is what the log says. So what is heard leads to a
 //! *proposal*: it is appended if nobody has changed the breaker since the change that it rests on. If somebody has, it is
@@ -21,7 +21,7 @@ use kite_domain::slug::RelayId;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 
-use crate::figures;
+use crate::metrics;
 use crate::queue::Hasten;
 
 /// By so much later than it should somebody may look at what waits.
@@ -239,7 +239,7 @@ impl BreakerGuard {
             };
             match manage.change_breaker(cause, event.clone(), known).await {
                 Ok(done) => {
-                    figures::breaker(&self.relay, event.to);
+                    metrics::breaker(&self.relay, event.to);
                     tracing::info!(relay = %self.relay, to = ?event.to, reason = event.reason, "breaker changed");
                     self.inner.lock().written(known, done.value);
                 }

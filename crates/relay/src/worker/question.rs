@@ -18,14 +18,14 @@ use kite_domain::lot::{
 };
 use kite_domain::seq_set::SeqSet;
 
+use super::active_relay::Held;
 use super::answer::Answered;
 use super::call::defer;
-use super::crew::Held;
 use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
 use super::{Gate, PROBE_PAUSE, RelayWorker};
 use crate::client::{CallFailed, RateLimit, Standing};
-use crate::figures;
+use crate::metrics;
 use crate::queue::{Job, Lease};
 
 /// A job whose messages are unknown still, and due to be asked about.
@@ -46,10 +46,10 @@ impl RelayWorker {
     ) -> Result<Step, WorkerError> {
         let mut answered = Answered::new(held);
         let jobs = self.still_unknown(lease.jobs, &mut answered, now).await?;
-        if jobs.is_empty() || !self.crew.asking().can_ask() {
+        if jobs.is_empty() || !self.active.asking().can_ask() {
             return self.record(answered).await;
         }
-        let again = match self.crew.profile.answers_status {
+        let again = match self.active.profile.answers_status {
             true => self.ask(jobs, &mut answered, now).await,
             false => jobs.into_iter().map(|due| due.job).collect(),
         };
@@ -57,14 +57,14 @@ impl RelayWorker {
             return self.record(answered).await;
         }
         // Asking took its time, and what may go out depends on the time, and on how the relay stands by now.
-        let now = self.crew.now();
+        let now = self.active.now();
         if !matches!(self.gate(now).await, Ok(Gate::Open { .. })) {
             let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
             answered.rest.extend(again.into_iter().map(|job| Job { not_before_ms, ..job }));
             return self.record(answered).await;
         }
         let wanted = again.iter().map(|job| job.messages.len()).sum::<usize>() as u32;
-        let room = match self.crew.breaker.permit(wanted, now) {
+        let room = match self.active.breaker.permit(wanted, now) {
             Permit::All => wanted,
             Permit::Probes(probes) => probes,
             Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
@@ -83,19 +83,19 @@ impl RelayWorker {
         held: Held,
         now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        let crew = self.crew.clone();
+        let active = self.active.clone();
         let works = by_lot(lease.jobs);
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
-        let snapshot = crew.parts.directory.snapshot();
-        let is_shared = crew.parts.lots.journal().is_shared();
-        let results = crew
+        let snapshot = active.parts.directory.snapshot();
+        let is_shared = active.parts.lots.journal().is_shared();
+        let results = active
             .parts
             .lots
-            .change(&ids, &crew.actor, |place, lot, sending| {
+            .change(&ids, &active.actor, |place, lot, sending| {
                 let context = snapshot.routing_context(&sending.terms, now);
                 let mut events = Vec::new();
                 for job in &works[place].jobs {
-                    let submitted = still(lot, crew.relay(), job, AttemptState::Submitted);
+                    let submitted = still(lot, active.relay(), job, AttemptState::Submitted);
                     let unknown = NoAnswer {
                         messages: lot.without_answer(submitted, job.attempt, is_shared, now),
                         reason: "whoever called did not live to record the answer".to_owned(),
@@ -104,10 +104,10 @@ impl RelayWorker {
                         unknown: Some(unknown),
                         answer_to: AnswerTo::Nobody,
                         answered_at: Some(now),
-                        asking: crew.asking(),
+                        asking: active.asking(),
                         ..ResponseNote::default()
                     };
-                    events.extend(lot.respond(&sending.terms, crew.relay(), job.attempt, note, &context));
+                    events.extend(lot.respond(&sending.terms, active.relay(), job.attempt, note, &context));
                 }
                 (events, ())
             })
@@ -129,10 +129,10 @@ impl RelayWorker {
         let mut unknown = Vec::with_capacity(jobs.len());
         for job in jobs {
             let look = |lot: &Lot, _: &_| {
-                let waiting = still(lot, self.crew.relay(), &job, AttemptState::Unknown);
-                look(lot, waiting, &job, self.crew.asking(), now)
+                let waiting = still(lot, self.active.relay(), &job, AttemptState::Unknown);
+                look(lot, waiting, &job, self.active.asking(), now)
             };
-            let looked = self.crew.parts.lots.read(job.lot, look).await;
+            let looked = self.active.parts.lots.read(job.lot, look).await;
             let Looked { candidates: messages, round, mut later, is_stale } =
                 looked.map_err(WorkerError::from)?;
             if is_stale {
@@ -150,7 +150,7 @@ impl RelayWorker {
 
     /// Asks the relay. Notes what it knows, and answers what is to be handed over again.
     async fn ask(&self, jobs: Vec<Due>, answered: &mut Answered, now: DateTime<Utc>) -> Vec<Job> {
-        let crew = &self.crew;
+        let active = &self.active;
         let reference = |job: &Job, seq| AttemptReference {
             message: MessageId { sending: job.lot.sending, seq },
             attempt: job.attempt,
@@ -158,12 +158,12 @@ impl RelayWorker {
         let of_job =
             |Due { job, .. }: &Due| job.messages.iter().map(|seq| reference(job, seq)).collect::<Vec<_>>();
         let references: Vec<AttemptReference> = jobs.iter().flat_map(of_job).collect();
-        let began = crew.now();
-        let phase_number = crew.breaker.phase_number(began);
-        let standings = crew.client.status(&references, now).await;
-        let now = crew.now();
-        crew.catch_up().await;
-        figures::call(crew.relay(), "status", began, now);
+        let began = active.now();
+        let phase_number = active.breaker.phase_number(began);
+        let standings = active.client.status(&references, now).await;
+        let now = active.now();
+        active.catch_up().await;
+        metrics::call(active.relay(), "status", began, now);
         let standings = match standings {
             Ok(standings) => standings,
             Err(failed) => {
@@ -174,12 +174,12 @@ impl RelayWorker {
                         continue;
                     };
                     let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
-                    answered.unknown(crew, place, round, &job.messages, &failed.reason, now);
+                    answered.unknown(active, place, round, &job.messages, &failed.reason, now);
                 }
                 return Vec::new();
             }
         };
-        crew.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, phase_number, now);
+        active.breaker.observe(Observation::Answered { worked: 0, faulted: 0 }, phase_number, now);
         let mut standings = standings.into_iter();
         let mut again = Vec::new();
         for due in jobs {
@@ -197,9 +197,9 @@ impl RelayWorker {
         answered: &mut Answered,
         now: DateTime<Utc>,
     ) -> Option<Job> {
-        let crew = &self.crew;
+        let active = &self.active;
         let number = round.number();
-        let not_found = NotFound::in_round(number, crew.asking());
+        let not_found = NotFound::in_round(number, active.asking());
         let place = answered.place(job.lot, job.attempt, AnswerTo::Question);
         let mut unclear = SeqSet::default();
         let mut again = SeqSet::default();
@@ -208,7 +208,7 @@ impl RelayWorker {
             match standing {
                 Standing::Accepted { relay_reference } => {
                     let note = answered.note(place);
-                    note.accepted_is_final = crew.accepted_is_final();
+                    note.accepted_is_final = active.accepted_is_final();
                     note.accepted.push(AcceptedMessage { seq, relay_reference });
                 }
                 Standing::Over(receipt) => {
@@ -217,9 +217,9 @@ impl RelayWorker {
                     answered.receipts.push(receipt);
                 }
                 Standing::Refused { code } => {
-                    let class = crew.class_of(&code, None);
+                    let class = active.class_of(&code, None);
                     let refused = RefusedMessage { seq, code, class, text: None };
-                    answered.refused(crew, place, number, refused, now);
+                    answered.refused(active, place, number, refused, now);
                 }
                 Standing::NotFound => match not_found {
                     NotFound::NeverCame => defer(answered, place, seq, "the relay never had it", now),
@@ -232,7 +232,7 @@ impl RelayWorker {
         if !unclear.is_empty() {
             match round {
                 Round::InTime(round) => {
-                    answered.unknown(crew, place, round, &unclear, "the status query tells nothing", now);
+                    answered.unknown(active, place, round, &unclear, "the status query tells nothing", now);
                 }
                 Round::Early(_) => answered.rest.extend(hasten::of(&later, &unclear)),
             }
@@ -242,12 +242,12 @@ impl RelayWorker {
 
     fn note_failed_question(&self, failed: &CallFailed, phase_number: u64, now: DateTime<Utc>) {
         if let Some(pause) = failed.retry_after.and_then(|pause| chrono::TimeDelta::from_std(pause).ok()) {
-            self.crew.pace.pause_until(now + pause);
+            self.active.pace.pause_until(now + pause);
         }
         match failed.is_rate_limit {
             RateLimit::Yes => {}
             RateLimit::No => {
-                self.crew.breaker.observe(Observation::NoAnswer { messages: 0 }, phase_number, now);
+                self.active.breaker.observe(Observation::NoAnswer { messages: 0 }, phase_number, now);
             }
         }
     }
