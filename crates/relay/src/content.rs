@@ -6,8 +6,9 @@
 use kite_commands::recent::{Recent, Weighed, recent};
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
 use kite_domain::lot::Recipient;
+use kite_domain::lot::{first_line, has_subject, sender, value_of};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::sending::{SendingAccepted, SendingContent, first_line, has_subject, sender, value_of};
+use kite_domain::sending::{SendingAccepted, SendingContent};
 use kite_domain::text::{MessageType, Template};
 use smol_str::SmolStr;
 use std::sync::Arc;

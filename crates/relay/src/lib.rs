@@ -14,14 +14,17 @@
 //! lot decides), tasks and their life (crate `kite`), the HTTP route for pushed receipts (crate `kite-api`).
 
 mod attendance;
+mod board;
 mod breaker;
 pub mod client;
 mod content;
 mod desk;
 mod expiry;
+mod handover_time;
 pub mod lanes;
 mod limits;
 mod metrics;
+mod parts;
 mod patience;
 pub mod publisher;
 pub mod queue;
@@ -42,9 +45,10 @@ pub use content::Texts;
 pub use desk::Desk;
 pub use lanes::{InProcessQueue, QueueLimits};
 pub use limits::Pace;
+pub use parts::RelayParts;
 pub use publisher::{FeedError, Publisher, QueueFeeder};
 pub use queue::WorkQueue;
 pub use settings::RelaySettings;
 pub use sweeper::Sweeper;
-pub use team::{Hired, RelayParts, Relays, Urgency};
+pub use team::{Hired, Relays, Urgency};
 pub use watched::PanicNotice;

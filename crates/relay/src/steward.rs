@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::attendance::{Attendance, News};
-use crate::desk::Board;
+use crate::board::Board;
 use crate::metrics;
 use crate::queue::{Hasten, WantedLanes};
 use crate::worker::{ActiveRelay, RelayWorker};

@@ -1,10 +1,6 @@
 //! All relays and their workers: hired, and dismissed again when a relay's definition changes.
 
-use kite_commands::directory::Directory;
-use kite_commands::lease::LeaseHolder;
-use kite_commands::manage::Manage;
-use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, Lots, Worker};
+use kite_commands::Worker;
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -13,46 +9,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::attendance::Attendance;
+use crate::board::Board;
 use crate::breaker::BreakerGuard;
+use crate::client::RelayClient;
 use crate::client::observed::{NoClient, ObservedClient};
-use crate::client::{Connector, RelayClient};
 use crate::content::Texts;
-use crate::desk::{Board, Desk};
+use crate::desk::Desk;
 use crate::limits::Pace;
-use crate::publisher::QueueFeeder;
-use crate::queue::{WantedLanes, WorkQueue};
+use crate::parts::RelayParts;
+use crate::queue::WantedLanes;
 use crate::receipts::ReceiptPuller;
-use crate::settings::RelaySettings;
 use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
 use crate::steward::Steward;
-use crate::watched::{PanicNotice, Watched};
+use crate::watched::Watched;
 use crate::worker::{ActiveRelay, RelayWorker};
-
-/// What the hand-over is made of.
-pub struct RelayParts {
-    /// The lots.
-    pub lots: Lots,
-    /// Relays, senders, opt-outs.
-    pub directory: Directory,
-    /// Writes the changes of breakers.
-    pub manage: Manage,
-    /// Takes receipts.
-    pub receipts: ReceiptBook,
-    /// Where work comes from.
-    pub queue: Arc<dyn WorkQueue>,
-    /// Derives a lot's jobs anew.
-    pub feeder: QueueFeeder,
-    /// Makes clients.
-    pub connector: Arc<dyn Connector>,
-    /// Takes shares of relays.
-    pub holder: LeaseHolder,
-    /// What waits for relays in trouble elsewhere.
-    pub awaited: Awaited,
-    /// Told of each worker that panics.
-    pub panics: PanicNotice,
-    /// Settings.
-    pub settings: RelaySettings,
-}
 
 /// A worker to be driven: step after step until it is dismissed. A step must not be cancelled while it runs; if it is,
 /// nothing is lost, but its call is unknown and has to be asked about.

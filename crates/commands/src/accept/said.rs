@@ -1,7 +1,7 @@
 //! Looking at what was accepted, as far as no read model holds it.
 
 use kite_domain::ids::MessageId;
-use kite_domain::sending::{Said, said};
+use kite_domain::lot::{Said, said};
 use kite_domain::slug::TenantId;
 use kite_domain::text::MessageType;
 

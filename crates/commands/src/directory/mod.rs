@@ -6,10 +6,12 @@
 //! A process begins with the events that are in force, as a read model knows them ([`StoredDirectory`]), and reads the log after
 //! that. Where no read model can tell it reads the whole log.
 
+mod live_key;
 mod refusals;
 mod state;
 mod stored;
 
+pub use live_key::LiveKey;
 pub use refusals::RefusalsOf;
 pub use state::{DirectoryState, PolicyState, PolicyTail};
 pub use stored::{InForce, StoredDirectory, StoredRefusals};

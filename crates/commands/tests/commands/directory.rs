@@ -6,8 +6,8 @@ use kite_commands::directory::{
     Directory, DirectoryFeed, DirectoryState, InForce, StoredDirectory, StoredRefusals,
 };
 use kite_commands::manage::NewOptOut;
+use kite_commands::manage::Unextended;
 use kite_commands::open_work::OpenWorkError;
-use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Step, Worker, WriteSide};
 use kite_domain::opt_out::{self, AdBrands, Refusals, RefusedBy};
 use kite_domain::policy::FailoverTerms;

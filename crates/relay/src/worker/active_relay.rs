@@ -17,9 +17,9 @@ use crate::client::RelayClient;
 use crate::content::Texts;
 use crate::limits::Pace;
 use crate::metrics;
+use crate::parts::RelayParts;
 use crate::queue::{Job, Lease, WorkQueue};
 use crate::shares::Shares;
-use crate::team::RelayParts;
 
 /// One relay under one definition.
 pub struct ActiveRelay {

@@ -18,10 +18,11 @@ use smol_str::SmolStr;
 
 use super::active_relay::Held;
 use super::answer::{Answered, Place};
-use super::intent::{HANDOVER_LEAD, LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
+use super::intent::{LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
 use super::refusals::CallRefusals;
 use super::{ActiveRelay, LOG_PAUSE, RelayWorker};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
+use crate::handover_time::HANDOVER_LEAD;
 use crate::metrics;
 use crate::queue::{Job, JobKind};
 

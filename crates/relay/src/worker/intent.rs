@@ -7,7 +7,6 @@ use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, NotRepeated, ON_ITS_WAY, Recipient, Submission};
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::{AdBrands, Refusals};
-use kite_domain::relay::RelayProfile;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
@@ -18,11 +17,9 @@ use std::time::Duration;
 
 use super::hasten::{self, Looked, look};
 use super::{ActiveRelay, LOG_PAUSE};
+use crate::handover_time::longest_handover;
 use crate::limits::Turn;
 use crate::queue::Job;
-
-/// How long the intent may take to be durable, beside the call itself. If it takes longer, there is no call.
-pub(super) const HANDOVER_LEAD: TimeDelta = TimeDelta::seconds(5);
 
 /// When messages are looked at again that wait for another relay.
 const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(5);
@@ -253,11 +250,6 @@ fn submit(
         now,
     };
     lot.submit(&sending.terms, candidates, &handover)
-}
-
-/// How long a hand-over takes at most, from when it is decided on until its last answer.
-pub(crate) fn longest_handover(profile: &RelayProfile) -> TimeDelta {
-    HANDOVER_LEAD + profile.longest_call()
 }
 
 /// Until when the relay must have answered if its call is decided on now.

@@ -37,7 +37,6 @@ use crate::shares::{Seat, kept_for_passwords};
 pub use active_relay::ActiveRelay;
 use active_relay::Held;
 use answer::Answered;
-pub(crate) use intent::longest_handover;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
 const RETREAT_MAX: u32 = 1_000;

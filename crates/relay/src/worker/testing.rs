@@ -34,10 +34,11 @@ use crate::client::{
     Standing, SubmitAnswer,
 };
 use crate::lanes::{InProcessQueue, QueueLimits};
+use crate::parts::RelayParts;
 use crate::publisher::{Publisher, QueueFeeder};
 use crate::queue::WorkQueue;
 use crate::settings::RelaySettings;
-use crate::team::{Hired, RelayParts, Relays};
+use crate::team::{Hired, Relays};
 
 pub(crate) const START_MS: i64 = 1_772_330_400_000; // 11:00 in Seoul on 1 March 2026
 

@@ -1,10 +1,11 @@
 //! The write side's view of the read models: a thin adapter, because the two know nothing of each other.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::directory::{InForce, StoredDirectory, StoredRefusals};
+use kite_commands::manage::Unextended;
 use kite_commands::open_work::{OpenWork, OpenWorkError, RouterMemory, Workload};
-use kite_commands::refusal_keeper::{KnownPeople, Unextended};
+use kite_commands::refusal_keeper::KnownPeople;
 use kite_domain::advice::RelayFigures;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
@@ -16,7 +17,15 @@ use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
 use crate::host::Host;
-use crate::parts::Reading;
+
+/// How the read models are asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Figures of relays are over so long.
+    pub figures_window: TimeDelta,
+    /// So many unrouted sendings are read at once.
+    pub unrouted_page: usize,
+}
 
 /// Answers from the read models, away from what must not be held up.
 pub(crate) struct OpenWorkReader<H> {

@@ -5,6 +5,7 @@
 //! says, or nowhere.
 
 mod misread;
+mod pulled;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,6 @@ use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer, redaction, tls,
 };
-use crate::receipts::wire;
 use kite_domain::receipt::{
     CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
 };
@@ -444,7 +444,7 @@ pub(super) fn read_standings(
 }
 
 pub(crate) fn read_pulled(body: &[u8]) -> Result<PulledReceipts, serde_json::Error> {
-    let wire::Understood { lease, receipts, misread } = wire::read(body)?;
+    let pulled::Understood { lease, receipts, misread } = pulled::read(body)?;
     // A lease of nothing needs no acknowledgement.
     let lease = if receipts.is_empty() && misread.is_empty() { String::new() } else { lease };
     Ok(PulledReceipts { lease, receipts, misread })

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use kite_commands::clock::ManualClock;
 use kite_commands::event_store::Expected;
 use kite_commands::manage::NewOptOut;
-use kite_commands::refusal_keeper::Unextended;
+use kite_commands::manage::Unextended;
 use kite_commands::{Cause, Clock, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;

@@ -6,8 +6,8 @@
 use smol_str::SmolStr;
 use std::borrow::Cow;
 
-use super::{SendingAccepted, SendingContent};
-use crate::lot::Recipient;
+use super::Recipient;
+use crate::sending::{SendingAccepted, SendingContent};
 use crate::text::{MessageType, Template};
 
 /// The longest subject that is made from a text's first line, in characters.
