@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Ids};
 use crate::open_work::OpenWorkError;
+use crate::pauses::{GiveWay, Pauses};
 use crate::too_old::TooOld;
-use crate::tries::{GiveWay, Pauses};
 
 /// Why an append or a read came to nothing.
 #[derive(Debug, thiserror::Error)]

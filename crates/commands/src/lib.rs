@@ -21,6 +21,7 @@ pub mod manage;
 pub mod not_understood;
 pub mod open_work;
 mod parked;
+pub mod pauses;
 pub mod policy;
 pub mod receipts;
 pub mod recent;
@@ -43,8 +44,8 @@ pub use journal::{Cause, Journal, JournalError};
 /// The log's port, for those who read it through the write side.
 pub use kite_event_store as event_store;
 pub use lots::{Lots, LotsError};
+pub use pauses::Pauses;
 pub use too_old::TooOld;
-pub use tries::Pauses;
 pub use vault::Vault;
 pub use worker::{Step, Worker, WorkerError, describe};
 pub use write_side::WriteSide;

@@ -7,29 +7,16 @@
 //! ([`extend`]).
 
 use async_trait::async_trait;
-use kite_domain::slug::TenantId;
-use smol_str::SmolStr;
 use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::journal::Cause;
-use crate::manage::{Manage, ManageError};
+use crate::manage::{Manage, ManageError, Unextended};
 use crate::open_work::OpenWorkError;
 use crate::worker::{Step, Worker, WorkerError};
 
 /// How many are taken at once.
 const PORTION: usize = 1_000;
-
-/// An address that a refusal should bind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unextended {
-    /// Whose advertisements are refused.
-    pub tenant: TenantId,
-    /// The address that refused.
-    pub address: SmolStr,
-    /// Another one of the same person.
-    pub other: SmolStr,
-}
 
 /// What the address book's read model knows of people who refused.
 #[async_trait]

@@ -1,9 +1,6 @@
 //! Trying again where another process was faster: after pauses that grow, with chance in them so that the same two do not meet
-//! again, and not for ever.
-//!
-//! Whoever waits is injected, as the clock is: the write side does not sleep.
+//! again, and not for ever. Who waits stands in `pauses.rs`.
 
-use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::time::Duration;
 
@@ -15,24 +12,6 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_millis(200))
     .with_max_times(10)
     .with_jitter();
-
-/// Waits.
-#[async_trait]
-pub trait Pauses: Send + Sync + 'static {
-    /// Waits so long.
-    async fn pause(&self, time: Duration);
-}
-
-/// Lets others go first, and waits for nothing: where no loop is there that could.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GiveWay;
-
-#[async_trait]
-impl Pauses for GiveWay {
-    async fn pause(&self, _: Duration) {
-        tokio::task::yield_now().await;
-    }
-}
 
 /// The tries of one change. The first costs nothing.
 pub(crate) struct Tries<'j> {
@@ -59,6 +38,8 @@ impl<'j> Tries<'j> {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::pauses::Pauses;
+    use async_trait::async_trait;
     use chrono::{DateTime, Utc};
     use kite_event_store::MemoryEventStore;
     use parking_lot::Mutex;

@@ -9,13 +9,13 @@ pub mod contract;
 mod digest;
 mod envelope;
 mod gappy;
-mod memory;
+mod in_memory;
 mod port;
 pub mod sqlite;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
 pub use gappy::{GappyEventStore, Gaps};
-pub use memory::MemoryEventStore;
+pub use in_memory::MemoryEventStore;
 pub use port::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, LogIndex,
     Page, Position, ReadError, StreamAppend, Tail,

@@ -5,6 +5,7 @@
 mod backup;
 pub mod cli;
 pub mod config;
+mod data_dir;
 mod demo;
 mod instance;
 mod operator;

@@ -7,7 +7,7 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::backup::LOG;
+use crate::data_dir::LOG;
 
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;

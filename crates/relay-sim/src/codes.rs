@@ -104,3 +104,25 @@ impl CodeStyle {
         }
     }
 }
+
+/// A code of 4xx or 5xx as it is, anything else as a temporary failure.
+pub(crate) fn reply_code(code: &str) -> &str {
+    let is_reply =
+        code.len() == 3 && code.starts_with(['4', '5']) && code.bytes().all(|byte| byte.is_ascii_digit());
+    if is_reply { code } else { "451" }
+}
+
+/// Whether a mail that is refused with this code may come again.
+pub(crate) fn is_for_now(code: &str) -> bool {
+    reply_code(code).starts_with('4')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_for_now;
+
+    #[test]
+    fn codes_of_other_dialects_are_temporary_refusals_of_mail() {
+        assert_eq!(["550", "451", "3056"].map(is_for_now), [false, true, true]);
+    }
+}

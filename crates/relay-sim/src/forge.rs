@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::relay::push::{post, sign};
 use crate::relay::receipts::{Receipt, push_body};
 use crate::relay::{Relay, SentPush};
-use crate::sim::Shared;
+use crate::shared::Shared;
 
 /// How far an old timestamp lies back; Standard Webhooks allows five minutes.
 const OLD_SECONDS: u64 = 600;

@@ -9,6 +9,7 @@
 //! Deliberately absent: storage (a simulator that ends forgets), TLS and STARTTLS, bounce mails over SMTP, and message
 //! texts in the ledger.
 
+mod behaviour_change;
 mod clock;
 mod codes;
 mod decide;
@@ -18,6 +19,7 @@ mod http;
 mod ledger;
 mod relay;
 mod scenario;
+mod shared;
 mod sim;
 mod smtp;
 mod wire;
@@ -29,4 +31,5 @@ pub use scenario::{
     Behaviour, Channel, Distribution, Faults, LedgerMode, Outage, OutageMode, ReceiptMode, Receipts,
     RelayKind, RelayScenario, Retry, Scenario, Slow,
 };
-pub use sim::{LedgerView, RelaySim, RelaySummary, Summary};
+pub use shared::{RelaySummary, Summary};
+pub use sim::{LedgerView, RelaySim};

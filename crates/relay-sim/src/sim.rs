@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::behaviour_change::{merge_behaviour, set_outage};
 use crate::clock::Clock;
 use crate::forge::{ForgeRequest, forge};
-use crate::ledger::{Counters, LedgerEntry, deliveries_by_message, more_than_once};
+use crate::ledger::{Counters, LedgerEntry, deliveries_by_message};
 use crate::relay::{Relay, push};
-use crate::scenario::{Behaviour, Outage, OutageMode, RelayKind, Scenario};
+use crate::scenario::{OutageMode, Scenario};
+use crate::shared::{Shared, Summary};
 use crate::{http, smtp};
-
-/// How often a flush looks whether all is out.
-const FLUSH_LOOK: Duration = Duration::from_millis(5);
 
 /// A running simulation. Dropping it stops its tasks; [`RelaySim::shutdown`] waits for them.
 pub struct RelaySim {
@@ -28,42 +26,10 @@ pub struct RelaySim {
     tasks: TaskTracker,
 }
 
-/// What the parts of a simulation share.
-pub(crate) struct Shared {
-    pub(crate) scenario: Scenario,
-    pub(crate) relays: Vec<Arc<Relay>>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) client: reqwest::Client,
-    pub(crate) cancelled: CancellationToken,
-}
-
 /// Read access to every relay's ledger, for tests in the same process.
 #[derive(Clone)]
 pub struct LedgerView {
     shared: Arc<Shared>,
-}
-
-/// What all relays believe.
-#[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    /// One a relay, in the scenario's order.
-    pub relays: Vec<RelaySummary>,
-    /// Messages delivered more than once, over all attempts at all relays.
-    pub delivered_more_than_once: u64,
-}
-
-/// What one relay believes.
-#[derive(Clone, Debug, Serialize)]
-pub struct RelaySummary {
-    /// The relay.
-    pub id: Arc<str>,
-    /// Its counters.
-    #[serde(flatten)]
-    pub counters: Counters,
-    /// Results and receipts that the client has not taken yet.
-    pub pending: usize,
-    /// Messages that this relay delivered more than once, over all attempts.
-    pub delivered_more_than_once: u64,
 }
 
 impl RelaySim {
@@ -202,60 +168,6 @@ async fn start_smtp(
     Ok(addresses)
 }
 
-impl Shared {
-    pub(crate) fn relay(&self, id: &str) -> Option<Arc<Relay>> {
-        self.relays.iter().find(|relay| *relay.id == *id).cloned()
-    }
-
-    pub(crate) fn http_relay(&self, id: &str) -> Option<Arc<Relay>> {
-        self.relay(id).filter(|relay| relay.scenario.kind == RelayKind::Http)
-    }
-
-    /// Waits; a shutdown ends the wait.
-    pub(crate) async fn wait(&self, duration: Duration) {
-        if duration.is_zero() {
-            return;
-        }
-        tokio::select! {
-            () = self.clock.wait(duration) => {}
-            () = self.cancelled.cancelled() => {}
-        }
-    }
-
-    pub(crate) fn reset(&self) {
-        self.clock.restart();
-        self.relays.iter().for_each(|relay| relay.reset());
-    }
-
-    pub(crate) async fn flush(&self, timeout: Duration) -> usize {
-        let deadline_us = self.clock.now_us().saturating_add(timeout.as_micros() as u64);
-        loop {
-            self.relays.iter().for_each(|relay| relay.hurry());
-            let pending = self.relays.iter().map(|relay| relay.pending()).sum();
-            if pending == 0 || self.clock.now_us() >= deadline_us {
-                return pending;
-            }
-            self.clock.wait(FLUSH_LOOK).await;
-        }
-    }
-
-    pub(crate) fn summary(&self) -> Summary {
-        let mut everywhere = Vec::new();
-        let mut relays = Vec::with_capacity(self.relays.len());
-        for relay in &self.relays {
-            let delivered = relay.delivered_messages();
-            everywhere.extend_from_slice(&delivered);
-            relays.push(RelaySummary {
-                id: relay.id.clone(),
-                counters: relay.counters(),
-                pending: relay.pending(),
-                delivered_more_than_once: more_than_once(delivered),
-            });
-        }
-        Summary { relays, delivered_more_than_once: more_than_once(everywhere) }
-    }
-}
-
 impl LedgerView {
     /// Counters of every relay, and the messages delivered more than once.
     #[must_use]
@@ -292,44 +204,4 @@ impl LedgerView {
     pub fn deliveries_by_message(&self) -> std::collections::HashMap<String, u32> {
         deliveries_by_message(&self.all_entries())
     }
-}
-
-/// Merges a patch into a relay's behaviour.
-pub(crate) fn merge_behaviour(relay: &Relay, patch: &serde_json::Value) -> anyhow::Result<()> {
-    anyhow::ensure!(patch.is_object(), "a patch is a JSON object");
-    let mut merged = serde_json::to_value(&relay.decider().behaviour)?;
-    merge(&mut merged, patch);
-    let behaviour: Behaviour = serde_json::from_value(merged).context("not a behaviour")?;
-    relay.set_behaviour(behaviour)
-}
-
-/// RFC 7396.
-fn merge(target: &mut serde_json::Value, patch: &serde_json::Value) {
-    let serde_json::Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = serde_json::json!({});
-    }
-    for (key, change) in changes {
-        if change.is_null() {
-            target.as_object_mut().map(|object| object.remove(key));
-        } else {
-            merge(&mut target[key], change);
-        }
-    }
-}
-
-/// Adds an outage from now on, or with a zero duration ends all of them.
-pub(crate) fn set_outage(relay: &Relay, duration: Duration, mode: OutageMode) -> anyhow::Result<()> {
-    let mut behaviour = relay.decider().behaviour.clone();
-    if duration.is_zero() {
-        behaviour.outages.clear();
-    } else {
-        let start_ms = relay.clock.elapsed_ms();
-        let end_ms = start_ms + duration.as_millis() as u64;
-        behaviour.outages.insert(0, Outage { start_ms, end_ms, mode });
-    }
-    relay.set_behaviour(behaviour)
 }

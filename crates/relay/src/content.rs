@@ -6,8 +6,9 @@
 use kite_commands::recent::{Recent, Weighed, recent};
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
 use kite_domain::lot::Recipient;
+use kite_domain::lot::{first_line, has_subject, sender, value_of};
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::sending::{SendingAccepted, SendingContent, first_line, has_subject, sender, value_of};
+use kite_domain::sending::{SendingAccepted, SendingContent};
 use kite_domain::text::{MessageType, Template};
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ impl Parsed {
     }
 }
 
-/// Parsed texts of sendings in use, shared by all hands.
+/// Parsed texts of sendings in use, shared by all workers.
 pub struct Texts {
     parsed: Recent<SendingId, Arc<Parsed>>,
 }
@@ -178,7 +179,7 @@ fn address(channel: MessageType, recipient: &Recipient) -> Option<SmolStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hand::testing::terms;
+    use crate::worker::testing::terms;
 
     fn recipient(to: &str, email: Option<&str>, name: Option<&str>) -> Recipient {
         Recipient {

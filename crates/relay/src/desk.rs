@@ -1,148 +1,16 @@
-//! What is seen of each relay at this moment, for operators and for metrics.
+//! All relays as operators and metrics see them.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use kite_commands::relay_desk::{CheckReport, LastCall, RelayDesk, RelayNow};
+use chrono::TimeDelta;
+use kite_commands::relay_desk::{CheckReport, RelayDesk, RelayNow};
 use kite_commands::{Clock, Vault};
-use kite_domain::relay::{RelayEntry, RelayProfile};
+use kite_domain::relay::RelayProfile;
 use kite_domain::slug::RelayId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::attendance::Attendance;
-use crate::breaker::BreakerGuard;
+use crate::board::Board;
 use crate::client::check;
-use crate::expiry::Expiry;
-use crate::figures;
-use crate::queue::WorkQueue;
-
-/// What a relay says of the time counts for so long.
-const TIME_SAID_FOR: TimeDelta = TimeDelta::minutes(10);
-
-/// One relay. Outlives its definitions.
-pub(crate) struct Board {
-    relay: RelayId,
-    breaker: Arc<BreakerGuard>,
-    queue: Arc<dyn WorkQueue>,
-    attendance: RwLock<Arc<Attendance>>,
-    calls: Mutex<Calls>,
-    expiry: Mutex<Expiry>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Calls {
-    last: Option<LastCall>,
-    answered_at: Option<DateTime<Utc>>,
-    failed_at: Option<DateTime<Utc>>,
-    /// How far the clock here is ahead of the relay's, and since when that is known.
-    clock_ahead: Option<(TimeDelta, DateTime<Utc>)>,
-}
-
-impl Calls {
-    fn clock_ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
-        self.clock_ahead.filter(|(_, at)| now - *at <= TIME_SAID_FOR).map(|(ahead, _)| ahead)
-    }
-}
-
-impl Board {
-    pub(crate) fn new(
-        relay: RelayId,
-        breaker: Arc<BreakerGuard>,
-        queue: Arc<dyn WorkQueue>,
-        attendance: Arc<Attendance>,
-    ) -> Self {
-        Self {
-            relay,
-            breaker,
-            queue,
-            attendance: RwLock::new(attendance),
-            calls: Mutex::default(),
-            expiry: Mutex::default(),
-        }
-    }
-
-    /// The relay is defined anew.
-    pub(crate) fn attended_by(&self, attendance: Arc<Attendance>) {
-        *self.attendance.write() = attendance;
-    }
-
-    /// A call has ended.
-    pub(crate) fn called(&self, call: LastCall) {
-        let mut calls = self.calls.lock();
-        let at = if call.is_answered { &mut calls.answered_at } else { &mut calls.failed_at };
-        *at = Some(call.at);
-        calls.last = Some(call);
-    }
-
-    /// The relay has said what time it was, in an answer to a call that was under way from `began` to `ended`.
-    pub(crate) fn said_time(&self, said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) {
-        self.calls.lock().clock_ahead = Some((ahead_of(said, began, ended), ended));
-    }
-
-    /// How far the clock here is ahead of the relay's.
-    fn clock_ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
-        self.calls.lock().clock_ahead(now)
-    }
-
-    /// Sets the gauges.
-    pub(crate) fn show(&self, entry: &RelayEntry, now: DateTime<Utc>) {
-        let (answered_at, failed_at) = {
-            let calls = self.calls.lock();
-            (calls.answered_at, calls.failed_at)
-        };
-        figures::relay_state(&self.relay, entry.unattended.is_none(), self.breaker.standing(now).phase);
-        figures::last_calls(&self.relay, answered_at, failed_at);
-        self.show_certificates(&entry.profile, now);
-    }
-
-    /// Says which certificates come to their end, and sets their gauges.
-    fn show_certificates(&self, profile: &Arc<RelayProfile>, now: DateTime<Utc>) {
-        let mut expiry = self.expiry.lock();
-        let before = expiry.ends();
-        expiry.look(profile);
-        for news in expiry.news(now) {
-            tracing::warn!(relay = %self.relay, "{news}");
-        }
-        let ends = expiry.ends();
-        for (field, end) in &ends {
-            figures::certificate(&self.relay, field, Some(*end - now));
-        }
-        for (field, _) in before.iter().filter(|(field, _)| ends.iter().all(|(other, _)| other != field)) {
-            figures::certificate(&self.relay, field, None);
-        }
-    }
-
-    fn now(&self, now: DateTime<Utc>) -> RelayNow {
-        let standing = self.breaker.standing(now);
-        let calls = self.calls.lock().clone();
-        let clock_ahead = calls.clock_ahead(now);
-        let (breaker_since, breaker_reason) = standing.changed.unzip();
-        RelayNow {
-            workers: self.attendance.read().workers(),
-            breaker_reason,
-            breaker_since,
-            probes_from: standing.probes_from,
-            last_call: calls.last,
-            last_answer_at: calls.answered_at,
-            last_failure_at: calls.failed_at,
-            clock_ahead,
-            waiting: self.queue.waiting(&self.relay).map(|count| count as u64),
-        }
-    }
-}
-
-/// How far the clock here is at least ahead of one that said this, in whole seconds, at some moment in between; below zero:
-/// behind.
-fn ahead_of(said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) -> TimeDelta {
-    let until = said + TimeDelta::seconds(1);
-    if until < began {
-        began - until
-    } else if said > ended {
-        ended - said
-    } else {
-        TimeDelta::zero()
-    }
-}
 
 /// All relays of a process. Cheap to clone.
 #[derive(Clone)]
@@ -163,7 +31,7 @@ impl Desk {
     }
 
     pub(crate) fn put(&self, board: Arc<Board>) {
-        self.boards.write().insert(board.relay.clone(), board);
+        self.boards.write().insert(board.relay().clone(), board);
     }
 }
 
@@ -180,27 +48,5 @@ impl RelayDesk for Desk {
 
     async fn check(&self, profile: &RelayProfile) -> CheckReport {
         check::check(profile, &self.vault, &*self.clock).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_is_ahead_only_as_far_as_no_moment_of_the_call_explains() {
-        let at = |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap();
-        let ahead = |began, ended| ahead_of(at(0), at(began), at(ended)).num_milliseconds();
-        assert_eq!([ahead(0, 10), ahead(999, 1_200), ahead(-5_000, 5_000)], [0, 0, 0]);
-        assert_eq!(ahead(3_600_500, 3_600_700), 3_599_500);
-        assert_eq!(ahead(-3_600_700, -3_600_500), -3_600_500);
-    }
-
-    #[test]
-    fn what_a_relay_said_of_the_time_is_forgotten_after_ten_minutes() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let calls = Calls { clock_ahead: Some((TimeDelta::hours(1), now)), ..Calls::default() };
-        assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(10)), Some(TimeDelta::hours(1)));
-        assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(11)), None);
     }
 }

@@ -67,7 +67,7 @@ fn in_words(one: &RelayCertificate, now: DateTime<Utc>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hand::testing::profile;
+    use crate::worker::testing::profile;
     use kite_domain::relay::CA;
     use kite_testkit::certificates::Made;
 

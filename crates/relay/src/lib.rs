@@ -1,10 +1,10 @@
-//! Handing messages over to relays (중계사): the work queue, the hands that take from it, the two relay clients.
+//! Handing messages over to relays (중계사): the work queue, the workers that take from it, the two relay clients.
 //!
 //! ```text
-//! log ──publisher──► work queue ──hands──► intent in the log ──► relay ──► response in the log
+//! log ──publisher──► work queue ──workers─► intent in the log ──► relay ──► response in the log
 //! ```
 //! - The queue is derived from the log ([`publisher`]) and can be derived again at any time: losing it loses nothing.
-//! - It gives out jobs at least once ([`queue`]). A hand ([`hand`]) looks at the lot before it acts, so a job that is
+//! - It gives out jobs at least once ([`queue`]). A worker ([`worker`]) looks at the lot before it acts, so a job that is
 //!   stale, or there twice, does nothing.
 //! - A relay is called by as many processes as have shares of it.
 //! - The intent is in the log before the relay is called. An answer that did not come is *unknown*, not failed.
@@ -14,15 +14,17 @@
 //! lot decides), tasks and their life (crate `kite`), the HTTP route for pushed receipts (crate `kite-api`).
 
 mod attendance;
+mod board;
 mod breaker;
 pub mod client;
 mod content;
 mod desk;
 mod expiry;
-mod figures;
-pub mod hand;
+mod handover_time;
 pub mod lanes;
 mod limits;
+mod metrics;
+mod parts;
 mod patience;
 pub mod publisher;
 pub mod queue;
@@ -34,6 +36,7 @@ mod steward;
 mod sweeper;
 mod team;
 mod watched;
+pub mod worker;
 
 pub use breaker::BreakerGuard;
 pub use client::check::check as check_relay;
@@ -42,9 +45,10 @@ pub use content::Texts;
 pub use desk::Desk;
 pub use lanes::{InProcessQueue, QueueLimits};
 pub use limits::Pace;
+pub use parts::RelayParts;
 pub use publisher::{FeedError, Publisher, QueueFeeder};
 pub use queue::WorkQueue;
 pub use settings::RelaySettings;
 pub use sweeper::Sweeper;
-pub use team::{Hired, RelayParts, Relays, Urgency};
+pub use team::{Hired, Relays, Urgency};
 pub use watched::PanicNotice;

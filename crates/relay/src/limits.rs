@@ -72,7 +72,7 @@ impl Bucket {
     }
 }
 
-/// The pace of one relay, shared by its hands.
+/// The pace of one relay, shared by its workers.
 pub struct Pace {
     all: Option<Bucket>,
     ordinary: Option<Bucket>,

@@ -112,7 +112,7 @@ pub enum Put {
     Full,
 }
 
-/// Which work a hand wants.
+/// Which work a worker wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
     /// The most messages that are worked on. A queue that gives whole jobs may give more ([`Lease::cut`]).
@@ -123,12 +123,12 @@ pub struct Want {
     pub now: DateTime<Utc>,
 }
 
-/// Which classes a hand serves.
+/// Which classes a worker serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WantedLanes {
     /// Every class, the most urgent first, with the reserved shares.
     All,
-    /// Only one-time passwords: the hand that is kept free for them.
+    /// Only one-time passwords: the worker that is kept free for them.
     OtpOnly,
 }
 

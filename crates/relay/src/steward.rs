@@ -11,17 +11,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::attendance::{Attendance, News};
-use crate::desk::Board;
-use crate::figures;
-use crate::hand::{Crew, RelayWorker};
+use crate::board::Board;
+use crate::metrics;
 use crate::queue::{Hasten, WantedLanes};
+use crate::worker::{ActiveRelay, RelayWorker};
 
 /// See the module.
 pub(crate) struct Steward {
     name: String,
     attendance: Arc<Attendance>,
     board: Arc<Board>,
-    crew: Arc<Crew>,
+    active: Arc<ActiveRelay>,
     /// Works for the relay in so far as that needs no call.
     stand_in: RelayWorker,
     /// The other relays that took messages when it was looked last, while this one takes none.
@@ -31,18 +31,18 @@ pub(crate) struct Steward {
 }
 
 impl Steward {
-    /// Looks after the relay of this crew.
-    pub(crate) fn new(crew: Arc<Crew>, attendance: Arc<Attendance>, board: Arc<Board>) -> Self {
-        let name = format!("steward:{}", crew.relay());
-        let stand_in = RelayWorker::new(crew.clone(), 0, WantedLanes::All);
-        Self { name, attendance, board, crew, stand_in, others: None, approvals: 0 }
+    /// Looks after the relay of this active.
+    pub(crate) fn new(active: Arc<ActiveRelay>, attendance: Arc<Attendance>, board: Arc<Board>) -> Self {
+        let name = format!("steward:{}", active.relay());
+        let stand_in = RelayWorker::new(active.clone(), 0, WantedLanes::All);
+        Self { name, attendance, board, active, stand_in, others: None, approvals: 0 }
     }
 
     /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
     /// or a sender is approved, it is looked at again at once; so it is when it is found that this one takes nothing. Where this one may soon be back
     /// itself, one that is only tried out is not back: what waits would go from one relay in trouble to the other.
     fn look_for_others(&mut self, relays: &RelayDirectory, approvals: u64) {
-        let own = self.crew.relay();
+        let own = self.active.relay();
         let others: Option<BTreeSet<RelayId>> = relays.get(own).and_then(RelayEntry::closed).map(|closed| {
             let is_open = |other: &RelayEntry| {
                 other.closed().is_none()
@@ -54,18 +54,18 @@ impl Steward {
         let known = self.others.take().unwrap_or_default();
         let is_approved = std::mem::replace(&mut self.approvals, approvals) != approvals;
         if others.as_ref().is_some_and(|others| is_approved || !others.is_subset(&known)) {
-            self.crew.parts.queue.hasten(own, Hasten::PutOff);
+            self.active.parts.queue.hasten(own, Hasten::PutOff);
         }
         self.others = others;
     }
 
     /// Writes it, and sees to what follows once it is in the log.
     async fn tell(&self, news: News, now: DateTime<Utc>) -> Result<(), WorkerError> {
-        let parts = &self.crew.parts;
-        let relay = self.crew.relay();
+        let parts = &self.active.parts;
+        let relay = self.active.relay();
         let told = match &news {
-            News::Unattended(left) => parts.manage.leave_relay(&self.crew.cause(), left.clone()).await,
-            News::Attended => parts.manage.attend_relay(&self.crew.cause(), relay).await,
+            News::Unattended(left) => parts.manage.leave_relay(&self.active.cause(), left.clone()).await,
+            News::Attended => parts.manage.attend_relay(&self.active.cause(), relay).await,
         };
         match told {
             Ok(_) => {}
@@ -77,7 +77,7 @@ impl Steward {
         match news {
             News::Unattended(left) => {
                 tracing::error!(%relay, cause = ?left.cause, reason = left.reason, "nobody works for the relay");
-                figures::unattended(relay);
+                metrics::unattended(relay);
             }
             News::Attended => {
                 tracing::info!(%relay, "somebody works for the relay again");
@@ -95,17 +95,17 @@ impl Worker for Steward {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        let parts = &self.crew.parts;
+        let parts = &self.active.parts;
         parts.directory.stay_current(parts.lots.journal()).await.map_err(WorkerError::from)?;
-        let now = self.crew.now();
+        let now = self.active.now();
         let directory = parts.directory.snapshot();
-        let Some(entry) = directory.relays.get(self.crew.relay()) else { return Ok(Step::Idle(None)) };
+        let Some(entry) = directory.relays.get(self.active.relay()) else { return Ok(Step::Idle(None)) };
         self.board.show(entry, now);
         self.look_for_others(&directory.relays, directory.senders.approvals());
         let news = self.attendance.news(entry.unattended.as_ref(), now);
         // While other processes work for it, a relay is not unattended.
         let is_of_others =
-            |news: &News| matches!(news, News::Unattended(_)) && self.crew.shares.others_want();
+            |news: &News| matches!(news, News::Unattended(_)) && self.active.shares.others_want();
         if let Some(news) = news.filter(|news| !is_of_others(news)) {
             self.tell(news, now).await?;
             return Ok(Step::Worked);

@@ -1,10 +1,6 @@
-//! All relays and their hands: hired, and dismissed again when a relay's definition changes.
+//! All relays and their workers: hired, and dismissed again when a relay's definition changes.
 
-use kite_commands::directory::Directory;
-use kite_commands::lease::LeaseHolder;
-use kite_commands::manage::Manage;
-use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, Lots, Worker};
+use kite_commands::Worker;
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -13,46 +9,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::attendance::Attendance;
+use crate::board::Board;
 use crate::breaker::BreakerGuard;
+use crate::client::RelayClient;
 use crate::client::observed::{NoClient, ObservedClient};
-use crate::client::{Connector, RelayClient};
 use crate::content::Texts;
-use crate::desk::{Board, Desk};
-use crate::hand::{Crew, RelayWorker};
+use crate::desk::Desk;
 use crate::limits::Pace;
-use crate::publisher::QueueFeeder;
-use crate::queue::{WantedLanes, WorkQueue};
+use crate::parts::RelayParts;
+use crate::queue::WantedLanes;
 use crate::receipts::ReceiptPuller;
-use crate::settings::RelaySettings;
 use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
 use crate::steward::Steward;
-use crate::watched::{PanicNotice, Watched};
-
-/// What the hand-over is made of.
-pub struct RelayParts {
-    /// The lots.
-    pub lots: Lots,
-    /// Relays, senders, opt-outs.
-    pub directory: Directory,
-    /// Writes the changes of breakers.
-    pub manage: Manage,
-    /// Takes receipts.
-    pub receipts: ReceiptBook,
-    /// Where work comes from.
-    pub queue: Arc<dyn WorkQueue>,
-    /// Derives a lot's jobs anew.
-    pub feeder: QueueFeeder,
-    /// Makes clients.
-    pub connector: Arc<dyn Connector>,
-    /// Takes shares of relays.
-    pub holder: LeaseHolder,
-    /// What waits for relays in trouble elsewhere.
-    pub awaited: Awaited,
-    /// Told of each worker that panics.
-    pub panics: PanicNotice,
-    /// Settings.
-    pub settings: RelaySettings,
-}
+use crate::watched::Watched;
+use crate::worker::{ActiveRelay, RelayWorker};
 
 /// A worker to be driven: step after step until it is dismissed. A step must not be cancelled while it runs; if it is,
 /// nothing is lost, but its call is unknown and has to be asked about.
@@ -76,7 +46,7 @@ pub enum Urgency {
     Ordinary,
 }
 
-/// The hands of one relay under one definition.
+/// The workers of one relay under one definition.
 struct Team {
     profile: Arc<RelayProfile>,
     breaker: Arc<BreakerGuard>,
@@ -98,7 +68,7 @@ pub struct Relays {
 }
 
 impl Relays {
-    /// No hands yet: [`Relays::reconcile`] hires them.
+    /// No workers yet: [`Relays::reconcile`] hires them.
     pub fn new(parts: RelayParts) -> Self {
         let texts = Arc::new(Texts::new(parts.settings.texts_max));
         let desk = Desk::new(parts.manage.vault().clone(), parts.lots.journal().clock().clone());
@@ -110,7 +80,7 @@ impl Relays {
         self.desk.clone()
     }
 
-    /// Compares the teams with the directory: dismisses the hands of relays that are gone or defined anew, and answers
+    /// Compares the teams with the directory: dismisses the workers of relays that are gone or defined anew, and answers
     /// those that are hired now. To be called at start and whenever the directory has changed.
     ///
     /// Nobody is hired in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
@@ -173,7 +143,7 @@ impl Relays {
             quiet: watch::Sender::new(0),
         };
         let connector = &self.parts.connector;
-        // A connection is served where it was made, so the urgent hands have their own.
+        // A connection is served where it was made, so the urgent workers have their own.
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
         if clients.is_ok() {
             // Whoever is alone has all of them before the first worker looks.
@@ -182,7 +152,7 @@ impl Relays {
             }
         }
         let hired = match clients {
-            Ok(clients) => self.hands(&team, clients),
+            Ok(clients) => self.workers(&team, clients),
             // Its messages go elsewhere, or wait for a definition that works.
             Err(error) => self.stewards_of_nobody(&team, error.reason),
         };
@@ -192,8 +162,8 @@ impl Relays {
         hired
     }
 
-    fn crew(&self, team: &Team, client: Arc<dyn RelayClient>) -> Arc<Crew> {
-        Arc::new(Crew::new(
+    fn active(&self, team: &Team, client: Arc<dyn RelayClient>) -> Arc<ActiveRelay> {
+        Arc::new(ActiveRelay::new(
             (*team.profile).clone(),
             client,
             (team.pace.clone(), team.shares.clone()),
@@ -233,7 +203,8 @@ impl Relays {
         let attendance = Arc::new(Attendance::unusable(relay.clone(), reason, now));
         let board = self.board(team, &attendance);
         let arrivals = self.parts.queue.arrivals(&relay);
-        let steward = self.steward(team, self.crew(team, Arc::new(NoClient)), &attendance, &board, arrivals);
+        let steward =
+            self.steward(team, self.active(team, Arc::new(NoClient)), &attendance, &board, arrivals);
         vec![steward, self.share_keeper(team, &attendance)]
     }
 
@@ -257,14 +228,14 @@ impl Relays {
     fn steward(
         &self,
         team: &Team,
-        crew: Arc<Crew>,
+        active: Arc<ActiveRelay>,
         attendance: &Arc<Attendance>,
         board: &Arc<Board>,
         wake: watch::Receiver<u64>,
     ) -> Hired {
         let (attendance, board) = (attendance.clone(), board.clone());
         let make = move || {
-            Box::new(Steward::new(crew.clone(), attendance.clone(), board.clone())) as Box<dyn Worker>
+            Box::new(Steward::new(active.clone(), attendance.clone(), board.clone())) as Box<dyn Worker>
         };
         Hired {
             worker: self.watched(make, None),
@@ -274,7 +245,7 @@ impl Relays {
         }
     }
 
-    fn hands(
+    fn workers(
         &self,
         team: &Team,
         (urgent, ordinary): (Arc<dyn RelayClient>, Arc<dyn RelayClient>),
@@ -282,24 +253,24 @@ impl Relays {
         let profile = &team.profile;
         let queue = &self.parts.queue;
         let clock = self.parts.lots.journal().clock().clone();
-        let hands = profile.calls_in_flight_max.max(1);
+        let workers = profile.calls_in_flight_max.max(1);
         // Those who are kept for passwords do not make a relay one that takes messages.
-        let kept = usize::from(kept_for_passwords(hands));
-        let seats = usize::from(hands) - kept;
+        let kept = usize::from(kept_for_passwords(workers));
+        let seats = usize::from(workers) - kept;
         let attendance = Arc::new(Attendance::of_workers(profile.relay.clone(), seats));
         let board = self.board(team, &attendance);
         let observed = |client| -> Arc<dyn RelayClient> {
             Arc::new(ObservedClient::new(client, board.clone(), clock.clone()))
         };
         let (urgent, ordinary) = (observed(urgent), observed(ordinary));
-        let (urgent, others) = (self.crew(team, urgent), self.crew(team, ordinary.clone()));
-        let hand = |number: u16| {
-            let urgency = urgency_of(number, hands);
-            let (crew, lanes) = match urgency {
+        let (urgent, others) = (self.active(team, urgent), self.active(team, ordinary.clone()));
+        let worker = |number: u16| {
+            let urgency = urgency_of(number, workers);
+            let (active, lanes) = match urgency {
                 Urgency::Urgent => (urgent.clone(), WantedLanes::OtpOnly),
                 Urgency::Ordinary => (others.clone(), WantedLanes::All),
             };
-            let make = move || Box::new(RelayWorker::new(crew.clone(), number, lanes)) as Box<dyn Worker>;
+            let make = move || Box::new(RelayWorker::new(active.clone(), number, lanes)) as Box<dyn Worker>;
             Hired {
                 worker: self.watched(
                     make,
@@ -310,7 +281,7 @@ impl Relays {
                 urgency,
             }
         };
-        let mut hired: Vec<Hired> = (0..hands).map(hand).collect();
+        let mut hired: Vec<Hired> = (0..workers).map(worker).collect();
         if profile.receipts == ReceiptMode::Pull {
             let (relay, settings) = (profile.relay.clone(), &self.parts.settings);
             let interval = Duration::from_millis(settings.pull_interval_ms.max(1).into());
@@ -336,6 +307,6 @@ impl Relays {
 }
 
 /// Those who are kept for one-time passwords go before the others.
-fn urgency_of(number: u16, hands: u16) -> Urgency {
-    if number < kept_for_passwords(hands) { Urgency::Urgent } else { Urgency::Ordinary }
+fn urgency_of(number: u16, workers: u16) -> Urgency {
+    if number < kept_for_passwords(workers) { Urgency::Urgent } else { Urgency::Ordinary }
 }

@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use crate::attendance::Attendance;
-use crate::figures;
+use crate::metrics;
 
 /// The first pause before a worker is back; it doubles with each panic, up to the most.
 const PAUSE_FIRST: TimeDelta = TimeDelta::seconds(1);
@@ -79,7 +79,7 @@ impl Watched {
         self.panicked_at = Some(now);
         let back_at = self.back_at();
         tracing::error!(worker = self.name, words, ?back_at, "a worker panicked");
-        figures::panicked(&self.name);
+        metrics::panicked(&self.name);
         (self.notice)(words);
         if let Some(place) = &mut self.place {
             place.is_noted = false;

@@ -21,6 +21,7 @@ mod testing;
 pub use drive::{Duty, drive};
 pub use host::{Host, HostPauses, Place};
 pub use leased::Post;
-pub use parts::{Parts, Reading};
+pub use open_work::Reading;
+pub use parts::Parts;
 pub use projecting::{Projecting, ProjectorStanding, ProjectorWatch};
 pub use staff::Staff;

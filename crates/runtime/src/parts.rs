@@ -1,6 +1,5 @@
 //! What a process has, whatever its roles.
 
-use chrono::TimeDelta;
 use kite_commands::open_work::OpenWork;
 use kite_commands::refusal_keeper::KnownPeople;
 use kite_commands::{JournalError, WriteSide};
@@ -8,7 +7,7 @@ use kite_projections::ReadModels;
 use std::sync::Arc;
 
 use crate::host::Host;
-use crate::open_work::OpenWorkReader;
+use crate::open_work::{OpenWorkReader, Reading};
 
 /// The write side, the read models, and what the one asks of the other. Cheap to clone.
 #[derive(Clone)]
@@ -21,15 +20,6 @@ pub struct Parts {
     pub open_work: Arc<dyn OpenWork>,
     /// Which addresses are one person's.
     pub people: Arc<dyn KnownPeople>,
-}
-
-/// How the read models are asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Reading {
-    /// Figures of relays are over so long.
-    pub figures_window: TimeDelta,
-    /// So many unrouted sendings are read at once.
-    pub unrouted_page: usize,
 }
 
 impl Parts {

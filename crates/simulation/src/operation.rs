@@ -228,7 +228,8 @@ pub enum Operation {
         /// Message parts a second; 0: unlimited.
         rate: u16,
         /// Calls at once.
-        hands: u8,
+        #[serde(alias = "hands")]
+        calls_at_once: u8,
         /// Messages in one call.
         batch: u8,
     },

@@ -19,7 +19,7 @@ const STAGES: [(&str, &str); 9] = [
     ("acceptance", "kite_api::routes::sendings"),
     ("router", "kite_commands::router::Router"),
     ("publisher", "kite_relay::publisher::Publisher"),
-    ("hand-over", "kite_relay::hand::RelayWorker"),
+    ("hand-over", "kite_relay::worker::RelayWorker"),
     ("receipts", "kite_api::routes::receipts"),
     ("read models", "kite_projections::projector"),
     ("event store", "event-store-"),

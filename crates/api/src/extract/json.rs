@@ -8,7 +8,7 @@
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::Request;
-use kite_domain::objects::{self, Objects};
+use kite_domain::strict_json::{self, Objects};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -54,7 +54,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
 
 /// [`read_json`] for who does the rest: U+0000 is left in.
 pub(crate) fn read_loosely<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    objects::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
+    strict_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
 }
 
 /// Refuses U+0000 in JSON that was read, but for the values of recipients' rows.

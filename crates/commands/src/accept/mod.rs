@@ -7,12 +7,12 @@ mod bounds;
 mod cancel;
 mod compose;
 mod load_watch;
-mod look;
 mod pause;
 mod preview;
 mod rates;
 mod request;
 mod room;
+mod said;
 mod terms;
 
 pub use bounds::ACCEPTANCE_EVENT_BYTES_MAX;

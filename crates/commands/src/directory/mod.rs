@@ -3,16 +3,18 @@
 //!
 //! Whoever writes such a thing reads on from the log before answering, so that the next request sees it.
 //!
-//! A process begins with the events that are in force, as a read model knows them ([`DirectoryMemory`]), and reads the log after
+//! A process begins with the events that are in force, as a read model knows them ([`StoredDirectory`]), and reads the log after
 //! that. Where no read model can tell it reads the whole log.
 
-mod memory;
+mod live_key;
 mod refusals;
 mod state;
+mod stored;
 
-pub use memory::{DirectoryMemory, InForce, StoredRefusals};
+pub use live_key::LiveKey;
 pub use refusals::RefusalsOf;
 pub use state::{DirectoryState, PolicyState, PolicyTail};
+pub use stored::{InForce, StoredDirectory, StoredRefusals};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -53,7 +55,7 @@ pub struct Directory {
 struct Inner {
     state: RwLock<Arc<DirectoryState>>,
     recent: RwLock<RecentRefusals>,
-    memory: OnceLock<Arc<dyn DirectoryMemory>>,
+    memory: OnceLock<Arc<dyn StoredDirectory>>,
     /// Held while reading on, so that events are folded once and in order.
     place: tokio::sync::Mutex<Place>,
     changes: watch::Sender<u64>,
@@ -101,7 +103,7 @@ impl Directory {
     pub async fn begin(
         &self,
         journal: &Journal,
-        memory: Arc<dyn DirectoryMemory>,
+        memory: Arc<dyn StoredDirectory>,
     ) -> Result<(), JournalError> {
         let mut place = self.inner.place.lock().await;
         let refusals_position = memory.refusals_position();

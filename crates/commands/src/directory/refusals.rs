@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::memory::StoredRefusals;
+use super::stored::StoredRefusals;
 
 /// An event about refusals.
 #[derive(Debug)]

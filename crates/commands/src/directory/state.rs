@@ -7,12 +7,13 @@ use kite_domain::ids::TemplateId;
 use kite_domain::instance::Standing;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
 use kite_domain::lot::RoutingContext;
+use kite_domain::lot::sender;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::brand_identity;
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
 use kite_domain::sender::{Envelope, SenderStatus, SenderTerms, Senders};
-use kite_domain::sending::{SendingAccepted, sender};
+use kite_domain::sending::SendingAccepted;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::template::TemplateSaved;
 use kite_domain::tenant::{ApiKeyIssued, LimitsInForce, TenantCreated, TenantLimits};
@@ -21,7 +22,7 @@ use smol_str::SmolStr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::key_use::LiveKey;
+use super::live_key::LiveKey;
 
 /// A tenant's policy for a channel, and the newest advice under it.
 #[derive(Debug, Clone, PartialEq, Eq)]

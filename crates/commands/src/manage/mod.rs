@@ -16,7 +16,7 @@ pub use keys::{
     API_KEY_PREFIX, ApiKeyTerms, IssuedKey, KeyRecord, LIVE_KEYS_MAX, OPERATOR_KEY_PREFIX, OperatorKeyTerms,
     key_hash, public_part,
 };
-pub use opt_outs::NewOptOut;
+pub use opt_outs::{NewOptOut, Unextended};
 pub use policies::Advised;
 pub use relays::SecretsRotated;
 pub use senders::{ADDRESSES_MAX, WAITING_REQUESTS_MAX};

@@ -17,11 +17,21 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::{Cause, Entry, JournalError};
-use crate::refusal_keeper::Unextended;
 use crate::tries::Tries;
 
 /// How many are written at once.
 const ENTRIES_PER_BATCH: usize = 500;
+
+/// An address that a refusal should bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unextended {
+    /// Whose advertisements are refused.
+    pub tenant: TenantId,
+    /// The address that refused.
+    pub address: SmolStr,
+    /// Another one of the same person.
+    pub other: SmolStr,
+}
 
 /// A refusal as it is to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]

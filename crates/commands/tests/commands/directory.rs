@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use kite_commands::accept::{AcceptError, AcceptLimits, BacklogLevel};
 use kite_commands::directory::{
-    Directory, DirectoryFeed, DirectoryMemory, DirectoryState, InForce, StoredRefusals,
+    Directory, DirectoryFeed, DirectoryState, InForce, StoredDirectory, StoredRefusals,
 };
 use kite_commands::manage::NewOptOut;
+use kite_commands::manage::Unextended;
 use kite_commands::open_work::OpenWorkError;
-use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Step, Worker, WriteSide};
 use kite_domain::opt_out::{self, AdBrands, Refusals, RefusedBy};
 use kite_domain::policy::FailoverTerms;
@@ -157,7 +157,7 @@ struct Blind {
 }
 
 #[async_trait]
-impl DirectoryMemory for Blind {
+impl StoredDirectory for Blind {
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
         Ok(None)
     }

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use kite_commands::journal::Entry;
+use kite_commands::manage::Unextended;
 use kite_commands::manage::{ManageError, ManageRefusal, NewOptOut};
 use kite_commands::open_work::OpenWorkError;
-use kite_commands::refusal_keeper::{KnownPeople, RefusalKeeper, Unextended};
+use kite_commands::refusal_keeper::{KnownPeople, RefusalKeeper};
 use kite_commands::{Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::opt_out::{OptOutPerson, OptOutRecorded, OptOutWithdrawn, RefusedBy};

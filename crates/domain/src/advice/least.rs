@@ -1,9 +1,9 @@
 //! Objectives that ask for the least of something: the best relay takes everything, and those that need hardly more
 //! share with it.
 
-use super::figures::Candidate;
+use super::relay_figures::Candidate;
 use super::score::Scored;
-use super::{Merits, words};
+use super::{Merits, number_format};
 
 /// What there should be least of, for a delivered message.
 pub(super) struct Least {
@@ -53,7 +53,7 @@ impl Least {
         merits.summary = format!(
             "{} has the least expected {noun} a delivered message, {least} with {included} ({})",
             candidates[best].figures.relay,
-            words::measured(candidates[best].figures),
+            number_format::measured(candidates[best].figures),
         );
         Some(merits)
     }

@@ -14,20 +14,20 @@
 //!
 //! Deliberately absent: eligibility (only eligible relays are given), and where the figures come from.
 
-mod figures;
 mod least;
+mod number_format;
 mod order;
 mod price;
 mod recommended;
+mod relay_figures;
 #[cfg(test)]
 mod samples;
 mod score;
 mod settings;
 mod speed;
 mod weights;
-mod words;
 
-pub use figures::{Percentiles, RelayFigures, Standing};
+pub use relay_figures::{Percentiles, RelayFigures, Standing};
 pub use score::ScoreParts;
 pub use settings::AdviceSettings;
 pub use weights::should_replace;
@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{PolicyObjective, RelayWeight, WEIGHT_SUM};
 use crate::slug::RelayId;
-use figures::{Candidate, Needs, judge};
+use relay_figures::{Candidate, Needs, judge};
 use score::{Scored, score};
 
 /// What is advised for one channel.
@@ -212,7 +212,7 @@ fn even(
     }
     merits.summary = format!(
         "no relay has the {} outcomes that it takes to compare: even shares",
-        words::count(settings.sample_min)
+        number_format::count(settings.sample_min)
     );
     Some(merits)
 }
@@ -323,7 +323,7 @@ impl View<'_> {
     fn entry(&self, index: usize, decision: &Decision) -> AdviceEntry {
         let Candidate { figures, standing, .. } = &self.candidates[index];
         let weight = decision.weights[index];
-        let mut reasons = vec![words::measured(figures)];
+        let mut reasons = vec![number_format::measured(figures)];
         reasons.extend(self.standing_in_words(index));
         reasons.extend(Some(decision.reasons[index].clone()).filter(|reason| !reason.is_empty()));
         let is_contender = self.contenders.contains(&index);
@@ -350,15 +350,15 @@ impl View<'_> {
             Standing::Measured => None,
             Standing::Unmeasured => Some(format!(
                 "{} of the {} outcomes that it takes to judge it",
-                words::count(
+                number_format::count(
                     figures.delivery_ms.map_or(figures.judged(), |time| time.samples.min(figures.judged()))
                 ),
-                words::count(self.settings.sample_min)
+                number_format::count(self.settings.sample_min)
             )),
             Standing::Probing => Some("its circuit breaker is probing it".to_owned()),
             Standing::Failing => Some(format!(
                 "it delivers too little: {} expected",
-                words::percent(self.scored[index].parts.success_basis_points.into())
+                number_format::percent(self.scored[index].parts.success_basis_points.into())
             )),
             Standing::Tripped => Some("its circuit breaker is tripped".to_owned()),
         }

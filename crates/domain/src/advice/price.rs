@@ -4,10 +4,10 @@
 //! with it: a difference that small is noise, and two relays are safer than one. Where nothing was measured yet the
 //! listed prices decide.
 
-use super::figures::Candidate;
 use super::least::Least;
+use super::relay_figures::Candidate;
 use super::score::Scored;
-use super::{AdviceSettings, Merits, words};
+use super::{AdviceSettings, Merits, number_format};
 
 pub(super) fn merits(
     candidates: &[Candidate<'_>],
@@ -17,7 +17,7 @@ pub(super) fn merits(
 ) -> Option<Merits> {
     Least {
         of: |scored| scored.parts.cost_per_delivered_milliwon.max(0).unsigned_abs(),
-        said: |milliwon| words::won(i64::try_from(milliwon).unwrap_or(i64::MAX)),
+        said: |milliwon| number_format::won(i64::try_from(milliwon).unwrap_or(i64::MAX)),
         order: |scored| &scored.price_order,
         tie_basis_points: settings.price_tie_basis_points,
         verb: "costs",

@@ -3,9 +3,9 @@
 //! Each part is compared with the best relay; shares are in proportion to a power of the total, so that a clearly
 //! better relay gets clearly more and the others stay in use. Relays that are not yet measured get a small share.
 
-use super::figures::Candidate;
+use super::relay_figures::Candidate;
 use super::score::{ScoreParts, Scored};
-use super::{AdviceSettings, Merits, words};
+use super::{AdviceSettings, Merits, number_format};
 
 /// The highest power of a score: with 256 relays of the highest score the sum stays far below what a share is computed
 /// in.
@@ -33,7 +33,7 @@ pub(super) fn merits(
         settings.success_importance,
         settings.price_importance,
         settings.speed_importance,
-        words::measured(candidates[best].figures),
+        number_format::measured(candidates[best].figures),
     );
     Some(merits)
 }
@@ -41,10 +41,10 @@ pub(super) fn merits(
 fn in_words(parts: &ScoreParts) -> String {
     format!(
         "score {} of the best possible: success {}, price {}, speed {}",
-        words::percent(parts.total_score.into()),
-        words::percent(parts.success_score.into()),
-        words::percent(parts.price_score.into()),
-        words::percent(parts.speed_score.into()),
+        number_format::percent(parts.total_score.into()),
+        number_format::percent(parts.success_score.into()),
+        number_format::percent(parts.price_score.into()),
+        number_format::percent(parts.speed_score.into()),
     )
 }
 

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::AdviceSettings;
-use super::figures::Candidate;
 use super::order::{Step, best_order};
+use super::relay_figures::Candidate;
 
 /// The parts of a relay's score. Scores are in basis points of the best: 10,000 is as good as the best relay.
 ///

@@ -4,10 +4,10 @@
 //! next relay may try, and a lost one a fixed penalty. The fastest takes everything, relays within five per cent share
 //! with it, and a relay without a minimum sample gets a small share to be measured.
 
-use super::figures::Candidate;
 use super::least::Least;
+use super::relay_figures::Candidate;
 use super::score::Scored;
-use super::{AdviceSettings, Merits, words};
+use super::{AdviceSettings, Merits, number_format};
 
 pub(super) fn merits(
     candidates: &[Candidate<'_>],
@@ -17,7 +17,7 @@ pub(super) fn merits(
 ) -> Option<Merits> {
     Least {
         of: |scored| scored.parts.time_per_delivered_ms,
-        said: words::duration,
+        said: number_format::duration,
         order: |scored| &scored.speed_order,
         tie_basis_points: settings.speed_tie_basis_points,
         verb: "takes",

@@ -3,8 +3,8 @@
 //! Weights are whole steps (1 % by default) and sum to exactly 10,000 basis points: what is left after rounding down
 //! goes to the largest remainders. Scores are integers, so the same scores always give the same weights.
 
-use super::figures::{Candidate, Standing};
-use super::{Advice, AdviceSettings, Role, Verdict, words};
+use super::relay_figures::{Candidate, Standing};
+use super::{Advice, AdviceSettings, Role, Verdict, number_format};
 use crate::policy::{RelayWeight, WEIGHT_SUM};
 use crate::slug::RelayId;
 
@@ -134,7 +134,7 @@ pub fn should_replace(
     for entry in &advice.entries {
         let (old, new) = (weight_of(previous, &entry.relay), entry.weight_basis_points);
         if entry.role == Role::LeftOut && old > 0 && new == 0 {
-            return Some(format!("{} had {} and now looks bad", entry.relay, words::share(old)));
+            return Some(format!("{} had {} and now looks bad", entry.relay, number_format::share(old)));
         }
         if entry.role == Role::Measuring && old == 0 && new > 0 {
             return Some(format!("{} is to be measured", entry.relay));
@@ -152,8 +152,8 @@ pub fn should_replace(
     Some(format!(
         "the share of {} moves from {} to {}",
         entry.relay,
-        words::share(old),
-        words::share(entry.weight_basis_points)
+        number_format::share(old),
+        number_format::share(entry.weight_basis_points)
     ))
 }
 

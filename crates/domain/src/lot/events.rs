@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::Outcome;
 use crate::address::PhoneKind;
 use crate::failure::FailureClass;
+use crate::heap_size;
 use crate::ids::{ContactId, SendingId};
-use crate::memory;
 use crate::policy::RelayWeight;
 use crate::receipt::ReceiptStatus;
 use crate::relay::{BillingMoment, Ineligible};
@@ -56,10 +56,10 @@ impl Recipient {
     /// What it takes in memory, in bytes, about.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>()
-            + memory::of_text(&self.to)
-            + memory::of_optional(self.email.as_ref())
-            + memory::of_optional(self.reference.as_ref())
-            + memory::of_map(&self.variables)
+            + heap_size::of_text(&self.to)
+            + heap_size::of_optional(self.email.as_ref())
+            + heap_size::of_optional(self.reference.as_ref())
+            + heap_size::of_map(&self.variables)
     }
 }
 

@@ -19,6 +19,7 @@ mod receive;
 mod respond;
 mod retry;
 mod routing;
+mod said;
 mod state;
 mod submit;
 
@@ -36,5 +37,6 @@ pub use receive::Note;
 pub use respond::{AcceptedMessage, AnswerTo, NoAnswer, RefusedForNowMessage, RefusedMessage, ResponseNote};
 pub use retry::CONNECTION_LOST;
 pub use routing::{PolicyInForce, RoutingBlocked};
+pub use said::{Said, first_line, has_subject, said, sender, value_of};
 pub use state::{Lot, PendingHandover};
 pub use submit::{Handover, Submission};

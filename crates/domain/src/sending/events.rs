@@ -7,8 +7,8 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::MessageClass;
+use crate::heap_size;
 use crate::ids::SendingId;
-use crate::memory;
 use crate::policy::FailoverTerms;
 use crate::slug::TenantId;
 
@@ -104,16 +104,16 @@ impl SendingAccepted {
         size_of::<Self>()
             + texts.into_iter().flatten().map(String::capacity).sum::<usize>()
             + self.personal.text.capacity()
-            + memory::of_optional(self.from_phone.as_ref())
-            + memory::of_optional(self.from_email.as_ref())
+            + heap_size::of_optional(self.from_phone.as_ref())
+            + heap_size::of_optional(self.from_email.as_ref())
             + self
                 .ad
                 .iter()
                 .flat_map(|ad| &ad.brands)
                 .map(|brand| size_of::<SmolStr>() + brand.len())
                 .sum::<usize>()
-            + memory::of_map(&self.personal.variables)
-            + self.custom.as_ref().map_or(0, memory::of_json)
+            + heap_size::of_map(&self.personal.variables)
+            + self.custom.as_ref().map_or(0, heap_size::of_json)
     }
 }
 

@@ -4,7 +4,6 @@
 mod events;
 mod idempotency;
 mod pause;
-mod said;
 
 pub use events::{
     AdTerms, PauseBy, SendingAbandoned, SendingAccepted, SendingCancelled, SendingClaimed, SendingCompleted,
@@ -12,7 +11,6 @@ pub use events::{
 };
 pub use idempotency::idempotency_stream;
 pub use pause::{Pause, PauseRefusal};
-pub use said::{Said, first_line, has_subject, said, sender, value_of};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,7 @@ mod readers;
 mod reading;
 mod recent;
 mod schema;
+mod uri;
 mod writer;
 
 use async_trait::async_trait;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{OpenError, SqliteOptions};
+use super::{OpenError, SqliteOptions, uri};
 
 /// The first release in which a checkpoint racing a commit can no longer lose the commit (3.51.3).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -135,7 +135,7 @@ pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connec
 pub(super) fn open_unchanging(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let connection = open(Path::new(&super::copy::immutable(path)), flags)?;
+    let connection = open(Path::new(&uri::immutable(path)), flags)?;
     connection
         .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
         .map_err(OpenError::engine)?;

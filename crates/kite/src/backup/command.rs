@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::manifest::Manifest;
+use super::restore as restoring;
 use super::take::{newest_seal, take};
-use super::{LOG, restore as restoring};
 use crate::cli::{BackupOptions, RestoreOptions};
 use crate::config::Config;
+use crate::data_dir::LOG;
 use crate::operator::open_log;
 use crate::serve::runtime;
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::manifest::Manifest;
-use super::refuse_inside;
 use super::take::take;
+use crate::data_dir::refuse_inside;
 use crate::runtime::Supervisor;
 
 /// More are not listed.

@@ -12,10 +12,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::data_dir::{LOG, refuse_inside};
 use crate::operator::print_seals;
 
+use super::Partial;
 use super::manifest::{FileDigest, Manifest};
-use super::{LOG, Partial, refuse_inside};
 
 /// Who does it, in the log.
 const ACTOR: &str = "command-line";

@@ -8,8 +8,9 @@ use kite_event_store::ReadError;
 use kite_event_store::sqlite::{CopyError, Progress, SqliteLogFile, copy_log};
 use std::path::Path;
 
+use super::Partial;
 use super::manifest::{FileDigest, Manifest, NewestSeal};
-use super::{LOG, Partial, refuse_inside};
+use crate::data_dir::{LOG, refuse_inside};
 
 /// Kept free on the disk that a backup goes to, in bytes: it may be the one that the log is on.
 const FREE_BYTES_MIN: u64 = 256 << 20;

@@ -208,7 +208,7 @@ impl Config {
         if self.backup_dir.as_os_str().is_empty() {
             return Ok(());
         }
-        crate::backup::refuse_inside(&self.backup_dir, &self.data_dir).context("backup_dir")
+        crate::data_dir::refuse_inside(&self.backup_dir, &self.data_dir).context("backup_dir")
     }
 
     /// The keys that encrypt the relays' credentials.

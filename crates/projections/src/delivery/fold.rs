@@ -20,7 +20,7 @@ use super::counters::{AttemptStanding, Counter, MessageStanding, PLANNED_UNIT};
 use super::lot::Lot;
 use super::statistics::Metric;
 use super::tally::Tally;
-use super::words::Words;
+use super::word_numbers::Words;
 use crate::engine::{StorageError, Tables};
 
 /// One event on its way into a lot.

@@ -15,9 +15,9 @@ mod attempt;
 mod codes;
 mod counters;
 mod facets;
-mod figures;
 mod fold;
 mod lot;
+mod measured;
 mod queries;
 mod row;
 mod schema;
@@ -27,11 +27,11 @@ mod statistics;
 mod statistics_query;
 mod tally;
 mod views;
-mod words;
+mod word_numbers;
 
 pub use codes::MessageStatus;
 pub use counters::{Counted, Counter, Counts};
-pub(crate) use figures::{Measured, measured};
+pub(crate) use measured::{Measured, measured};
 pub use queries::{DeliveryQueries, MessageFilter, SendingFilter};
 pub use search::MessageSearch;
 pub use statistics_query::{Dimension, StatisticsQuery, StatisticsRow};
@@ -56,7 +56,7 @@ use lot::{Lot, Seal};
 use sendings::{Moment, Sendings};
 use statistics::Statistics;
 use tally::Tally;
-use words::Words;
+use word_numbers::Words;
 
 /// How many ordinary messages are kept in memory between transactions, and fewer for which relays have said much.
 const CACHED_MESSAGES_MAX: usize = 100_000;

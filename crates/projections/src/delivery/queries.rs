@@ -13,7 +13,7 @@ use super::counters;
 use super::row::{LotRow, read, select_messages};
 use super::sendings::PAUSERS;
 use super::views::{MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
-use super::words::{WordList, find};
+use super::word_numbers::{WordList, find};
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::attempt::{self, Attempt};
 use super::codes::{Coded, MessageStatus};
 use super::views::{AttemptView, MessageView};
-use super::words::WordList;
+use super::word_numbers::WordList;
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::sql::time;

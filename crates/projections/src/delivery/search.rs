@@ -20,7 +20,7 @@ use super::facets::{BLOCK_BITS, OPEN, PIECE_BITS, PIECES, filled};
 use super::row::{LotRow, read, select_lots, select_messages};
 use super::schema::{SEARCH_BLOCK_BITS, search_hash};
 use super::views::MessageView;
-use super::words::{WordList, find};
+use super::word_numbers::{WordList, find};
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing};

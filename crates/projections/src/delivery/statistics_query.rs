@@ -15,7 +15,7 @@ use super::DeliveryQueries;
 use super::codes::Coded;
 use super::counters::{self, Counts};
 use super::statistics::{HOUR_MS, Metric};
-use super::words::{WordList, find};
+use super::word_numbers::{WordList, find};
 use crate::engine::{Connection, Row, StorageError};
 use crate::error::QueryError;
 use crate::histogram::Histogram;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{json, problem};
 use crate::forge::ForgeRequest;
 use crate::scenario::OutageMode;
-use crate::sim::Shared;
+use crate::shared::Shared;
 
 /// Most entries on a page.
 const PAGE_MAX: usize = 10_000;
@@ -109,7 +109,7 @@ pub(super) async fn behaviour(
     Json(patch): Json<serde_json::Value>,
 ) -> Response {
     let Some(relay) = shared.relay(&relay) else { return not_found() };
-    match crate::sim::merge_behaviour(&relay, &patch) {
+    match crate::behaviour_change::merge_behaviour(&relay, &patch) {
         Ok(()) => json(StatusCode::OK, &relay.decider().behaviour),
         Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_behaviour", &format!("{error:#}")),
     }
@@ -136,7 +136,8 @@ pub(super) async fn outage(
             "seconds must lie between 0 and 86400",
         );
     }
-    match crate::sim::set_outage(&relay, Duration::from_secs_f64(request.seconds), request.mode) {
+    match crate::behaviour_change::set_outage(&relay, Duration::from_secs_f64(request.seconds), request.mode)
+    {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_outage", &format!("{error:#}")),
     }

@@ -16,7 +16,7 @@ use crate::ledger::{EntryStatus, HandOver};
 use crate::relay::receipts::{RelayReference, TimeWriter};
 use crate::relay::{Answer, Relay, Standing, Taken, Verdict};
 use crate::scenario::Channel;
-use crate::sim::Shared;
+use crate::shared::Shared;
 use crate::wire;
 
 /// Longest reference, bytes.

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::relay::Relay;
-use crate::sim::Shared;
+use crate::shared::Shared;
 
 /// Largest request body.
 const BODY_BYTES_MAX: usize = 16 << 20;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{json_bytes, read_call};
 use crate::relay::receipts::write_receipts;
-use crate::sim::Shared;
+use crate::shared::Shared;
 
 #[derive(Deserialize)]
 struct Pull {

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::codes::is_for_now;
 use crate::decide::{CallFate, CallFault, Decider, Delivery, Fate, Outcome, Subject, attempt_of};
 use crate::ledger::{Counters, EntryStatus, HandOver, Ledger, LedgerEntry, hash_of};
 use crate::scenario::{Behaviour, Channel, LedgerMode, Outage, ReceiptMode, RelayKind, RelayScenario};
-use crate::smtp::is_for_now;
 use limit::Bucket;
 use receipts::{Due, Gate, Leases, Receipt, Schedule, What};
 

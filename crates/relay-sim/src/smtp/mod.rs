@@ -8,8 +8,6 @@
 
 mod session;
 
-pub(crate) use session::is_for_now;
-
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

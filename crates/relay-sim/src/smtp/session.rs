@@ -10,6 +10,7 @@ use base64::Engine;
 use smtp_proto::{AUTH_PLAIN, MailFrom, RcptTo, Request};
 
 use super::MESSAGE_BYTES_MAX;
+use crate::codes::reply_code;
 use crate::ledger::HandOver;
 use crate::relay::{Answer, Objection, Relay, Verdict};
 use crate::scenario::Channel;
@@ -223,18 +224,6 @@ fn reply(replies: &mut Vec<u8>, line: impl Display) {
     write!(replies, "{line}\r\n").expect("writing to memory cannot fail");
 }
 
-/// A code of 4xx or 5xx as it is, anything else as a temporary failure.
-fn reply_code(code: &str) -> &str {
-    let is_reply =
-        code.len() == 3 && code.starts_with(['4', '5']) && code.bytes().all(|byte| byte.is_ascii_digit());
-    if is_reply { code } else { "451" }
-}
-
-/// Whether a mail that is refused with this code may come again.
-pub(crate) fn is_for_now(code: &str) -> bool {
-    reply_code(code).starts_with('4')
-}
-
 /// The reply for a refusal code.
 fn refusal(code: &str) -> String {
     let code = reply_code(code);
@@ -283,7 +272,7 @@ fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_for_now, message_id, refusal, tag};
+    use super::{message_id, refusal, tag};
 
     #[test]
     fn the_reference_is_the_left_side_of_the_message_id() {
@@ -305,6 +294,5 @@ mod tests {
         assert_eq!(refusal("550"), "550 5.1.1 no such mailbox");
         assert_eq!(refusal("3056"), "451 4.3.0 try again later");
         assert_eq!(refusal("571"), "571 5.0.0 refused");
-        assert_eq!(["550", "451", "3056"].map(is_for_now), [false, true, true]);
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::BreakerGuard;
-use crate::hand::testing::{profile, relay, start};
 use crate::queue::Hasten;
+use crate::worker::testing::{profile, relay, start};
 
 const LOST: Observation = Observation::NoAnswer { messages: 1 };
 

@@ -241,7 +241,7 @@ mod tests {
     use kite_relay_sim::{RelaySim, Scenario};
     use serde_json::json;
 
-    use crate::hand::testing::profile;
+    use crate::worker::testing::profile;
 
     async fn steps(profile: &RelayProfile) -> Vec<(&'static str, CheckVerdict, String)> {
         let report = check(profile, &Vault::default(), &SystemClock).await;

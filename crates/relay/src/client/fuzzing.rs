@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use smol_str::SmolStr;
 use std::time::Duration;
 
-use super::{CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, Standing, http, smtp, words};
+use super::{CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, Standing, http, redaction, smtp};
 
 /// The answer to a hand-over over HTTP; on an error, in words.
 pub fn submit_answer(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
@@ -43,7 +43,7 @@ pub const PAUSE_MAX: Duration = http::PAUSE_MAX;
 
 /// What is kept of a relay's words about a message to this recipient.
 pub fn impersonal(answer: MessageAnswer, recipient: &str) -> MessageAnswer {
-    words::impersonal(answer, recipient)
+    redaction::impersonal(answer, recipient)
 }
 
 /// What the negative reply of a mail server to a recipient means.

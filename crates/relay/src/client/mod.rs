@@ -12,9 +12,9 @@ pub(crate) mod check;
 pub mod fuzzing;
 pub mod http;
 pub(crate) mod observed;
+mod redaction;
 pub mod smtp;
 mod tls;
-mod words;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -176,7 +176,7 @@ pub struct PulledReceipts {
     pub misread: Vec<Misread>,
 }
 
-/// A relay, as the hands see it.
+/// A relay, as the workers see it.
 #[async_trait]
 pub trait RelayClient: Send + Sync + 'static {
     /// Hands messages over, at most the relay's batch size.

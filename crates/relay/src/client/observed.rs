@@ -12,7 +12,7 @@ use super::{
     CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
     SubmitAnswer,
 };
-use crate::desk::Board;
+use crate::board::Board;
 
 /// See the module.
 pub(crate) struct ObservedClient {

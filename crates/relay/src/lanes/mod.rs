@@ -13,16 +13,16 @@ mod sets;
 #[cfg(test)]
 mod tests;
 
+use ::metrics::Gauge;
 use async_trait::async_trait;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
-use metrics::Gauge;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::figures;
+use crate::metrics;
 use crate::queue::{Hasten, Job, Put, QueueError, Taken, Want, WorkQueue};
 use relay::RelayLanes;
 
@@ -88,7 +88,7 @@ impl InProcessQueue {
             Arc::new(Cell {
                 lanes: Mutex::new(RelayLanes::new(self.limits)),
                 arrivals: watch::Sender::new(0),
-                depths: MessageClass::ALL.map(|class| figures::queue_depth(relay, class)),
+                depths: MessageClass::ALL.map(|class| metrics::queue_depth(relay, class)),
             })
         });
         cell.clone()

@@ -5,6 +5,5 @@ mod pull;
 mod telling;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
 
 pub use pull::ReceiptPuller;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::telling::{Telling, Word};
 use crate::client::{CallFailed, PulledReceipts, RelayClient};
-use crate::figures;
+use crate::metrics;
 
 /// The longest pause after something that there is no room for.
 const FULL_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ impl Worker for ReceiptPuller {
                 return Ok(self.rest(failed.retry_after));
             }
         };
-        figures::call(&self.relay, "pull", began, self.clock.now());
+        metrics::call(&self.relay, "pull", began, self.clock.now());
         self.failures = 0;
         if pulled.lease.is_empty() {
             self.tell_back();

@@ -29,7 +29,7 @@ pub(crate) use keeper::{OfTheFirstShare, ShareKeeper};
 pub(crate) use portion::{Portion, kept_for_passwords};
 use portion::{fair, shares_of};
 
-use crate::hand::longest_handover;
+use crate::handover_time::longest_handover;
 
 /// How often a process looks what others have, and whether it has what is fair.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);

@@ -54,7 +54,7 @@ pub(crate) fn kept_for_passwords(calls: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hand::testing::profile;
+    use crate::worker::testing::profile;
 
     #[test]
     fn a_relay_has_as_many_shares_as_calls_up_to_eight_and_no_more_than_parts_in_a_burst() {

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::attendance::Attendance;
-use crate::hand::testing::{profile, relay};
 use crate::lanes::{InProcessQueue, QueueLimits};
 use crate::limits::Pace;
+use crate::worker::testing::{profile, relay};
 
 const RATE: u32 = 80;
 /// A quarter of a second's worth.

@@ -2,8 +2,8 @@
 
 use kite_commands::clock::SystemIds;
 use kite_commands::directory::Directory;
+use kite_commands::manage::Unextended;
 use kite_commands::manage::{Advised, ManageError, ManageRefusal, NewOptOut};
-use kite_commands::refusal_keeper::Unextended;
 use kite_commands::{Cause, Journal, WriteSide};
 use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::policy::{self, FailoverTerms, PolicyObjective, WeightsAdvised};
@@ -19,8 +19,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::Reading;
 use crate::host::Host;
-use crate::parts::{Parts, Reading};
+use crate::parts::Parts;
 use crate::testing::Stage;
 
 /// A log and the files of its read models, which outlive processes.

@@ -4,7 +4,7 @@ use crate::store::Log;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use kite_commands::clock::SystemIds;
-use kite_commands::directory::{Directory, DirectoryMemory, InForce, StoredRefusals};
+use kite_commands::directory::{Directory, InForce, StoredDirectory, StoredRefusals};
 use kite_commands::open_work::OpenWorkError;
 use kite_commands::{Clock, Journal};
 use kite_domain::event::{Event, EventKind};
@@ -26,7 +26,7 @@ fn asked<T>(answer: Result<T, QueryError>) -> Result<T, OpenWorkError> {
 }
 
 #[async_trait]
-impl DirectoryMemory for Kept {
+impl StoredDirectory for Kept {
     async fn in_force(&self) -> Result<Option<InForce>, OpenWorkError> {
         let known = asked(self.0.directory.in_force())?;
         Ok(known.map(|known| InForce { position: known.position, events: known.events }))

@@ -2,7 +2,7 @@
 //! second.
 //!
 //! Messages are counted, not their parts, so it is less than what is charged. What was charged a moment ago may come in later,
-//! one call of each hand.
+//! one call of each worker.
 
 use kite_domain::relay::RelayProfile;
 

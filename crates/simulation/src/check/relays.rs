@@ -50,7 +50,7 @@ impl RelayState {
         self.took_nothing = if took_something { (0, 0) } else { (self.took_nothing.0 + 1, at_ms) };
     }
 
-    /// Whether it asked for it, or took nothing so often, that it may be left alone for now. A hand that waited for the end
+    /// Whether it asked for it, or took nothing so often, that it may be left alone for now. A worker that waited for the end
     /// of it looks again within a second or two.
     pub(super) fn may_be_left_alone(&self, now_ms: i64) -> bool {
         let (answers, last_ms) = self.took_nothing;

@@ -104,7 +104,7 @@ fn add_rush(seed: u64, case: &mut Case) {
             relay: 0,
             price_milliwon: 8_000,
             rate: 40,
-            hands: dice.between(2, 4) as u8,
+            calls_at_once: dice.between(2, 4) as u8,
             batch: 20,
         },
         Operation::Policy {

@@ -1,4 +1,4 @@
-//! A simulated relay behind the port that the hands call.
+//! A simulated relay behind the port that the workers call.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -121,7 +121,7 @@ impl World {
             let now = self.sim.now() + TimeDelta::days(400);
             let want = Want { messages_max: 1_000, lanes: WantedLanes::All, now };
             let taken = futures::FutureExt::now_or_never(platform.queue.take(&relay.id, want));
-            // Jobs that have nothing left to do stay until a hand looks at them.
+            // Jobs that have nothing left to do stay until a worker looks at them.
             if let Some(Ok(Taken::Lease(lease))) = taken {
                 self.is_stale(&lease.jobs)?;
             }

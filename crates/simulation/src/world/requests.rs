@@ -142,12 +142,12 @@ impl World {
                     carried_out(&sim, platform.manage.resume_relay(&cause(), &relay(index)).await);
                 });
             }
-            Operation::Redefine { relay: index, price_milliwon, rate, hands, batch } => {
+            Operation::Redefine { relay: index, price_milliwon, rate, calls_at_once, batch } => {
                 let mut profile =
                     setting::profile(usize::from(index) % RELAYS.len(), self.relay(index).traits);
                 profile.channels.values_mut().for_each(|terms| terms.price_milliwon = price_milliwon.into());
                 profile.rate_parts_per_second = (rate > 0).then_some(rate.into());
-                profile.calls_in_flight_max = hands.max(1).into();
+                profile.calls_in_flight_max = calls_at_once.max(1).into();
                 profile.batch_max = batch.max(1).into();
                 let sim = self.sim.clone();
                 self.ask("redefine", move |platform| async move {

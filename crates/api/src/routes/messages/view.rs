@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, ContactId, MessageId};
-use kite_domain::sending::Said;
+use kite_domain::lot::Said;
 use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;

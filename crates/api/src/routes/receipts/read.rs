@@ -2,11 +2,11 @@
 //! is kept as it came.
 
 use kite_domain::not_understood::{Misread, MisreadReason};
-use kite_domain::objects;
 use kite_domain::receipt::{
     CODE_LENGTH_MAX, REFERENCE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, bounded, bounded_time,
     read_receipt,
 };
+use kite_domain::strict_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -41,7 +41,7 @@ struct LooseBody {
 /// # Errors
 /// The body is no JSON, has no list of receipts, or too many of them.
 pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
-    if let Ok(body) = objects::from_slice::<ReceiptsBody>(bytes) {
+    if let Ok(body) = strict_json::from_slice::<ReceiptsBody>(bytes) {
         let bodies = few_enough(body.receipts)?;
         if let Some(receipts) = bodies.into_iter().map(in_our_words).collect() {
             return Ok(Understood { receipts, misread: Vec::new() });

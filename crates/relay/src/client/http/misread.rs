@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use kite_domain::not_understood::{Misread, MisreadReason, SaidHow};
-use kite_domain::objects;
+use kite_domain::strict_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ struct Results {
 /// The results that are not understood, each as it came; or the whole answer, where it is not even a list of results, or
 /// where nothing else explains why it could not be read.
 pub(super) fn of_results(body: &[u8], how: SaidHow, is_readable: bool) -> Vec<Misread> {
-    let results = match objects::from_slice::<Results>(body) {
+    let results = match strict_json::from_slice::<Results>(body) {
         Ok(Results { results }) => results,
         Err(error) => return vec![whole(body, &error, "results")],
     };

@@ -170,7 +170,7 @@ async fn relay_that_says(status: String, body: &'static str) -> (String, Arc<Ato
 
 async fn client_that_hears(status: String, body: &'static str) -> HttpRelayClient {
     let (address, _) = relay_that_says(status, body).await;
-    HttpRelayClient::new(&address, &crate::hand::testing::profile("alpha")).unwrap()
+    HttpRelayClient::new(&address, &crate::worker::testing::profile("alpha")).unwrap()
 }
 
 /// A client of a relay that answers every call with this body.
@@ -327,7 +327,7 @@ async fn a_check_says_of_each_status_whether_the_relay_can_be_worked_for() {
     ] {
         let (base_url, _) = relay_that_says(format!("{status} Said"), "").await;
         let endpoint = Endpoint::Http { base_url };
-        let profile = RelayProfile { endpoint, answers_status, ..crate::hand::testing::profile("alpha") };
+        let profile = RelayProfile { endpoint, answers_status, ..crate::worker::testing::profile("alpha") };
         let report = crate::client::check::check(&profile, &Vault::default(), &SystemClock).await;
         let last = report.steps.last().unwrap();
         assert_eq!(last.step, "ask", "{status}: {report:?}");

@@ -20,7 +20,7 @@ async fn mail_server_that(api_key: &str, behaves: serde_json::Value) -> RelaySim
 }
 
 fn profile(api_key: Option<&str>) -> RelayProfile {
-    let mut profile = crate::hand::testing::profile("mail");
+    let mut profile = crate::worker::testing::profile("mail");
     profile.credentials.api_key = api_key.map(str::to_owned);
     profile.credentials.user = Some("kite".to_owned());
     profile

@@ -173,7 +173,7 @@ fn message() -> OutgoingMessage {
 
 /// The terms of a relay at this port.
 fn profile(speaks: Speaks, server: &Server, believed: Option<&str>, ours: Option<&Made>) -> RelayProfile {
-    let mut profile = crate::hand::testing::profile("alpha");
+    let mut profile = crate::worker::testing::profile("alpha");
     let port = server.port;
     profile.endpoint = match speaks {
         Speaks::Http => Endpoint::Http { base_url: format!("https://localhost:{port}") },

@@ -1,0 +1,22 @@
+//! Whoever waits is injected, as the clock is: the write side does not sleep.
+
+use async_trait::async_trait;
+use std::time::Duration;
+
+/// Waits.
+#[async_trait]
+pub trait Pauses: Send + Sync + 'static {
+    /// Waits so long.
+    async fn pause(&self, time: Duration);
+}
+
+/// Lets others go first, and waits for nothing: where no loop is there that could.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GiveWay;
+
+#[async_trait]
+impl Pauses for GiveWay {
+    async fn pause(&self, _: Duration) {
+        tokio::task::yield_now().await;
+    }
+}

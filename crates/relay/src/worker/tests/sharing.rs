@@ -1,0 +1,126 @@
+//! Several processes at one relay, over one log.
+
+use kite_commands::event_store::MemoryEventStore;
+use kite_commands::lease::{InProcessLeases, LeaseHolder, Leases, TERM};
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::lanes::{InProcessQueue, QueueLimits};
+use crate::worker::testing::Script;
+
+struct Ground {
+    clock: Arc<ManualClock>,
+    store: Arc<MemoryEventStore>,
+    leases: Arc<dyn Leases>,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(start()));
+        let leases = Arc::new(InProcessLeases::new(clock.clone(), TERM));
+        Self { clock, store: Arc::new(MemoryEventStore::new()), leases }
+    }
+
+    /// A process that calls what the script answers.
+    async fn process(&self, name: &str, profile: &RelayProfile) -> (World, Arc<Script>) {
+        let script = Arc::new(Script::default());
+        let holder = LeaseHolder::new(self.leases.clone(), name, self.clock.clone());
+        let world = World::with_queue(
+            Arc::new(InProcessQueue::new(QueueLimits::default())),
+            holder,
+            self.clock.clone(),
+            self.store.clone(),
+            vec![profile.clone()],
+            script.clone(),
+            RelaySettings::default(),
+        )
+        .await;
+        (world, script)
+    }
+}
+
+fn sent(script: &Script) -> Vec<kite_domain::ids::AttemptReference> {
+    let alpha = script.relay("alpha");
+    let calls = alpha.calls.lock();
+    calls.iter().flatten().map(|message| message.reference).collect()
+}
+
+#[tokio::test]
+async fn two_processes_share_a_relays_rate_and_each_message_is_handed_over_once() {
+    let ground = Ground::new();
+    let profile =
+        RelayProfile { calls_in_flight_max: 8, rate_parts_per_second: Some(80), ..profile("alpha") };
+    let (mut one, by_one) = ground.process("one", &profile).await;
+    let (mut other, by_other) = ground.process("other", &profile).await;
+    let lot = one.send(Sent { to: numbers(900), ..Sent::default() }).await;
+    let (mut most, mut before) = (0, 0);
+    for _ in 0..40 {
+        for _ in 0..10 {
+            one.settle().await;
+            other.settle().await;
+            ground.clock.advance(TimeDelta::milliseconds(100));
+        }
+        let all = sent(&by_one).len() + sent(&by_other).len();
+        most = most.max(all - before);
+        before = all;
+    }
+    assert!(one.messages(lot).await.iter().all(|message| state(message) == AttemptState::Accepted));
+    let (by_one, by_other) = (sent(&by_one), sent(&by_other));
+    // One begins alone, and both go for the same lot: what one finds done by the other it has been charged for.
+    assert!(by_one.len() > 200 && by_other.len() > 200, "{} and {}", by_one.len(), by_other.len());
+    let all: BTreeSet<_> = by_one.iter().chain(&by_other).copied().collect();
+    assert_eq!((all.len(), by_one.len() + by_other.len()), (900, 900), "each of them once");
+    assert!(most <= 80 + 20, "{most} in a second");
+}
+
+#[tokio::test]
+async fn a_process_without_a_share_calls_nobody_and_goes_on_when_the_other_has_left() {
+    let ground = Ground::new();
+    let (mut one, by_one) = ground.process("one", &profile("alpha")).await;
+    let (mut other, by_other) = ground.process("other", &profile("alpha")).await;
+    let first = one.send(Sent { to: numbers(3), ..Sent::default() }).await;
+    other.settle().await;
+    assert!(sent(&by_other).is_empty(), "the relay takes one call at a time");
+    one.settle().await;
+    assert_eq!(sent(&by_one).len(), 3);
+    assert!(one.messages(first).await.iter().all(|message| state(message) == AttemptState::Accepted));
+    for hired in &mut one.workers {
+        hired.worker.retire().await;
+    }
+    let second = one.send(Sent { to: numbers(2), ..Sent::default() }).await;
+    for _ in 0..4 {
+        other.settle().await;
+        ground.clock.advance(TimeDelta::seconds(1));
+    }
+    assert!(other.messages(second).await.iter().all(|message| state(message) == AttemptState::Accepted));
+    assert_eq!(sent(&by_other).len(), 2);
+}
+
+/// Whoever comes across the intent of another process lets it have its time, and no longer.
+#[tokio::test]
+async fn an_intent_of_another_process_is_unanswered_only_after_its_time() {
+    let ground = Ground::new();
+    let (mut world, _) = ground.process("one", &profile("alpha")).await;
+    let lot = world.send(Sent { to: numbers(1), ..Sent::default() }).await;
+    let answer_by = start() + TimeDelta::seconds(20);
+    let intent = MessagesSubmitted {
+        relay: relay("alpha"),
+        attempt: 1,
+        messages: [0].into_iter().collect(),
+        receipt_by: start() + TimeDelta::hours(1),
+        answer_by: Some(answer_by),
+        holder: Some("other".into()),
+    };
+    append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+    for (at, is_believed_alive) in [
+        (start(), true),
+        (answer_by - TimeDelta::milliseconds(1), true),
+        (answer_by + TimeDelta::milliseconds(1), false),
+    ] {
+        ground.clock.set(at);
+        world.feeder.feed(lot).await.unwrap();
+        world.settle().await;
+        let is_submitted = state(&world.messages(lot).await[0]) == AttemptState::Submitted;
+        assert_eq!(is_submitted, is_believed_alive, "at {at}");
+    }
+}
