@@ -18,7 +18,7 @@ pub(crate) struct SimOptions {
     /// Long cases: some fifty operations.
     #[arg(long)]
     long: bool,
-    /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
+    /// Takes a backup in the middle of each case, and lets a copy continue after the original's end.
     #[arg(long)]
     copied: bool,
     /// Lets one to four processes work on the log of each case, and things happen to them.

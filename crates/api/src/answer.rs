@@ -56,7 +56,7 @@ impl<T: Serialize> Written<T> {
         Self { status: StatusCode::OK, position, location: None, body: Some(body) }
     }
 
-    /// Something accepted that goes on from here.
+    /// Something accepted that continues from here.
     pub(crate) fn accepted(position: u64, location: String, body: T) -> Self {
         Self { status: StatusCode::ACCEPTED, position, location: Some(location), body: Some(body) }
     }

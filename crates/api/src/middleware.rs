@@ -44,7 +44,7 @@ fn method_word(method: &Method) -> &'static str {
     }
 }
 
-/// Says with the request where it comes from, and lets no address have more under way than its share. Whoever is genuine
+/// Says with the request where it comes from, and lets no address have more in progress than its share. Whoever is genuine
 /// has as much again for itself: others may have used up the address.
 pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let clients = &state.clients;

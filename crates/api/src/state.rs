@@ -83,7 +83,7 @@ pub struct ApiConfig {
     /// milliseconds.
     pub ready_standstill_ms_max: u32,
     /// With less room than this on the disk of the data directory the process is not ready and takes no new sendings, so that
-    /// the results of what is under way can still be written, in bytes.
+    /// the results of what is in progress can still be written, in bytes.
     pub ready_free_bytes_min: u64,
     /// With less room than this it says so, in bytes.
     pub ready_free_bytes_warn: u64,
@@ -134,7 +134,7 @@ pub trait Readiness: Send + Sync + 'static {
     /// Each of the things that must hold.
     async fn checks(&self) -> Vec<ReadinessCheck>;
 
-    /// Why no new sendings and no files of contacts and refusals are taken; none: they are. What is under way must still find room for its results.
+    /// Why no new sendings and no files of contacts and refusals are taken; none: they are. What is in progress must still find room for its results.
     fn turns_away(&self) -> Option<String> {
         None
     }

@@ -333,7 +333,7 @@ words! {
         /// Assigned to a relay, and waiting for its window to open.
         Held,
     }
-    /// How a relay stands before any objective is asked.
+    /// The state of a relay before any objective is considered.
     StandingWord = kite_domain::advice::Standing {
         /// Enough was measured, and it looks well.
         Measured,

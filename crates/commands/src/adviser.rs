@@ -2,7 +2,7 @@
 //! reasons; the router follows the newest. Small movements change nothing, so that shares do not flap.
 //!
 //! Advice follows the policy and the advice that it was judged on, or it is not written: of two advisers over one log, or of
-//! one that was paused, the slower judges anew at its next look.
+//! one that was paused, the slower judges again at its next look.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -75,7 +75,7 @@ pub fn is_name(name: &str) -> bool {
 /// See the module.
 #[async_trait]
 pub trait BackupDesk: Send + Sync + 'static {
-    /// Begins a backup, which goes on by itself.
+    /// Begins a backup, which continues by itself.
     async fn begin(&self, name: Option<String>, actor: &str) -> Result<Backup, BackupRefusal>;
 
     /// The newest first.

@@ -52,7 +52,7 @@ impl From<AppendError> for LotsError {
     }
 }
 
-/// A lot as it stands in the log.
+/// A lot as it is in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) lot: Lot,
@@ -351,7 +351,7 @@ impl Lots {
                         false => again.push(place),
                     }
                 }
-                // Another process was faster: it is read anew before it is decided anew.
+                // Another process was faster: it is read again before it is decided again.
                 Err(AppendError::Conflict { .. }) => again.push(place),
                 // What is in the log is not certain any more.
                 Err(error) => answers[place] = Some(Err(error.into())),

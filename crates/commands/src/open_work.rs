@@ -1,4 +1,4 @@
-//! What the write side asks a read model for: where to go on after a restart, and what may be due.
+//! What the write side asks a read model for: where to continue after a restart, and what may be due.
 //!
 //! The answers may lag and need not be complete at any one moment: each is only a hint to look at a stream, which
 //! then decides. What is missing now is there at the next scan.
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 #[error("the read models do not say: {0}")]
 pub struct OpenWorkError(pub String);
 
-/// Where the router goes on.
+/// Where the router continues.
 #[derive(Debug, Clone, Default)]
 pub struct RouterMemory {
     /// Everything up to here is in the rest; what comes after is read from the log.
@@ -48,7 +48,7 @@ pub struct Workload {
 /// See the module.
 #[async_trait]
 pub trait OpenWork: Send + Sync + 'static {
-    /// Where the router goes on. Of splits of other policies than these, each named as the router names it, nothing need be told.
+    /// Where the router continues. Of splits of other policies than these, each named as the router names it, nothing need be told.
     async fn router_memory(&self, policies: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError>;
     /// What is accepted and not final.
     async fn workload(&self) -> Result<Workload, OpenWorkError>;

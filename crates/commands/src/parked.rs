@@ -63,7 +63,7 @@ impl Ages {
     }
 }
 
-/// Where a round goes on.
+/// Where a round continues.
 #[derive(Debug)]
 struct Round {
     distance: Duration,

@@ -170,7 +170,7 @@ impl ReceiptBook {
                     unmatched.extend(strangers.into_iter().map(|index| places[index]));
                 }
                 Err(LotsError::NotFound(_)) => unmatched.extend(places),
-                // They wait, and whoever understands the lot finds their message. The others of the call go on.
+                // They wait, and whoever understands the lot finds their message. The others of the call continue.
                 Err(LotsError::Journal(error)) if error.is_of_newer_program() => unmatched.extend(places),
                 Err(LotsError::Contended(_) | LotsError::Fenced) => {
                     return Err(kite_event_store::AppendError::Busy.into());

@@ -48,7 +48,7 @@ impl Worker for RefusalKeeper {
         let unextended = self.people.unextended(PORTION).await;
         let unextended = unextended.map_err(WorkerError::retry)?;
         match extend(&self.manage, unextended).await {
-            // The read model hears of it in a moment; asked before, it would answer the same.
+            // The read model learns of it in a moment; asked before, it would answer the same.
             Ok(0) => Ok(Step::Idle(None)),
             Ok(_) => Ok(Step::Worked),
             Err(ManageError::Journal(error)) => Err(error.into()),

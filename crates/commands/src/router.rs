@@ -196,7 +196,7 @@ impl Router {
         self.awaited.clone()
     }
 
-    /// Forgets everything, so that the next step finds its place anew: whenever the log may hold what this router does not know of,
+    /// Forgets everything, so that the next step finds its place again: whenever the log may hold what this router does not know of,
     /// or another one is elected.
     fn forget(&mut self) {
         self.position = None;
@@ -457,7 +457,7 @@ impl Router {
                     self.blocked_until.get_or_insert(retry_at);
                     self.blocked.push(Waiting::one(next));
                 }
-                // All or none: a lot that others have changed keeps the others out, too. It is read anew next time.
+                // All or none: a lot that others have changed keeps the others out, too. It is read again next time.
                 Err(LotsError::Contended(_)) => not_taken.push(next),
                 Err(LotsError::Journal(error)) => {
                     use JournalError::{Append, Read};
@@ -477,7 +477,7 @@ impl Router {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// What is certainly not in the log is tried again. Where that is not certain, the place in the log is found anew, under
+    /// What is certainly not in the log is tried again. Where that is not certain, the place in the log is found again, under
     /// another election: what is still on its way cannot get in after that.
     fn after_failure(&mut self, not_taken: Vec<Next>, is_certain: bool) {
         if !is_certain {

@@ -4,8 +4,8 @@
 //! seconds; what the end of a process leaves over is sealed at that end, or when the next one begins. Where two are at
 //! work, the log lets one of them write each seal.
 //!
-//! Where the newest seal cannot be read, it goes on from the newest one that can: what the other one covered is sealed
-//! anew, as it is then. The broken one stays in the log and is told whenever the log is looked through.
+//! Where the newest seal cannot be read, it continues from the newest one that can: what the other one covered is sealed
+//! again, as it is then. The broken one stays in the log and is told whenever the log is looked through.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -93,7 +93,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Goes on from the newest seal that can be read.
+    /// Continues from the newest seal that can be read.
     async fn find_place(&self) -> Result<Place, JournalError> {
         let seals = self.journal.count(STREAM).await?;
         let store = &**self.journal.store();
@@ -194,7 +194,7 @@ impl Worker for Sealer {
         SEALER
     }
 
-    /// Others seal: it goes on from the newest seal.
+    /// Others seal: it continues from the newest seal.
     fn stands_by(&mut self) {
         self.place = None;
     }

@@ -1,7 +1,7 @@
 //! Takes over for an original that is dead: after the operator's word everything that it may have handed over since this
 //! copy was taken is put in doubt, lot by lot, and only then does anything go out.
 //!
-//! It goes through the copied part of the log itself, not through a read model: those of a copy are made anew, and what one
+//! It goes through the copied part of the log itself, not through a read model: those of a copy are made again, and what one
 //! of them has not come to yet would go out twice. It may end at any moment; what is in doubt is not put in doubt again.
 
 use async_trait::async_trait;
@@ -166,7 +166,7 @@ impl Worker for Settler {
         "settler"
     }
 
-    /// It begins anew: what another one has put in doubt meanwhile is not put in doubt again.
+    /// It begins again: what another one has put in doubt meanwhile is not put in doubt again.
     fn stands_by(&mut self) {
         self.place = None;
     }

@@ -5,7 +5,7 @@
 //! that is stale costs a look, one that is missing comes with the next scan.
 //!
 //! Where the read model has parked something it gives no hints, and may never. Those sendings are gone through again and
-//! again, a few lots each time, until the model is mended.
+//! again, a few lots each time, until the model is fixed.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

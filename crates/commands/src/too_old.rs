@@ -1,6 +1,6 @@
 //! Whether this program is too old for its log: a newer one writes to it what this one does not understand.
 //!
-//! Such a program does not end for it, and guesses nothing. What it understands it goes on with; it leaves the rest to
+//! Such a program does not end for it, and guesses nothing. What it understands it continues with; it leaves the rest to
 //! others, and says so.
 
 use chrono::{DateTime, TimeDelta, Utc};

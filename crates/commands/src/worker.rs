@@ -29,7 +29,7 @@ pub enum WorkerError {
     /// Try again after a pause; nothing is lost.
     #[error("the step is tried again")]
     Retry(#[source] Failure),
-    /// The process cannot go on correctly: it must stop and be started again.
+    /// The process cannot continue correctly: it must stop and be started again.
     #[error("the process cannot go on")]
     Fatal(#[source] Failure),
 }
@@ -40,13 +40,13 @@ impl WorkerError {
         Self::Retry(failure.into())
     }
 
-    /// Nothing that waiting would mend.
+    /// Nothing that waiting would cure.
     pub fn fatal(failure: impl Into<Failure>) -> Self {
         Self::Fatal(failure.into())
     }
 }
 
-/// Whether a log has stopped, or holds what this program cannot read: nothing that waiting would mend.
+/// Whether a log has stopped, or holds what this program cannot read: nothing that waiting would cure.
 fn is_fatal(error: &JournalError) -> bool {
     match error {
         // A newer program writes to the log, too: there is other work that this one understands.
@@ -93,10 +93,10 @@ pub trait Worker: Send {
     /// For logs and metrics: `router`, `worker:alpha`.
     fn name(&self) -> &str;
 
-    /// Does a bounded piece of work. May be called at any time, also when nothing is due.
+    /// Does a bounded piece of work. May be called at any time, even when nothing is due.
     async fn step(&mut self) -> Result<Step, WorkerError>;
 
-    /// Whether it goes on until it is idle when the process stops.
+    /// Whether it continues until it is idle when the process stops.
     fn finishes(&self) -> bool {
         false
     }

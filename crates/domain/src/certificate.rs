@@ -28,7 +28,7 @@ pub struct Certificate {
     pub der: CertificateDer<'static>,
 }
 
-/// Where a certificate stands in its time.
+/// Whether a certificate is not valid yet, valid, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It holds, and will for a while.
@@ -53,7 +53,7 @@ pub enum PemFault {
     /// More than one key.
     #[error("holds more than one private key")]
     Several,
-    /// What begins as PEM does not go on as it.
+    /// What begins as PEM does not continue as it.
     #[error("is no PEM: {0}")]
     Malformed(&'static str),
     /// Something that does not belong there, and may be secret.
@@ -100,7 +100,7 @@ impl Certificate {
         rest.is_empty().then(|| Self { name: name_of(&read), not_before, not_after, der: der.clone() })
     }
 
-    /// Where it stands at a time.
+    /// Where it is at a time.
     pub fn standing(&self, now: DateTime<Utc>) -> Standing {
         if now < self.not_before {
             Standing::NotYet

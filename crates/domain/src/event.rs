@@ -204,11 +204,11 @@ events! {
     /// A number or address may send through these relays, as it was before the operator was asked: it counts as approved,
     /// without an end. Nobody writes it any more.
     SenderRegistered = "sender-registered" v 1 in "sender-<tenant>-<address>",
-    /// A tenant asks to send with a number or address. What was approved before goes on until there is an answer.
+    /// A tenant asks to send with a number or address. What was approved before continues until there is an answer.
     SenderRequested = "sender-requested" v 1 in "identity-<address>",
     /// The operator approves it: it may send through these relays, until it expires.
     SenderApproved = "sender-approved" v 1 in "identity-<address>",
-    /// The operator refuses what was asked for. What was approved before goes on.
+    /// The operator refuses what was asked for. What was approved before continues.
     SenderRefused = "sender-refused" v 1 in "identity-<address>",
     /// The time of an approval is over. It has not sent since then, whenever this is noted.
     SenderExpired = "sender-expired" v 1 in "identity-<address>",
@@ -243,9 +243,9 @@ events! {
     SendingAbandoned = "sending-abandoned" v 1 in "sending-<sending>",
     /// Its time has come.
     SendingReleased = "sending-released" v 1 in "sending-<sending>",
-    /// Nothing of it is routed or handed over from now on, until it is resumed. What a relay has goes on.
+    /// Nothing of it is routed or handed over from now on, until it is resumed. What a relay has continues.
     SendingPaused = "sending-paused" v 1 in "sending-<sending>",
-    /// It goes on.
+    /// It continues.
     SendingResumed = "sending-resumed" v 1 in "sending-<sending>",
     /// What is not handed over yet never will be.
     SendingCancelled = "sending-cancelled" v 1 in "sending-<sending>",

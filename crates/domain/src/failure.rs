@@ -5,7 +5,7 @@
 //! - another relay helps only if the failure was the relay's: a handset that is off is off for every relay, and sending
 //!   what one relay refused as spam through another evades a filter, which is itself unlawful;
 //! - another channel helps only if the failure was the address's;
-//! - an attempt whose answer was lost is not failed: it goes on only where sending twice was allowed (law 4).
+//! - an attempt whose answer was lost is not failed: it continues only where sending twice was allowed (law 4).
 //!
 //! Deliberately absent: what a policy allows (which classes qualify, how long to wait), which relays are left, and the
 //! decision itself. This is what is possible at all; a policy can only narrow it.

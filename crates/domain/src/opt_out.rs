@@ -5,7 +5,7 @@
 //! advertisement of which nobody knows the brand is bound by every refusal.
 //!
 //! Which addresses are one person's is known to the address book, which is a read model. Whatever follows from it is
-//! written into the log ([`OptOutExtended`]), so that the log alone says whom a refusal binds, and so that it goes on
+//! written into the log ([`OptOutExtended`]), so that the log alone says whom a refusal binds, and so that it continues
 //! binding when the contact is gone.
 
 use chrono::{DateTime, Utc};

@@ -72,7 +72,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Goes on from a seal up to this position; from none at 0.
+    /// Continues from a seal up to this position; from none at 0.
     pub fn after(position: u64, previous: &Sum) -> Self {
         let sum = Sha256::new_with_prefix(previous);
         Self { after: position, until: position, events: 0, sum, marks: String::new() }
@@ -144,7 +144,7 @@ pub enum Difference {
         /// The seal's.
         until: u64,
     },
-    /// A seal does not go on where the one before it ends.
+    /// A seal does not continue where the one before it ends.
     #[error("a seal of events after position {after} is missing")]
     NoSeal {
         /// Up to where all is sealed.

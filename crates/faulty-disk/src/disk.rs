@@ -78,7 +78,7 @@ impl Disk {
         let mut state = State::default();
         for entry in root.read_dir().expect("the directory can be read") {
             let path = entry.expect("the directory can be read").path();
-            // SQLite makes the index of a write-ahead log anew: nothing in it outlives a process.
+            // SQLite makes the index of a write-ahead log again: nothing in it outlives a process.
             if path.is_file() && !name_of(&path).ends_with("-shm") {
                 state.record(&path);
             }

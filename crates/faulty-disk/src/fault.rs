@@ -17,7 +17,7 @@ pub enum Fault {
     /// From now on the same kind of operation on the same file fails, until [`crate::Disk::mend`].
     Broken,
     /// Half of what it writes is written; nothing reaches the disk any more after that. For the program it looks as if
-    /// every operation failed; a test goes on with [`crate::Disk::restart_into`].
+    /// every operation failed; a test continues with [`crate::Disk::restart_into`].
     Off,
 }
 
@@ -26,7 +26,7 @@ pub enum Fault {
 pub(crate) struct Faults {
     plan: Option<Plan>,
     struck: Option<Operation>,
-    /// What fails until the disk is mended.
+    /// What fails until the disk is fixed.
     lasting: Option<Lasting>,
     writes: u64,
     refused: u64,

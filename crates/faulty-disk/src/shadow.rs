@@ -8,7 +8,7 @@ const SECTOR_BYTES: usize = 512;
 /// One file.
 #[derive(Debug, Default)]
 pub(crate) struct Shadow {
-    /// What a restart finds for certain, but for what of `changes` is certain.
+    /// What a restart finds for certain, except for what of `changes` is certain.
     durable: Vec<u8>,
     /// What was done since, in order.
     changes: Vec<(Change, Fate)>,

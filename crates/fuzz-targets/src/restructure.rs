@@ -2,7 +2,7 @@
 //!
 //! A fuzzer that changes bytes breaks a document far more often than it builds another, so what lies behind a whole
 //! document is reached slowly. Here a value is replaced, moved, left out, repeated or taken from another input, and what
-//! comes out is a document again (written anew: its fields in the order of their names, each once). What stands around
+//! comes out is a document again (written again: its fields in the order of their names, each once). What stands around
 //! documents (headers, kinds of events) stays, or goes line by line. Strings are left to the fuzzer, which has a dictionary
 //! for them.
 

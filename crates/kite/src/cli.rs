@@ -49,7 +49,7 @@ pub struct DemoOptions {
     /// What the simulated relays and the recipients are drawn from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Keep the data here, and go on with what is there. Without it, a temporary directory is used and removed.
+    /// Keep the data here, and continue with what is there. Without it, a temporary directory is used and removed.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where the API listens. Port 0: any free port. Without it: 127.0.0.1:8080, or any free port if that one is taken.
@@ -90,10 +90,10 @@ pub struct ReplayMode {
     /// Rebuild every read model and put it in the place of the live one, which is kept as `*.previous`.
     #[arg(long)]
     pub rebuild: bool,
-    /// Show the events that a read model could not apply and has parked, one a line. Exits with 1 if there are any.
+    /// Show the events that a read model could not apply and has parked, one per line. Exits with 1 if there are any.
     #[arg(long)]
     pub parked: bool,
-    /// Take in again what is parked, after a mend: every read model that has parked something is rebuilt and put in the
+    /// Take in again what is parked, after a fix: every read model that has parked something is rebuilt and put in the
     /// place of the live one. What still cannot be applied stays parked, and the exit code is 1.
     #[arg(long)]
     pub retry_parked: bool,

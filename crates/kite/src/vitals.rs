@@ -2,7 +2,7 @@
 //! is too late.
 //!
 //! A disk that is full stops the log, and everything with it. So there is a word early (`ready_free_bytes_warn`), and below a
-//! floor (`ready_free_bytes_min`) nothing new is taken in: what is left is for the results of what is under way.
+//! floor (`ready_free_bytes_min`) nothing new is taken in: what is left is for the results of what is in progress.
 //!
 //! A clock that is wrong lets messages expire too early or go out at night. Nobody here knows the right time; what is told is
 //! a clock that is behind the newest event of the log, one that was set while the process ran, and one that most relays

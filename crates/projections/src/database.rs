@@ -87,7 +87,7 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, access: Access) -> Result<C
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
+    // Otherwise a kept statement with `LIMIT ?` is compiled again at each use, for a plan that may suit the value better.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }

@@ -1,7 +1,7 @@
 //! The read side: what the log says, in tables that can be asked.
 //!
 //! Every read model is one SQLite file with one projector ([`Runner`]) that folds events into it. Rows and checkpoint move
-//! in one transaction, so a crash at any moment leaves a model that simply goes on. A table is described once (`table`);
+//! in one transaction, so a crash at any moment leaves a model that simply continues. A table is described once (`table`);
 //! folds and queries know no engine (`engine`). A fold takes its time from the
 //! events, never from a clock, and nothing in a row depends on where a page of the log ended: a model that is rebuilt
 //! from position 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be

@@ -1,7 +1,7 @@
 //! Events that a read model could not apply: parked with the reason, and never silently skipped.
 //!
 //! The rows of a stream stand where they stood before its first parked event: what came later in the stream is parked
-//! behind it, in order, unless nothing is built upon it ([`ReadModel::is_built_upon`]). Other streams go on. The events
+//! behind it, in order, unless nothing is built upon it ([`ReadModel::is_built_upon`]). Other streams continue. The events
 //! themselves stay where they are, in the log.
 //!
 //! What is parked follows from the events and their order alone, like every other row, so a model that is made again

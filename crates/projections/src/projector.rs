@@ -6,7 +6,7 @@
 //!
 //! What cannot be applied for a reason of its own (a constraint, an overflow, a fold that panics) must not hold up what
 //! has nothing to do with it. A piece that fails so is tried again in smaller ones until the event that fails is alone;
-//! that one is parked (see [`crate::parked`]) and everything else goes on. A disk that is full or fails is no event's
+//! that one is parked (see [`crate::parked`]) and everything else continues. A disk that is full or fails is no event's
 //! fault: then nothing is parked, and the same piece is tried again.
 
 use async_trait::async_trait;
@@ -135,7 +135,7 @@ pub trait Runner: Send {
     ///
     /// # Errors
     /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
-    /// go on.
+    /// continue.
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
 }
 
@@ -165,7 +165,7 @@ pub(crate) struct Projector<M> {
     model: M,
     filter: Filter,
     position: Position,
-    /// Not to be passed; for a comparison with a model that stands there.
+    /// Not to be passed; for a comparison with a model that is there.
     until: Position,
     told: watch::Sender<Position>,
     measures: Measures,
@@ -402,7 +402,7 @@ impl<M: ReadModel> Projector<M> {
             let Some(last) = page.last() else { break };
             after = last.version;
             for recorded in page {
-                // What cannot be read is parked when it comes by in the log; a fold goes on without it.
+                // What cannot be read is parked when it comes by in the log; a fold continues without it.
                 if let Ok(event) = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
                     events.push((recorded, event));
                 }

@@ -19,7 +19,7 @@ use crate::register::{Of, Registered};
 use crate::routing::{RoutingModel, RoutingQueries};
 use crate::work::{WorkModel, WorkQueries};
 
-/// What a router needs to go on after a restart.
+/// What a router needs to continue after a restart.
 #[derive(Debug, Clone)]
 pub struct RouterPlace {
     /// Everything up to here is in the rest.
@@ -105,7 +105,7 @@ impl ReadModels {
         self.files.0.iter().map(|(name, readers)| (*name, readers.position()))
     }
 
-    /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly. The
+    /// Where a router continues that has lost its memory: all in one question, so that nobody puts it together wrongly. The
     /// unrouted sendings are read in pages of this size, so that no read keeps the file from being tidied for long; none
     /// is left out. Carries are those of the splits of these policies, or of all.
     ///

@@ -37,7 +37,7 @@ pub struct ForgeRequest {
     /// Its receipts; without any, one for an unknown reference. Not used by `replay`.
     #[serde(default)]
     pub receipts: Vec<ForgedReceipt>,
-    /// Whatever else stands in the list of receipts, after them and as it is: what no client understands.
+    /// Whatever else is in the list of receipts, after them and as it is: what no client understands.
     #[serde(default)]
     pub raw: Vec<Value>,
 }

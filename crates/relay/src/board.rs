@@ -62,7 +62,7 @@ impl Board {
         &self.relay
     }
 
-    /// The relay is defined anew.
+    /// The relay is defined again.
     pub(crate) fn attended_by(&self, attendance: Arc<Attendance>) {
         *self.attendance.write() = attendance;
     }
@@ -75,7 +75,7 @@ impl Board {
         calls.last = Some(call);
     }
 
-    /// The relay has said what time it was, in an answer to a call that was under way from `began` to `ended`.
+    /// The relay has said what time it was, in an answer to a call that was in progress from `began` to `ended`.
     pub(crate) fn said_time(&self, said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) {
         self.calls.lock().clock_ahead = Some((ahead_of(said, began, ended), ended));
     }

@@ -35,7 +35,7 @@ pub enum Unwritable {
 }
 
 impl Unwritable {
-    /// The code that stands in the log, in place of a relay's.
+    /// The code that is in the log, in place of a relay's.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Text(_) => "kite_text",

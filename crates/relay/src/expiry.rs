@@ -19,7 +19,7 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    /// Reads the certificates anew if the relay has another definition.
+    /// Reads the certificates again if the relay has another definition.
     pub(crate) fn look(&mut self, profile: &Arc<RelayProfile>) {
         if self.profile.as_ref().is_none_or(|known| !Arc::ptr_eq(known, profile)) {
             self.certificates = profile.tls.certificates();

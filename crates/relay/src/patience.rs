@@ -30,7 +30,7 @@ impl Patience {
     /// The relay took nothing and wants to be left alone until `asked`. Answers until when it is.
     pub(crate) fn refused(&self, now: DateTime<Utc>, asked: DateTime<Utc>) -> DateTime<Utc> {
         let mut state = self.0.lock();
-        // A call that was under way when the pause began says nothing new.
+        // A call that was in progress when the pause began says nothing new.
         if now < state.until || mutation::is_active(Mutation::PatienceForgotten) {
             return asked.max(state.until);
         }

@@ -58,7 +58,7 @@ pub enum FeedError {
 }
 
 impl FeedError {
-    /// Whether it is about the one lot, so that others go on and trying again soon does not help.
+    /// Whether it is about the one lot, so that others continue and trying again soon does not help.
     pub(crate) fn is_of_the_lot(&self) -> bool {
         matches!(self, Self::Lots(LotsError::Journal(JournalError::Decode { .. })))
     }
@@ -188,7 +188,7 @@ impl Publisher {
         self.position
     }
 
-    /// All lots of a sending that goes on are fed again, some at a time.
+    /// All lots of a sending that continues are fed again, some at a time.
     async fn resume(&mut self, sending: SendingId) -> Result<(), FeedError> {
         // What is kept of it may be from before.
         self.feeder.lots.forget_sending(sending);
@@ -208,7 +208,7 @@ impl Publisher {
                 routed.routes.iter().map(job).collect()
             }
             Event::RelayResponded(responded) => follow_ups(responded),
-            // What is held, and where, stands in the lot.
+            // What is held, and where, is in the lot.
             Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
             // An intent that the work model had not seen when this process began: perhaps without an answer.
             Event::MessagesSubmitted(_) if told.recorded.position <= self.began_at => {

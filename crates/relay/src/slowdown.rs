@@ -14,7 +14,7 @@ const LEFT_BY_CUT: u32 = 700;
 const LEAST: u32 = 50;
 /// What comes back in a second.
 const RECOVERY_PER_S: i64 = 20;
-/// Answers to calls that were under way when the rate was cut say nothing about the new rate.
+/// Answers to calls that were in progress when the rate was cut say nothing about the new rate.
 const SETTLING: TimeDelta = TimeDelta::seconds(1);
 /// A smaller change is not worth telling.
 const TELLING: u32 = 10;

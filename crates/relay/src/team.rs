@@ -1,4 +1,4 @@
-//! All relays and their workers: hired, and dismissed again when a relay's definition changes.
+//! All relays and their workers: started, and stopped again when a relay's definition changes.
 
 use kite_commands::Worker;
 use kite_domain::relay::{ReceiptMode, RelayProfile};
@@ -24,7 +24,7 @@ use crate::steward::Steward;
 use crate::watched::Watched;
 use crate::worker::{ActiveRelay, RelayWorker};
 
-/// A worker to be driven: step after step until it is dismissed. A step must not be cancelled while it runs; if it is,
+/// A worker to be driven: step after step until it is stopped. A step must not be cancelled while it runs; if it is,
 /// nothing is lost, but its call is unknown and has to be asked about.
 pub struct Hired {
     /// The worker.
@@ -68,7 +68,7 @@ pub struct Relays {
 }
 
 impl Relays {
-    /// No workers yet: [`Relays::reconcile`] hires them.
+    /// No workers yet: [`Relays::reconcile`] starts them.
     pub fn new(parts: RelayParts) -> Self {
         let texts = Arc::new(Texts::new(parts.settings.texts_max));
         let desk = Desk::new(parts.manage.vault().clone(), parts.lots.journal().clock().clone());
@@ -80,10 +80,10 @@ impl Relays {
         self.desk.clone()
     }
 
-    /// Compares the teams with the directory: dismisses the workers of relays that are gone or defined anew, and answers
-    /// those that are hired now. To be called at start and whenever the directory has changed.
+    /// Compares the teams with the directory: stops the workers of relays that are gone or defined again, and answers
+    /// those that are started now. To be called at start and whenever the directory has changed.
     ///
-    /// Nobody is hired in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
+    /// Nobody is started in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
     /// because the original would miss them.
     ///
     /// A relay's pace, shares and breaker outlive a change of its definition; not its pace, if its rate is another.

@@ -1,6 +1,6 @@
 //! A worker that panics is put in its place again, later and later, and takes nobody with it.
 //!
-//! Whatever it held in memory is gone with it; what it had in hand is looked at anew, as after the death of a process.
+//! Whatever it held in memory is gone with it; what it had in hand is looked at again, as after the death of a process.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

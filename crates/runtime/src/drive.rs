@@ -37,7 +37,7 @@ pub(crate) fn employ<H: Host>(host: &H, duty: Duty) {
     host.spawn(place, &name, drive(host.clone(), duty));
 }
 
-/// Steps a worker until it is dismissed or the process stops. A step that has begun is brought to its end.
+/// Steps a worker until it is stopped or the process stops. A step that has begun is brought to its end.
 pub async fn drive<H: Host>(host: H, mut duty: Duty) {
     go_on(&host, &mut duty).await;
     duty.worker.retire().await;
@@ -123,7 +123,7 @@ impl End {
         let dismissed = async {
             match &mut self.dismissed {
                 Some(dismissed) => {
-                    // Whoever could dismiss it and is gone will not.
+                    // Whoever could stop it and is gone will not.
                     if dismissed.wait_for(|is_dismissed| *is_dismissed).await.is_err() {
                         std::future::pending::<()>().await;
                     }

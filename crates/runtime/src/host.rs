@@ -21,7 +21,7 @@ pub enum Place {
 
 /// Spawns, sleeps, reads, and knows the time. Cheap to clone.
 pub trait Host: Clone + Send + Sync + 'static {
-    /// Held while a step is under way.
+    /// Held while a step is in progress.
     type UnderWay: Send;
 
     /// The clock.
@@ -50,7 +50,7 @@ pub trait Host: Clone + Send + Sync + 'static {
     /// Cancelled when the tasks of this place are to end.
     fn stop(&self, place: Place) -> CancellationToken;
 
-    /// Something happened after which the process cannot go on correctly.
+    /// Something happened after which the process cannot continue correctly.
     fn fail(&self, place: Place, reason: String);
 
     /// A step begins.

@@ -19,7 +19,7 @@ pub enum Post {
     Timekeeper,
     /// Puts what the log says into the work queue, and what the queue has forgotten.
     Publisher,
-    /// Puts in doubt what the original of a copy had under way.
+    /// Puts in doubt what the original of a copy had in progress.
     Settler,
     /// Seals the log.
     Sealer,

@@ -89,7 +89,7 @@ impl Worker for Projecting {
             Ok(_) => Ok(Step::Idle(None)),
             Err(ProjectError::TakenOver { .. }) => Err(WorkerError::fatal("another process has taken over")),
             Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::fatal(error)),
-            // A full disk, for one: when there is room again, it goes on.
+            // A full disk, for one: when there is room again, it continues.
             Err(error) => Err(WorkerError::retry(error)),
         }
     }

@@ -119,7 +119,7 @@ impl<H: Host> Staff<H> {
         Ok(())
     }
 
-    /// Whatever its roles, a process knows what others write; and a copy of a log settles what was under way once it is
+    /// Whatever its roles, a process knows what others write; and a copy of a log settles what was in progress once it is
     /// released.
     pub fn start_common(&self) {
         let write_side = &self.parts.write_side;
@@ -161,7 +161,7 @@ impl<H: Host> Staff<H> {
     /// From the log to the work queue.
     ///
     /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
-    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
+    /// read models, which are made again, have most likely caught up, and the log need not be read from its beginning.
     pub fn start_publisher(&mut self) {
         let publisher = Publishing::new(self.feeder.clone(), self.parts.models.clone());
         let Some(sweeper) = self.sweeper.take() else { return };
@@ -207,7 +207,7 @@ impl<H: Host> Staff<H> {
         self.timed(Place::Front, watch);
     }
 
-    /// Relay workers are hired and dismissed. Answers what is seen of the relays.
+    /// Relay workers are started and stopped. Answers what is seen of the relays.
     pub fn start_relays(
         &self,
         connector: Arc<dyn Connector>,

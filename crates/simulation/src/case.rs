@@ -6,7 +6,7 @@ use std::fmt;
 use crate::faults::AppendFault;
 use crate::operation::{Operation, is_default, is_once, once};
 
-/// An operation, and how far the process goes on before the next.
+/// An operation, and how far the process continues before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Seeds the order of polls from here on, so that a step means the same when others are left out.
@@ -38,7 +38,7 @@ pub struct Setup {
     /// Open messages over all tenants; 0: as many as come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub open_messages_max: u32,
-    /// The log is on another machine: positions have gaps, and a process hears late how far the log has come.
+    /// The log is on another machine: positions have gaps, and a process learns late how far the log has come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub remote_log: bool,
     /// How many processes work on the log.

@@ -1,7 +1,7 @@
 //! Kite under simulation: the whole write path and the projectors in one thread, under virtual time, with faults.
 //!
 //! A [`Case`] is a seed and a list of operations and faults. [`run`] plays it: every worker is driven through its
-//! `step()`, which of those that can go on is polled next is drawn from the seed, a crash drops all of them at whatever
+//! `step()`, which of those that can continue is polled next is drawn from the seed, a crash drops all of them at whatever
 //! await points they stand, and the relays are models that survive the crash and keep their own ledger. After every poll
 //! a checker of its own holds the log and the ledgers against the laws (docs/laws.md).
 //!

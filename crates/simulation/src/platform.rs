@@ -95,7 +95,7 @@ impl Host for SimHost {
         self.sim.yields(1)
     }
 
-    /// Before and after it others go on.
+    /// Before and after it others continue.
     async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         self.sim.some_yields().await;
         let answer = read();

@@ -61,7 +61,7 @@ fn cause() -> Cause {
     Cause::new("admin", uuid::Uuid::nil())
 }
 
-/// A process trips a relay: another, which has heard nothing bad of it, stops calling once it can have seen that, and goes on
+/// A process trips a relay: another, which has heard nothing bad of it, stops calling once it can have seen that, and continues
 /// when the relay is back.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Callers in bad faith: each holds a connection for as long as it is let, and comes back when it is closed. None of
+//! Hostile callers: each holds a connection for as long as it is let, and comes back when it is closed. None of
 //! them has a key or a secret. They come from several addresses of this machine (127.0.0.2 and on), so that a bound on
 //! the connections of one address alone does not help against them.
 
@@ -222,7 +222,7 @@ async fn misbehave(
     }
 }
 
-/// Headers of receipts that could be genuine, but for the signature.
+/// Headers of receipts that could be genuine, except for the signature.
 #[expect(clippy::disallowed_methods, reason = "the process that is called lives in real time")]
 fn receipts(target: &Target, bytes: usize) -> String {
     let Target { kite, relay } = target;

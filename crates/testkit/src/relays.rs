@@ -35,7 +35,7 @@ const API_KEY: &str = "crash-key";
 const SECRET: &str = "whsec_Y3Jhc2gtdGVzdC1yZWNlaXB0LXNlY3JldCEhISE=";
 /// How long to wait for what will most likely never be told.
 const SHORT_DEADLINE_SECONDS: u32 = 15;
-/// Longer than three questions take (36 seconds), begun anew after a kill: a relay that says "never came in" has to be
+/// Longer than three questions take (36 seconds), begun again after a kill: a relay that says "never came in" has to be
 /// believed before the receipt is given up.
 const DEADLINE_SECONDS: u32 = 120;
 

@@ -144,7 +144,7 @@ fn binaries() -> anyhow::Result<PathBuf> {
     Ok(directory().join("target").join(platform).join("release"))
 }
 
-/// libFuzzer on a target, from what earlier runs and people kept. It never ends by itself, but for a finding.
+/// libFuzzer on a target, from what earlier runs and people kept. It never ends by itself, except for a finding.
 fn fuzzer(binaries: &Path, target: &str) -> anyhow::Result<Command> {
     let corpus = directory().join("corpus").join(target);
     let findings = directory().join("artifacts").join(target);

@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: pass or fail by figures. A shared machine is too noisy for that; docs/performance.md says what
 //! was reached where. What does fail a run is a message that is not final, or counted differently by the relays, and a
-//! genuine request that callers in bad faith kept from being answered.
+//! genuine request that hostile callers kept from being answered.
 
 mod bodies;
 mod generator;
@@ -77,7 +77,7 @@ enum StageName {
     Otp,
     /// What a message costs when more and more are stored.
     Growth,
-    /// Two thousand callers in bad faith beside two thousand messages a second.
+    /// Two thousand hostile callers beside two thousand messages a second.
     Hostile,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Report {
     /// One-time passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) otp: Option<Otp>,
-    /// Beside callers in bad faith.
+    /// Beside hostile callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hostile: Option<Hostile>,
     /// Each stage's part of Kite's CPU time on the whole path; for people.

@@ -1,6 +1,6 @@
 //! While it runs: what was delivered more than once so far, by the relays' own ledgers.
 //!
-//! An early look at what the judge decides in the end, who reads every ledger anew. What has its result is read once here;
+//! An early look at what the judge decides in the end, who reads every ledger again. What has its result is read once here;
 //! that a relay delivers under one reference a second time is taken from its own count.
 
 use std::collections::HashMap;

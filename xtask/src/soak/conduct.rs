@@ -161,7 +161,7 @@ impl Soak {
         turn.end(&mut self.house, &self.calm).await
     }
 
-    /// Between the halves: everything becomes final and the process begins anew. Answers the bytes on the disk and the
+    /// Between the halves: everything becomes final and the process begins again. Answers the bytes on the disk and the
     /// messages that they are for.
     async fn change_over(&mut self) -> anyhow::Result<(u64, u64)> {
         self.calm.restore_all(&self.house).await?;

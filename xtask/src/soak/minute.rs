@@ -1,4 +1,4 @@
-//! How things stand, once a minute, with no request under way.
+//! How things stand, once a minute, with no request in progress.
 
 use std::fmt;
 use std::path::Path;

@@ -11,7 +11,7 @@
 //! [`flat::WARM_UP_MESSAGES`], and for at least ten minutes. A run that is too short for that says so, and is judged by
 //! everything else.
 //!
-//! In the second half there is a tenant in bad faith, too ([`villain`]): it is refused, and nobody else is.
+//! In the second half there is a hostile tenant, too ([`villain`]): it is refused, and nobody else is.
 //!
 //! Deliberately absent: a restart of relay-sim, whose ledger is the measure of everything and ends with it.
 

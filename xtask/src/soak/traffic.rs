@@ -19,7 +19,7 @@ const MIX: Mix = Mix {
     ads_per_cent: 15,
     forced_per_cent: 35,
 };
-/// Requests that may be under way; past it, they are late.
+/// Requests that may be in progress; past it, they are late.
 const REQUESTS_MAX: u32 = 64;
 /// Requests out of a hundred that are sent again after a restart.
 const REPEATED_PER_CENT: u64 = 5;
@@ -84,7 +84,7 @@ impl Traffic {
         Self { taken, places, held_ms, stop, work }
     }
 
-    /// Waits until no request is under way; there is none until the breath is dropped.
+    /// Waits until no request is in progress; there is none until the breath is dropped.
     pub(super) async fn hold_breath(&self) -> anyhow::Result<Breath> {
         let began = Instant::now();
         let places = self.places.clone().acquire_many_owned(REQUESTS_MAX).await?;
@@ -119,7 +119,7 @@ impl Traffic {
         }
     }
 
-    /// No more requests; waits for the answers of those under way.
+    /// No more requests; waits for the answers of those in progress.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
         while let Some(ended) = self.work.join_next().await {
@@ -133,7 +133,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it lasts there is no request under way. What would have been due meanwhile is due that much later.
+/// While it lasts there is no request in progress. What would have been due meanwhile is due that much later.
 pub(super) struct Breath {
     began: Instant,
     held_ms: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! A tenant in bad faith, beside everything else: it schedules as much as it can for months ahead, comes in bursts beyond
+//! A hostile tenant, beside everything else: it schedules as much as it can for months ahead, comes in bursts beyond
 //! its rates, repeats at once whatever is refused, and stores contacts past its limit. It is to be refused; nobody else is.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -172,7 +172,7 @@ impl Client {
         self.address
     }
 
-    /// Counts a request as under way until the permit is dropped; none if there are too many.
+    /// Counts a request as in progress until the permit is dropped; none if there are too many.
     pub(crate) fn begin(&self, requests_max: u32) -> Option<RequestPermit> {
         self.requests.begin(requests_max)
     }
@@ -199,7 +199,7 @@ impl PerMinute {
     }
 }
 
-/// How many requests of somebody are under way.
+/// How many requests of somebody are in progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(Arc<AtomicU32>);
 
@@ -216,7 +216,7 @@ impl Requests {
     }
 }
 
-/// A request that is under way.
+/// A request that is in progress.
 #[derive(Debug)]
 pub(crate) struct RequestPermit(Requests);
 

@@ -1,4 +1,4 @@
-//! What stands in the cells of a table.
+//! What is in the cells of a table.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;

@@ -57,7 +57,7 @@ pub(crate) fn read_loosely<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     strict_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
 }
 
-/// Refuses U+0000 in JSON that was read, but for the values of recipients' rows.
+/// Refuses U+0000 in JSON that was read, except for the values of recipients' rows.
 pub(crate) fn refuse_zeros(bytes: &[u8]) -> Answer<()> {
     // JSON can write it in one way only.
     if !bytes.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000")) {

@@ -1,4 +1,4 @@
-//! Which answers name what other operations ask for: the ids that programs (and people) go on with.
+//! Which answers name what other operations ask for: the ids that programs (and people) continue with.
 
 use serde_json::{Value, json};
 

@@ -21,7 +21,7 @@ enum Place {
     AfterCell,
 }
 
-/// Refuses a file with a quote that is not closed, or after whose closing more text stands in the same cell. Rows are
+/// Refuses a file with a quote that is not closed, or after whose closing more text is in the same cell. Rows are
 /// counted like those of the reader: the header is row 1, and empty lines are none.
 pub(super) fn are_in_pairs(text: &str) -> Result<(), Problem> {
     let mut place = Place::RowBegin;

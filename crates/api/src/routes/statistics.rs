@@ -48,7 +48,7 @@ pub struct StatisticsParameters {
     pub format: Option<FormatWord>,
 }
 
-/// Figures of one group. What counts messages stands at the relay and channel of the message's newest attempt, what counts
+/// Figures of one group. What counts messages is at the relay and channel of the message's newest attempt, what counts
 /// attempts at those of the attempt: the rows add up to all.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatisticsView {

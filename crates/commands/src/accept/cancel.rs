@@ -1,4 +1,4 @@
-//! Cancelling: what was not handed over never will be; what was, goes on.
+//! Cancelling: what was not handed over never will be; what was, continues.
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -18,7 +18,7 @@ use crate::tries::Tries;
 pub struct CancelOutcome {
     /// Messages that were stopped by this.
     pub cancelled: u32,
-    /// Messages that are with a relay and go on.
+    /// Messages that are with a relay and continue.
     pub in_flight: u32,
     /// Messages that were final before.
     pub finished: u32,
@@ -55,7 +55,7 @@ pub enum CancelError {
 
 impl Acceptance {
     /// Cancels a sending of this tenant. The cancellation itself is durable first; if the process dies before every
-    /// lot is told, the timekeeper goes on.
+    /// lot is told, the timekeeper continues.
     ///
     /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
     /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
@@ -119,7 +119,7 @@ impl Acceptance {
         id: SendingId,
         reason: Option<String>,
     ) -> Result<Written, CancelError> {
-        // However this ends, also by a caller that goes away: what is kept of the sending is read anew.
+        // However this ends, also by a caller that goes away: what is kept of the sending is read again.
         let _forgets = ForgetsSending { lots: &self.lots, id };
         let mut tries = Tries::of(self.journal());
         loop {

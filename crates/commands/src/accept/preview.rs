@@ -31,7 +31,7 @@ pub struct Preview {
     pub relays: Vec<PreviewRelay>,
     /// What the first routes cost if all is delivered, in thousandths of a won.
     pub cost_milliwon: i64,
-    /// What it costs if every message goes on to the dearest relay that it may fail over to.
+    /// What it costs if every message continues to the dearest relay that it may fail over to.
     pub cost_max_milliwon: i64,
     /// Why a part cannot be routed at the moment.
     pub blocked: Vec<String>,

@@ -43,7 +43,7 @@ const REFUSAL_KINDS: [EventKind; 3] =
 const PAGE: usize = 1_000;
 /// What was read so lately is current where several processes write.
 const CURRENT: TimeDelta = TimeDelta::seconds(1);
-/// How often refusals are looked up anew because the log has said something meanwhile.
+/// How often refusals are looked up again because the log has said something meanwhile.
 const LOOKS_MAX: usize = 5;
 
 /// The directory. Cheap to clone.
@@ -126,7 +126,7 @@ impl Directory {
                 }
             }
         }
-        // Only the first one counts: whoever has looked things up there goes on with it.
+        // Only the first one counts: whoever has looked things up there continues with it.
         let _ = self.inner.memory.set(memory);
         match self.read_on(journal, place).await {
             // It stands still, and others do what rests on it.
@@ -250,7 +250,7 @@ impl Directory {
             match &page {
                 Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
                 Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
-                // That says nothing of what stands there.
+                // That says nothing of what is there.
                 Err(_) => {}
             }
             let (told, next) = page?;

@@ -129,7 +129,7 @@ pub async fn what_is_over_is_taken_under_a_higher_epoch(ground: &Ground) {
     ground.is_taken("router", "a", NO_TIME, "b").await;
 }
 
-/// What its holder began may still be under way.
+/// What its holder began may still be in progress.
 pub async fn a_taker_that_waits_takes_it_later(ground: &Ground) {
     ground.take("share", "a").await;
     ground.pass(ground.part(130)).await;

@@ -80,12 +80,12 @@ pub trait Leases: Send + Sync + 'static {
     /// it gets it again, under its epoch.
     async fn acquire(&self, lease: &str, holder: &str, after: TimeDelta) -> Result<Acquired, LeaseError>;
 
-    /// Holds it for another term from now, also if its time was over and nobody has taken it.
+    /// Holds it for another term from now, even if its time was over and nobody has taken it.
     async fn renew(&self, lease: &str, holder: &str, epoch: u64) -> Result<Renewed, LeaseError>;
 
     /// Gives it back, so that anybody may take it at once. Nothing happens if it is lost.
     async fn release(&self, lease: &str, holder: &str, epoch: u64) -> Result<(), LeaseError>;
 
-    /// Who holds those whose names begin so, by name, also if their time is over. Nothing of those that were given back.
+    /// Who holds those whose names begin so, by name, even if their time is over. Nothing of those that were given back.
     async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError>;
 }

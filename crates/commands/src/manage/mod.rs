@@ -187,7 +187,7 @@ impl Manage {
         .await
     }
 
-    /// Reads what the stream says by now, decides, appends with the version read; anew on a conflict, after a pause. What is not in
+    /// Reads what the stream says by now, decides, appends with the version read; again on a conflict, after a pause. What is not in
     /// force any more ([`kite_domain::in_force`]) may be left out.
     async fn decide_at<T>(
         &self,

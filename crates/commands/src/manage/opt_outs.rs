@@ -190,7 +190,7 @@ impl Manage {
         Ok(position)
     }
 
-    /// Decides on the refusals of an address, appends with the version of its stream; anew on a conflict. Answers
+    /// Decides on the refusals of an address, appends with the version of its stream; again on a conflict. Answers
     /// whether anything was appended.
     async fn decide_refusal(
         &self,

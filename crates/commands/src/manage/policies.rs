@@ -54,7 +54,7 @@ impl Manage {
     }
 
     /// New weights from live figures, decided on what the policy's stream held at the version `known`. If somebody else was
-    /// faster nothing is written: the directory has that by then, and whoever advises judges anew.
+    /// faster nothing is written: the directory has that by then, and whoever advises judges again.
     pub async fn advise_weights(
         &self,
         cause: &Cause,

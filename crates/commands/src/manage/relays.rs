@@ -11,7 +11,7 @@ use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::Cause;
 use crate::vault::{DecryptError, Kept};
 
-/// What came of encrypting the credentials of all relays anew.
+/// What came of encrypting the credentials of all relays again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SecretsRotated {
     /// Relays that had something which was not encrypted with the newest key.
@@ -157,7 +157,7 @@ impl Manage {
 
     /// Records a change of a breaker that was found right when its last change was at the version `known` of the relay's
     /// stream; 0: there was none. If there is a newer one nothing is written: the directory has it by then, and the
-    /// caller judges anew. Answers the version of the change.
+    /// caller judges again. Answers the version of the change.
     pub async fn change_breaker(
         &self,
         cause: &Cause,

@@ -1,7 +1,7 @@
 //! Sender identities: asked for by tenants, answered by the operator.
 //!
 //! What decides is the address with all that have it, folded in the directory, and the number of events of its stream that
-//! are folded there: an event is appended after exactly those, or the decision is taken anew. So of two approvals of one
+//! are folded there: an event is appended after exactly those, or the decision is taken again. So of two approvals of one
 //! address for two tenants at once the later one knows of the earlier, in whatever process each is made.
 
 use chrono::{DateTime, Utc};
@@ -43,7 +43,7 @@ impl From<SenderError> for ManageError {
     }
 }
 
-/// Decides on an address as the log has it, and appends; anew on a conflict. Answers with what the address is to the tenant
+/// Decides on an address as the log has it, and appends; again on a conflict. Answers with what the address is to the tenant
 /// afterwards.
 pub(crate) async fn change(
     journal: &Journal,

@@ -187,7 +187,7 @@ impl<'s> SealCheck<'s> {
         Ok(())
     }
 
-    /// The digest of the seal that this one goes on from; none: it is missing. That may be an earlier one: what was sealed
+    /// The digest of the seal that this one continues from; none: it is missing. That may be an earlier one: what was sealed
     /// since could not be read at the time.
     async fn sum_before(
         &self,
@@ -286,7 +286,7 @@ pub(crate) async fn newest_of(
                 Err(difference) => told(difference),
             }
         }
-        // Whoever has numbered one anew may have left any number of them out.
+        // Whoever has numbered one again may have left any number of them out.
         end = if page.is_empty() { last_up_to(store, first).await? } else { first };
         most = SEALS_PAGE as u64;
     }

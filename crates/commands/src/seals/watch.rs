@@ -130,7 +130,7 @@ impl SealTrust {
     }
 }
 
-/// Looks at the newest seals first, and then slowly at all of them; after a while it begins anew.
+/// Looks at the newest seals first, and then slowly at all of them; after a while it begins again.
 pub struct SealWatch {
     journal: Journal,
     trust: SealTrust,
@@ -159,7 +159,7 @@ const LONG_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const PAUSE_MAX: TimeDelta = TimeDelta::minutes(1);
 /// It rests so many times as long as a look took: beside a campaign events are large, and the machine has other work.
 const RESTS: i32 = 100;
-/// So long after it has come to the end, it begins anew.
+/// So long after it has come to the end, it begins again.
 const ANEW_AFTER: TimeDelta = TimeDelta::hours(1);
 
 impl SealWatch {

@@ -115,7 +115,7 @@ impl Vault {
     }
 
     /// The credentials as they go into the log. What is encrypted with the newest key stays as it is; what is encrypted with
-    /// an older one is encrypted anew.
+    /// an older one is encrypted again.
     ///
     /// # Errors
     /// If something is encrypted with a key that is not here.

@@ -44,7 +44,7 @@ pub enum EmailError {
     /// There is no `@`.
     #[error("the e-mail address has no @")]
     AtSignMissing,
-    /// Nothing stands before the `@`.
+    /// Nothing is before the `@`.
     #[error("nothing stands before the @")]
     LocalPartEmpty,
     /// More than 64 bytes before the `@`.

@@ -128,7 +128,7 @@ pub enum Role {
 struct Merits {
     /// One a candidate; zero for those without merit.
     scores: Vec<u128>,
-    /// Why, one a candidate; empty for those that did not contend.
+    /// Why, one per candidate; empty for those that did not contend.
     reasons: Vec<String>,
     /// The contenders, the best first.
     order: Vec<usize>,
@@ -148,7 +148,7 @@ impl Merits {
 
 /// Advises weights and an order of fallbacks for the relays whose figures are given.
 ///
-/// Give only relays that are eligible but for their breaker: a tripped one is shown, gets nothing and comes last in the
+/// Give only relays that are eligible except for their breaker: a tripped one is shown, gets nothing and comes last in the
 /// order. `previous` are the weights in use, kept when every measured relay looks bad. The order of `figures` does not
 /// matter; of two figures for the same relay the first counts.
 pub fn advise(

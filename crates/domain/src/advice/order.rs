@@ -33,7 +33,7 @@ pub(super) fn cost_per_delivery(steps: &[Step], order: &[usize]) -> f64 {
     cost / delivered
 }
 
-/// The best order that begins with `first` and goes on with all of `others`, and what it spends for each delivery.
+/// The best order that begins with `first` and continues with all of `others`, and what it spends for each delivery.
 ///
 /// Relays that are equally good stay in the order given.
 pub(super) fn best_order(steps: &[Step], first: usize, others: &[usize]) -> (Vec<usize>, f64) {

@@ -116,7 +116,7 @@ impl RelayFigures {
     }
 }
 
-/// How a relay stands before any objective is asked.
+/// The state of a relay before any objective is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {

@@ -20,7 +20,7 @@ impl LoggedBreaker {
         Self { breaker, changed: change, version }
     }
 
-    /// Where the last change stands in the relay's stream, from 1: what is decided on this state is appended only if nobody has
+    /// Where the last change is in the relay's stream, from 1: what is decided on this state is appended only if nobody has
     /// changed it since.
     pub fn version(&self) -> u64 {
         self.version

@@ -219,7 +219,7 @@ impl Breaker {
         self.suspended.as_deref()
     }
 
-    /// Suspends the relay by hand. The phase goes on by itself underneath.
+    /// Suspends the relay by hand. The phase continues by itself underneath.
     pub fn suspend(&mut self, reason: impl Into<String>) {
         self.suspended = Some(reason.into());
     }

@@ -370,7 +370,7 @@ pub struct MessagesFinished {
     pub messages: SeqSet,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why: the relay's code or a word of ours (`lifetime`, `opt_out`, `cancelled`, …).
+    /// Why: the relay's code or one of Kite's own words (`lifetime`, `opt_out`, `cancelled`, …).
     pub reason: SmolStr,
     /// The class of the failure that ended it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -67,7 +67,7 @@ pub(super) struct Aftermath {
     decided: SeqSet,
 }
 
-/// What messages that go on together have in common.
+/// What messages that continue together have in common.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RouteKey {
     relay: RelayId,
@@ -225,7 +225,7 @@ impl Aftermath {
             return;
         }
         let attempt = lot.message(seq).map_or(1, |message| message.attempts_made() + 1);
-        // What may be sent twice goes on at once.
+        // What may be sent twice continues at once.
         if lot.doubted.contains(seq) && !terms.failover.at_least_once {
             self.doubt(seq, attempt, &next, terms, now);
         }

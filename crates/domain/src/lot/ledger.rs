@@ -1,4 +1,4 @@
-//! Where every split stands in its sequence.
+//! Where every split is in its sequence.
 
 use smol_str::SmolStr;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::MessagesRouted;
 use crate::split::{Carry, CarryMismatch, WeightedRelays};
 
-/// Where every split stands in its sequence, as far as the log goes. Belongs to the router, and is folded from
+/// Where every split is in its sequence, as far as the log goes. Belongs to the router, and is folded from
 /// `messages-routed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SplitLedger {
@@ -42,7 +42,7 @@ impl SplitLedger {
         self.carries.iter()
     }
 
-    /// Where decisions go on that are not in the log yet.
+    /// Where decisions continue that are not in the log yet.
     pub fn ahead(&self) -> LedgerAhead<'_> {
         LedgerAhead { settled: self, moved: HashMap::new(), misfits: Vec::new() }
     }
@@ -57,7 +57,7 @@ pub struct LedgerAhead<'l> {
 }
 
 impl LedgerAhead<'_> {
-    /// The place where this split goes on; its start if it is new, or if what is stored does not fit, which is noted.
+    /// The place where this split continues; its start if it is new, or if what is stored does not fit, which is noted.
     pub fn carry(&mut self, key: &str, weights: &WeightedRelays) -> Carry {
         let Some(known) = self.moved.get(key).or_else(|| self.settled.carries.get(key)) else {
             return Carry::new(weights);
@@ -72,7 +72,7 @@ impl LedgerAhead<'_> {
     }
 
     /// Places that did not fit their split: somebody, or a fault, has made something else of them, and those splits begin
-    /// anew. Takes them out.
+    /// again. Takes them out.
     pub fn take_misfits(&mut self) -> Vec<CarryMismatch> {
         std::mem::take(&mut self.misfits)
     }

@@ -62,7 +62,7 @@ pub struct Submission {
 enum Verdict {
     Go,
     Hold(DateTime<Utc>),
-    /// The sending is paused: whoever resumes it has its work derived anew.
+    /// The sending is paused: whoever resumes it has its work derived again.
     Wait,
     End(Outcome, &'static str),
     /// The sender is not registered with this relay any more. Another may carry the message.
@@ -78,7 +78,7 @@ impl Lot {
     /// handed over again under the same reference.
     ///
     /// The relay may already have an unknown message, so what would end a new one only keeps an unknown one from being
-    /// handed over again: it is asked about until the relay is believed not to have it, or else goes on waiting for its
+    /// handed over again: it is asked about until the relay is believed not to have it, or else continues waiting for its
     /// receipt or its deadline.
     pub fn submit(
         &self,

@@ -9,7 +9,7 @@ use super::{
 use crate::event::Event;
 use crate::slug::{RelayId, TenantId};
 
-/// How far ahead an approval may end: documents are asked for anew some time.
+/// How far ahead an approval may end: documents are asked for again some time.
 pub const APPROVAL_DAYS_MAX: i64 = 3_660;
 
 /// What the operator says when approving.
@@ -134,7 +134,7 @@ impl SenderAddress {
 }
 
 impl SenderIdentity {
-    /// A tenant may ask anew while the operator looks: then the answer is to something else.
+    /// A tenant may ask again while the operator looks: then the answer is to something else.
     fn is_what_was_looked_at(&self, requested_at: Option<DateTime<Utc>>) -> Result<(), SenderRefusal> {
         let Some(looked_at) = requested_at else { return Ok(()) };
         match self.request.as_ref().is_some_and(|request| request.by.at == looked_at) {

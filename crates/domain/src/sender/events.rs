@@ -52,7 +52,7 @@ pub struct SenderRegistered {
     pub relays: Vec<RelayId>,
 }
 
-/// A tenant asks to send with an address. What was approved before goes on until there is an answer.
+/// A tenant asks to send with an address. What was approved before continues until there is an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRequested {
     /// Whose.
@@ -79,7 +79,7 @@ pub struct SenderApproved {
     pub shared: bool,
 }
 
-/// The operator refuses what was asked for. What was approved before goes on.
+/// The operator refuses what was asked for. What was approved before continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRefused {
     /// Whose.

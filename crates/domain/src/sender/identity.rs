@@ -236,7 +236,7 @@ impl SenderIdentity {
         Self { terms, request: None, approval: Some(approval), ended: None, past_brands }
     }
 
-    /// The approval that there is comes to its end, and its brand is one of before, unless it goes on under `next`.
+    /// The approval that there is comes to its end, and its brand is one of before, unless it continues under `next`.
     fn with_past_brand(mut self, next: Option<&str>) -> Self {
         if let Some(brand) = self.approval.as_ref().and_then(|approval| approval.terms.brand.clone()) {
             self.past_brands.push(brand);

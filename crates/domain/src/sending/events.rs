@@ -160,7 +160,7 @@ impl PauseBy {
     }
 }
 
-/// Nothing of it is routed or handed over until it is resumed. What a relay has goes on, and so does its lifetime.
+/// Nothing of it is routed or handed over until it is resumed. What a relay has continues, and so does its lifetime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingPaused {
     /// Which sending.
@@ -172,7 +172,7 @@ pub struct SendingPaused {
     pub reason: Option<String>,
 }
 
-/// A paused sending goes on.
+/// A paused sending continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingResumed {
     /// Which sending.

@@ -52,7 +52,7 @@ impl Sending {
         Ok((!is_paused).then_some(SendingPaused { sending: id, by, reason }))
     }
 
-    /// What letting it go on takes; nothing: it does already.
+    /// What resuming it takes; nothing: it is not paused.
     ///
     /// # Errors
     /// See [`PauseRefusal`].

@@ -202,7 +202,7 @@ impl Template {
     }
 
     /// How many bytes have to be gone through to fill the text in and measure it, about: its values, and all of it where
-    /// a value may join with what stands beside it.
+    /// a value may join with what is beside it.
     #[must_use]
     pub fn filling_bytes<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> usize {
         let mut joints = self.joints;
@@ -458,7 +458,7 @@ fn value_of<'v>(name: &SmolStr, lookup: &impl Fn(&str) -> Option<&'v str>) -> Re
     lookup(name).ok_or_else(|| RenderError::MissingVariable { name: name.clone() })
 }
 
-/// Whether a value neither joins with what stands beside it nor can be part of `#{`.
+/// Whether a value neither joins with what is beside it nor can be part of `#{`.
 fn is_simple(value: &str) -> bool {
     value.chars().all(|character| stands_alone(character) && !matches!(character, '#' | '{'))
 }
@@ -551,7 +551,7 @@ mod tests {
             ("#{a}#{ b c}", E::VariableNameCharacterNotAllowed { character: ' ', position: 8 }),
             ("#{#{a}}", E::VariableNameCharacterNotAllowed { character: '#', position: 2 }),
             ("#{a.b}", E::VariableNameCharacterNotAllowed { character: '.', position: 3 }),
-            // The place is that in the text as it was written, whatever composing does to what stands before it.
+            // The place is that in the text as it was written, whatever composing does to what is before it.
             ("#{e\u{301}!}", E::VariableNameCharacterNotAllowed { character: '!', position: 4 }),
             ("#{x\u{301}}", E::VariableNameCharacterNotAllowed { character: '\u{301}', position: 3 }),
             ("#{\u{958}!}", E::VariableNameCharacterNotAllowed { character: '\u{958}', position: 2 }),

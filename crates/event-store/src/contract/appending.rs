@@ -267,7 +267,7 @@ pub async fn a_partial_repeat_is_a_conflict(store: &dyn EventStore) {
         }
     }
     assert_eq!(ids(&whole_log(store).await), numbered([1, 2]));
-    // The store goes on where it was.
+    // The store continues where it was.
     assert_eq!(given(store, append("a", Expected::Version(2), [3])).await.version, 3);
     assert_eq!(given(store, append("b", Expected::Version(0), [4])).await.version, 1);
 }

@@ -21,7 +21,7 @@ pub async fn head_is_told_and_then_readable(store: &dyn EventStore) {
     assert_eq!(ids(&whole_log(store).await), numbered([2, 3]));
 }
 
-/// Wait for the head, read what is there, wait again: every event once, in order, while writers go on.
+/// Wait for the head, read what is there, wait again: every event once, in order, while writers continue.
 pub async fn a_live_tail_sees_everything_once(store: Arc<dyn EventStore>) {
     const EVENTS: u64 = 400;
     let mut tasks = JoinSet::new();

@@ -1,8 +1,8 @@
 //! Copying the write-ahead log into the database without holding up the writer.
 //!
 //! A thread of its own does the bulk (a passive checkpoint, which runs beside commits). It can never finish while
-//! commits go on, so the log would grow for ever: once the bulk is copied the writer itself copies the small
-//! rest between two commits and starts the log anew.
+//! commits continue, so the log would grow for ever: once the bulk is copied the writer itself copies the small
+//! rest between two commits and starts the log again.
 //!
 //! A failed checkpoint stops the store: after a failed fsync a second one may succeed without having written.
 
@@ -20,7 +20,7 @@ const FRAME_BYTES: u64 = 4096 + 24;
 const PASSES_MAX: usize = 6;
 /// So much may be left to the writer.
 const REST_FRAMES: i64 = 500;
-/// How long the writer waits for readers to leave the log before it goes on without starting it anew.
+/// How long the writer waits for readers to leave the log before it continues without starting it again.
 const RESTART_WAIT_MAX: Duration = Duration::from_millis(20);
 /// How long it waits for anything else that holds the database, which nothing should.
 pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 //!
 //! The log only grows, and its positions have no gaps: so what stands up to a position is the same at any moment, and is
 //! copied a piece at a time. No read lasts longer than a piece, and so none holds an old state of the database, which would
-//! keep the write-ahead log from being started anew (SQLite's own online copy does that, or begins again and again while
+//! keep the write-ahead log from being started again (SQLite's own online copy does that, or begins again and again while
 //! others write). Memory is bounded by a piece, whatever the length of the log.
 //!
 //! Whoever asks for it says how fast it goes: between two pieces it may rest.

@@ -114,7 +114,7 @@ impl Readers {
         read(reader)
     }
 
-    /// Ends the reads under way and answers later ones with [`ReadError::Stopped`].
+    /// Ends the reads in progress and answers later ones with [`ReadError::Stopped`].
     pub(super) fn close(&self) {
         for connection in &self.connections {
             drop(connection.lock().take());

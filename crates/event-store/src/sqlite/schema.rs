@@ -60,7 +60,7 @@ pub(super) fn check_engine() -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Positions begin with 1. What stands before is in its stream and in no list of all events, so no reader of the log, no seal and
+/// Positions begin with 1. What is before is in its stream and in no list of all events, so no reader of the log, no seal and
 /// no backup would ever see it.
 pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> {
     let first: Option<i64> = connection
@@ -163,7 +163,7 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
     connection.busy_timeout(Duration::from_secs(5)).map_err(OpenError::engine)?;
     // After a failed fsync nothing may be copied any more; a regular close does it before.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(OpenError::engine)?;
-    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
+    // Otherwise a kept statement with `LIMIT ?` is compiled again at each use, for a plan that may suit the value better.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(OpenError::engine)?;
     Ok(connection)
 }

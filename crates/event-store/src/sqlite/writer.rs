@@ -1,7 +1,7 @@
 //! The one thread that writes: takes what waits, writes it in one transaction, tells everyone after the commit.
 //!
 //! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second
-//! fsync may succeed without having written anything; a new process reads what is there and goes on.
+//! fsync may succeed without having written anything; a new process reads what is there and continues.
 
 use rusqlite::Connection;
 use std::sync::Arc;

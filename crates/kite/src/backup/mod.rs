@@ -1,6 +1,6 @@
 //! Backups: a directory with a copy of the log and a manifest that says what it is.
 //!
-//! The log is all there is: read models are made anew from it. A backup is written under another name and gets its own only
+//! The log is all there is: read models are made again from it. A backup is written under another name and gets its own only
 //! when every byte is durable, so that half a copy never looks like a whole one. What a try leaves behind that was killed is
 //! removed by the next one that puts something beside it.
 

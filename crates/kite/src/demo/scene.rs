@@ -129,7 +129,7 @@ async fn address_book(client: &Client, seed: u64, size: u32) -> anyhow::Result<S
 }
 
 impl Scene {
-    /// Where to go on.
+    /// Where to continue.
     pub(super) fn hints(&self, base_url: &str, options: &DemoOptions) -> String {
         let mut text = format!(
             "\nAPI            {base_url}\nDocumentation  {base_url}/docs\nMetrics        {base_url}/metrics\n\n\

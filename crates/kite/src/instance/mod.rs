@@ -171,7 +171,7 @@ impl Instance {
         self.models.delivery.wait_for(head, timeout).await;
     }
 
-    /// Waits until a part fails in a way that only a restart can mend.
+    /// Waits until a part fails in a way that only a restart can cure.
     pub(crate) async fn failed(&self) -> String {
         tokio::select! {
             reason = self.workers.failed() => reason,
@@ -180,7 +180,7 @@ impl Instance {
         }
     }
 
-    /// Brings what is under way to its end, lets the projectors catch up, and closes the log. Answers whether all of
+    /// Brings what is in progress to its end, lets the projectors catch up, and closes the log. Answers whether all of
     /// that was possible in time.
     pub(crate) async fn shut_down(self) -> bool {
         let timeout = Duration::from_secs(self.config.shutdown_s_max);

@@ -90,7 +90,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Something happened after which the process cannot go on correctly.
+    /// Something happened after which the process cannot continue correctly.
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!(reason, "cannot go on");
         self.failure.send_if_modified(|failure| {

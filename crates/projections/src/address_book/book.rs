@@ -16,7 +16,7 @@ use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
 use crate::table::{Pick, Statement};
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const KEPT_MAX: usize = 8_192;
 
 static ADD_TAGS: Statement = Statement::insert_new(&TAGS, Pick::All);
@@ -249,7 +249,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// A group is named, for the first time or anew.
+    /// A group is named, for the first time or again.
     pub(super) fn group_saved(
         &mut self,
         names: &Names,

@@ -174,7 +174,7 @@ impl AddressBookQueries {
         })
     }
 
-    /// Whether each of these contacts is in the group; one that was merged stands under its heir.
+    /// Whether each of these contacts is in the group; one that was merged is under its heir.
     pub fn membership(
         &self,
         tenant: &TenantId,

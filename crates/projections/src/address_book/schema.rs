@@ -28,7 +28,7 @@ pub(super) const TABLES: &[&Table] = &[
 /// In files of version 4 triggers count the contacts where they are written; the fold counts them now. A program for which
 /// the triggers count must not write a file without them, and has to see that from the version.
 ///
-/// A file of version 4 may be without them already, so they are counted anew in any case.
+/// A file of version 4 may be without them already, so they are counted again in any case.
 pub(super) const UPGRADE: Upgrade = Upgrade {
     from: 4,
     sql: "DROP TRIGGER IF EXISTS contact_added;

@@ -4,8 +4,8 @@
 //! same two functions ([`MessageStanding::add_to`], [`AttemptStanding::add_to`]): an outcome that is in one view is in
 //! all of them. A new counter is a line in this list and a line in one of those functions.
 //!
-//! What counts messages stands at the relay and channel of the message's newest attempt, or at no relay while it has
-//! none; it moves along when the message fails over. What counts attempts stands at the relay and channel of the
+//! What counts messages is at the relay and channel of the message's newest attempt, or at no relay while it has
+//! none; it moves along when the message fails over. What counts attempts is at the relay and channel of the
 //! attempt. So a table by relay adds up, by rows and by columns.
 
 use kite_domain::failure::FailureClass;
@@ -289,7 +289,7 @@ impl AttemptStanding {
         }
     }
 
-    /// The one place where an attempt becomes counts, but for those that count that it was made.
+    /// The one place where an attempt becomes counts, except for those that count that it was made.
     pub(super) fn add_to(self, counts: &mut Counts, sign: i64) {
         let by = |is_so: bool| if is_so { sign } else { 0 };
         counts.attempts_handed_over += by(self.submitted_ms != 0);

@@ -342,7 +342,7 @@ impl Lot {
     }
 }
 
-/// Puts [`STATE`], but for the key.
+/// Puts [`STATE`], except for the key.
 fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: &mut Vec<u8>) {
     let newest = message.attempts.last();
     let status = MessageStatus::of(message.outcome, newest.map(|attempt| attempt.state));

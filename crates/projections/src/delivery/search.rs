@@ -38,12 +38,12 @@ const SENDINGS_MAX: usize = 1_000;
 /// Which messages: those for which everything holds that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageSearch {
-    /// To this address (a canonical number or an e-mail address in any spelling), also where they would only fail over to
+    /// To this address (a canonical number or an e-mail address in any spelling), even where they would only fail over to
     /// it.
     pub to: Option<String>,
     /// Standing so.
     pub status: Option<MessageStatus>,
-    /// Ended for this reason: a relay's code or a word of ours.
+    /// Ended for this reason: a relay's code or one of Kite's own words.
     pub reason: Option<String>,
     /// Newest attempt at this relay.
     pub relay: Option<RelayId>,

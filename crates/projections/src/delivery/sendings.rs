@@ -12,10 +12,10 @@ use crate::engine::{Cells, Row, StorageError, Tables, values};
 use crate::sql::json;
 use crate::table::{Pick, Statement};
 
-/// Past this many the cache of facts starts anew.
+/// Past this many the cache of facts starts again.
 const CACHED_MAX: usize = 16_384;
 
-/// Their places are what stands in the column.
+/// Their places are what is in the column.
 pub(super) const PAUSERS: [PauseBy; 2] = [PauseBy::Tenant, PauseBy::Operator];
 
 /// What is known of a sending without its lots.
@@ -214,7 +214,7 @@ impl Sendings {
         Ok(())
     }
 
-    /// It goes on. That alone makes no row.
+    /// It continues. That alone makes no row.
     pub(super) fn resumed(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<(), StorageError> {
         if !self.courses.contains_key(&sending) && !self.facts(tables, sending)?.is_stored {
             return Ok(());

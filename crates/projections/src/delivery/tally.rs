@@ -32,7 +32,7 @@ impl Tally<'_> {
         }
     }
 
-    /// Counts the message at this place of a lot anew that was so before.
+    /// Counts the message at this place of a lot again that was so before.
     pub(super) fn moved(&mut self, lot: &Lot, place: usize, before: MessageStanding) {
         let message = &lot.messages[place];
         let after = MessageStanding::of(message);
@@ -52,7 +52,7 @@ impl Tally<'_> {
         }
     }
 
-    /// Counts an attempt anew that is something else now.
+    /// Counts an attempt again that is something else now.
     pub(super) fn attempt(&mut self, key: Key, before: AttemptStanding, after: AttemptStanding) {
         if before != after {
             before.add_to(self.sending, -1);

@@ -126,7 +126,7 @@ pub struct MessageView {
     pub status: MessageStatus,
     /// How it ended, if it has.
     pub outcome: Option<Outcome>,
-    /// What ended it, or else the newest failure: the relay's code or a word of ours.
+    /// What ended it, or else the newest failure: the relay's code or one of Kite's own words.
     pub reason: Option<SmolStr>,
     /// The class of that failure.
     pub failure_class: Option<FailureClass>,

@@ -7,7 +7,7 @@ use super::schema::WORDS;
 use crate::engine::{Connection, StorageError, Tables, values};
 use crate::table::{Pick, Statement};
 
-/// Past this many the cache starts anew; the table keeps all.
+/// Past this many the cache starts again; the table keeps all.
 const CACHED_MAX: usize = 16_384;
 
 static FIND: Statement = Statement::select(&WORDS, Pick::Named(&["id"]), &["word"]);

@@ -19,7 +19,7 @@ use crate::projector::ReadModel;
 use crate::table::Table;
 use rows::InForceRow;
 
-/// Past this many rows, what is remembered of them starts anew.
+/// Past this many rows, what is remembered of them starts again.
 const KEPT_MAX: usize = 4_096;
 
 /// The fold of what is in force.

@@ -1,6 +1,6 @@
 //! Rows of a table in memory, for as long as a transaction changes them and a while longer.
 //!
-//! A fold asks for a row, changes it, and goes on; what has changed is written once, at the end of the transaction. A row
+//! A fold asks for a row, changes it, and continues; what has changed is written once, at the end of the transaction. A row
 //! that is not in memory is read when it is asked for, so that a fold need not know beforehand what it will come to;
 //! [`Rows::prefetch`] reads those of which it does know in one go. What has been read is kept for later transactions, up
 //! to a bound: this process alone writes the table, and after a failure everything is forgotten.
@@ -111,7 +111,7 @@ impl<R: Record> Rows<R> {
         }
     }
 
-    /// Takes over what stands in the table, unless more is known.
+    /// Takes over what is in the table, unless more is known.
     fn learn(&mut self, key: R::Key, row: R) {
         if self.slots.contains_key(&key) {
             return;
@@ -429,7 +429,7 @@ mod tests {
         });
     }
 
-    /// What stands in the table.
+    /// What is in the table.
     fn stored(tables: Tables<'_>) -> Vec<(i64, Pair)> {
         let Tables::Sqlite(file) = tables;
         let mut select = file.prepare("SELECT id, other FROM pairs ORDER BY id").unwrap();

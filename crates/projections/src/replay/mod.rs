@@ -170,7 +170,7 @@ impl fmt::Display for Report {
 }
 
 /// Makes every model again beside the live one, up to where that stands, and compares every row of every table. The
-/// live models may go on meanwhile: each is compared as it was when its turn came.
+/// live models may continue meanwhile: each is compared as it was when its turn came.
 ///
 /// # Errors
 /// See [`ReplayError`]; differences are no error but part of the report.

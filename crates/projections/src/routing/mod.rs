@@ -26,7 +26,7 @@ use crate::table::Table;
 use rows::{AdviceRow, PolicyRow, RelayRow};
 use splits::Splits;
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const KEPT_MAX: usize = 1_024;
 
 /// The fold of the routing.

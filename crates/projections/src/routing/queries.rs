@@ -111,7 +111,7 @@ impl RoutingQueries {
         })
     }
 
-    /// Where the router goes on: the position of the model, the one up to which the carries hold for certain, and the
+    /// Where the router continues: the position of the model, the one up to which the carries hold for certain, and the
     /// carry of every split of these policies, each named as the router names it; none: of all. Where routes are parked the two
     /// differ: a row may show the carry from before them.
     pub fn carries(&self, policies: Option<&[SmolStr]>) -> Result<Carries, QueryError> {

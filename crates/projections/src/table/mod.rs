@@ -1,7 +1,7 @@
 //! What a table is, said once: its columns, its key, and what an upsert does to each column.
 //!
 //! From a descriptor follow the statement that makes the table, those that read and write its rows ([`Statement`]), and the
-//! comparison of two files. None of it is about an engine, but for the texts in `sqlite`.
+//! comparison of two files. None of it is about an engine, except for the texts in `sqlite`.
 
 mod sqlite;
 mod statement;
@@ -9,7 +9,7 @@ mod statement;
 pub(crate) use sqlite::{create_indexes, create_tables, everything_of};
 pub(crate) use statement::{Pick, Statement, Verbs, verbs};
 
-/// What stands in a column.
+/// What is in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A whole number; also a time, a truth, a place in a list.

@@ -101,7 +101,7 @@ fn told() -> impl Strategy<Value = Act> {
     act().prop_filter("something is told", |act| matches!(act, Act::Lot(..) | Act::Sending(..)))
 }
 
-/// How projectors are driven between two events: which of them takes a step, or all are started anew, at what time.
+/// How projectors are driven between two events: which of them takes a step, or all are started again, at what time.
 fn drive() -> impl Strategy<Value = Vec<(Act, DateTime<Utc>)>> {
     let step =
         prop_oneof![8 => (0..ReadModels::names().count()).prop_map(Act::Step), 1 => Just(Act::Restart)];

@@ -91,7 +91,7 @@ fn a_projector_that_fails_shows_how_far_it_falls_behind() {
     assert!(bench.step_at(2, at(3_020)).is_err());
     assert_eq!((shown("events"), shown("seconds")), (4.0, 3.0));
 
-    // also when it is started anew;
+    // also when it is started again;
     metrics::with_local_recorder(&recorder, || bench.restart());
     assert!(bench.step_at(2, at(4_001)).is_err());
     assert_eq!((shown("events"), shown("seconds")), (4.0, 4.001));

@@ -20,7 +20,7 @@ use crate::engine::Tables;
 use crate::error::ApplyError;
 use crate::sql::signed;
 
-/// Their places are what stands in the column.
+/// Their places are what is in the column.
 pub(super) const LOAD_KINDS: [LoadKind; 3] = [LoadKind::Ordinary, LoadKind::Password, LoadKind::Scheduled];
 
 /// What has to be put into rows at the end of the transaction.

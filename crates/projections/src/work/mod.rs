@@ -43,7 +43,7 @@ const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const ROWS_MAX: usize = 16_384;
 
 /// The fold of the open work.

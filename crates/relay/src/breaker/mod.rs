@@ -1,8 +1,8 @@
 //! The circuit breaker of a relay as the workers of this process share it, and as other processes see it.
 //!
-//! What a process hears from the relay is its own; where the breaker stands is what the log says. So what is heard leads to a
+//! What a process learns from the relay is its own; where the breaker stands is what the log says. So what is heard leads to a
 //! *proposal*: it is appended if nobody has changed the breaker since the change that it rests on. If somebody has, it is
-//! dropped, and what the log says is taken over and judged anew.
+//! dropped, and what the log says is taken over and judged again.
 //!
 //! - A trip counts here at once. What lets messages out again counts when it is in the log: until then nothing is handed over.
 //! - A change of another process is followed with the next look, as soon as the directory of this one has it.
@@ -84,7 +84,7 @@ impl Inner {
         }
     }
 
-    /// It is in the log that the breaker stands there.
+    /// It is in the log that the breaker is there.
     fn reaches(&mut self, phase: BreakerPhase) {
         if phase == BreakerPhase::Passing {
             self.hasten = Some(Hasten::Everything);

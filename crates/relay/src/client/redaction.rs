@@ -136,7 +136,7 @@ fn mail_address(text: &str) -> Mail {
     if candidate.len() > 1 && candidate.contains('@') {
         return Mail::Address { bytes: end };
     }
-    // What stands together may go on beyond where it was looked at, and an address begin shortly before that.
+    // What stands together may continue beyond where it was looked at, and an address begin shortly before that.
     let sure = candidate.char_indices().nth(ADDRESS_MAX - MAIL_ADDRESS_MAX).map_or(end, |(bytes, _)| bytes);
     Mail::NoneWithin { bytes: sure }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What goes on is told of at most so often.
+/// Something that persists is reported at most this often.
 const INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// What has been told.
@@ -22,7 +22,7 @@ struct Trouble {
 pub(super) enum Word {
     /// That it begins.
     Begins,
-    /// That it goes on.
+    /// It persists.
     GoesOn {
         /// Since when.
         since: DateTime<Utc>,

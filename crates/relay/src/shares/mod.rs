@@ -68,7 +68,7 @@ struct State {
     /// Whether other processes want some.
     others_want: bool,
     calls_under_way: u16,
-    /// Pulls of receipts that are under way.
+    /// Pulls of receipts that are in progress.
     pulls_under_way: u16,
     /// How often a share was taken that others have had.
     taken_over: u64,
@@ -79,7 +79,7 @@ struct State {
 
 struct Share {
     tenure: Tenure,
-    /// It is not used any more, and given back as soon as nothing is under way on it.
+    /// It is not used any more, and given back as soon as nothing is in progress on it.
     is_going: bool,
 }
 
@@ -99,7 +99,7 @@ impl State {
         Portion { held: self.usable(now).count() as u32, of: self.of }
     }
 
-    /// How many calls may be under way.
+    /// How many calls may be in progress.
     fn calls(&self, now: DateTime<Utc>) -> u16 {
         self.portion(now).part_of(self.calls.into()) as u16
     }
@@ -108,7 +108,7 @@ impl State {
         self.held.values().filter(|share| !share.is_going).count() as u32
     }
 
-    /// What is to go and has nothing under way.
+    /// What is to go and has nothing in progress.
     fn let_go(&self, now: DateTime<Utc>) -> Vec<(u32, Tenure)> {
         let is_drained = self.calls_under_way <= self.calls(now);
         let may_go = |(number, share): &(&u32, &Share)| {
@@ -118,7 +118,7 @@ impl State {
     }
 }
 
-/// A call that may be under way until this is dropped.
+/// A call that may be in progress until this is dropped.
 pub(crate) struct UnderWay {
     shares: Arc<Shares>,
     what: What,
@@ -269,7 +269,7 @@ impl Shares {
         self.state.lock().held.values().any(|share| share.is_going)
     }
 
-    /// What is to go goes, as soon as nothing is under way on it.
+    /// What is to go goes, as soon as nothing is in progress on it.
     async fn give_back(&self) -> Result<(), LeaseError> {
         let going = self.state.lock().let_go(self.holder.now());
         for (number, tenure) in going {
@@ -367,8 +367,8 @@ impl Shares {
         Ok(())
     }
 
-    /// Nothing is begun any more, and everything is given back as soon as nothing is under way. Not if the relay was defined
-    /// anew: then others go on with it.
+    /// Nothing is begun any more, and everything is given back as soon as nothing is in progress. Not if the relay was defined
+    /// again: then others continue with it.
     pub(crate) async fn end(&self, definition: u64) {
         {
             let mut state = self.state.lock();

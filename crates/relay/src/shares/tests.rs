@@ -183,7 +183,7 @@ fn what_a_dead_process_had_is_taken_over_after_its_time_and_the_longest_call() {
     town.join();
     town.seconds_until_fair().unwrap();
     town.leave(0, false);
-    // Six seconds of the lease, twenty of a call and its intent; at the latest then, but for the pace of looking.
+    // Six seconds of the lease, twenty of a call and its intent; at the latest then, except for the pace of looking.
     town.ticks(4 * 23);
     assert_eq!(town.held(), [4], "it may still be calling");
     let seconds = town.seconds_until_fair();

@@ -103,7 +103,7 @@ impl ActiveRelay {
     }
 }
 
-/// A lease in a worker. If the worker is dropped in the middle, what it held is looked at anew.
+/// A lease in a worker. If the worker is dropped in the middle, what it held is looked at again.
 pub(crate) struct Held {
     queue: Arc<dyn WorkQueue>,
     relay: RelayId,
@@ -134,7 +134,7 @@ impl Held {
         self
     }
 
-    /// Done but for `rest`.
+    /// Done except for `rest`.
     pub(crate) async fn settle(mut self, mut rest: Vec<Job>) -> Result<(), WorkerError> {
         rest.append(&mut self.surplus);
         let Some(lease) = self.lease else {

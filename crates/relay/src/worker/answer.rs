@@ -23,7 +23,7 @@ pub(super) struct Answered {
     places: HashMap<LotId, usize>,
     /// What a status query told beyond the hand-over.
     pub(super) receipts: Vec<RawReceipt>,
-    /// Lots whose jobs are to be derived anew.
+    /// Lots whose jobs are to be derived again.
     pub(super) stale: Vec<LotId>,
     /// What the relay said and nobody understood.
     misread: Vec<(SaidHow, Misread)>,

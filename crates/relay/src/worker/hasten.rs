@@ -41,7 +41,7 @@ pub(super) struct Looked {
     pub(super) round: Round,
     /// In time: the jobs of what is left for later. Early: those of the candidates, should it have been too early.
     pub(super) later: Vec<Job>,
-    /// The log says otherwise than the job; its lot is to be fed anew.
+    /// The log says otherwise than the job; its lot is to be fed again.
     pub(super) is_stale: bool,
 }
 

@@ -69,7 +69,7 @@ pub(super) struct Planned {
     pub(super) is_stale: bool,
 }
 
-/// Room for messages in one call, over all its lots. A decision that is taken anew after a conflict is not charged
+/// Room for messages in one call, over all its lots. A decision that is taken again after a conflict is not charged
 /// twice.
 pub(super) struct Room<'p> {
     left: u32,

@@ -2,7 +2,7 @@
 //! receipt and deadline.
 //!
 //! - A relay that answers status queries is asked. What it never saw by the third question was not taken, because the lost
-//!   call cannot still be under way by then: it is as if it had never been handed over. Before that it is handed over
+//!   call cannot still be in progress by then: it is as if it had never been handed over. Before that it is handed over
 //!   again only where the relay drops repeats.
 //! - A relay that only drops repeats is handed the message again, until it takes it or refuses it as a duplicate.
 //! - Any other refusal of a repeat counts from the third question on, too: before that the call before it may still come in.

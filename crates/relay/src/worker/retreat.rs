@@ -80,7 +80,7 @@ impl RelayWorker {
             .lots
             .change(&ids, &active.actor, |place, lot, sending| {
                 if sending.is_paused {
-                    // Whoever resumes it has the jobs derived anew, and then they are taken away.
+                    // Whoever resumes it has the jobs derived again, and then they are taken away.
                     return (Vec::new(), Vec::new());
                 }
                 let context = snapshot.routing_context(&sending.terms, now);

@@ -294,7 +294,7 @@ impl World {
         Self::resume(clock, store, profiles, connector, settings).await
     }
 
-    /// A process that finds this log; `profiles` are defined anew.
+    /// A process that finds this log; `profiles` are defined again.
     pub(crate) async fn resume(
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,

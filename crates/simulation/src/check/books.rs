@@ -53,7 +53,7 @@ pub(crate) struct Books {
     claims: BTreeMap<SendingId, String>,
     sealed_by_claim: BTreeMap<String, SendingId>,
     cancelled: BTreeMap<SendingId, DateTime<Utc>>,
-    /// When somebody was told of a pause, by where it stands in the log.
+    /// When somebody was told of a pause, by where it is in the log.
     paused: BTreeMap<(SendingId, Position), DateTime<Utc>>,
 }
 

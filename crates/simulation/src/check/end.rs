@@ -42,7 +42,7 @@ impl Checker {
         }
     }
 
-    /// The platform's own fold of every lot, its read models, and what its router goes on with say the same as this
+    /// The platform's own fold of every lot, its read models, and what its router continues with say the same as this
     /// checker.
     pub(crate) fn the_books_agree(&self, store: &Log, models: &ReadModels) -> Checked {
         for (id, sending) in &self.sendings {

@@ -37,7 +37,7 @@ fn pause_ms(round: u8, class: MessageClass) -> i64 {
 const LATE_ROUND: u8 = 3;
 /// How often a relay is called with a message that it does not take: more and more seldom,
 const CALLS_AT_FIRST_MAX: i64 = 200;
-/// but for passwords, whose relay is tried the more often the less time they have.
+/// except for passwords, whose relay is tried the more often the less time they have.
 const CALLS_FOR_A_PASSWORD_MAX: i64 = 300;
 const CALLS_AN_HOUR_MAX: i64 = 60;
 

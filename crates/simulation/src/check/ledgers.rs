@@ -10,7 +10,7 @@ use super::{Checked, Checker, Told};
 use crate::relays::{Entry, Fate, SimRelays};
 
 impl Checker {
-    /// What a relay knows of an attempt; none: nothing is held against ledgers here.
+    /// What a relay knows of an attempt; none: nothing is compared with ledgers here.
     fn ledger(
         &self,
         told: &Told<'_>,

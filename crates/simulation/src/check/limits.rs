@@ -1,7 +1,7 @@
 //! Limits of tenants and bounds over all: nobody is refused for one that is not reached, and nobody gets past one.
 //!
 //! How much a tenant has cannot be known to the message from outside, because the platform may count what has just ended.
-//! So a refusal is held against the most that it can have (all that it ever asked for), and an acceptance against the
+//! So a refusal is compared with the most that it can have (all that it ever asked for), and an acceptance against the
 //! least (what was sealed before it was asked for and is open still).
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -65,7 +65,7 @@ pub(crate) struct SendingState {
     pub(crate) is_abandoned: bool,
     /// Since which position, and by whom.
     pub(crate) paused: Option<(Position, PauseBy)>,
-    /// When it was let go on last.
+    /// When it was last resumed.
     pub(crate) resumed_at: Option<DateTime<Utc>>,
     /// Position and time.
     pub(crate) cancelled: Option<(Position, DateTime<Utc>)>,
@@ -96,7 +96,7 @@ pub(crate) struct Checker {
     given_up: BTreeSet<String>,
     /// Where the log ended when the present process began: everybody knows what is before.
     pub(crate) process_began_at: Position,
-    /// What the relays know; none: only the log is held against itself.
+    /// What the relays know; none: only the log is compared with itself.
     ledgers: Option<Arc<SimRelays>>,
     /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
     /// against what its process cannot have known, and none to the moment.
@@ -192,7 +192,7 @@ impl Checker {
             self.paces_begin(at.timestamp_millis());
         }
         self.process_began_at = self.position;
-        // Requests to the others go on.
+        // Requests to the others continue.
         if !self.is_shared {
             self.books.process_begins();
         }

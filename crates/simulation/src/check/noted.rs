@@ -13,7 +13,7 @@ const NOTICE: TimeDelta = TimeDelta::seconds(5);
 const NOTICE_MAX: TimeDelta = TimeDelta::seconds(40);
 /// How long an append takes that stalls.
 const STALLED: TimeDelta = TimeDelta::seconds(24);
-/// How late a process hears of an append where the log is on another machine.
+/// How late a process learns of an append where the log is on another machine.
 const HEARD_LATE: TimeDelta = TimeDelta::seconds(2);
 
 thread_local! {

@@ -24,7 +24,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Another rate is agreed, or whoever keeps it begins anew.
+    /// Another rate is agreed, or whoever keeps it begins again.
     pub(super) fn begins(&mut self, from_ms: i64) {
         *self = Self { level: 0, at_ms: from_ms, known_from_ms: from_ms };
     }

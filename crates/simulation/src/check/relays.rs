@@ -35,7 +35,7 @@ pub(crate) struct RelayState {
     pub(super) took_nothing: (u32, i64),
     /// Until when it asked not to be called. It says so to Kite, and the log does not keep it.
     pub(super) rests_until_ms: i64,
-    /// How many calls were under way in the last calm, on average and in hundredths.
+    /// How many calls were in progress in the last calm, on average and in hundredths.
     calls_percent: i64,
     pub(super) pace: Pace,
     /// Until when two may hold the same share of it.
@@ -58,7 +58,7 @@ impl RelayState {
         is_patience || self.rests_until_ms + LOOK_MS > now_ms
     }
 
-    /// Whether all calls that it may be given at once were under way nearly all the time of the last calm.
+    /// Whether all calls that it may be given at once were in progress nearly all the time of the last calm.
     pub(super) fn is_busy(&self) -> bool {
         self.profile()
             .is_some_and(|profile| self.calls_percent >= 90 * i64::from(profile.calls_in_flight_max))
@@ -101,7 +101,7 @@ impl RelayState {
 }
 
 impl Checker {
-    /// How many calls the relay had under way in a calm that is over, and until when it asked to have none.
+    /// How many calls the relay had in progress in a calm that is over, and until when it asked to have none.
     pub(crate) fn was_called(&mut self, relay: &RelayId, calls_percent: i64, until_ms: i64) {
         let state = self.relays.entry(relay.clone()).or_default();
         state.rests_until_ms = until_ms;

@@ -177,7 +177,7 @@ impl Splits {
         Ok(())
     }
 
-    /// What the router goes on with after a restart is what the log comes to.
+    /// What the router continues with after a restart is what the log comes to.
     pub(super) fn carries_agree(&self, carries: &BTreeMap<SmolStr, Carry>) -> Checked {
         for (split, count) in &self.0 {
             let total = split.weights.iter().map(|(_, weight)| u64::from(*weight)).sum();

@@ -104,14 +104,14 @@ fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
             _ => dice.below(1 + steps.len() as u64),
         };
         steps.insert(place as usize, Step { salt: SALT_BETWEEN + number, polls, op });
-        // What is paused mostly goes on some time.
+        // What is paused mostly continues some time.
         if let Operation::Pause { back, .. } = op
             && dice.per_cent(50)
         {
             let op = Operation::LetGoOn { back, by_operator: true };
             steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + count + number, polls, op });
         }
-        // What the operator has paused a tenant cannot let go on, though it tries.
+        // What the operator has paused a tenant cannot resume, though it tries.
         if let Operation::Pause { back, by_operator: true } = op
             && attempts.per_cent(60)
         {

@@ -1,7 +1,7 @@
 //! Simulated relays: what they took, what they will say, and when. They survive a crash of the process.
 //!
 //! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it took. Its
-//! ledger is what the platform's own word is held against.
+//! ledger is what the platform's own word is compared with.
 
 mod calls;
 mod client;
@@ -158,7 +158,7 @@ pub(crate) struct Call {
     pub(crate) relay: RelayId,
     pub(crate) references: Vec<AttemptReference>,
     pub(crate) at_ms: i64,
-    /// How many the relay has under way with this one, those that nobody waits for any more aside.
+    /// How many the relay has in progress with this one, those that nobody waits for any more aside.
     pub(crate) at_once: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A backup is taken in the middle of a case. The original goes on to the end of it and dies, and a copy takes its place.
+//! A backup is taken in the middle of a case. The original continues to the end of it and dies, and a copy takes its place.
 //!
 //! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays were
 //! given things of which its log knows nothing. So from the copy on only this is held: nothing goes out before the word of
@@ -179,7 +179,7 @@ impl World {
         self.nothing_was_sent_twice(&told)
     }
 
-    /// By the original and the copy, but for what may be.
+    /// By the original and the copy, except for what may be.
     fn nothing_was_sent_twice(&self, told: &[RecordedEvent]) -> Checked {
         let mut may_be: BTreeSet<SendingId> = BTreeSet::new();
         for one in told {

@@ -54,7 +54,7 @@ const BOUND_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 const SEALED_MS_MAX: i64 = 13_000;
 /// How long it takes until another process does what one did for all.
 const TAKES_OVER_MS_MAX: i64 = 12_000;
-/// The longest leap while nothing is under way.
+/// The longest leap while nothing is in progress.
 const LEAP_MS_MAX: i64 = 3_600_000;
 
 /// Where requests find the process, while there is one.
@@ -165,7 +165,7 @@ impl World {
         (0..self.nodes.len()).try_for_each(|node| self.die_one(node))
     }
 
-    /// The process dies, and nobody starts it for a while. The world goes on without it.
+    /// The process dies, and nobody starts it for a while. The world continues without it.
     fn outage(&mut self, ms: u32) -> Checked {
         self.sim.reach(Situation::CrashWithOutage);
         self.die()?;
@@ -287,7 +287,7 @@ impl World {
             let place = self.sim.below(taken.len() as u64) as usize;
             taken.get(place).map(|(reference, _)| *reference)
         };
-        // As often as not the newest that will fail: it may go on to this relay, and then the receipt was only early.
+        // As often as not the newest that will fail: it may continue to this relay, and then the receipt was only early.
         let fails_next = || {
             let failing = of_others().into_iter().filter(|(_, entry)| matches!(entry.fate, Fate::Failed(_)));
             let newest = failing.map(|(reference, _)| reference).max();
@@ -304,7 +304,7 @@ impl World {
         relay.report_foreign(reference.into());
     }
 
-    /// One poll; or, while something is under way, the next moment. False: nothing is under way.
+    /// One poll; or, while something is in progress, the next moment. False: nothing is in progress.
     fn tick(&mut self) -> Result<bool, String> {
         if self.poll()? {
             return Ok(true);
@@ -390,7 +390,7 @@ impl World {
         }
     }
 
-    /// Lets time pass. While nothing is under way it leaps: whoever waits wakes late, as on a machine that was busy.
+    /// Lets time pass. While nothing is in progress it leaps: whoever waits wakes late, as on a machine that was busy.
     fn pass_until(&mut self, target_ms: i64) -> Checked {
         let mut leap_ms = 1_000;
         let mut seen = *self.log.head().borrow();

@@ -36,7 +36,7 @@ pub struct LedgerEntry {
     pub arrived_at_us: u64,
 }
 
-/// An entry with everything that it is held against.
+/// An entry with everything that it is compared with.
 struct Look<'l> {
     entry: &'l LedgerEntry,
     relay: u16,

@@ -3,14 +3,14 @@
 //!
 //! It shares no code with what it judges. It reads what `kite audit` prints, by docs/events.md, and what relay-sim shows
 //! of its ledgers, by docs/relay-sim.md, and folds both by rules of its own. No read model is looked at; what read
-//! models tell can be held against [`Oracle::ends_of`].
+//! models tell can be compared with [`Oracle::ends_of`].
 //!
 //! What law 4 permits is said as narrowly as it can be:
 //! - *Delivered twice*: only a sending with `at_least_once`, and only where the earlier attempt was in doubt when the
 //!   next one was routed.
 //! - *Delivered, and not known to be*: only where nobody could have told. The relay gives no receipts and its answer was
 //!   lost, or the recipient is one of those that the caller names as never reported. The outcome is `expired`; where
-//!   `at_least_once` went on from the doubt, it is whatever came of the attempts after it.
+//!   `at_least_once` continued from the doubt, it is whatever came of the attempts after it.
 //! - *Expired after a hand-over*: only once the receipt's time is over, and only where the relay never had the message,
 //!   refused it in an answer that was lost, or could not tell.
 //!

@@ -1,4 +1,4 @@
-//! Two thousand callers in bad faith, with room for fewer, beside two thousand messages a second: everything genuine is
+//! Two thousand hostile callers, with room for fewer, beside two thousand messages a second: everything genuine is
 //! answered, everything becomes final, the split is as asked. This stage fails where that does not hold.
 
 use std::time::Duration;

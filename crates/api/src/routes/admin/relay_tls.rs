@@ -29,7 +29,7 @@ impl From<RelayTlsBody> for RelayTls {
     }
 }
 
-/// Where a certificate stands in its time.
+/// Whether a certificate is not valid yet, valid, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateStandingWord {

@@ -111,7 +111,7 @@ pub async fn define(
     directory.catch_up(journal).await?;
     let directory = directory.snapshot();
     let known = directory.relays.get(&relay).map(|entry| {
-        // What cannot be decrypted stays as it is, and cannot be held against the rest.
+        // What cannot be decrypted stays as it is, and cannot be compared with the rest.
         state.write_side.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())
     });
     let new =

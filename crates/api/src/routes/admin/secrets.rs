@@ -12,7 +12,7 @@ use crate::state::ApiState;
 /// What was done.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SecretsRotated {
-    /// The relays whose credentials were encrypted anew; the others' were already.
+    /// The relays whose credentials were encrypted again; the others' were already.
     pub relays: Vec<String>,
     /// Those whose credentials cannot be decrypted: they stay as they were. Define them again, or start Kite with the key.
     pub locked: Vec<LockedRelay>,

@@ -111,7 +111,7 @@ impl ApprovalBody {
     }
 }
 
-/// Where a list goes on: the tenant, a blank, the address by which it is known.
+/// Where a list continues: the tenant, a blank, the address by which it is known.
 fn place(address: &str, tenant: &TenantId) -> Cursor {
     Cursor::of_text(&format!("{tenant} {address}"))
 }
@@ -204,7 +204,7 @@ pub async fn approve(
     }
 }
 
-/// Refuses what a tenant has asked for. What was approved before goes on; to end that too, withdraw the sender.
+/// Refuses what a tenant has asked for. What was approved before continues; to end that too, withdraw the sender.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/senders/{address}/refuse", tag = "admin",
     operation_id = "admin_refuse_sender",

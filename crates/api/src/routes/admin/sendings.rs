@@ -182,7 +182,7 @@ pub async fn pause(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Lets a sending of a tenant go on, whoever paused it.
+/// Resumes a sending of a tenant, whoever paused it.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/resume", tag = "admin",
     operation_id = "admin_resume_sending",
@@ -203,7 +203,7 @@ pub async fn resume(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Cancels a sending of a tenant: what is not handed over yet never will be. What is with a relay goes on.
+/// Cancels a sending of a tenant: what is not handed over yet never will be. What is with a relay continues.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/cancel", tag = "admin",
     operation_id = "admin_cancel_sending",

@@ -16,7 +16,7 @@ use crate::routes::csv_file;
 /// What became of the rows of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rows {
-    /// The good rows, one a contact.
+    /// The good rows, one per contact.
     pub(crate) contacts: Vec<ContactDetails>,
     /// The rows of each contact.
     pub(crate) rows_of: Vec<Vec<u32>>,

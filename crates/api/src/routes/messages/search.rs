@@ -27,12 +27,12 @@ use crate::words::{ChannelWord, ClassWord, MessageStatusWord};
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
-    /// To this number or e-mail address, also where they would only fail over to it.
+    /// To this number or e-mail address, even where they would only fail over to it.
     #[param(example = "010-1234-5678")]
     pub to: Option<String>,
     /// Where they stand.
     pub status: Option<MessageStatusWord>,
-    /// Why they ended: a relay's code or a word of ours.
+    /// Why they ended: a relay's code or one of Kite's own words.
     #[param(example = "3041")]
     pub reason: Option<String>,
     /// The relay of the newest attempt.
@@ -63,7 +63,7 @@ pub struct SearchQuery {
 /// Finds messages by any combination of what they are asked for by, the newest first.
 ///
 /// A page may be short, even empty, although there is more: it has then looked at as much as one page may, and `next` says
-/// where to go on. With `client_reference` the newest sending comes first, and each from its last message on. With
+/// where to continue. With `client_reference` the newest sending comes first, and each from its last message on. With
 /// `format=csv` (or `Accept: text/csv`) or `format=ndjson` all that is found is a file of at most 1,000,000 rows and half an
 /// hour; a file that would be longer is broken off.
 #[utoipa::path(

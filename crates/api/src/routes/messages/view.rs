@@ -59,7 +59,7 @@ pub struct MessageView {
     /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeWord>,
-    /// Why it ended, or the newest failure: a relay's code or a word of ours.
+    /// Why it ended, or the newest failure: a relay's code or one of Kite's own words.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<SmolStr>,

@@ -21,7 +21,7 @@ pub struct WithdrawQuery {
     pub brand: Option<String>,
 }
 
-/// Records that an address agrees to advertisements again. What other addresses of the same person refused goes on
+/// Records that an address agrees to advertisements again. What other addresses of the same person refused continues
 /// binding.
 #[utoipa::path(
     delete, path = "/v1/opt-outs/{address}", tag = "opt-outs", operation_id = "withdraw_opt_out",

@@ -33,7 +33,7 @@ use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 use crate::words::ReceiptStatusWord;
 
-/// When there is no room for what is not understood: the bound is that of a day, and an operator may mend it earlier.
+/// When there is no room for what is not understood: the bound is that of a day, and an operator may fix it earlier.
 const FULL_RETRY_AFTER_SECONDS: u32 = 60;
 
 /// Receipts. Fields that are not known are ignored: the body is the relay's.
@@ -101,7 +101,7 @@ pub async fn handler(
     state.by_size(&held, work).await
 }
 
-/// The secret that signs receipts cannot be opened. The relay is to come again: the operator can mend it.
+/// The secret that signs receipts cannot be opened. The relay is to come again: the operator can fix it.
 fn locked(relay: &RelayId, error: &DecryptError) -> Problem {
     tracing::error!(%relay, %error, "receipts cannot be verified");
     Problem::new(Code::Unavailable, "Receipts of this relay cannot be verified at the moment.")

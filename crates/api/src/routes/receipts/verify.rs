@@ -1,6 +1,6 @@
 //! The signature of a pushed call: <https://www.standardwebhooks.com>.
 //!
-//! The signature is made anew and compared in constant time; the time is the injected clock's.
+//! The signature is made again and compared in constant time; the time is the injected clock's.
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};

@@ -34,7 +34,7 @@ pub struct SenderView {
     /// What was approved last; it may be over. No other relay than these carries its messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<SenderApprovalView>,
-    /// What waits for the operator. An approval goes on beside it.
+    /// What waits for the operator. An approval continues beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<SenderRequestView>,
     /// The last time that it was refused or withdrawn, since the last approval.

@@ -44,7 +44,7 @@ pub struct SenderBody {
 
 /// Asks for a sender identity, for the first time or with other terms.
 ///
-/// It may send once the operator has approved it. Until then what was approved before, if anything, goes on as it is.
+/// It may send once the operator has approved it. Until then what was approved before, if anything, continues as it is.
 #[utoipa::path(
     post, path = "/v1/senders", tag = "senders", operation_id = "request_sender", request_body = SenderBody,
     responses((status = 201, description = "The operator is asked.", body = SenderView))

@@ -28,14 +28,14 @@ pub struct CancelBody {
 pub struct CancelledView {
     /// Messages that were stopped.
     pub cancelled: u32,
-    /// Messages that are with a relay and go on. At an instance that is a copy and not settled yet, all open ones: whether they
+    /// Messages that are with a relay and continue. At an instance that is a copy and not settled yet, all open ones: whether they
     /// were handed over is not known.
     pub in_flight: u32,
     /// Messages that were final before.
     pub finished: u32,
 }
 
-/// Cancels a sending: what is not handed over yet never will be. What is with a relay goes on.
+/// Cancels a sending: what is not handed over yet never will be. What is with a relay continues.
 ///
 /// An instance that was restored from a backup and waits for its operator (`kite restore`) answers `cancelled: 0` for a sending
 /// from before the backup, and counts what is open as `in_flight`: the original may have handed it over. The sending is cancelled

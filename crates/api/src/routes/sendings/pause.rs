@@ -57,7 +57,7 @@ pub(crate) fn id_of(text: &str) -> Answer<SendingId> {
 
 /// Pauses a sending: nothing of it is handed over until it is resumed.
 ///
-/// What is with a relay goes on, and so does the lifetime: messages whose time is over expire. A paused sending can be
+/// What is with a relay continues, and so does the lifetime: messages whose time is over expire. A paused sending can be
 /// cancelled. One that is paused already stays so.
 #[utoipa::path(
     post, path = "/v1/sendings/{sending}/pause", tag = "sendings", operation_id = "pause_sending",
@@ -76,7 +76,7 @@ pub async fn pause(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Lets a paused sending go on. One that is not paused goes on as it does.
+/// Resumes a paused sending. One that is not paused is left as it is.
 ///
 /// What the operator of the platform has paused, only the operator can resume.
 #[utoipa::path(

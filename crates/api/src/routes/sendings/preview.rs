@@ -32,7 +32,7 @@ pub struct PreviewView {
     pub relays: Vec<PreviewShare>,
     /// What the first routes cost if all is delivered, in thousandths of a won.
     pub cost_milliwon: i64,
-    /// What it costs if every message goes on to the dearest relay that it may fail over to.
+    /// What it costs if every message continues to the dearest relay that it may fail over to.
     pub cost_max_milliwon: i64,
     /// Why a part cannot be routed at the moment.
     pub blocked: Vec<String>,
@@ -99,7 +99,7 @@ pub struct PreviewMessage {
 
 /// Shows what a request would come to: types, costs, split, refused rows. Nothing is sent and nothing is written.
 ///
-/// The split goes on from where the tenant's splits stand now. Sendings that are routed in between, and new advice, move
+/// The split continues from where the tenant's splits stand now. Sendings that are routed in between, and new advice, move
 /// it: then the relay of a single message may be another than shown here, and each relay's share differ by one message.
 #[utoipa::path(
     post, path = "/v1/sendings/preview", tag = "sendings", operation_id = "preview_sending", request_body = SendingBody,

@@ -11,7 +11,7 @@ use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 /// The stable word for a value that is no text.
 pub(super) const WRONG_TYPE: &str = "wrong_type";
 
-/// A text, or what stands in its place.
+/// A text, or what is in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowText {
     /// As it should be.

@@ -174,7 +174,7 @@ struct InUse {
 }
 
 impl ServerCertificate {
-    /// Takes in the files. A certificate that has ended is taken: what was accepted goes on, and callers hear of it.
+    /// Takes in the files. A certificate that has ended is taken: what was accepted continues, and callers hear of it.
     ///
     /// # Errors
     /// Names the key and the file that cannot be used, and why.

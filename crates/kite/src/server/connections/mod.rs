@@ -449,7 +449,7 @@ impl Registry {
     fn first_of_all(&mut self, now_ms: u64) -> Option<u64> {
         loop {
             while let Some(candidate) = self.candidates.pop() {
-                // Before somebody known gives way, it is looked for strangers anew.
+                // Before somebody known gives way, it is looked for strangers again.
                 if candidate.what != What::Unknown && self.listed_ms != Some(now_ms) {
                     self.candidates.clear();
                     break;

@@ -59,7 +59,7 @@ fn check_left(disk: &Disk, loss: Loss, when: &str) -> TempDir {
     left
 }
 
-/// The disk is sound again: the same process goes on, then a new one.
+/// The disk is sound again: the same process continues, then a new one.
 fn recover(bench: &mut Bench, disk: &Disk, when: &str) {
     disk.mend();
     check_left(disk, Loss::Nothing, when);

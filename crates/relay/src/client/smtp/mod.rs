@@ -7,7 +7,7 @@
 //! A call hands its messages over one after the other on one connection; calls in flight are connections in flight. A
 //! server that takes only so many mails over a connection is connected to again.
 //!
-//! From the recipient on, a reply is about this message (`smtp/reply.rs`): the others of the call go on. Only what the server says
+//! From the recipient on, a reply is about this message (`smtp/reply.rs`): the others of the call continue. Only what the server says
 //! before it knows the recipient is about the server; and what might be about either (a connection that ends at one recipient)
 //! is taken for the server's word at the second message in a row.
 //!
@@ -116,7 +116,7 @@ struct Passage {
     is_worn_out: bool,
 }
 
-/// What a step of the conversation came to, when it did not go on.
+/// What a step of the conversation came to, when it did not continue.
 enum Halt {
     /// The server said no.
     Reply(SmtpError),
@@ -203,7 +203,7 @@ impl SmtpRelayClient {
         Ok(())
     }
 
-    /// Whether the conversation may go on over this connection, if it is not encrypted.
+    /// Whether the conversation may continue over this connection, if it is not encrypted.
     fn allow_in_the_clear(&self, connection: &AsyncSmtpConnection) -> Result<(), MessageAnswer> {
         if connection.is_encrypted() || self.security == SmtpSecurity::Plain {
             return Ok(());
@@ -326,7 +326,7 @@ impl SmtpRelayClient {
         }
     }
 
-    /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it at the
+    /// What is told of a message, and whether the call continues to the next. What may be about the server is about it at the
     /// second message in a row.
     fn judge(&self, said: Said, message: &OutgoingMessage) -> (MessageAnswer, Onward) {
         match said.suspicion {
@@ -345,7 +345,7 @@ impl SmtpRelayClient {
     }
 }
 
-/// Whether a call goes on.
+/// Whether a call continues.
 #[derive(PartialEq, Eq)]
 enum Onward {
     Next,

@@ -1,7 +1,7 @@
 //! What a negative reply of a mail server is about: the message, or the server.
 //!
 //! The stage of the conversation says it first (RFC 5321): before the recipient is known, a reply cannot be about one. From
-//! then on it is about this message, whatever the code; but for codes of the whole mail system (RFC 3463: `4.3.x`; `452`
+//! then on it is about this message, whatever the code; except for codes of the whole mail system (RFC 3463: `4.3.x`; `452`
 //! without more) and for the end of the connection (`421`), which may be either, and which the next message tells.
 //! What the code means beyond that is for the dictionary (`domain/data/codes/smtp.json`).
 
