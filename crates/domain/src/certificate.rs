@@ -1,14 +1,15 @@
 //! Certificates and keys as PEM text (RFC 7468): what can be read from them without using them.
 //!
-//! What is said of a text never repeats it: it may be a private key in the wrong place. Deliberately absent: whether a key fits a
-//! certificate, and whether a chain leads anywhere. That takes cryptography, and whoever speaks TLS has it.
+//! An error about a text never repeats the text: it may be a private key in the wrong place. Deliberately absent:
+//! whether a key fits a certificate, and whether a chain leads anywhere. That needs cryptography, which the TLS code
+//! has.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls_pki_types::pem::{Error as PemError, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-/// How long before its end a certificate is told of.
+/// How long before its end a certificate is reported.
 pub const TOLD_BEFORE: TimeDelta = TimeDelta::days(14);
 /// The longest text that is read, in bytes: as many certificates as a chain or a list of authorities has, and some more.
 pub const PEM_BYTES_MAX: usize = 64 << 10;

@@ -293,8 +293,7 @@ fn unknown(kind: &str, version: u16) -> DecodeError {
     DecodeError::UnknownKind { kind: kind.to_owned(), version }
 }
 
-/// Hides what no reader of the log is to see: what relays and we know each other by, hashes of keys. That they are
-/// there stays visible.
+/// Hides what no reader of the log may see: credentials of relays, hashes of keys. It stays visible that they exist.
 pub fn redact(kind: &str, data: &mut Value) {
     const HIDDEN: &str = "(not shown)";
     match kind {
@@ -326,14 +325,14 @@ const UPCASTERS: &[Upcaster] = &[
     Upcaster { kind: "parked-receipts-settled", from: 1, step: bare_references_to_settled_receipts },
 ];
 
-/// In version 1 a key had no scopes. A program that knows only that version must not take a newer key for one that may
-/// everything, so scopes are no mere new field.
+/// In version 1 a key had no scopes. A program that knows only that version must not take a newer key for one with
+/// all permissions, so scopes are not just a new field.
 fn keys_without_scopes_may_everything(mut value: Value) -> Value {
     value["scopes"] = serde_json::json!(Scopes::ALL);
     value
 }
 
-/// Version 1 named references only, and meant whatever was parked under them.
+/// Version 1 named only references, and settled everything that was parked under them.
 fn bare_references_to_settled_receipts(mut value: Value) -> Value {
     for list in ["matched", "given_up"] {
         for settled in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {

@@ -1,11 +1,11 @@
-//! Whether a log is the original, or a copy of one that may still be at work.
+//! Whether a log is the original, or a copy of one that may still be in use.
 //!
-//! A copy that was made from a backup accepts and shows, and hands nothing over, because the original may be doing just
-//! that. Once the operator says that the original is dead, everything that it may have handed over after the copy was taken
-//! is in doubt ([`Lot::put_in_doubt`](crate::lot::Lot::put_in_doubt)), and only then does the copy take its place. The log says so itself:
-//! a file beside it could be lost, and then both would send.
+//! A copy that was made from a backup accepts and shows messages but hands nothing over, because the original may be
+//! doing just that. Once the operator confirms that the original is dead, everything that it may have handed over
+//! after the backup is in doubt ([`Lot::put_in_doubt`](crate::lot::Lot::put_in_doubt)), and only then does the copy
+//! take its place. The log itself says so: a file beside it could be lost, and then both would send.
 //!
-//! Deliberately absent: any way to find out whether the original is dead. Nobody but the operator knows.
+//! Deliberately absent: any way to find out whether the original is dead. Only the operator knows.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::mutation::{self, Mutation};
 /// The stream of what concerns the whole log.
 pub const STREAM: &str = "instance";
 
-/// Clocks differ. What was due so long after the original's end was certainly not handed over by it.
+/// Clocks differ. What was due more than this after the original's end was certainly not handed over by it.
 const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// From here on this log is a copy.
@@ -83,7 +83,8 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Folds an event that was written then; others leave it as it is. Answers whether it was one of these.
+    /// Folds an event that was written at this time; other events change nothing. Returns whether it was one of
+    /// these.
     pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) -> bool {
         match event {
             Event::InstanceCopied(InstanceCopied { until, taken_at }) => {
@@ -114,7 +115,8 @@ impl Standing {
         }
     }
 
-    /// Since when this log decides what becomes of what its original left open; none: it always has, or does not yet.
+    /// Since when this log decides what becomes of the messages that its original left open; none: it always has, or
+    /// does not yet.
     pub fn settled_at(self) -> Option<DateTime<Utc>> {
         match self {
             Self::Settled { settled_at, .. } => Some(settled_at),

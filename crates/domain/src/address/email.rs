@@ -121,7 +121,7 @@ impl EmailAddress {
         }
     }
 
-    /// Takes the canonical text of an address that was checked when it was stored.
+    /// Takes the canonical text of an address that was checked before it was stored.
     #[must_use]
     pub fn from_trusted(text: impl Into<SmolStr>) -> Self {
         Self(text.into())

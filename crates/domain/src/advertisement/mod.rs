@@ -26,7 +26,8 @@ pub struct AdvertisementRules {
     pub marking: SmolStr,
     /// What is before the number for refusing.
     pub refusal_phrase: SmolStr,
-    /// What tells in an e-mail how to unsubscribe, in lower case; one of them must stand in the text.
+    /// Phrases that tell the reader of an e-mail how to unsubscribe, in lower case; the text must contain one of
+    /// them.
     pub unsubscribe_phrases: Vec<SmolStr>,
 }
 
@@ -63,7 +64,7 @@ impl RefusalNumber {
     /// Reads a number as people write it.
     ///
     /// # Errors
-    /// If it is no number or not an 080 number.
+    /// If it is not a number or not an 080 number.
     pub fn parse(raw: &str) -> Result<Self, RefusalNumberError> {
         let number = PhoneNumber::parse(raw)?;
         if number.kind() != PhoneKind::TollFree080 {
@@ -104,7 +105,7 @@ pub enum AdRuleViolation {
         /// The marking of the law.
         marking: SmolStr,
     },
-    /// The text begins with something that stands for the marking but is not it.
+    /// The text begins with something that imitates the marking but is not it.
     #[error("{found:?} is an altered marking; an advertisement must begin with exactly {marking}")]
     MarkingAltered {
         /// How the text begins.
@@ -219,7 +220,7 @@ impl AdvertisementRules {
         Ok(Cow::Owned(normalise(&marked).into_owned()))
     }
 
-    /// What must be put in the place of the first bytes of the text, and how many they are.
+    /// The text that replaces the first bytes, and how many bytes it replaces.
     fn missing_front(
         &self,
         text: &str,

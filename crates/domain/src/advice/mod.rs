@@ -1,18 +1,18 @@
 //! Advice: which relays should get how much, in which order they stand in for each other, and why.
 //!
-//! A pure function of an objective and of live figures. It answers with weights, an order of fallbacks and readable
-//! reasons in one decision, so that what is shown, what is stored and what is routed by are the same thing.
+//! A pure function of an objective and of live figures. It returns weights, an order of fallbacks and readable
+//! reasons in one decision, so that what is shown, what is stored and what is used for routing are the same.
 //!
 //! - A relay without enough data gets a small share so that it is measured, never most of the traffic.
-//! - A relay that is clearly worse at delivering than the best gets nothing, whatever its price.
-//! - If every measured relay looks bad, the weights stay: the fault is then likely elsewhere, and moving everything to
-//!   the least bad makes it worse.
-//! - Weights are replaced only if it matters ([`should_replace`]).
+//! - A relay that delivers clearly worse than the best gets nothing, whatever its price.
+//! - If every measured relay looks bad, the weights stay: the fault is then likely elsewhere, and moving everything
+//!   to the least bad relay would make it worse.
+//! - Weights are replaced only if the difference matters ([`should_replace`]).
 //!
-//! Stored output is integers; inside, expectations are computed in `f64` with the four basic operations only, relays
-//! in order of their ids, so the same figures give the same advice on every machine.
+//! Stored output is integers. Inside, expectations are computed in `f64` with the four basic operations only, and
+//! relays in order of their ids, so the same figures give the same advice on every machine.
 //!
-//! Deliberately absent: eligibility (only eligible relays are given), and where the figures come from.
+//! Deliberately absent: eligibility (only eligible relays are passed in), and where the figures come from.
 
 mod least;
 mod number_format;
@@ -45,15 +45,15 @@ use score::{Scored, score};
 pub struct Advice {
     /// ratio, price, speed or recommended.
     pub objective: String,
-    /// Whether this is advice, or the weights as they were.
+    /// Whether these weights were computed, or are the previous ones.
     pub verdict: Verdict,
-    /// One a relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
+    /// One per relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
     pub entries: Vec<AdviceEntry>,
     /// Who is tried after whom; all relays, the best first.
     pub order: Vec<RelayId>,
     /// Why, in one sentence with figures.
     pub reason: String,
-    /// Begin of the earliest window that figures come from; nothing without figures.
+    /// Start of the earliest window that figures come from; none without figures.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -118,7 +118,7 @@ pub enum Role {
     Carrying,
     /// It gets a little, to be measured.
     Measuring,
-    /// It is sound, but others are better; it stands by as a fallback.
+    /// It is sound, but others are better; it is only a fallback.
     StandingBy,
     /// It looks bad.
     LeftOut,
@@ -181,8 +181,8 @@ pub fn advise(
     view.write(objective, decision)
 }
 
-/// Who may get a share on merit: the measured relays; if there is none and none looks bad either, all that are not
-/// tripped, those being probed only if there is nobody else. Empty if whatever was measured looks bad.
+/// The relays that may get a share on merit: the measured ones. If there is none and none looks bad either, all that
+/// are not tripped, and those being probed only if there is no other. Empty if every measured relay looks bad.
 fn contenders(candidates: &[Candidate<'_>]) -> Vec<usize> {
     let standing = |wanted: Standing| -> Vec<usize> {
         (0..candidates.len()).filter(|&index| candidates[index].standing == wanted).collect()
@@ -265,7 +265,7 @@ impl View<'_> {
         }
     }
 
-    /// The shares that were asked for, over the relays that are there. Nothing measured moves them.
+    /// The shares that were asked for, over the relays that are there. Measurements do not change them.
     fn by_ratio(&self, asked: &[RelayWeight]) -> Decision {
         let scores: Vec<u128> = self
             .candidates
@@ -294,7 +294,7 @@ impl View<'_> {
         }
     }
 
-    /// The order of all relays: `order`, then those not in it by how they stand and how well they deliver.
+    /// The order of all relays: `order`, then those not in it, by their state and how well they deliver.
     fn with_the_others(&self, mut order: Vec<usize>) -> Vec<usize> {
         let mut others: Vec<usize> =
             (0..self.candidates.len()).filter(|index| !order.contains(index)).collect();

@@ -1,12 +1,13 @@
 //! The best order to try relays in, failover included.
 //!
-//! An order r1, r2, … spends `C = Σ reach × cost` and delivers `P = Σ reach × delivered`, where the reach of a relay is
-//! the chance that all before it failed in a way that lets another try. The best order has the least C / P.
+//! An order r1, r2, … spends `C = Σ reach × cost` and delivers `P = Σ reach × delivered`, where the reach of a relay
+//! is the chance that all relays before it failed in a way that allows another try. The best order has the least C /
+//! P.
 //!
-//! For a given price λ of a delivery, `C − λ·P` is least when relays stand by rising `(cost − λ·delivered) / (1 −
-//! passed_on)`: swapping two neighbours against that order never gains. Raising λ to the C / P of the order found, until
-//! it stands, gives the exact minimum of the ratio (W. Dinkelbach, "On nonlinear fractional programming", 1967). A test
-//! compares it with all permutations.
+//! For a given price λ of a delivery, `C − λ·P` is least when relays are sorted by rising `(cost − λ·delivered) / (1
+//! − passed_on)`: swapping two neighbours against that order never helps. Raising λ to the C / P of the order found,
+//! until it no longer changes, gives the exact minimum of the ratio (W. Dinkelbach, "On nonlinear fractional
+//! programming", 1967). A test compares it with all permutations.
 
 /// What one attempt at a relay spends and gives.
 #[derive(Clone, Copy, Debug)]

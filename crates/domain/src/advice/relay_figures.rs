@@ -1,8 +1,8 @@
-//! What was measured of a relay, and what is to be expected of it.
+//! What was measured of a relay, and what can be expected of it.
 //!
-//! A small sample is shrunk towards a prior (a Beta prior on each share): three messages of three delivered is no
-//! 100 %. What a relay is worth follows from three expectations of one attempt: is it delivered, may another relay try
-//! after it, and what does it cost in money and time.
+//! A small sample is shrunk towards a prior (a Beta prior on each share): three deliveries of three messages do not
+//! count as 100 %. The value of a relay follows from three expectations of one attempt: is it delivered, may another
+//! relay try after it, and what does it cost in money and time.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,8 @@ pub struct Percentiles {
 
 /// What was measured of one relay on one channel over a window, from attempts old enough to be judged.
 ///
-/// Counts are of attempts that began in the window. Attempts still within the time that the relay usually takes are not
-/// counted at all, so that a recent one does not look like a failure.
+/// Counts are of attempts that began in the window. Attempts still within the time that the relay usually takes are
+/// not counted, so that a recent one does not look like a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayFigures {
     /// The relay.
@@ -72,7 +72,7 @@ pub struct RelayFigures {
 }
 
 impl RelayFigures {
-    /// Figures of a relay of which nothing was measured.
+    /// Figures of a relay for which nothing was measured.
     pub fn unmeasured(
         relay: RelayId,
         channel: Channel,
@@ -192,7 +192,7 @@ pub(super) enum Needs {
     OutcomesAndTimes,
 }
 
-/// Says of each relay what is to be expected and how it stands.
+/// Says for each relay what can be expected and what its standing is.
 pub(super) fn judge<'figures>(
     figures: &[&'figures RelayFigures],
     needs: Needs,

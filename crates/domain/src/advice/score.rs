@@ -116,7 +116,8 @@ impl Best {
     }
 }
 
-/// Best over own, in basis points, at most 10,000. One unit is added to both, so that a free relay is no infinity.
+/// The best value divided by the relay's own, in basis points, at most 10,000. One unit is added to both, so that a
+/// free relay does not give infinity.
 fn ratio(best: u128, own: u128) -> u32 {
     ((best + 1) * 10_000 / (own + 1)).min(10_000) as u32
 }

@@ -69,8 +69,8 @@ pub(super) fn is_measuring(candidates: &[Candidate<'_>], contenders: &[usize], i
         && matches!(candidates[index].standing, Standing::Unmeasured | Standing::Probing)
 }
 
-/// The weights as they were, for relays that are still there; relays never measured get their small share all the same,
-/// or nobody would ever learn of a better one. Even shares if there were no weights.
+/// The previous weights, for relays that are still there. Relays that were never measured still get their small
+/// share, or nobody would ever learn about a better one. Equal shares if there were no weights.
 pub(super) fn kept(
     candidates: &[Candidate<'_>],
     previous: &[RelayWeight],
@@ -105,11 +105,11 @@ fn weight_of(weights: &[RelayWeight], relay: &RelayId) -> u32 {
     weights.iter().find(|entry| entry.relay == *relay).map_or(0, |entry| entry.weight)
 }
 
-/// Whether `advice` is different enough to replace the weights in use, and why. Small moves are not: weights that follow
-/// every figure flap, and each change starts the split over.
+/// Whether `advice` is different enough to replace the weights in use, and why. Small moves are not: weights that
+/// follow every figure flap, and each change starts the split over.
 ///
-/// It replaces them if the set of relays changed, if a relay that now looks bad still has a share, if a relay that is
-/// to be measured has none, or if a share moves by `change_min_basis_points` or more.
+/// It replaces them if the set of relays changed, if a relay that now looks bad still has a share, if a relay that
+/// must be measured has none, or if a share moves by `change_min_basis_points` or more.
 pub fn should_replace(
     previous: &[RelayWeight],
     advice: &Advice,

@@ -1,7 +1,7 @@
 //! What follows a failed attempt (대체발송): another relay of the channel, then e-mail, or the end.
 //!
-//! The failure class says what is possible at all, the sending's terms narrow it, and the relays as they stand now
-//! decide who is left.
+//! The failure class says what may be tried, the sending's terms narrow that, and the current state of the relays
+//! decides which one is left.
 
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
@@ -22,7 +22,7 @@ use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
 use crate::text::MessageType;
 
-/// What the rest of the world looks like when a lot decides.
+/// What is known outside the lot when it decides.
 #[derive(Debug, Clone, Copy)]
 pub struct RoutingContext<'c> {
     /// All relays as they stand.
@@ -56,13 +56,13 @@ pub(super) struct Failure {
     pub(super) outcome: Outcome,
 }
 
-/// Collects what follows from failures, so that messages with the same fate share one event. A message has one fate:
-/// the first that is decided.
+/// Collects what follows from failures, so that messages with the same result share one event. Each message has one
+/// result: the first that is decided.
 #[derive(Debug, Default)]
 pub(super) struct Aftermath {
     routes: BTreeMap<RouteKey, RouteSet>,
     finished: Vec<MessagesFinished>,
-    /// Of the routes, those that whoever wrote the original of this log may have made, too.
+    /// The routes that the original of this log may have made, too.
     doubts: Vec<(RelayId, u16, UnknownSet)>,
     decided: SeqSet,
 }
@@ -104,7 +104,7 @@ impl Aftermath {
         }
     }
 
-    /// Decides what follows an answer that was lost and will not be asked for: another relay, where sending twice was
+    /// Decides what follows an answer that was lost and will not be asked for: another relay, if sending twice was
     /// allowed. Otherwise nothing: the receipt may still come, and the deadline decides about another channel.
     pub(super) fn follow_unknown(
         &mut self,
@@ -124,8 +124,8 @@ impl Aftermath {
         }
     }
 
-    /// Takes messages that were never handed over away from a relay that takes nothing at the moment. Those that
-    /// nobody else can carry stay.
+    /// Moves messages that were never handed over away from a relay that takes nothing at the moment. Messages that
+    /// no other relay can carry stay.
     pub(super) fn take_away(
         &mut self,
         lot: &Lot,
@@ -145,8 +145,9 @@ impl Aftermath {
         }
     }
 
-    /// Takes a message that was never handed over to a relay that its sender is registered with: with the one that it waits
-    /// for it is not any more. Answers whether it waits on, for such a relay that takes nothing at the moment.
+    /// Moves a message that was never handed over to a relay at which its sender is registered, because it no longer
+    /// is at the relay that the message waits for. Returns whether it keeps waiting, for such a relay that takes
+    /// nothing at the moment.
     pub(super) fn take_to_registered(
         &mut self,
         lot: &Lot,
@@ -296,7 +297,7 @@ struct Next<'c> {
     why: &'static str,
 }
 
-/// The next of those that the first route named. A relay is named once, so none is tried twice.
+/// The next of the relays that the first route named. A relay is named once, so none is tried twice.
 fn another_relay<'c>(
     lot: &Lot,
     message: &Message,
@@ -337,7 +338,8 @@ fn first_of<'c>(
     Some(Next { entry, channel: last.channel, fallbacks: left, why: "next relay" })
 }
 
-/// Those that the first route named, and then those that the sender was registered with since, by id. None that was tried.
+/// The relays that the first route named, and then those at which the sender was registered since, by id. None that
+/// was tried.
 fn registered_and_untried(
     lot: &Lot,
     message: &Message,
@@ -356,7 +358,7 @@ fn registered_and_untried(
     named.iter().chain(since).cloned().collect()
 }
 
-/// What of a phone's kind a relay has to reach; of an e-mail nothing.
+/// The kind of phone that a relay has to reach; none for an e-mail.
 fn reach_of(message: &Message, last: &Attempt) -> Option<PhoneKind> {
     message.reach.filter(|_| last.channel != MessageType::Email)
 }

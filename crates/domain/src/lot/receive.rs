@@ -38,7 +38,7 @@ type News = HashMap<(u32, u16), usize>;
 
 impl Lot {
     /// Records receipts, whatever their order, and what follows from failures, in one append. A receipt that says
-    /// nothing new gives no event. Also answers the places (in `notes`) of those that fit no attempt of this lot.
+    /// nothing new gives no event. Also returns the places (in `notes`) of those that fit no attempt of this lot.
     pub fn receive(
         &self,
         terms: &SendingAccepted,

@@ -1,7 +1,7 @@
-//! First routes: who carries what, in exactly the weights asked for.
+//! First routes: which relay carries what, in exactly the weights asked for.
 //!
-//! Eligibility comes first, then the weights of those who are left, then the split, which carries its place in the
-//! sequence on from lot to lot ([`SplitLedger`](super::SplitLedger)).
+//! Eligibility comes first, then the weights of the relays that are left, then the split, which keeps its position in
+//! the sequence from lot to lot ([`SplitLedger`](super::SplitLedger)).
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -53,7 +53,7 @@ impl RoutingBlocked {
     }
 }
 
-/// The relays of a channel, told apart by whether they may carry a message to this kind of number now.
+/// The relays of a channel, divided by whether they may carry a message to this kind of number now.
 fn eligible_relays(
     channel: MessageType,
     reach: Option<PhoneKind>,
@@ -75,8 +75,8 @@ fn eligible_relays(
 
 impl Lot {
     /// Routes every message that has no route yet. `policy` names the policy in force for a channel and a set of
-    /// eligible relays. The answer's first part is the event to append, if anything could be routed; the second what
-    /// could not. The ledger behind `ledger` is not changed: fold the event once it is in the log.
+    /// eligible relays. The first part of the result is the event to append, if anything could be routed; the second
+    /// is what could not. The ledger behind `ledger` is not changed: fold the event once it is in the log.
     pub fn route(
         &self,
         ledger: &mut LedgerAhead<'_>,

@@ -1,4 +1,4 @@
-//! The hand-over: the last look at what may have changed since the route was made, and the intent.
+//! The hand-over: the last check of what may have changed since the route was made, and the intent.
 
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
@@ -23,12 +23,12 @@ pub struct Handover<'h> {
     pub attempt: u16,
     /// Whether the sending was cancelled.
     pub is_cancelled: bool,
-    /// Whether the sending is paused. Then nothing is handed over, also not again, and nothing is noted but what has
-    /// ended: the messages stay where they are until the sending is resumed.
+    /// Whether the sending is paused. Then nothing is handed over, not even again, and nothing is recorded except
+    /// what has ended: the messages stay where they are until the sending is resumed.
     pub is_paused: bool,
-    /// Whether the relay is asked again about messages whose answer was lost. Then nothing is noted here of those that
-    /// may not be handed over again: whoever hands over notes when it asks next. Neither is of those whose last repeat was
-    /// refused, until that counts.
+    /// Whether the relay is asked again about messages whose answer was lost. Then nothing is recorded here about
+    /// messages that may not be handed over again: the worker records when it asks next. Nor about those whose last
+    /// repeat was refused, until that counts.
     pub is_asked_again: bool,
     /// How long the relay has for its receipt.
     pub receipt_deadline: chrono::Duration,
@@ -38,11 +38,11 @@ pub struct Handover<'h> {
     pub holder: Option<SmolStr>,
     /// Until when the night window is closed for a message, by its sequence number; none: it is open.
     pub closed_until: &'h dyn Fn(u32) -> Option<DateTime<Utc>>,
-    /// Why the sending's sender on a channel may not send any more, in one word; none: it may.
+    /// Why the sending's sender on a channel may not be used any more, in one word; none: it may.
     pub unsendable: &'h dyn Fn(MessageType) -> Option<&'static str>,
     /// Whether an address has refused advertisements.
     pub has_opted_out: &'h dyn Fn(&str) -> bool,
-    /// The relays as they stand, and with which of them the sender is registered now.
+    /// The current state of the relays, and at which of them the sender is registered now.
     pub context: &'h RoutingContext<'h>,
     /// The time.
     pub now: DateTime<Utc>,
@@ -55,14 +55,14 @@ pub struct Submission {
     pub events: Vec<Event>,
     /// What to call the relay with, once they are.
     pub messages: SeqSet,
-    /// What may not go to this relay, and waits for another one. To be looked at again in a while.
+    /// What may not go to this relay, and waits for another one. It is checked again after a while.
     pub waiting: SeqSet,
 }
 
 enum Verdict {
     Go,
     Hold(DateTime<Utc>),
-    /// The sending is paused: whoever resumes it has its work derived again.
+    /// The sending is paused: when it is resumed, its work is derived again.
     Wait,
     End(Outcome, &'static str),
     /// The sender is not registered with this relay any more. Another may carry the message.
@@ -77,9 +77,9 @@ impl Lot {
     /// what is left. `candidates` are messages routed to this relay for this attempt, or unknown there and to be
     /// handed over again under the same reference.
     ///
-    /// The relay may already have an unknown message, so what would end a new one only keeps an unknown one from being
-    /// handed over again: it is asked about until the relay is believed not to have it, or else continues waiting for its
-    /// receipt or its deadline.
+    /// The relay may already have an unknown message. So a reason that would end a new message only keeps an unknown
+    /// one from being handed over again: it is asked about until the relay is believed not to have it, or continues
+    /// waiting for its receipt or its deadline.
     pub fn submit(
         &self,
         terms: &SendingAccepted,
@@ -152,7 +152,7 @@ impl Lot {
         Submission { events, messages, waiting }
     }
 
-    /// The message and where its newest attempt stands, if this relay is to take it now for this attempt.
+    /// The message and the state of its newest attempt, if this relay may take it now for this attempt.
     fn awaiting(&self, seq: u32, relay: &RelayId, number: u16) -> Option<(&Message, AttemptState)> {
         let message = self.message(seq).filter(|message| message.outcome.is_none())?;
         let last = message.attempts.last()?;
@@ -201,8 +201,8 @@ impl Lot {
         }
     }
 
-    /// 정보통신망법 제50조: not to one who refused, over whatever channel; not at night without a consent to it, except
-    /// by e-mail.
+    /// 정보통신망법 제50조: not to a recipient who refused, over any channel; not at night without consent to that, except by
+    /// e-mail.
     fn ad_verdict(
         &self,
         seq: u32,
@@ -231,7 +231,7 @@ impl Lot {
     }
 }
 
-/// An unknown message that may not be handed over again is not asked about either: there is nothing to be done but wait.
+/// An unknown message that may not be handed over again and is not asked about either: all it can do is wait.
 fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
     let reason = format!("not handed over again: {why}");
     match sets.iter_mut().find(|set| set.reason == reason) {
