@@ -91,7 +91,7 @@ impl ReceiptBook {
         self.not_understood.full_until(relay).await
     }
 
-    /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Answers how many of
+    /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Returns how many of
     /// them wait no more.
     pub async fn retry_parked(
         &self,

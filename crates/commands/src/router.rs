@@ -303,7 +303,7 @@ impl Router {
         Ok(())
     }
 
-    /// Reads on; answers whether there may be more. First routes are not read here: they are the router's own, and folded when
+    /// Reads on; returns whether there may be more. First routes are not read here: they are the router's own, and folded when
     /// they are appended, or were read at its election.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
         let ours = [

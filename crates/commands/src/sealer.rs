@@ -106,7 +106,7 @@ impl Sealer {
         Ok(Place::after(seals, seal.until, seal.sum().unwrap_or_default()))
     }
 
-    /// Reads on; answers whether there was anything.
+    /// Reads on; returns whether there was anything.
     async fn read(&self, place: &mut Place) -> Result<bool, JournalError> {
         let room = EVENTS_MAX.saturating_sub(place.segment.events()) as usize;
         let limit = PAGE.min(room).max(1);

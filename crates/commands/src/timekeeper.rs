@@ -272,7 +272,7 @@ impl Timekeeper {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Does what is due for a sending and its next lots by what their streams say. Answers how many messages were looked at.
+    /// Does what is due for a sending and its next lots by what their streams say. Returns how many messages were looked at.
     async fn look_at_sending(
         &mut self,
         id: SendingId,
@@ -310,7 +310,7 @@ impl Timekeeper {
         Ok(messages_per_lot.saturating_mul(count))
     }
 
-    /// Answers how many of the lots have nothing open.
+    /// Returns how many of the lots have nothing open.
     async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<u32, JournalError> {
         self.directory.stay_current(self.lots.journal()).await?;
         let directory = self.directory.snapshot();

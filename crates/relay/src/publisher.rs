@@ -246,7 +246,7 @@ impl Publisher {
     }
 
     /// Tries some of what did not fit again, in turn, so that the full lane of one relay does not stand in the way of
-    /// the others. Answers whether any of it fits now.
+    /// the others. Returns whether any of it fits now.
     async fn put_left(&mut self) -> Result<Fit, FeedError> {
         let after = self.tried.map_or(Bound::Unbounded, Bound::Excluded);
         let mut lots: Vec<LotId> =

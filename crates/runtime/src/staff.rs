@@ -207,7 +207,7 @@ impl<H: Host> Staff<H> {
         self.timed(Place::Front, watch);
     }
 
-    /// Relay workers are started and stopped. Answers what is seen of the relays.
+    /// Relay workers are started and stopped. Returns what is seen of the relays.
     pub fn start_relays(
         &self,
         connector: Arc<dyn Connector>,

@@ -95,7 +95,7 @@ impl Villain {
         lock(&self.deeds).clone()
     }
 
-    /// No more of it. The operator cancels what it has scheduled. Answers all of its sendings, for the judge.
+    /// No more of it. The operator cancels what it has scheduled. Returns all of its sendings, for the judge.
     pub(super) async fn end(&mut self) -> anyhow::Result<Vec<Sent>> {
         self.stop.send_replace(true);
         while let Some(ended) = self.work.join_next().await {

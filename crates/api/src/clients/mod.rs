@@ -177,7 +177,7 @@ impl Client {
         self.requests.begin(requests_max)
     }
 
-    /// Counts a wrong key; answers how many came in this minute.
+    /// Counts a wrong key; returns how many came in this minute.
     pub(crate) fn count_wrong_key(&self, now: DateTime<Utc>) -> u32 {
         self.wrong_keys.count(now)
     }

@@ -218,7 +218,7 @@ impl Directory {
         self.inner.changes.subscribe()
     }
 
-    /// Reads on from the log to its present end. Answers whether anything was new.
+    /// Reads on from the log to its present end. Returns whether anything was new.
     pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
         let place = self.inner.place.lock().await;
         self.read_on(journal, place).await
@@ -341,7 +341,7 @@ impl Directory {
     }
 
     /// Where other processes write to the log, too: sees to it that it was read on by a read that began after so many had. All who
-    /// wait for one read share it. Answers whether there was need.
+    /// wait for one read share it. Returns whether there was need.
     pub(crate) async fn read_on_since(&self, journal: &Journal, reads: u64) -> Result<bool, JournalError> {
         if !journal.is_shared() {
             return Ok(false);

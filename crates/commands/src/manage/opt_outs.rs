@@ -69,7 +69,7 @@ impl NewOptOut {
 }
 
 impl Manage {
-    /// An address refuses the tenant's advertisements; nothing happens if it does already. Answers whether it is new.
+    /// An address refuses the tenant's advertisements; nothing happens if it does already. Returns whether it is new.
     pub async fn record_opt_out(
         &self,
         cause: &Cause,
@@ -83,7 +83,7 @@ impl Manage {
         .await
     }
 
-    /// Many at once; those that are known already are left out. Answers how many are new. If it fails half-way, some are
+    /// Many at once; those that are known already are left out. Returns how many are new. If it fails half-way, some are
     /// recorded: to do it again does no harm.
     pub async fn record_opt_outs(
         &self,
@@ -176,7 +176,7 @@ impl Manage {
         Ok(Done { value: count, position })
     }
 
-    /// Appends entries that are as good alone, and reads the directory on. Answers where the last of them is.
+    /// Appends entries that are as good alone, and reads the directory on. Returns where the last of them is.
     async fn append_in_batches(&self, entries: Vec<Entry>) -> Result<Position, ManageError> {
         let mut position = self.head();
         let mut entries = entries.into_iter().peekable();

@@ -69,7 +69,7 @@ impl Manage {
         Ok(rotated)
     }
 
-    /// Answers whether there was something to do.
+    /// Returns whether there was something to do.
     async fn encrypt_anew(&self, cause: &Cause, relay: &RelayId) -> Result<Done<bool>, ManageError> {
         self.decide(cause, None, relay::stream(relay), |events| {
             let known = newest(events).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;

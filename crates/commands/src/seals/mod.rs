@@ -97,7 +97,7 @@ impl<'s> SealCheck<'s> {
         Ok(Self::new(store, place))
     }
 
-    /// Looks at some seals, until that was work enough; answers whether there may be more.
+    /// Looks at some seals, until that was work enough; returns whether there may be more.
     ///
     /// # Errors
     /// The log.

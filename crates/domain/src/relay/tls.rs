@@ -1,4 +1,4 @@
-//! How a relay and we prove over TLS who we are, where the public authorities are not enough.
+//! How a relay and we prove our identities over TLS, if the public authorities are not enough.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct RelayTls {
     /// The authorities, or the relay's own certificate, that are believed; no others then. PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// Our certificate, and what leads from it to an authority that the relay believes. PEM.
+    /// Our certificate, and its chain up to an authority that the relay trusts. PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate_pem: Option<String>,
 }
@@ -62,7 +62,7 @@ fn by_pem(field: &'static str, found: &PemFault) -> ProfileFault {
 }
 
 impl RelayProfile {
-    /// What no connection can be made with, as far as it can be read.
+    /// What makes a connection impossible, as far as the texts show.
     pub(super) fn tls_unusable(&self) -> Vec<ProfileFault> {
         let unread = |(field, text): (&'static str, &str)| {
             public_certificates(text.as_bytes()).err().map(|found| by_pem(field, &found))
@@ -109,7 +109,7 @@ impl RelayProfile {
         faults
     }
 
-    /// What a registration is refused for at this time: our certificate does not hold, or none of the authorities does.
+    /// What a registration is refused for at this time: our certificate is not valid, or none of the authorities is.
     pub fn outdated(&self, now: DateTime<Utc>) -> Vec<ProfileFault> {
         let certificates = self.tls.certificates();
         let of =

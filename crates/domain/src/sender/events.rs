@@ -1,4 +1,4 @@
-//! The events of sender identities. Who said something, and when, is in their envelopes.
+//! The events of sender identities. Actor and time are in their envelopes.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub struct SenderApproved {
     /// What is approved. `relays` are those that it is registered with.
     #[serde(flatten)]
     pub terms: SenderTerms,
-    /// What it was approved upon (통신서비스 이용증명원 and the like), by the operator's own reference.
+    /// The document that it is based on (통신서비스 이용증명원 and the like), by the operator's own reference.
     pub document: String,
     /// It sends before this time.
     pub expires_at: DateTime<Utc>,

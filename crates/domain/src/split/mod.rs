@@ -162,7 +162,7 @@ impl SplitKey {
         Self(text.into())
     }
 
-    /// Where the text forms of all splits of a policy lie, and no others: from the first to before the second.
+    /// The range of the text forms of all splits of a policy, and no others: from the first to before the second.
     pub fn bounds(policy: &str) -> (String, String) {
         // The separator, and the character after it.
         (format!("{policy}|"), format!("{policy}}}"))

@@ -112,7 +112,7 @@ async fn manage(store: Arc<SqliteEventStore>, clock: Arc<dyn Clock>) -> anyhow::
     Ok((Manage::new(journal, directory, Arc::new(|| [0; 32])), cause))
 }
 
-/// The operator's word that the original of a stopped copy is dead. Answers how the log stood before.
+/// The operator's word that the original of a stopped copy is dead. Returns how the log stood before.
 ///
 /// # Errors
 /// If it is no copy.

@@ -180,7 +180,7 @@ impl Instance {
         }
     }
 
-    /// Brings what is in progress to its end, lets the projectors catch up, and closes the log. Answers whether all of
+    /// Brings what is in progress to its end, lets the projectors catch up, and closes the log. Returns whether all of
     /// that was possible in time.
     pub(crate) async fn shut_down(self) -> bool {
         let timeout = Duration::from_secs(self.config.shutdown_s_max);
@@ -192,7 +192,7 @@ impl Instance {
         has_stopped && has_projected && closed.is_ok()
     }
 
-    /// Answers what is seen of the relays.
+    /// Returns what is seen of the relays.
     fn start_workers(
         &self,
         parts: &Parts,

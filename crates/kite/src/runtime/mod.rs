@@ -114,7 +114,7 @@ impl Supervisor {
         }
     }
 
-    /// Asks everything to stop and waits for it, at most this long. Answers whether all has ended.
+    /// Asks everything to stop and waits for it, at most this long. Returns whether all has ended.
     pub(crate) async fn shut_down(&self, timeout: Duration) -> bool {
         self.stop.cancel();
         self.tasks.close();

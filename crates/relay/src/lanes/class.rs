@@ -73,7 +73,7 @@ impl Lane {
         batch
     }
 
-    /// Takes at most `part` messages of a tenant. Answers whether it has more.
+    /// Takes at most `part` messages of a tenant. Returns whether it has more.
     fn take_from(&mut self, tenant: &TenantId, part: usize, batch: &mut Batch) -> bool {
         let Some(jobs) = self.jobs.get_mut(tenant) else { return false };
         let mut left = part;

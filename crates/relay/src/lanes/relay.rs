@@ -242,7 +242,7 @@ impl RelayLanes {
         Taken::Nothing(next_ms.and_then(DateTime::from_timestamp_millis))
     }
 
-    /// Answers whether something is in the lanes that was not before.
+    /// Returns whether something is in the lanes that was not before.
     pub(super) fn settle(&mut self, lease: u64, rest: Vec<Job>) -> bool {
         let Some(lease) = self.leases.remove(&lease) else { return false };
         let mut freed = Vec::new();
@@ -260,7 +260,7 @@ impl RelayLanes {
         is_fresh
     }
 
-    /// Makes due what waits for the relay to come back. Answers whether there is any.
+    /// Makes due what waits for the relay to come back. Returns whether there is any.
     pub(super) fn hasten(&mut self, what: Hasten) -> bool {
         let is_wanted = |job: &Job| match job.kind {
             JobKind::Inquire => what != Hasten::PutOff || job.waits == Waits::ForTheRelay,

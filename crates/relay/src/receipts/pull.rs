@@ -97,7 +97,7 @@ impl ReceiptPuller {
         }
     }
 
-    /// Records what came. Answers whether all of it is kept, so that it can be acknowledged.
+    /// Records what came. Returns whether all of it is kept, so that it can be acknowledged.
     async fn store(&self, pulled: PulledReceipts) -> Result<bool, WorkerError> {
         if !pulled.receipts.is_empty() {
             self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;

@@ -161,7 +161,7 @@ impl Shares {
         Self { relay, holder, state: Mutex::new(state), looking }
     }
 
-    /// The relay is defined so from now on. Answers which definition that is.
+    /// The relay is defined so from now on. Returns which definition that is.
     pub(crate) fn define(&self, profile: &RelayProfile) -> u64 {
         let mut state = self.state.lock();
         state.of = shares_of(profile);
@@ -237,7 +237,7 @@ impl Shares {
         format_smolstr!("{}wants/{}", self.prefix(), self.holder.name())
     }
 
-    /// Keeps what is held, gives back what is too much, and takes what is fair. Answers whether it has more or less than before.
+    /// Keeps what is held, gives back what is too much, and takes what is fair. Returns whether it has more or less than before.
     pub(crate) async fn look(&self, wants: bool) -> Result<bool, LeaseError> {
         let _looking = self.looking.lock().await;
         let now = self.holder.now();

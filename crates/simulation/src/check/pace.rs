@@ -29,7 +29,7 @@ impl Pace {
         *self = Self { level: 0, at_ms: from_ms, known_from_ms: from_ms };
     }
 
-    /// Answers how many messages more than may have come in.
+    /// Returns how many messages more than may have come in.
     fn count(&mut self, messages: usize, profile: &RelayProfile, at_ms: i64) -> i64 {
         let Some(rate) = profile.rate_parts_per_second.filter(|_| at_ms >= self.known_from_ms) else {
             return 0;

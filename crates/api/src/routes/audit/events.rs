@@ -200,7 +200,7 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    /// Fills a page. Answers where to read on, if there may be more.
+    /// Fills a page. Returns where to read on, if there may be more.
     async fn run(
         &mut self,
         store: &dyn EventStore,

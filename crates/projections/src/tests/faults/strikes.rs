@@ -28,7 +28,7 @@ fn bench() -> (Bench, Disk) {
     (Bench::on(directory), disk)
 }
 
-/// Lives once for each of these `numbers` of the operations that `concerns` picks, which fails. Answers how many operations
+/// Lives once for each of these `numbers` of the operations that `concerns` picks, which fails. Returns how many operations
 /// there were. There is one thread, so all lives are the same up to there.
 fn strike_each(
     numbers: impl IntoIterator<Item = u64>,

@@ -85,7 +85,7 @@ struct Suspects {
 }
 
 impl Suspects {
-    /// One more; answers whether they are enough.
+    /// One more; returns whether they are enough.
     fn are_enough_with(&mut self, message: &OutgoingMessage) -> bool {
         if message.was_put_off || !self.told.insert(message.reference) {
             return false;
