@@ -1,6 +1,6 @@
-//! What the process that holds the data can do about backups of it, and knows of them.
+//! What the process that has the data can do about backups of it, and knows about them.
 //!
-//! A port: the binary answers, crate `kite-api` asks, and neither knows the other.
+//! A port: the binary implements it, crate `kite-api` uses it, and neither depends on the other.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -63,8 +63,8 @@ pub enum BackupRefusal {
 /// The longest name of a backup.
 pub const NAME_BYTES_MAX: usize = 100;
 
-/// Whether a backup may be called so: letters, digits, `-`, `_` and `.`, the first one a letter or digit. So it is one part
-/// of a path, and nothing that is hidden or leads elsewhere.
+/// Whether a backup may have this name: letters, digits, `-`, `_` and `.`, the first one a letter or digit. So it is
+/// a single part of a path, not hidden, and leads nowhere else.
 pub fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     name.len() <= NAME_BYTES_MAX

@@ -1,7 +1,7 @@
-//! Lots and their sendings, loaded from the log, kept while they are in use, and changed by decisions.
+//! Lots and their sendings: loaded from the log, cached while they are in use, and changed by decisions.
 //!
-//! A lot is changed under a lock of its own, so that the workers of this process do not run into each other; between
-//! processes the expected version is the lock. The cache may forget at any time: the log has it all.
+//! A lot is changed under a lock of its own, so that the workers of this process do not conflict; between processes
+//! the expected version is the lock. The cache may forget at any time: everything is in the log.
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -24,7 +24,7 @@ use crate::tries::Tries;
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
 /// attempt.
 const MESSAGE_BYTES: u64 = 640;
-/// So many messages are expected to a lot, when the cache is laid out.
+/// How many messages per lot are expected when the cache is laid out.
 const MESSAGES_PER_LOT: u64 = 20;
 /// What an ordinary sending takes in its cache, in bytes: its terms, and a text.
 const SENDING_BYTES: u64 = 1_280;
@@ -76,7 +76,7 @@ type Opened = OwnedMutexGuard<Option<Standing>>;
 /// A lot in the cache; none while it changes.
 type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
 
-/// With what the lot weighs now, although it may still grow by some attempts.
+/// With the size of the lot now, although it may still grow by some attempts.
 fn lot_cell(standing: Standing) -> Weighed<LotCell> {
     let bytes = standing.lot.memory_bytes();
     Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(standing))), bytes)
@@ -85,13 +85,13 @@ fn lot_cell(standing: Standing) -> Weighed<LotCell> {
 /// A sending that is kept.
 struct KeptSending {
     sending: Sending,
-    /// Up to which event of its stream nothing can be missing; it may know of later ones.
+    /// No event of its stream up to this one is missing; it may know later ones.
     version: u64,
-    /// Whether nothing can have been missed between the reading and the keeping. Until then nobody else sees it.
+    /// Whether nothing can have been missed between reading and caching. Until then nobody else sees it.
     is_certain: bool,
 }
 
-/// With what its terms weigh, which are all that is large.
+/// With the size of its terms, which are the only large part.
 fn sending_cell(kept: KeptSending) -> Weighed<Arc<Mutex<KeptSending>>> {
     let bytes = kept.sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
     Weighed::new(Arc::new(Mutex::new(kept)), bytes)
@@ -108,7 +108,7 @@ pub struct SealedSending {
     pub is_paused: bool,
 }
 
-/// A condition of a change: the stream holds so many events.
+/// A condition of a change: the stream has this many events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     /// The stream.
@@ -136,12 +136,12 @@ struct Inner {
     journal: Journal,
     lots: Recent<LotId, LotCell>,
     sendings: Recent<SendingId, Arc<Mutex<KeptSending>>>,
-    /// Counts whenever somebody is about to be told that a sending is another.
+    /// Incremented whenever somebody is about to be told that a sending has changed.
     changes_told: AtomicU64,
 }
 
 impl Lots {
-    /// Keeps about `messages_max` ordinary messages in memory, and fewer that bring much with them.
+    /// Keeps about `messages_max` ordinary messages in memory, and fewer large ones.
     pub fn new(journal: Journal, messages_max: u64) -> Self {
         let lots_expected = messages_max / MESSAGES_PER_LOT;
         let lots = recent(messages_max.saturating_mul(MESSAGE_BYTES), lots_expected);
@@ -154,8 +154,8 @@ impl Lots {
         &self.inner.journal
     }
 
-    /// Keeps a lot that was just appended, so that it need not be read back. To be called before anybody else can know
-    /// of the lot. One that is kept already stays.
+    /// Caches a lot that was just appended, so that it need not be read back. Call it before anybody else can know
+    /// the lot. One that is cached already stays.
     pub(crate) fn remember(&self, standing: Standing) {
         let id = standing.lot.id;
         if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
@@ -163,7 +163,7 @@ impl Lots {
         }
     }
 
-    /// Keeps a sending that is about to be sealed. To be called before the seal is written.
+    /// Caches a sending that is about to be sealed. Call it before the seal is written.
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
@@ -175,14 +175,15 @@ impl Lots {
         self.inner.sendings.get(&id).is_some()
     }
 
-    /// Drops what is kept of a sending, where the log may say something else.
+    /// Drops a cached sending, because the log may say something else.
     pub fn forget_sending(&self, id: SendingId) {
         self.inner.sendings.remove(&id);
         self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Reads on what the log has beyond what is kept of a lot, for whoever concludes from the *absence* of work. Where the log is
-    /// shared every look at a lot does it anyway; alone, decisions do without (an append with an old version is refused).
+    /// Reads what the log has beyond the cached state of a lot, for callers that conclude something from the
+    /// *absence* of work. If the log is shared, every look at a lot does that anyway. A process that runs alone does
+    /// without: an append with an old version is refused.
     pub async fn refresh(&self, id: LotId) -> Result<(), LotsError> {
         if self.inner.journal.is_shared() {
             return Ok(());
@@ -242,8 +243,9 @@ impl Lots {
         Ok(look(&standing.lot, &sending))
     }
 
-    /// Decides on each lot, appends what was decided in one batch, and folds it. One answer a lot, in order. `decide`
-    /// gets the place in `ids`; it is called again, after a pause, when another process was faster. `ids` are distinct.
+    /// Decides on each lot, appends what was decided in one batch, and folds it. One result per lot, in order.
+    /// `decide` gets the index in `ids`; it is called again, after a pause, when another process was faster. `ids`
+    /// are distinct.
     pub async fn change<T>(
         &self,
         ids: &[LotId],
@@ -262,9 +264,9 @@ impl Lots {
         answered(ids, answers)
     }
 
-    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and only if the
-    /// fence holds ([`LotsError::Fenced`]). Tried once: where another process has changed one of the lots, the answer of all that
-    /// were to be changed is [`LotsError::Contended`].
+    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
+    /// only if the fence holds ([`LotsError::Fenced`]). Tried once: if another process has changed one of the lots,
+    /// the result for all that were to be changed is [`LotsError::Contended`].
     pub async fn change_together<T>(
         &self,
         fence: &Fence,
@@ -289,7 +291,7 @@ impl Lots {
         answers.pop().unwrap_or(Err(LotsError::NotFound(id)))
     }
 
-    /// Locks, decides, appends, folds. Answers the places that met a conflict and may be tried again.
+    /// Locks, decides, appends, folds. Returns the places that met a conflict and may be tried again.
     async fn change_once<T>(
         &self,
         ids: &[LotId],
@@ -360,7 +362,7 @@ impl Lots {
         again
     }
 
-    /// Appends what was decided; whether the fence kept it out.
+    /// Appends what was decided. Returns whether the fence kept it out.
     async fn append(&self, together: Together<'_>, mut entries: Vec<Entry>) -> (Vec<Kept>, bool) {
         let journal = &self.inner.journal;
         let Together::Behind(fence) = together else {
@@ -375,7 +377,8 @@ impl Lots {
         (results, matches!(fence, Err(AppendError::Conflict { .. })))
     }
 
-    /// Locks in one order everywhere, so that no two changes wait for each other; answers in the order of `places`.
+    /// Locks in the same order everywhere, so that no two changes wait for each other; the result is in the order of
+    /// `places`.
     async fn open_all(&self, ids: &[LotId], places: Vec<usize>) -> Vec<(usize, Result<Opened, LotsError>)> {
         let mut in_lock_order = places.clone();
         in_lock_order.sort_unstable_by_key(|place| ids[*place]);
@@ -389,8 +392,8 @@ impl Lots {
             .collect()
     }
 
-    /// Where other processes write too, what is kept of opened lots and their sendings is only as good as its version: reads what
-    /// has come since, all in one go. A decision that comes to nothing meets no conflict, and would not be found out.
+    /// If other processes write, too, the cached state of lots and their sendings may be old: reads what has come
+    /// since, all at once. A decision without events meets no conflict, so an old state would not be noticed.
     async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)]) {
         let journal = &self.inner.journal;
         if !journal.is_shared() || mutation::is_active(Mutation::StaleLotConcluded) {
@@ -449,8 +452,8 @@ impl Lots {
         }
     }
 
-    /// The sendings of opened lots as they stand now. Waiting for the locks took its time, and whoever was told that a
-    /// sending is paused may rely on it: nothing is waited for between the last look and the decisions.
+    /// The sendings of opened lots as they are now. Waiting for the locks took time, and a confirmed pause must hold:
+    /// nothing is awaited between this last look and the decisions.
     async fn sendings_of(
         &self,
         ids: &[LotId],

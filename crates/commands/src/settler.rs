@@ -1,8 +1,9 @@
-//! Takes over for an original that is dead: after the operator's word everything that it may have handed over since this
-//! copy was taken is put in doubt, lot by lot, and only then does anything go out.
+//! Takes over for an original that is dead. After the operator's confirmation everything that it may have handed over
+//! since this copy was taken is put in doubt, lot by lot, and only then is anything handed over.
 //!
-//! It goes through the copied part of the log itself, not through a read model: those of a copy are made again, and what one
-//! of them has not come to yet would go out twice. It may end at any moment; what is in doubt is not put in doubt again.
+//! It reads the copied part of the log itself, not a read model: those of a copy are rebuilt, and what one of them
+//! has not reached yet would be sent twice. It may be stopped at any moment; what is in doubt is not put in doubt
+//! again.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -166,7 +167,7 @@ impl Worker for Settler {
         "settler"
     }
 
-    /// It begins again: what another one has put in doubt meanwhile is not put in doubt again.
+    /// It begins again: what another settler has put in doubt meanwhile is not put in doubt again.
     fn stands_by(&mut self) {
         self.place = None;
     }

@@ -1,5 +1,5 @@
-//! Trying again where another process was faster: after pauses that grow, with chance in them so that the same two do not meet
-//! again, and not for ever. Who waits stands in `pauses.rs`.
+//! Trying again when another process was faster: after growing pauses with jitter, so that the same two do not
+//! collide again, and not for ever. `pauses.rs` says who waits.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::time::Duration;

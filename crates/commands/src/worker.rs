@@ -1,4 +1,4 @@
-//! What every background process of Kite looks like: a loop over `step()`, driven elsewhere.
+//! The interface of every background process of Kite: a loop over `step()`, driven elsewhere.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -87,7 +87,7 @@ pub fn describe(error: &dyn Error) -> String {
     text
 }
 
-/// A background process. Holds nothing that the log could not give back.
+/// A background process. It holds nothing that the log could not restore.
 #[async_trait]
 pub trait Worker: Send {
     /// For logs and metrics: `router`, `worker:alpha`.
@@ -101,15 +101,15 @@ pub trait Worker: Send {
         false
     }
 
-    /// How long it lets work come together before it looks again.
+    /// How long it waits to collect more work before it looks again.
     fn gathers(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Another process does its work for now. Forgets what may be wrong by the time it works again.
+    /// Another process does its work for now. It forgets everything that may be outdated when it works again.
     fn stands_by(&mut self) {}
 
-    /// It is stepped no more: gives back what others wait for.
+    /// It will not be stepped again: gives back what others wait for.
     async fn retire(&mut self) {}
 }
 

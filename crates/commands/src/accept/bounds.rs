@@ -1,7 +1,7 @@
-//! How large an acceptance may become in the log.
+//! Limits on the size of an accepted sending in the log.
 //!
-//! An event is bounded because a log is: KurrentDB takes 1 MiB an append by default, and what is stored once is read
-//! again with every fold. Sizes are those of the JSON that is stored.
+//! An event is limited because the log is: KurrentDB takes 1 MiB per append by default, and what is stored once is
+//! read again with every fold. Sizes are those of the stored JSON.
 
 use kite_domain::lot::Recipient;
 use kite_domain::sending::SendingContent;
@@ -32,7 +32,7 @@ const TEXT_FRAME_BYTES: usize = 16;
 /// `,"contact":"…"`.
 const CONTACT_BYTES: usize = 46;
 
-/// What the recipient takes in its lot; never less than it does.
+/// Size of the recipient in its lot, rounded up.
 pub(super) fn size_of_recipient(recipient: &Recipient) -> usize {
     let variables: usize =
         recipient.variables.iter().map(|(name, value)| size_of_text(name) + size_of_text(value) + 8).sum();

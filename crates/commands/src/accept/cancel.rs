@@ -1,4 +1,4 @@
-//! Cancelling: what was not handed over never will be; what was, continues.
+//! Cancelling: messages that were not handed over never will be; those that were continue.
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -54,11 +54,11 @@ pub enum CancelError {
 }
 
 impl Acceptance {
-    /// Cancels a sending of this tenant. The cancellation itself is durable first; if the process dies before every
-    /// lot is told, the timekeeper continues.
+    /// Cancels a sending of this tenant. First the cancellation itself is made durable. If the process dies before
+    /// every lot has it, the timekeeper continues.
     ///
-    /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
-    /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
+    /// In a copy that is not settled, the lots that come from the original are left alone, because what the original
+    /// may have handed over is not cancelled. The settler puts it in doubt, and the timekeeper cancels the rest.
     pub async fn cancel(
         &self,
         cause: &Cause,
@@ -101,7 +101,7 @@ impl Acceptance {
         Ok(outcome)
     }
 
-    /// Whether anything is left to cancel. That a sending is completed is recorded a moment after its last message is
+    /// Whether anything is left to cancel. The completion of a sending is recorded a moment after its last message is
     /// final, and a sending that is over in between must not become a cancelled one.
     async fn has_open_messages(&self, sending: SendingId, lots: u32) -> Result<bool, LotsError> {
         for number in 0..lots {

@@ -22,8 +22,8 @@ use crate::policy::policy_in_force;
 /// The word for a row that no relay can carry.
 pub(super) const NO_RELAY: &str = "no_relay";
 
-/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
-/// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
+/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body.
+/// Otherwise a request that repeats a long value in a text, for many recipients, would take gigabytes of work.
 const FILLING_BYTES_MAX: usize = 128 << 20;
 
 /// A lot before it has a sending.
@@ -103,7 +103,7 @@ struct GoodRow {
     bytes: usize,
 }
 
-/// Goes through the rows; gives way to others after every lot, so that a large request does not delay a small one.
+/// Goes through the rows. It yields after every lot, so that a large request does not delay a small one.
 pub(super) async fn compose(
     tenant: &TenantId,
     request: &SendRequest,
@@ -160,7 +160,7 @@ pub(super) async fn compose(
     composed
 }
 
-/// The addresses of all rows, as far as they are any: in the form in which refusals are looked up.
+/// The addresses of all rows that have a valid one, in the form in which refusals are looked up.
 pub(super) fn addresses(request: &SendRequest) -> Vec<SmolStr> {
     let of_row = |row: &RecipientInput| {
         let to = Address::parse(&row.to).ok().map(|to| SmolStr::new(to.as_str()));
@@ -187,7 +187,7 @@ struct Composer<'c> {
     filling_bytes_left: usize,
 }
 
-/// What is to be carried: a type to a kind of number.
+/// What has to be carried: a type to a kind of number.
 type Carriage = (MessageType, Option<PhoneKind>);
 
 impl Composer<'_> {

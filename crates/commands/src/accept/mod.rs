@@ -1,4 +1,5 @@
-//! Accepting a sending: everything that can be refused is refused now, and what gets an answer is durable.
+//! Accepting a sending: everything that can be refused is refused now, and a request is answered only after it is
+//! durable.
 //!
 //! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
 //! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
@@ -105,10 +106,10 @@ impl Acceptance {
         self.directory.snapshot().limits_of(tenant, &self.limits.tenant)
     }
 
-    /// Counts a request of a tenant that is not one to send: those are counted when they are accepted.
+    /// Counts a request of a tenant that is not a request to send: those are counted when they are accepted.
     ///
     /// # Errors
-    /// It comes too fast.
+    /// It comes too soon after others.
     pub fn count_request(&self, tenant: &TenantId) -> Result<(), TooFast> {
         self.rates.request(tenant, &self.limits_of(tenant), Lane::Ordinary).inspect_err(note_too_fast)
     }
@@ -117,8 +118,7 @@ impl Acceptance {
         self.lots.journal()
     }
 
-    /// Shows what would become of a request if it were the next to be routed, after what `ledger` knows. Nothing is
-    /// written.
+    /// Shows what a request would do if it were the next to be routed, after what `ledger` knows. Nothing is written.
     pub async fn preview(
         &self,
         tenant: &TenantId,
@@ -186,7 +186,7 @@ impl Acceptance {
         self.accept_new(cause, tenant, request, Some(claim)).await
     }
 
-    /// What became of an earlier claim: its sending, or none because it was never sealed and now never will be.
+    /// The result of an earlier claim: its sending, or none because it was never sealed and now never will be.
     async fn settle_claim(
         &self,
         cause: &Cause,
@@ -303,8 +303,9 @@ impl Acceptance {
         })
     }
 
-    /// What of a request concerns all rows, with the directory that it was checked by. It is refused only after the log was read on
-    /// once where others write to it: a policy or a sender may have come into it just now.
+    /// The part of a request that concerns all rows, with the directory that it was checked by. If others write to
+    /// the log, the log is read once more before the request is refused: a policy or a sender may just have been
+    /// added.
     async fn check(
         &self,
         tenant: &TenantId,
@@ -337,7 +338,7 @@ impl Acceptance {
         Ok(compose::compose(tenant, request, terms, directory, &refusals, &self.limits).await)
     }
 
-    /// Of how far the read side may be behind, the second half is for passwords alone.
+    /// The second half of the allowed lag of the read side is for passwords only.
     fn check_backlog(&self, class: MessageClass) -> Result<(), AcceptError> {
         let most = match class {
             MessageClass::Otp => self.limits.projector_lag_events_max.saturating_mul(2),
@@ -427,7 +428,7 @@ impl Acceptance {
         }
     }
 
-    /// Appends the claim and the lots. A lost race for the claim leaves lots that are never sealed.
+    /// Appends the claim and the lots. If another request wins the claim, the lots of this one are never sealed.
     async fn write_lots(
         &self,
         cause: &Cause,
@@ -510,7 +511,7 @@ fn note_too_fast(too_fast: &TooFast) {
     note_limited(too_fast.pace.word());
 }
 
-/// Counts a refusal by a limit. Without the tenant: there may be many, and the access log names it.
+/// Counts a refusal by a limit. Without the tenant's name, because there may be many; the access log has it.
 pub fn note_limited(reason: &'static str) {
     metrics::counter!("kite_limited_total", "reason" => reason).increment(1);
 }
@@ -521,8 +522,8 @@ struct Claim {
     body_hash: String,
 }
 
-/// A sending that is kept and not certain to be sealed: forgotten when the seal fails, and when the caller goes away
-/// before the answer, so that nobody takes it for accepted.
+/// A sending that is kept and not certain to be sealed. It is forgotten when the seal fails, and when the caller goes
+/// away before the answer, so that nobody takes it for accepted.
 struct Unsealed<'a> {
     lots: &'a Lots,
     sending: Option<SendingId>,

@@ -1,7 +1,7 @@
 //! Pausing and resuming: nothing of a paused sending is routed or handed over, until somebody resumes it.
 //!
-//! Only the sending's own stream is written. Whoever routes or hands over looks at it; whoever resumes wakes the router
-//! and the publisher by the event itself, and they find the lots in the log.
+//! Only the sending's own stream is written. Whoever routes or hands over checks it. The event that resumes a sending
+//! also wakes the router and the publisher, and they find the lots in the log.
 
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
@@ -14,10 +14,10 @@ use super::cancel::ForgetsSending;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::tries::Tries;
 
-/// How a sending stands after it was paused or resumed.
+/// The state of a sending after it was paused or resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseOutcome {
-    /// Why nothing of it goes out; none: it continues.
+    /// Why nothing of it is handed over; none: it is not paused.
     pub paused: Option<Pause>,
     /// Where in the log.
     pub position: Position,

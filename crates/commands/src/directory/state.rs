@@ -1,4 +1,4 @@
-//! The directory at one moment, and what each event makes of it.
+//! The directory at one moment, and how each event changes it.
 
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::{BreakerChange, LoggedBreaker};
@@ -36,7 +36,7 @@ pub struct PolicyState {
 /// Where the stream of a tenant's policy for a channel ends, as far as it is folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PolicyTail {
-    /// How many events it holds: what is decided on them is appended after exactly these, or not at all.
+    /// How many events it holds: a decision on them is appended right after them, or not at all.
     pub version: u64,
     /// The number of the newest advice.
     pub advices: u32,
@@ -45,7 +45,7 @@ pub struct PolicyTail {
 /// The directory at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DirectoryState {
-    /// Whether this log is a copy of one that may be at work.
+    /// Whether this log is a copy of one that may still be in use.
     pub instance: Standing,
     /// All relays.
     pub relays: RelayDirectory,
@@ -74,7 +74,7 @@ pub struct DirectoryState {
 }
 
 impl DirectoryState {
-    /// What a sender may send with now; none: there is no such sender, or it is not approved.
+    /// What may be sent with a sender now; none: there is no such sender, or it is not approved.
     pub fn sends_with(
         &self,
         tenant: &TenantId,
@@ -116,7 +116,7 @@ impl DirectoryState {
         self.limits.get(tenant).map_or(*default, |limits| limits.or(default))
     }
 
-    /// The world as a lot of this sending decides in it.
+    /// What a lot of this sending needs to know outside itself for a decision.
     pub fn routing_context(&self, terms: &SendingAccepted, now: DateTime<Utc>) -> RoutingContext<'_> {
         self.routing_context_of(&terms.tenant, terms.from_phone.as_deref(), terms.from_email.as_deref(), now)
     }
