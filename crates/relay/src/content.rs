@@ -20,7 +20,7 @@ const TEXT_BYTES: u64 = 768;
 /// What a variable in a text takes once it is parsed, in bytes: the piece, the one after it, its name in two lists.
 const VARIABLE_BYTES: usize = 128;
 
-/// Why a message cannot be written. None of these should be left after acceptance; all end the attempt as refused.
+/// Why a message cannot be composed. None of these should be left after acceptance; all end the attempt as refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
     /// The text cannot be filled in for this recipient.
@@ -132,7 +132,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The message to `recipient` on a channel. `buffer` is only room to work in.
+    /// The message to `recipient` on a channel. `buffer` is scratch space.
     pub fn write(
         &self,
         seq: u32,

@@ -1,8 +1,8 @@
 //! Derives the work queue from the log.
 //!
-//! [`Publisher`] reads the log as it grows. [`QueueFeeder`] derives a lot's jobs from the lot as it stands: at start for
-//! every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one. Both may tell
-//! the queue the same thing; it keeps one.
+//! [`Publisher`] reads the log as it grows. [`QueueFeeder`] derives a lot's jobs from the current state of the lot:
+//! at start for every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one.
+//! Both may put the same job; the queue keeps one.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,10 +27,10 @@ const PAGE: usize = 500;
 const LEFT_AT_ONCE: usize = 32;
 /// How long to wait for room in the queue.
 const ROOM_PAUSE: TimeDelta = TimeDelta::milliseconds(500);
-/// What is due later than this and does not fit is left to the sweeper, which comes by before then.
+/// A job that is due later than this and does not fit is left to the sweeper, which comes before then.
 const SWEPT_IN_TIME: TimeDelta = TimeDelta::minutes(2);
 
-/// Puts the jobs of a lot, as the lot stands. Cheap to clone.
+/// Puts the jobs of a lot, by its current state. Cheap to clone.
 #[derive(Clone)]
 pub struct QueueFeeder {
     lots: Lots,
@@ -77,8 +77,8 @@ impl QueueFeeder {
         Self { lots, queue }
     }
 
-    /// Puts whatever the log says is still to be done with a lot. Any lot, at any time: what is queued or being worked
-    /// on already is left alone.
+    /// Puts everything that the log says is still to be done with a lot. It may be called for any lot at any time:
+    /// jobs that are queued or being worked on are left alone.
     pub async fn feed(&self, lot: LotId) -> Result<Fit, FeedError> {
         self.lots.refresh(lot).await?;
         let look = |lot: &Lot, sending: &SealedSending| {
@@ -120,8 +120,8 @@ impl QueueFeeder {
         Ok(fit)
     }
 
-    /// [`QueueFeeder::feed`] for whoever feeds many lots: one that is not there, or that others change all the time, has nothing
-    /// to be fed now, and must not hide those after it.
+    /// [`QueueFeeder::feed`] for callers that feed many lots: a lot that does not exist, or that others change all
+    /// the time, has nothing to be fed now, and must not block those after it.
     pub async fn feed_if_there(&self, lot: LotId) -> Result<Fit, FeedError> {
         match self.feed(lot).await {
             Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(Fit::Whole),
@@ -143,12 +143,12 @@ impl QueueFeeder {
     }
 }
 
-/// Reads the log on and puts what follows from it.
+/// Reads the log on and puts the jobs that follow from it.
 pub struct Publisher {
     feeder: QueueFeeder,
     position: Position,
-    /// Where the log ended when this process began. What was handed over up to there and has no answer was handed over
-    /// by a process that is gone.
+    /// Where the log ended when this process began. What was handed over up to there and has no answer was handed
+    /// over by a process that is gone.
     began_at: Position,
     /// Lots with jobs that did not fit. Twenty bytes each, and never more than there are open lots.
     left: BTreeSet<LotId>,
@@ -177,7 +177,8 @@ impl Publisher {
         Filter::kinds(ours.into_iter().chain(before))
     }
 
-    /// Reads on after this position, if it has not come so far: everything up to there is for the [`crate::Sweeper`].
+    /// Reads on after this position, if it has not come that far: everything up to there is for the
+    /// [`crate::Sweeper`].
     #[must_use]
     pub fn skip_to(self, position: Position) -> Self {
         Self { position: self.position.max(position), ..self }
@@ -268,7 +269,8 @@ impl Publisher {
 
 type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
-/// What follows from a response: questions about what is unknown, another try at what was deferred or refused for now.
+/// What follows from a response: questions about what is unknown, another try of what was deferred or refused for
+/// now.
 fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
     let job = |kind, messages: &SeqSet, not_before: DateTime<Utc>| {
         let not_before_ms = not_before.timestamp_millis();

@@ -1,8 +1,9 @@
-//! Calls a relay as its workers would, and hands it nothing: step by step, each in a bounded time, with what an operator can
-//! do something about.
+//! Calls a relay as its workers would, but hands nothing over: step by step, each in a limited time, with a result
+//! that an operator can act on.
 //!
-//! An HTTP relay is asked about a reference that nobody ever gave it, or, where it answers no such questions, handed an empty
-//! batch, which it refuses after it has looked at the key. A mail server is greeted, and left after the login.
+//! An HTTP relay is asked about a reference that nobody ever gave it. If it does not answer such questions, it is
+//! handed an empty batch, which it refuses after it has checked the key. With a mail server the conversation ends
+//! after the login.
 
 use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::{CheckReport, CheckStep, CheckVerdict};
@@ -30,7 +31,7 @@ struct Steps<'c> {
     report: CheckReport,
 }
 
-/// A step that did not hold: nothing more is tried.
+/// A step failed: nothing more is tried.
 struct Failed;
 
 impl Steps<'_> {
@@ -91,7 +92,7 @@ async fn take_all(profile: &RelayProfile, steps: &mut Steps<'_>) -> Result<(), F
     }
 }
 
-/// A certificate that has ended still makes a client, but none that the other side believes.
+/// A client can be made with an expired certificate, but the other side does not trust it.
 fn usable(profile: &RelayProfile, now: DateTime<Utc>) -> Result<((), String), String> {
     let faults = profile.unusable().into_iter().chain(profile.outdated(now));
     let faults: Vec<String> = faults.map(|fault| fault.to_string()).collect();
@@ -170,7 +171,7 @@ async fn ask(client: &HttpRelayClient, answers_status: bool) -> Result<((), Stri
     }
 }
 
-/// As the workers do: greeting, encryption, login. Then a word, and good-bye.
+/// As the workers do: greeting, encryption, login. Then one command, and the end.
 async fn converse(
     profile: &RelayProfile,
     server: (&str, u16),

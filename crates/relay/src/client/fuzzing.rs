@@ -1,5 +1,5 @@
-//! The readers of relays' answers, for the fuzz targets (crate `kite-fuzz-targets`). For nobody else: there is nothing
-//! here that a caller of this crate could need.
+//! The readers of relays' answers, for the fuzz targets (crate `kite-fuzz-targets`) and nobody else: no other caller
+//! needs anything in here.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::AttemptReference;

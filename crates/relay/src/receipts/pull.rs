@@ -14,11 +14,12 @@ use super::telling::{Telling, Word};
 use crate::client::{CallFailed, PulledReceipts, RelayClient};
 use crate::metrics;
 
-/// The longest pause after something that there is no room for.
+/// The longest pause when there is no room for something.
 const FULL_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Pulls the receipts of one relay. A crash between storing and acknowledging brings the same receipts again, which
-/// changes nothing. What there is no room for is not acknowledged: it comes again, and meanwhile the pauses grow.
+/// changes nothing. Receipts that there is no room for are not acknowledged: they come again, and meanwhile the
+/// pauses grow.
 pub struct ReceiptPuller {
     name: String,
     relay: RelayId,
@@ -28,7 +29,7 @@ pub struct ReceiptPuller {
     interval: Duration,
     limit: u32,
     failures: u32,
-    /// Times in a row that there was no room for what was not understood.
+    /// How often in a row there was no room for unreadable receipts.
     full: u32,
     telling: Telling,
 }
@@ -79,7 +80,7 @@ impl ReceiptPuller {
         Step::Idle(self.clock.now().checked_add_signed(pause))
     }
 
-    /// Says what goes wrong, when it begins and then seldom.
+    /// Logs a failure, when it begins and then seldom.
     fn tell_trouble(&mut self, what: &'static str, failed: &CallFailed) {
         let (relay, reason) = (&self.relay, &*failed.reason);
         match self.telling.trouble(self.clock.now()) {

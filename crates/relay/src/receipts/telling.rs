@@ -1,4 +1,4 @@
-//! How often it is said that something goes wrong: when it begins, then now and then, and when it is over.
+//! How often a failure is logged: when it begins, then from time to time, and when it is over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -47,7 +47,7 @@ impl Telling {
         }
     }
 
-    /// It goes well. Answers since when it did not, if that is news.
+    /// It works. Returns since when it did not, if that was reported.
     pub(super) fn over(&mut self) -> Option<DateTime<Utc>> {
         self.trouble.take().map(|trouble| trouble.since)
     }

@@ -1,15 +1,16 @@
 //! The shares of a relay: how much of its rate and of its calls this process may use.
 //!
-//! A relay is called by several processes at once, and neither its rate nor its calls in flight may be exceeded by all of
-//! them together. Each share is a lease, and worth that part of both; whoever has none does not call. The first share is
-//! also the leave to pull receipts, and to try the relay out after a trip.
+//! Several processes call a relay at once, and all together may exceed neither its rate nor its calls in flight. Each
+//! share is a lease, worth that part of both; a process without a share does not call. The holder of the first share
+//! also pulls receipts, and tries the relay out after a trip.
 //!
-//! - Whoever wants shares says so by a lease of its own, so all know how many want some, and what is fair.
-//! - Whoever has more than is fair gives some back, once its calls fit into what is left.
-//! - What a process has lost is taken over only after the lease's time and the longest call.
-//! - A share that others have had comes without a burst: it is called no faster while shares move.
+//! - A process that wants shares announces that by a lease of its own, so all know how many want some, and what is
+//!   fair.
+//! - A process with more than its fair number gives some back, once its calls fit into the rest.
+//! - Shares that a process has lost are taken over only after the lease's time and the longest call.
+//! - A share that another process has had comes without a burst: the relay is called no faster while shares move.
 //!
-//! A process that is alone has them all from the beginning, and keeps them.
+//! A process that runs alone has them all from the beginning, and keeps them.
 
 mod keeper;
 mod portion;
@@ -31,9 +32,9 @@ use portion::{fair, shares_of};
 
 use crate::handover_time::longest_handover;
 
-/// How often a process looks what others have, and whether it has what is fair.
+/// How often a process checks what others have, and whether it has its fair number.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
-/// The share that carries what only one process does.
+/// The share that allows what only one process does.
 const FIRST: u32 = 0;
 
 /// Whom a call is for.
@@ -70,7 +71,7 @@ struct State {
     calls_under_way: u16,
     /// Pulls of receipts that are in progress.
     pulls_under_way: u16,
-    /// How often a share was taken that others have had.
+    /// How often a share was taken that another process has had.
     taken_over: u64,
     /// Counts the definitions of the relay.
     definition: u64,
@@ -79,7 +80,7 @@ struct State {
 
 struct Share {
     tenure: Tenure,
-    /// It is not used any more, and given back as soon as nothing is in progress on it.
+    /// It is not used any more, and is given back as soon as nothing is in progress on it.
     is_going: bool,
 }
 
@@ -161,7 +162,7 @@ impl Shares {
         Self { relay, holder, state: Mutex::new(state), looking }
     }
 
-    /// The relay is defined so from now on. Returns which definition that is.
+    /// The relay's definition from now on. Returns its number.
     pub(crate) fn define(&self, profile: &RelayProfile) -> u64 {
         let mut state = self.state.lock();
         state.of = shares_of(profile);
@@ -177,13 +178,13 @@ impl Shares {
         self.state.lock().portion(now)
     }
 
-    /// Both of the two: how much may be used now, and how often a share was taken that others have had.
+    /// Both together: how much may be used now, and how often a share was taken that another process has had.
     pub(crate) fn standing(&self, now: DateTime<Utc>) -> (Portion, u64) {
         let state = self.state.lock();
         (state.portion(now), state.taken_over)
     }
 
-    /// Grows when a share is taken that others have had: with it comes no burst.
+    /// Grows when a share is taken that another process has had: it brings no burst.
     pub(crate) fn taken_over(&self) -> u64 {
         self.state.lock().taken_over
     }
@@ -193,12 +194,12 @@ impl Shares {
         self.state.lock().holds_first(now)
     }
 
-    /// Whether other processes want shares, when it was looked last.
+    /// Whether other processes want shares, at the last check.
     pub(crate) fn others_want(&self) -> bool {
         self.state.lock().others_want
     }
 
-    /// A call from this seat begins, if there is room for it.
+    /// A call of this worker begins, if there is room for it.
     pub(crate) fn begin_call(self: &Arc<Self>, seat: Seat, now: DateTime<Utc>) -> Option<UnderWay> {
         let mut state = self.state.lock();
         let calls = state.calls(now);
@@ -214,7 +215,7 @@ impl Shares {
         Some(UnderWay { shares: self.clone(), what: What::Call })
     }
 
-    /// A pull of receipts begins, if it is for this process.
+    /// A pull of receipts begins, if this process does that.
     fn begin_pull(self: &Arc<Self>, now: DateTime<Utc>) -> Option<UnderWay> {
         let mut state = self.state.lock();
         if !state.holds_first(now) {
@@ -237,7 +238,8 @@ impl Shares {
         format_smolstr!("{}wants/{}", self.prefix(), self.holder.name())
     }
 
-    /// Keeps what is held, gives back what is too much, and takes what is fair. Returns whether it has more or less than before.
+    /// Renews its shares, gives back the surplus, and takes its fair number. Returns whether it has more or fewer
+    /// than before.
     pub(crate) async fn look(&self, wants: bool) -> Result<bool, LeaseError> {
         let _looking = self.looking.lock().await;
         let now = self.holder.now();
@@ -269,7 +271,7 @@ impl Shares {
         self.state.lock().held.values().any(|share| share.is_going)
     }
 
-    /// What is to go goes, as soon as nothing is in progress on it.
+    /// Gives back the shares that are marked for it, as soon as nothing is in progress on them.
     async fn give_back(&self) -> Result<(), LeaseError> {
         let going = self.state.lock().let_go(self.holder.now());
         for (number, tenure) in going {
@@ -301,7 +303,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Compares what this process has with what is fair, and answers that.
+    /// Compares what this process has with its fair number, and returns that.
     async fn share_out(&self, wants: bool) -> Result<u32, LeaseError> {
         self.say_whether(wants).await?;
         let rows = self.holder.held(&self.prefix()).await?;
@@ -337,7 +339,7 @@ impl Shares {
         Ok(fair)
     }
 
-    /// Says by a lease that this process wants shares, or does not any more.
+    /// Announces by a lease that this process wants shares, or no longer does.
     async fn say_whether(&self, wants: bool) -> Result<(), LeaseError> {
         let wish = self.state.lock().wish;
         let said = match (wants, wish) {
@@ -367,8 +369,8 @@ impl Shares {
         Ok(())
     }
 
-    /// Nothing is begun any more, and everything is given back as soon as nothing is in progress. Not if the relay was defined
-    /// again: then others continue with it.
+    /// No new calls, and everything is given back as soon as nothing is in progress. Not if the relay was defined
+    /// again: then the new definition continues with the shares.
     pub(crate) async fn end(&self, definition: u64) {
         {
             let mut state = self.state.lock();
@@ -398,7 +400,8 @@ impl Shares {
 }
 
 impl State {
-    /// Marks what is more than that: the last ones. What was to go and is fair now stays.
+    /// Marks the shares beyond this number, the last ones, to be given back. A marked share that is fair again is
+    /// kept.
     fn settle_for(&mut self, fair: u32) {
         let of = self.of;
         let mut staying = 0;

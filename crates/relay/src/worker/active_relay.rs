@@ -62,7 +62,7 @@ impl ActiveRelay {
         Cause::new(self.actor.clone(), self.parts.lots.journal().next_id())
     }
 
-    /// What a relay's code means now; the more general one where the other is not known.
+    /// What a relay's code means now, or the more general code if the first is unknown.
     pub(crate) fn class_of(&self, code: &str, general: Option<&str>) -> FailureClass {
         if code == CONNECTION_LOST {
             return FailureClass::RelayFault;
@@ -84,15 +84,15 @@ impl ActiveRelay {
         }
     }
 
-    /// A call takes its time, and what follows from its answer is to rest on what the log says by then. What cannot be read keeps no
-    /// answer from being recorded.
+    /// A call takes time, and what follows from its answer must be based on the log as it is by then. If the log
+    /// cannot be read, the answer is recorded nevertheless.
     pub(crate) async fn catch_up(&self) {
         if let Err(error) = self.parts.directory.stay_current(self.parts.lots.journal()).await {
             tracing::warn!(relay = %self.relay(), %error, "an answer is judged by what was known before");
         }
     }
 
-    /// How the relay can be asked about messages whose answer is missing.
+    /// How the relay can be asked about messages without an answer.
     pub(crate) fn asking(&self) -> Asking {
         Asking::of(&self.profile)
     }

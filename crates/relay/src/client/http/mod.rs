@@ -1,8 +1,8 @@
 //! The relay protocol over HTTP (docs/relay-protocol.md).
 //!
-//! A batch that the relay finds malformed or too large is cut in halves until the message that is to blame stands
-//! alone; only that one is refused. Redirects are not followed and no proxy is used: a message goes where the profile
-//! says, or nowhere.
+//! A batch that the relay finds malformed or too large is cut in halves until the faulty message is alone; only that
+//! one is refused. Redirects are not followed and no proxy is used: a message goes where the profile says, or
+//! nowhere.
 
 mod misread;
 mod pulled;
@@ -41,9 +41,9 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const NEVER_GIVEN: &str = "00000000-0000-7000-8000-000000000000-0-1";
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So much of what is not understood waits to be kept; more than it is passed over.
+/// How many unreadable answers wait to be kept; more are dropped.
 const MISREAD_MAX: usize = 1_000;
-/// A relay that wants to be left alone for longer is asked again after this.
+/// A relay that asks for a longer pause is called again after this.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A relay that speaks the HTTP protocol.
@@ -54,9 +54,9 @@ pub struct HttpRelayClient {
     pull: Url,
     acknowledge: Url,
     answer_timeout: Duration,
-    /// What was not understood since somebody last asked for it.
+    /// Unreadable answers since the last call that asked for them.
     misread: Mutex<Vec<(SaidHow, Misread)>>,
-    /// What time it was in the last answer, unless somebody has asked since.
+    /// The time in the last answer, unless somebody has asked for it since.
     time: Mutex<Option<DateTime<Utc>>>,
 }
 
@@ -197,8 +197,8 @@ impl HttpRelayClient {
         }
     }
 
-    /// Asks for something of which nothing comes: what became of a reference that was never given, or, of a relay that answers
-    /// no such questions, to take no messages. Gives its status and words.
+    /// Makes a call without an effect: asks about a reference that was never given, or, if the relay does not answer
+    /// such questions, hands over an empty batch. Returns its status and words.
     ///
     /// # Errors
     /// In words: there was no answer.
@@ -249,7 +249,7 @@ impl HttpRelayClient {
         }
     }
 
-    /// Puts aside what of an answer was not understood, if anything was not.
+    /// Keeps the part of an answer that could not be read, if there is one.
     fn look_for_misread<T, E>(
         &self,
         how: SaidHow,
@@ -379,7 +379,7 @@ async fn read(mut response: reqwest::Response) -> Exchange {
     Exchange::Answer { status, retry_after: pause_asked_for(status, header.as_deref(), &body), body }
 }
 
-/// How long the relay wants to be left alone: the exact time in the body counts before the header's whole seconds.
+/// How long the relay wants no calls: the exact time in the body counts before the header's whole seconds.
 pub(super) fn pause_asked_for(status: StatusCode, header: Option<&str>, body: &[u8]) -> Option<Duration> {
     let exact = if status.is_success() { None } else { strict_json::from_slice::<WireProblem>(body).ok() };
     let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
@@ -407,7 +407,7 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
     body
 }
 
-/// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
+/// One result per message. The results should be in the order of the request; if they are not, the reference counts.
 /// A message without a result is unknown.
 pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
     let parsed: Result<WireResults<'_>, _> = strict_json::from_slice(body);
@@ -430,7 +430,7 @@ pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<
     Ok(messages.iter().map(answer).collect())
 }
 
-/// One standing a reference, in order. What the answer does not name is unclear.
+/// One state per reference, in order. A reference that the answer does not name is unclear.
 pub(super) fn read_standings(
     references: &[AttemptReference],
     body: &[u8],
@@ -454,7 +454,7 @@ fn by_reference(results: Vec<WireResult<'_>>) -> HashMap<AttemptReference, WireR
     results.into_iter().filter_map(|result| Some((result.reference.parse().ok()?, result))).collect()
 }
 
-/// The code of a refusal; a relay that gives none has refused all the same.
+/// The code of a refusal; an answer without one is a refusal, too.
 fn code_of(code: Option<SmolStr>) -> SmolStr {
     code.map_or_else(|| SmolStr::new_static("none"), |code| bounded(code, CODE_LENGTH_MAX))
 }
@@ -513,7 +513,7 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
     strict_json::from_slice(body).map_err(|error| not_readable(&error))
 }
 
-/// What a call comes to whose answer cannot be read.
+/// The result of a call whose answer cannot be read.
 pub(super) fn not_readable(error: &serde_json::Error) -> CallFailed {
     CallFailed { reason: unreadable(error).into(), retry_after: None, is_rate_limit: RateLimit::No }
 }
@@ -522,7 +522,7 @@ fn is_unknown(answer: &MessageAnswer) -> bool {
     matches!(answer, MessageAnswer::Unknown { .. })
 }
 
-/// What an answer other than a success says, without the people it says it about.
+/// The words of an answer other than a success, without personal data.
 pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
     let problem = strict_json::from_slice::<WireProblem>(body).ok();
     match problem.and_then(|problem| problem.message) {

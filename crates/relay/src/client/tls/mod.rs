@@ -1,6 +1,6 @@
-//! TLS with a relay: whom we believe to be it, and who we say we are.
+//! TLS with a relay: which server we trust, and how we identify ourselves.
 //!
-//! Where the profile names authorities, they alone are believed, and not the system's. Names are verified in any case.
+//! If the profile names authorities, only they are trusted, not the system's. Names are verified in any case.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -72,7 +72,7 @@ pub(super) fn with_terms(
     Ok(builder)
 }
 
-/// How a mail server of this name is spoken to over TLS.
+/// The TLS parameters for a mail server of this name.
 ///
 /// # Errors
 /// In words: a certificate or the key cannot be used.
@@ -96,8 +96,8 @@ pub(super) fn mail_parameters(host: &str, profile: &RelayProfile) -> Result<TlsP
     builder.build().map_err(|error| describe(&error))
 }
 
-/// Whether the relay refused us in the handshake. With TLS 1.3 we hear of that only after we have sent something: it was
-/// not taken.
+/// Whether the relay refused us in the handshake. With TLS 1.3 we learn that only after we have sent something, but
+/// the message was not accepted.
 pub(super) fn is_refused_in_handshake(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
