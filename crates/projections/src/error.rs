@@ -1,4 +1,4 @@
-//! One error type for each boundary: opening, projecting, asking.
+//! One error type for each boundary: opening, projecting, querying.
 
 use kite_event_store::{Position, ReadError};
 use rusqlite::ErrorCode;
@@ -58,7 +58,7 @@ impl OpenError {
     }
 }
 
-/// Whether SQLite cannot make sense of the file, which no second try will change.
+/// Whether SQLite cannot read the file, so that trying again does not help.
 fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
@@ -91,7 +91,7 @@ pub enum ProjectError {
         /// Why.
         source: ApplyError,
     },
-    /// The file is damaged, or a row in it is none of ours. No second try will change that: this projector must end,
+    /// The file is damaged, or contains a row that is not ours. Trying again does not help: this projector must end,
     /// and the model has to be rebuilt.
     #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
@@ -100,7 +100,7 @@ pub enum ProjectError {
         /// What does not fit.
         source: ApplyError,
     },
-    /// Somebody else moved the checkpoint: there may be only one projector of a model. This one must end.
+    /// Another process moved the checkpoint: a model may have only one projector. This one must end.
     #[error("another projector has taken over: the checkpoint is no longer at {expected}")]
     TakenOver {
         /// Where this one had left it.
@@ -125,7 +125,7 @@ pub enum QueryError {
     /// The cursor is none of ours.
     #[error("the cursor cannot be read")]
     Cursor,
-    /// As many questions as may be are being answered, and none has ended for some seconds.
+    /// The maximum number of queries is in progress, and none has ended for some seconds.
     #[error("the read model is answering as many questions as it can: ask again later")]
     Busy,
     /// The answer would have more groups than this.
@@ -146,8 +146,8 @@ impl QueryError {
 }
 
 impl ApplyError {
-    /// The reason, if it lies in an event and the row that it is to become, so that no second try on any machine will
-    /// change it. Everything else (no room, no file, a damaged file, a table that is not there) concerns all events alike.
+    /// The reason, if it lies in an event and the row that it becomes, so that trying again, on any machine, does not
+    /// help. All other errors (no space, no file, a damaged file, a missing table) concern all events alike.
     pub(crate) fn of_an_event(&self) -> Option<String> {
         let is_of_an_event = match self {
             Self::Storage(rusqlite::Error::SqliteFailure(failure, words)) => match failure.code {

@@ -1,13 +1,13 @@
 //! Folding the log into a read model, step by step.
 //!
 //! A step reads a piece of the log after the checkpoint and applies it in one transaction with the new checkpoint. It
-//! waits for nothing but the read of the log; writing the tables blocks. In production every projector is driven on a
+//! waits for nothing except the read of the log; writing the tables blocks. In production every projector runs on a
 //! thread of its own, in a simulation all of them on one.
 //!
-//! What cannot be applied for a reason of its own (a constraint, an overflow, a fold that panics) must not hold up what
-//! has nothing to do with it. A piece that fails so is tried again in smaller ones until the event that fails is alone;
-//! that one is parked (see [`crate::parked`]) and everything else continues. A disk that is full or fails is no event's
-//! fault: then nothing is parked, and the same piece is tried again.
+//! A bad event (a constraint, an overflow, a fold that panics) must not stop unrelated events. A piece that fails for
+//! such a reason is tried again in smaller ones until the event that fails is alone. That event is parked (see
+//! [`crate::parked`]) and everything else continues. A disk that is full or fails is not the fault of an event: then
+//! nothing is parked, and the same piece is tried again.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,7 +28,7 @@ use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
 use crate::table::Table;
 
-/// How long the driving loop lets events gather after a step that reached the end of the log, before the next one. A
+/// How long the driving loop collects events after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
 pub const COALESCING: Duration = Duration::from_millis(60);
 
@@ -37,7 +37,7 @@ const EVENTS_MAX: usize = 2_000;
 /// Past this many bytes of events no more are read for the same transaction.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What a step can take at once, and what it needs from the log for that.
+/// What a step can process at once, and what it needs from the log for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// How many of the events, from the first; at least one.
@@ -59,8 +59,8 @@ pub(crate) struct StreamPiece {
 
 /// Tables and the fold that fills them.
 ///
-/// What is in a row must follow from the events and their order alone: not from a clock, not from where a page ended,
-/// not from what happened to be cached.
+/// A row must follow from the events and their order alone: not from a clock, not from where a page ended, not from
+/// what happened to be cached.
 pub(crate) trait ReadModel: Default + Send + 'static {
     /// Names the file, the metrics and the log lines.
     const NAME: &'static str;
@@ -76,8 +76,8 @@ pub(crate) trait ReadModel: Default + Send + 'static {
     /// The events that the fold looks at.
     fn filter() -> Filter;
 
-    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so that the
-    /// rows show the stream as it was before it, and not something that never was.
+    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so
+    /// that the rows show the stream as it was before it, and not a state that never existed.
     fn is_built_upon(_kind: &str) -> bool {
         true
     }
@@ -139,7 +139,7 @@ pub trait Runner: Send {
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
 }
 
-/// Steps projectors until each has read the log up to `head`, where nothing steps them by itself.
+/// Steps projectors until each has read the log up to `head`, when no loop steps them.
 ///
 /// # Errors
 /// See [`Runner::step`].
@@ -165,7 +165,7 @@ pub(crate) struct Projector<M> {
     model: M,
     filter: Filter,
     position: Position,
-    /// Not to be passed; for a comparison with a model that is there.
+    /// Limits how far the log is read, for a comparison with a live model.
     until: Position,
     told: watch::Sender<Position>,
     measures: Measures,
@@ -193,7 +193,7 @@ impl Piece {
         self.events.len() + self.parked.len()
     }
 
-    /// Keeps so many of the events to be applied, from the first, and what lies before the last of them.
+    /// Keeps so many of the events to be applied, from the first, and the position of the last of them.
     fn keep(&mut self, events: usize) {
         if events >= self.events.len() {
             return;
@@ -217,7 +217,7 @@ impl Piece {
 
 /// Why a piece was not written.
 enum WriteError {
-    /// One of the events cannot be applied, whoever tries.
+    /// One of the events cannot be applied, however often it is tried.
     Event(String),
     /// None of them could be, at the moment.
     Piece(ProjectError),
@@ -299,8 +299,8 @@ impl<M: ReadModel> Projector<M> {
         Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
-    /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
-    /// it is alone is parked instead.
+    /// Writes the piece, or as much of its beginning as can be written together. A single event that cannot be
+    /// written is parked instead.
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;
@@ -465,7 +465,7 @@ impl<M: ReadModel> Projector<M> {
     }
 }
 
-/// Applies events. A fold that panics is a fold that cannot take one of them.
+/// Applies events. If the fold panics, it cannot handle one of them.
 fn apply_caught<M: ReadModel>(
     model: &mut M,
     tables: Tables<'_>,
@@ -510,7 +510,7 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What operators see of a projector. A recorder has to be installed before it is made.
+/// What operators see of a projector. A metrics recorder has to be installed before it is made.
 struct Measures {
     lag_events: Gauge,
     lag_seconds: Gauge,

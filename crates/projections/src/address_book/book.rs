@@ -1,4 +1,4 @@
-//! The rows of the address book as a fold has them.
+//! The rows of the address book, as a fold uses them.
 
 use kite_domain::contact::ContactsSaved;
 use kite_domain::ids::{ContactId, GroupId};
@@ -41,8 +41,8 @@ pub(super) struct BookRows {
     tags: BTreeMap<(SmolStr, SmolStr, ContactId), bool>,
     /// How many contacts more there are, or fewer, by tenant.
     counts: BTreeMap<SmolStr, i64>,
-    /// Whether anybody refuses advertisements of a tenant, as far as that was asked in this transaction. Yes may be out of
-    /// date, no is not.
+    /// Whether anybody refuses advertisements of a tenant, as far as that was asked in this transaction. A "yes" may
+    /// be outdated, a "no" is not.
     pub(super) refused: BTreeMap<SmolStr, bool>,
 }
 
@@ -135,7 +135,7 @@ pub(super) struct Book<'b> {
 }
 
 impl Book<'_> {
-    /// Reads what an import names, each kind of row in one go.
+    /// Reads what an import names, each kind of row at once.
     pub(super) fn prefetch(&mut self, names: &Names, saved: &ContactsSaved) -> Result<(), ApplyError> {
         let contacts = &saved.personal.contacts;
         let ids = || contacts.iter().map(|contact| names.of(contact.contact));

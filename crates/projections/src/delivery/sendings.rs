@@ -1,4 +1,4 @@
-//! The rows of `sendings`: what their own streams say, and what their lots add up to.
+//! The rows of `sendings`: the content of their own streams, and the sums of their lots.
 
 use kite_domain::ids::SendingId;
 use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused};
@@ -37,7 +37,7 @@ pub(super) enum Moment {
     Abandoned,
 }
 
-/// What may happen to a sending more than once, or late: columns of which hardly any index knows.
+/// What may happen to a sending more than once, or late: columns that hardly any index contains.
 const COURSE: &[&str] = &[
     "id",
     "released_ms",
@@ -224,7 +224,7 @@ impl Sendings {
         Ok(())
     }
 
-    /// Reads what is known of these sendings, all in one go.
+    /// Reads what is known about these sendings, all at once.
     pub(super) fn prefetch(
         &mut self,
         tables: Tables<'_>,

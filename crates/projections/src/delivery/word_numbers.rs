@@ -1,4 +1,4 @@
-//! Words that come up again and again (relays, tenants, codes, reasons) are numbers in the rows.
+//! Words that occur again and again (relays, tenants, codes, reasons) are stored as numbers in the rows.
 
 use smol_str::SmolStr;
 use std::collections::HashMap;

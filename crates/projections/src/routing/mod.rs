@@ -1,7 +1,7 @@
-//! How messages are routed: relays as they stand, policies and advice by version, splits with what they carry on.
+//! Routing: the current relays, policies and advice by version, splits with their carries.
 //!
-//! The live figures of the relays are folded by the delivery model, which alone knows channel and times of every
-//! attempt; [`RoutingQueries::figures`] joins them with the relays' terms.
+//! The live figures of the relays are folded by the delivery model, which is the only one that knows channel and
+//! times of every attempt; [`RoutingQueries::figures`] joins them with the relays' terms.
 
 mod queries;
 mod rows;

@@ -1,4 +1,4 @@
-//! What relays said that asks for somebody, on its way into the rows.
+//! Answers of relays that need an operator, on their way into the rows.
 
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::{ReceiptsRecorded, RelayResponded};
