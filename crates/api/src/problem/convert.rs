@@ -1,4 +1,4 @@
-//! Errors of the layers below, as problems. What an operator must know is logged here, and kept out of the answer.
+//! Errors of the layers below, as problems. Details for the operator are logged here, and kept out of the answer.
 
 use kite_commands::event_store::{AppendError, ReadError};
 use kite_commands::manage::{ManageError, ManageRefusal};

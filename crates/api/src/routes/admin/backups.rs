@@ -47,7 +47,7 @@ pub struct BackupView {
     pub state: BackupStateWord,
     /// Up to which position it goes.
     pub until: u64,
-    /// While it is being taken: up to which position everything is copied.
+    /// While it is being taken: the position up to which everything is copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// How many events it holds.
@@ -110,7 +110,7 @@ fn refused(refusal: BackupRefusal) -> Problem {
     }
 }
 
-/// Lists the backups in the directory for backups, the one that is being taken, and the last one that came to nothing. Without
+/// Lists the backups in the directory for backups, the one that is being taken, and the last one that failed. Without
 /// such a directory there are none.
 #[utoipa::path(
     get, path = "/v1/admin/backups", tag = "admin", operation_id = "list_backups",
