@@ -1,5 +1,5 @@
-//! A store between a caller and another one: positions have gaps, and the head is told late. For tests: whoever
-//! counts with positions, or takes the head for the end, is found out.
+//! A wrapper around another store: positions have gaps, and the head is reported late. For tests: it exposes callers
+//! that count with positions, or take the head for the end.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::port::{
     ReadError, Tail,
 };
 
-/// See the module. Positions of the store within are multiplied, and some are left out.
+/// See the module. Positions of the inner store are multiplied, and some are left out.
 #[derive(Debug)]
 pub struct GappyEventStore<S> {
     inner: Arc<S>,
@@ -42,7 +42,7 @@ impl Gaps {
         }
     }
 
-    /// The last position within that is told as this one or an earlier one.
+    /// The last position of the inner store that is reported as this one or an earlier one.
     fn within(self, position: Position) -> Position {
         match self {
             Self::None => position,
@@ -76,7 +76,7 @@ impl Gaps {
 }
 
 impl<S: EventStore> GappyEventStore<S> {
-    /// Over this store. Its head is told only when [`GappyEventStore::tell_head`] is called.
+    /// Around this store. Its head is reported only when [`GappyEventStore::tell_head`] is called.
     pub fn new(inner: Arc<S>, gaps: Gaps) -> Self {
         let head = watch::Sender::new(gaps.told(*inner.head().borrow()));
         Self { inner, gaps, head }
@@ -88,7 +88,7 @@ impl<S: EventStore> GappyEventStore<S> {
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
-    /// The head of the store within, as it is told there.
+    /// The head of the inner store, as it is reported there.
     pub fn head_within(&self) -> watch::Receiver<Position> {
         self.inner.head()
     }

@@ -196,7 +196,7 @@ fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
     Ok(success_if(report.is_clean() && elsewhere.is_empty()))
 }
 
-/// `elsewhere`: up to which positions the seals are not those that were kept elsewhere.
+/// `elsewhere`: the positions up to which the seals differ from those that were kept elsewhere.
 pub(crate) fn print_seals(report: &SealReport, elsewhere: &[Position]) {
     let SealReport { seals, events, sealed_until, unsealed, differences, first_differences } = report;
     println!("{events} events in {seals} seals up to position {sealed_until}, {unsealed} not sealed yet");
@@ -224,7 +224,7 @@ pub(crate) fn audit(options: AuditOptions) -> anyhow::Result<ExitCode> {
     printed.map(|()| ExitCode::SUCCESS)
 }
 
-/// Whoever asks for what is not there is told so, and not by silence.
+/// Asking for something that does not exist gives an error, not an empty output.
 async fn print_events(store: &dyn EventStore, options: &AuditOptions) -> anyhow::Result<()> {
     let head = *store.head().borrow();
     let AuditOptions { after, stream, .. } = options;

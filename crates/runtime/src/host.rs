@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 /// Where a task runs, and in which turn it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Among those that a one-time password may wait for.
+    /// Among the tasks that a one-time password may wait for.
     Front,
     /// Among those that give way.
     Background,
-    /// On a thread of its own, because it holds that up. It ends last: it has to see what the others wrote.
+    /// On a thread of its own, because it blocks. It ends last: it has to see what the others wrote.
     Reading,
 }
 
@@ -32,7 +32,7 @@ pub trait Host: Clone + Send + Sync + 'static {
         self.clock().now()
     }
 
-    /// Starts a task. One that panics is told to [`Host::fail`].
+    /// Starts a task. If it panics, that is reported to [`Host::fail`].
     fn spawn(&self, place: Place, name: &str, task: impl Future<Output = ()> + Send + 'static);
 
     /// Waits so long.
@@ -41,7 +41,7 @@ pub trait Host: Clone + Send + Sync + 'static {
     /// Lets others go first, once.
     fn give_way(&self) -> impl Future<Output = ()> + Send;
 
-    /// Does what would hold up its thread, away from those that must not be.
+    /// Runs blocking work, away from threads that must not block.
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,5 @@
-//! A worker of which one process has one: it works while its process holds the lease of its post, and stands by else.
+//! A worker that only one process runs: it works while its process holds the lease of its post, and stands by
+//! otherwise.
 //!
 //! The lease is a hint. Two may work at the same time for a while; what either of them writes is checked in the log.
 
@@ -15,9 +16,9 @@ pub enum Post {
     Router,
     /// Gives advice on weights.
     Adviser,
-    /// Does what time alone brings about, and extends refusals to all addresses of a person.
+    /// Does what is due by time alone, and extends refusals to all addresses of a person.
     Timekeeper,
-    /// Puts what the log says into the work queue, and what the queue has forgotten.
+    /// Puts into the work queue what the log says, and what the queue has lost.
     Publisher,
     /// Puts in doubt what the original of a copy had in progress.
     Settler,
@@ -45,7 +46,7 @@ pub(crate) struct Leased {
     post: Post,
     holder: LeaseHolder,
     standing: Standing,
-    /// Where there are other processes: they may be newer than this one.
+    /// If there are other processes: they may be newer than this one.
     too_old: Option<TooOld>,
 }
 
@@ -53,7 +54,7 @@ enum Standing {
     /// It has not asked for the lease yet.
     New,
     Holds(Tenure),
-    /// Another one works. It is looked again at that time.
+    /// Another process works. It is checked again at that time.
     StandsBy(DateTime<Utc>),
 }
 
@@ -63,13 +64,13 @@ impl Leased {
         Self { worker, post, holder, standing: Standing::New, too_old: None }
     }
 
-    /// As one of several processes: while it is too old for the log, it lets others go first.
+    /// As one of several processes: while it is too old for the log, it lets others take the post.
     #[must_use]
     pub(crate) fn behind(self, too_old: Option<TooOld>) -> Self {
         Self { too_old, ..self }
     }
 
-    /// Until when others go first. What it holds it gives back.
+    /// Until when others may take the post. It gives back its lease.
     async fn gives_way(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let until = self.too_old.as_ref().and_then(|too_old| too_old.gives_way_until(now))?;
         self.give_back().await;

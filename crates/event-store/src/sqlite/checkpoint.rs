@@ -1,8 +1,8 @@
-//! Copying the write-ahead log into the database without holding up the writer.
+//! Copies the write-ahead log into the database without holding up the writer.
 //!
-//! A thread of its own does the bulk (a passive checkpoint, which runs beside commits). It can never finish while
-//! commits continue, so the log would grow for ever: once the bulk is copied the writer itself copies the small
-//! rest between two commits and starts the log again.
+//! A separate thread does the bulk (a passive checkpoint, which runs beside commits). It can never finish while
+//! commits continue, so the write-ahead log would grow for ever. Once the bulk is copied, the writer itself copies
+//! the small rest between two commits and starts the write-ahead log again.
 //!
 //! A failed checkpoint stops the store: after a failed fsync a second one may succeed without having written.
 
@@ -22,7 +22,7 @@ const PASSES_MAX: usize = 6;
 const REST_FRAMES: i64 = 500;
 /// How long the writer waits for readers to leave the log before it continues without starting it again.
 const RESTART_WAIT_MAX: Duration = Duration::from_millis(20);
-/// How long it waits for anything else that holds the database, which nothing should.
+/// How long it waits for anything else that uses the database, which nothing should.
 pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the writer and the checkpointer tell each other.
@@ -98,7 +98,7 @@ impl Checkpoints {
     }
 }
 
-/// Copies until little is left: while one piece is copied, commits add another, a smaller one.
+/// Copies until little is left: while one piece is copied, commits add another, smaller one.
 fn copy_bulk(connection: &Connection) -> rusqlite::Result<()> {
     for _ in 0..PASSES_MAX {
         checkpoint(connection, "PASSIVE")?;
@@ -116,7 +116,7 @@ pub(super) struct WalKeeper<'c> {
     size: CachedStatement<'c>,
     checkpoints: Arc<Checkpoints>,
     pages_max: u64,
-    /// From how many frames on the next copy is ordered.
+    /// The number of frames from which on the next copy is ordered.
     order_at: u64,
     is_ordered: bool,
 }

@@ -1,7 +1,6 @@
-//! Appends inside the writer's transaction: the version check, the insert, and how a repeat is told from a
-//! conflict.
+//! Appends inside the writer's transaction: the version check, the insert, and how a repeat is told from a conflict.
 //!
-//! Nothing here is undone after a failed transaction, because there is no going on after one.
+//! Nothing here is undone after a failed transaction, because the store does not continue after one.
 
 use quick_cache::unsync::Cache;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi};
@@ -306,8 +305,8 @@ fn insert_event(
     Ok(())
 }
 
-/// A taken id concerns one append only. Any other constraint that fails means that what the writer believes of
-/// the log is wrong, and that has to stop it.
+/// A taken id concerns only one append. If any other constraint fails, the writer's knowledge of the log is wrong,
+/// and the writer has to stop.
 fn is_taken_id(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(code, Some(message)) => {
@@ -317,7 +316,7 @@ fn is_taken_id(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// The answer of the earlier try, if these very events stand in the stream in this order.
+/// The answer of the earlier try, if exactly these events are in the stream in this order.
 fn repeat_or_conflict(
     sql: &mut Statements<'_>,
     stream: &str,

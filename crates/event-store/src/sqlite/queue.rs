@@ -1,7 +1,7 @@
-//! What waits for the writer: bounded in requests and in bytes, in two lanes.
+//! Appends that wait for the writer: limited in requests and in bytes, in two lanes.
 //!
-//! A large request (a campaign's lots) and a small one (a password) do not wait in the same line: each commit
-//! takes the small ones first and gives the large one at hand what is left of the commit's bound. Large ones fill no more
+//! A large request (a campaign's lots) and a small one (a password) do not wait in the same queue: each commit takes
+//! the small ones first and gives the current large one what is left of the commit's limit. Large ones fill no more
 //! than three quarters of the queue, so that small ones find a place beside them.
 
 use parking_lot::{Condvar, Mutex};
@@ -18,7 +18,7 @@ pub(super) const EVENT_OVERHEAD_BYTES: usize = 200;
 
 pub(super) type Answer = Vec<Result<Appended, AppendError>>;
 
-/// The data of an append in bytes, and what keeping it costs beside.
+/// The data of an append in bytes, and the overhead of keeping it.
 pub(super) fn weight_bytes(append: &StreamAppend) -> usize {
     append.events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum()
 }
@@ -54,8 +54,8 @@ impl Request {
         let _ = self.answer.send(self.results);
     }
 
-    /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is said of what was
-    /// written but not known to be durable.
+    /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is for what was written but
+    /// is not known to be durable.
     pub(super) fn give_up(mut self, stopped: &AppendError, uncertain: &AppendError) {
         for result in &mut self.results[self.durable..] {
             if result.is_ok() {
@@ -72,7 +72,7 @@ struct Waiting {
     small: VecDeque<Request>,
     bulk: VecDeque<Request>,
     bytes: usize,
-    /// The store is closing: what waits is still written, nothing new is taken.
+    /// The store is closing: what waits is still written, nothing new is accepted.
     closing: bool,
 }
 
@@ -86,7 +86,7 @@ impl Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
-    /// Why nothing is taken any more. Changed under the lock of `waiting`.
+    /// Why nothing is accepted any more. Changed under the lock of `waiting`.
     stopped: watch::Sender<Option<String>>,
     requests_max: usize,
     bytes_max: usize,
@@ -103,7 +103,7 @@ impl Queue {
         }
     }
 
-    /// Takes the request, or says at once why not. One that is over the bound in bytes by itself gets in when
+    /// Accepts the request, or says at once why not. One that exceeds the limit in bytes by itself is accepted when
     /// nothing else waits.
     pub(super) fn push(&self, request: Request) -> Result<(), AppendError> {
         let mut waiting = self.waiting.lock();
@@ -137,8 +137,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves small requests of up to `bytes_max` and, if there is none at hand, a large one to the writer.
-    /// Waits until there is something to do. False: the store is closing and everything is done.
+    /// Moves small requests of up to `bytes_max` and, if the writer has none, a large one to the writer. Waits until
+    /// there is something to do. False: the store is closing and everything is done.
     pub(super) fn take(
         &self,
         small: &mut Vec<Request>,

@@ -1,8 +1,8 @@
 //! Connections that only read.
 //!
-//! Two sets: point reads (the newest state of one stream, a few events) are made right where they are asked for,
-//! because handing them to another thread costs more than they do; everything that may take longer goes to a
-//! blocking thread and uses the other set, so that a point read never waits for a long one.
+//! There are two sets. Point reads (the newest state of one stream, a few events) are made in the calling thread,
+//! because handing them to another costs more than they do. Everything that may take longer goes to a blocking thread
+//! and uses the other set, so that a point read never waits for a long one.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -49,7 +49,7 @@ const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIM
 
 const ONE_SQL: &str = select_events!("WHERE position = ?1");
 
-/// How much one read may bring: after either bound it ends, though there may be more.
+/// How much one read may return: at either limit it ends, though there may be more.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) events: usize,
@@ -277,7 +277,7 @@ impl Reader {
         Ok(events)
     }
 
-    /// The position and the version of the first event of a stream after a version. No event itself is read for that.
+    /// The position and the version of the first event of a stream after a version. The event itself is not read.
     fn place_after(&self, stream: &str, version: i64) -> Result<Option<(i64, i64)>, ReadError> {
         self.connection
             .prepare_cached(PLACE_SQL)
@@ -287,7 +287,7 @@ impl Reader {
             .map_err(unreadable)
     }
 
-    /// What the connection has in memory of the file may be better than the file.
+    /// The connection's cached pages of the file may differ from the damaged file.
     fn forget(&self) -> Result<(), ReadError> {
         self.connection.execute_batch("PRAGMA shrink_memory").map_err(unreadable)
     }
@@ -340,7 +340,8 @@ impl Names {
         }
     }
 
-    /// The event at a position, if any is there. It is found without a look at the part of the file where the one before is.
+    /// The event at a position, if there is one. It is found without reading the part of the file with the one
+    /// before.
     fn kept_at(
         &mut self,
         connection: &Connection,
@@ -402,7 +403,7 @@ impl Names {
 
 /// Why a row did not become an event.
 enum RowError {
-    /// It is none: whoever reads it again finds the same.
+    /// It is not an event: reading it again gives the same.
     NoEvent(String),
     /// The reading failed, and the next one may not.
     Unread(String),

@@ -1,4 +1,5 @@
-//! A log that nobody writes, such as one in a backup: read, and left exactly as it is, without a file beside it.
+//! A log that nobody writes, such as one in a backup: it is read, and left exactly as it is, without a file beside
+//! it.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -14,9 +14,9 @@ const APPLICATION_ID: i64 = 0x4b49_5445;
 /// The shape below. A later shape comes with the way from the earlier one.
 const SCHEMA_VERSION: i64 = 1;
 
-/// Stream names and the words of the envelope (type, tenant, actor) are numbers in `events`: that and ids that
-/// sort by time are worth more than anything else here. Columns that a reader skips over come before `data`, so
-/// that skipping an event reads none of its data. Positions are given by the writer, without gaps.
+/// Stream names and the words of the envelope (type, tenant, actor) are stored as numbers in `events`: that and ids
+/// that sort by time save more than anything else here. Columns that a reader skips come before `data`, so that
+/// skipping an event reads none of its data. The writer assigns positions, without gaps.
 const SCHEMA: &str = "
 CREATE TABLE streams (
     id   INTEGER PRIMARY KEY,
@@ -60,8 +60,8 @@ pub(super) fn check_engine() -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Positions begin with 1. What is before is in its stream and in no list of all events, so no reader of the log, no seal and
-/// no backup would ever see it.
+/// Positions begin with 1. An event before that is in its stream but in no list of all events, so no reader of the
+/// log, no seal and no backup would ever see it.
 pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> {
     let first: Option<i64> = connection
         .query_row("SELECT min(position) FROM events", [], |row| row.get(0))
@@ -74,7 +74,7 @@ pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> 
     }
 }
 
-/// The only connection that writes events. Creates the file and its tables if need be.
+/// The only connection that writes events. Creates the file and its tables if necessary.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -101,8 +101,9 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     Ok(connection)
 }
 
-/// Switches to write-ahead logging, and says what SQLite has switched to. It commits the switch only after it has told:
-/// whoever stops listening at the answer does not hear that the commit failed, and works without a write-ahead log.
+/// Switches to write-ahead logging, and returns what SQLite has switched to. SQLite commits the switch only after it
+/// has returned its answer: a caller that stops reading there does not notice when the commit fails, and works
+/// without a write-ahead log.
 pub(super) fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
     let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = statement.query([])?;

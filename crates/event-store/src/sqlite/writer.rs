@@ -1,7 +1,8 @@
-//! The one thread that writes: takes what waits, writes it in one transaction, tells everyone after the commit.
+//! The one thread that writes: it takes what waits, writes it in one transaction, and answers everyone after the
+//! commit.
 //!
-//! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second
-//! fsync may succeed without having written anything; a new process reads what is there and continues.
+//! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second fsync
+//! may succeed without having written anything; a new process reads what is there and continues.
 
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::recent::Recent;
 use crate::envelope::RecordedEvent;
 use crate::port::{AppendError, BatchMode, Position};
 
-/// What a large request may write in a commit even when small ones fill it.
+/// How much a large request may write in a commit even if small ones fill it.
 const BULK_BYTES_MIN: usize = 512 * 1024;
 
 /// What the writer's thread works with.
@@ -40,7 +41,7 @@ struct Work {
 /// Why the writer stops.
 struct Failure {
     reason: String,
-    /// The commit itself failed: what it held may be found in the log after a restart.
+    /// The commit itself failed: its content may be found in the log after a restart.
     in_commit: bool,
 }
 
@@ -101,7 +102,7 @@ impl Writer {
 }
 
 impl Work {
-    /// Everything tried so far is durable now: tells those whose request is through.
+    /// Everything tried so far is durable now: answers those whose request is finished.
     fn answer_durable(&mut self) {
         for request in self.small.drain(..) {
             request.answer();
@@ -117,7 +118,7 @@ impl Work {
     }
 }
 
-/// One transaction: all small requests, and of the large one as much as the bound leaves.
+/// One transaction: all small requests, and as much of the large one as the limit leaves.
 fn write(
     log: &mut Log,
     sql: &mut Statements<'_>,

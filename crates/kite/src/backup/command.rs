@@ -52,7 +52,7 @@ fn data_of(options: &BackupOptions) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Holds a backup against its manifest, and its log against its seals.
+/// Checks a backup against its manifest, and its log against its seals.
 fn verify(directory: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::read(directory)?;
     let mut differences = manifest.differences(directory);

@@ -18,7 +18,7 @@ use crate::runtime::Supervisor;
 
 /// More are not listed.
 const LISTED_MAX: usize = 1_000;
-/// However long a piece took, it rests no longer than this.
+/// However long a piece took, the pause is no longer than this.
 const REST_MAX: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -52,7 +52,7 @@ impl Desk {
         Self { data: data.to_owned(), directory, supervisor, clock, head, newest: Arc::default() }
     }
 
-    /// The disk is asked for it: not on a thread that others wait for, nor under a lock.
+    /// This reads the disk: not on a thread that others wait for, nor under a lock.
     async fn refuse_inside(&self, target: PathBuf) -> Result<(), BackupRefusal> {
         let data = self.data.clone();
         let looked = tokio::task::spawn_blocking(move || refuse_inside(&target, &data)).await;

@@ -1,4 +1,4 @@
-//! The demo's campaign: who gets what, drawn from the seed, sent in requests of a few hundred recipients.
+//! The demo's campaign: who gets which message, drawn from the seed, sent in requests of a few hundred recipients.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;

@@ -82,7 +82,8 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
-    /// Where there are others, requests go to those that understand everything. Alone it does what it can, and says so.
+    /// If there are other processes, requests should go to those that understand everything. Alone it does what it
+    /// can, and reports it.
     fn program(&self) -> ReadinessCheck {
         let understands = "understands what it has read of the log";
         let too_old = self.journal.too_old().in_words();
@@ -111,7 +112,7 @@ impl ProcessReadiness {
     }
 }
 
-/// Says so if a projector has had something to read for too long without getting on.
+/// Reports a projector that has had something to read for too long without making progress.
 fn standstill(
     standing: &ProjectorStanding,
     head: Position,

@@ -1,4 +1,4 @@
-//! How many connections there may be: the descriptors of the process, less those that relays and files need.
+//! How many connections there may be: the descriptors of the process, minus those for relays and files.
 
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,7 +24,7 @@ pub(crate) struct Room {
 pub(crate) struct Rooms {
     /// At the one for everybody.
     pub(crate) public: Room,
-    /// At the one for administration, where it has one of its own. Nobody else's connections count there.
+    /// At the listener for administration, if it is separate. Other connections do not count there.
     pub(crate) admin: Option<Room>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn raise_limit() {
 /// The room under these settings, with all descriptors that this process has, or could have ([`raise_limit`]).
 ///
 /// # Errors
-/// If what is kept back leaves nothing.
+/// If the reserve leaves nothing.
 pub(crate) fn rooms(settings: &ServerSettings, has_admin: bool) -> anyhow::Result<Rooms> {
     rooms_within(settings, has_admin, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
 }

@@ -79,7 +79,7 @@ pub struct ReleaseBody {
     /// messages are sent twice.
     pub original_is_dead: bool,
     /// Since when, if that is known: what was scheduled for later is certainly not with any relay. A time before the
-    /// backup counts as the time of the backup. Left out: since now.
+    /// backup is refused. Left out: since now.
     #[serde(default)]
     pub original_dead_since: Option<DateTime<Utc>>,
     /// How you know.
