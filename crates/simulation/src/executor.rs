@@ -1,6 +1,6 @@
-//! One thread, virtual time: the process of Kite as a set of futures, of which a seeded one is polled next.
+//! One thread, virtual time: the process of Kite as a set of futures, of which a random one (by seed) is polled next.
 //!
-//! Time stands still while any future can continue. A crash drops all futures at whatever await points they stand.
+//! Time stands still while any future can continue. A crash drops all futures at whatever await points they are.
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
@@ -20,7 +20,7 @@ use kite_testkit::dice::Dice;
 
 type Ready = Arc<Mutex<BTreeSet<u64>>>;
 
-/// What all parts of a simulation share: time, chance, and what is to be told to the outside.
+/// What all parts of a simulation share: time, chance, and reports to the outside.
 pub(crate) struct Sim {
     pub(crate) clock: Arc<ManualClock>,
     /// The same time: it is asked for with every poll.
@@ -81,7 +81,7 @@ impl Sim {
         })
     }
 
-    /// Chance begins again, so that what came before has no part in what follows.
+    /// The random generator begins again, so that what came before has no effect on what follows.
     pub(crate) fn reseed(&self, dice: Dice) {
         *self.dice.lock() = dice;
     }
@@ -107,7 +107,7 @@ impl Sim {
         self.violations.lock().push(what);
     }
 
-    /// Something happened that simulations are there for.
+    /// A situation was reached that simulations are meant to reach.
     pub(crate) fn reach(&self, situation: Situation) {
         self.reached.lock().count(situation);
     }

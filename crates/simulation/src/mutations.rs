@@ -1,5 +1,5 @@
-//! Switches one deliberate bug on after another. Each must be found within its budget of seeds: one that is not shows
-//! that an invariant, or a fault that would bring it out, is missing.
+//! Switches one deliberate bug on after another. Each must be found within its budget of seeds; otherwise an
+//! invariant is missing, or a fault that would reveal the bug.
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};

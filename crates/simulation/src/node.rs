@@ -1,4 +1,4 @@
-//! One of the processes of a simulation: what there is of it whether it lives or not.
+//! One of the processes of a simulation: the part of it that exists whether it lives or not.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

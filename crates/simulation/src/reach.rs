@@ -1,6 +1,6 @@
-//! What simulations come to. A law is only tested by what really happens: a fault that never strikes, or a kind of
-//! sending that is always refused, would make every check pass. So each simulation counts the situations that matter,
-//! and a test demands that the seeds of every test run come to each of them.
+//! The situations that simulations reach. A law is only tested by what really happens: if a fault never struck, or a
+//! kind of sending was always refused, every check would pass. So each simulation counts the situations that matter,
+//! and a test demands that the seeds of every test run reach each of them.
 
 use kite_domain::event::Event;
 use kite_domain::lot::{MessagesRouted, Outcome, ReceiptSet};
@@ -139,7 +139,7 @@ pub enum Situation {
     Resumed,
     /// A tenant may not resume what an operator paused.
     ResumeRefused,
-    /// A request is refused because the tenant, or the house, has as much as it may have.
+    /// A request is refused because the tenant, or all tenants together, have reached a limit.
     LimitReached,
     /// A request is refused because it comes too fast.
     TooFast,

@@ -1,4 +1,4 @@
-//! Cutting a failing case down: as few steps as possible, each as small as possible, that still fail.
+//! Reduces a failing case: as few steps as possible, each as small as possible, that still fail.
 
 use crate::case::{Case, Step};
 use crate::operation::Operation;
@@ -21,8 +21,8 @@ pub fn shrink(failure: Failure) -> Failure {
     }
 }
 
-/// Whether two failures are of one kind: the words of the first line that hold no figure are the same, as far as they
-/// say what is wrong. Ids, times and counts all hold one.
+/// Whether two failures are of one kind: the words of the first line without digits are the same. Ids, times and
+/// counts all contain digits.
 fn is_same(left: &str, right: &str) -> bool {
     kind(left).eq(kind(right))
 }

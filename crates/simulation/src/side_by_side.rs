@@ -1,5 +1,5 @@
-//! What needs two processes: parts of both, side by side over one log, in an order that is written down. Seeds come to it once in
-//! some hundreds (`--nodes`); here it is shown at once.
+//! Situations that need two processes: parts of both, side by side over one log, in a written order. Seeds reach them
+//! once in some hundreds (`--nodes`); here they are shown at once.
 
 use chrono::TimeDelta;
 use futures::executor::block_on;

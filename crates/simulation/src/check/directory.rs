@@ -1,4 +1,5 @@
-//! Law 8 for what decisions rest on: whoever begins with the read models knows what whoever reads the whole log knows.
+//! Law 8 for the basis of decisions: a process that begins with the read models knows the same as one that reads the
+//! whole log.
 
 use crate::store::Log;
 use async_trait::async_trait;

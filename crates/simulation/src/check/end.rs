@@ -1,4 +1,4 @@
-//! The end: nothing is forgotten, and the platform's own books say the same as this checker.
+//! The end: nothing is forgotten, and the platform's own state equals this checker's.
 
 use crate::store::Log;
 use kite_domain::event::Event;
@@ -12,7 +12,7 @@ use super::message::AttemptState;
 use super::{Checked, Checker, MessageState, SendingState, views};
 
 impl Checker {
-    /// Law 2 and the end of all things: every message of every sealed sending is final, and the sending completed.
+    /// Law 2 at the end: every message of every sealed sending is final, and the sending is completed.
     pub(crate) fn everything_is_final(&self) -> Checked {
         for (id, sending) in self.sendings.iter().filter(|(_, sending)| sending.terms.is_some()) {
             let open: Vec<(&u32, Option<&AttemptState>)> = sending

@@ -1,7 +1,7 @@
 //! The laws (docs/laws.md), checked from the log and from the relays' own ledgers.
 //!
-//! This is a second, small model of what the events mean. It shares the events' shapes with the platform and none of its
-//! folds or decisions: what both got wrong in the same way would go unseen otherwise.
+//! This is a second, small model of what the events mean. It shares the shapes of the events with the platform, but
+//! none of its folds or decisions: otherwise an error in both would go unnoticed.
 
 mod arrivals;
 mod books;
@@ -76,8 +76,7 @@ pub(crate) struct SendingState {
     pub(crate) recipients: BTreeMap<u32, Recipient>,
 }
 
-/// How long it takes until nobody believes any more what a wrong clock or a lost lease made him believe: longer than a lease and a
-/// call together.
+/// How long a wrong clock or a lost lease may mislead a process: longer than a lease and a call together.
 const UNSURE_MS: i64 = 60_000;
 
 /// The checker.
@@ -94,16 +93,16 @@ pub(crate) struct Checker {
     pub(super) limits: Limits,
     /// References of parked receipts that were given up.
     given_up: BTreeSet<String>,
-    /// Where the log ended when the present process began: everybody knows what is before.
+    /// Where the log ended when the present process began: every process knows what is before.
     pub(crate) process_began_at: Position,
     /// What the relays know; none: only the log is compared with itself.
     ledgers: Option<Arc<SimRelays>>,
-    /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
-    /// against what its process cannot have known, and none to the moment.
+    /// Several processes write. Each learns what the others do only some time later, and their clocks differ: no
+    /// decision is judged by what its process cannot have known, nor to the exact moment.
     is_shared: bool,
     /// How long the processes are held up, all together.
     held_up: TimeDelta,
-    /// How many processes there are besides: whoever called may be one of them.
+    /// How many other processes there are: each of them may be the caller.
     others: u8,
     /// By how much the clocks of processes differ from the time at most.
     clocks_off_ms: i64,
@@ -145,7 +144,7 @@ impl<'t> Told<'t> {
 }
 
 impl Checker {
-    /// A checker that holds the log against what the relays know.
+    /// A checker that compares the log with what the relays know.
     pub(crate) fn beside(ledgers: Arc<SimRelays>, limits: AcceptLimits) -> Self {
         noted::play_alone();
         Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
@@ -203,14 +202,14 @@ impl Checker {
         self.spans_unsure_until_ms = i64::MAX;
     }
 
-    /// All clocks are right from now on. What was held by a wrong one may be held for a while.
+    /// All clocks are right from now on. Leases that a process with a wrong clock had may remain for a while.
     pub(crate) fn clocks_are_right(&mut self, now_ms: i64) {
         if self.spans_unsure_until_ms == i64::MAX {
             self.spans_unsure_until_ms = now_ms + UNSURE_MS;
         }
     }
 
-    /// A lease was lost then, and its holder does not know: of the relay whose share it was two may hold it.
+    /// A lease was lost then, and its holder does not know: two processes may have the share of that relay.
     pub(crate) fn lease_was_lost(&mut self, lease: &str, at_ms: i64) {
         for (relay, state) in &mut self.relays {
             if lease.split('/').any(|part| part == relay.as_str()) {
@@ -224,7 +223,7 @@ impl Checker {
         !self.is_shared && position <= self.process_began_at
     }
 
-    /// What happened until then is known to whoever decides at `time`.
+    /// A process that decides at `time` knows what happened until then.
     fn known_by(&self, time: DateTime<Utc>) -> DateTime<Utc> {
         if self.is_shared { time - notice() } else { time }
     }

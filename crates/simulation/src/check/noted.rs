@@ -1,4 +1,5 @@
-//! What is so, and what was so a moment ago. Whoever decides reads the log, and may not have read its newest event yet.
+//! What is true now, and what was true a moment ago. A process that decides reads the log, and may not have read its
+//! newest event yet.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::cell::Cell;
@@ -7,9 +8,9 @@ use crate::case::{Case, Step};
 use crate::faults::AppendFault;
 use crate::operation::Operation;
 
-/// How long news may be unknown to somebody who reads the log.
+/// How long a process that reads the log may not know some news.
 const NOTICE: TimeDelta = TimeDelta::seconds(5);
-/// The same, however much comes together. An intent that is in the log later than that is not carried out.
+/// The same, however much comes together. An intent that reaches the log later than that is not carried out.
 const NOTICE_MAX: TimeDelta = TimeDelta::seconds(40);
 /// How long an append takes that stalls.
 const STALLED: TimeDelta = TimeDelta::seconds(24);
@@ -26,12 +27,12 @@ pub(super) fn notice() -> TimeDelta {
     IN_FORCE.get()
 }
 
-/// A case is played now in which one process knows all.
+/// From now on the case has one process that knows everything.
 pub(super) fn play_alone() {
     IN_FORCE.set(NOTICE);
 }
 
-/// This case is played now, in which several processes work.
+/// From now on this case is played, in which several processes work.
 pub(super) fn play(case: &Case) {
     IN_FORCE.set(notice_in(case));
 }
@@ -81,12 +82,12 @@ impl<T> Noted<T> {
         std::iter::once(&self.now).chain(before.map(|(value, _)| value))
     }
 
-    /// Whether somebody who decides at this time may believe it.
+    /// Whether a process that decides at this time may believe it.
     pub(super) fn may(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
         self.since(at - notice()).any(is_so)
     }
 
-    /// Whether whoever decides at this time must know it.
+    /// Whether every process that decides at this time must know it.
     pub(super) fn must(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
         self.throughout(at - notice(), is_so)
     }

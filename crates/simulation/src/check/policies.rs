@@ -1,4 +1,4 @@
-//! Policies and advice as the log tells of them, and which of them may be followed at a time.
+//! Policies and advice by the log, and which of them may be followed at a time.
 
 use chrono::{DateTime, Utc};
 use kite_domain::policy::{PolicyDefined, PolicyObjective, RelayWeight, WEIGHT_SUM, WeightsAdvised};

@@ -1,6 +1,6 @@
 //! Law 3: after n first routes |routed(relay) − n × weight| < 1, for every policy version and set of eligible relays.
 //!
-//! The counts are kept by what the law speaks of, never by the key that the platform keeps its carry under.
+//! The counts are kept by the terms of the law, never by the key under which the platform keeps its carry.
 
 use chrono::{DateTime, Utc};
 use kite_domain::lot::{MessagesRouted, RouteSet, SplitRecord};

@@ -12,7 +12,7 @@ use super::{Checked, Checker, MessageState};
 /// A relay, or none as yet, and a channel.
 type Place = (Option<RelayId>, MessageType);
 
-/// What these messages come to, without what the log says in other words: the planned shares and the cost.
+/// The counts of these messages, without what the log states in other words: the planned shares and the cost.
 pub(super) fn counted<'m>(messages: impl Iterator<Item = &'m MessageState>) -> Counts {
     let mut all = Counts::default();
     let mut places = BTreeMap::new();

@@ -28,7 +28,7 @@ pub enum Length {
     Long,
 }
 
-/// The case of a seed. The same for ever, as long as nothing is added here.
+/// The case of a seed. It is always the same, as long as nothing is added here.
 pub fn generate(seed: u64, length: Length) -> Case {
     let mut dice = Dice::of(seed, 0xCA5E);
     // What was added later has dice of its own, so that a seed stays the case that it was.
@@ -61,8 +61,8 @@ pub fn generate(seed: u64, length: Length) -> Case {
     Case { seed, setup, steps }
 }
 
-/// In one case of six some rows cannot be written from somewhere on. Drawn from dice of its own, and with a salt of its
-/// own, so that the rest of the case is what it would be without.
+/// In one case of six some rows cannot be written from some point on. Drawn from a separate generator with a separate
+/// salt, so that the rest of the case is the same as without it.
 fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
     let mut dice = Dice::of(seed, 0x0B57);
     if dice.below(6) != 0 {
@@ -75,10 +75,11 @@ fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
 
 /// The salts of steps that are put between others.
 const SALT_BETWEEN: u32 = 100_000;
-/// The salt of the step that makes a relay baffling.
+/// The salt of the step after which calling a relay makes a worker panic.
 const SALT_BAFFLING: u32 = 300_000;
 
-/// Limits and pauses, put between the steps that there are: by dice of their own, so that these stay as they are.
+/// Limits and pauses, inserted between the other steps: from a separate generator, so that the others stay as they
+/// are.
 fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
     let mut dice = Dice::of(seed, 0x7E4A);
     if dice.per_cent(10) {
@@ -137,8 +138,8 @@ fn baffle(seed: u64, steps: &mut Vec<Step>) {
 /// The salts of steps that are about senders.
 const SALT_OF_SENDERS: u32 = 400_000;
 
-/// In two cases of five senders are withdrawn, refused, approved for a while: by dice of their own, and so that most may
-/// send again some time.
+/// In two cases of five senders are withdrawn, refused, or approved for a while: from a separate generator, and so
+/// that most may be used again some time.
 fn senders(seed: u64, steps: &mut Vec<Step>) {
     let mut dice = Dice::of(seed, 0x5E4D);
     let count = *dice.pick(&[0, 0, 0, 1, 2]);

@@ -1,7 +1,7 @@
-//! Simulated relays: what they took, what they will say, and when. They survive a crash of the process.
+//! Simulated relays: what they accepted, what they will report, and when. They survive a crash of the process.
 //!
-//! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it took. Its
-//! ledger is what the platform's own word is compared with.
+//! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it accepted. The
+//! platform's own statements are compared with its ledger.
 
 mod calls;
 mod client;
@@ -48,7 +48,7 @@ pub enum Mode {
     RateLimited,
     /// It refuses every message with a fault of its own.
     Faulting,
-    /// Whoever hands it messages panics. The relay itself takes them, or not.
+    /// A worker that hands it messages panics. The relay itself accepts them, or not.
     Baffling,
 }
 
@@ -62,7 +62,8 @@ pub enum CallFault {
     RequestLost,
     /// It is done, and the answer is lost.
     AnswerLost,
-    /// The same, and the next call is one too many. Often that is the repeat: the relay has it, and does not take it.
+    /// The same, and the next call is one too many. Often that is the repeat: the relay has the message, and does not
+    /// take it.
     AnswerLostThenTooMany,
     /// It arrives after the caller has given up.
     ArrivesLate,
@@ -323,7 +324,8 @@ impl SimRelay {
         if chance.is_multiple_of(2) { 0 } else { (chance / 2 % LATE_MS) as i64 }
     }
 
-    /// What it says to one call too many: mostly little, sometimes more than the pauses between two questions.
+    /// For how long it refuses one call too many: mostly a short time, sometimes more than the pauses between two
+    /// questions.
     fn asks_to_wait(&self) -> Duration {
         let now_ms = self.sim.now_ms();
         let pause_ms = match hash_of(self.seed, &format_smolstr!("wait {now_ms}")) % 10 {

@@ -1,9 +1,11 @@
-//! A backup is taken in the middle of a case. The original continues to the end of it and dies, and a copy takes its place.
+//! A backup is taken in the middle of a case. The original continues to the end of it and dies, and a copy takes its
+//! place.
 //!
-//! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays were
-//! given things of which its log knows nothing. So from the copy on only this is held: nothing goes out before the word of
-//! the operator, everything ends after it, no relay ever takes one reference twice, and no message ends as if nothing had
-//! been handed over that a relay has taken: not by a cancellation, and not where its receipt has come in.
+//! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays
+//! were given messages of which its log knows nothing. So from the copy on only this is checked: nothing is handed
+//! over before the operator's confirmation, everything ends after it, no relay ever takes one reference twice, and no
+//! message that a relay has taken ends as if nothing had been handed over: not by a cancellation, and not if its
+//! receipt has come in.
 
 use futures::FutureExt;
 use kite_commands::Cause;
@@ -30,7 +32,8 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// By then every call of the dead original has come in.
 const COMES_IN_MS: i64 = 15 * MINUTE_MS;
-/// How long the copy waits for the operator's word: long enough for everything that waits to go out, if it could.
+/// How long the copy waits for the operator's confirmation: long enough for everything that waits to be handed over,
+/// if it could.
 const WAITS_MS: i64 = 2 * MINUTE_MS;
 /// Of how many sendings in a hundred the operator is told at the copy that they were cancelled.
 const CANCELLED_PER_CENT: u64 = 20;

@@ -48,11 +48,11 @@ const TURN_OF_THE_OLD_MS: i64 = 25_000;
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
 const ROOM_JOBS_MIN: u32 = 1_000;
-/// Whom a refusal binds is in the log after so long, where nothing is in the way.
+/// The log says after this long which addresses a refusal applies to, if nothing prevents it.
 const BOUND_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 /// What is older than this is sealed after a calm.
 const SEALED_MS_MAX: i64 = 13_000;
-/// How long it takes until another process does what one did for all.
+/// How long it takes until another process takes over a post.
 const TAKES_OVER_MS_MAX: i64 = 12_000;
 /// The longest leap while nothing is in progress.
 const LEAP_MS_MAX: i64 = 3_600_000;
@@ -415,7 +415,7 @@ impl World {
         }
     }
 
-    /// Whatever is tried again is tried more and more seldom: the log does not grow while nothing comes in.
+    /// Whatever is tried again is tried less and less often: the log does not grow while nothing comes in.
     fn is_bounded(&self) -> Checked {
         let events = self.log.count_after(0);
         match events > EVENTS_MAX {
@@ -504,7 +504,7 @@ impl World {
         }
     }
 
-    /// The rows can be written again, and an operator takes in what is parked. The process stands still for that.
+    /// The rows can be written again, and an operator retries what is parked. The process stands still for that.
     fn mend(&mut self) -> Checked {
         if !std::mem::take(&mut self.is_unwritable) {
             return Ok(());
@@ -519,7 +519,7 @@ impl World {
         Ok(())
     }
 
-    /// An operator takes in what is parked, and can be now. Answers in how many models there was any.
+    /// An operator retries what is parked and can be applied now. Returns in how many models there was something.
     fn take_in_parked(&self, data_dir: &Path) -> Result<usize, String> {
         let store: Arc<dyn EventStore> = self.log.clone();
         let retried = kite_projections::replay::retry_parked(store, data_dir);
@@ -531,7 +531,7 @@ impl World {
         }
     }
 
-    /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.
+    /// Law 8, and law 7: rebuilding the read models gives the same rows, and calls no relay.
     fn compare(&mut self) -> Checked {
         self.holds_its_seals()?;
         // One that is behind has parked what it does not understand.
