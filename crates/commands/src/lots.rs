@@ -3,6 +3,9 @@
 //! A lot is changed under a lock of its own, so that the workers of this process do not run into each other; between
 //! processes the expected version is the lock. The cache may forget at any time: the log has it all.
 
+#[cfg(feature = "mutations")]
+mod mutations;
+
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
@@ -168,11 +171,6 @@ impl Lots {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
         self.inner.sendings.insert(id, sending_cell(KeptSending { sending, version: 0, is_certain: true }));
-    }
-
-    /// Whether a sending is kept in memory. Nothing may depend on it.
-    pub(crate) fn keeps_sending(&self, id: SendingId) -> bool {
-        self.inner.sendings.get(&id).is_some()
     }
 
     /// Drops what is kept of a sending, where the log may say something else.

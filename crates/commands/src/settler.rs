@@ -10,7 +10,7 @@ use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::instance::{self, InstanceSettled, Standing};
 use kite_domain::lot::{Cancelled, Doubted};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_event_store::{AppendError, Expected, Filter, Position};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
@@ -89,12 +89,10 @@ impl Settler {
                 let context = snapshot.routing_context(terms, now);
                 let cancelled = match cancelled_before.contains(&lots[index].sending) {
                     true => Cancelled::BeforeTheCopy,
-                    false if sending.is_cancelled && mutation::is_active(Mutation::CancelAtCopyBelieved) => {
-                        Cancelled::BeforeTheCopy
-                    }
                     false if sending.is_cancelled => Cancelled::AtTheCopy,
                     false => Cancelled::No,
                 };
+                mutation::bug!(CancelAtCopyBelieved if sending.is_cancelled, let cancelled = Cancelled::BeforeTheCopy);
                 let mut doubted = lot.put_in_doubt(terms, cancelled, dead_since, &context);
                 (std::mem::take(&mut doubted.events), doubted)
             })

@@ -9,7 +9,7 @@
 //! no more than this tenant's part of the reserve. The parts together are the reserve, so nobody can use up another's.
 //! Of every tenant's own limit the same share is for its passwords alone, so that its own campaign does not take it.
 
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::sending::MessageClass;
 use crate::tenant::LimitsInForce;
 
@@ -167,7 +167,8 @@ impl Asking<'_> {
     /// # Errors
     /// Which bound is reached.
     pub fn may_take(&self, kind: LoadKind, messages: u64) -> Result<(), Full> {
-        let own = if mutation::is_active(Mutation::LimitOverAllTenants) { self.all } else { self.own };
+        let own = self.own;
+        mutation::bug!(LimitOverAllTenants, let own = self.all);
         let fits = |taken: u64, most: u64| taken.saturating_add(messages) <= most;
         if kind == LoadKind::Scheduled {
             return match () {
@@ -190,9 +191,7 @@ impl Asking<'_> {
 
     /// What of a bound is not kept for passwords.
     fn for_anybody(&self, open_messages_max: u64) -> u64 {
-        if mutation::is_active(Mutation::PasswordReserveGivenAway) {
-            return open_messages_max;
-        }
+        mutation::bug!(PasswordReserveGivenAway, return open_messages_max);
         open_messages_max - self.house.reserve_of(open_messages_max)
     }
 

@@ -9,6 +9,9 @@
 //! that one is parked (see [`crate::parked`]) and everything else goes on. A disk that is full or fails is no event's
 //! fault: then nothing is parked, and the same piece is tried again.
 
+#[cfg(feature = "mutations")]
+mod mutations;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
@@ -304,22 +307,16 @@ impl<M: ReadModel> Projector<M> {
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;
-            if mutation::is_active(Mutation::CheckpointBeforeRows) {
-                self.move_checkpoint_alone(piece)?;
-                self.store.read_stream("", 0, 1).await?;
-            }
+            mutation::bug!(CheckpointBeforeRows, self.move_checkpoint_alone(piece.next).await?);
             let Err(error) = self.write(piece) else {
                 self.raise_alarm(piece);
                 self.pace = (self.pace * 2).min(EVENTS_MAX);
                 return Ok(());
             };
             self.model.forget();
+            mutation::bug!(ParkedRowStopsOthers, let error = mutations::of_the_whole_piece(error, self.position));
             match error {
                 WriteError::Piece(error) => return Err(error),
-                WriteError::Event(reason) if mutation::is_active(Mutation::ParkedRowStopsOthers) => {
-                    let source = ApplyError::Corrupt(reason);
-                    return Err(ProjectError::Apply { after: self.position, source });
-                }
                 WriteError::Event(_) if piece.events.len() > 1 => {
                     self.pace = piece.events.len() / 2;
                     piece.keep(self.pace);
@@ -409,15 +406,6 @@ impl<M: ReadModel> Projector<M> {
             }
         }
         Ok(events)
-    }
-
-    /// [`Mutation::CheckpointBeforeRows`].
-    fn move_checkpoint_alone(&mut self, piece: &Piece) -> Result<(), ProjectError> {
-        let after = self.position;
-        let storage = |error: rusqlite::Error| ProjectError::Apply { after, source: error.into() };
-        let transaction = self.connection.transaction().map_err(storage)?;
-        database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
-        transaction.commit().map_err(storage)
     }
 
     fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
