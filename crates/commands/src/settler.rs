@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::instance::{self, InstanceSettled, Standing};
+use kite_domain::instance::{self, InstanceSettled, Originality};
 use kite_domain::lot::{Cancelled, Doubted};
 use kite_domain::mutation;
 use kite_event_store::{AppendError, Expected, Filter, Position};
@@ -135,7 +135,7 @@ impl Settler {
         let version = journal.count(instance::STREAM).await?;
         // Between the two, somebody else may have settled it.
         self.directory.catch_up(journal).await?;
-        if !matches!(self.directory.snapshot().instance, Standing::Released { .. }) {
+        if !matches!(self.directory.snapshot().instance, Originality::Released { .. }) {
             return Ok(());
         }
         let entry = Entry {
@@ -172,11 +172,11 @@ impl Worker for Settler {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         self.directory.stay_current(self.lots.journal()).await?;
         match self.directory.snapshot().instance {
-            Standing::Released { until, original_dead_since, .. } => {
+            Originality::Released { until, original_dead_since, .. } => {
                 self.go_on(until, original_dead_since).await?;
                 Ok(Step::Worked)
             }
-            Standing::Original | Standing::Copy { .. } | Standing::Settled { .. } => {
+            Originality::Original | Originality::Copy { .. } | Originality::Settled { .. } => {
                 self.place = None;
                 Ok(Step::Idle(None))
             }

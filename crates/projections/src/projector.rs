@@ -105,7 +105,7 @@ pub(crate) trait ReadModel: Default + Send + 'static {
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Projected {
     /// There was nothing after the checkpoint.
     Idle {
         /// The checkpoint.
@@ -139,7 +139,7 @@ pub trait Runner: Send {
     /// # Errors
     /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
     /// go on.
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError>;
 }
 
 /// Steps projectors until each has read the log up to `head`, where nothing steps them by itself.
@@ -153,7 +153,7 @@ pub async fn catch_up(
 ) -> Result<(), ProjectError> {
     for projector in projectors {
         while projector.position() < head {
-            if let Step::Idle { .. } = projector.step(now).await? {
+            if let Projected::Idle { .. } = projector.step(now).await? {
                 break;
             }
         }
@@ -269,22 +269,22 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// See [`Runner::step`].
-    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let step = self.advance(now).await;
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
-            Ok(Step::Idle { .. }) => 0,
-            Ok(Step::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
+            Ok(Projected::Idle { .. }) => 0,
+            Ok(Projected::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step
     }
 
-    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let mut piece = self.read().await?;
         if piece.next == self.position {
             self.current_at = Some(now);
-            return Ok(Step::Idle { position: self.position });
+            return Ok(Projected::Idle { position: self.position });
         }
         if let Some((first, _)) = piece.events.first() {
             self.current_at.get_or_insert(first.metadata.time);
@@ -299,7 +299,7 @@ impl<M: ReadModel> Projector<M> {
             None => {}
         }
         self.measures.applied(&stopwatch, piece.events.len());
-        Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
+        Ok(Projected::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
     /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
@@ -482,7 +482,7 @@ impl<M: ReadModel> Runner for Projector<M> {
         self.parked
     }
 
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         Projector::step(self, now).await
     }
 }

@@ -47,7 +47,7 @@ use std::sync::Arc;
 
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
-use crate::lots::{Lots, Standing};
+use crate::lots::{LoggedLot, Lots};
 use compose::Composed;
 use rates::{Lane, Rates};
 use room::{NoPlace, Place, Wanted};
@@ -262,9 +262,9 @@ impl Acceptance {
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
         mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
-        let seal_cause = cause.of(lots.last().and_then(|standing| standing.last_event));
+        let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
-        lots.into_iter().for_each(|standing| self.lots.remember(standing));
+        lots.into_iter().for_each(|logged| self.lots.remember(logged));
         self.lots.remember_sending(Arc::new(sealed.clone()));
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
@@ -430,7 +430,7 @@ impl Acceptance {
         sending: SendingId,
         claim: Option<Claim>,
         lots: Vec<compose::ComposedLot>,
-    ) -> Result<Vec<Standing>, AcceptError> {
+    ) -> Result<Vec<LoggedLot>, AcceptError> {
         let mut entries = Vec::with_capacity(lots.len() + 1);
         if let Some(claim) = claim {
             entries.push(Entry {
@@ -452,14 +452,14 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![accepted.into()],
             });
-            folded.push(Standing { lot: state, version: 1, last_event: None });
+            folded.push(LoggedLot { lot: state, version: 1, last_event: None });
         }
         // Guarded: without the claim, no lot is written.
         let claims = entries.len() - folded.len();
         let written = self.journal().append_keeping(BatchMode::Guarded, entries).await;
         for (place, kept) in written.into_iter().enumerate() {
-            if let Some(standing) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
-                standing.last_event = Some(kept.last_id);
+            if let Some(logged) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
+                logged.last_event = Some(kept.last_id);
             }
             match kept.answer {
                 Ok(_) => {}

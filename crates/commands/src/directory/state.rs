@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_domain::breaker::{BreakerChange, LoggedBreaker};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
 use kite_domain::lot::RoutingContext;
 use kite_domain::mutation;
@@ -45,7 +45,7 @@ pub struct PolicyTail {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DirectoryState {
     /// Whether this log is a copy of one that may be at work.
-    pub instance: Standing,
+    pub instance: Originality,
     /// All relays.
     pub relays: RelayDirectory,
     /// The breakers that have ever changed, as the log has them.
