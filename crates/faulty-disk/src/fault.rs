@@ -11,13 +11,13 @@ pub enum Fault {
     Torn,
     /// From now on no file can grow, until [`crate::Disk::mend`].
     Full,
-    /// The same, but what finds out is the next sync of a file that was to grow: until then everything seems to be
-    /// written (delayed allocation, a quota, a network file system).
+    /// The same, but only the next sync of a file that should have grown reports it: until then everything seems to
+    /// be written (delayed allocation, a quota, a network file system).
     FullAtSync,
     /// From now on the same kind of operation on the same file fails, until [`crate::Disk::mend`].
     Broken,
-    /// Half of what it writes is written; nothing reaches the disk any more after that. For the program it looks as if
-    /// every operation failed; a test continues with [`crate::Disk::restart_into`].
+    /// Half of what it writes is written; after that nothing reaches the disk any more. The program sees every
+    /// operation fail; a test continues with [`crate::Disk::restart_into`].
     Off,
 }
 

@@ -1,4 +1,5 @@
-//! An open file on the disk. Each operation is given how it is really done, and fails in the way of whoever asked for it.
+//! An open file on the disk. Each operation is given the function that really does it, and fails in the way that its
+//! caller expects.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::operation::{Cause, Failure, Kind, Operation, name_of};
 pub(crate) struct OpenFile {
     disk: Arc<Inner>,
     path: PathBuf,
-    /// Of the failed syncs of this file, those that whoever opened it has been told of.
+    /// The failed syncs of this file that its opener has been told about.
     failed_syncs_told: Cell<u64>,
 }
 

@@ -19,13 +19,13 @@ const WRONG_SECRET: &str = "whsec_bm90LXRoZS1zZWNyZXQtdGhhdC13YXMtYWdyZWVk";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForgeKind {
-    /// Nothing: well signed, with whatever receipts are given.
+    /// Nothing is wrong: correctly signed, with whatever receipts are given.
     Genuine,
     /// Signed with another secret.
     BadSignature,
     /// Signed well, ten minutes old.
     OldTimestamp,
-    /// The last push that the client took, again, byte for byte.
+    /// The last push that the client accepted, again, byte for byte.
     Replay,
 }
 

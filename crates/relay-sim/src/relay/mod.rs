@@ -46,7 +46,7 @@ struct State {
     decider: Arc<Decider>,
     ledger: Ledger,
     bucket: Bucket,
-    /// How often a reference led a call that failed before acceptance.
+    /// How often a call with this first reference failed before acceptance.
     failed_leads: HashMap<u64, u32>,
     /// How often a recipient was put off.
     put_off: HashMap<u64, u32>,
@@ -74,7 +74,7 @@ pub(crate) struct Taken {
     pub(crate) answers: Vec<Answer>,
     pub(crate) latency_us: u64,
     pub(crate) answer_lost: bool,
-    /// Opens when receipts that must come first have been taken.
+    /// Opens when receipts that must come first have been accepted by the client.
     pub(crate) gate: Option<Arc<Gate>>,
 }
 
@@ -229,7 +229,7 @@ impl Relay {
     }
 
     /// Where a reference stands; `None` when it never came in.
-    pub(crate) fn statuses(&self, references: &[&str]) -> Vec<Option<ReferenceStatus>> {
+    pub(crate) fn standings(&self, references: &[&str]) -> Vec<Option<Standing>> {
         let state = self.state.lock();
         references.iter().map(|reference| state.status(reference)).collect()
     }

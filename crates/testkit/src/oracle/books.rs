@@ -1,4 +1,4 @@
-//! What the log says of every message, folded by rules of the oracle's own.
+//! The state of every message by the log, folded by rules of the oracle's own.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -7,7 +7,7 @@ use super::Outcome;
 use super::log::{Channel, Class, Failover, LotAccepted, SendingAccepted, Seqs, Window};
 use super::relays::Abilities;
 
-/// How long something that was decided may take until it is in the log: what was allowed then may no longer be.
+/// How long a decision may take until it is in the log: what was allowed then may no longer be.
 pub(super) const RACE_MS: i64 = 10_000;
 
 /// What is known of an attempt.
@@ -22,11 +22,11 @@ pub(super) mod said {
     pub(in crate::oracle) const DELIVERED: u16 = 1 << 5;
     /// There was an intent, whatever came of it.
     pub(in crate::oracle) const EVER_SUBMITTED: u16 = 1 << 6;
-    /// A call before the newest one may have been taken.
+    /// A call before the newest one may have been accepted.
     pub(in crate::oracle) const DOUBT: u16 = 1 << 7;
     /// When the attempt after it was routed, it was not known to have failed.
     pub(in crate::oracle) const LEFT_IN_DOUBT: u16 = 1 << 8;
-    /// By the relay's own ledger: it came in; what became of it; no receipt for this recipient.
+    /// By the relay's own ledger: whether it came in, its result, and whether this recipient gets receipts.
     pub(in crate::oracle) const IN_LEDGER: u16 = 1 << 9;
     pub(in crate::oracle) const DELIVERED_BY_LEDGER: u16 = 1 << 10;
     pub(in crate::oracle) const REFUSED_BY_LEDGER: u16 = 1 << 11;
@@ -223,8 +223,8 @@ impl Sending {
 }
 
 impl Message {
-    /// Law 4: at most one attempt in flight, and on from an unknown one only where that was asked for. What may follow a
-    /// failure is for its class to say.
+    /// Law 4: at most one attempt in flight, and failover from an unknown one only if that was requested. The class
+    /// of a failure says what may follow it.
     pub(super) fn routed(
         &mut self,
         number: u32,
@@ -308,7 +308,8 @@ impl Message {
         Ok(())
     }
 
-    /// The relay certainly did not take it: by its answer to the only call, or because it was asked and has never had it.
+    /// The relay certainly did not accept it: by its answer to the only call, or because it was asked and never had
+    /// it.
     pub(super) fn deferred(&mut self, number: u32, relay: u16, abilities: Abilities) -> Result<(), String> {
         let attempt = self.heard_of(number, relay)?;
         if attempt.is(ACCEPTED | FINAL) {

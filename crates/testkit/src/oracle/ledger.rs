@@ -1,4 +1,4 @@
-//! What a relay believes it received, put beside what the log says was handed over.
+//! What a relay received by its own ledger, compared with what the log says was handed over.
 
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ struct Look<'l> {
     entry: &'l LedgerEntry,
     relay: u16,
     sends_again: bool,
-    /// Whose codes are not carried over literally: mail servers, which speak in replies.
+    /// Relays whose codes are not stored literally: mail servers, which answer in replies.
     translates_codes: bool,
     is_never_reported: bool,
     seal: Option<&'l Seal>,

@@ -57,7 +57,7 @@ pub enum Outcome {
     Cancelled,
     /// A rule forbade it.
     Refused,
-    /// Nobody knows what became of it, or it was too old.
+    /// Nobody knows its result, or it was too old.
     Expired,
     /// Not delivered.
     Undelivered,
@@ -71,7 +71,7 @@ pub enum Cancel {
     /// There was none.
     #[default]
     NotAsked,
-    /// It came too late, or an earlier try whose answer was lost had done it.
+    /// It came too late, or an earlier try without an answer had done it.
     Asked,
     /// It was answered as done.
     Acknowledged,
@@ -138,7 +138,7 @@ impl Oracle {
         }
     }
 
-    /// The relays never report what became of a message to this recipient.
+    /// The relays never report the result of a message to this recipient.
     pub fn never_reported(&mut self, recipient: &str) {
         self.silent_recipients.insert(recipient.to_owned());
     }

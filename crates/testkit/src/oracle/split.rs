@@ -1,8 +1,8 @@
 //! Law 3 by its own arithmetic: after every first route, each relay's share is within one message of its target.
 //!
-//! Weights come from the policy as the tenant defined it, the set of eligible relays from who was left out, the order
-//! from the log and, within a lot, from the sequence numbers. What the router says of its own carry is not looked at, and that a
-//! relay was left out is believed only where the log has its breaker tripped.
+//! Weights come from the policy as the tenant defined it, the set of eligible relays from the relays that were left
+//! out, the order from the log and, within a lot, from the sequence numbers. The router's own carry is ignored, and
+//! that a relay was left out is believed only if its breaker is tripped in the log.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! One-time passwords: from the time at which the request was meant to be sent until the message is at a relay, by the
-//! relay's own record; on an idle system, and beside a campaign.
+//! One-time passwords: from the time at which the request was due until the message is at a relay, by the relay's own
+//! record; on an idle system, and beside a campaign.
 
 use std::collections::HashMap;
 use std::time::Duration;
