@@ -4,7 +4,7 @@ use kite_commands::directory::Directory;
 use kite_commands::lease::LeaseHolder;
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, Lots, Worker};
+use kite_commands::{Awaited, Lots, Worker, describe};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::publisher::QueueFeeder;
 use crate::queue::{WantedLanes, WorkQueue};
 use crate::receipts::ReceiptPuller;
 use crate::settings::RelaySettings;
-use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
+use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, Wants, kept_for_passwords};
 use crate::steward::Steward;
 use crate::watched::{PanicNotice, Watched};
 
@@ -177,8 +177,8 @@ impl Relays {
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
         if clients.is_ok() {
             // Whoever is alone has all of them before the first worker looks.
-            if let Err(error) = team.shares.look(true).await {
-                tracing::warn!(%relay, %error, "no shares of the relay yet");
+            if let Err(error) = team.shares.look(Wants::Shares).await {
+                tracing::warn!(%relay, error = describe(&error), "no shares of the relay yet");
             }
         }
         let hired = match clients {

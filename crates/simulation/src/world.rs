@@ -103,7 +103,7 @@ impl World {
     /// An empty log, and nothing started.
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
-        let log = empty_log(if case.setup.remote_log { Gaps::Some } else { Gaps::None });
+        let log = empty_log(if case.setup.remote_log { Gaps::Present } else { Gaps::Absent });
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let calls = Begun::default();
         let traits = setting::traits_of(case.seed);

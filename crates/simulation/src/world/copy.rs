@@ -66,7 +66,7 @@ impl World {
 
     /// A process on a log that holds this, and says that it is a copy.
     fn take_the_place(&mut self, backup: &[RecordedEvent]) -> Checked {
-        let log = empty_log(Gaps::None);
+        let log = empty_log(Gaps::Absent);
         for event in backup {
             append(&log, event.clone())?;
         }
