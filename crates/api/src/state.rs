@@ -8,7 +8,7 @@ use kite_commands::directory::DirectoryState;
 use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
-use kite_commands::{Cause, WriteSide};
+use kite_commands::{Cause, WriteSide, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::opt_out::Refusals;
@@ -330,7 +330,10 @@ impl ApiState {
             |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
         if let Err(error) = refusal_keeper::extend(&self.write_side.manage, unextended).await {
-            tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");
+            tracing::warn!(
+                error = describe(&error),
+                "whom a refusal binds could not be written yet, trying again"
+            );
         }
     }
 

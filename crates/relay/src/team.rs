@@ -184,7 +184,7 @@ impl Relays {
         let hired = match clients {
             Ok(clients) => self.hands(&team, clients),
             // Its messages go elsewhere, or wait for a definition that works.
-            Err(error) => self.stewards_of_nobody(&team, error.reason),
+            Err(error) => self.stewards_of_nobody(&team, describe(&error.source)),
         };
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);

@@ -17,6 +17,7 @@ mod portion;
 mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::describe;
 use kite_commands::lease::{Claim, HeldBy, LeaseError, LeaseHolder, Tenure};
 use kite_domain::relay::RelayProfile;
 use kite_domain::slug::RelayId;
@@ -45,7 +46,6 @@ pub(crate) enum Seat {
     Open(u16),
 }
 
-/// The shares of one relay that this process holds. Outlives the relay's definitions.
 /// Whether a process can use shares of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wants {
@@ -55,6 +55,7 @@ pub(crate) enum Wants {
     Nothing,
 }
 
+/// The shares of one relay that this process holds. Outlives the relay's definitions.
 pub(crate) struct Shares {
     relay: RelayId,
     holder: LeaseHolder,
@@ -400,7 +401,7 @@ impl Shares {
             self.give_back().await
         };
         if let Err(error) = given.await {
-            tracing::debug!(relay = %self.relay, %error, "shares were not given back");
+            tracing::debug!(relay = %self.relay, error = describe(&error), "shares were not given back");
         }
     }
 }
