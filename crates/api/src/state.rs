@@ -9,7 +9,7 @@ use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::manage::Unextended;
 use kite_commands::refusal_keeper;
 use kite_commands::relay_desk::RelayDesk;
-use kite_commands::{Cause, WriteSide};
+use kite_commands::{Cause, WriteSide, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::opt_out::Refusals;
@@ -333,7 +333,10 @@ impl ApiState {
             |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
         if let Err(error) = refusal_keeper::extend(&self.write_side.manage, unextended).await {
-            tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");
+            tracing::warn!(
+                error = describe(&error),
+                "whom a refusal binds could not be written yet, trying again"
+            );
         }
     }
 

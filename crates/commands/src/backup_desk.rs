@@ -4,7 +4,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_event_store::Position;
+use kite_event_store::{Position, SharedError};
+
+use crate::worker::Failure;
 
 /// Where a backup stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +58,15 @@ pub enum BackupRefusal {
     #[error("there is a backup {0} already")]
     Exists(String),
     /// The directory cannot be used.
-    #[error("the directory for backups cannot be used: {0}")]
-    Unusable(String),
+    #[error("the directory for backups cannot be used")]
+    Unusable(#[source] SharedError),
+}
+
+impl BackupRefusal {
+    /// The directory cannot be used, for this reason.
+    pub fn unusable(reason: impl Into<Failure>) -> Self {
+        Self::Unusable(SharedError::new(reason))
+    }
 }
 
 /// The longest name of a backup.

@@ -16,10 +16,19 @@ use kite_event_store::Position;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
+use crate::worker::Failure;
+
 /// The read model could not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the read models do not say: {0}")]
-pub struct OpenWorkError(pub String);
+#[error("the read models do not say")]
+pub struct OpenWorkError(#[source] Failure);
+
+impl OpenWorkError {
+    /// For this reason.
+    pub fn new(reason: impl Into<Failure>) -> Self {
+        Self(reason.into())
+    }
+}
 
 /// Where the router continues.
 #[derive(Debug, Clone, Default)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
 use crate::seals::{SealTrust, digest_of, newest_of};
-use crate::worker::{Step, Worker, WorkerError};
+use crate::worker::{Step, Worker, WorkerError, describe};
 
 /// An event is sealed after this time at the latest, unless a seal becomes full before.
 const AGE_MAX: TimeDelta = TimeDelta::seconds(10);
@@ -124,7 +124,7 @@ impl Sealer {
                 Ok(event) if event.kind == EventKind::LogSealed => continue,
                 Ok(_) => {}
                 Err(why) => {
-                    self.trust.note(Difference::Unreadable { position: kept.position, why: why.clone() })
+                    self.trust.note(Difference::Unreadable { position: kept.position, why: describe(why) })
                 }
             }
             place.since.get_or_insert(now);
@@ -182,7 +182,11 @@ impl Sealer {
 fn tell(witness: &dyn Witness, seal: &LogSealed) {
     if let Err(error) = witness.keep(seal) {
         metrics::counter!("kite_log_seals_not_kept_total").increment(1);
-        tracing::error!(%error, until = seal.until, "the digest of a seal cannot be written where it is to be kept");
+        tracing::error!(
+            error = describe(&error),
+            until = seal.until,
+            "the digest of a seal cannot be written where it is to be kept"
+        );
     }
 }
 

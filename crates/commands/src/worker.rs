@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::DecodeError;
+pub use kite_event_store::describe;
 use kite_event_store::{AppendError, ReadError};
 use std::error::Error;
 use std::time::Duration;
@@ -75,18 +76,6 @@ impl From<LotsError> for WorkerError {
     }
 }
 
-/// An error with its sources, in one line.
-pub fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// A background process. It holds nothing that the log could not restore.
 #[async_trait]
 pub trait Worker: Send {
@@ -139,12 +128,12 @@ mod tests {
     fn only_what_waiting_cannot_mend_ends_the_process() {
         let malformed = kite_domain::event::Event::from_json("lot-accepted", 1, b"[").unwrap_err();
         let fatal: [JournalError; 3] = [
-            AppendError::Stopped("full".to_owned()).into(),
-            ReadError::Stopped("full".to_owned()).into(),
+            AppendError::stopped("full").into(),
+            ReadError::stopped("full").into(),
             JournalError::Decode { stream: "lot-x".into(), source: malformed },
         ];
         for error in fatal {
-            let told = error.to_string();
+            let told = describe(&error);
             let failed = WorkerError::from(LotsError::Journal(error));
             assert!(matches!(&failed, WorkerError::Fatal(_)), "{told}");
             assert!(
@@ -156,9 +145,9 @@ mod tests {
         let passing: [JournalError; 5] = [
             JournalError::Decode { stream: "lot-x".into(), source: unknown },
             AppendError::Busy.into(),
-            AppendError::Unavailable("no connection".to_owned()).into(),
-            ReadError::Unavailable("no connection".to_owned()).into(),
-            ReadError::Unreadable("locked".to_owned()).into(),
+            AppendError::unavailable("no connection").into(),
+            ReadError::unavailable("no connection").into(),
+            ReadError::unreadable("locked").into(),
         ];
         for error in passing {
             let told = error.to_string();

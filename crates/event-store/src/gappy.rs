@@ -25,9 +25,9 @@ pub struct GappyEventStore<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gaps {
     /// As they are within.
-    None,
+    Absent,
     /// With gaps of differing widths.
-    Some,
+    Present,
 }
 
 /// The distance between two positions, more or less.
@@ -37,16 +37,18 @@ impl Gaps {
     /// The position as it is told.
     fn told(self, position: Position) -> Position {
         match self {
-            Self::None => position,
-            Self::Some => position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5),
+            Self::Absent => position,
+            Self::Present => {
+                position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5)
+            }
         }
     }
 
     /// The last position of the inner store that is reported as this one or an earlier one.
     fn within(self, position: Position) -> Position {
         match self {
-            Self::None => position,
-            Self::Some => {
+            Self::Absent => position,
+            Self::Present => {
                 let most = position / STRIDE;
                 if self.told(most) <= position { most } else { most - 1 }
             }
@@ -106,7 +108,7 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
     }
 
     fn positions_have_no_gaps(&self) -> bool {
-        self.gaps == Gaps::None
+        self.gaps == Gaps::Absent
     }
 
     async fn read_stream(
@@ -187,11 +189,11 @@ mod tests {
     use super::*;
 
     fn told(position: Position) -> Position {
-        Gaps::Some.told(position)
+        Gaps::Present.told(position)
     }
 
     fn within(position: Position) -> Position {
-        Gaps::Some.within(position)
+        Gaps::Present.within(position)
     }
 
     #[test]

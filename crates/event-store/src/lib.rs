@@ -8,12 +8,14 @@
 pub mod contract;
 mod digest;
 mod envelope;
+mod errors;
 mod gappy;
 mod in_memory;
 mod port;
 pub mod sqlite;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+pub use errors::{SharedError, describe};
 pub use gappy::{GappyEventStore, Gaps};
 pub use in_memory::MemoryEventStore;
 pub use port::{

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
+use std::error::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+use crate::errors::SharedError;
 
 /// A place in the whole log; 0 is before the first event.
 ///
@@ -89,8 +91,8 @@ pub enum AppendError {
     #[error("the event store is busy")]
     Busy,
     /// The store cannot be reached at the moment; nothing was written. Try later.
-    #[error("the event store cannot be reached: {0}")]
-    Unavailable(String),
+    #[error("the event store cannot be reached")]
+    Unavailable(#[source] SharedError),
     /// Larger than the store accepts; nothing was written.
     #[error("an append of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
@@ -103,22 +105,51 @@ pub enum AppendError {
     #[error("the answer of the event store was lost")]
     AnswerLost,
     /// The store has stopped after a failed write and accepts nothing any more. Restart the process.
-    #[error("the event store has stopped: {0}")]
-    Stopped(String),
+    #[error("the event store has stopped")]
+    Stopped(#[source] SharedError),
+}
+
+impl AppendError {
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(SharedError::new(reason))
+    }
+
+    /// The store has stopped, for this reason.
+    pub fn stopped(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Stopped(SharedError::new(reason))
+    }
 }
 
 /// Why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The engine could not read.
-    #[error("the event store cannot read: {0}")]
-    Unreadable(String),
+    #[error("the event store cannot read")]
+    Unreadable(#[source] SharedError),
     /// The store cannot be reached at the moment. Try later.
-    #[error("the event store cannot be reached: {0}")]
-    Unavailable(String),
+    #[error("the event store cannot be reached")]
+    Unavailable(#[source] SharedError),
     /// The store has stopped.
-    #[error("the event store has stopped: {0}")]
-    Stopped(String),
+    #[error("the event store has stopped")]
+    Stopped(#[source] SharedError),
+}
+
+impl ReadError {
+    /// The engine could not read, for this reason.
+    pub fn unreadable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unreadable(SharedError::new(reason))
+    }
+
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(SharedError::new(reason))
+    }
+
+    /// The store has stopped, for this reason.
+    pub fn stopped(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Stopped(SharedError::new(reason))
+    }
 }
 
 /// Which events a reader of the whole log wants.
@@ -163,7 +194,7 @@ pub struct KeptEvent {
     /// Its version in its stream; 0 if not even that can be read.
     pub version: u64,
     /// The event, or why it cannot be read: somebody, or the disk, has changed it.
-    pub event: Result<RecordedEvent, String>,
+    pub event: Result<RecordedEvent, SharedError>,
 }
 
 impl From<RecordedEvent> for KeptEvent {

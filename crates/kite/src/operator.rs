@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use kite_commands::seals::{self, SealReport};
 use kite_event_store::sqlite::{SqliteEventStore, SqliteLogFile, SqliteOptions};
-use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent};
+use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent, describe};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
@@ -266,7 +266,7 @@ fn print_kept(kept: &KeptEvent) {
     match &kept.event {
         Ok(event) => print_event(event),
         Err(why) => {
-            println!("{}", serde_json::json!({ "position": kept.position, "cannot_be_read": why }));
+            println!("{}", serde_json::json!({ "position": kept.position, "cannot_be_read": describe(why) }));
         }
     }
 }

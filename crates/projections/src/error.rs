@@ -1,7 +1,11 @@
 //! One error type for each boundary: opening, projecting, querying.
 
-use kite_event_store::{Position, ReadError};
+use kite_event_store::{Position, ReadError, describe};
 use rusqlite::ErrorCode;
+use std::error::Error;
+
+/// What is wrong with a row.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// A read model's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +74,8 @@ pub enum ApplyError {
     #[error("the tables cannot be written")]
     Storage(#[from] rusqlite::Error),
     /// A row of ours does not read back.
-    #[error("a stored row cannot be read: {0}")]
-    Corrupt(String),
+    #[error("a stored row cannot be read")]
+    Corrupt(#[source] Failure),
     /// The fold panicked.
     #[error("the fold panicked: {0}")]
     Panicked(String),
@@ -135,13 +139,13 @@ pub enum QueryError {
     #[error("the read model cannot be read")]
     Storage(#[from] rusqlite::Error),
     /// A row of ours does not read back.
-    #[error("a stored row cannot be read: {0}")]
-    Corrupt(String),
+    #[error("a stored row cannot be read")]
+    Corrupt(#[source] Failure),
 }
 
 impl QueryError {
-    pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
-        Self::Corrupt(error.to_string())
+    pub(crate) fn corrupt(reason: impl Into<Failure>) -> Self {
+        Self::Corrupt(reason.into())
     }
 }
 
@@ -164,10 +168,10 @@ impl ApplyError {
             | Self::Panicked(_) => true,
             Self::Storage(_) | Self::Corrupt(_) => false,
         };
-        is_of_an_event.then(|| crate::projector::error_chain(self))
+        is_of_an_event.then(|| describe(self))
     }
 
-    pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
-        Self::Corrupt(error.to_string())
+    pub(crate) fn corrupt(reason: impl Into<Failure>) -> Self {
+        Self::Corrupt(reason.into())
     }
 }

@@ -4,7 +4,7 @@
 //! use waits for one, and gets an error when that takes too long.
 
 use chrono::TimeDelta;
-use kite_event_store::Position;
+use kite_event_store::{Position, describe};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ impl Drop for Snapshot<'_> {
         // Nothing was written.
         let left = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = left {
-            tracing::debug!(%error, "a snapshot of a read model could not be left");
+            tracing::debug!(error = describe(&error), "a snapshot of a read model could not be left");
         }
     }
 }

@@ -24,6 +24,8 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::event_store::SharedError;
+use kite_commands::worker::Failure;
 use kite_domain::ids::LotId;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
@@ -203,8 +205,15 @@ pub enum Taken {
 
 /// The queue cannot be reached. Nothing is lost: everything is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the work queue cannot be reached: {0}")]
-pub struct QueueError(pub String);
+#[error("the work queue cannot be reached")]
+pub struct QueueError(#[source] SharedError);
+
+impl QueueError {
+    /// For this reason.
+    pub fn new(reason: impl Into<Failure>) -> Self {
+        Self(SharedError::new(reason))
+    }
+}
 
 /// Work of all relays. See the module for what it promises.
 #[async_trait]

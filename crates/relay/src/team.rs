@@ -1,6 +1,6 @@
 //! All relays and their workers: started, and stopped again when a relay's definition changes.
 
-use kite_commands::Worker;
+use kite_commands::{Worker, describe};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::limits::Pace;
 use crate::parts::RelayParts;
 use crate::queue::WantedLanes;
 use crate::receipts::ReceiptPuller;
-use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
+use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, Wants, kept_for_passwords};
 use crate::steward::Steward;
 use crate::watched::Watched;
 use crate::worker::{ActiveRelay, RelayWorker};
@@ -147,14 +147,14 @@ impl Relays {
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
         if clients.is_ok() {
             // Whoever is alone has all of them before the first worker looks.
-            if let Err(error) = team.shares.look(true).await {
-                tracing::warn!(%relay, %error, "no shares of the relay yet");
+            if let Err(error) = team.shares.look(Wants::Shares).await {
+                tracing::warn!(%relay, error = describe(&error), "no shares of the relay yet");
             }
         }
         let hired = match clients {
             Ok(clients) => self.workers(&team, clients),
             // Its messages go elsewhere, or wait for a definition that works.
-            Err(error) => self.stewards_of_nobody(&team, error.reason),
+            Err(error) => self.stewards_of_nobody(&team, describe(&error.source)),
         };
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::worker::Failure;
 use kite_commands::{Clock, Pauses};
 use std::future::Future;
 use std::sync::Arc;
@@ -18,6 +19,11 @@ pub enum Place {
     /// On a thread of its own, because it blocks. It ends last: it has to see what the others wrote.
     Reading,
 }
+
+/// What was to be done away from others did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the reading was broken off")]
+pub struct BrokenOff(#[source] pub Failure);
 
 /// Spawns, sleeps, reads, and knows the time. Cheap to clone.
 pub trait Host: Clone + Send + Sync + 'static {
@@ -45,7 +51,7 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, String>> + Send;
+    ) -> impl Future<Output = Result<T, BrokenOff>> + Send;
 
     /// Cancelled when the tasks of this place are to end.
     fn stop(&self, place: Place) -> CancellationToken;

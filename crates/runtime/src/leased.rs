@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
-use kite_commands::{Step, TooOld, Worker, WorkerError};
+use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
 use std::time::Duration;
 
 /// What one process does for all.
@@ -83,7 +83,11 @@ impl Leased {
         if let LeaseState::Holds(tenure) = &self.state
             && let Err(error) = self.holder.release(self.post.lease(), tenure).await
         {
-            tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
+            tracing::debug!(
+                worker = self.worker.name(),
+                error = describe(&error),
+                "the lease was not given back"
+            );
         }
     }
 
@@ -105,7 +109,11 @@ impl Leased {
                     self.stand_by(now);
                 }
                 Err(error) if tenure.holds(self.holder.now()) => {
-                    tracing::debug!(worker = self.worker.name(), %error, "the lease is not renewed yet");
+                    tracing::debug!(
+                        worker = self.worker.name(),
+                        error = describe(&error),
+                        "the lease is not renewed yet"
+                    );
                     return Ok(None);
                 }
                 Err(error) => return Err(WorkerError::retry(error)),
@@ -186,7 +194,7 @@ mod tests {
     impl Remote {
         fn reach(&self) -> Result<&InProcessLeases, LeaseError> {
             match self.is_away.load(Ordering::Relaxed) {
-                true => Err(LeaseError::Unavailable("cut off".to_owned())),
+                true => Err(LeaseError::unavailable("cut off")),
                 false => Ok(&self.leases),
             }
         }

@@ -19,7 +19,7 @@ mod staff;
 mod testing;
 
 pub use drive::{Duty, drive};
-pub use host::{Host, HostPauses, Place};
+pub use host::{BrokenOff, Host, HostPauses, Place};
 pub use leased::Post;
 pub use open_work::Reading;
 pub use parts::Parts;

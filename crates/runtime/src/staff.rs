@@ -8,7 +8,7 @@ use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Awaited, TooOld, Worker};
+use kite_commands::{Awaited, TooOld, Worker, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::instance::Originality;
 use kite_event_store::Position;
@@ -204,7 +204,7 @@ impl<H: Host> Staff<H> {
     pub async fn start_load_watch(&self, acceptance: &Acceptance) {
         let mut watch = LoadWatch::new(acceptance.clone(), self.parts.open_work.clone());
         if let Err(error) = watch.step().await {
-            tracing::warn!(%error, "what is open could not be counted yet, trying again");
+            tracing::warn!(error = describe(&error), "what is open could not be counted yet, trying again");
         }
         self.timed(Place::Front, watch);
     }

@@ -112,7 +112,7 @@ pub fn run_copied(case: &Case) -> Result<Passed, Box<Failure>> {
 
 fn play(
     case: &Case,
-    run: impl FnOnce(&mut world::World, &Case) -> Result<(), String>,
+    run: impl FnOnce(&mut world::World, &Case) -> check::Checked,
 ) -> Result<Passed, Box<Failure>> {
     let failed = |what: String, log: String| Box::new(Failure { case: case.clone(), what, log });
     let directory = scratch::data_dir()

@@ -14,6 +14,7 @@ use kite_event_store::MemoryEventStore;
 use kite_relay::BreakerGuard;
 use std::sync::Arc;
 
+use crate::check::Checked;
 use crate::setting::{self, profile, traits_of};
 
 /// One of two processes that work for the same relay.
@@ -66,14 +67,14 @@ fn cause() -> Cause {
 ///
 /// # Errors
 /// What was wrong.
-pub fn a_breaker_is_followed() -> Result<(), String> {
+pub fn a_breaker_is_followed() -> Checked {
     match block_on(follow()) {
         Ok(answer) => answer,
         Err(error) => Err(describe(&error)),
     }
 }
 
-async fn follow() -> Result<Result<(), String>, JournalError> {
+async fn follow() -> Result<Checked, JournalError> {
     const LOST: Observation = Observation::NoAnswer { messages: 1 };
     const WORKED: Observation = Observation::Answered { worked: 1, faulted: 0 };
     let clock = Arc::new(ManualClock::at(setting::start(720)));

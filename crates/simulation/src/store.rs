@@ -145,10 +145,10 @@ impl FaultyStore {
     async fn read_approach(&self) -> Result<(), ReadError> {
         self.approach().await;
         if self.is_cut_off() {
-            return Err(ReadError::Unavailable("cut off".to_owned()));
+            return Err(ReadError::unavailable("cut off"));
         }
         match self.read_faults.strike() {
-            Some(()) => Err(ReadError::Unreadable("a simulated fault".to_owned())),
+            Some(()) => Err(ReadError::unreadable("a simulated fault")),
             None => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ impl EventStore for FaultyStore {
         self.approach().await;
         let count = batch.appends.len();
         if self.is_cut_off() {
-            return vec![Err(AppendError::Unavailable("cut off".to_owned())); count];
+            return vec![Err(AppendError::unavailable("cut off")); count];
         }
         if !self.is_behind() {
             self.upgrade.writes(batch.appends.iter().flat_map(|append| &append.events));

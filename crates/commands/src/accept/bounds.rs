@@ -55,8 +55,9 @@ fn size_of_text(text: &str) -> usize {
 /// What the caller adds for itself is short.
 pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Result<(), RequestRefusal> {
     if let Some(reference) = &request.client_reference
-        && let Err(detail) = check_reference(reference, limits)
+        && let Err(error) = check_reference(reference, limits)
     {
+        let detail = error.to_string();
         return Err(RequestRefusal { field: "client_reference", code: "too_long", detail });
     }
     let custom_bytes = request.custom.as_ref().map_or(0, size_of_json);
@@ -68,8 +69,16 @@ pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Re
     Ok(())
 }
 
+/// A name of the caller's is longer than they may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{characters} characters; at most {characters_max} are allowed")]
+pub(super) struct ReferenceTooLong {
+    characters: usize,
+    characters_max: usize,
+}
+
 /// A name that the caller gave to a sending or a message.
-pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), String> {
+pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), ReferenceTooLong> {
     let characters_max = limits.reference_characters_max;
     // No character has less than a byte.
     if reference.len() <= characters_max {
@@ -77,7 +86,7 @@ pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<
     }
     match reference.chars().count() {
         fits if fits <= characters_max => Ok(()),
-        characters => Err(format!("{characters} characters; at most {characters_max} are allowed")),
+        characters => Err(ReferenceTooLong { characters, characters_max }),
     }
 }
 

@@ -34,6 +34,7 @@ use tokio::sync::{MutexGuard, watch};
 
 use crate::journal::{Journal, JournalError, Told};
 use crate::open_work::OpenWorkError;
+use crate::worker::describe;
 use crate::worker::{Step, Worker, WorkerError};
 use refusals::RecentRefusals;
 
@@ -109,7 +110,7 @@ impl Directory {
         let mut place = self.inner.place.lock().await;
         let refusals_position = memory.refusals_position();
         let in_force = memory.in_force().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what is in force is read from the whole log");
+            tracing::warn!(error = describe(&error), "what is in force is read from the whole log");
             None
         });
         if place.position == 0 {
@@ -203,7 +204,7 @@ impl Directory {
         let versions = match self.inner.memory.get() {
             None => None,
             Some(memory) => memory.in_force_of(stream.clone()).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, %stream, "what is in force is read from the whole stream");
+                tracing::warn!(error = describe(&error), %stream, "what is in force is read from the whole stream");
                 None
             }),
         };
@@ -383,7 +384,7 @@ impl Directory {
 
 fn too_fast() -> JournalError {
     let why = "what recipients refuse changes faster than it can be looked up";
-    OpenWorkError(why.to_owned()).into()
+    OpenWorkError::new(why).into()
 }
 
 /// Events by stream and version, in this order.

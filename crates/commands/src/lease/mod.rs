@@ -12,8 +12,10 @@ mod in_process;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use kite_event_store::SharedError;
 use smol_str::SmolStr;
 
+use crate::worker::Failure;
 pub use holder::{Claim, LeaseHolder, Tenure};
 pub use in_process::InProcessLeases;
 
@@ -24,8 +26,15 @@ pub const TERM: TimeDelta = TimeDelta::seconds(6);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// Nobody knows whether the question has come in.
-    #[error("the leases cannot be reached: {0}")]
-    Unavailable(String),
+    #[error("the leases cannot be reached")]
+    Unavailable(#[source] SharedError),
+}
+
+impl LeaseError {
+    /// They cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Failure>) -> Self {
+        Self::Unavailable(SharedError::new(reason))
+    }
 }
 
 /// A lease that is held.

@@ -224,7 +224,7 @@ impl<'s> SealCheck<'s> {
     /// Notes an event that cannot be read.
     fn note_unreadable(&mut self, kept: &KeptEvent) {
         if let Err(why) = &kept.event {
-            self.report.note(Difference::Unreadable { position: kept.position, why: why.clone() });
+            self.report.note(Difference::Unreadable { position: kept.position, why: describe(why) });
         }
     }
 
@@ -257,7 +257,7 @@ pub(crate) fn digest_of(kept: &KeptEvent) -> Sum {
 /// The seal that an event of their stream is, or what has become of it.
 fn seal_of(kept: &KeptEvent) -> Result<LogSealed, Difference> {
     let unreadable = |why: &str| Difference::Unreadable { position: kept.position, why: why.to_owned() };
-    let recorded = kept.event.as_ref().map_err(|why| unreadable(why))?;
+    let recorded = kept.event.as_ref().map_err(|why| unreadable(&describe(why)))?;
     match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
         Ok(Event::LogSealed(seal)) if seal.can_stand_at(kept.position) => Ok(seal),
         Ok(Event::LogSealed(_)) => {

@@ -53,6 +53,15 @@ pub struct Asking {
     pub deduplicates: bool,
 }
 
+/// Who calls relays for what stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// This process, and nobody else.
+    OnlyUs,
+    /// Other processes, too.
+    OthersToo,
+}
+
 impl Asking {
     /// As the relay's terms say.
     pub fn of(profile: &RelayProfile) -> Self {
@@ -175,10 +184,10 @@ impl Lot {
         &self,
         submitted: SeqSet,
         attempt: u16,
-        is_shared: bool,
+        callers: Callers,
         now: DateTime<Utc>,
     ) -> SeqSet {
-        if !is_shared || mutation::is_active(Mutation::UnansweredTooEarly) {
+        if callers == Callers::OnlyUs || mutation::is_active(Mutation::UnansweredTooEarly) {
             return submitted;
         }
         let now_ms = now.timestamp_millis();

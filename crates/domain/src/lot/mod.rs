@@ -27,7 +27,7 @@ mod state;
 mod submit;
 
 pub use copied::{Cancelled, Doubted};
-pub use doubt::{Asking, NotFound, NotRepeated, ON_ITS_WAY};
+pub use doubt::{Asking, Callers, NotFound, NotRepeated, ON_ITS_WAY};
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesDoubted, MessagesFinished,
     MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal,

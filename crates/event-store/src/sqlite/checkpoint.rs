@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::StopReason;
 use super::queue::Queue;
+use crate::errors::{SharedError, describe};
 
 /// A frame of the write-ahead log: a page and its header.
 const FRAME_BYTES: u64 = 4096 + 24;
@@ -76,8 +78,8 @@ impl Checkpoints {
             };
             if let Err(error) = copied {
                 self.failed.store(true, Ordering::Release);
-                let reason = format!("copying the write-ahead log failed: {error}");
-                tracing::error!(reason, "the event store stops");
+                let reason = SharedError::new(StopReason::Checkpoint(error));
+                tracing::error!(reason = describe(&reason), "the event store stops");
                 queue.stop(&reason);
                 return;
             }

@@ -46,7 +46,7 @@ pub enum CopyError {
         after: Position,
     },
     /// SQLite refused.
-    #[error("the log cannot be copied: {0}")]
+    #[error("the log cannot be copied")]
     Engine(#[from] rusqlite::Error),
     /// The file system refused.
     #[error("the copy cannot be written")]

@@ -31,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
+use crate::errors::SharedError;
 use crate::port::{
     AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError,
@@ -123,17 +124,43 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite refused.
-    #[error("the event store cannot be opened: {0}")]
-    Engine(String),
+    #[error("the event store cannot be opened")]
+    Engine(#[from] rusqlite::Error),
+    /// Two processes could not read and write it at the same time.
+    #[error("write-ahead logging is not possible here, only {found}")]
+    NoWriteAheadLog {
+        /// What is possible.
+        found: String,
+    },
+    /// Somebody has put an event where none can be.
+    #[error(
+        "there is an event at position {position}, and positions begin with 1: somebody has put it there"
+    )]
+    BeforeTheFirst {
+        /// Where it stands.
+        position: i64,
+    },
     /// The file system refused.
     #[error("the event store's directory cannot be used")]
     Files(#[from] std::io::Error),
 }
 
-impl OpenError {
-    fn engine(error: rusqlite::Error) -> Self {
-        Self::Engine(error.to_string())
-    }
+/// Why a store takes nothing any more.
+#[derive(Debug, thiserror::Error)]
+enum StopReason {
+    #[error("it was closed")]
+    Closed,
+    #[error("it is only read")]
+    OnlyRead,
+    #[error("its writer panicked")]
+    Panicked,
+    #[error("a write failed")]
+    Write(#[source] rusqlite::Error),
+    /// What the commit held may be found in the log after a restart.
+    #[error("a commit failed")]
+    Commit(#[source] rusqlite::Error),
+    #[error("copying the write-ahead log failed")]
+    Checkpoint(#[source] rusqlite::Error),
 }
 
 /// See [the module](self).
@@ -151,7 +178,7 @@ pub struct SqliteEventStore {
 
 /// What ends at [`SqliteEventStore::close`].
 struct Running {
-    writer: JoinHandle<Result<(), String>>,
+    writer: JoinHandle<Result<(), SharedError>>,
     checkpointer: JoinHandle<()>,
     /// Held as long as this process may write.
     lock: Lock,
@@ -178,10 +205,9 @@ impl SqliteEventStore {
         leftover::write_again(path)?;
         let connection = schema::open_writer(path, &options)?;
         File::open(directory)?.sync_all()?;
-        checkpoint::checkpoint(&connection, "TRUNCATE").map_err(OpenError::engine)?;
+        checkpoint::checkpoint(&connection, "TRUNCATE")?;
         schema::check_positions(&connection)?;
-        let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)
-            .map_err(OpenError::engine)?;
+        let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)?;
         let position = log.last_position();
 
         let queue = Arc::new(Queue::new(&options));
@@ -225,7 +251,7 @@ impl SqliteEventStore {
 
     /// Why the store accepts no appends any more, once that is so: a write has failed, or it was closed. It may be
     /// long until the next append, so the owner of the store watches this and ends the process.
-    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+    pub fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.queue.stopped()
     }
 
@@ -263,7 +289,7 @@ async fn read_elsewhere<T: Send + 'static>(
     let readers = Arc::clone(readers);
     tokio::task::spawn_blocking(move || readers.read(read))
         .await
-        .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
+        .unwrap_or_else(|error| Err(ReadError::unreadable(error)))
 }
 
 impl Drop for SqliteEventStore {

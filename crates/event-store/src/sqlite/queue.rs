@@ -8,7 +8,8 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use tokio::sync::{oneshot, watch};
 
-use super::SqliteOptions;
+use super::{SqliteOptions, StopReason};
+use crate::errors::SharedError;
 use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
 
 /// From this size on a request is a large one.
@@ -32,6 +33,8 @@ pub(super) struct Request {
     pub(super) results: Answer,
     /// So many of the results are durable.
     pub(super) durable: usize,
+    /// How many appends there are in all.
+    count: usize,
     bytes: usize,
     answer: oneshot::Sender<Answer>,
 }
@@ -39,9 +42,9 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
-        let results = Vec::with_capacity(batch.appends.len());
-        let appends = batch.appends.into_iter();
-        Self { mode: batch.mode, appends, results, durable: 0, bytes, answer }
+        let count = batch.appends.len();
+        let (results, appends) = (Vec::with_capacity(count), batch.appends.into_iter());
+        Self { mode: batch.mode, appends, results, durable: 0, count, bytes, answer }
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
@@ -62,7 +65,8 @@ impl Request {
                 *result = Err(uncertain.clone());
             }
         }
-        self.results.extend(self.appends.by_ref().map(|_| Err(stopped.clone())));
+        // Those that were not tried, and those whose try has stopped the store.
+        self.results.resize(self.count, Err(stopped.clone()));
         self.answer();
     }
 }
@@ -87,7 +91,7 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
     /// Why nothing is accepted any more. Changed under the lock of `waiting`.
-    stopped: watch::Sender<Option<String>>,
+    stopped: watch::Sender<Option<SharedError>>,
     requests_max: usize,
     bytes_max: usize,
 }
@@ -111,7 +115,7 @@ impl Queue {
             return Err(AppendError::Stopped(reason.clone()));
         }
         if waiting.closing {
-            return Err(AppendError::Stopped("it was closed".to_owned()));
+            return Err(AppendError::stopped(StopReason::Closed));
         }
         let is_bulk = request.bytes >= BULK_BYTES;
         let (requests_max, bytes_max) = match is_bulk {
@@ -173,7 +177,7 @@ impl Queue {
     }
 
     /// Why nothing is taken any more, once that is so.
-    pub(super) fn stopped(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.stopped.subscribe()
     }
 
@@ -184,14 +188,14 @@ impl Queue {
     }
 
     /// Takes nothing any more, and gives up what waits. The first reason stays.
-    pub(super) fn stop(&self, reason: &str) {
+    pub(super) fn stop(&self, reason: &SharedError) {
         let mut waiting = self.waiting.lock();
         self.stopped.send_if_modified(|stopped| {
             let is_first = stopped.is_none();
-            stopped.get_or_insert_with(|| reason.to_owned());
+            stopped.get_or_insert_with(|| reason.clone());
             is_first
         });
-        let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.to_owned());
+        let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.clone());
         let error = AppendError::Stopped(reason);
         waiting.bytes = 0;
         let small = std::mem::take(&mut waiting.small);

@@ -15,8 +15,8 @@ use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
+use kite_event_store::{AppendError, EventStore, SharedError, describe};
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
 use kite_runtime::{Host, HostPauses, Place, Post, ProjectorWatch, Reading, Staff};
@@ -340,11 +340,12 @@ impl Instance {
 
 /// Waits until the log accepts nothing any more. A failed copy of its write-ahead log belongs to no append, and after
 /// a failed append it may be long until the next one: without this the process would look as if it could work.
-async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
-    match stopped.wait_for(Option::is_some).await {
-        Ok(reason) => format!("the event store has stopped: {}", reason.clone().unwrap_or_default()),
-        Err(_) => "the event store is gone".to_owned(),
-    }
+async fn log_stopped(mut stopped: watch::Receiver<Option<SharedError>>) -> String {
+    let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    reason.map_or_else(
+        || "the event store is gone".to_owned(),
+        |reason| describe(&AppendError::Stopped(reason)),
+    )
 }
 
 /// Nobody writes any more: what is in no seal yet is sealed, so that it is not unprotected until the next start.
@@ -352,7 +353,7 @@ async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
     let Some(mut sealer) = sealer else { return };
     match tokio::time::timeout(timeout, sealer.seal_the_rest()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the newest events are in no seal"),
+        Ok(Err(error)) => tracing::warn!(error = describe(&error), "the newest events are in no seal"),
         Err(_) => tracing::warn!("the newest events are in no seal: there was no time for all of them"),
     }
 }
@@ -390,8 +391,9 @@ mod tests {
     async fn a_log_that_stops_is_heard_of_although_nobody_appends() {
         let stopped = watch::Sender::new(None);
         let (reason, _) = tokio::join!(log_stopped(stopped.subscribe()), async {
-            stopped.send_replace(Some("copying the write-ahead log failed: disk I/O error".to_owned()))
+            let reason = SharedError::new("copying the write-ahead log failed");
+            stopped.send_replace(Some(reason))
         });
-        assert_eq!(reason, "the event store has stopped: copying the write-ahead log failed: disk I/O error");
+        assert_eq!(reason, "the event store has stopped: copying the write-ahead log failed");
     }
 }

@@ -7,7 +7,7 @@ use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Journal, Vault};
 use kite_domain::instance::Originality;
-use kite_event_store::Position;
+use kite_event_store::{Position, SharedError, describe};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ use kite_runtime::{ProjectorStanding, ProjectorWatch};
 pub(super) struct ProcessReadiness {
     pub(super) workers: Supervisor,
     pub(super) projectors: Supervisor,
-    pub(super) log_stopped: watch::Receiver<Option<String>>,
+    pub(super) log_stopped: watch::Receiver<Option<SharedError>>,
     /// How the projectors get on.
     pub(super) watch: ProjectorWatch,
     /// Where the log ends.
@@ -48,7 +48,7 @@ impl Readiness for ProcessReadiness {
     async fn checks(&self) -> Vec<ReadinessCheck> {
         let is_stopping = self.workers.stop().is_cancelled();
         let mut checks = vec![
-            check("log", self.log_stopped.borrow().clone(), "takes appends"),
+            check("log", self.log_stopped.borrow().as_ref().map(|reason| describe(reason)), "takes appends"),
             check("seals", self.trust.difference(), &self.trust.progress()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     struct House {
-        log_stopped: watch::Sender<Option<String>>,
+        log_stopped: watch::Sender<Option<SharedError>>,
         head: watch::Sender<Position>,
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,
@@ -230,7 +230,7 @@ mod tests {
     async fn a_log_that_takes_nothing_makes_the_process_unready_and_says_why() {
         let house = House::new();
         assert_eq!(house.failing().await, []);
-        house.log_stopped.send_replace(Some("a commit failed: database or disk is full".to_owned()));
+        house.log_stopped.send_replace(Some(SharedError::new("a commit failed: database or disk is full")));
         let expected = ("log".to_owned(), "a commit failed: database or disk is full".to_owned());
         assert_eq!(house.failing().await, [expected]);
     }

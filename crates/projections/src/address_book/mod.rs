@@ -158,7 +158,7 @@ impl Book<'_> {
         let key = (SmolStr::new(tenant.as_str()), kite_domain::address::identity(address).into());
         let known = self.rows.senders.get(self.tables, &key)?;
         let known = known.map(|known| from_json::<SenderIdentity>(&known.0)).transpose();
-        let known = known.map_err(|error| ApplyError::Corrupt(error.to_string()))?;
+        let known = known.map_err(ApplyError::corrupt)?;
         let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
         match SenderIdentity::evolve(known, event, by) {
             Some(identity) => self.rows.senders.put(self.tables, key, SenderRow(json(&identity))),

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::mutation::{self, Mutation};
-use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
+use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName, describe};
 use metrics::{Gauge, Histogram, gauge, histogram};
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
@@ -354,7 +354,7 @@ impl<M: ReadModel> Projector<M> {
                         if M::is_built_upon(&recorded.kind) {
                             waiting.insert(recorded.stream.clone());
                         }
-                        let reason = error_chain(&error);
+                        let reason = describe(&error);
                         piece.parked.push(Parking { recorded, cause: Cause::Unreadable, reason });
                     }
                 }
@@ -485,17 +485,6 @@ impl<M: ReadModel> Runner for Projector<M> {
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         Projector::step(self, now).await
     }
-}
-
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 /// What operators see of a projector. A metrics recorder has to be installed before it is made.

@@ -229,7 +229,7 @@ impl Relay {
     }
 
     /// Where a reference stands; `None` when it never came in.
-    pub(crate) fn standings(&self, references: &[&str]) -> Vec<Option<Standing>> {
+    pub(crate) fn statuses(&self, references: &[&str]) -> Vec<Option<ReferenceStatus>> {
         let state = self.state.lock();
         references.iter().map(|reference| state.status(reference)).collect()
     }

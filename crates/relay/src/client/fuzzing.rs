@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use super::{CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, Standing, http, redaction, smtp};
 
-/// The answer to a hand-over over HTTP; on an error, in words.
-pub fn submit_answer(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
+/// The answer to a hand-over over HTTP.
+pub fn submit_answer(
+    messages: &[OutgoingMessage],
+    body: &[u8],
+) -> Result<Vec<MessageAnswer>, http::UnreadableAnswer> {
     http::read_results(messages, body)
 }
 

@@ -19,14 +19,21 @@ mod tls;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::Vault;
+use kite_commands::vault::DecryptError;
 use kite_domain::ids::AttemptReference;
 use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::RawReceipt;
-use kite_domain::relay::{Endpoint, RelayProfile};
+use kite_domain::relay::{Endpoint, ProfileFault, RelayProfile};
+use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
+use reqwest::Url;
+use reqwest::header::InvalidHeaderValue;
 use smol_str::SmolStr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use tls::TlsError;
 
 /// A message ready to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,14 +215,40 @@ pub trait RelayClient: Send + Sync + 'static {
     }
 }
 
-/// A profile that no client can be built from.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("relay {relay} cannot be reached as defined: {reason}")]
+/// A relay that no client can be built for.
+#[derive(Debug, thiserror::Error)]
+#[error("relay {relay} cannot be reached as defined")]
 pub struct ConnectorError {
     /// Which relay.
-    pub relay: String,
+    pub relay: RelayId,
     /// What is wrong with its definition.
-    pub reason: String,
+    pub source: ClientError,
+}
+
+/// Why no client can be built from a profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Its credentials cannot be opened.
+    #[error(transparent)]
+    Locked(#[from] DecryptError),
+    /// Something in it can be used by no client.
+    #[error(transparent)]
+    Profile(#[from] ProfileFault),
+    /// Its address is none.
+    #[error("endpoint.base_url: is no address")]
+    BaseUrl(#[source] <Url as FromStr>::Err),
+    /// Its key cannot be sent.
+    #[error("credentials.api_key: holds characters that a header cannot")]
+    Key(#[from] InvalidHeaderValue),
+    /// Its certificates or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The library refuses all of it together.
+    #[error("the client cannot be built")]
+    Library(#[source] reqwest::Error),
+    /// The connector knows no such relay.
+    #[error("nobody is there to be connected to")]
+    Unknown,
 }
 
 /// Makes clients from profiles.
@@ -230,19 +263,19 @@ pub struct NetworkConnector(pub Arc<Vault>);
 
 impl Connector for NetworkConnector {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
-        let wrong = |reason: String| ConnectorError { relay: profile.relay.to_string(), reason };
-        let profile = &self.0.open(profile).map_err(|error| wrong(error.to_string()))?;
-        if let Some(fault) = profile.unusable().first() {
-            return Err(wrong(fault.to_string()));
-        }
-        match &profile.endpoint {
-            Endpoint::Http { base_url } => http::HttpRelayClient::new(base_url, profile)
-                .map(|client| Arc::new(client) as _)
-                .map_err(wrong),
-            Endpoint::Smtp { host, port, security } => {
-                let client = smtp::SmtpRelayClient::new(host, *port, *security, profile);
-                client.map(|client| Arc::new(client) as _).map_err(wrong)
-            }
-        }
+        build(profile, &self.0).map_err(|source| ConnectorError { relay: profile.relay.clone(), source })
     }
+}
+
+fn build(profile: &RelayProfile, vault: &Vault) -> Result<Arc<dyn RelayClient>, ClientError> {
+    let profile = &vault.open(profile)?;
+    if let Some(fault) = profile.unusable().into_iter().next() {
+        return Err(fault.into());
+    }
+    Ok(match &profile.endpoint {
+        Endpoint::Http { base_url } => Arc::new(http::HttpRelayClient::new(base_url, profile)?),
+        Endpoint::Smtp { host, port, security } => {
+            Arc::new(smtp::SmtpRelayClient::new(host, *port, *security, profile)?)
+        }
+    })
 }

@@ -6,7 +6,7 @@ use kite_commands::directory::Directory;
 use kite_commands::{Step, Worker, WorkerError};
 use std::sync::Arc;
 
-use super::Shares;
+use super::{Shares, Wants};
 use crate::attendance::Attendance;
 use crate::queue::WorkQueue;
 
@@ -37,14 +37,10 @@ impl ShareKeeper {
 
     /// A process without workers for the relay leaves it to others, if there are any. So does a process that does not
     /// understand what the log says about relays.
-    fn wants(&self) -> bool {
-        if self.directory.stands_still() {
-            return false;
-        }
-        match self.attendance.is_deserted() {
-            true => self.attendance.can_be_called() && !self.shares.others_want(),
-            false => true,
-        }
+    fn wants(&self) -> Wants {
+        let is_deserted = self.attendance.is_deserted();
+        let leaves = is_deserted && (!self.attendance.can_be_called() || self.shares.others_want());
+        if leaves || self.directory.stands_still() { Wants::Nothing } else { Wants::Shares }
     }
 }
 

@@ -18,6 +18,7 @@ mod portion;
 mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::describe;
 use kite_commands::lease::{Claim, HeldBy, LeaseError, LeaseHolder, Tenure};
 use kite_domain::relay::RelayProfile;
 use kite_domain::slug::RelayId;
@@ -46,6 +47,15 @@ pub(crate) enum Seat {
     Open(u16),
 }
 
+/// Whether a process can use shares of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// Yes: as many as are fair.
+    Shares,
+    /// No: others may have them all.
+    Nothing,
+}
+
 /// The shares of one relay that this process holds. Outlives the relay's definitions.
 pub(crate) struct Shares {
     relay: RelayId,
@@ -62,7 +72,7 @@ struct State {
     calls: u16,
     longest_call: TimeDelta,
     /// Whether this process can use any.
-    wants: bool,
+    wants: Wants,
     held: BTreeMap<u32, Share>,
     /// Says that this process wants some.
     wish: Option<Tenure>,
@@ -148,7 +158,7 @@ impl Shares {
             of: shares_of(profile),
             calls: profile.calls_in_flight_max.max(1),
             longest_call: longest_handover(profile),
-            wants: true,
+            wants: Wants::Shares,
             held: BTreeMap::new(),
             wish: None,
             others_want: false,
@@ -240,7 +250,7 @@ impl Shares {
 
     /// Renews its shares, gives back the surplus, and takes its fair number. Returns whether it has more or fewer
     /// than before.
-    pub(crate) async fn look(&self, wants: bool) -> Result<bool, LeaseError> {
+    pub(crate) async fn look(&self, wants: Wants) -> Result<bool, LeaseError> {
         let _looking = self.looking.lock().await;
         let now = self.holder.now();
         let before = self.portion(now);
@@ -304,18 +314,17 @@ impl Shares {
     }
 
     /// Compares what this process has with its fair number, and returns that.
-    async fn share_out(&self, wants: bool) -> Result<u32, LeaseError> {
+    async fn share_out(&self, wants: Wants) -> Result<u32, LeaseError> {
         self.say_whether(wants).await?;
         let rows = self.holder.held(&self.prefix()).await?;
         let (own, wishes) = (self.holder.name(), format_smolstr!("{}wants/", self.prefix()));
         let is_wish = |row: &&HeldBy| row.lease.starts_with(&*wishes) && row.ends_in > TimeDelta::zero();
         let mut wanted_by: BTreeSet<&SmolStr> = rows.iter().filter(is_wish).map(|row| &row.holder).collect();
         let others_want = wanted_by.iter().any(|holder| *holder != own);
-        if wants {
-            wanted_by.insert(own);
-        } else {
-            wanted_by.remove(own);
-        }
+        match wants {
+            Wants::Shares => wanted_by.insert(own),
+            Wants::Nothing => wanted_by.remove(own),
+        };
         let place = wanted_by.iter().position(|holder| *holder == own);
         let (fair, free) = {
             let mut state = self.state.lock();
@@ -340,19 +349,19 @@ impl Shares {
     }
 
     /// Announces by a lease that this process wants shares, or no longer does.
-    async fn say_whether(&self, wants: bool) -> Result<(), LeaseError> {
+    async fn say_whether(&self, wants: Wants) -> Result<(), LeaseError> {
         let wish = self.state.lock().wish;
         let said = match (wants, wish) {
-            (true, Some(wish)) if !wish.is_to_be_renewed(self.holder.now()) => return Ok(()),
-            (true, _) => match self.holder.acquire(&self.wish(), TimeDelta::zero()).await? {
+            (Wants::Shares, Some(wish)) if !wish.is_to_be_renewed(self.holder.now()) => return Ok(()),
+            (Wants::Shares, _) => match self.holder.acquire(&self.wish(), TimeDelta::zero()).await? {
                 Claim::Held(tenure) => Some(tenure),
                 Claim::Taken { .. } => None,
             },
-            (false, Some(wish)) => {
+            (Wants::Nothing, Some(wish)) => {
                 self.holder.release(&self.wish(), &wish).await?;
                 None
             }
-            (false, None) => return Ok(()),
+            (Wants::Nothing, None) => return Ok(()),
         };
         self.state.lock().wish = said;
         Ok(())
@@ -378,23 +387,23 @@ impl Shares {
                 return;
             }
             state.settle_for(0);
-            state.wants = false;
+            state.wants = Wants::Nothing;
         }
         self.leave().await;
     }
 
     /// A worker has left. If all are to leave, the last of them gives everything back.
     pub(crate) async fn leave(&self) {
-        if self.state.lock().wants {
+        if self.state.lock().wants == Wants::Shares {
             return;
         }
         let _looking = self.looking.lock().await;
         let given = async {
-            self.say_whether(false).await?;
+            self.say_whether(Wants::Nothing).await?;
             self.give_back().await
         };
         if let Err(error) = given.await {
-            tracing::debug!(relay = %self.relay, %error, "shares were not given back");
+            tracing::debug!(relay = %self.relay, error = describe(&error), "shares were not given back");
         }
     }
 }

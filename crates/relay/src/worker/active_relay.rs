@@ -1,7 +1,7 @@
 //! What the workers of one relay share.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Cause, WorkerError};
+use kite_commands::{Cause, WorkerError, describe};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::{Asking, CONNECTION_LOST};
@@ -84,7 +84,7 @@ impl ActiveRelay {
     /// cannot be read, the answer is recorded nevertheless.
     pub(crate) async fn catch_up(&self) {
         if let Err(error) = self.parts.directory.stay_current(self.parts.lots.journal()).await {
-            tracing::warn!(relay = %self.relay(), %error, "an answer is judged by what was known before");
+            tracing::warn!(relay = %self.relay(), error = describe(&error), "an answer is judged by what was known before");
         }
     }
 

@@ -162,7 +162,7 @@ impl RelayWorker {
         for lot in answered.stale {
             // A full lane: the sweep finds it again.
             if let Err(error) = self.active.parts.feeder.feed(lot).await {
-                tracing::warn!(%lot, %error, "the jobs of a lot could not be derived anew");
+                tracing::warn!(%lot, error = describe(&error), "the jobs of a lot could not be derived anew");
             }
         }
         self.write_breaker().await?;

@@ -192,7 +192,7 @@ fn prepare(
                 }
                 Err(unwritable) => {
                     let code = SmolStr::new_static(unwritable.code());
-                    let text = Some(unwritable.to_string());
+                    let text = Some(describe(&unwritable));
                     let refused = RefusedMessage { seq, code, class: FailureClass::Content, text };
                     answered.refused(active, place, going.round, refused, now);
                 }

@@ -16,7 +16,7 @@ use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, Lot, NoAnswer, NotFound, RefusedMessage, ResponseNote,
+    AcceptedMessage, AnswerTo, AttemptState, Callers, Lot, NoAnswer, NotFound, RefusedMessage, ResponseNote,
 };
 use kite_domain::seq_set::SeqSet;
 
@@ -90,6 +90,7 @@ impl RelayWorker {
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let snapshot = active.parts.directory.snapshot();
         let is_shared = active.parts.lots.journal().is_shared();
+        let callers = if is_shared { Callers::OthersToo } else { Callers::OnlyUs };
         let results = active
             .parts
             .lots
@@ -99,7 +100,7 @@ impl RelayWorker {
                 for job in &works[place].jobs {
                     let submitted = still(lot, active.relay(), job, AttemptState::Submitted);
                     let unknown = NoAnswer {
-                        messages: lot.without_answer(submitted, job.attempt, is_shared, now),
+                        messages: lot.without_answer(submitted, job.attempt, callers, now),
                         reason: "whoever called did not live to record the answer".to_owned(),
                     };
                     let note = ResponseNote {

@@ -44,8 +44,8 @@ impl<H: Host> OpenWorkReader<H> {
         question: impl FnOnce(&ReadModels) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, OpenWorkError> {
         let models = self.models.clone();
-        let answer = self.host.read(move || question(&models)).await.map_err(OpenWorkError)?;
-        answer.map_err(|error| OpenWorkError(error.to_string()))
+        let answer = self.host.read(move || question(&models)).await.map_err(OpenWorkError::new)?;
+        answer.map_err(OpenWorkError::new)
     }
 }
 

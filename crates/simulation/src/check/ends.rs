@@ -125,7 +125,7 @@ impl Checker {
         finished: &MessagesFinished,
         told: &Told<'_>,
         terms: &SendingAccepted,
-    ) -> Result<bool, String> {
+    ) -> Checked<bool> {
         let at = told.time();
         let newest = message.newest();
         let is_here = newest.is_none_or(|newest| newest.state == State::Routed);

@@ -367,7 +367,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<&mut MessageState, String> {
+    ) -> Checked<&mut MessageState> {
         let message = self.message_mut(told, seq)?;
         let attempt = message.attempt(responded.attempt).filter(|one| one.relay == responded.relay);
         match attempt.map(|attempt| attempt.intents) {

@@ -16,7 +16,7 @@ impl Checker {
         told: &Told<'_>,
         (seq, attempt): (u32, u16),
         relay: &RelayId,
-    ) -> Result<Option<(AttemptReference, Option<Entry>)>, String> {
+    ) -> Checked<Option<(AttemptReference, Option<Entry>)>> {
         let reference = AttemptReference { message: told.message(seq)?, attempt };
         let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
         Ok(ledger.map(|ledger| (reference, ledger.entry(reference))))
@@ -63,7 +63,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<Option<String>, String> {
+    ) -> Checked<Option<String>> {
         let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
             return Ok(None);
         };
@@ -122,7 +122,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<bool, String> {
+    ) -> Checked<bool> {
         let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
             return Ok(true);
         };

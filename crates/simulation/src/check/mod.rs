@@ -37,6 +37,7 @@ pub(crate) use relays::RelayState;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::accept::AcceptLimits;
+use kite_commands::describe;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::Recipient;
@@ -112,7 +113,9 @@ pub(crate) struct Checker {
     pub(crate) counts_are_parked: bool,
 }
 
-pub(crate) type Checked = Result<(), String>;
+/// What a check came to. A verdict is read by a human, once, and nobody acts on which it is: so it is words, with the sources of
+/// whatever error led to it.
+pub(crate) type Checked<T = ()> = Result<T, String>;
 
 /// An event with its envelope.
 pub(crate) struct Told<'t> {
@@ -131,12 +134,12 @@ impl<'t> Told<'t> {
         self.recorded.metadata.time
     }
 
-    fn lot(&self) -> Result<LotId, String> {
+    fn lot(&self) -> Checked<LotId> {
         self.lot.ok_or_else(|| "not in a lot's stream".to_owned())
     }
 
     /// The message of this number, which must be of the lot.
-    fn message(&self, seq: u32) -> Result<MessageId, String> {
+    fn message(&self, seq: u32) -> Checked<MessageId> {
         let lot = self.lot()?;
         let id = MessageId { sending: lot.sending, seq };
         if id.lot() == lot { Ok(id) } else { Err(format!("message {seq} is not of lot {lot}")) }
@@ -166,7 +169,7 @@ impl Checker {
         loop {
             let page =
                 futures::FutureExt::now_or_never(store.read_all(self.position, 1_000, &Filter::everything()));
-            let page = page.expect("memory never waits").map_err(|error| error.to_string())?;
+            let page = page.expect("memory never waits").map_err(|error| describe(&error))?;
             if page.next == self.position {
                 return Ok(());
             }
@@ -233,12 +236,12 @@ impl Checker {
     }
 
     /// A message of a sealed sending that an event of its lot speaks of.
-    fn message_at(&self, told: &Told<'_>, seq: u32) -> Result<&MessageState, String> {
+    fn message_at(&self, told: &Told<'_>, seq: u32) -> Checked<&MessageState> {
         let id = told.message(seq)?;
         self.sending(id.sending)?.messages.get(&seq).ok_or_else(|| format!("there is no message {seq}"))
     }
 
-    fn message_mut(&mut self, told: &Told<'_>, seq: u32) -> Result<&mut MessageState, String> {
+    fn message_mut(&mut self, told: &Told<'_>, seq: u32) -> Checked<&mut MessageState> {
         let id = told.message(seq)?;
         let messages = &mut self.sending_mut(id.sending)?.messages;
         messages.get_mut(&seq).ok_or_else(|| format!("there is no message {seq}"))
@@ -250,22 +253,22 @@ impl Checker {
     }
 
     /// Whether whoever decides at `time` must know that the sending is paused.
-    fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Result<bool, String> {
+    fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Checked<bool> {
         let Some((position, _)) = self.sending(id)?.paused else { return Ok(false) };
         Ok(self.was_there(position) || self.books.is_paused_before(id, position, self.known_by(time)))
     }
 
-    fn sending(&self, id: SendingId) -> Result<&SendingState, String> {
+    fn sending(&self, id: SendingId) -> Checked<&SendingState> {
         let sending = self.sendings.get(&id).filter(|sending| sending.terms.is_some());
         sending.ok_or_else(|| format!("sending {id} is not sealed"))
     }
 
-    fn sending_mut(&mut self, id: SendingId) -> Result<&mut SendingState, String> {
+    fn sending_mut(&mut self, id: SendingId) -> Checked<&mut SendingState> {
         let sending = self.sendings.get_mut(&id).filter(|sending| sending.terms.is_some());
         sending.ok_or_else(|| format!("sending {id} is not sealed"))
     }
 
-    fn terms_of(&self, told: &Told<'_>) -> Result<Arc<SendingAccepted>, String> {
+    fn terms_of(&self, told: &Told<'_>) -> Checked<Arc<SendingAccepted>> {
         self.sending(told.lot()?.sending)?.terms.clone().ok_or_else(|| "not sealed".to_owned())
     }
 }

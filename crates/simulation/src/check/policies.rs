@@ -108,7 +108,7 @@ impl Policies {
         advice: Option<u32>,
         used: &[RelayWeight],
         at: DateTime<Utc>,
-    ) -> Result<Shares<'_>, String> {
+    ) -> Checked<Shares<'_>> {
         let none = Policy::default();
         let known = self.0.get(&(tenant.clone(), channel));
         if !known.unwrap_or(&none).newest.may(at, |newest| *newest == version) {

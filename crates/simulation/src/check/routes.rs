@@ -81,7 +81,7 @@ impl Checker {
         seq: u32,
         told: &Told<'_>,
         terms: &SendingAccepted,
-    ) -> Result<FailureClass, String> {
+    ) -> Checked<FailureClass> {
         let at = told.time();
         let is_overdue = before.receipt_by_ms <= at.timestamp_millis();
         let may_be_closed = || {

@@ -76,7 +76,7 @@ impl Checker {
         record: &SplitRecord,
         at: DateTime<Utc>,
         terms: &SendingAccepted,
-    ) -> Result<Split, String> {
+    ) -> Checked<Split> {
         let (tenant, channel, version) = (&terms.tenant, record.channel, record.version);
         let listed: Vec<String> =
             record.weights.iter().map(|entry| format!("{}:{}", entry.relay, entry.weight)).collect();

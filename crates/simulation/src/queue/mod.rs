@@ -315,7 +315,7 @@ fn are_of_one(job: &Job, other: &Job) -> bool {
 }
 
 fn unanswered() -> QueueError {
-    QueueError("no answer".to_owned())
+    QueueError::new("no answer")
 }
 
 /// The queue as one process sees it.
@@ -353,7 +353,7 @@ impl NodeQueue {
     }
 
     fn reach(&self) -> Result<(), QueueError> {
-        if self.is_out_of_reach() { Err(QueueError("cut off".to_owned())) } else { Ok(()) }
+        if self.is_out_of_reach() { Err(QueueError::new("cut off")) } else { Ok(()) }
     }
 
     /// Asks the broker. What was done and whose answer does not come is done all the same.

@@ -9,6 +9,7 @@
 
 use futures::FutureExt;
 use kite_commands::Cause;
+use kite_commands::describe;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
 use kite_domain::instance::{InstanceCopied, Originality, STREAM};
@@ -69,7 +70,7 @@ impl World {
 
     /// A process on a log that holds this, and says that it is a copy.
     fn take_the_place(&mut self, backup: &[RecordedEvent]) -> Checked {
-        let log = empty_log(Gaps::None);
+        let log = empty_log(Gaps::Absent);
         for event in backup {
             append(&log, event.clone())?;
         }
@@ -93,7 +94,7 @@ impl World {
         };
         append(&log, marked)?;
         let data_dir = self.data_dir().join("copy");
-        std::fs::create_dir(&data_dir).map_err(|error| error.to_string())?;
+        std::fs::create_dir(&data_dir).map_err(|error| describe(&error))?;
         self.head = log.head();
         self.log = log.clone();
         let node = &mut self.nodes[0];
@@ -160,7 +161,7 @@ impl World {
         let platform = self.copy()?;
         let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
         loop {
-            let backlog = platform.models.work.backlog().map_err(|error| error.to_string())?;
+            let backlog = platform.models.work.backlog().map_err(|error| describe(&error))?;
             let head = *self.log.head().borrow();
             if backlog.open_messages == 0 && platform.models.work.position() == head {
                 break;
@@ -254,13 +255,13 @@ impl World {
         Ok(())
     }
 
-    fn copy(&self) -> Result<Platform, String> {
+    fn copy(&self) -> Checked<Platform> {
         self.nodes[0].slot.lock().clone().ok_or_else(|| "there is no process".to_owned())
     }
 }
 
-fn read(event: &RecordedEvent) -> Result<Event, String> {
-    Event::from_json(&event.kind, event.schema_version, &event.data).map_err(|error| error.to_string())
+fn read(event: &RecordedEvent) -> Checked<Event> {
+    Event::from_json(&event.kind, event.schema_version, &event.data).map_err(|error| describe(&error))
 }
 
 /// Puts an event at the end of a log, where it stood in another.

@@ -6,6 +6,7 @@ mod nodes;
 mod requests;
 
 use futures::FutureExt;
+use kite_commands::describe;
 use kite_commands::seals::{self, SealReport};
 use kite_event_store::{EventStore, Filter, Gaps, Position, RecordedEvent};
 use parking_lot::Mutex;
@@ -103,7 +104,7 @@ impl World {
     /// An empty log, and nothing started.
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
-        let log = empty_log(if case.setup.remote_log { Gaps::Some } else { Gaps::None });
+        let log = empty_log(if case.setup.remote_log { Gaps::Present } else { Gaps::Absent });
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let calls = Begun::default();
         let traits = setting::traits_of(case.seed);
@@ -305,7 +306,7 @@ impl World {
     }
 
     /// One poll; or, while something is in progress, the next moment. False: nothing is in progress.
-    fn tick(&mut self) -> Result<bool, String> {
+    fn tick(&mut self) -> Checked<bool> {
         if self.poll()? {
             return Ok(true);
         }
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    fn poll(&mut self) -> Result<bool, String> {
+    fn poll(&mut self) -> Checked<bool> {
         match self.executor.poll_one() {
             Polled::Nothing => Ok(false),
             Polled::One => {
@@ -479,7 +480,7 @@ impl World {
     }
 
     /// The log is as it was sealed.
-    fn holds_its_seals(&self) -> Result<SealReport, String> {
+    fn holds_its_seals(&self) -> Checked<SealReport> {
         let verified = seals::verify(&*self.log).now_or_never().expect("memory never waits");
         let report = verified.map_err(|error| format!("the seals cannot be read: {error}"))?;
         match report.first_differences.first() {
@@ -494,7 +495,7 @@ impl World {
     fn is_sealed(&self, until_ms: i64) -> Checked {
         let sealed_until = self.holds_its_seals()?.sealed_until;
         let rest = self.log.read_all(sealed_until, usize::MAX, &Filter::everything()).now_or_never();
-        let rest = rest.expect("memory never waits").map_err(|error| error.to_string())?;
+        let rest = rest.expect("memory never waits").map_err(|error| describe(&error))?;
         let is_late = |event: &&RecordedEvent| {
             event.kind != EventKind::LogSealed && event.metadata.time.timestamp_millis() < until_ms
         };
@@ -511,7 +512,7 @@ impl World {
         }
         self.checker.counts_are_parked = false;
         self.die()?;
-        unwritable::mend(self.data_dir()).map_err(|error| error.to_string())?;
+        unwritable::mend(self.data_dir()).map_err(|error| describe(&error))?;
         if self.take_in_parked(self.data_dir())? > 0 {
             self.sim.reach(Situation::RowParked);
         }
@@ -520,7 +521,7 @@ impl World {
     }
 
     /// An operator retries what is parked and can be applied now. Returns in how many models there was something.
-    fn take_in_parked(&self, data_dir: &Path) -> Result<usize, String> {
+    fn take_in_parked(&self, data_dir: &Path) -> Checked<usize> {
         let store: Arc<dyn EventStore> = self.log.clone();
         let retried = kite_projections::replay::retry_parked(store, data_dir);
         let retried = futures::FutureExt::now_or_never(retried).expect("memory never waits");

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 
-use super::Outcome;
 use super::log::{Channel, Class, Failover, LotAccepted, SendingAccepted, Seqs, Window};
 use super::relays::Abilities;
+use super::{Checked, Outcome};
 
 /// How long a decision may take until it is in the log: what was allowed then may no longer be.
 pub(super) const RACE_MS: i64 = 10_000;
@@ -131,7 +131,7 @@ pub(super) fn address_key(address: &str) -> u64 {
 }
 
 impl Sending {
-    pub(super) fn sealed(&mut self, accepted: SendingAccepted) -> Result<(), String> {
+    pub(super) fn sealed(&mut self, accepted: SendingAccepted) -> Checked {
         if self.seal.is_some() {
             return Err("is sealed twice".to_owned());
         }
@@ -151,7 +151,7 @@ impl Sending {
         Ok(())
     }
 
-    pub(super) fn lot(&mut self, lot: &LotAccepted) -> Result<(), String> {
+    pub(super) fn lot(&mut self, lot: &LotAccepted) -> Checked {
         self.lots += 1;
         let mut seqs: Vec<(u32, Channel)> = Vec::with_capacity(lot.personal.recipients.len());
         for group in &lot.groups {
@@ -178,14 +178,14 @@ impl Sending {
         Ok(())
     }
 
-    pub(super) fn cancelled(&mut self, at_ms: i64) -> Result<(), String> {
+    pub(super) fn cancelled(&mut self, at_ms: i64) -> Checked {
         if self.cancelled_ms.replace(at_ms).is_some() || self.is_completed {
             return Err("is cancelled twice, or after it was completed".to_owned());
         }
         Ok(())
     }
 
-    pub(super) fn completed(&mut self) -> Result<(), String> {
+    pub(super) fn completed(&mut self) -> Checked {
         let is_repeated = std::mem::replace(&mut self.is_completed, true);
         let open = self.all().filter(|message| message.outcome.is_none()).count();
         if is_repeated || open > 0 {
@@ -200,11 +200,7 @@ impl Sending {
     }
 
     /// Does something to each of the messages; the first that does not fit ends it.
-    pub(super) fn each(
-        &mut self,
-        seqs: &Seqs,
-        mut change: impl FnMut(&mut Message) -> Result<(), String>,
-    ) -> Result<(), String> {
+    pub(super) fn each(&mut self, seqs: &Seqs, mut change: impl FnMut(&mut Message) -> Checked) -> Checked {
         for seq in seqs.iter() {
             let message = self.messages.get_mut(seq as usize).filter(|message| message.exists);
             let message = message.ok_or_else(|| format!("has no message {seq}"))?;
@@ -225,13 +221,7 @@ impl Sending {
 impl Message {
     /// Law 4: at most one attempt in flight, and failover from an unknown one only if that was requested. The class
     /// of a failure says what may follow it.
-    pub(super) fn routed(
-        &mut self,
-        number: u32,
-        relay: u16,
-        channel: Channel,
-        terms: Failover,
-    ) -> Result<(), String> {
+    pub(super) fn routed(&mut self, number: u32, relay: u16, channel: Channel, terms: Failover) -> Checked {
         if number as usize != self.attempts.len() + 1 {
             return Err(format!("is routed as attempt {number} after {}", self.attempts.len()));
         }
@@ -263,7 +253,7 @@ impl Message {
         Ok(())
     }
 
-    pub(super) fn submitted(&mut self, intent: &Intent) -> Result<(), String> {
+    pub(super) fn submitted(&mut self, intent: &Intent) -> Checked {
         let Intent { number, relay, abilities, at_ms, receipt_by_ms } = *intent;
         if let Some(outcome) = self.outcome {
             return Err(format!("is handed over after it was {outcome:?}"));
@@ -295,7 +285,7 @@ impl Message {
         Ok(())
     }
 
-    pub(super) fn hear(&mut self, heard: &Heard) -> Result<(), String> {
+    pub(super) fn hear(&mut self, heard: &Heard) -> Checked {
         let Heard { number, relay, what, code, class } = *heard;
         let attempt = self.heard_of(number, relay)?;
         attempt.said |= what;
@@ -310,7 +300,7 @@ impl Message {
 
     /// The relay certainly did not accept it: by its answer to the only call, or because it was asked and never had
     /// it.
-    pub(super) fn deferred(&mut self, number: u32, relay: u16, abilities: Abilities) -> Result<(), String> {
+    pub(super) fn deferred(&mut self, number: u32, relay: u16, abilities: Abilities) -> Checked {
         let attempt = self.heard_of(number, relay)?;
         if attempt.is(ACCEPTED | FINAL) {
             return Ok(());
@@ -323,7 +313,7 @@ impl Message {
         Ok(())
     }
 
-    fn heard_of(&mut self, number: u32, relay: u16) -> Result<&mut Attempt, String> {
+    fn heard_of(&mut self, number: u32, relay: u16) -> Checked<&mut Attempt> {
         let attempt = self.attempt(number)?;
         if attempt.relay != relay {
             return Err(format!("attempt {number} is answered by a relay that never had it"));
@@ -334,7 +324,7 @@ impl Message {
         Ok(attempt)
     }
 
-    fn attempt(&mut self, number: u32) -> Result<&mut Attempt, String> {
+    fn attempt(&mut self, number: u32) -> Checked<&mut Attempt> {
         let place = (number as usize).checked_sub(1);
         let attempt = place.and_then(|place| self.attempts.get_mut(place));
         attempt.ok_or_else(|| format!("has no attempt {number}"))
@@ -343,7 +333,7 @@ impl Message {
 
 impl Attempt {
     /// Whether another attempt may come after it, over this channel.
-    fn followed(&mut self, number: u32, channel: Channel, terms: Failover) -> Result<(), String> {
+    fn followed(&mut self, number: u32, channel: Channel, terms: Failover) -> Checked {
         if self.is(DELIVERED) {
             return Err("is routed again after it was delivered".to_owned());
         }

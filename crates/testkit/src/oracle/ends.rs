@@ -1,10 +1,10 @@
 //! Whether a message may end as it does: first by the log at that moment, then by the relays' ledgers.
 
-use super::Outcome;
 use super::books::said::*;
 use super::books::{Attempt, Message, Sending};
 use super::log::Window;
 use super::relays::Relays;
+use super::{Checked, Outcome};
 
 /// What surrounds the end of a message.
 pub(super) struct Ending<'e> {
@@ -22,7 +22,7 @@ pub(super) struct Ending<'e> {
 
 impl Message {
     /// An end that no receipt brought.
-    pub(super) fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
+    pub(super) fn finish(&mut self, ending: &Ending<'_>) -> Checked {
         let newest = self.attempts.last();
         let corrects = self.outcome == Some(Outcome::Expired)
             && ending.outcome == Outcome::Undelivered
@@ -111,7 +111,7 @@ pub(super) fn check_end(
     message: &Message,
     outcome: Outcome,
     relays: &Relays,
-) -> Result<Untold, String> {
+) -> Checked<Untold> {
     let places = message.attempts.len();
     let mut untold = Untold::NotDelivered;
     for (place, attempt) in message.attempts.iter().enumerate() {

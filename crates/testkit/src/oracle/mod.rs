@@ -46,6 +46,9 @@ pub use split::SplitKept;
 use split::Splits;
 pub use verdict::{Outcomes, Verdict};
 
+/// What a look at one record came to. A verdict is read by a human, and nobody acts on which it is: so it is words.
+type Checked<T = ()> = Result<T, String>;
+
 /// Violations that are kept word by word; the others are counted.
 const VIOLATIONS_MAX: usize = 40;
 
@@ -238,7 +241,7 @@ impl Oracle {
         }
     }
 
-    fn with(&mut self, id: &str, change: impl FnOnce(&mut Sending) -> Result<(), String>) {
+    fn with(&mut self, id: &str, change: impl FnOnce(&mut Sending) -> Checked) {
         let sending = match self.books.get_mut(id) {
             Some(sending) => sending,
             None => self.books.entry(id.into()).or_default(),
@@ -341,7 +344,7 @@ impl Oracle {
         }
     }
 
-    fn each(&mut self, id: &str, seqs: &Seqs, change: impl FnMut(&mut Message) -> Result<(), String>) {
+    fn each(&mut self, id: &str, seqs: &Seqs, change: impl FnMut(&mut Message) -> Checked) {
         self.with(id, |sending| sending.each(seqs, change));
     }
 
@@ -354,12 +357,7 @@ impl Oracle {
     }
 }
 
-fn check_routed(
-    sending: &mut Sending,
-    relays: &mut Relays,
-    event: &MessagesRouted,
-    at_ms: i64,
-) -> Result<(), String> {
+fn check_routed(sending: &mut Sending, relays: &mut Relays, event: &MessagesRouted, at_ms: i64) -> Checked {
     let seal = sending.seal.as_ref().ok_or("is routed without its seal")?;
     let is_first = event.routes.iter().any(|route| route.attempt == 1);
     if is_first && seal.scheduled_ms.is_some_and(|scheduled_ms| at_ms < scheduled_ms) {
@@ -379,7 +377,7 @@ fn check_submitted(
     event: &MessagesSubmitted,
     is_night: bool,
     at_ms: i64,
-) -> Result<(), String> {
+) -> Checked {
     let seal = sending.seal.as_ref().ok_or("is handed over without its seal")?;
     if at_ms > seal.expires_ms + RACE_MS {
         return Err("is handed over after the end of its lifetime".to_owned());

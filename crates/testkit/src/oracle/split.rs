@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Checked;
 use super::log::{Channel, MessagesRouted, PolicyDefined, Split};
 use super::relays::Relays;
 
@@ -74,7 +75,7 @@ impl Splits {
     ///
     /// # Errors
     /// In words: what does not fit together in it.
-    pub(super) fn routed(&mut self, asked: &Asked<'_>, event: &MessagesRouted) -> Result<(), String> {
+    pub(super) fn routed(&mut self, asked: &Asked<'_>, event: &MessagesRouted) -> Checked {
         for (place, split) in event.splits.iter().enumerate() {
             if event.splits[..place].iter().any(|earlier| earlier.channel == split.channel) {
                 return Err(format!(
@@ -90,7 +91,7 @@ impl Splits {
         if split == first { Ok(()) } else { Err(format!("{first} first routes, and {split} of them split")) }
     }
 
-    fn count(&mut self, asked: &Asked<'_>, split: &Split, event: &MessagesRouted) -> Result<(), String> {
+    fn count(&mut self, asked: &Asked<'_>, split: &Split, event: &MessagesRouted) -> Checked {
         let tenant = asked.tenant;
         let name = (tenant.to_owned(), word(split.channel).to_owned(), split.version);
         let Some(policy) = self.policies.get(&name) else {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::books::said::{DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED};
 use super::books::{Attempt, Message, Sending};
 use super::ends::{Untold, check_end};
-use super::{Cancel, Oracle, Outcome, SplitKept, may_be_double};
+use super::{Cancel, Checked, Oracle, Outcome, SplitKept, may_be_double};
 
 /// Of the messages that expired at a relay, so many are named.
 const EXPIRED_NAMED_MAX: usize = 5;
@@ -205,7 +205,7 @@ impl Oracle {
         }
     }
 
-    fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Result<(), String> {
+    fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Checked {
         let outcomes = &mut verdict.outcomes;
         let Some(outcome) = message.outcome else {
             verdict.lost += 1;

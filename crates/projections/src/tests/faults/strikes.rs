@@ -1,12 +1,13 @@
 //! Each operation on the files fails in turn.
 
+use kite_event_store::describe;
 use kite_faulty_disk::{Disk, Fault, Kind, Loss, Operation, temporary_directory};
 use std::path::Path;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::super::Bench;
-use super::{Restarts, check_end, check_rows, copy_of, go_on, in_full, live, project};
+use super::{Restarts, check_end, check_rows, copy_of, go_on, live, project};
 use crate::ReadModels;
 
 /// The empty files, to begin each trial with.
@@ -64,9 +65,9 @@ fn recover(bench: &mut Bench, disk: &Disk, when: &str) {
     disk.mend();
     check_left(disk, Loss::Nothing, when);
     if bench.runners().is_empty() {
-        bench.try_to_restart().unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
+        bench.try_to_restart().unwrap_or_else(|error| panic!("{when}: {}", describe(&error)));
     }
-    project(bench).unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
+    project(bench).unwrap_or_else(|error| panic!("{when}: {}", describe(&error)));
     check_end(bench.path(), when);
     bench.restart();
     check_end(bench.path(), when);

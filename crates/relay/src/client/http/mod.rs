@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, redaction, tls,
+    CallFailed, ClientError, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit,
+    RelayClient, Standing, SubmitAnswer, redaction, tls,
 };
 use kite_domain::receipt::{
     CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
@@ -121,6 +121,12 @@ enum Exchange {
     Lost(Arc<str>),
 }
 
+/// An answer that cannot be read. The error may quote what it could not read, and with it a recipient: so it is kept in words
+/// that name nobody, and is no source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnreadableAnswer(Arc<str>);
+
 /// What one batch came to.
 enum BatchOutcome {
     Answers(Vec<MessageAnswer>),
@@ -140,17 +146,16 @@ impl HttpRelayClient {
     /// A client for the relay at `base_url`.
     ///
     /// # Errors
-    /// In words: the address, the key or a certificate cannot be used.
-    pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, String> {
+    /// If the address, the key or a certificate cannot be used.
+    pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, ClientError> {
         let url = |path: &str| {
             let text = format!("{}{path}", base_url.trim_end_matches('/'));
-            Url::parse(&text).map_err(|error| format!("endpoint.base_url: is no address: {error}"))
+            Url::parse(&text).map_err(ClientError::BaseUrl)
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(key) = &profile.credentials.api_key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| "the key holds characters that a header cannot".to_owned())?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -167,7 +172,7 @@ impl HttpRelayClient {
             .timeout(answer_timeout + connect_timeout)
             .pool_max_idle_per_host(usize::from(profile.calls_in_flight_max) + 2)
             .build()
-            .map_err(|error| describe(&error))?;
+            .map_err(ClientError::Library)?;
         Ok(Self {
             client,
             batch: url("/v1/messages/batch")?,
@@ -201,8 +206,8 @@ impl HttpRelayClient {
     /// such questions, hands over an empty batch. Returns its status and words.
     ///
     /// # Errors
-    /// In words: there was no answer.
-    pub(super) async fn knock(&self, answers_status: bool) -> Result<(u16, String), Arc<str>> {
+    /// If there was no answer.
+    pub(super) async fn knock(&self, answers_status: bool) -> Result<(u16, String), CallFailed> {
         let asked = match answers_status {
             true => {
                 let query = format!("{{\"references\":[\"{NEVER_GIVEN}\"]}}");
@@ -211,7 +216,9 @@ impl HttpRelayClient {
             false => self.exchange(&self.batch, write_batch(&[])).await,
         };
         match asked {
-            Exchange::NoConnection(reason) | Exchange::Lost(reason) => Err(reason),
+            Exchange::NoConnection(reason) | Exchange::Lost(reason) => {
+                Err(CallFailed { reason, retry_after: None, is_rate_limit: RateLimit::No })
+            }
             Exchange::Answer { status, body, .. } => Ok((status.as_u16(), words_of(status, &body))),
         }
     }
@@ -231,7 +238,7 @@ impl HttpRelayClient {
                         self.look_for_misread(SaidHow::Responded, &read, is_unknown, &body);
                         match read {
                             Ok(answers) => BatchOutcome::Answers(answers),
-                            Err(reason) => whole(MessageAnswer::Unknown { reason: reason.into() }, None),
+                            Err(error) => whole(MessageAnswer::Unknown { reason: error.0 }, None),
                         }
                     }
                     code @ (400 | 413 | 422) => BatchOutcome::Objection {
@@ -409,9 +416,11 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
 
 /// One result per message. The results should be in the order of the request; if they are not, the reference counts.
 /// A message without a result is unknown.
-pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
-    let parsed: Result<WireResults<'_>, _> = strict_json::from_slice(body);
-    let results = parsed.map_err(|error| unreadable(&error))?.results;
+pub(super) fn read_results(
+    messages: &[OutgoingMessage],
+    body: &[u8],
+) -> Result<Vec<MessageAnswer>, UnreadableAnswer> {
+    let WireResults { results } = strict_json::from_slice(body)?;
     let is_in_order = results.len() == messages.len()
         && results
             .iter()
@@ -436,8 +445,8 @@ pub(super) fn read_standings(
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<Vec<Standing>, CallFailed> {
-    let results: WireResults<'_> = parse(body)?;
-    let mut standings = by_reference(results.results);
+    let WireResults { results } = strict_json::from_slice(body).map_err(|error| not_readable(&error))?;
+    let mut standings = by_reference(results);
     let stand =
         |reference| standings.remove(reference).map_or(Standing::Unclear, |result| standing(result, now));
     Ok(references.iter().map(stand).collect())
@@ -509,13 +518,9 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
     })
 }
 
-fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
-    strict_json::from_slice(body).map_err(|error| not_readable(&error))
-}
-
 /// The result of a call whose answer cannot be read.
 pub(super) fn not_readable(error: &serde_json::Error) -> CallFailed {
-    CallFailed { reason: unreadable(error).into(), retry_after: None, is_rate_limit: RateLimit::No }
+    CallFailed { reason: UnreadableAnswer::of(error).0, retry_after: None, is_rate_limit: RateLimit::No }
 }
 
 fn is_unknown(answer: &MessageAnswer) -> bool {
@@ -535,7 +540,15 @@ fn words_of_failure(error: reqwest::Error) -> Arc<str> {
     redaction::without_addresses(&describe(&error.without_url()), "").into()
 }
 
-/// The error may quote what it could not read.
-fn unreadable(error: &serde_json::Error) -> String {
-    redaction::without_addresses(&format!("the answer cannot be read: {error}"), "")
+impl UnreadableAnswer {
+    /// The error may quote what it could not read.
+    fn of(error: &serde_json::Error) -> Self {
+        Self(redaction::without_addresses(&format!("the answer cannot be read: {error}"), "").into())
+    }
+}
+
+impl From<serde_json::Error> for UnreadableAnswer {
+    fn from(error: serde_json::Error) -> Self {
+        Self::of(&error)
+    }
 }

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, redaction, tls,
+    SubmitAnswer, TlsError, redaction, tls,
 };
 use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
@@ -129,13 +129,13 @@ impl SmtpRelayClient {
     /// A client for the mail server.
     ///
     /// # Errors
-    /// In words: TLS cannot be set up for this host.
+    /// If TLS cannot be set up for this host.
     pub fn new(
         host: &str,
         port: u16,
         security: SmtpSecurity,
         profile: &RelayProfile,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TlsError> {
         let tls = match security {
             SmtpSecurity::Plain => None,
             SmtpSecurity::Opportunistic | SmtpSecurity::Required | SmtpSecurity::Wrapped => {
@@ -178,7 +178,7 @@ impl SmtpRelayClient {
             None => {
                 let stream = prompt_stream(server).await;
                 let stream =
-                    stream.map_err(|error| not_taken(NotTaken::NoConnection, error.to_string().into()))?;
+                    stream.map_err(|error| not_taken(NotTaken::NoConnection, describe(&error).into()))?;
                 AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await
             }
         };
