@@ -334,7 +334,7 @@ words! {
         Held,
     }
     /// The state of a relay before any objective is considered.
-    StandingWord = kite_domain::advice::Standing {
+    StandingWord = kite_domain::advice::RelayStanding {
         /// Enough was measured, and it looks well.
         Measured,
         /// Too little was measured.
@@ -358,7 +358,7 @@ words! {
         LeftOut,
     }
     /// What kind of answer an advice is.
-    VerdictWord = kite_domain::advice::Verdict {
+    VerdictWord = kite_domain::advice::AdviceKind {
         /// Weights that follow from the objective and the figures.
         Advised,
         /// Every measured relay looks bad: the weights as they were.

@@ -15,7 +15,7 @@ use kite_domain::election::{self, RouterElected};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::slug::TenantId;
@@ -220,8 +220,7 @@ impl Router {
             // It may leave out splits of policies that were not known when it was asked.
             return Err(WorkerError::retry("the log has grown meanwhile"));
         }
-        let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
-        self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();
+        self.ledger = memory.carries.into_iter().collect();
         for id in memory.unrouted {
             self.take_up(id).await?;
         }
@@ -242,7 +241,6 @@ impl Router {
             position = next;
             for told in told {
                 match &told.event {
-                    Event::MessagesRouted(_) if forgets => {}
                     Event::MessagesRouted(routed) => self.ledger.evolve(routed),
                     other => self.note(other).await?,
                 }
@@ -251,6 +249,7 @@ impl Router {
                 break;
             }
         }
+        mutation::bug!(SplitCarryResetAtRestart, self.ledger = SplitLedger::default());
         self.position = Some(position);
         self.carries_read = position;
         Ok(())
@@ -283,9 +282,6 @@ impl Router {
 
     /// Reads the carries of routes that the read model has parked, and of all that came after them.
     async fn read_carries(&mut self, after: Position, until: Position) -> Result<(), WorkerError> {
-        if mutation::is_active(Mutation::SplitCarryResetAtRestart) {
-            return Ok(());
-        }
         let filter = Filter::kinds([EventKind::MessagesRouted]);
         let mut position = after;
         while position < until {

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::instance::{self, InstanceSettled, Standing};
+use kite_domain::instance::{self, InstanceSettled, Originality};
 use kite_domain::lot::{Cancelled, Doubted};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_event_store::{AppendError, Expected, Filter, Position};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
@@ -90,12 +90,10 @@ impl Settler {
                 let context = snapshot.routing_context(terms, now);
                 let cancelled = match cancelled_before.contains(&lots[index].sending) {
                     true => Cancelled::BeforeTheCopy,
-                    false if sending.is_cancelled && mutation::is_active(Mutation::CancelAtCopyBelieved) => {
-                        Cancelled::BeforeTheCopy
-                    }
                     false if sending.is_cancelled => Cancelled::AtTheCopy,
                     false => Cancelled::No,
                 };
+                mutation::bug!(CancelAtCopyBelieved if sending.is_cancelled, let cancelled = Cancelled::BeforeTheCopy);
                 let mut doubted = lot.put_in_doubt(terms, cancelled, dead_since, &context);
                 (std::mem::take(&mut doubted.events), doubted)
             })
@@ -138,7 +136,7 @@ impl Settler {
         let version = journal.count(instance::STREAM).await?;
         // Between the two, somebody else may have settled it.
         self.directory.catch_up(journal).await?;
-        if !matches!(self.directory.snapshot().instance, Standing::Released { .. }) {
+        if !matches!(self.directory.snapshot().instance, Originality::Released { .. }) {
             return Ok(());
         }
         let entry = Entry {
@@ -175,11 +173,11 @@ impl Worker for Settler {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         self.directory.stay_current(self.lots.journal()).await?;
         match self.directory.snapshot().instance {
-            Standing::Released { until, original_dead_since, .. } => {
+            Originality::Released { until, original_dead_since, .. } => {
                 self.go_on(until, original_dead_since).await?;
                 Ok(Step::Worked)
             }
-            Standing::Original | Standing::Copy { .. } | Standing::Settled { .. } => {
+            Originality::Original | Originality::Copy { .. } | Originality::Settled { .. } => {
                 self.place = None;
                 Ok(Step::Idle(None))
             }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::{Sending, SendingCompleted, SendingReleased};
 use kite_event_store::{AppendError, BatchMode, Expected};
 use smol_str::SmolStr;
@@ -251,9 +251,7 @@ impl Timekeeper {
 
     /// Looks at some of the sendings of which something is parked.
     async fn look_at_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
-        if mutation::is_active(Mutation::ParkedWorkForgotten) {
-            return Ok(());
-        }
+        mutation::bug!(ParkedWorkForgotten, return Ok(()));
         if self.unsure.page.is_empty() {
             let page = self.open_work.parked_sendings(self.unsure.after, PARKED_PAGE).await?;
             self.unsure.after = page.last().copied().filter(|_| page.len() >= PARKED_PAGE);

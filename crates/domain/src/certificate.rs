@@ -31,7 +31,7 @@ pub struct Certificate {
 
 /// Whether a certificate is not valid yet, valid, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Validity {
     /// It holds, and will for a while.
     Valid,
     /// It holds, for less than [`TOLD_BEFORE`].
@@ -102,15 +102,15 @@ impl Certificate {
     }
 
     /// Where it is at a time.
-    pub fn standing(&self, now: DateTime<Utc>) -> Standing {
+    pub fn validity(&self, now: DateTime<Utc>) -> Validity {
         if now < self.not_before {
-            Standing::NotYet
+            Validity::NotYet
         } else if now > self.not_after {
-            Standing::Ended
+            Validity::Ended
         } else if self.not_after - now < TOLD_BEFORE {
-            Standing::EndsSoon
+            Validity::EndsSoon
         } else {
-            Standing::Valid
+            Validity::Valid
         }
     }
 }
@@ -219,15 +219,15 @@ mod tests {
         let (pem, _) = made("relay.example", 100);
         let read = certificates(pem.as_bytes()).unwrap().remove(0);
         let moment = TimeDelta::seconds(1);
-        for (now, standing) in [
-            (day(10) - moment, Standing::NotYet),
-            (day(10), Standing::Valid),
-            (day(86), Standing::Valid),
-            (day(86) + moment, Standing::EndsSoon),
-            (day(100), Standing::EndsSoon),
-            (day(100) + moment, Standing::Ended),
+        for (now, validity) in [
+            (day(10) - moment, Validity::NotYet),
+            (day(10), Validity::Valid),
+            (day(86), Validity::Valid),
+            (day(86) + moment, Validity::EndsSoon),
+            (day(100), Validity::EndsSoon),
+            (day(100) + moment, Validity::Ended),
         ] {
-            assert_eq!(read.standing(now), standing, "{now}");
+            assert_eq!(read.validity(now), validity, "{now}");
         }
     }
 

@@ -49,9 +49,9 @@ pub struct InstanceSettled {
     pub messages_given_up: u64,
 }
 
-/// How a log stands.
+/// Whether a log is the original of what it holds, or a copy and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
+pub enum Originality {
     /// Nobody else has ever written what it holds.
     #[default]
     Original,
@@ -82,7 +82,7 @@ pub enum Standing {
     },
 }
 
-impl Standing {
+impl Originality {
     /// Folds an event that was written at this time; other events change nothing. Returns whether it was one of
     /// these.
     pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) -> bool {
@@ -160,8 +160,8 @@ mod tests {
         InstanceSettled { messages_in_doubt: 3, messages_given_up: 1 }.into()
     }
 
-    fn standing(events: &[Event]) -> Standing {
-        events.iter().fold(Standing::default(), |mut standing, event| {
+    fn standing(events: &[Event]) -> Originality {
+        events.iter().fold(Originality::default(), |mut standing, event| {
             assert!(standing.evolve(event, at(9)));
             standing
         })
@@ -172,20 +172,20 @@ mod tests {
         let events = [copied(7), released(), settled()];
         let may = [0, 1, 2, 3].map(|count| standing(&events[..count]).may_hand_over());
         assert_eq!(may, [true, false, false, true]);
-        assert_eq!(standing(&events), Standing::Settled { until: 7, taken_at: at(1), settled_at: at(9) });
+        assert_eq!(standing(&events), Originality::Settled { until: 7, taken_at: at(1), settled_at: at(9) });
     }
 
     #[test]
     fn a_copy_of_a_copy_waits_for_a_word_of_its_own() {
         let again = standing(&[copied(7), released(), settled(), copied(20)]);
-        assert_eq!(again, Standing::Copy { until: 20, taken_at: at(1) });
+        assert_eq!(again, Originality::Copy { until: 20, taken_at: at(1) });
         assert!(!standing(&[copied(7), released(), copied(9), settled()]).may_hand_over());
     }
 
     #[test]
     fn the_original_was_not_dead_before_the_backup_was_taken() {
         let early = InstanceReleased { original_dead_since: at(-60), reason: "a slip of the pen".to_owned() };
-        let Standing::Released { original_dead_since, .. } = standing(&[copied(7), early.into()]) else {
+        let Originality::Released { original_dead_since, .. } = standing(&[copied(7), early.into()]) else {
             panic!("it is not released");
         };
         assert_eq!(original_dead_since, at(1));
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn nobody_releases_what_is_no_copy() {
-        assert_eq!(standing(&[released(), settled()]), Standing::Original);
+        assert_eq!(standing(&[released(), settled()]), Originality::Original);
     }
 
     #[test]

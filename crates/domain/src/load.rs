@@ -10,7 +10,7 @@
 //! can use up another's. The same share of every tenant's own limit is only for its passwords, so that its own
 //! campaign cannot take it.
 
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::sending::MessageClass;
 use crate::tenant::LimitsInForce;
 
@@ -168,7 +168,8 @@ impl Asking<'_> {
     /// # Errors
     /// The limit that is reached.
     pub fn may_take(&self, kind: LoadKind, messages: u64) -> Result<(), Full> {
-        let own = if mutation::is_active(Mutation::LimitOverAllTenants) { self.all } else { self.own };
+        let own = self.own;
+        mutation::bug!(LimitOverAllTenants, let own = self.all);
         let fits = |taken: u64, most: u64| taken.saturating_add(messages) <= most;
         if kind == LoadKind::Scheduled {
             return match () {
@@ -191,9 +192,7 @@ impl Asking<'_> {
 
     /// What of a bound is not kept for passwords.
     fn for_anybody(&self, open_messages_max: u64) -> u64 {
-        if mutation::is_active(Mutation::PasswordReserveGivenAway) {
-            return open_messages_max;
-        }
+        mutation::bug!(PasswordReserveGivenAway, return open_messages_max);
         open_messages_max - self.house.reserve_of(open_messages_max)
     }
 

@@ -5,6 +5,7 @@
 
 /// A deliberate bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "mutations", derive(strum::VariantArray))]
 #[repr(u8)]
 pub enum Mutation {
     /// Every lot is split from the start of the sequence, as if each batch were rounded by itself.
@@ -131,73 +132,6 @@ pub enum Mutation {
     BreakerNotFollowed,
 }
 
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 61] = [
-        Self::RoundingPerLot,
-        Self::SplitCarryResetAtRestart,
-        Self::FailoverFromUnknown,
-        Self::ReceiptByArrival,
-        Self::ReceiptBeforeResponseDropped,
-        Self::NightCheckOnlyAtAcceptance,
-        Self::OptOutCheckOnlyAtAcceptance,
-        Self::CancelIgnoredAtHandover,
-        Self::SealBeforeLots,
-        Self::AcknowledgeBeforeAppend,
-        Self::ReceiptsAcknowledgedBeforeStored,
-        Self::KeyForgottenAfterRestart,
-        Self::IntentAfterCall,
-        Self::LostAnswerTakenAsRefused,
-        Self::NotFoundBelievedAtOnce,
-        Self::DropOnFullQueue,
-        Self::PublisherSkipsAfterRestart,
-        Self::CheckpointBeforeRows,
-        Self::UnmatchedReceiptDropped,
-        Self::DeadlineForgotten,
-        Self::DoubtForgottenOnDeferral,
-        Self::PauseTakenForQuestions,
-        Self::RefusedRepeatBelieved,
-        Self::DuplicateTakenAsAccepted,
-        Self::PatienceForgotten,
-        Self::RateTimesNodes,
-        Self::JobAcknowledgedFirst,
-        Self::NewPolicyUnheeded,
-        Self::SplitKeptByLot,
-        Self::RegistrationNotAsked,
-        Self::FailoverForgotten,
-        Self::EmailWithoutLeave,
-        Self::FallbackKept,
-        Self::UnknownNotAsked,
-        Self::CodeGuessed,
-        Self::TextOfAnother,
-        Self::RowsDropped,
-        Self::KeyStaysInProgress,
-        Self::RouterPlaceTooFar,
-        Self::StaleJobBelieved,
-        Self::OneAnswerForAll,
-        Self::RetriedBeyondLimit,
-        Self::ParkedRowStopsOthers,
-        Self::ParkedWorkForgotten,
-        Self::UnusableStaysEligible,
-        Self::LimitOverAllTenants,
-        Self::PasswordReserveGivenAway,
-        Self::PauseIgnoredAtHandover,
-        Self::SealSkipsAnEvent,
-        Self::ApprovalNotAsked,
-        Self::ApprovalOfAnotherRelay,
-        Self::OtherAddressIgnored,
-        Self::RestoredCopyHandsOver,
-        Self::OutcomeInOneViewOnly,
-        Self::OriginalsReceiptDropped,
-        Self::CancelAtCopyBelieved,
-        Self::StaleLotConcluded,
-        Self::FenceIgnored,
-        Self::UnansweredTooEarly,
-        Self::CallAfterItsTime,
-        Self::BreakerNotFollowed,
-    ];
-}
-
 #[cfg(feature = "mutations")]
 static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
 
@@ -218,4 +152,68 @@ pub fn is_active(mutation: Mutation) -> bool {
 #[inline(always)]
 pub const fn is_active(_mutation: Mutation) -> bool {
     false
+}
+
+#[doc(inline)]
+pub use crate::__bug as bug;
+
+/// What goes wrong while a deliberate bug is switched on: a statement, or another value under a name that has the right one.
+///
+/// ```ignore
+/// mutation::bug!(DeadlineForgotten, return false);
+/// mutation::bug!(NewPolicyUnheeded if self.policies.contains_key(&key), return);
+/// mutation::bug!(LimitOverAllTenants, let own = self.all);
+/// ```
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __bug {
+    ($($bug:ident)|+ $(if $case:expr)?, let $name:ident = $wrong:expr) => {
+        let $name =
+            if ($($crate::mutation::is_active($crate::mutation::Mutation::$bug))||+) $(&& $case)? { $wrong } else { $name };
+    };
+    ($($bug:ident)|+ $(if $case:expr)?, $wrong:expr) => {
+        if ($($crate::mutation::is_active($crate::mutation::Mutation::$bug))||+) $(&& $case)? {
+            $wrong;
+        }
+    };
+}
+
+/// What would go wrong if deliberate bugs were compiled in: nothing, in this build.
+#[cfg(not(feature = "mutations"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __bug {
+    ($($bug:tt)*) => {};
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mutation;
+
+    fn three() -> u16 {
+        let number = 3_u8;
+        mutation::bug!(RowsDropped | TextOfAnother if number == 3, let number = 4);
+        mutation::bug!(RowsDropped, return u16::from(number) + 1);
+        u16::from(number)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    #[test]
+    fn nothing_is_wrong_in_a_build_without_deliberate_bugs() {
+        assert_eq!(three(), 3);
+        mutation::bug!(RowsDropped, this is not even compiled);
+    }
+
+    #[cfg(feature = "mutations")]
+    #[test]
+    fn a_deliberate_bug_is_one_only_while_it_is_switched_on() {
+        assert_eq!(three(), 3);
+        mutation::activate(Some(mutation::Mutation::RowsDropped));
+        assert_eq!(three(), 5);
+        mutation::activate(Some(mutation::Mutation::TextOfAnother));
+        assert_eq!(three(), 4);
+        mutation::activate(None);
+        assert_eq!(three(), 3);
+    }
 }

@@ -18,7 +18,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::address::identity;
 use crate::digest::short_hash;
 use crate::event::Event;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::slug::TenantId;
 
 /// The one who refuses.
@@ -180,9 +180,7 @@ impl Refusals {
         if self.by_address.get(address.as_ref()).is_some_and(|refusal| refusal.binds(ad)) {
             return Some(RefusedBy::Itself);
         }
-        if mutation::is_active(Mutation::OtherAddressIgnored) {
-            return None;
-        }
+        mutation::bug!(OtherAddressIgnored, return None);
         let others = self.by_person.get(address.as_ref()).into_iter().flatten();
         let mut refusals = others.filter_map(|other| self.by_address.get(other));
         refusals.any(|refusal| refusal.binds(ad)).then_some(RefusedBy::SamePerson)

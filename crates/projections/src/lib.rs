@@ -54,7 +54,7 @@ pub use directory::{DirectoryQueries, InForce};
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
-pub use projector::{COALESCING, Runner, Step, catch_up};
+pub use projector::{COALESCING, Projected, Runner, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, Carries, PolicyView, RelayView, RoutingQueries, SplitShare, SplitView};
 pub use work::{

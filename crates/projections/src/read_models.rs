@@ -1,7 +1,7 @@
 //! All read models of a data directory, and the list of them: the one place that a new one is added to.
 
 use kite_domain::ids::SendingId;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::split::Carry;
 use kite_event_store::{EventStore, Position};
 use smol_str::SmolStr;
@@ -130,10 +130,8 @@ impl ReadModels {
             }
         }
         let (routing_position, carries_position, carries) = self.routing.carries(policies)?;
-        let position = match mutation::is_active(Mutation::RouterPlaceTooFar) {
-            true => work_position.max(routing_position),
-            false => work_position.min(routing_position),
-        };
+        let position = work_position.min(routing_position);
+        mutation::bug!(RouterPlaceTooFar, let position = work_position.max(routing_position));
         let carries_position = carries_position.min(position);
         let parked = self.work.parked_sendings(None, usize::MAX)?;
         Ok(RouterPlace { position, carries_position, carries, unrouted, parked })

@@ -5,9 +5,8 @@
 
 use kite_commands::recent::{Recent, Weighed, recent};
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
-use kite_domain::lot::Recipient;
-use kite_domain::lot::{first_line, has_subject, sender, value_of};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::lot::{Recipient, first_line, has_subject, sender, value_of};
+use kite_domain::mutation;
 use kite_domain::sending::{SendingAccepted, SendingContent};
 use kite_domain::text::{MessageType, Template};
 use smol_str::SmolStr;
@@ -111,10 +110,8 @@ impl Texts {
 
     /// A writer for the messages of one sending.
     pub fn of(&self, terms: &Arc<SendingAccepted>) -> Writer {
-        let kept_by = match mutation::is_active(Mutation::TextOfAnother) {
-            true => SendingId(uuid::Uuid::nil()),
-            false => terms.sending,
-        };
+        let kept_by = terms.sending;
+        mutation::bug!(TextOfAnother, let kept_by = SendingId(uuid::Uuid::nil()));
         let kept = self.parsed.get(&kept_by).unwrap_or_else(|| {
             let parsed = Parsed::new(&terms.personal);
             self.parsed.insert(kept_by, parsed.clone());

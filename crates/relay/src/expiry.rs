@@ -2,7 +2,7 @@
 //! metric.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kite_domain::certificate::{Certificate, Standing};
+use kite_domain::certificate::{Certificate, Validity};
 use kite_domain::relay::{RelayCertificate, RelayProfile};
 use std::sync::Arc;
 
@@ -56,10 +56,10 @@ impl Expiry {
 fn in_words(one: &RelayCertificate, now: DateTime<Utc>) -> Option<String> {
     let RelayCertificate { field, certificate } = one;
     let Certificate { name, not_after, .. } = certificate;
-    let verb = match certificate.standing(now) {
-        Standing::Valid | Standing::NotYet => return None,
-        Standing::EndsSoon => "ends",
-        Standing::Ended => "ended",
+    let verb = match certificate.validity(now) {
+        Validity::Valid | Validity::NotYet => return None,
+        Validity::EndsSoon => "ends",
+        Validity::Ended => "ended",
     };
     Some(format!("{field}: the certificate {name} {verb} at {}", not_after.to_rfc3339()))
 }

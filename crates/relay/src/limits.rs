@@ -13,7 +13,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use kite_commands::Clock;
 use kite_commands::governed::{GovernedClock, Moment};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::MessageClass;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -123,8 +123,8 @@ impl Pace {
         if self.taken_over.swap(taken_over, Ordering::Relaxed) != taken_over {
             self.all.iter().chain(&self.ordinary).for_each(Bucket::empty);
         }
-        let takes_all = portion.held > 0 && mutation::is_active(Mutation::RateTimesNodes);
-        Turn { pace: self, portion: if takes_all { Portion::WHOLE } else { portion }, now }
+        mutation::bug!(RateTimesNodes if portion.held > 0, let portion = Portion::WHOLE);
+        Turn { pace: self, portion, now }
     }
 
     /// For the present turn: how many parts of this class go at once.

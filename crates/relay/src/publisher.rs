@@ -13,7 +13,7 @@ use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{AttemptState, Lot};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
 use std::collections::BTreeSet;
@@ -160,8 +160,7 @@ impl Publisher {
     /// Reads on after `position`; the open lots up to there are for the [`crate::Sweeper`].
     pub fn new(feeder: QueueFeeder, position: Position) -> Self {
         let began_at = *feeder.journal().store().head().borrow();
-        let skips = mutation::is_active(Mutation::PublisherSkipsAfterRestart);
-        let position = if skips { began_at } else { position };
+        mutation::bug!(PublisherSkipsAfterRestart, let position = began_at);
         Self { feeder, position, began_at, left: BTreeSet::new(), tried: None }
     }
 

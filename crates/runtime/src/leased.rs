@@ -45,12 +45,13 @@ pub(crate) struct Leased {
     worker: Box<dyn Worker>,
     post: Post,
     holder: LeaseHolder,
-    standing: Standing,
+    state: LeaseState,
     /// If there are other processes: they may be newer than this one.
     too_old: Option<TooOld>,
 }
 
-enum Standing {
+/// How the lease of the post stands, as far as this process knows.
+enum LeaseState {
     /// It has not asked for the lease yet.
     New,
     Holds(Tenure),
@@ -61,7 +62,7 @@ enum Standing {
 impl Leased {
     /// Steps this worker.
     pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
-        Self { worker, post, holder, standing: Standing::New, too_old: None }
+        Self { worker, post, holder, state: LeaseState::New, too_old: None }
     }
 
     /// As one of several processes: while it is too old for the log, it lets others take the post.
@@ -79,7 +80,7 @@ impl Leased {
     }
 
     async fn give_back(&mut self) {
-        if let Standing::Holds(tenure) = &self.standing
+        if let LeaseState::Holds(tenure) = &self.state
             && let Err(error) = self.holder.release(self.post.lease(), tenure).await
         {
             tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
@@ -92,11 +93,11 @@ impl Leased {
         if let Some(until) = self.gives_way(now).await {
             return Ok(Some(until));
         }
-        match &self.standing {
-            Standing::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
-            Standing::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
+        match &self.state {
+            LeaseState::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
+            LeaseState::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
                 Ok(Some(renewed)) => {
-                    self.standing = Standing::Holds(renewed);
+                    self.state = LeaseState::Holds(renewed);
                     return Ok(None);
                 }
                 Ok(None) => {
@@ -110,14 +111,14 @@ impl Leased {
                 Err(error) => return Err(WorkerError::retry(error)),
             },
             // Nobody's clock may keep it waiting for longer than a lease lasts.
-            Standing::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
-            Standing::StandsBy(_) | Standing::New => {}
+            LeaseState::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
+            LeaseState::StandsBy(_) | LeaseState::New => {}
         }
         let claim = self.holder.acquire(self.post.lease(), TimeDelta::zero()).await;
         match claim.map_err(WorkerError::retry)? {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
-                self.standing = Standing::Holds(tenure);
+                self.state = LeaseState::Holds(tenure);
                 Ok(None)
             }
             Claim::Taken { until } => {
@@ -129,10 +130,10 @@ impl Leased {
     }
 
     fn stand_by(&mut self, until: DateTime<Utc>) {
-        if !matches!(self.standing, Standing::StandsBy(_)) {
+        if !matches!(self.state, LeaseState::StandsBy(_)) {
             self.worker.stands_by();
         }
-        self.standing = Standing::StandsBy(until);
+        self.state = LeaseState::StandsBy(until);
     }
 }
 

@@ -85,7 +85,7 @@ impl Worker for Projecting {
         let failure = stepped.as_ref().err().map(|error| describe(error));
         self.watch.note(&*self.projector, failure, self.clock.now());
         match stepped {
-            Ok(kite_projections::Step::Advanced { has_more: true, .. }) => Ok(Step::Worked),
+            Ok(kite_projections::Projected::Advanced { has_more: true, .. }) => Ok(Step::Worked),
             Ok(_) => Ok(Step::Idle(None)),
             Err(ProjectError::TakenOver { .. }) => Err(WorkerError::fatal("another process has taken over")),
             Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::fatal(error)),

@@ -10,7 +10,7 @@ use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
 use kite_commands::{Awaited, TooOld, Worker};
 use kite_domain::advice::AdviceSettings;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::Position;
 use kite_projections::OpenError;
 use kite_relay::{
@@ -127,7 +127,7 @@ impl<H: Host> Staff<H> {
         let (lots, directory) = (&write_side.lots, &write_side.directory);
         self.follow(Place::Front, DirectoryFeed::new(directory.clone(), write_side.journal.clone()));
         // No log becomes a copy while it is open.
-        if directory.snapshot().instance != Standing::Original {
+        if directory.snapshot().instance != Originality::Original {
             self.follow_as(Post::Settler, Place::Front, Settler::new(lots.clone(), directory.clone()));
         }
     }

@@ -8,7 +8,7 @@ use crate::operation::{Operation, is_default, is_once, once};
 
 /// An operation, and how far the process continues before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct CaseStep {
     /// Seeds the order of polls from here on, so that a step has the same effect when others are left out.
     pub salt: u32,
     /// How many polls follow.
@@ -54,14 +54,14 @@ pub struct Case {
     /// How the process is set up.
     pub setup: Setup,
     /// What happens.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
     /// Whether there are several processes, or things happen to the only one that make its knowledge outdated.
     pub(crate) fn has_nodes(&self) -> bool {
-        let is_of_nodes = |step: &Step| {
-            let Step { op, .. } = step;
+        let is_of_nodes = |step: &CaseStep| {
+            let CaseStep { op, .. } = step;
             matches!(
                 op,
                 Operation::Down { .. }

@@ -35,7 +35,7 @@ mod unwritable;
 mod upgrade;
 mod world;
 
-pub use case::{Case, Setup, Step};
+pub use case::{Case, CaseStep, Setup};
 pub use faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 pub use generate::{Length, generate, generate_nodes};
 pub use kite_testkit::dice::Dice;

@@ -2,7 +2,7 @@
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::sending::{Sending, SendingCancelled};
 use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, Expected, Position};
@@ -71,8 +71,8 @@ impl Acceptance {
             self.write_cancellation(&cause, tenant, id, reason).await?;
         self.directory.stay_current(self.journal()).await?;
         let is_originals = match self.directory.snapshot().instance {
-            Standing::Copy { until, .. } | Standing::Released { until, .. } => accepted <= until,
-            Standing::Original | Standing::Settled { .. } => false,
+            Originality::Copy { until, .. } | Originality::Released { until, .. } => accepted <= until,
+            Originality::Original | Originality::Settled { .. } => false,
         };
         let ids: Vec<LotId> = (0..lots).map(|number| LotId { sending: id, number }).collect();
         let mut outcome = CancelOutcome { cancelled: 0, in_flight: 0, finished: 0, position };

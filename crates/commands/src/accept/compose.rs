@@ -3,7 +3,7 @@
 use kite_domain::address::{Address, EmailAddress, PhoneKind};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
@@ -138,7 +138,6 @@ pub(super) async fn compose(
         }
         let good = match composer.row(row) {
             Ok(good) => good,
-            Err(_) if mutation::is_active(Mutation::RowsDropped) => continue,
             Err(refused) => {
                 composed.refused.push(refused);
                 continue;
@@ -157,6 +156,7 @@ pub(super) async fn compose(
         }
         composed.messages += 1;
     }
+    mutation::bug!(RowsDropped, composed.refused.clear());
     composed
 }
 

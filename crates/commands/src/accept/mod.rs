@@ -33,7 +33,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
 use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::Refusals;
 use kite_domain::sending::{
     MessageClass, SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream,
@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
-use crate::lots::{Lots, Standing};
+use crate::lots::{LoggedLot, Lots};
 use compose::Composed;
 use rates::{Lane, Rates};
 use room::{NoPlace, Place, Wanted};
@@ -174,11 +174,7 @@ impl Acceptance {
         let mut version = 0;
         if let Some((claimed, claim_version)) = newest {
             version = claim_version;
-            let is_forgotten = mutation::is_active(Mutation::KeyForgottenAfterRestart)
-                && !self.lots.keeps_sending(claimed.sending);
-            if !is_forgotten
-                && let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await?
-            {
+            if let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await? {
                 return Ok(accepted);
             }
         }
@@ -194,6 +190,7 @@ impl Acceptance {
         claimed: &SendingClaimed,
         idempotency: &Idempotency,
     ) -> Result<Option<Accepted>, AcceptError> {
+        mutation::bug!(KeyForgottenAfterRestart if !self.lots.keeps_sending(claimed.sending), return Ok(None));
         if self.lots.sending(claimed.sending).await?.is_none() {
             // Whoever writes first into the sending's stream decides: the seal of a slow request, or this.
             let abandon = Entry {
@@ -263,19 +260,17 @@ impl Acceptance {
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
-        let is_sealed_first = mutation::is_active(Mutation::SealBeforeLots);
-        if is_sealed_first {
-            self.seal(&cause, &sealed).await?;
-        }
+        mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
-        let seal_cause = cause.of(lots.last().and_then(|standing| standing.last_event));
+        let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
-        lots.into_iter().for_each(|standing| self.lots.remember(standing));
+        lots.into_iter().for_each(|logged| self.lots.remember(logged));
         self.lots.remember_sending(Arc::new(sealed.clone()));
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
-        let position = match self.seal(&seal_cause, &sealed).await {
-            Err(_) if is_sealed_first || mutation::is_active(Mutation::AcknowledgeBeforeAppend) => 0,
+        let appended = self.seal(&seal_cause, &sealed).await;
+        mutation::bug!(SealBeforeLots | AcknowledgeBeforeAppend, let appended = appended.or(Ok(0)));
+        let position = match appended {
             Err(error) => {
                 if !is_in_doubt(&error) {
                     place.not_sealed();
@@ -436,7 +431,7 @@ impl Acceptance {
         sending: SendingId,
         claim: Option<Claim>,
         lots: Vec<compose::ComposedLot>,
-    ) -> Result<Vec<Standing>, AcceptError> {
+    ) -> Result<Vec<LoggedLot>, AcceptError> {
         let mut entries = Vec::with_capacity(lots.len() + 1);
         if let Some(claim) = claim {
             entries.push(Entry {
@@ -458,14 +453,14 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![accepted.into()],
             });
-            folded.push(Standing { lot: state, version: 1, last_event: None });
+            folded.push(LoggedLot { lot: state, version: 1, last_event: None });
         }
         // Guarded: without the claim, no lot is written.
         let claims = entries.len() - folded.len();
         let written = self.journal().append_keeping(BatchMode::Guarded, entries).await;
         for (place, kept) in written.into_iter().enumerate() {
-            if let Some(standing) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
-                standing.last_event = Some(kept.last_id);
+            if let Some(logged) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
+                logged.last_event = Some(kept.last_id);
             }
             match kept.answer {
                 Ok(_) => {}
@@ -550,9 +545,8 @@ struct InProgress<'a> {
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        if !mutation::is_active(Mutation::KeyStaysInProgress) {
-            self.keys.lock().remove(&self.key);
-        }
+        mutation::bug!(KeyStaysInProgress, return);
+        self.keys.lock().remove(&self.key);
     }
 }
 

@@ -4,11 +4,10 @@ use chrono::{DateTime, Utc};
 use kite_domain::breaker::{BreakerChange, LoggedBreaker};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
-use kite_domain::lot::RoutingContext;
-use kite_domain::lot::sender;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::lot::{RoutingContext, sender};
+use kite_domain::mutation;
 use kite_domain::opt_out::brand_identity;
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
@@ -46,7 +45,7 @@ pub struct PolicyTail {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DirectoryState {
     /// Whether this log is a copy of one that may still be in use.
-    pub instance: Standing,
+    pub instance: Originality,
     /// All relays.
     pub relays: RelayDirectory,
     /// The breakers that have ever changed, as the log has them.
@@ -189,9 +188,7 @@ impl DirectoryState {
             Event::PolicyDefined(defined) => {
                 let key = (defined.tenant.clone(), defined.channel);
                 self.policy_tails.entry(key.clone()).or_default().version = envelope.version;
-                if mutation::is_active(Mutation::NewPolicyUnheeded) && self.policies.contains_key(&key) {
-                    return;
-                }
+                mutation::bug!(NewPolicyUnheeded if self.policies.contains_key(&key), return);
                 self.default_advice.remove(&key);
                 self.policies.insert(key, PolicyState { defined: defined.clone(), advised: None });
             }

@@ -5,7 +5,7 @@ use kite_commands::settler::Settler;
 use kite_commands::{Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::lot::{AttemptState, Outcome};
 use kite_domain::receipt::ReceiptStatus;
 use kite_event_store::EventStore;
@@ -68,7 +68,7 @@ async fn after_the_word_what_the_original_may_have_handed_over_is_in_doubt_and_n
     assert!(!house.directory.snapshot().instance.may_hand_over(), "not before everything is in doubt");
     work_off(&mut settler(&house)).await;
 
-    assert!(matches!(house.directory.snapshot().instance, Standing::Settled { .. }));
+    assert!(matches!(house.directory.snapshot().instance, Originality::Settled { .. }));
     for sending in [with_relays, routed] {
         assert!(states(&house, sending).await.iter().all(|state| *state == AttemptState::Unknown));
     }

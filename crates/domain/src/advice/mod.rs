@@ -27,7 +27,7 @@ mod settings;
 mod speed;
 mod weights;
 
-pub use relay_figures::{Percentiles, RelayFigures, Standing};
+pub use relay_figures::{Percentiles, RelayFigures, RelayStanding};
 pub use score::ScoreParts;
 pub use settings::AdviceSettings;
 pub use weights::should_replace;
@@ -46,7 +46,7 @@ pub struct Advice {
     /// ratio, price, speed or recommended.
     pub objective: String,
     /// Whether these weights were computed, or are the previous ones.
-    pub verdict: Verdict,
+    pub verdict: AdviceKind,
     /// One per relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
     pub entries: Vec<AdviceEntry>,
     /// Who is tried after whom; all relays, the best first.
@@ -82,7 +82,7 @@ impl Advice {
 /// What kind of answer an advice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum AdviceKind {
     /// Weights that follow from the objective and the figures.
     Advised,
     /// Every measured relay looks bad: the weights as they were.
@@ -101,7 +101,7 @@ pub struct AdviceEntry {
     /// What that share is for.
     pub role: Role,
     /// How the relay stands, whatever the objective.
-    pub standing: Standing,
+    pub standing: RelayStanding,
     /// What was compared. For a relay without data these are assumptions.
     pub score: ScoreParts,
     /// Outcomes that it was judged by.
@@ -184,15 +184,15 @@ pub fn advise(
 /// The relays that may get a share on merit: the measured ones. If there is none and none looks bad either, all that
 /// are not tripped, and those being probed only if there is no other. Empty if every measured relay looks bad.
 fn contenders(candidates: &[Candidate<'_>]) -> Vec<usize> {
-    let standing = |wanted: Standing| -> Vec<usize> {
+    let standing = |wanted: RelayStanding| -> Vec<usize> {
         (0..candidates.len()).filter(|&index| candidates[index].standing == wanted).collect()
     };
-    let measured = standing(Standing::Measured);
-    if !measured.is_empty() || !standing(Standing::Failing).is_empty() {
+    let measured = standing(RelayStanding::Measured);
+    if !measured.is_empty() || !standing(RelayStanding::Failing).is_empty() {
         return measured;
     }
-    let unmeasured = standing(Standing::Unmeasured);
-    if unmeasured.is_empty() { standing(Standing::Probing) } else { unmeasured }
+    let unmeasured = standing(RelayStanding::Unmeasured);
+    if unmeasured.is_empty() { standing(RelayStanding::Probing) } else { unmeasured }
 }
 
 /// Nothing to compare by: the same for everybody.
@@ -220,7 +220,7 @@ fn even(
 type MeritsOf = fn(&[Candidate<'_>], &[usize], &[Scored], &AdviceSettings) -> Option<Merits>;
 
 struct Decision {
-    verdict: Verdict,
+    verdict: AdviceKind,
     weights: Vec<u32>,
     reasons: Vec<String>,
     order: Vec<usize>,
@@ -237,7 +237,7 @@ struct View<'view> {
 
 impl View<'_> {
     fn is_nobody_measured(&self) -> bool {
-        !self.candidates.iter().any(|candidate| candidate.standing == Standing::Measured)
+        !self.candidates.iter().any(|candidate| candidate.standing == RelayStanding::Measured)
     }
 
     fn by_merit(&self, merits: MeritsOf, previous: &[RelayWeight]) -> Decision {
@@ -246,7 +246,7 @@ impl View<'_> {
         };
         let weights = weights::assign(self.candidates, self.contenders, &merits.scores, self.settings);
         Decision {
-            verdict: Verdict::Advised,
+            verdict: AdviceKind::Advised,
             weights,
             reasons: merits.reasons,
             order: self.with_the_others(merits.order),
@@ -257,7 +257,7 @@ impl View<'_> {
     /// Every measured relay looks bad: change nothing.
     fn keep(&self, previous: &[RelayWeight]) -> Decision {
         Decision {
-            verdict: Verdict::KeptPrevious,
+            verdict: AdviceKind::KeptPrevious,
             weights: weights::kept(self.candidates, previous, self.settings),
             reasons: vec![String::new(); self.candidates.len()],
             order: self.with_the_others(Vec::new()),
@@ -282,7 +282,7 @@ impl View<'_> {
         order.sort_by_key(|&index| std::cmp::Reverse(self.scored[index].parts.total_score));
         let is_anybody_there = weights.iter().any(|weight| *weight > 0);
         Decision {
-            verdict: if is_anybody_there { Verdict::Advised } else { Verdict::NoRelay },
+            verdict: if is_anybody_there { AdviceKind::Advised } else { AdviceKind::NoRelay },
             weights,
             reasons: vec![String::new(); self.candidates.len()],
             order: self.with_the_others(order),
@@ -311,7 +311,7 @@ impl View<'_> {
         let is_empty = self.candidates.is_empty();
         Advice {
             objective: objective.word().to_owned(),
-            verdict: if is_empty { Verdict::NoRelay } else { decision.verdict },
+            verdict: if is_empty { AdviceKind::NoRelay } else { decision.verdict },
             entries: (0..self.candidates.len()).map(|index| self.entry(index, &decision)).collect(),
             order: decision.order.iter().map(|&index| self.candidates[index].figures.relay.clone()).collect(),
             reason: if is_empty { "there is no relay".to_owned() } else { decision.reason },
@@ -328,10 +328,14 @@ impl View<'_> {
         reasons.extend(Some(decision.reasons[index].clone()).filter(|reason| !reason.is_empty()));
         let is_contender = self.contenders.contains(&index);
         let role = match standing {
-            Standing::Tripped | Standing::Failing => Role::LeftOut,
-            Standing::Unmeasured | Standing::Probing if !is_contender && weight > 0 => Role::Measuring,
-            Standing::Measured | Standing::Unmeasured | Standing::Probing if weight > 0 => Role::Carrying,
-            Standing::Measured | Standing::Unmeasured | Standing::Probing => Role::StandingBy,
+            RelayStanding::Tripped | RelayStanding::Failing => Role::LeftOut,
+            RelayStanding::Unmeasured | RelayStanding::Probing if !is_contender && weight > 0 => {
+                Role::Measuring
+            }
+            RelayStanding::Measured | RelayStanding::Unmeasured | RelayStanding::Probing if weight > 0 => {
+                Role::Carrying
+            }
+            RelayStanding::Measured | RelayStanding::Unmeasured | RelayStanding::Probing => Role::StandingBy,
         };
         AdviceEntry {
             relay: figures.relay.clone(),
@@ -347,20 +351,20 @@ impl View<'_> {
     fn standing_in_words(&self, index: usize) -> Option<String> {
         let figures = self.candidates[index].figures;
         match self.candidates[index].standing {
-            Standing::Measured => None,
-            Standing::Unmeasured => Some(format!(
+            RelayStanding::Measured => None,
+            RelayStanding::Unmeasured => Some(format!(
                 "{} of the {} outcomes that it takes to judge it",
                 number_format::count(
                     figures.delivery_ms.map_or(figures.judged(), |time| time.samples.min(figures.judged()))
                 ),
                 number_format::count(self.settings.sample_min)
             )),
-            Standing::Probing => Some("its circuit breaker is probing it".to_owned()),
-            Standing::Failing => Some(format!(
+            RelayStanding::Probing => Some("its circuit breaker is probing it".to_owned()),
+            RelayStanding::Failing => Some(format!(
                 "it delivers too little: {} expected",
                 number_format::percent(self.scored[index].parts.success_basis_points.into())
             )),
-            Standing::Tripped => Some("its circuit breaker is tripped".to_owned()),
+            RelayStanding::Tripped => Some("its circuit breaker is tripped".to_owned()),
         }
     }
 }

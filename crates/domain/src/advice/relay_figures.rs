@@ -119,7 +119,7 @@ impl RelayFigures {
 /// The state of a relay before any objective is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum RelayStanding {
     /// Enough was measured, and it looks well.
     Measured,
     /// Too little was measured to judge it.
@@ -182,7 +182,7 @@ fn delivery_ms(figures: &RelayFigures, settings: &AdviceSettings) -> f64 {
 pub(super) struct Candidate<'figures> {
     pub(super) figures: &'figures RelayFigures,
     pub(super) estimate: Estimate,
-    pub(super) standing: Standing,
+    pub(super) standing: RelayStanding,
 }
 
 /// Which measurement an objective cannot do without.
@@ -210,16 +210,16 @@ pub(super) fn judge<'figures>(
     let standing = |relay: &RelayFigures, estimate: &Estimate| {
         let measured = has_outcomes(relay, settings);
         match relay.breaker {
-            BreakerPhase::Tripped => Standing::Tripped,
-            BreakerPhase::Probing => Standing::Probing,
-            BreakerPhase::Passing if !measured => Standing::Unmeasured,
+            BreakerPhase::Tripped => RelayStanding::Tripped,
+            BreakerPhase::Probing => RelayStanding::Probing,
+            BreakerPhase::Passing if !measured => RelayStanding::Unmeasured,
             BreakerPhase::Passing if estimate.delivered < least.max(best_delivered - gap) => {
-                Standing::Failing
+                RelayStanding::Failing
             }
             BreakerPhase::Passing if needs == Needs::OutcomesAndTimes && !has_times(relay, settings) => {
-                Standing::Unmeasured
+                RelayStanding::Unmeasured
             }
-            BreakerPhase::Passing => Standing::Measured,
+            BreakerPhase::Passing => RelayStanding::Measured,
         }
     };
     figures
@@ -286,12 +286,12 @@ mod tests {
         assert_eq!(
             standings,
             [
-                Standing::Measured,
-                Standing::Failing,
-                Standing::Unmeasured,
-                Standing::Tripped,
-                Standing::Probing,
-                Standing::Failing
+                RelayStanding::Measured,
+                RelayStanding::Failing,
+                RelayStanding::Unmeasured,
+                RelayStanding::Tripped,
+                RelayStanding::Probing,
+                RelayStanding::Failing
             ]
         );
     }

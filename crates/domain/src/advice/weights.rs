@@ -3,8 +3,8 @@
 //! Weights are whole steps (1 % by default) and sum to exactly 10,000 basis points: what is left after rounding down
 //! goes to the largest remainders. Scores are integers, so the same scores always give the same weights.
 
-use super::relay_figures::{Candidate, Standing};
-use super::{Advice, AdviceSettings, Role, Verdict, number_format};
+use super::relay_figures::{Candidate, RelayStanding};
+use super::{Advice, AdviceKind, AdviceSettings, Role, number_format};
 use crate::policy::{RelayWeight, WEIGHT_SUM};
 use crate::slug::RelayId;
 
@@ -66,7 +66,7 @@ pub(super) fn assign(
 /// Whether a relay gets a share only so that it is measured.
 pub(super) fn is_measuring(candidates: &[Candidate<'_>], contenders: &[usize], index: usize) -> bool {
     !contenders.contains(&index)
-        && matches!(candidates[index].standing, Standing::Unmeasured | Standing::Probing)
+        && matches!(candidates[index].standing, RelayStanding::Unmeasured | RelayStanding::Probing)
 }
 
 /// The previous weights, for relays that are still there. Relays that were never measured still get their small
@@ -87,7 +87,7 @@ pub(super) fn kept(
     let mut weights = vec![0; candidates.len()];
     let mut rest = vec![0_u128; candidates.len()];
     for (index, candidate) in candidates.iter().enumerate() {
-        if candidate.standing == Standing::Unmeasured && before[index] < share && share <= budget {
+        if candidate.standing == RelayStanding::Unmeasured && before[index] < share && share <= budget {
             weights[index] = share;
             budget -= share;
         } else {
@@ -115,7 +115,7 @@ pub fn should_replace(
     advice: &Advice,
     settings: &AdviceSettings,
 ) -> Option<String> {
-    if advice.verdict == Verdict::NoRelay {
+    if advice.verdict == AdviceKind::NoRelay {
         return None;
     }
     if previous.is_empty() {

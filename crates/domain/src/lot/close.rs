@@ -8,7 +8,7 @@ use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use crate::event::Event;
 use crate::failure::FailureClass;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
@@ -114,9 +114,7 @@ impl Lot {
 /// open cannot come from these decisions; if it is in the log nevertheless, it ends here, too.
 fn is_overdue(message: &Message, now: DateTime<Utc>) -> bool {
     let now_ms = now.timestamp_millis();
-    if mutation::is_active(Mutation::DeadlineForgotten) {
-        return false;
-    }
+    mutation::bug!(DeadlineForgotten, return false);
     message.attempts.last().is_some_and(|last| last.receipt_by_ms <= now_ms)
 }
 

@@ -61,9 +61,7 @@ impl Asking {
 
     /// Whether it can be asked. If not, it is left alone: handing over again could deliver twice.
     pub fn can_ask(self) -> bool {
-        if mutation::is_active(Mutation::UnknownNotAsked) {
-            return self.answers_status && self.deduplicates;
-        }
+        mutation::bug!(UnknownNotAsked, return self.answers_status && self.deduplicates);
         self.answers_status || self.deduplicates
     }
 }
@@ -253,18 +251,18 @@ impl Lot {
         attempt: u16,
         answer_to: AnswerTo,
     ) -> (Option<DeferredSet>, Option<UnknownSet>) {
-        let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
-        let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
         let bound = match answer_to {
             AnswerTo::Call | AnswerTo::Nobody => Doubt::NoAnswer,
             AnswerTo::Question => Doubt::Duplicate,
         };
-        let (doubtful, back): (Vec<u32>, Vec<u32>) =
-            set.messages.iter().partition(|seq| doubt(*seq) >= bound);
+        let is_doubtful = |seq: &u32| {
+            self.doubt(*seq, attempt) >= bound && !mutation::is_active(Mutation::DoubtForgottenOnDeferral)
+        };
+        let (doubtful, back): (Vec<u32>, Vec<u32>) = set.messages.iter().partition(is_doubtful);
         let (doubtful, back) = (SeqSet::from_iter(doubtful), SeqSet::from_iter(back));
         // The call was not taken, so the question that it stood for is still to be asked.
-        let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
-        let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };
+        let round = self.round_of(&doubtful, attempt);
+        mutation::bug!(PauseTakenForQuestions, let round = u8::MAX);
         let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
             inquire_at: (answer_to != AnswerTo::Question).then_some(set.until),
             round,

@@ -332,9 +332,8 @@ fn first_of<'c>(
         |relay: &RelayId| context.directory.eligible(relay, last.channel, reach, registered).is_ok();
     let chosen = left.iter().position(can_carry)?;
     let entry = context.directory.get(&left[chosen])?;
-    if !mutation::is_active(Mutation::FallbackKept) {
-        left.remove(chosen);
-    }
+    left.remove(chosen);
+    mutation::bug!(FallbackKept, left.insert(chosen, entry.profile.relay.clone()));
     Some(Next { entry, channel: last.channel, fallbacks: left, why: "next relay" })
 }
 

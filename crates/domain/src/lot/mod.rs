@@ -16,6 +16,8 @@ mod events;
 mod failover;
 mod ledger;
 mod message;
+#[cfg(feature = "mutations")]
+mod mutations;
 mod receive;
 mod respond;
 mod retry;

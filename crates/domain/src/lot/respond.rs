@@ -120,8 +120,9 @@ impl Lot {
         context: &RoutingContext<'_>,
     ) -> Vec<Event> {
         let mut response = Response::new((self, terms), (relay, attempt), &note, context);
-        let ResponseNote { call_ms, mut accepted, refused, refused_for_now, mut deferred, .. } = note;
-        accepted.extend(response.refused(refused));
+        mutation::bug!(DuplicateTakenAsAccepted, let note = super::mutations::duplicates_accepted(note, &response));
+        let ResponseNote { call_ms, accepted, refused, refused_for_now, mut deferred, .. } = note;
+        response.refused(refused);
         response.without_answer(note.unknown);
         let again = response.refused_for_now(refused_for_now, &mut deferred);
         response.put_off(deferred);
@@ -139,7 +140,7 @@ impl Lot {
 }
 
 /// A relay's words on their way into events.
-struct Response<'r> {
+pub(super) struct Response<'r> {
     lot: &'r Lot,
     terms: &'r SendingAccepted,
     relay: &'r RelayId,
@@ -194,13 +195,13 @@ impl<'r> Response<'r> {
 
     /// Whether the answer counts for the message: the attempt is this one, nobody has called again since, and it was
     /// not handed over again since it was asked about, because that call has its own answer.
-    fn counts(&self, seq: u32) -> bool {
+    pub(super) fn counts(&self, seq: u32) -> bool {
         let Some(state) = self.state(seq) else { return false };
         let is_asked_late = self.answer_to == AnswerTo::Question && state == AttemptState::Submitted;
         !is_asked_late && !self.lot.was_called_again(seq, self.attempt, self.answer_by)
     }
 
-    fn is_in_doubt(&self, seq: u32) -> bool {
+    pub(super) fn is_in_doubt(&self, seq: u32) -> bool {
         self.lot.doubt(seq, self.attempt) != Doubt::None
     }
 
@@ -212,18 +213,13 @@ impl<'r> Response<'r> {
 
     /// A refusal counts, except of a repeat while the call before it is in doubt. Returns what counts as accepted,
     /// which a correct program never does.
-    fn refused(&mut self, refused: Vec<RefusedMessage>) -> Vec<AcceptedMessage> {
+    fn refused(&mut self, refused: Vec<RefusedMessage>) {
         let ours = refused.into_iter().filter(|one| self.counts(one.seq));
         let (repeats, certain): (Vec<_>, Vec<_>) = ours.partition(|one| self.is_in_doubt(one.seq));
         self.refused = certain;
-        let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
+        let (duplicates, repeats): (Vec<_>, Vec<_>) = repeats
             .into_iter()
             .partition(|one| one.class == FailureClass::Duplicate && self.answer_to == AnswerTo::Call);
-        let mut taken = Vec::new();
-        if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
-            let take = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
-            taken.extend(duplicates.drain(..).map(take));
-        }
         let (question, asking) = (self.question(AnswerTo::Call), self.asking);
         let duplicates = refused_sets(duplicates).into_iter();
         self.in_doubt.extend(duplicates.map(|set| doubt::refused_as_duplicate(set, question, asking)));
@@ -233,7 +229,6 @@ impl<'r> Response<'r> {
             let early = refused_sets(repeats).into_iter();
             self.in_doubt.extend(early.map(|set| doubt::refused_too_early(set, question)));
         }
-        taken
     }
 
     fn without_answer(&mut self, unknown: Option<NoAnswer>) {

@@ -3,18 +3,18 @@
 //! Eligibility comes first, then the weights of the relays that are left, then the split, which keeps its position in
 //! the sequence from lot to lot ([`SplitLedger`](super::SplitLedger)).
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::events::LeftOut;
 use super::failover::RoutingContext;
 use super::{LedgerAhead, Lot, MessagesRouted, RouteSet, SplitRecord};
 use crate::address::PhoneKind;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::policy::RelayWeight;
 use crate::relay::Ineligible;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
-use crate::split::{Carry, SplitKey, WeightedRelays};
+use crate::split::{SplitKey, WeightedRelays};
 use crate::text::MessageType;
 
 /// The policy that a split follows, for one set of eligible relays.
@@ -104,15 +104,11 @@ impl Lot {
                 blocked.push(RoutingBlocked { channel, left_out });
                 continue;
             };
-            let name = match mutation::is_active(Mutation::SplitKeptByLot) {
-                true => format_smolstr!("{}-{}", in_force.name, self.id),
-                false => in_force.name.clone(),
-            };
-            let key = SmolStr::from(SplitKey::new(&name, &weights).to_string());
-            let mut carry = match mutation::is_active(Mutation::RoundingPerLot) {
-                true => Carry::new(&weights),
-                false => ledger.carry(&key, &weights),
-            };
+            let name = &in_force.name;
+            mutation::bug!(SplitKeptByLot, let name = &format!("{name}-{}", self.id).into());
+            let key = SmolStr::from(SplitKey::new(name, &weights).to_string());
+            let mut carry = ledger.carry(&key, &weights);
+            mutation::bug!(RoundingPerLot, carry = crate::split::Carry::new(&weights));
             let taken =
                 carry.take(&weights, seqs.len()).expect("the carry was checked against these weights");
             ledger.record(key.clone(), carry.clone());

@@ -59,7 +59,8 @@ pub struct Submission {
     pub waiting: SeqSet,
 }
 
-enum Verdict {
+/// What the last look at a message comes to.
+enum Clearance {
     Go,
     Hold(DateTime<Utc>),
     /// The sending is paused: when it is resumed, its work is derived again.
@@ -101,32 +102,32 @@ impl Lot {
             };
             let is_asked_about = state == AttemptState::Unknown
                 && (handover.is_asked_again || self.refusal_of(seq, handover.attempt).is_some());
-            match self.verdict(seq, message, terms, handover) {
-                Verdict::Go => messages.push(seq),
-                Verdict::Wait => {}
-                Verdict::Hold(_) | Verdict::End(..) | Verdict::NotHere if is_asked_about => {}
-                Verdict::Hold(until) => {
+            match self.clearance(seq, message, terms, handover) {
+                Clearance::Go => messages.push(seq),
+                Clearance::Wait => {}
+                Clearance::Hold(_) | Clearance::End(..) | Clearance::NotHere if is_asked_about => {}
+                Clearance::Hold(until) => {
                     held.messages.push(seq);
                     held.until_ms.push(until.timestamp_millis());
                 }
-                Verdict::End(Outcome::Cancelled, _) if state == AttemptState::Routed => {
+                Clearance::End(Outcome::Cancelled, _) if state == AttemptState::Routed => {
                     self.finish_cancelled(seq, &mut aftermath);
                 }
-                Verdict::End(outcome, reason) if state == AttemptState::Routed => {
+                Clearance::End(outcome, reason) if state == AttemptState::Routed => {
                     let (reason, class) = match outcome {
                         Outcome::Expired => self.end_of_life(seq),
                         _ => (reason.into(), None),
                     };
                     aftermath.finish(seq, outcome, reason, class);
                 }
-                Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
-                Verdict::NotHere if state == AttemptState::Routed => {
+                Clearance::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
+                Clearance::NotHere if state == AttemptState::Routed => {
                     let code = NOT_AT_RELAY.into();
                     if aftermath.take_to_registered(self, seq, code, terms, handover.context) {
                         waiting.push(seq);
                     }
                 }
-                Verdict::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
+                Clearance::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
             }
         }
         let mut events = Vec::new();
@@ -170,63 +171,63 @@ impl Lot {
         (is_this && may_go).then_some((message, last.state))
     }
 
-    fn verdict(
+    fn clearance(
         &self,
         seq: u32,
         message: &Message,
         terms: &SendingAccepted,
         handover: &Handover<'_>,
-    ) -> Verdict {
+    ) -> Clearance {
         if handover.is_cancelled && !mutation::is_active(Mutation::CancelIgnoredAtHandover) {
-            return Verdict::End(Outcome::Cancelled, "cancelled");
+            return Clearance::End(Outcome::Cancelled, "cancelled");
         }
         if terms.expires_at <= handover.now {
-            return Verdict::End(Outcome::Expired, "lifetime");
+            return Clearance::End(Outcome::Expired, "lifetime");
         }
         if handover.is_paused && !mutation::is_active(Mutation::PauseIgnoredAtHandover) {
-            return Verdict::Wait;
+            return Clearance::Wait;
         }
         // 발신번호 사전등록제: what is not approved now is not sent with, whatever it was when the sending was accepted.
         let channel = message.attempts.last().map_or(message.message_type, |attempt| attempt.channel);
         if let Some(reason) = (handover.unsendable)(channel) {
-            return Verdict::End(Outcome::Refused, reason);
+            return Clearance::End(Outcome::Refused, reason);
         }
         let is_registered = handover.context.registered(channel).contains(handover.relay);
         if !is_registered && !mutation::is_active(Mutation::ApprovalOfAnotherRelay) {
-            return Verdict::NotHere;
+            return Clearance::NotHere;
         }
         match terms.class {
-            MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),
-            MessageClass::Otp | MessageClass::Notice => Verdict::Go,
+            MessageClass::Ad => self.ad_clearance(seq, message, terms, handover),
+            MessageClass::Otp | MessageClass::Notice => Clearance::Go,
         }
     }
 
     /// 정보통신망법 제50조: not to a recipient who refused, over any channel; not at night without consent to that, except by
     /// e-mail.
-    fn ad_verdict(
+    fn ad_clearance(
         &self,
         seq: u32,
         message: &Message,
         terms: &SendingAccepted,
         handover: &Handover<'_>,
-    ) -> Verdict {
+    ) -> Clearance {
         let refuses = self.recipient(seq).is_some_and(|recipient| {
             let mut addresses = std::iter::once(&recipient.to).chain(&recipient.email);
             addresses.any(|address| (handover.has_opted_out)(address))
         });
         if refuses && !mutation::is_active(Mutation::OptOutCheckOnlyAtAcceptance) {
-            return Verdict::End(Outcome::Refused, "opt_out");
+            return Clearance::End(Outcome::Refused, "opt_out");
         }
         let is_email = message.attempts.last().is_some_and(|attempt| attempt.channel == MessageType::Email);
         let ad = terms.ad.as_ref();
         let is_unbound = is_email || ad.is_some_and(|ad| ad.night_consent);
         if is_unbound || mutation::is_active(Mutation::NightCheckOnlyAtAcceptance) {
-            return Verdict::Go;
+            return Clearance::Go;
         }
         match ((handover.closed_until)(seq), ad.map(|ad| ad.window).unwrap_or_default()) {
-            (None, _) => Verdict::Go,
-            (Some(until), WindowAction::Hold) => Verdict::Hold(until),
-            (Some(_), WindowAction::Refuse) => Verdict::End(Outcome::Refused, "night_window"),
+            (None, _) => Clearance::Go,
+            (Some(until), WindowAction::Hold) => Clearance::Hold(until),
+            (Some(_), WindowAction::Refuse) => Clearance::End(Outcome::Refused, "night_window"),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{ProfileFault, fault};
 use super::{Credential, ENCRYPTED, Endpoint, RelayProfile, SmtpSecurity};
-use crate::certificate::{Certificate, PemFault, Standing, certificates, private_key, public_certificates};
+use crate::certificate::{Certificate, PemFault, Validity, certificates, private_key, public_certificates};
 
 /// Which field holds the authorities.
 pub const CA: &str = "tls.ca_pem";
@@ -123,14 +123,14 @@ impl RelayProfile {
 
 fn out_of_time(field: &'static str, certificate: &Certificate, now: DateTime<Utc>) -> Option<ProfileFault> {
     let Certificate { name, not_before, not_after, .. } = certificate;
-    match certificate.standing(now) {
-        Standing::Valid | Standing::EndsSoon => None,
-        Standing::Ended => Some(fault(
+    match certificate.validity(now) {
+        Validity::Valid | Validity::EndsSoon => None,
+        Validity::Ended => Some(fault(
             field,
             "expired",
             format!("the certificate {name} ended at {}", not_after.to_rfc3339()),
         )),
-        Standing::NotYet => {
+        Validity::NotYet => {
             let detail = format!("the certificate {name} does not hold before {}", not_before.to_rfc3339());
             Some(fault(field, "not_yet_valid", detail))
         }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(found(profile.outdated(at(2031, 6))), both("expired"));
         assert_eq!(found(profile.outdated(at(2029, 6))), both("not_yet_valid"));
         let soon = profile.tls.certificates().remove(0).certificate;
-        assert_eq!(soon.standing(soon.not_after - TimeDelta::days(13)), Standing::EndsSoon);
+        assert_eq!(soon.validity(soon.not_after - TimeDelta::days(13)), Validity::EndsSoon);
     }
 
     #[test]

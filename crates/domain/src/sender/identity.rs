@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::{SenderExpired, SenderTerms};
 use crate::event::Event;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::opt_out::brand_identity;
 
 /// Where a sender identity stands.
@@ -151,9 +151,7 @@ impl SenderIdentity {
     /// # Errors
     /// The status, if it is not [`SenderStatus::Approved`].
     pub fn sends_with(&self, now: DateTime<Utc>) -> Result<&SenderTerms, SenderStatus> {
-        if mutation::is_active(Mutation::ApprovalNotAsked) {
-            return Ok(&self.terms);
-        }
+        mutation::bug!(ApprovalNotAsked, return Ok(&self.terms));
         match self.approval.as_ref().filter(|approval| approval.counts_at(now)) {
             Some(approval) => Ok(&approval.terms),
             None => Err(self.status(now)),

@@ -76,7 +76,7 @@ struct Envelope {
     actor: i64,
 }
 
-type Verdict = Result<Appended, AppendError>;
+type AppendResult = Result<Appended, AppendError>;
 
 impl Log {
     /// Finds where the log ends.
@@ -107,7 +107,7 @@ impl Log {
         sql: &mut Statements<'_>,
         append: StreamAppend,
         fresh: &mut Vec<RecordedEvent>,
-    ) -> rusqlite::Result<Verdict> {
+    ) -> rusqlite::Result<AppendResult> {
         let bytes = append.events.iter().map(|event| event.data.len()).sum();
         if bytes > self.append_bytes_max {
             return Ok(Err(AppendError::TooLarge { bytes, limit: self.append_bytes_max }));
@@ -153,21 +153,21 @@ impl Log {
         sql: &mut Statements<'_>,
         appends: Vec<StreamAppend>,
         fresh: &mut Vec<RecordedEvent>,
-    ) -> rusqlite::Result<Vec<Verdict>> {
+    ) -> rusqlite::Result<Vec<AppendResult>> {
         let (count, start, before) = (appends.len(), fresh.len(), self.last_position);
-        let mut verdicts = Vec::with_capacity(count);
+        let mut results = Vec::with_capacity(count);
         for append in appends {
-            let verdict = self.append(sql, append, fresh)?;
-            let is_refused = verdict.is_err();
-            verdicts.push(verdict);
+            let result = self.append(sql, append, fresh)?;
+            let is_refused = result.is_err();
+            results.push(result);
             if is_refused {
                 break;
             }
         }
-        if let Some(Err(_)) = verdicts.last() {
-            let refused = verdicts.len() - 1;
-            verdicts[..refused].fill(Err(AppendError::NotTried));
-            verdicts.resize(count, Err(AppendError::NotTried));
+        if let Some(Err(_)) = results.last() {
+            let refused = results.len() - 1;
+            results[..refused].fill(Err(AppendError::NotTried));
+            results.resize(count, Err(AppendError::NotTried));
             // A stream or a word that was new stays: it harms nobody.
             sql.remove_from.execute([before as i64 + 1])?;
             self.last_position = before;
@@ -175,7 +175,7 @@ impl Log {
                 self.heads.remove(&event.stream);
             }
         }
-        Ok(verdicts)
+        Ok(results)
     }
 
     /// The events as they will be read.
@@ -322,7 +322,7 @@ fn repeat_or_conflict(
     stream: &str,
     actual: u64,
     ids: impl Iterator<Item = Uuid>,
-) -> rusqlite::Result<Verdict> {
+) -> rusqlite::Result<AppendResult> {
     let mut earlier: Option<Appended> = None;
     for id in ids {
         let found = sql

@@ -162,9 +162,9 @@ fn write_request(
         }
         let append_bytes = weight_bytes(&append);
         match log.append(sql, append, fresh) {
-            Ok(verdict) => {
-                bytes += if verdict.is_ok() { append_bytes } else { 0 };
-                request.results.push(verdict);
+            Ok(result) => {
+                bytes += if result.is_ok() { append_bytes } else { 0 };
+                request.results.push(result);
             }
             Err(error) => {
                 // Written before the commit and lost with it; `give_up` says so. One result for each append.
@@ -186,9 +186,9 @@ fn write_whole(
     let appends: Vec<_> = request.appends.by_ref().collect();
     let (count, bytes) = (appends.len(), appends.iter().map(weight_bytes).sum());
     match log.append_all(sql, appends, fresh) {
-        Ok(verdicts) => {
-            let is_written = verdicts.iter().all(Result::is_ok);
-            request.results.extend(verdicts);
+        Ok(results) => {
+            let is_written = results.iter().all(Result::is_ok);
+            request.results.extend(results);
             Ok(if is_written { bytes } else { 0 })
         }
         Err(error) => {

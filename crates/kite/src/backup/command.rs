@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use kite_commands::Clock;
 use kite_commands::clock::SystemClock;
 use kite_commands::seals::{self, SealReport};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::sqlite::SqliteLogFile;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -143,10 +143,10 @@ fn release(options: RestoreOptions, clock: Arc<dyn Clock>) -> anyhow::Result<Exi
     println!(
         "{}",
         match before? {
-            Standing::Copy { .. } =>
+            Originality::Copy { .. } =>
                 "released: when kite serve runs on it, what the original may have handed over is put in doubt, and then it \
                  hands over",
-            Standing::Original | Standing::Released { .. } | Standing::Settled { .. } =>
+            Originality::Original | Originality::Released { .. } | Originality::Settled { .. } =>
                 "it was released before",
         }
     );

@@ -6,7 +6,7 @@ use kite_commands::clock::SystemIds;
 use kite_commands::directory::Directory;
 use kite_commands::manage::{Done, Manage};
 use kite_commands::{Cause, Clock, Journal, seals};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use std::fs::File;
@@ -122,7 +122,7 @@ pub(crate) async fn release(
     clock: Arc<dyn Clock>,
     dead_since: chrono::DateTime<chrono::Utc>,
     reason: String,
-) -> anyhow::Result<Standing> {
+) -> anyhow::Result<Originality> {
     let journal = Journal::new(store.clone(), clock.clone(), Arc::new(SystemIds));
     let directory = Directory::default();
     directory.catch_up(&journal).await.context("the log cannot be read")?;

@@ -6,7 +6,7 @@ use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Journal, Vault};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::Position;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -97,14 +97,14 @@ impl ProcessReadiness {
     fn standing(&self) -> String {
         let instance = self.directory.snapshot().instance;
         match instance {
-            Standing::Original => "the original".to_owned(),
-            Standing::Settled { .. } => "was a copy, and has taken the place of its original".to_owned(),
-            Standing::Copy { until, taken_at } => format!(
+            Originality::Original => "the original".to_owned(),
+            Originality::Settled { .. } => "was a copy, and has taken the place of its original".to_owned(),
+            Originality::Copy { until, taken_at } => format!(
                 "a copy of what was there at {} (position {until}): nothing is handed over until it is released \
                  (POST /v1/admin/instance/release)",
                 taken_at.to_rfc3339()
             ),
-            Standing::Released { .. } => {
+            Originality::Released { .. } => {
                 "a copy that was released: what its original may have handed over is being put in doubt"
                     .to_owned()
             }
@@ -155,7 +155,7 @@ mod tests {
     use kite_event_store::{
         Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
     };
-    use kite_projections::{ProjectError, Runner, Step};
+    use kite_projections::{ProjectError, Projected, Runner};
 
     /// A projector that stands somewhere.
     struct StandIn {
@@ -177,8 +177,8 @@ mod tests {
             self.parked
         }
 
-        async fn step(&mut self, _now: DateTime<Utc>) -> Result<Step, ProjectError> {
-            Ok(Step::Idle { position: self.position })
+        async fn step(&mut self, _now: DateTime<Utc>) -> Result<Projected, ProjectError> {
+            Ok(Projected::Idle { position: self.position })
         }
     }
 

@@ -2,8 +2,7 @@
 //!
 //! A fold says here what a message or an attempt was before and is now, so that nothing is counted in one view only.
 
-use kite_domain::lot::Outcome;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::text::MessageType;
 
 use super::counters::{AttemptStanding, Counter, Counts, MessageStanding};
@@ -44,12 +43,9 @@ impl Tally<'_> {
 
     fn count(&mut self, lot: &Lot, message_type: MessageType, standing: MessageStanding, sign: i64) {
         standing.add_to(self.sending, sign);
-        let is_left_out =
-            standing.outcome == Some(Outcome::Expired) && mutation::is_active(Mutation::OutcomeInOneViewOnly);
-        if !is_left_out {
-            let key = lot.key(message_type, standing.relay, standing.channel);
-            standing.add_to(self.statistics.row(key), sign);
-        }
+        mutation::bug!(OutcomeInOneViewOnly if standing.outcome == Some(kite_domain::lot::Outcome::Expired), return);
+        let key = lot.key(message_type, standing.relay, standing.channel);
+        standing.add_to(self.statistics.row(key), sign);
     }
 
     /// Updates the counts of an attempt that has changed.

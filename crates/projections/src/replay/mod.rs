@@ -16,7 +16,7 @@ use crate::database::{self, Access};
 use crate::engine;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
-use crate::projector::{Projector, ReadModel, Step};
+use crate::projector::{Projected, Projector, ReadModel};
 use crate::read_models::ReadModels;
 
 /// Where models are rebuilt, within the data directory.
@@ -339,8 +339,8 @@ async fn make_again<M: ReadModel>(
         // The time is for the metric of the lag, which means nothing here.
         let step = projector.step(DateTime::UNIX_EPOCH).await;
         match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
-            Step::Idle { .. } => break,
-            Step::Advanced { events: applied, .. } => events += applied as u64,
+            Projected::Idle { .. } => break,
+            Projected::Advanced { events: applied, .. } => events += applied as u64,
         }
         if projector.position() >= until {
             break;

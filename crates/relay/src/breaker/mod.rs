@@ -106,7 +106,7 @@ impl Inner {
 
 /// Where a breaker stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct BreakerStanding {
     pub(crate) phase: BreakerPhase,
     pub(crate) changed: Option<(DateTime<Utc>, String)>,
     pub(crate) probes_from: Option<DateTime<Utc>>,
@@ -162,10 +162,10 @@ impl BreakerGuard {
     }
 
     /// Its current phase, and until when it is tripped, as long as nothing more urgent starts to wait.
-    pub(crate) fn standing(&self, now: DateTime<Utc>) -> Standing {
+    pub(crate) fn standing(&self, now: DateTime<Utc>) -> BreakerStanding {
         let awaiting = self.awaited.of(&self.relay, now);
         let inner = self.follow(now);
-        Standing {
+        BreakerStanding {
             phase: inner.breaker.phase(),
             changed: inner.changed.clone(),
             probes_from: inner.breaker.probes_from(&awaiting, now),

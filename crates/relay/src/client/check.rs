@@ -26,7 +26,7 @@ use super::tls;
 const STEP_MAX: Duration = Duration::from_secs(5);
 
 /// The steps so far.
-struct Steps<'c> {
+struct CheckSteps<'c> {
     clock: &'c dyn Clock,
     report: CheckReport,
 }
@@ -34,7 +34,7 @@ struct Steps<'c> {
 /// A step failed: nothing more is tried.
 struct Failed;
 
-impl Steps<'_> {
+impl CheckSteps<'_> {
     /// Notes what came of a step that began then.
     fn note<T>(
         &mut self,
@@ -66,7 +66,7 @@ impl Steps<'_> {
 
 /// Calls a relay without handing it a message; see the module.
 pub async fn check(profile: &RelayProfile, vault: &Vault, clock: &dyn Clock) -> CheckReport {
-    let mut steps = Steps { clock, report: CheckReport::default() };
+    let mut steps = CheckSteps { clock, report: CheckReport::default() };
     match vault.open(profile) {
         // How far it came is in the report.
         Ok(profile) => _ = take_all(&profile, &mut steps).await,
@@ -75,7 +75,7 @@ pub async fn check(profile: &RelayProfile, vault: &Vault, clock: &dyn Clock) -> 
     steps.report
 }
 
-async fn take_all(profile: &RelayProfile, steps: &mut Steps<'_>) -> Result<(), Failed> {
+async fn take_all(profile: &RelayProfile, steps: &mut CheckSteps<'_>) -> Result<(), Failed> {
     let began = steps.clock.now();
     match &profile.endpoint {
         Endpoint::Http { base_url } => {
@@ -127,7 +127,7 @@ fn http_client(
 }
 
 /// Finds the relay and connects to it.
-async fn reach(host: &str, port: u16, steps: &mut Steps<'_>) -> Result<TcpStream, Failed> {
+async fn reach(host: &str, port: u16, steps: &mut CheckSteps<'_>) -> Result<TcpStream, Failed> {
     let resolve = async {
         let found = tokio::net::lookup_host((host, port)).await;
         let found: Vec<SocketAddr> =
@@ -177,7 +177,7 @@ async fn converse(
     server: (&str, u16),
     security: SmtpSecurity,
     stream: TcpStream,
-    steps: &mut Steps<'_>,
+    steps: &mut CheckSteps<'_>,
 ) -> Result<(), Failed> {
     let hello = ClientId::default();
     let tls = || tls::mail_parameters(server.0, profile);

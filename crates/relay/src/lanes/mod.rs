@@ -8,6 +8,8 @@
 //! nevertheless; what does not fit is left in the log and fed from there ([`crate::publisher`]).
 
 mod class;
+#[cfg(feature = "mutations")]
+mod mutations;
 mod relay;
 mod sets;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use kite_domain::ids::LotId;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::TenantId;
@@ -209,11 +209,7 @@ impl RelayLanes {
         let fresh = minus(&job.messages, held.queued(job.kind));
         let free = minus(&fresh, &held.leased);
         if !free.is_empty() && is_full {
-            if mutation::is_active(Mutation::DropOnFullQueue) {
-                let queued = held.queued(job.kind);
-                *queued = union(queued, &free);
-                return Put::Queued;
-            }
+            mutation::bug!(DropOnFullQueue, return super::mutations::dropped(held.queued(job.kind), &free));
             self.forget_if_empty(&job);
             return Put::Full;
         }

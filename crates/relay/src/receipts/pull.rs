@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Clock, Step, Worker, WorkerError};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::not_understood::SaidHow;
 use kite_domain::slug::RelayId;
 use std::sync::Arc;
@@ -135,9 +135,7 @@ impl Worker for ReceiptPuller {
             return Ok(self.wait());
         }
         let lease = pulled.lease.clone();
-        if mutation::is_active(Mutation::ReceiptsAcknowledgedBeforeStored) {
-            let _ = self.client.acknowledge(&lease).await;
-        }
+        mutation::bug!(ReceiptsAcknowledgedBeforeStored, drop(self.client.acknowledge(&lease).await));
         if !self.store(pulled).await? {
             tracing::error!(
                 relay = %self.relay, lease = %lease,

@@ -3,14 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::AppendError;
 use kite_commands::journal::JournalError;
-use kite_commands::lots::SealedSending;
 use kite_commands::{LotsError, Step, WorkerError, describe};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, Lot, NotRepeated,
-    RefusedForNowMessage, RefusedMessage,
+    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, NotRepeated, RefusedForNowMessage,
+    RefusedMessage,
 };
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
@@ -82,9 +81,8 @@ impl RelayWorker {
         held: Held,
         state: AttemptState,
         room: u32,
-        now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        self.hand_over_beside(jobs, Answered::new(held), state, room, now).await
+        self.hand_over_beside(jobs, Answered::new(held), state, room).await
     }
 
     /// Like [`RelayWorker::hand_over`], with answers that are there already.
@@ -94,7 +92,6 @@ impl RelayWorker {
         mut answered: Answered,
         state: AttemptState,
         room: u32,
-        now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
         let active = self.active.clone();
         let works = by_lot(jobs);
@@ -102,9 +99,7 @@ impl RelayWorker {
         let refusals = CallRefusals::look_up(&active, &works, class).await;
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
-        if mutation::is_active(Mutation::IntentAfterCall) {
-            self.call_before_intent(&works, &refusals, state, now).await;
-        }
+        mutation::bug!(IntentAfterCall, self.call_before_intent(&works, &refusals, state).await);
         // What was waited for until here is no part of the time that the intent has.
         let now = active.now();
         let mut room = Room::new(granted, works.len(), active.pace.turn(now));
@@ -154,36 +149,6 @@ impl RelayWorker {
             }
         }
         self.record(answered).await
-    }
-
-    /// [`Mutation::IntentAfterCall`].
-    async fn call_before_intent(
-        &self,
-        works: &[LotWork],
-        refusals: &CallRefusals,
-        state: AttemptState,
-        now: DateTime<Utc>,
-    ) {
-        let active = &self.active;
-        let mut messages = Vec::new();
-        for work in works {
-            let mut room = Room::new(1, 1, active.pace.turn(now));
-            let look = |lot: &Lot, sending: &SealedSending| {
-                let refusals = refusals.now(active, lot);
-                plan(active, lot, sending, (0, work), state, (&mut room, refusals.as_deref()), now).1
-            };
-            let Ok(planned) = active.parts.lots.read(work.lot, look).await else { continue };
-            let writer = active.texts.of(&planned.terms);
-            for going in &planned.going {
-                messages.extend(going.messages.iter().filter_map(|(seq, channel, place)| {
-                    let recipient = planned.recipients.get(*place)?;
-                    writer.write(*seq, going.attempt, *channel, recipient, &mut String::new()).ok()
-                }));
-            }
-        }
-        if !messages.is_empty() {
-            active.client.submit(&messages).await;
-        }
     }
 }
 
@@ -288,21 +253,12 @@ fn note_answers(
         MessageAnswer::NotTaken { why, .. } => Some(*why),
         _ => None,
     });
-    let one_for_all = mutation::is_active(Mutation::OneAnswerForAll)
-        && answer.messages.iter().any(|message| matches!(message, MessageAnswer::RefusedForNow { .. }));
+    mutation::bug!(LostAnswerTakenAsRefused, let answer = super::mutations::lost_taken_as_refused(answer));
+    mutation::bug!(OneAnswerForAll, let answer = super::mutations::one_for_all(answer));
     let mut tally = CallTally::default();
     for (origin, message) in call.origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
-        let message = match message {
-            MessageAnswer::Unknown { .. } if mutation::is_active(Mutation::LostAnswerTakenAsRefused) => {
-                MessageAnswer::Refused { code: "3053".into(), general_code: None, text: None }
-            }
-            _ if one_for_all => {
-                MessageAnswer::NotTaken { why: NotTaken::RateLimited, reason: "refused for now".into() }
-            }
-            other => other,
-        };
         match message {
             MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
                 tally.worked += 1;

@@ -46,14 +46,6 @@ pub(super) struct Looked {
     pub(super) is_stale: bool,
 }
 
-impl Looked {
-    /// All of it now, whatever the log says.
-    pub(super) fn all(lot: &Lot, waiting: SeqSet, job: &Job) -> Self {
-        let round = Round::InTime(lot.round_of(&waiting, job.attempt));
-        Self { candidates: waiting, round, later: Vec::new(), is_stale: false }
-    }
-}
-
 /// Which of the waiting messages are looked at now.
 pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, asking: Asking, now: DateTime<Utc>) -> Looked {
     let now_ms = now.timestamp_millis();

@@ -5,7 +5,7 @@ use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, NotRepeated, ON_ITS_WAY, Recipient, Submission};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::{AdBrands, Refusals};
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
@@ -125,11 +125,9 @@ pub(super) fn plan(
     let mut granted = room.charged[place];
     for job in &work.jobs {
         let waiting = still(lot, active.relay(), job, state);
-        let Looked { candidates, round, later, is_stale } =
-            match mutation::is_active(Mutation::StaleJobBelieved) {
-                true => Looked::all(lot, waiting, job),
-                false => look(lot, waiting, job, active.asking(), now),
-            };
+        let looked = look(lot, waiting, job, active.asking(), now);
+        mutation::bug!(StaleJobBelieved, let looked = super::mutations::all_now(active.relay(), lot, job, state));
+        let Looked { candidates, round, later, is_stale } = looked;
         planned.is_stale |= is_stale;
         if round.is_in_time() {
             planned.later.extend(later.clone());

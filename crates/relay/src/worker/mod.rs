@@ -13,6 +13,8 @@ mod answer;
 mod call;
 mod hasten;
 mod intent;
+#[cfg(feature = "mutations")]
+mod mutations;
 #[cfg(test)]
 mod network_tests;
 mod question;
@@ -182,10 +184,8 @@ impl RelayWorker {
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
         };
         let surplus = lease.cut(messages_max);
-        let mut held = Held::new(&self.active, &lease, surplus);
-        if mutation::is_active(Mutation::JobAcknowledgedFirst) {
-            held = held.acknowledged_first().await;
-        }
+        let held = Held::new(&self.active, &lease, surplus);
+        mutation::bug!(JobAcknowledgedFirst, let held = mutations::acknowledged_first(held, lease.id).await);
         match lease.kind {
             JobKind::Submit => self.submit(lease, held, now).await,
             JobKind::Inquire => self.inquire(lease, held, now).await,
@@ -202,7 +202,7 @@ impl RelayWorker {
                 return self.put_back(lease, held, now + PROBE_PAUSE).await;
             }
         };
-        self.hand_over(lease.jobs, held, AttemptState::Routed, room, now).await
+        self.hand_over(lease.jobs, held, AttemptState::Routed, room).await
     }
 
     /// Gives a whole lease back until a later time.

@@ -75,7 +75,7 @@ impl RelayWorker {
                 return self.record(answered).await;
             }
         };
-        self.hand_over_beside(again, answered, AttemptState::Unknown, room, now).await
+        self.hand_over_beside(again, answered, AttemptState::Unknown, room).await
     }
 
     /// The intent is in the log without an answer, and nobody is waiting for one: from now on the outcome is unknown.

@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use std::cell::Cell;
 
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::faults::AppendFault;
 use crate::operation::Operation;
 
@@ -39,7 +39,7 @@ pub(super) fn play(case: &Case) {
 
 /// How long the processes of a case are held up, all together.
 pub(super) fn held_up_in(case: &Case) -> TimeDelta {
-    let held_up = |step: &Step| match step.op {
+    let held_up = |step: &CaseStep| match step.op {
         Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => TimeDelta::milliseconds(ms.into()),
         Operation::AppendFault { fault: AppendFault::Stalled, .. } => STALLED,
         _ => TimeDelta::zero(),
@@ -49,7 +49,7 @@ pub(super) fn held_up_in(case: &Case) -> TimeDelta {
 
 /// What happens in a case says how old a process's knowledge can be, and by how much the times of events differ.
 fn notice_in(case: &Case) -> TimeDelta {
-    let off_ms = |step: &Step| match step.op {
+    let off_ms = |step: &CaseStep| match step.op {
         Operation::ClockOff { ms, .. } => ms.unsigned_abs(),
         _ => 0,
     };

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use kite_commands::Cause;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
-use kite_domain::instance::{InstanceCopied, STREAM, Standing};
+use kite_domain::instance::{InstanceCopied, Originality, STREAM};
 use kite_domain::lot::{AttemptState, Lot, Outcome};
 use kite_domain::slug::RelayId;
 use kite_event_store::{
@@ -171,12 +171,12 @@ impl World {
             self.pass_until(self.sim.now_ms() + HOUR_MS)?;
         }
         let told = self.events_after(0);
-        let mut standing = Standing::default();
+        let mut originality = Originality::default();
         for event in told.iter().filter(|event| &*event.stream == STREAM) {
-            standing.evolve(&read(event)?, event.metadata.time);
+            originality.evolve(&read(event)?, event.metadata.time);
         }
-        if !matches!(standing, Standing::Settled { .. }) {
-            return Err(format!("the copy was released and is not settled: {standing:?}"));
+        if !matches!(originality, Originality::Settled { .. }) {
+            return Err(format!("the copy was released and is not settled: {originality:?}"));
         }
         self.no_message_ends_beside_the_truth(&told)?;
         self.nothing_was_sent_twice(&told)

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::check::{Answered, Checked, Checker};
 use crate::executor::{Executor, NodeIndex, Polled, Sim};
 use crate::node::{KeptLeases, Node};
@@ -196,7 +196,7 @@ impl World {
         self.set_up()
     }
 
-    fn step(&mut self, seed: u64, step: &Step) -> Checked {
+    fn step(&mut self, seed: u64, step: &CaseStep) -> Checked {
         self.sim.reseed(Dice::of(seed, u64::from(step.salt)));
         self.apply(&step.op)?;
         for _ in 0..step.polls {

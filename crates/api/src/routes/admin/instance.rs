@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -48,16 +48,16 @@ pub struct InstanceView {
     pub original_dead_since: Option<DateTime<Utc>>,
 }
 
-impl From<Standing> for InstanceView {
-    fn from(standing: Standing) -> Self {
+impl From<Originality> for InstanceView {
+    fn from(standing: Originality) -> Self {
         let hands_over = standing.may_hand_over();
         let (word, of, original_dead_since) = match standing {
-            Standing::Original => (StandingWord::Original, None, None),
-            Standing::Copy { until, taken_at } => (StandingWord::Copy, Some((until, taken_at)), None),
-            Standing::Released { until, taken_at, original_dead_since } => {
+            Originality::Original => (StandingWord::Original, None, None),
+            Originality::Copy { until, taken_at } => (StandingWord::Copy, Some((until, taken_at)), None),
+            Originality::Released { until, taken_at, original_dead_since } => {
                 (StandingWord::Released, Some((until, taken_at)), Some(original_dead_since))
             }
-            Standing::Settled { until, taken_at, .. } => {
+            Originality::Settled { until, taken_at, .. } => {
                 (StandingWord::Settled, Some((until, taken_at)), None)
             }
         };

@@ -1,7 +1,7 @@
 //! TLS with a relay, as an operator writes and sees it. Certificates are shown; the key among the credentials is not.
 
 use chrono::{DateTime, Utc};
-use kite_domain::certificate::{Standing, certificates, private_key};
+use kite_domain::certificate::{Validity, certificates, private_key};
 use kite_domain::relay::{CLIENT_KEY, RelayProfile, RelayTls};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
@@ -43,13 +43,13 @@ pub enum CertificateStandingWord {
     NotYet,
 }
 
-impl From<Standing> for CertificateStandingWord {
-    fn from(standing: Standing) -> Self {
-        match standing {
-            Standing::Valid => Self::Valid,
-            Standing::EndsSoon => Self::EndsSoon,
-            Standing::Ended => Self::Ended,
-            Standing::NotYet => Self::NotYet,
+impl From<Validity> for CertificateStandingWord {
+    fn from(validity: Validity) -> Self {
+        match validity {
+            Validity::Valid => Self::Valid,
+            Validity::EndsSoon => Self::EndsSoon,
+            Validity::Ended => Self::Ended,
+            Validity::NotYet => Self::NotYet,
         }
     }
 }
@@ -87,7 +87,7 @@ impl RelayTlsView {
     pub(crate) fn of(tls: &RelayTls, now: DateTime<Utc>) -> Option<Self> {
         let view = |one: kite_domain::relay::RelayCertificate| RelayCertificateView {
             field: one.field,
-            standing: one.certificate.standing(now).into(),
+            standing: one.certificate.validity(now).into(),
             not_after: one.certificate.not_after,
             name: one.certificate.name,
         };

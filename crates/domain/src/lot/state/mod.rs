@@ -440,10 +440,9 @@ impl Lot {
     fn raise(&mut self, seq: u32, number: u16, state: AttemptState) {
         let mut is_known = false;
         self.change(seq, number, |attempt| {
-            attempt.state = match mutation::is_active(Mutation::ReceiptByArrival) {
-                true => state,
-                false => attempt.state.max(state),
-            };
+            if state > attempt.state || mutation::is_active(Mutation::ReceiptByArrival) {
+                attempt.state = state;
+            }
             is_known = true;
         });
         if is_known && state == AttemptState::Delivered {

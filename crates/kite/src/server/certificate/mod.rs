@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::{Clock, Step, Worker, WorkerError};
-use kite_domain::certificate::{Certificate, PEM_BYTES_MAX, PemFault, Standing, certificates, private_key};
+use kite_domain::certificate::{Certificate, PEM_BYTES_MAX, PemFault, Validity, certificates, private_key};
 use parking_lot::RwLock;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -78,12 +78,12 @@ impl TlsSettings {
         let shown = Shown::load(Texts::read(self)?, self)?;
         let Certificate { name, not_before, not_after, .. } = &shown.certificate;
         let file = self.certificate_file.display();
-        match shown.certificate.standing(now) {
-            Standing::Valid | Standing::EndsSoon => Ok(()),
-            Standing::Ended => {
+        match shown.certificate.validity(now) {
+            Validity::Valid | Validity::EndsSoon => Ok(()),
+            Validity::Ended => {
                 bail!("tls.certificate_file: {file}: {name} ended at {}", not_after.to_rfc3339())
             }
-            Standing::NotYet => {
+            Validity::NotYet => {
                 bail!("tls.certificate_file: {file}: {name} does not hold before {}", not_before.to_rfc3339())
             }
         }
@@ -240,11 +240,11 @@ fn end_in_words(certificate: &Certificate, now: DateTime<Utc>) -> String {
     let Certificate { name, not_before, not_after, .. } = certificate;
     let days = (*not_after - now).num_days();
     let until = not_after.to_rfc3339();
-    match certificate.standing(now) {
-        Standing::Valid => format!("{name} holds until {until}"),
-        Standing::EndsSoon => format!("{name} ends in {days} days, at {until}"),
-        Standing::Ended => format!("{name} ended at {until}: callers do not believe it"),
-        Standing::NotYet => format!("{name} does not hold before {}", not_before.to_rfc3339()),
+    match certificate.validity(now) {
+        Validity::Valid => format!("{name} holds until {until}"),
+        Validity::EndsSoon => format!("{name} ends in {days} days, at {until}"),
+        Validity::Ended => format!("{name} ended at {until}: callers do not believe it"),
+        Validity::NotYet => format!("{name} does not hold before {}", not_before.to_rfc3339()),
     }
 }
 
@@ -311,7 +311,7 @@ impl CertificateWatch {
         let certificate = self.certificate.certificate();
         let left_s = (certificate.not_after - now).num_seconds();
         metrics::gauge!("kite_tls_certificate_ends_in_seconds").set(left_s as f64);
-        if certificate.standing(now) == Standing::Valid || self.told_at.is_some_and(|at| now - at < AGAIN) {
+        if certificate.validity(now) == Validity::Valid || self.told_at.is_some_and(|at| now - at < AGAIN) {
             return;
         }
         self.told_at = Some(now);

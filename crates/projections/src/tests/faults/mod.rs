@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::delivery::{answered, receipts, routed, submitted};
 use super::{Bench, at, route, run, sending_id, seqs};
-use crate::{ProjectError, ReadModels, Step, replay};
+use crate::{ProjectError, Projected, ReadModels, replay};
 
 /// What happens to two sendings, piece by piece; the projectors step after each.
 const PIECES: [fn(&mut Bench); 4] = [
@@ -144,8 +144,8 @@ fn project(bench: &mut Bench) -> Result<(), ProjectError> {
     for runner in bench.runners() {
         loop {
             match run(runner.step(at(0))) {
-                Ok(Step::Advanced { .. }) => {}
-                Ok(Step::Idle { .. }) => break,
+                Ok(Projected::Advanced { .. }) => {}
+                Ok(Projected::Idle { .. }) => break,
                 Err(error) => {
                     failure.get_or_insert(error);
                     break;
@@ -207,7 +207,7 @@ fn live(bench: &mut Bench, restarts: Restarts) -> Vec<String> {
 fn go_on(directory: &Path, store: Arc<MemoryEventStore>, when: &str) {
     let models = ReadModels::open(directory).unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
     for mut runner in models.projectors(store).unwrap() {
-        while let Step::Advanced { .. } = run(runner.step(at(0))).unwrap() {}
+        while let Projected::Advanced { .. } = run(runner.step(at(0))).unwrap() {}
     }
     check_end(directory, when);
 }

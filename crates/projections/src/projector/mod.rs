@@ -9,6 +9,9 @@
 //! [`crate::parked`]) and everything else continues. A disk that is full or fails is not the fault of an event: then
 //! nothing is parked, and the same piece is tried again.
 
+#[cfg(feature = "mutations")]
+mod mutations;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
@@ -102,7 +105,7 @@ pub(crate) trait ReadModel: Default + Send + 'static {
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Projected {
     /// There was nothing after the checkpoint.
     Idle {
         /// The checkpoint.
@@ -136,7 +139,7 @@ pub trait Runner: Send {
     /// # Errors
     /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
     /// continue.
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError>;
 }
 
 /// Steps projectors until each has read the log up to `head`, when no loop steps them.
@@ -150,7 +153,7 @@ pub async fn catch_up(
 ) -> Result<(), ProjectError> {
     for projector in projectors {
         while projector.position() < head {
-            if let Step::Idle { .. } = projector.step(now).await? {
+            if let Projected::Idle { .. } = projector.step(now).await? {
                 break;
             }
         }
@@ -266,22 +269,22 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// See [`Runner::step`].
-    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let step = self.advance(now).await;
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
-            Ok(Step::Idle { .. }) => 0,
-            Ok(Step::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
+            Ok(Projected::Idle { .. }) => 0,
+            Ok(Projected::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step
     }
 
-    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let mut piece = self.read().await?;
         if piece.next == self.position {
             self.current_at = Some(now);
-            return Ok(Step::Idle { position: self.position });
+            return Ok(Projected::Idle { position: self.position });
         }
         if let Some((first, _)) = piece.events.first() {
             self.current_at.get_or_insert(first.metadata.time);
@@ -296,7 +299,7 @@ impl<M: ReadModel> Projector<M> {
             None => {}
         }
         self.measures.applied(&stopwatch, piece.events.len());
-        Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
+        Ok(Projected::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
     /// Writes the piece, or as much of its beginning as can be written together. A single event that cannot be
@@ -304,22 +307,16 @@ impl<M: ReadModel> Projector<M> {
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;
-            if mutation::is_active(Mutation::CheckpointBeforeRows) {
-                self.move_checkpoint_alone(piece)?;
-                self.store.read_stream("", 0, 1).await?;
-            }
+            mutation::bug!(CheckpointBeforeRows, self.move_checkpoint_alone(piece.next).await?);
             let Err(error) = self.write(piece) else {
                 self.raise_alarm(piece);
                 self.pace = (self.pace * 2).min(EVENTS_MAX);
                 return Ok(());
             };
             self.model.forget();
+            mutation::bug!(ParkedRowStopsOthers, let error = mutations::of_the_whole_piece(error, self.position));
             match error {
                 WriteError::Piece(error) => return Err(error),
-                WriteError::Event(reason) if mutation::is_active(Mutation::ParkedRowStopsOthers) => {
-                    let source = ApplyError::Corrupt(reason);
-                    return Err(ProjectError::Apply { after: self.position, source });
-                }
                 WriteError::Event(_) if piece.events.len() > 1 => {
                     self.pace = piece.events.len() / 2;
                     piece.keep(self.pace);
@@ -411,15 +408,6 @@ impl<M: ReadModel> Projector<M> {
         Ok(events)
     }
 
-    /// [`Mutation::CheckpointBeforeRows`].
-    fn move_checkpoint_alone(&mut self, piece: &Piece) -> Result<(), ProjectError> {
-        let after = self.position;
-        let storage = |error: rusqlite::Error| ProjectError::Apply { after, source: error.into() };
-        let transaction = self.connection.transaction().map_err(storage)?;
-        database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
-        transaction.commit().map_err(storage)
-    }
-
     fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
         let after = self.position;
         let storage =
@@ -494,7 +482,7 @@ impl<M: ReadModel> Runner for Projector<M> {
         self.parked
     }
 
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         Projector::step(self, now).await
     }
 }

@@ -3,6 +3,9 @@
 //! A lot is changed under a lock of its own, so that the workers of this process do not conflict; between processes
 //! the expected version is the lock. The cache may forget at any time: everything is in the log.
 
+#[cfg(feature = "mutations")]
+mod mutations;
+
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
@@ -54,7 +57,7 @@ impl From<AppendError> for LotsError {
 
 /// A lot as it is in the log.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct LoggedLot {
     pub(crate) lot: Lot,
     /// How many events that took.
     pub(crate) version: u64,
@@ -62,7 +65,7 @@ pub(crate) struct Standing {
     pub(crate) last_event: Option<Uuid>,
 }
 
-impl Standing {
+impl LoggedLot {
     /// An event that came after those that are folded.
     fn note(&mut self, told: &Told) {
         self.lot.evolve(&told.event);
@@ -71,15 +74,15 @@ impl Standing {
     }
 }
 
-type Opened = OwnedMutexGuard<Option<Standing>>;
+type Opened = OwnedMutexGuard<Option<LoggedLot>>;
 
 /// A lot in the cache; none while it changes.
-type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
+type LotCell = Arc<tokio::sync::Mutex<Option<LoggedLot>>>;
 
 /// With the size of the lot now, although it may still grow by some attempts.
-fn lot_cell(standing: Standing) -> Weighed<LotCell> {
-    let bytes = standing.lot.memory_bytes();
-    Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(standing))), bytes)
+fn lot_cell(logged: LoggedLot) -> Weighed<LotCell> {
+    let bytes = logged.lot.memory_bytes();
+    Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(logged))), bytes)
 }
 
 /// A sending that is kept.
@@ -156,10 +159,10 @@ impl Lots {
 
     /// Caches a lot that was just appended, so that it need not be read back. Call it before anybody else can know
     /// the lot. One that is cached already stays.
-    pub(crate) fn remember(&self, standing: Standing) {
-        let id = standing.lot.id;
+    pub(crate) fn remember(&self, logged: LoggedLot) {
+        let id = logged.lot.id;
         if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
-            let _ = place.insert(lot_cell(standing));
+            let _ = place.insert(lot_cell(logged));
         }
     }
 
@@ -168,11 +171,6 @@ impl Lots {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
         self.inner.sendings.insert(id, sending_cell(KeptSending { sending, version: 0, is_certain: true }));
-    }
-
-    /// Whether a sending is kept in memory. Nothing may depend on it.
-    pub(crate) fn keeps_sending(&self, id: SendingId) -> bool {
-        self.inner.sendings.get(&id).is_some()
     }
 
     /// Drops a cached sending, because the log may say something else.
@@ -189,10 +187,10 @@ impl Lots {
             return Ok(());
         }
         let mut guard = self.lock(id).await?;
-        let standing = guard.as_mut().ok_or(LotsError::NotFound(id))?;
-        for told in self.inner.journal.read_stream(&id.stream(), standing.version).await? {
+        let logged = guard.as_mut().ok_or(LotsError::NotFound(id))?;
+        for told in self.inner.journal.read_stream(&id.stream(), logged.version).await? {
             tracing::warn!(lot = %id, version = told.recorded.version, "a lot that was kept lagged behind the log");
-            standing.note(&told);
+            logged.note(&told);
         }
         Ok(())
     }
@@ -238,9 +236,9 @@ impl Lots {
         self.read_on(&[id], &mut opened).await;
         let [(_, opened)] = opened;
         let guard = opened?;
-        let standing = guard.as_ref().ok_or(LotsError::NotFound(id))?;
+        let logged = guard.as_ref().ok_or(LotsError::NotFound(id))?;
         let sending = self.kept(id.sending).unwrap_or(sending);
-        Ok(look(&standing.lot, &sending))
+        Ok(look(&logged.lot, &sending))
     }
 
     /// Decides on each lot, appends what was decided in one batch, and folds it. One result per lot, in order.
@@ -301,7 +299,7 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T)> = Vec::new();
+        let mut changing: Vec<(usize, OwnedMutexGuard<Option<LoggedLot>>, LoggedLot, T)> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
         let mut opened = self.open_all(ids, places).await;
         self.read_on(ids, &mut opened).await;
@@ -316,38 +314,38 @@ impl Lots {
                 }
             };
             // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
-            let Some(standing) = guard.take() else {
+            let Some(logged) = guard.take() else {
                 answers[place] = Some(Err(LotsError::NotFound(id)));
                 continue;
             };
-            let (events, answer) = decide(place, &standing.lot, &sending);
+            let (events, answer) = decide(place, &logged.lot, &sending);
             if events.is_empty() {
                 answers[place] = Some(Ok(answer));
-                *guard = Some(standing);
+                *guard = Some(logged);
                 continue;
             }
             entries.push(Entry {
                 stream: id.stream(),
-                expected: Expected::Version(standing.version),
-                tenant: Some(standing.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0).of(standing.last_event),
+                expected: Expected::Version(logged.version),
+                tenant: Some(logged.lot.tenant.clone()),
+                cause: Cause::new(actor.clone(), id.sending.0).of(logged.last_event),
                 events,
             });
-            changing.push((place, guard, standing, answer));
+            changing.push((place, guard, logged, answer));
         }
         let (results, is_fenced) = self.append(together, entries).await;
         let mut again = Vec::new();
-        for ((place, mut guard, mut standing, answer), kept) in changing.into_iter().zip(results) {
+        for ((place, mut guard, mut logged, answer), kept) in changing.into_iter().zip(results) {
             match kept.answer {
                 Ok(appended) => {
-                    kept.events.iter().for_each(|event| standing.lot.evolve(event));
-                    standing.version = appended.version;
-                    standing.last_event = Some(kept.last_id);
-                    *guard = Some(standing);
+                    kept.events.iter().for_each(|event| logged.lot.evolve(event));
+                    logged.version = appended.version;
+                    logged.last_event = Some(kept.last_id);
+                    *guard = Some(logged);
                     answers[place] = Some(Ok(answer));
                 }
                 Err(AppendError::NotTried) => {
-                    *guard = Some(standing);
+                    *guard = Some(logged);
                     match is_fenced {
                         true => answers[place] = Some(Err(LotsError::Fenced)),
                         false => again.push(place),
@@ -404,8 +402,8 @@ impl Lots {
         let mut sendings: Vec<(SendingId, SmolStr, u64)> = Vec::new();
         for (index, (place, opened)) in opened.iter().enumerate() {
             let id = ids[*place];
-            if let Some(standing) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
-                lots.push((index, id.stream(), standing.version));
+            if let Some(logged) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
+                lots.push((index, id.stream(), logged.version));
             }
             if known.insert(id.sending)
                 && let Some(kept) = self.inner.sendings.get(&id.sending)
@@ -430,7 +428,7 @@ impl Lots {
             let (_, opened) = &mut opened[*index];
             match (told, opened.as_mut()) {
                 (Ok(told), Ok(guard)) => {
-                    guard.iter_mut().for_each(|standing| told.iter().for_each(|told| standing.note(told)));
+                    guard.iter_mut().for_each(|logged| told.iter().for_each(|told| logged.note(told)));
                 }
                 (Err(error), _) => *opened = Err(error.into()),
                 (Ok(_), Err(_)) => {}
@@ -497,7 +495,7 @@ impl Lots {
     }
 
     /// Locks a lot, reading it from the log if it is not kept.
-    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<Standing>>, LotsError> {
+    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<LoggedLot>>, LotsError> {
         let cell = match self.inner.lots.get(&id) {
             Some(cell) => cell,
             None => {
@@ -520,12 +518,12 @@ impl Lots {
         Ok(guard)
     }
 
-    async fn load(&self, id: LotId) -> Result<Standing, LotsError> {
+    async fn load(&self, id: LotId) -> Result<LoggedLot, LotsError> {
         let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
         let version = told.last().map_or(0, |last| last.recorded.version);
         let last_event = told.last().map(|last| last.recorded.id);
         let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
-        Ok(Standing { lot, version, last_event })
+        Ok(LoggedLot { lot, version, last_event })
     }
 }
 
