@@ -202,7 +202,7 @@ pub(crate) async fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin
 
 async fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
     let key = bearer(headers)?;
-    // Whoever has shown a whole key is told what is wrong with it; any other may be of a moment ago.
+    // A caller with a complete key is told what is wrong with it; any other key may have been issued a moment ago.
     let look = |directory: &DirectoryState| match of_key(key, directory, state, origin) {
         Err(problem) if problem.code() == Code::KeyInvalid => None,
         known => Some(known),

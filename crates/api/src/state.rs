@@ -397,7 +397,7 @@ impl ApiState {
         let Some(position) = min_position(headers)? else { return Ok(0) };
         let store = self.write_side.journal.store();
         let head = *store.head().borrow();
-        // The head is told a moment after an event can be read.
+        // The head is reported a moment after an event can be read.
         let is_beyond = position > head
             && store.read_all(position - 1, 1, &Filter::everything()).await?.events.is_empty();
         if is_beyond {

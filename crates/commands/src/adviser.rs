@@ -156,7 +156,7 @@ impl Worker for Adviser {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        // A copy of a log that may be at work decides nothing about what both hold.
+        // A copy whose original may still be in use decides nothing about messages that both logs contain.
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }

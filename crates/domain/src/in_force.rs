@@ -68,7 +68,7 @@ pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
         Event::OperatorKeyIssued(issued) => of_key("issued", &issued.key_id),
         Event::OperatorKeyRevoked(revoked) => of_key("revoked", &revoked.key_id),
         Event::KeysUsed(used) => used.uses.iter().flat_map(|used| of_key("used", &used.key_id)).collect(),
-        // What is said of a relay means something only after its first definition.
+        // Events about a relay have a meaning only after its first definition.
         Event::RelayDefined(_) => {
             vec![Effect::First("first-defined".into()), Effect::Newest("defined".into())]
         }
@@ -80,7 +80,7 @@ pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
         Event::PolicyDefined(_) => newest("policy"),
         Event::WeightsAdvised(_) => newest("advice"),
         Event::TemplateSaved(_) | Event::TemplateDeleted(_) => newest("template"),
-        // What became of a sender is told by its whole history, which is short.
+        // The state of a sender follows from its whole history, which is short.
         Event::SenderRegistered(_)
         | Event::SenderRequested(_)
         | Event::SenderApproved(_)

@@ -35,7 +35,7 @@ pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
 pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
     let store = open_log(&options.data)?;
     if options.mode.parked {
-        // With the log held, so that no instance is at work on the files.
+        // With the log's lock held, so that no instance uses the files.
         let parked = replay::parked(&options.data)?;
         store.close();
         return Ok(show_parked(&parked, options.json));

@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(from(&clients, "10.1.2.3", "198.51.100.7"), "198.51.100.7");
         assert_eq!(from(&clients, "::ffff:10.1.2.3", "198.51.100.7"), "198.51.100.7");
         assert_eq!(from(&clients, "fd00::1", "2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
-        // What a client wrote itself stands left of what the proxy added.
+        // What a client wrote itself is left of what the proxy added.
         assert_eq!(from(&clients, "10.1.2.3", "203.0.113.9, 198.51.100.7, 10.0.0.9"), "198.51.100.7");
         assert_eq!(from(&clients, "10.1.2.3", "nonsense"), "10.1.2.3");
     }

@@ -254,7 +254,7 @@ impl Directory {
             match &page {
                 Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
                 Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
-                // That says nothing of what is there.
+                // That says nothing about whether it exists.
                 Err(_) => {}
             }
             let (told, next) = page?;

@@ -436,7 +436,7 @@ impl Lots {
         }
         for ((id, _, after), told) in sendings.into_iter().zip(read) {
             let Ok(told) = told else {
-                // Whoever asks for it next is told why it cannot be read.
+                // The next caller that asks for it gets the reason why it cannot be read.
                 self.forget_sending(id);
                 continue;
             };
@@ -465,11 +465,11 @@ impl Lots {
                 return kept.into_iter().map(Ok).collect();
             }
             for (place, _) in opened {
-                // What cannot be read is told below.
+                // What cannot be read is reported below.
                 let _ = self.sending(ids[*place].sending).await;
             }
         }
-        // There is no room to keep them all at once. What was read counts if nobody was told of any change while it was.
+        // There is no room to keep them all at once. What was read counts if no change was confirmed meanwhile.
         const READS_MAX: u32 = 20;
         for _ in 0..READS_MAX {
             let changes = self.inner.changes_told.load(Ordering::SeqCst);

@@ -149,7 +149,7 @@ impl Estimate {
         let judged = figures.judged() as f64;
         let shrunk = |count: u64, prior: f64| (count as f64 + strength * prior) / (judged + strength);
         let delivered = shrunk(figures.delivered, prior);
-        // Half of what the prior does not deliver is taken for the relay's fault.
+        // Half of what the prior does not deliver counts as the relay's fault.
         let passed_on = shrunk(figures.relay_faults(), (1.0 - prior) / 2.0);
         let refused = shrunk(figures.refused(), (1.0 - prior) / 2.0);
         let billed = match figures.bills {

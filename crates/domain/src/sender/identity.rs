@@ -141,7 +141,7 @@ impl SenderIdentity {
             (_, Some(_), _) => SenderStatus::Requested,
             (Some(_), None, _) => SenderStatus::Expired,
             (None, None, Some(end)) => end.status,
-            // No history of ours comes to this.
+            // No history that Kite writes leads to this.
             (None, None, None) => SenderStatus::Withdrawn,
         }
     }

@@ -371,7 +371,7 @@ impl Shares {
         let longest_call = self.state.lock().longest_call;
         if let Claim::Held(tenure) = self.holder.acquire(&self.lease(number), longest_call).await? {
             let mut state = self.state.lock();
-            // The first who has it ever has it with its burst.
+            // Only its first holder ever gets it with its burst.
             state.taken_over += u64::from(tenure.epoch > 1);
             state.held.insert(number, Share { tenure, is_going: false });
         }

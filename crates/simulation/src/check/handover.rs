@@ -278,7 +278,7 @@ impl Checker {
             let message = self.handed_over(told, seq, responded)?;
             let attempt = message.attempt(responded.attempt);
             if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
-                // The same once more: it was not known whether the first was in the log.
+                // The same event again: it was not known whether the first was in the log.
                 let is_repeat = attempt.not_before_ms == inquire_ms;
                 // What was answered before a process stood still is recorded after it.
                 let recorded_ms = latest_ms + held_up_ms;
