@@ -26,7 +26,7 @@ impl<M: ReadModel> Projector<M> {
 pub(super) fn of_the_whole_piece(error: WriteError, after: Position) -> WriteError {
     match error {
         WriteError::Event(reason) => {
-            WriteError::Piece(ProjectError::Apply { after, source: ApplyError::Corrupt(reason) })
+            WriteError::Piece(ProjectError::Apply { after, source: ApplyError::corrupt(reason) })
         }
         piece @ WriteError::Piece(_) => piece,
     }
