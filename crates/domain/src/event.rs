@@ -154,12 +154,6 @@ impl From<EventKind> for SmolStr {
 }
 
 /// A stored type string is compared as it stands: it may be one that this program does not know.
-impl PartialEq<EventKind> for str {
-    fn eq(&self, kind: &EventKind) -> bool {
-        self == kind.as_str()
-    }
-}
-
 impl PartialEq<EventKind> for SmolStr {
     fn eq(&self, kind: &EventKind) -> bool {
         *self == kind.as_str()
