@@ -1,7 +1,7 @@
 //! `cargo xtask`: what a developer or CI does with this workspace beyond cargo itself.
 //!
-//! `cargo xtask test` runs every test with the real servers that they need; `cargo xtask load` measures; `cargo xtask soak` lets
-//! everything go wrong at once.
+//! `cargo xtask test` runs every test with the real servers that they need; `cargo xtask load` measures; `cargo xtask
+//! soak` lets everything go wrong at once.
 
 mod fuzz;
 mod load;
@@ -29,13 +29,13 @@ enum Task {
     Test(test::TestOptions),
     /// Fuzzes everything that reads outside input. Needs a nightly compiler.
     Fuzz(fuzz::FuzzOptions),
-    /// Drives a running Kite through everything that docs/openapi.json says of it.
+    /// Tests a running Kite against everything that docs/openapi.json says.
     Schemathesis(schemathesis::SchemathesisOptions),
     /// Simulates the whole write path and the projectors under faults, in one thread and virtual time.
     Sim(sim::SimOptions),
     /// Measures acceptance, the event store and the whole path on this machine.
     Load(load::LoadOptions),
-    /// Runs the whole of it under load while everything goes wrong, and judges what came of it.
+    /// Runs everything under load while all kinds of faults happen, and judges the result.
     Soak(soak::SoakOptions),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask schemathesis`: the test that drives the API through docs/openapi.json, for as long as one likes.
+//! `cargo xtask schemathesis`: the test of the API against docs/openapi.json, for as long as you like.
 
 use anyhow::bail;
 use clap::Args;

@@ -18,10 +18,10 @@ pub(crate) struct SimOptions {
     /// Long cases: some fifty operations.
     #[arg(long)]
     long: bool,
-    /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
+    /// Takes a backup in the middle of each case, and lets a copy continue after the original's end.
     #[arg(long)]
     copied: bool,
-    /// Lets one to four processes work on the log of each case, and things happen to them.
+    /// Lets one to four processes work on the log of each case, with faults of processes.
     #[arg(long)]
     nodes: bool,
     /// Activates one deliberate bug after another; fails if one is not found within its budget of seeds.
@@ -33,7 +33,7 @@ pub(crate) struct SimOptions {
     /// Prints the log of a failing case.
     #[arg(long)]
     log: bool,
-    /// Says how often the seeds came to each situation that matters.
+    /// Prints how often the seeds reached each situation that matters.
     #[arg(long)]
     reached: bool,
     /// Builds without optimisation: slower to run, quicker to build.

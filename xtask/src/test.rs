@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, with the servers that they need.
 //!
-//! Documentation tests first, then all others, so that what a reader sees last is the summary of the tests. A server
-//! that cannot be had is a failure: no test is skipped because of it.
+//! Documentation tests come first, then all others, so that the summary of the tests is the last thing shown. A
+//! server that cannot be installed is a failure: no test is skipped because of it.
 
 use std::process::{Command, Stdio};
 

@@ -1,9 +1,11 @@
-//! Who may call what: one row for each endpoint that takes a key.
+//! Who may call what: one row for each endpoint that requires a key.
 //!
-//! A tenant's key needs the scope of the row, an operator's the role or a higher one. Where a row names no scope, no tenant
-//! may call the endpoint, and where it names no role, no operator. What stands in no row is for keys that may everything.
+//! A tenant's key needs the scope of the row, an operator's key the role or a higher one. If a row names no scope, no
+//! tenant may call the endpoint; if it names no role, no operator may. An endpoint without a row requires a key with
+//! all permissions.
 //!
-//! The row of a read also names the read model that it answers from: it waits for what the caller itself wrote before.
+//! The row of a read also names the read model that it reads from: the read waits for what the caller itself wrote
+//! before.
 
 use axum::http::Method;
 use kite_domain::keys::{Role, Scope};
@@ -17,9 +19,9 @@ use crate::state::Model;
 pub(crate) struct Access {
     /// Of a tenant's; none: it is not for tenants.
     pub(crate) scope: Option<Scope>,
-    /// Of an operator's; none: it is not for operators.
+    /// For an operator's key; none: not for operators.
     pub(crate) role: Option<Role>,
-    /// What a read answers from; none: from what is never behind, or it is no read.
+    /// The read model of a read; none: it reads from something that is never behind, or it is not a read.
     pub(crate) model: Option<Model>,
 }
 
@@ -38,7 +40,7 @@ const MANAGE: Access = tenant(Scope::Manage);
 const AUDIT: Access = operator(Role::Auditor);
 const OPERATE: Access = operator(Role::Operator);
 const ADMINISTER: Access = operator(Role::Administrator);
-/// Shows a tenant its own, and an operator everything.
+/// Shows a tenant its own data, and an operator everything.
 const BOTH: Access = Access { role: Some(Role::Auditor), ..READ };
 
 const fn from(access: Access, model: Model) -> Access {
@@ -49,7 +51,7 @@ const READ_DELIVERY: Access = from(READ, Model::Delivery);
 const READ_BOOK: Access = from(READ, Model::AddressBook);
 const READ_ROUTING: Access = from(READ, Model::Routing);
 
-/// What an endpoint asks that stands in no row: nobody may call it by an oversight.
+/// What an endpoint without a row requires, so that none is open by an oversight.
 const UNLISTED: Access = Access { role: Some(Role::Administrator), ..MANAGE };
 
 /// The rows, in the order of the router.
@@ -139,7 +141,7 @@ pub(crate) const ROWS: &[(&str, &str, Access)] = &[
 static BY_ENDPOINT: LazyLock<HashMap<(&str, &str), Access>> =
     LazyLock::new(|| ROWS.iter().map(|(method, path, access)| ((*method, *path), *access)).collect());
 
-/// What the endpoint at this path of the router asks of a key.
+/// What the endpoint at this path of the router requires of a key.
 pub(crate) fn of(method: &Method, path: &str) -> Access {
     // The router answers HEAD as GET.
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };

@@ -9,10 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::{Answer, Code, Problem};
 
-/// The position in the log that a write ended at: hand it back as `kite-min-position` to read what was written.
+/// The position in the log that a write ended at: send it as `kite-min-position` to read what was written.
 pub(crate) const POSITION: &str = "kite-position";
 
-/// What means something in an address, or may not stand there, beside all letters that are not of ASCII.
+/// Characters with a meaning in an address, or that are not allowed in one, beside all characters that are not ASCII.
 const NOT_IN_A_SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -31,7 +31,8 @@ const NOT_IN_A_SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A text as one part of an address (RFC 3986): an e-mail address may hold `/`, `#`, `?` and letters of any script.
+/// A text as one part of an address (RFC 3986): an e-mail address may contain `/`, `#`, `?` and letters of any
+/// script.
 pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, NOT_IN_A_SEGMENT).to_string()
 }
@@ -56,7 +57,7 @@ impl<T: Serialize> Written<T> {
         Self { status: StatusCode::OK, position, location: None, body: Some(body) }
     }
 
-    /// Something accepted that goes on from here.
+    /// Something accepted that continues from here.
     pub(crate) fn accepted(position: u64, location: String, body: T) -> Self {
         Self { status: StatusCode::ACCEPTED, position, location: Some(location), body: Some(body) }
     }
@@ -90,16 +91,16 @@ impl<T: Serialize> IntoResponse for Written<T> {
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// A piece of the list; may be short, even empty, although there is more.
+    /// A part of the list; it may be short, even empty, although there is more.
     pub items: Vec<T>,
-    /// Hand it in as `cursor` for the next page; none: this was the last.
+    /// Send it as `cursor` for the next page; none: this was the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "AZfA3gAAcACAAAAAAAAAAQ")]
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of a read model in the words of the API.
+    /// A page of a read model in the form of the API.
     pub(crate) fn of<V>(listing: Listing<V>, word: impl FnMut(V) -> T) -> Self {
         let next = listing.next.map(|cursor| cursor.to_string());
         Self { items: listing.items.into_iter().map(word).collect(), next }
@@ -111,7 +112,7 @@ impl<T> Page<T> {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Paging {
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
     /// How many items at most, 1 to 200.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -122,7 +123,7 @@ const PAGE_SIZE: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
 
 impl Paging {
-    /// The paging of a query that has other parameters too.
+    /// The paging of a query that has other parameters, too.
     pub(crate) fn of(cursor: Option<String>, limit: Option<usize>) -> Self {
         Self { cursor, limit }
     }

@@ -1,11 +1,12 @@
-//! Who is asking: a tenant's API key, or an operator's key; and whether the key may do what is asked.
+//! Who is calling: a tenant's API key, or an operator's key; and whether the key may do what is requested.
 //!
 //! A key is `kite_<key id>_<secret>`, an operator's `kiteop_<key id>_<secret>`. The id finds the stored hash in the
-//! directory, which is memory; the whole key is hashed and compared in constant time. Keys are 256 random bits, so a slow
-//! hash would add nothing. The operator's first key is whatever the configuration says, and is an administrator's.
+//! directory, which is in memory; the whole key is hashed and compared in constant time. Keys are 256 random bits, so
+//! a slow hash would add nothing. The operator's first key is the one in the configuration, and has the role
+//! administrator.
 //!
-//! Whoever shows a whole key is told why it is not good: expired, or not from there. Who shows less of one, or one that was
-//! revoked, is answered like somebody who shows none that ever was. What a key may do stands in [`access`](crate::access).
+//! A caller with a complete key is told why it is not good: expired, or not allowed from this address. All other bad
+//! keys, revoked ones included, get the same answer. What a key may do is in [`access`](crate::access).
 
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
@@ -30,10 +31,10 @@ use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
-/// How long keys are believed by what was known before while the log cannot be read.
+/// How long keys are checked against the last known state while the log cannot be read.
 const KEYS_HOLD: TimeDelta = TimeDelta::minutes(1);
 
-/// A tenant, proven by one of its keys, which may do what is asked.
+/// A tenant, proven by one of its keys, which may do what is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantAuth {
     /// Who.
@@ -45,11 +46,11 @@ pub struct TenantAuth {
 /// An operator, whose key may do what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminAuth {
-    /// Under which name it acts: `operator:<name>`, or `admin` with the key of the configuration.
+    /// The actor's name: `operator:<name>`, or `admin` with the key of the configuration.
     pub actor: SmolStr,
 }
 
-/// Either of the two, for endpoints that show an operator everything and a tenant its own.
+/// Either of the two, for endpoints that show an operator everything and a tenant its own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// A tenant.
@@ -84,16 +85,17 @@ impl Payer {
     }
 }
 
-/// Which listener a request came in at, where administration has one of its own. An extension of every request then.
+/// The listener that a request came in at, if administration has one of its own. Then it is an extension of every
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The one for everybody: no operator's key is taken.
+    /// The public one: no operator's key is accepted.
     Public,
     /// The one for administration.
     Administration,
 }
 
-/// Tells what surrounds the handlers who has called. An extension of every request that may write.
+/// Tells the middleware who has called. An extension of every request that may write.
 pub(crate) type WhoWrites = Arc<OnceLock<Writer>>;
 
 /// What a key may do.
@@ -122,8 +124,9 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
     }
 }
 
-/// Who asks, before any byte of a body is looked at. Remembers with the request who pays for its body, and with its
-/// connection that a genuine key came over it. A key that is not good counts against the address that it came from.
+/// Who is calling, before any byte of a body is read. Records with the request whose budget the body is counted
+/// against, and with its connection that a genuine key came over it. A bad key counts against the address that it
+/// came from.
 async fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
     match known(&parts.headers, state, origin).await {
@@ -144,7 +147,7 @@ fn counted_of(problem: Problem, headers: &HeaderMap, origin: Option<&Origin>, st
     counted_key(problem, key_id, origin, &state.clients, state.write_side.journal.now())
 }
 
-/// The refusal of a signature; another one if too many keys and signatures that were wrong have come from the same address.
+/// The refusal of a signature; or another one if too many wrong keys and signatures came from the same address.
 pub(crate) fn counted(
     problem: Problem,
     origin: Option<&Origin>,
@@ -154,7 +157,7 @@ pub(crate) fn counted(
     counted_key(problem, None, origin, clients, now)
 }
 
-/// [`counted`] for a key of which the public part is known, if it looks like a key at all. The key itself is told nobody.
+/// [`counted`] for a key whose public part is known, if it has the form of a key. The key itself is never logged.
 fn counted_key(
     problem: Problem,
     key_id: Option<SmolStr>,
@@ -186,7 +189,7 @@ fn counted_key(
     Problem::new(Code::TooManyWrongKeys, "Too many wrong keys or signatures came from this address.")
 }
 
-/// Whose key it is, if it is good. One that is not counts as elsewhere: the request comes no further.
+/// Whose key it is, if it is good. A bad key is counted here, because the request goes no further.
 pub(crate) async fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin) -> Option<Payer> {
     match known(headers, state, Some(origin)).await {
         Ok(known) => Some(Payer::of(&known.caller)),
@@ -199,7 +202,7 @@ pub(crate) async fn payer(headers: &HeaderMap, state: &ApiState, origin: &Origin
 
 async fn known(headers: &HeaderMap, state: &ApiState, origin: Option<&Origin>) -> Answer<Known> {
     let key = bearer(headers)?;
-    // Whoever has shown a whole key is told what is wrong with it; any other may be of a moment ago.
+    // A caller with a complete key is told what is wrong with it; any other key may have been issued a moment ago.
     let look = |directory: &DirectoryState| match of_key(key, directory, state, origin) {
         Err(problem) if problem.code() == Code::KeyInvalid => None,
         known => Some(known),
@@ -246,7 +249,7 @@ fn of_key(key: &str, directory: &DirectoryState, state: &ApiState, origin: Optio
     Err(Problem::new(Code::KeyInvalid, "The key is unknown or was revoked."))
 }
 
-/// Only whoever has shown the whole key is told this.
+/// Only a caller that has shown the complete key is told this.
 fn is_good(bounds: &KeyBounds, now: DateTime<Utc>, from: IpAddr) -> Answer<()> {
     bounds.check(now, from).map_err(|refusal| match refusal {
         KeyRefusal::Expired(at) => {
@@ -285,9 +288,9 @@ fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
     }
 }
 
-/// Identifies, asks whether the key may do this, counts the request of a tenant, and lets a read wait for what the same
-/// caller wrote. Requests to send are counted when they are read: only then it is known whether they are passwords, which
-/// count apart. One that may not is never read.
+/// Identifies the caller, checks whether the key may do this, counts the request of a tenant, and lets a read wait
+/// for what the same caller wrote. Requests to send are counted when they are read: only then is it known whether
+/// they are passwords, which are counted separately. A request without permission is never read.
 async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
     let Known { caller, may } = identify(parts, state).await?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -345,9 +348,9 @@ impl FromRequestParts<ApiState> for AdminAuth {
     }
 }
 
-/// Whether somebody may see what the process looks like inside: who shows an operator's key, or comes by the listener for
-/// administration. A key that is not good counts as everywhere, but is no reason to refuse: what the process says of its
-/// readiness may not depend on a key that a probe was given long ago.
+/// Whether the caller may see details of the process: it shows an operator's key, or comes by the listener for
+/// administration. A bad key is counted as everywhere, but the request is not refused: whether the process is ready
+/// must not depend on a key that a probe was given long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeesInside(pub(crate) bool);
 

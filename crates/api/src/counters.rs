@@ -110,7 +110,7 @@ fn schema(counters: impl Iterator<Item = Counter>) -> RefOr<Schema> {
     RefOr::T(Schema::Object(fields.build()))
 }
 
-/// The values of all counters in the Prometheus text format: what is true now, over all tenants and times.
+/// The values of all counters in the Prometheus text format: the present values, over all tenants and times.
 pub(crate) fn metrics_text(totals: &[kite_projections::RelayTotals]) -> String {
     use std::fmt::Write;
     const WRITTEN: &str = "writing to a string cannot fail";

@@ -1,5 +1,5 @@
-//! The readers of what comes in from outside, for the fuzz targets (crate `kite-fuzz-targets`). For nobody else: there is
-//! nothing here that a caller of this crate could need.
+//! The readers of outside input, for the fuzz targets (crate `kite-fuzz-targets`) and nobody else: no other caller
+//! needs anything in here.
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
@@ -30,7 +30,7 @@ pub fn genuine_call(secret: &str, headers: &HeaderMap, body: &[u8], now: DateTim
     verify::open(Some(secret), headers, now)?.verify(body)
 }
 
-/// The receipts of a pushed call, and what of it was not understood.
+/// The receipts of a pushed call, and the part of it that could not be read.
 pub fn pushed_receipts(body: &[u8]) -> Answer<(Vec<RawReceipt>, Vec<Misread>)> {
     read::read(body).map(|understood| (understood.receipts, understood.misread))
 }

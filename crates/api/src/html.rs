@@ -1,4 +1,4 @@
-//! Pages for people: one shell, one style, nothing from outside, no script.
+//! Pages for people: one shell, one style, nothing loaded from outside, no script.
 
 use std::fmt;
 

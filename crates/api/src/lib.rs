@@ -1,18 +1,18 @@
 //! The HTTP API: routes, problems, keys, OpenAPI, documentation page.
 //!
-//! One endpoint, one file, in the order types, OpenAPI, handler, tests; [`router`](mod@router) is the map. A handler
-//! reads its request into checked values, calls one command or one query, and answers. Whatever goes wrong is a
+//! One endpoint per file, in the order types, OpenAPI, handler, tests; [`router`](mod@router) is the map. A handler
+//! reads its request into checked values, calls one command or one query, and answers. Every error is a
 //! [`problem::Problem`] from one registry.
 //!
-//! - Writes answer with the position that they ended at, reads may wait for one: read models follow the log a moment
-//!   later.
-//! - A tenant sees its own things; what belongs to another is answered exactly like what does not exist.
-//! - Every size has a bound, and a refusal of its own.
-//! - Tenants, operators and relays have memory for bodies of their own, and whoever has shown neither key nor signature yet
-//!   has another: nobody can use up what belongs to those who have.
+//! - Writes answer with the position that they ended at, and reads may wait for one, because read models follow the
+//!   log a moment later.
+//! - A tenant sees its own data; what belongs to another is answered exactly like what does not exist.
+//! - Every size has a limit, and a refusal of its own.
+//! - Tenants, operators and relays have separate memory for bodies, and so have callers that have shown neither key
+//!   nor signature yet: nobody can use up another's.
 //!
 //! Deliberately absent: decisions (they are commands), SQL (it is in the read models), relay clients, TLS (the
-//! listener's work), sessions, tasks of its own.
+//! listener does it), sessions, tasks of its own.
 
 mod access;
 mod answer;

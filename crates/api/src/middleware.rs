@@ -1,4 +1,4 @@
-//! What surrounds every request: counting, timing, and an answer even when a handler panics.
+//! What surrounds every request: counting, timing, and an answer even if a handler panics.
 
 use axum::RequestExt;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -32,7 +32,7 @@ pub(crate) async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// A bounded set of words: whoever calls chooses the method.
+/// A closed set of words, because a caller may send any method.
 fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -44,8 +44,8 @@ fn method_word(method: &Method) -> &'static str {
     }
 }
 
-/// Says with the request where it comes from, and lets no address have more under way than its share. Whoever is genuine
-/// has as much again for itself: others may have used up the address.
+/// Attaches to the request where it comes from, and lets no address have more requests in progress than its share. A
+/// genuine caller has as many again for itself, because others may have used up the address.
 pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let clients = &state.clients;
     let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_else(|| clients.nowhere());
@@ -81,7 +81,7 @@ async fn remembering(state: &ApiState, mut request: Request, next: Next) -> Resp
     response
 }
 
-/// Who it is: by a genuine key, or with receipts of a relay of which genuine ones came from there.
+/// Who it is: by a genuine key, or by receipts of a relay from a place from which genuine ones came before.
 async fn genuine(state: &ApiState, origin: &Origin, request: &mut Request) -> Option<Payer> {
     if let Some(payer) = payer(request.headers(), state, origin).await {
         return Some(payer);

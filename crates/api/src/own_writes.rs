@@ -1,7 +1,8 @@
-//! Where in the log each caller's last write through this process is, so that the caller finds it when it reads.
+//! The position of each caller's last write through this process, so that the caller finds it when it reads.
 //!
-//! Bounded: callers whose writes every read model holds need no waiting and are forgotten first. If there are still too
-//! many, the oldest are, and whoever is not known then waits as if it had been the newest of those.
+//! Limited in number: callers whose writes are in every read model need no waiting and are dropped first. If there
+//! are still too many, the oldest are dropped, and an unknown caller then waits as if it had made the newest of those
+//! writes.
 
 use kite_domain::slug::TenantId;
 use parking_lot::Mutex;
@@ -27,12 +28,12 @@ pub(crate) struct OwnWrites(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     positions: HashMap<Writer, u64>,
-    /// The newest write of those that were forgotten although it could not be read everywhere yet.
+    /// The newest dropped write that could not be read everywhere yet.
     forgotten: u64,
 }
 
 impl OwnWrites {
-    /// Remembers a write. `read_everywhere` says up to where all read models have come.
+    /// Records a write. `read_everywhere` is the position that all read models have reached.
     pub(crate) fn note(&self, writer: Writer, position: u64, read_everywhere: impl FnOnce() -> u64) {
         let mut known = self.0.lock();
         if let Some(last) = known.positions.get_mut(&writer) {
@@ -45,7 +46,7 @@ impl OwnWrites {
         known.positions.insert(writer, position);
     }
 
-    /// Where the caller's last write is; 0: it needs not wait for any.
+    /// The position of the caller's last write; 0: it need not wait.
     pub(crate) fn of(&self, writer: &Writer) -> u64 {
         let known = self.0.lock();
         known.positions.get(writer).copied().unwrap_or(known.forgotten)

@@ -55,12 +55,12 @@ fn for_tenants() -> OpenApiRouter<ApiState> {
         .routes(routes!(receipts::handler))
 }
 
-/// What shows a tenant its own, and an operator everything.
+/// Endpoints that show a tenant its own data, and an operator everything.
 fn for_both() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(statistics::handler)).routes(routes!(audit::events::handler))
 }
 
-/// What operators call, and those who watch over the process.
+/// Endpoints for operators, and for those who monitor the process.
 fn for_operators() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(admin::tenants::list, admin::tenants::create))
@@ -94,7 +94,7 @@ fn for_operators() -> OpenApiRouter<ApiState> {
         .routes(routes!(service::metrics::handler))
 }
 
-/// What tells of the process and of this API, to anybody.
+/// Endpoints about the process and this API, for everybody.
 fn service() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(service::health::handler))
@@ -110,7 +110,7 @@ pub fn router(state: ApiState) -> Router {
     surrounded(endpoints(), None, state)
 }
 
-/// The API for everybody, where administration has a listener of its own: nothing here answers to an operator's key.
+/// The public API, if administration has a listener of its own: nothing here accepts an operator's key.
 pub fn public_router(state: ApiState) -> Router {
     surrounded(for_tenants().merge(for_both()).merge(service()), Some(Side::Public), state)
 }

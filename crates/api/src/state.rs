@@ -1,4 +1,4 @@
-//! What handlers work with. Built once by whoever runs the API; nothing here starts a task or opens a file.
+//! What handlers work with. Built once by the owner of the API; nothing here starts a task or opens a file.
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
@@ -9,7 +9,7 @@ use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::manage::Unextended;
 use kite_commands::refusal_keeper;
 use kite_commands::relay_desk::RelayDesk;
-use kite_commands::{Cause, WriteSide};
+use kite_commands::{Cause, WriteSide, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::opt_out::Refusals;
@@ -29,7 +29,7 @@ use crate::own_writes::{OwnWrites, Writer};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
 
-/// SHA-256 of the admin key: all that is kept of it.
+/// SHA-256 of the admin key: the only form in which it is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AdminKeyHash(pub(crate) [u8; 32]);
 
@@ -44,7 +44,7 @@ pub fn hash_admin_key(key: &str) -> AdminKeyHash {
     AdminKeyHash(Sha256::digest(key.as_bytes()).into())
 }
 
-/// Bounds and secrets of the API. Every bound has a refusal of its own.
+/// Limits and secrets of the API. Every limit has a refusal of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiConfig {
@@ -61,29 +61,29 @@ pub struct ApiConfig {
     pub receipts_body_bytes_max: usize,
     /// The largest body anywhere else.
     pub body_bytes_max: usize,
-    /// The most that all large bodies of tenants together may hold in memory; past it: 503.
+    /// The most memory for all large bodies of tenants together; beyond that: 503.
     pub bytes_in_flight_max: usize,
-    /// The part of it that one tenant may take, per cent; past it: 429. The same holds for each relay and its bytes.
+    /// The part of it that one tenant may use, in per cent; beyond that: 429. The same for each relay and its bytes.
     pub share_per_cent: u8,
-    /// The most that all large bodies of operators together may hold in memory; past it: 503.
+    /// The most memory for all large bodies of operators together; beyond that: 503.
     pub admin_bytes_in_flight_max: usize,
-    /// The most that receipts may hold in memory that come from where genuine ones of the same relay came from before.
+    /// The most memory for receipts from places from which genuine ones of the same relay came before.
     pub receipts_bytes_in_flight_max: usize,
-    /// The most that bodies may hold in memory of which nobody knows yet whether they are genuine.
+    /// The most memory for bodies of which it is not known yet whether they are genuine.
     pub unverified_bytes_in_flight_max: usize,
     /// How long a body may take to arrive, in milliseconds.
     pub body_timeout_ms: u64,
-    /// How long a body may stand still, in milliseconds.
+    /// How long a body may make no progress, in milliseconds.
     pub body_stall_timeout_ms: u64,
     /// How long a read waits for a read model to catch up with a position, in milliseconds.
     pub read_wait_ms: u64,
-    /// A read model that is further behind than this many positions makes the process not ready.
+    /// If a read model is further behind than this many positions, the process is not ready.
     pub ready_lag_events_max: u64,
-    /// How long a projector may stand still while there is something to read before the process is not ready, in
-    /// milliseconds.
+    /// If a projector stands still for longer than this while there is something to read, the process is not ready,
+    /// in milliseconds.
     pub ready_standstill_ms_max: u32,
-    /// With less room than this on the disk of the data directory the process is not ready and takes no new sendings, so that
-    /// the results of what is under way can still be written, in bytes.
+    /// With less room than this on the disk of the data directory the process is not ready and accepts no new
+    /// sendings, so that the results of work in progress can still be written, in bytes.
     pub ready_free_bytes_min: u64,
     /// With less room than this it says so, in bytes.
     pub ready_free_bytes_warn: u64,
@@ -120,7 +120,7 @@ impl Default for ApiConfig {
 /// One thing that must hold before requests are sent here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadinessCheck {
-    /// What is looked at, in a word that anybody may read.
+    /// The name of the check, in a word that anybody may read.
     pub name: String,
     /// Whether it holds.
     pub is_ready: bool,
@@ -134,13 +134,14 @@ pub trait Readiness: Send + Sync + 'static {
     /// Each of the things that must hold.
     async fn checks(&self) -> Vec<ReadinessCheck>;
 
-    /// Why no new sendings and no files of contacts and refusals are taken; none: they are. What is under way must still find room for its results.
+    /// Why no new sendings and no files of contacts and refusals are accepted; none: they are. Work in progress must
+    /// still find room for its results.
     fn turns_away(&self) -> Option<String> {
         None
     }
 }
 
-/// A refusal of what would take room, where there is hardly any.
+/// A refusal of what would take room on the disk, when there is hardly any.
 pub(crate) fn has_room(readiness: &dyn Readiness, otherwise: &str) -> Answer<()> {
     match readiness.turns_away() {
         None => Ok(()),
@@ -165,7 +166,7 @@ pub struct ApiParts {
     pub write_side: WriteSide,
     /// Commands on sendings.
     pub acceptance: Acceptance,
-    /// What is seen of the relays at this moment, and what a call of one shows.
+    /// The present state of the relays, and checks of them.
     pub relay_desk: Arc<dyn RelayDesk>,
     /// What can be done about backups.
     pub backups: Arc<dyn BackupDesk>,
@@ -175,9 +176,9 @@ pub struct ApiParts {
     pub log_index: Arc<dyn LogIndex>,
     /// All metrics of the process as Prometheus text.
     pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
-    /// What else must hold before the process is ready.
+    /// Further conditions for the process to be ready.
     pub readiness: Arc<dyn Readiness>,
-    /// The numbers that recommendations are made with.
+    /// The settings of recommendations.
     pub advice: AdviceSettings,
     /// Where requests come from.
     pub clients: Clients,
@@ -225,10 +226,10 @@ pub(crate) enum Model {
     Routing,
 }
 
-/// Requests with larger bodies are worked on in the background.
+/// Requests with larger bodies are processed in the background.
 const SHORT_BYTES_MAX: usize = 8 << 10;
 
-/// Asks to be answered only from data at least as new as a position: the value of an earlier `kite-position`.
+/// Asks for data at least as new as a position: the value of an earlier `kite-position`.
 pub(crate) const MIN_POSITION: &str = "kite-min-position";
 
 impl ApiState {
@@ -261,39 +262,40 @@ impl ApiState {
         Cause::new(actor.clone(), self.write_side.journal.next_id())
     }
 
-    /// Remembers that the tenant has written, so that it finds what it wrote.
+    /// Records that the tenant has written, so that it finds its write.
     pub(crate) fn note_write(&self, tenant: &TenantId, position: u64) {
         self.note_write_of(Writer::Tenant(tenant.clone()), position);
     }
 
-    /// Remembers that somebody has written. Answers to writes come by here (`middleware::remembering`).
+    /// Records that somebody has written. Answers to writes pass through here (`middleware::remembering`).
     pub(crate) fn note_write_of(&self, writer: Writer, position: u64) {
         self.0.writes.note(writer, position, || self.read_everywhere());
     }
 
-    /// Remembers that the tenant has written to its address book, so that a sending to a group sees it.
+    /// Records that the tenant has written to its address book, so that a sending to a group sees it.
     pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
         self.note_write(tenant, position);
         let writer = Writer::Tenant(tenant.clone());
         self.0.contact_writes.note(writer, position, || self.position(Model::AddressBook));
     }
 
-    /// Up to where all read models have come that reads wait for.
+    /// The position that all read models have reached that reads wait for.
     fn read_everywhere(&self) -> u64 {
         let models = [Model::AddressBook, Model::Delivery, Model::Routing];
         models.map(|model| self.position(model)).into_iter().min().unwrap_or(0)
     }
 
-    /// Waits until a read model holds everything that somebody wrote through this process. Who did not ask for that is
-    /// answered from what there is when it takes too long: a list that is a moment old is of more use than none.
+    /// Waits until a read model holds everything that the caller wrote through this process. If that takes too long
+    /// and the caller did not ask for it, the present rows are used: a list that is a moment old is more useful than
+    /// none.
     pub(crate) async fn await_own_writes(&self, model: Model, writer: &Writer) {
         if self.reached(model, self.0.writes.of(writer)).await.is_err() {
             metrics::counter!("kite_own_writes_not_awaited_total").increment(1);
         }
     }
 
-    /// Asks a read model for something of the tenant's. If it is not there, it may have been written a moment ago: then
-    /// the question is asked once more when the read model holds what this process wrote for the tenant.
+    /// Queries a read model for something of the tenant's. If it is not there, it may have been written a moment ago:
+    /// then the query is repeated when the read model holds what this process wrote for the tenant.
     pub(crate) async fn find_own<T: Send + 'static>(
         &self,
         model: Model,
@@ -316,8 +318,8 @@ impl ApiState {
         self.reached(Model::AddressBook, position).await
     }
 
-    /// Has the log say whom the tenant's refusals bind, as the address book knows people once it is at this position. If
-    /// that cannot be had now, the refusal keeper comes by in a moment.
+    /// Makes sure that the log says which addresses the tenant's refusals apply to, by the address book at this
+    /// position. If that is not possible now, the refusal keeper does it in a moment.
     pub(crate) async fn extend_refusals(&self, tenant: &TenantId, position: u64) {
         /// What is more is left to the keeper.
         const PORTION: usize = 10_000;
@@ -331,7 +333,10 @@ impl ApiState {
             |bond: Bond| Unextended { tenant: bond.tenant, address: bond.address, other: bond.other };
         let unextended = bonds.unwrap_or_default().into_iter().map(unextended).collect();
         if let Err(error) = refusal_keeper::extend(&self.write_side.manage, unextended).await {
-            tracing::warn!(%error, "whom a refusal binds could not be written yet, trying again");
+            tracing::warn!(
+                error = describe(&error),
+                "whom a refusal binds could not be written yet, trying again"
+            );
         }
     }
 
@@ -350,7 +355,7 @@ impl ApiState {
         self.find("tenant", |directory| directory.tenants.contains_key(tenant).then_some(())).await
     }
 
-    /// Whether one of these contacts is of somebody who refuses.
+    /// Whether one of these contacts belongs to somebody who refuses.
     pub(crate) async fn somebody_refuses(
         &self,
         tenant: &TenantId,
@@ -366,32 +371,33 @@ impl ApiState {
         Ok(directory.look_at_refusals(journal, tenant, addresses.iter().copied(), look).await?)
     }
 
-    /// Waits until the address book knows of all contacts that were there before this process.
+    /// Waits until the address book has all contacts that were there before this process.
     pub(crate) async fn contacts_are_counted(&self) -> Answer<()> {
         self.reached(Model::AddressBook, self.0.began_at).await
     }
 
-    /// Waits for what the header `kite-min-position` asks of the address book.
+    /// Waits for the position in the header `kite-min-position` in the address book.
     pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
         self.reached(Model::AddressBook, self.min_position(headers).await?).await
     }
 
-    /// Waits for what the header `kite-min-position` asks of the routing read model.
+    /// Waits for the position in the header `kite-min-position` in the routing read model.
     pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
         self.reached(Model::Routing, self.min_position(headers).await?).await
     }
 
-    /// Waits for what the header `kite-min-position` asks of the delivery read model.
+    /// Waits for the position in the header `kite-min-position` in the delivery read model.
     pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
         self.reached(Model::Delivery, self.min_position(headers).await?).await
     }
 
-    /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
+    /// The position in the header `kite-min-position`. Waiting for a position at which nothing was ever written ends
+    /// without success.
     async fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
         let Some(position) = min_position(headers)? else { return Ok(0) };
         let store = self.write_side.journal.store();
         let head = *store.head().borrow();
-        // The head is told a moment after an event can be read.
+        // The head is reported a moment after an event can be read.
         let is_beyond = position > head
             && store.read_all(position - 1, 1, &Filter::everything()).await?.events.is_empty();
         if is_beyond {
@@ -402,7 +408,7 @@ impl ApiState {
         Ok(position)
     }
 
-    /// Waits until a read model is at a position, or says that it is not.
+    /// Waits until a read model is at a position, or returns that it is not.
     async fn reached(&self, model: Model, position: u64) -> Answer<()> {
         if self.position(model) >= position {
             return Ok(());
@@ -438,8 +444,8 @@ impl ApiState {
             .map_err(Problem::from)
     }
 
-    /// Works on a request: a short one here, one with a large body where it gives way to short ones. The latter is
-    /// brought to its end even if nobody waits for the answer any more.
+    /// Processes a request: a short one here, one with a large body where it gives way to short ones. The latter is
+    /// completed even if nobody waits for the answer any more.
     pub(crate) async fn by_size<T: Send + 'static>(
         &self,
         body: &HeldBody,

@@ -29,14 +29,14 @@ macro_rules! words {
 words! {
     /// What a tenant's key may do.
     ScopeWord = kite_domain::keys::Scope {
-        /// Ask for sendings, and pause, resume and cancel them.
+        /// Create sendings, and pause, resume and cancel them.
         Send,
-        /// Look at sendings, messages, figures, the address book.
+        /// Read sendings, messages, figures, the address book.
         Read,
         /// Change the address book, templates, senders, refusals and policies.
         Manage,
     }
-    /// What an operator's key may do. Each role may what those before it may.
+    /// What an operator's key may do. Each role includes the ones before it.
     OperatorRoleWord = kite_domain::keys::Role {
         /// Look at everything, change nothing.
         Auditor,
@@ -45,7 +45,7 @@ words! {
         /// Everything.
         Administrator,
     }
-    /// How urgent a message is, and which rules bind it.
+    /// How urgent a message is, and which rules apply to it.
     ClassWord = kite_domain::sending::MessageClass {
         /// A one-time password or the like: late is worse than never.
         Otp,
@@ -82,7 +82,7 @@ words! {
         /// Not offered yet.
         Alimtalk,
     }
-    /// The dearest type that a text may be promoted to.
+    /// The most expensive type that a text may be promoted to.
     MaxTypeWord = kite_domain::text::MaxType {
         /// At most an sms.
         Sms,
@@ -91,7 +91,7 @@ words! {
         /// No bound.
         Mms,
     }
-    /// What to do with an advertisement whose window is closed.
+    /// What to do with an advertisement while its window is closed.
     WindowWord = kite_domain::sending::WindowAction {
         /// Wait until it opens.
         Hold,
@@ -166,10 +166,10 @@ words! {
     UnattendedWord = kite_domain::relay::UnattendedCause {
         /// No client can be built from its definition.
         Unusable,
-        /// Its workers have ended, and come back only to end again.
+        /// Its workers have ended, and end again whenever they are restarted.
         WorkersGone,
     }
-    /// How words of a relay came that were not understood.
+    /// How the unreadable words of a relay came.
     SaidHowWord = kite_domain::not_understood::SaidHow {
         /// As a pushed receipt.
         Pushed,
@@ -192,7 +192,7 @@ words! {
         WrongType,
         /// A word that the protocol does not have.
         UnknownWord,
-        /// A time that is no time, or does not say how far it is from UTC.
+        /// A time that is not valid, or has no UTC offset.
         NoTime,
         /// A reference that is longer than any of ours.
         TooLong,
@@ -206,7 +206,7 @@ words! {
     }
     /// Whether an SMTP connection is encrypted.
     SmtpSecurityWord = kite_domain::relay::SmtpSecurity {
-        /// STARTTLS when the server offers it. Where it does not, messages go in the clear, but credentials do not:
+        /// STARTTLS if the server offers it. If it does not, messages are sent unencrypted, but credentials are not:
         /// with credentials, messages wait until it does.
         Opportunistic,
         /// STARTTLS, or no connection.
@@ -229,7 +229,7 @@ words! {
         Cancelled,
         /// Never handed over, because a rule forbids it.
         Refused,
-        /// Too old, or no receipt came in time: not known.
+        /// Too old, or no receipt came in time: the result is not known.
         Expired,
         /// Cannot be delivered.
         Undelivered,
@@ -271,7 +271,7 @@ words! {
         Content,
         /// It does not match an approved template.
         Template,
-        /// The recipient is not to be reached over this channel.
+        /// The recipient cannot be reached over this channel.
         ChannelUnavailable,
         /// The recipient refuses advertisements.
         OptOut,
@@ -333,8 +333,8 @@ words! {
         /// Assigned to a relay, and waiting for its window to open.
         Held,
     }
-    /// How a relay stands before any objective is asked.
-    StandingWord = kite_domain::advice::Standing {
+    /// The state of a relay before any objective is considered.
+    StandingWord = kite_domain::advice::RelayStanding {
         /// Enough was measured, and it looks well.
         Measured,
         /// Too little was measured.
@@ -358,7 +358,7 @@ words! {
         LeftOut,
     }
     /// What kind of answer an advice is.
-    VerdictWord = kite_domain::advice::Verdict {
+    VerdictWord = kite_domain::advice::AdviceKind {
         /// Weights that follow from the objective and the figures.
         Advised,
         /// Every measured relay looks bad: the weights as they were.

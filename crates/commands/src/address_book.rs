@@ -1,5 +1,5 @@
-//! Writing the address book. Nothing is decided here: the newest word counts, and the read model merges contacts that
-//! share an address, in the order of the log.
+//! Writing the address book. Nothing is decided here: the newest event counts, and the read model merges contacts
+//! that share an address, in the order of the log.
 
 use kite_domain::contact::{
     ContactDeleted, ContactDetails, ContactsPersonal, ContactsSaved, GroupDeleted, GroupMembersChanged,
@@ -27,16 +27,16 @@ pub struct AddressBook {
     places: Arc<Mutex<HashMap<TenantId, Vec<Given>>>>,
 }
 
-/// Places that were given and that the read model may not know of yet.
+/// Places that were given and that the read model may not count yet.
 #[derive(Debug, Clone, Copy)]
 struct Given {
     id: u64,
     contacts: u64,
-    /// Where the contacts are in the log, once they are.
+    /// The position of the contacts in the log, once they are in it.
     position: Option<Position>,
 }
 
-/// What the read model says of a tenant's contacts.
+/// The read model's information about a tenant's contacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedContacts {
     /// How many there are.
@@ -59,7 +59,7 @@ impl ContactPlaces {
         self.granted
     }
 
-    /// The contacts are in the log: the places count until the read model has come past.
+    /// The contacts are in the log: the places count until the read model has passed them.
     pub fn are_written(self, position: Position) {
         if let Some(given) = self.book.places.lock().get_mut(&self.tenant) {
             given.iter_mut().filter(|one| one.id == self.id).for_each(|one| one.position = Some(position));
@@ -84,8 +84,8 @@ impl AddressBook {
         Self { journal, places: Arc::default() }
     }
 
-    /// Gives places for new contacts, as many as there are left of the tenant's limit and at most as many as are wanted.
-    /// Two who ask at once do not get the same.
+    /// Gives places for new contacts, as many as are wanted, or as many as are left of the tenant's limit. Two
+    /// callers at once never get the same place.
     pub fn reserve(
         &self,
         tenant: &TenantId,

@@ -1,8 +1,8 @@
 //! The adviser: turns live figures into weights for every policy that follows them. A change is an event with its
 //! reasons; the router follows the newest. Small movements change nothing, so that shares do not flap.
 //!
-//! Advice follows the policy and the advice that it was judged on, or it is not written: of two advisers over one log, or of
-//! one that was paused, the slower judges anew at its next look.
+//! Advice is written only if the policy and the advice that it is based on are still the newest. If there are two
+//! advisers over one log, or one was paused, the slower judges again at its next look.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -55,7 +55,7 @@ impl Adviser {
         Self { journal, directory, manage, open_work, settings, looked_at: None }
     }
 
-    /// When the figures are to be looked at next, if that is not now. A clock that was set back makes nobody wait.
+    /// When to look at the figures next, if not now. A clock that was set back makes nobody wait.
     fn rests_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let looked_at = self.looked_at.filter(|looked_at| *looked_at <= now)?;
         Some(looked_at + INTERVAL).filter(|due| *due > now)
@@ -156,7 +156,7 @@ impl Worker for Adviser {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        // A copy of a log that may be at work decides nothing about what both hold.
+        // A copy whose original may still be in use decides nothing about messages that both logs contain.
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }

@@ -1,7 +1,8 @@
-//! What waits for relays that take nothing at the moment: noted by the router and by relay workers, asked for by whoever
-//! decides how soon such a relay is looked at again.
+//! Messages that wait for relays which take nothing at the moment. The router and relay workers note them; they
+//! decide how soon such a relay is tried again.
 //!
-//! A hint in memory, nothing more: what is missing is noted again by the next who has to wait, what is stale costs a look.
+//! Only a hint in memory: a missing note is made again by the next worker that has to wait, and a stale one costs a
+//! look.
 
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::Awaiting;
@@ -20,13 +21,13 @@ type ByClass = BTreeMap<MessageClass, Noted>;
 #[derive(Debug, Clone, Copy)]
 struct Noted {
     expires_at: DateTime<Utc>,
-    /// It is noted again before then, if it still waits.
+    /// If it still waits, it is noted again before this time.
     valid_until: DateTime<Utc>,
 }
 
 impl Awaited {
-    /// Messages of this class wait for the relay, and are worth something until they expire. Whoever says so says it again
-    /// before `valid_until`, for as long as it is so.
+    /// Messages of this class wait for the relay, and are useful until they expire. The caller notes it again before
+    /// `valid_until`, for as long as it is true.
     pub fn note(&self, relay: &RelayId, waiting: Awaiting, valid_until: DateTime<Utc>, now: DateTime<Utc>) {
         if waiting.expires_at <= now {
             return;

@@ -1,10 +1,12 @@
-//! What the process that holds the data can do about backups of it, and knows of them.
+//! What the process that has the data can do about backups of it, and knows about them.
 //!
-//! A port: the binary answers, crate `kite-api` asks, and neither knows the other.
+//! A port: the binary implements it, crate `kite-api` uses it, and neither depends on the other.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use kite_event_store::Position;
+use kite_event_store::{Position, SharedError};
+
+use crate::worker::Failure;
 
 /// Where a backup stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +58,22 @@ pub enum BackupRefusal {
     #[error("there is a backup {0} already")]
     Exists(String),
     /// The directory cannot be used.
-    #[error("the directory for backups cannot be used: {0}")]
-    Unusable(String),
+    #[error("the directory for backups cannot be used")]
+    Unusable(#[source] SharedError),
+}
+
+impl BackupRefusal {
+    /// The directory cannot be used, for this reason.
+    pub fn unusable(reason: impl Into<Failure>) -> Self {
+        Self::Unusable(SharedError::new(reason))
+    }
 }
 
 /// The longest name of a backup.
 pub const NAME_BYTES_MAX: usize = 100;
 
-/// Whether a backup may be called so: letters, digits, `-`, `_` and `.`, the first one a letter or digit. So it is one part
-/// of a path, and nothing that is hidden or leads elsewhere.
+/// Whether a backup may have this name: letters, digits, `-`, `_` and `.`, the first one a letter or digit. So it is
+/// a single part of a path, not hidden, and leads nowhere else.
 pub fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     name.len() <= NAME_BYTES_MAX
@@ -75,7 +84,7 @@ pub fn is_name(name: &str) -> bool {
 /// See the module.
 #[async_trait]
 pub trait BackupDesk: Send + Sync + 'static {
-    /// Begins a backup, which goes on by itself.
+    /// Begins a backup, which continues by itself.
     async fn begin(&self, name: Option<String>, actor: &str) -> Result<Backup, BackupRefusal>;
 
     /// The newest first.

@@ -1,4 +1,4 @@
-//! The event store as the write side speaks to it: domain events in, domain events out.
+//! The event store as the write side uses it: domain events in, domain events out.
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::{DecodeError, Event};
@@ -26,7 +26,7 @@ pub enum JournalError {
     /// The store did not give it.
     #[error("the log cannot be read")]
     Read(#[from] ReadError),
-    /// A read model that keeps what would take the whole log to read did not answer.
+    /// A read model did not answer that stores what would otherwise need the whole log.
     #[error(transparent)]
     Memory(#[from] OpenWorkError),
     /// It gave what cannot be understood.
@@ -40,13 +40,13 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether a newer program wrote what is not understood: this one can try again as often as it likes.
+    /// Whether a newer program wrote what is not understood: trying again does not help this program.
     pub fn is_of_newer_program(&self) -> bool {
         matches!(self, Self::Decode { source: DecodeError::UnknownKind { .. }, .. })
     }
 }
 
-/// Why something is done, and by whom: becomes the envelope of every event that follows from it.
+/// Why something is done, and by whom. It becomes part of the envelope of every event that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// `key:<id>`, `operator:<name>`, `admin`, `router`, `worker:<relay>`, `timekeeper`, `relay:<relay>`.
@@ -86,7 +86,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Nothing is written: the stream is to hold so many events.
+    /// Nothing is written; the append is a condition that the stream has this many events.
     pub fn check(stream: impl Into<StreamName>, version: u64) -> Self {
         Self {
             stream: stream.into(),
@@ -138,19 +138,19 @@ impl Journal {
         Self { store, clock, ids, node, is_shared: false, too_old, pauses }
     }
 
-    /// As the process of this name, which no other one ever had.
+    /// As the process of this name. No other process ever had the name.
     #[must_use]
     pub fn of_node(self, node: impl Into<SmolStr>) -> Self {
         Self { node: node.into(), ..self }
     }
 
-    /// Other processes write to the log too, so what is kept of it in memory is looked at again before it is believed.
+    /// Other processes write to the log, too, so what is kept in memory is checked against the log before it is used.
     #[must_use]
     pub fn shared(self) -> Self {
         Self { is_shared: true, ..self }
     }
 
-    /// Who meets a conflict waits by these before the next try; without them it only lets others go first.
+    /// After a conflict, wait with these before the next try; without them, only yield.
     #[must_use]
     pub fn with_pauses(self, pauses: Arc<dyn Pauses>) -> Self {
         Self { pauses, ..self }
@@ -195,7 +195,7 @@ impl Journal {
         &self.clock
     }
 
-    /// Writes entries together: one answer each, in order.
+    /// Writes entries together. One result each, in order.
     pub async fn append(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Result<Appended, AppendError>> {
         self.append_keeping(mode, entries).await.into_iter().map(|kept| kept.answer).collect()
     }
@@ -205,9 +205,9 @@ impl Journal {
         self.append_as(mode, entries.into_iter().map(|entry| (self.ids.next(), entry)).collect()).await
     }
 
-    /// [`Journal::append_keeping`] under ids of the caller's choice, for what is to be in the log once however often it is
-    /// written: the first event of an entry has its id. What stands already is answered as repeated, or as a conflict
-    /// where it stands elsewhere.
+    /// [`Journal::append_keeping`] under ids of the caller's choice, for what must be in the log once however often
+    /// it is written: the first event of an entry has its id. What exists already is reported as repeated, or as a
+    /// conflict if it exists in another place.
     pub async fn append_as(&self, mode: BatchMode, entries: Vec<(Uuid, Entry)>) -> Vec<Kept> {
         if entries.is_empty() {
             return Vec::new();
@@ -252,8 +252,8 @@ impl Journal {
         }
     }
 
-    /// The tails of several streams, read together: those that are not very long are read in one go. One that cannot be
-    /// understood keeps no other from being read.
+    /// The tails of several streams, read together; those that are not very long are read at once. One that cannot be
+    /// understood does not affect the others.
     pub async fn read_tails(
         &self,
         tails: &[Tail<'_>],
@@ -286,7 +286,7 @@ impl Journal {
         pages.into_iter().flatten().map(|one| self.understand(one)).collect()
     }
 
-    /// A piece of the whole log, and where to read on.
+    /// A piece of the whole log, and the position to read on from.
     pub async fn read_all(
         &self,
         after: Position,
@@ -337,8 +337,8 @@ fn stream_append(command: Uuid, entry: Entry, time: DateTime<Utc>) -> (StreamApp
     (append, (entry.events, last_id))
 }
 
-/// The id of the `index`-th event of a command: deterministic, so that a repeat is seen as one, and sorting by time
-/// like the command's own id (48 bits of milliseconds, then a hash).
+/// The id of the `index`-th event of a command. It is deterministic, so that a repeat is recognised, and sorts by
+/// time like the command's own id (48 bits of milliseconds, then a hash).
 fn event_id(command: Uuid, index: usize) -> Uuid {
     if index == 0 {
         return command;

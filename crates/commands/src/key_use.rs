@@ -1,12 +1,13 @@
 //! When keys were last used.
 //!
-//! A use costs a request one look at a number, and once a second a key one store: it is kept with the key in memory. It gets
-//! into the log seldom, as one event for many keys: at the first use of a key, and then when what the log says is a day
-//! old. So a key that was never used, or not for weeks, is known as such for ever and by every process, and the log grows
-//! by a few events a day, however many requests there are. What is shown is the newer of the two: exact to the second for
-//! what came over this process since it began, else up to a day too old.
+//! A use costs a request one look at a number, and a key one store per second: it is kept with the key in memory. It
+//! is seldom written to the log, as one event for many keys: at the first use of a key, and then when the log's value
+//! is a day old. So a key that was never used, or not for weeks, is known as such for ever and by every process, and
+//! the log grows by a few events per day, however many requests there are. The newer of the two values is shown:
+//! exact to the second for calls to this process since it began, otherwise up to a day too old.
 //!
-//! Deliberately absent: a file or table of its own. It would be lost with the machine, and every process would have another.
+//! Deliberately absent: a file or table of its own. It would be lost with the machine, and every process would have
+//! another.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;

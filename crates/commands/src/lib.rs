@@ -1,7 +1,7 @@
 //! The write side: load, decide, append, and try again on a conflict (`tries.rs`).
 //!
-//! Every process that reads the log and acts on it (router, timekeeper) is a [`Worker`]: a loop over `step()`. What
-//! wakes it only shortens the wait; that nothing is forgotten rests on the log and on periodic scans.
+//! Every process that reads the log and acts on it (router, timekeeper) is a [`Worker`]: a loop over `step()`. A
+//! wake-up only shortens the wait; the log and periodic scans make sure that nothing is forgotten.
 //!
 //! Deliberately absent: HTTP, relays, SQL, sleeping, a clock of its own.
 

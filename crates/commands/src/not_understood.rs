@@ -1,7 +1,8 @@
-//! Keeps what relays said and Kite did not understand: each of the same words once a day, and no more of them in a day than fit
-//! its bound. Everything is counted. What is beyond the bound is not kept, and whoever brought it does not acknowledge it.
+//! Keeps answers of relays that Kite could not read: the same words once per day, and no more per day than the limit.
+//! Everything is counted. What exceeds the limit is not kept, and its bringer does not acknowledge it.
 //!
-//! Only what is known to be the relay's own comes here: a pushed call whose signature holds, an answer to a call of ours.
+//! Only what certainly comes from the relay is kept: a pushed call whose signature is right, or an answer to a call
+//! of ours.
 
 use chrono::{DateTime, Utc};
 use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow, day_end, stream};
@@ -17,8 +18,8 @@ use crate::journal::{Cause, Entry, Journal, JournalError};
 
 /// So many are appended at once.
 const APPENDS_MAX: usize = 250;
-/// The last words that were kept are remembered, so that a relay that repeats itself costs nothing: in memory 400 KB.
-/// What is forgotten is found in the stream of the day.
+/// The last words that were kept are remembered, so that a relay that repeats itself costs nothing: 400 KB in memory.
+/// What is forgotten here is found in the stream of the day.
 const REMEMBERED_MAX: usize = 16_384;
 
 /// What became of words that were not understood.
@@ -45,11 +46,11 @@ impl NotUnderstoodBook {
         Self { journal, remembered: Arc::default() }
     }
 
-    /// Keeps these words of a relay. When this answers with `Ok`, all of it is in the log but what it names as beyond the
-    /// bound; on an error some of it may be. What is not can be said again.
+    /// Keeps these words of a relay. When this returns `Ok`, all of it is in the log except what it names as beyond
+    /// the limit; on an error some of it may be. What is not in the log can be given again.
     ///
     /// # Errors
-    /// The log takes nothing.
+    /// The log accepts nothing.
     pub async fn keep(
         &self,
         relay: &RelayId,

@@ -1,7 +1,7 @@
-//! What the write side asks a read model for: where to go on after a restart, and what may be due.
+//! What the write side asks a read model for: where to continue after a restart, and what may be due.
 //!
-//! The answers may lag and need not be complete at any one moment: each is only a hint to look at a stream, which
-//! then decides. What is missing now is there at the next scan.
+//! The answers may lag and need not be complete at any moment: each is only a hint to look at a stream, which then
+//! decides. What is missing now will be there at the next scan.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -16,12 +16,21 @@ use kite_event_store::Position;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
+use crate::worker::Failure;
+
 /// The read model could not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the read models do not say: {0}")]
-pub struct OpenWorkError(pub String);
+#[error("the read models do not say")]
+pub struct OpenWorkError(#[source] Failure);
 
-/// Where the router goes on.
+impl OpenWorkError {
+    /// For this reason.
+    pub fn new(reason: impl Into<Failure>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// Where the router continues.
 #[derive(Debug, Clone, Default)]
 pub struct RouterMemory {
     /// Everything up to here is in the rest; what comes after is read from the log.
@@ -32,7 +41,7 @@ pub struct RouterMemory {
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed sendings with messages that have no route yet; scheduled ones only once they are released.
     pub unrouted: Vec<SendingId>,
-    /// Sendings of which the read model does not know how they stand: they may be unrouted too.
+    /// Sendings whose state the read model does not know: they may be unrouted, too.
     pub parked: Vec<SendingId>,
 }
 
@@ -48,7 +57,8 @@ pub struct Workload {
 /// See the module.
 #[async_trait]
 pub trait OpenWork: Send + Sync + 'static {
-    /// Where the router goes on. Of splits of other policies than these, each named as the router names it, nothing need be told.
+    /// Where the router continues. `policies` names the policies in force, as the router names them; splits of other
+    /// policies may be left out.
     async fn router_memory(&self, policies: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError>;
     /// What is accepted and not final.
     async fn workload(&self) -> Result<Workload, OpenWorkError>;
@@ -62,8 +72,8 @@ pub trait OpenWork: Send + Sync + 'static {
     async fn cancelled_lots(&self, limit: usize) -> Result<Vec<LotId>, OpenWorkError>;
     /// Sealed sendings whose messages are all final and that are not completed.
     async fn finished_sendings(&self, limit: usize) -> Result<Vec<SendingId>, OpenWorkError>;
-    /// Sendings of which the read model could not write something down, in the order of their ids, after this one. Whatever
-    /// it says of them may be wrong: their streams have to be asked.
+    /// Sendings of which the read model could not store something, in the order of their ids, after this one.
+    /// Whatever it says about them may be wrong: their streams have to be read.
     async fn parked_sendings(
         &self,
         after: Option<SendingId>,

@@ -1,14 +1,14 @@
 //! When parked receipts are tried again: at once, then each time their wait has doubled, until they are given up.
 //!
-//! Most of them are strangers: reports on messages that nobody here knows, because somebody else uses the account too.
-//! They must neither hide one that only came early nor cost a look into the log again and again. So there are rounds:
-//! each goes over the receipts of a relay in the order in which they were parked, at a distance of its own behind the
-//! present, and in pages. Nothing is kept for a single receipt, and no number of strangers keeps a round from going on.
+//! Most of them are about messages that nobody here knows, because somebody else uses the account, too. They must
+//! neither hide a receipt that only came early nor cost a look into the log again and again. So there are rounds.
+//! Each round goes over the receipts of a relay in the order in which they were parked, in pages, at its own distance
+//! behind the present. Nothing is kept for a single receipt, and no number of foreign receipts stops a round.
 //!
-//! A receipt that a round misses, because the read model showed it late, is the next round's.
+//! A receipt that a round misses, because the read model showed it late, is tried in the next round.
 //!
-//! In a copy that has taken its original's place, everything that was parked before then counts as parked at that moment:
-//! nobody tried it while the copy waited, however long, and what it belongs to may be there only now.
+//! In a copy that has taken its original's place, everything that was parked before then counts as parked at that
+//! moment: nobody tried it while the copy waited, however long, and its message may be known only now.
 
 use chrono::{DateTime, Duration, Utc};
 use kite_domain::receipt::{ParkedReceipt, ParkedStretch, SettledReceipt};
@@ -38,7 +38,7 @@ fn distance(round: u32) -> Duration {
     }
 }
 
-/// How old receipts are, of which none was parked in 1970: by when they were parked, or by when the copy was settled that they are parked in.
+/// The ages of receipts, of which none was parked in 1970: by when they were parked, or by when the copy was settled.
 #[derive(Debug, Clone, Copy)]
 struct Ages {
     now: DateTime<Utc>,
@@ -63,7 +63,7 @@ impl Ages {
     }
 }
 
-/// Where a round goes on.
+/// Where a round continues.
 #[derive(Debug)]
 struct Round {
     distance: Duration,

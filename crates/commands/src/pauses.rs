@@ -1,4 +1,4 @@
-//! Whoever waits is injected, as the clock is: the write side does not sleep.
+//! Waiting is injected, like the clock: the write side does not sleep.
 
 use async_trait::async_trait;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub trait Pauses: Send + Sync + 'static {
     async fn pause(&self, time: Duration);
 }
 
-/// Lets others go first, and waits for nothing: where no loop is there that could.
+/// Yields to others and waits for nothing, for callers without a loop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GiveWay;
 

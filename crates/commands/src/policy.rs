@@ -73,7 +73,8 @@ pub(crate) fn all_policy_names_in_force(directory: &DirectoryState) -> Vec<SmolS
     directory.tenants.keys().flat_map(|tenant| policy_names_in_force(directory, tenant)).collect()
 }
 
-/// Whether a split is of a version or an advice that nobody follows any more. One that the directory does not know yet is not.
+/// Whether a split belongs to a version or an advice that nobody follows any more. Not if the directory does not know
+/// the version yet.
 pub(crate) fn is_over(directory: &DirectoryState, split: &str) -> bool {
     let Some((tenant, channel, version, advice)) = parse(split) else { return false };
     let key = (TenantId::from_trusted(tenant), channel);
@@ -136,7 +137,7 @@ fn advised(
     }
 }
 
-/// The same share for each. Any positive weight does where only the proportion counts.
+/// The same share for each. Any positive weight will do, because only the proportion counts.
 fn even(relays: &[RelayId]) -> Vec<RelayWeight> {
     let weight = WEIGHT_SUM / (relays.len() as u32).max(1);
     relays.iter().map(|relay| RelayWeight { relay: relay.clone(), weight }).collect()

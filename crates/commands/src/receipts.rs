@@ -46,8 +46,8 @@ impl ReceiptBook {
         Self { lots, directory, not_understood }
     }
 
-    /// Records what a relay reports. Everything is in the log when this answers with `Ok`; on an error some of it may
-    /// be, and the relay should say it all again.
+    /// Records what a relay reports. When this returns `Ok`, everything is in the log; on an error some of it may be,
+    /// and the relay should report all of it again.
     pub async fn record(
         &self,
         relay: &RelayId,
@@ -67,10 +67,10 @@ impl ReceiptBook {
         Ok(summary)
     }
 
-    /// Keeps what a relay said and nobody understood; see [`NotUnderstoodBook::keep`].
+    /// Keeps an answer of a relay that Kite could not read; see [`NotUnderstoodBook::keep`].
     ///
     /// # Errors
-    /// The log takes nothing.
+    /// The log accepts nothing.
     pub async fn keep_not_understood(
         &self,
         relay: &RelayId,
@@ -91,7 +91,7 @@ impl ReceiptBook {
         self.not_understood.full_until(relay).await
     }
 
-    /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Answers how many of
+    /// Tries parked receipts of a relay again; those that came before `give_up_before` are given up. Returns how many of
     /// them wait no more.
     pub async fn retry_parked(
         &self,
@@ -130,7 +130,7 @@ impl ReceiptBook {
         Ok(())
     }
 
-    /// Records receipts with their lots. Answers the places of those that fit no attempt.
+    /// Records receipts with their lots. Returns the places of those that fit no attempt.
     async fn place(&self, relay: &RelayId, receipts: &[RawReceipt]) -> Result<Vec<usize>, JournalError> {
         // What a code means, and where a failed message goes next.
         let look = |directory: &Arc<DirectoryState>| match directory.relays.get(relay) {
@@ -170,7 +170,7 @@ impl ReceiptBook {
                     unmatched.extend(strangers.into_iter().map(|index| places[index]));
                 }
                 Err(LotsError::NotFound(_)) => unmatched.extend(places),
-                // They wait, and whoever understands the lot finds their message. The others of the call go on.
+                // They wait, and whoever understands the lot finds their message. The others of the call continue.
                 Err(LotsError::Journal(error)) if error.is_of_newer_program() => unmatched.extend(places),
                 Err(LotsError::Contended(_) | LotsError::Fenced) => {
                     return Err(kite_event_store::AppendError::Busy.into());

@@ -1,4 +1,4 @@
-//! A cache for what is used several times in a short life and then hardly ever again, bounded in bytes.
+//! A cache for values that are used several times in a short life and then hardly ever again, limited in bytes.
 
 use quick_cache::sync::Cache;
 use std::hash::Hash;
@@ -6,14 +6,14 @@ use std::hash::Hash;
 /// The part that is for what was used before, and again. By default a cache keeps nearly all of its room for that, and a
 /// lot would be gone before its first use.
 const HOT_ALLOCATION: f64 = 0.3;
-/// What an entry takes beside its value: its place, its lock, its share of the tables, and what values have a little of.
+/// What an entry takes beside its value: its place, its lock, its part of the tables, and the overhead of values.
 const ENTRY_BYTES: u64 = 384;
-/// A part of the cache with a lock of its own has at least this much room, so that large values fit, several of them.
+/// Each part of the cache with a lock of its own has at least this much room, so that several large values fit.
 const SHARD_BYTES_MIN: u64 = 2 * 1024 * 1024;
 /// The most such parts.
 const SHARDS_MAX: u64 = 64;
 
-/// A value with its weight, which never changes: the cache relies on that.
+/// A value with its size, which never changes: the cache relies on that.
 #[derive(Clone)]
 pub struct Weighed<V> {
     /// The value.

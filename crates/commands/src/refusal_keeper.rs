@@ -1,10 +1,11 @@
-//! A refusal binds a person, by whichever address. Which addresses are one person's, the address book's read model knows;
-//! whom a refusal binds, the log says. The keeper carries what follows from the one into the other.
+//! The refusal keeper. A refusal is a person's, whichever address it came by. The address book's read model knows
+//! which addresses belong to one person; the log says which addresses a refusal applies to. The keeper brings the one
+//! into the other.
 //!
-//! The read model is its work list: it holds every address that a refusal should bind and the log does not say so of. So
-//! nothing is forgotten over a crash, two keepers do no harm, and refusals from before there was a keeper are caught up
-//! with. Whoever records a refusal or saves a contact does not wait for its next look, but has it look at once
-//! ([`extend`]).
+//! The read model is its work list: it has every address to which a refusal should apply and for which the log does
+//! not say so yet. So nothing is forgotten over a crash, two keepers do no harm, and refusals from before the keeper
+//! existed are handled, too. A request that records a refusal or saves a contact does not wait for the keeper's next
+//! look, but calls it at once ([`extend`]).
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ const PORTION: usize = 1_000;
 /// What the address book's read model knows of people who refused.
 #[async_trait]
 pub trait KnownPeople: Send + Sync + 'static {
-    /// Addresses that a refusal should bind and of which the log does not say so, as far as the read model has read it.
+    /// Addresses to which a refusal should apply and for which the log does not say so, as far as the read model has
+    /// read it.
     async fn unextended(&self, limit: usize) -> Result<Vec<Unextended>, OpenWorkError>;
 }
 
@@ -48,7 +50,7 @@ impl Worker for RefusalKeeper {
         let unextended = self.people.unextended(PORTION).await;
         let unextended = unextended.map_err(WorkerError::retry)?;
         match extend(&self.manage, unextended).await {
-            // The read model hears of it in a moment; asked before, it would answer the same.
+            // The read model learns of it in a moment; asked before, it would answer the same.
             Ok(0) => Ok(Step::Idle(None)),
             Ok(_) => Ok(Step::Worked),
             Err(ManageError::Journal(error)) => Err(error.into()),
@@ -57,8 +59,8 @@ impl Worker for RefusalKeeper {
     }
 }
 
-/// Writes into the log that these refusals bind these addresses. Answers for how many refusals that is news: what is known
-/// already is left alone.
+/// Writes into the log that these refusals apply to these addresses. Returns for how many refusals that is new; known
+/// ones are left alone.
 ///
 /// # Errors
 /// See [`ManageError`]. What was not written comes with the keeper's next look.

@@ -1,6 +1,7 @@
-//! What the process that works for relays can tell an operator of one at this moment, and what it finds out by calling it.
+//! What the process that calls relays can tell an operator about one at this moment, and what it finds out by calling
+//! it.
 //!
-//! A port: crate `kite-relay` answers, crate `kite-api` asks, and neither knows the other.
+//! A port: crate `kite-relay` implements it, crate `kite-api` uses it, and neither depends on the other.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,9 +12,9 @@ use std::time::Duration;
 /// A relay as its workers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RelayNow {
-    /// Workers that are there for it; those that have ended and come back after a while are not counted.
+    /// Its workers; those that have ended and will be started again later are not counted.
     pub workers: u32,
-    /// Why its breaker stands where it does; none: it never changed.
+    /// The reason of the breaker's last change; none: it never changed.
     pub breaker_reason: Option<String>,
     /// Since when.
     pub breaker_since: Option<DateTime<Utc>>,
@@ -25,8 +26,8 @@ pub struct RelayNow {
     pub last_answer_at: Option<DateTime<Utc>>,
     /// When it last did not.
     pub last_failure_at: Option<DateTime<Utc>>,
-    /// How far the clock here is ahead of the relay's, by what it last said (below zero: behind); none: it said no time of
-    /// late.
+    /// How far the clock here is ahead of the relay's, by what it last said (below zero: behind); none: it has not
+    /// said a time recently.
     pub clock_ahead: Option<TimeDelta>,
     /// Messages that wait for it in the work queue: one-time passwords, notices, advertisements.
     pub waiting: [u64; 3],
@@ -75,7 +76,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether the relay can be worked for, as far as a call without a message shows.
+    /// Whether Kite can work with the relay, as far as a call without a message shows.
     pub fn is_usable(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.verdict == CheckVerdict::Held)
     }
@@ -87,7 +88,7 @@ pub trait RelayDesk: Send + Sync + 'static {
     /// The relay as it is now; none: no worker of this process knows of it.
     fn now(&self, relay: &RelayId) -> Option<RelayNow>;
 
-    /// How far the clock here is ahead of those of the relays that said a time of late; below zero: behind.
+    /// How far the clock here is ahead of the clocks of the relays that said a time recently; below zero: behind.
     fn clocks_ahead(&self) -> Vec<TimeDelta>;
 
     /// Calls the relay without handing it a message. Takes a bounded time.

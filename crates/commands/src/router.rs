@@ -1,12 +1,12 @@
-//! The router: first routes for every sealed, due sending.
+//! The router: assigns first routes for every sealed, due sending.
 //!
-//! There is one router for all tenants of a log. It holds the place of every split in its sequence, and nothing else
-//! appends first routes, so the split stays exact over sendings and restarts: on start it takes what the routing read
-//! model knows, and folds what the log holds beyond that.
+//! There is one router for all tenants of a log. It knows the position of every split in its sequence, and nothing
+//! else appends first routes, so the split stays exact over sendings and restarts. On start it takes the carries that
+//! the routing read model knows, and folds the rest of the log.
 //!
-//! Where several processes could be the router, expected versions see to it that one is. Before its first append a router has
-//! itself elected ([`kite_domain::election`]) and reads what was routed until then; whatever it appends holds only while nobody
-//! has been elected after it.
+//! If several processes could be the router, expected versions make sure that only one is. Before its first append a
+//! router gets itself elected ([`kite_domain::election`]) and reads what was routed until then. Its appends succeed
+//! only while nobody has been elected after it.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ use kite_domain::election::{self, RouterElected};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LedgerAhead, Lot, MessagesRouted, RoutingBlocked, SplitLedger};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::slug::TenantId;
@@ -41,7 +41,7 @@ const LOTS_PER_STEP: usize = 128;
 const PAGE: usize = 512;
 /// How long a sending that no relay can take waits before it is tried again.
 const BLOCKED_RETRY_S: i64 = 5;
-/// How long it counts that messages wait for a relay: until well after they were tried again.
+/// How long a note that messages wait for a relay is valid: until well after they were tried again.
 const AWAITED_S: i64 = 3 * BLOCKED_RETRY_S;
 
 /// See the module.
@@ -53,11 +53,11 @@ pub struct Router {
     awaited: Awaited,
     actor: SmolStr,
     ledger: SplitLedger,
-    /// Where it reads on in the log; none: it has to find its place first.
+    /// Where it reads on in the log; none: it has to find its position first.
     position: Option<Position>,
     /// Up to here it has read what was routed.
     carries_read: Position,
-    /// Its election; none: it is to be elected before it routes anything.
+    /// Its election; none: it has to be elected before it routes anything.
     elected: Option<Fence>,
     waiting: BTreeMap<MessageClass, Turns>,
     known: HashSet<SendingId>,
@@ -67,8 +67,8 @@ pub struct Router {
     blocked_until: Option<DateTime<Utc>>,
 }
 
-/// What waits in one class. Tenants are served in turn, a lot at a time, so that nobody waits behind what another has
-/// asked for; what a tenant has asked for goes in the order of the log.
+/// What waits in one class. Tenants are served in turn, one lot at a time, so that nobody waits behind another
+/// tenant's messages. Within a tenant the order is that of the log.
 #[derive(Debug, Default)]
 struct Turns {
     /// Tenants with something that waits, the next one first.
@@ -93,7 +93,7 @@ impl Turns {
         self.queue(&waiting.tenant).push_front(waiting);
     }
 
-    /// The next lot, how many messages it has, and the sending that nothing is left of now.
+    /// The next lot, how many messages it has, and the sending if this was its last.
     fn next(&mut self, class: MessageClass) -> Option<(Next, u32, Option<SendingId>)> {
         let tenant = self.order.pop_front()?;
         let queue = self.queues.get_mut(&tenant)?;
@@ -196,8 +196,8 @@ impl Router {
         self.awaited.clone()
     }
 
-    /// Forgets everything, so that the next step finds its place anew: whenever the log may hold what this router does not know of,
-    /// or another one is elected.
+    /// Forgets everything, so that the next step finds its position again: whenever the log may hold something that
+    /// this router does not know, or another router was elected.
     fn forget(&mut self) {
         self.position = None;
         self.elected = None;
@@ -220,8 +220,7 @@ impl Router {
             // It may leave out splits of policies that were not known when it was asked.
             return Err(WorkerError::retry("the log has grown meanwhile"));
         }
-        let forgets = mutation::is_active(Mutation::SplitCarryResetAtRestart);
-        self.ledger = memory.carries.into_iter().filter(|_| !forgets).collect();
+        self.ledger = memory.carries.into_iter().collect();
         for id in memory.unrouted {
             self.take_up(id).await?;
         }
@@ -242,7 +241,6 @@ impl Router {
             position = next;
             for told in told {
                 match &told.event {
-                    Event::MessagesRouted(_) if forgets => {}
                     Event::MessagesRouted(routed) => self.ledger.evolve(routed),
                     other => self.note(other).await?,
                 }
@@ -251,13 +249,14 @@ impl Router {
                 break;
             }
         }
+        mutation::bug!(SplitCarryResetAtRestart, self.ledger = SplitLedger::default());
         self.position = Some(position);
         self.carries_read = position;
         Ok(())
     }
 
-    /// Has itself elected, and reads what was routed until then: nothing that others route is in the log after that. False:
-    /// somebody else was faster.
+    /// Gets itself elected, and reads what was routed until then: after that nothing by others can be in the log.
+    /// False: somebody else was faster.
     async fn stand_for_election(&mut self) -> Result<bool, WorkerError> {
         let journal = self.lots.journal();
         let version = journal.count(election::STREAM).await?;
@@ -283,9 +282,6 @@ impl Router {
 
     /// Reads the carries of routes that the read model has parked, and of all that came after them.
     async fn read_carries(&mut self, after: Position, until: Position) -> Result<(), WorkerError> {
-        if mutation::is_active(Mutation::SplitCarryResetAtRestart) {
-            return Ok(());
-        }
         let filter = Filter::kinds([EventKind::MessagesRouted]);
         let mut position = after;
         while position < until {
@@ -303,7 +299,7 @@ impl Router {
         Ok(())
     }
 
-    /// Reads on; answers whether there may be more. First routes are not read here: they are the router's own, and folded when
+    /// Reads on; returns whether there may be more. First routes are not read here: they are the router's own, and folded when
     /// they are appended, or were read at its election.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
         let ours = [
@@ -341,7 +337,8 @@ impl Router {
         Ok(())
     }
 
-    /// Takes up a sending of which only its stream says how it stands. One that waits for its time is told of when it comes.
+    /// Takes up a sending whose state only its stream has. A sending that waits for its time is handled when the time
+    /// comes.
     async fn take_up_due(&mut self, id: SendingId) -> Result<(), WorkerError> {
         if let Some(sealed) = self.lots.sending(id).await? {
             self.note(&Event::SendingAccepted((*sealed.terms).clone())).await?;
@@ -349,8 +346,8 @@ impl Router {
         Ok(())
     }
 
-    /// What was left aside of a paused sending is routed after all. Whatever of it waits elsewhere was not looked at while
-    /// it was paused, or is left aside again.
+    /// The part of a paused sending that was set aside is routed after all. Whatever of it waits elsewhere was not
+    /// looked at while it was paused, or is set aside again.
     fn go_on(&mut self, id: SendingId) {
         // What is kept of it may be from before.
         self.lots.forget_sending(id);
@@ -373,8 +370,8 @@ impl Router {
         }
     }
 
-    /// What changes when the directory does: splits of policies that nobody follows any more are not kept, and blocked sendings
-    /// are tried again. These also every few seconds.
+    /// What changes when the directory does: splits of policies that nobody follows any more are dropped, and blocked
+    /// sendings are tried again. The latter also every few seconds.
     fn follow_directory(&mut self) {
         let has_news = self.directory_changes.has_changed().unwrap_or(false);
         if has_news {
@@ -457,7 +454,7 @@ impl Router {
                     self.blocked_until.get_or_insert(retry_at);
                     self.blocked.push(Waiting::one(next));
                 }
-                // All or none: a lot that others have changed keeps the others out, too. It is read anew next time.
+                // All or none: a lot that others have changed keeps the others out, too. It is read again next time.
                 Err(LotsError::Contended(_)) => not_taken.push(next),
                 Err(LotsError::Journal(error)) => {
                     use JournalError::{Append, Read};
@@ -477,8 +474,8 @@ impl Router {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// What is certainly not in the log is tried again. Where that is not certain, the place in the log is found anew, under
-    /// another election: what is still on its way cannot get in after that.
+    /// What is certainly not in the log is tried again. If that is not certain, the position in the log is found
+    /// again, under another election: after that, appends that are still on their way cannot succeed.
     fn after_failure(&mut self, not_taken: Vec<Next>, is_certain: bool) {
         if !is_certain {
             self.forget();
@@ -527,7 +524,7 @@ impl Worker for Router {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        // A copy of a log that may be at work decides nothing about what both hold.
+        // A copy whose original may still be in use decides nothing about messages that both logs contain.
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }

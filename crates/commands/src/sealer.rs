@@ -1,35 +1,35 @@
-//! The sealer: follows the log and writes a seal now and then, so that what is changed in it is noticed.
+//! The sealer: follows the log and writes a seal now and then, so that a change in the log is noticed.
 //!
-//! It costs an append nothing: it reads behind whoever writes. What it has not come to yet is not covered, which is a few
-//! seconds; what the end of a process leaves over is sealed at that end, or when the next one begins. Where two are at
-//! work, the log lets one of them write each seal.
+//! It costs an append nothing, because it reads behind the writers. The newest few seconds are not covered yet. What
+//! is left when a process ends is sealed at its end, or when the next one begins. If two are at work, the log lets
+//! only one of them write each seal.
 //!
-//! Where the newest seal cannot be read, it goes on from the newest one that can: what the other one covered is sealed
-//! anew, as it is then. The broken one stays in the log and is told whenever the log is looked through.
+//! If the newest seal cannot be read, it continues from the newest one that can. What the broken one covered is
+//! sealed again, as it is then. The broken one stays in the log and is reported whenever the log is checked.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::event::EventKind;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::seal::{Difference, EVENTS_MAX, LogSealed, STREAM, Segment, Sum};
 use kite_event_store::{AppendError, Expected, Filter, KeptPage, Position, ReadError};
 use std::sync::Arc;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
 use crate::seals::{SealTrust, digest_of, newest_of};
-use crate::worker::{Step, Worker, WorkerError};
+use crate::worker::{Step, Worker, WorkerError, describe};
 
-/// An event is sealed after so long at the latest, if not so many others come sooner that a seal is full.
+/// An event is sealed after this time at the latest, unless a seal becomes full before.
 const AGE_MAX: TimeDelta = TimeDelta::seconds(10);
 const PAGE: usize = 1_000;
 const SEALER: &str = "sealer";
 
-/// Keeps the digests somewhere else, where whoever changes the log does not come to.
+/// Keeps the digests in another place, which somebody who changes the log cannot reach.
 pub trait Witness: Send + Sync {
     /// The seal is in the log.
     ///
     /// # Errors
-    /// If it could not be kept; it is told again with the next one.
+    /// If it could not be kept; it is given again with the next one.
     fn keep(&self, seal: &LogSealed) -> std::io::Result<()>;
 }
 
@@ -39,7 +39,7 @@ pub struct Sealer {
     witness: Option<Arc<dyn Witness>>,
     trust: SealTrust,
     place: Option<Place>,
-    /// Where the log ended when it began: what of that is in no seal was left by a process that is gone.
+    /// Where the log ended at the start: what of that is in no seal was left by a process that is gone.
     left: Position,
 }
 
@@ -59,7 +59,7 @@ struct Place {
     /// What comes after the last of them, up to where the log has been read.
     segment: Segment,
     position: Position,
-    /// When the first event came in it that is no seal: seals alone are not worth another one.
+    /// When the first event came in it that is not a seal: seals alone need no other seal.
     since: Option<DateTime<Utc>>,
     /// One of those was left by an earlier process.
     is_left: bool,
@@ -84,16 +84,16 @@ impl Sealer {
         Self { trust, ..self }
     }
 
-    /// Seals everything that is in the log, for when nobody will be there to do it later.
+    /// Seals everything that is in the log, for when no process will be there to do it later.
     ///
     /// # Errors
-    /// The log. What was sealed until then is.
+    /// The log. What was sealed before the error stays sealed.
     pub async fn seal_the_rest(&mut self) -> Result<(), JournalError> {
         while self.go_on(Haste::AtTheEnd).await? == Step::Worked {}
         Ok(())
     }
 
-    /// Goes on from the newest seal that can be read.
+    /// Continues from the newest seal that can be read.
     async fn find_place(&self) -> Result<Place, JournalError> {
         let seals = self.journal.count(STREAM).await?;
         let store = &**self.journal.store();
@@ -106,7 +106,7 @@ impl Sealer {
         Ok(Place::after(seals, seal.until, seal.sum().unwrap_or_default()))
     }
 
-    /// Reads on; answers whether there was anything.
+    /// Reads on; returns whether there was anything.
     async fn read(&self, place: &mut Place) -> Result<bool, JournalError> {
         let room = EVENTS_MAX.saturating_sub(place.segment.events()) as usize;
         let limit = PAGE.min(room).max(1);
@@ -118,15 +118,13 @@ impl Sealer {
         };
         let now = self.journal.now();
         for kept in &page.events {
-            if mutation::is_active(Mutation::SealSkipsAnEvent) && kept.position % 50 == 49 {
-                continue;
-            }
+            mutation::bug!(SealSkipsAnEvent if kept.position % 50 == 49, continue);
             place.segment.add(kept.position, &digest_of(kept));
             match &kept.event {
                 Ok(event) if event.kind == EventKind::LogSealed => continue,
                 Ok(_) => {}
                 Err(why) => {
-                    self.trust.note(Difference::Unreadable { position: kept.position, why: why.clone() })
+                    self.trust.note(Difference::Unreadable { position: kept.position, why: describe(why) })
                 }
             }
             place.since.get_or_insert(now);
@@ -184,7 +182,11 @@ impl Sealer {
 fn tell(witness: &dyn Witness, seal: &LogSealed) {
     if let Err(error) = witness.keep(seal) {
         metrics::counter!("kite_log_seals_not_kept_total").increment(1);
-        tracing::error!(%error, until = seal.until, "the digest of a seal cannot be written where it is to be kept");
+        tracing::error!(
+            error = describe(&error),
+            until = seal.until,
+            "the digest of a seal cannot be written where it is to be kept"
+        );
     }
 }
 
@@ -194,7 +196,7 @@ impl Worker for Sealer {
         SEALER
     }
 
-    /// Others seal: it goes on from the newest seal.
+    /// Others seal: it continues from the newest seal.
     fn stands_by(&mut self) {
         self.place = None;
     }

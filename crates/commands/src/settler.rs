@@ -1,16 +1,17 @@
-//! Takes over for an original that is dead: after the operator's word everything that it may have handed over since this
-//! copy was taken is put in doubt, lot by lot, and only then does anything go out.
+//! Takes over for an original that is dead. After the operator's confirmation everything that it may have handed over
+//! since this copy was taken is put in doubt, lot by lot, and only then is anything handed over.
 //!
-//! It goes through the copied part of the log itself, not through a read model: those of a copy are made anew, and what one
-//! of them has not come to yet would go out twice. It may end at any moment; what is in doubt is not put in doubt again.
+//! It reads the copied part of the log itself, not a read model: those of a copy are rebuilt, and what one of them
+//! has not reached yet would be sent twice. It may be stopped at any moment; what is in doubt is not put in doubt
+//! again.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::instance::{self, InstanceSettled, Standing};
+use kite_domain::instance::{self, InstanceSettled, Originality};
 use kite_domain::lot::{Cancelled, Doubted};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_event_store::{AppendError, Expected, Filter, Position};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
@@ -89,12 +90,10 @@ impl Settler {
                 let context = snapshot.routing_context(terms, now);
                 let cancelled = match cancelled_before.contains(&lots[index].sending) {
                     true => Cancelled::BeforeTheCopy,
-                    false if sending.is_cancelled && mutation::is_active(Mutation::CancelAtCopyBelieved) => {
-                        Cancelled::BeforeTheCopy
-                    }
                     false if sending.is_cancelled => Cancelled::AtTheCopy,
                     false => Cancelled::No,
                 };
+                mutation::bug!(CancelAtCopyBelieved if sending.is_cancelled, let cancelled = Cancelled::BeforeTheCopy);
                 let mut doubted = lot.put_in_doubt(terms, cancelled, dead_since, &context);
                 (std::mem::take(&mut doubted.events), doubted)
             })
@@ -137,7 +136,7 @@ impl Settler {
         let version = journal.count(instance::STREAM).await?;
         // Between the two, somebody else may have settled it.
         self.directory.catch_up(journal).await?;
-        if !matches!(self.directory.snapshot().instance, Standing::Released { .. }) {
+        if !matches!(self.directory.snapshot().instance, Originality::Released { .. }) {
             return Ok(());
         }
         let entry = Entry {
@@ -166,7 +165,7 @@ impl Worker for Settler {
         "settler"
     }
 
-    /// It begins anew: what another one has put in doubt meanwhile is not put in doubt again.
+    /// It begins again: what another settler has put in doubt meanwhile is not put in doubt again.
     fn stands_by(&mut self) {
         self.place = None;
     }
@@ -174,11 +173,11 @@ impl Worker for Settler {
     async fn step(&mut self) -> Result<Step, WorkerError> {
         self.directory.stay_current(self.lots.journal()).await?;
         match self.directory.snapshot().instance {
-            Standing::Released { until, original_dead_since, .. } => {
+            Originality::Released { until, original_dead_since, .. } => {
                 self.go_on(until, original_dead_since).await?;
                 Ok(Step::Worked)
             }
-            Standing::Original | Standing::Copy { .. } | Standing::Settled { .. } => {
+            Originality::Original | Originality::Copy { .. } | Originality::Settled { .. } => {
                 self.place = None;
                 Ok(Step::Idle(None))
             }

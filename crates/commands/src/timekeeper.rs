@@ -1,17 +1,18 @@
-//! What time alone brings about: scheduled sendings are released, lifetimes and receipt deadlines end, cancelled lots
-//! are finished off, sendings are completed, parked receipts are tried again, approvals of senders that are over are noted.
+//! Does what is due by time alone: scheduled sendings are released, lifetimes and receipt deadlines end, cancelled
+//! lots are ended, sendings are completed, parked receipts are tried again, expired approvals of senders are
+//! recorded.
 //!
-//! It looks at what the open-work read model says may be due, about once a second; the streams then decide. A hint
-//! that is stale costs a look, one that is missing comes with the next scan.
+//! About once a second it asks the open-work read model what may be due; the streams then decide. A stale hint costs
+//! a look, a missing one comes with the next scan.
 //!
-//! Where the read model has parked something it gives no hints, and may never. Those sendings are gone through again and
-//! again, a few lots each time, until the model is mended.
+//! If the read model has parked something of a sending, it gives no hints about it, and may never. Such sendings are
+//! gone through again and again, a few lots each time, until the model is fixed.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::{Sending, SendingCompleted, SendingReleased};
 use kite_event_store::{AppendError, BatchMode, Expected};
 use smol_str::SmolStr;
@@ -39,11 +40,11 @@ const PARKED_PAGE: usize = 64;
 /// How many of their messages are looked at in one step, about.
 const PARKED_MESSAGES_PER_STEP: u32 = 20_000;
 
-/// Told about lots whose relay workers may have something to do, such as the end of a hold.
+/// Notified about lots with possible work for relay workers, such as at the end of a hold.
 pub type LotHint = Arc<dyn Fn(LotId) + Send + Sync>;
 
-/// How much of a kind is asked for. After a full answer it is twice as much, so that work does not pile up, and what
-/// cannot be helped at the moment does not hide what can.
+/// How much of a kind is asked for. After a full answer it is doubled, so that work does not pile up, and entries
+/// that cannot be handled now do not hide those that can.
 #[derive(Debug, Clone, Copy)]
 struct Portion(usize);
 
@@ -159,7 +160,7 @@ impl Timekeeper {
         .await
     }
 
-    /// Appends an event to each sending's stream unless it is there. Whoever is faster has done it.
+    /// Appends an event to each sending's stream unless it is there. If somebody else was faster, it is done.
     async fn write_once<E: Fn(SendingId) -> Event>(
         &self,
         ids: Vec<SendingId>,
@@ -225,8 +226,9 @@ impl Timekeeper {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Notes the approvals that are over. Nobody waits for that: what is over does not send, noted or not. It is so that the
-    /// log says when a sender could no longer send, and by what. Counts the requests that wait for the operator, too.
+    /// Records expired approvals. Nobody waits for that: an expired sender cannot be used, recorded or not. It lets
+    /// the log say when and why a sender could no longer be used. Also counts the requests that wait for the
+    /// operator.
     async fn note_expired_senders(&self, now: DateTime<Utc>) -> Result<(), TickError> {
         let directory = self.directory.snapshot();
         let journal = self.lots.journal();
@@ -249,9 +251,7 @@ impl Timekeeper {
 
     /// Looks at some of the sendings of which something is parked.
     async fn look_at_parked(&mut self, now: DateTime<Utc>) -> Result<(), TickError> {
-        if mutation::is_active(Mutation::ParkedWorkForgotten) {
-            return Ok(());
-        }
+        mutation::bug!(ParkedWorkForgotten, return Ok(()));
         if self.unsure.page.is_empty() {
             let page = self.open_work.parked_sendings(self.unsure.after, PARKED_PAGE).await?;
             self.unsure.after = page.last().copied().filter(|_| page.len() >= PARKED_PAGE);
@@ -272,7 +272,7 @@ impl Timekeeper {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Does what is due for a sending and its next lots by what their streams say. Answers how many messages were looked at.
+    /// Does what is due for a sending and its next lots, by their streams. Returns how many messages were looked at.
     async fn look_at_sending(
         &mut self,
         id: SendingId,
@@ -310,7 +310,7 @@ impl Timekeeper {
         Ok(messages_per_lot.saturating_mul(count))
     }
 
-    /// Answers how many of the lots have nothing open.
+    /// Returns how many of the lots have nothing open.
     async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<u32, JournalError> {
         self.directory.stay_current(self.lots.journal()).await?;
         let directory = self.directory.snapshot();
@@ -351,7 +351,7 @@ impl Worker for Timekeeper {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        // A copy of a log that may be at work decides nothing about what both hold.
+        // A copy whose original may still be in use decides nothing about messages that both logs contain.
         if !self.directory.snapshot().instance.may_hand_over() {
             return Ok(Step::Idle(None));
         }

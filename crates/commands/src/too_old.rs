@@ -1,7 +1,7 @@
-//! Whether this program is too old for its log: a newer one writes to it what this one does not understand.
+//! Whether this program is too old for its log: a newer one writes events to it that this one does not understand.
 //!
-//! Such a program does not end for it, and guesses nothing. What it understands it goes on with; it leaves the rest to
-//! others, and says so.
+//! Such a program does not stop, and guesses nothing. It continues with what it understands, leaves the rest to
+//! others, and reports it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::event::DecodeError;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// More kinds than these are not named.
 const NAMED_MAX: usize = 20;
 
-/// What one process does for all, one that is too old does in every second half of this time: in the other, newer ones go
-/// first. Longer than twice the time that it takes until another looks.
+/// A program that is too old leaves work that only one process does to others for every second half of this time, so
+/// that newer ones can take it. Longer than twice the time between two looks of another process.
 const TURN: TimeDelta = TimeDelta::seconds(20);
 
 /// See the module. Cheap to clone.
@@ -29,7 +29,7 @@ struct Met {
 }
 
 impl TooOld {
-    /// An event that could not be read. Says so, the first time that one of its kind and version is met.
+    /// An event that could not be read. Logs it the first time that its kind and version is met.
     pub(crate) fn note(&self, stream: &str, error: &DecodeError, now: DateTime<Utc>) {
         let DecodeError::UnknownKind { kind, version } = error else { return };
         let mut met = self.0.lock();
@@ -55,8 +55,8 @@ impl TooOld {
         !self.0.lock().kinds.is_empty()
     }
 
-    /// Until when this process leaves to others what one does for all; none: it may do it. Where there are no others, it does
-    /// what it can, half of the time.
+    /// Until when this process leaves work that only one process does to others; none: it may do it. If there are no
+    /// others, it does what it can, half of the time.
     pub fn gives_way_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let met = self.0.lock();
         if met.kinds.is_empty() {

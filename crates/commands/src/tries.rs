@@ -1,5 +1,5 @@
-//! Trying again where another process was faster: after pauses that grow, with chance in them so that the same two do not meet
-//! again, and not for ever. Who waits stands in `pauses.rs`.
+//! Trying again when another process was faster: after growing pauses with jitter, so that the same two do not
+//! collide again, and not for ever. `pauses.rs` says who waits.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl<'j> Tries<'j> {
 
     /// Waits before the next try; false: there were enough.
     pub(crate) async fn again(&mut self) -> bool {
-        // The chance in an id is as good as any, and the simulation's own.
+        // The random part of an id is a good seed, and in a simulation it is repeatable.
         let begin = || PAUSES.with_jitter_seed(self.journal.next_id().as_u64_pair().1).build();
         let Some(pause) = self.pauses.get_or_insert_with(begin).next() else { return false };
         self.journal.pauses().pause(pause).await;

@@ -1,8 +1,9 @@
-//! What every background process of Kite looks like: a loop over `step()`, driven elsewhere.
+//! The interface of every background process of Kite: a loop over `step()`, driven elsewhere.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::DecodeError;
+pub use kite_event_store::describe;
 use kite_event_store::{AppendError, ReadError};
 use std::error::Error;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub enum WorkerError {
     /// Try again after a pause; nothing is lost.
     #[error("the step is tried again")]
     Retry(#[source] Failure),
-    /// The process cannot go on correctly: it must stop and be started again.
+    /// The process cannot continue correctly: it must stop and be started again.
     #[error("the process cannot go on")]
     Fatal(#[source] Failure),
 }
@@ -40,13 +41,13 @@ impl WorkerError {
         Self::Retry(failure.into())
     }
 
-    /// Nothing that waiting would mend.
+    /// Nothing that waiting would cure.
     pub fn fatal(failure: impl Into<Failure>) -> Self {
         Self::Fatal(failure.into())
     }
 }
 
-/// Whether a log has stopped, or holds what this program cannot read: nothing that waiting would mend.
+/// Whether a log has stopped, or holds what this program cannot read: nothing that waiting would cure.
 fn is_fatal(error: &JournalError) -> bool {
     match error {
         // A newer program writes to the log, too: there is other work that this one understands.
@@ -75,41 +76,29 @@ impl From<LotsError> for WorkerError {
     }
 }
 
-/// An error with its sources, in one line.
-pub fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// A background process. Holds nothing that the log could not give back.
+/// A background process. It holds nothing that the log could not restore.
 #[async_trait]
 pub trait Worker: Send {
     /// For logs and metrics: `router`, `worker:alpha`.
     fn name(&self) -> &str;
 
-    /// Does a bounded piece of work. May be called at any time, also when nothing is due.
+    /// Does a bounded piece of work. May be called at any time, even when nothing is due.
     async fn step(&mut self) -> Result<Step, WorkerError>;
 
-    /// Whether it goes on until it is idle when the process stops.
+    /// Whether it continues until it is idle when the process stops.
     fn finishes(&self) -> bool {
         false
     }
 
-    /// How long it lets work come together before it looks again.
+    /// How long it waits to collect more work before it looks again.
     fn gathers(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Another process does its work for now. Forgets what may be wrong by the time it works again.
+    /// Another process does its work for now. It forgets everything that may be outdated when it works again.
     fn stands_by(&mut self) {}
 
-    /// It is stepped no more: gives back what others wait for.
+    /// It will not be stepped again: gives back what others wait for.
     async fn retire(&mut self) {}
 }
 
@@ -139,12 +128,12 @@ mod tests {
     fn only_what_waiting_cannot_mend_ends_the_process() {
         let malformed = kite_domain::event::Event::from_json("lot-accepted", 1, b"[").unwrap_err();
         let fatal: [JournalError; 3] = [
-            AppendError::Stopped("full".to_owned()).into(),
-            ReadError::Stopped("full".to_owned()).into(),
+            AppendError::stopped("full").into(),
+            ReadError::stopped("full").into(),
             JournalError::Decode { stream: "lot-x".into(), source: malformed },
         ];
         for error in fatal {
-            let told = error.to_string();
+            let told = describe(&error);
             let failed = WorkerError::from(LotsError::Journal(error));
             assert!(matches!(&failed, WorkerError::Fatal(_)), "{told}");
             assert!(
@@ -156,9 +145,9 @@ mod tests {
         let passing: [JournalError; 5] = [
             JournalError::Decode { stream: "lot-x".into(), source: unknown },
             AppendError::Busy.into(),
-            AppendError::Unavailable("no connection".to_owned()).into(),
-            ReadError::Unavailable("no connection".to_owned()).into(),
-            ReadError::Unreadable("locked".to_owned()).into(),
+            AppendError::unavailable("no connection").into(),
+            ReadError::unavailable("no connection").into(),
+            ReadError::unreadable("locked").into(),
         ];
         for error in passing {
             let told = error.to_string();

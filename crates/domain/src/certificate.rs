@@ -1,14 +1,15 @@
 //! Certificates and keys as PEM text (RFC 7468): what can be read from them without using them.
 //!
-//! What is said of a text never repeats it: it may be a private key in the wrong place. Deliberately absent: whether a key fits a
-//! certificate, and whether a chain leads anywhere. That takes cryptography, and whoever speaks TLS has it.
+//! An error about a text never repeats the text: it may be a private key in the wrong place. Deliberately absent:
+//! whether a key fits a certificate, and whether a chain leads anywhere. That needs cryptography, which the TLS code
+//! has.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls_pki_types::pem::{Error as PemError, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-/// How long before its end a certificate is told of.
+/// How long before its end a certificate is reported.
 pub const TOLD_BEFORE: TimeDelta = TimeDelta::days(14);
 /// The longest text that is read, in bytes: as many certificates as a chain or a list of authorities has, and some more.
 pub const PEM_BYTES_MAX: usize = 64 << 10;
@@ -28,9 +29,9 @@ pub struct Certificate {
     pub der: CertificateDer<'static>,
 }
 
-/// Where a certificate stands in its time.
+/// Whether a certificate is not valid yet, valid, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Validity {
     /// It holds, and will for a while.
     Valid,
     /// It holds, for less than [`TOLD_BEFORE`].
@@ -53,7 +54,7 @@ pub enum PemFault {
     /// More than one key.
     #[error("holds more than one private key")]
     Several,
-    /// What begins as PEM does not go on as it.
+    /// What begins as PEM does not continue as it.
     #[error("is no PEM: {0}")]
     Malformed(&'static str),
     /// Something that does not belong there, and may be secret.
@@ -100,16 +101,16 @@ impl Certificate {
         rest.is_empty().then(|| Self { name: name_of(&read), not_before, not_after, der: der.clone() })
     }
 
-    /// Where it stands at a time.
-    pub fn standing(&self, now: DateTime<Utc>) -> Standing {
+    /// Where it is at a time.
+    pub fn validity(&self, now: DateTime<Utc>) -> Validity {
         if now < self.not_before {
-            Standing::NotYet
+            Validity::NotYet
         } else if now > self.not_after {
-            Standing::Ended
+            Validity::Ended
         } else if self.not_after - now < TOLD_BEFORE {
-            Standing::EndsSoon
+            Validity::EndsSoon
         } else {
-            Standing::Valid
+            Validity::Valid
         }
     }
 }
@@ -218,15 +219,15 @@ mod tests {
         let (pem, _) = made("relay.example", 100);
         let read = certificates(pem.as_bytes()).unwrap().remove(0);
         let moment = TimeDelta::seconds(1);
-        for (now, standing) in [
-            (day(10) - moment, Standing::NotYet),
-            (day(10), Standing::Valid),
-            (day(86), Standing::Valid),
-            (day(86) + moment, Standing::EndsSoon),
-            (day(100), Standing::EndsSoon),
-            (day(100) + moment, Standing::Ended),
+        for (now, validity) in [
+            (day(10) - moment, Validity::NotYet),
+            (day(10), Validity::Valid),
+            (day(86), Validity::Valid),
+            (day(86) + moment, Validity::EndsSoon),
+            (day(100), Validity::EndsSoon),
+            (day(100) + moment, Validity::Ended),
         ] {
-            assert_eq!(read.standing(now), standing, "{now}");
+            assert_eq!(read.validity(now), validity, "{now}");
         }
     }
 

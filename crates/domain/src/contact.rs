@@ -96,8 +96,8 @@ pub struct GroupMembersChanged {
     pub removed: Vec<ContactId>,
 }
 
-/// The part of the address book that is written at this time: `contact-book-<tenant>-<year><month>`. Parts keep
-/// streams short; which part an event is in means nothing.
+/// The stream for contacts that are written at this time: `contact-book-<tenant>-<year><month>`. Months keep streams
+/// short; which month an event is in has no meaning.
 pub fn stream(tenant: &TenantId, time: DateTime<Utc>) -> SmolStr {
     format_smolstr!("contact-book-{tenant}-{}", time.format("%Y%m"))
 }

@@ -1,5 +1,5 @@
-//! Hashes in the names of streams, where the text itself is personal or too long. They are for ever: another hash would be
-//! another stream.
+//! Hashes in the names of streams, for texts that are personal or too long. They must never change: another hash
+//! would be another stream.
 
 use sha2::{Digest, Sha256};
 

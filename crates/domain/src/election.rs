@@ -1,13 +1,13 @@
-//! Who gives first routes.
+//! Which router assigns first routes.
 //!
-//! There is one router at a time, because the split is one sequence. Which one it is, the log says: each router is elected by
-//! an event, and everything that it appends holds only while that is the newest one. One that was paused and does not know that
-//! another has taken over appends nothing any more.
+//! There is only one router at a time, because the split is one sequence. The log says which: each router is elected
+//! by an event, and its appends succeed only while that event is the newest. A router that was paused and does not
+//! know that another has taken over can append nothing any more.
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-/// The stream of the elections: its version is the term of the router.
+/// The stream of the elections. Its version is the router's term.
 pub const STREAM: &str = "router";
 
 /// From here on this router gives first routes, and none before it does.

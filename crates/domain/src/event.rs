@@ -57,14 +57,14 @@ pub enum DecodeError {
     },
 }
 
-/// What is to be known of an event type without looking into one.
+/// What is known about an event type without looking at an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventType {
     /// The type string.
     pub kind: &'static str,
     /// The newest schema version.
     pub version: u16,
-    /// The stream that it is appended to, with its variable parts in angle brackets.
+    /// The stream that it is appended to, with the variable parts in angle brackets.
     pub stream: &'static str,
     /// What happened, in words.
     pub description: &'static str,
@@ -153,7 +153,7 @@ impl From<EventKind> for SmolStr {
     }
 }
 
-/// A stored type string is compared as it stands: it may be one that this program does not know.
+/// A stored type string is compared as it is: this program may not know it.
 impl PartialEq<EventKind> for SmolStr {
     fn eq(&self, kind: &EventKind) -> bool {
         *self == kind.as_str()
@@ -183,11 +183,12 @@ events! {
     RelayResumed = "relay-resumed" v 1 in "relay-<relay>",
     /// The breaker of a relay changed its mind.
     RelayBreakerChanged = "relay-breaker-changed" v 1 in "relay-<relay>",
-    /// Nobody works for a relay: its definition cannot be used, or its workers end again and again.
+    /// No worker serves a relay: its definition cannot be used, or its workers fail again and again.
     RelayUnattended = "relay-unattended" v 1 in "relay-<relay>",
     /// Somebody works for it again.
     RelayAttended = "relay-attended" v 1 in "relay-<relay>",
-    /// An operator said what a code of one relay means, in place of the dictionary. It holds for what comes in from then on.
+    /// An operator gave a code of one relay a meaning, in place of the dictionary. It applies to what comes in from
+    /// then on.
     CodeClassed = "relay-code-classed" v 1 in "relay-<relay>",
     /// The dictionary decides again what the code means.
     CodeUnclassed = "relay-code-unclassed" v 1 in "relay-<relay>",
@@ -195,25 +196,25 @@ events! {
     PolicyDefined = "policy-defined" v 1 in "policy-<tenant>-<channel>",
     /// New weights from live figures, under a policy that follows them.
     WeightsAdvised = "weights-advised" v 1 in "policy-<tenant>-<channel>",
-    /// A number or address may send through these relays, as it was before the operator was asked: it counts as approved,
-    /// without an end. Nobody writes it any more.
+    /// A number or address may send through these relays. Written before senders had to be approved: it counts as
+    /// approved, without an expiry. It is no longer written.
     SenderRegistered = "sender-registered" v 1 in "sender-<tenant>-<address>",
-    /// A tenant asks to send with a number or address. What was approved before goes on until there is an answer.
+    /// A tenant asks to send with a number or address. What was approved before continues until there is an answer.
     SenderRequested = "sender-requested" v 1 in "identity-<address>",
     /// The operator approves it: it may send through these relays, until it expires.
     SenderApproved = "sender-approved" v 1 in "identity-<address>",
-    /// The operator refuses what was asked for. What was approved before goes on.
+    /// The operator refuses what was asked for. What was approved before continues.
     SenderRefused = "sender-refused" v 1 in "identity-<address>",
-    /// The time of an approval is over. It has not sent since then, whenever this is noted.
+    /// An approval has expired. The sender has not been usable since then, whenever this is recorded.
     SenderExpired = "sender-expired" v 1 in "identity-<address>",
-    /// It may no longer send, and is not asked for any more. Before approvals this was in `sender-<tenant>-<address>`.
+    /// It may no longer send, and is no longer requested. Before approvals this was in `sender-<tenant>-<address>`.
     SenderWithdrawn = "sender-withdrawn" v 1 in "identity-<address>",
-    /// A recipient refuses advertisements. `brand`, where it is, says of which brand, and `refused_at` when, where that was
-    /// not when it was recorded.
+    /// A recipient refuses advertisements. `brand`, if present, names the refused brand. `refused_at`, if present, is
+    /// the time of the refusal; otherwise it is the time of the event.
     OptOutRecorded = "opt-out-recorded" v 1 in "opt-out-<tenant>-<hash of the address>",
     /// The refusal was taken back; that of one brand, where `brand` names one.
     OptOutWithdrawn = "opt-out-withdrawn" v 1 in "opt-out-<tenant>-<hash of the address>",
-    /// The refusal binds other addresses too, because they are the same person's.
+    /// The refusal also applies to other addresses, because they belong to the same person.
     OptOutExtended = "opt-out-extended" v 1 in "opt-out-<tenant>-<hash of the address>",
     /// A message template is new or changed.
     TemplateSaved = "template-saved" v 1 in "template-<tenant>-<template>",
@@ -231,15 +232,16 @@ events! {
     GroupMembersChanged = "group-members-changed" v 1 in "contact-book-<tenant>-<year><month>",
     /// An idempotency key now belongs to a sending.
     SendingClaimed = "sending-claimed" v 1 in "idempotency-<tenant>-<hash of the key>",
-    /// The seal: all lots are in the log, the sending counts.
+    /// The seal: all lots are in the log, and the sending counts from here on.
     SendingAccepted = "sending-accepted" v 1 in "sending-<sending>",
     /// It never will be sealed.
     SendingAbandoned = "sending-abandoned" v 1 in "sending-<sending>",
     /// Its time has come.
     SendingReleased = "sending-released" v 1 in "sending-<sending>",
-    /// Nothing of it is routed or handed over from now on, until it is resumed. What a relay has goes on.
+    /// Nothing of it is routed or handed over from now on, until it is resumed. Messages that a relay already has
+    /// continue.
     SendingPaused = "sending-paused" v 1 in "sending-<sending>",
-    /// It goes on.
+    /// It continues.
     SendingResumed = "sending-resumed" v 1 in "sending-<sending>",
     /// What is not handed over yet never will be.
     SendingCancelled = "sending-cancelled" v 1 in "sending-<sending>",
@@ -251,10 +253,10 @@ events! {
     MessagesRouted = "messages-routed" v 1 in "lot-<sending>-<number>",
     /// The intent, before the relay is called.
     MessagesSubmitted = "messages-submitted" v 1 in "lot-<sending>-<number>",
-    /// What the relay said, or that it said nothing. `unknown.round` says how many pauses, growing up to an hour, will
-    /// have passed since the lost call at `unknown.inquire_at`. `unknown.duplicate_code`, where it is, is the code with
-    /// which a repeated call was refused as a duplicate; `unknown.refusal` with what a repeat was refused while an
-    /// earlier call might still come in, which counts once that is over.
+    /// The relay's answer to a hand-over or question, or that there was none. `unknown.round` says how many pauses,
+    /// growing up to an hour, will have passed since the lost call at `unknown.inquire_at`. `unknown.duplicate_code`,
+    /// if present, is the code with which a repeated call was refused as a duplicate. `unknown.refusal` is the
+    /// refusal of a repeat while an earlier call might still come in; it counts once that is impossible.
     RelayResponded = "relay-responded" v 1 in "lot-<sending>-<number>",
     /// Delivery reports.
     ReceiptsRecorded = "receipts-recorded" v 1 in "lot-<sending>-<number>",
@@ -268,18 +270,18 @@ events! {
     ReceiptsParked = "receipts-parked" v 1 in "receipts-<relay>",
     /// They were matched, or given up.
     ParkedReceiptsSettled = "parked-receipts-settled" v 2 in "receipts-<relay>",
-    /// A relay said something that Kite did not understand: kept as it came, each of the same words once a day.
+    /// A relay said something that Kite could not read. It is kept as it came, and the same words only once per day.
     RelayNotUnderstood = "relay-not-understood" v 1 in "not-understood-<relay>-<year><month><day>",
-    /// The events up to a position, as they were: `digest` is over the digest of the seal before and the digests of all
+    /// Seals the events up to a position: `digest` covers the digest of the seal before and the digests of all
     /// `events` since then; `marks` has the first four bytes of each, so that a difference has a place.
     LogSealed = "log-sealed" v 1 in "log-seals",
-    /// From here on this router gives first routes, and none before it does.
+    /// From here on this router assigns first routes, and none before it does.
     RouterElected = "router-elected" v 1 in "router",
-    /// From here on this log is a copy of another, which may be alive: nothing is handed over.
+    /// From here on this log is a copy of another, which may still be in use: nothing is handed over.
     InstanceCopied = "instance-copied" v 1 in "instance",
     /// The operator's word that the original is dead.
     InstanceReleased = "instance-released" v 1 in "instance",
-    /// What the original may have handed over is in doubt by now: this log takes its place.
+    /// Everything that the original may have handed over is in doubt by now: this log takes its place.
     InstanceSettled = "instance-settled" v 1 in "instance",
 }
 
@@ -287,8 +289,7 @@ fn unknown(kind: &str, version: u16) -> DecodeError {
     DecodeError::UnknownKind { kind: kind.to_owned(), version }
 }
 
-/// Hides what no reader of the log is to see: what relays and we know each other by, hashes of keys. That they are
-/// there stays visible.
+/// Hides what no reader of the log may see: credentials of relays, hashes of keys. It stays visible that they exist.
 pub fn redact(kind: &str, data: &mut Value) {
     const HIDDEN: &str = "(not shown)";
     match kind {
@@ -320,14 +321,14 @@ const UPCASTERS: &[Upcaster] = &[
     Upcaster { kind: "parked-receipts-settled", from: 1, step: bare_references_to_settled_receipts },
 ];
 
-/// In version 1 a key had no scopes. A program that knows only that version must not take a newer key for one that may
-/// everything, so scopes are no mere new field.
+/// In version 1 a key had no scopes. A program that knows only that version must not take a newer key for one with
+/// all permissions, so scopes are not just a new field.
 fn keys_without_scopes_may_everything(mut value: Value) -> Value {
     value["scopes"] = serde_json::json!(Scopes::ALL);
     value
 }
 
-/// Version 1 named references only, and meant whatever was parked under them.
+/// Version 1 named only references, and settled everything that was parked under them.
 fn bare_references_to_settled_receipts(mut value: Value) -> Value {
     for list in ["matched", "given_up"] {
         for settled in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {

@@ -1,14 +1,14 @@
 //! Why an attempt failed, and what may be tried next.
 //!
-//! A relay's own code is turned into a [`FailureClass`] by the code dictionary ([`crate::codes`]); everything that
-//! decides on a failure decides on the class, never on a code. The answers follow one rule each:
-//! - another relay helps only if the failure was the relay's: a handset that is off is off for every relay, and sending
-//!   what one relay refused as spam through another evades a filter, which is itself unlawful;
+//! A relay's own code is turned into a [`FailureClass`] by the code dictionary ([`crate::codes`]). Every decision
+//! about a failure depends on the class, never on a code. The answers follow one rule each:
+//! - another relay helps only if the failure was the relay's: a handset that is off is off for every relay, and
+//!   sending what one relay refused as spam through another evades a filter, which is itself unlawful;
 //! - another channel helps only if the failure was the address's;
-//! - an attempt whose answer was lost is not failed: it goes on only where sending twice was allowed (law 4).
+//! - an attempt whose answer was lost has not failed: it fails over only if sending twice was allowed (law 4).
 //!
-//! Deliberately absent: what a policy allows (which classes qualify, how long to wait), which relays are left, and the
-//! decision itself. This is what is possible at all; a policy can only narrow it.
+//! Deliberately absent: what a policy allows (which classes qualify, how long to wait), which relays are left, and
+//! the decision itself. This file says what is possible; a policy can only narrow it.
 
 use std::fmt;
 
@@ -142,7 +142,7 @@ impl FailureClass {
         }
     }
 
-    /// Whether somebody has to act. A relay fault is no alert: the breaker sees to it.
+    /// Whether somebody has to act. A relay's fault raises no alert: the breaker handles it.
     pub fn alert(self) -> Alert {
         match self {
             Self::Sender | Self::Reputation | Self::Balance | Self::Unclassified => Alert::Operator,
@@ -159,7 +159,7 @@ impl FailureClass {
         }
     }
 
-    /// Whether there is anything at all that may be tried next, on another relay or another channel.
+    /// Whether anything may be tried next, on another relay or another channel.
     pub fn is_failover_eligible(self) -> bool {
         self.another_relay() != RelayFailover::Never || self.another_channel() != ChannelFailover::Never
     }

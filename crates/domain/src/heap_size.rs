@@ -1,16 +1,16 @@
-//! How much room a value takes in memory, about, in bytes: what is kept in memory is bounded by it.
+//! How much memory a value takes, about, in bytes. Caches in memory are limited by it.
 //!
-//! An estimate that follows the lengths of texts and the numbers of entries, not what an allocator rounds up.
+//! An estimate from the lengths of texts and the numbers of entries, not what an allocator rounds up.
 
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
-/// A node of a map has room for so many entries, and is made as a whole.
+/// A node of a map has room for this many entries, and is allocated as a whole.
 const ENTRIES_PER_NODE: usize = 11;
 /// What a node takes beside its entries.
 const NODE_BYTES: usize = 16;
-/// What a text that is shared takes beside its letters: the counts of its owners.
+/// What a shared text takes beside its letters: the counts of its owners.
 const SHARED_BYTES: usize = 16;
 
 /// What a short text takes beside itself.

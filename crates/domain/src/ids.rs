@@ -1,4 +1,4 @@
-//! Ids. They sort by time (UUIDv7) and compute to stream names, so that nothing has to be looked up.
+//! Ids. They sort by time (UUIDv7), and names of streams are computed from them, so that nothing has to be looked up.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,11 +1,12 @@
-//! Which events still say something about what is small and changes seldom: relays, policies, senders, templates, tenants, keys.
+//! Which events are in force, for things that are small and change seldom: relays, policies, senders, templates,
+//! tenants, keys.
 //!
-//! Each such event is about a subject of its stream, and is in force until a newer one is about the same. Whatever is folded from
-//! all events of these kinds is folded from those in force, too, in the order of the log. So nobody has to read ten years of
-//! advice and of breakers to know how things stand.
+//! Each such event is about a subject of its stream, and is in force until a newer event is about the same subject.
+//! Folding only the events in force, in the order of the log, gives the same state as folding all of them. So nobody
+//! has to read ten years of advice and breakers to know the current state.
 //!
-//! Deliberately absent: refusals of recipients, which are too many for the memory of a process, and contacts, which nothing is
-//! decided on.
+//! Deliberately absent: refusals of recipients, which are too many for the memory of a process, and contacts, on
+//! which nothing is decided.
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -47,15 +48,15 @@ pub const KINDS: [EventKind; 28] = [
 /// What an event does to a subject of its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// It is in force for it, and what was before is not.
+    /// The event is in force for the subject, and earlier ones are not.
     Newest(SmolStr),
-    /// It is in force for it unless an earlier one is.
+    /// The event is in force for the subject unless an earlier one is.
     First(SmolStr),
     /// Nothing is in force for it any more.
     Over(SmolStr),
 }
 
-/// What an event does that is at `version` of its stream; nothing if it is of another kind.
+/// What an event with this `version` of its stream does; none if it is of another kind.
 #[must_use]
 pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
     let newest = |subject: &'static str| vec![Effect::Newest(SmolStr::new_static(subject))];
@@ -67,7 +68,7 @@ pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
         Event::OperatorKeyIssued(issued) => of_key("issued", &issued.key_id),
         Event::OperatorKeyRevoked(revoked) => of_key("revoked", &revoked.key_id),
         Event::KeysUsed(used) => used.uses.iter().flat_map(|used| of_key("used", &used.key_id)).collect(),
-        // What is said of a relay means something only after its first definition.
+        // Events about a relay have a meaning only after its first definition.
         Event::RelayDefined(_) => {
             vec![Effect::First("first-defined".into()), Effect::Newest("defined".into())]
         }
@@ -79,7 +80,7 @@ pub fn effects(event: &Event, version: u64) -> Vec<Effect> {
         Event::PolicyDefined(_) => newest("policy"),
         Event::WeightsAdvised(_) => newest("advice"),
         Event::TemplateSaved(_) | Event::TemplateDeleted(_) => newest("template"),
-        // What became of a sender is told by its whole history, which is short.
+        // The state of a sender follows from its whole history, which is short.
         Event::SenderRegistered(_)
         | Event::SenderRequested(_)
         | Event::SenderApproved(_)
@@ -97,8 +98,8 @@ fn of_key(what: &str, key: &SmolStr) -> Vec<Effect> {
     vec![Effect::Newest(format_smolstr!("{what}-{key}"))]
 }
 
-/// How long the next pause of a breaker is follows from the last one, and from whether that was waited out: from the first change
-/// after it. How long the relay has been in trouble follows from the first change after it last took everything.
+/// The next pause of a breaker depends on the last one, and on whether that was waited out: on the first change after
+/// it. How long the relay has been in trouble depends on the first change after it last took everything.
 fn of_breaker(to: BreakerPhase) -> Vec<Effect> {
     let newest = |subject: &'static str| Effect::Newest(SmolStr::new_static(subject));
     let first = |subject: &'static str| Effect::First(SmolStr::new_static(subject));

@@ -1,11 +1,11 @@
-//! Whether a log is the original, or a copy of one that may still be at work.
+//! Whether a log is the original, or a copy of one that may still be in use.
 //!
-//! A copy that was made from a backup accepts and shows, and hands nothing over, because the original may be doing just
-//! that. Once the operator says that the original is dead, everything that it may have handed over after the copy was taken
-//! is in doubt ([`Lot::put_in_doubt`](crate::lot::Lot::put_in_doubt)), and only then does the copy take its place. The log says so itself:
-//! a file beside it could be lost, and then both would send.
+//! A copy that was made from a backup accepts and shows messages but hands nothing over, because the original may be
+//! doing just that. Once the operator confirms that the original is dead, everything that it may have handed over
+//! after the backup is in doubt ([`Lot::put_in_doubt`](crate::lot::Lot::put_in_doubt)), and only then does the copy
+//! take its place. The log itself says so: a file beside it could be lost, and then both would send.
 //!
-//! Deliberately absent: any way to find out whether the original is dead. Nobody but the operator knows.
+//! Deliberately absent: any way to find out whether the original is dead. Only the operator knows.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::mutation::{self, Mutation};
 /// The stream of what concerns the whole log.
 pub const STREAM: &str = "instance";
 
-/// Clocks differ. What was due so long after the original's end was certainly not handed over by it.
+/// Clocks differ. What was due more than this after the original's end was certainly not handed over by it.
 const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// From here on this log is a copy.
@@ -49,9 +49,9 @@ pub struct InstanceSettled {
     pub messages_given_up: u64,
 }
 
-/// How a log stands.
+/// Whether a log is the original of what it holds, or a copy and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
+pub enum Originality {
     /// Nobody else has ever written what it holds.
     #[default]
     Original,
@@ -82,8 +82,9 @@ pub enum Standing {
     },
 }
 
-impl Standing {
-    /// Folds an event that was written then; others leave it as it is. Answers whether it was one of these.
+impl Originality {
+    /// Folds an event that was written at this time; other events change nothing. Returns whether it was one of
+    /// these.
     pub fn evolve(&mut self, event: &Event, time: DateTime<Utc>) -> bool {
         match event {
             Event::InstanceCopied(InstanceCopied { until, taken_at }) => {
@@ -114,7 +115,8 @@ impl Standing {
         }
     }
 
-    /// Since when this log decides what becomes of what its original left open; none: it always has, or does not yet.
+    /// Since when this log decides what becomes of the messages that its original left open; none: it always has, or
+    /// does not yet.
     pub fn settled_at(self) -> Option<DateTime<Utc>> {
         match self {
             Self::Settled { settled_at, .. } => Some(settled_at),
@@ -158,8 +160,8 @@ mod tests {
         InstanceSettled { messages_in_doubt: 3, messages_given_up: 1 }.into()
     }
 
-    fn standing(events: &[Event]) -> Standing {
-        events.iter().fold(Standing::default(), |mut standing, event| {
+    fn standing(events: &[Event]) -> Originality {
+        events.iter().fold(Originality::default(), |mut standing, event| {
             assert!(standing.evolve(event, at(9)));
             standing
         })
@@ -170,20 +172,20 @@ mod tests {
         let events = [copied(7), released(), settled()];
         let may = [0, 1, 2, 3].map(|count| standing(&events[..count]).may_hand_over());
         assert_eq!(may, [true, false, false, true]);
-        assert_eq!(standing(&events), Standing::Settled { until: 7, taken_at: at(1), settled_at: at(9) });
+        assert_eq!(standing(&events), Originality::Settled { until: 7, taken_at: at(1), settled_at: at(9) });
     }
 
     #[test]
     fn a_copy_of_a_copy_waits_for_a_word_of_its_own() {
         let again = standing(&[copied(7), released(), settled(), copied(20)]);
-        assert_eq!(again, Standing::Copy { until: 20, taken_at: at(1) });
+        assert_eq!(again, Originality::Copy { until: 20, taken_at: at(1) });
         assert!(!standing(&[copied(7), released(), copied(9), settled()]).may_hand_over());
     }
 
     #[test]
     fn the_original_was_not_dead_before_the_backup_was_taken() {
         let early = InstanceReleased { original_dead_since: at(-60), reason: "a slip of the pen".to_owned() };
-        let Standing::Released { original_dead_since, .. } = standing(&[copied(7), early.into()]) else {
+        let Originality::Released { original_dead_since, .. } = standing(&[copied(7), early.into()]) else {
             panic!("it is not released");
         };
         assert_eq!(original_dead_since, at(1));
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn nobody_releases_what_is_no_copy() {
-        assert_eq!(standing(&[released(), settled()]), Standing::Original);
+        assert_eq!(standing(&[released(), settled()]), Originality::Original);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! What keys open: the roles of operators, the scopes of tenants, until when and from where.
+//! What keys allow: the roles of operators, the scopes of tenants, expiry and allowed addresses.
 //!
-//! A key is 256 random bits behind a public id. It is shown once; of it only a hash is kept, by which nobody can call.
+//! A key is 256 random bits behind a public id. It is shown once; only a hash of it is stored, which cannot be used
+//! to call.
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 
 use crate::slug::OperatorName;
 
-/// What an operator's key may do. Each may what those before it may.
+/// What an operator's key may do. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -48,11 +49,11 @@ pub enum Scope {
     Send,
     /// Look at what the tenant has: sendings, messages, figures, the address book.
     Read,
-    /// Change what sendings rest on: address book, templates, senders, refusals, policies.
+    /// Change what sendings depend on: address book, templates, senders, refusals, policies.
     Manage,
 }
 
-/// Some of the three scopes; a set without a heap, because it is looked at with each request.
+/// Some of the three scopes. The set needs no heap memory, because it is checked with each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Scope>", into = "Vec<Scope>")]
 pub struct Scopes(u8);
@@ -80,7 +81,7 @@ impl Scope {
 }
 
 impl Scopes {
-    /// Everything that a tenant may do. A key from before there were scopes has it.
+    /// Everything that a tenant may do. A key from before scopes existed has it.
     pub const ALL: Self = Self(7);
 
     /// Whether this is one of them.
@@ -127,7 +128,7 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// Until when a key is good, and from where. What is not set does not bind.
+/// Until when a key is good, and from where. What is not set is not restricted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KeyBounds {
     /// Good before this time.
@@ -183,9 +184,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     Ok(canonical(network.trunc()))
 }
 
-/// A network of IPv4 addresses that are written as IPv6 ones (`::ffff:10.0.0.0/104`) is the IPv4 network.
+/// A network of IPv4 addresses in IPv6 form (`::ffff:10.0.0.0/104`) is the IPv4 network.
 fn canonical(network: IpNet) -> IpNet {
-    /// The part of such an address that says that it is one.
+    /// The prefix of such an address, which marks it as IPv4.
     const MAPPED_BITS: u8 = 96;
     let IpNet::V6(mapped) = network else { return network };
     let length = mapped.prefix_len().checked_sub(MAPPED_BITS);
@@ -198,7 +199,7 @@ fn canonical(network: IpNet) -> IpNet {
 pub struct OperatorKeyIssued {
     /// The public part, by which the key is found.
     pub key_id: SmolStr,
-    /// Whose it is: a person, or a program. Stands in the log as the actor. One live key has it at a time.
+    /// Whose it is: a person, or a program. It is the actor in the log. Only one active key may have a name.
     pub name: OperatorName,
     /// What it may do.
     pub role: Role,
@@ -227,7 +228,7 @@ pub struct KeyUse {
     pub at: DateTime<Utc>,
 }
 
-/// Keys were used. Written seldom, and for many keys at once: a key is in it when it is used for the first time, and then
+/// Keys were used. Written seldom, and for many keys at once: for a key when it is used for the first time, and then
 /// about once a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysUsed {
@@ -235,12 +236,12 @@ pub struct KeysUsed {
     pub uses: Vec<KeyUse>,
 }
 
-/// The stream of all operators' keys: their names are told apart in it.
+/// The stream of all operators' keys. One stream, so that two keys cannot get the same name.
 pub const OPERATOR_KEYS_STREAM: &str = "operator-keys";
 /// The stream of the uses of all keys.
 pub const KEY_USES_STREAM: &str = "key-uses";
 
-/// Under which name an operator with a key of its own acts.
+/// The actor's name of an operator with a key of its own.
 pub fn operator_actor(name: &OperatorName) -> SmolStr {
     format_smolstr!("operator:{name}")
 }

@@ -1,15 +1,16 @@
-//! Who may still be given a place: bounds on what is accepted and not final, by tenant and over all.
+//! Who may still be given a place: limits on what is accepted and not final, by tenant and over all.
 //!
-//! What is due and not final is *open*; what was accepted for later is *scheduled* until it is due, and counts apart.
-//! What becomes due was accepted and is never refused: it counts as open from then on, past a limit too, and new
-//! requests wait.
+//! Messages that are due and not final are *open*. Messages accepted for later are *scheduled* until they are due,
+//! and are counted separately. What becomes due was accepted and is never refused: from then on it counts as open,
+//! even beyond a limit, and new requests wait.
 //!
-//! One-time passwords have a reserve. Of the bound over all tenants a share is for them alone, divided equally among the
-//! tenants there are: a password finds a place while anybody would, and beyond that while the passwords of its tenant are
-//! no more than this tenant's part of the reserve. The parts together are the reserve, so nobody can use up another's.
-//! Of every tenant's own limit the same share is for its passwords alone, so that its own campaign does not take it.
+//! One-time passwords have a reserve. A share of the limit over all tenants is only for them, and is divided equally
+//! among the tenants: a password is accepted while there is room for anybody, and beyond that while the open
+//! passwords of its tenant fit into the tenant's part of the reserve. The parts together are the reserve, so nobody
+//! can use up another's. The same share of every tenant's own limit is only for its passwords, so that its own
+//! campaign cannot take it.
 
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::sending::MessageClass;
 use crate::tenant::LimitsInForce;
 
@@ -89,7 +90,7 @@ impl Load {
         }
     }
 
-    /// What counts of it over all tenants: what became due beyond the tenant's own limit is the tenant's own affair.
+    /// What counts against the limit over all tenants: what became due beyond the tenant's own limit does not.
     #[must_use]
     pub fn within(&self, open_messages_max: u64) -> Self {
         let passwords = self.passwords.min(open_messages_max);
@@ -108,12 +109,12 @@ pub struct HouseBounds {
     pub open_messages_max: u64,
     /// Scheduled messages.
     pub scheduled_messages_max: u64,
-    /// The share of every bound on open messages that is kept for one-time passwords, in per cent.
+    /// The share of every limit on open messages that is kept for one-time passwords, in per cent.
     pub password_reserve_per_cent: u8,
 }
 
 impl HouseBounds {
-    /// What of a bound on open messages is for passwords alone.
+    /// The part of a limit on open messages that is only for passwords.
     pub fn reserve_of(&self, open_messages_max: u64) -> u64 {
         let per_cent = u128::from(self.password_reserve_per_cent.min(100));
         // No more than the bound itself.
@@ -151,7 +152,7 @@ impl Full {
 pub struct Asking<'a> {
     /// What the tenant has.
     pub own: Load,
-    /// What all tenants have; of each, what is within its own limit.
+    /// What all tenants have, each within its own limit.
     pub all: Load,
     /// The tenant's limits.
     pub limits: &'a LimitsInForce,
@@ -165,9 +166,10 @@ impl Asking<'_> {
     /// Whether there is room for so many more messages of a kind.
     ///
     /// # Errors
-    /// Which bound is reached.
+    /// The limit that is reached.
     pub fn may_take(&self, kind: LoadKind, messages: u64) -> Result<(), Full> {
-        let own = if mutation::is_active(Mutation::LimitOverAllTenants) { self.all } else { self.own };
+        let own = self.own;
+        mutation::bug!(LimitOverAllTenants, let own = self.all);
         let fits = |taken: u64, most: u64| taken.saturating_add(messages) <= most;
         if kind == LoadKind::Scheduled {
             return match () {
@@ -190,9 +192,7 @@ impl Asking<'_> {
 
     /// What of a bound is not kept for passwords.
     fn for_anybody(&self, open_messages_max: u64) -> u64 {
-        if mutation::is_active(Mutation::PasswordReserveGivenAway) {
-            return open_messages_max;
-        }
+        mutation::bug!(PasswordReserveGivenAway, return open_messages_max);
         open_messages_max - self.house.reserve_of(open_messages_max)
     }
 

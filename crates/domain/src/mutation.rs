@@ -1,13 +1,14 @@
 //! Deliberate bugs, to show that the simulation would find real ones.
 //!
-//! Compiled in only with the feature `mutations`, which nothing but a run of the simulation turns on. Without it
-//! [`is_active`] is `false` at compile time and every place that asks is the code without the bug.
+//! Compiled in only with the feature `mutations`, which only a run of the simulation turns on. Without it
+//! [`is_active`] is `false` at compile time, and every place that asks is the code without the bug.
 
 /// A deliberate bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "mutations", derive(strum::VariantArray))]
 #[repr(u8)]
 pub enum Mutation {
-    /// Every lot is split from the start of the sequence, as rounding each batch for itself would.
+    /// Every lot is split from the start of the sequence, as if each batch were rounded by itself.
     RoundingPerLot = 1,
     /// After a restart the router forgets where each split stood.
     SplitCarryResetAtRestart,
@@ -25,7 +26,7 @@ pub enum Mutation {
     CancelIgnoredAtHandover,
     /// The seal is written before the lots.
     SealBeforeLots,
-    /// The answer to a request does not wait for what the log says to the seal.
+    /// A request is answered before the log has confirmed the seal.
     AcknowledgeBeforeAppend,
     /// Receipts are acknowledged to the relay before they are stored.
     ReceiptsAcknowledgedBeforeStored,
@@ -49,13 +50,13 @@ pub enum Mutation {
     DeadlineForgotten,
     /// A deferred message may be taken for one that was never handed over although an earlier call is in doubt.
     DoubtForgottenOnDeferral,
-    /// A pause that a relay asks for counts as if it had been asked about the message all the while.
+    /// A pause that a relay asks for counts as if the relay had been asked about the message all that time.
     PauseTakenForQuestions,
     /// A refusal of a second call is taken for one of the first, which may still be on its way.
     RefusedRepeatBelieved,
     /// A second call that is refused as a duplicate is taken for proof that the first one was accepted.
     DuplicateTakenAsAccepted,
-    /// A relay that says "too many" is called every second, for as long as it says so.
+    /// A relay that keeps answering "too many" is called every second, for as long as it does.
     PatienceForgotten,
     /// A process calls a relay at its whole rate, whatever its shares.
     RateTimesNodes,
@@ -63,7 +64,7 @@ pub enum Mutation {
     JobAcknowledgedFirst,
     /// Only the first version of a policy is followed.
     NewPolicyUnheeded,
-    /// What a split carries on is kept for each lot by itself.
+    /// The carry of a split is kept for each lot separately.
     SplitKeptByLot,
     /// Nobody asks whether a sender is registered with a relay.
     RegistrationNotAsked,
@@ -81,9 +82,9 @@ pub enum Mutation {
     TextOfAnother,
     /// Rows that are bad are dropped and not counted.
     RowsDropped,
-    /// A request under an idempotency key is never over.
+    /// A request under an idempotency key never ends.
     KeyStaysInProgress,
-    /// After a restart the router reads on from where the faster of two read models stands.
+    /// After a restart the router continues from the position of the faster of two read models.
     RouterPlaceTooFar,
     /// A job that is older than the log is believed: messages go before their time.
     StaleJobBelieved,
@@ -97,9 +98,9 @@ pub enum Mutation {
     ParkedWorkForgotten,
     /// A relay that nobody works for is routed to.
     UnusableStaysEligible,
-    /// What all tenants have counts against the limit of each.
+    /// The messages of all tenants count against the limit of each.
     LimitOverAllTenants,
-    /// What is kept for one-time passwords is given to anybody.
+    /// The reserve for one-time passwords is given to anybody.
     PasswordReserveGivenAway,
     /// A pause is not looked at again at hand-over.
     PauseIgnoredAtHandover,
@@ -107,95 +108,28 @@ pub enum Mutation {
     SealSkipsAnEvent,
     /// A sender that is not approved sends.
     ApprovalNotAsked,
-    /// A relay that the approval of the sender does not name any more is handed messages.
+    /// A relay that the sender's approval no longer names is handed messages.
     ApprovalOfAnotherRelay,
     /// A refusal by another address of the same person is ignored.
     OtherAddressIgnored,
     /// A log that is a copy of another hands over, although nobody has said that the original is dead.
     RestoredCopyHandsOver,
-    /// A message that expires is counted at its sending, and in no statistics.
+    /// A message that expires is counted at its sending, but not in statistics.
     OutcomeInOneViewOnly,
-    /// In a copy, a receipt for an attempt that only the original made fits nothing.
+    /// At a copy, a receipt for an attempt that only the original made is matched to nothing.
     OriginalsReceiptDropped,
-    /// What is cancelled at a copy was never handed over by its original.
+    /// What is cancelled at a copy counts as never handed over by its original.
     CancelAtCopyBelieved,
-    /// What a process has in memory of a lot is believed, whatever others have written since.
+    /// A process believes its own memory of a lot, whatever others have written since.
     StaleLotConcluded,
     /// A router routes on although another was elected after it.
     FenceIgnored,
-    /// An intent is taken for unanswered as soon as somebody else comes across it.
+    /// An intent counts as unanswered as soon as another process finds it.
     UnansweredTooEarly,
     /// A relay is called although the time of the intent is over.
     CallAfterItsTime,
-    /// A process keeps to what it thinks of a relay, whatever others have found out.
+    /// A process keeps its own view of a relay, whatever others have found out.
     BreakerNotFollowed,
-}
-
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 61] = [
-        Self::RoundingPerLot,
-        Self::SplitCarryResetAtRestart,
-        Self::FailoverFromUnknown,
-        Self::ReceiptByArrival,
-        Self::ReceiptBeforeResponseDropped,
-        Self::NightCheckOnlyAtAcceptance,
-        Self::OptOutCheckOnlyAtAcceptance,
-        Self::CancelIgnoredAtHandover,
-        Self::SealBeforeLots,
-        Self::AcknowledgeBeforeAppend,
-        Self::ReceiptsAcknowledgedBeforeStored,
-        Self::KeyForgottenAfterRestart,
-        Self::IntentAfterCall,
-        Self::LostAnswerTakenAsRefused,
-        Self::NotFoundBelievedAtOnce,
-        Self::DropOnFullQueue,
-        Self::PublisherSkipsAfterRestart,
-        Self::CheckpointBeforeRows,
-        Self::UnmatchedReceiptDropped,
-        Self::DeadlineForgotten,
-        Self::DoubtForgottenOnDeferral,
-        Self::PauseTakenForQuestions,
-        Self::RefusedRepeatBelieved,
-        Self::DuplicateTakenAsAccepted,
-        Self::PatienceForgotten,
-        Self::RateTimesNodes,
-        Self::JobAcknowledgedFirst,
-        Self::NewPolicyUnheeded,
-        Self::SplitKeptByLot,
-        Self::RegistrationNotAsked,
-        Self::FailoverForgotten,
-        Self::EmailWithoutLeave,
-        Self::FallbackKept,
-        Self::UnknownNotAsked,
-        Self::CodeGuessed,
-        Self::TextOfAnother,
-        Self::RowsDropped,
-        Self::KeyStaysInProgress,
-        Self::RouterPlaceTooFar,
-        Self::StaleJobBelieved,
-        Self::OneAnswerForAll,
-        Self::RetriedBeyondLimit,
-        Self::ParkedRowStopsOthers,
-        Self::ParkedWorkForgotten,
-        Self::UnusableStaysEligible,
-        Self::LimitOverAllTenants,
-        Self::PasswordReserveGivenAway,
-        Self::PauseIgnoredAtHandover,
-        Self::SealSkipsAnEvent,
-        Self::ApprovalNotAsked,
-        Self::ApprovalOfAnotherRelay,
-        Self::OtherAddressIgnored,
-        Self::RestoredCopyHandsOver,
-        Self::OutcomeInOneViewOnly,
-        Self::OriginalsReceiptDropped,
-        Self::CancelAtCopyBelieved,
-        Self::StaleLotConcluded,
-        Self::FenceIgnored,
-        Self::UnansweredTooEarly,
-        Self::CallAfterItsTime,
-        Self::BreakerNotFollowed,
-    ];
 }
 
 #[cfg(feature = "mutations")]
@@ -218,4 +152,68 @@ pub fn is_active(mutation: Mutation) -> bool {
 #[inline(always)]
 pub const fn is_active(_mutation: Mutation) -> bool {
     false
+}
+
+#[doc(inline)]
+pub use crate::__bug as bug;
+
+/// What goes wrong while a deliberate bug is switched on: a statement, or another value under a name that has the right one.
+///
+/// ```ignore
+/// mutation::bug!(DeadlineForgotten, return false);
+/// mutation::bug!(NewPolicyUnheeded if self.policies.contains_key(&key), return);
+/// mutation::bug!(LimitOverAllTenants, let own = self.all);
+/// ```
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __bug {
+    ($($bug:ident)|+ $(if $case:expr)?, let $name:ident = $wrong:expr) => {
+        let $name =
+            if ($($crate::mutation::is_active($crate::mutation::Mutation::$bug))||+) $(&& $case)? { $wrong } else { $name };
+    };
+    ($($bug:ident)|+ $(if $case:expr)?, $wrong:expr) => {
+        if ($($crate::mutation::is_active($crate::mutation::Mutation::$bug))||+) $(&& $case)? {
+            $wrong;
+        }
+    };
+}
+
+/// What would go wrong if deliberate bugs were compiled in: nothing, in this build.
+#[cfg(not(feature = "mutations"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __bug {
+    ($($bug:tt)*) => {};
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mutation;
+
+    fn three() -> u16 {
+        let number = 3_u8;
+        mutation::bug!(RowsDropped | TextOfAnother if number == 3, let number = 4);
+        mutation::bug!(RowsDropped, return u16::from(number) + 1);
+        u16::from(number)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    #[test]
+    fn nothing_is_wrong_in_a_build_without_deliberate_bugs() {
+        assert_eq!(three(), 3);
+        mutation::bug!(RowsDropped, this is not even compiled);
+    }
+
+    #[cfg(feature = "mutations")]
+    #[test]
+    fn a_deliberate_bug_is_one_only_while_it_is_switched_on() {
+        assert_eq!(three(), 3);
+        mutation::activate(Some(mutation::Mutation::RowsDropped));
+        assert_eq!(three(), 5);
+        mutation::activate(Some(mutation::Mutation::TextOfAnother));
+        assert_eq!(three(), 4);
+        mutation::activate(None);
+        assert_eq!(three(), 3);
+    }
 }

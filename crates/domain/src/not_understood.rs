@@ -1,4 +1,4 @@
-//! What a relay said and Kite did not understand: kept as it came, never guessed.
+//! Answers and receipts of a relay that Kite could not read: kept as they came, never guessed.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::slug::RelayId;
 
-/// How much of it is kept, in bytes. A receipt takes some 200.
+/// How much of the text is kept, in bytes. A receipt takes about 200.
 pub const RAW_BYTES_MAX: usize = 2_048;
 
-/// The most that is kept of one relay and one day (UTC), in events. What comes after it is counted, and not
+/// The most that is kept for one relay and one day (UTC), in events. What comes after that is counted but not
 /// acknowledged.
 pub const KEPT_PER_DAY_MAX: u64 = 1_000;
 
@@ -56,7 +56,7 @@ pub enum MisreadReason {
     WrongType,
     /// A word that the protocol does not have.
     UnknownWord,
-    /// A time that is no time, or that does not say how far it is from UTC.
+    /// A time that is not valid, or has no UTC offset.
     NoTime,
     /// A reference that is longer than any of ours.
     TooLong,
@@ -91,7 +91,7 @@ impl fmt::Display for MisreadReason {
     }
 }
 
-/// Something that was not understood, before it is kept.
+/// Something that could not be read, before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misread {
     /// Its place in the list that it came in, from 0; none: it is the whole.
@@ -105,7 +105,7 @@ pub struct Misread {
 }
 
 impl Misread {
-    /// What names it: the same words of the same relay have the same id, whenever and however often they come.
+    /// Its identity: the same words of the same relay have the same id, whenever and however often they come.
     pub fn id(&self, relay: &RelayId) -> Uuid {
         let mut hash = Sha256::new();
         hash.update(b"not understood\0");
@@ -132,7 +132,7 @@ impl Misread {
     }
 }
 
-/// A relay said something that Kite did not understand. It is kept as it came; nothing follows from it.
+/// A relay said something that Kite could not read. It is kept as it came; nothing follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayNotUnderstood {
     /// Who said it.
@@ -147,7 +147,7 @@ pub struct RelayNotUnderstood {
     /// Which field of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<SmolStr>,
-    /// How long it was, in bytes; more than `raw` where that is cut.
+    /// The original length, in bytes; more than `raw` if that is cut.
     pub raw_bytes: u32,
     /// Whom it may speak of.
     pub personal: RelayWords,
@@ -167,8 +167,8 @@ fn storable(raw: &str) -> String {
     escaped[..end.unwrap_or(0)].to_owned()
 }
 
-/// The stream of what a relay said on a day (UTC) and was not understood: `not-understood-<relay>-<year><month><day>`. How
-/// many events it holds is how much was kept that day.
+/// The stream of a relay's unreadable answers of one day (UTC): `not-understood-<relay>-<year><month><day>`. The
+/// number of its events is the number kept that day.
 pub fn stream(relay: &RelayId, day: DateTime<Utc>) -> SmolStr {
     format_smolstr!("not-understood-{relay}-{}", day.format("%Y%m%d"))
 }

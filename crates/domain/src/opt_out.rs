@@ -1,12 +1,13 @@
-//! A refusal of advertisements (수신거부). It binds the tenant over all relays and channels, for ads only.
+//! A refusal of advertisements (수신거부). It applies to the tenant's advertisements on all relays and channels, and to
+//! nothing else.
 //!
-//! It binds every spelling of the address (see [`identity`]) and, once that is known, the other addresses of the same
-//! person. It names a brand (상호), and then binds the advertisements of that brand, or none, and then all of them. An
-//! advertisement of which nobody knows the brand is bound by every refusal.
+//! It applies to every spelling of the address (see [`identity`]) and, once they are known, to the other addresses of
+//! the same person. If it names a brand (상호), it applies to the advertisements of that brand, otherwise to all of
+//! them. An advertisement without a known brand is stopped by every refusal.
 //!
-//! Which addresses are one person's is known to the address book, which is a read model. Whatever follows from it is
-//! written into the log ([`OptOutExtended`]), so that the log alone says whom a refusal binds, and so that it goes on
-//! binding when the contact is gone.
+//! The address book, which is a read model, knows which addresses belong to one person. Everything that follows from
+//! that is written into the log ([`OptOutExtended`]). So the log alone says which addresses a refusal applies to, and
+//! it still applies when the contact is deleted.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::address::identity;
 use crate::digest::short_hash;
 use crate::event::Event;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::slug::TenantId;
 
 /// The one who refuses.
@@ -53,7 +54,7 @@ pub struct OptOutRecorded {
 pub struct OptOutWithdrawn {
     /// Whose advertisements.
     pub tenant: TenantId,
-    /// Only what was refused of this brand; none: whatever this address refused.
+    /// Only the refusal of this brand; none: every refusal of this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brand: Option<String>,
     /// Who.
@@ -69,8 +70,8 @@ pub struct ExtendedPerson {
     pub also: Vec<SmolStr>,
 }
 
-/// What an address refused binds these addresses too, because they are the same person's: until the address that refused
-/// agrees again.
+/// The refusal also applies to these addresses, because they belong to the same person: until the address that
+/// refused agrees again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptOutExtended {
     /// Whose advertisements.
@@ -79,8 +80,8 @@ pub struct OptOutExtended {
     pub personal: ExtendedPerson,
 }
 
-/// The stream of a refusal: `opt-out-<tenant>-<hash of the address>`; the address itself is personal. Every spelling of
-/// an address has the same stream. Refusals from before that was so may stand in a stream of their spelling; they are
+/// The stream of a refusal: `opt-out-<tenant>-<hash of the address>`, because the address itself is personal. Every
+/// spelling of an address has the same stream. Older refusals may be in a stream of their own spelling; they are
 /// folded like any other.
 pub fn stream(tenant: &TenantId, address: &str) -> SmolStr {
     format_smolstr!("opt-out-{tenant}-{}", short_hash(&identity(address), 12))
@@ -98,7 +99,7 @@ pub fn brand_identity(brand: &str) -> SmolStr {
 pub struct AdBrands(Vec<SmolStr>);
 
 impl AdBrands {
-    /// Of these brands; none: nobody knows, and every refusal counts.
+    /// Of these brands; none: unknown, and every refusal counts.
     #[must_use]
     pub fn of<B: AsRef<str>>(brands: &[B]) -> Self {
         Self(brands.iter().map(|brand| brand_identity(brand.as_ref())).collect())
@@ -164,12 +165,12 @@ impl Refusal {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusals {
     by_address: HashMap<SmolStr, Refusal>,
-    /// For an address, those of the same person that refused.
+    /// For an address: the addresses of the same person that refused.
     by_person: HashMap<SmolStr, Vec<SmolStr>>,
 }
 
 impl Refusals {
-    /// Whether this address gets such an advertisement: not if it, or another address of the same person, refused.
+    /// Whether this address may get such an advertisement: not if it, or another address of the same person, refused.
     #[must_use]
     pub fn refused_by(&self, address: &str, ad: &AdBrands) -> Option<RefusedBy> {
         if self.by_address.is_empty() {
@@ -179,9 +180,7 @@ impl Refusals {
         if self.by_address.get(address.as_ref()).is_some_and(|refusal| refusal.binds(ad)) {
             return Some(RefusedBy::Itself);
         }
-        if mutation::is_active(Mutation::OtherAddressIgnored) {
-            return None;
-        }
+        mutation::bug!(OtherAddressIgnored, return None);
         let others = self.by_person.get(address.as_ref()).into_iter().flatten();
         let mut refusals = others.filter_map(|other| self.by_address.get(other));
         refusals.any(|refusal| refusal.binds(ad)).then_some(RefusedBy::SamePerson)
@@ -213,14 +212,14 @@ impl Refusals {
         self.by_address.contains_key(address.as_ref()) || self.by_person.contains_key(address.as_ref())
     }
 
-    /// Whether what `address` refused is known to bind `other`.
+    /// Whether the refusal of `address` is known to apply to `other`.
     #[must_use]
     pub fn is_extended(&self, address: &str, other: &str) -> bool {
         let refusal = self.by_address.get(identity(address).as_ref());
         refusal.is_some_and(|refusal| refusal.also().iter().any(|known| known.as_str() == identity(other)))
     }
 
-    /// Takes over from where it is kept that an address refused this brand; none: everything. Both as their identities.
+    /// Takes over a stored refusal of this brand by an address; none: of everything. Both are given as identities.
     pub fn know(&mut self, address: SmolStr, brand: Option<SmolStr>) {
         let refusal = self.by_address.entry(address).or_default();
         match brand {
@@ -230,8 +229,8 @@ impl Refusals {
         }
     }
 
-    /// Takes over from where it is kept that what `address` refused binds `other`. Both as their identities; that the first
-    /// refused has to be known.
+    /// Takes over that the refusal of `address` applies to `other`. Both are given as identities; the refusal itself
+    /// must be known already.
     pub fn know_bound(&mut self, address: &SmolStr, other: SmolStr) {
         let Some(refusal) = self.by_address.get_mut(address) else { return };
         if other != *address && !refusal.also().contains(&other) {

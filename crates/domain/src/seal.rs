@@ -1,12 +1,12 @@
-//! Seals of the log: a chain of digests over every event, so that one that is changed, lost, added or moved is noticed.
+//! Seals of the log: a chain of digests over every event, so that a changed, lost, added or moved event is noticed.
 //!
-//! A seal covers the events since the seal before it, in the order of the log. Its digest is SHA-256 over the digest of
-//! the seal before it (32 zero bytes for the first one) and the digests of the events. What an event's own digest is over
-//! is said by the log ([`RecordedEvent::digest`](../../kite_event_store/struct.RecordedEvent.html)). Seals are events,
-//! too, and covered by the next one.
+//! A seal covers the events since the seal before it, in the order of the log. Its digest is SHA-256 over the digest
+//! of the seal before it (32 zero bytes for the first one) and the digests of the events. The log defines what an
+//! event's own digest covers ([`RecordedEvent::digest`](../../kite_event_store/struct.RecordedEvent.html)). Seals are
+//! events, too, and covered by the next one.
 //!
-//! Deliberately absent: who reads the log, and keys. Whoever can write the log can also write new seals; what tells then
-//! is a copy of the digests somewhere else.
+//! Deliberately absent: who reads the log, and keys. Anybody who can write the log can also write new seals; only a
+//! copy of the digests somewhere else reveals that.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,14 +15,14 @@ use sha2::{Digest, Sha256};
 pub const STREAM: &str = "log-seals";
 /// The most events that one seal covers.
 pub const EVENTS_MAX: u32 = 4_096;
-/// Of an event's digest, so many bytes are its mark.
+/// The mark of an event is this many bytes of its digest.
 const MARK_BYTES: usize = 4;
 
 /// An event's digest, or a seal's.
 pub type Sum = [u8; 32];
 
-/// Stands for the digest of an event that cannot be read, so that the events after it are sealed all the same. It is for
-/// ever, as seals rest on it; that the event cannot be read is told besides, whenever the log is looked through.
+/// Used as the digest of an event that cannot be read, so that the events after it can still be sealed. It must never
+/// change, because seals depend on it. That the event cannot be read is reported whenever the log is checked.
 pub fn unreadable() -> Sum {
     Sha256::digest(b"kite unreadable event 1\n").into()
 }
@@ -30,7 +30,7 @@ pub fn unreadable() -> Sum {
 /// The events up to a position, as they were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSealed {
-    /// Up to where the seal before it goes; 0: it is the first one.
+    /// The position up to which the seal before it goes; 0: it is the first one.
     pub after: u64,
     /// The position of the last event that it covers.
     pub until: u64,
@@ -43,15 +43,15 @@ pub struct LogSealed {
 }
 
 impl LogSealed {
-    /// The digest, unless somebody has made something else of it.
+    /// The digest, unless somebody has changed the text.
     pub fn sum(&self) -> Option<Sum> {
         let mut sum = [0; 32];
         hex::decode_to_slice(&self.digest, &mut sum).ok()?;
         Some(sum)
     }
 
-    /// Whether a seal that stands at this position can be one: it covers something, no more than one may, and only what came
-    /// before it. Whoever says otherwise wants nothing to be sealed any more, or nothing to be left to whoever looks.
+    /// Whether a seal at this position can be genuine: it covers something, not more than it may, and only what came
+    /// before it. A forged seal that claims otherwise would end all sealing, or leave nothing to check.
     pub fn can_stand_at(&self, position: u64) -> bool {
         self.after < self.until && self.until < position && (1..=EVENTS_MAX).contains(&self.events)
     }
@@ -72,7 +72,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Goes on from a seal up to this position; from none at 0.
+    /// Continues from a seal up to this position; from none at 0.
     pub fn after(position: u64, previous: &Sum) -> Self {
         let sum = Sha256::new_with_prefix(previous);
         Self { after: position, until: position, events: 0, sum, marks: String::new() }
@@ -109,7 +109,7 @@ pub enum Difference {
         /// Where.
         position: u64,
     },
-    /// An event cannot be read at all. Whoever reads the words in JSON is told that it was changed, and `why`.
+    /// An event cannot be read. In JSON this is shown as a changed event, with the reason in `why`.
     #[serde(rename = "changed")]
     #[error("the event at position {position} was changed: it cannot be read ({why})")]
     Unreadable {
@@ -136,7 +136,7 @@ pub enum Difference {
         /// Where.
         position: u64,
     },
-    /// The events are those that it names, and its digest is another.
+    /// The events are those that the seal names, but its digest differs.
     #[error("the seal of the events after position {after} up to {until} was changed")]
     Seal {
         /// The seal's.
@@ -144,7 +144,7 @@ pub enum Difference {
         /// The seal's.
         until: u64,
     },
-    /// A seal does not go on where the one before it ends.
+    /// A seal does not continue where the one before it ends.
     #[error("a seal of events after position {after} is missing")]
     NoSeal {
         /// Up to where all is sealed.
@@ -171,7 +171,7 @@ impl Difference {
         }
     }
 
-    /// Whether another one says nothing that this one does not say.
+    /// Whether another difference says nothing that this one does not say.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Unreadable { position, .. }, Self::Changed { position: other }) => position == other,
@@ -180,8 +180,8 @@ impl Difference {
     }
 }
 
-/// Holds events against their seal: all that are in the log after `seal.after` up to `seal.until`, in order, each with
-/// its position.
+/// Compares events with their seal: all that are in the log after `seal.after` up to `seal.until`, in order, each
+/// with its position.
 ///
 /// # Errors
 /// The first difference.

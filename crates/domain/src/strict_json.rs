@@ -1,8 +1,9 @@
-//! An object is an object. The derived readers of serde also take a list with the values of the fields in the order in
-//! which the program happens to declare them; nobody is told of that form, and a new field would change its meaning. So
-//! it is refused: everything is passed on as it is, but where a structure is read, only an object will do.
+//! A JSON object is read only from an object. The derived readers of serde also accept a list with the values of the
+//! fields in the order in which the program declares them. Nobody is told about that form, and a new field would
+//! change its meaning. So it is refused: everything is passed on as it is, but a structure is read only from an
+//! object.
 //!
-//! Deliberately absent: what stands inside an enum that is told apart by a field. Serde keeps that aside before it reads it.
+//! Deliberately absent: the content of an enum that is identified by a field. Serde buffers that before it reads it.
 
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
@@ -13,7 +14,7 @@ use std::fmt;
 /// Reads JSON that came from outside.
 ///
 /// # Errors
-/// It is no JSON, or has another shape; a list where an object belongs is another shape.
+/// It is not JSON, or has another shape; a list in place of an object is another shape.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = T::deserialize(Objects(&mut deserializer))?;

@@ -103,12 +103,12 @@ impl Default for LimitsInForce {
     }
 }
 
-/// An operator has set what a tenant may have and do at once. The newest word counts, as a whole.
+/// An operator has set what a tenant may have and do at once. The newest event counts, as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantLimitsSet {
     /// Whose.
     pub tenant: TenantId,
-    /// What; nothing in it: everything is as the configuration says.
+    /// The limits; if nothing is set, everything is as the configuration says.
     pub limits: TenantLimits,
 }
 

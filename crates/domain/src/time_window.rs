@@ -15,8 +15,8 @@ use std::time::Duration;
 const SECONDS_OF_DAY: i64 = 86_400;
 const SEOUL_OFFSET_SECONDS: i64 = 9 * 3_600;
 
-/// A daily span of Seoul time in which something is forbidden: from `start` up to, but not including, `end`.
-/// It may span midnight. As text, and as JSON: `21:00-08:00`, with seconds where they are not zero.
+/// A daily span of Seoul time in which something is forbidden: from `start` up to, but not including, `end`. It may
+/// span midnight. As text, and as JSON: `21:00-08:00`, with seconds if they are not zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NightWindow {
     start_second: u32,
@@ -32,7 +32,7 @@ pub enum NightWindowError {
         /// What was given.
         text: String,
     },
-    /// It would be empty or the whole day, and nothing tells which.
+    /// It would be empty or the whole day, and nothing says which.
     #[error("a window must not end when it starts ({time})")]
     EndIsStart {
         /// The time given twice.

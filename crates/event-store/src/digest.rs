@@ -1,8 +1,8 @@
-//! What an event is, in 32 bytes: everything that the log says of it, and nothing that an engine adds.
+//! An event in 32 bytes: everything that the log says about it, and nothing that an engine adds.
 //!
-//! SHA-256 over the fields in the order below. A number is little-endian in its full width; a text is its length in eight
-//! bytes and its bytes; what may be missing is a byte 0, or a byte 1 and the value. The position is left out: it is the
-//! engine's, and the order of events is in the order of their digests.
+//! SHA-256 over the fields in the order below. A number is little-endian in its full width; a text is its length in
+//! eight bytes and its bytes; an optional value is a byte 0, or a byte 1 and the value. The position is left out,
+//! because the engine assigns it; the order of events is the order of their digests.
 
 use sha2::{Digest, Sha256};
 
@@ -111,7 +111,7 @@ mod tests {
         assert_ne!(with("ab", "c"), with("a", "bc"));
     }
 
-    /// It is for ever: seals in logs that exist rest on it.
+    /// It must never change: seals in existing logs depend on it.
     #[test]
     fn it_stays_what_it_is() {
         let digest: String = event().digest().iter().map(|byte| format!("{byte:02x}")).collect();

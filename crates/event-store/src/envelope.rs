@@ -1,4 +1,4 @@
-//! What the log keeps beside the event's own data.
+//! What the log stores beside the event's own data.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,12 +12,12 @@ pub type StreamName = SmolStr;
 /// handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// When it happened, by the clock of whoever appends. Folds take their time from here. The log keeps
-    /// whole milliseconds: what is finer is cut off.
+    /// When it happened, by the clock of the process that appends. Folds take their time from here. The log stores
+    /// whole milliseconds: fractions are cut off.
     pub time: DateTime<Utc>,
-    /// Whose it is; none for what belongs to the platform (relays).
+    /// The tenant; none for what belongs to the platform (relays).
     pub tenant: Option<SmolStr>,
-    /// The request or scheduled run that set this off; the same over everything that follows from it.
+    /// The request or scheduled run that caused this; the same for everything that follows from it.
     pub correlation: Uuid,
     /// The event that this one answers, if any.
     pub causation: Option<Uuid>,

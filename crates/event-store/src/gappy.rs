@@ -1,5 +1,5 @@
-//! A store between a caller and another one: positions have gaps, and the head is told late. For tests: whoever
-//! counts with positions, or takes the head for the end, is found out.
+//! A wrapper around another store: positions have gaps, and the head is reported late. For tests: it exposes callers
+//! that count with positions, or take the head for the end.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::port::{
     ReadError, Tail,
 };
 
-/// See the module. Positions of the store within are multiplied, and some are left out.
+/// See the module. Positions of the inner store are multiplied, and some are left out.
 #[derive(Debug)]
 pub struct GappyEventStore<S> {
     inner: Arc<S>,
@@ -25,9 +25,9 @@ pub struct GappyEventStore<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gaps {
     /// As they are within.
-    None,
+    Absent,
     /// With gaps of differing widths.
-    Some,
+    Present,
 }
 
 /// The distance between two positions, more or less.
@@ -37,16 +37,18 @@ impl Gaps {
     /// The position as it is told.
     fn told(self, position: Position) -> Position {
         match self {
-            Self::None => position,
-            Self::Some => position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5),
+            Self::Absent => position,
+            Self::Present => {
+                position.saturating_mul(STRIDE).saturating_add(position.wrapping_mul(position) % 5)
+            }
         }
     }
 
-    /// The last position within that is told as this one or an earlier one.
+    /// The last position of the inner store that is reported as this one or an earlier one.
     fn within(self, position: Position) -> Position {
         match self {
-            Self::None => position,
-            Self::Some => {
+            Self::Absent => position,
+            Self::Present => {
                 let most = position / STRIDE;
                 if self.told(most) <= position { most } else { most - 1 }
             }
@@ -76,7 +78,7 @@ impl Gaps {
 }
 
 impl<S: EventStore> GappyEventStore<S> {
-    /// Over this store. Its head is told only when [`GappyEventStore::tell_head`] is called.
+    /// Around this store. Its head is reported only when [`GappyEventStore::tell_head`] is called.
     pub fn new(inner: Arc<S>, gaps: Gaps) -> Self {
         let head = watch::Sender::new(gaps.told(*inner.head().borrow()));
         Self { inner, gaps, head }
@@ -88,7 +90,7 @@ impl<S: EventStore> GappyEventStore<S> {
         self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
     }
 
-    /// The head of the store within, as it is told there.
+    /// The head of the inner store, as it is reported there.
     pub fn head_within(&self) -> watch::Receiver<Position> {
         self.inner.head()
     }
@@ -106,7 +108,7 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
     }
 
     fn positions_have_no_gaps(&self) -> bool {
-        self.gaps == Gaps::None
+        self.gaps == Gaps::Absent
     }
 
     async fn read_stream(
@@ -187,11 +189,11 @@ mod tests {
     use super::*;
 
     fn told(position: Position) -> Position {
-        Gaps::Some.told(position)
+        Gaps::Present.told(position)
     }
 
     fn within(position: Position) -> Position {
-        Gaps::Some.within(position)
+        Gaps::Present.within(position)
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Log {
                 .any(|(index, event)| events[..index].iter().any(|earlier| earlier.id == event.id))
     }
 
-    /// The answer of an earlier try, if the events stand in the stream in this order.
+    /// The answer of an earlier try, if the events are in the stream in this order.
     fn earlier(&self, append: &StreamAppend) -> Option<Appended> {
         let number = self.streams.get(&append.stream)?.number;
         let first = self.event(*self.ids.get(&(number, append.events.first()?.id))?);

@@ -1,19 +1,21 @@
 //! The log: what happened, once, in order, for ever.
 //!
-//! This crate is the *port* ([`EventStore`]) and its adapters. It knows bytes, streams and positions, and no
-//! event of the domain. Every adapter passes the same contract suite ([`contract`]).
+//! This crate is the *port* ([`EventStore`]) and its adapters. It knows bytes, streams and positions, but no event of
+//! the domain. Every adapter passes the same contract suite ([`contract`]).
 //!
-//! Deliberately absent: deleting, truncating, projections, snapshots, a clock (whoever appends says when).
+//! Deliberately absent: deleting, truncating, projections, snapshots, a clock (the appending process gives the time).
 
 pub mod contract;
 mod digest;
 mod envelope;
+mod errors;
 mod gappy;
 mod in_memory;
 mod port;
 pub mod sqlite;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+pub use errors::{SharedError, describe};
 pub use gappy::{GappyEventStore, Gaps};
 pub use in_memory::MemoryEventStore;
 pub use port::{

@@ -4,14 +4,16 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
+use std::error::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
+use crate::errors::SharedError;
 
 /// A place in the whole log; 0 is before the first event.
 ///
-/// Only their order means something: there may be gaps, so they are compared and never counted with
+/// Only the order of positions has a meaning: there may be gaps, so they are compared and never counted with
 /// ([`EventStore::count_after`] counts).
 pub type Position = u64;
 
@@ -33,7 +35,7 @@ pub struct StreamAppend {
     pub expected: Expected,
     /// Who, when and why.
     pub metadata: Metadata,
-    /// At least one. (Without any, only the expectation is checked and nothing is written.)
+    /// At least one. (Without events, only the expectation is checked and nothing is written.)
     pub events: Vec<NewEvent>,
 }
 
@@ -42,16 +44,16 @@ pub struct StreamAppend {
 pub enum BatchMode {
     /// Nothing: each stands alone.
     Independent,
-    /// Where the first is refused, none of the others is tried ([`AppendError::NotTried`]). They stand alone, and may be
-    /// written at the same time.
+    /// If the first is refused, none of the others is tried ([`AppendError::NotTried`]). The others are independent,
+    /// and may be written at the same time.
     Guarded,
-    /// All of them are appended, or none: the others are answered with [`AppendError::NotTried`]. An append without events is
-    /// a condition of all.
+    /// All of them are appended, or none: then the others get [`AppendError::NotTried`]. An append without events is
+    /// a condition for all.
     Atomic,
 }
 
-/// Appends handed in together, for the price of one durable write where the adapter can. Each [`StreamAppend`] is atomic; the
-/// batch is only where its mode says so.
+/// Appends handed in together, with one durable write if the adapter can. Each [`StreamAppend`] is atomic; the batch
+/// is atomic only if its mode says so.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// See [`BatchMode`].
@@ -60,8 +62,8 @@ pub struct Batch {
     pub appends: Vec<StreamAppend>,
 }
 
-/// Where an append ended up. Answered only once it is durable. A repeated append gets the version and position
-/// of the first time, although the stream may have grown since.
+/// The place of an append. Returned only once it is durable. A repeated append gets the version and position of the
+/// first time, although the stream may have grown since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// The version of the append's last event: the number of events in the stream right after it.
@@ -72,11 +74,11 @@ pub struct Appended {
     pub repeated: bool,
 }
 
-/// Why an append did not happen, or is not known to have.
+/// Why an append did not happen, or may not have happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The stream is not at the expected version; or some of the events' ids, but not all of them in this
-    /// order, are taken by events that stand in it already.
+    /// The stream is not at the expected version; or some of the events' ids, but not all of them in this order, are
+    /// already used by events of the stream.
     #[error("the stream holds {actual} events, not the expected number")]
     Conflict {
         /// How many events the stream holds.
@@ -89,9 +91,9 @@ pub enum AppendError {
     #[error("the event store is busy")]
     Busy,
     /// The store cannot be reached at the moment; nothing was written. Try later.
-    #[error("the event store cannot be reached: {0}")]
-    Unavailable(String),
-    /// Larger than the store takes; nothing was written.
+    #[error("the event store cannot be reached")]
+    Unavailable(#[source] SharedError),
+    /// Larger than the store accepts; nothing was written.
     #[error("an append of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
         /// The size of the data.
@@ -102,23 +104,52 @@ pub enum AppendError {
     /// It may or may not be in the log: read the stream to find out, or append again with the same ids.
     #[error("the answer of the event store was lost")]
     AnswerLost,
-    /// The store has stopped after a failed write and takes nothing any more. Restart the process.
-    #[error("the event store has stopped: {0}")]
-    Stopped(String),
+    /// The store has stopped after a failed write and accepts nothing any more. Restart the process.
+    #[error("the event store has stopped")]
+    Stopped(#[source] SharedError),
+}
+
+impl AppendError {
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(SharedError::new(reason))
+    }
+
+    /// The store has stopped, for this reason.
+    pub fn stopped(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Stopped(SharedError::new(reason))
+    }
 }
 
 /// Why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The engine could not read.
-    #[error("the event store cannot read: {0}")]
-    Unreadable(String),
+    #[error("the event store cannot read")]
+    Unreadable(#[source] SharedError),
     /// The store cannot be reached at the moment. Try later.
-    #[error("the event store cannot be reached: {0}")]
-    Unavailable(String),
+    #[error("the event store cannot be reached")]
+    Unavailable(#[source] SharedError),
     /// The store has stopped.
-    #[error("the event store has stopped: {0}")]
-    Stopped(String),
+    #[error("the event store has stopped")]
+    Stopped(#[source] SharedError),
+}
+
+impl ReadError {
+    /// The engine could not read, for this reason.
+    pub fn unreadable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unreadable(SharedError::new(reason))
+    }
+
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(SharedError::new(reason))
+    }
+
+    /// The store has stopped, for this reason.
+    pub fn stopped(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Stopped(SharedError::new(reason))
+    }
 }
 
 /// Which events a reader of the whole log wants.
@@ -150,20 +181,20 @@ impl Filter {
 pub struct Page {
     /// In the order of the log.
     pub events: Vec<RecordedEvent>,
-    /// Everything up to and including this position has been looked at: read on from here. Equal to the
-    /// position that was asked for when there is nothing after it.
+    /// Everything up to and including this position has been looked at: read on from here. Equal to the requested
+    /// position if there is nothing after it.
     pub next: Position,
 }
 
-/// An event as it lies in the store, for whoever asks whether it still is what it was.
+/// An event as it is stored, for checking whether it has changed.
 #[derive(Debug, Clone)]
 pub struct KeptEvent {
     /// Its place in the whole log.
     pub position: Position,
-    /// Its place in its stream; 0 where not even that can be read.
+    /// Its version in its stream; 0 if not even that can be read.
     pub version: u64,
-    /// The event, or why it cannot be read: somebody, or the disk, has made something else of it.
-    pub event: Result<RecordedEvent, String>,
+    /// The event, or why it cannot be read: somebody, or the disk, has changed it.
+    pub event: Result<RecordedEvent, SharedError>,
 }
 
 impl From<RecordedEvent> for KeptEvent {
@@ -198,22 +229,22 @@ pub struct Tail<'a> {
 
 /// An append-only log of streams with one total order.
 ///
-/// An event's id is unique within its stream. Whether another stream may hold an event with the same id is the adapter's
-/// affair: nobody may count on either.
+/// An event's id is unique within its stream. Whether another stream may have an event with the same id depends on
+/// the adapter: nobody may rely on either.
 ///
-/// Promises of every adapter, each a test of [`crate::contract`]:
+/// Every adapter promises the following, and [`crate::contract`] has a test for each:
 /// - an append that was answered with `Ok` survives a crash of the process and of the machine;
 /// - events of one [`StreamAppend`] are adjacent in the stream and appear to readers all at once;
-/// - an append whose events (by id, in order) already stand in the stream at that place is answered as
+/// - an append whose events (by id, in order) are already in the stream at that place is answered as
 ///   [`Appended::repeated`], whatever it expected;
 /// - a reader that has seen position p never later finds an event at a position below p;
-/// - `head` is told after each durable write, never before.
+/// - `head` is updated after each durable write, never before.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Appends. One result for each [`StreamAppend`], in their order.
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>>;
 
-    /// Whether an event stands at each position up to the newest: one that is missing was taken away.
+    /// Whether every position up to the newest has an event: if one is missing, it was removed.
     fn positions_have_no_gaps(&self) -> bool {
         true
     }
@@ -227,8 +258,8 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError>;
 
-    /// The tails of several streams, in one round trip where the engine can; at most `limit` events of each, in the order in
-    /// which they were asked for. Fewer than `limit` only at the end of a stream.
+    /// The tails of several streams, in one round trip if the engine can; at most `limit` events of each, in the
+    /// order of the request. Fewer than `limit` only at the end of a stream.
     async fn read_many(
         &self,
         tails: &[Tail<'_>],
@@ -241,21 +272,21 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(read)
     }
 
-    /// Events of the whole log after `after`, at most `limit` of those that pass the filter. A page may hold
-    /// fewer, even none, although there are more (pages are bounded in bytes and in the number of events looked
-    /// at): only `next == after` says that there is nothing after it yet.
+    /// Events of the whole log after `after`, at most `limit` of those that pass the filter. A page may hold fewer,
+    /// even none, although there are more (pages are limited in bytes and in the number of events looked at): only
+    /// `next == after` means that there is nothing after it yet.
     ///
-    /// `after` is 0, a position that the store has told, or one below the position of an event.
+    /// `after` is 0, a position that the store has returned, or one below the position of an event.
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError>;
 
-    /// As [`EventStore::read_all`] of every event, from where they are kept and never from memory. One that cannot be read is
-    /// told in its place and keeps no other from being read.
+    /// Like [`EventStore::read_all`] for every event, but from the storage and never from memory. An event that
+    /// cannot be read is reported in its place and does not affect the others.
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
         Ok(self.read_all(after, limit, &Filter::everything()).await?.into())
     }
 
-    /// As [`EventStore::read_stream`], from where the events are kept, as [`EventStore::read_kept`] does it. Every call reads
-    /// what it answers at once: ask for no more than fits into memory.
+    /// Like [`EventStore::read_stream`], but from the storage, as [`EventStore::read_kept`] does it. Every call reads
+    /// its whole result at once: ask for no more than fits into memory.
     async fn read_kept_stream(
         &self,
         stream: &str,
@@ -266,16 +297,16 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(events.into_iter().map(KeptEvent::from).collect())
     }
 
-    /// How many events stand after a position, as far as the store knows without reading: for telling how far somebody is
+    /// How many events are after a position, as far as the store knows without reading: to report how far somebody is
     /// behind.
     fn count_after(&self, after: Position) -> u64;
 
-    /// The position of the last durable event, as it moves: wait for it, then read. It may lag: an event that was answered
-    /// for can be read before it is told here.
+    /// The position of the last durable event, as it moves: wait for it, then read. It may lag: an appended event can
+    /// be read before it is reported here.
     fn head(&self) -> watch::Receiver<Position>;
 }
 
-/// Looking things up in the log otherwise than by stream and position. An engine that keeps no index for it leaves this to
+/// Looking things up in the log other than by stream and position. An engine that has no index for it leaves this to
 /// another one.
 #[async_trait]
 pub trait LogIndex: Send + Sync + 'static {
@@ -288,10 +319,9 @@ pub trait LogIndex: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError>;
 
-    /// A position after which every event with this time or a later one stands, the last such that is found by halving. Read on
-    /// from it.
+    /// A position after which every event with this time or a later one is, found by halving. Read on from it.
     ///
-    /// Times are set by whoever appends and so are only nearly in the order of positions: take a time that is
+    /// Times are set by the appending process and so are only roughly in the order of positions: take a time that is
     /// earlier by the greatest difference of clocks, and leave out what does not belong.
     async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError>;
 }

@@ -100,7 +100,7 @@ mod gappy {
 
     #[expect(clippy::disallowed_methods, reason = "the task is aborted with the test")]
     fn store() -> (Told, Arc<GappyEventStore<MemoryEventStore>>) {
-        let store = Arc::new(GappyEventStore::new(Arc::new(MemoryEventStore::new()), Gaps::Some));
+        let store = Arc::new(GappyEventStore::new(Arc::new(MemoryEventStore::new()), Gaps::Present));
         let behind = Arc::clone(&store);
         let mut head = store.head_within();
         let telling = tokio::spawn(async move {

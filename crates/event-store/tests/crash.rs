@@ -6,7 +6,7 @@
 
 mod support;
 
-use kite_event_store::{AppendError, EventStore, Expected};
+use kite_event_store::{AppendError, EventStore, Expected, describe};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -78,7 +78,7 @@ async fn child_that_appends_until_it_is_stopped() {
     let Err(AppendError::Stopped(reason)) = later else { panic!("{later:?}") };
     let readable = log_of(&store).await.len();
     assert!(readable as u64 >= *store.head().borrow());
-    print_line(&format!("stopped {reason}"));
+    print_line(&format!("stopped {}", describe(&reason)));
 }
 
 /// One write, so that lines of several threads do not mix.

@@ -53,9 +53,9 @@ async fn a_closed_store_refuses_and_lets_another_in() {
     store.close();
     store.close();
     let refused = append_one(&store, append("a", Expected::Any, [2])).await;
-    assert_eq!(refused, Err(AppendError::Stopped("it was closed".to_owned())));
+    assert_eq!(refused, Err(AppendError::stopped("it was closed")));
     let unread = store.read_stream("a", 0, 10).await;
-    assert_eq!(unread, Err(ReadError::Stopped("it was closed".to_owned())));
+    assert_eq!(unread, Err(ReadError::stopped("it was closed")));
     assert!(!directory.path().join("log.sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
     assert_eq!(log_of(&open(&file)).await.len(), 1);
 }
@@ -80,7 +80,7 @@ async fn closing_writes_what_waits() {
     while let Some(result) = waiting.join_next().await {
         match result.unwrap() {
             Ok(_) => acknowledged += 1,
-            Err(error) => assert_eq!(error, AppendError::Stopped("it was closed".to_owned())),
+            Err(error) => assert_eq!(error, AppendError::stopped("it was closed")),
         }
     }
     assert_eq!(log_of(&open(&file)).await.len(), acknowledged, "answered with Ok and written are the same");

@@ -67,8 +67,8 @@ pub(crate) struct Record {
 }
 
 impl Disk {
-    /// Puts this directory, which must exist, on a disk of its own. What is in its files is taken for synced; those that
-    /// are opened from now on are watched.
+    /// Puts this directory, which must exist, on a disk of its own. The present content of its files counts as
+    /// synced; files that are opened from now on are watched.
     ///
     /// # Panics
     /// If the directory is not there.
@@ -78,7 +78,7 @@ impl Disk {
         let mut state = State::default();
         for entry in root.read_dir().expect("the directory can be read") {
             let path = entry.expect("the directory can be read").path();
-            // SQLite makes the index of a write-ahead log anew: nothing in it outlives a process.
+            // SQLite makes the index of a write-ahead log again: nothing in it outlives a process.
             if path.is_file() && !name_of(&path).ends_with("-shm") {
                 state.record(&path);
             }
@@ -100,7 +100,7 @@ impl Disk {
         self.0.state.lock().faults.struck().cloned()
     }
 
-    /// Ends what a lasting fault has begun, and forgets the plan.
+    /// Ends a lasting fault, and forgets the plan.
     pub fn mend(&self) {
         self.0.state.lock().faults.mend();
     }
@@ -148,7 +148,7 @@ impl Disk {
 }
 
 impl State {
-    /// What is known of the file: from the first look on, what stands in it is taken for durable.
+    /// What is known about the file: its content at the first look counts as durable.
     pub(crate) fn record(&mut self, path: &Path) -> &mut Record {
         self.files.entry(path.to_owned()).or_insert_with(|| {
             // A file that another connection has deleted is empty.

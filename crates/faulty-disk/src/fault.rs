@@ -11,13 +11,13 @@ pub enum Fault {
     Torn,
     /// From now on no file can grow, until [`crate::Disk::mend`].
     Full,
-    /// The same, but what finds out is the next sync of a file that was to grow: until then everything seems to be
-    /// written (delayed allocation, a quota, a network file system).
+    /// The same, but only the next sync of a file that should have grown reports it: until then everything seems to
+    /// be written (delayed allocation, a quota, a network file system).
     FullAtSync,
     /// From now on the same kind of operation on the same file fails, until [`crate::Disk::mend`].
     Broken,
-    /// Half of what it writes is written; nothing reaches the disk any more after that. For the program it looks as if
-    /// every operation failed; a test goes on with [`crate::Disk::restart_into`].
+    /// Half of what it writes is written; after that nothing reaches the disk any more. The program sees every
+    /// operation fail; a test continues with [`crate::Disk::restart_into`].
     Off,
 }
 
@@ -26,7 +26,7 @@ pub enum Fault {
 pub(crate) struct Faults {
     plan: Option<Plan>,
     struck: Option<Operation>,
-    /// What fails until the disk is mended.
+    /// What fails until the disk is fixed.
     lasting: Option<Lasting>,
     writes: u64,
     refused: u64,
@@ -58,7 +58,7 @@ pub(crate) enum Room {
 
 /// What is to be done with an operation.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Treatment {
     Go,
     /// Nothing is done.
     Fail(Failure),
@@ -104,18 +104,18 @@ impl Faults {
     }
 
     /// Counts the operation and decides about it.
-    pub(crate) fn judge(&mut self, operation: &Operation, room: Room) -> Verdict {
+    pub(crate) fn judge(&mut self, operation: &Operation, room: Room) -> Treatment {
         if operation.is_write() {
             self.writes += 1;
         }
-        let verdict = match self.strike(operation) {
-            None => self.lasting_verdict(operation, room),
+        let treatment = match self.strike(operation) {
+            None => self.lasting_treatment(operation, room),
             Some(fault) => self.begin(fault, operation, room),
         };
-        if verdict != Verdict::Go {
+        if treatment != Treatment::Go {
             self.refused += 1;
         }
-        verdict
+        treatment
     }
 
     /// The fault of the plan, if it is this operation's turn.
@@ -131,35 +131,35 @@ impl Faults {
         Some(fault)
     }
 
-    /// The verdict on the operation that is struck.
-    fn begin(&mut self, fault: Fault, operation: &Operation, room: Room) -> Verdict {
+    /// The treatment of the operation that is struck.
+    fn begin(&mut self, fault: Fault, operation: &Operation, room: Room) -> Treatment {
         let broken = Failure { kind: operation.kind, cause: Cause::Broken };
         match fault {
-            Fault::Error => Verdict::Fail(broken),
-            Fault::Torn => Verdict::Half(broken),
+            Fault::Error => Treatment::Fail(broken),
+            Fault::Torn => Treatment::Half(broken),
             Fault::Broken => {
                 self.lasting = Some(Lasting::Broken(operation.kind, operation.file.clone()));
-                Verdict::Fail(broken)
+                Treatment::Fail(broken)
             }
             Fault::Off => {
                 self.lasting = Some(Lasting::Off);
-                Verdict::Half(broken)
+                Treatment::Half(broken)
             }
             Fault::FullAtSync => {
                 self.lasting = Some(Lasting::FullAtSync);
-                self.lasting_verdict(operation, room)
+                self.lasting_treatment(operation, room)
             }
             Fault::Full => {
                 self.lasting = Some(Lasting::Full);
-                match self.lasting_verdict(operation, room) {
-                    Verdict::Fail(full) => Verdict::Half(full),
-                    verdict => verdict,
+                match self.lasting_treatment(operation, room) {
+                    Treatment::Fail(full) => Treatment::Half(full),
+                    treatment => treatment,
                 }
             }
         }
     }
 
-    fn lasting_verdict(&self, operation: &Operation, room: Room) -> Verdict {
+    fn lasting_treatment(&self, operation: &Operation, room: Room) -> Treatment {
         let kind = operation.kind;
         let cause = match &self.lasting {
             Some(Lasting::Off) if kind.is_write() => Cause::Broken,
@@ -168,8 +168,8 @@ impl Faults {
             Some(Lasting::Broken(broken, file)) if (*broken, file) == (kind, &operation.file) => {
                 Cause::Broken
             }
-            _ => return Verdict::Go,
+            _ => return Treatment::Go,
         };
-        Verdict::Fail(Failure { kind, cause })
+        Treatment::Fail(Failure { kind, cause })
     }
 }

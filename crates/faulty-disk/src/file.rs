@@ -1,18 +1,19 @@
-//! An open file on the disk. Each operation is given how it is really done, and fails in the way of whoever asked for it.
+//! An open file on the disk. Each operation is given the function that really does it, and fails in the way that its
+//! caller expects.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Inner, State};
-use crate::fault::{Room, Verdict};
+use crate::fault::{Room, Treatment};
 use crate::operation::{Cause, Failure, Kind, Operation, name_of};
 
 /// A file that somebody has opened. Like the record of SQLite that it belongs to, it is used by one thread at a time.
 pub(crate) struct OpenFile {
     disk: Arc<Inner>,
     path: PathBuf,
-    /// Of the failed syncs of this file, those that whoever opened it has been told of.
+    /// The failed syncs of this file that its opener has been told about.
     failed_syncs_told: Cell<u64>,
 }
 
@@ -54,8 +55,8 @@ impl OpenFile {
         really: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let operation = self.operation(Kind::Read, offset, bytes);
-        let verdict = self.disk.state.lock().faults.judge(&operation, Room::Same);
-        verdict.whole()?;
+        let treatment = self.disk.state.lock().faults.judge(&operation, Room::Same);
+        treatment.whole()?;
         really()
     }
 
@@ -68,11 +69,11 @@ impl OpenFile {
         let mut state = self.disk.state.lock();
         let grows = offset + bytes.len() > state.record(&self.path).shadow.size_bytes();
         let room = if grows { Room::More } else { Room::Same };
-        let verdict = state.faults.judge(&self.operation(Kind::Write, offset, bytes.len()), room);
-        let (part, failure) = match verdict {
-            Verdict::Go => (bytes, None),
-            Verdict::Fail(failure) => return Err(failure.into()),
-            Verdict::Half(failure) => (&bytes[..bytes.len() / 2], Some(failure)),
+        let treatment = state.faults.judge(&self.operation(Kind::Write, offset, bytes.len()), room);
+        let (part, failure) = match treatment {
+            Treatment::Go => (bytes, None),
+            Treatment::Fail(failure) => return Err(failure.into()),
+            Treatment::Half(failure) => (&bytes[..bytes.len() / 2], Some(failure)),
         };
         let written = really(part)?;
         state.record(&self.path).shadow.write(offset, part);
@@ -96,10 +97,10 @@ impl OpenFile {
         let mut state = self.disk.state.lock();
         let needs_room = state.record(&self.path).shadow.needs_room();
         let room = if needs_room { Room::More } else { Room::Same };
-        let verdict = state.faults.judge(&self.operation(Kind::Sync, 0, 0), room).whole();
+        let treatment = state.faults.judge(&self.operation(Kind::Sync, 0, 0), room).whole();
         let is_off = state.faults.is_off();
         let record = state.record(&self.path);
-        match verdict {
+        match treatment {
             Ok(()) => record.shadow.sync(),
             // Without power nobody takes it for written.
             Err(_) if is_off => {}
@@ -110,7 +111,7 @@ impl OpenFile {
         }
         let failed_syncs = record.failed_syncs;
         let is_news = self.failed_syncs_told.replace(failed_syncs) < failed_syncs;
-        verdict?;
+        treatment?;
         if is_news {
             state.faults.count_refused();
             return Err(Failure { kind: Kind::Sync, cause: Cause::Broken }.into());
@@ -132,8 +133,8 @@ impl OpenFile {
         really: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         let operation = self.operation(Kind::Grow, offset, bytes);
-        let verdict = self.disk.state.lock().faults.judge(&operation, Room::More);
-        verdict.whole()?;
+        let treatment = self.disk.state.lock().faults.judge(&operation, Room::More);
+        treatment.whole()?;
         really()
     }
 
@@ -143,8 +144,8 @@ impl OpenFile {
         kind: Kind,
         really: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let verdict = self.disk.state.lock().judge(&self.path, kind);
-        verdict?;
+        let treatment = self.disk.state.lock().judge(&self.path, kind);
+        treatment?;
         really()
     }
 }
@@ -169,7 +170,7 @@ impl State {
     }
 }
 
-impl Verdict {
+impl Treatment {
     /// For an operation that cannot be done by halves.
     fn whole(self) -> Result<(), Failure> {
         match self {

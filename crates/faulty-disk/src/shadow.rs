@@ -1,4 +1,4 @@
-//! What of a file is on the disk, and what is only in memory.
+//! Which part of a file is on the disk, and which is only in memory.
 
 use rand::{Rng, RngExt};
 
@@ -8,7 +8,7 @@ const SECTOR_BYTES: usize = 512;
 /// One file.
 #[derive(Debug, Default)]
 pub(crate) struct Shadow {
-    /// What a restart finds for certain, but for what of `changes` is certain.
+    /// What a restart finds for certain, except for what of `changes` is certain.
     durable: Vec<u8>,
     /// What was done since, in order.
     changes: Vec<(Change, Fate)>,
@@ -27,7 +27,7 @@ enum Change {
 enum Fate {
     /// It may be, and is after the next sync.
     Pending,
-    /// A sync of it has failed: any part of it may be there, and no sync to come changes that.
+    /// A sync of it has failed: any part of it may be there, and no later sync changes that.
     Doubtful,
     /// It is.
     Certain,
@@ -63,7 +63,7 @@ impl Shadow {
         }
     }
 
-    /// A sync that failed: what it should have written is taken for written from now on, and may not be.
+    /// A failed sync: what it should have written counts as written from now on, but may not be on the disk.
     pub(crate) fn fail_to_sync(&mut self) {
         self.settle(Fate::Doubtful);
     }

@@ -1,8 +1,8 @@
-//! What the standard library does to files: the part of `std::fs::File` that whoever has a database needs beside it.
+//! What the standard library does to files: the part of `std::fs::File` that the owner of a database needs.
 //!
-//! The functions here take the place of the C library's of the same name in every program that this crate is linked into.
-//! They do what those do, but ask the disk first if the file is on one. What SQLite does to its files passes, because
-//! the VFS has asked already.
+//! The functions here replace the C library's functions of the same name in every program that this crate is linked
+//! into. They do the same, but ask the disk first if the file is on one. SQLite's own file operations pass through,
+//! because the VFS has asked already.
 
 #![expect(unsafe_code, reason = "the C library's functions have pointers for arguments")]
 
@@ -19,7 +19,7 @@ thread_local! {
     static PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As long as it lives, nothing that this thread does is looked at here.
+/// While it lives, nothing that this thread does is intercepted here.
 pub(crate) struct Passing {
     before: bool,
 }

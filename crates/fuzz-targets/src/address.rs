@@ -11,7 +11,7 @@ use crate::input;
 /// The longest canonical number: `+` and 15 digits.
 const NUMBER_LENGTH_MAX: usize = 16;
 
-/// Reads the text as each of them; what is taken is canonical, and a refusal names a place in the text.
+/// Reads the text as each of them; an accepted text is canonical, and a refusal names a place in the text.
 pub fn address(bytes: &[u8]) {
     let raw = &*input::text(bytes);
     plain_ones_are_taken(raw);
@@ -34,7 +34,7 @@ pub fn address(bytes: &[u8]) {
     assert!(!Address::from_trusted(raw).masked().is_empty());
 }
 
-/// What nobody would doubt is taken as it is: a mobile number in digits, a mail address of plain letters.
+/// Ordinary addresses are accepted unchanged: a mobile number in digits, a mail address of plain letters.
 fn plain_ones_are_taken(raw: &str) {
     if raw.len() == 11 && raw.starts_with("010") && raw.bytes().all(|byte| byte.is_ascii_digit()) {
         assert_eq!(PhoneNumber::parse(raw).map(|number| number.to_string()).as_deref(), Ok(raw));

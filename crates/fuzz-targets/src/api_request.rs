@@ -1,9 +1,8 @@
-//! Whole requests against the whole API, in memory: methods, addresses with their ids, queries with their cursors,
+//! Whole requests to the whole API, in memory: methods, addresses with their ids, queries with their cursors,
 //! headers, bodies.
 //!
 //! An input is the request as text: `GET /v1/…`, header lines, an empty line, the body. `tenant-key` stands for the
-//! tenant's real key, `sign` as a signature for the genuine one, and `the-contact`, `the-sending` … for the ids of what is
-//! there.
+//! tenant's real key, `sign` as a signature for the genuine one, and `the-contact`, `the-sending` … for existing ids.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -23,8 +22,8 @@ thread_local! {
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::read);
 
-/// Sends a request. The answer is no defect, has the shape that every answer has and a status that the document names, and
-/// what is refused or only asks leaves no trace in the log.
+/// Sends a request. The answer is not a defect, has the form of every answer and a status that the document names,
+/// and refused requests and queries leave no trace in the log.
 pub fn api_request(bytes: &[u8]) {
     let given = input::text(bytes);
     HOUSE.with_borrow_mut(|kept| {

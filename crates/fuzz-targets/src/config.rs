@@ -4,7 +4,8 @@ use kite::config::Config;
 
 use crate::input;
 
-/// Reads a file over the defaults. What is read can be used, and is read again as it was.
+/// Reads a file over the defaults. A configuration that was read can be used, and is the same when it is written and
+/// read again.
 pub fn config(bytes: &[u8]) {
     match Config::from_text(&input::text(bytes)) {
         Ok(config) => {

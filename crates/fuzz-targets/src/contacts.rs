@@ -32,7 +32,7 @@ fn read(bytes: &[u8]) -> Answer<ContactRows> {
     })
 }
 
-/// The same text in CP949, where that has all of its characters and cannot be taken for UTF-8.
+/// The same text in CP949, if that has all of its characters and cannot be taken for UTF-8.
 fn otherwise_encoded(bytes: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (other, _, has_unmappable) = EUC_KR.encode(text);

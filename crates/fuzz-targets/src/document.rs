@@ -1,4 +1,4 @@
-//! What docs/openapi.json says an operation answers.
+//! The answers of an operation by docs/openapi.json.
 
 use axum::http::Method;
 use serde_json::Value;

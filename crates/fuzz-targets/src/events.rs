@@ -1,7 +1,7 @@
-//! Stored events: decoding, upcasting, folding, deciding on what was folded.
+//! Stored events: decoding, upcasting, folding, and decisions on the result.
 //!
-//! An input is a history, one event a line: type, schema version, data. `evolve` never fails on what can be decoded
-//! (law 1), and neither does any decision on the state that results.
+//! An input is a history, one event per line: type, schema version, data. `evolve` never fails on a decoded event
+//! (law 1), and neither does any decision on the resulting state.
 
 use kite_commands::directory::DirectoryState;
 use kite_domain::event::{Event, redact};
@@ -93,7 +93,7 @@ impl Folded {
         self.directory.senders.evolve(event, envelope);
     }
 
-    /// What is decided about senders can be folded in turn, and nobody has one that does not count.
+    /// Decisions about senders can be folded in turn, and nobody has a sender that does not count.
     fn decide_on_senders(&self) {
         let mut senders = self.directory.senders.clone();
         let all: Vec<(String, TenantId)> = senders

@@ -1,5 +1,5 @@
-//! A small house to send requests to: an API over an in-memory log, with two relays, a tenant, a sender, a policy, a
-//! template, a contact, a group and a sending. Nothing in it runs by itself, and it is the same every time.
+//! A small installation to send requests to: an API over an in-memory log, with two relays, a tenant, a sender, a
+//! policy, a template, a contact, a group and a sending. Nothing in it runs by itself, and it is the same every time.
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};

@@ -12,7 +12,7 @@ use crate::input;
 /// The longest reference of an attempt, in characters: 32 hexadecimal digits, and two numbers with their hyphens.
 const REFERENCE_LENGTH_MAX: usize = 32 + 11 + 6;
 
-/// Reads the text as each of them; what is read reads back from how it is written.
+/// Reads the text as each of them; an id that was read is the same when it is written and read again.
 pub fn ids(bytes: &[u8]) {
     let text = &*input::text(bytes);
     reads_back::<SendingId>(text);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// Separates the parts of an input: a character that no part needs.
 const SEPARATOR: char = '\u{1F}';
 
-/// The bytes as text; what is no UTF-8 is replaced.
+/// The bytes as text; bytes that are not UTF-8 are replaced.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
@@ -19,8 +19,8 @@ pub(crate) fn parts<const COUNT: usize>(text: &str) -> [&str; COUNT] {
     std::array::from_fn(|_| given.next().unwrap_or_default())
 }
 
-/// The fields of a JSON object as they are written. Readers pass over fields that they do not know, whatever those hold: a
-/// number beyond all bounds, half a character. So nobody may read more than he asks for.
+/// The fields of a JSON object as they are written. Readers ignore unknown fields, whatever they contain: a number
+/// beyond all limits, half a character. So nothing may be parsed that the caller does not ask for.
 #[derive(Default)]
 pub(crate) struct Fields<'a>(HashMap<String, &'a RawValue>);
 

@@ -1,13 +1,14 @@
-//! What is fuzzed: one function for everything that reads outside input, on any bytes.
+//! What is fuzzed: one function for everything that reads outside input, with any bytes.
 //!
 //! A function panics if its reader does, or if what was read breaks a property that always holds. `fuzz/` calls them
 //! under libFuzzer (`cargo xtask fuzz`); the tests of this crate call them on every seed and on every input that once
 //! broke one, on stable Rust.
 //!
-//! A target is a pure function of its bytes: whatever it needs beside them is the same every time, so that an input that
-//! was found breaks it again anywhere.
+//! A target is a pure function of its bytes: everything else that it needs is the same every time, so that an input
+//! that was found breaks it again anywhere.
 //!
-//! Deliberately absent: readers of other people (TOML, JSON, CSV, HTTP), except where ours decide by what they answer.
+//! Deliberately absent: parsers of other projects (TOML, JSON, CSV, HTTP), except as far as ours depend on their
+//! results.
 
 mod address;
 mod api_request;

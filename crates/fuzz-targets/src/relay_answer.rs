@@ -1,4 +1,4 @@
-//! What relays answer: to a hand-over, to a question, to a call for receipts, and when they refuse; over HTTP and SMTP.
+//! Answers of relays: to a hand-over, to a question, to a pull of receipts, and refusals; over HTTP and SMTP.
 //!
 //! An input is the answer's body. Every reader reads it.
 
@@ -23,7 +23,8 @@ const MESSAGES: u32 = 3;
 /// The recipient of all of them.
 const RECIPIENT: &str = "kim.recipient@example.com";
 
-/// Reads an answer in every way: one answer per message, and nothing is taken for accepted that the relay did not accept.
+/// Reads an answer in every way: one answer per message, and nothing counts as accepted that the relay did not
+/// accept.
 pub fn relay_answer(bytes: &[u8]) {
     let messages = messages();
     let references: Vec<AttemptReference> = messages.iter().map(|message| message.reference).collect();

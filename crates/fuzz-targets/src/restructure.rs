@@ -1,10 +1,10 @@
-//! Changing the structure of an input whose text holds JSON.
+//! Changes the structure of an input whose text contains JSON.
 //!
-//! A fuzzer that changes bytes breaks a document far more often than it builds another, so what lies behind a whole
-//! document is reached slowly. Here a value is replaced, moved, left out, repeated or taken from another input, and what
-//! comes out is a document again (written anew: its fields in the order of their names, each once). What stands around
-//! documents (headers, kinds of events) stays, or goes line by line. Strings are left to the fuzzer, which has a dictionary
-//! for them.
+//! A fuzzer that changes bytes breaks a document far more often than it builds another, so code behind a valid
+//! document is reached slowly. Here a value is replaced, moved, left out, repeated or taken from another input, and
+//! the result is a valid document again (its fields in the order of their names, each once). The text around
+//! documents (headers, kinds of events) stays, or is changed line by line. Strings are left to the fuzzer, which has
+//! a dictionary for them.
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};

@@ -134,7 +134,7 @@ fn filled_in(template: &Template, text: &str, value: &str, subject: &str) {
             assert!(!text.contains("#{") && normalise(text) == *text, "{text:?}");
             assert_eq!(measured, measure(text).map_err(MeasureError::Unmappable));
             if let (Ok(fixed), Ok(all)) = (template.literal_length(), measure(text)) {
-                // Marks of a value may join with what stands before them, and only then is it less.
+                // Marks of a value may join with what is before them, and only then is it less.
                 assert!(fixed <= all || !value.is_ascii(), "{fixed:?} {all:?}");
             }
         }

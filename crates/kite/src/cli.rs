@@ -21,18 +21,19 @@ pub enum Command {
     Demo(DemoOptions),
     /// Run Kite.
     Serve(ServeOptions),
-    /// Rebuild the read models from the log: to verify them, to take their place, or to take in what they have parked.
+    /// Rebuild the read models from the log: to verify them, to replace them, or to apply parked events again.
     Replay(ReplayOptions),
-    /// Print events of the log of a stopped instance, one JSON object a line. A running one is asked over the API.
+    /// Print events of the log of a stopped instance, one JSON object per line. A running instance is asked over the
+    /// API.
     Audit(AuditOptions),
-    /// Copy the log into a new directory, while an instance runs on it or not; or verify such a copy.
+    /// Copy the log into a new directory, while an instance runs or is stopped; or verify such a copy.
     Backup(BackupOptions),
-    /// Make a data directory out of a backup. It knows that it is a copy, and hands nothing over until it is released.
+    /// Make a data directory from a backup. It knows that it is a copy, and hands nothing over until it is released.
     Restore(RestoreOptions),
-    /// List the relays, or call them without handing over a message and say what holds.
+    /// List the relays, or call them without handing over a message and report each step.
     #[command(subcommand)]
     Relays(RelaysCommand),
-    /// Make keys that encrypt the credentials of relays, or take a new one into use.
+    /// Make keys that encrypt the credentials of relays, or start to use a new one.
     #[command(subcommand)]
     Secrets(SecretsCommand),
     /// Show or check the configuration.
@@ -46,10 +47,10 @@ pub struct DemoOptions {
     /// How many messages to send.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub messages: u32,
-    /// What the simulated relays and the recipients are drawn from.
+    /// The seed of the simulated relays and the recipients.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Keep the data here, and go on with what is there. Without it, a temporary directory is used and removed.
+    /// Keep the data here, and continue with what is there. Without it, a temporary directory is used and removed.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where the API listens. Port 0: any free port. Without it: 127.0.0.1:8080, or any free port if that one is taken.
@@ -66,7 +67,7 @@ pub struct DemoOptions {
 /// Options of `kite serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeOptions {
-    /// The configuration file. What it does not say stays at its default (`kite config default`).
+    /// The configuration file. What it leaves out has its default (`kite config default`).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The parts to run: api, router, publisher, worker, projector, timekeeper. All of them if not given.
@@ -87,14 +88,14 @@ pub struct ReplayMode {
     /// Rebuild every read model beside the live one and compare every row. Exits with 1 if there is a difference.
     #[arg(long)]
     pub verify: bool,
-    /// Rebuild every read model and put it in the place of the live one, which is kept as `*.previous`.
+    /// Rebuild every read model and replace the live one, which is kept as `*.previous`.
     #[arg(long)]
     pub rebuild: bool,
-    /// Show the events that a read model could not apply and has parked, one a line. Exits with 1 if there are any.
+    /// Show the events that a read model could not apply and has parked, one per line. Exits with 1 if there are any.
     #[arg(long)]
     pub parked: bool,
-    /// Take in again what is parked, after a mend: every read model that has parked something is rebuilt and put in the
-    /// place of the live one. What still cannot be applied stays parked, and the exit code is 1.
+    /// Apply parked events again, after a fix: every read model that has parked something is rebuilt and replaces the
+    /// live one. What still cannot be applied stays parked, and the exit code is 1.
     #[arg(long)]
     pub retry_parked: bool,
 }
@@ -108,7 +109,7 @@ pub struct ReplayOptions {
     /// The data directory of a stopped instance.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// With --rebuild and --retry-parked: also from a log that is not as it was sealed (`kite audit --verify`).
+    /// With --rebuild and --retry-parked: even from a log that differs from its seals (`kite audit --verify`).
     #[arg(long, conflicts_with_all = ["verify", "parked"])]
     pub unverified: bool,
     /// Print one JSON object on standard output.
@@ -131,11 +132,11 @@ pub struct AuditOptions {
     /// At most this many events.
     #[arg(long, default_value_t = 1_000)]
     pub limit: usize,
-    /// Hold the whole log against its seals instead of printing it. Names the position of what was changed, moved or added,
-    /// or after which something is missing, and exits with 1.
+    /// Check the whole log against its seals instead of printing it. Names the position of every event that was
+    /// changed, moved or added, or after which one is missing, and exits with 1.
     #[arg(long, conflicts_with_all = ["stream", "after", "limit"])]
     pub verify: bool,
-    /// With --verify: hold the seals against the digests that were kept in this file, too (`seals_file`).
+    /// With --verify: also compare the seals with the digests that were kept in this file (`seals_file`).
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub seals: Option<PathBuf>,
     /// With --verify: print one JSON object on standard output.
@@ -146,7 +147,7 @@ pub struct AuditOptions {
 /// Options of `kite backup`.
 #[derive(Debug, Clone, Args)]
 pub struct BackupOptions {
-    /// The directory to make: it must not be there, or be empty.
+    /// The directory to make. It must not exist, or must be empty.
     #[arg(long, value_name = "DIR", required_unless_present = "verify")]
     pub to: Option<PathBuf>,
     /// The data directory. Without it, the one that the configuration names.
@@ -155,7 +156,7 @@ pub struct BackupOptions {
     /// The configuration of the instance.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "verify"])]
     pub config: Option<PathBuf>,
-    /// Hold a backup against its manifest, and its log against its seals. Exits with 1 if something is not as it was.
+    /// Check a backup against its manifest, and its log against its seals. Exits with 1 if something has changed.
     #[arg(long, value_name = "DIR", conflicts_with = "to")]
     pub verify: Option<PathBuf>,
     /// Print one JSON object on standard output.
@@ -169,18 +170,18 @@ pub struct RestoreOptions {
     /// The backup.
     #[arg(long, value_name = "DIR", required_unless_present = "release", conflicts_with = "release")]
     pub from: Option<PathBuf>,
-    /// The data directory to make, which must not be there or be empty; with --release, the one of a stopped copy.
+    /// The data directory to make, which must not exist or must be empty; with --release, the one of a stopped copy.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Restore a log that is not as it was sealed, too (`kite backup --verify`).
+    /// Also restore a log that differs from its seals (`kite backup --verify`).
     #[arg(long, conflicts_with = "release")]
     pub unverified: bool,
-    /// Let a stopped copy take the place of its original. A running one is told over the API
-    /// (POST /v1/admin/instance/release).
+    /// Let a stopped copy take the place of its original. For a running one use the API (POST
+    /// /v1/admin/instance/release).
     #[arg(long, requires = "original_is_dead", requires = "reason")]
     pub release: bool,
-    /// Your word that the original hands nothing over any more and never will again. If it is alive after all, messages go
-    /// out twice.
+    /// Your confirmation that the original hands nothing over any more and never will again. If it is still in use
+    /// after all, messages are sent twice.
     #[arg(long, requires = "release")]
     pub original_is_dead: bool,
     /// Since when it is dead, such as 2026-03-02T03:00:00Z: what was scheduled for later is certainly not with any relay.
@@ -210,11 +211,11 @@ pub enum ConfigCommand {
 pub enum SecretsCommand {
     /// Print a new key: a line for the file of keys. Put it first, and keep the others until `rotate` is done.
     Key {
-        /// What the key is called: letters, digits, - and _. Without it: the day.
+        /// The id of the key: letters, digits, - and _. Without it: the day.
         #[arg(long)]
         id: Option<String>,
     },
-    /// Encrypt all credentials with the first key. A running instance has to have been started with it.
+    /// Encrypt all credentials with the first key. A running instance must have been started with it.
     Rotate(SecretsRotateOptions),
 }
 
@@ -235,7 +236,7 @@ pub struct SecretsRotateOptions {
 /// Commands of `kite relays`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RelaysCommand {
-    /// Every relay: whether somebody works for it, its breaker, and why.
+    /// Every relay: whether it has workers, its breaker, and why.
     List(RelaysOptions),
     /// Call a relay, or all of them, without handing over a message. Exits with 1 if one cannot be used.
     Check {
@@ -247,10 +248,10 @@ pub enum RelaysCommand {
     },
 }
 
-/// Whom to ask about relays: a running instance over its API, or the data directory of a stopped one.
+/// Where to ask about relays: a running instance over its API, or the data directory of a stopped one.
 #[derive(Debug, Clone, Args)]
 pub struct RelaysOptions {
-    /// The configuration of the running instance: where it listens, and the operator's key. A key of your own is taken from
+    /// The configuration of the running instance: where it listens, and the operator's key. Your own key is read from
     /// the environment: `KITE_KEY`.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

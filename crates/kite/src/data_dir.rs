@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 /// The log, in a data directory and in a backup.
 pub(crate) const LOG: &str = "events.db";
 
-/// A backup has no place in the data directory: what befalls the one befalls the other, and a copy of the directory would have
-/// both. Nor has a copy in its backup, which is to stay as it is.
+/// A backup must not be in the data directory: a disaster would destroy both, and a copy of the directory would
+/// contain both. Nor may a restored copy be in its backup, which must not change.
 pub(crate) fn refuse_inside(target: &Path, of: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(
         !place_of(target)?.starts_with(place_of(of)?),
@@ -17,7 +17,7 @@ pub(crate) fn refuse_inside(target: &Path, of: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a path leads, or will when it is made: the part of it that is there says so, whatever links there are on the way.
+/// Where a path leads, or will lead when it is made, with all links in the existing part of it followed.
 fn place_of(path: &Path) -> std::io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let there = absolute.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));

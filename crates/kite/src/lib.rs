@@ -1,6 +1,6 @@
 //! The parts of Kite put together: configuration, wiring, roles, life cycle, telemetry, and the demo.
 //!
-//! Nothing is decided here about messages; that is all in the crates that this one joins.
+//! Nothing is decided here about messages; the crates that this one connects do that.
 
 mod backup;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Kite, the one binary: `kite demo`, `kite serve`, `kite replay` and what else an operator needs.
+//! Kite, the one binary: `kite demo`, `kite serve`, `kite replay` and the other commands of an operator.
 
 use clap::Parser;
 use kite::cli::Cli;
@@ -18,8 +18,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the allocator gives back in small pieces the kernel would fill in again, minutes later, to make huge pages of the
-/// rest: memory would creep up to the highest that it ever was.
+/// The kernel would turn small pieces of memory that the allocator gives back into huge pages again, minutes later,
+/// so memory would creep up to the highest value that it ever had.
 fn keep_pages_small() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {

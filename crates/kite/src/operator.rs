@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use kite_commands::seals::{self, SealReport};
 use kite_event_store::sqlite::{SqliteEventStore, SqliteLogFile, SqliteOptions};
-use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent};
+use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent, describe};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
@@ -35,7 +35,7 @@ pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
 pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
     let store = open_log(&options.data)?;
     if options.mode.parked {
-        // With the log held, so that no instance is at work on the files.
+        // With the log's lock held, so that no instance uses the files.
         let parked = replay::parked(&options.data)?;
         store.close();
         return Ok(show_parked(&parked, options.json));
@@ -196,7 +196,7 @@ fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
     Ok(success_if(report.is_clean() && elsewhere.is_empty()))
 }
 
-/// `elsewhere`: up to which positions the seals are not those that were kept elsewhere.
+/// `elsewhere`: the positions up to which the seals differ from those that were kept elsewhere.
 pub(crate) fn print_seals(report: &SealReport, elsewhere: &[Position]) {
     let SealReport { seals, events, sealed_until, unsealed, differences, first_differences } = report;
     println!("{events} events in {seals} seals up to position {sealed_until}, {unsealed} not sealed yet");
@@ -224,7 +224,7 @@ pub(crate) fn audit(options: AuditOptions) -> anyhow::Result<ExitCode> {
     printed.map(|()| ExitCode::SUCCESS)
 }
 
-/// Whoever asks for what is not there is told so, and not by silence.
+/// Asking for something that does not exist gives an error, not an empty output.
 async fn print_events(store: &dyn EventStore, options: &AuditOptions) -> anyhow::Result<()> {
     let head = *store.head().borrow();
     let AuditOptions { after, stream, .. } = options;
@@ -266,7 +266,7 @@ fn print_kept(kept: &KeptEvent) {
     match &kept.event {
         Ok(event) => print_event(event),
         Err(why) => {
-            println!("{}", serde_json::json!({ "position": kept.position, "cannot_be_read": why }));
+            println!("{}", serde_json::json!({ "position": kept.position, "cannot_be_read": describe(why) }));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A client for a running instance of the configuration at hand.
+//! A client for a running instance of the given configuration.
 //!
-//! Where it speaks TLS, its certificate is in a file here: that very certificate is believed, whatever name the instance is
-//! called by and whoever has signed it. Of an instance elsewhere (`--url`) the system's authorities decide.
+//! If it uses TLS, its certificate is in a file here: exactly that certificate is trusted, whatever name the instance
+//! is called by and whoever has signed it. For an instance elsewhere (`--url`) the system's authorities are used.
 
 use reqwest::ClientBuilder;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -40,7 +40,7 @@ fn believing_only(certificate: CertificateDer<'static>) -> anyhow::Result<Client
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Believes one certificate, and that whoever shows it has its key.
+/// Trusts one certificate, whoever has signed it; the other side must prove that it has its key.
 #[derive(Debug)]
 struct ThatVeryOne {
     certificate: CertificateDer<'static>,

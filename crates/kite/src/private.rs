@@ -1,4 +1,4 @@
-//! What Kite keeps is nobody else's to read: messages, recipients, the credentials of relays.
+//! Only Kite's own user may read what it stores: messages, recipients, the credentials of relays.
 
 use anyhow::{Context, ensure};
 use rustix::fs::Mode;
@@ -11,20 +11,20 @@ use crate::data_dir::LOG;
 
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
-/// What the event store makes before the log itself: a first start that was killed in between leaves nothing else.
+/// What the event store makes before the log itself: a first start that was killed in between leaves only this.
 const LOG_LOCK: &str = "events.db.lock";
 /// What an operator may put here before the first start.
 const CONFIGURATION: &str = "kite.toml";
 /// More of what is in the way is not named.
 const NAMES_MAX: usize = 3;
 
-/// Whatever this process makes from now on is readable for its user alone, whatever the environment says.
+/// Everything that this process makes from now on can be read only by its user, whatever the environment says.
 pub(crate) fn keep_to_ourselves() {
     umask(Mode::from_raw_mode(0o077));
 }
 
-/// Makes the data directory if need be, and it and the files in it readable for its user alone: an earlier version left that
-/// to the environment.
+/// Makes the data directory if necessary, and lets only its user read it and the files in it: an earlier version left
+/// that to the environment.
 ///
 /// # Errors
 /// If the directory cannot be made, or belongs to somebody else.
@@ -40,11 +40,11 @@ pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without a log, a directory in which something is belongs to somebody else, or has lost its log. Nobody's files are to get
-/// a log beside them, or be hidden from others. A write-ahead log without its log is a log that was lost.
+/// A directory with files but without a log belongs to somebody else, or has lost its log. Kite must not put a log
+/// beside somebody's files, or hide them from others. A write-ahead log without its log is a log that was lost.
 ///
 /// # Errors
-/// If it is so.
+/// If the directory is such a one.
 pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
     if directory.join(LOG).exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `kite relays`: what an operator wants to know of the relays, from a running instance or from the log of a stopped one.
+//! `kite relays`: information about the relays, from a running instance or from the log of a stopped one.
 
 use anyhow::{Context, bail};
 use kite_commands::clock::{SystemClock, SystemIds};

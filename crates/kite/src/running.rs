@@ -1,4 +1,4 @@
-//! A running instance, as an operator's command asks it: over its API, with the operator's key.
+//! A running instance, as an operator's command calls it: over its API, with the operator's key.
 
 use anyhow::{Context, bail};
 use reqwest::Method;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::own_client::client_for;
 
-/// Holds the key of an operator who has one of his own.
+/// The environment variable with an operator's own key.
 const OPERATOR_KEY: &str = "KITE_KEY";
 /// Longer than the slowest answer takes: the check of a relay.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

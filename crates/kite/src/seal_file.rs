@@ -1,7 +1,7 @@
-//! The digests of the seals in a file somewhere else: on another disk, or where only appending is allowed. Whoever can
-//! write the log can make new seals for it; against this file they do not hold.
+//! The digests of the seals in a file somewhere else: on another disk, or where only appending is allowed. Somebody
+//! who can write the log can make new seals for it, but they would differ from this file.
 //!
-//! One line per seal: up to which position, how many events, the digest.
+//! One line per seal: the position up to which it goes, the number of events, the digest.
 
 use anyhow::Context;
 use kite_commands::sealer::Witness;
@@ -21,7 +21,7 @@ pub(crate) struct SealFile {
     newest: BTreeMap<u64, String>,
 }
 
-/// So many of the last lines are compared with the log when a process begins.
+/// How many of the last lines are compared with the log when a process starts.
 const NEWEST: usize = 64;
 
 struct Open {

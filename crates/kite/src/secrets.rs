@@ -50,7 +50,7 @@ pub(crate) fn run(command: SecretsCommand) -> anyhow::Result<ExitCode> {
 #[derive(Default)]
 struct Rotated {
     relays: Vec<String>,
-    /// Whose credentials cannot be decrypted, and why.
+    /// The relays whose credentials cannot be decrypted, and why.
     locked: Vec<String>,
 }
 

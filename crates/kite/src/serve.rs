@@ -45,8 +45,8 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The async runtime of the process. More threads than cores, so that a long piece of work (a thousand recipients) does
-/// not hold up a short one (a password).
+/// The async runtime of the process. It has more threads than cores, so that a long piece of work (a thousand
+/// recipients) does not hold up a short one (a password).
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()

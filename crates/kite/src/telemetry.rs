@@ -14,10 +14,10 @@ use crate::runtime::{Supervisor, pause};
 const LATENCY_BUCKETS_S: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0];
 
-/// How often samples are counted into their buckets: at some thousands a second those in between take some 100 KB.
+/// How often samples are counted into their buckets: at some thousands a second those in between take about 100 KB.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts logging to standard error: text for a person, JSON for a machine. `KITE_LOG` says how much (`info`).
+/// Starts logging to standard error: text for a person, JSON for a machine. `KITE_LOG` sets the level (`info`).
 pub(crate) fn start_logging(default: &str) {
     let filter = EnvFilter::try_from_env("KITE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -28,8 +28,8 @@ pub(crate) fn start_logging(default: &str) {
     };
 }
 
-/// Starts collecting metrics; the handle renders them for `/metrics`. They are kept small on `runtime` until the
-/// supervisor's stop, whether anybody asks for them or not.
+/// Starts collecting metrics; the handle renders them for `/metrics`. A task on `runtime` keeps their memory small
+/// until the supervisor's stop, whether anybody asks for them or not.
 ///
 /// # Errors
 /// If this process collects metrics already.
@@ -44,7 +44,7 @@ fn collector() -> anyhow::Result<PrometheusBuilder> {
     Ok(PrometheusBuilder::new().set_buckets_for_metric(latencies, &LATENCY_BUCKETS_S)?)
 }
 
-/// Counts samples into their buckets. Until then each one is kept, and where nobody asks for `/metrics` nothing else
+/// Counts samples into their buckets. Until then each sample is kept, and if nobody asks for `/metrics` nothing else
 /// would ever count them.
 async fn keep_small(metrics: PrometheusHandle, interval: Duration, stop: CancellationToken) {
     loop {
@@ -62,8 +62,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// How many samples have been counted into buckets: from what the collector shows of itself to a debugger, because
-    /// whoever asks for the metrics themselves has them counted.
+    /// How many samples have been counted into buckets, read from the collector's debug output, because asking for
+    /// the metrics themselves would count them.
     fn counted(metrics: &PrometheusHandle) -> Option<u64> {
         let inside = format!("{metrics:?}");
         let (_, count) = inside.split_once("Histogram { count: ")?;

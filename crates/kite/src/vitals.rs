@@ -1,12 +1,13 @@
-//! What the process needs of its machine: room on the disk, and a clock that is right. Looked at every second, told before it
-//! is too late.
+//! What the process needs of its machine: room on the disk, and a clock that is right. Checked every second, and
+//! reported before it is too late.
 //!
-//! A disk that is full stops the log, and everything with it. So there is a word early (`ready_free_bytes_warn`), and below a
-//! floor (`ready_free_bytes_min`) nothing new is taken in: what is left is for the results of what is under way.
+//! A full disk stops the log, and everything with it. So there is an early warning (`ready_free_bytes_warn`), and
+//! below a minimum (`ready_free_bytes_min`) nothing new is accepted: what is left is for the results of work in
+//! progress.
 //!
-//! A clock that is wrong lets messages expire too early or go out at night. Nobody here knows the right time; what is told is
-//! a clock that is behind the newest event of the log, one that was set while the process ran, and one that most relays
-//! gainsay: they say in their answers what time it is.
+//! A wrong clock lets messages expire too early or be sent at night. Nobody here knows the right time. What can be
+//! reported is a clock that is behind the newest event of the log, one that was set while the process ran, and one
+//! that contradicts most relays, whose answers contain their time.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,18 +21,19 @@ use std::time::{Duration, Instant};
 
 /// How often it looks.
 const INTERVAL: TimeDelta = TimeDelta::seconds(1);
-/// Clocks of machines that write one log differ by this much.
+/// Clocks of machines that write one log may differ by this much.
 const BEHIND_MAX: TimeDelta = TimeDelta::seconds(2);
-/// A clock that is steered moves less than this within a look.
+/// A synchronised clock moves less than this between two checks.
 const STEP_MAX: TimeDelta = TimeDelta::seconds(2);
-/// Clocks of relays are not all steered, and answers take their time: from this on they say something else.
+/// Clocks of relays are not all synchronised, and answers take time: from this difference on they contradict the
+/// clock.
 const GAINSAID_FROM: TimeDelta = TimeDelta::seconds(10);
 /// How long it is told that the clock was set.
 const STEP_TOLD: Duration = Duration::from_secs(3_600);
 
 /// What is asked of the machine.
 pub(crate) trait Machine: Send {
-    /// How much room there is where the data is kept, in bytes; none: it does not say.
+    /// How much room there is where the data is stored, in bytes; none: unknown.
     fn free_bytes(&self) -> Option<u64>;
 
     /// A clock that nobody sets.
@@ -63,7 +65,7 @@ impl Machine for ThisMachine {
     }
 }
 
-/// From how much room on something is said, and nothing new is taken.
+/// With less room than these a warning is given, and nothing new is accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Floors {
     /// Below this it is told, in bytes.
@@ -91,7 +93,7 @@ struct Seen {
     behind_log: Option<TimeDelta>,
     /// How far it is ahead of most relays, how many of them say so, and of how many.
     gainsaid: Option<Gainsaid>,
-    /// By how much the clock was set, when by its own word, and when by the one that nobody sets.
+    /// By how much the clock was set, and when: by itself, and by a monotonic clock.
     step: Option<(TimeDelta, DateTime<Utc>, Duration)>,
 }
 
@@ -105,8 +107,8 @@ struct Gainsaid {
 }
 
 impl Gainsaid {
-    /// Whether more than half of those who say a time gainsay the clock, and in the same direction. One that is alone is
-    /// believed: it is wrong, or the clock is.
+    /// Whether more than half of the relays that tell a time contradict the clock, in the same direction. If there is
+    /// only one, it is believed: either it or the clock is wrong.
     fn by_most(ahead: &[TimeDelta]) -> Option<Self> {
         let of = ahead.len();
         let (behind, ahead): (Vec<_>, Vec<_>) = ahead
@@ -127,7 +129,7 @@ impl Gainsaid {
 }
 
 impl Vitals {
-    /// From now on what the relays say of the time counts, too.
+    /// From now on the times that relays tell count, too.
     pub(crate) fn listen_to(&self, desk: Arc<dyn RelayDesk>) {
         let _ = self.1.set(desk);
     }
@@ -189,7 +191,7 @@ pub(crate) struct VitalsWatch<M> {
 }
 
 impl<M: Machine> VitalsWatch<M> {
-    /// Looks at this machine, and says there what it sees.
+    /// Checks this machine, and reports what it sees there.
     pub(crate) fn new(
         machine: M,
         vitals: Vitals,

@@ -25,7 +25,7 @@ use kite_domain::text::MessageType;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend, StreamName,
 };
-use kite_projections::{Cursor, MessageSearch, MessageStatus, ReadModels, Runner, Step};
+use kite_projections::{Cursor, MessageSearch, MessageStatus, Projected, ReadModels, Runner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -197,7 +197,7 @@ fn now() -> Instant {
 
 async fn step_all(runners: &mut [Box<dyn Runner>]) {
     for runner in runners {
-        while let Step::Advanced { .. } = runner.step(time(0)).await.expect("events of ours apply") {}
+        while let Projected::Advanced { .. } = runner.step(time(0)).await.expect("events of ours apply") {}
     }
 }
 

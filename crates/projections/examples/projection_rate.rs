@@ -24,7 +24,7 @@ use kite_domain::text::MessageType;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend, StreamName,
 };
-use kite_projections::{MessageSearch, ReadModels, Runner, Step};
+use kite_projections::{MessageSearch, Projected, ReadModels, Runner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ fn now() -> Instant {
 async fn step_all(runners: &mut [Box<dyn Runner>], spent: &mut BTreeMap<&'static str, Duration>) {
     for runner in runners {
         let begin = now();
-        while let Step::Advanced { .. } = runner.step(time(0)).await.expect("events of ours apply") {}
+        while let Projected::Advanced { .. } = runner.step(time(0)).await.expect("events of ours apply") {}
         *spent.entry(runner.name()).or_default() += begin.elapsed();
     }
 }

@@ -1,9 +1,9 @@
-//! A bounded cache that says what it wants to let go of, so that the owner can write it out first.
+//! A bounded cache that names the entries it wants to drop, so that the owner can write them out first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Values with a weight in bytes, the least recently used of which go first.
+/// Values with a size in bytes; the least recently used are dropped first.
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
     entries: HashMap<K, Entry<V>>,

@@ -39,15 +39,15 @@ pub(crate) fn tables<M: ReadModel>() -> impl Iterator<Item = &'static Table> {
 /// Who else opens the file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Others read it, and it has its secondary indexes.
+    /// Other readers use it, and it has its secondary indexes.
     Shared,
-    /// Nobody until it is whole: no locks are taken for each transaction, and secondary indexes are made by
-    /// [`create_indexes`], once the rows are in.
+    /// Nobody else uses it until it is complete: no locks are taken for each transaction, and secondary indexes are
+    /// made by [`create_indexes`], once the rows are in.
     Sole,
 }
 
-/// What makes a file of an earlier version one of this version. Both have the same tables, so that the file can be read as
-/// it is.
+/// How a file of an earlier version becomes one of this version. Both have the same tables, so that the file can be
+/// read as it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Upgrade {
     /// The version in the file.
@@ -61,7 +61,8 @@ pub(crate) fn file<M: ReadModel>(data_dir: &Path) -> PathBuf {
     data_dir.join(format!("{}.db", M::NAME))
 }
 
-/// The connection that writes. Creates file and tables if need be, and leaves a file as it is that [`upgrade`] knows.
+/// The connection that writes. Creates file and tables if necessary, and does not change a file that [`upgrade`] can
+/// handle.
 pub(crate) fn open_writer<M: ReadModel>(path: &Path, access: Access) -> Result<Connection, OpenError> {
     let storage = |source| OpenError::storage(M::NAME, source);
     let flags =
@@ -87,13 +88,13 @@ pub(crate) fn open_writer<M: ReadModel>(path: &Path, access: Access) -> Result<C
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
+    // Otherwise a kept statement with `LIMIT ?` is compiled again at each use, for a plan that may suit the value better.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
-/// Switches to write-ahead logging. SQLite commits the switch only after it has told its answer: whoever stops
-/// listening there does not hear that the commit failed.
+/// Switches to write-ahead logging. SQLite commits the switch only after it has returned its answer, so a caller that
+/// stops reading there does not notice when the commit fails.
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = statement.query([])?;
@@ -140,8 +141,8 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Makes a file of an earlier version one of this version, which that version then refuses. For the projector alone: a
-/// command that only looks may run beside a process of the earlier version that is at work on the file.
+/// Makes a file of an earlier version one of this version, which the earlier program then refuses. Only for the
+/// projector: a command that only reads may run beside a process of the earlier version that uses the file.
 pub(crate) fn upgrade<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
     let Some(Upgrade { from, sql }) = M::UPGRADE else { return Ok(()) };
     if version(connection)? != from {
@@ -167,7 +168,7 @@ pub(crate) fn position(connection: engine::Connection<'_>) -> Result<Position, S
     })
 }
 
-/// Moves the checkpoint; whether it was where it was expected.
+/// Moves the checkpoint. Returns whether it was where it was expected.
 pub(crate) fn move_checkpoint(
     transaction: &Transaction<'_>,
     from: Position,

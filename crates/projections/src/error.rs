@@ -1,7 +1,11 @@
-//! One error type for each boundary: opening, projecting, asking.
+//! One error type for each boundary: opening, projecting, querying.
 
-use kite_event_store::{Position, ReadError};
+use kite_event_store::{Position, ReadError, describe};
 use rusqlite::ErrorCode;
+use std::error::Error;
+
+/// What is wrong with a row.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// A read model's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ impl OpenError {
     }
 }
 
-/// Whether SQLite cannot make sense of the file, which no second try will change.
+/// Whether SQLite cannot read the file, so that trying again does not help.
 fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
@@ -70,8 +74,8 @@ pub enum ApplyError {
     #[error("the tables cannot be written")]
     Storage(#[from] rusqlite::Error),
     /// A row of ours does not read back.
-    #[error("a stored row cannot be read: {0}")]
-    Corrupt(String),
+    #[error("a stored row cannot be read")]
+    Corrupt(#[source] Failure),
     /// The fold panicked.
     #[error("the fold panicked: {0}")]
     Panicked(String),
@@ -91,7 +95,7 @@ pub enum ProjectError {
         /// Why.
         source: ApplyError,
     },
-    /// The file is damaged, or a row in it is none of ours. No second try will change that: this projector must end,
+    /// The file is damaged, or contains a row that is not ours. Trying again does not help: this projector must end,
     /// and the model has to be rebuilt.
     #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
@@ -100,7 +104,7 @@ pub enum ProjectError {
         /// What does not fit.
         source: ApplyError,
     },
-    /// Somebody else moved the checkpoint: there may be only one projector of a model. This one must end.
+    /// Another process moved the checkpoint: a model may have only one projector. This one must end.
     #[error("another projector has taken over: the checkpoint is no longer at {expected}")]
     TakenOver {
         /// Where this one had left it.
@@ -125,7 +129,7 @@ pub enum QueryError {
     /// The cursor is none of ours.
     #[error("the cursor cannot be read")]
     Cursor,
-    /// As many questions as may be are being answered, and none has ended for some seconds.
+    /// The maximum number of queries is in progress, and none has ended for some seconds.
     #[error("the read model is answering as many questions as it can: ask again later")]
     Busy,
     /// The answer would have more groups than this.
@@ -135,19 +139,19 @@ pub enum QueryError {
     #[error("the read model cannot be read")]
     Storage(#[from] rusqlite::Error),
     /// A row of ours does not read back.
-    #[error("a stored row cannot be read: {0}")]
-    Corrupt(String),
+    #[error("a stored row cannot be read")]
+    Corrupt(#[source] Failure),
 }
 
 impl QueryError {
-    pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
-        Self::Corrupt(error.to_string())
+    pub(crate) fn corrupt(reason: impl Into<Failure>) -> Self {
+        Self::Corrupt(reason.into())
     }
 }
 
 impl ApplyError {
-    /// The reason, if it lies in an event and the row that it is to become, so that no second try on any machine will
-    /// change it. Everything else (no room, no file, a damaged file, a table that is not there) concerns all events alike.
+    /// The reason, if it lies in an event and the row that it becomes, so that trying again, on any machine, does not
+    /// help. All other errors (no space, no file, a damaged file, a missing table) concern all events alike.
     pub(crate) fn of_an_event(&self) -> Option<String> {
         let is_of_an_event = match self {
             Self::Storage(rusqlite::Error::SqliteFailure(failure, words)) => match failure.code {
@@ -164,10 +168,10 @@ impl ApplyError {
             | Self::Panicked(_) => true,
             Self::Storage(_) | Self::Corrupt(_) => false,
         };
-        is_of_an_event.then(|| crate::projector::error_chain(self))
+        is_of_an_event.then(|| describe(self))
     }
 
-    pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
-        Self::Corrupt(error.to_string())
+    pub(crate) fn corrupt(reason: impl Into<Failure>) -> Self {
+        Self::Corrupt(reason.into())
     }
 }

@@ -1,23 +1,24 @@
-//! The read side: what the log says, in tables that can be asked.
+//! The read side: the content of the log, in tables for queries.
 //!
-//! Every read model is one SQLite file with one projector ([`Runner`]) that folds events into it. Rows and checkpoint move
-//! in one transaction, so a crash at any moment leaves a model that simply goes on. A table is described once (`table`);
-//! folds and queries know no engine (`engine`). A fold takes its time from the
-//! events, never from a clock, and nothing in a row depends on where a page of the log ended: a model that is rebuilt
-//! from position 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be
-//! applied is parked with its reason and holds up nothing but the rest of its stream.
+//! Every read model is one SQLite file with one projector ([`Runner`]) that folds events into it. Rows and checkpoint
+//! are written in one transaction, so a crash at any moment leaves a model that simply continues. A table is
+//! described once (`table`); folds and queries know no engine (`engine`). A fold takes its time from the events,
+//! never from a clock, and no row depends on where a page of the log ended. So a model that is rebuilt from position
+//! 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be applied is
+//! parked with its reason and stops only the rest of its stream.
 //!
 //! - [`AddressBookQueries`]: contacts, groups, senders, opt-outs, templates, tenants;
-//! - [`DirectoryQueries`]: where in the log the events stand that relays, policies, senders and keys follow from;
+//! - [`DirectoryQueries`]: where in the log the events in force are, from which relays, policies, senders and keys
+//!   follow;
 //! - [`RoutingQueries`]: relays, policies, splits with their carries, live figures for advice;
 //! - [`DeliveryQueries`]: sendings, messages with their timelines, search, statistics;
 //! - [`WorkQueries`]: what the write side looks through for forgotten work.
 //!
-//! Queries block for as long as a short read of a local file takes. Whoever must not block calls them on a blocking
-//! thread.
+//! Queries block for as long as a short read of a local file takes. A caller that must not block calls them on a
+//! blocking thread.
 //!
-//! Deliberately absent: decisions, calls to relays (replaying must never cause any), a clock, and threads: whoever
-//! runs a projector drives its `step` and waits between steps.
+//! Deliberately absent: decisions, calls to relays (replaying must never cause any), a clock, and threads: the owner
+//! of a projector drives its `step` and waits between steps.
 
 mod address_book;
 mod cache;
@@ -53,7 +54,7 @@ pub use directory::{DirectoryQueries, InForce};
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
-pub use projector::{COALESCING, Runner, Step, catch_up};
+pub use projector::{COALESCING, Projected, Runner, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{AdviceView, Carries, PolicyView, RelayView, RoutingQueries, SplitShare, SplitView};
 pub use work::{

@@ -15,7 +15,7 @@ pub struct Listing<T> {
     pub next: Option<Cursor>,
 }
 
-/// A place in a list. Opaque to whoever holds it: its text is hexadecimal and means something to its list only.
+/// A place in a list. Opaque to the caller: its text is hexadecimal and has a meaning only for its list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(Vec<u8>);
 
@@ -47,7 +47,7 @@ impl Cursor {
     /// The text of a place that is named by one.
     ///
     /// # Errors
-    /// [`QueryError::Cursor`] if it is none.
+    /// [`QueryError::Cursor`] if it is not such a place.
     pub fn text(&self) -> Result<&str, QueryError> {
         std::str::from_utf8(&self.0).map_err(|_| QueryError::Cursor)
     }
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Cursor {
     }
 }
 
-/// Cuts what was read with one more than `limit` to a page.
+/// Cuts rows that were read with one more than `limit` to a page.
 pub(crate) fn page<T>(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> Cursor) -> Listing<T> {
     if items.len() <= limit {
         return Listing { items, next: None };

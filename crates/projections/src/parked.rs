@@ -1,11 +1,11 @@
 //! Events that a read model could not apply: parked with the reason, and never silently skipped.
 //!
-//! The rows of a stream stand where they stood before its first parked event: what came later in the stream is parked
-//! behind it, in order, unless nothing is built upon it ([`ReadModel::is_built_upon`]). Other streams go on. The events
-//! themselves stay where they are, in the log.
+//! The rows of a stream stay as they were before its first parked event. Later events of the stream are parked behind
+//! it, in order, unless nothing is built upon it ([`ReadModel::is_built_upon`]). Other streams continue. The events
+//! themselves stay in the log.
 //!
-//! What is parked follows from the events and their order alone, like every other row, so a model that is made again
-//! parks the same ones; `replay` compares them too, and takes them in again once the fold can.
+//! Like every other row, what is parked follows from the events and their order alone, so a rebuilt model parks the
+//! same events. `replay` compares them, too, and applies them again once the fold can.
 
 use chrono::{DateTime, Utc};
 use kite_event_store::{Position, RecordedEvent, StreamName};
@@ -29,7 +29,7 @@ const REASON_CHARACTERS_MAX: usize = 1_000;
 pub enum Cause {
     /// This program cannot read it.
     Unreadable,
-    /// Its row cannot be written, or the fold cannot take it.
+    /// Its row cannot be written, or the fold cannot handle it.
     Unwritable,
     /// An earlier event of its stream is parked.
     Behind,

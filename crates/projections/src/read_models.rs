@@ -1,7 +1,7 @@
 //! All read models of a data directory, and the list of them: the one place that a new one is added to.
 
 use kite_domain::ids::SendingId;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::split::Carry;
 use kite_event_store::{EventStore, Position};
 use smol_str::SmolStr;
@@ -19,18 +19,18 @@ use crate::register::{Of, Registered};
 use crate::routing::{RoutingModel, RoutingQueries};
 use crate::work::{WorkModel, WorkQueries};
 
-/// What a router needs to go on after a restart.
+/// What a router needs to continue after a restart.
 #[derive(Debug, Clone)]
 pub struct RouterPlace {
     /// Everything up to here is in the rest.
     pub position: Position,
-    /// The carries are those of here; before `position` where routes are parked.
+    /// The carries include the log up to here; this is before `position` if routes are parked.
     pub carries_position: Position,
     /// Where each split that was asked for stands.
     pub carries: Vec<(SmolStr, Carry)>,
     /// Sealed, released sendings with messages that have no route.
     pub unrouted: Vec<SendingId>,
-    /// Sendings of which the model does not know how they stand.
+    /// Sendings whose state the model does not know.
     pub parked: Vec<SendingId>,
 }
 
@@ -54,7 +54,7 @@ impl Files {
 /// The list. Fields, files, projectors, replays, and what is shown of parked events all come from it.
 macro_rules! read_models {
     ($($(#[doc = $what:literal])+ $field:ident: $model:ty => $queries:ty,)*) => {
-        /// The questions that can be asked. Cheap to clone.
+        /// The queries of all models. Cheap to clone.
         #[derive(Clone)]
         pub struct ReadModels {
             $($(#[doc = $what])+ pub $field: $queries,)*
@@ -90,7 +90,7 @@ read_models! {
     delivery: DeliveryModel => DeliveryQueries,
     /// What the write side looks through.
     work: WorkModel => WorkQueries,
-    /// Where the events stand that relays, policies, senders and keys follow from.
+    /// Where in the log the events in force are, from which relays, policies, senders and keys follow.
     directory: DirectoryModel => DirectoryQueries,
 }
 
@@ -100,14 +100,14 @@ impl ReadModels {
         Self::each().iter().map(|model| model.name())
     }
 
-    /// Up to where this process has seen the log projected, by each model.
+    /// The position up to which this process has seen the log projected, by each model.
     pub fn positions(&self) -> impl Iterator<Item = (&'static str, Position)> + '_ {
         self.files.0.iter().map(|(name, readers)| (*name, readers.position()))
     }
 
-    /// Where a router goes on that has lost its memory: all in one question, so that nobody puts it together wrongly. The
-    /// unrouted sendings are read in pages of this size, so that no read keeps the file from being tidied for long; none
-    /// is left out. Carries are those of the splits of these policies, or of all.
+    /// Where a router continues that has lost its memory, as one query, so that nobody combines it wrongly. The
+    /// unrouted sendings are read in pages of this size, so that no read keeps the write-ahead log from being copied
+    /// for long; none is left out. Carries are those of the splits of these policies, or of all.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -130,10 +130,8 @@ impl ReadModels {
             }
         }
         let (routing_position, carries_position, carries) = self.routing.carries(policies)?;
-        let position = match mutation::is_active(Mutation::RouterPlaceTooFar) {
-            true => work_position.max(routing_position),
-            false => work_position.min(routing_position),
-        };
+        let position = work_position.min(routing_position);
+        mutation::bug!(RouterPlaceTooFar, let position = work_position.max(routing_position));
         let carries_position = carries_position.min(position);
         let parked = self.work.parked_sendings(None, usize::MAX)?;
         Ok(RouterPlace { position, carries_position, carries, unrouted, parked })
@@ -166,7 +164,7 @@ impl ReadModels {
         self.files.0.iter().map(list).collect()
     }
 
-    /// One projector for each model. Only one set of them may be at work on a data directory.
+    /// One projector for each model. Only one set of them may work on a data directory.
     ///
     /// # Errors
     /// See [`OpenError`].

@@ -1,10 +1,10 @@
 //! A small pool of connections that only read, and the position that they have reached.
 //!
-//! Each connection keeps pages of the file in memory, so there is a bound: whoever comes when all are in use waits for
-//! one, and is told so when that takes too long.
+//! Each connection keeps pages of the file in memory, so their number is limited: a caller that comes when all are in
+//! use waits for one, and gets an error when that takes too long.
 
 use chrono::TimeDelta;
-use kite_event_store::Position;
+use kite_event_store::{Position, describe};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::engine;
 use crate::error::{OpenError, QueryError};
 use crate::projector::ReadModel;
 
-/// Connections of one model, and so questions that are answered at the same time.
+/// Connections of one model, and so queries that are answered at the same time.
 const CONNECTIONS_MAX: usize = 16;
 /// Connections kept open when nobody uses them.
 const IDLE_MAX: usize = 4;
@@ -34,7 +34,7 @@ struct Shared {
     path: PathBuf,
     open: fn(&Path) -> Result<Connection, OpenError>,
     pool: Mutex<Pool>,
-    /// Told whenever somebody needs a connection no more.
+    /// Notified whenever a connection is free again.
     freed: Condvar,
     position: watch::Sender<Position>,
 }
@@ -47,7 +47,7 @@ struct Pool {
 /// The right to one connection, until it is dropped.
 struct Turn<'a> {
     shared: &'a Shared,
-    /// One that is open already; on the way back, one that is to stay open.
+    /// A connection that is open already; when it is given back, one that is to stay open.
     connection: Option<Connection>,
 }
 
@@ -83,7 +83,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A moment at which everything is read. Its two statements are kept compiled: questions are many, and often small.
+/// A moment at which everything is read. Its two statements are kept compiled: queries are many, and often small.
 struct Snapshot<'c>(&'c Connection);
 
 impl<'c> Snapshot<'c> {
@@ -98,7 +98,7 @@ impl Drop for Snapshot<'_> {
         // Nothing was written.
         let left = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = left {
-            tracing::debug!(%error, "a snapshot of a read model could not be left");
+            tracing::debug!(error = describe(&error), "a snapshot of a read model could not be left");
         }
     }
 }
@@ -119,11 +119,11 @@ impl Readers {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Asks on a free connection, waiting for one if need be. Everything that is asked in one call sees the tables as
-    /// they were at one moment.
+    /// Queries on a free connection, waiting for one if necessary. All reads in one call see the tables at the same
+    /// moment.
     ///
     /// # Errors
-    /// [`QueryError::Busy`] if there was none for some seconds; else what the question comes to.
+    /// [`QueryError::Busy`] if there was none for some seconds; otherwise the error of the query.
     pub(crate) fn ask<T>(
         &self,
         question: impl FnOnce(engine::Connection<'_>) -> Result<T, QueryError>,
@@ -184,7 +184,7 @@ pub(crate) fn milliseconds(duration: TimeDelta) -> i64 {
 macro_rules! shared_queries {
     ($queries:ty) => {
         impl $queries {
-            /// Up to where this process has seen the log projected.
+            /// The position up to which this process has seen the log projected.
             pub fn position(&self) -> kite_event_store::Position {
                 self.readers.position()
             }

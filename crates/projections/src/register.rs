@@ -1,4 +1,4 @@
-//! What can be done with a read model whose type is not known.
+//! What can be done with a read model of unknown type.
 
 use async_trait::async_trait;
 use kite_event_store::EventStore;

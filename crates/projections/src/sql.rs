@@ -1,5 +1,5 @@
-//! Between columns and our types. Times are milliseconds since 1970, ids are 16 bytes, enums are their words or
-//! their places in a list that only grows.
+//! Conversions between columns and our types. Times are milliseconds since 1970, ids are 16 bytes, enums are their
+//! words or their places in a list that only grows.
 
 use chrono::{DateTime, Utc};
 

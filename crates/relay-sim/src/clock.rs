@@ -1,7 +1,7 @@
-//! The one place that reads wall time and waits.
+//! The only place that reads wall time and waits.
 //!
-//! What the simulator *decides* never depends on time; time only says when a decision shows. Everything else
-//! takes milliseconds since the Unix epoch as an argument.
+//! What the simulator *decides* never depends on time; time only says when a decision shows. Everything else takes
+//! milliseconds since the Unix epoch as an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

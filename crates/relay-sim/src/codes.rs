@@ -1,8 +1,8 @@
 //! The result codes of the two carrier dialects that the simulator speaks, and what they mean.
 //!
 //! Only the simulator's own side: which code it answers for which meaning, and the text beside it. How a client
-//! classifies a code is the client's affair. Meanings follow the carriers' public code lists; the table is
-//! repeated in docs/relay-protocol.md, and a test compares the two.
+//! classifies a code is up to the client. Meanings follow the carriers' public code lists; the table is repeated in
+//! docs/relay-protocol.md, and a test compares the two.
 
 use serde::{Deserialize, Serialize};
 

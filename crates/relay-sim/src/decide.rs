@@ -1,8 +1,8 @@
 //! What happens to a message and to a call: pure functions of seed, relay, recipient and attempt.
 //!
-//! No order, no wall time, no shared random generator: each question draws from a hash of exactly those four and
-//! the question itself, so that two runs, two batchings or two orders give every message the same fate. Fates of
-//! whole calls are drawn from the call's leading message and how often its reference came in before, so that a
+//! No order, no wall time, no shared random generator: each decision draws from a hash of exactly those four and the
+//! decision's own number, so that a message has the same result in two runs, batchings or orders. The result of a
+//! whole call is drawn from the call's first message and how often its reference was received before, so that a
 //! repeated call is a new chance.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::codes::CodeStyle;
 use crate::forced::{Forced, ForcedCall, ForcedReceipt, forced};
 use crate::scenario::{Behaviour, Distribution};
 
-/// The questions that are drawn for. Numbers are part of the contract with recorded seeds: append only.
+/// The decisions that are drawn. Their numbers are part of the contract with recorded seeds: append only.
 #[derive(Clone, Copy)]
 enum Question {
     Refusal = 1,
@@ -79,7 +79,7 @@ pub(crate) struct Decider {
 pub(crate) enum Fate {
     /// Refused at hand-over with this code.
     Refused(Arc<str>),
-    /// Put off with this code at the first so many hand-overs to the recipient, accepted then.
+    /// Deferred with this code at the first so many hand-overs to the recipient, then accepted.
     NotNow { code: Arc<str>, times: u32, then: Delivery },
     /// Accepted.
     Accepted(Delivery),
@@ -237,7 +237,7 @@ impl Decider {
         }
     }
 
-    /// What happens to a call that a message leads, its reference having come in `earlier` times before.
+    /// What happens to a call with this first message, whose reference was received `earlier` times before.
     pub(crate) fn call_fate(&self, leading: Subject<'_>, earlier: u32) -> CallFate {
         if forced(leading.recipient, self.style).is_some() {
             return CallFate { latency_us: 0, fault: None };
@@ -261,7 +261,7 @@ impl Decider {
         CallFate { latency_us, fault: None }
     }
 
-    /// The call fault that a recipient forces, its reference having come in `earlier` times before.
+    /// The call fault that a recipient forces, if its reference was received `earlier` times before.
     pub(crate) fn forced_call_fault(&self, recipient: &str, earlier: u32) -> Option<CallFault> {
         let Some(Forced::Call(fault)) = forced(recipient, self.style) else { return None };
         match fault {
@@ -280,7 +280,7 @@ impl Decider {
         self.draws(Subject { recipient: reference, attempt: u32::from(pass) }).number(Question::Identity)
     }
 
-    /// A reference of the usual form that no client ever gave, going along with a message's receipt.
+    /// A reference of the usual form that no client ever gave, sent along with a message's receipt.
     pub(crate) fn foreign_reference(&self, reference: &str) -> String {
         let draws = self.draws(Subject { recipient: reference, attempt: u32::MAX });
         let (high, low) = (draws.number(Question::Foreign), draws.number(Question::Identity));

@@ -1,6 +1,6 @@
 //! Recipients that force one outcome each, whatever the seed and the scenario's shares.
 //!
-//! The table here is repeated for people in docs/relay-protocol.md; a test plays every documented row against a
+//! The table here is repeated for people in docs/relay-sim.md; a test plays every documented row against a
 //! running simulator.
 
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub(crate) enum Forced {
     RefusedFirst(Arc<str>),
     /// Undelivered on the first attempt, delivered on later ones.
     UndeliveredFirst(Arc<str>),
-    /// Put off at the first so many hand-overs to this recipient, then delivered.
+    /// Deferred at the first so many hand-overs to this recipient, then delivered.
     NotNow { code: Arc<str>, times: u32 },
-    /// A fault of the whole call in which the reference comes first.
+    /// A fault of the whole call in which the reference is first received.
     Call(ForcedCall),
     /// Delivered, but the receipt misbehaves.
     Receipt(ForcedReceipt),

@@ -19,13 +19,13 @@ const WRONG_SECRET: &str = "whsec_bm90LXRoZS1zZWNyZXQtdGhhdC13YXMtYWdyZWVk";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForgeKind {
-    /// Nothing: well signed, with whatever receipts are given.
+    /// Nothing is wrong: correctly signed, with whatever receipts are given.
     Genuine,
     /// Signed with another secret.
     BadSignature,
     /// Signed well, ten minutes old.
     OldTimestamp,
-    /// The last push that the client took, again, byte for byte.
+    /// The last push that the client accepted, again, byte for byte.
     Replay,
 }
 
@@ -37,7 +37,7 @@ pub struct ForgeRequest {
     /// Its receipts; without any, one for an unknown reference. Not used by `replay`.
     #[serde(default)]
     pub receipts: Vec<ForgedReceipt>,
-    /// Whatever else stands in the list of receipts, after them and as it is: what no client understands.
+    /// Whatever else is in the list of receipts, after them and as it is: what no client understands.
     #[serde(default)]
     pub raw: Vec<Value>,
 }

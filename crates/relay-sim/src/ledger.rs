@@ -1,7 +1,7 @@
-//! What a relay believes it received: the oracle of the tests, and the relay's de-duplication memory.
+//! What a relay received by its own record: the oracle of the tests, and the relay's de-duplication memory.
 //!
-//! Made for a million hand-overs in one process: entries are small and flat, texts lie one after the other in
-//! large blocks, and nothing is moved when it grows except the index. Deliberately absent: message texts.
+//! Made for a million hand-overs in one process: entries are small and flat, texts are one after the other in large
+//! blocks, and nothing is moved when it grows except the index. Deliberately absent: message texts.
 
 use std::collections::HashMap;
 use std::hash::Hasher;
@@ -39,7 +39,7 @@ pub(crate) struct Entry {
     pub(crate) deliveries: u16,
 }
 
-/// Where a hand-over stands, as the relay sees it.
+/// The state of a hand-over, as the relay sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryStatus {
@@ -77,7 +77,7 @@ pub struct LedgerEntry {
     pub code: String,
     /// How many times this reference came in.
     pub times_received: u16,
-    /// How many times the relay believes to have delivered this hand-over.
+    /// How many times the relay has delivered this hand-over.
     pub deliveries: u16,
     /// First arrival, microseconds since the Unix epoch.
     pub arrived_at_us: u64,
@@ -89,7 +89,7 @@ pub struct LedgerEntry {
 /// Counters of one relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Calls (SMTP: mail transactions) that reached the relay, whatever became of them.
+    /// Calls (SMTP: mail transactions) that reached the relay, whatever the result.
     pub calls: u64,
     /// Messages handed over in calls that were taken, repeats included.
     pub handovers: u64,

@@ -1,13 +1,14 @@
 //! Simulated carriers (중계사): the other side of the relay protocol, for the demo, the tests and load runs.
 //!
-//! The contract is `docs/relay-protocol.md`; nothing here is shared with the client that Kite uses, because shared
-//! types would hide contract bugs. Both sides are held by the fixtures in `docs/relay-protocol/`.
+//! The contract is `docs/relay-protocol.md`, and `docs/relay-sim.md` describes the simulator. Nothing here is shared
+//! with the client that Kite uses, because shared types would hide contract bugs. Both sides are tested with the
+//! fixtures in `docs/relay-protocol/`.
 //!
 //! What happens to a message depends only on the seed, the relay, the recipient and the attempt (`decide`), never on
-//! order or time. The ledger is what the carriers believe, and so the oracle of the crash tests.
+//! order or time. The ledger is the carriers' own record, and so the oracle of the crash tests.
 //!
-//! Deliberately absent: storage (a simulator that ends forgets), TLS and STARTTLS, bounce mails over SMTP, and message
-//! texts in the ledger.
+//! Deliberately absent: storage (a simulator that ends forgets), TLS and STARTTLS, bounce mails over SMTP, and
+//! message texts in the ledger.
 
 mod behaviour_change;
 mod clock;

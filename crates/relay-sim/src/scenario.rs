@@ -1,6 +1,6 @@
 //! What a simulation is made of: the scenario file, and the part of it that can be changed while it runs.
 //!
-//! The format is documented in `docs/relay-protocol.md`; an example is `infra/relay-sim/scenario.json`. Unknown
+//! The format is documented in `docs/relay-sim.md`; an example is `infra/relay-sim/scenario.json`. Unknown
 //! keys are errors, so that a misspelt fault is not silently absent.
 
 use std::collections::BTreeMap;

@@ -124,7 +124,7 @@ impl RelaySim {
         forge(&self.shared, &*self.relay(relay)?, request).await
     }
 
-    /// Forgets everything and goes back to the scenario's behaviour. Pushes under way are still made.
+    /// Forgets everything and goes back to the scenario's behaviour. Pushes in progress are still made.
     pub fn reset(&self) {
         self.shared.reset();
     }

@@ -1,29 +1,30 @@
-//! Whether anybody works for a relay: its workers, told by themselves, and why there are none if there are none.
+//! Whether any worker serves a relay, as reported by the workers themselves, and why none does.
 //!
-//! What is decided on it is in the log (`relay-unattended`), and only when it has lasted: a worker that panics is back in a
-//! second, a process that starts has not begun with any of its relays. Until its workers are up a relay counts as the log
-//! says.
+//! Decisions follow the log (`relay-unattended`), which is written only when the state has lasted: a worker that
+//! panics is back in a second, and a process that starts has not started the workers of any relay yet. Until its
+//! workers run, a relay counts as the log says.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::relay::{RelayUnattended, UnattendedCause};
 use kite_domain::slug::RelayId;
 use parking_lot::Mutex;
 
-/// How long a relay has to be without workers, or with some again, before it is said.
+/// How long a relay must be without workers, or have some again, before it is recorded.
 const LASTING: TimeDelta = TimeDelta::seconds(10);
-/// After every relapse within [`RELAPSE`] of the last return it has to be there for twice as long, up to some five minutes.
+/// After every relapse within [`RELAPSE`] of the last return, workers have to be there for twice as long, up to about
+/// five minutes.
 const DOUBLINGS_MAX: u32 = 5;
-/// Whoever stays away for the first time in so long has not relapsed.
+/// After this long without an absence, the next absence is not a relapse.
 const RELAPSE: TimeDelta = TimeDelta::hours(1);
 
-/// The places at a relay. Shared by whoever holds one and whoever looks after the relay.
+/// The workers' places at a relay. Shared by those who hold one and the steward of the relay.
 pub(crate) struct Attendance {
     relay: RelayId,
     state: Mutex<State>,
     relapses: Mutex<Relapses>,
 }
 
-/// How often the workers have gone shortly after they were back. Whoever works without being handed anything proves little.
+/// How often the workers have gone shortly after they were back. Working without being handed anything proves little.
 #[derive(Debug, Default)]
 struct Relapses {
     count: u32,
@@ -108,12 +109,12 @@ impl Attendance {
         }
     }
 
-    /// How long workers have to be back before it is said.
+    /// How long workers have to be back before it is recorded.
     fn lasting(&self) -> TimeDelta {
         LASTING * (1 << self.relapses.lock().count)
     }
 
-    /// Workers that are there and take everything; those kept for passwords are not counted.
+    /// Workers that are there and take everything; those reserved for passwords are not counted.
     pub(crate) fn workers(&self) -> u32 {
         match &*self.state.lock() {
             State::Unusable { .. } => 0,
@@ -128,7 +129,7 @@ impl Attendance {
         matches!(&*self.state.lock(), State::Seats(_))
     }
 
-    /// Whether nobody is there, and nobody is expected before long.
+    /// Whether no worker is there, and none is expected soon.
     pub(crate) fn is_deserted(&self) -> bool {
         match &*self.state.lock() {
             State::Unusable { .. } => true,
@@ -136,7 +137,7 @@ impl Attendance {
         }
     }
 
-    /// What is to be written, where the log says this of the relay.
+    /// The event to write, if the log says this about the relay.
     pub(crate) fn news(&self, known: Option<&RelayUnattended>, now: DateTime<Utc>) -> Option<News> {
         let left = |cause, reason: &str, since| {
             let is_known = known.is_some_and(|known| known.cause == cause && known.reason == reason);
@@ -167,7 +168,7 @@ impl Attendance {
     }
 }
 
-/// Since when the first of those who are there is.
+/// Since when the first of the present workers has been there.
 fn first_taken(seats: &[Seat]) -> Option<DateTime<Utc>> {
     let since = |seat: &Seat| match seat {
         Seat::Taken { since } => Some(*since),

@@ -13,7 +13,7 @@ use crate::expiry::Expiry;
 use crate::metrics;
 use crate::queue::WorkQueue;
 
-/// What a relay says of the time counts for so long.
+/// How long a relay's statement about the time counts.
 const TIME_SAID_FOR: TimeDelta = TimeDelta::minutes(10);
 
 /// One relay. Outlives its definitions.
@@ -62,7 +62,7 @@ impl Board {
         &self.relay
     }
 
-    /// The relay is defined anew.
+    /// The relay is defined again.
     pub(crate) fn attended_by(&self, attendance: Arc<Attendance>) {
         *self.attendance.write() = attendance;
     }
@@ -75,7 +75,7 @@ impl Board {
         calls.last = Some(call);
     }
 
-    /// The relay has said what time it was, in an answer to a call that was under way from `began` to `ended`.
+    /// The relay has told its time, in an answer to a call that was in progress from `began` to `ended`.
     pub(crate) fn said_time(&self, said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) {
         self.calls.lock().clock_ahead = Some((ahead_of(said, began, ended), ended));
     }
@@ -96,7 +96,7 @@ impl Board {
         self.show_certificates(&entry.profile, now);
     }
 
-    /// Says which certificates come to their end, and sets their gauges.
+    /// Reports certificates that expire soon, and sets their gauges.
     fn show_certificates(&self, profile: &Arc<RelayProfile>, now: DateTime<Utc>) {
         let mut expiry = self.expiry.lock();
         let before = expiry.ends();
@@ -132,8 +132,8 @@ impl Board {
     }
 }
 
-/// How far the clock here is at least ahead of one that said this, in whole seconds, at some moment in between; below zero:
-/// behind.
+/// How far the clock here is at least ahead of one that told this time, in whole seconds, at some moment in between;
+/// below zero: behind.
 fn ahead_of(said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) -> TimeDelta {
     let until = said + TimeDelta::seconds(1);
     if until < began {

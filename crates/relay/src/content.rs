@@ -5,11 +5,10 @@
 
 use kite_commands::recent::{Recent, Weighed, recent};
 use kite_domain::ids::{AttemptReference, MessageId, SendingId};
-use kite_domain::lot::Recipient;
-use kite_domain::lot::{first_line, has_subject, sender, value_of};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::lot::{Recipient, first_line, has_subject, sender, value_of};
+use kite_domain::mutation;
 use kite_domain::sending::{SendingAccepted, SendingContent};
-use kite_domain::text::{MessageType, Template};
+use kite_domain::text::{MessageType, RenderError, Template, TemplateError};
 use smol_str::SmolStr;
 use std::sync::Arc;
 
@@ -20,12 +19,15 @@ const TEXT_BYTES: u64 = 768;
 /// What a variable in a text takes once it is parsed, in bytes: the piece, the one after it, its name in two lists.
 const VARIABLE_BYTES: usize = 128;
 
-/// Why a message cannot be written. None of these should be left after acceptance; all end the attempt as refused.
+/// Why a message cannot be composed. None of these should be left after acceptance; all end the attempt as refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
+    /// The text is no template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The text cannot be filled in for this recipient.
-    #[error("{0}")]
-    Text(String),
+    #[error(transparent)]
+    Text(#[from] RenderError),
     /// The sending has no sender for this channel.
     #[error("the sending has no sender for this channel")]
     NoSender,
@@ -35,10 +37,10 @@ pub enum Unwritable {
 }
 
 impl Unwritable {
-    /// The code that stands in the log, in place of a relay's.
+    /// The code that is in the log, in place of a relay's.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Text(_) => "kite_text",
+            Self::Template(_) | Self::Text(_) => "kite_text",
             Self::NoSender => "kite_no_sender",
             Self::NoAddress => "kite_no_address",
         }
@@ -47,8 +49,8 @@ impl Unwritable {
 
 /// A sending's text, parsed.
 struct Parsed {
-    text: Result<Piece, String>,
-    subject: Option<Result<Piece, String>>,
+    text: Result<Piece, TemplateError>,
+    subject: Option<Result<Piece, TemplateError>>,
 }
 
 enum Piece {
@@ -58,8 +60,8 @@ enum Piece {
 }
 
 impl Piece {
-    fn parse(text: &str) -> Result<Self, String> {
-        let template = Template::parse(text).map_err(|error| error.to_string())?;
+    fn parse(text: &str) -> Result<Self, TemplateError> {
+        let template = Template::parse(text)?;
         Ok(match template.as_literal() {
             Some(literal) => Self::Literal(literal.into()),
             None => Self::Template(template),
@@ -71,14 +73,12 @@ impl Piece {
         content: &SendingContent,
         recipient: &Recipient,
         buffer: &mut String,
-    ) -> Result<Arc<str>, String> {
+    ) -> Result<Arc<str>, RenderError> {
         let template = match self {
             Self::Literal(text) => return Ok(text.clone()),
             Self::Template(template) => template,
         };
-        template
-            .render_into(|name| value_of(content, recipient, name), buffer)
-            .map_err(|error| error.to_string())?;
+        template.render_into(|name| value_of(content, recipient, name), buffer)?;
         Ok(buffer.as_str().into())
     }
 }
@@ -111,10 +111,8 @@ impl Texts {
 
     /// A writer for the messages of one sending.
     pub fn of(&self, terms: &Arc<SendingAccepted>) -> Writer {
-        let kept_by = match mutation::is_active(Mutation::TextOfAnother) {
-            true => SendingId(uuid::Uuid::nil()),
-            false => terms.sending,
-        };
+        let kept_by = terms.sending;
+        mutation::bug!(TextOfAnother, let kept_by = SendingId(uuid::Uuid::nil()));
         let kept = self.parsed.get(&kept_by).unwrap_or_else(|| {
             let parsed = Parsed::new(&terms.personal);
             self.parsed.insert(kept_by, parsed.clone());
@@ -132,7 +130,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The message to `recipient` on a channel. `buffer` is only room to work in.
+    /// The message to `recipient` on a channel. `buffer` is scratch space.
     pub fn write(
         &self,
         seq: u32,
@@ -142,9 +140,9 @@ impl Writer {
         buffer: &mut String,
     ) -> Result<OutgoingMessage, Unwritable> {
         let content = &self.terms.personal;
-        let render = |piece: &Result<Piece, String>, buffer: &mut String| match piece {
-            Ok(piece) => piece.render(content, recipient, buffer).map_err(Unwritable::Text),
-            Err(reason) => Err(Unwritable::Text(reason.clone())),
+        let render = |piece: &Result<Piece, TemplateError>, buffer: &mut String| match piece {
+            Ok(piece) => Ok(piece.render(content, recipient, buffer)?),
+            Err(malformed) => Err(Unwritable::from(malformed.clone())),
         };
         let text = render(&self.parsed.text, buffer)?;
         let given = self.parsed.subject.as_ref().filter(|_| has_subject(channel));
@@ -214,6 +212,10 @@ mod tests {
         assert_eq!(&*write(text, None, MessageType::Sms, &to).unwrap().text, "카이트: 고객님");
         let missing = write("#{who}", None, MessageType::Sms, &to).unwrap_err();
         assert_eq!(missing.code(), "kite_text");
+        assert_eq!(missing, Unwritable::Text(RenderError::MissingVariable { name: "who".into() }));
+        let malformed = write("#{who", None, MessageType::Sms, &to).unwrap_err();
+        assert_eq!(malformed, Unwritable::Template(TemplateError::VariableNotClosed { position: 0 }));
+        assert_eq!(malformed.code(), "kite_text");
     }
 
     #[test]

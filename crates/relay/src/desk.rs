@@ -21,7 +21,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A desk that knows of no relay yet. It can check any whose credentials these keys open.
+    /// A desk that knows no relay yet. It can check any relay whose credentials these keys decrypt.
     pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>) -> Self {
         Self { boards: Arc::default(), vault, clock }
     }

@@ -1,12 +1,12 @@
-//! Certificates of a relay that come to their end: told in the log while there is time to do something about it, and as a
-//! figure.
+//! Certificates of a relay that expire soon: logged while there is time to do something about it, and shown as a
+//! metric.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kite_domain::certificate::{Certificate, Standing};
+use kite_domain::certificate::{Certificate, Validity};
 use kite_domain::relay::{RelayCertificate, RelayProfile};
 use std::sync::Arc;
 
-/// How often a certificate that ends soon is told of again.
+/// How often a certificate that expires soon is logged again.
 const AGAIN: TimeDelta = TimeDelta::days(1);
 
 /// The certificates of one relay.
@@ -19,7 +19,7 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    /// Reads the certificates anew if the relay has another definition.
+    /// Reads the certificates again if the relay has another definition.
     pub(crate) fn look(&mut self, profile: &Arc<RelayProfile>) {
         if self.profile.as_ref().is_none_or(|known| !Arc::ptr_eq(known, profile)) {
             self.certificates = profile.tls.certificates();
@@ -28,7 +28,7 @@ impl Expiry {
         }
     }
 
-    /// What is to be told now: each that has ended or soon does, once a day.
+    /// What is to be logged now: each certificate that has expired or soon will, once per day.
     pub(crate) fn news(&mut self, now: DateTime<Utc>) -> Vec<String> {
         if self.told_at.is_some_and(|at| now - at < AGAIN) {
             return Vec::new();
@@ -40,7 +40,7 @@ impl Expiry {
         news
     }
 
-    /// Until when the certificates of each field hold: the first that ends.
+    /// Until when the certificates of each field are valid: the first that expires.
     pub(crate) fn ends(&self) -> Vec<(&'static str, DateTime<Utc>)> {
         let mut ends: Vec<(&'static str, DateTime<Utc>)> = Vec::new();
         for RelayCertificate { field, certificate } in &self.certificates {
@@ -56,10 +56,10 @@ impl Expiry {
 fn in_words(one: &RelayCertificate, now: DateTime<Utc>) -> Option<String> {
     let RelayCertificate { field, certificate } = one;
     let Certificate { name, not_after, .. } = certificate;
-    let verb = match certificate.standing(now) {
-        Standing::Valid | Standing::NotYet => return None,
-        Standing::EndsSoon => "ends",
-        Standing::Ended => "ended",
+    let verb = match certificate.validity(now) {
+        Validity::Valid | Validity::NotYet => return None,
+        Validity::EndsSoon => "ends",
+        Validity::Ended => "ended",
     };
     Some(format!("{field}: the certificate {name} {verb} at {}", not_after.to_rfc3339()))
 }

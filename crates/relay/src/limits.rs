@@ -1,10 +1,10 @@
-//! How fast a relay may be called: its rate in message parts a second, a part of it kept for one-time passwords, less of
-//! it while the relay says that it is too much, and pauses that it asked for.
+//! How fast a relay may be called: its rate in message parts per second, a part of it reserved for one-time
+//! passwords, a lower rate while the relay says "too many", and pauses that it asked for.
 //!
-//! Where several processes call a relay, each has the part of all this that its shares are worth.
+//! If several processes call a relay, each has the part of all this that its shares are worth.
 //!
-//! Nothing here waits: whoever may not go is told when to try again. The burst is a quarter of a second's worth, so
-//! that a relay which counts by the second is not overrun by a burst and the refill after it.
+//! Nothing here waits: a caller that may not go is told when to try again. The burst is a quarter of a second's
+//! worth, so that a relay which counts by the second is not exceeded by a burst and the refill after it.
 
 use chrono::{DateTime, Utc};
 use governor::clock::Clock as _;
@@ -13,7 +13,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use kite_commands::Clock;
 use kite_commands::governed::{GovernedClock, Moment};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::MessageClass;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ impl Bucket {
         Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), burst, period }
     }
 
-    /// A message with more parts than the burst is charged one burst. The answer: how long to rest afterwards, because
-    /// a slowed down relay, or a portion of one, is charged more than the bucket can hold.
+    /// A message with more parts than the burst is charged one burst. Returns how long to pause afterwards, because a
+    /// slowed down relay, or a portion of one, is charged more than the bucket can hold.
     fn charge(
         &self,
         parts: u32,
@@ -107,27 +107,27 @@ impl Pace {
         }
     }
 
-    /// For who has these shares of the relay. What was taken over before is not charged for.
+    /// For a process with these shares of the relay. Shares that were taken over before are not charged for.
     #[must_use]
     pub(crate) fn sharing(self, shares: Arc<Shares>) -> Self {
         Self { taken_over: AtomicU64::new(shares.taken_over()), shares: Some(shares), ..self }
     }
 
-    /// The pace as it stands for one call, whatever number of lots are in it.
+    /// The pace for one call, however many lots are in it.
     ///
-    /// What comes with a share that others have had is what it brings from now on, and no burst: they may just have used
-    /// theirs.
+    /// A share that another process has had brings its rate from now on, but no burst, because that process may just
+    /// have used it.
     pub fn turn(&self, now: DateTime<Utc>) -> Turn<'_> {
         let Some(shares) = &self.shares else { return Turn { pace: self, portion: Portion::WHOLE, now } };
         let (portion, taken_over) = shares.standing(now);
         if self.taken_over.swap(taken_over, Ordering::Relaxed) != taken_over {
             self.all.iter().chain(&self.ordinary).for_each(Bucket::empty);
         }
-        let takes_all = portion.held > 0 && mutation::is_active(Mutation::RateTimesNodes);
-        Turn { pace: self, portion: if takes_all { Portion::WHOLE } else { portion }, now }
+        mutation::bug!(RateTimesNodes if portion.held > 0, let portion = Portion::WHOLE);
+        Turn { pace: self, portion, now }
     }
 
-    /// Of the present turn: how many parts of this class go at once.
+    /// For the present turn: how many parts of this class go at once.
     pub fn parts_max(&self, class: MessageClass, now: DateTime<Utc>) -> u32 {
         self.turn(now).parts_max(class)
     }
@@ -145,7 +145,7 @@ impl Pace {
         (until_ms > now.timestamp_millis()).then(|| DateTime::from_timestamp_millis(until_ms)).flatten()
     }
 
-    /// Nothing more of this class for so long. Answers until when.
+    /// Nothing more of this class for so long. Returns until when.
     fn close(&self, class: MessageClass, wait: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
         // Rounded up, so that the next try does not come a fraction too early.
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(60_000).saturating_add(1);
@@ -154,9 +154,9 @@ impl Pace {
         DateTime::from_timestamp_millis(until_ms).unwrap_or(now)
     }
 
-    /// The relay said "too many", and wants to be left alone until then: from then on it is called more slowly than
-    /// agreed, and as fast again after a while without such an answer. Where no rate is agreed, it is only left alone;
-    /// longer than it asks once it has said so call after call.
+    /// The relay said "too many", and wants no calls until then. From then on it is called more slowly than agreed,
+    /// and gradually as fast again without such an answer. If no rate is agreed, it only gets the pause; a longer one
+    /// than it asks for once it has said so call after call.
     pub fn slow_down(&self, now: DateTime<Utc>, until: DateTime<Utc>) {
         self.pause_until(self.patience.refused(now, until));
         if self.all.is_some() {
@@ -169,7 +169,7 @@ impl Pace {
         self.patience.took();
     }
 
-    /// The share of the agreed rate at which it is called, if it is another than at the last question.
+    /// The share of the agreed rate at which it is called, if it has changed since this was last asked.
     pub fn share_if_changed(&self, now: DateTime<Utc>) -> Option<f64> {
         self.slowdown.news(now)
     }
@@ -202,7 +202,7 @@ impl Turn<'_> {
         bucket.map_or(u32::MAX, |bucket| self.pace.slowdown.part_of(of_burst(bucket), self.now))
     }
 
-    /// Takes leave for this many parts of one call, or says when to try again. More parts than [`Turn::parts_max`] are
+    /// Reserves this many parts for one call, or says when to try again. More parts than [`Turn::parts_max`] are
     /// charged as that.
     pub fn charge(&self, class: MessageClass, parts: u32) -> Result<(), DateTime<Utc>> {
         let Self { pace, portion, now } = *self;

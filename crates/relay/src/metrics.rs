@@ -60,7 +60,7 @@ pub(crate) fn rate_share(relay: &RelayId, share: f64) {
     gauge!("kite_relay_rate_share", "relay" => relay.to_string()).set(share);
 }
 
-/// How a relay stands: whether somebody works for it, and its breaker.
+/// The state of a relay: whether workers serve it, and its breaker.
 pub(crate) fn relay_state(relay: &RelayId, is_attended: bool, phase: BreakerPhase) {
     let relay = relay.to_string();
     gauge!("kite_relay_attended", "relay" => relay.clone()).set(f64::from(u8::from(is_attended)));
@@ -83,8 +83,8 @@ pub(crate) fn last_calls(
     }
 }
 
-/// How long the certificates of a field of its definition hold; below zero: it is over. None: there are no more, so that
-/// nothing ends.
+/// How long the certificates of a field of its definition are still valid; below zero: expired. None: there are none
+/// any more, so the metric ends.
 pub(crate) fn certificate(relay: &RelayId, field: &'static str, left: Option<TimeDelta>) {
     gauge!("kite_relay_certificate_ends_in_seconds", "relay" => relay.to_string(), "field" => field)
         .set(left.map_or(f64::INFINITY, |left| left.num_seconds() as f64));

@@ -25,7 +25,7 @@ pub struct RelayParts {
     pub receipts: ReceiptBook,
     /// Where work comes from.
     pub queue: Arc<dyn WorkQueue>,
-    /// Derives a lot's jobs anew.
+    /// Derives a lot's jobs again.
     pub feeder: QueueFeeder,
     /// Makes clients.
     pub connector: Arc<dyn Connector>,

@@ -1,14 +1,15 @@
-//! How long a relay that says "too many" is left alone when it says so call after call: for as long as it asks, and once it
-//! has taken nothing for a while, longer and longer.
+//! How long Kite waits before it calls a relay again that keeps answering "too many": as long as the relay asks for,
+//! and once it has taken nothing for a while, longer and longer.
 //!
-//! Each call is in the log, before and after. A relay that says so for a night and is called every second fills the log
-//! with that; neither does it help the relay.
+//! Each call is in the log, before and after. If such a relay is called every second for a night, that fills the log
+//! and does not help the relay.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::mutation::{self, Mutation};
 use parking_lot::Mutex;
 
-/// The pause doubles after so many calls, so that it is about an eighth of the time that the relay has taken nothing.
+/// The pause doubles after this many calls, so that it is about an eighth of the time in which the relay has taken
+/// nothing.
 const CALLS_A_DOUBLING: u32 = 8;
 const FIRST: TimeDelta = TimeDelta::seconds(1);
 /// The longest pause is 2⁶ seconds: a good minute.
@@ -27,10 +28,10 @@ struct State {
 }
 
 impl Patience {
-    /// The relay took nothing and wants to be left alone until `asked`. Answers until when it is.
+    /// The relay took nothing and wants no calls until `asked`. Returns until when it gets none.
     pub(crate) fn refused(&self, now: DateTime<Utc>, asked: DateTime<Utc>) -> DateTime<Utc> {
         let mut state = self.0.lock();
-        // A call that was under way when the pause began says nothing new.
+        // A call that was in progress when the pause began says nothing new.
         if now < state.until || mutation::is_active(Mutation::PatienceForgotten) {
             return asked.max(state.until);
         }

@@ -1,8 +1,8 @@
 //! Derives the work queue from the log.
 //!
-//! [`Publisher`] reads the log as it grows. [`QueueFeeder`] derives a lot's jobs from the lot as it stands: at start for
-//! every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one. Both may tell
-//! the queue the same thing; it keeps one.
+//! [`Publisher`] reads the log as it grows. [`QueueFeeder`] derives a lot's jobs from the current state of the lot:
+//! at start for every open lot, later for lots that did not fit into a full queue, and whenever a sweep finds one.
+//! Both may put the same job; the queue keeps one.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,7 +13,7 @@ use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::{AttemptState, Lot};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::RelayId;
 use std::collections::BTreeSet;
@@ -27,10 +27,10 @@ const PAGE: usize = 500;
 const LEFT_AT_ONCE: usize = 32;
 /// How long to wait for room in the queue.
 const ROOM_PAUSE: TimeDelta = TimeDelta::milliseconds(500);
-/// What is due later than this and does not fit is left to the sweeper, which comes by before then.
+/// A job that is due later than this and does not fit is left to the sweeper, which comes before then.
 const SWEPT_IN_TIME: TimeDelta = TimeDelta::minutes(2);
 
-/// Puts the jobs of a lot, as the lot stands. Cheap to clone.
+/// Puts the jobs of a lot, by its current state. Cheap to clone.
 #[derive(Clone)]
 pub struct QueueFeeder {
     lots: Lots,
@@ -58,7 +58,7 @@ pub enum FeedError {
 }
 
 impl FeedError {
-    /// Whether it is about the one lot, so that others go on and trying again soon does not help.
+    /// Whether it is about the one lot, so that others continue and trying again soon does not help.
     pub(crate) fn is_of_the_lot(&self) -> bool {
         matches!(self, Self::Lots(LotsError::Journal(JournalError::Decode { .. })))
     }
@@ -77,8 +77,8 @@ impl QueueFeeder {
         Self { lots, queue }
     }
 
-    /// Puts whatever the log says is still to be done with a lot. Any lot, at any time: what is queued or being worked
-    /// on already is left alone.
+    /// Puts everything that the log says is still to be done with a lot. It may be called for any lot at any time:
+    /// jobs that are queued or being worked on are left alone.
     pub async fn feed(&self, lot: LotId) -> Result<Fit, FeedError> {
         self.lots.refresh(lot).await?;
         let look = |lot: &Lot, sending: &SealedSending| {
@@ -120,8 +120,8 @@ impl QueueFeeder {
         Ok(fit)
     }
 
-    /// [`QueueFeeder::feed`] for whoever feeds many lots: one that is not there, or that others change all the time, has nothing
-    /// to be fed now, and must not hide those after it.
+    /// [`QueueFeeder::feed`] for callers that feed many lots: a lot that does not exist, or that others change all
+    /// the time, has nothing to be fed now, and must not block those after it.
     pub async fn feed_if_there(&self, lot: LotId) -> Result<Fit, FeedError> {
         match self.feed(lot).await {
             Err(FeedError::Lots(LotsError::NotFound(_) | LotsError::Contended(_))) => Ok(Fit::Whole),
@@ -143,12 +143,12 @@ impl QueueFeeder {
     }
 }
 
-/// Reads the log on and puts what follows from it.
+/// Reads the log on and puts the jobs that follow from it.
 pub struct Publisher {
     feeder: QueueFeeder,
     position: Position,
-    /// Where the log ended when this process began. What was handed over up to there and has no answer was handed over
-    /// by a process that is gone.
+    /// Where the log ended when this process began. What was handed over up to there and has no answer was handed
+    /// over by a process that is gone.
     began_at: Position,
     /// Lots with jobs that did not fit. Twenty bytes each, and never more than there are open lots.
     left: BTreeSet<LotId>,
@@ -160,8 +160,7 @@ impl Publisher {
     /// Reads on after `position`; the open lots up to there are for the [`crate::Sweeper`].
     pub fn new(feeder: QueueFeeder, position: Position) -> Self {
         let began_at = *feeder.journal().store().head().borrow();
-        let skips = mutation::is_active(Mutation::PublisherSkipsAfterRestart);
-        let position = if skips { began_at } else { position };
+        mutation::bug!(PublisherSkipsAfterRestart, let position = began_at);
         Self { feeder, position, began_at, left: BTreeSet::new(), tried: None }
     }
 
@@ -177,7 +176,8 @@ impl Publisher {
         Filter::kinds(ours.into_iter().chain(before))
     }
 
-    /// Reads on after this position, if it has not come so far: everything up to there is for the [`crate::Sweeper`].
+    /// Reads on after this position, if it has not come that far: everything up to there is for the
+    /// [`crate::Sweeper`].
     #[must_use]
     pub fn skip_to(self, position: Position) -> Self {
         Self { position: self.position.max(position), ..self }
@@ -188,7 +188,7 @@ impl Publisher {
         self.position
     }
 
-    /// All lots of a sending that goes on are fed again, some at a time.
+    /// All lots of a sending that continues are fed again, some at a time.
     async fn resume(&mut self, sending: SendingId) -> Result<(), FeedError> {
         // What is kept of it may be from before.
         self.feeder.lots.forget_sending(sending);
@@ -208,7 +208,7 @@ impl Publisher {
                 routed.routes.iter().map(job).collect()
             }
             Event::RelayResponded(responded) => follow_ups(responded),
-            // What is held, and where, stands in the lot.
+            // What is held, and where, is in the lot.
             Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
             // An intent that the work model had not seen when this process began: perhaps without an answer.
             Event::MessagesSubmitted(_) if told.recorded.position <= self.began_at => {
@@ -246,7 +246,7 @@ impl Publisher {
     }
 
     /// Tries some of what did not fit again, in turn, so that the full lane of one relay does not stand in the way of
-    /// the others. Answers whether any of it fits now.
+    /// the others. Returns whether any of it fits now.
     async fn put_left(&mut self) -> Result<Fit, FeedError> {
         let after = self.tried.map_or(Bound::Unbounded, Bound::Excluded);
         let mut lots: Vec<LotId> =
@@ -268,7 +268,8 @@ impl Publisher {
 
 type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
-/// What follows from a response: questions about what is unknown, another try at what was deferred or refused for now.
+/// What follows from a response: questions about what is unknown, another try of what was deferred or refused for
+/// now.
 fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
     let job = |kind, messages: &SeqSet, not_before: DateTime<Utc>| {
         let not_before_ms = not_before.timestamp_millis();

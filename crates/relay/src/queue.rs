@@ -1,28 +1,31 @@
-//! The port of the work queue: what a relay's workers take their work from.
+//! The port of the work queue, from which a relay's workers take their work.
 //!
-//! A job says "look at these messages of this lot", never what is in them. Whoever takes it looks at the lot and does
-//! what is still to be done. So the port promises no more than a broker keeps whose consumers pull:
+//! A job says "look at these messages of this lot", never what is in them. The worker that takes it looks at the lot
+//! and does what is still to be done. So the port promises no more than a broker with pull consumers:
 //!
-//! - *At least once, mostly.* A job comes to somebody, to any process. It may come twice, to two at the same time, late, in
-//!   another order, or get lost without a word. A job that comes again is a reason to look at the lot, nothing more.
-//! - *A lease is no right.* Others may hold the same messages. The last look at the lot and the version that the intent
-//!   expects decide who calls; a job that is stale, or there twice, costs a look.
-//! - *Settled last.* Until a lease is settled its jobs are given out again after a while. So it is settled when the answers
-//!   are in the log, and a worker that dies leaves nothing behind that nobody looks at.
-//! - *What shows no progress is put again*, from the log: by the publisher as it reads on, by the sweeper for every lot that
-//!   is open, by a worker that finds a job older than its lot.
-//! - Times, hints and numbers are wishes. When a message may go is in the log.
+//! - *At least once, mostly.* A job comes to some worker, in any process. It may come twice, to two workers at the
+//!   same time, late, in another order, or get lost silently. A job that comes again is a reason to look at the lot,
+//!   nothing more.
+//! - *A lease gives no exclusive right.* Others may have the same messages. The last look at the lot and the version
+//!   that the intent expects decide who calls; a stale or doubled job costs a look.
+//! - *Settled last.* Until a lease is settled its jobs are given out again after a while. So it is settled when the
+//!   answers are in the log, and a worker that dies leaves nothing behind that nobody looks at.
+//! - *What shows no progress is put again*, from the log: by the publisher as it reads on, by the sweeper for every
+//!   open lot, by a worker that finds a job older than its lot.
+//! - Times, hints and numbers are requests. The log says when a message may go.
 //!
-//! The queue inside the process ([`crate::lanes`]) keeps more than that: no message is leased twice, what is known is not
-//! put twice, nothing comes before its time. Nothing in this crate may rest on it but speed.
+//! The queue inside the process ([`crate::lanes`]) promises more than that: no message is leased twice, what is known
+//! is not put twice, nothing comes before its time. In this crate only speed may depend on it.
 //!
-//! On NATS JetStream: the lanes stay what puts jobs in turn, and a pump keeps the stream shallow, so that a password is not
-//! behind a campaign. A lease is pulled messages of one subject, a relay and a class; settling acknowledges them, with a
-//! delay where something is left. The adapter says "in progress" for as long as a lease is held, so a long call does not bring it to
-//! another. A put at a process that has no pump may be forgotten.
+//! On NATS JetStream, the lanes keep ordering the jobs, and a pump keeps the stream shallow, so that a password is
+//! not behind a campaign. A lease is a set of pulled messages of one subject, a relay and a class; settling
+//! acknowledges them, with a delay if something is left. The adapter reports "in progress" for as long as a lease is
+//! held, so a long call does not bring its jobs to another. A put at a process that has no pump may be forgotten.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::event_store::SharedError;
+use kite_commands::worker::Failure;
 use kite_domain::ids::LotId;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
@@ -38,7 +41,7 @@ pub enum JobKind {
     Submit,
     /// Ask about what is unknown, or hand it over again under the same reference.
     Inquire,
-    /// The intent is in the log and no answer: whoever called did not live to record it.
+    /// The intent is in the log without an answer: the process that called did not live to record it.
     Unanswered,
 }
 
@@ -54,11 +57,11 @@ pub enum Waits {
     NoLonger,
 }
 
-/// What is looked at before its time when a relay is back, or another one is.
+/// What is looked at before its time when a relay, or another one, is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hasten {
-    /// What was put off because the relay took nothing: somebody works for it again, or hand-overs may go elsewhere now. The
-    /// relay has not answered anything, so a question keeps the time that the log says.
+    /// What was postponed because the relay took nothing: it has workers again, or hand-overs may go elsewhere now.
+    /// The relay has not answered anything, so a question keeps the time that the log says.
     PutOff,
     /// Questions about lost answers: the relay answers again.
     Questions,
@@ -87,12 +90,12 @@ pub struct Job {
     pub not_before_ms: i64,
     /// Whether that may be sooner.
     pub waits: Waits,
-    /// The event that it follows from; a broker drops repeats by it.
+    /// The event that it follows from; a broker drops repeats with the same one.
     pub cause: Option<Uuid>,
 }
 
 impl Job {
-    /// Another job for the same lot and attempt. That the relay is back holds for both.
+    /// Another job for the same lot and attempt. If one of them says that the relay is back, that applies to both.
     fn add(&mut self, other: Self) {
         self.messages = self.messages.iter().chain(&other.messages).collect();
         if other.waits == Waits::NoLonger {
@@ -128,11 +131,11 @@ pub struct Want {
 pub enum WantedLanes {
     /// Every class, the most urgent first, with the reserved shares.
     All,
-    /// Only one-time passwords: the worker that is kept free for them.
+    /// Only one-time passwords: for the worker that is reserved for them.
     OtpOnly,
 }
 
-/// Work that was taken and not settled yet, as a reason to look. All of it is of one class and one kind.
+/// Work that was taken and is not settled yet, as a reason to look. All of it is of one class and one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Names it to [`WorkQueue::settle`].
@@ -162,7 +165,7 @@ impl Lease {
         Self { id, class, kind, jobs: once }
     }
 
-    /// Leaves at most so many messages, and answers the jobs of the others.
+    /// Leaves at most so many messages, and returns the jobs of the others.
     pub fn cut(&mut self, messages_max: u32) -> Vec<Job> {
         let mut left = messages_max.max(1) as usize;
         let mut surplus = Vec::new();
@@ -200,36 +203,43 @@ pub enum Taken {
     Nothing(Option<DateTime<Utc>>),
 }
 
-/// The queue cannot be reached. Nothing is lost: the log has it.
+/// The queue cannot be reached. Nothing is lost: everything is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the work queue cannot be reached: {0}")]
-pub struct QueueError(pub String);
+#[error("the work queue cannot be reached")]
+pub struct QueueError(#[source] SharedError);
+
+impl QueueError {
+    /// For this reason.
+    pub fn new(reason: impl Into<Failure>) -> Self {
+        Self(SharedError::new(reason))
+    }
+}
 
 /// Work of all relays. See the module for what it promises.
 #[async_trait]
 pub trait WorkQueue: Send + Sync + 'static {
-    /// Puts a job. A queue drops what it knows to have, if it can.
+    /// Puts a job. A queue drops a job that it knows already, if it can tell.
     async fn put(&self, job: Job) -> Result<Put, QueueError>;
 
-    /// Takes work for a relay: what others may be working on too, and may have done.
+    /// Takes work for a relay: others may be working on it, too, or may have done it.
     async fn take(&self, relay: &RelayId, want: Want) -> Result<Taken, QueueError>;
 
-    /// Ends a lease, after all that it led to is in the log. `rest` is what is left of its jobs, perhaps of another kind: the
-    /// queue brings it again, as it is or in whole jobs, or leaves it to the log. A lease that others have by now ends for
-    /// them when they settle it.
+    /// Ends a lease, after everything that follows from it is in the log. `rest` is what is left of its jobs, perhaps
+    /// of another kind. The queue brings it again, as it is or in whole jobs, or leaves it to the log. A lease that
+    /// others have by now ends for them when they settle it.
     async fn settle(&self, relay: &RelayId, lease: u64, rest: Vec<Job>) -> Result<(), QueueError>;
 
-    /// Whoever held a lease died in the middle: a wish that it be looked at soon. Without it that is so after a while.
+    /// The holder of a lease died in the middle: a request to look at it soon. Without it that happens after a while.
     fn abandon(&self, relay: &RelayId, lease: u64);
 
-    /// Moves when this process knows of new work for a relay. Others may put some without a word.
+    /// Moves when this process knows of new work for a relay. Other processes may put jobs without notice.
     fn arrivals(&self, relay: &RelayId) -> watch::Receiver<u64>;
 
     /// Wakes the relay's workers of this process: something else changed that they wait for.
     fn nudge(&self, relay: &RelayId);
 
-    /// The relay is back after a silence: a wish that what waits for that be given out before its time, as
-    /// [`Waits::NoLonger`]. What is not comes in its time.
+    /// The relay is back after a silence: a request to give out everything that waits for that before its time, as
+    /// [`Waits::NoLonger`]. The rest comes at its time.
     fn hasten(&self, relay: &RelayId, what: Hasten);
 
     /// Messages that wait for a relay, by class, the most urgent first, as far as this process knows: for people to look at.

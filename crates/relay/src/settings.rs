@@ -1,4 +1,4 @@
-//! What an operator may set for all relays. What belongs to one relay is in its profile.
+//! What an operator may set for all relays. Settings of a single relay are in its profile.
 
 use kite_domain::breaker::BreakerSettings;
 use kite_domain::time_window::NightWindow;

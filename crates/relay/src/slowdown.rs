@@ -1,5 +1,5 @@
-//! Less than the agreed rate for as long as a relay says that it is too much: a cut by a part when it says so, a little
-//! more every second while it does not.
+//! Less than the agreed rate while a relay says "too many": the rate is cut by a part at each such answer, and grows
+//! a little every second without one.
 //!
 //! A pause alone (Retry-After) would let every burst run into the same refusal again.
 
@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 const FULL: u32 = 1_000;
 /// What a cut leaves of the share, in thousandths.
 const LEFT_BY_CUT: u32 = 700;
-/// The smallest share: a relay that refuses everything is the breaker's business.
+/// The smallest share. A relay that refuses everything is for the breaker.
 const LEAST: u32 = 50;
 /// What comes back in a second.
 const RECOVERY_PER_S: i64 = 20;
-/// Answers to calls that were under way when the rate was cut say nothing about the new rate.
+/// Answers to calls that were in progress when the rate was cut say nothing about the new rate.
 const SETTLING: TimeDelta = TimeDelta::seconds(1);
 /// A smaller change is not worth telling.
 const TELLING: u32 = 10;
@@ -27,7 +27,7 @@ pub(crate) struct Slowdown(Mutex<State>);
 struct State {
     /// After the last cut.
     share: u32,
-    /// It grows from then on, and until then nothing is cut again.
+    /// It grows from then on, and is not cut again until then.
     grows_from_ms: i64,
     /// What was told last; 0: nothing yet.
     told: u32,
@@ -48,7 +48,7 @@ impl Default for Slowdown {
 }
 
 impl Slowdown {
-    /// The relay said "too many", and wants to be left alone until then.
+    /// The relay said "too many", and wants no calls until then.
     pub(crate) fn cut(&self, now: DateTime<Utc>, until: DateTime<Utc>) {
         let mut state = self.0.lock();
         if now.timestamp_millis() < state.grows_from_ms {
@@ -64,13 +64,13 @@ impl Slowdown {
         u32::try_from(part).unwrap_or(whole).max(1)
     }
 
-    /// What the agreed rate is to be charged for this much, so that the present share is kept.
+    /// What the agreed rate is charged for this much, so that the present share is kept.
     pub(crate) fn charge_for(&self, parts: u32, now: DateTime<Utc>) -> u32 {
         let charge = (u64::from(parts) * u64::from(FULL)).div_ceil(u64::from(self.0.lock().share(now)));
         u32::try_from(charge).unwrap_or(u32::MAX)
     }
 
-    /// The share, if it is another than was told before: 1 is the agreed rate.
+    /// The share, if it has changed since this was last asked: 1 is the agreed rate.
     pub(crate) fn news(&self, now: DateTime<Utc>) -> Option<f64> {
         let mut state = self.0.lock();
         let share = state.share(now);

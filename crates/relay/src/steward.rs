@@ -1,5 +1,5 @@
-//! Looks after a relay beside its workers: says in the log when nobody works for it and when somebody does again, takes away
-//! what waits meanwhile, and keeps its gauges.
+//! Looks after a relay beside its workers: records in the log when no worker serves it and when one does again, moves
+//! waiting messages elsewhere meanwhile, and updates its metrics.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -22,9 +22,9 @@ pub(crate) struct Steward {
     attendance: Arc<Attendance>,
     board: Arc<Board>,
     active: Arc<ActiveRelay>,
-    /// Works for the relay in so far as that needs no call.
+    /// Does the work for a relay that needs no call.
     stand_in: RelayWorker,
-    /// The other relays that took messages when it was looked last, while this one takes none.
+    /// The other relays that took messages at the last look, while this one takes none.
     others: Option<BTreeSet<RelayId>>,
     /// How many approvals of senders there were then.
     approvals: u64,
@@ -38,9 +38,10 @@ impl Steward {
         Self { name, attendance, board, active, stand_in, others: None, approvals: 0 }
     }
 
-    /// What waits for a relay that takes nothing stays there only while nobody else can carry it. When another relay is back,
-    /// or a sender is approved, it is looked at again at once; so it is when it is found that this one takes nothing. Where this one may soon be back
-    /// itself, one that is only tried out is not back: what waits would go from one relay in trouble to the other.
+    /// Messages wait for a relay that takes nothing only while no other relay can carry them. When another relay is
+    /// back, or a sender is approved, they are looked at again at once. So they are when this relay is found to take
+    /// nothing. If this relay may soon be back, a relay that is only being probed does not count as back: otherwise
+    /// messages would go from one relay in trouble to the other.
     fn look_for_others(&mut self, relays: &RelayDirectory, approvals: u64) {
         let own = self.active.relay();
         let others: Option<BTreeSet<RelayId>> = relays.get(own).and_then(RelayEntry::closed).map(|closed| {
@@ -59,7 +60,7 @@ impl Steward {
         self.others = others;
     }
 
-    /// Writes it, and sees to what follows once it is in the log.
+    /// Writes the event, and does what follows once it is in the log.
     async fn tell(&self, news: News, now: DateTime<Utc>) -> Result<(), WorkerError> {
         let parts = &self.active.parts;
         let relay = self.active.relay();

@@ -1,5 +1,5 @@
-//! Puts back into the work queue what the queue has forgotten: everything after a restart, and whatever else the log
-//! says is waiting and the queue does not hold. Goes through all open lots again and again, a page at a time.
+//! Puts jobs back into the work queue that the queue has lost: all of them after a restart, and whatever else the log
+//! says is waiting. Goes through all open lots again and again, a page at a time.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
@@ -18,8 +18,8 @@ const PAGE: usize = 256;
 const HINTS_MAX: usize = 10_000;
 /// How long it rests between two rounds.
 const REST: Duration = Duration::seconds(30);
-/// The shortest rest: after a round in which jobs did not fit into the queue. A long round is followed by a longer one, so
-/// that a crowd of lots is not read all the time.
+/// The shortest pause: after a round in which jobs did not fit into the queue. A long round is followed by a longer
+/// pause, so that very many lots are not read all the time.
 const SHORT_REST: Duration = Duration::seconds(1);
 const REST_BY_ROUND: i32 = 3;
 
@@ -59,7 +59,7 @@ impl Sweeper {
         Self { feeder, open_work, after: None, round: None, rests_until: None, hints, hint, clock }
     }
 
-    /// For whoever knows of a lot that may be waiting.
+    /// For a worker that knows a lot which may be waiting.
     pub fn hint(&self) -> LotHint {
         let hint = self.hint.clone();
         Arc::new(move |lot| {
@@ -78,7 +78,7 @@ impl Worker for Sweeper {
         "sweeper"
     }
 
-    /// The hints are for whoever works now, who finds those lots by itself.
+    /// Drops the hints: they are for the process that works now, which finds those lots by itself.
     fn stands_by(&mut self) {
         while self.hints.try_recv().is_ok() {}
         (self.after, self.round, self.rests_until) = (None, None, None);

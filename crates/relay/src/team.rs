@@ -1,6 +1,6 @@
-//! All relays and their workers: hired, and dismissed again when a relay's definition changes.
+//! All relays and their workers: started, and stopped again when a relay's definition changes.
 
-use kite_commands::Worker;
+use kite_commands::{Worker, describe};
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::slug::RelayId;
 use std::collections::HashMap;
@@ -19,19 +19,19 @@ use crate::limits::Pace;
 use crate::parts::RelayParts;
 use crate::queue::WantedLanes;
 use crate::receipts::ReceiptPuller;
-use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, kept_for_passwords};
+use crate::shares::{OfTheFirstShare, ShareKeeper, Shares, Wants, kept_for_passwords};
 use crate::steward::Steward;
 use crate::watched::Watched;
 use crate::worker::{ActiveRelay, RelayWorker};
 
-/// A worker to be driven: step after step until it is dismissed. A step must not be cancelled while it runs; if it is,
+/// A worker to be driven: step after step until it is stopped. A step must not be cancelled while it runs; if it is,
 /// nothing is lost, but its call is unknown and has to be asked about.
 pub struct Hired {
     /// The worker.
     pub worker: Box<dyn Worker>,
     /// Moves when an idle worker should look again.
     pub wake: watch::Receiver<u64>,
-    /// Turns true when it is to be stepped no more. What it had not finished is found by others.
+    /// Becomes true when it must not be stepped any more. Others find what it had not finished.
     pub dismissed: watch::Receiver<bool>,
     /// Whether it may be made to wait.
     pub urgency: Urgency,
@@ -40,9 +40,9 @@ pub struct Hired {
 /// Whether a worker may be made to wait for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// One-time passwords are in its hands alone: it goes before the others.
+    /// It only carries one-time passwords: it goes before the others.
     Urgent,
-    /// It gives way. It shares no connection with an urgent one, so it may run where that has to wait.
+    /// It may wait for others. It shares no connection with an urgent one, so it may run where it has to wait.
     Ordinary,
 }
 
@@ -52,7 +52,7 @@ struct Team {
     breaker: Arc<BreakerGuard>,
     pace: Arc<Pace>,
     shares: Arc<Shares>,
-    /// Which definition of the relay it is, to its shares.
+    /// The number of the relay's definition, for its shares.
     definition: u64,
     dismissed: watch::Sender<bool>,
     /// Keeps workers that nothing wakes from being woken by its end.
@@ -68,7 +68,7 @@ pub struct Relays {
 }
 
 impl Relays {
-    /// No workers yet: [`Relays::reconcile`] hires them.
+    /// No workers yet: [`Relays::reconcile`] starts them.
     pub fn new(parts: RelayParts) -> Self {
         let texts = Arc::new(Texts::new(parts.settings.texts_max));
         let desk = Desk::new(parts.manage.vault().clone(), parts.lots.journal().clock().clone());
@@ -80,13 +80,13 @@ impl Relays {
         self.desk.clone()
     }
 
-    /// Compares the teams with the directory: dismisses the workers of relays that are gone or defined anew, and answers
-    /// those that are hired now. To be called at start and whenever the directory has changed.
+    /// Compares the teams with the directory: stops the workers of relays that are gone or defined again, and returns
+    /// those that are started now. Call it at start and whenever the directory has changed.
     ///
-    /// Nobody is hired in a copy of a log that may be at work: nothing is handed over, and no receipts are taken from relays,
-    /// because the original would miss them.
+    /// No workers are started for a copy of a log that may be in use: nothing is handed over, and no receipts are
+    /// pulled from relays, because the original would miss them.
     ///
-    /// A relay's pace, shares and breaker outlive a change of its definition; not its pace, if its rate is another.
+    /// A relay's pace, shares and breaker survive a change of its definition, except the pace if its rate changes.
     pub async fn reconcile(&mut self) -> Vec<Hired> {
         let state = self.parts.directory.snapshot();
         if !state.instance.may_hand_over() {
@@ -147,14 +147,14 @@ impl Relays {
         let clients = connector.client(&profile).and_then(|one| Ok((one, connector.client(&profile)?)));
         if clients.is_ok() {
             // Whoever is alone has all of them before the first worker looks.
-            if let Err(error) = team.shares.look(true).await {
-                tracing::warn!(%relay, %error, "no shares of the relay yet");
+            if let Err(error) = team.shares.look(Wants::Shares).await {
+                tracing::warn!(%relay, error = describe(&error), "no shares of the relay yet");
             }
         }
         let hired = match clients {
             Ok(clients) => self.workers(&team, clients),
             // Its messages go elsewhere, or wait for a definition that works.
-            Err(error) => self.stewards_of_nobody(&team, error.reason),
+            Err(error) => self.stewards_of_nobody(&team, describe(&error.source)),
         };
         if let Some(before) = self.teams.insert(relay.clone(), team) {
             before.dismissed.send_replace(true);
@@ -186,7 +186,7 @@ impl Relays {
         board
     }
 
-    /// A worker that is put in its place again when it panics.
+    /// A worker that is restarted when it panics.
     fn watched(
         &self,
         make: impl Fn() -> Box<dyn Worker> + Send + Sync + 'static,
@@ -306,7 +306,7 @@ impl Relays {
     }
 }
 
-/// Those who are kept for one-time passwords go before the others.
+/// Workers reserved for one-time passwords go before the others.
 fn urgency_of(number: u16, workers: u16) -> Urgency {
     if number < kept_for_passwords(workers) { Urgency::Urgent } else { Urgency::Ordinary }
 }

@@ -1,6 +1,7 @@
-//! A worker that panics is put in its place again, later and later, and takes nobody with it.
+//! A worker that panics is restarted, after growing pauses, and stops nobody else.
 //!
-//! Whatever it held in memory is gone with it; what it had in hand is looked at anew, as after the death of a process.
+//! Whatever it had in memory is gone; the messages that it worked on are looked at again, as after the death of a
+//! process.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use crate::attendance::Attendance;
 use crate::metrics;
 
-/// The first pause before a worker is back; it doubles with each panic, up to the most.
+/// The first pause before a worker is restarted; it doubles with each panic, up to a maximum.
 const PAUSE_FIRST: TimeDelta = TimeDelta::seconds(1);
 const PAUSE_MAX: TimeDelta = TimeDelta::minutes(5);
 /// After so long without a panic the next one counts as the first.

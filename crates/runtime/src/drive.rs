@@ -1,4 +1,4 @@
-//! The loop over a worker's `step()`: the only one there is.
+//! The loop over a worker's `step()`, the only one in Kite.
 
 use chrono::{DateTime, Utc};
 use futures::future::{Either, select};
@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Place};
 
-/// However idle, a worker looks again after this long: a wake-up only shortens the wait.
+/// Even an idle worker looks again after this long: a wake-up only shortens the wait.
 const IDLE_MAX: Duration = Duration::from_secs(1);
-/// The shortest pause: a step that is idle until a moment that is over must not spin.
+/// The shortest pause: a step that is idle until a past moment must not spin.
 const IDLE_MIN: Duration = Duration::from_millis(1);
 /// The first pause after a failed step; it doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -25,19 +25,19 @@ pub struct Duty {
     pub worker: Box<dyn Worker>,
     /// Moves when it should look again.
     pub wake: watch::Receiver<u64>,
-    /// Turns true when it is to be stepped no more; none: it stays.
+    /// Becomes true when it must not be stepped any more; none: it stays.
     pub dismissed: Option<watch::Receiver<bool>>,
     /// Where it works.
     pub place: Place,
 }
 
-/// Starts the loop over a worker's step where it works.
+/// Starts the loop over a worker's step in the place where it works.
 pub(crate) fn employ<H: Host>(host: &H, duty: Duty) {
     let (place, name) = (duty.place, duty.worker.name().to_owned());
     host.spawn(place, &name, drive(host.clone(), duty));
 }
 
-/// Steps a worker until it is dismissed or the process stops. A step that has begun is brought to its end.
+/// Steps a worker until it is stopped or the process stops. A step that has begun is completed.
 pub async fn drive<H: Host>(host: H, mut duty: Duty) {
     go_on(&host, &mut duty).await;
     duty.worker.retire().await;
@@ -89,7 +89,7 @@ fn idle_for(until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
     until.map_or(IDLE_MAX, |until| (until - now).to_std().unwrap_or(IDLE_MIN).clamp(IDLE_MIN, IDLE_MAX))
 }
 
-/// Somebody wakes; where nobody is left who could, never.
+/// Waits for a wake-up; if nobody is left who could wake it, for ever.
 async fn woken(wake: &mut watch::Receiver<u64>) {
     if wake.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -123,7 +123,7 @@ impl End {
         let dismissed = async {
             match &mut self.dismissed {
                 Some(dismissed) => {
-                    // Whoever could dismiss it and is gone will not.
+                    // Whoever could stop it and is gone will not.
                     if dismissed.wait_for(|is_dismissed| *is_dismissed).await.is_err() {
                         std::future::pending::<()>().await;
                     }

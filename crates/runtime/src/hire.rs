@@ -1,4 +1,4 @@
-//! The loop that hires and dismisses relay workers.
+//! The loop that starts and stops relay workers.
 
 use futures::future::select;
 use kite_commands::directory::Directory;
@@ -8,7 +8,7 @@ use std::pin::pin;
 use crate::drive::{Duty, employ};
 use crate::host::{Host, Place};
 
-/// Hires and dismisses relay workers as the directory changes, until the process stops.
+/// Starts and stops relay workers as the directory changes, until the process stops.
 pub(crate) async fn hire<H: Host>(host: H, mut relays: Relays, directory: Directory) {
     let stop = host.stop(Place::Front);
     let mut changes = directory.changes();

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::worker::Failure;
 use kite_commands::{Clock, Pauses};
 use std::future::Future;
 use std::sync::Arc;
@@ -11,17 +12,22 @@ use tokio_util::sync::CancellationToken;
 /// Where a task runs, and in which turn it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Among those that a one-time password may wait for.
+    /// Among the tasks that a one-time password may wait for.
     Front,
     /// Among those that give way.
     Background,
-    /// On a thread of its own, because it holds that up. It ends last: it has to see what the others wrote.
+    /// On a thread of its own, because it blocks. It ends last: it has to see what the others wrote.
     Reading,
 }
 
+/// What was to be done away from others did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the reading was broken off")]
+pub struct BrokenOff(#[source] pub Failure);
+
 /// Spawns, sleeps, reads, and knows the time. Cheap to clone.
 pub trait Host: Clone + Send + Sync + 'static {
-    /// Held while a step is under way.
+    /// Held while a step is in progress.
     type UnderWay: Send;
 
     /// The clock.
@@ -32,7 +38,7 @@ pub trait Host: Clone + Send + Sync + 'static {
         self.clock().now()
     }
 
-    /// Starts a task. One that panics is told to [`Host::fail`].
+    /// Starts a task. If it panics, that is reported to [`Host::fail`].
     fn spawn(&self, place: Place, name: &str, task: impl Future<Output = ()> + Send + 'static);
 
     /// Waits so long.
@@ -41,16 +47,16 @@ pub trait Host: Clone + Send + Sync + 'static {
     /// Lets others go first, once.
     fn give_way(&self) -> impl Future<Output = ()> + Send;
 
-    /// Does what would hold up its thread, away from those that must not be.
+    /// Runs blocking work, away from threads that must not block.
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, String>> + Send;
+    ) -> impl Future<Output = Result<T, BrokenOff>> + Send;
 
     /// Cancelled when the tasks of this place are to end.
     fn stop(&self, place: Place) -> CancellationToken;
 
-    /// Something happened after which the process cannot go on correctly.
+    /// Something happened after which the process cannot continue correctly.
     fn fail(&self, place: Place, reason: String);
 
     /// A step begins.

@@ -1,11 +1,12 @@
-//! A worker of which one process has one: it works while its process holds the lease of its post, and stands by else.
+//! A worker that only one process runs: it works while its process holds the lease of its post, and stands by
+//! otherwise.
 //!
 //! The lease is a hint. Two may work at the same time for a while; what either of them writes is checked in the log.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
-use kite_commands::{Step, TooOld, Worker, WorkerError};
+use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
 use std::time::Duration;
 
 /// What one process does for all.
@@ -15,11 +16,11 @@ pub enum Post {
     Router,
     /// Gives advice on weights.
     Adviser,
-    /// Does what time alone brings about, and extends refusals to all addresses of a person.
+    /// Does what is due by time alone, and extends refusals to all addresses of a person.
     Timekeeper,
-    /// Puts what the log says into the work queue, and what the queue has forgotten.
+    /// Puts into the work queue what the log says, and what the queue has lost.
     Publisher,
-    /// Puts in doubt what the original of a copy had under way.
+    /// Puts in doubt what the original of a copy had in progress.
     Settler,
     /// Seals the log.
     Sealer,
@@ -44,32 +45,33 @@ pub(crate) struct Leased {
     worker: Box<dyn Worker>,
     post: Post,
     holder: LeaseHolder,
-    standing: Standing,
-    /// Where there are other processes: they may be newer than this one.
+    state: LeaseState,
+    /// If there are other processes: they may be newer than this one.
     too_old: Option<TooOld>,
 }
 
-enum Standing {
+/// How the lease of the post stands, as far as this process knows.
+enum LeaseState {
     /// It has not asked for the lease yet.
     New,
     Holds(Tenure),
-    /// Another one works. It is looked again at that time.
+    /// Another process works. It is checked again at that time.
     StandsBy(DateTime<Utc>),
 }
 
 impl Leased {
     /// Steps this worker.
     pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
-        Self { worker, post, holder, standing: Standing::New, too_old: None }
+        Self { worker, post, holder, state: LeaseState::New, too_old: None }
     }
 
-    /// As one of several processes: while it is too old for the log, it lets others go first.
+    /// As one of several processes: while it is too old for the log, it lets others take the post.
     #[must_use]
     pub(crate) fn behind(self, too_old: Option<TooOld>) -> Self {
         Self { too_old, ..self }
     }
 
-    /// Until when others go first. What it holds it gives back.
+    /// Until when others may take the post. It gives back its lease.
     async fn gives_way(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let until = self.too_old.as_ref().and_then(|too_old| too_old.gives_way_until(now))?;
         self.give_back().await;
@@ -78,10 +80,14 @@ impl Leased {
     }
 
     async fn give_back(&mut self) {
-        if let Standing::Holds(tenure) = &self.standing
+        if let LeaseState::Holds(tenure) = &self.state
             && let Err(error) = self.holder.release(self.post.lease(), tenure).await
         {
-            tracing::debug!(worker = self.worker.name(), %error, "the lease was not given back");
+            tracing::debug!(
+                worker = self.worker.name(),
+                error = describe(&error),
+                "the lease was not given back"
+            );
         }
     }
 
@@ -91,11 +97,11 @@ impl Leased {
         if let Some(until) = self.gives_way(now).await {
             return Ok(Some(until));
         }
-        match &self.standing {
-            Standing::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
-            Standing::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
+        match &self.state {
+            LeaseState::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
+            LeaseState::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
                 Ok(Some(renewed)) => {
-                    self.standing = Standing::Holds(renewed);
+                    self.state = LeaseState::Holds(renewed);
                     return Ok(None);
                 }
                 Ok(None) => {
@@ -103,20 +109,24 @@ impl Leased {
                     self.stand_by(now);
                 }
                 Err(error) if tenure.holds(self.holder.now()) => {
-                    tracing::debug!(worker = self.worker.name(), %error, "the lease is not renewed yet");
+                    tracing::debug!(
+                        worker = self.worker.name(),
+                        error = describe(&error),
+                        "the lease is not renewed yet"
+                    );
                     return Ok(None);
                 }
                 Err(error) => return Err(WorkerError::retry(error)),
             },
             // Nobody's clock may keep it waiting for longer than a lease lasts.
-            Standing::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
-            Standing::StandsBy(_) | Standing::New => {}
+            LeaseState::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
+            LeaseState::StandsBy(_) | LeaseState::New => {}
         }
         let claim = self.holder.acquire(self.post.lease(), TimeDelta::zero()).await;
         match claim.map_err(WorkerError::retry)? {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
-                self.standing = Standing::Holds(tenure);
+                self.state = LeaseState::Holds(tenure);
                 Ok(None)
             }
             Claim::Taken { until } => {
@@ -128,10 +138,10 @@ impl Leased {
     }
 
     fn stand_by(&mut self, until: DateTime<Utc>) {
-        if !matches!(self.standing, Standing::StandsBy(_)) {
+        if !matches!(self.state, LeaseState::StandsBy(_)) {
             self.worker.stands_by();
         }
-        self.standing = Standing::StandsBy(until);
+        self.state = LeaseState::StandsBy(until);
     }
 }
 
@@ -184,7 +194,7 @@ mod tests {
     impl Remote {
         fn reach(&self) -> Result<&InProcessLeases, LeaseError> {
             match self.is_away.load(Ordering::Relaxed) {
-                true => Err(LeaseError::Unavailable("cut off".to_owned())),
+                true => Err(LeaseError::unavailable("cut off")),
                 false => Ok(&self.leases),
             }
         }

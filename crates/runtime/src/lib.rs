@@ -1,8 +1,8 @@
-//! One process of Kite: its parts, wired, and the loops around every step of its workers.
+//! One process of Kite: its parts, wired together, and the loops around every step of its workers.
 //!
-//! Everything here is generic over the [`Host`], which spawns, sleeps, reads and knows the time. The binary's host are
-//! threads and the machine's clock, the simulation's is one thread and chance. Both run these loops and this wiring, so
-//! what the simulation shows of them holds for the binary.
+//! Everything here is generic over the [`Host`], which spawns, sleeps, reads and knows the time. The binary's host
+//! uses threads and the machine's clock, the simulation's uses one thread and random choices. Both run these loops
+//! and this wiring, so what the simulation shows about them is true for the binary.
 //!
 //! Deliberately absent: HTTP, files, configuration, and what a process does about its own machine.
 
@@ -19,7 +19,7 @@ mod staff;
 mod testing;
 
 pub use drive::{Duty, drive};
-pub use host::{Host, HostPauses, Place};
+pub use host::{BrokenOff, Host, HostPauses, Place};
 pub use leased::Post;
 pub use open_work::Reading;
 pub use parts::Parts;

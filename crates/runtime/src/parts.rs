@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::host::Host;
 use crate::open_work::{OpenWorkReader, Reading};
 
-/// The write side, the read models, and what the one asks of the other. Cheap to clone.
+/// The write side, the read models, and the adapter between them. Cheap to clone.
 #[derive(Clone)]
 pub struct Parts {
     /// The write side.

@@ -1,4 +1,4 @@
-//! A projector is a worker like the others, and how those of a process get on is told.
+//! A projector as a worker like the others, and reports of the projectors' progress.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How the projectors of this process get on. Cheap to clone.
+/// The progress of this process's projectors. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ProjectorWatch {
     standings: Arc<Mutex<BTreeMap<&'static str, ProjectorStanding>>>,
@@ -23,7 +23,7 @@ pub struct ProjectorStanding {
     pub position: Position,
     /// How many events it has parked.
     pub parked: u64,
-    /// When its last step went well, or when it was started.
+    /// When its last step succeeded, or when it was started.
     pub well_at: DateTime<Utc>,
     /// Why no step went well since.
     pub failure: Option<String>,
@@ -85,11 +85,11 @@ impl Worker for Projecting {
         let failure = stepped.as_ref().err().map(|error| describe(error));
         self.watch.note(&*self.projector, failure, self.clock.now());
         match stepped {
-            Ok(kite_projections::Step::Advanced { has_more: true, .. }) => Ok(Step::Worked),
+            Ok(kite_projections::Projected::Advanced { has_more: true, .. }) => Ok(Step::Worked),
             Ok(_) => Ok(Step::Idle(None)),
             Err(ProjectError::TakenOver { .. }) => Err(WorkerError::fatal("another process has taken over")),
             Err(error @ ProjectError::Damaged { .. }) => Err(WorkerError::fatal(error)),
-            // A full disk, for one: when there is room again, it goes on.
+            // A full disk, for one: when there is room again, it continues.
             Err(error) => Err(WorkerError::retry(error)),
         }
     }

@@ -1,11 +1,11 @@
-//! The publisher of a process, which may come to its work long after the process began.
+//! The publisher of a process, which may start to work long after the process began.
 
 use async_trait::async_trait;
 use kite_commands::{Step, Worker, WorkerError};
 use kite_projections::ReadModels;
 use kite_relay::{Publisher, QueueFeeder};
 
-/// Publishes; what others have published is passed over. What the work model knows is swept from it; what comes after is
+/// Publishes; what others have published is skipped. What the work model knows is swept from it; what comes after is
 /// read from the log.
 pub(crate) struct Publishing {
     feeder: QueueFeeder,
@@ -20,7 +20,7 @@ impl Publishing {
         Self { feeder, models, publisher: Some(publisher) }
     }
 
-    /// From where the work model is by now, if that is further.
+    /// The position of the work model by now, if that is further.
     #[must_use]
     pub(crate) fn skip(self) -> Self {
         let position = self.models.work.position();

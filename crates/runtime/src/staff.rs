@@ -1,4 +1,4 @@
-//! The workers of a process: what each role starts, wired the same everywhere.
+//! The workers of a process: what each role starts, wired the same way everywhere.
 
 use kite_commands::accept::{Acceptance, LoadWatch};
 use kite_commands::adviser::Adviser;
@@ -8,9 +8,9 @@ use kite_commands::refusal_keeper::RefusalKeeper;
 use kite_commands::router::Router;
 use kite_commands::settler::Settler;
 use kite_commands::timekeeper::Timekeeper;
-use kite_commands::{Awaited, TooOld, Worker};
+use kite_commands::{Awaited, TooOld, Worker, describe};
 use kite_domain::advice::AdviceSettings;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::Position;
 use kite_projections::OpenError;
 use kite_relay::{
@@ -36,9 +36,9 @@ pub struct Staff<H> {
     feeder: QueueFeeder,
     sweeper: Option<Sweeper>,
     awaited: Awaited,
-    /// What this process holds of that which one does for all.
+    /// The posts that this process holds.
     holder: LeaseHolder,
-    /// Wakes nobody: for workers that only time moves.
+    /// Never wakes anybody: for workers that only time moves.
     quiet: watch::Sender<u64>,
 }
 
@@ -48,7 +48,7 @@ impl<H: Host> Staff<H> {
         Self::on_queue(host, parts, Arc::new(InProcessQueue::new(limits)))
     }
 
-    /// Nobody works yet. The work comes from this queue.
+    /// No worker is started yet. The work comes from this queue.
     pub fn on_queue(host: H, parts: Parts, queue: Arc<dyn WorkQueue>) -> Self {
         let feeder = QueueFeeder::new(parts.write_side.lots.clone(), queue.clone());
         let sweeper = Sweeper::new(feeder.clone(), parts.open_work.clone(), host.clock());
@@ -58,7 +58,7 @@ impl<H: Host> Staff<H> {
         Self { host, parts, queue, feeder, sweeper: Some(sweeper), awaited, holder, quiet }
     }
 
-    /// The process is one of several, which share the work by these leases. To be said before anybody works.
+    /// The process is one of several, which share the work by these leases. Call it before any worker is started.
     #[must_use]
     pub fn sharing(self, holder: LeaseHolder) -> Self {
         Self { holder, ..self }
@@ -79,12 +79,12 @@ impl<H: Host> Staff<H> {
         self.start(place, Box::new(worker), self.quiet.subscribe());
     }
 
-    /// As [`Staff::follow`], where one process does it for all.
+    /// Like [`Staff::follow`], for work that only one process does.
     fn follow_as(&self, post: Post, place: Place, worker: impl Worker + 'static) {
         self.start(place, self.leased(post, Box::new(worker)), self.head());
     }
 
-    /// As [`Staff::timed`], where one process does it for all.
+    /// Like [`Staff::timed`], for work that only one process does.
     pub fn timed_as(&self, post: Post, place: Place, worker: impl Worker + 'static) {
         self.start(place, self.leased(post, Box::new(worker)), self.quiet.subscribe());
     }
@@ -93,7 +93,7 @@ impl<H: Host> Staff<H> {
         Box::new(Leased::new(worker, post, self.holder.clone()).behind(self.too_old()))
     }
 
-    /// What of the log this process is too old for, where there are others.
+    /// What in the log this process is too old for, if there are other processes.
     fn too_old(&self) -> Option<TooOld> {
         let journal = &self.parts.write_side.journal;
         journal.is_shared().then(|| journal.too_old().clone())
@@ -107,7 +107,8 @@ impl<H: Host> Staff<H> {
         self.parts.write_side.journal.store().head()
     }
 
-    /// The read models follow the log. Each process has its own, in its data directory, so nobody stands by for them.
+    /// The read models follow the log. Each process has its own, in its data directory, so there is no standby for
+    /// them.
     ///
     /// # Errors
     /// If one of them cannot be opened.
@@ -119,19 +120,19 @@ impl<H: Host> Staff<H> {
         Ok(())
     }
 
-    /// Whatever its roles, a process knows what others write; and a copy of a log settles what was under way once it is
+    /// Whatever its roles, a process knows what others write; and a copy of a log settles what was in progress once it is
     /// released.
     pub fn start_common(&self) {
         let write_side = &self.parts.write_side;
         let (lots, directory) = (&write_side.lots, &write_side.directory);
         self.follow(Place::Front, DirectoryFeed::new(directory.clone(), write_side.journal.clone()));
         // No log becomes a copy while it is open.
-        if directory.snapshot().instance != Standing::Original {
+        if directory.snapshot().instance != Originality::Original {
             self.follow_as(Post::Settler, Place::Front, Settler::new(lots.clone(), directory.clone()));
         }
     }
 
-    /// First routes, and with settings the advice that they rest on.
+    /// First routes, and with settings the advice that they are based on.
     pub fn start_router(&mut self, advice: Option<AdviceSettings>) {
         let write_side = self.parts.write_side.clone();
         let (journal, directory) = (write_side.journal, write_side.directory);
@@ -160,8 +161,9 @@ impl<H: Host> Staff<H> {
 
     /// From the log to the work queue.
     ///
-    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then its
-    /// read models, which are made anew, have most likely caught up, and the log need not be read from its beginning.
+    /// Nobody takes anything out of the queue of a copy, so nothing is put into it until the copy hands over. By then
+    /// its read models, which are rebuilt, have most likely caught up, and the log need not be read from its
+    /// beginning.
     pub fn start_publisher(&mut self) {
         let publisher = Publishing::new(self.feeder.clone(), self.parts.models.clone());
         let Some(sweeper) = self.sweeper.take() else { return };
@@ -197,17 +199,17 @@ impl<H: Host> Staff<H> {
         });
     }
 
-    /// What is open is counted, so that acceptance knows its room: once before the first request, so that none is turned
-    /// away because nothing is counted yet.
+    /// Open messages are counted, so that acceptance knows its room: once before the first request, so that none is
+    /// turned away because nothing is counted yet.
     pub async fn start_load_watch(&self, acceptance: &Acceptance) {
         let mut watch = LoadWatch::new(acceptance.clone(), self.parts.open_work.clone());
         if let Err(error) = watch.step().await {
-            tracing::warn!(%error, "what is open could not be counted yet, trying again");
+            tracing::warn!(error = describe(&error), "what is open could not be counted yet, trying again");
         }
         self.timed(Place::Front, watch);
     }
 
-    /// Relay workers are hired and dismissed. Answers what is seen of the relays.
+    /// Relay workers are started and stopped. Returns the present state of the relays.
     pub fn start_relays(
         &self,
         connector: Arc<dyn Connector>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::{Host, Place};
+use crate::host::{BrokenOff, Host, Place};
 
 /// Time that moves when everybody waits, and nothing else.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Host for Stage {
         tokio::task::yield_now().await;
     }
 
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send) -> Result<T, String> {
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send) -> Result<T, BrokenOff> {
         Ok(read())
     }
 

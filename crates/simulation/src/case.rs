@@ -6,10 +6,10 @@ use std::fmt;
 use crate::faults::AppendFault;
 use crate::operation::{Operation, is_default, is_once, once};
 
-/// An operation, and how far the process goes on before the next.
+/// An operation, and how far the process continues before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Seeds the order of polls from here on, so that a step means the same when others are left out.
+pub struct CaseStep {
+    /// Seeds the order of polls from here on, so that a step has the same effect when others are left out.
     pub salt: u32,
     /// How many polls follow.
     pub polls: u16,
@@ -20,7 +20,7 @@ pub struct Step {
 /// How the process is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
-    /// Lots of so many messages together are kept in memory. What is not kept is read from the log for each decision.
+    /// Lots with this many messages together are kept in memory. Others are read from the log for each decision.
     pub kept_messages_max: u64,
     /// The most jobs of a class in the lane of a relay.
     pub jobs_max: u32,
@@ -32,13 +32,13 @@ pub struct Setup {
     /// How long the receipt of a message takes at most when all is well.
     #[serde(default = "usual_receipt_ms", skip_serializing_if = "is_usual_receipt_ms")]
     pub receipt_ms_max: u32,
-    /// Of how many recipients in a hundred the relays say "not now" at first.
+    /// To how many recipients in a hundred the relays say "not now" at first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub greylisted_per_cent: u8,
-    /// Open messages over all tenants; 0: as many as come.
+    /// The limit on open messages over all tenants; 0: no limit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub open_messages_max: u32,
-    /// The log is on another machine: positions have gaps, and a process hears late how far the log has come.
+    /// The log is on another machine: positions have gaps, and a process learns late how far the log has come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub remote_log: bool,
     /// How many processes work on the log.
@@ -49,19 +49,19 @@ pub struct Setup {
 /// A whole simulation: the same case gives the same log, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
-    /// Seeds what the steps do not say: the relays' words, delays, orders.
+    /// Seeds what the steps do not define: the relays' answers, delays, orders.
     pub seed: u64,
     /// How the process is set up.
     pub setup: Setup,
     /// What happens.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
-    /// Whether there are several processes, or things happen to the only one that make its knowledge old.
+    /// Whether there are several processes, or things happen to the only one that make its knowledge outdated.
     pub(crate) fn has_nodes(&self) -> bool {
-        let is_of_nodes = |step: &Step| {
-            let Step { op, .. } = step;
+        let is_of_nodes = |step: &CaseStep| {
+            let CaseStep { op, .. } = step;
             matches!(
                 op,
                 Operation::Down { .. }
@@ -79,14 +79,14 @@ impl Case {
     /// Reads a case as [`Case`]'s `Display` writes it.
     ///
     /// # Errors
-    /// When the text is no such case.
+    /// If the text is not such a case.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 }
 
 impl fmt::Display for Case {
-    /// JSON, one step a line: to be kept as a file in `tests/found`.
+    /// JSON, one step per line, for a file in `tests/found`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{{\"seed\":{},\"setup\":{},\"steps\":[", self.seed, json(&self.setup))?;
         for (place, step) in self.steps.iter().enumerate() {

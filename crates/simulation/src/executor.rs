@@ -1,6 +1,6 @@
-//! One thread, virtual time: the process of Kite as a set of futures, of which a seeded one is polled next.
+//! One thread, virtual time: the process of Kite as a set of futures, of which a random one (by seed) is polled next.
 //!
-//! Time stands still while any future can go on. A crash drops all futures at whatever await points they stand.
+//! Time stands still while any future can continue. A crash drops all futures at whatever await points they are.
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
@@ -20,7 +20,7 @@ use kite_testkit::dice::Dice;
 
 type Ready = Arc<Mutex<BTreeSet<u64>>>;
 
-/// What all parts of a simulation share: time, chance, and what is to be told to the outside.
+/// What all parts of a simulation share: time, chance, and reports to the outside.
 pub(crate) struct Sim {
     pub(crate) clock: Arc<ManualClock>,
     /// The same time: it is asked for with every poll.
@@ -81,7 +81,7 @@ impl Sim {
         })
     }
 
-    /// Chance begins anew, so that what came before has no part in what follows.
+    /// The random generator begins again, so that what came before has no effect on what follows.
     pub(crate) fn reseed(&self, dice: Dice) {
         *self.dice.lock() = dice;
     }
@@ -107,7 +107,7 @@ impl Sim {
         self.violations.lock().push(what);
     }
 
-    /// Something happened that simulations are there for.
+    /// A situation was reached that simulations are meant to reach.
     pub(crate) fn reach(&self, situation: Situation) {
         self.reached.lock().count(situation);
     }
@@ -155,7 +155,7 @@ impl Sim {
         self.sleep_until(self.now_ms() + ms as i64)
     }
 
-    /// From here until the guard is dropped something is under way, so that time must not leap.
+    /// From here until the guard is dropped something is in progress, so that time must not leap.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy { sim: self.clone() }
@@ -262,7 +262,7 @@ pub(crate) struct Executor {
 /// What a poll came to.
 #[derive(Debug)]
 pub(crate) enum Polled {
-    /// No future can go on now.
+    /// No future can continue now.
     Nothing,
     /// One was polled.
     One,
@@ -275,7 +275,7 @@ impl Executor {
         Self { sim, tasks: BTreeMap::new(), paused: BTreeSet::new() }
     }
 
-    /// Polls one of those that can go on.
+    /// Polls one of those that can continue.
     pub(crate) fn poll_one(&mut self) -> Polled {
         self.tasks.extend(std::mem::take(&mut *self.sim.spawned.lock()));
         let Some(id) = self.choose() else { return Polled::Nothing };
@@ -346,7 +346,7 @@ impl Executor {
         self.paused.insert(node);
     }
 
-    /// It goes on.
+    /// It continues.
     pub(crate) fn go_on(&mut self, node: NodeIndex) {
         self.paused.remove(&node);
     }

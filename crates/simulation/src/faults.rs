@@ -1,4 +1,4 @@
-//! Faults that are armed by an operation and strike once, some calls later.
+//! Faults that an operation arms, and that strike once, some calls later.
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub enum SettleFault {
 pub enum LeaseFault {
     /// It comes late, and so does the answer: perhaps after the lease was over.
     Late,
-    /// It is renewed, and then whoever keeps the leases loses it, without a word: somebody else may take it at once.
+    /// It is renewed, and then the lease store loses it silently: another may take it at once.
     Lost,
 }
 

@@ -1,18 +1,18 @@
 //! Kite under simulation: the whole write path and the projectors in one thread, under virtual time, with faults.
 //!
 //! A [`Case`] is a seed and a list of operations and faults. [`run`] plays it: every worker is driven through its
-//! `step()`, which of those that can go on is polled next is drawn from the seed, a crash drops all of them at whatever
-//! await points they stand, and the relays are models that survive the crash and keep their own ledger. After every poll
-//! a checker of its own holds the log and the ledgers against the laws (docs/laws.md).
+//! `step()`, and the seed decides which of those that can continue is polled next. A crash drops all of them at
+//! whatever await points they are. The relays are models that survive the crash and keep their own ledger. After
+//! every poll a checker of its own compares the log and the ledgers with the laws (docs/laws.md).
 //!
-//! The same case gives the same log, byte for byte. A case that fails is cut down by [`shrink`] and can be kept as a file
-//! in `tests/found`.
+//! The same case gives the same log, byte for byte. A case that fails is reduced by [`shrink`] and can be kept as a
+//! file in `tests/found`.
 //!
 //! With the feature `mutations`, deliberate bugs of `kite_domain::mutation` can be switched on, to show that they are
 //! found.
 //!
-//! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols (`relay-sim`),
-//! and threads within a process.
+//! Deliberately absent: disks (contract and crash tests of the adapters), sockets and real relay protocols
+//! (`relay-sim`), and threads within a process.
 
 mod case;
 mod check;
@@ -35,7 +35,7 @@ mod unwritable;
 mod upgrade;
 mod world;
 
-pub use case::{Case, Setup, Step};
+pub use case::{Case, CaseStep, Setup};
 pub use faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 pub use generate::{Length, generate, generate_nodes};
 pub use kite_testkit::dice::Dice;
@@ -97,7 +97,7 @@ pub struct Passed {
 /// Plays a case to its end.
 ///
 /// # Errors
-/// What was broken, with the case.
+/// The broken law, with the case.
 pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
     play(case, world::World::run)
 }
@@ -105,14 +105,14 @@ pub fn run(case: &Case) -> Result<Passed, Box<Failure>> {
 /// Plays a case with a backup in its middle: the original dies at its end, and a copy takes its place.
 ///
 /// # Errors
-/// What was broken, with the case.
+/// The broken law, with the case.
 pub fn run_copied(case: &Case) -> Result<Passed, Box<Failure>> {
     play(case, world::World::run_copied)
 }
 
 fn play(
     case: &Case,
-    run: impl FnOnce(&mut world::World, &Case) -> Result<(), String>,
+    run: impl FnOnce(&mut world::World, &Case) -> check::Checked,
 ) -> Result<Passed, Box<Failure>> {
     let failed = |what: String, log: String| Box::new(Failure { case: case.clone(), what, log });
     let directory = scratch::data_dir()

@@ -40,7 +40,7 @@ struct Options {
     /// With `--mutations`: only the bug of this name.
     #[arg(long)]
     only: Option<String>,
-    /// Goes on after a failure, and lists all of them.
+    /// Continues after a failure, and lists all of them.
     #[arg(long)]
     all: bool,
     /// A case that was kept, to be run alone.
@@ -52,7 +52,7 @@ struct Options {
     /// Says how often the seeds came to each situation that matters.
     #[arg(long)]
     reached: bool,
-    /// Takes a backup in the middle of each case, and lets a copy go on after the original's end.
+    /// Takes a backup in the middle of each case, and lets a copy continue after the original's end.
     #[arg(long)]
     copied: bool,
     /// Lets one to four processes work on the log of each case, and things happen to them.

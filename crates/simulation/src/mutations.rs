@@ -1,16 +1,36 @@
-//! Switches one deliberate bug on after another. Each must be found within its budget of seeds: one that is not shows
-//! that an invariant, or a fault that would bring it out, is missing.
+//! Switches one deliberate bug on after another. Each must be found within its budget of seeds; otherwise an
+//! invariant is missing, or a fault that would reveal the bug.
 
 use anyhow::bail;
 use kite_domain::mutation::{Mutation, activate};
 use kite_simulation::{run, run_copied};
+use strum::VariantArray;
 
 use crate::{Found, Options, Play, now, search};
 
-/// Within how many short seeds a bug has to be found: at least twice as many as it took. Those that need two rare things
-/// together get more.
-fn budget(mutation: Mutation) -> u64 {
+/// In which cases a bug is looked for, and within how many short seeds it has to be found: at least twice as many as it took.
+struct Hunt {
+    play: Play,
+    /// It takes several processes, or one that stands still, to find it.
+    nodes: bool,
+    seeds: u64,
+}
+
+/// Those that need two rare things together get more seeds.
+fn hunt(mutation: Mutation) -> Hunt {
+    let alone = |seeds| Hunt { play: run, nodes: false, seeds };
+    let nodes = |seeds| Hunt { play: run, nodes: true, seeds };
+    let copied = |seeds| Hunt { play: run_copied, nodes: false, seeds };
     match mutation {
+        Mutation::RestoredCopyHandsOver
+        | Mutation::OriginalsReceiptDropped
+        | Mutation::CancelAtCopyBelieved => copied(200),
+        Mutation::StaleLotConcluded
+        | Mutation::CallAfterItsTime
+        | Mutation::JobAcknowledgedFirst
+        | Mutation::RateTimesNodes
+        | Mutation::UnansweredTooEarly => nodes(1_000),
+        Mutation::FenceIgnored | Mutation::BreakerNotFollowed => nodes(4_000),
         Mutation::OptOutCheckOnlyAtAcceptance
         | Mutation::CancelIgnoredAtHandover
         | Mutation::AcknowledgeBeforeAppend
@@ -21,31 +41,15 @@ fn budget(mutation: Mutation) -> u64 {
         | Mutation::ApprovalOfAnotherRelay
         | Mutation::NewPolicyUnheeded
         | Mutation::OtherAddressIgnored
-        | Mutation::ParkedWorkForgotten => 1_000,
-        Mutation::FenceIgnored | Mutation::BreakerNotFollowed => 4_000,
-        of_nodes if is_of_nodes(of_nodes) => 1_000,
+        | Mutation::ParkedWorkForgotten => alone(1_000),
         Mutation::RouterPlaceTooFar
         | Mutation::DoubtForgottenOnDeferral
         | Mutation::PauseTakenForQuestions
         | Mutation::RefusedRepeatBelieved
         | Mutation::PatienceForgotten
-        | Mutation::StaleJobBelieved => 4_000,
-        _ => 200,
+        | Mutation::StaleJobBelieved => alone(4_000),
+        _ => alone(200),
     }
-}
-
-/// Whether it takes several processes, or one that stands still, to find it.
-fn is_of_nodes(mutation: Mutation) -> bool {
-    matches!(
-        mutation,
-        Mutation::StaleLotConcluded
-            | Mutation::FenceIgnored
-            | Mutation::CallAfterItsTime
-            | Mutation::JobAcknowledgedFirst
-            | Mutation::RateTimesNodes
-            | Mutation::UnansweredTooEarly
-            | Mutation::BreakerNotFollowed
-    )
 }
 
 /// Runs seeds under each bug until one fails.
@@ -53,17 +57,12 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
     let mut survived = Vec::new();
     let is_wanted =
         |mutation: &Mutation| options.only.as_ref().is_none_or(|name| *name == format!("{mutation:?}"));
-    for mutation in Mutation::ALL.into_iter().filter(is_wanted) {
+    for mutation in Mutation::VARIANTS.iter().copied().filter(is_wanted) {
         let began = now();
         activate(Some(mutation));
-        let play: Play = match mutation {
-            Mutation::RestoredCopyHandsOver
-            | Mutation::OriginalsReceiptDropped
-            | Mutation::CancelAtCopyBelieved => run_copied,
-            _ => run,
-        };
-        let options = &Options { nodes: is_of_nodes(mutation), ..options.clone() };
-        let found = search(options, options.first(), budget(mutation), play);
+        let Hunt { play, nodes, seeds } = hunt(mutation);
+        let options = &Options { nodes, ..options.clone() };
+        let found = search(options, options.first(), seeds, play);
         let words = match found {
             Found::Failure(seed) => {
                 let what = play(&options.case(seed)).err().map(|failure| failure.what);
@@ -73,7 +72,7 @@ pub(crate) fn run_all(options: &Options) -> anyhow::Result<()> {
             }
             Found::Nothing(_) => {
                 survived.push(mutation);
-                format!("SURVIVED {} seeds", budget(mutation))
+                format!("SURVIVED {seeds} seeds")
             }
         };
         activate(None);

@@ -1,4 +1,4 @@
-//! One of the processes of a simulation: what there is of it whether it lives or not.
+//! One of the processes of a simulation: the part of it that exists whether it lives or not.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -93,7 +93,7 @@ impl SimLeases {
 
     fn reach(&self) -> Result<(), LeaseError> {
         match self.is_cut_off.load(Ordering::Relaxed) {
-            true => Err(LeaseError::Unavailable("cut off".to_owned())),
+            true => Err(LeaseError::unavailable("cut off")),
             false => Ok(()),
         }
     }
@@ -105,7 +105,7 @@ impl SimLeases {
         self.sim.some_yields().await;
         self.reach()?;
         match self.sim.per_cent(LOST_PER_CENT) {
-            true => Err(LeaseError::Unavailable("the answer was lost".to_owned())),
+            true => Err(LeaseError::unavailable("the answer was lost")),
             false => answer,
         }
     }

@@ -186,7 +186,7 @@ pub enum Operation {
         /// By an operator, not by its tenant.
         by_operator: bool,
     },
-    /// One of the last sendings is let go on.
+    /// One of the last sendings is resumed.
     LetGoOn {
         /// Which, counted back from the last.
         back: u8,
@@ -300,7 +300,7 @@ pub enum Operation {
     },
     /// The process dies where it stands, and is started again. Where there are several: one of them.
     Crash,
-    /// One of several processes dies, and is started again after a while; the others go on.
+    /// One of several processes dies, and is started again after a while; the others continue.
     Down {
         /// Which.
         node: u8,

@@ -2,6 +2,7 @@
 
 use kite_commands::accept::{AcceptLimits, Acceptance, BacklogLevel};
 use kite_commands::address_book::AddressBook;
+use kite_commands::describe;
 use kite_commands::lease::{LeaseHolder, Leases};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
@@ -11,7 +12,7 @@ use kite_domain::advice::AdviceSettings;
 use kite_event_store::EventStore;
 use kite_projections::ReadModels;
 use kite_relay::{Connector, QueueLimits, RelaySettings, WorkQueue};
-use kite_runtime::{Host, HostPauses, Parts, Place, Post, ProjectorWatch, Reading, Staff};
+use kite_runtime::{BrokenOff, Host, HostPauses, Parts, Place, Post, ProjectorWatch, Reading, Staff};
 use smol_str::SmolStr;
 use std::future::Future;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::case::Setup;
+use crate::check::Checked;
 use crate::executor::{Busy, NodeIndex, Sim};
 use crate::node::NodeClock;
 use crate::queue::NodeQueue;
@@ -95,8 +97,11 @@ impl Host for SimHost {
         self.sim.yields(1)
     }
 
-    /// Before and after it others go on.
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    /// Before and after it others continue.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BrokenOff> {
         self.sim.some_yields().await;
         let answer = read();
         self.sim.some_yields().await;
@@ -117,7 +122,7 @@ impl Host for SimHost {
 }
 
 /// Starts a process on what the log and the read models hold.
-pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
+pub(crate) async fn start(ground: &Ground) -> Checked<Platform> {
     let Ground { sim, store, setup, node, clock, shared, .. } = ground;
     let host = SimHost { sim: sim.clone(), node: *node, clock: clock.clone(), stop: ground.stop.clone() };
     let journal = Journal::new(store.clone(), clock.clone(), sim.clock.clone())
@@ -127,10 +132,10 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
         None => journal,
     };
     let write_side = WriteSide::new(journal.clone(), setup.kept_messages_max, Arc::new(|| [7; 32]));
-    let models = ReadModels::open(&ground.data_dir).map_err(|error| error.to_string())?;
+    let models = ReadModels::open(&ground.data_dir).map_err(|error| describe(&error))?;
     let reading = Reading { figures_window: chrono::TimeDelta::minutes(15), unrouted_page: UNROUTED_PAGE };
     let parts = Parts::open(&host, write_side.clone(), models.clone(), reading).await;
-    let parts = parts.map_err(|error| error.to_string())?;
+    let parts = parts.map_err(|error| describe(&error))?;
     let limits = QueueLimits { jobs_max: setup.jobs_max as usize, ..QueueLimits::default() };
     let mut staff = match shared {
         Some(shared) => {
@@ -139,7 +144,7 @@ pub(crate) async fn start(ground: &Ground) -> Result<Platform, String> {
         }
         None => Staff::new(host, parts, limits),
     };
-    staff.start_projectors(&ProjectorWatch::default()).map_err(|error| error.to_string())?;
+    staff.start_projectors(&ProjectorWatch::default()).map_err(|error| describe(&error))?;
     staff.start_common();
     staff.start_router(setup.advises.then(AdviceSettings::default));
     staff.start_timekeeper();

@@ -1,6 +1,6 @@
-//! What simulations come to. A law is only tested by what really happens: a fault that never strikes, or a kind of
-//! sending that is always refused, would make every check pass. So each simulation counts the situations that matter,
-//! and a test demands that the seeds of every test run come to each of them.
+//! The situations that simulations reach. A law is only tested by what really happens: if a fault never struck, or a
+//! kind of sending was always refused, every check would pass. So each simulation counts the situations that matter,
+//! and a test demands that the seeds of every test run reach each of them.
 
 use kite_domain::event::Event;
 use kite_domain::lot::{MessagesRouted, Outcome, ReceiptSet};
@@ -59,13 +59,13 @@ pub enum Situation {
     RefusedAfterAll,
     /// A call ends before it has come to all its messages.
     NotTried,
-    /// A message goes on to another relay.
+    /// A message continues to another relay.
     FailoverToRelay,
-    /// A message goes on by e-mail.
+    /// A message continues by e-mail.
     FailoverToEmail,
     /// Somebody is left out of a split.
     RelayLeftOut,
-    /// The carry of a split goes on in another sending.
+    /// The carry of a split continues in another sending.
     SplitOverSendings,
     /// The weights of a split are advised.
     AdvisedSplit,
@@ -93,7 +93,7 @@ pub enum Situation {
     AppendAnswerLost,
     /// Somebody else was faster.
     AppendConflict,
-    /// The process dies while something is under way.
+    /// The process dies while something is in progress.
     CrashUnderWay,
     /// The process is away for a while.
     CrashWithOutage,
@@ -111,7 +111,7 @@ pub enum Situation {
     NodeTooOld,
     /// Its read models park that.
     NewerEventParked,
-    /// A process hears late how far the log has come.
+    /// A process learns late how far the log has come.
     HeadHeardLate,
     /// A lease is renewed late.
     LeaseRenewedLate,
@@ -135,11 +135,11 @@ pub enum Situation {
     RowParked,
     /// A sending is paused.
     Paused,
-    /// A paused sending goes on.
+    /// A paused sending continues.
     Resumed,
     /// A tenant may not resume what an operator paused.
     ResumeRefused,
-    /// A request is refused because the tenant, or the house, has as much as it may have.
+    /// A request is refused because the tenant, or all tenants together, have reached a limit.
     LimitReached,
     /// A request is refused because it comes too fast.
     TooFast,

@@ -1,6 +1,6 @@
-//! Cutting a failing case down: as few steps as possible, each as small as possible, that still fail.
+//! Reduces a failing case: as few steps as possible, each as small as possible, that still fail.
 
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::operation::Operation;
 use crate::{Failure, run};
 
@@ -21,8 +21,8 @@ pub fn shrink(failure: Failure) -> Failure {
     }
 }
 
-/// Whether two failures are of one kind: the words of the first line that hold no figure are the same, as far as they
-/// say what is wrong. Ids, times and counts all hold one.
+/// Whether two failures are of one kind: the words of the first line without digits are the same. Ids, times and
+/// counts all contain digits.
 fn is_same(left: &str, right: &str) -> bool {
     kind(left).eq(kind(right))
 }
@@ -37,7 +37,7 @@ fn kind(what: &str) -> impl Iterator<Item = &str> {
     law.into_iter().chain(words.take(WORDS))
 }
 
-fn attempt(best: &mut Failure, steps: Vec<Step>, runs: &mut usize) -> bool {
+fn attempt(best: &mut Failure, steps: Vec<CaseStep>, runs: &mut usize) -> bool {
     if *runs >= RUNS_MAX {
         return false;
     }
@@ -82,22 +82,23 @@ fn simplify(best: &mut Failure, runs: &mut usize) {
     }
 }
 
-fn smaller(step: Step) -> Vec<Step> {
+fn smaller(step: CaseStep) -> Vec<CaseStep> {
     let mut candidates = Vec::new();
     for polls in [0, step.polls / 2, step.polls.saturating_sub(1)] {
         if polls != step.polls {
-            candidates.push(Step { polls, ..step });
+            candidates.push(CaseStep { polls, ..step });
         }
     }
     if let Operation::Send(send) = step.op {
         for recipients in [1, 2, send.recipients / 2] {
             if recipients > 0 && recipients < send.recipients {
                 candidates
-                    .push(Step { op: Operation::Send(crate::SendOrder { recipients, ..send }), ..step });
+                    .push(CaseStep { op: Operation::Send(crate::SendOrder { recipients, ..send }), ..step });
             }
         }
-        candidates.push(Step { op: Operation::Send(crate::SendOrder { failover: None, ..send }), ..step });
-        candidates.push(Step { op: Operation::Send(crate::SendOrder { key: None, ..send }), ..step });
+        candidates
+            .push(CaseStep { op: Operation::Send(crate::SendOrder { failover: None, ..send }), ..step });
+        candidates.push(CaseStep { op: Operation::Send(crate::SendOrder { key: None, ..send }), ..step });
     }
     candidates
 }

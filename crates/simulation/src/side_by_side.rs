@@ -1,5 +1,5 @@
-//! What needs two processes: parts of both, side by side over one log, in an order that is written down. Seeds come to it once in
-//! some hundreds (`--nodes`); here it is shown at once.
+//! Situations that need two processes: parts of both, side by side over one log, in a written order. Seeds reach them
+//! once in some hundreds (`--nodes`); here they are shown at once.
 
 use chrono::TimeDelta;
 use futures::executor::block_on;
@@ -14,6 +14,7 @@ use kite_event_store::MemoryEventStore;
 use kite_relay::BreakerGuard;
 use std::sync::Arc;
 
+use crate::check::Checked;
 use crate::setting::{self, profile, traits_of};
 
 /// One of two processes that work for the same relay.
@@ -61,19 +62,19 @@ fn cause() -> Cause {
     Cause::new("admin", uuid::Uuid::nil())
 }
 
-/// A process trips a relay: another, which has heard nothing bad of it, stops calling once it can have seen that, and goes on
+/// A process trips a relay: another, which has heard nothing bad of it, stops calling once it can have seen that, and continues
 /// when the relay is back.
 ///
 /// # Errors
 /// What was wrong.
-pub fn a_breaker_is_followed() -> Result<(), String> {
+pub fn a_breaker_is_followed() -> Checked {
     match block_on(follow()) {
         Ok(answer) => answer,
         Err(error) => Err(describe(&error)),
     }
 }
 
-async fn follow() -> Result<Result<(), String>, JournalError> {
+async fn follow() -> Result<Checked, JournalError> {
     const LOST: Observation = Observation::NoAnswer { messages: 1 };
     const WORKED: Observation = Observation::Answered { worked: 1, faulted: 0 };
     let clock = Arc::new(ManualClock::at(setting::start(720)));

@@ -30,7 +30,7 @@ pub(crate) fn empty_log(gaps: Gaps) -> Arc<Log> {
 pub(crate) struct FaultyStore {
     sim: Arc<Sim>,
     inner: Arc<Log>,
-    /// How far the process has heard that the log has come; none: it hears of it at once.
+    /// How far the process has heard that the log has come; none: it learns of it at once.
     heard: Option<watch::Sender<Position>>,
     pub(crate) append_faults: Armed<AppendFault>,
     pub(crate) read_faults: Armed<()>,
@@ -43,7 +43,7 @@ pub(crate) struct FaultyStore {
     is_behind: AtomicBool,
 }
 
-/// How late a process hears of an append, of its own too.
+/// How late a process learns of an append, of its own too.
 const HEARD_MS_MAX: u64 = 1_500;
 /// How often an append that stalls looks whether faults have stopped.
 const STALLED_LOOK_MS: u64 = 250;
@@ -63,7 +63,7 @@ impl FaultyStore {
         }
     }
 
-    /// Its process hears late how far the log has come.
+    /// Its process learns late how far the log has come.
     pub(crate) fn heard_late(self) -> Self {
         let heard = watch::Sender::new(*self.inner.head().borrow());
         Self { heard: Some(heard), ..self }
@@ -117,7 +117,7 @@ impl FaultyStore {
         if self.is_behind() { self.upgrade.shown_to_an_older_one(events) } else { events }
     }
 
-    /// An append that stalls goes on at once when faults stop.
+    /// An append that stalls continues at once when faults stop.
     async fn stall(&self) {
         let until_ms = self.sim.now_ms() + 4_000 + self.sim.below(20_000) as i64;
         let heals = self.heals.load(Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl FaultyStore {
         self.heals.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Before every call: others go on, and sometimes it takes a while.
+    /// Before every call: others continue, and sometimes it takes a while.
     async fn approach(&self) {
         self.sim.some_yields().await;
         if self.sim.per_cent(10) {
@@ -145,10 +145,10 @@ impl FaultyStore {
     async fn read_approach(&self) -> Result<(), ReadError> {
         self.approach().await;
         if self.is_cut_off() {
-            return Err(ReadError::Unavailable("cut off".to_owned()));
+            return Err(ReadError::unavailable("cut off"));
         }
         match self.read_faults.strike() {
-            Some(()) => Err(ReadError::Unreadable("a simulated fault".to_owned())),
+            Some(()) => Err(ReadError::unreadable("a simulated fault")),
             None => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ impl EventStore for FaultyStore {
         self.approach().await;
         let count = batch.appends.len();
         if self.is_cut_off() {
-            return vec![Err(AppendError::Unavailable("cut off".to_owned())); count];
+            return vec![Err(AppendError::unavailable("cut off")); count];
         }
         if !self.is_behind() {
             self.upgrade.writes(batch.appends.iter().flat_map(|append| &append.events));

@@ -1,6 +1,6 @@
-//! Rows that cannot be written: a trigger in the read models' files refuses those of some streams, as a constraint, an
-//! overflow or a bug in a fold would. That nothing stands still because of it, and nothing is lost, is for the checker to
-//! say; dropping the trigger is the mend.
+//! Rows that cannot be written: a trigger in the read models' files refuses those of some streams, as a constraint,
+//! an overflow or a bug in a fold would. The checker tests that nothing stands still because of it, and nothing is
+//! lost; dropping the trigger is the fix.
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,7 @@ pub enum Newer {
     Responses,
     /// Delivery reports.
     Receipts,
-    /// That sendings are paused, or go on.
+    /// Sendings are paused, or resumed.
     Pauses,
     /// How relays stand.
     Relays,

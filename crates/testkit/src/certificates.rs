@@ -1,4 +1,4 @@
-//! Authorities and certificates, made on the spot.
+//! Certificate authorities and certificates, made for a test.
 
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -20,16 +20,16 @@ pub struct Made {
 }
 
 impl Authority {
-    /// One that answers to nobody.
+    /// A root authority.
     ///
     /// # Errors
-    /// None that a test could do anything about; so with the others.
+    /// None that a test could do anything about; the same for the others.
     pub fn new(name: &str) -> Result<Self> {
         let (params, key) = authority_params(name)?;
         Ok(Self { pem: params.self_signed(&key)?.pem(), issuer: Issuer::new(params, key) })
     }
 
-    /// One below this one: whoever is to believe it must be shown its certificate, too.
+    /// An authority below this one: a client that should trust it must be shown its certificate, too.
     ///
     /// # Errors
     /// See [`Authority::new`].
@@ -57,7 +57,7 @@ impl Authority {
 }
 
 impl Made {
-    /// A certificate that nobody has signed but itself, from the beginning of 2020 to the beginning of this year.
+    /// A self-signed certificate, from the beginning of 2020 to the beginning of this year.
     ///
     /// # Errors
     /// See [`Authority::new`].

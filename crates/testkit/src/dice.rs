@@ -1,5 +1,6 @@
-//! Chance from a seed, for tests and tools that show the seed when they fail. A seed that was found once must mean the same for ever,
-//! so the generator is written out here (SplitMix64, public domain) and does not change with a crate's version.
+//! Random numbers from a seed, for tests and tools that show the seed when they fail. A known seed must always mean
+//! the same, so the generator is written out here (SplitMix64, public domain) and does not change with a crate's
+//! version.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -72,10 +73,10 @@ pub fn any_seed() -> u64 {
     hasher.finish()
 }
 
-/// The seed of a test run: that of the variable `KITE_TEST_SEED`, else one that nobody chose.
+/// The seed of a test run: that of the variable `KITE_TEST_SEED`, otherwise a random one.
 ///
 /// # Errors
-/// When the variable is set and is no number.
+/// When the variable is set and is not a number.
 pub fn test_seed() -> anyhow::Result<u64> {
     match std::env::var("KITE_TEST_SEED") {
         Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("KITE_TEST_SEED is {text:?}, not a number")),

@@ -1,4 +1,4 @@
-//! Callers in bad faith: each holds a connection for as long as it is let, and comes back when it is closed. None of
+//! Hostile callers: each holds a connection for as long as it is let, and comes back when it is closed. None of
 //! them has a key or a secret. They come from several addresses of this machine (127.0.0.2 and on), so that a bound on
 //! the connections of one address alone does not help against them.
 
@@ -89,7 +89,7 @@ counts! {
     throttled
     /// Answers with 503.
     unavailable
-    /// Answers with 2xx: to those who asked for what anybody may ask for.
+    /// Answers with 2xx: to callers who asked for something public.
     succeeded
 }
 
@@ -106,7 +106,7 @@ impl Seen {
     }
 }
 
-/// So many callers at once, until this is dropped.
+/// A number of callers at once, until this is dropped.
 #[derive(Debug)]
 pub struct Crowd {
     seen: Arc<Seen>,
@@ -121,8 +121,8 @@ struct Target {
 }
 
 impl Crowd {
-    /// Lets so many callers loose on a Kite, from so many addresses. They know the name of a relay. To be called within
-    /// a runtime.
+    /// Starts so many hostile callers against a Kite, from so many addresses. They know the name of a relay. Call it
+    /// within a runtime.
     #[must_use]
     pub fn start(kite: SocketAddr, relay: &str, callers: usize, addresses: u8, conducts: &[Conduct]) -> Self {
         let seen = Arc::new(Seen::default());
@@ -222,7 +222,7 @@ async fn misbehave(
     }
 }
 
-/// Headers of receipts that could be genuine, but for the signature.
+/// Headers of receipts that could be genuine, except for the signature.
 #[expect(clippy::disallowed_methods, reason = "the process that is called lives in real time")]
 fn receipts(target: &Target, bytes: usize) -> String {
     let Target { kite, relay } = target;

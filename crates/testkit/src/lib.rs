@@ -1,8 +1,8 @@
-//! What tests and tools share: real processes, waiting for conditions, chance from a seed, relays to send through and a
-//! customer who does, a judge of whole runs, and the rules of the workspace.
+//! What tests and tools share: real processes, waiting for conditions, seeded random numbers, relays to send through
+//! and a customer who sends, a judge of whole runs, and the rules of the workspace.
 //!
-//! A development dependency only. Deliberately absent: anything that a crate under test could come to rely on, and
-//! mocks of our own ports (their adapters in memory live beside the ports).
+//! A development dependency only. Deliberately absent: anything that a crate under test could come to depend on, and
+//! mocks of our own ports (their adapters in memory are beside the ports).
 
 pub mod certificates;
 pub mod customer;

@@ -1,4 +1,4 @@
-//! Reading what a process says of itself at `/metrics`.
+//! Reading the metrics that a process shows at `/metrics`.
 
 /// The sum of a metric over all its labels; `None`: there is no such metric.
 #[must_use]

@@ -17,7 +17,7 @@ fn command(kite: &Path, data: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Has the judge read the whole log, as `kite audit` prints it.
+/// Lets the judge read the whole log, as `kite audit` prints it.
 ///
 /// # Errors
 /// When it cannot be read, or is not as documented.
@@ -43,7 +43,7 @@ pub fn read_stream(kite: &Path, data: &Path, stream: &str) -> anyhow::Result<Str
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Law 8 over the whole directory; answers what `kite replay --verify` printed if a read model is not what the log says.
+/// Law 8 over the whole directory; returns what `kite replay --verify` printed if a read model differs from the log.
 ///
 /// # Errors
 /// When it cannot be started.

@@ -33,9 +33,9 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 
 const API_KEY: &str = "crash-key";
 const SECRET: &str = "whsec_Y3Jhc2gtdGVzdC1yZWNlaXB0LXNlY3JldCEhISE=";
-/// How long to wait for what will most likely never be told.
+/// How long to wait for a receipt that will most likely never come.
 const SHORT_DEADLINE_SECONDS: u32 = 15;
-/// Longer than three questions take (36 seconds), begun anew after a kill: a relay that says "never came in" has to be
+/// Longer than three questions take (36 seconds), begun again after a kill: a relay that says "never came in" has to be
 /// believed before the receipt is given up.
 const DEADLINE_SECONDS: u32 = 120;
 
@@ -89,10 +89,11 @@ fn phone_relay(id: &str) -> Value {
     })
 }
 
-/// What Kite is told of each relay. `address_of` gives what relay-sim prints: a base URL, or `smtp://<address>`.
+/// The definition of each relay for Kite. `address_of` gives what relay-sim prints: a base URL, or
+/// `smtp://<address>`.
 ///
 /// # Errors
-/// When an address is missing or is none.
+/// When an address is missing or invalid.
 pub fn profiles(address_of: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let address = |id: &str| address_of(id).with_context(|| format!("relay {id} has no address"));
     let mut profiles = Vec::new();

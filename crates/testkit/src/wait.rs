@@ -1,7 +1,7 @@
 //! Waiting for something that happens elsewhere: in another process, behind a socket, after a retry.
 //!
-//! A test waits for a *condition*, with a timeout that only bounds a failure; it never sleeps for a time in which
-//! something "should have happened". This is the one place in which tests and tools sleep, between two looks.
+//! A test waits for a *condition*, with a timeout that only limits a failure; it never sleeps in the hope that
+//! something has happened meanwhile. This is the only place in which tests and tools sleep, between two looks.
 
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,7 +1,8 @@
-//! The rules of the workspace, held over `cargo metadata`: who may depend on whom, and what may be in the tree.
+//! The rules of the workspace, checked with `cargo metadata`: which crate may depend on which, and what may be in the
+//! tree.
 //!
 //! Which crates, features and licences are refused is read from `deny.toml`, so that this and `cargo deny` can never
-//! differ. Every check gives back readable violations; none of them is an empty list.
+//! differ. Every check returns readable violations; an empty list means none.
 //!
 //! Deliberately absent: advisories, which need the network.
 
@@ -31,7 +32,7 @@ pub struct Edges {
     pub to_in_tests: &'static [&'static str],
 }
 
-/// What `deny.toml` says, as far as it is held here.
+/// The content of `deny.toml`, as far as it is checked here.
 #[derive(Debug, Deserialize)]
 pub struct Rules {
     /// Crates and features.
@@ -43,7 +44,7 @@ pub struct Rules {
 /// Refused crates and features.
 #[derive(Debug, Deserialize)]
 pub struct Bans {
-    /// Refused crates, or such of which there may be only one version.
+    /// Refused crates, and crates of which there may be only one version.
     pub deny: Vec<Ban>,
     /// Refused features.
     pub features: Vec<FeatureBan>,
@@ -61,7 +62,7 @@ pub struct Ban {
     pub only_one_version: bool,
 }
 
-/// A crate that is welcome without some of its features.
+/// A crate that is allowed without some of its features.
 #[derive(Debug, Deserialize)]
 pub struct FeatureBan {
     /// The crate.
@@ -227,7 +228,7 @@ impl Workspace {
         violations
     }
 
-    /// Members that name a crate themselves which they should not, whoever else brings it in.
+    /// Members that name this crate themselves, although they should not.
     #[must_use]
     pub fn direct_uses(&self, name: &str) -> Vec<String> {
         let uses =

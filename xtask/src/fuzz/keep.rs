@@ -1,7 +1,7 @@
-//! What the fuzzer found on its way, kept for every test run: as few inputs as cover every edge that no kept input covers.
+//! Inputs that the fuzzer found, kept for every test run: as few as cover every edge that no kept input covers.
 //!
-//! libFuzzer also keeps inputs that only run an edge more often than others did. Those are of use to a fuzzer, and far too
-//! many to be kept; so they stay in `fuzz/corpus/`.
+//! libFuzzer also keeps inputs that only run an edge more often than others did. Those help a fuzzer, but are far too
+//! many to be kept, so they stay in `fuzz/corpus/`.
 
 use std::collections::BTreeSet;
 use std::fs;

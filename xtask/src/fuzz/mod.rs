@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: libFuzzer on everything that reads outside input, each target until it finds nothing more.
 //!
-//! The targets are functions of `crates/fuzz-targets`; `fuzz/` only makes binaries of them. What was found stays as an
-//! ordinary test: the tests of that crate run every file in `fuzz/seeds/` and `fuzz/regressions/`.
+//! The targets are functions of `crates/fuzz-targets`; `fuzz/` only makes binaries of them. Findings remain as
+//! ordinary tests: the tests of that crate run every file in `fuzz/seeds/` and `fuzz/regressions/`.
 
 mod keep;
 mod progress;
@@ -30,7 +30,7 @@ pub(crate) struct FuzzOptions {
     /// Only this target; may be given more than once. Without it: all of them, one after the other.
     #[arg(long = "target")]
     targets: Vec<String>,
-    /// Adds to fuzz/seeds what covers code that nothing there covers, so that every test run does.
+    /// Adds to fuzz/seeds the inputs that cover code which no seed covers, so that every test run does.
     #[arg(long)]
     keep: bool,
 }
@@ -144,7 +144,7 @@ fn binaries() -> anyhow::Result<PathBuf> {
     Ok(directory().join("target").join(platform).join("release"))
 }
 
-/// libFuzzer on a target, from what earlier runs and people kept. It never ends by itself, but for a finding.
+/// libFuzzer on a target, from what earlier runs and people kept. It never ends by itself, except for a finding.
 fn fuzzer(binaries: &Path, target: &str) -> anyhow::Result<Command> {
     let corpus = directory().join("corpus").join(target);
     let findings = directory().join("artifacts").join(target);

@@ -1,4 +1,4 @@
-//! What libFuzzer says of its progress, line by line.
+//! libFuzzer's reports of its progress, line by line.
 
 use std::path::PathBuf;
 use std::time::Duration;

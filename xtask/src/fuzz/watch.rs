@@ -1,4 +1,4 @@
-//! A running fuzzer: watched line by line, told to stop when it finds nothing more, never left behind.
+//! A running fuzzer: watched line by line, stopped when it finds nothing more, never left behind.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,7 +34,7 @@ pub(super) struct Bounds {
 /// Why a run was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// Nothing new was covered for as long as was asked for.
+    /// Nothing new was covered for the requested time.
     Quiet,
     /// Its time was over, and it still covered something new.
     TimeOver,

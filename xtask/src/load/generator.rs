@@ -1,8 +1,9 @@
 //! Requests at a given rate, or as many as are answered.
 //!
-//! *Open loop*: each request has a time at which it is meant to be sent, and its latency counts from that time, sent or
-//! not. So a server that stalls is charged for all that should have been sent meanwhile (no coordinated omission).
-//! *Closed loop*: each connection sends its next request when the one before is answered: what the server can do.
+//! *Open loop*: each request has a time at which it is due, and its latency counts from that time, sent or not. So a
+//! server that stalls is charged for everything that should have been sent meanwhile (no coordinated omission).
+//! *Closed loop*: each connection sends its next request when the one before is answered: the most that the server
+//! can do.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub(crate) enum Pace {
 pub(crate) struct Sent {
     /// Its number, from 0.
     pub(crate) number: u64,
-    /// When it was meant to be sent (open loop) or was (closed loop), microseconds since the Unix epoch.
+    /// When it was due (open loop) or was sent (closed loop), microseconds since the Unix epoch.
     pub(crate) intended_us: u64,
     /// From then until its answer was read, in microseconds.
     pub(crate) latency_us: u64,

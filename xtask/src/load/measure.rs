@@ -1,4 +1,4 @@
-//! What processes use, and what Kite says of itself, while a load runs.
+//! What processes use, and what Kite reports about itself, while a load runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;

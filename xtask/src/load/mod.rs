@@ -1,12 +1,12 @@
-//! `cargo xtask load`: how fast Kite is on this machine, stage by stage, and what bounds each stage.
+//! `cargo xtask load`: how fast Kite is on this machine, stage by stage, and what limits each stage.
 //!
-//! Everything is measured in one run, so that the figures can be divided by each other: a plain file, the event store
+//! Everything is measured in one run, so that ratios of the figures are meaningful: a plain file, the event store
 //! alone, acceptance alone, the whole path, and the way of a one-time password beside it. Kite and relay-sim are
-//! processes of their own, spoken to only over HTTP; the generator (this process) keeps what it needs ready beforehand.
+//! processes of their own, called only over HTTP; the generator (this process) prepares what it needs beforehand.
 //!
-//! Deliberately absent: pass or fail by figures. A shared machine is too noisy for that; docs/performance.md says what
-//! was reached where. What does fail a run is a message that is not final, or counted differently by the relays, and a
-//! genuine request that callers in bad faith kept from being answered.
+//! Deliberately absent: pass or fail by figures. A shared machine is too noisy for that; docs/performance.md has the
+//! figures that were reached. A run fails if a message is not final, or is counted differently by the relays, or if a
+//! genuine request is not answered because of hostile callers.
 
 mod bodies;
 mod generator;
@@ -77,7 +77,7 @@ enum StageName {
     Otp,
     /// What a message costs when more and more are stored.
     Growth,
-    /// Two thousand callers in bad faith beside two thousand messages a second.
+    /// Two thousand hostile callers beside two thousand messages a second.
     Hostile,
 }
 

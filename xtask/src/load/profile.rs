@@ -14,7 +14,7 @@ const STACK: &str = "dwarf,16384";
 /// Time that perf may take to write down what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A stage, and what stands in the stacks of its samples. What fits none is the last.
+/// A stage, and what is in the stacks of its samples. What fits none is the last.
 const STAGES: [(&str, &str); 9] = [
     ("acceptance", "kite_api::routes::sendings"),
     ("router", "kite_commands::router::Router"),

@@ -25,13 +25,13 @@ pub(crate) struct Report {
     /// The whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) whole: Option<Whole>,
-    /// What a message costs when more and more are stored.
+    /// The cost of a message when more and more are stored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) growth: Vec<Grown>,
     /// One-time passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) otp: Option<Otp>,
-    /// Beside callers in bad faith.
+    /// Beside hostile callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hostile: Option<Hostile>,
     /// Each stage's part of Kite's CPU time on the whole path; for people.
@@ -115,7 +115,7 @@ pub(crate) struct Otp {
     pub(crate) campaign_p99_ms: f64,
 }
 
-/// What genuine callers have beside those in bad faith.
+/// What genuine callers get beside the hostile ones.
 #[derive(Serialize)]
 pub(crate) struct Hostile {
     /// Messages accepted and final a second.
@@ -123,7 +123,7 @@ pub(crate) struct Hostile {
     /// 99th percentile of requests over connections that are kept.
     #[serde(serialize_with = "rounded")]
     pub(crate) p99_ms: f64,
-    /// 99th percentile of requests of newcomers, connecting included.
+    /// 99th percentile of requests over new connections, connecting included.
     #[serde(serialize_with = "rounded")]
     pub(crate) newcomers_p99_ms: f64,
     /// Memory that Kite had resident, at the worst moment; millions of bytes.

@@ -1,7 +1,7 @@
-//! A certificate authority for the time of one test run, and a certificate by it for `localhost`.
+//! A certificate authority for one test run, and a certificate by it for `localhost`.
 //!
-//! The tests' own clients look for the authorities that they trust where every other program does, so they are told of
-//! this one through `SSL_CERT_FILE`: the system's authorities and this one in one file. (Cargo reads that too.)
+//! The tests' own clients find their trusted authorities where every other program does, so they are told about this
+//! one through `SSL_CERT_FILE`: the system's authorities and this one in one file. (Cargo reads that, too.)
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! Servers and tools that come from PyPI: exact versions held by hash, under `target/servers/`, never in the system.
+//! Servers and tools that come from PyPI: exact versions pinned by hash, under `target/servers/`, never in the
+//! system.
 //!
-//! Debian splits `ensurepip` off Python, so a virtual environment may not be there to be had: then a pip that is there
-//! installs into a plain directory, and as a last resort Debian's own package is installed, which takes root.
+//! Debian splits `ensurepip` off Python, so a virtual environment may not be possible. Then an existing pip installs
+//! into a plain directory. As a last resort Debian's own package is installed, which needs root.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! While it runs: what was delivered more than once so far, by the relays' own ledgers.
+//! During the run: what was delivered more than once so far, by the relays' own ledgers.
 //!
-//! An early look at what the judge decides in the end, who reads every ledger anew. What has its result is read once here;
-//! that a relay delivers under one reference a second time is taken from its own count.
+//! This anticipates what the judge decides in the end, who reads every ledger again. An entry with a result is read
+//! once here; a second delivery under one reference is taken from the relay's own count.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};

@@ -161,7 +161,7 @@ impl Soak {
         turn.end(&mut self.house, &self.calm).await
     }
 
-    /// Between the halves: everything becomes final and the process begins anew. Answers the bytes on the disk and the
+    /// Between the halves: everything becomes final and the process begins again. Answers the bytes on the disk and the
     /// messages that they are for.
     async fn change_over(&mut self) -> anyhow::Result<(u64, u64)> {
         self.calm.restore_all(&self.house).await?;
@@ -237,7 +237,7 @@ impl Soak {
         Ok(statistics["rows"][0]["messages"].as_u64().unwrap_or(0))
     }
 
-    /// The load stops, faults stop, the process dies once more; then everything has to become final. Answers how long
+    /// The load stops, faults stop, the process dies once more; then everything has to become final. Returns how long
     /// there was load.
     async fn calm_down(&mut self, villain: &mut Villain) -> anyhow::Result<Duration> {
         eprintln!("{:>6.1} s: calm", self.start.elapsed().as_secs_f64());

@@ -25,7 +25,7 @@ pub(super) struct Turn {
 /// What goes wrong at a relay.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum RelayFault {
-    /// Out of service; it may go on after the turn.
+    /// Out of service; it may continue after the turn.
     Outage { mode: &'static str, seconds: u64 },
     /// It behaves differently.
     Behaviour(Value),

@@ -1,4 +1,4 @@
-//! Whether something grows: a straight line through what was seen.
+//! Whether something grows: a straight line through the measured values.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ const GROWTH_SHARE_MAX: f64 = 0.10;
 const GROWTH_BYTES_MAX: f64 = 24e6;
 /// Growth for each message of that time, in bytes. A message that is never forgotten takes 144 and more.
 const GROWTH_PER_MESSAGE_MAX: f64 = 32.0;
-/// Bytes a message of the second half against those of the first.
+/// Bytes of a message of the second half compared with the first.
 const BYTES_RATIO_MAX: f64 = 1.10;
 /// Messages of a half from which on that can be told: a read model may have its last 16 MB in its write-ahead log still.
 const HALF_MESSAGES_MIN: u64 = 300_000;

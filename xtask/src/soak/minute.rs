@@ -1,4 +1,4 @@
-//! How things stand, once a minute, with no request under way.
+//! A balance once a minute, with no request in progress.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::balance::Doubles;
 
 /// Messages that may be open at a look, in seconds of load: some are scheduled, and relays are out for a while.
 const OPEN_SECONDS_MAX: u64 = 60;
-/// How long the read models may take to show what got a 202. Milliseconds.
+/// How long the read models may take to show what was answered with 202. Milliseconds.
 const CATCH_UP_MS_MAX: u64 = 30_000;
 /// The write-ahead logs together, in millions of bytes.
 const WRITE_AHEAD_MB_MAX: u64 = 512;
@@ -22,9 +22,9 @@ pub(super) struct Minute {
     pub(super) part: Part,
     /// Messages that got a 202.
     pub(super) accepted: u64,
-    /// Messages that got a 202 and are not in the read models, however long that was waited for.
+    /// Messages that were answered with 202 and are not in the read models, however long they were waited for.
     pub(super) lost: u64,
-    /// Messages that are in the read models and did not get one.
+    /// Messages that are in the read models and were not answered with 202.
     pub(super) unclaimed: u64,
     /// How long the read models took to show them.
     pub(super) catch_up_ms: u64,

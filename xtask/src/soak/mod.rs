@@ -1,19 +1,21 @@
-//! `cargo xtask soak`: hours of ordinary life with everything going wrong, in a few minutes or as long as one likes.
+//! `cargo xtask soak`: hours of ordinary life with everything going wrong, in a few minutes or as long as you like.
 //!
-//! The real binaries, a steady load of all kinds of messages, and faults every few seconds that follow from a seed: relays
-//! that are out, slow, full, forgetful or stopped in the middle; Kite killed with SIGKILL, asked to end with SIGTERM, and
-//! started again on the same data. Every minute says how things stand. At the end everything has to be final, and an
-//! independent judge ([`kite_testkit::oracle`]) holds the log against what the relays believe they received.
+//! It uses the real binaries, a steady load of all kinds of messages, and faults every few seconds that follow from a
+//! seed: relays that are out of service, slow, full, forgetful or stopped in the middle; Kite killed with SIGKILL,
+//! asked to end with SIGTERM, and started again on the same data. It takes a balance every minute. At the end
+//! everything has to be final, and an independent judge ([`kite_testkit::oracle`]) compares the log with the relays'
+//! ledgers.
 //!
-//! Processes die in the first half. Then everything becomes final, without load, so that each half has its own messages.
-//! In the second, one process has to live with all other faults until the load ends; it is killed once more while what is
-//! left is being handed over. Its memory is judged from when its caches are full, which some fixed ones are only after
-//! [`flat::WARM_UP_MESSAGES`], and for at least ten minutes. A run that is too short for that says so, and is judged by
-//! everything else.
+//! Processes die in the first half. Then everything becomes final, without load, so that each half has its own
+//! messages. In the second half one process has to live with all other faults until the load ends; it is killed once
+//! more while the rest is being handed over. Its memory is judged from when its caches are full, which is true for
+//! some fixed ones only after [`flat::WARM_UP_MESSAGES`], and for at least ten minutes. A run that is too short for
+//! that says so, and is judged by everything else.
 //!
-//! In the second half there is a tenant in bad faith, too ([`villain`]): it is refused, and nobody else is.
+//! In the second half there is a hostile tenant, too ([`villain`]): it is refused, and nobody else is.
 //!
-//! Deliberately absent: a restart of relay-sim, whose ledger is the measure of everything and ends with it.
+//! Deliberately absent: a restart of relay-sim, whose ledger is what everything is compared with, and which ends with
+//! it.
 
 mod balance;
 mod conduct;

@@ -13,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Mostly single messages, and some requests that take several calls to a relay.
+/// Mostly single messages, and some requests that need several calls to a relay.
 const MIX: Mix = Mix {
     sizes: &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5, 20, 50, 100, 200, 500],
     ads_per_cent: 15,
     forced_per_cent: 35,
 };
-/// Requests that may be under way; past it, they are late.
+/// Requests that may be in progress; past it, they are late.
 const REQUESTS_MAX: u32 = 64;
 /// Requests out of a hundred that are sent again after a restart.
 const REPEATED_PER_CENT: u64 = 5;
@@ -34,7 +34,7 @@ pub(super) struct Taken {
     pub(super) of_others: Vec<Sent>,
     /// Some of the requests, with the ids that they were answered with.
     pub(super) kept: Vec<(Request, String)>,
-    /// Requests that the time of day or the time they were scheduled for stood against.
+    /// Requests that the time of day, or the time they were scheduled for, did not allow.
     pub(super) refused: u64,
     /// The longest that a request was late.
     pub(super) late_max: Duration,
@@ -84,14 +84,14 @@ impl Traffic {
         Self { taken, places, held_ms, stop, work }
     }
 
-    /// Waits until no request is under way; there is none until the breath is dropped.
+    /// Waits until no request is in progress; none begins until the guard is dropped.
     pub(super) async fn hold_breath(&self) -> anyhow::Result<Breath> {
         let began = Instant::now();
         let places = self.places.clone().acquire_many_owned(REQUESTS_MAX).await?;
         Ok(Breath { began, held_ms: self.held_ms.clone(), _places: places })
     }
 
-    /// How long there was no load, because the breath was held.
+    /// How long there was no load, because of the guard.
     pub(super) fn held(&self) -> Duration {
         Duration::from_millis(self.held_ms.load(Ordering::SeqCst))
     }
@@ -119,7 +119,7 @@ impl Traffic {
         }
     }
 
-    /// No more requests; waits for the answers of those under way.
+    /// No more requests; waits for the answers of those in progress.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
         while let Some(ended) = self.work.join_next().await {
@@ -133,7 +133,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it lasts there is no request under way. What would have been due meanwhile is due that much later.
+/// While it lasts there is no request in progress. What would have been due meanwhile is due that much later.
 pub(super) struct Breath {
     began: Instant,
     held_ms: Arc<AtomicU64>,

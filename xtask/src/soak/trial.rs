@@ -1,4 +1,5 @@
-//! The end: the log against the ledgers, by a judge that shares nothing with Kite; the API and a replay against the log.
+//! The end: the log against the ledgers, by a judge that shares no code with Kite; the API and a replay against the
+//! log.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use super::traffic::Taken;
 
 /// Sendings whose messages the API is asked for, one by one.
 const COMPARED_MAX: usize = 500;
-/// Of a hundred messages, at most so many may expire without anybody knowing what became of them.
+/// Of a hundred messages, at most this many may expire without a known result.
 const EXPIRED_PER_CENT_MAX: u64 = 5;
 /// Of a hundred messages that were not cancelled, at least so many are delivered, whatever relays do.
 const DELIVERED_PER_CENT_MIN: u64 = 60;

@@ -1,5 +1,6 @@
-//! A tenant in bad faith, beside everything else: it schedules as much as it can for months ahead, comes in bursts beyond
-//! its rates, repeats at once whatever is refused, and stores contacts past its limit. It is to be refused; nobody else is.
+//! A hostile tenant, beside everything else: it schedules as much as it can for months ahead, sends bursts beyond its
+//! rates, repeats at once whatever is refused, and stores contacts beyond its limit. It has to be refused, and nobody
+//! else may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests of a burst.
 const BURST: usize = 20;
-/// What it has to run into, or its limits are none.
+/// The limits that it has to reach; otherwise they do not work.
 const REFUSALS: [&str; 3] = ["limit-reached", "too-many-requests", "contacts_limit"];
 
 /// What it did.
@@ -95,7 +96,7 @@ impl Villain {
         lock(&self.deeds).clone()
     }
 
-    /// No more of it. The operator cancels what it has scheduled. Answers all of its sendings, for the judge.
+    /// No more of it. The operator cancels what it has scheduled. Returns all of its sendings, for the judge.
     pub(super) async fn end(&mut self) -> anyhow::Result<Vec<Sent>> {
         self.stop.send_replace(true);
         while let Some(ended) = self.work.join_next().await {

@@ -1,13 +1,13 @@
-//! What proxies say of where a request comes from: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
+//! What proxies say about where a request comes from: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds the address that it was called from at the right end. So from the right, the first address that is no
-//! proxy of ours is the client's; whatever stands left of it was written by the client itself.
+//! Each proxy adds the address that called it at the right end. So from the right, the first address that is not a
+//! proxy of ours is the client's; everything left of it was written by the client itself.
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// The header that the proxies write. The other one is the client's and is not looked at.
+/// The header that the proxies write. The other one comes from the client and is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -36,10 +36,10 @@ impl ForwardedHeader {
     }
 }
 
-/// Entries that are looked at: more proxies in a row than anybody has.
+/// Entries that are read: more proxies in a row than anybody has.
 const ENTRIES_MAX: usize = 32;
 
-/// The client's address; none if the header names none. Beyond an entry that cannot be read nothing is believed.
+/// The client's address; none if the header names none. Nothing left of an unreadable entry is believed.
 pub(super) fn client(
     headers: &HeaderMap,
     header: ForwardedHeader,

@@ -1,10 +1,10 @@
-//! Where requests come from: which address, over which connection, and what one address may take.
+//! Where requests come from: which address, over which connection, and what one address may use.
 //!
-//! What is counted by address is kept in a few atomics that a connection carries with it: no request waits for another.
-//! The address of a client behind a proxy is believed only from proxies that the configuration names.
+//! Counts per address are kept in a few atomics that a connection carries with it: no request waits for another. The
+//! client's address behind a proxy is believed only from proxies that the configuration names.
 //!
-//! Deliberately absent: any say in whether a key is good. A genuine key is served however many wrong ones came from the
-//! same address.
+//! Deliberately absent: any influence on whether a key is good. A genuine key is served however many wrong ones came
+//! from the same address.
 
 mod address;
 mod forwarded;
@@ -24,16 +24,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// What one address may take, and whom to believe where a request comes from.
+/// What one address may use, and which proxies are believed about where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientRules {
-    /// Proxies whose word is taken for the client's address.
+    /// Proxies that are believed about the client's address.
     pub trusted_proxies: Vec<IpNet>,
     /// In which header they say it.
     pub forwarded_header: ForwardedHeader,
-    /// Requests of one address that may be worked on at once; past it: 429.
+    /// Requests of one address that may be in progress at once; beyond that: 429.
     pub requests_per_address_max: u32,
-    /// Wrong keys and signatures of one address in a minute that are answered with 401; past it: 429.
+    /// Wrong keys and signatures of one address per minute that are answered with 401; beyond that: 429.
     pub wrong_keys_per_address_max: u32,
 }
 
@@ -48,15 +48,15 @@ impl Default for ClientRules {
     }
 }
 
-/// Independent parts of the list of addresses: those who come over a proxy are looked up at each request.
+/// Independent parts of the list of addresses, because clients behind a proxy are looked up at each request.
 const SHARDS: usize = 16;
-/// Addresses in a part before those are forgotten of whom there is nothing to remember.
+/// Addresses in a part before those are dropped about which there is nothing to remember.
 const ADDRESSES_PER_SHARD: usize = 4_096;
 
 /// Lines of the log about wrong keys in a minute.
 const WRONG_KEY_LINES_MAX: u32 = 100;
 
-/// Everybody of whom something is known. Cheap to clone.
+/// All addresses about which something is known. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Clients(Arc<Inner>);
 
@@ -119,7 +119,7 @@ impl Clients {
         Origin { peer, client, address }
     }
 
-    /// For a request of which nobody said over which connection it came.
+    /// For a request whose connection is not known.
     pub(crate) fn nowhere(&self) -> Arc<Peer> {
         self.peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
@@ -129,8 +129,8 @@ impl Clients {
         &self.0.wrong_keys
     }
 
-    /// Whether a line is written about a wrong key, the so-many-eth of its address in this minute: the first of each
-    /// address, as long as there are not too many addresses.
+    /// Whether a line is logged about a wrong key, which has this number for its address in this minute: the first of
+    /// each address, as long as there are not too many addresses.
     pub(crate) fn is_told(&self, of_address: u32, now: DateTime<Utc>) -> bool {
         of_address == 1 && self.0.wrong_key_lines.count(now) <= WRONG_KEY_LINES_MAX
     }
@@ -172,12 +172,12 @@ impl Client {
         self.address
     }
 
-    /// Counts a request as under way until the permit is dropped; none if there are too many.
+    /// Counts a request as in progress until the permit is dropped; none if there are too many.
     pub(crate) fn begin(&self, requests_max: u32) -> Option<RequestPermit> {
         self.requests.begin(requests_max)
     }
 
-    /// Counts a wrong key; answers how many came in this minute.
+    /// Counts a wrong key; returns how many came in this minute.
     pub(crate) fn count_wrong_key(&self, now: DateTime<Utc>) -> u32 {
         self.wrong_keys.count(now)
     }
@@ -185,7 +185,7 @@ impl Client {
 
 /// How often something happened in this minute.
 ///
-/// A minute since 1970 in the upper half, how often in it in the lower.
+/// The minute since 1970 in the upper half, the count in the lower.
 #[derive(Debug, Default)]
 struct PerMinute(AtomicU64);
 
@@ -199,7 +199,7 @@ impl PerMinute {
     }
 }
 
-/// How many requests of somebody are under way.
+/// How many requests of somebody are in progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(Arc<AtomicU32>);
 
@@ -216,7 +216,7 @@ impl Requests {
     }
 }
 
-/// A request that is under way.
+/// A request that is in progress.
 #[derive(Debug)]
 pub(crate) struct RequestPermit(Requests);
 
@@ -226,7 +226,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// The other end of a connection: what the server that holds it and the handlers know of it.
+/// The other end of a connection: what the server and the handlers know about it.
 #[derive(Debug)]
 pub struct Peer {
     address: IpAddr,
@@ -248,12 +248,12 @@ impl Peer {
         &self.client
     }
 
-    /// Whether its word is taken for where requests come from.
+    /// Whether it is believed about where requests come from.
     pub fn is_proxy(&self) -> bool {
         self.is_proxy
     }
 
-    /// Whether a genuine key or signature came over it, or it is a proxy that is believed.
+    /// Whether a genuine key or signature came over it, or it is a trusted proxy.
     pub fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
     }
@@ -263,7 +263,7 @@ impl Peer {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Of them, how many have a body that somebody pays for.
+    /// How many of them have a body that is counted against a known caller's budget.
     pub fn paid_waiting(&self) -> u32 {
         self.paid_waiting.load(Ordering::Relaxed)
     }
@@ -275,8 +275,8 @@ impl Peer {
         }
     }
 
-    /// A request over it waits for the rest of its body until this is dropped.
-    /// `is_paid`: somebody who is known pays for the body.
+    /// A request over it waits for the rest of its body until this is dropped. `is_paid`: the body is counted against
+    /// a known caller's budget.
     pub fn wait(self: &Arc<Self>, is_paid: bool) -> Waiting {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if is_paid {
@@ -307,7 +307,7 @@ impl Drop for Waiting {
 pub(crate) struct Origin {
     pub(crate) peer: Arc<Peer>,
     pub(crate) client: Arc<Client>,
-    /// The whole address, where `client` may stand for a network.
+    /// The complete address, while `client` may be a network.
     pub(crate) address: IpAddr,
 }
 
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(from(&clients, "10.1.2.3", "198.51.100.7"), "198.51.100.7");
         assert_eq!(from(&clients, "::ffff:10.1.2.3", "198.51.100.7"), "198.51.100.7");
         assert_eq!(from(&clients, "fd00::1", "2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
-        // What a client wrote itself stands left of what the proxy added.
+        // What a client wrote itself is left of what the proxy added.
         assert_eq!(from(&clients, "10.1.2.3", "203.0.113.9, 198.51.100.7, 10.0.0.9"), "198.51.100.7");
         assert_eq!(from(&clients, "10.1.2.3", "nonsense"), "10.1.2.3");
     }

@@ -1,4 +1,5 @@
-//! A log line that anybody could cause as often as they like is written once in a while, with how often it was due.
+//! A log line that anybody could cause as often as they like is written only once in a while, with the number of
+//! times that it was due.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

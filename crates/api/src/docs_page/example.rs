@@ -1,9 +1,8 @@
-//! Examples for bodies and parameters: the one that is written down, or one made of the examples of the fields that must
-//! be there.
+//! Examples for bodies and parameters: a written one, or one made of the examples of the required fields.
 
 use serde_json::{Map, Value, json};
 
-/// How deep shapes are followed, so that none that holds itself runs for ever.
+/// How deep shapes are followed, so that a recursive one ends.
 const DEPTH_MAX: u32 = 8;
 
 /// An example for something that has a `schema`, and perhaps an `example` of its own.

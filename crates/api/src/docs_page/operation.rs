@@ -113,7 +113,7 @@ impl<'d> Operation<'d> {
         self.parameters().filter(move |one| one["in"] == "header" && (one["required"] == true) == must)
     }
 
-    /// A line that works once host and key are put in, and below it what it may have besides.
+    /// A curl line that works once host and key are put in, and below it the optional parameters.
     fn curl(&self) -> String {
         let mut lines = self.command();
         for header in self.headers(false) {

@@ -1,11 +1,12 @@
-//! What stands in the cells of a table.
+//! What is in the cells of a table.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// A cell that no spreadsheet runs as a formula: a `'` is put before what begins like one. A `+` or `-` before digits is
-/// left alone: it begins a number. What has such a `'` already gets one more, so that [`as_given`] takes off only ours.
+/// A cell that no spreadsheet runs as a formula: a `'` is put before a text that begins like one. A `+` or `-` before
+/// digits is left alone, because it begins a number. A text that already has such a `'` gets one more, so that
+/// [`as_given`] removes only ours.
 pub(crate) fn harmless(cell: &str) -> Cow<'_, str> {
     if is_formula(cell.trim_start_matches('\'')) { format!("'{cell}").into() } else { cell.into() }
 }
@@ -15,7 +16,8 @@ pub(crate) fn as_given(cell: &str) -> &str {
     cell.strip_prefix('\'').filter(|rest| is_formula(rest.trim_start_matches('\''))).unwrap_or(cell)
 }
 
-/// Spreadsheets of East Asia take full-width signs for the plain ones, and some skip a tab or a line break before them.
+/// East Asian spreadsheets accept full-width signs for the plain ones, and some skip a tab or a line break before
+/// them.
 fn is_formula(cell: &str) -> bool {
     let mut rest = cell.chars();
     match rest.next() {

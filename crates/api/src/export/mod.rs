@@ -1,8 +1,8 @@
 //! Lists as files: CSV for spreadsheets, NDJSON for programs.
 //!
-//! A file is written page by page while it is read, so it takes the memory of one page whatever its length, and ends with
-//! the connection: nobody works for a reader who is gone. What cannot be brought to its end (too many rows, too long, a
-//! page that cannot be read) is broken off, so that nobody takes a part for the whole.
+//! A file is written page by page while it is read, so it takes the memory of one page whatever its length. It ends
+//! with the connection: nothing is read for a client that is gone. A file that cannot be completed (too many rows,
+//! too long, a page that cannot be read) is broken off, so that nobody takes a part for the whole.
 
 mod cell;
 mod under_way;
@@ -43,7 +43,7 @@ pub enum FormatWord {
     Ndjson,
 }
 
-/// In which form something is wanted that is always a file.
+/// The format of a list that is always a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileWord {
@@ -70,7 +70,7 @@ pub(crate) enum FileFormat {
 }
 
 impl FileFormat {
-    /// The file that is asked for: by the parameter, or else by the header `accept`; none: no file.
+    /// The requested file format: by the parameter, or else by the header `accept`; none: no file.
     pub(crate) fn of(asked: Option<FormatWord>, headers: &HeaderMap) -> Option<Self> {
         match asked {
             Some(FormatWord::Json) => None,
@@ -120,7 +120,7 @@ pub(crate) fn refuse_limit(limit: Option<usize>) -> Answer<()> {
     }
 }
 
-/// A column: its name beside what stands in it, so that no two of them can change places.
+/// A column: its name together with its value, so that columns cannot be mixed up.
 pub(crate) struct Column<T> {
     pub(crate) name: Cow<'static, str>,
     pub(crate) cell: Box<dyn Fn(&T) -> String + Send + Sync>,
@@ -157,7 +157,7 @@ pub(crate) struct Batch<T> {
 pub(crate) type Pages<T> = Box<dyn Fn(Option<String>) -> BoxFuture<'static, Answer<Batch<T>>> + Send + Sync>;
 
 /// Writes a list as a file. The first piece is read before anything is answered, so that a bad cursor or a read model
-/// that is behind is a problem, and not a file.
+/// that is behind gives a problem, and not a file.
 pub(crate) async fn export<T: Listed>(
     state: &ApiState,
     whose: Option<&TenantId>,
@@ -169,12 +169,12 @@ pub(crate) async fn export<T: Listed>(
     write(turn, T::FILE, T::columns(), format, cursor, pages).await
 }
 
-/// The right to write one file. Whoever has to read before the columns are known takes it before that.
+/// The right to write one file. A caller that has to read before the columns are known takes it before that.
 pub(crate) fn turn(state: &ApiState, whose: Option<&TenantId>) -> Answer<Turn> {
     state.shared().exports.begin(whose)
 }
 
-/// [`export`] with columns that are another each time.
+/// [`export`] with columns that differ each time.
 pub(crate) async fn write<T: Serialize + Send + Sync + 'static>(
     turn: Turn,
     name: &str,
@@ -200,7 +200,7 @@ enum Place<T> {
 
 /// A file that is being written.
 struct File<T> {
-    /// Given back when the reader is gone or has all of it.
+    /// Given back when the client is gone or has all of it.
     turn: Turn,
     pages: Pages<T>,
     columns: Vec<Column<T>>,
@@ -211,7 +211,7 @@ struct File<T> {
 }
 
 impl<T: Serialize + Send + Sync + 'static> File<T> {
-    /// The next piece. The status line is out already: a break is all that can still tell of a failure.
+    /// The next piece. The status line has been sent already: only breaking off can still show a failure.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
         let mut bytes = Vec::new();
         let batch = match std::mem::replace(&mut self.place, Place::End) {

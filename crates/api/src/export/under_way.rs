@@ -1,5 +1,5 @@
-//! How many files are written at once. Each reads page after page as fast as it is taken, so there is a bound for all, and
-//! one for each who asks, so that nobody takes the places of the others.
+//! How many files are written at once. Each reads page after page as fast as the client takes it, so there is a limit
+//! for all, and one for each caller, so that nobody takes the places of the others.
 
 use kite_domain::slug::TenantId;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ const ALL_MAX: usize = 16;
 /// Files at once, of one tenant, or of the operator.
 const EACH_MAX: usize = 3;
 
-/// Files that are being written, by whose they are.
+/// The number of files that are being written, by caller.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Exports(Arc<Mutex<HashMap<Option<TenantId>, usize>>>);
 

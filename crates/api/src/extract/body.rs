@@ -1,4 +1,4 @@
-//! Reading a body, within its limit, its time and the budget of whoever pays for it.
+//! Reading a body, within its limit, its time and the budget that it is counted against.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
@@ -12,7 +12,7 @@ use crate::clients::Origin;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
-/// The whole body, if it has no more than `bytes_max` bytes. Who pays for it was found out before.
+/// The whole body, if it has no more than `bytes_max` bytes. Its budget is known already.
 pub(crate) async fn read_body(
     state: &ApiState,
     request: Request<Body>,
@@ -23,7 +23,7 @@ pub(crate) async fn read_body(
     read(state, request, &origin, payer, bytes_max).await
 }
 
-/// The whole body of a call that a relay has to have signed, which only the whole body can show.
+/// The whole body of a call that a relay must have signed. Only the whole body can show that.
 pub(crate) async fn read_unverified(
     state: &ApiState,
     request: Request<Body>,
@@ -42,8 +42,8 @@ pub(crate) fn origin(state: &ApiState, request: &Request<Body>) -> Origin {
     origin.unwrap_or_else(|| state.clients.origin(state.clients.nowhere(), request.headers()))
 }
 
-/// While a body is waited for, the connection may be closed for somebody else: at once, if nothing genuine ever came over
-/// it.
+/// While a body is awaited, the connection may be closed in favour of another: at once, if nothing genuine ever came
+/// over it.
 async fn read(
     state: &ApiState,
     request: Request<Body>,
@@ -106,11 +106,12 @@ fn content_length(headers: &HeaderMap) -> usize {
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What packs a body (RFC 9110, 8.4.1, and the registry of codings).
+/// Encodings that compress a body (RFC 9110, 8.4.1, and the registry of codings).
 const PACKED: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
 
-/// A body is read as it comes: nobody unpacks a few bytes into more than there is room for. Some clients name something else
-/// in that header, such as a character set, or nothing: their bodies are as they should be.
+/// A body is read as it comes: it is never decompressed, because a few bytes could become more than there is room
+/// for. Some clients put something else into that header, such as a character set, or nothing: their bodies are as
+/// they should be.
 fn refuse_encoding(headers: &HeaderMap) -> Answer<()> {
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let encoding = String::from_utf8_lossy(value.as_bytes());

@@ -1,8 +1,8 @@
-//! How much memory request bodies may take, and whose it is.
+//! How much memory request bodies may use, and whose it is.
 //!
-//! Tenants, operators and relays each have a budget, and one tenant or relay takes at most its share of it: nobody uses up
-//! what is another's. What a body holds is counted when it arrives, not when it is announced. Whoever has shown no key
-//! comes out of a budget of its own ([`unverified`](super::unverified)).
+//! Tenants, operators and relays each have a budget, and one tenant or relay gets at most its share of it: nobody
+//! uses up another's memory. A body is counted as it arrives, not as it is announced. Callers that have shown no key
+//! use a budget of their own ([`unverified`](super::unverified)).
 //!
 //! The first 64 KiB of a tenant's or an operator's body are not counted: a single message must not wait behind, or be
 //! refused because of, campaigns.
@@ -25,9 +25,9 @@ use crate::state::ApiConfig;
 const UNIT_BYTES: usize = 1 << 10;
 /// Of a body with a genuine key, so much is free.
 const FREE_BYTES: usize = 64 << 10;
-/// Shares that are kept before those are dropped of which nothing is taken.
+/// Shares that are kept before unused ones are dropped.
 const SHARES_KEPT: usize = 4_096;
-/// Places from which genuine receipts came lately; more than relays have.
+/// Places from which genuine receipts came recently; more than relays have.
 const PLACES_MAX: usize = 1_024;
 /// How long a place is remembered after a genuine call.
 const PLACE_KEPT: TimeDelta = TimeDelta::hours(24);
@@ -39,7 +39,7 @@ pub(crate) struct RelayAt {
     pub(crate) address: ClientAddress,
 }
 
-/// Whose budget a body comes out of. An extension of every request with a genuine key.
+/// The budget that a body is counted against. An extension of every request with a genuine key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Payer {
     /// A tenant with a genuine key.
@@ -61,7 +61,7 @@ struct Inner {
     relays: Budget<RelayAt>,
     unverified: Pool,
     genuine: Mutex<HashMap<RelayAt, DateTime<Utc>>>,
-    /// Requests of those who are genuine and come from an address that is used up.
+    /// Requests of genuine callers from an address that has reached its limit.
     crowded: Mutex<HashMap<Payer, Requests>>,
 }
 
@@ -87,7 +87,7 @@ impl Budgets {
         }
     }
 
-    /// A body of which nobody knows yet whether it is genuine.
+    /// A body of which it is not known yet whether it is genuine.
     pub(crate) fn begin_unverified(&self, address: ClientAddress) -> GrowingBody {
         GrowingBody {
             bytes: Gathered::Nothing,
@@ -111,12 +111,12 @@ impl Budgets {
         genuine.insert(place, now);
     }
 
-    /// Whether genuine calls of the relay came from there lately.
+    /// Whether genuine calls of the relay came from there recently.
     pub(crate) fn is_genuine(&self, place: &RelayAt, now: DateTime<Utc>) -> bool {
         self.0.genuine.lock().get(place).is_some_and(|last| now - *last <= PLACE_KEPT)
     }
 
-    /// One more request of somebody genuine beyond what its address may have; none if these are too many, too.
+    /// One more request of a genuine caller beyond the limit of its address; none if these are too many, too.
     pub(crate) fn begin_crowded(&self, payer: Payer, requests_max: u32) -> Option<RequestPermit> {
         let mut crowded = self.0.crowded.lock();
         if crowded.len() >= SHARES_KEPT {
@@ -134,7 +134,7 @@ impl Budgets {
     }
 }
 
-/// A budget in which everybody has the same share. The shares may be more than the whole together.
+/// A budget in which everybody has the same share. The shares together may be more than the budget.
 #[derive(Debug)]
 struct Budget<K> {
     all: Arc<Semaphore>,
@@ -220,7 +220,7 @@ impl Account {
     }
 }
 
-/// The room of a body went to somebody who holds less, or there is none.
+/// The room of a body was given to a caller who uses less, or there is none.
 pub(super) fn pushed_out() -> Problem {
     Problem::new(
         Code::Busy,
@@ -228,7 +228,7 @@ pub(super) fn pushed_out() -> Problem {
     )
 }
 
-/// What has come in: most bodies come in one piece, which is kept as it is.
+/// The received bytes: most bodies arrive in one piece, which is kept as it is.
 #[derive(Debug)]
 enum Gathered {
     Nothing,
@@ -272,7 +272,7 @@ impl GrowingBody {
         Ok(())
     }
 
-    /// Waits until its room was given to somebody else: for ever, where somebody pays for it.
+    /// Waits until its room was given to another: for ever, if it is counted against a known caller's budget.
     pub(crate) async fn pushed_out(&self) {
         match &self.account {
             Account::Paid { .. } => std::future::pending().await,
@@ -327,7 +327,7 @@ mod tests {
         RelayAt { relay: RelayId::from_trusted("alpha"), address }
     }
 
-    /// A body of so many KiB that has come in, or why it has not.
+    /// A body of this many KiB that has arrived, or why it has not.
     fn body(budgets: &Budgets, payer: Payer, kibibytes: usize) -> Result<HeldBody, Code> {
         let mut body = budgets.begin(payer);
         for _ in 0..kibibytes {

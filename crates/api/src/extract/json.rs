@@ -1,9 +1,9 @@
-//! JSON bodies: strict, and with the path of what is wrong.
+//! JSON bodies: read strictly, with the path of an error.
 //!
-//! A body is first read in one pass without keeping track of paths; only one that is wrong is read again to find where.
+//! A body is first read in one pass without keeping track of paths; only a wrong one is read again to find the place.
 //!
-//! U+0000 is in no text that anybody means, and not every database can store it: it is refused here, wherever in the body
-//! it stands. In a row of recipients it costs that row only; whoever reads the row refuses it.
+//! U+0000 is in no text on purpose, and not every database can store it: it is refused here, wherever in the body it
+//! is. In a row of recipients it costs only that row; the reader of the row refuses it.
 
 use axum::body::Body;
 use axum::extract::FromRequest;
@@ -26,7 +26,8 @@ pub(crate) const ZERO_DETAIL: &str = "the text holds U+0000, which cannot be sto
 /// So many places of it are named.
 const ZEROS_TOLD_MAX: usize = 20;
 
-/// What stands in these fields is told nobody, not even who sent it: answers are kept where secrets do not belong.
+/// The content of these fields is never repeated, not even to its sender: answers are kept in places where secrets do
+/// not belong.
 const SECRET_FIELDS: [&str; 1] = ["credentials"];
 
 /// A JSON body of an endpoint whose requests are small.
@@ -52,12 +53,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     Ok(value)
 }
 
-/// [`read_json`] for who does the rest: U+0000 is left in.
+/// [`read_json`] for callers that do the rest: U+0000 is left in.
 pub(crate) fn read_loosely<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     strict_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
 }
 
-/// Refuses U+0000 in JSON that was read, but for the values of recipients' rows.
+/// Refuses U+0000 in JSON that was read, except for the values of recipients' rows.
 pub(crate) fn refuse_zeros(bytes: &[u8]) -> Answer<()> {
     // JSON can write it in one way only.
     if !bytes.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000")) {

@@ -1,7 +1,7 @@
 //! Numbers that a caller wants back as they came.
 //!
-//! JSON's numbers may have any number of digits; ours have 64 bits. One that does not fit would come back as another, so
-//! it is refused, with its place. Whoever means its digits sends a text.
+//! JSON's numbers may have any number of digits; ours have 64 bits. A number that does not fit would come back as
+//! another, so it is refused, with its place. A caller that needs all digits sends a text.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::problem::{Answer, Code, FieldError, Problem};
 
-/// Refuses a number in this field of a JSON body, of which `value` was read, that is not the same any more.
+/// Refuses a number in this field of a JSON body, read as `value`, that would not come back the same.
 pub(crate) fn refuse_inexact(bytes: &[u8], field: &str, value: Option<&Value>) -> Answer<()> {
     // Integers that fit are kept as they are.
     if !value.is_some_and(has_fraction) {

@@ -1,4 +1,4 @@
-//! Parts of the address. One that cannot be read names nothing that exists.
+//! Parts of the address. A part that cannot be read names nothing that exists.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;

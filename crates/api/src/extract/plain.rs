@@ -1,4 +1,5 @@
-//! What a reader of JSON or of a query says of a wrong value, in words for the caller: nothing in them is of the program.
+//! The message of a reader of JSON or of a query about a wrong value, in words for the caller: without names of the
+//! program.
 
 /// As a sentence without its full stop.
 pub(super) fn plain(message: &str) -> String {

@@ -36,10 +36,11 @@ impl<T: DeserializeOwned> FromRequestParts<ApiState> for ApiQuery<T> {
     }
 }
 
-/// Without a value these mean what they mean when they are not there.
+/// Without a value these mean the same as if they were left out.
 const MAY_BE_EMPTY: [&str; 1] = ["group_by"];
 
-/// The first parameter without a value. It would find what has none, or all there is: nobody can tell which was meant.
+/// The first parameter without a value. It could mean entries without a value, or all entries: nobody can tell which
+/// was meant.
 fn empty(raw: &str) -> Option<&str> {
     let pairs = raw.split('&').filter(|pair| !pair.is_empty());
     let mut names = pairs.filter_map(|pair| match pair.split_once('=') {
@@ -51,7 +52,7 @@ fn empty(raw: &str) -> Option<&str> {
 
 const A_PLUS: &str = " (a + in an address stands for a blank: write %2B)";
 
-/// Whether the value that could not be read has a plus sign as it was sent, as in a time with its offset.
+/// Whether the unreadable value contains a plus sign as it was sent, as in a time with its offset.
 fn has_plus(raw: &str, reason: &str) -> bool {
     let Some((name, _)) = reason.split_once(": ") else { return false };
     raw.split('&')

@@ -1,8 +1,9 @@
-//! Memory for bodies of which nobody knows yet whether they are genuine: a signature is over the whole body.
+//! Memory for bodies of which it is not known yet whether they are genuine, because a signature covers the whole
+//! body.
 //!
-//! Anybody can send such bytes, so they are counted from the first one, and when there is no room it goes to those who
-//! hold least: a body of the address that holds most is pushed out for one of an address that would still hold less.
-//! Whoever fills the memory from some addresses so keeps nobody else out.
+//! Anybody can send such bytes, so they are counted from the first one. When there is no room, it goes to those who
+//! use least: a body of the address that uses most is pushed out for an address that would still use less. So nobody
+//! can keep others out by filling the memory from some addresses.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,7 +33,7 @@ struct Ledger {
 #[derive(Debug, Default)]
 struct Share {
     bytes: usize,
-    /// Its bodies that are not whole, by their size. One that is will be judged at once: not worth pushing out.
+    /// Its unfinished bodies, by size. A finished one will be judged at once: it is not worth pushing out.
     unfinished: BTreeSet<(usize, u64)>,
 }
 
@@ -92,7 +93,7 @@ impl Held {
         self.pool.ledger.lock().complete(self.number);
     }
 
-    /// Waits until the room was given to somebody else.
+    /// Waits until the room was given to another.
     pub(crate) async fn pushed_out(&self) {
         self.pushed_out.notified().await;
     }
@@ -109,8 +110,8 @@ impl Ledger {
         self.by_address.get(&address).map_or(0, |share| share.bytes)
     }
 
-    /// Bodies that together hold as much as is missing: always the largest unfinished one of the address that holds most,
-    /// while that is more than this. All or none: nobody is pushed out in vain.
+    /// Bodies that together use as much as is missing: always the largest unfinished one of the address that uses
+    /// most, while that is more than this. All or none: nobody is pushed out in vain.
     fn greediest(&self, bytes: usize, missing: usize) -> Result<Vec<u64>, NoRoom> {
         let (mut victims, mut freed_bytes) = (Vec::new(), 0);
         // What the addresses would hold still.

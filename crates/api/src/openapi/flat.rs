@@ -1,5 +1,5 @@
-//! A shape that is put together of others (`serde(flatten)`) is described as the one object that it is on the wire: readers
-//! and generators of clients need not put it together themselves.
+//! A shape that is composed of others (`serde(flatten)`) is described as the single object that it is on the wire, so
+//! that readers and generators of clients need not combine it themselves.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

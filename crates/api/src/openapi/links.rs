@@ -1,8 +1,8 @@
-//! Which answers name what other operations ask for: the ids that programs (and people) go on with.
+//! Which answers contain ids that other operations ask for, so that programs (and people) can continue with them.
 
 use serde_json::{Value, json};
 
-/// An answer, and the operations that what it holds may be handed to.
+/// An answer, and the operations to which its content may be given.
 struct Link {
     from: &'static str,
     status: &'static str,

@@ -48,7 +48,7 @@ use crate::router::endpoints;
 )]
 struct Description;
 
-/// The document, pretty, with sorted keys, so that a change is a small difference.
+/// The document, pretty-printed with sorted keys, so that a change gives a small diff.
 pub fn openapi_json() -> String {
     let mut text = serde_json::to_string_pretty(&document()).expect("a JSON value can always be written");
     text.push('\n');
@@ -80,7 +80,7 @@ pub(crate) fn document() -> Value {
     sorted(value)
 }
 
-/// What is true of every operation and would only be repeated at each.
+/// What is the same for every operation.
 fn complete(method: &str, path: &str, operation: &mut Value) {
     let needs_no_key = operation["security"].as_array().is_some_and(|ways| ways.contains(&json!({})));
     if !needs_no_key {
@@ -107,7 +107,7 @@ fn refuse_empty(parameter: &mut Value) {
     }
 }
 
-/// Says whose keys are taken, and what they must be allowed to do.
+/// Says whose keys are accepted, and what they must be allowed to do.
 fn secure(method: &str, path: &str, operation: &mut Value) {
     let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap_or_default();
     let Access { scope, role, .. } = access::of(&method, path);

@@ -1,11 +1,11 @@
-//! Positions in the log: every write answers with one, and reads from a read model may be asked to wait for one.
+//! Positions in the log: every write answers with one, and a read from a read model may be asked to wait for one.
 
 use serde_json::{Value, json};
 
 use crate::answer::POSITION;
 use crate::state::MIN_POSITION;
 
-/// The operations that answer from a read model, which may be a moment behind the log. A test asks each of them.
+/// The operations that read from a read model, which may be a moment behind the log. A test asks each of them.
 const READS: [&str; 21] = [
     "admin_list_sendings",
     "admin_search_messages",
@@ -30,7 +30,7 @@ const READS: [&str; 21] = [
     "search_messages",
 ];
 
-/// What is written through these has no position of the caller's: nothing is written, or not by a tenant.
+/// Writes through these have no position for the caller: nothing is written, or not by a tenant.
 const WITHOUT_POSITION: [&str; 2] = ["preview_sending", "push_receipts"];
 
 /// Adds the headers to an operation.

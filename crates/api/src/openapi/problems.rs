@@ -1,12 +1,12 @@
-//! Which problems an operation may answer with, from what its description says of it: who may call it, what it takes,
-//! whether it writes. So every status that can come is in the document, and one that cannot is not.
+//! Which problems an operation may answer with, derived from its description: who may call it, what it takes, whether
+//! it writes. So every possible status is in the document, and no other.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use crate::problem::Code;
 
-/// What an operation takes and does, as far as problems follow from it.
+/// What an operation takes and does, as far as its problems depend on it.
 struct Traits<'o> {
     method: &'o str,
     operation: &'o Value,
@@ -49,7 +49,7 @@ impl Traits<'_> {
         self.operation["operationId"] == operation_id
     }
 
-    /// In its query: what it names and is not there is not found.
+    /// In its query: a name of something that does not exist is answered with "not found".
     fn names_others(&self) -> bool {
         ["list_audit_events", "get_recommendation", "import_contacts"].into_iter().any(|id| self.is(id))
     }

@@ -1,6 +1,6 @@
-//! Errors of the layers below, as problems. What an operator must know is logged here, and kept out of the answer.
+//! Errors of the layers below, as problems. Details for the operator are logged here, and kept out of the answer.
 
-use kite_commands::event_store::{AppendError, ReadError};
+use kite_commands::event_store::{AppendError, ReadError, describe};
 use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_commands::{JournalError, LotsError};
 use kite_domain::policy::WeightsError;
@@ -27,7 +27,7 @@ impl From<AppendError> for Problem {
             ),
             AppendError::AnswerLost => Self::new(Code::AnswerLost, "The answer of the log was lost."),
             AppendError::Stopped(reason) => {
-                tracing::error!(reason, "the event store has stopped");
+                tracing::error!(reason = describe(&reason), "the event store has stopped");
                 Self::new(Code::Unavailable, "The log takes nothing any more.")
             }
         }
@@ -38,11 +38,11 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable(reason) => {
-                tracing::warn!(reason, "the event store cannot be reached");
+                tracing::warn!(reason = describe(&reason), "the event store cannot be reached");
                 Self::new(Code::Unavailable, "The log cannot be reached at this moment.")
             }
             error @ (ReadError::Unreadable(_) | ReadError::Stopped(_)) => {
-                tracing::error!(%error, "the event store cannot be read");
+                tracing::error!(error = describe(&error), "the event store cannot be read");
                 Self::new(Code::Unavailable, "The log cannot be read.")
             }
         }
@@ -55,14 +55,14 @@ impl From<JournalError> for Problem {
             JournalError::Append(error) => error.into(),
             JournalError::Read(error) => error.into(),
             JournalError::Memory(error) => {
-                tracing::warn!(%error, "a read model does not answer");
+                tracing::warn!(error = describe(&error), "a read model does not answer");
                 Self::new(Code::Unavailable, "A read model cannot be read.")
             }
             error if error.is_of_newer_program() => {
                 Self::new(Code::Unavailable, "This process is too old for its log. Another one answers.")
             }
             JournalError::Decode { stream, source } => {
-                tracing::error!(%stream, %source, "an event cannot be understood");
+                tracing::error!(%stream, source = describe(&source), "an event cannot be understood");
                 Self::new(Code::Internal, "A record of the log cannot be understood.")
             }
         }
@@ -103,11 +103,11 @@ impl From<QueryError> for Problem {
             )
             .at(FieldError::new("group_by", "too_many_groups", format!("there are more than {most} groups"))),
             QueryError::Storage(error) => {
-                tracing::error!(%error, "a read model cannot be read");
+                tracing::error!(error = describe(&error), "a read model cannot be read");
                 Self::new(Code::Unavailable, "A read model cannot be read.")
             }
             QueryError::Corrupt(reason) => {
-                tracing::error!(reason, "a read model holds what it should not");
+                tracing::error!(reason = describe(&*reason), "a read model holds what it should not");
                 Self::new(Code::Internal, "A record of a read model cannot be understood.")
             }
         }
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn a_log_that_is_away_is_said_so_and_may_be_tried_again() {
         for problem in [
-            Problem::from(AppendError::Unavailable("no route to host".into())),
-            Problem::from(ReadError::Unavailable("no route to host".into())),
+            Problem::from(AppendError::unavailable("no route to host")),
+            Problem::from(ReadError::unavailable("no route to host")),
         ] {
             assert_eq!(problem.code().kind().status, 503, "{problem:?}");
             assert!(problem.detail().contains("at this moment"), "{problem:?}");

@@ -1,7 +1,7 @@
-//! What goes wrong, as RFC 9457 problem documents from one registry.
+//! Errors, as RFC 9457 problem documents from one registry.
 //!
-//! A problem never says more about another tenant than that there is nothing: what belongs to somebody else is
-//! [`Code::NotFound`] in exactly the words of what does not exist.
+//! A problem never reveals anything about another tenant: what belongs to another is [`Code::NotFound`] in exactly
+//! the words of what does not exist.
 
 mod convert;
 pub mod pages;
@@ -85,7 +85,7 @@ impl Problem {
         Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: code.kind().retry_after_s }
     }
 
-    /// Nothing of this name is there, or it belongs to somebody else.
+    /// Nothing has this name, or it belongs to another.
     pub fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("There is no such {what}."))
     }
@@ -104,7 +104,7 @@ impl Problem {
         self
     }
 
-    /// Says of the first place that it is another one: the row and field as the caller wrote them.
+    /// Replaces the place of the first error: the row and field as the caller wrote them.
     #[must_use]
     pub(crate) fn in_field(mut self, field: Option<String>) -> Self {
         if let (Some(error), Some(field)) = (self.errors.first_mut(), field) {

@@ -1,4 +1,4 @@
-//! Every problem that this API answers with. A code is for ever; the words around it may get better.
+//! Every problem that this API answers with. A code never changes; the words around it may.
 
 /// What is always true of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct ProblemKind {
     pub explanation: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
-    /// When to come back, unless the occasion says otherwise, in seconds; none: coming back does not help.
+    /// When to try again, unless the occasion says otherwise, in seconds; none: trying again does not help.
     pub retry_after_s: Option<u32>,
 }
 

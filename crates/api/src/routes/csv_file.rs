@@ -1,4 +1,4 @@
-//! What all CSV files have in common: how they are read row by row, and written so that a spreadsheet reads them.
+//! What all CSV files have in common: they are read row by row, and written so that a spreadsheet can read them.
 //!
 //! The text is UTF-8, with or without a byte order mark, or CP949, which Korean Excel writes. Nothing is repaired
 //! silently.
@@ -13,11 +13,11 @@ use crate::problem::{Code, FieldError, Problem};
 pub(crate) const ROWS_MAX: usize = 100_000;
 /// The most errors that a report lists.
 pub(crate) const ERRORS_LISTED_MAX: usize = 1_000;
-/// What a file begins with, so that spreadsheets take it for UTF-8.
+/// The beginning of a file, so that spreadsheets take it for UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a file: `columns` looks at the header row, `take` at each row after it, by its number as a spreadsheet counts
-/// (the header is row 1). A row with too many or too few columns is told as an error of its own.
+/// Reads a file: `columns` gets the header row, `take` each row after it, with its number as a spreadsheet counts
+/// (the header is row 1). A row with too many or too few columns is reported as an error of its own.
 pub(crate) fn read_rows<C>(
     bytes: &[u8],
     columns: impl FnOnce(&StringRecord) -> Result<C, Problem>,
@@ -44,7 +44,7 @@ pub(crate) fn read_rows<C>(
     if has_rows { Ok(()) } else { Err(invalid("The file has no rows.".to_owned())) }
 }
 
-/// What is wrong with a cell of a few words that has more than one line: most often the quotes of two rows were mixed up.
+/// The error of a short cell that has more than one line: most often the quotes of two rows were mixed up.
 pub(crate) fn more_than_a_line(field: &str, cell: &str) -> Option<FieldError> {
     let detail = "the cell has a line break; is a quote missing or too many?";
     cell.contains(['\n', '\r']).then(|| FieldError::new(field, "line_break", detail))

@@ -1,8 +1,8 @@
 //! Whether the quotes of a CSV file are in pairs.
 //!
-//! The reader takes a quote that is never closed for one cell with everything that follows, so the rows after it would be
-//! gone without a word. A file of refusals that loses rows sends advertisements to who refused them: such a file is
-//! refused whole, with the row where the quote was opened.
+//! The reader takes an unclosed quote for one cell with everything that follows, so the rows after it would be lost
+//! silently. A file of refusals that loses rows sends advertisements to people who refused them: such a file is
+//! refused as a whole, with the row where the quote was opened.
 
 use super::csv_file::invalid;
 use crate::problem::Problem;
@@ -12,17 +12,17 @@ use crate::problem::Problem;
 enum Place {
     RowBegin,
     CellBegin,
-    /// In a cell without quotes; a quote in it is a character like others.
+    /// In a cell without quotes; a quote in it is an ordinary character.
     Plain,
     Quoted,
-    /// After a quote within quotes: it is doubled, or the cell ends.
+    /// After a quote within quotes: either it is doubled, or the cell ends.
     AfterQuote,
     /// After the spaces that follow the closing quote.
     AfterCell,
 }
 
-/// Refuses a file with a quote that is not closed, or after whose closing more text stands in the same cell. Rows are
-/// counted like those of the reader: the header is row 1, and empty lines are none.
+/// Refuses a file with a quote that is not closed, or after whose closing more text is in the same cell. Rows are
+/// counted as by the reader: the header is row 1, and empty lines do not count.
 pub(super) fn are_in_pairs(text: &str) -> Result<(), Problem> {
     let mut place = Place::RowBegin;
     let (mut row, mut opened_in) = (0_u32, 0_u32);

@@ -1,4 +1,4 @@
-//! How long texts may be that are stored as they come. What an endpoint bounds itself stands with that endpoint.
+//! The longest texts that are stored as they come. Limits of a single endpoint are with that endpoint.
 
 use super::contacts::check_length;
 use crate::problem::{Answer, Code, Problem};

@@ -1,4 +1,4 @@
-//! The endpoints, one a file: types, OpenAPI, a handler, tests.
+//! The endpoints, one per file: types, OpenAPI, a handler, tests.
 
 pub mod admin;
 pub mod audit;

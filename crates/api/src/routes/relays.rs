@@ -42,7 +42,7 @@ pub struct RelaySummary {
     pub reaches: Vec<PhoneKindWord>,
     /// An operator took it out of use.
     pub is_suspended: bool,
-    /// Somebody works for it; a relay that nobody works for is given nothing.
+    /// It has workers; a relay without workers is given nothing.
     pub is_attended: bool,
     /// Where its circuit breaker stands.
     pub breaker: BreakerWord,

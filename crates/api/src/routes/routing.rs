@@ -76,13 +76,13 @@ pub struct LiveFigures {
     pub attempts_accepted: u64,
     /// Of those, what the relay delivered.
     pub attempts_delivered: u64,
-    /// Of those, what the relay took and could not deliver.
+    /// Of those, what the relay accepted and could not deliver.
     pub attempts_undelivered: u64,
-    /// Of those, what it neither refused nor reported on in the time that it usually takes. Not `attempts_expired`: their
-    /// receipts may still come in time.
+    /// Of those, what the relay neither refused nor reported on within the time that it usually takes. This is not
+    /// `attempts_expired`: their receipts may still come in time.
     pub attempts_overdue: u64,
-    /// `attempts_delivered` of the attempts that are judged already: delivered, undelivered, refused or overdue. None: none
-    /// is.
+    /// `attempts_delivered` of the attempts that are judged already: delivered, undelivered, refused or overdue.
+    /// None: there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judged_success_rate: Option<f64>,
     /// From hand-over to delivery.
@@ -263,7 +263,7 @@ fn weights_in_use(directory: &DirectoryState, tenant: &TenantId, channel: Channe
     }
 }
 
-/// Those that may carry the channel, a tripped breaker aside, and those that may not.
+/// The relays that may carry the channel, ignoring a tripped breaker, and those that may not.
 fn sort_out(
     directory: &DirectoryState,
     channel: Channel,
@@ -327,7 +327,7 @@ mod tests {
     use kite_domain::relay::{BillingMoment, BreakerPhase};
     use serde_json::json;
 
-    /// Every value is another, so that two fields that changed places would show.
+    /// Every value is different, so that two swapped fields would show.
     #[test]
     fn live_figures_stand_under_their_own_names() {
         let at = DateTime::<Utc>::UNIX_EPOCH;

@@ -44,15 +44,15 @@ pub struct StatisticsParameters {
     /// Only this tenant; only for the admin key, which sees all tenants without it.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub tenant: Option<String>,
-    /// As a file: `csv` or `ndjson`, a row a group. The header `accept` does the same.
+    /// As a file: `csv` or `ndjson`, one row per group. The header `accept` does the same.
     pub format: Option<FormatWord>,
 }
 
-/// Figures of one group. What counts messages stands at the relay and channel of the message's newest attempt, what counts
-/// attempts at those of the attempt: the rows add up to all.
+/// Figures of one group. Counters of messages belong to the relay and channel of the message's newest attempt,
+/// counters of attempts to those of the attempt, so the rows add up.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatisticsView {
-    /// The relay, where grouped by it; none: messages that have none.
+    /// The relay, if grouped by it; none: messages that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
     /// The channel, where grouped by it.
@@ -80,7 +80,7 @@ pub struct StatisticsView {
     /// Attempts that a relay refused or could not deliver, by the class of its code.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub failures: BTreeMap<FailureWord, u64>,
-    /// `delivered` of `delivered + undelivered + expired`: of the messages that were to arrive and have ended.
+    /// `delivered` of `delivered + undelivered + expired`: of the messages that were meant to arrive and have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
     /// `attempts_delivered` of the attempts that were delivered, undelivered, refused or expired.
@@ -107,11 +107,11 @@ pub struct Statistics {
     pub rows: Vec<StatisticsView>,
 }
 
-/// Counts messages, results, times and cost, grouped as asked.
+/// Counts messages, results, times and cost, grouped as requested.
 ///
 /// Each message is counted once, each outcome once, and under the same names as at a sending: the rows add up. With
-/// `format=csv` (or `Accept: text/csv`) the same as a table, with `format=ndjson` as a row a line. An answer, or a file, has
-/// up to 10,000 groups; more are refused.
+/// `format=csv` (or `Accept: text/csv`) the same as a table, with `format=ndjson` as one row per line. An answer, or
+/// a file, has up to 10,000 groups; more are refused.
 #[utoipa::path(
     get, path = "/v1/statistics", tag = "statistics", operation_id = "get_statistics", params(StatisticsParameters),
     responses((status = 200, description = "The figures.", content(
@@ -176,7 +176,7 @@ impl StatisticsParameters {
 }
 
 impl StatisticsParameters {
-    /// The counts are kept by the hour: a window that begins or ends within one would count more than it says.
+    /// The counts are kept by the hour: a window that begins or ends within an hour would count too much.
     fn check_window(&self) -> Answer<()> {
         let refused = |field: &str, code: &str, detail: &str| {
             let error = FieldError::new(field, code, detail);
@@ -286,7 +286,7 @@ mod tests {
     use kite_domain::failure::FailureClass;
     use kite_projections::Counts;
 
-    /// Every value is another, so that two columns that changed places would show.
+    /// Every value is different, so that two swapped columns would show.
     #[test]
     fn every_column_holds_what_its_name_says() {
         let times = |first: u64| Percentiles {

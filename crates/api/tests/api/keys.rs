@@ -1,9 +1,13 @@
 //! Keys: what each may do, until when, from where; and that nothing is told that opens anything.
 
+use chrono::TimeDelta;
 use kite_api::{ApiConfig, ClientRules, admin_router, public_router};
 use kite_commands::accept::AcceptLimits;
+use kite_commands::event_store::{Batch, BatchMode, EventStore, Expected, Metadata, NewEvent, StreamAppend};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use uuid::Uuid;
 
 use crate::captured_log::CapturedLog;
 use crate::pushed_receipts::receipt;
@@ -524,4 +528,54 @@ async fn with_a_listener_of_its_own_administration_is_nowhere_else() {
     assert_eq!(absent.problem(), (404, "no-such-endpoint".to_owned()));
     let tenant = api.send(get("/v1/admin/tenants", &api.acme)).await;
     assert_eq!(tenant.problem(), (403, "not-permitted".to_owned()));
+}
+
+/// A key that was good a moment ago, and one that never was. Neither request needs the log for anything else.
+async fn statuses(api: &Api) -> [u16; 2] {
+    let list = |key: &str| Call::new("GET", "/v1/sendings").key(key);
+    let (good, wrong) = (api.send(list(&api.acme)).await, api.send(list("kite_1_2")).await);
+    [good, wrong].map(|reply| reply.status.as_u16())
+}
+
+#[tokio::test]
+async fn while_the_log_is_away_keys_are_judged_for_a_minute_by_what_was_known() {
+    let api = Api::of_several().await;
+    assert_eq!(statuses(&api).await, [200, 401]);
+    api.is_log_away.store(true, Ordering::SeqCst);
+    assert_eq!(statuses(&api).await, [200, 401]);
+    api.clock.advance(TimeDelta::milliseconds(59_999));
+    assert_eq!(statuses(&api).await, [200, 401]);
+    api.clock.advance(TimeDelta::milliseconds(1));
+    assert_eq!(statuses(&api).await, [503, 503], "it may have been revoked since");
+    api.is_log_away.store(false, Ordering::SeqCst);
+    assert_eq!(statuses(&api).await, [200, 401]);
+}
+
+#[tokio::test]
+async fn a_process_that_is_too_old_for_its_log_says_that_another_one_answers() {
+    let api = Api::of_several().await;
+    let metadata = Metadata {
+        time: start(),
+        tenant: None,
+        correlation: Uuid::nil(),
+        causation: None,
+        actor: "admin".into(),
+    };
+    let data = b"{}".to_vec().into();
+    let of_tomorrow =
+        NewEvent { id: Uuid::from_u128(1), kind: "relay-defined".into(), schema_version: 900, data };
+    let append = StreamAppend {
+        stream: "relay-alpha".into(),
+        expected: Expected::Any,
+        metadata,
+        events: vec![of_tomorrow],
+    };
+    api.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await.remove(0).unwrap();
+    api.clock.advance(TimeDelta::seconds(59));
+    assert_eq!(statuses(&api).await, [200, 401], "keys hold as they do while the log is away");
+    api.clock.advance(TimeDelta::seconds(1));
+    let reply = api.get("/v1/sendings").await;
+    assert_eq!(reply.problem(), (503, "unavailable".to_owned()));
+    let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("too old for its log"), "{detail}");
 }

@@ -10,15 +10,18 @@ use kite_api::{
 use kite_commands::accept::{AcceptLimits, BacklogLevel};
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
-use kite_commands::event_store::{EventStore, Filter, MemoryEventStore};
+use kite_commands::event_store::{
+    AppendError, Appended, Batch, EventStore, Filter, MemoryEventStore, Page, Position, ReadError,
+    RecordedEvent,
+};
 use kite_commands::manage::Manage;
 use kite_commands::{Journal, Lots, Vault, WriteSide};
 use kite_projections::{ReadModels, Runner, catch_up};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tower::ServiceExt;
 
 pub(crate) const ADMIN: &str = "the-admin-key-of-this-test";
@@ -31,6 +34,8 @@ pub(crate) struct Api {
     pub(crate) clients: Clients,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<MemoryEventStore>,
+    /// Whether the write side cannot reach the log.
+    pub(crate) is_log_away: Arc<AtomicBool>,
     pub(crate) lots: Lots,
     pub(crate) backlog: Arc<AtomicU64>,
     /// Why there is no room on the disk, where there is none.
@@ -39,6 +44,55 @@ pub(crate) struct Api {
     pub(crate) rival: String,
     runners: Mutex<Vec<Box<dyn Runner>>>,
     _directory: TempDir,
+}
+
+/// A log that cannot be reached at times.
+struct Away {
+    inner: Arc<MemoryEventStore>,
+    is_away: Arc<AtomicBool>,
+}
+
+impl Away {
+    fn is_so(&self) -> bool {
+        self.is_away.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait::async_trait]
+impl EventStore for Away {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        match self.is_so() {
+            true => vec![Err(AppendError::unavailable("cut off")); batch.appends.len()],
+            false => self.inner.append(batch).await,
+        }
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        match self.is_so() {
+            true => Err(ReadError::unavailable("cut off")),
+            false => self.inner.read_stream(stream, after_version, limit).await,
+        }
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        match self.is_so() {
+            true => Err(ReadError::unavailable("cut off")),
+            false => self.inner.read_all(after, limit, filter).await,
+        }
+    }
+
+    fn count_after(&self, after: Position) -> u64 {
+        self.inner.count_after(after)
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.head()
+    }
 }
 
 /// All that a process of these tests says of itself.
@@ -173,9 +227,25 @@ impl Api {
     }
 
     pub(crate) async fn with_rules(config: ApiConfig, limits: AcceptLimits, rules: ClientRules) -> Self {
+        Self::build(config, limits, rules, |journal| journal).await
+    }
+
+    /// Of several processes on the same log.
+    pub(crate) async fn of_several() -> Self {
+        let config = ApiConfig { read_wait_ms: 50, ..ApiConfig::default() };
+        Self::build(config, AcceptLimits::default(), ClientRules::default(), Journal::shared).await
+    }
+
+    async fn build(
+        config: ApiConfig,
+        limits: AcceptLimits,
+        rules: ClientRules,
+        journal: impl FnOnce(Journal) -> Journal,
+    ) -> Self {
         let clock = Arc::new(ManualClock::at(start()));
-        let store = Arc::new(MemoryEventStore::new());
-        let journal = Journal::new(store.clone(), clock.clone(), clock.clone());
+        let (store, is_log_away) = (Arc::new(MemoryEventStore::new()), Arc::new(AtomicBool::new(false)));
+        let reached = Away { inner: store.clone(), is_away: is_log_away.clone() };
+        let journal = journal(Journal::new(Arc::new(reached), clock.clone(), clock.clone()));
         let backlog = Arc::new(AtomicU64::new(0));
         let disk = Arc::new(Disk::default());
         let gauge = backlog.clone();
@@ -212,6 +282,7 @@ impl Api {
             clients,
             clock,
             store,
+            is_log_away,
             lots,
             backlog,
             disk,

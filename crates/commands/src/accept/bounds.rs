@@ -1,7 +1,7 @@
-//! How large an acceptance may become in the log.
+//! Limits on the size of an accepted sending in the log.
 //!
-//! An event is bounded because a log is: KurrentDB takes 1 MiB an append by default, and what is stored once is read
-//! again with every fold. Sizes are those of the JSON that is stored.
+//! An event is limited because the log is: KurrentDB takes 1 MiB per append by default, and what is stored once is
+//! read again with every fold. Sizes are those of the stored JSON.
 
 use kite_domain::lot::Recipient;
 use kite_domain::sending::SendingContent;
@@ -32,7 +32,7 @@ const TEXT_FRAME_BYTES: usize = 16;
 /// `,"contact":"…"`.
 const CONTACT_BYTES: usize = 46;
 
-/// What the recipient takes in its lot; never less than it does.
+/// Size of the recipient in its lot, rounded up.
 pub(super) fn size_of_recipient(recipient: &Recipient) -> usize {
     let variables: usize =
         recipient.variables.iter().map(|(name, value)| size_of_text(name) + size_of_text(value) + 8).sum();
@@ -55,8 +55,9 @@ fn size_of_text(text: &str) -> usize {
 /// What the caller adds for itself is short.
 pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Result<(), RequestRefusal> {
     if let Some(reference) = &request.client_reference
-        && let Err(detail) = check_reference(reference, limits)
+        && let Err(error) = check_reference(reference, limits)
     {
+        let detail = error.to_string();
         return Err(RequestRefusal { field: "client_reference", code: "too_long", detail });
     }
     let custom_bytes = request.custom.as_ref().map_or(0, size_of_json);
@@ -68,8 +69,16 @@ pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Re
     Ok(())
 }
 
+/// A name of the caller's is longer than they may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{characters} characters; at most {characters_max} are allowed")]
+pub(super) struct ReferenceTooLong {
+    characters: usize,
+    characters_max: usize,
+}
+
 /// A name that the caller gave to a sending or a message.
-pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), String> {
+pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), ReferenceTooLong> {
     let characters_max = limits.reference_characters_max;
     // No character has less than a byte.
     if reference.len() <= characters_max {
@@ -77,7 +86,7 @@ pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<
     }
     match reference.chars().count() {
         fits if fits <= characters_max => Ok(()),
-        characters => Err(format!("{characters} characters; at most {characters_max} are allowed")),
+        characters => Err(ReferenceTooLong { characters, characters_max }),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Cancelling: what was not handed over never will be; what was, goes on.
+//! Cancelling: messages that were not handed over never will be; those that were continue.
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::sending::{Sending, SendingCancelled};
 use kite_domain::slug::TenantId;
 use kite_event_store::{AppendError, Expected, Position};
@@ -18,7 +18,7 @@ use crate::tries::Tries;
 pub struct CancelOutcome {
     /// Messages that were stopped by this.
     pub cancelled: u32,
-    /// Messages that are with a relay and go on.
+    /// Messages that are with a relay and continue.
     pub in_flight: u32,
     /// Messages that were final before.
     pub finished: u32,
@@ -54,11 +54,11 @@ pub enum CancelError {
 }
 
 impl Acceptance {
-    /// Cancels a sending of this tenant. The cancellation itself is durable first; if the process dies before every
-    /// lot is told, the timekeeper goes on.
+    /// Cancels a sending of this tenant. First the cancellation itself is made durable. If the process dies before
+    /// every lot has it, the timekeeper continues.
     ///
-    /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
-    /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
+    /// In a copy that is not settled, the lots that come from the original are left alone, because what the original
+    /// may have handed over is not cancelled. The settler puts it in doubt, and the timekeeper cancels the rest.
     pub async fn cancel(
         &self,
         cause: &Cause,
@@ -71,8 +71,8 @@ impl Acceptance {
             self.write_cancellation(&cause, tenant, id, reason).await?;
         self.directory.stay_current(self.journal()).await?;
         let is_originals = match self.directory.snapshot().instance {
-            Standing::Copy { until, .. } | Standing::Released { until, .. } => accepted <= until,
-            Standing::Original | Standing::Settled { .. } => false,
+            Originality::Copy { until, .. } | Originality::Released { until, .. } => accepted <= until,
+            Originality::Original | Originality::Settled { .. } => false,
         };
         let ids: Vec<LotId> = (0..lots).map(|number| LotId { sending: id, number }).collect();
         let mut outcome = CancelOutcome { cancelled: 0, in_flight: 0, finished: 0, position };
@@ -101,7 +101,7 @@ impl Acceptance {
         Ok(outcome)
     }
 
-    /// Whether anything is left to cancel. That a sending is completed is recorded a moment after its last message is
+    /// Whether anything is left to cancel. The completion of a sending is recorded a moment after its last message is
     /// final, and a sending that is over in between must not become a cancelled one.
     async fn has_open_messages(&self, sending: SendingId, lots: u32) -> Result<bool, LotsError> {
         for number in 0..lots {
@@ -119,7 +119,7 @@ impl Acceptance {
         id: SendingId,
         reason: Option<String>,
     ) -> Result<Written, CancelError> {
-        // However this ends, also by a caller that goes away: what is kept of the sending is read anew.
+        // However this ends, also by a caller that goes away: what is kept of the sending is read again.
         let _forgets = ForgetsSending { lots: &self.lots, id };
         let mut tries = Tries::of(self.journal());
         loop {

@@ -3,7 +3,7 @@
 use kite_domain::address::{Address, EmailAddress, PhoneKind};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
@@ -22,8 +22,8 @@ use crate::policy::policy_in_force;
 /// The word for a row that no relay can carry.
 pub(super) const NO_RELAY: &str = "no_relay";
 
-/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
-/// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
+/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body.
+/// Otherwise a request that repeats a long value in a text, for many recipients, would take gigabytes of work.
 const FILLING_BYTES_MAX: usize = 128 << 20;
 
 /// A lot before it has a sending.
@@ -103,7 +103,7 @@ struct GoodRow {
     bytes: usize,
 }
 
-/// Goes through the rows; gives way to others after every lot, so that a large request does not delay a small one.
+/// Goes through the rows. It yields after every lot, so that a large request does not delay a small one.
 pub(super) async fn compose(
     tenant: &TenantId,
     request: &SendRequest,
@@ -138,7 +138,6 @@ pub(super) async fn compose(
         }
         let good = match composer.row(row) {
             Ok(good) => good,
-            Err(_) if mutation::is_active(Mutation::RowsDropped) => continue,
             Err(refused) => {
                 composed.refused.push(refused);
                 continue;
@@ -157,10 +156,11 @@ pub(super) async fn compose(
         }
         composed.messages += 1;
     }
+    mutation::bug!(RowsDropped, composed.refused.clear());
     composed
 }
 
-/// The addresses of all rows, as far as they are any: in the form in which refusals are looked up.
+/// The addresses of all rows that have a valid one, in the form in which refusals are looked up.
 pub(super) fn addresses(request: &SendRequest) -> Vec<SmolStr> {
     let of_row = |row: &RecipientInput| {
         let to = Address::parse(&row.to).ok().map(|to| SmolStr::new(to.as_str()));
@@ -182,12 +182,31 @@ struct Composer<'c> {
     ad_brands: AdBrands,
     limits: &'c AcceptLimits,
     /// Whether any relay could ever carry a type to a kind of number for this sender.
-    carriers: Vec<(Carriage, Result<(), String>)>,
+    carriers: Vec<(Carriage, Result<(), NoCarrier>)>,
     /// How much may still be filled in for this request.
     filling_bytes_left: usize,
 }
 
-/// What is to be carried: a type to a kind of number.
+/// Why no relay could ever carry a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum NoCarrier {
+    #[error("the policy gives no share to a relay that can carry this {0}")]
+    NoShare(MessageType),
+    #[error("no relay offers {0}")]
+    NotOffered(MessageType),
+    #[error("no relay can carry this {channel} ({})", .of.iter().map(in_words).collect::<Vec<_>>().join("; "))]
+    NoneCan {
+        channel: MessageType,
+        /// Of each relay that offers it.
+        of: Vec<(RelayId, Ineligible)>,
+    },
+}
+
+fn in_words((relay, why): &(RelayId, Ineligible)) -> String {
+    format!("{relay}: {why}")
+}
+
+/// What has to be carried: a type to a kind of number.
 type Carriage = (MessageType, Option<PhoneKind>);
 
 impl Composer<'_> {
@@ -209,7 +228,7 @@ impl Composer<'_> {
             .map_err(|error| refused("email", error.code(), error.to_string()))?;
         if let Some(reference) = &row.reference {
             check_reference(reference, self.limits)
-                .map_err(|detail| refused("reference", "too_long", detail))?;
+                .map_err(|error| refused("reference", "too_long", error.to_string()))?;
         }
         if row.contact.is_none() && row.variables.len() > VARIABLES_MAX {
             let count = row.variables.len();
@@ -244,8 +263,8 @@ impl Composer<'_> {
             let detail = format!("an {} needs a sender (`{field}`)", resolved.message_type);
             return Err(refused("to", "sender_missing", detail));
         }
-        if let Err(detail) = self.carrier(resolved.message_type, reach) {
-            return Err(refused("to", NO_RELAY, detail));
+        if let Err(why) = self.carrier(resolved.message_type, reach) {
+            return Err(refused("to", NO_RELAY, why.to_string()));
         }
         if resolved.message_type != MessageType::Email
             && let Some(opens) = self.terms.held_until.filter(|opens| self.terms.expires_at <= *opens)
@@ -284,7 +303,7 @@ impl Composer<'_> {
         Ok(GoodRow { recipient, resolved, reach, bytes })
     }
 
-    fn carrier(&mut self, channel: MessageType, reach: Option<PhoneKind>) -> Result<(), String> {
+    fn carrier(&mut self, channel: MessageType, reach: Option<PhoneKind>) -> Result<(), NoCarrier> {
         let key = (channel, reach);
         if let Some((_, known)) = self.carriers.iter().find(|(known, _)| *known == key) {
             return known.clone();
@@ -299,7 +318,7 @@ impl Composer<'_> {
                 in_force.weights.iter().any(|share| share.weight > 0 && possible.contains(&share.relay));
             match has_share {
                 true => Ok(()),
-                false => Err(format!("the policy gives no share to a relay that can carry this {channel}")),
+                false => Err(NoCarrier::NoShare(channel)),
             }
         });
         self.carriers.push((key, answer.clone()));
@@ -313,21 +332,21 @@ fn possible_carriers(
     channel: MessageType,
     reach: Option<PhoneKind>,
     registered: &[RelayId],
-) -> Result<Vec<RelayId>, String> {
+) -> Result<Vec<RelayId>, NoCarrier> {
     let mut possible = Vec::new();
-    let mut reasons = Vec::new();
+    let mut of = Vec::new();
     for (relay, _) in directory.relays.iter() {
         match directory.relays.eligible(relay, channel, reach, registered) {
             Ok(_) => possible.push(relay.clone()),
             Err(reason) if reason.is_passing() => possible.push(relay.clone()),
             Err(Ineligible::NoChannel) => {}
-            Err(reason) => reasons.push(format!("{relay}: {reason}")),
+            Err(reason) => of.push((relay.clone(), reason)),
         }
     }
-    match (possible.is_empty(), reasons.is_empty()) {
+    match (possible.is_empty(), of.is_empty()) {
         (false, _) => Ok(possible),
-        (true, true) => Err(format!("no relay offers {channel}")),
-        (true, false) => Err(format!("no relay can carry this {channel} ({})", reasons.join("; "))),
+        (true, true) => Err(NoCarrier::NotOffered(channel)),
+        (true, false) => Err(NoCarrier::NoneCan { channel, of }),
     }
 }
 

@@ -12,11 +12,11 @@ use crate::journal::JournalError;
 use crate::open_work::OpenWork;
 use crate::worker::{Step, TickError, Worker, WorkerError};
 
-/// Looks at the work model at most this often; the driving loop also wakes it with the log.
+/// Reads the work model at most this often; the driving loop also wakes it with the log.
 const LOOK_INTERVAL: TimeDelta = TimeDelta::milliseconds(100);
 const PAGE: usize = 1_000;
-/// At the beginning a read model may be behind by so many times as much as makes us refuse campaigns. What is counted here
-/// is kept in memory.
+/// At the beginning a read model may be behind by this many times the lag at which campaigns are refused. What is
+/// counted here is kept in memory.
 const COUNTED_LAGS: u64 = 10;
 
 /// See the module.
@@ -29,7 +29,7 @@ pub struct LoadWatch {
 }
 
 impl LoadWatch {
-    /// Watches for this acceptance, which takes nothing before the log has been counted. To be called before the first
+    /// Watches for this acceptance, which accepts nothing before the log has been counted. Call it before the first
     /// request.
     pub fn new(acceptance: Acceptance, open_work: Arc<dyn OpenWork>) -> Self {
         acceptance.room.is_to_be_counted();
@@ -53,7 +53,7 @@ impl LoadWatch {
         Ok(())
     }
 
-    /// Counts what is in the log after the read model's position. One that is very far behind is waited for.
+    /// Counts what is in the log after the read model's position. It waits for a read model that is very far behind.
     async fn count_the_rest(&self, position: Position) -> Result<bool, JournalError> {
         let journal = self.acceptance.journal();
         let lag_max = self.acceptance.limits.projector_lag_events_max.saturating_mul(COUNTED_LAGS);

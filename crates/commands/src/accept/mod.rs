@@ -1,4 +1,5 @@
-//! Accepting a sending: everything that can be refused is refused now, and what gets an answer is durable.
+//! Accepting a sending: everything that can be refused is refused now, and a request is answered only after it is
+//! durable.
 //!
 //! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
 //! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
@@ -32,7 +33,7 @@ use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
 use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::Refusals;
 use kite_domain::sending::{
     MessageClass, SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream,
@@ -47,7 +48,7 @@ use std::sync::Arc;
 
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
-use crate::lots::{Lots, Standing};
+use crate::lots::{LoggedLot, Lots};
 use compose::Composed;
 use rates::{Lane, Rates};
 use room::{NoPlace, Place, Wanted};
@@ -105,10 +106,10 @@ impl Acceptance {
         self.directory.snapshot().limits_of(tenant, &self.limits.tenant)
     }
 
-    /// Counts a request of a tenant that is not one to send: those are counted when they are accepted.
+    /// Counts a request of a tenant that is not a request to send: those are counted when they are accepted.
     ///
     /// # Errors
-    /// It comes too fast.
+    /// It comes too soon after others.
     pub fn count_request(&self, tenant: &TenantId) -> Result<(), TooFast> {
         self.rates.request(tenant, &self.limits_of(tenant), Lane::Ordinary).inspect_err(note_too_fast)
     }
@@ -117,8 +118,7 @@ impl Acceptance {
         self.lots.journal()
     }
 
-    /// Shows what would become of a request if it were the next to be routed, after what `ledger` knows. Nothing is
-    /// written.
+    /// Shows what a request would do if it were the next to be routed, after what `ledger` knows. Nothing is written.
     pub async fn preview(
         &self,
         tenant: &TenantId,
@@ -174,11 +174,7 @@ impl Acceptance {
         let mut version = 0;
         if let Some((claimed, claim_version)) = newest {
             version = claim_version;
-            let is_forgotten = mutation::is_active(Mutation::KeyForgottenAfterRestart)
-                && !self.lots.keeps_sending(claimed.sending);
-            if !is_forgotten
-                && let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await?
-            {
+            if let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await? {
                 return Ok(accepted);
             }
         }
@@ -186,7 +182,7 @@ impl Acceptance {
         self.accept_new(cause, tenant, request, Some(claim)).await
     }
 
-    /// What became of an earlier claim: its sending, or none because it was never sealed and now never will be.
+    /// The result of an earlier claim: its sending, or none because it was never sealed and now never will be.
     async fn settle_claim(
         &self,
         cause: &Cause,
@@ -194,6 +190,7 @@ impl Acceptance {
         claimed: &SendingClaimed,
         idempotency: &Idempotency,
     ) -> Result<Option<Accepted>, AcceptError> {
+        mutation::bug!(KeyForgottenAfterRestart if !self.lots.keeps_sending(claimed.sending), return Ok(None));
         if self.lots.sending(claimed.sending).await?.is_none() {
             // Whoever writes first into the sending's stream decides: the seal of a slow request, or this.
             let abandon = Entry {
@@ -263,19 +260,17 @@ impl Acceptance {
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
-        let is_sealed_first = mutation::is_active(Mutation::SealBeforeLots);
-        if is_sealed_first {
-            self.seal(&cause, &sealed).await?;
-        }
+        mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
-        let seal_cause = cause.of(lots.last().and_then(|standing| standing.last_event));
+        let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
-        lots.into_iter().for_each(|standing| self.lots.remember(standing));
+        lots.into_iter().for_each(|logged| self.lots.remember(logged));
         self.lots.remember_sending(Arc::new(sealed.clone()));
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
-        let position = match self.seal(&seal_cause, &sealed).await {
-            Err(_) if is_sealed_first || mutation::is_active(Mutation::AcknowledgeBeforeAppend) => 0,
+        let appended = self.seal(&seal_cause, &sealed).await;
+        mutation::bug!(SealBeforeLots | AcknowledgeBeforeAppend, let appended = appended.or(Ok(0)));
+        let position = match appended {
             Err(error) => {
                 if !is_in_doubt(&error) {
                     place.not_sealed();
@@ -303,8 +298,9 @@ impl Acceptance {
         })
     }
 
-    /// What of a request concerns all rows, with the directory that it was checked by. It is refused only after the log was read on
-    /// once where others write to it: a policy or a sender may have come into it just now.
+    /// The part of a request that concerns all rows, with the directory that it was checked by. If others write to
+    /// the log, the log is read once more before the request is refused: a policy or a sender may just have been
+    /// added.
     async fn check(
         &self,
         tenant: &TenantId,
@@ -337,7 +333,7 @@ impl Acceptance {
         Ok(compose::compose(tenant, request, terms, directory, &refusals, &self.limits).await)
     }
 
-    /// Of how far the read side may be behind, the second half is for passwords alone.
+    /// The second half of the allowed lag of the read side is for passwords only.
     fn check_backlog(&self, class: MessageClass) -> Result<(), AcceptError> {
         let most = match class {
             MessageClass::Otp => self.limits.projector_lag_events_max.saturating_mul(2),
@@ -427,7 +423,7 @@ impl Acceptance {
         }
     }
 
-    /// Appends the claim and the lots. A lost race for the claim leaves lots that are never sealed.
+    /// Appends the claim and the lots. If another request wins the claim, the lots of this one are never sealed.
     async fn write_lots(
         &self,
         cause: &Cause,
@@ -435,7 +431,7 @@ impl Acceptance {
         sending: SendingId,
         claim: Option<Claim>,
         lots: Vec<compose::ComposedLot>,
-    ) -> Result<Vec<Standing>, AcceptError> {
+    ) -> Result<Vec<LoggedLot>, AcceptError> {
         let mut entries = Vec::with_capacity(lots.len() + 1);
         if let Some(claim) = claim {
             entries.push(Entry {
@@ -457,14 +453,14 @@ impl Acceptance {
                 cause: cause.clone(),
                 events: vec![accepted.into()],
             });
-            folded.push(Standing { lot: state, version: 1, last_event: None });
+            folded.push(LoggedLot { lot: state, version: 1, last_event: None });
         }
         // Guarded: without the claim, no lot is written.
         let claims = entries.len() - folded.len();
         let written = self.journal().append_keeping(BatchMode::Guarded, entries).await;
         for (place, kept) in written.into_iter().enumerate() {
-            if let Some(standing) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
-                standing.last_event = Some(kept.last_id);
+            if let Some(logged) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
+                logged.last_event = Some(kept.last_id);
             }
             match kept.answer {
                 Ok(_) => {}
@@ -510,7 +506,7 @@ fn note_too_fast(too_fast: &TooFast) {
     note_limited(too_fast.pace.word());
 }
 
-/// Counts a refusal by a limit. Without the tenant: there may be many, and the access log names it.
+/// Counts a refusal by a limit. Without the tenant's name, because there may be many; the access log has it.
 pub fn note_limited(reason: &'static str) {
     metrics::counter!("kite_limited_total", "reason" => reason).increment(1);
 }
@@ -521,8 +517,8 @@ struct Claim {
     body_hash: String,
 }
 
-/// A sending that is kept and not certain to be sealed: forgotten when the seal fails, and when the caller goes away
-/// before the answer, so that nobody takes it for accepted.
+/// A sending that is kept and not certain to be sealed. It is forgotten when the seal fails, and when the caller goes
+/// away before the answer, so that nobody takes it for accepted.
 struct Unsealed<'a> {
     lots: &'a Lots,
     sending: Option<SendingId>,
@@ -549,9 +545,8 @@ struct InProgress<'a> {
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        if !mutation::is_active(Mutation::KeyStaysInProgress) {
-            self.keys.lock().remove(&self.key);
-        }
+        mutation::bug!(KeyStaysInProgress, return);
+        self.keys.lock().remove(&self.key);
     }
 }
 

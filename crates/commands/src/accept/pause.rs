@@ -1,7 +1,7 @@
-//! Pausing and resuming: nothing of a paused sending is routed or handed over, until somebody lets it go on.
+//! Pausing and resuming: nothing of a paused sending is routed or handed over, until somebody resumes it.
 //!
-//! Only the sending's own stream is written. Whoever routes or hands over looks at it; whoever resumes wakes the router
-//! and the publisher by the event itself, and they find the lots in the log.
+//! Only the sending's own stream is written. Whoever routes or hands over checks it. The event that resumes a sending
+//! also wakes the router and the publisher, and they find the lots in the log.
 
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
@@ -14,10 +14,10 @@ use super::cancel::ForgetsSending;
 use crate::journal::{Cause, Entry, JournalError};
 use crate::tries::Tries;
 
-/// How a sending stands after it was paused or resumed.
+/// The state of a sending after it was paused or resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseOutcome {
-    /// Why nothing of it goes out; none: it goes on.
+    /// Why nothing of it is handed over; none: it is not paused.
     pub paused: Option<Pause>,
     /// Where in the log.
     pub position: Position,
@@ -57,7 +57,7 @@ impl Acceptance {
         self.change_pause(cause, tenant, id, decide).await
     }
 
-    /// Lets a sending of this tenant go on. One that goes on already does so.
+    /// Resumes a sending of this tenant. One that is not paused is left as it is.
     ///
     /// # Errors
     /// See [`PauseError`].
@@ -81,7 +81,7 @@ impl Acceptance {
         decide: impl Fn(&Sending) -> Result<Option<Event>, PauseRefusal>,
     ) -> Result<PauseOutcome, PauseError> {
         let cause = Cause { correlation: id.0, ..cause.clone() };
-        // What is kept of the sending is read anew before anybody is told how it stands: two who pause and resume at once could be
+        // What is kept of the sending is read again before anybody is told how it stands: two who pause and resume at once could be
         // told in another order than the log's, and what is found paused may be by one who has no answer yet.
         let _forgets = ForgetsSending { lots: &self.lots, id };
         let mut tries = Tries::of(self.journal());

@@ -1,4 +1,4 @@
-//! What would become of a request: types, costs, split, refused rows. Nothing is written.
+//! Preview: what a request would do: types, costs, split, refused rows. Nothing is written.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
@@ -31,7 +31,7 @@ pub struct Preview {
     pub relays: Vec<PreviewRelay>,
     /// What the first routes cost if all is delivered, in thousandths of a won.
     pub cost_milliwon: i64,
-    /// What it costs if every message goes on to the dearest relay that it may fail over to.
+    /// What it costs if every message fails over to the most expensive relay that it may use.
     pub cost_max_milliwon: i64,
     /// Why a part cannot be routed at the moment.
     pub blocked: Vec<String>,

@@ -1,7 +1,7 @@
-//! How many requests and recipients a second a tenant may come with. One-time passwords have buckets of their own, of the
+//! How many requests and recipients per second a tenant may send. One-time passwords have separate buckets of the
 //! same size, so that a tenant's campaign does not lock out its passwords.
 //!
-//! A bucket holds one second's worth; that of recipients at least the largest request, or none would ever fit.
+//! A bucket holds one second's worth; that of recipients holds at least the largest request, or none would ever fit.
 
 use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;

@@ -1,4 +1,4 @@
-//! What is asked for, what is answered, and every way to be refused.
+//! The request, the answer, and every reason to refuse it.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{ContactId, SendingId, TemplateId};
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use super::rates::TooFast;
 use crate::journal::JournalError;
 
-/// A request to send, as it came in: nothing in it is checked.
+/// A request to send, as it came in: nothing in it has been checked.
 #[derive(Debug, Clone)]
 pub struct SendRequest {
     /// How urgent.
@@ -42,7 +42,7 @@ pub struct SendRequest {
     pub recipients: Vec<RecipientInput>,
     /// Not before.
     pub scheduled_at: Option<DateTime<Utc>>,
-    /// How long the messages are worth handing over, in seconds.
+    /// How long it is useful to hand the messages over, in seconds.
     pub lifetime_s: Option<u32>,
     /// What happens on failure; none: as the tenant's policy says.
     pub failover: Option<FailoverTerms>,
@@ -65,7 +65,7 @@ pub struct AdInput {
     pub window: WindowAction,
     /// The recipients have agreed to night advertisements.
     pub night_consent: bool,
-    /// Add what is missing of the marking; otherwise a text without it is refused.
+    /// Add what is missing of the marking; without this, an unmarked text is refused.
     pub mark_automatically: bool,
 }
 
@@ -104,13 +104,13 @@ pub struct AcceptLimits {
     pub open_messages_max: u64,
     /// Messages that are accepted for later, over all tenants.
     pub scheduled_messages_max: u64,
-    /// The share of every bound on open messages that is for one-time passwords alone, in per cent.
+    /// The share of every limit on open messages that is only for one-time passwords, in per cent.
     pub password_reserve_per_cent: u8,
     /// The limits of a tenant for which the operator has set no others.
     pub tenant: LimitsInForce,
     /// Events that a projector may be behind.
     pub projector_lag_events_max: u64,
-    /// What a refused caller is told to wait, in seconds.
+    /// How long a refused caller is told to wait, in seconds.
     pub retry_after_s: u32,
     /// How far ahead a sending may be scheduled, in days.
     pub schedule_days_max: u32,
@@ -120,7 +120,8 @@ pub struct AcceptLimits {
     pub custom_bytes_max: usize,
     /// Text limits.
     pub text: TypeLimits,
-    /// When no advertisement may go out as a text message without a consent to it. Whoever hands over goes by the same.
+    /// When no advertisement may be sent as a text message without consent to that. The hand-over uses the same
+    /// window.
     pub night: NightWindow,
 }
 

@@ -1,8 +1,9 @@
-//! Places for messages: what is accepted and not final, counted so that two requests at once never get the last one.
+//! Places for messages: what is accepted and not final is counted in such a way that two requests at once never get
+//! the last place.
 //!
-//! The work read model knows what was open up to where it has come in the log. What was given since then is counted
-//! here: from when it is asked for, so before anything is appended, until the read model has seen its seal. So a count
-//! may be too high for a moment, and is never too low. A request that comes to nothing gives its place back.
+//! The work read model knows what was open up to its position in the log. What was given since then is counted here:
+//! from the request, before anything is appended, until the read model has seen its seal. So a count may be too high
+//! for a moment, but never too low. A request that fails gives its place back.
 
 use kite_domain::load::{Asking, Full, HouseBounds, Load, LoadKind};
 use kite_domain::slug::TenantId;
@@ -40,9 +41,9 @@ struct Inner {
 /// A place whose seal may be in the log.
 struct Doubtful {
     given: Given,
-    /// Where the log ended when nobody waited for the answer any more.
+    /// Where the log ended when the caller stopped waiting for the answer.
     position: Position,
-    /// So many looks of a read model that has come past it are waited for: the append may still be on its way.
+    /// How many more looks of a read model beyond that position are waited for: the append may still be on its way.
     looks: u8,
 }
 
@@ -73,7 +74,7 @@ pub(super) struct Wanted<'a> {
 pub(super) enum NoPlace {
     /// A bound is reached.
     Full(Full),
-    /// However little there were: it is more than the tenant may ever have.
+    /// However little there is at the moment: it is more than the tenant may ever have.
     Never(Full),
     /// It is not known yet what there is.
     Uncounted,
@@ -160,7 +161,7 @@ impl Room {
         self.inner.lock().is_uncounted = false;
     }
 
-    /// A sending that is in the log and was not given its place here.
+    /// A sending that is in the log and got no place here.
     pub(super) fn note(&self, tenant: &TenantId, kind: LoadKind, messages: u64, position: Position) {
         let given = Given { tenant: tenant.clone(), kind, messages };
         let mut inner = self.inner.lock();
@@ -204,7 +205,7 @@ impl Inner {
     }
 }
 
-/// A place for the messages of one request. Given back when it is dropped, unless the seal is in the log, or may be.
+/// The places of one request. Given back when it is dropped, unless the seal is in the log, or may be.
 pub(super) struct Place<'s> {
     room: Room,
     given: Option<Given>,
@@ -224,7 +225,7 @@ impl Place<'_> {
         }
     }
 
-    /// From now on the seal may get into the log, whoever waits for the answer.
+    /// From now on the seal may get into the log, even if nobody waits for the answer.
     pub(super) fn is_sealing(&mut self) {
         self.is_sealing = true;
     }

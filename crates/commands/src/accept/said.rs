@@ -1,4 +1,4 @@
-//! Looking at what was accepted, as far as no read model holds it.
+//! Shows the content of what was accepted, which no read model stores.
 
 use kite_domain::ids::MessageId;
 use kite_domain::lot::{Said, said};

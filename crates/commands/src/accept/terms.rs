@@ -1,4 +1,4 @@
-//! What is true for all messages of a request: sender, text, advertising rules, times. Checked before any row.
+//! What applies to all messages of a request: sender, text, advertising rules, times. Checked before any row.
 
 use chrono::{DateTime, Utc};
 use kite_domain::address::{EmailAddress, SenderNumber};
@@ -34,7 +34,7 @@ pub(super) struct CheckedTerms {
     pub(super) expires_at: DateTime<Utc>,
     pub(super) failover: FailoverTerms,
     pub(super) ad: Option<AdTerms>,
-    /// When what is held for the night would go out at the earliest; none: nothing would be held now.
+    /// When messages that are held for the night would be sent at the earliest; none: nothing would be held now.
     pub(super) held_until: Option<DateTime<Utc>>,
 }
 
@@ -130,7 +130,7 @@ fn is_bound_to_the_day(request: &SendRequest, input: AdInput, phone: Option<&Sen
     phone.is_some() && request.message_type != RequestedType::Email && !input.night_consent
 }
 
-/// Of these values, those that the text or the subject asks for: nothing else is stored.
+/// The values that the text or the subject uses: nothing else is stored.
 pub(super) fn needed_variables(
     text: &Template,
     subject: Option<&Template>,
@@ -180,8 +180,8 @@ impl<'d> Approved<'d> {
         }
     }
 
-    /// 발신번호 사전등록제: only a sender of the tenant that is approved sends, now and when it is to be sent.
-    /// The brands of these senders, and those that they had before, each once; none if one of them has no brand.
+    /// 발신번호 사전등록제: only an approved sender of the tenant may be used, now and at the time of the sending. Returns the
+    /// brands of these senders, and those that they had before, each once; none if one of them has no brand.
     fn brands<'s>(&self, senders: impl Iterator<Item = &'s SenderTerms>) -> Vec<SmolStr> {
         let mut brands: Vec<SmolStr> = Vec::new();
         for sender in senders {
@@ -213,7 +213,7 @@ impl<'d> Approved<'d> {
     }
 }
 
-/// Where the sender stands, and what can be done about it.
+/// The status of the sender, and what can be done about it.
 fn unapproved(
     field: &'static str,
     address: &str,
@@ -237,7 +237,7 @@ fn unapproved(
     RequestRefusal { field, code: status.code(), detail }
 }
 
-/// The request's own terms, or those of the policy for the channel that is most likely meant.
+/// The request's own terms, or those of the policy for the most likely channel.
 fn failover(tenant: &TenantId, request: &SendRequest, directory: &DirectoryState) -> FailoverTerms {
     let channel = match request.message_type {
         RequestedType::Lms => Channel::Lms,

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// What the log says of a key's last use is renewed when it is older than this.
+/// The last use that the log has of a key is renewed when it is older than this.
 const AGE_MAX: TimeDelta = TimeDelta::days(1);
 
 /// A key that is not revoked, and when it was last used. Whoever has a snapshot of the directory has the same one.

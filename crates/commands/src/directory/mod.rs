@@ -1,10 +1,11 @@
-//! Everything small that the write side must know before it decides: relays, policies, senders, templates, tenants and
-//! their keys. Folded from the log, kept in memory. And who has refused advertisements, which is looked up.
+//! Everything small that the write side must know before it decides: relays, policies, senders, templates, tenants
+//! and their keys. Folded from the log and kept in memory. It also looks up who has refused advertisements.
 //!
-//! Whoever writes such a thing reads on from the log before answering, so that the next request sees it.
+//! A request that writes such a thing reads the log on before it is answered, so that the next request sees the
+//! change.
 //!
-//! A process begins with the events that are in force, as a read model knows them ([`StoredDirectory`]), and reads the log after
-//! that. Where no read model can tell it reads the whole log.
+//! A process begins with the events that are in force, as a read model knows them ([`StoredDirectory`]), and reads
+//! the log after that. If no read model knows them it reads the whole log.
 
 mod live_key;
 mod refusals;
@@ -33,6 +34,7 @@ use tokio::sync::{MutexGuard, watch};
 
 use crate::journal::{Journal, JournalError, Told};
 use crate::open_work::OpenWorkError;
+use crate::worker::describe;
 use crate::worker::{Step, Worker, WorkerError};
 use refusals::RecentRefusals;
 
@@ -41,9 +43,9 @@ const REFUSAL_KINDS: [EventKind; 3] =
     [EventKind::OptOutRecorded, EventKind::OptOutWithdrawn, EventKind::OptOutExtended];
 
 const PAGE: usize = 1_000;
-/// What was read so lately is current where several processes write.
+/// If several processes write, a read that is not older than this counts as current.
 const CURRENT: TimeDelta = TimeDelta::seconds(1);
-/// How often refusals are looked up anew because the log has said something meanwhile.
+/// How often refusals are looked up again because the log has said something meanwhile.
 const LOOKS_MAX: usize = 5;
 
 /// The directory. Cheap to clone.
@@ -56,7 +58,7 @@ struct Inner {
     state: RwLock<Arc<DirectoryState>>,
     recent: RwLock<RecentRefusals>,
     memory: OnceLock<Arc<dyn StoredDirectory>>,
-    /// Held while reading on, so that events are folded once and in order.
+    /// Held while reading the log on, so that events are folded once and in order.
     place: tokio::sync::Mutex<Place>,
     changes: watch::Sender<u64>,
     /// When it was read to the end last, in milliseconds since 1970.
@@ -64,7 +66,7 @@ struct Inner {
     /// How many reads have begun, and the number of the last one that came to the end.
     reads: AtomicU64,
     last_whole_read: AtomicU64,
-    /// A newer program wrote what this one does not understand: it is as it was before that.
+    /// A newer program wrote something that this one does not understand: the directory stays as it was before that.
     stands_still: AtomicBool,
 }
 
@@ -95,8 +97,8 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Begins with what a read model knows, and reads the log on to its present end. What the read model cannot tell is read from
-    /// the log.
+    /// Begins with what a read model knows, and reads the log on to its present end. What the read model does not
+    /// know is read from the log.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -108,7 +110,7 @@ impl Directory {
         let mut place = self.inner.place.lock().await;
         let refusals_position = memory.refusals_position();
         let in_force = memory.in_force().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what is in force is read from the whole log");
+            tracing::warn!(error = describe(&error), "what is in force is read from the whole log");
             None
         });
         if place.position == 0 {
@@ -126,7 +128,7 @@ impl Directory {
                 }
             }
         }
-        // Only the first one counts: whoever has looked things up there goes on with it.
+        // Only the first one counts: whoever has looked things up there continues with it.
         let _ = self.inner.memory.set(memory);
         match self.read_on(journal, place).await {
             // It stands still, and others do what rests on it.
@@ -135,15 +137,16 @@ impl Directory {
         }
     }
 
-    /// The directory now. It does not change under the reader.
+    /// The directory now. The returned snapshot does not change.
     pub fn snapshot(&self) -> Arc<DirectoryState> {
         self.inner.state.read().clone()
     }
 
-    /// Looks up what these addresses of a tenant's recipients refuse. It is believed with [`Directory::refusals_now`].
+    /// Looks up the refusals of these addresses of a tenant's recipients. [`Directory::refusals_now`] says whether
+    /// they are still current.
     ///
     /// # Errors
-    /// If it cannot be looked up: nobody knows then who may get an advertisement.
+    /// If they cannot be looked up: then nobody knows who may get an advertisement.
     pub async fn refusals_of<'a>(
         &self,
         journal: &Journal,
@@ -169,7 +172,8 @@ impl Directory {
         Err(too_fast())
     }
 
-    /// What was looked up, as it is by now; none: the log has said something meanwhile for which it has to be looked up again.
+    /// The refusals that were looked up, as they are by now; none: the log has since said something that needs
+    /// another lookup.
     pub fn refusals_now<'o>(&self, of: &'o RefusalsOf) -> Option<Cow<'o, Refusals>> {
         of.now(&self.inner.recent.read())
     }
@@ -190,8 +194,8 @@ impl Directory {
         Ok(look(&now))
     }
 
-    /// What a stream says by now, in order: its events in force, and all that came after them. The last one is the last of the
-    /// stream.
+    /// The current content of a stream, in order: its events in force, and all that came after them. The last one is
+    /// the last of the stream.
     pub(crate) async fn stream_now(
         &self,
         journal: &Journal,
@@ -200,7 +204,7 @@ impl Directory {
         let versions = match self.inner.memory.get() {
             None => None,
             Some(memory) => memory.in_force_of(stream.clone()).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, %stream, "what is in force is read from the whole stream");
+                tracing::warn!(error = describe(&error), %stream, "what is in force is read from the whole stream");
                 None
             }),
         };
@@ -218,19 +222,19 @@ impl Directory {
         self.inner.changes.subscribe()
     }
 
-    /// Reads on from the log to its present end. Answers whether anything was new.
+    /// Reads on from the log to its present end. Returns whether anything was new.
     pub async fn catch_up(&self, journal: &Journal) -> Result<bool, JournalError> {
         let place = self.inner.place.lock().await;
         self.read_on(journal, place).await
     }
 
-    /// Whether the log cannot be read on, because a newer program wrote what this one does not understand. Nobody may decide by
-    /// what is known then.
+    /// Whether the log cannot be read on, because a newer program wrote something that this one does not understand.
+    /// Then nobody may decide by what is known.
     pub fn stands_still(&self) -> bool {
         self.inner.stands_still.load(Ordering::Relaxed)
     }
 
-    /// [`Directory::catch_up`], and answers up to where.
+    /// [`Directory::catch_up`] that returns the position reached.
     pub(crate) async fn read_until(&self, journal: &Journal) -> Result<Position, JournalError> {
         self.catch_up(journal).await?;
         Ok(self.inner.place.lock().await.position)
@@ -250,7 +254,7 @@ impl Directory {
             match &page {
                 Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
                 Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
-                // That says nothing of what stands there.
+                // That says nothing about whether it exists.
                 Err(_) => {}
             }
             let (told, next) = page?;
@@ -275,8 +279,8 @@ impl Directory {
         Ok(has_news)
     }
 
-    /// Where other processes write to the log, too: reads it on unless that was done a moment ago. Whoever stood still meanwhile
-    /// would decide by what is over.
+    /// If other processes write to the log, too: reads it on unless that was done a moment ago. A process that stood
+    /// still meanwhile would decide by outdated knowledge.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -303,8 +307,8 @@ impl Directory {
         (0..span.num_milliseconds()).contains(&since_ms)
     }
 
-    /// Looks something up. Where other processes write to the log, too, nobody is told that it is not there before the log was read on
-    /// once: somebody may just have written it.
+    /// Looks something up. If other processes write to the log, too, the log is read on once before the result is
+    /// "not there": another process may just have written it.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -317,8 +321,8 @@ impl Directory {
         Ok(found.ok())
     }
 
-    /// Judges something by what is known. Where other processes write to the log, too, it is what was known a moment ago, and nobody
-    /// is refused anything before the log was read on once: what he rests on may just have been written.
+    /// Judges something by what is known. If other processes write to the log, too, that may be a moment old. So
+    /// nothing is refused before the log was read on once: what the request depends on may just have been written.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -335,13 +339,14 @@ impl Directory {
         Ok(look(&self.snapshot()))
     }
 
-    /// How often it was begun to read on: whoever looks at something after asking this knows which read is newer than the look.
+    /// How many reads have begun. A caller that looks at something after asking this knows which read is newer than
+    /// its look.
     pub(crate) fn reads(&self) -> u64 {
         self.inner.reads.load(Ordering::SeqCst)
     }
 
-    /// Where other processes write to the log, too: sees to it that it was read on by a read that began after so many had. All who
-    /// wait for one read share it. Answers whether there was need.
+    /// If other processes write to the log, too: makes sure that a read has finished which began after this many
+    /// reads. All who wait for a read share it. Returns whether a read was needed.
     pub(crate) async fn read_on_since(&self, journal: &Journal, reads: u64) -> Result<bool, JournalError> {
         if !journal.is_shared() {
             return Ok(false);
@@ -379,7 +384,7 @@ impl Directory {
 
 fn too_fast() -> JournalError {
     let why = "what recipients refuse changes faster than it can be looked up";
-    OpenWorkError(why.to_owned()).into()
+    OpenWorkError::new(why).into()
 }
 
 /// Events by stream and version, in this order.

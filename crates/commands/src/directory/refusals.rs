@@ -1,7 +1,8 @@
-//! What recipients refuse: kept by a read model, looked up for those who are about to get something, and completed by what the
-//! log has said since.
+//! The refusals of recipients: stored by a read model, looked up for those who are about to get a message, and
+//! completed by what the log has said since.
 //!
-//! A tenant may have more refusals than a process has memory for. Only those are held here that the read model may not have.
+//! A tenant may have more refusals than fit into memory. Only those are kept here that the read model may not have
+//! yet.
 
 use kite_domain::address::identity;
 use kite_domain::event::Event;
@@ -52,10 +53,10 @@ impl Said {
     }
 }
 
-/// What the log has said of refusals and the read model may not know.
+/// What the log has said about refusals that the read model may not have yet.
 #[derive(Debug, Default)]
 pub(super) struct RecentRefusals {
-    /// What the log said up to here is not here any more.
+    /// What the log said up to here is no longer kept here.
     since: Position,
     in_order: VecDeque<Arc<Said>>,
     by_address: HashMap<(TenantId, SmolStr), Vec<Arc<Said>>>,
@@ -117,7 +118,7 @@ pub struct RefusalsOf {
     /// Those that were looked up.
     concerned: BTreeSet<SmolStr>,
     stored: StoredRefusals,
-    /// What the read model could not write down of them, by position.
+    /// Refusals that the read model could not store, by position.
     parked: BTreeMap<Position, Arc<Said>>,
 }
 
@@ -159,7 +160,7 @@ impl RefusalsOf {
         }
     }
 
-    /// As the log has it by now; none: the log has said something meanwhile for which more has to be looked up.
+    /// The refusals by the log as it is now; none: the log has since said something that needs another lookup.
     pub(super) fn now(&self, recent: &RecentRefusals) -> Option<Cow<'_, Refusals>> {
         if self.stored.position < recent.since {
             return None;

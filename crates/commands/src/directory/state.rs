@@ -1,14 +1,13 @@
-//! The directory at one moment, and what each event makes of it.
+//! The directory at one moment, and how each event changes it.
 
 use chrono::{DateTime, Utc};
 use kite_domain::breaker::{BreakerChange, LoggedBreaker};
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::keys::{KeyUse, OperatorKeyIssued};
-use kite_domain::lot::RoutingContext;
-use kite_domain::lot::sender;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::lot::{RoutingContext, sender};
+use kite_domain::mutation;
 use kite_domain::opt_out::brand_identity;
 use kite_domain::policy::{PolicyDefined, WeightsAdvised};
 use kite_domain::relay::RelayDirectory;
@@ -36,7 +35,7 @@ pub struct PolicyState {
 /// Where the stream of a tenant's policy for a channel ends, as far as it is folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PolicyTail {
-    /// How many events it holds: what is decided on them is appended after exactly these, or not at all.
+    /// How many events it holds: a decision on them is appended right after them, or not at all.
     pub version: u64,
     /// The number of the newest advice.
     pub advices: u32,
@@ -45,8 +44,8 @@ pub struct PolicyTail {
 /// The directory at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DirectoryState {
-    /// Whether this log is a copy of one that may be at work.
-    pub instance: Standing,
+    /// Whether this log is a copy of one that may still be in use.
+    pub instance: Originality,
     /// All relays.
     pub relays: RelayDirectory,
     /// The breakers that have ever changed, as the log has them.
@@ -74,7 +73,7 @@ pub struct DirectoryState {
 }
 
 impl DirectoryState {
-    /// What a sender may send with now; none: there is no such sender, or it is not approved.
+    /// What may be sent with a sender now; none: there is no such sender, or it is not approved.
     pub fn sends_with(
         &self,
         tenant: &TenantId,
@@ -116,7 +115,7 @@ impl DirectoryState {
         self.limits.get(tenant).map_or(*default, |limits| limits.or(default))
     }
 
-    /// The world as a lot of this sending decides in it.
+    /// What a lot of this sending needs to know outside itself for a decision.
     pub fn routing_context(&self, terms: &SendingAccepted, now: DateTime<Utc>) -> RoutingContext<'_> {
         self.routing_context_of(&terms.tenant, terms.from_phone.as_deref(), terms.from_email.as_deref(), now)
     }
@@ -189,9 +188,7 @@ impl DirectoryState {
             Event::PolicyDefined(defined) => {
                 let key = (defined.tenant.clone(), defined.channel);
                 self.policy_tails.entry(key.clone()).or_default().version = envelope.version;
-                if mutation::is_active(Mutation::NewPolicyUnheeded) && self.policies.contains_key(&key) {
-                    return;
-                }
+                mutation::bug!(NewPolicyUnheeded if self.policies.contains_key(&key), return);
                 self.default_advice.remove(&key);
                 self.policies.insert(key, PolicyState { defined: defined.clone(), advised: None });
             }

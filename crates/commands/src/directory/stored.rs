@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 
 use crate::open_work::OpenWorkError;
 
-/// Where the events in force stand ([`kite_domain::in_force`]), as of a position.
+/// Where the events in force are in the log ([`kite_domain::in_force`]), as of a position.
 #[derive(Debug, Clone, Default)]
 pub struct InForce {
     /// Everything up to here is in it.
@@ -24,11 +24,11 @@ pub struct StoredRefusals {
     pub position: Position,
     /// What these addresses, and those of the same people, refused.
     pub refusals: Refusals,
-    /// Streams of which it is not, or not all: the read model could not write something of them down.
+    /// Streams that are not, or not completely, included: the read model could not store something of them.
     pub parked: Vec<SmolStr>,
 }
 
-/// See the module. Whatever it says is completed from the log, so it may lag.
+/// See the module. Whatever it returns is completed from the log, so it may lag.
 #[async_trait]
 pub trait StoredDirectory: Send + Sync + 'static {
     /// The events in force; none: it does not know all of them.

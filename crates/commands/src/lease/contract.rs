@@ -1,6 +1,6 @@
 //! The contract suite: every promise of [`Leases`], as functions that an adapter's tests call.
 //!
-//! A violated promise panics with what was promised. Time passes as the adapter lets it pass.
+//! A violated promise panics with what was promised. The adapter decides how time passes.
 
 use chrono::TimeDelta;
 use futures::future::{BoxFuture, join_all};
@@ -93,7 +93,7 @@ pub async fn run_all(make: impl AsyncFn() -> Ground) {
     of_many_at_once_one_gets_it(&make().await).await;
 }
 
-/// It is free, then it is somebody's, for a term at the longest.
+/// It is free, then somebody has it, for a term at the longest.
 pub async fn one_holds_it_and_others_are_told_who(ground: &Ground) {
     ground.take("router", "a").await;
     let ends_in = ground.is_taken("router", "b", NO_TIME, "a").await;
@@ -129,7 +129,7 @@ pub async fn what_is_over_is_taken_under_a_higher_epoch(ground: &Ground) {
     ground.is_taken("router", "a", NO_TIME, "b").await;
 }
 
-/// What its holder began may still be under way.
+/// What its holder began may still be in progress.
 pub async fn a_taker_that_waits_takes_it_later(ground: &Ground) {
     ground.take("share", "a").await;
     ground.pass(ground.part(130)).await;
@@ -139,7 +139,7 @@ pub async fn a_taker_that_waits_takes_it_later(ground: &Ground) {
     assert!(matches!(ground.wish("share", "b", ground.term).await, Acquired::Granted(_)), "it has waited");
 }
 
-/// Whoever stood still learns that it has lost it, and does no harm.
+/// A holder that stood still learns that it has lost the lease, and does no harm.
 pub async fn what_another_has_taken_is_neither_renewed_nor_given_back(ground: &Ground) {
     let epoch = ground.take("router", "a").await;
     ground.pass(ground.part(120)).await;
@@ -160,7 +160,7 @@ pub async fn what_is_over_and_nobody_has_taken_is_renewed(ground: &Ground) {
     ground.is_taken("router", "b", NO_TIME, "a").await;
 }
 
-/// Also for those who would wait for what is lost: whoever gives it back has ended what it began.
+/// Even for those who would wait for a lost lease: whoever gives it back has ended what it began.
 pub async fn what_was_given_back_is_free_at_once_and_its_epoch_grows(ground: &Ground) {
     let first = ground.take("router", "a").await;
     ground.release("router", "a", first).await;
@@ -184,7 +184,7 @@ pub async fn an_old_epoch_counts_for_nothing(ground: &Ground) {
     ground.is_taken("router", "b", NO_TIME, "a").await;
 }
 
-/// Those that are over among them, and none that was given back. No letter of the beginning stands for another.
+/// Including those that have expired, but none that was given back. Characters of the prefix have no special meaning.
 pub async fn those_that_are_held_are_told_by_name(ground: &Ground) {
     ground.take("relay/a_b/1", "x").await;
     ground.pass(ground.part(120)).await;

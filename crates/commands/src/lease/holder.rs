@@ -32,7 +32,7 @@ impl Tenure {
         Self { epoch: granted.epoch, asked_at, lasts: granted.lasts }
     }
 
-    /// Whether it is held. A clock that went back says nothing of how much time has passed: then it is not.
+    /// Whether it is held. A clock that went back does not tell how much time has passed; then it is not.
     pub fn holds(&self, now: DateTime<Utc>) -> bool {
         self.asked_at <= now && now < self.asked_at + self.lasts
     }
@@ -56,7 +56,7 @@ pub enum Claim {
 }
 
 impl LeaseHolder {
-    /// The holder of this name, which no other one ever had.
+    /// The holder of this name. No other holder ever had the name.
     pub fn new(leases: Arc<dyn Leases>, name: impl Into<SmolStr>, clock: Arc<dyn Clock>) -> Self {
         Self { leases, name: name.into(), clock }
     }
@@ -71,10 +71,10 @@ impl LeaseHolder {
         self.clock.now()
     }
 
-    /// Takes a lease that is free, or that another one has had no right to for `after`.
+    /// Takes a lease that is free, or that its last holder has not had for `after`.
     ///
     /// # Errors
-    /// The leases cannot be asked.
+    /// The lease store cannot be reached.
     pub async fn acquire(&self, lease: &str, after: TimeDelta) -> Result<Claim, LeaseError> {
         let asked_at = self.now();
         Ok(match self.leases.acquire(lease, &self.name, after).await? {
@@ -86,7 +86,7 @@ impl LeaseHolder {
     /// Holds it for another term; none: it is lost.
     ///
     /// # Errors
-    /// The leases cannot be asked: it is held until its time is over.
+    /// The lease store cannot be reached: it is held until its time is over.
     pub async fn renew(&self, lease: &str, tenure: &Tenure) -> Result<Option<Tenure>, LeaseError> {
         let asked_at = self.now();
         Ok(match self.leases.renew(lease, &self.name, tenure.epoch).await? {
@@ -98,7 +98,7 @@ impl LeaseHolder {
     /// Gives it back.
     ///
     /// # Errors
-    /// The leases cannot be asked: others have to wait until its time is over.
+    /// The lease store cannot be reached: others have to wait until its time is over.
     pub async fn release(&self, lease: &str, tenure: &Tenure) -> Result<(), LeaseError> {
         self.leases.release(lease, &self.name, tenure.epoch).await
     }
@@ -106,7 +106,7 @@ impl LeaseHolder {
     /// See [`Leases::held`].
     ///
     /// # Errors
-    /// The leases cannot be asked.
+    /// The lease store cannot be reached.
     pub async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError> {
         self.leases.held(prefix).await
     }

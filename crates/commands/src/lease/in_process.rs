@@ -33,7 +33,7 @@ impl InProcessLeases {
         Self { clock, term, rows: Mutex::default() }
     }
 
-    /// Of a process that is alone: nobody waits for what it holds, so it need not renew anything.
+    /// For a process that runs alone: nobody waits for what it holds, so it need not renew anything.
     pub fn of_one_process(clock: Arc<dyn Clock>) -> Self {
         Self::new(clock, FOR_EVER)
     }

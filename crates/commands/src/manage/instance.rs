@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
-use kite_domain::instance::{self, InstanceCopied, InstanceReleased, Standing};
+use kite_domain::instance::{self, InstanceCopied, InstanceReleased, Originality};
 use kite_event_store::Position;
 
 use super::{Done, Manage, ManageError, ManageRefusal};
@@ -29,23 +29,23 @@ impl Manage {
     ) -> Result<Done<()>, ManageError> {
         self.decide(cause, None, instance::STREAM.into(), |events| {
             let released = InstanceReleased { original_dead_since, reason: reason.clone() };
-            match standing(events) {
-                Standing::Copy { taken_at, .. } if original_dead_since < taken_at => {
+            match originality(events) {
+                Originality::Copy { taken_at, .. } if original_dead_since < taken_at => {
                     Err(ManageRefusal::AliveThen(taken_at))
                 }
-                Standing::Copy { .. } => Ok((Some(released.into()), ())),
-                Standing::Released { .. } | Standing::Settled { .. } => Ok((None, ())),
-                Standing::Original => Err(ManageRefusal::NoCopy),
+                Originality::Copy { .. } => Ok((Some(released.into()), ())),
+                Originality::Released { .. } | Originality::Settled { .. } => Ok((None, ())),
+                Originality::Original => Err(ManageRefusal::NoCopy),
             }
         })
         .await
     }
 }
 
-fn standing(events: &[Event]) -> Standing {
-    events.iter().fold(Standing::default(), |mut standing, event| {
+fn originality(events: &[Event]) -> Originality {
+    events.iter().fold(Originality::default(), |mut originality, event| {
         // Nothing here is decided by when it was settled.
-        standing.evolve(event, DateTime::UNIX_EPOCH);
-        standing
+        originality.evolve(event, DateTime::UNIX_EPOCH);
+        originality
     })
 }

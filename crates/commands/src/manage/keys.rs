@@ -253,7 +253,7 @@ impl Manage {
         IssuedKey { key: format!("{prefix}{key_id}_{}", hex::encode(secret)), key_id }
     }
 
-    /// A key that is over before it begins is a slip of the pen. Answers the time that it was looked at.
+    /// A key that expires before it begins is a mistake. Returns the time of the check.
     fn check_expiry(&self, bounds: &KeyBounds) -> Result<DateTime<Utc>, ManageRefusal> {
         let now = self.journal.now();
         if bounds.is_over(now) { Err(ManageRefusal::AlreadyExpired) } else { Ok(now) }
@@ -266,7 +266,7 @@ fn revoke<T>(records: &mut [KeyRecord<T>], told: &Told, is_it: impl Fn(&T) -> bo
     }
 }
 
-/// The public part of a key, if the text has the shape of one: so much of it may stand in a log line.
+/// The public part of a key, if the text has the form of a key. This part may be in a log line.
 pub fn public_part(key: &str) -> Option<SmolStr> {
     let rest = key.strip_prefix(API_KEY_PREFIX).or_else(|| key.strip_prefix(OPERATOR_KEY_PREFIX))?;
     let (id, _) = rest.split_once('_')?;

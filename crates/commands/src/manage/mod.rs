@@ -1,7 +1,7 @@
-//! Commands on what sendings rest on: tenants and keys, relays, policies, senders, refusals, templates.
+//! Commands on what sendings depend on: tenants and keys, relays, policies, senders, refusals, templates.
 //!
-//! Each appends with the version that it decided on, tries again on a conflict, and reads the directory on before it
-//! answers, so that the caller's next request sees it.
+//! Each command appends with the version that it decided on, tries again on a conflict, and reads the directory on
+//! before it returns, so that the caller's next request sees the change.
 
 mod instance;
 mod keys;
@@ -148,7 +148,7 @@ pub struct Manage {
     vault: Arc<Vault>,
 }
 
-/// The event to append and what comes of it; no event: it is so already.
+/// The event to append and the result; no event: nothing changes.
 type Decided<T> = Result<(Option<Event>, T), ManageRefusal>;
 
 impl Manage {
@@ -187,8 +187,8 @@ impl Manage {
         .await
     }
 
-    /// Reads what the stream says by now, decides, appends with the version read; anew on a conflict, after a pause. What is not in
-    /// force any more ([`kite_domain::in_force`]) may be left out.
+    /// Reads the stream, decides, and appends with the version read; repeats that on a conflict, after a pause. What
+    /// is no longer in force ([`kite_domain::in_force`]) may be left out.
     async fn decide_at<T>(
         &self,
         cause: &Cause,

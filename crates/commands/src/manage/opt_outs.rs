@@ -1,7 +1,8 @@
 //! Who refuses advertisements.
 //!
-//! What an address refused is decided by what was folded of every spelling of it in the order of the log, also from streams of
-//! an earlier version ([`crate::directory::Directory::refusals_of`]). The stream of the address only keeps two writers from each other.
+//! Decisions are based on what was folded of every spelling of an address in the order of the log, also from streams
+//! of an earlier version ([`crate::directory::Directory::refusals_of`]). The stream of the address only keeps two
+//! writers from conflicting.
 
 use chrono::{DateTime, Utc};
 use kite_domain::address::identity;
@@ -69,7 +70,7 @@ impl NewOptOut {
 }
 
 impl Manage {
-    /// An address refuses the tenant's advertisements; nothing happens if it does already. Answers whether it is new.
+    /// An address refuses the tenant's advertisements; nothing happens if it does already. Returns whether it is new.
     pub async fn record_opt_out(
         &self,
         cause: &Cause,
@@ -83,7 +84,7 @@ impl Manage {
         .await
     }
 
-    /// Many at once; those that are known already are left out. Answers how many are new. If it fails half-way, some are
+    /// Many at once; those that are known already are left out. Returns how many are new. If it fails half-way, some are
     /// recorded: to do it again does no harm.
     pub async fn record_opt_outs(
         &self,
@@ -138,8 +139,8 @@ impl Manage {
         .await
     }
 
-    /// What these addresses refused binds others of the same person too. What is known is left out, and so are addresses
-    /// that do not refuse any more. Answers for how many addresses that is new.
+    /// The refusals of these addresses also apply to others of the same person. What is known is left out, and so are
+    /// addresses that no longer refuse. Returns for how many addresses that is new.
     pub async fn extend_opt_outs(
         &self,
         cause: &Cause,
@@ -176,7 +177,7 @@ impl Manage {
         Ok(Done { value: count, position })
     }
 
-    /// Appends entries that are as good alone, and reads the directory on. Answers where the last of them is.
+    /// Appends entries that are as good alone, and reads the directory on. Returns where the last of them is.
     async fn append_in_batches(&self, entries: Vec<Entry>) -> Result<Position, ManageError> {
         let mut position = self.head();
         let mut entries = entries.into_iter().peekable();
@@ -190,7 +191,7 @@ impl Manage {
         Ok(position)
     }
 
-    /// Decides on the refusals of an address, appends with the version of its stream; anew on a conflict. Answers
+    /// Decides on the refusals of an address, appends with the version of its stream; again on a conflict. Returns
     /// whether anything was appended.
     async fn decide_refusal(
         &self,
@@ -238,7 +239,7 @@ impl Manage {
         self.directory.look_at_refusals(&self.journal, tenant, addresses, look).await
     }
 
-    /// Where the log ends: what is so already is so by then.
+    /// The end of the log: what is already the case is in the log by then.
     fn head(&self) -> Position {
         *self.journal.store().head().borrow()
     }

@@ -53,8 +53,8 @@ impl Manage {
         .await
     }
 
-    /// New weights from live figures, decided on what the policy's stream held at the version `known`. If somebody else was
-    /// faster nothing is written: the directory has that by then, and whoever advises judges anew.
+    /// New weights from live figures, decided on the version `known` of the policy's stream. If somebody else was
+    /// faster nothing is written: the directory has the change by then, and the adviser judges again.
     pub async fn advise_weights(
         &self,
         cause: &Cause,

@@ -11,7 +11,7 @@ use super::{Done, Manage, ManageError, ManageRefusal};
 use crate::journal::Cause;
 use crate::vault::{DecryptError, Kept};
 
-/// What came of encrypting the credentials of all relays anew.
+/// What came of encrypting the credentials of all relays again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SecretsRotated {
     /// Relays that had something which was not encrypted with the newest key.
@@ -38,11 +38,11 @@ impl Manage {
         .await
     }
 
-    /// Encrypts the credentials of every relay with the newest key, where they are not. Answers whose were not, and where in
-    /// the log that is done.
+    /// Encrypts the credentials of every relay with the newest key, if they are not. Returns whose were not, and the
+    /// position in the log by which that is done.
     ///
     /// # Errors
-    /// If there is no key, or the log cannot be written. Relays that came before stay done.
+    /// If there is no key, or the log cannot be written. Relays that were done before stay done.
     pub async fn rotate_secrets(&self, cause: &Cause) -> Result<Done<SecretsRotated>, ManageError> {
         if !self.vault.has_key() {
             return Err(ManageRefusal::NoEncryptionKey.into());
@@ -69,7 +69,7 @@ impl Manage {
         Ok(rotated)
     }
 
-    /// Answers whether there was something to do.
+    /// Returns whether there was something to do.
     async fn encrypt_anew(&self, cause: &Cause, relay: &RelayId) -> Result<Done<bool>, ManageError> {
         self.decide(cause, None, relay::stream(relay), |events| {
             let known = newest(events).ok_or_else(|| ManageRefusal::NoRelay(relay.clone()))?;
@@ -85,7 +85,7 @@ impl Manage {
         .await
     }
 
-    /// Takes a relay out of use. Nothing automatic puts it back.
+    /// Takes a relay out of use. Only an operator puts it back.
     pub async fn suspend_relay(
         &self,
         cause: &Cause,
@@ -155,9 +155,9 @@ impl Manage {
         .await
     }
 
-    /// Records a change of a breaker that was found right when its last change was at the version `known` of the relay's
-    /// stream; 0: there was none. If there is a newer one nothing is written: the directory has it by then, and the
-    /// caller judges anew. Answers the version of the change.
+    /// Records a change of a breaker that was decided on the last change at version `known` of the relay's stream; 0:
+    /// there was none. If there is a newer change nothing is written: the directory has it by then, and the caller
+    /// judges again. Returns the version of the change.
     pub async fn change_breaker(
         &self,
         cause: &Cause,
@@ -184,7 +184,7 @@ impl Manage {
         done
     }
 
-    /// Records that nobody works for a relay; nothing happens if that is known, with this cause and reason.
+    /// Records that no worker serves a relay; if that is known, with this cause and reason, nothing happens.
     pub async fn leave_relay(&self, cause: &Cause, left: RelayUnattended) -> Result<Done<()>, ManageError> {
         self.decide(cause, None, relay::stream(&left.relay), |events| {
             if events.is_empty() {
@@ -197,7 +197,7 @@ impl Manage {
         .await
     }
 
-    /// Records that somebody works for a relay again; nothing happens if somebody does.
+    /// Records that workers serve a relay again; if they already do, nothing happens.
     pub async fn attend_relay(&self, cause: &Cause, relay: &RelayId) -> Result<Done<()>, ManageError> {
         self.decide(cause, None, relay::stream(relay), |events| {
             if events.is_empty() {
@@ -227,7 +227,7 @@ fn folded(events: &[Event]) -> RelayDirectory {
     directory
 }
 
-/// Why nobody works for the relay, if nobody does.
+/// Why no worker serves the relay; none if one does.
 fn unattended(events: &[Event]) -> Option<&RelayUnattended> {
     events.iter().fold(None, |known, event| match event {
         Event::RelayUnattended(left) => Some(left),

@@ -1,8 +1,9 @@
-//! Sender identities: asked for by tenants, answered by the operator.
+//! Sender identities: requested by tenants, answered by the operator.
 //!
-//! What decides is the address with all that have it, folded in the directory, and the number of events of its stream that
-//! are folded there: an event is appended after exactly those, or the decision is taken anew. So of two approvals of one
-//! address for two tenants at once the later one knows of the earlier, in whatever process each is made.
+//! Decisions are made on the address with all tenants that have it, as folded in the directory, and on the number of
+//! its events that are folded there. An event is appended right after exactly those, or the decision is made again.
+//! So of two approvals of one address for two tenants at once, the later one knows of the earlier, in whatever
+//! process each is made.
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
@@ -43,8 +44,8 @@ impl From<SenderError> for ManageError {
     }
 }
 
-/// Decides on an address as the log has it, and appends; anew on a conflict. Answers with what the address is to the tenant
-/// afterwards.
+/// Decides on an address as the log has it, and appends; again on a conflict. Returns what the address is to the
+/// tenant afterwards.
 pub(crate) async fn change(
     journal: &Journal,
     directory: &Directory,
@@ -76,7 +77,7 @@ pub(crate) async fn change(
     }
 }
 
-/// What is so now. Others may have gone on from there already.
+/// The current state. Others may have changed it again already.
 fn done(
     directory: &DirectoryState,
     tenant: &TenantId,

@@ -25,7 +25,7 @@ impl Manage {
         .await
     }
 
-    /// Sets what a tenant may have and do at once: all of it, and what is not named is as the configuration says.
+    /// Sets all limits of a tenant; what is not named is as the configuration says.
     pub async fn set_tenant_limits(
         &self,
         cause: &Cause,

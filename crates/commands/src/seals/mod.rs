@@ -16,9 +16,9 @@ pub use watch::{SealTrust, SealWatch};
 const PAGE: usize = 1_000;
 /// Seals that are read at once: one may have 32 KiB.
 const SEALS_PAGE: usize = 64;
-/// Events after which a look at the seals rests: as many as one seal covers at most.
+/// Events after which a check of the seals pauses: as many as one seal covers at most.
 const EVENTS_A_LOOK: u64 = seal::EVENTS_MAX as u64;
-/// So many differences are named; more are counted.
+/// How many differences are named; more are counted.
 const TOLD_MAX: usize = 100;
 
 /// What came of it.
@@ -44,7 +44,7 @@ impl SealReport {
         self.differences == 0
     }
 
-    /// The same place may be come to twice: a seal is also an event of the next one.
+    /// The same position may be found twice, because a seal is also an event of the next one.
     fn note(&mut self, difference: Difference) {
         if self.first_differences.iter().any(|known| known.covers(&difference)) {
             return;
@@ -85,7 +85,7 @@ impl<'s> SealCheck<'s> {
         Self { store, place, report: SealReport { sealed_until: place.until, ..SealReport::default() } }
     }
 
-    /// From the seal after so many; the one before, or the next before that which can be read, is believed.
+    /// From the seal after this many. The one before, or the last readable one before that, is believed.
     ///
     /// # Errors
     /// The log.
@@ -97,7 +97,7 @@ impl<'s> SealCheck<'s> {
         Ok(Self::new(store, place))
     }
 
-    /// Looks at some seals, until that was work enough; answers whether there may be more.
+    /// Checks some seals, until that was enough work for one step; returns whether there may be more.
     ///
     /// # Errors
     /// The log.
@@ -187,7 +187,7 @@ impl<'s> SealCheck<'s> {
         Ok(())
     }
 
-    /// The digest of the seal that this one goes on from; none: it is missing. That may be an earlier one: what was sealed
+    /// The digest of the seal that this one continues from; none: it is missing. That may be an earlier one: what was sealed
     /// since could not be read at the time.
     async fn sum_before(
         &self,
@@ -208,7 +208,7 @@ impl<'s> SealCheck<'s> {
         Ok(found.and_then(|before| before.sum()))
     }
 
-    /// The position after which one is missing, where positions have no gaps.
+    /// The position after which one is missing, if positions have no gaps.
     fn gap(&self, after: Position, mut positions: impl Iterator<Item = Position>) -> Option<Position> {
         let mut last = after;
         let is_gap = |position: Position| {
@@ -224,7 +224,7 @@ impl<'s> SealCheck<'s> {
     /// Notes an event that cannot be read.
     fn note_unreadable(&mut self, kept: &KeptEvent) {
         if let Err(why) = &kept.event {
-            self.report.note(Difference::Unreadable { position: kept.position, why: why.clone() });
+            self.report.note(Difference::Unreadable { position: kept.position, why: describe(why) });
         }
     }
 
@@ -257,7 +257,7 @@ pub(crate) fn digest_of(kept: &KeptEvent) -> Sum {
 /// The seal that an event of their stream is, or what has become of it.
 fn seal_of(kept: &KeptEvent) -> Result<LogSealed, Difference> {
     let unreadable = |why: &str| Difference::Unreadable { position: kept.position, why: why.to_owned() };
-    let recorded = kept.event.as_ref().map_err(|why| unreadable(why))?;
+    let recorded = kept.event.as_ref().map_err(|why| unreadable(&describe(why)))?;
     match Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
         Ok(Event::LogSealed(seal)) if seal.can_stand_at(kept.position) => Ok(seal),
         Ok(Event::LogSealed(_)) => {
@@ -268,7 +268,7 @@ fn seal_of(kept: &KeptEvent) -> Result<LogSealed, Difference> {
     }
 }
 
-/// The newest of the first so many seals that can be read, and which it is. What is wrong with those after it is told.
+/// The newest readable seal among the first so many, and its number. What is wrong with those after it is reported.
 pub(crate) async fn newest_of(
     store: &dyn EventStore,
     seals: u64,
@@ -286,14 +286,15 @@ pub(crate) async fn newest_of(
                 Err(difference) => told(difference),
             }
         }
-        // Whoever has numbered one anew may have left any number of them out.
+        // Whoever has numbered one again may have left any number of them out.
         end = if page.is_empty() { last_up_to(store, first).await? } else { first };
         most = SEALS_PAGE as u64;
     }
     Ok(None)
 }
 
-/// The greatest version up to this one at which there is a seal, or what is to be one, found by halving; 0: there is none.
+/// The greatest version up to this one that has a seal, or something in its place, found by halving; 0: there is
+/// none.
 async fn last_up_to(store: &dyn EventStore, version: u64) -> Result<u64, ReadError> {
     let (mut last, mut end) = (0, version);
     while last < end {
@@ -306,7 +307,7 @@ async fn last_up_to(store: &dyn EventStore, version: u64) -> Result<u64, ReadErr
     Ok(last)
 }
 
-/// Up to which positions the seals of a log are not those that were kept elsewhere: others, or none.
+/// The positions up to which the seals of a log differ from those that were kept elsewhere, or are missing.
 ///
 /// # Errors
 /// The log.
@@ -374,7 +375,7 @@ async fn next_seal(
     Ok(None)
 }
 
-/// Holds a whole log against its seals.
+/// Compares a whole log with its seals.
 ///
 /// # Errors
 /// The log.

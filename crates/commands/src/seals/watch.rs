@@ -1,4 +1,4 @@
-//! What a process knows of its log, and the worker that finds out.
+//! What a process knows about its log's seals, and the worker that finds it out.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,7 +20,7 @@ pub struct SealTrust(Arc<Mutex<Trust>>);
 struct Trust {
     /// The newest seals were looked at.
     has_begun: bool,
-    /// Up to where the log was looked through from its beginning, by the pass that came farthest.
+    /// The position up to which the log was checked from its beginning, by the pass that came farthest.
     verified_until: Position,
     /// Where a pass after the first one is.
     again_until: Position,
@@ -43,7 +43,7 @@ struct Trouble {
 }
 
 impl SealTrust {
-    /// What is not as it was sealed, in words; none: nothing is known of.
+    /// The known differences, in words; none: no difference is known.
     pub fn difference(&self) -> Option<String> {
         let trust = self.0.lock();
         let first = trust.differences.iter().min_by_key(|difference| difference.position())?;
@@ -85,7 +85,7 @@ impl SealTrust {
         words
     }
 
-    /// Up to where the log was looked through from its beginning by this process.
+    /// The position up to which this process has checked the log from its beginning.
     pub fn verified_until(&self) -> Position {
         self.0.lock().verified_until
     }
@@ -130,7 +130,7 @@ impl SealTrust {
     }
 }
 
-/// Looks at the newest seals first, and then slowly at all of them; after a while it begins anew.
+/// Checks the newest seals first, and then slowly all of them; after a while it begins again.
 pub struct SealWatch {
     journal: Journal,
     trust: SealTrust,
@@ -151,15 +151,17 @@ struct Pass {
 const WATCH: &str = "seal-watch";
 /// The newest seals, which a process looks at when it begins.
 const NEWEST: u64 = 16;
-/// Between two looks, at least: each reads and hashes some thousand events, beside which a request may have to wait.
+/// The shortest pause between two checks: each reads and hashes some thousand events, beside which a request may have
+/// to wait.
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
-/// Between two looks once all has been looked at, and only new seals come, at least.
+/// The shortest pause once everything was checked, and only new seals come.
 const LONG_PAUSE: TimeDelta = TimeDelta::seconds(5);
 /// Between two looks, at most.
 const PAUSE_MAX: TimeDelta = TimeDelta::minutes(1);
-/// It rests so many times as long as a look took: beside a campaign events are large, and the machine has other work.
+/// It pauses this many times as long as a check took: beside a campaign events are large, and the machine has other
+/// work.
 const RESTS: i32 = 100;
-/// So long after it has come to the end, it begins anew.
+/// After this long at the end, it begins again.
 const ANEW_AFTER: TimeDelta = TimeDelta::hours(1);
 
 impl SealWatch {

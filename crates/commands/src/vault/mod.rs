@@ -1,11 +1,12 @@
 //! Credentials are encrypted before they go into the log, and decrypted where they are used.
 //!
-//! A copy of the data directory then opens no relay's account. AES-256-GCM under a key from outside the data directory; every
-//! key has an id, so that a new one can take over while the old one still opens what it closed ([`Manage::rotate_secrets`]).
-//! What is encrypted is bound to its place: the key of one relay cannot be put in the place of another's.
+//! So a copy of the data directory gives no access to a relay's account. AES-256-GCM under a key from outside the
+//! data directory. Every key has an id, so that a new one can take over while the old one can still decrypt what it
+//! encrypted ([`Manage::rotate_secrets`]). Encrypted text is bound to its place: the key of one relay cannot be put
+//! in the place of another's.
 //!
-//! Deliberately absent: taking away what lies in the log in the clear from before there was a key. Events are for ever; such
-//! a credential is to be changed at the relay.
+//! Deliberately absent: removing unencrypted credentials from the log that are older than the key. Events are for
+//! ever; such a credential must be changed at the relay.
 //!
 //! [`Manage::rotate_secrets`]: crate::manage::Manage::rotate_secrets
 
@@ -34,7 +35,7 @@ struct Key {
 /// A list of keys that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    /// A line that is no key. What it holds is not repeated.
+    /// A line that is not a key. The error does not repeat it.
     #[error("line {line}: {reason}")]
     Line {
         /// Which line, from 1.
@@ -55,7 +56,7 @@ pub enum DecryptError {
         /// The id of the key.
         key: SmolStr,
     },
-    /// It was changed, or is not the one of this place.
+    /// It was changed, or belongs to another place.
     #[error("{field} cannot be decrypted: it was changed, or encrypted for something else")]
     NotAuthentic {
         /// Which field.
@@ -115,7 +116,7 @@ impl Vault {
     }
 
     /// The credentials as they go into the log. What is encrypted with the newest key stays as it is; what is encrypted with
-    /// an older one is encrypted anew.
+    /// an older one is encrypted again.
     ///
     /// # Errors
     /// If something is encrypted with a key that is not here.
@@ -187,7 +188,7 @@ impl Vault {
     }
 }
 
-/// What is authenticated with a credential: where it belongs.
+/// What is authenticated together with a credential: the place that it belongs to.
 fn place(profile: &RelayProfile, credential: Credential, key: &str) -> String {
     format!("kite relay {} {} {key}", profile.relay, credential.name())
 }
@@ -225,7 +226,7 @@ impl Key {
     }
 }
 
-/// A credential as it lies in the log: [`ENCRYPTED`], the id of the key, a colon, and nonce and text in base64.
+/// A credential as it is stored in the log: [`ENCRYPTED`], the id of the key, a colon, and nonce and text in base64.
 struct Encrypted {
     key: SmolStr,
     /// None of it, if it is not base64: then it cannot be decrypted.

@@ -1,11 +1,12 @@
 //! A log that is a copy of one that may be at work.
 
 use chrono::Duration;
+use kite_commands::directory::Directory;
 use kite_commands::settler::Settler;
-use kite_commands::{Step, Worker};
+use kite_commands::{Lots, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::lot::{AttemptState, Outcome};
 use kite_domain::receipt::ReceiptStatus;
 use kite_event_store::EventStore;
@@ -15,6 +16,14 @@ use crate::receipts::receipt;
 
 fn settler(house: &House) -> Settler {
     Settler::new(house.lots.clone(), house.directory.clone())
+}
+
+/// Of another process on the same log, which knows what the log says by now.
+async fn settler_of_another(house: &House) -> Settler {
+    let journal = house.journal.clone().of_node("other").shared();
+    let directory = Directory::default();
+    directory.catch_up(&journal).await.unwrap();
+    Settler::new(Lots::new(journal, 1_000), directory)
 }
 
 /// From here on the log is a copy.
@@ -68,7 +77,7 @@ async fn after_the_word_what_the_original_may_have_handed_over_is_in_doubt_and_n
     assert!(!house.directory.snapshot().instance.may_hand_over(), "not before everything is in doubt");
     work_off(&mut settler(&house)).await;
 
-    assert!(matches!(house.directory.snapshot().instance, Standing::Settled { .. }));
+    assert!(matches!(house.directory.snapshot().instance, Originality::Settled { .. }));
     for sending in [with_relays, routed] {
         assert!(states(&house, sending).await.iter().all(|state| *state == AttemptState::Unknown));
     }
@@ -181,4 +190,32 @@ async fn only_a_cancellation_that_the_original_knew_of_says_that_it_handed_nothi
     let delivered = receipt(told_of, 0, 1, ReceiptStatus::Delivered, "4000");
     house.receipts.record(&relay("alpha"), vec![delivered]).await.unwrap();
     assert_eq!(outcome(told_of).await, Some(Outcome::Delivered), "the original had");
+}
+
+#[tokio::test]
+async fn a_settler_hears_of_the_word_that_was_given_to_another_process() {
+    let house = House::furnished().await;
+    let (with_relay, _) = house.handed_over(1).await;
+    copy(&house).await;
+    let mut settler = settler_of_another(&house).await;
+    assert_eq!(settler.step().await.unwrap(), Step::Idle(None));
+    release(&house).await;
+    house.advance(Duration::seconds(2));
+    work_off(&mut settler).await;
+    assert_eq!(states(&house, with_relay).await, [AttemptState::Unknown]);
+    assert_eq!(house.events("instance-settled").await.len(), 1);
+}
+
+/// Two believe themselves to be at this post, and the slower one has not heard that it is done.
+#[tokio::test]
+async fn a_copy_that_another_process_has_settled_is_not_settled_once_more() {
+    let house = House::furnished().await;
+    house.handed_over(1).await;
+    copy(&house).await;
+    release(&house).await;
+    let mut late = settler_of_another(&house).await;
+    work_off(&mut settler_of_another(&house).await).await;
+    assert_eq!(late.step().await.unwrap(), Step::Worked, "it knows no better");
+    assert_eq!(house.events("instance-settled").await.len(), 1);
+    assert_eq!(late.step().await.unwrap(), Step::Idle(None));
 }

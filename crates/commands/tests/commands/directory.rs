@@ -104,6 +104,23 @@ async fn where_the_log_is_shared_nobody_is_told_that_something_is_not_there_befo
     assert_eq!(other.find(&shared, nobody).await.unwrap(), None);
 }
 
+/// So it is with a row that only a relay of a moment ago can carry.
+#[tokio::test]
+async fn a_row_is_refused_for_want_of_a_relay_only_after_the_log_was_read_on() {
+    let house = House::furnished().await;
+    house.register("acme", "025550100", SenderKind::Phone, &[]).await;
+    let journal = house.journal.clone().shared();
+    let write_side = WriteSide::new(journal.clone(), 1_000, Arc::new(|| [7; 32]));
+    let acceptance = write_side.acceptance(AcceptLimits::default(), Arc::new(BacklogLevel::default));
+    write_side.directory.catch_up(&journal).await.unwrap();
+    let request = notice(recipients(1));
+    let refused = acceptance.accept(&cause(), &acme(), request.clone(), None).await;
+    assert!(matches!(refused, Err(AcceptError::RowsRefused(_))), "{refused:?}");
+    house.register("acme", "025550100", SenderKind::Phone, &["gamma"]).await;
+    let accepted = acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
+    assert_eq!((accepted.messages, accepted.refused_count), (1, 0));
+}
+
 /// So it is with a request to send that names a sender of a moment ago.
 #[tokio::test]
 async fn a_request_is_refused_only_after_the_log_was_read_on() {

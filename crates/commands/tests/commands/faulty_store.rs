@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Filter, KeptEvent, KeptPage, MemoryEventStore, Page,
-    Position, ReadError, RecordedEvent,
+    Position, ReadError, RecordedEvent, SharedError,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
@@ -123,7 +123,7 @@ impl FaultyStore {
     fn as_kept(&self, event: RecordedEvent) -> KeptEvent {
         let is_spoilt = self.plan.lock().spoilt.contains(&event.position);
         let kept = KeptEvent::from(event);
-        if is_spoilt { KeptEvent { event: Err("it is spoilt".to_owned()), ..kept } } else { kept }
+        if is_spoilt { KeptEvent { event: Err(SharedError::new("it is spoilt")), ..kept } } else { kept }
     }
 
     /// Pages of the whole log look at no more events than this, so that many are empty although there is more.
@@ -156,7 +156,7 @@ impl FaultyStore {
 fn refusal(fault: Fault) -> Option<AppendError> {
     match fault {
         Fault::Busy => Some(AppendError::Busy),
-        Fault::Unavailable => Some(AppendError::Unavailable("cut off".to_owned())),
+        Fault::Unavailable => Some(AppendError::unavailable("cut off")),
         Fault::TooLarge => Some(AppendError::TooLarge { bytes: 2, limit: 1 }),
         Fault::LostBefore => Some(AppendError::AnswerLost),
         Fault::Conflict => Some(AppendError::Conflict { actual: 0 }),
@@ -232,7 +232,7 @@ impl EventStore for FaultyStore {
         let looks_until = page_max.map_or(Position::MAX, |events| after + events as Position);
         match self.plan.lock().unreadable_after(after) {
             Some(first) if first <= looks_until => {
-                return Err(ReadError::Unreadable(format!("the event at position {first} is spoilt")));
+                return Err(ReadError::unreadable(format!("the event at position {first} is spoilt")));
             }
             _ => {}
         }
@@ -259,7 +259,7 @@ impl EventStore for FaultyStore {
             (plan.is_broken, plan.numbered)
         };
         if is_broken {
-            return Err(ReadError::Unreadable("the disk is gone".to_owned()));
+            return Err(ReadError::unreadable("the disk is gone"));
         }
         let events = match numbered {
             None => self.inner.read_stream(stream, after_version, limit).await?,

@@ -2,6 +2,8 @@
 
 use kite_commands::directory::PolicyTail;
 use kite_commands::manage::{Advised, ApiKeyTerms, ManageError, ManageRefusal, NewOptOut, key_hash};
+use kite_commands::vault::Kept;
+use kite_commands::{Vault, WriteSide};
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
 use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, RelayCredentials, RelayProfile};
@@ -9,6 +11,7 @@ use kite_domain::sender::{Approval, SenderKind, SenderRefusal};
 use kite_domain::template::TemplateSaved;
 use kite_domain::text::MessageType;
 use std::fmt::Debug;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::faulty_store::Fault;
@@ -185,6 +188,25 @@ async fn credentials_that_are_not_given_stay() {
     let kept = house.manage.define_relay(&cause(), with(None, Some("user"))).await.unwrap().value.credentials;
     assert_eq!((kept.api_key.as_deref(), kept.user.as_deref()), (Some("key"), Some("user")));
     assert!(!format!("{kept:?}").contains("key"));
+}
+
+/// The one who rotates has not heard of it, and who has defined it had no key.
+#[tokio::test]
+async fn a_relay_that_another_process_has_just_defined_gets_the_new_key_too() {
+    let house = House::furnished().await;
+    let vault = Arc::new(Vault::parse(&Vault::line("k1", &[7; 32])).unwrap());
+    let write_side = WriteSide::new(house.journal.clone(), 1, Arc::new(|| [7; 32])).with_vault(vault.clone());
+    write_side.directory.catch_up(&house.journal).await.unwrap();
+    let credentials =
+        RelayCredentials { api_key: Some("open sesame".to_owned()), ..RelayCredentials::default() };
+    let late = RelayProfile { credentials, ..profile("late", &[(MessageType::Sms, 9_000)]) };
+    house.manage.define_relay(&cause(), late.clone()).await.unwrap();
+    let rotated = write_side.manage.rotate_secrets(&cause()).await.unwrap().value;
+    assert_eq!(rotated.relays, [relay("late")]);
+    assert!(rotated.locked.is_empty());
+    house.directory.catch_up(&house.journal).await.unwrap();
+    let kept = house.directory.snapshot().relays.get(&relay("late")).unwrap().profile.clone();
+    assert_eq!((vault.kept(&kept), vault.open(&kept).unwrap()), (Kept::Encrypted, late));
 }
 
 #[tokio::test]

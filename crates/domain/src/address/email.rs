@@ -44,7 +44,7 @@ pub enum EmailError {
     /// There is no `@`.
     #[error("the e-mail address has no @")]
     AtSignMissing,
-    /// Nothing stands before the `@`.
+    /// Nothing is before the `@`.
     #[error("nothing stands before the @")]
     LocalPartEmpty,
     /// More than 64 bytes before the `@`.
@@ -121,7 +121,7 @@ impl EmailAddress {
         }
     }
 
-    /// Takes the canonical text of an address that was checked when it was stored.
+    /// Takes the canonical text of an address that was checked before it was stored.
     #[must_use]
     pub fn from_trusted(text: impl Into<SmolStr>) -> Self {
         Self(text.into())

@@ -1,17 +1,17 @@
 //! When two addresses are the same one.
 //!
-//! A message goes to an address as it was given. Whether somebody has refused is another question: mail servers that
-//! tell `Kim` from `kim` are not found in practice, and a domain is the same in its own letters and in punycode. So
-//! addresses are compared by a text of their own: NFKC (full-width forms are the usual ones, jamo are syllables), in
-//! lower case, the domain as IDNA writes it in ASCII (UTS 46).
+//! A message goes to an address as it was given. Whether its owner has refused is another question: mail servers that
+//! distinguish `Kim` from `kim` are not found in practice, and a domain is the same in its own letters and in
+//! punycode. So addresses are compared by a normalised text: NFKC (full-width forms become the usual ones, jamo
+//! become syllables), in lower case, the domain as IDNA writes it in ASCII (UTS 46).
 //!
-//! Deliberately absent: what single mail services do beyond that, such as leaving out dots or what follows a `+`.
+//! Deliberately absent: what single mail services do beyond that, such as ignoring dots or what follows a `+`.
 
 use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 
-/// The text that an address is compared by: the same for every spelling of one address. Takes any text, because a
-/// stored address may be from before a rule became stricter. The names of streams are made from it: it is for ever.
+/// The text that an address is compared by: the same for every spelling of one address. It accepts any text, because
+/// a stored address may be older than a stricter rule. Names of streams are made from it, so it must never change.
 #[must_use]
 pub fn identity(address: &str) -> Cow<'_, str> {
     if address.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {

@@ -1,8 +1,8 @@
 //! Where a message goes to and where it comes from.
 //!
-//! Every type here is parsed once, at the edge, and trusted inside. All of them keep a canonical text that is
-//! cheap to clone, serialise as that text, and *decode without checking*: a stored event must decode even after
-//! a rule became stricter (law 1). Outside input is therefore read as a `String` and given to `parse`.
+//! Every type here is parsed once, at the edge, and trusted inside. All of them keep a canonical text that is cheap
+//! to clone, serialise as that text, and *decode without checking*: a stored event must decode even after a rule
+//! became stricter (law 1). Outside input is therefore read as a `String` and given to `parse`.
 //!
 //! Deliberately absent: which relay can send to which kind of number. That is a capability of the relay.
 

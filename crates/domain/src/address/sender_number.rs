@@ -1,8 +1,8 @@
-//! Sender numbers (발신번호): which telephone numbers may stand as the sender of a message.
+//! Sender numbers (발신번호): which telephone numbers may be the sender of a message.
 //!
-//! Registration is compulsory, per number and per relay, but it is a fact about relays and not about the
-//! number. Here is only the form that any registration would demand: a land line with its area code, an 010
-//! mobile number (not 010-0 or 010-1, which are not handed out), 070, 030, 050 or a representative number.
+//! Registration is compulsory, per number and per relay, but it is a fact about relays and not about the number. This
+//! file only checks the form that any registration requires: a land line with its area code, an 010 mobile number
+//! (not 010-0 or 010-1, which are not assigned), 070, 030, 050 or a representative number.
 
 use super::phone::{PhoneError, PhoneKind, PhoneNumber};
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ impl SenderNumber {
     /// Reads a number like [`PhoneNumber::parse`] and checks that its kind may send.
     ///
     /// # Errors
-    /// That it is no number, or the rule that forbids it to send.
+    /// The text is not a number, or a rule forbids the number to send.
     pub fn parse(raw: &str) -> Result<Self, SenderNumberError> {
         let number = PhoneNumber::parse(raw)?;
         match refusal_of(&number) {

@@ -5,7 +5,7 @@
 //! count towards the bytes of the message, so marking comes before measuring.
 //!
 //! A text that is not marked can be [marked](AdvertisementRules::mark). A text that is marked *wrongly*, such
-//! as `[광고]` or `(광 고)`, is itself a violation and is refused, never mended: marking it again would hide
+//! as `[광고]` or `(광 고)`, is itself a violation and is refused, never fixed: marking it again would hide
 //! what its writer did.
 //!
 //! Deliberately absent: consent, refusals and the forbidden hours, which are about the recipient and the moment
@@ -24,9 +24,10 @@ use std::fmt;
 pub struct AdvertisementRules {
     /// What an advertisement begins with.
     pub marking: SmolStr,
-    /// What stands before the number for refusing.
+    /// What is before the number for refusing.
     pub refusal_phrase: SmolStr,
-    /// What tells in an e-mail how to unsubscribe, in lower case; one of them must stand in the text.
+    /// Phrases that tell the reader of an e-mail how to unsubscribe, in lower case; the text must contain one of
+    /// them.
     pub unsubscribe_phrases: Vec<SmolStr>,
 }
 
@@ -63,7 +64,7 @@ impl RefusalNumber {
     /// Reads a number as people write it.
     ///
     /// # Errors
-    /// If it is no number or not an 080 number.
+    /// If it is not a number or not an 080 number.
     pub fn parse(raw: &str) -> Result<Self, RefusalNumberError> {
         let number = PhoneNumber::parse(raw)?;
         if number.kind() != PhoneKind::TollFree080 {
@@ -104,7 +105,7 @@ pub enum AdRuleViolation {
         /// The marking of the law.
         marking: SmolStr,
     },
-    /// The text begins with something that stands for the marking but is not it.
+    /// The text begins with something that imitates the marking but is not it.
     #[error("{found:?} is an altered marking; an advertisement must begin with exactly {marking}")]
     MarkingAltered {
         /// How the text begins.
@@ -112,7 +113,7 @@ pub enum AdRuleViolation {
         /// The marking of the law.
         marking: SmolStr,
     },
-    /// The marking is there, but something stands before it.
+    /// The marking is there, but something is before it.
     #[error("{marking} must be the very beginning, not at index {position}")]
     MarkingNotFirst {
         /// Where it stands, in characters from 0.
@@ -199,7 +200,7 @@ impl AdvertisementRules {
     /// after it. A text that already complies comes back as it is, [normalised](normalise).
     ///
     /// # Errors
-    /// If the text is marked wrongly, which adding the right marking would not mend, or the name is blank or opening brackets
+    /// If the text is marked wrongly, which adding the right marking would not correct, or the name is blank or opening brackets
     /// alone.
     pub fn mark<'t>(&self, text: &'t str, advertiser: &Advertiser) -> Result<Cow<'t, str>, AdRuleViolation> {
         let text = normalise(text);
@@ -219,7 +220,7 @@ impl AdvertisementRules {
         Ok(Cow::Owned(normalise(&marked).into_owned()))
     }
 
-    /// What must be put in the place of the first bytes of the text, and how many they are.
+    /// The text that replaces the first bytes, and how many bytes it replaces.
     fn missing_front(
         &self,
         text: &str,

@@ -1,11 +1,11 @@
-//! Objectives that ask for the least of something: the best relay takes everything, and those that need hardly more
-//! share with it.
+//! Objectives that minimise one figure: the best relay takes everything, and relays that are almost as good share
+//! with it.
 
 use super::relay_figures::Candidate;
 use super::score::Scored;
 use super::{Merits, number_format};
 
-/// What there should be least of, for a delivered message.
+/// The figure to minimise, per delivered message.
 pub(super) struct Least {
     /// How much of it a relay needs.
     pub(super) of: fn(&Scored) -> u64,

@@ -1,18 +1,18 @@
 //! Advice: which relays should get how much, in which order they stand in for each other, and why.
 //!
-//! A pure function of an objective and of live figures. It answers with weights, an order of fallbacks and readable
-//! reasons in one decision, so that what is shown, what is stored and what is routed by are the same thing.
+//! A pure function of an objective and of live figures. It returns weights, an order of fallbacks and readable
+//! reasons in one decision, so that what is shown, what is stored and what is used for routing are the same.
 //!
 //! - A relay without enough data gets a small share so that it is measured, never most of the traffic.
-//! - A relay that is clearly worse at delivering than the best gets nothing, whatever its price.
-//! - If every measured relay looks bad, the weights stay: the fault is then likely elsewhere, and moving everything to
-//!   the least bad makes it worse.
-//! - Weights are replaced only if it matters ([`should_replace`]).
+//! - A relay that delivers clearly worse than the best gets nothing, whatever its price.
+//! - If every measured relay looks bad, the weights stay: the fault is then likely elsewhere, and moving everything
+//!   to the least bad relay would make it worse.
+//! - Weights are replaced only if the difference matters ([`should_replace`]).
 //!
-//! Stored output is integers; inside, expectations are computed in `f64` with the four basic operations only, relays
-//! in order of their ids, so the same figures give the same advice on every machine.
+//! Stored output is integers. Inside, expectations are computed in `f64` with the four basic operations only, and
+//! relays in order of their ids, so the same figures give the same advice on every machine.
 //!
-//! Deliberately absent: eligibility (only eligible relays are given), and where the figures come from.
+//! Deliberately absent: eligibility (only eligible relays are passed in), and where the figures come from.
 
 mod least;
 mod number_format;
@@ -27,7 +27,7 @@ mod settings;
 mod speed;
 mod weights;
 
-pub use relay_figures::{Percentiles, RelayFigures, Standing};
+pub use relay_figures::{Percentiles, RelayFigures, RelayStanding};
 pub use score::ScoreParts;
 pub use settings::AdviceSettings;
 pub use weights::should_replace;
@@ -45,15 +45,15 @@ use score::{Scored, score};
 pub struct Advice {
     /// ratio, price, speed or recommended.
     pub objective: String,
-    /// Whether this is advice, or the weights as they were.
-    pub verdict: Verdict,
-    /// One a relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
+    /// Whether these weights were computed, or are the previous ones.
+    pub verdict: AdviceKind,
+    /// One per relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
     pub entries: Vec<AdviceEntry>,
     /// Who is tried after whom; all relays, the best first.
     pub order: Vec<RelayId>,
     /// Why, in one sentence with figures.
     pub reason: String,
-    /// Begin of the earliest window that figures come from; nothing without figures.
+    /// Start of the earliest window that figures come from; none without figures.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -82,7 +82,7 @@ impl Advice {
 /// What kind of answer an advice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum AdviceKind {
     /// Weights that follow from the objective and the figures.
     Advised,
     /// Every measured relay looks bad: the weights as they were.
@@ -101,7 +101,7 @@ pub struct AdviceEntry {
     /// What that share is for.
     pub role: Role,
     /// How the relay stands, whatever the objective.
-    pub standing: Standing,
+    pub standing: RelayStanding,
     /// What was compared. For a relay without data these are assumptions.
     pub score: ScoreParts,
     /// Outcomes that it was judged by.
@@ -118,7 +118,7 @@ pub enum Role {
     Carrying,
     /// It gets a little, to be measured.
     Measuring,
-    /// It is sound, but others are better; it stands by as a fallback.
+    /// It is sound, but others are better; it is only a fallback.
     StandingBy,
     /// It looks bad.
     LeftOut,
@@ -128,7 +128,7 @@ pub enum Role {
 struct Merits {
     /// One a candidate; zero for those without merit.
     scores: Vec<u128>,
-    /// Why, one a candidate; empty for those that did not contend.
+    /// Why, one per candidate; empty for those that did not contend.
     reasons: Vec<String>,
     /// The contenders, the best first.
     order: Vec<usize>,
@@ -148,7 +148,7 @@ impl Merits {
 
 /// Advises weights and an order of fallbacks for the relays whose figures are given.
 ///
-/// Give only relays that are eligible but for their breaker: a tripped one is shown, gets nothing and comes last in the
+/// Give only relays that are eligible except for their breaker: a tripped one is shown, gets nothing and comes last in the
 /// order. `previous` are the weights in use, kept when every measured relay looks bad. The order of `figures` does not
 /// matter; of two figures for the same relay the first counts.
 pub fn advise(
@@ -181,18 +181,18 @@ pub fn advise(
     view.write(objective, decision)
 }
 
-/// Who may get a share on merit: the measured relays; if there is none and none looks bad either, all that are not
-/// tripped, those being probed only if there is nobody else. Empty if whatever was measured looks bad.
+/// The relays that may get a share on merit: the measured ones. If there is none and none looks bad either, all that
+/// are not tripped, and those being probed only if there is no other. Empty if every measured relay looks bad.
 fn contenders(candidates: &[Candidate<'_>]) -> Vec<usize> {
-    let standing = |wanted: Standing| -> Vec<usize> {
+    let standing = |wanted: RelayStanding| -> Vec<usize> {
         (0..candidates.len()).filter(|&index| candidates[index].standing == wanted).collect()
     };
-    let measured = standing(Standing::Measured);
-    if !measured.is_empty() || !standing(Standing::Failing).is_empty() {
+    let measured = standing(RelayStanding::Measured);
+    if !measured.is_empty() || !standing(RelayStanding::Failing).is_empty() {
         return measured;
     }
-    let unmeasured = standing(Standing::Unmeasured);
-    if unmeasured.is_empty() { standing(Standing::Probing) } else { unmeasured }
+    let unmeasured = standing(RelayStanding::Unmeasured);
+    if unmeasured.is_empty() { standing(RelayStanding::Probing) } else { unmeasured }
 }
 
 /// Nothing to compare by: the same for everybody.
@@ -220,7 +220,7 @@ fn even(
 type MeritsOf = fn(&[Candidate<'_>], &[usize], &[Scored], &AdviceSettings) -> Option<Merits>;
 
 struct Decision {
-    verdict: Verdict,
+    verdict: AdviceKind,
     weights: Vec<u32>,
     reasons: Vec<String>,
     order: Vec<usize>,
@@ -237,7 +237,7 @@ struct View<'view> {
 
 impl View<'_> {
     fn is_nobody_measured(&self) -> bool {
-        !self.candidates.iter().any(|candidate| candidate.standing == Standing::Measured)
+        !self.candidates.iter().any(|candidate| candidate.standing == RelayStanding::Measured)
     }
 
     fn by_merit(&self, merits: MeritsOf, previous: &[RelayWeight]) -> Decision {
@@ -246,7 +246,7 @@ impl View<'_> {
         };
         let weights = weights::assign(self.candidates, self.contenders, &merits.scores, self.settings);
         Decision {
-            verdict: Verdict::Advised,
+            verdict: AdviceKind::Advised,
             weights,
             reasons: merits.reasons,
             order: self.with_the_others(merits.order),
@@ -257,7 +257,7 @@ impl View<'_> {
     /// Every measured relay looks bad: change nothing.
     fn keep(&self, previous: &[RelayWeight]) -> Decision {
         Decision {
-            verdict: Verdict::KeptPrevious,
+            verdict: AdviceKind::KeptPrevious,
             weights: weights::kept(self.candidates, previous, self.settings),
             reasons: vec![String::new(); self.candidates.len()],
             order: self.with_the_others(Vec::new()),
@@ -265,7 +265,7 @@ impl View<'_> {
         }
     }
 
-    /// The shares that were asked for, over the relays that are there. Nothing measured moves them.
+    /// The shares that were asked for, over the relays that are there. Measurements do not change them.
     fn by_ratio(&self, asked: &[RelayWeight]) -> Decision {
         let scores: Vec<u128> = self
             .candidates
@@ -282,7 +282,7 @@ impl View<'_> {
         order.sort_by_key(|&index| std::cmp::Reverse(self.scored[index].parts.total_score));
         let is_anybody_there = weights.iter().any(|weight| *weight > 0);
         Decision {
-            verdict: if is_anybody_there { Verdict::Advised } else { Verdict::NoRelay },
+            verdict: if is_anybody_there { AdviceKind::Advised } else { AdviceKind::NoRelay },
             weights,
             reasons: vec![String::new(); self.candidates.len()],
             order: self.with_the_others(order),
@@ -294,7 +294,7 @@ impl View<'_> {
         }
     }
 
-    /// The order of all relays: `order`, then those not in it by how they stand and how well they deliver.
+    /// The order of all relays: `order`, then those not in it, by their state and how well they deliver.
     fn with_the_others(&self, mut order: Vec<usize>) -> Vec<usize> {
         let mut others: Vec<usize> =
             (0..self.candidates.len()).filter(|index| !order.contains(index)).collect();
@@ -311,7 +311,7 @@ impl View<'_> {
         let is_empty = self.candidates.is_empty();
         Advice {
             objective: objective.word().to_owned(),
-            verdict: if is_empty { Verdict::NoRelay } else { decision.verdict },
+            verdict: if is_empty { AdviceKind::NoRelay } else { decision.verdict },
             entries: (0..self.candidates.len()).map(|index| self.entry(index, &decision)).collect(),
             order: decision.order.iter().map(|&index| self.candidates[index].figures.relay.clone()).collect(),
             reason: if is_empty { "there is no relay".to_owned() } else { decision.reason },
@@ -328,10 +328,14 @@ impl View<'_> {
         reasons.extend(Some(decision.reasons[index].clone()).filter(|reason| !reason.is_empty()));
         let is_contender = self.contenders.contains(&index);
         let role = match standing {
-            Standing::Tripped | Standing::Failing => Role::LeftOut,
-            Standing::Unmeasured | Standing::Probing if !is_contender && weight > 0 => Role::Measuring,
-            Standing::Measured | Standing::Unmeasured | Standing::Probing if weight > 0 => Role::Carrying,
-            Standing::Measured | Standing::Unmeasured | Standing::Probing => Role::StandingBy,
+            RelayStanding::Tripped | RelayStanding::Failing => Role::LeftOut,
+            RelayStanding::Unmeasured | RelayStanding::Probing if !is_contender && weight > 0 => {
+                Role::Measuring
+            }
+            RelayStanding::Measured | RelayStanding::Unmeasured | RelayStanding::Probing if weight > 0 => {
+                Role::Carrying
+            }
+            RelayStanding::Measured | RelayStanding::Unmeasured | RelayStanding::Probing => Role::StandingBy,
         };
         AdviceEntry {
             relay: figures.relay.clone(),
@@ -347,20 +351,20 @@ impl View<'_> {
     fn standing_in_words(&self, index: usize) -> Option<String> {
         let figures = self.candidates[index].figures;
         match self.candidates[index].standing {
-            Standing::Measured => None,
-            Standing::Unmeasured => Some(format!(
+            RelayStanding::Measured => None,
+            RelayStanding::Unmeasured => Some(format!(
                 "{} of the {} outcomes that it takes to judge it",
                 number_format::count(
                     figures.delivery_ms.map_or(figures.judged(), |time| time.samples.min(figures.judged()))
                 ),
                 number_format::count(self.settings.sample_min)
             )),
-            Standing::Probing => Some("its circuit breaker is probing it".to_owned()),
-            Standing::Failing => Some(format!(
+            RelayStanding::Probing => Some("its circuit breaker is probing it".to_owned()),
+            RelayStanding::Failing => Some(format!(
                 "it delivers too little: {} expected",
                 number_format::percent(self.scored[index].parts.success_basis_points.into())
             )),
-            Standing::Tripped => Some("its circuit breaker is tripped".to_owned()),
+            RelayStanding::Tripped => Some("its circuit breaker is tripped".to_owned()),
         }
     }
 }

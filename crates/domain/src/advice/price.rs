@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn failing_over_to_a_dear_relay_counts() {
-        // Alpha is cheapest by itself, but every tenth message goes on to a relay five times as dear.
+        // Alpha is cheapest by itself, but every tenth message continues to a relay five times as dear.
         let relays = [
             figures("alpha").sent(4_500, 4_500).refused(500).price(8_000).build(),
             figures("beta").sent(5_000, 5_000).price(10_000).build(),

@@ -1,8 +1,8 @@
-//! What was measured of a relay, and what is to be expected of it.
+//! What was measured of a relay, and what can be expected of it.
 //!
-//! A small sample is shrunk towards a prior (a Beta prior on each share): three messages of three delivered is no
-//! 100 %. What a relay is worth follows from three expectations of one attempt: is it delivered, may another relay try
-//! after it, and what does it cost in money and time.
+//! A small sample is shrunk towards a prior (a Beta prior on each share): three deliveries of three messages do not
+//! count as 100 %. The value of a relay follows from three expectations of one attempt: is it delivered, may another
+//! relay try after it, and what does it cost in money and time.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,8 @@ pub struct Percentiles {
 
 /// What was measured of one relay on one channel over a window, from attempts old enough to be judged.
 ///
-/// Counts are of attempts that began in the window. Attempts still within the time that the relay usually takes are not
-/// counted at all, so that a recent one does not look like a failure.
+/// Counts are of attempts that began in the window. Attempts still within the time that the relay usually takes are
+/// not counted, so that a recent one does not look like a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayFigures {
     /// The relay.
@@ -72,7 +72,7 @@ pub struct RelayFigures {
 }
 
 impl RelayFigures {
-    /// Figures of a relay of which nothing was measured.
+    /// Figures of a relay for which nothing was measured.
     pub fn unmeasured(
         relay: RelayId,
         channel: Channel,
@@ -116,10 +116,10 @@ impl RelayFigures {
     }
 }
 
-/// How a relay stands before any objective is asked.
+/// The state of a relay before any objective is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum RelayStanding {
     /// Enough was measured, and it looks well.
     Measured,
     /// Too little was measured to judge it.
@@ -149,7 +149,7 @@ impl Estimate {
         let judged = figures.judged() as f64;
         let shrunk = |count: u64, prior: f64| (count as f64 + strength * prior) / (judged + strength);
         let delivered = shrunk(figures.delivered, prior);
-        // Half of what the prior does not deliver is taken for the relay's fault.
+        // Half of what the prior does not deliver counts as the relay's fault.
         let passed_on = shrunk(figures.relay_faults(), (1.0 - prior) / 2.0);
         let refused = shrunk(figures.refused(), (1.0 - prior) / 2.0);
         let billed = match figures.bills {
@@ -182,7 +182,7 @@ fn delivery_ms(figures: &RelayFigures, settings: &AdviceSettings) -> f64 {
 pub(super) struct Candidate<'figures> {
     pub(super) figures: &'figures RelayFigures,
     pub(super) estimate: Estimate,
-    pub(super) standing: Standing,
+    pub(super) standing: RelayStanding,
 }
 
 /// Which measurement an objective cannot do without.
@@ -192,7 +192,7 @@ pub(super) enum Needs {
     OutcomesAndTimes,
 }
 
-/// Says of each relay what is to be expected and how it stands.
+/// Says for each relay what can be expected and what its standing is.
 pub(super) fn judge<'figures>(
     figures: &[&'figures RelayFigures],
     needs: Needs,
@@ -210,16 +210,16 @@ pub(super) fn judge<'figures>(
     let standing = |relay: &RelayFigures, estimate: &Estimate| {
         let measured = has_outcomes(relay, settings);
         match relay.breaker {
-            BreakerPhase::Tripped => Standing::Tripped,
-            BreakerPhase::Probing => Standing::Probing,
-            BreakerPhase::Passing if !measured => Standing::Unmeasured,
+            BreakerPhase::Tripped => RelayStanding::Tripped,
+            BreakerPhase::Probing => RelayStanding::Probing,
+            BreakerPhase::Passing if !measured => RelayStanding::Unmeasured,
             BreakerPhase::Passing if estimate.delivered < least.max(best_delivered - gap) => {
-                Standing::Failing
+                RelayStanding::Failing
             }
             BreakerPhase::Passing if needs == Needs::OutcomesAndTimes && !has_times(relay, settings) => {
-                Standing::Unmeasured
+                RelayStanding::Unmeasured
             }
-            BreakerPhase::Passing => Standing::Measured,
+            BreakerPhase::Passing => RelayStanding::Measured,
         }
     };
     figures
@@ -286,12 +286,12 @@ mod tests {
         assert_eq!(
             standings,
             [
-                Standing::Measured,
-                Standing::Failing,
-                Standing::Unmeasured,
-                Standing::Tripped,
-                Standing::Probing,
-                Standing::Failing
+                RelayStanding::Measured,
+                RelayStanding::Failing,
+                RelayStanding::Unmeasured,
+                RelayStanding::Tripped,
+                RelayStanding::Probing,
+                RelayStanding::Failing
             ]
         );
     }

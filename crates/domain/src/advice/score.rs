@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::AdviceSettings;
-use super::order::{Step, best_order};
+use super::order::{Prospect, best_order};
 use super::relay_figures::Candidate;
 
 /// The parts of a relay's score. Scores are in basis points of the best: 10,000 is as good as the best relay.
@@ -42,8 +42,8 @@ pub(super) fn score(
     contenders: &[usize],
     settings: &AdviceSettings,
 ) -> Vec<Scored> {
-    let costs = steps(candidates, |candidate| candidate.estimate.bill_milliwon);
-    let times = steps(candidates, |candidate| candidate.estimate.spent_ms);
+    let costs = prospects(candidates, |candidate| candidate.estimate.bill_milliwon);
+    let times = prospects(candidates, |candidate| candidate.estimate.spent_ms);
     let mut scored: Vec<Scored> = (0..candidates.len())
         .map(|index| {
             let others: Vec<usize> = contenders.iter().copied().filter(|other| *other != index).collect();
@@ -70,10 +70,10 @@ pub(super) fn score(
     scored
 }
 
-fn steps(candidates: &[Candidate<'_>], cost: impl Fn(&Candidate<'_>) -> f64) -> Vec<Step> {
+fn prospects(candidates: &[Candidate<'_>], cost: impl Fn(&Candidate<'_>) -> f64) -> Vec<Prospect> {
     candidates
         .iter()
-        .map(|candidate| Step {
+        .map(|candidate| Prospect {
             cost: cost(candidate),
             delivered: candidate.estimate.delivered,
             passed_on: candidate.estimate.passed_on,
@@ -116,7 +116,8 @@ impl Best {
     }
 }
 
-/// Best over own, in basis points, at most 10,000. One unit is added to both, so that a free relay is no infinity.
+/// The best value divided by the relay's own, in basis points, at most 10,000. One unit is added to both, so that a
+/// free relay does not give infinity.
 fn ratio(best: u128, own: u128) -> u32 {
     ((best + 1) * 10_000 / (own + 1)).min(10_000) as u32
 }

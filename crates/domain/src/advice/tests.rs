@@ -26,7 +26,7 @@ fn a_ratio_is_given_as_asked_whatever_was_measured() {
     let alone = advise(&ratio, &relays[1..], &[], &settings());
     assert_eq!(shares(&alone), [("beta", 10_000), ("gamma", 0)]);
     let nobody = advise(&ratio, &relays[2..], &[], &settings());
-    assert_eq!((nobody.verdict, shares(&nobody)), (Verdict::NoRelay, vec![("gamma", 0)]));
+    assert_eq!((nobody.verdict, shares(&nobody)), (AdviceKind::NoRelay, vec![("gamma", 0)]));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn if_every_relay_looks_bad_nothing_changes() {
     let previous = [weight("alpha", 7_000), weight("beta", 3_000)];
     for objective in [PolicyObjective::Price, PolicyObjective::Speed, PolicyObjective::Recommended] {
         let advice = advise(&objective, &relays, &previous, &settings());
-        assert_eq!(advice.verdict, Verdict::KeptPrevious);
+        assert_eq!(advice.verdict, AdviceKind::KeptPrevious);
         assert_eq!(advice.weights(), previous);
         assert_eq!(should_replace(&previous, &advice, &settings()), None);
         assert_eq!(advice.reason, "every relay that can be judged looks bad: the weights stay as they were");
@@ -103,7 +103,7 @@ fn many_unmeasured_relays_together_stay_within_their_limit() {
 #[test]
 fn without_relays_there_is_no_advice() {
     let advice = advise(&PolicyObjective::Price, &[], &[weight("alpha", 10_000)], &settings());
-    assert_eq!((advice.verdict, advice.entries.len(), advice.measured_at), (Verdict::NoRelay, 0, None));
+    assert_eq!((advice.verdict, advice.entries.len(), advice.measured_at), (AdviceKind::NoRelay, 0, None));
     assert_eq!(should_replace(&[weight("alpha", 10_000)], &advice, &settings()), None);
 }
 
@@ -160,13 +160,13 @@ proptest! {
         let advice = advise(&objective, &relays, &[], &settings());
         prop_assert_eq!(shares(&advice).iter().map(|(_, share)| share).sum::<u32>(), WEIGHT_SUM);
         prop_assert_eq!(advice.order.len(), relays.len());
-        let measured = advice.entries.iter().any(|entry| entry.standing == Standing::Measured);
+        let measured = advice.entries.iter().any(|entry| entry.standing == RelayStanding::Measured);
         for entry in &advice.entries {
             prop_assert!(!entry.reasons.is_empty());
-            if advice.verdict == Verdict::Advised {
+            if advice.verdict == AdviceKind::Advised {
                 prop_assert_eq!(entry.weight_basis_points % 100, 0);
                 prop_assert!(entry.role != Role::LeftOut || entry.weight_basis_points == 0);
-                if measured && entry.standing != Standing::Measured {
+                if measured && entry.standing != RelayStanding::Measured {
                     prop_assert!(entry.weight_basis_points <= 200);
                 }
             }

@@ -3,8 +3,8 @@
 //! Weights are whole steps (1 % by default) and sum to exactly 10,000 basis points: what is left after rounding down
 //! goes to the largest remainders. Scores are integers, so the same scores always give the same weights.
 
-use super::relay_figures::{Candidate, Standing};
-use super::{Advice, AdviceSettings, Role, Verdict, number_format};
+use super::relay_figures::{Candidate, RelayStanding};
+use super::{Advice, AdviceKind, AdviceSettings, Role, number_format};
 use crate::policy::{RelayWeight, WEIGHT_SUM};
 use crate::slug::RelayId;
 
@@ -66,11 +66,11 @@ pub(super) fn assign(
 /// Whether a relay gets a share only so that it is measured.
 pub(super) fn is_measuring(candidates: &[Candidate<'_>], contenders: &[usize], index: usize) -> bool {
     !contenders.contains(&index)
-        && matches!(candidates[index].standing, Standing::Unmeasured | Standing::Probing)
+        && matches!(candidates[index].standing, RelayStanding::Unmeasured | RelayStanding::Probing)
 }
 
-/// The weights as they were, for relays that are still there; relays never measured get their small share all the same,
-/// or nobody would ever learn of a better one. Even shares if there were no weights.
+/// The previous weights, for relays that are still there. Relays that were never measured still get their small
+/// share, or nobody would ever learn about a better one. Equal shares if there were no weights.
 pub(super) fn kept(
     candidates: &[Candidate<'_>],
     previous: &[RelayWeight],
@@ -87,7 +87,7 @@ pub(super) fn kept(
     let mut weights = vec![0; candidates.len()];
     let mut rest = vec![0_u128; candidates.len()];
     for (index, candidate) in candidates.iter().enumerate() {
-        if candidate.standing == Standing::Unmeasured && before[index] < share && share <= budget {
+        if candidate.standing == RelayStanding::Unmeasured && before[index] < share && share <= budget {
             weights[index] = share;
             budget -= share;
         } else {
@@ -105,17 +105,17 @@ fn weight_of(weights: &[RelayWeight], relay: &RelayId) -> u32 {
     weights.iter().find(|entry| entry.relay == *relay).map_or(0, |entry| entry.weight)
 }
 
-/// Whether `advice` is different enough to replace the weights in use, and why. Small moves are not: weights that follow
-/// every figure flap, and each change starts the split over.
+/// Whether `advice` is different enough to replace the weights in use, and why. Small moves are not: weights that
+/// follow every figure flap, and each change starts the split over.
 ///
-/// It replaces them if the set of relays changed, if a relay that now looks bad still has a share, if a relay that is
-/// to be measured has none, or if a share moves by `change_min_basis_points` or more.
+/// It replaces them if the set of relays changed, if a relay that now looks bad still has a share, if a relay that
+/// must be measured has none, or if a share moves by `change_min_basis_points` or more.
 pub fn should_replace(
     previous: &[RelayWeight],
     advice: &Advice,
     settings: &AdviceSettings,
 ) -> Option<String> {
-    if advice.verdict == Verdict::NoRelay {
+    if advice.verdict == AdviceKind::NoRelay {
         return None;
     }
     if previous.is_empty() {

@@ -1,10 +1,10 @@
-//! A breaker as the log has it: what all processes that work for a relay agree on.
+//! A breaker as the log has it: what all processes that call a relay agree on.
 
 use chrono::{DateTime, Utc};
 
 use super::{Breaker, BreakerChange};
 
-/// See the module. Its counters are empty: what a process has counted is its own.
+/// See the module. Its counters are empty: each process counts for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedBreaker {
     breaker: Breaker,
@@ -13,15 +13,16 @@ pub struct LoggedBreaker {
 }
 
 impl LoggedBreaker {
-    /// Folds a change that is in the relay's stream at `version` on to what was `known` before; none: it is the first.
+    /// Folds a change that has this `version` in the relay's stream onto what was `known` before; none: it is the
+    /// first change.
     pub fn fold(known: Option<&Self>, change: BreakerChange, version: u64) -> Self {
         let mut breaker = known.map_or_else(|| Breaker::new(change.at), |known| known.breaker.clone());
         breaker.apply(&change);
         Self { breaker, changed: change, version }
     }
 
-    /// Where the last change stands in the relay's stream, from 1: what is decided on this state is appended only if nobody has
-    /// changed it since.
+    /// Version of the last change in the relay's stream, from 1. A decision on this state is appended only if nobody
+    /// has changed it since.
     pub fn version(&self) -> u64 {
         self.version
     }

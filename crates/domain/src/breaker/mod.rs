@@ -1,18 +1,18 @@
-//! The circuit breaker of a relay: a small pure state machine that stops handing over to a relay that fails, probes it
-//! after a while, and lets traffic back slowly.
+//! The circuit breaker of a relay: a small pure state machine that stops handing over to a relay that fails, probes
+//! it after a while, and lets traffic back slowly.
 //!
 //! ```text
 //! passing ──too many failures──► tripped ──back-off over──► probing ──enough successes──► passing
 //!                                   ▲────────a probe fails─────┘
 //! ```
-//! - Fast down: some calls in a row without an answer, or too large a share of faults among enough outcomes of the
-//!   last while.
+//! - Fast down: some calls in a row without an answer, or too large a share of faults among enough recent outcomes.
 //! - Slow up: while probing, a few messages at a time, more with each success. Each trip that follows soon after
 //!   another waits twice as long as the last.
-//! - While something urgent waits for the relay, a trip ends sooner ([`Awaiting`]): a probe costs little, and a one-time
-//!   password is worth nothing in ten minutes.
-//! - Every change says why in words with figures, and is an event; [`Breaker::apply`] folds them after a restart.
-//! - Several processes may work for a relay: each counts for itself, and what all follow is the log ([`LoggedBreaker`]).
+//! - While something urgent waits for the relay, a trip ends sooner ([`Awaiting`]): a probe costs little, and a
+//!   one-time password is useless in ten minutes.
+//! - Every change gives its reason in words with figures, and is an event; [`Breaker::apply`] folds them after a
+//!   restart.
+//! - Several processes may call a relay: each counts for itself, and all follow the log ([`LoggedBreaker`]).
 //! - A suspension by an operator is kept beside the phase, and nothing here ever lifts it.
 //!
 //! Only what is the relay's fault is counted: a handset that is off says nothing about the relay, and neither does a
@@ -200,7 +200,7 @@ impl Breaker {
         }
     }
 
-    /// Where it stands. A suspension by an operator is none of its phases: it is the directory's.
+    /// The current phase. A suspension by an operator is not a phase: the directory knows it.
     pub fn phase(&self) -> BreakerPhase {
         self.phase
     }
@@ -210,12 +210,12 @@ impl Breaker {
         self.since
     }
 
-    /// When [`Breaker::tick`] will have something to do; nothing if only outcomes can change the phase.
+    /// When [`Breaker::tick`] will have something to do; none if only outcomes can change the phase.
     pub fn due_at(&self) -> Option<DateTime<Utc>> {
         self.until
     }
 
-    /// When a trip ends, for as long as nothing else waits than this; none: it is not tripped.
+    /// When a trip ends if only this waits for the relay; none: it is not tripped.
     pub fn probes_from(&self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let until = self.until.filter(|_| self.phase == BreakerPhase::Tripped)?;
         Some(self.hurried_from(awaiting, now).map_or(until, |from| from.min(until)))
@@ -226,7 +226,7 @@ impl Breaker {
         self.tick_awaited(&[], now)
     }
 
-    /// As [`Breaker::tick`], while this waits for the relay.
+    /// Like [`Breaker::tick`], while this waits for the relay.
     pub fn tick_awaited(&mut self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<BreakerChange> {
         if now < self.probes_from(awaiting, now)? {
             return None;
@@ -236,15 +236,15 @@ impl Breaker {
         Some(self.change(BreakerPhase::Probing, None, now, format!("tripped for {waited}, probing{hurry}")))
     }
 
-    /// When the most urgent of what waits wants the relay looked at again.
+    /// When the relay should be tried again for the most urgent of the waiting messages.
     fn hurried_from(&self, awaiting: &[Awaiting], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let troubled = now - self.troubled_since.unwrap_or(self.since);
         let pause = awaiting.iter().map(|one| one.pause_max(troubled, now)).min()?;
         self.since.checked_add_signed(pause)
     }
 
-    /// Asks to hand over `wanted` messages now. Probes are counted as on their way until [`Breaker::observe`] tells of
-    /// them. Call [`Breaker::tick`] first.
+    /// Asks to hand over `wanted` messages now. Probes count as on their way until [`Breaker::observe`] reports them.
+    /// Call [`Breaker::tick`] first.
     pub fn permit(&mut self, wanted: u32, settings: &BreakerSettings, now: DateTime<Utc>) -> Permit {
         match self.phase {
             BreakerPhase::Passing => Permit::All,
@@ -278,7 +278,7 @@ impl Breaker {
         Permit::Probes(granted)
     }
 
-    /// Takes note of what a call or receipts say, and answers whether the phase changed.
+    /// Records what a call or receipts say, and returns whether the phase changed.
     pub fn observe(
         &mut self,
         observation: Observation,

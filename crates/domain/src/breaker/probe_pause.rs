@@ -1,4 +1,4 @@
-//! How soon a relay in trouble is looked at again: as soon as what waits for it is worth.
+//! How soon a relay in trouble is tried again: the more urgent the waiting messages, the sooner.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,13 +8,14 @@ use crate::sending::MessageClass;
 const PAUSE_MIN: TimeDelta = TimeDelta::seconds(1);
 /// The longest pause: with nothing but advertisements waiting it is the breaker's own back-off, up to this.
 const PAUSE_MAX: TimeDelta = TimeDelta::seconds(300);
-/// In old trouble not even the end of a lifetime makes it shorter than this: among many messages one is always near its end.
+/// In old trouble not even the end of a lifetime makes the pause shorter than this: among many messages one is always
+/// near its end.
 const PAUSE_MIN_OLD: TimeDelta = TimeDelta::seconds(5);
 /// The pause is at most this part of the lifetime that is left, however short that is.
 const LAST_CHANCES: i32 = 10;
-/// Where a lifetime is long, the pause may grow up to this part of what is left of it.
+/// For a long lifetime the pause may grow up to this part of what is left of it.
 const PART_OF_LIFETIME: i32 = 120;
-/// Where trouble lasts, the pause may grow up to this part of the time that it has lasted.
+/// In long trouble the pause may grow up to this part of the time that it has lasted.
 const PART_OF_TROUBLE: i32 = 20;
 
 /// Messages of one class that wait for a relay which takes nothing at the moment.
@@ -22,15 +23,16 @@ const PART_OF_TROUBLE: i32 = 20;
 pub struct Awaiting {
     /// Their class.
     pub class: MessageClass,
-    /// When the first of them is worth nothing any more.
+    /// When the first of them becomes useless.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Awaiting {
-    /// The longest pause before the relay is looked at again, which has been in trouble for so long.
+    /// The longest pause before a relay that has been in trouble for so long is tried again.
     ///
-    /// Five seconds for one-time passwords and thirty for notices: longer only while both their lifetime is long and the trouble
-    /// has lasted, so that an outage of a night is not a probe every few seconds; shorter towards the end of a lifetime.
+    /// Five seconds for one-time passwords and thirty for notices. It is longer only if their lifetime is long and
+    /// the trouble has lasted, so that an outage of a night does not cause a probe every few seconds. It is shorter
+    /// towards the end of a lifetime.
     pub fn pause_max(&self, troubled: TimeDelta, now: DateTime<Utc>) -> TimeDelta {
         let usual = match self.class {
             MessageClass::Otp => TimeDelta::seconds(5),

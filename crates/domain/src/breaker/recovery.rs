@@ -1,10 +1,11 @@
-//! Notices that a relay which was silent answers again: then what waits for its answer need not wait for its own time.
+//! Notices that a relay which was silent answers again. Then messages that wait for its answer need not wait for
+//! their own time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Observation;
 
-/// A relay that was silent for less has only lost a call.
+/// A relay that was silent for less than this has only lost a call.
 const SILENCE_MIN: TimeDelta = TimeDelta::seconds(5);
 
 /// Since when a relay has answered nothing.
@@ -14,7 +15,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Takes note of what a call says, and answers whether the relay is back after a silence.
+    /// Records what a call says, and returns whether the relay is back after a silence.
     pub fn observe(&mut self, observation: &Observation, now: DateTime<Utc>) -> bool {
         match observation {
             Observation::NoAnswer { .. } => {

@@ -82,7 +82,7 @@ impl CodeMeaning<'_> {
         }
     }
 
-    /// Whether the dictionary holds the code, or an operator said what it means.
+    /// Whether the dictionary or an operator gives the code a meaning.
     pub fn is_known(&self) -> bool {
         self.source != MeaningSource::Nobody
     }

@@ -1,4 +1,4 @@
-//! The words that Kite itself gives as a reason, where no relay said anything.
+//! The words that Kite itself gives as a reason when no relay gave one.
 
 /// Word, Korean, English.
 const WORDS: [(&str, &str, &str); 22] = [
@@ -26,7 +26,7 @@ const WORDS: [(&str, &str, &str); 22] = [
     ("http_422", "중계사가 요청을 거부함", "the relay objects to the call"),
 ];
 
-/// What a word of Kite means: one phrase in Korean, one in English. None: it is no word of Kite.
+/// The meaning of one of Kite's own words: one phrase in Korean, one in English. None: it is not such a word.
 pub fn own_reason(word: &str) -> Option<(&'static str, &'static str)> {
     WORDS.iter().find(|(own, ..)| *own == word).map(|(_, ko, en)| (*ko, *en))
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use crate::codes::CodeDictionary;
 
-    /// A word of ours is said of any relay, so no relay may mean something else by it.
+    /// Kite's own words may be said about any relay, so no relay may mean something else by them.
     #[test]
     fn no_word_of_kite_is_a_code_of_a_relay() {
         for (word, ko, en) in WORDS {

@@ -1,4 +1,4 @@
-//! What ends or moves messages without a relay saying anything: time, a cancellation, a relay that takes nothing.
+//! What ends or moves messages without an answer of a relay: time, a cancellation, a relay that takes nothing.
 
 use chrono::{DateTime, Utc};
 
@@ -8,13 +8,13 @@ use super::failover::{Aftermath, Failure, RoutingContext};
 use super::message::{AttemptState, Message, Outcome};
 use crate::event::Event;
 use crate::failure::FailureClass;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
 
 impl Lot {
-    /// What time alone has decided: lifetimes that are over, receipts that did not come. Once the lifetime and every
+    /// What time alone decides: lifetimes that are over, receipts that did not come. Once the lifetime and every
     /// receipt deadline are over, nothing stays open.
     pub fn expire(&self, terms: &SendingAccepted, context: &RoutingContext<'_>) -> Vec<Event> {
         let mut aftermath = Aftermath::default();
@@ -42,8 +42,8 @@ impl Lot {
         aftermath.into_events().collect()
     }
 
-    /// [`Lot::expire`] for a cancelled sending: what was not handed over is cancelled, what was waits for its receipt
-    /// until the deadline, and nothing is tried again.
+    /// Like [`Lot::expire`], for a cancelled sending: messages that were not handed over are cancelled, the others
+    /// wait for their receipt until the deadline, and nothing is tried again.
     pub fn expire_cancelled(&self, now: DateTime<Utc>) -> Vec<Event> {
         let mut aftermath = Aftermath::default();
         for (seq, message) in self.messages().filter(|(_, message)| message.outcome.is_none()) {
@@ -57,8 +57,8 @@ impl Lot {
         aftermath.into_events().collect()
     }
 
-    /// Ends what was not handed over, for a cancellation. What the original of a copy may have given to any relay was not
-    /// stopped by it, wherever the copy has routed it since.
+    /// Ends what was not handed over, for a cancellation. A cancellation did not stop what the original of a copy may
+    /// have given to any relay, wherever the copy has routed it since.
     pub(super) fn finish_cancelled(&self, seq: u32, aftermath: &mut Aftermath) {
         if self.doubted.contains(seq) {
             aftermath.finish(seq, Outcome::Expired, COPIED.into(), Some(FailureClass::Unknown));
@@ -67,7 +67,7 @@ impl Lot {
         }
     }
 
-    /// Takes messages that wait for a relay which takes nothing at the moment to another one, where there is one.
+    /// Moves messages that wait for a relay which takes nothing at the moment to another relay, if there is one.
     pub fn take_away(
         &self,
         terms: &SendingAccepted,
@@ -92,7 +92,7 @@ impl Lot {
         aftermath.into_events().collect()
     }
 
-    /// Where an attempt stands, if it was this relay's.
+    /// The state of an attempt, if it was at this relay.
     pub(super) fn attempt_at(&self, seq: u32, relay: &RelayId, number: u16) -> Option<AttemptState> {
         let attempt = self.message(seq)?.attempt(number)?;
         (self.relay_of(attempt) == relay).then_some(attempt.state)
@@ -110,13 +110,11 @@ impl Lot {
     }
 }
 
-/// Whether the newest attempt has had its time. An attempt that is known to have failed while its message is still open
-/// cannot come from these decisions; should it be in the log, it ends here too.
+/// Whether the newest attempt has had its time. An attempt that is known to have failed while its message is still
+/// open cannot come from these decisions; if it is in the log nevertheless, it ends here, too.
 fn is_overdue(message: &Message, now: DateTime<Utc>) -> bool {
     let now_ms = now.timestamp_millis();
-    if mutation::is_active(Mutation::DeadlineForgotten) {
-        return false;
-    }
+    mutation::bug!(DeadlineForgotten, return false);
     message.attempts.last().is_some_and(|last| last.receipt_by_ms <= now_ms)
 }
 

@@ -1,12 +1,13 @@
-//! What becomes of the messages of a log that is a copy: the original may have handed over, after the copy was taken,
-//! everything that is open in it (law 4).
+//! What happens to the messages of a log that is a copy: the original may have handed over everything that is open in
+//! it, after the copy was taken (law 4).
 //!
-//! - What has a route is unknown at that relay, as if its answer had been lost, and is asked about, handed over again under
-//!   the same reference, or left to its receipt and deadline, as that relay allows.
-//! - What has no route may be with any relay. Nobody can be asked, so it has ended, unless the sending may be sent twice.
+//! - What has a route is unknown at that relay, as if its answer had been lost. It is asked about, handed over again
+//!   under the same reference, or left to its receipt and deadline, as that relay allows.
+//! - What has no route may be with any relay, and there is none to ask. So it has ended, unless the sending may be
+//!   sent twice.
 //! - A later attempt of such a message may have been made by the original, too, and begins in doubt (`failover.rs`).
-//! - Of an attempt that the original made after the copy was taken, this log knows nothing until its receipt comes. The
-//!   receipt says that it was made, and by which relay: so much is taken into the log with it.
+//! - This log knows nothing of an attempt that the original made after the copy was taken, until its receipt comes.
+//!   The receipt shows that it was made, and by which relay, so the attempt is added to the log with it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -27,7 +28,7 @@ use crate::text::MessageType;
 
 /// Why the answer is not known.
 const REASON: &str = "this log is a copy: the original may have handed it over after the copy was taken";
-/// Why a message went to a relay that nobody here has sent it to.
+/// Why a message went to a relay to which this log never sent it.
 const TOLD: &str = "its receipt says that the original of this copy handed it over";
 /// How messages end that may be with any relay.
 pub(super) const COPIED: &str = "copied";
@@ -39,7 +40,7 @@ const RECEIPT_DEADLINE: TimeDelta = TimeDelta::days(3);
 pub enum Cancelled {
     /// It was not.
     No,
-    /// Before the copy was taken: the original knew of it, and handed nothing over after it.
+    /// Before the copy was taken: the original knew about it, and handed nothing over after it.
     BeforeTheCopy,
     /// At the copy. That says nothing of what the original had handed over by then.
     AtTheCopy,
@@ -57,8 +58,8 @@ pub struct Doubted {
 }
 
 impl Lot {
-    /// Puts everything in doubt that is open and that the original, dead since then, may have handed over. The same once more
-    /// changes nothing: no message is put in doubt twice.
+    /// Puts everything in doubt that is open and that the original, dead since then, may have handed over. Calling it
+    /// again changes nothing: no message is put in doubt twice.
     pub fn put_in_doubt(
         &self,
         terms: &SendingAccepted,
@@ -120,17 +121,18 @@ impl Lot {
         Doubted { events, messages_in_doubt, messages_given_up }
     }
 
-    /// Whether the message is held for the night, and was when the original died: the window opens later than that.
+    /// Whether the message is held for the night, and was held when the original died, because the window opens
+    /// later.
     fn outlasts(&self, seq: u32, dead_since: DateTime<Utc>) -> bool {
         let held_until = DateTime::from_timestamp_millis(self.held_until_ms(seq));
         self.held_until_ms(seq) != 0 && !instance::may_have_been_due(held_until, dead_since)
     }
 
-    /// Attempts of which only these receipts tell: the original made them after the copy was taken. So each is of a message
-    /// that is in doubt, and the next after those that are known.
+    /// Attempts that only these receipts show: the original made them after the copy was taken. Each belongs to a
+    /// message in doubt, and is the next after the known attempts.
     ///
-    /// An attempt that follows another is believed where it was delivered. Where it was not, the one before may be at work
-    /// here, and nothing is to follow from the end of another one beside it.
+    /// If the attempt is not the first, its receipt is believed only if it says "delivered". Otherwise the attempt
+    /// before may be in progress here, and nothing may follow from the end of another attempt beside it.
     pub(super) fn attempts_of_the_original(
         &self,
         terms: &SendingAccepted,
@@ -175,8 +177,8 @@ impl Lot {
         std::iter::once(MessagesRouted { routes, splits: Vec::new() }.into()).chain(doubts).collect()
     }
 
-    /// On which channel the attempt was made that this receipt tells of, and who is left to try after it; none: it may be
-    /// believed of no attempt that is not known.
+    /// The channel of the attempt that this receipt shows, and the relays left to try after it; none: the receipt is
+    /// not believed of an unknown attempt.
     fn told_by(&self, note: &Note, profile: &RelayProfile) -> Option<(MessageType, Vec<RelayId>)> {
         let message = self.message(note.seq).filter(|_| self.doubted.contains(note.seq))?;
         let is_next = message.attempts_made().checked_add(1) == Some(note.attempt);
@@ -199,7 +201,7 @@ impl Lot {
     }
 }
 
-/// Messages of which it is not known whether the relay has them.
+/// Messages for which it is not known whether the relay has them.
 pub(super) fn in_doubt(
     messages: SeqSet,
     channel: MessageType,

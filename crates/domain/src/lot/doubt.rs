@@ -1,17 +1,17 @@
-//! An answer that did not come (law 4): when a relay is asked about it, what its words prove by then, and what the refusal of a
-//! repeated call says of the call before it.
+//! An answer that did not come (law 4): when the relay is asked about it, what the relay's answer proves by then, and
+//! what the refusal of a repeated call says about the call before it.
 //!
-//! A call that had no answer may have been taken, and it may come in for [`ON_ITS_WAY`] after it was given up. Until that is
-//! known the message goes to nobody else.
+//! A call without an answer may have been accepted, and it may still reach the relay for [`ON_ITS_WAY`] after the
+//! caller gave up. Until that is known, no other relay gets the message.
 //!
-//! - The log counts the questions: a question is of a *round*, and from the third round on nothing is on its way any more that
-//!   was handed over before. Then "never came in" is believed, and so is a refusal.
-//! - A repeated call that is refused says nothing of the call before it until then. Refused as a duplicate it never does: that
-//!   may be because the first call was taken, or be the first answer once more.
-//! - What is asked before its time proves no more than the question before.
+//! - The log counts the questions: a question belongs to a *round*, and from the third round on nothing that was
+//!   handed over before is still on its way. Then "never came in" is believed, and so is a refusal.
+//! - Until then, the refusal of a repeated call says nothing about the call before it. A refusal as a duplicate never
+//!   does: the first call may have been accepted, or this may be the first answer once more.
+//! - A question that is asked before its time proves no more than the question before it.
 //!
-//! Relay workers hand over facts: what was answered, to what, in which round, and how the relay can be asked. What follows from
-//! them is decided here.
+//! Relay workers report facts: what was answered, to what, in which round, and how the relay can be asked. What
+//! follows from them is decided here.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -26,7 +26,7 @@ use crate::sending::MessageClass;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
 
-/// How long after it was given up a call may still come in at a relay.
+/// How long after the caller gave up a call may still reach a relay.
 pub const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(30);
 
 /// Pauses before the first three questions. They are the same for all: what is believed rests on them.
@@ -34,7 +34,8 @@ const PAUSES: [TimeDelta; 3] = [TimeDelta::seconds(1), TimeDelta::seconds(5), Ti
 /// Pauses after those of [`urgent`]; the last one repeats.
 const LATE_PAUSES: [TimeDelta; 3] = [TimeDelta::minutes(5), TimeDelta::minutes(30), TimeDelta::hours(1)];
 
-/// From this round on nothing is on its way any more that was handed over before: so long is the pause before it.
+/// From this round on nothing that was handed over before is still on its way, because the pause before it is that
+/// long.
 const LATE_ROUND: u8 = 3;
 
 /// How long a message that is in doubt and refused for now waits at least for the next question, and at most,
@@ -43,13 +44,22 @@ const DOUBT_PAUSE_MAX: TimeDelta = TimeDelta::minutes(30);
 /// and which part of its life.
 const DOUBT_PARTS: i32 = 20;
 
-/// How a relay can be asked about messages whose answer is missing.
+/// How a relay can be asked about messages without an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asking {
     /// It answers status queries.
     pub answers_status: bool,
-    /// It drops what it is handed once more under the same reference.
+    /// It drops a message that is handed over again under the same reference.
     pub deduplicates: bool,
+}
+
+/// Who calls relays for what stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// This process, and nobody else.
+    OnlyUs,
+    /// Other processes, too.
+    OthersToo,
 }
 
 impl Asking {
@@ -58,11 +68,9 @@ impl Asking {
         Self { answers_status: profile.answers_status, deduplicates: profile.deduplicates }
     }
 
-    /// Whether it can be asked at all. Any other is left alone: handing over again could deliver twice.
+    /// Whether it can be asked. If not, it is left alone: handing over again could deliver twice.
     pub fn can_ask(self) -> bool {
-        if mutation::is_active(Mutation::UnknownNotAsked) {
-            return self.answers_status && self.deduplicates;
-        }
+        mutation::bug!(UnknownNotAsked, return self.answers_status && self.deduplicates);
         self.answers_status || self.deduplicates
     }
 }
@@ -75,14 +83,14 @@ pub(super) struct Question {
     pub(super) round: u8,
 }
 
-/// What it means that a relay knows nothing of a message that it was asked about.
+/// What follows if a relay says that it does not know a message that it was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFound {
     /// It never came in, and never will.
     NeverCame,
-    /// It may still come in. The relay drops repeats, so it is handed over again.
+    /// The call may still reach it. The relay drops repeats, so the message is handed over again.
     HandOverAgain,
-    /// It may still come in, and is asked about again.
+    /// The call may still reach it, so the relay is asked again.
     Unclear,
 }
 
@@ -99,25 +107,25 @@ impl NotFound {
     }
 }
 
-/// What is left of messages that may not be handed over again now.
+/// Messages that may not be handed over again now, sorted by what follows for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotRepeated {
     /// See [`UnknownSet::round`].
     pub round: u8,
     /// They are asked about again.
     pub still_unknown: SeqSet,
-    /// Their last repeat was refused, which counts by now.
+    /// Their last repeat was refused, and by now that counts.
     pub refused: Vec<RefusedMessage>,
 }
 
-/// Whether whatever was handed over before this round came in by now, or never will: then "never came in" is believed, and
-/// so is a refusal.
+/// Whether everything that was handed over before this round has arrived by now, or never will. Then "never came in"
+/// is believed, and so is a refusal.
 pub(super) fn is_late(round: u8) -> bool {
     round >= LATE_ROUND
 }
 
-/// The question that follows a call or question of this round; 0: that follows the first call, or a restart. After a call it
-/// is never asked so soon that the call could still be on its way in a round in which it is believed not to be.
+/// The question that follows a call or question of this round; 0: that follows the first call, or a restart. After a
+/// call the next question waits long enough that the call cannot still be on its way in a round that assumes so.
 pub(super) fn question_after(
     answer_to: AnswerTo,
     round: u8,
@@ -145,8 +153,8 @@ fn pause_after(round: u8, class: MessageClass) -> TimeDelta {
     }
 }
 
-/// After the third question messages of a class are asked about so often, with this pause: for as long as they are worth
-/// something, and no longer. A lot of questions about a lot that nobody waits for any more would only fill the log.
+/// After the third question, messages of a class are asked about this often, with this pause: for as long as they are
+/// useful, and no longer. Many questions about a lot that nobody waits for any more would only fill the log.
 fn urgent(class: MessageClass) -> (u8, TimeDelta) {
     match class {
         MessageClass::Otp => (30, TimeDelta::seconds(5)),
@@ -155,8 +163,8 @@ fn urgent(class: MessageClass) -> (u8, TimeDelta) {
     }
 }
 
-/// The round of a question that is asked before its time, which is that of one before it. A relay that is handed messages
-/// over again may have been called since, so of it nothing is believed that a third question would prove.
+/// The round of a question that is asked before its time: the one before. A relay that drops repeats may have been
+/// called again since, so nothing is believed of it that a third question would prove.
 fn before_its_time(round: u8, asking: Asking) -> u8 {
     let before = round.saturating_sub(1);
     if asking.deduplicates { before.min(LATE_ROUND - 1) } else { before }
@@ -169,16 +177,17 @@ impl Lot {
         attempt.map_or(Doubt::None, |attempt| attempt.doubt)
     }
 
-    /// Of messages that were handed over and have no answer, those to which none can come any more. Where other processes call
-    /// too, each has the time that its intent says; where nobody else does, whoever called before is gone.
+    /// Of the messages that were handed over and have no answer, those whose answer can no longer come. If other
+    /// processes call, too, each has the time that its intent gives; if no other process does, the earlier caller is
+    /// gone.
     pub fn without_answer(
         &self,
         submitted: SeqSet,
         attempt: u16,
-        is_shared: bool,
+        callers: Callers,
         now: DateTime<Utc>,
     ) -> SeqSet {
-        if !is_shared || mutation::is_active(Mutation::UnansweredTooEarly) {
+        if callers == Callers::OnlyUs || mutation::is_active(Mutation::UnansweredTooEarly) {
             return submitted;
         }
         let now_ms = now.timestamp_millis();
@@ -186,8 +195,9 @@ impl Lot {
         submitted.iter().filter(is_over).collect()
     }
 
-    /// Unknown messages that may not be handed over again now: the relay is asked about them, or the refusal of the last repeat
-    /// counts once nothing can come in any more. There is nothing to be done about any others, which is in the log by now.
+    /// Unknown messages that may not be handed over again now: the relay is asked about them, or the refusal of the
+    /// last repeat counts once nothing can arrive any more. For all others there is nothing to do, and the log says
+    /// so by now.
     pub fn not_repeated(&self, messages: SeqSet, attempt: u16, asking: Asking) -> NotRepeated {
         let round = self.round_of(&messages, attempt);
         if asking.answers_status {
@@ -210,27 +220,27 @@ impl Lot {
         before_its_time(self.round_of(messages, attempt), asking)
     }
 
-    /// Whether a relay that is back after a silence may be asked about the message before its time. Not what is held for the
-    /// night, and not what is left alone for good.
+    /// Whether a relay that is back after a silence may be asked about the message before its time. Not if it is held
+    /// for the night, and not if it is never asked about.
     pub fn may_be_hastened(&self, seq: u32, now: DateTime<Utc>) -> bool {
         let newest = self.message(seq).and_then(|message| message.attempts.last());
         newest.is_some_and(|attempt| attempt.not_before_ms != NEVER_MS)
             && self.held_until_ms(seq) <= now.timestamp_millis()
     }
 
-    /// With what the newest repeat of this attempt was refused, where that does not count yet.
+    /// The refusal of the newest repeat of this attempt, if it does not count yet.
     pub(super) fn refusal_of(&self, seq: u32, attempt: u16) -> Option<&Refusal> {
         let is_it = |known: &&(u32, u16, Refusal)| (known.0, known.1) == (seq, attempt);
         self.refusals.iter().find(is_it).map(|(_, _, refusal)| refusal)
     }
 
-    /// See [`UnknownSet::round`](super::UnknownSet::round): of these messages' attempt, the one that was asked about least.
+    /// See [`UnknownSet::round`](super::UnknownSet::round): the lowest round among these messages' attempts.
     pub fn round_of(&self, messages: &SeqSet, attempt: u16) -> u8 {
         let round = |seq: u32| Some(self.message(seq)?.attempt(attempt)?.round);
         messages.iter().filter_map(round).min().unwrap_or(0)
     }
 
-    /// Those of these messages that were asked about least, and the others.
+    /// The messages that were asked about least, and the others.
     pub fn asked_about_least(&self, messages: SeqSet, attempt: u16) -> (SeqSet, SeqSet) {
         let least = self.round_of(&messages, attempt);
         let round = |seq: u32| self.message(seq)?.attempt(attempt).map(|attempt| attempt.round);
@@ -241,26 +251,27 @@ impl Lot {
         (those, others)
     }
 
-    /// The messages that are back where they were before the call, and those that stay unknown because an earlier call
-    /// may have been taken. A relay that has refused a message as a duplicate is not believed that it never had it.
+    /// The messages that are back where they were before the call, and those that stay unknown because an earlier
+    /// call may have been accepted. If a relay has refused a message as a duplicate, it is not believed when it says
+    /// that it never had it.
     pub(super) fn cut_deferred(
         &self,
         set: DeferredSet,
         attempt: u16,
         answer_to: AnswerTo,
     ) -> (Option<DeferredSet>, Option<UnknownSet>) {
-        let forgets = mutation::is_active(Mutation::DoubtForgottenOnDeferral);
-        let doubt = |seq: u32| if forgets { Doubt::None } else { self.doubt(seq, attempt) };
         let bound = match answer_to {
             AnswerTo::Call | AnswerTo::Nobody => Doubt::NoAnswer,
             AnswerTo::Question => Doubt::Duplicate,
         };
-        let (doubtful, back): (Vec<u32>, Vec<u32>) =
-            set.messages.iter().partition(|seq| doubt(*seq) >= bound);
+        let is_doubtful = |seq: &u32| {
+            self.doubt(*seq, attempt) >= bound && !mutation::is_active(Mutation::DoubtForgottenOnDeferral)
+        };
+        let (doubtful, back): (Vec<u32>, Vec<u32>) = set.messages.iter().partition(is_doubtful);
         let (doubtful, back) = (SeqSet::from_iter(doubtful), SeqSet::from_iter(back));
         // The call was not taken, so the question that it stood for is still to be asked.
-        let counts = mutation::is_active(Mutation::PauseTakenForQuestions);
-        let round = if counts { u8::MAX } else { self.round_of(&doubtful, attempt) };
+        let round = self.round_of(&doubtful, attempt);
+        mutation::bug!(PauseTakenForQuestions, let round = u8::MAX);
         let unknown = (!doubtful.is_empty()).then(|| UnknownSet {
             inquire_at: (answer_to != AnswerTo::Question).then_some(set.until),
             round,
@@ -270,7 +281,7 @@ impl Lot {
     }
 }
 
-/// Messages of which it is not known whether the relay has them, and about which nobody is asked.
+/// Messages for which it is not known whether the relay has them, and about which the relay is not asked.
 pub(super) fn not_known(messages: SeqSet, reason: String) -> UnknownSet {
     UnknownSet {
         messages,
@@ -283,7 +294,7 @@ pub(super) fn not_known(messages: SeqSet, reason: String) -> UnknownSet {
     }
 }
 
-/// The same, with the question about them; none: nobody can be asked.
+/// The same, with the next question about them; none: the relay cannot be asked.
 pub(super) fn asked_about(unknown: UnknownSet, question: Option<Question>) -> UnknownSet {
     UnknownSet {
         inquire_at: question.map(|question| question.at),
@@ -307,8 +318,8 @@ pub(super) fn unknown_at(relay: RelayId, attempt: u16, unknown: UnknownSet) -> E
     .into()
 }
 
-/// A repeated call was refused as a duplicate. Nobody is asked where it could only be handed over again, which would be told the
-/// same.
+/// A repeated call was refused as a duplicate. If the relay can only be handed the message again, no question is
+/// asked, because the answer would be the same.
 pub(super) fn refused_as_duplicate(
     set: RefusedSet,
     question: Option<Question>,
@@ -326,8 +337,8 @@ pub(super) fn refused_too_early(set: RefusedSet, question: Option<Question>) -> 
     UnknownSet { refusal: Some(Refusal { code: set.code, class: set.class, text: set.text }), ..unknown }
 }
 
-/// A message is refused for now while an earlier call for it is in doubt: no word about that call, so it is as if this one had
-/// been put off, and is asked about later.
+/// A message is refused for now while an earlier call for it is in doubt. That says nothing about the earlier call,
+/// so it counts as if this call had been postponed, and is asked about later.
 pub(super) fn defer_in_doubt(
     deferred: &mut Vec<DeferredSet>,
     one: &RefusedForNowMessage,
@@ -345,7 +356,8 @@ pub(super) fn defer_in_doubt(
     }
 }
 
-/// The longer a message lives already, and as long as it lives still, the longer it waits: in days that is not a call a minute.
+/// The longer a message has lived, and the longer it still lives, the longer it waits. Over days that is not a call
+/// every minute.
 fn doubt_pause(made_at: Option<DateTime<Utc>>, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
     let age = made_at.map_or(TimeDelta::zero(), |made_at| now - made_at);
     let part = age.min(expires_at - now) / DOUBT_PARTS;

@@ -66,7 +66,7 @@ impl Recipient {
 /// The personal part of a lot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LotPersonal {
-    /// One a message, in the order of their sequence numbers from the lot's first.
+    /// One per message, in the order of their sequence numbers from the lot's first.
     pub recipients: Vec<Recipient>,
 }
 
@@ -125,7 +125,7 @@ pub struct SplitRecord {
     pub key: SmolStr,
     /// The channel.
     pub channel: MessageType,
-    /// The policy version; 0 where the tenant has none and the recommendation stands in.
+    /// The policy version; 0 if the tenant has none and the recommendation is used.
     pub version: u32,
     /// ratio, price, speed or recommended.
     pub objective: SmolStr,
@@ -162,8 +162,8 @@ pub struct MessagesSubmitted {
     /// After this the outcome is unknown for good, unless a receipt still comes.
     #[serde(with = "chrono::serde::ts_milliseconds")]
     pub receipt_by: DateTime<Utc>,
-    /// Until when the answer is in, if the relay is called in time; after this nobody calls any more, and whoever finds no answer
-    /// may take it for lost. None: as it was written before this was.
+    /// Until when the answer is due, if the relay is called in time. After this nobody calls any more, and whoever
+    /// finds no answer may treat it as lost. None: the event is from before this field existed.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -183,7 +183,7 @@ pub struct AcceptedSet {
     /// The relay's reference of each, in the same order; empty where the relay gives none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relay_references: Vec<SmolStr>,
-    /// The relay gives no receipts: accepted is the last that is heard, and counts as delivered.
+    /// The relay gives no receipts: acceptance is the last information, and counts as delivered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
 }
@@ -227,11 +227,11 @@ pub struct UnknownSet {
     /// The code with which the relay refused a repeated call as a duplicate: no answer to the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_code: Option<SmolStr>,
-    /// With what the relay refused a repeated call while an earlier one may still come in. It counts once that is over.
+    /// The refusal of a repeated call while an earlier one may still come in. It counts once that is impossible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Set where no call is in this log, because it is a copy and the original may have made it: after this the outcome is
-    /// unknown for good, unless a receipt still comes.
+    /// Set if no call is in this log, because it is a copy and the original may have made it: after this the outcome
+    /// is unknown for good, unless a receipt still comes.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -240,8 +240,8 @@ pub struct UnknownSet {
     pub receipt_by: Option<DateTime<Utc>>,
 }
 
-/// Messages that were open when this log was copied: whoever wrote the original may have handed them over since, to the
-/// relay that they were routed to and to those that come after it.
+/// Messages that were open when this log was copied: the original may have handed them over since, to the relay that
+/// they were routed to and to the fallbacks after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessagesDoubted {
     /// Which messages.
@@ -260,7 +260,7 @@ pub struct Refusal {
     pub text: Option<String>,
 }
 
-/// Messages that the relay certainly did not take, and would take later (rate limit, overload, no connection).
+/// Messages that the relay certainly did not accept, and would accept later (rate limit, overload, no connection).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeferredSet {
     /// Which messages.
@@ -280,7 +280,7 @@ pub struct RefusedForNowSet {
     pub messages: SeqSet,
     /// The relay's code, as it came.
     pub code: SmolStr,
-    /// What it means: the class of the failure, should the relay never say anything else.
+    /// What it means: the class of the failure, if the relay never says anything else.
     pub class: FailureClass,
     /// The relay's words, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -314,7 +314,7 @@ pub struct RelayResponded {
     /// No answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<UnknownSet>,
-    /// Later: the relay takes nothing at the moment, or did not get as far as these.
+    /// Later: the relay takes nothing at the moment, or the call did not get as far as these messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<DeferredSet>,
     /// Refused for now, one by one.
@@ -370,7 +370,7 @@ pub struct MessagesFinished {
     pub messages: SeqSet,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why: the relay's code or a word of ours (`lifetime`, `opt_out`, `cancelled`, …).
+    /// Why: the relay's code or one of Kite's own words (`lifetime`, `opt_out`, `cancelled`, …).
     pub reason: SmolStr,
     /// The class of the failure that ended it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

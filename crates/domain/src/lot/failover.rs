@@ -1,7 +1,7 @@
 //! What follows a failed attempt (대체발송): another relay of the channel, then e-mail, or the end.
 //!
-//! The failure class says what is possible at all, the sending's terms narrow it, and the relays as they stand now
-//! decide who is left.
+//! The failure class says what may be tried, the sending's terms narrow that, and the current state of the relays
+//! decides which one is left.
 
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
@@ -22,7 +22,7 @@ use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
 use crate::text::MessageType;
 
-/// What the rest of the world looks like when a lot decides.
+/// What is known outside the lot when it decides.
 #[derive(Debug, Clone, Copy)]
 pub struct RoutingContext<'c> {
     /// All relays as they stand.
@@ -56,18 +56,18 @@ pub(super) struct Failure {
     pub(super) outcome: Outcome,
 }
 
-/// Collects what follows from failures, so that messages with the same fate share one event. A message has one fate:
-/// the first that is decided.
+/// Collects what follows from failures, so that messages with the same result share one event. Each message has one
+/// result: the first that is decided.
 #[derive(Debug, Default)]
 pub(super) struct Aftermath {
     routes: BTreeMap<RouteKey, RouteSet>,
     finished: Vec<MessagesFinished>,
-    /// Of the routes, those that whoever wrote the original of this log may have made, too.
+    /// The routes that the original of this log may have made, too.
     doubts: Vec<(RelayId, u16, UnknownSet)>,
     decided: SeqSet,
 }
 
-/// What messages that go on together have in common.
+/// What messages that continue together have in common.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RouteKey {
     relay: RelayId,
@@ -104,7 +104,7 @@ impl Aftermath {
         }
     }
 
-    /// Decides what follows an answer that was lost and will not be asked for: another relay, where sending twice was
+    /// Decides what follows an answer that was lost and will not be asked for: another relay, if sending twice was
     /// allowed. Otherwise nothing: the receipt may still come, and the deadline decides about another channel.
     pub(super) fn follow_unknown(
         &mut self,
@@ -124,8 +124,8 @@ impl Aftermath {
         }
     }
 
-    /// Takes messages that were never handed over away from a relay that takes nothing at the moment. Those that
-    /// nobody else can carry stay.
+    /// Moves messages that were never handed over away from a relay that takes nothing at the moment. Messages that
+    /// no other relay can carry stay.
     pub(super) fn take_away(
         &mut self,
         lot: &Lot,
@@ -145,8 +145,9 @@ impl Aftermath {
         }
     }
 
-    /// Takes a message that was never handed over to a relay that its sender is registered with: with the one that it waits
-    /// for it is not any more. Answers whether it waits on, for such a relay that takes nothing at the moment.
+    /// Moves a message that was never handed over to a relay at which its sender is registered, because it no longer
+    /// is at the relay that the message waits for. Returns whether it keeps waiting, for such a relay that takes
+    /// nothing at the moment.
     pub(super) fn take_to_registered(
         &mut self,
         lot: &Lot,
@@ -225,7 +226,7 @@ impl Aftermath {
             return;
         }
         let attempt = lot.message(seq).map_or(1, |message| message.attempts_made() + 1);
-        // What may be sent twice goes on at once.
+        // What may be sent twice continues at once.
         if lot.doubted.contains(seq) && !terms.failover.at_least_once {
             self.doubt(seq, attempt, &next, terms, now);
         }
@@ -296,7 +297,7 @@ struct Next<'c> {
     why: &'static str,
 }
 
-/// The next of those that the first route named. A relay is named once, so none is tried twice.
+/// The next of the relays that the first route named. A relay is named once, so none is tried twice.
 fn another_relay<'c>(
     lot: &Lot,
     message: &Message,
@@ -331,13 +332,13 @@ fn first_of<'c>(
         |relay: &RelayId| context.directory.eligible(relay, last.channel, reach, registered).is_ok();
     let chosen = left.iter().position(can_carry)?;
     let entry = context.directory.get(&left[chosen])?;
-    if !mutation::is_active(Mutation::FallbackKept) {
-        left.remove(chosen);
-    }
+    left.remove(chosen);
+    mutation::bug!(FallbackKept, left.insert(chosen, entry.profile.relay.clone()));
     Some(Next { entry, channel: last.channel, fallbacks: left, why: "next relay" })
 }
 
-/// Those that the first route named, and then those that the sender was registered with since, by id. None that was tried.
+/// The relays that the first route named, and then those at which the sender was registered since, by id. None that
+/// was tried.
 fn registered_and_untried(
     lot: &Lot,
     message: &Message,
@@ -356,7 +357,7 @@ fn registered_and_untried(
     named.iter().chain(since).cloned().collect()
 }
 
-/// What of a phone's kind a relay has to reach; of an e-mail nothing.
+/// The kind of phone that a relay has to reach; none for an e-mail.
 fn reach_of(message: &Message, last: &Attempt) -> Option<PhoneKind> {
     message.reach.filter(|_| last.channel != MessageType::Email)
 }

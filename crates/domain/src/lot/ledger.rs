@@ -1,4 +1,4 @@
-//! Where every split stands in its sequence.
+//! Where every split is in its sequence.
 
 use smol_str::SmolStr;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::MessagesRouted;
 use crate::split::{Carry, CarryMismatch, WeightedRelays};
 
-/// Where every split stands in its sequence, as far as the log goes. Belongs to the router, and is folded from
+/// The position of every split in its sequence, as far as the log goes. It belongs to the router, and is folded from
 /// `messages-routed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SplitLedger {
@@ -42,13 +42,14 @@ impl SplitLedger {
         self.carries.iter()
     }
 
-    /// Where decisions go on that are not in the log yet.
+    /// The positions after decisions that are not in the log yet.
     pub fn ahead(&self) -> LedgerAhead<'_> {
         LedgerAhead { settled: self, moved: HashMap::new(), misfits: Vec::new() }
     }
 }
 
-/// A ledger with splits that are decided and not in the log yet. Thrown away once they are, or are not.
+/// A ledger with splits that are decided and not in the log yet. It is dropped once they are in the log, or have
+/// failed.
 #[derive(Debug)]
 pub struct LedgerAhead<'l> {
     settled: &'l SplitLedger,
@@ -57,7 +58,8 @@ pub struct LedgerAhead<'l> {
 }
 
 impl LedgerAhead<'_> {
-    /// The place where this split goes on; its start if it is new, or if what is stored does not fit, which is noted.
+    /// The position where this split continues; its start if it is new, or if what is stored does not fit, which is
+    /// noted.
     pub fn carry(&mut self, key: &str, weights: &WeightedRelays) -> Carry {
         let Some(known) = self.moved.get(key).or_else(|| self.settled.carries.get(key)) else {
             return Carry::new(weights);
@@ -71,8 +73,8 @@ impl LedgerAhead<'_> {
         }
     }
 
-    /// Places that did not fit their split: somebody, or a fault, has made something else of them, and those splits begin
-    /// anew. Takes them out.
+    /// Takes out the positions that did not fit their split. Somebody, or a fault, has changed them, and those splits
+    /// begin again.
     pub fn take_misfits(&mut self) -> Vec<CarryMismatch> {
         std::mem::take(&mut self.misfits)
     }

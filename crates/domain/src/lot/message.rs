@@ -14,7 +14,7 @@ pub enum Outcome {
     Cancelled,
     /// Not handed over, or not again after a failure, because a rule forbids it (opt-out, night window).
     Refused,
-    /// Too old to be handed over, or no receipt came in time: what became of it is not known.
+    /// Too old to be handed over, or no receipt came in time: its result is not known.
     Expired,
     /// A relay says that it cannot be delivered, and nobody is left to try.
     Undelivered,
@@ -45,8 +45,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Where an attempt stands. Ordered by rank: what is known only ever grows, whatever the order of arrival. The one
-/// step back is from submitted or unknown to routed, when the relay certainly did not take the message.
+/// The state of an attempt. Ordered by rank: what is known only ever grows, whatever the order of arrival. The one
+/// step back is from submitted or unknown to routed, when the relay certainly did not accept the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {
@@ -54,7 +54,7 @@ pub enum AttemptState {
     Routed,
     /// About to be handed over, or handed over without an answer yet.
     Submitted,
-    /// The answer was lost: it may or may not have been taken.
+    /// The answer was lost: the relay may or may not have accepted it.
     Unknown,
     /// The relay took it.
     Accepted,
@@ -69,7 +69,7 @@ pub enum AttemptState {
 }
 
 impl AttemptState {
-    /// Whether the relay may be holding the message: handed over and not known to have ended.
+    /// Whether the relay may have the message: handed over and not known to have ended.
     pub fn is_in_flight(self) -> bool {
         match self {
             Self::Submitted | Self::Unknown | Self::Accepted => true,
@@ -109,7 +109,7 @@ pub struct Attempt {
     pub(super) not_before_ms: i64,
     /// What an earlier call left open.
     pub(super) doubt: Doubt,
-    /// Since its answer was lost: the round of the next question, or of the one that it was handed over again for.
+    /// After its answer was lost: the round of the next question, or of the repeat that it was handed over for.
     pub(super) round: u8,
 }
 

@@ -1,12 +1,13 @@
 //! A lot (묶음): up to 1,000 messages of one sending and everything that happens to them.
 //!
-//! Its events speak of *sets* of messages, so a lot takes tens of events, not thousands. The rules that matter most
-//! are here: at most one attempt in flight, an unanswered attempt is unknown and not failed, state by rank and not
-//! by arrival, a failure and what follows from it in one append.
+//! Its events are about *sets* of messages, so a lot needs tens of events, not thousands. The rules that matter most
+//! are here: at most one attempt in flight, an unanswered attempt is unknown and not failed, state follows rank and
+//! not arrival, a failure and what follows from it are in one append.
 //!
-//! One file a decision: `routing` (first routes), `submit`, `respond`, `receive`, `close`; each answers with the events
-//! to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `retry` is what was refused
-//! for now; `doubt` is an answer that did not come; `copied` is a log that is a copy; `state` is the fold.
+//! There is one file per decision: `routing` (first routes), `submit`, `respond`, `receive`, `close`. Each returns
+//! the events to append, in order, and changes nothing. `failover` is what follows a failure in any of them; `retry`
+//! is for messages that were refused for now; `doubt` is for answers that did not come; `copied` is for a log that is
+//! a copy; `state` is the fold.
 
 mod close;
 mod copied;
@@ -15,6 +16,8 @@ mod events;
 mod failover;
 mod ledger;
 mod message;
+#[cfg(feature = "mutations")]
+mod mutations;
 mod receive;
 mod respond;
 mod retry;
@@ -24,7 +27,7 @@ mod state;
 mod submit;
 
 pub use copied::{Cancelled, Doubted};
-pub use doubt::{Asking, NotFound, NotRepeated, ON_ITS_WAY};
+pub use doubt::{Asking, Callers, NotFound, NotRepeated, ON_ITS_WAY};
 pub use events::{
     AcceptedSet, DeferredSet, LeftOut, LotAccepted, LotPersonal, MessagesDoubted, MessagesFinished,
     MessagesHeld, MessagesRouted, MessagesSubmitted, ReceiptSet, ReceiptsRecorded, Recipient, Refusal,

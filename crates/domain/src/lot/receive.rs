@@ -8,7 +8,7 @@ use super::message::{AttemptState, Outcome};
 use super::{Lot, ReceiptSet, ReceiptsRecorded};
 use crate::event::Event;
 use crate::failure::FailureClass;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::receipt::ReceiptStatus;
 use crate::sending::SendingAccepted;
 use crate::seq_set::SeqSet;
@@ -38,7 +38,7 @@ type News = HashMap<(u32, u16), usize>;
 
 impl Lot {
     /// Records receipts, whatever their order, and what follows from failures, in one append. A receipt that says
-    /// nothing new gives no event. Also answers the places (in `notes`) of those that fit no attempt of this lot.
+    /// nothing new gives no event. Also returns the places (in `notes`) of those that fit no attempt of this lot.
     pub fn receive(
         &self,
         terms: &SendingAccepted,
@@ -74,10 +74,7 @@ impl Lot {
                 unmatched.push(place);
                 continue;
             };
-            if known == AttemptState::Submitted && mutation::is_active(Mutation::ReceiptBeforeResponseDropped)
-            {
-                continue;
-            }
+            mutation::bug!(ReceiptBeforeResponseDropped if known == AttemptState::Submitted, continue);
             if let Some(best) = news.get(&(note.seq, note.attempt)) {
                 known = known.max(state_of(notes[*best].status));
             }

@@ -42,19 +42,19 @@ pub struct RefusedMessage {
 pub struct RefusedForNowMessage {
     /// Which message, and with what.
     pub refused: RefusedMessage,
-    /// How long the relay wants to be left alone with this message, if it said so.
+    /// How long the relay does not want to be called about this message, if it said so.
     pub retry_after: Option<TimeDelta>,
 }
 
 /// What a relay's words are an answer to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AnswerTo {
-    /// A hand-over: they are about this call, and say nothing of an earlier one.
+    /// An answer to a hand-over: it is about this call, and says nothing about an earlier one.
     #[default]
     Call,
     /// A status query: they are about the message.
     Question,
-    /// A hand-over whose caller did not live to record it: there is no word.
+    /// A hand-over whose caller did not live to record the answer: there is none.
     Nobody,
 }
 
@@ -70,7 +70,7 @@ pub struct NoAnswer {
 /// What a relay said at once, for the messages of one lot and attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseNote {
-    /// How long the call took, in milliseconds; none: nobody lived to see.
+    /// How long the call took, in milliseconds; none: the process that called did not live to see the answer.
     pub call_ms: Option<u32>,
     /// Taken.
     pub accepted: Vec<AcceptedMessage>,
@@ -80,19 +80,20 @@ pub struct ResponseNote {
     pub refused: Vec<RefusedMessage>,
     /// Not taken now.
     pub refused_for_now: Vec<RefusedForNowMessage>,
-    /// When the relay said so, or did not; none: now. What is written once more, because nobody knows whether it was, is then the
-    /// same.
+    /// When the relay answered, or failed to; none: now. An answer that is recorded again, because nobody knows
+    /// whether it was, is then the same.
     pub answered_at: Option<DateTime<Utc>>,
     /// Whether the sending was cancelled: then nothing is tried again.
     pub is_cancelled: bool,
     /// No answer.
     pub unknown: Option<NoAnswer>,
-    /// Not taken by this call, and welcome later, one set a reason. Of an unknown message that was asked about: certainly not
-    /// taken.
+    /// Not accepted by this call, and welcome later, one set per reason. For an unknown message that was asked about:
+    /// certainly not accepted.
     pub deferred: Vec<DeferredSet>,
     /// What was asked.
     pub answer_to: AnswerTo,
-    /// Of a hand-over: until when its answer was to be in, by which it is told from a later one. None: it is not told.
+    /// For a hand-over: until when its answer was due, which distinguishes it from a later call. None: it is not
+    /// distinguished.
     pub answer_by: Option<DateTime<Utc>>,
     /// See [`UnknownSet::round`]: of the call, or of the question.
     pub round: u8,
@@ -103,13 +104,13 @@ pub struct ResponseNote {
 impl Lot {
     /// Records what the relay said, and what follows from its refusals, in one append.
     ///
-    /// A message that was handed over again after an answer was lost may be with the relay, or on its way there, although
-    /// the repeated call was not taken: what its words prove then is in `lot/doubt.rs`. What is refused for now goes to the same
-    /// relay again, for as long as there is time (`lot/retry.rs`).
+    /// A message that was handed over again after an answer was lost may be with the relay, or on its way there,
+    /// although the repeated call was not accepted: `lot/doubt.rs` says what the answer proves by then. What is
+    /// refused for now goes to the same relay again, for as long as there is time (`lot/retry.rs`).
     ///
-    /// Of a call that came so late that somebody else has made another one since, only counts what the relay took.
+    /// If a call was so late that somebody else has called since, only what the relay accepted counts.
     ///
-    /// The same note once more changes nothing.
+    /// Recording the same answer again changes nothing.
     pub fn respond(
         &self,
         terms: &SendingAccepted,
@@ -119,8 +120,9 @@ impl Lot {
         context: &RoutingContext<'_>,
     ) -> Vec<Event> {
         let mut response = Response::new((self, terms), (relay, attempt), &note, context);
-        let ResponseNote { call_ms, mut accepted, refused, refused_for_now, mut deferred, .. } = note;
-        accepted.extend(response.refused(refused));
+        mutation::bug!(DuplicateTakenAsAccepted, let note = super::mutations::duplicates_accepted(note, &response));
+        let ResponseNote { call_ms, accepted, refused, refused_for_now, mut deferred, .. } = note;
+        response.refused(refused);
         response.without_answer(note.unknown);
         let again = response.refused_for_now(refused_for_now, &mut deferred);
         response.put_off(deferred);
@@ -130,7 +132,7 @@ impl Lot {
         response.into_events(call_ms, accepted_set(accepted, note.accepted_is_final, is_known))
     }
 
-    /// Whether another call was made for the attempt since the one whose answer was to be in by then.
+    /// Whether another call was made for the attempt since the one whose answer was due by then.
     fn was_called_again(&self, seq: u32, attempt: u16, answer_by: Option<DateTime<Utc>>) -> bool {
         let newest_ms = self.answer_by_ms(seq, attempt).filter(|newest_ms| *newest_ms != 0);
         newest_ms.zip(answer_by).is_some_and(|(newest_ms, by)| newest_ms != by.timestamp_millis())
@@ -138,7 +140,7 @@ impl Lot {
 }
 
 /// A relay's words on their way into events.
-struct Response<'r> {
+pub(super) struct Response<'r> {
     lot: &'r Lot,
     terms: &'r SendingAccepted,
     relay: &'r RelayId,
@@ -191,38 +193,33 @@ impl<'r> Response<'r> {
         self.lot.attempt_at(seq, self.relay, self.attempt)
     }
 
-    /// Whether what is said of the message counts: the attempt is this one, nobody has called again since, and it was not handed
-    /// over once more since it was asked about, because that call has its own answer.
-    fn counts(&self, seq: u32) -> bool {
+    /// Whether the answer counts for the message: the attempt is this one, nobody has called again since, and it was
+    /// not handed over again since it was asked about, because that call has its own answer.
+    pub(super) fn counts(&self, seq: u32) -> bool {
         let Some(state) = self.state(seq) else { return false };
         let is_asked_late = self.answer_to == AnswerTo::Question && state == AttemptState::Submitted;
         !is_asked_late && !self.lot.was_called_again(seq, self.attempt, self.answer_by)
     }
 
-    fn is_in_doubt(&self, seq: u32) -> bool {
+    pub(super) fn is_in_doubt(&self, seq: u32) -> bool {
         self.lot.doubt(seq, self.attempt) != Doubt::None
     }
 
-    /// The question that follows a call of this round, or the one that was asked; none: nobody can be asked.
+    /// The question that follows a call of this round, or a question; none: the relay cannot be asked.
     fn question(&self, answer_to: AnswerTo) -> Option<Question> {
         let question = || doubt::question_after(answer_to, self.round, self.lot.class, self.answered_at);
         self.asking.can_ask().then(question)
     }
 
-    /// A refusal counts, except of a repeat while the call before it is in doubt. Answers what is taken for accepted, which a sound
-    /// program never does.
-    fn refused(&mut self, refused: Vec<RefusedMessage>) -> Vec<AcceptedMessage> {
+    /// A refusal counts, except of a repeat while the call before it is in doubt. Returns what counts as accepted,
+    /// which a correct program never does.
+    fn refused(&mut self, refused: Vec<RefusedMessage>) {
         let ours = refused.into_iter().filter(|one| self.counts(one.seq));
         let (repeats, certain): (Vec<_>, Vec<_>) = ours.partition(|one| self.is_in_doubt(one.seq));
         self.refused = certain;
-        let (mut duplicates, repeats): (Vec<_>, Vec<_>) = repeats
+        let (duplicates, repeats): (Vec<_>, Vec<_>) = repeats
             .into_iter()
             .partition(|one| one.class == FailureClass::Duplicate && self.answer_to == AnswerTo::Call);
-        let mut taken = Vec::new();
-        if mutation::is_active(Mutation::DuplicateTakenAsAccepted) {
-            let take = |one: RefusedMessage| AcceptedMessage { seq: one.seq, relay_reference: None };
-            taken.extend(duplicates.drain(..).map(take));
-        }
         let (question, asking) = (self.question(AnswerTo::Call), self.asking);
         let duplicates = refused_sets(duplicates).into_iter();
         self.in_doubt.extend(duplicates.map(|set| doubt::refused_as_duplicate(set, question, asking)));
@@ -232,7 +229,6 @@ impl<'r> Response<'r> {
             let early = refused_sets(repeats).into_iter();
             self.in_doubt.extend(early.map(|set| doubt::refused_too_early(set, question)));
         }
-        taken
     }
 
     fn without_answer(&mut self, unknown: Option<NoAnswer>) {
@@ -245,7 +241,7 @@ impl<'r> Response<'r> {
         }
     }
 
-    /// Answers what may be tried again. What is in doubt is put off.
+    /// Returns what may be tried again. What is in doubt is postponed.
     fn refused_for_now(
         &self,
         refused_for_now: Vec<RefusedForNowMessage>,
@@ -274,7 +270,8 @@ impl<'r> Response<'r> {
         }
     }
 
-    /// What is refused for now is tried again while there is time; after that it is refused. Nothing of a cancelled sending is.
+    /// What is refused for now is tried again while there is time; after that it is refused. Nothing of a cancelled
+    /// sending is tried again.
     fn tried_again(&mut self, again: Vec<RefusedForNowMessage>, is_cancelled: bool) {
         for one in again {
             let next = self.lot.again(&one, self.attempt, self.context.now);
@@ -290,7 +287,7 @@ impl<'r> Response<'r> {
         }
     }
 
-    /// What follows for messages whose attempt ends with this: it was refused, or nobody can ever say.
+    /// What follows for messages whose attempt ends with this: it was refused, or its result will never be known.
     fn end_attempts(&mut self) {
         let (lot, terms, context) = (self.lot, self.terms, self.context);
         for one in &self.refused {
@@ -341,7 +338,7 @@ fn picked(messages: &SeqSet, keep: impl Fn(u32) -> bool) -> SeqSet {
     messages.iter().filter(|seq| keep(*seq)).collect()
 }
 
-/// One set a code and class; the relay's words are those of the first.
+/// One set per code and class; the relay's words are those of the first.
 fn refused_sets(refused: Vec<RefusedMessage>) -> Vec<RefusedSet> {
     let mut sets: Vec<RefusedSet> = Vec::new();
     for one in refused {

@@ -1,8 +1,9 @@
-//! What a relay refuses for now, for a reason of the message's own: handed over to the same relay again, longer and longer
-//! apart, until the message's lifetime or the policy's limit is over. Then the refusal counts like any other.
+//! What a relay refuses for now, for a reason of the message's own: it is handed over to the same relay again, with
+//! growing pauses, until the message's lifetime or the policy's limit is over. Then the refusal counts like any
+//! other.
 //!
-//! Mail servers greylist strangers for some minutes and let a full mailbox wait for hours, so the pauses grow as those of
-//! mail servers do (RFC 5321, section 4.5.4.1).
+//! Mail servers greylist strangers for some minutes and let a full mailbox wait for hours, so the pauses grow as
+//! those of mail servers do (RFC 5321, section 4.5.4.1).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use smol_str::SmolStr;
@@ -28,7 +29,7 @@ const PAUSES: [TimeDelta; 7] = [
     TimeDelta::hours(2),
     TimeDelta::hours(4),
 ];
-/// No relay is left alone with a message for longer, whatever it asks for.
+/// No pause of a message is longer, whatever the relay asks for.
 const PAUSE_MAX: TimeDelta = PAUSES[PAUSES.len() - 1];
 
 /// What relays have refused for now in a lot, by message and attempt. They are few.

@@ -1,20 +1,20 @@
-//! First routes: who carries what, in exactly the weights asked for.
+//! First routes: which relay carries what, in exactly the weights asked for.
 //!
-//! Eligibility comes first, then the weights of those who are left, then the split, which carries its place in the
-//! sequence on from lot to lot ([`SplitLedger`](super::SplitLedger)).
+//! Eligibility comes first, then the weights of the relays that are left, then the split, which keeps its position in
+//! the sequence from lot to lot ([`SplitLedger`](super::SplitLedger)).
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::events::LeftOut;
 use super::failover::RoutingContext;
 use super::{LedgerAhead, Lot, MessagesRouted, RouteSet, SplitRecord};
 use crate::address::PhoneKind;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::policy::RelayWeight;
 use crate::relay::Ineligible;
 use crate::seq_set::SeqSet;
 use crate::slug::RelayId;
-use crate::split::{Carry, SplitKey, WeightedRelays};
+use crate::split::{SplitKey, WeightedRelays};
 use crate::text::MessageType;
 
 /// The policy that a split follows, for one set of eligible relays.
@@ -53,7 +53,7 @@ impl RoutingBlocked {
     }
 }
 
-/// The relays of a channel, told apart by whether they may carry a message to this kind of number now.
+/// The relays of a channel, divided by whether they may carry a message to this kind of number now.
 fn eligible_relays(
     channel: MessageType,
     reach: Option<PhoneKind>,
@@ -75,8 +75,8 @@ fn eligible_relays(
 
 impl Lot {
     /// Routes every message that has no route yet. `policy` names the policy in force for a channel and a set of
-    /// eligible relays. The answer's first part is the event to append, if anything could be routed; the second what
-    /// could not. The ledger behind `ledger` is not changed: fold the event once it is in the log.
+    /// eligible relays. The first part of the result is the event to append, if anything could be routed; the second
+    /// is what could not. The ledger behind `ledger` is not changed: fold the event once it is in the log.
     pub fn route(
         &self,
         ledger: &mut LedgerAhead<'_>,
@@ -104,15 +104,11 @@ impl Lot {
                 blocked.push(RoutingBlocked { channel, left_out });
                 continue;
             };
-            let name = match mutation::is_active(Mutation::SplitKeptByLot) {
-                true => format_smolstr!("{}-{}", in_force.name, self.id),
-                false => in_force.name.clone(),
-            };
-            let key = SmolStr::from(SplitKey::new(&name, &weights).to_string());
-            let mut carry = match mutation::is_active(Mutation::RoundingPerLot) {
-                true => Carry::new(&weights),
-                false => ledger.carry(&key, &weights),
-            };
+            let name = &in_force.name;
+            mutation::bug!(SplitKeptByLot, let name = &format!("{name}-{}", self.id).into());
+            let key = SmolStr::from(SplitKey::new(name, &weights).to_string());
+            let mut carry = ledger.carry(&key, &weights);
+            mutation::bug!(RoundingPerLot, carry = crate::split::Carry::new(&weights));
             let taken =
                 carry.take(&weights, seqs.len()).expect("the carry was checked against these weights");
             ledger.record(key.clone(), carry.clone());

@@ -1,7 +1,7 @@
 //! What a message says, and in whose name: the sending's content for one recipient on one channel.
 //!
-//! Whoever hands messages over parses a content once for all of its messages; what follows here from the channel is
-//! shared with it. To look at a single message, [`said`] does all of it.
+//! A relay worker parses a content once for all of its messages, and shares what follows here from the channel.
+//! [`said`] does all of it for a single message.
 
 use smol_str::SmolStr;
 use std::borrow::Cow;

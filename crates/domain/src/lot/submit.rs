@@ -1,4 +1,4 @@
-//! The hand-over: the last look at what may have changed since the route was made, and the intent.
+//! The hand-over: the last check of what may have changed since the route was made, and the intent.
 
 use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
@@ -23,12 +23,12 @@ pub struct Handover<'h> {
     pub attempt: u16,
     /// Whether the sending was cancelled.
     pub is_cancelled: bool,
-    /// Whether the sending is paused. Then nothing is handed over, also not again, and nothing is noted but what has
-    /// ended: the messages stay where they are until the sending is resumed.
+    /// Whether the sending is paused. Then nothing is handed over, not even again, and nothing is recorded except
+    /// what has ended: the messages stay where they are until the sending is resumed.
     pub is_paused: bool,
-    /// Whether the relay is asked again about messages whose answer was lost. Then nothing is noted here of those that
-    /// may not be handed over again: whoever hands over notes when it asks next. Neither is of those whose last repeat was
-    /// refused, until that counts.
+    /// Whether the relay is asked again about messages whose answer was lost. Then nothing is recorded here about
+    /// messages that may not be handed over again: the worker records when it asks next. Nor about those whose last
+    /// repeat was refused, until that counts.
     pub is_asked_again: bool,
     /// How long the relay has for its receipt.
     pub receipt_deadline: chrono::Duration,
@@ -38,11 +38,11 @@ pub struct Handover<'h> {
     pub holder: Option<SmolStr>,
     /// Until when the night window is closed for a message, by its sequence number; none: it is open.
     pub closed_until: &'h dyn Fn(u32) -> Option<DateTime<Utc>>,
-    /// Why the sending's sender on a channel may not send any more, in one word; none: it may.
+    /// Why the sending's sender on a channel may not be used any more, in one word; none: it may.
     pub unsendable: &'h dyn Fn(MessageType) -> Option<&'static str>,
     /// Whether an address has refused advertisements.
     pub has_opted_out: &'h dyn Fn(&str) -> bool,
-    /// The relays as they stand, and with which of them the sender is registered now.
+    /// The current state of the relays, and at which of them the sender is registered now.
     pub context: &'h RoutingContext<'h>,
     /// The time.
     pub now: DateTime<Utc>,
@@ -55,14 +55,15 @@ pub struct Submission {
     pub events: Vec<Event>,
     /// What to call the relay with, once they are.
     pub messages: SeqSet,
-    /// What may not go to this relay, and waits for another one. To be looked at again in a while.
+    /// What may not go to this relay, and waits for another one. It is checked again after a while.
     pub waiting: SeqSet,
 }
 
-enum Verdict {
+/// What the last look at a message comes to.
+enum Clearance {
     Go,
     Hold(DateTime<Utc>),
-    /// The sending is paused: whoever resumes it has its work derived anew.
+    /// The sending is paused: when it is resumed, its work is derived again.
     Wait,
     End(Outcome, &'static str),
     /// The sender is not registered with this relay any more. Another may carry the message.
@@ -77,9 +78,9 @@ impl Lot {
     /// what is left. `candidates` are messages routed to this relay for this attempt, or unknown there and to be
     /// handed over again under the same reference.
     ///
-    /// The relay may already have an unknown message, so what would end a new one only keeps an unknown one from being
-    /// handed over again: it is asked about until the relay is believed not to have it, or else goes on waiting for its
-    /// receipt or its deadline.
+    /// The relay may already have an unknown message. So a reason that would end a new message only keeps an unknown
+    /// one from being handed over again: it is asked about until the relay is believed not to have it, or continues
+    /// waiting for its receipt or its deadline.
     pub fn submit(
         &self,
         terms: &SendingAccepted,
@@ -101,32 +102,32 @@ impl Lot {
             };
             let is_asked_about = state == AttemptState::Unknown
                 && (handover.is_asked_again || self.refusal_of(seq, handover.attempt).is_some());
-            match self.verdict(seq, message, terms, handover) {
-                Verdict::Go => messages.push(seq),
-                Verdict::Wait => {}
-                Verdict::Hold(_) | Verdict::End(..) | Verdict::NotHere if is_asked_about => {}
-                Verdict::Hold(until) => {
+            match self.clearance(seq, message, terms, handover) {
+                Clearance::Go => messages.push(seq),
+                Clearance::Wait => {}
+                Clearance::Hold(_) | Clearance::End(..) | Clearance::NotHere if is_asked_about => {}
+                Clearance::Hold(until) => {
                     held.messages.push(seq);
                     held.until_ms.push(until.timestamp_millis());
                 }
-                Verdict::End(Outcome::Cancelled, _) if state == AttemptState::Routed => {
+                Clearance::End(Outcome::Cancelled, _) if state == AttemptState::Routed => {
                     self.finish_cancelled(seq, &mut aftermath);
                 }
-                Verdict::End(outcome, reason) if state == AttemptState::Routed => {
+                Clearance::End(outcome, reason) if state == AttemptState::Routed => {
                     let (reason, class) = match outcome {
                         Outcome::Expired => self.end_of_life(seq),
                         _ => (reason.into(), None),
                     };
                     aftermath.finish(seq, outcome, reason, class);
                 }
-                Verdict::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
-                Verdict::NotHere if state == AttemptState::Routed => {
+                Clearance::End(_, reason) => leave_alone(&mut left_alone, seq, reason),
+                Clearance::NotHere if state == AttemptState::Routed => {
                     let code = NOT_AT_RELAY.into();
                     if aftermath.take_to_registered(self, seq, code, terms, handover.context) {
                         waiting.push(seq);
                     }
                 }
-                Verdict::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
+                Clearance::NotHere => leave_alone(&mut left_alone, seq, NOT_AT_RELAY),
             }
         }
         let mut events = Vec::new();
@@ -152,7 +153,7 @@ impl Lot {
         Submission { events, messages, waiting }
     }
 
-    /// The message and where its newest attempt stands, if this relay is to take it now for this attempt.
+    /// The message and the state of its newest attempt, if this relay may take it now for this attempt.
     fn awaiting(&self, seq: u32, relay: &RelayId, number: u16) -> Option<(&Message, AttemptState)> {
         let message = self.message(seq).filter(|message| message.outcome.is_none())?;
         let last = message.attempts.last()?;
@@ -170,68 +171,68 @@ impl Lot {
         (is_this && may_go).then_some((message, last.state))
     }
 
-    fn verdict(
+    fn clearance(
         &self,
         seq: u32,
         message: &Message,
         terms: &SendingAccepted,
         handover: &Handover<'_>,
-    ) -> Verdict {
+    ) -> Clearance {
         if handover.is_cancelled && !mutation::is_active(Mutation::CancelIgnoredAtHandover) {
-            return Verdict::End(Outcome::Cancelled, "cancelled");
+            return Clearance::End(Outcome::Cancelled, "cancelled");
         }
         if terms.expires_at <= handover.now {
-            return Verdict::End(Outcome::Expired, "lifetime");
+            return Clearance::End(Outcome::Expired, "lifetime");
         }
         if handover.is_paused && !mutation::is_active(Mutation::PauseIgnoredAtHandover) {
-            return Verdict::Wait;
+            return Clearance::Wait;
         }
         // 발신번호 사전등록제: what is not approved now is not sent with, whatever it was when the sending was accepted.
         let channel = message.attempts.last().map_or(message.message_type, |attempt| attempt.channel);
         if let Some(reason) = (handover.unsendable)(channel) {
-            return Verdict::End(Outcome::Refused, reason);
+            return Clearance::End(Outcome::Refused, reason);
         }
         let is_registered = handover.context.registered(channel).contains(handover.relay);
         if !is_registered && !mutation::is_active(Mutation::ApprovalOfAnotherRelay) {
-            return Verdict::NotHere;
+            return Clearance::NotHere;
         }
         match terms.class {
-            MessageClass::Ad => self.ad_verdict(seq, message, terms, handover),
-            MessageClass::Otp | MessageClass::Notice => Verdict::Go,
+            MessageClass::Ad => self.ad_clearance(seq, message, terms, handover),
+            MessageClass::Otp | MessageClass::Notice => Clearance::Go,
         }
     }
 
-    /// 정보통신망법 제50조: not to one who refused, over whatever channel; not at night without a consent to it, except
-    /// by e-mail.
-    fn ad_verdict(
+    /// 정보통신망법 제50조: not to a recipient who refused, over any channel; not at night without consent to that, except by
+    /// e-mail.
+    fn ad_clearance(
         &self,
         seq: u32,
         message: &Message,
         terms: &SendingAccepted,
         handover: &Handover<'_>,
-    ) -> Verdict {
+    ) -> Clearance {
         let refuses = self.recipient(seq).is_some_and(|recipient| {
             let mut addresses = std::iter::once(&recipient.to).chain(&recipient.email);
             addresses.any(|address| (handover.has_opted_out)(address))
         });
         if refuses && !mutation::is_active(Mutation::OptOutCheckOnlyAtAcceptance) {
-            return Verdict::End(Outcome::Refused, "opt_out");
+            return Clearance::End(Outcome::Refused, "opt_out");
         }
         let is_email = message.attempts.last().is_some_and(|attempt| attempt.channel == MessageType::Email);
         let ad = terms.ad.as_ref();
         let is_unbound = is_email || ad.is_some_and(|ad| ad.night_consent);
         if is_unbound || mutation::is_active(Mutation::NightCheckOnlyAtAcceptance) {
-            return Verdict::Go;
+            return Clearance::Go;
         }
         match ((handover.closed_until)(seq), ad.map(|ad| ad.window).unwrap_or_default()) {
-            (None, _) => Verdict::Go,
-            (Some(until), WindowAction::Hold) => Verdict::Hold(until),
-            (Some(_), WindowAction::Refuse) => Verdict::End(Outcome::Refused, "night_window"),
+            (None, _) => Clearance::Go,
+            (Some(until), WindowAction::Hold) => Clearance::Hold(until),
+            (Some(_), WindowAction::Refuse) => Clearance::End(Outcome::Refused, "night_window"),
         }
     }
 }
 
-/// An unknown message that may not be handed over again is not asked about either: there is nothing to be done but wait.
+/// An unknown message that may not be handed over again and is not asked about either: all it can do is wait.
 fn leave_alone(sets: &mut Vec<UnknownSet>, seq: u32, why: &str) {
     let reason = format!("not handed over again: {why}");
     match sets.iter_mut().find(|set| set.reason == reason) {

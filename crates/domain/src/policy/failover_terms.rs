@@ -25,7 +25,7 @@ pub struct FailoverTerms {
     pub relays: bool,
     /// Try e-mail after the relays, where the contact has an address and the failure class allows it.
     pub email: bool,
-    /// Let e-mail follow a temporary failure of the handset too (off, shadow, busy).
+    /// Let e-mail follow a temporary failure of the handset, too (off, shadow, busy).
     pub email_after_temporary: bool,
     /// Fail over from an unknown outcome. Risks a second delivery; never otherwise done.
     pub at_least_once: bool,
@@ -41,10 +41,10 @@ pub struct FailoverTerms {
 }
 
 impl FailoverTerms {
-    /// Whether the amounts are within their bounds. A log may hold others, from before there were bounds.
+    /// Whether the values are within their limits. A log may hold others, from before there were limits.
     ///
     /// # Errors
-    /// The first that is not.
+    /// The first value that is not.
     pub fn check(&self) -> Result<(), FailoverOutOfRange> {
         if !(1..=ATTEMPTS_MAX).contains(&self.attempts_max) {
             let detail = format!("1 to {ATTEMPTS_MAX} attempts are allowed");

@@ -79,7 +79,7 @@ pub struct WeightsAdvised {
     pub version: u32,
     /// Counts up from 1 within the channel.
     pub advice: u32,
-    /// Sums to [`WEIGHT_SUM`]; every relay that was looked at, those that get nothing too.
+    /// Sums to [`WEIGHT_SUM`]; it includes every relay that was considered, even with weight zero.
     pub weights: Vec<RelayWeight>,
     /// The order in which relays are tried after the first.
     pub order: Vec<RelayId>,

@@ -1,4 +1,4 @@
-//! Receipts that cannot be placed: kept, tried again, and settled. Those that can are events of their lot.
+//! Receipts that fit no message yet: kept, tried again, and settled. Receipts that fit are events of their lot.
 
 mod reading;
 
@@ -27,7 +27,7 @@ pub fn bounded(text: SmolStr, characters_max: usize) -> SmolStr {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text }
 }
 
-/// The time of a relay's clock, brought into the years that every reader of ours can write and read: 1970 to 9999.
+/// The time of a relay's clock, limited to the years that every reader of ours can write and read: 1970 to 9999.
 #[must_use]
 pub fn bounded_time(at: DateTime<Utc>) -> DateTime<Utc> {
     const LAST_SECOND: i64 = 253_402_300_799;
@@ -47,7 +47,7 @@ pub enum ReceiptStatus {
 /// A receipt as the relay gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawReceipt {
-    /// Our reference, as the relay repeats it; may be no reference of ours at all.
+    /// Our reference, as the relay repeats it; it may not be one of ours.
     pub reference: SmolStr,
     /// The relay's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,8 +92,8 @@ impl ParkedReceiptsSettled {
     }
 }
 
-/// A parked receipt that waits no more. Reference and status tell it from every other receipt of its relay: one that
-/// repeats both is no news.
+/// A parked receipt that no longer waits. Reference and status identify a receipt of a relay: a second one with both
+/// brings nothing new.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SettledReceipt {
     /// Our reference, as the relay repeated it.
@@ -118,8 +118,8 @@ pub struct ParkedReceipt {
     pub parked_at: DateTime<Utc>,
 }
 
-/// A stretch of a relay's parked receipts, in the order in which they were parked; those of one moment in the order of
-/// reference and status.
+/// A range of a relay's parked receipts, in the order in which they were parked; those of the same moment in the
+/// order of reference and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedStretch {
     /// Whose.

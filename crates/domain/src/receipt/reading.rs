@@ -1,5 +1,5 @@
-//! A receipt as a relay writes it, read with all care: it is understood, or it is said what in it is not. One reader for
-//! receipts that are pushed and such that are pulled.
+//! Reads a receipt as a relay writes it, with all care: either it is understood, or the error says what is wrong.
+//! Pushed and pulled receipts have the same reader.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -12,8 +12,8 @@ use crate::not_understood::{Misread, MisreadReason};
 /// No reference of ours is longer, in characters.
 pub const REFERENCE_LENGTH_MAX: usize = 64;
 
-/// A receipt in which every field is as the protocol has it. The quick way to read many: where one of a list is not like
-/// this, each is read by itself, with [`read_receipt`].
+/// A receipt in which every field is as the protocol says. The fast way to read many: if one of a list is not like
+/// this, each is read separately, with [`read_receipt`].
 #[derive(Debug, Deserialize)]
 pub struct WrittenReceipt {
     reference: SmolStr,
@@ -48,7 +48,7 @@ type Wrong = (Option<&'static str>, MisreadReason);
 /// Reads one receipt, the `row`-th of its list.
 ///
 /// # Errors
-/// It is no receipt: the first field that is wrong, and the receipt as it came.
+/// It is not a valid receipt: the first field that is wrong, and the receipt as it came.
 pub fn read_receipt(row: u32, text: &str) -> Result<RawReceipt, Misread> {
     read(text).map_err(|(field, reason)| Misread {
         row: Some(row),

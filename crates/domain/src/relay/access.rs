@@ -1,9 +1,9 @@
-//! Whether a relay can be worked for as it is defined: address, key, credentials.
+//! Whether Kite can call a relay as it is defined: address, key, credentials.
 //!
-//! [`RelayProfile::unusable`] names what no client can be built from. Clients are built from nothing that it finds fault
-//! with, and it is asked before: at registration, where all of [`RelayProfile::faults`] is refused, and for relays that were
-//! registered before that was so. Secrets are never part of what is said. Deliberately absent: whether the address can
-//! be resolved and whether anybody answers there; that changes by the hour.
+//! [`RelayProfile::unusable`] names what a client cannot be built from. Clients are built from every definition
+//! without such a fault. It is checked before that: at registration, which refuses all of [`RelayProfile::faults`],
+//! and for relays that were registered before this check existed. Secrets are never part of the message. Deliberately
+//! absent: whether the address can be resolved and whether anybody answers there; that changes by the hour.
 
 use std::net::IpAddr;
 use url::Url;
@@ -43,9 +43,9 @@ const USER: &str = Credential::User.field();
 const RECEIPT_SECRET: &str = Credential::ReceiptSecret.field();
 
 impl RelayProfile {
-    /// How long a call may take from its beginning to its last answer. A call begins nothing new once it has taken as long as one
-    /// answer may take: over HTTP that is a part of the batch, with its connection; at a mail server a letter, which may need a
-    /// connection, two conversations and four answers in each.
+    /// The longest time of a call from its beginning to its last answer. A call begins nothing new once it has taken
+    /// as long as one answer may take. Over HTTP the last step is a part of the batch, with its connection. At a mail
+    /// server it is a mail, which may need a connection, two conversations and four answers in each.
     pub fn longest_call(&self) -> chrono::TimeDelta {
         let answers = match &self.endpoint {
             Endpoint::Http { .. } => 1 + 2,
@@ -54,7 +54,7 @@ impl RelayProfile {
         chrono::TimeDelta::milliseconds(self.answer_timeout_ms.into()) * answers
     }
 
-    /// What no client can be built from; empty: one can.
+    /// What a client cannot be built from; empty: one can.
     pub fn unusable(&self) -> Vec<ProfileFault> {
         let key = self.credentials.api_key.as_deref();
         let user = self.credentials.user.as_deref();
@@ -70,7 +70,7 @@ impl RelayProfile {
         found.into_iter().flatten().chain(self.tls_unusable()).collect()
     }
 
-    /// All that a registration is refused for: what is unusable, and what can only be meant otherwise.
+    /// Everything that a registration is refused for: what is unusable, and what is certainly a mistake.
     pub fn faults(&self) -> Vec<ProfileFault> {
         let mut faults = self.unusable();
         let credentials = &self.credentials;
@@ -124,7 +124,7 @@ impl RelayProfile {
     }
 }
 
-/// The address of an HTTP relay. The URL standard passes over line breaks and tabs; here they are a mistake.
+/// The address of an HTTP relay. The URL standard ignores line breaks and tabs; here they are an error.
 fn parse_url(text: &str) -> Result<Url, ProfileFault> {
     let invalid = |detail: String| Err(fault(BASE_URL, "invalid_url", detail));
     if let Some(place) = text.chars().position(|letter| letter.is_control() || letter.is_whitespace()) {
@@ -156,7 +156,7 @@ fn no_header(key: &str) -> Option<ProfileFault> {
     key.chars().position(cannot).map(|place| fault(API_KEY, "invalid_characters", detail(place)))
 }
 
-/// The mechanism PLAIN takes anything but a zero, which ends a part.
+/// The mechanism PLAIN takes any character except U+0000, which ends a part.
 fn no_login(field: &'static str, text: &str) -> Option<ProfileFault> {
     let detail = |place: usize| format!("holds a zero character at place {}", place + 1);
     text.chars()
@@ -164,7 +164,7 @@ fn no_login(field: &'static str, text: &str) -> Option<ProfileFault> {
         .map(|place| fault(field, "invalid_characters", detail(place)))
 }
 
-/// A credential that can be sent and that nobody means. What is encrypted was looked at before it was.
+/// A credential that could be sent but is certainly a mistake. An encrypted one was checked before it was encrypted.
 fn mistaken(field: &'static str, text: &str) -> Option<ProfileFault> {
     if text.starts_with(ENCRYPTED) {
         return None;

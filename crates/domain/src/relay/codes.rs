@@ -1,7 +1,7 @@
-//! What a relay's codes mean: by its dictionary, and by what an operator says of single ones.
+//! What a relay's codes mean: by its dictionary, and by what an operator says about single ones.
 //!
-//! The class that a code had when it came in is in the events of the lot. What is said here holds for what comes in from
-//! then on; nothing looks a code up again while a history is replayed.
+//! The class that a code had when it came in is stored in the events of the lot. A new meaning applies to what comes
+//! in from then on; replaying a history looks no code up.
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -15,7 +15,7 @@ use crate::slug::RelayId;
 /// The most codes of one relay that an operator may give a meaning.
 pub const CODES_CLASSED_MAX: usize = 1_000;
 
-/// What an operator says of a code of one relay, in place of the dictionary.
+/// The meaning that an operator gives a code of one relay, in place of the dictionary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeClassed {
     /// Whose code.
@@ -41,12 +41,12 @@ pub struct CodeUnclassed {
     pub code: SmolStr,
 }
 
-/// What operators say of the codes of one relay, by code.
+/// The meanings that operators have given to codes of one relay, by code.
 pub type ClassedCodes = BTreeMap<SmolStr, CodeClassed>;
 
 impl RelayEntry {
-    /// What the first of `codes` means of which something is known, the most telling first: what an operator said of it, or
-    /// else the dictionary. If nothing is known of any, the first is unclassified.
+    /// The meaning of the first of `codes` that has one; the most telling code comes first. An operator's meaning
+    /// comes before the dictionary. If none is known, the first code is unclassified.
     pub fn meaning(&self, codes: &[&str]) -> CodeMeaning<'_> {
         let dictionary = CodeDictionary::named(&self.profile.codes);
         let known = |code: &&str| {

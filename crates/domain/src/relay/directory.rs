@@ -1,4 +1,4 @@
-//! All relays as they stand now, and who of them may carry what. Eligibility comes before any ratio.
+//! The current state of all relays, and which of them may carry what. Eligibility comes before any ratio.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub enum Ineligible {
 }
 
 impl Ineligible {
-    /// Whether waiting may help, without anybody changing a registration.
+    /// Whether waiting may help, without a change of a registration.
     pub fn is_passing(self) -> bool {
         match self {
             Self::Suspended | Self::Unattended | Self::BreakerTripped | Self::Probing => true,
@@ -84,7 +84,7 @@ pub struct RelayEntry {
 }
 
 impl RelayEntry {
-    /// Why it takes no messages at the moment, whoever's and whatever they are; none: it does.
+    /// Why it takes no messages at the moment, of any kind; none: it does.
     pub fn closed(&self) -> Option<Ineligible> {
         if self.suspended.is_some() {
             return Some(Ineligible::Suspended);
@@ -121,7 +121,7 @@ impl RelayDirectory {
         self.relays.insert(entry.profile.relay.clone(), entry);
     }
 
-    /// Folds an event of any relay; others leave it as it is. Answers whether something changed.
+    /// Folds an event of any relay; others leave it as it is. Returns whether something changed.
     pub fn evolve(&mut self, event: &Event) -> bool {
         match event {
             Event::RelayDefined(defined) => self.define(Arc::new(defined.profile.clone())),

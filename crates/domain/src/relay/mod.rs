@@ -30,7 +30,7 @@ pub struct RelayDefined {
     pub profile: RelayProfile,
 }
 
-/// An operator took the relay out of use. Nothing automatic puts it back.
+/// An operator took the relay out of use. Only an operator puts it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelaySuspended {
     /// Which relay.
@@ -85,11 +85,11 @@ pub struct RelayBreakerChanged {
 pub enum UnattendedCause {
     /// No client can be built from its definition; a better definition helps.
     Unusable,
-    /// Its workers have ended, and come back only to end again.
+    /// Its workers have ended, and end again whenever they are restarted.
     WorkersGone,
 }
 
-/// Nobody works for the relay: it is given nothing, and what waits for it goes elsewhere where it can.
+/// No worker serves the relay: it is given nothing, and waiting messages go elsewhere if possible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayUnattended {
     /// Which relay.

@@ -20,15 +20,16 @@ pub enum BillingMoment {
     Delivered,
 }
 
-/// The highest price of a message part, in thousandths of a won: 100,000 won. What is above it is a slip of the pen, and
+/// The highest price of a message part, in thousandths of a won: 100,000 won. A higher price is a typing error, and
 /// would make sums over many messages overflow.
 pub const PRICE_MILLIWON_MAX: i64 = 100_000_000;
 
 /// The most parts of one message that are charged for: no network puts together more.
 const PARTS_MAX: u16 = 255;
 
-/// What a message of so many parts costs at this price, in thousandths of a won. A log may hold prices from before there was
-/// a bound: what lies beyond it counts as the bound, so that 300 million of the dearest messages add up without overflow.
+/// What a message of so many parts costs at this price, in thousandths of a won. A log may hold prices from before
+/// there was a limit: a higher price counts as the limit, so that 300 million of the most expensive messages add up
+/// without overflow.
 pub fn cost_milliwon(price_milliwon: i64, parts: u16) -> i64 {
     price_milliwon.clamp(0, PRICE_MILLIWON_MAX) * i64::from(parts.min(PARTS_MAX))
 }
@@ -53,7 +54,7 @@ pub enum ReceiptMode {
     Push,
     /// We ask, persist, then acknowledge.
     Pull,
-    /// There are none: acceptance is the last that is heard, and counts as delivered.
+    /// There are none: acceptance is the last information, and counts as delivered.
     None,
 }
 
@@ -93,7 +94,7 @@ pub enum Endpoint {
     },
 }
 
-/// What the relay and we know each other by. Never shown again once stored.
+/// The credentials between the relay and us. Never shown again once stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct RelayCredentials {
@@ -111,7 +112,7 @@ pub struct RelayCredentials {
     pub client_key: Option<String>,
 }
 
-/// What a credential begins with that is encrypted. No credential that is given may.
+/// The beginning of an encrypted credential. No credential that is given may begin like this.
 pub const ENCRYPTED: &str = "encrypted:1:";
 
 /// One of the credentials.
@@ -179,7 +180,7 @@ impl RelayCredentials {
         self.each().find(|(credential, _)| *credential == wanted)?.1
     }
 
-    /// Takes what is left out here from what was known before.
+    /// Takes what is left out here from the previous definition.
     pub(super) fn complete(&mut self, known: &Self) {
         for ((_, given), (_, known)) in self.each_mut().zip(known.each()) {
             if given.is_none() {
@@ -195,7 +196,7 @@ impl std::fmt::Debug for RelayCredentials {
     }
 }
 
-/// Everything that is known of a relay beforehand.
+/// Everything that is known about a relay before it is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayProfile {
     /// Its id.
@@ -227,7 +228,7 @@ pub struct RelayProfile {
     /// How we prove over TLS who we are.
     #[serde(default, skip_serializing_if = "RelayTls::is_empty")]
     pub tls: RelayTls,
-    /// What we know each other by; in an object of its own, so that it can be kept out of audits.
+    /// The credentials, in an object of its own, so that it can be kept out of audits.
     #[serde(default)]
     pub credentials: RelayCredentials,
 }

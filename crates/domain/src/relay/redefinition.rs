@@ -1,9 +1,10 @@
 //! What a new definition of a relay takes over from the one before.
 //!
-//! Credentials that are not given again stay, as long as they go where they went. A key that went to one address is never
-//! sent to another because somebody changed the address: who may define relays may not thereby read their keys.
+//! Credentials that are not given again stay, as long as they are sent to the same place. A key that went to one
+//! address is never sent to another because somebody changed the address: permission to define relays must not become
+//! a way to read their keys.
 //!
-//! Deliberately absent: whether the same address is answered by somebody else now. Certificates see to that.
+//! Deliberately absent: whether somebody else now answers at the same address. Certificates take care of that.
 
 use url::Url;
 
@@ -24,7 +25,7 @@ impl From<RelayProfile> for Redefinition {
     }
 }
 
-/// Credentials that would go where they never went: they have to be given again, or taken away.
+/// Credentials that would be sent to a new place: they have to be given again, or removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the endpoint is another one or less protected, and a stored credential is not sent there: give {} again, or null",
@@ -76,7 +77,7 @@ impl Redefinition {
 }
 
 impl Endpoint {
-    /// Whether what is sent here goes where it went with `known`, protected no less.
+    /// Whether this definition sends credentials to the same place as `known`, with at least the same protection.
     fn keeps_to(&self, known: &Self) -> bool {
         match (self, known) {
             (Self::Http { base_url }, Self::Http { base_url: known }) => {

@@ -1,11 +1,11 @@
-//! How a relay and we prove over TLS who we are, where the public authorities are not enough.
+//! How a relay and we prove our identities over TLS, if the public authorities are not enough.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::access::{ProfileFault, fault};
 use super::{Credential, ENCRYPTED, Endpoint, RelayProfile, SmtpSecurity};
-use crate::certificate::{Certificate, PemFault, Standing, certificates, private_key, public_certificates};
+use crate::certificate::{Certificate, PemFault, Validity, certificates, private_key, public_certificates};
 
 /// Which field holds the authorities.
 pub const CA: &str = "tls.ca_pem";
@@ -21,7 +21,7 @@ pub struct RelayTls {
     /// The authorities, or the relay's own certificate, that are believed; no others then. PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// Our certificate, and what leads from it to an authority that the relay believes. PEM.
+    /// Our certificate, and its chain up to an authority that the relay trusts. PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate_pem: Option<String>,
 }
@@ -62,7 +62,7 @@ fn by_pem(field: &'static str, found: &PemFault) -> ProfileFault {
 }
 
 impl RelayProfile {
-    /// What no connection can be made with, as far as it can be read.
+    /// What makes a connection impossible, as far as the texts show.
     pub(super) fn tls_unusable(&self) -> Vec<ProfileFault> {
         let unread = |(field, text): (&'static str, &str)| {
             public_certificates(text.as_bytes()).err().map(|found| by_pem(field, &found))
@@ -109,7 +109,7 @@ impl RelayProfile {
         faults
     }
 
-    /// What a registration is refused for at this time: our certificate does not hold, or none of the authorities does.
+    /// What a registration is refused for at this time: our certificate is not valid, or none of the authorities is.
     pub fn outdated(&self, now: DateTime<Utc>) -> Vec<ProfileFault> {
         let certificates = self.tls.certificates();
         let of =
@@ -123,14 +123,14 @@ impl RelayProfile {
 
 fn out_of_time(field: &'static str, certificate: &Certificate, now: DateTime<Utc>) -> Option<ProfileFault> {
     let Certificate { name, not_before, not_after, .. } = certificate;
-    match certificate.standing(now) {
-        Standing::Valid | Standing::EndsSoon => None,
-        Standing::Ended => Some(fault(
+    match certificate.validity(now) {
+        Validity::Valid | Validity::EndsSoon => None,
+        Validity::Ended => Some(fault(
             field,
             "expired",
             format!("the certificate {name} ended at {}", not_after.to_rfc3339()),
         )),
-        Standing::NotYet => {
+        Validity::NotYet => {
             let detail = format!("the certificate {name} does not hold before {}", not_before.to_rfc3339());
             Some(fault(field, "not_yet_valid", detail))
         }
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(found(profile.outdated(at(2031, 6))), both("expired"));
         assert_eq!(found(profile.outdated(at(2029, 6))), both("not_yet_valid"));
         let soon = profile.tls.certificates().remove(0).certificate;
-        assert_eq!(soon.standing(soon.not_after - TimeDelta::days(13)), Standing::EndsSoon);
+        assert_eq!(soon.validity(soon.not_after - TimeDelta::days(13)), Validity::EndsSoon);
     }
 
     #[test]

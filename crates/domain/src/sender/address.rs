@@ -1,4 +1,4 @@
-//! All sender identities, by address: who has it, who asks for it.
+//! All sender identities, by address: which tenant has it, and which asks for it.
 
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::address;
 use crate::event::Event;
 use crate::slug::TenantId;
 
-/// What is to be known of a stored event beside what it says.
+/// What is known about a stored event besides its content.
 #[derive(Debug, Clone)]
 pub struct Envelope<'e> {
     /// The stream that it is in.
@@ -25,7 +25,7 @@ pub struct Envelope<'e> {
 /// One address, with all tenants that have it or asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SenderAddress {
-    /// How many events of its stream are folded here: what is decided on this is appended after them, or not at all.
+    /// How many events of its stream are folded here: a decision on this is appended right after them, or not at all.
     pub version: u64,
     pub(super) holders: BTreeMap<TenantId, SenderIdentity>,
 }
@@ -42,7 +42,7 @@ impl SenderAddress {
     }
 }
 
-/// Whose identity, and which address, an event is about; none: it is about no sender.
+/// The tenant and address that an event is about; none: it is not about a sender.
 pub fn about(event: &Event) -> Option<(&TenantId, &str)> {
     match event {
         Event::SenderRegistered(registered) => Some((&registered.tenant, &registered.address)),
@@ -63,7 +63,7 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Folds an event; those of other things leave it as it is. Answers whether it was about a sender.
+    /// Folds an event; those of other things leave it as it is. Returns whether it was about a sender.
     pub fn evolve(&mut self, event: &Event, envelope: Envelope<'_>) -> bool {
         let Some((tenant, address)) = about(event) else { return false };
         let known = self.addresses.entry(SmolStr::from(address::identity(address))).or_default();
@@ -78,17 +78,17 @@ impl Senders {
         true
     }
 
-    /// How often something was approved. When it moves, what found no relay before may find one.
+    /// How often something was approved. When this number grows, messages that found no relay before may find one.
     pub fn approvals(&self) -> u64 {
         self.approvals
     }
 
-    /// An address, however it is written; one that nobody ever asked for is empty.
+    /// An address, in any spelling; one that nobody ever asked for is empty.
     pub fn address(&self, address: &str) -> Arc<SenderAddress> {
         self.addresses.get(&*address::identity(address)).cloned().unwrap_or_default()
     }
 
-    /// What an address, however it is written, is to a tenant.
+    /// What an address, in any spelling, is to a tenant.
     pub fn identity(&self, tenant: &TenantId, address: &str) -> Option<&SenderIdentity> {
         self.addresses.get(&*address::identity(address))?.of(tenant)
     }

@@ -1,4 +1,4 @@
-//! What may happen to an address. Nothing to be said twice is said twice: then there is no event.
+//! What may happen to an address. If an event would say nothing new, there is none.
 
 use chrono::{DateTime, Utc};
 
@@ -9,13 +9,13 @@ use super::{
 use crate::event::Event;
 use crate::slug::{RelayId, TenantId};
 
-/// How far ahead an approval may end: documents are asked for anew some time.
+/// How far ahead an approval may end, because documents have to be checked again some time.
 pub const APPROVAL_DAYS_MAX: i64 = 3_660;
 
 /// What the operator says when approving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// What it is approved upon, by the operator's own reference.
+    /// The document that the approval is based on, by the operator's own reference.
     pub document: String,
     /// It sends before this time.
     pub expires_at: DateTime<Utc>,
@@ -23,7 +23,7 @@ pub struct Approval {
     pub relays: Vec<RelayId>,
     /// Another tenant may have the address too.
     pub shared: bool,
-    /// When that was asked for which was looked at; none: whatever waits is meant.
+    /// The time of the request that the operator looked at; none: whatever request is waiting.
     pub requested_at: Option<DateTime<Utc>>,
 }
 
@@ -54,17 +54,18 @@ pub enum SenderRefusal {
 type Decided = Result<Option<Event>, SenderRefusal>;
 
 impl SenderAddress {
-    /// A tenant asks for it, for the first time or with other terms. To ask for the same while that waits is nothing new.
+    /// A tenant asks for it, for the first time or with other terms. Repeating a waiting request is nothing new.
     pub fn request(&self, tenant: &TenantId, terms: SenderTerms) -> Option<Event> {
         let waiting = self.of(tenant).and_then(|identity| identity.request.as_ref());
         let is_news = waiting.is_none_or(|request| request.terms != terms);
         is_news.then(|| SenderRequested { tenant: tenant.clone(), terms }.into())
     }
 
-    /// The operator approves what waits, or what was approved before with a new end or other relays.
+    /// The operator approves the waiting request, or an existing approval with a new expiry or other relays.
     ///
     /// # Errors
-    /// [`SenderRefusal`] if there is nothing to approve, another tenant has the address, or the end cannot be.
+    /// [`SenderRefusal`] if there is nothing to approve, another tenant has the address, or the expiry is not
+    /// possible.
     pub fn approve(&self, tenant: &TenantId, approval: Approval, now: DateTime<Utc>) -> Decided {
         let identity = self.of(tenant).ok_or(SenderRefusal::NotFound)?;
         let waiting = identity.request.as_ref().map(|request| &request.terms);
@@ -85,10 +86,10 @@ impl SenderAddress {
         Ok(Some(SenderApproved { tenant: tenant.clone(), terms, document, expires_at, shared }.into()))
     }
 
-    /// The operator refuses what waits; where it is said when that was asked for, nothing else.
+    /// The operator refuses the waiting request; with the time of a request, only that one.
     ///
     /// # Errors
-    /// [`SenderRefusal`] if nothing does, or something else.
+    /// [`SenderRefusal`] if no request is waiting, or another one.
     pub fn refuse(
         &self,
         tenant: &TenantId,
@@ -104,7 +105,7 @@ impl SenderAddress {
         Ok(Some(SenderRefused { tenant: tenant.clone(), address, reason }.into()))
     }
 
-    /// The tenant or the operator takes it back, what waits with it.
+    /// The tenant or the operator withdraws it, together with a waiting request.
     ///
     /// # Errors
     /// [`SenderRefusal`] if the tenant never asked for it.
@@ -134,7 +135,7 @@ impl SenderAddress {
 }
 
 impl SenderIdentity {
-    /// A tenant may ask anew while the operator looks: then the answer is to something else.
+    /// A tenant may ask again while the operator looks: then the answer would be to another request.
     fn is_what_was_looked_at(&self, requested_at: Option<DateTime<Utc>>) -> Result<(), SenderRefusal> {
         let Some(looked_at) = requested_at else { return Ok(()) };
         match self.request.as_ref().is_some_and(|request| request.by.at == looked_at) {

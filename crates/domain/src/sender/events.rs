@@ -1,4 +1,4 @@
-//! The events of sender identities. Who said something, and when, is in their envelopes.
+//! The events of sender identities. Actor and time are in their envelopes.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub struct SenderRegistered {
     pub relays: Vec<RelayId>,
 }
 
-/// A tenant asks to send with an address. What was approved before goes on until there is an answer.
+/// A tenant asks to send with an address. What was approved before continues until there is an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRequested {
     /// Whose.
@@ -70,7 +70,7 @@ pub struct SenderApproved {
     /// What is approved. `relays` are those that it is registered with.
     #[serde(flatten)]
     pub terms: SenderTerms,
-    /// What it was approved upon (통신서비스 이용증명원 and the like), by the operator's own reference.
+    /// The document that it is based on (통신서비스 이용증명원 and the like), by the operator's own reference.
     pub document: String,
     /// It sends before this time.
     pub expires_at: DateTime<Utc>,
@@ -79,7 +79,7 @@ pub struct SenderApproved {
     pub shared: bool,
 }
 
-/// The operator refuses what was asked for. What was approved before goes on.
+/// The operator refuses what was asked for. What was approved before continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRefused {
     /// Whose.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::{SenderExpired, SenderTerms};
 use crate::event::Event;
-use crate::mutation::{self, Mutation};
+use crate::mutation;
 use crate::opt_out::brand_identity;
 
 /// Where a sender identity stands.
@@ -42,7 +42,7 @@ impl SenderStatus {
         }
     }
 
-    /// The code with which a sending is refused, and a message ended, for where its sender stands.
+    /// The code with which a sending is refused, and a message ended, because of its sender's status.
     pub fn code(self) -> &'static str {
         match self {
             Self::Requested => "sender_requested",
@@ -99,7 +99,7 @@ pub struct SenderApproval {
 }
 
 impl SenderApproval {
-    /// Whether it counts at this time. At `expires_at` it no longer does.
+    /// Whether it is valid at this time. At `expires_at` it no longer is.
     pub fn counts_at(&self, now: DateTime<Utc>) -> bool {
         !self.is_over && self.expires_at.is_none_or(|end| now < end)
     }
@@ -116,7 +116,7 @@ pub struct SenderEnd {
     pub by: SaidBy,
 }
 
-/// A sender identity of one tenant as it stands. A request may wait beside an approval that counts.
+/// The current state of one tenant's sender identity. A request may wait beside a valid approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderIdentity {
     /// What was asked for or approved last.
@@ -127,7 +127,7 @@ pub struct SenderIdentity {
     pub approval: Option<SenderApproval>,
     /// The last refusal or withdrawal, until there is an approval.
     pub ended: Option<SenderEnd>,
-    /// Brands that it was approved with before, each once and the oldest first. Whoever refused one of them refused this
+    /// Brands of earlier approvals, each once and the oldest first. A refusal of one of them also refuses this
     /// sender.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub past_brands: Vec<String>,
@@ -141,26 +141,24 @@ impl SenderIdentity {
             (_, Some(_), _) => SenderStatus::Requested,
             (Some(_), None, _) => SenderStatus::Expired,
             (None, None, Some(end)) => end.status,
-            // No history of ours comes to this.
+            // No history that Kite writes leads to this.
             (None, None, None) => SenderStatus::Withdrawn,
         }
     }
 
-    /// What it may send with at this time, or where it stands if it may not.
+    /// What may be sent with it at this time, or its status if nothing may.
     ///
     /// # Errors
-    /// The status, where that is not [`SenderStatus::Approved`].
+    /// The status, if it is not [`SenderStatus::Approved`].
     pub fn sends_with(&self, now: DateTime<Utc>) -> Result<&SenderTerms, SenderStatus> {
-        if mutation::is_active(Mutation::ApprovalNotAsked) {
-            return Ok(&self.terms);
-        }
+        mutation::bug!(ApprovalNotAsked, return Ok(&self.terms));
         match self.approval.as_ref().filter(|approval| approval.counts_at(now)) {
             Some(approval) => Ok(&approval.terms),
             None => Err(self.status(now)),
         }
     }
 
-    /// Every brand that it was approved with, or is asked for with: the names that somebody may know it by.
+    /// Every brand of its approvals and its request: the names that recipients may know it by.
     pub fn brands(&self) -> impl Iterator<Item = &str> {
         let approved = self.approval.as_ref().and_then(|approval| approval.terms.brand.as_deref());
         let asked_for = self.terms.brand.as_deref();
@@ -172,7 +170,8 @@ impl SenderIdentity {
         self.approval.as_ref().is_some_and(|approval| !approval.is_over && !approval.counts_at(now))
     }
 
-    /// What an event makes of it. Nothing is changed by an event of another thing, or of a sender that nobody asked for.
+    /// Applies an event. Nothing is changed by an event about something else, or about a sender that nobody asked
+    /// for.
     pub fn evolve(known: Option<Self>, event: &Event, by: SaidBy) -> Option<Self> {
         match event {
             Event::SenderRegistered(registered) => {
@@ -236,7 +235,7 @@ impl SenderIdentity {
         Self { terms, request: None, approval: Some(approval), ended: None, past_brands }
     }
 
-    /// The approval that there is comes to its end, and its brand is one of before, unless it goes on under `next`.
+    /// The existing approval ends, and its brand becomes an earlier one, unless `next` has it, too.
     fn with_past_brand(mut self, next: Option<&str>) -> Self {
         if let Some(brand) = self.approval.as_ref().and_then(|approval| approval.terms.brand.clone()) {
             self.past_brands.push(brand);
@@ -251,7 +250,7 @@ impl SenderIdentity {
         self
     }
 
-    /// Of another approval than the newest it says nothing: that has an end of its own.
+    /// If it is about another approval than the newest it changes nothing: the newest has an expiry of its own.
     fn expired(mut self, expired: &SenderExpired) -> Self {
         if let Some(approval) = &mut self.approval
             && approval.expires_at == Some(expired.expires_at)

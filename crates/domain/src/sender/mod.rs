@@ -1,14 +1,16 @@
-//! A sender identity (발신번호): a number or address that may stand as the sender, approved by the operator and registered
-//! relay by relay.
+//! A sender identity (발신번호): a number or address from which messages may be sent, approved by the operator and
+//! registered relay by relay.
 //!
-//! Registration is compulsory in Korea, per number and per relay, with documents that expire; a relay without it is not
-//! eligible. So a tenant asks for a sender ([`SenderRequested`]), and the operator approves it with a document, an end and
-//! the relays that it is registered with ([`SenderApproved`]), or refuses it. Only what is approved sends.
+//! Registration is compulsory in Korea, per number and per relay, with documents that expire; a relay without it is
+//! not eligible. So a tenant asks for a sender ([`SenderRequested`]), and the operator approves it with a document,
+//! an expiry and the relays at which it is registered ([`SenderApproved`]), or refuses it. Only an approved sender
+//! can be used.
 //!
-//! An address belongs to one tenant unless the operator says otherwise, so what decides about it is the address, not one
-//! tenant's part of it: all its events are in one stream, and [`SenderAddress`] decides with that stream's version.
+//! An address belongs to one tenant unless the operator says otherwise. So decisions are made on the address, not on
+//! one tenant's part of it: all its events are in one stream, and [`SenderAddress`] decides with that stream's
+//! version.
 //!
-//! Deliberately absent: whether a relay exists, which is the directory's to know, and any look at the document.
+//! Deliberately absent: whether a relay exists, which the directory knows, and any look at the document.
 
 mod address;
 mod decide;
@@ -31,11 +33,12 @@ use crate::digest::short_hash;
 /// The longest name of a stream, in bytes.
 const STREAM_BYTES_MAX: usize = 255;
 
-/// The stream of an address: `identity-` and the text that it is compared by ([`identity()`]), or the hash of that text where that would be longer than the name of a
-/// stream may be. No such text looks like a hash: it has an `@`, or at most 15 digits.
+/// The stream of an address: `identity-` and the text that it is compared by ([`identity()`]), or the hash of that
+/// text if it is too long for the name of a stream. No such text looks like a hash: it has an `@`, or at most 15
+/// digits.
 ///
-/// Before approvals there was one stream per tenant and address, `sender-<tenant>-<address>`; nothing is appended there any
-/// more.
+/// Before approvals there was one stream per tenant and address, `sender-<tenant>-<address>`; nothing is appended
+/// there any more.
 pub fn stream(address: &str) -> SmolStr {
     let key = identity(address);
     let name = format_smolstr!("identity-{key}");

@@ -12,7 +12,7 @@ use crate::ids::SendingId;
 use crate::policy::FailoverTerms;
 use crate::slug::TenantId;
 
-/// What to do with an advertisement whose window is closed.
+/// What to do with an advertisement while its window is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowAction {
@@ -28,7 +28,7 @@ pub enum WindowAction {
 pub struct AdTerms {
     /// What to do at night.
     pub window: WindowAction,
-    /// The recipients have agreed to night advertisements too, so that no window applies.
+    /// The recipients have agreed to night advertisements, too, so no window applies.
     pub night_consent: bool,
     /// The brands of its senders; none: one of them has no brand, and every refusal of the tenant's advertisements counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -90,7 +90,7 @@ pub struct SendingAccepted {
     /// The caller's own data, given back as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Value>,
-    /// SHA-256 of the request's body, hexadecimal; what the same idempotency key is held to.
+    /// SHA-256 of the request's body, hexadecimal; a repeat under the same idempotency key must have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_hash: Option<String>,
     /// What is to be said; may name people.
@@ -126,7 +126,7 @@ pub struct SendingClaimed {
     pub body_hash: String,
 }
 
-/// The sending was claimed and never sealed (the process died): this takes the place of the seal for good.
+/// The sending was claimed and never sealed (the process died): this event takes the place of the seal for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingAbandoned {
     /// Which sending.
@@ -146,7 +146,7 @@ pub struct SendingReleased {
 pub enum PauseBy {
     /// Whose sending it is.
     Tenant,
-    /// The operator of the platform, whose word counts more.
+    /// The operator of the platform, whose decision has priority.
     Operator,
 }
 
@@ -160,7 +160,8 @@ impl PauseBy {
     }
 }
 
-/// Nothing of it is routed or handed over until it is resumed. What a relay has goes on, and so does its lifetime.
+/// Nothing of it is routed or handed over until it is resumed. Messages that a relay already has continue, and so
+/// does its lifetime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingPaused {
     /// Which sending.
@@ -172,7 +173,7 @@ pub struct SendingPaused {
     pub reason: Option<String>,
 }
 
-/// A paused sending goes on.
+/// A paused sending continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendingResumed {
     /// Which sending.

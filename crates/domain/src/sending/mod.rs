@@ -1,5 +1,6 @@
-//! A sending (발송): one request to send to 1..N recipients. Its stream holds what is true for all its messages:
-//! text, sender, terms, and its life: accepted, released when due, paused and resumed, cancelled, completed.
+//! A sending (발송): one request to send to 1..N recipients. Its stream holds what all its messages have in common
+//! (text, sender, terms) and what happens to it as a whole: accepted, released when due, paused and resumed,
+//! cancelled, completed.
 
 mod events;
 mod idempotency;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use crate::event::Event;
 
-/// How urgent a message is, and which rules bind it. Each class has its own lane at every relay.
+/// How urgent a message is, and which rules apply to it. Each class has its own lane at every relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageClass {

@@ -1,11 +1,11 @@
-//! Pausing and resuming: who may, and what is so already.
+//! Pausing and resuming: who may, and what is already the case.
 
 use chrono::{DateTime, Utc};
 
 use super::{PauseBy, Sending, SendingPaused, SendingResumed};
 use crate::ids::SendingId;
 
-/// Why nothing of a sending goes out at the moment.
+/// Why nothing of a sending is handed over at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
     /// Since when.
@@ -37,7 +37,7 @@ pub enum PauseRefusal {
 }
 
 impl Sending {
-    /// What pausing it takes; nothing: it is paused already, by somebody whose word counts as much.
+    /// The event that pauses it; none: it is already paused, by somebody with at least the same priority.
     ///
     /// # Errors
     /// See [`PauseRefusal`].
@@ -52,7 +52,7 @@ impl Sending {
         Ok((!is_paused).then_some(SendingPaused { sending: id, by, reason }))
     }
 
-    /// What letting it go on takes; nothing: it does already.
+    /// The event that resumes it; none: it is not paused.
     ///
     /// # Errors
     /// See [`PauseRefusal`].

@@ -66,9 +66,10 @@ impl Carry {
         Ok(taken)
     }
 
-    /// Goes `count` messages on without saying where each went: for a fold over events that stored only the count.
+    /// Advances by `count` messages without saying where each went: for a fold over events that stored only the
+    /// count.
     ///
-    /// Whole periods are skipped, so the work is bounded by one period.
+    /// Whole periods are skipped, so the work is limited to one period.
     ///
     /// # Errors
     /// [`CarryMismatch`] if the carry is not one of `weights`; it is then unchanged.

@@ -3,10 +3,10 @@
 //! The law (law 3 of docs/laws.md): for every policy version and every set of eligible relays, after n first routes
 //! |routed(relay) − n × weight| < 1, across lots, sendings, restarts and nodes. Three parts keep it:
 //! - [`WeightedRelays`]: the eligible set with its integer weights, in one fixed order;
-//! - [`Carry`]: how far the sequence of that set has come; it is stored, and goes on where it stopped;
+//! - [`Carry`]: how far the sequence of that set has come; it is stored, and continues where it stopped;
 //! - `sequence`: the rule that picks the relay of one slot.
 //!
-//! A set that is not in use keeps its carry untouched. When a relay comes back, the carry of the larger set goes on
+//! A set that is not in use keeps its carry untouched. When a relay comes back, the carry of the larger set continues
 //! as if nothing had happened: no burst to catch up.
 //!
 //! Deliberately absent: rounding per batch, randomness, floating point, and eligibility (decided before a set is
@@ -162,7 +162,7 @@ impl SplitKey {
         Self(text.into())
     }
 
-    /// Where the text forms of all splits of a policy lie, and no others: from the first to before the second.
+    /// The range of the text forms of all splits of a policy, and no others: from the first to before the second.
     pub fn bounds(policy: &str) -> (String, String) {
         // The separator, and the character after it.
         (format!("{policy}|"), format!("{policy}}}"))

@@ -40,7 +40,7 @@ pub struct UnmappableCharacter {
     pub position: usize,
     /// Its line, from 1.
     pub line: usize,
-    /// What could stand there instead, where that is beyond doubt; empty: leave the character out.
+    /// What could be written instead, if that is beyond doubt; empty: leave the character out.
     pub suggestion: Option<&'static str>,
 }
 
@@ -115,7 +115,7 @@ impl Measurer {
         }
     }
 
-    /// Goes past text that is not to be counted, such as the name of a variable.
+    /// Skips text that is not counted, such as the name of a variable.
     pub(super) fn skip(&mut self, characters: usize) {
         self.position += characters;
     }
@@ -177,8 +177,8 @@ fn is_invisible(character: char) -> bool {
     suggestion_for(character).is_some_and(|suggestion| suggestion.trim().is_empty())
 }
 
-/// What could stand for a character without changing what the reader sees. Letters with accents have no entry:
-/// whether `é` may become `e` is for the writer to say.
+/// What could replace a character without changing what the reader sees. Letters with accents have no entry: the
+/// writer has to say whether `é` may become `e`.
 fn suggestion_for(character: char) -> Option<&'static str> {
     let suggestion = match character {
         '₩' => "￦",

@@ -1,7 +1,7 @@
-//! Counting parts for numbers of other countries, where a text goes out as GSM-7 or UCS-2 (3GPP TS 23.038).
+//! Counts parts for numbers of other countries, where a text is sent as GSM-7 or UCS-2 (3GPP TS 23.038).
 //!
-//! One part holds 160 septets or 70 UTF-16 units; a longer text is cut by the network into parts of 153 or 67,
-//! because each then carries a header that joins them again. A character of two units is never cut in half.
+//! One part holds 160 septets or 70 UTF-16 units. The network cuts a longer text into parts of 153 or 67, because
+//! each then carries a header that joins them again. A character of two units is never cut in half.
 
 use super::normalise::normalise;
 use serde::Serialize;

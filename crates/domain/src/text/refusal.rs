@@ -56,7 +56,7 @@ pub enum TextRefusal {
     /// There is no text, or nothing but spaces and line breaks.
     #[error("the text is empty")]
     TextEmpty,
-    /// A control character, which a handset shows as it likes. Line breaks and tabs are none.
+    /// A control character, which each handset shows differently. Line breaks and tabs are allowed.
     #[error("the {part} holds the control character U+{:04X} at index {position}", u32::from(*character))]
     ControlCharacter {
         /// In which text.
@@ -105,13 +105,13 @@ pub enum TextRefusal {
     /// The subject has more than one line.
     #[error("the subject must be a single line")]
     SubjectLineBreak,
-    /// The type has no subject, and dropping it would be cutting.
+    /// The type has no subject, and dropping the subject would be cutting.
     #[error("{message_type} has no subject")]
     SubjectNotForType {
         /// The type.
         message_type: MessageType,
     },
-    /// The text needs a dearer type than the request allows.
+    /// The text needs a more expensive type than the request allows.
     #[error("the text of {bytes} bytes needs {needed}, but at most {max_type} is allowed")]
     PromotionRefused {
         /// The type that it needs.

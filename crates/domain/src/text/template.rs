@@ -1,11 +1,11 @@
 //! Texts with variables: `#{name}님, 예약이 확정되었습니다.`
 //!
-//! A template is parsed once for a sending and then filled in for each recipient. Two promises: a value is
-//! inserted as it is and never read as template, and no `#{` ever goes out, neither from a malformed template
-//! (refused when parsed) nor from a value (refused when filled in).
+//! A template is parsed once for a sending and then filled in for each recipient. It keeps two promises: a value is
+//! inserted as it is and never read as template, and no `#{` is ever sent, neither from a malformed template (refused
+//! when parsed) nor from a value (refused when filled in).
 //!
-//! The fixed pieces are measured once. Measuring for a recipient then only measures the values, as long as no
-//! value can join with its neighbours in normalisation; else the whole text is filled in and measured.
+//! The fixed pieces are measured once. Measuring for a recipient then only measures the values, as long as no value
+//! can join with its neighbours in normalisation; otherwise the whole text is filled in and measured.
 
 use super::cp949::{Cp949Length, Measurer, Unmappable, bytes_if_simple, measure_normalised};
 use super::normalise::{normalise, stands_alone};
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-/// The most different variables that a text may name. So many custom fields has a contact.
+/// The most different variables that a text may name, as many as a contact has custom fields.
 pub const VARIABLES_MAX: usize = 100;
 
 /// The most places in a text where a variable stands. Each of them is filled in for each recipient.
@@ -25,8 +25,8 @@ pub const PLACEHOLDERS_MAX: usize = 200;
 /// Longest name of a variable, in characters.
 pub const VARIABLE_NAME_LENGTH_MAX: usize = 64;
 
-/// The most bytes of a text with its values, before it is normalised, which may make it a third as long. No type takes
-/// more than a fifth; a text of 25,000 variables with a value of 100,000 bytes would be gigabytes.
+/// The most bytes of a text with its values, before it is normalised, which may make it a third as long. No type
+/// takes more than a fifth; a text of 25,000 variables with a value of 100,000 bytes would be gigabytes.
 const FILLED_IN_BYTES_MAX: usize = 500_000;
 
 /// A parsed text with variables. A text without any is a template too, and the cheapest to measure.
@@ -182,7 +182,7 @@ impl Template {
         Ok(Self::from_pieces(pieces))
     }
 
-    /// Reads a text that comes from outside, with a bound on how often it has to be filled in. What is in the log is read by
+    /// Reads a text that comes from outside, with a limit on the number of variables. A text from the log is read by
     /// [`parse`](Self::parse), whatever was allowed when it was written.
     ///
     /// # Errors
@@ -201,8 +201,8 @@ impl Template {
         Ok(template)
     }
 
-    /// How many bytes have to be gone through to fill the text in and measure it, about: its values, and all of it where
-    /// a value may join with what stands beside it.
+    /// How many bytes filling the text in and measuring it has to read, about: its values, and all of it if a value
+    /// may join with its neighbours.
     #[must_use]
     pub fn filling_bytes<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> usize {
         let mut joints = self.joints;
@@ -422,8 +422,8 @@ fn is_name_character(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '-')
 }
 
-/// The character of a name as it was written that may not stand there, and its index. A letter and its marks are judged
-/// together: what is at fault is the first of them that is no letter by itself.
+/// The first character of a name, as it was written, that is not allowed, and its index. A letter and its marks are
+/// judged together: the first of them that is not a letter by itself is reported.
 fn first_offender(name: &str) -> (usize, char) {
     let characters: Vec<char> = name.chars().collect();
     let mut start = 0;
@@ -458,7 +458,7 @@ fn value_of<'v>(name: &SmolStr, lookup: &impl Fn(&str) -> Option<&'v str>) -> Re
     lookup(name).ok_or_else(|| RenderError::MissingVariable { name: name.clone() })
 }
 
-/// Whether a value neither joins with what stands beside it nor can be part of `#{`.
+/// Whether a value neither joins with its neighbours nor can be part of `#{`.
 fn is_simple(value: &str) -> bool {
     value.chars().all(|character| stands_alone(character) && !matches!(character, '#' | '{'))
 }
@@ -551,7 +551,7 @@ mod tests {
             ("#{a}#{ b c}", E::VariableNameCharacterNotAllowed { character: ' ', position: 8 }),
             ("#{#{a}}", E::VariableNameCharacterNotAllowed { character: '#', position: 2 }),
             ("#{a.b}", E::VariableNameCharacterNotAllowed { character: '.', position: 3 }),
-            // The place is that in the text as it was written, whatever composing does to what stands before it.
+            // The place is that in the text as it was written, whatever composing does to what is before it.
             ("#{e\u{301}!}", E::VariableNameCharacterNotAllowed { character: '!', position: 4 }),
             ("#{x\u{301}}", E::VariableNameCharacterNotAllowed { character: '\u{301}', position: 3 }),
             ("#{\u{958}!}", E::VariableNameCharacterNotAllowed { character: '\u{958}', position: 2 }),

@@ -47,7 +47,7 @@ pub async fn an_append_comes_back_as_it_was(store: &dyn EventStore) {
     assert_eq!(stream_of(store, &longest).await, log[..2]);
 }
 
-/// What is finer than a millisecond is cut off, for all readers alike.
+/// Fractions of a millisecond are cut off, for all readers alike.
 pub async fn time_is_kept_in_milliseconds(store: &dyn EventStore) {
     let mut fine = append("a", Expected::Any, [1]);
     fine.metadata.time = time(1) + TimeDelta::nanoseconds(987_654_321);
@@ -122,7 +122,7 @@ pub async fn a_conflict_harms_only_its_own_append(store: &dyn EventStore) {
     assert_eq!(ids(&whole_log(store).await), numbered([1, 2, 5]));
 }
 
-/// Where the first of a guarded batch is refused, nothing of it is written; the others stand alone.
+/// If the first of a guarded batch is refused, nothing of it is written; otherwise the others are independent.
 pub async fn the_first_of_a_guarded_batch_decides(store: &dyn EventStore) {
     let guarded = async |first, appends: Vec<StreamAppend>| {
         append_all(store, BatchMode::Guarded, [vec![first], appends].concat()).await
@@ -152,7 +152,7 @@ pub async fn the_first_of_a_guarded_batch_decides(store: &dyn EventStore) {
     assert!(again[1].as_ref().is_ok_and(|second| !second.repeated));
 }
 
-/// All of an atomic batch is written, or nothing; where one was refused, the others were not tried.
+/// All of an atomic batch is written, or nothing; if one was refused, the others were not tried.
 pub async fn an_atomic_batch_is_written_whole_or_not(store: &dyn EventStore) {
     given(store, append("b", Expected::Any, [1])).await;
     let batch = |expected| {
@@ -267,7 +267,7 @@ pub async fn a_partial_repeat_is_a_conflict(store: &dyn EventStore) {
         }
     }
     assert_eq!(ids(&whole_log(store).await), numbered([1, 2]));
-    // The store goes on where it was.
+    // The store continues where it was.
     assert_eq!(given(store, append("a", Expected::Version(2), [3])).await.version, 3);
     assert_eq!(given(store, append("b", Expected::Version(0), [4])).await.version, 1);
 }
@@ -280,7 +280,8 @@ pub async fn an_id_twice_in_an_append_is_a_conflict(store: &dyn EventStore) {
     assert_eq!(given(store, append("a", Expected::Version(0), [1, 2])).await.version, 2);
 }
 
-/// An id that another stream holds, from before or from the same batch: refused or written, and never taken for a repeat.
+/// An id that another stream has, from before or from the same batch: refused or written, but never taken for a
+/// repeat.
 pub async fn an_id_of_another_stream_is_no_repeat(store: &dyn EventStore) {
     given(store, append("a", Expected::Version(0), [1])).await;
     let appends = vec![

@@ -1,7 +1,7 @@
 //! The contract suite: every promise of [`crate::EventStore`], as functions that an adapter's tests call.
 //!
 //! Each takes an empty store. A violated promise panics with what was promised. Positions may have gaps in some
-//! adapters, so they are compared with `<` only. Bounds of a single adapter are tested beside it.
+//! adapters, so they are compared with `<` only. Limits of a single adapter are tested beside it.
 
 mod appending;
 mod reading;
@@ -60,7 +60,7 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     readers_see_appends_whole_and_nothing_behind_them(make().await).await;
 }
 
-/// Runs what a [`LogIndex`] promises, each test on a store of its own.
+/// Tests the promises of a [`LogIndex`], each test on a store of its own.
 pub async fn run_index<S: EventStore + LogIndex>(make: impl AsyncFn() -> Arc<S>) {
     a_correlation_is_read_across_streams(&*make().await).await;
     a_position_is_found_by_time(&*make().await).await;

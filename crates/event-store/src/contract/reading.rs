@@ -47,7 +47,7 @@ pub async fn the_log_is_read_in_pages(store: &dyn EventStore) {
     }
 }
 
-/// What lies in the store is told in the same order, pages and words as what is read from it.
+/// The kept events come in the same order, pages and words as those that are read normally.
 pub async fn what_is_kept_is_what_was_appended(store: &dyn EventStore) {
     for number in 0..30 {
         given(store, append(&stream_name(number % 4), Expected::Any, [number * 2, number * 2 + 1])).await;
@@ -95,7 +95,7 @@ pub async fn a_filter_passes_over_other_types(store: &dyn EventStore) {
     assert!(log_after(store, 0, 10, &Filter::kinds::<&str>([])).await.is_empty(), "no type: no event");
 }
 
-/// At the end `next` is what was asked for; before it, the last event that was looked at.
+/// At the end `next` is the requested position; before it, the last event that was looked at.
 pub async fn next_says_when_there_is_nothing_more(store: &dyn EventStore) {
     let everything = Filter::everything();
     let empty = store.read_all(0, 10, &everything).await.expect("the log can be read");
@@ -110,7 +110,7 @@ pub async fn next_says_when_there_is_nothing_more(store: &dyn EventStore) {
     assert_eq!((end.events.len(), end.next), (0, rest.next));
 }
 
-/// Whoever asks for the tails of several streams gets each of them as if it were asked for alone.
+/// Reading the tails of several streams returns each as if it were read alone.
 pub async fn tails_are_read_together(store: &dyn EventStore) {
     for number in 0..30 {
         given(store, append(&stream_name(number % 3), Expected::Any, [number])).await;
@@ -130,7 +130,7 @@ pub async fn tails_are_read_together(store: &dyn EventStore) {
     assert!(store.read_many(&[], 10).await.expect("nothing can be read").is_empty());
 }
 
-/// Whoever is behind is told by how many events, and may begin right before any of them.
+/// A reader can ask by how many events it is behind, and may begin right before any of them.
 pub async fn events_after_a_position_are_counted(store: &dyn EventStore) {
     assert_eq!(store.count_after(0), 0);
     given(store, append("a", Expected::Any, 0..5)).await;
@@ -151,7 +151,7 @@ pub async fn events_after_a_position_are_counted(store: &dyn EventStore) {
     assert_eq!(store.count_after(Position::MAX), 0);
 }
 
-/// All that one request set off, in order, in pages.
+/// All events that one request caused, in order, in pages.
 pub async fn a_correlation_is_read_across_streams<S: EventStore + LogIndex>(store: &S) {
     for number in 0..30 {
         let mut one = append(&stream_name(number % 3), Expected::Any, [number]);
@@ -172,7 +172,7 @@ pub async fn a_correlation_is_read_across_streams<S: EventStore + LogIndex>(stor
     assert!(log.iter().all(|event| all.contains(event)), "as it is read elsewhere");
 }
 
-/// What is read on from there begins with the first event at a time or after it.
+/// Reading on from there begins with the first event at a time or after it.
 pub async fn a_position_is_found_by_time<S: EventStore + LogIndex>(store: &S) {
     let first_at = async |time| {
         let before = store.position_before(time).await.expect("a position can be found");

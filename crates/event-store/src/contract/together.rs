@@ -21,7 +21,7 @@ pub async fn head_is_told_and_then_readable(store: &dyn EventStore) {
     assert_eq!(ids(&whole_log(store).await), numbered([2, 3]));
 }
 
-/// Wait for the head, read what is there, wait again: every event once, in order, while writers go on.
+/// Wait for the head, read what is there, wait again: every event once, in order, while writers continue.
 pub async fn a_live_tail_sees_everything_once(store: Arc<dyn EventStore>) {
     const EVENTS: u64 = 400;
     let mut tasks = JoinSet::new();
@@ -46,7 +46,7 @@ pub async fn a_live_tail_sees_everything_once(store: Arc<dyn EventStore>) {
     assert_eq!(ids(&seen), numbered(0..EVENTS));
 }
 
-/// Everything that was answered with `Ok` is there once, in its stream's order and in the log's.
+/// Everything that was answered with `Ok` is there once, in the order of its stream and of the log.
 pub async fn many_writers_on_many_streams_lose_nothing(store: Arc<dyn EventStore>) {
     const WRITERS: u64 = 24;
     const APPENDS: u64 = 20;
@@ -87,7 +87,7 @@ pub async fn many_writers_on_many_streams_lose_nothing(store: Arc<dyn EventStore
     in_time("the head", store.head().wait_for(|head| *head == last)).await.expect("the store is open");
 }
 
-/// Of those who expect the same version one wins; the others are told where the stream is.
+/// Of those who expect the same version one wins; the others get the current version.
 pub async fn many_writers_on_one_stream_take_turns(store: Arc<dyn EventStore>) {
     const WRITERS: u64 = 16;
     const APPENDS: u64 = 8;

@@ -1,8 +1,8 @@
-//! Copying the write-ahead log into the database without holding up the writer.
+//! Copies the write-ahead log into the database without holding up the writer.
 //!
-//! A thread of its own does the bulk (a passive checkpoint, which runs beside commits). It can never finish while
-//! commits go on, so the log would grow for ever: once the bulk is copied the writer itself copies the small
-//! rest between two commits and starts the log anew.
+//! A separate thread does the bulk (a passive checkpoint, which runs beside commits). It can never finish while
+//! commits continue, so the write-ahead log would grow for ever. Once the bulk is copied, the writer itself copies
+//! the small rest between two commits and starts the write-ahead log again.
 //!
 //! A failed checkpoint stops the store: after a failed fsync a second one may succeed without having written.
 
@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::StopReason;
 use super::queue::Queue;
+use crate::errors::{SharedError, describe};
 
 /// A frame of the write-ahead log: a page and its header.
 const FRAME_BYTES: u64 = 4096 + 24;
@@ -20,9 +22,9 @@ const FRAME_BYTES: u64 = 4096 + 24;
 const PASSES_MAX: usize = 6;
 /// So much may be left to the writer.
 const REST_FRAMES: i64 = 500;
-/// How long the writer waits for readers to leave the log before it goes on without starting it anew.
+/// How long the writer waits for readers to leave the log before it continues without starting it again.
 const RESTART_WAIT_MAX: Duration = Duration::from_millis(20);
-/// How long it waits for anything else that holds the database, which nothing should.
+/// How long it waits for anything else that uses the database, which nothing should.
 pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the writer and the checkpointer tell each other.
@@ -76,8 +78,8 @@ impl Checkpoints {
             };
             if let Err(error) = copied {
                 self.failed.store(true, Ordering::Release);
-                let reason = format!("copying the write-ahead log failed: {error}");
-                tracing::error!(reason, "the event store stops");
+                let reason = SharedError::new(StopReason::Checkpoint(error));
+                tracing::error!(reason = describe(&reason), "the event store stops");
                 queue.stop(&reason);
                 return;
             }
@@ -98,7 +100,7 @@ impl Checkpoints {
     }
 }
 
-/// Copies until little is left: while one piece is copied, commits add another, a smaller one.
+/// Copies until little is left: while one piece is copied, commits add another, smaller one.
 fn copy_bulk(connection: &Connection) -> rusqlite::Result<()> {
     for _ in 0..PASSES_MAX {
         checkpoint(connection, "PASSIVE")?;
@@ -116,7 +118,7 @@ pub(super) struct WalKeeper<'c> {
     size: CachedStatement<'c>,
     checkpoints: Arc<Checkpoints>,
     pages_max: u64,
-    /// From how many frames on the next copy is ordered.
+    /// The number of frames from which on the next copy is ordered.
     order_at: u64,
     is_ordered: bool,
 }

@@ -1,11 +1,11 @@
-//! A consistent copy of a log that may be written all the while, by this process or by another.
+//! A consistent copy of a log that may be written meanwhile, by this process or by another.
 //!
-//! The log only grows, and its positions have no gaps: so what stands up to a position is the same at any moment, and is
-//! copied a piece at a time. No read lasts longer than a piece, and so none holds an old state of the database, which would
-//! keep the write-ahead log from being started anew (SQLite's own online copy does that, or begins again and again while
-//! others write). Memory is bounded by a piece, whatever the length of the log.
+//! The log only grows, and its positions have no gaps. So its content up to a position never changes, and is copied
+//! piece by piece. No read lasts longer than a piece, so none keeps an old state of the database, which would keep
+//! the write-ahead log from being started again (SQLite's own online copy does that, or begins again and again while
+//! others write). Memory is limited to a piece, whatever the length of the log.
 //!
-//! Whoever asks for it says how fast it goes: between two pieces it may rest.
+//! The caller controls the speed: it may pause between two pieces.
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -46,7 +46,7 @@ pub enum CopyError {
         after: Position,
     },
     /// SQLite refused.
-    #[error("the log cannot be copied: {0}")]
+    #[error("the log cannot be copied")]
     Engine(#[from] rusqlite::Error),
     /// The file system refused.
     #[error("the copy cannot be written")]
@@ -58,7 +58,7 @@ pub enum CopyError {
 pub struct Copied {
     /// The position of the last event.
     pub until: Position,
-    /// How many events there are: as many, unless somebody has deleted some.
+    /// How many events there are, assuming that none was deleted.
     pub events: u64,
 }
 
@@ -73,9 +73,10 @@ pub struct Progress {
     pub took: Duration,
 }
 
-/// Copies what the log in `from` holds now into the new file `to`, and makes it durable. Blocks for as long as that takes.
+/// Copies the present content of the log in `from` into the new file `to`, and makes it durable. Blocks for as long
+/// as that takes.
 ///
-/// `goes_on` is told after each piece, and may rest; if it answers `false`, the copy is broken off.
+/// `goes_on` is called after each piece, and may pause; if it returns `false`, the copy is broken off.
 ///
 /// # Errors
 /// See [`CopyError`]; what was written until then stays behind.

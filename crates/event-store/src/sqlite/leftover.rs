@@ -1,9 +1,9 @@
-//! The write-ahead log that the last process left behind, made certain before SQLite builds on it.
+//! The write-ahead log that the last process left behind, made durable before SQLite uses it.
 //!
-//! After a failed fsync the system keeps in memory what it could not write, and takes it for written: this process
-//! reads it, a second fsync finds nothing to do, and SQLite copies it into the database, page by page. If power fails
-//! half way, the log on the disk cannot complete the copy, and the database is broken for good. So every byte of it is
-//! written again, as it is, and synced. Whoever reads the log meanwhile sees no difference.
+//! After a failed fsync the system keeps the unwritten data in memory and takes it for written: this process reads
+//! it, a second fsync finds nothing to do, and SQLite copies it into the database, page by page. If power fails half
+//! way, the log on the disk cannot complete the copy, and the database is broken for good. So every byte of it is
+//! written again, as it is, and synced. Other readers of the log see no difference.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const PIECE_BYTES: usize = 1024 * 1024;
 
-/// Writes the write-ahead log of this database once more, if there is one. Only for whoever holds the lock.
+/// Writes the write-ahead log of this database once more, if there is one. Only for the holder of the lock.
 pub(super) fn write_again(database: &Path) -> io::Result<()> {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");

@@ -1,7 +1,6 @@
-//! Appends inside the writer's transaction: the version check, the insert, and how a repeat is told from a
-//! conflict.
+//! Appends inside the writer's transaction: the version check, the insert, and how a repeat is told from a conflict.
 //!
-//! Nothing here is undone after a failed transaction, because there is no going on after one.
+//! Nothing here is undone after a failed transaction, because the store does not continue after one.
 
 use quick_cache::unsync::Cache;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi};
@@ -77,7 +76,7 @@ struct Envelope {
     actor: i64,
 }
 
-type Verdict = Result<Appended, AppendError>;
+type AppendResult = Result<Appended, AppendError>;
 
 impl Log {
     /// Finds where the log ends.
@@ -108,7 +107,7 @@ impl Log {
         sql: &mut Statements<'_>,
         append: StreamAppend,
         fresh: &mut Vec<RecordedEvent>,
-    ) -> rusqlite::Result<Verdict> {
+    ) -> rusqlite::Result<AppendResult> {
         let bytes = append.events.iter().map(|event| event.data.len()).sum();
         if bytes > self.append_bytes_max {
             return Ok(Err(AppendError::TooLarge { bytes, limit: self.append_bytes_max }));
@@ -154,21 +153,21 @@ impl Log {
         sql: &mut Statements<'_>,
         appends: Vec<StreamAppend>,
         fresh: &mut Vec<RecordedEvent>,
-    ) -> rusqlite::Result<Vec<Verdict>> {
+    ) -> rusqlite::Result<Vec<AppendResult>> {
         let (count, start, before) = (appends.len(), fresh.len(), self.last_position);
-        let mut verdicts = Vec::with_capacity(count);
+        let mut results = Vec::with_capacity(count);
         for append in appends {
-            let verdict = self.append(sql, append, fresh)?;
-            let is_refused = verdict.is_err();
-            verdicts.push(verdict);
+            let result = self.append(sql, append, fresh)?;
+            let is_refused = result.is_err();
+            results.push(result);
             if is_refused {
                 break;
             }
         }
-        if let Some(Err(_)) = verdicts.last() {
-            let refused = verdicts.len() - 1;
-            verdicts[..refused].fill(Err(AppendError::NotTried));
-            verdicts.resize(count, Err(AppendError::NotTried));
+        if let Some(Err(_)) = results.last() {
+            let refused = results.len() - 1;
+            results[..refused].fill(Err(AppendError::NotTried));
+            results.resize(count, Err(AppendError::NotTried));
             // A stream or a word that was new stays: it harms nobody.
             sql.remove_from.execute([before as i64 + 1])?;
             self.last_position = before;
@@ -176,7 +175,7 @@ impl Log {
                 self.heads.remove(&event.stream);
             }
         }
-        Ok(verdicts)
+        Ok(results)
     }
 
     /// The events as they will be read.
@@ -306,8 +305,8 @@ fn insert_event(
     Ok(())
 }
 
-/// A taken id concerns one append only. Any other constraint that fails means that what the writer believes of
-/// the log is wrong, and that has to stop it.
+/// A taken id concerns only one append. If any other constraint fails, the writer's knowledge of the log is wrong,
+/// and the writer has to stop.
 fn is_taken_id(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(code, Some(message)) => {
@@ -317,13 +316,13 @@ fn is_taken_id(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// The answer of the earlier try, if these very events stand in the stream in this order.
+/// The answer of the earlier try, if exactly these events are in the stream in this order.
 fn repeat_or_conflict(
     sql: &mut Statements<'_>,
     stream: &str,
     actual: u64,
     ids: impl Iterator<Item = Uuid>,
-) -> rusqlite::Result<Verdict> {
+) -> rusqlite::Result<AppendResult> {
     let mut earlier: Option<Appended> = None;
     for id in ids {
         let found = sql

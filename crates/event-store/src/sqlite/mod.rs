@@ -1,10 +1,11 @@
 //! The log in one SQLite file: the default, inside the process.
 //!
-//! One thread owns the only connection that writes (`writer`); it writes what waits in one transaction, so that
-//! many callers share one fsync, and gives out positions without gaps. Readers have connections of their own
-//! (`readers`); those at the end of the log are served from memory (`recent`).
+//! One thread owns the only connection that writes (`writer`). It writes what waits in one transaction, so that many
+//! callers share one fsync, and assigns positions without gaps. Readers have connections of their own (`readers`);
+//! those at the end of the log are served from memory (`recent`).
 //!
-//! Any process that can open the file may read it (`SELECT * FROM log`); only one may write: see [`OpenError::InUse`].
+//! Any process that can open the file may read it (`SELECT * FROM log`); only one may write: see
+//! [`OpenError::InUse`].
 
 mod checkpoint;
 mod copy;
@@ -30,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
+use crate::errors::SharedError;
 use crate::port::{
     AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError,
@@ -41,24 +43,24 @@ use readers::{Bounds, Readers, in_pieces};
 pub use reading::SqliteLogFile;
 use recent::Recent;
 
-/// What a point read may bring before it is taken to be a long one.
+/// How much a point read may return before it counts as a long one.
 const POINT_BOUNDS: Bounds = Bounds { events: 64, bytes: 256 * 1024 };
-/// What one read of the database brings; a call that wants more reads again, so that no read holds a connection
+/// How much one read of the database returns; a call that wants more reads again, so that no read keeps a connection
 /// (and an old state of the database) for long.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Page cache for reading what lies in the file; it is forgotten with each read.
+/// Page cache for reading the stored events; it is cleared with each read.
 const KEPT_CACHE_BYTES: usize = 256 * 1024;
 
-/// The bounds of a store. The defaults fit two cores and some hundred MB of memory.
+/// The limits of a store. The defaults fit two cores and some hundred MB of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
     /// Batches that may wait for the writer; more are answered with [`AppendError::Busy`].
     pub queue_requests_max: usize,
     /// Data that may wait for the writer.
     pub queue_bytes_max: usize,
-    /// Data written in one transaction (a batch may be spread over several). Everybody waits for the transaction that is
-    /// being written, so this bounds what a campaign costs a password at each of its appends.
+    /// Data written in one transaction (a batch may be spread over several). Everybody waits for the transaction that
+    /// is being written, so this limits how long a campaign delays a password at each of its appends.
     pub commit_bytes_max: usize,
     /// Data of one [`crate::StreamAppend`]; more is answered with [`AppendError::TooLarge`].
     pub append_bytes_max: usize,
@@ -122,17 +124,43 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite refused.
-    #[error("the event store cannot be opened: {0}")]
-    Engine(String),
+    #[error("the event store cannot be opened")]
+    Engine(#[from] rusqlite::Error),
+    /// Two processes could not read and write it at the same time.
+    #[error("write-ahead logging is not possible here, only {found}")]
+    NoWriteAheadLog {
+        /// What is possible.
+        found: String,
+    },
+    /// Somebody has put an event where none can be.
+    #[error(
+        "there is an event at position {position}, and positions begin with 1: somebody has put it there"
+    )]
+    BeforeTheFirst {
+        /// Where it stands.
+        position: i64,
+    },
     /// The file system refused.
     #[error("the event store's directory cannot be used")]
     Files(#[from] std::io::Error),
 }
 
-impl OpenError {
-    fn engine(error: rusqlite::Error) -> Self {
-        Self::Engine(error.to_string())
-    }
+/// Why a store takes nothing any more.
+#[derive(Debug, thiserror::Error)]
+enum StopReason {
+    #[error("it was closed")]
+    Closed,
+    #[error("it is only read")]
+    OnlyRead,
+    #[error("its writer panicked")]
+    Panicked,
+    #[error("a write failed")]
+    Write(#[source] rusqlite::Error),
+    /// What the commit held may be found in the log after a restart.
+    #[error("a commit failed")]
+    Commit(#[source] rusqlite::Error),
+    #[error("copying the write-ahead log failed")]
+    Checkpoint(#[source] rusqlite::Error),
 }
 
 /// See [the module](self).
@@ -142,7 +170,7 @@ pub struct SqliteEventStore {
     head: watch::Receiver<Position>,
     point_readers: Readers,
     long_readers: Arc<Readers>,
-    /// For whoever asks what lies in the file: it keeps nothing in memory, and nobody else waits for it.
+    /// For reading the stored events: it keeps nothing in memory, and nobody else waits for it.
     kept_reader: Arc<Readers>,
     checkpoints: Arc<Checkpoints>,
     running: Mutex<Option<Running>>,
@@ -150,7 +178,7 @@ pub struct SqliteEventStore {
 
 /// What ends at [`SqliteEventStore::close`].
 struct Running {
-    writer: JoinHandle<Result<(), String>>,
+    writer: JoinHandle<Result<(), SharedError>>,
     checkpointer: JoinHandle<()>,
     /// Held as long as this process may write.
     lock: Lock,
@@ -166,7 +194,7 @@ impl std::fmt::Debug for SqliteEventStore {
 }
 
 impl SqliteEventStore {
-    /// Opens the log in this file, creating it and its directory if need be, and starts the two threads. What a
+    /// Opens the log in this file, creating it and its directory if necessary, and starts the two threads. What a
     /// crash left in the write-ahead log is made durable first, so it can take a second.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         schema::check_engine()?;
@@ -177,10 +205,9 @@ impl SqliteEventStore {
         leftover::write_again(path)?;
         let connection = schema::open_writer(path, &options)?;
         File::open(directory)?.sync_all()?;
-        checkpoint::checkpoint(&connection, "TRUNCATE").map_err(OpenError::engine)?;
+        checkpoint::checkpoint(&connection, "TRUNCATE")?;
         schema::check_positions(&connection)?;
-        let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)
-            .map_err(OpenError::engine)?;
+        let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)?;
         let position = log.last_position();
 
         let queue = Arc::new(Queue::new(&options));
@@ -222,9 +249,9 @@ impl SqliteEventStore {
         Ok(Self { queue, recent, head, point_readers, long_readers, kept_reader, checkpoints, running })
     }
 
-    /// Why the store takes no appends any more, once that is so: a write has failed, or it was closed. Nobody may
-    /// append for a long time, so whoever runs the store watches this and ends the process.
-    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+    /// Why the store accepts no appends any more, once that is so: a write has failed, or it was closed. It may be
+    /// long until the next append, so the owner of the store watches this and ends the process.
+    pub fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.queue.stopped()
     }
 
@@ -246,7 +273,7 @@ impl SqliteEventStore {
         drop(running.lock);
     }
 
-    /// Runs a read that may take long on a thread where that harms nobody.
+    /// Runs a read that may take long on a blocking thread.
     async fn read_long<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut readers::Reader) -> Result<T, ReadError> + Send + 'static,
@@ -262,7 +289,7 @@ async fn read_elsewhere<T: Send + 'static>(
     let readers = Arc::clone(readers);
     tokio::task::spawn_blocking(move || readers.read(read))
         .await
-        .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
+        .unwrap_or_else(|error| Err(ReadError::unreadable(error)))
 }
 
 impl Drop for SqliteEventStore {
@@ -286,8 +313,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Closing the file is not enough: a process that is being started elsewhere in this program holds a copy of
-    /// it for a moment.
+    /// Closing the file is not enough: a process that is being started elsewhere in this program has a copy of it for
+    /// a moment.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "the event store's lock could not be given back");

@@ -1,14 +1,15 @@
-//! What waits for the writer: bounded in requests and in bytes, in two lanes.
+//! Appends that wait for the writer: limited in requests and in bytes, in two lanes.
 //!
-//! A large request (a campaign's lots) and a small one (a password) do not wait in the same line: each commit
-//! takes the small ones first and gives the large one at hand what is left of the commit's bound. Large ones fill no more
+//! A large request (a campaign's lots) and a small one (a password) do not wait in the same queue: each commit takes
+//! the small ones first and gives the current large one what is left of the commit's limit. Large ones fill no more
 //! than three quarters of the queue, so that small ones find a place beside them.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use tokio::sync::{oneshot, watch};
 
-use super::SqliteOptions;
+use super::{SqliteOptions, StopReason};
+use crate::errors::SharedError;
 use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
 
 /// From this size on a request is a large one.
@@ -18,7 +19,7 @@ pub(super) const EVENT_OVERHEAD_BYTES: usize = 200;
 
 pub(super) type Answer = Vec<Result<Appended, AppendError>>;
 
-/// The data of an append in bytes, and what keeping it costs beside.
+/// The data of an append in bytes, and the overhead of keeping it.
 pub(super) fn weight_bytes(append: &StreamAppend) -> usize {
     append.events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum()
 }
@@ -32,6 +33,8 @@ pub(super) struct Request {
     pub(super) results: Answer,
     /// So many of the results are durable.
     pub(super) durable: usize,
+    /// How many appends there are in all.
+    count: usize,
     bytes: usize,
     answer: oneshot::Sender<Answer>,
 }
@@ -39,9 +42,9 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
-        let results = Vec::with_capacity(batch.appends.len());
-        let appends = batch.appends.into_iter();
-        Self { mode: batch.mode, appends, results, durable: 0, bytes, answer }
+        let count = batch.appends.len();
+        let (results, appends) = (Vec::with_capacity(count), batch.appends.into_iter());
+        Self { mode: batch.mode, appends, results, durable: 0, count, bytes, answer }
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
@@ -54,15 +57,16 @@ impl Request {
         let _ = self.answer.send(self.results);
     }
 
-    /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is said of what was
-    /// written but not known to be durable.
+    /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is for what was written but
+    /// is not known to be durable.
     pub(super) fn give_up(mut self, stopped: &AppendError, uncertain: &AppendError) {
         for result in &mut self.results[self.durable..] {
             if result.is_ok() {
                 *result = Err(uncertain.clone());
             }
         }
-        self.results.extend(self.appends.by_ref().map(|_| Err(stopped.clone())));
+        // Those that were not tried, and those whose try has stopped the store.
+        self.results.resize(self.count, Err(stopped.clone()));
         self.answer();
     }
 }
@@ -72,7 +76,7 @@ struct Waiting {
     small: VecDeque<Request>,
     bulk: VecDeque<Request>,
     bytes: usize,
-    /// The store is closing: what waits is still written, nothing new is taken.
+    /// The store is closing: what waits is still written, nothing new is accepted.
     closing: bool,
 }
 
@@ -86,8 +90,8 @@ impl Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
-    /// Why nothing is taken any more. Changed under the lock of `waiting`.
-    stopped: watch::Sender<Option<String>>,
+    /// Why nothing is accepted any more. Changed under the lock of `waiting`.
+    stopped: watch::Sender<Option<SharedError>>,
     requests_max: usize,
     bytes_max: usize,
 }
@@ -103,7 +107,7 @@ impl Queue {
         }
     }
 
-    /// Takes the request, or says at once why not. One that is over the bound in bytes by itself gets in when
+    /// Accepts the request, or says at once why not. One that exceeds the limit in bytes by itself is accepted when
     /// nothing else waits.
     pub(super) fn push(&self, request: Request) -> Result<(), AppendError> {
         let mut waiting = self.waiting.lock();
@@ -111,7 +115,7 @@ impl Queue {
             return Err(AppendError::Stopped(reason.clone()));
         }
         if waiting.closing {
-            return Err(AppendError::Stopped("it was closed".to_owned()));
+            return Err(AppendError::stopped(StopReason::Closed));
         }
         let is_bulk = request.bytes >= BULK_BYTES;
         let (requests_max, bytes_max) = match is_bulk {
@@ -137,8 +141,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves small requests of up to `bytes_max` and, if there is none at hand, a large one to the writer.
-    /// Waits until there is something to do. False: the store is closing and everything is done.
+    /// Moves small requests of up to `bytes_max` and, if the writer has none, a large one to the writer. Waits until
+    /// there is something to do. False: the store is closing and everything is done.
     pub(super) fn take(
         &self,
         small: &mut Vec<Request>,
@@ -173,7 +177,7 @@ impl Queue {
     }
 
     /// Why nothing is taken any more, once that is so.
-    pub(super) fn stopped(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.stopped.subscribe()
     }
 
@@ -184,14 +188,14 @@ impl Queue {
     }
 
     /// Takes nothing any more, and gives up what waits. The first reason stays.
-    pub(super) fn stop(&self, reason: &str) {
+    pub(super) fn stop(&self, reason: &SharedError) {
         let mut waiting = self.waiting.lock();
         self.stopped.send_if_modified(|stopped| {
             let is_first = stopped.is_none();
-            stopped.get_or_insert_with(|| reason.to_owned());
+            stopped.get_or_insert_with(|| reason.clone());
             is_first
         });
-        let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.to_owned());
+        let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.clone());
         let error = AppendError::Stopped(reason);
         waiting.bytes = 0;
         let small = std::mem::take(&mut waiting.small);

@@ -1,8 +1,8 @@
 //! Connections that only read.
 //!
-//! Two sets: point reads (the newest state of one stream, a few events) are made right where they are asked for,
-//! because handing them to another thread costs more than they do; everything that may take longer goes to a
-//! blocking thread and uses the other set, so that a point read never waits for a long one.
+//! There are two sets. Point reads (the newest state of one stream, a few events) are made in the calling thread,
+//! because handing them to another costs more than they do. Everything that may take longer goes to a blocking thread
+//! and uses the other set, so that a point read never waits for a long one.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::recent::PageBuilder;
-use super::{OpenError, PIECE_BYTES, SqliteOptions, schema};
+use super::{OpenError, PIECE_BYTES, SqliteOptions, StopReason, schema};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
+use crate::errors::SharedError;
 use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError};
 
 const WORDS_MAX: usize = 65_536;
@@ -49,7 +50,7 @@ const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIM
 
 const ONE_SQL: &str = select_events!("WHERE position = ?1");
 
-/// How much one read may bring: after either bound it ends, though there may be more.
+/// How much one read may return: at either limit it ends, though there may be more.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) events: usize,
@@ -110,11 +111,11 @@ impl Readers {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let free = (0..count).find_map(|offset| self.connections[(start + offset) % count].try_lock());
         let mut slot = free.unwrap_or_else(|| self.connections[start % count].lock());
-        let reader = slot.as_mut().ok_or_else(|| ReadError::Stopped("it was closed".to_owned()))?;
+        let reader = slot.as_mut().ok_or_else(|| ReadError::stopped(StopReason::Closed))?;
         read(reader)
     }
 
-    /// Ends the reads under way and answers later ones with [`ReadError::Stopped`].
+    /// Ends the reads in progress and answers later ones with [`ReadError::Stopped`].
     pub(super) fn close(&self) {
         for connection in &self.connections {
             drop(connection.lock().take());
@@ -270,14 +271,14 @@ impl Reader {
             // Where the next one is stands in another part of the file than what it says.
             let place = self.place_after(stream, after)?;
             let Some((position, version)) = place else { return Err(unreadable(error)) };
-            let why = Err(error.to_string());
+            let why = Err(SharedError::new(error));
             events.push(KeptEvent { position: position as u64, version: version as u64, event: why });
             after = version;
         }
         Ok(events)
     }
 
-    /// The position and the version of the first event of a stream after a version. No event itself is read for that.
+    /// The position and the version of the first event of a stream after a version. The event itself is not read.
     fn place_after(&self, stream: &str, version: i64) -> Result<Option<(i64, i64)>, ReadError> {
         self.connection
             .prepare_cached(PLACE_SQL)
@@ -287,7 +288,7 @@ impl Reader {
             .map_err(unreadable)
     }
 
-    /// What the connection has in memory of the file may be better than the file.
+    /// The connection's cached pages of the file may differ from the damaged file.
     fn forget(&self) -> Result<(), ReadError> {
         self.connection.execute_batch("PRAGMA shrink_memory").map_err(unreadable)
     }
@@ -340,7 +341,8 @@ impl Names {
         }
     }
 
-    /// The event at a position, if any is there. It is found without a look at the part of the file where the one before is.
+    /// The event at a position, if there is one. It is found without reading the part of the file with the one
+    /// before.
     fn kept_at(
         &mut self,
         connection: &Connection,
@@ -351,7 +353,7 @@ impl Names {
         match rows.next() {
             Ok(row) => row.map(|row| self.kept(connection, row)).transpose(),
             Err(error) if is_damage(&error) => {
-                Ok(Some(KeptEvent { position, version: 0, event: Err(error.to_string()) }))
+                Ok(Some(KeptEvent { position, version: 0, event: Err(SharedError::new(error)) }))
             }
             Err(error) => Err(unreadable(error)),
         }
@@ -362,7 +364,7 @@ impl Names {
         let kind = row.get(4).map_err(RowError::from).and_then(|kind| self.word(connection, kind));
         let event = match kind.and_then(|kind| self.event(connection, row, kind)) {
             Ok(event) => Ok(event),
-            Err(RowError::NoEvent(why)) => Err(why),
+            Err(RowError::NoEvent(why)) => Err(SharedError::new(why)),
             // What it says of the event is not known: the next reading may tell.
             Err(unread @ RowError::Unread(_)) => return Err(unread.into()),
         };
@@ -379,10 +381,9 @@ impl Names {
         let number = |column: usize| row.get::<_, i64>(column);
         let tenant = row.get::<_, Option<i64>>(7)?;
         let metadata = Metadata {
-            time: DateTime::from_timestamp_millis(number(6)?)
-                .ok_or_else(|| RowError::NoEvent("an event's time is out of range".to_owned()))?,
+            time: DateTime::from_timestamp_millis(number(6)?).ok_or(NoEvent::Time)?,
             tenant: tenant.map(|id| self.word(connection, id)).transpose()?,
-            correlation: uuid(row, 9)?.ok_or_else(|| RowError::NoEvent("no correlation".to_owned()))?,
+            correlation: uuid(row, 9)?.ok_or(NoEvent::NoCorrelation)?,
             causation: uuid(row, 10)?,
             actor: self.word(connection, number(8)?)?,
         };
@@ -391,7 +392,7 @@ impl Names {
             position: number(0)? as u64,
             stream: self.stream(connection, number(1)?)?,
             version: number(2)? as u64,
-            id: uuid(row, 3)?.ok_or_else(|| RowError::NoEvent("an event has no id".to_owned()))?,
+            id: uuid(row, 3)?.ok_or(NoEvent::NoId)?,
             kind,
             schema_version: row.get(5)?,
             metadata,
@@ -402,18 +403,39 @@ impl Names {
 
 /// Why a row did not become an event.
 enum RowError {
-    /// It is none: whoever reads it again finds the same.
-    NoEvent(String),
+    /// It is not an event: reading it again gives the same.
+    NoEvent(NoEvent),
     /// The reading failed, and the next one may not.
-    Unread(String),
+    Unread(rusqlite::Error),
+}
+
+/// Why a row is no event.
+#[derive(Debug, thiserror::Error)]
+enum NoEvent {
+    #[error("an event's time is out of range")]
+    Time,
+    #[error("an event has no correlation")]
+    NoCorrelation,
+    #[error("an event has no id")]
+    NoId,
+    #[error("an id of an event is none")]
+    Id(#[source] uuid::Error),
+    #[error(transparent)]
+    Value(rusqlite::Error),
+}
+
+impl From<NoEvent> for RowError {
+    fn from(why: NoEvent) -> Self {
+        Self::NoEvent(why)
+    }
 }
 
 impl From<rusqlite::Error> for RowError {
     fn from(error: rusqlite::Error) -> Self {
         // Without a code it is not the engine that failed: a value is of another type, or a name is not there.
         match error.sqlite_error_code() {
-            Some(_) if !is_damage(&error) => Self::Unread(error.to_string()),
-            _ => Self::NoEvent(error.to_string()),
+            Some(_) if !is_damage(&error) => Self::Unread(error),
+            _ => Self::NoEvent(NoEvent::Value(error)),
         }
     }
 }
@@ -421,7 +443,8 @@ impl From<rusqlite::Error> for RowError {
 impl From<RowError> for ReadError {
     fn from(error: RowError) -> Self {
         match error {
-            RowError::NoEvent(why) | RowError::Unread(why) => Self::Unreadable(why),
+            RowError::NoEvent(why) => Self::unreadable(why),
+            RowError::Unread(error) => Self::unreadable(error),
         }
     }
 }
@@ -434,7 +457,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, RowError> {
     let bytes = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?))?;
-    bytes.map(Uuid::from_slice).transpose().map_err(|error| RowError::NoEvent(error.to_string()))
+    bytes.map(Uuid::from_slice).transpose().map_err(|error| NoEvent::Id(error).into())
 }
 
 fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, RowError> {
@@ -442,8 +465,8 @@ fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, RowEr
     Ok(statement.query_row([id], |row| Ok(SmolStr::new(row.get_ref(0)?.as_str()?)))?)
 }
 
-fn unreadable(error: impl std::fmt::Display) -> ReadError {
-    ReadError::Unreadable(error.to_string())
+fn unreadable(error: rusqlite::Error) -> ReadError {
+    ReadError::unreadable(error)
 }
 
 /// SQLite's numbers are signed; nothing is ever at a place beyond.

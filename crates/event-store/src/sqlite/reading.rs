@@ -1,4 +1,5 @@
-//! A log that nobody writes, such as one in a backup: read, and left exactly as it is, without a file beside it.
+//! A log that nobody writes, such as one in a backup: it is read, and left exactly as it is, without a file beside
+//! it.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::readers::{Readers, in_pieces};
-use super::{OpenError, SqliteOptions, schema};
+use super::{OpenError, SqliteOptions, StopReason, schema};
 use crate::envelope::RecordedEvent;
 use crate::port::{
     AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
@@ -29,13 +30,12 @@ impl SqliteLogFile {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
         let connection = schema::open_unchanging(path, &options)?;
-        if !schema::is_log(&connection, "main").map_err(OpenError::engine)? {
+        if !schema::is_log(&connection, "main")? {
             return Err(OpenError::NotAnEventStore);
         }
         schema::check_positions(&connection)?;
         let last = connection
-            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))
-            .map_err(OpenError::engine)?;
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))?;
         let (_, head) = watch::channel(last as Position);
         Ok(Self { readers: Arc::new(Readers::of(vec![connection])), head })
     }
@@ -55,14 +55,14 @@ impl SqliteLogFile {
         let readers = Arc::clone(&self.readers);
         tokio::task::spawn_blocking(move || readers.read(read))
             .await
-            .unwrap_or_else(|error| Err(ReadError::Unreadable(error.to_string())))
+            .unwrap_or_else(|error| Err(ReadError::unreadable(error)))
     }
 }
 
 #[async_trait]
 impl EventStore for SqliteLogFile {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
-        let stopped = || Err(AppendError::Stopped("it is only read".to_owned()));
+        let stopped = || Err(AppendError::stopped(StopReason::OnlyRead));
         batch.appends.iter().map(|_| stopped()).collect()
     }
 

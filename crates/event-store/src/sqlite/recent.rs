@@ -1,5 +1,5 @@
-//! The newest events in memory, so that readers at the end of the log (projectors, the publisher, the router)
-//! ask the database nothing.
+//! The newest events in memory, so that readers at the end of the log (projectors, the publisher, the router) need
+//! not query the database.
 
 use parking_lot::RwLock;
 use std::collections::VecDeque;
@@ -11,10 +11,10 @@ use crate::port::{Filter, Page, Position};
 
 /// Data on one page, unless a single event is larger.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Events that one page looks at, passed over or not.
+/// How many events one page looks at, including those that do not match.
 const PAGE_SCAN_MAX: usize = 16_384;
 
-/// A page in the making, bounded by the caller's limit, in bytes and in events looked at.
+/// A page that is being made, limited by the caller, in bytes and in events looked at.
 pub(super) struct PageBuilder {
     page: Page,
     limit: usize,
@@ -86,7 +86,7 @@ impl Recent {
         Self { ring: RwLock::new(Ring { commits: VecDeque::new(), bytes: 0, before: head, head }), bytes_max }
     }
 
-    /// Adds what was just made durable. Drops the oldest commits that are over the bound; the newest stays.
+    /// Adds what was just made durable. Drops the oldest commits beyond the limit; the newest stays.
     pub(super) fn push(&self, events: Vec<RecordedEvent>) {
         let bytes = events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum();
         let commit = Commit { events: Arc::new(events), bytes };

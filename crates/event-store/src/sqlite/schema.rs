@@ -14,9 +14,9 @@ const APPLICATION_ID: i64 = 0x4b49_5445;
 /// The shape below. A later shape comes with the way from the earlier one.
 const SCHEMA_VERSION: i64 = 1;
 
-/// Stream names and the words of the envelope (type, tenant, actor) are numbers in `events`: that and ids that
-/// sort by time are worth more than anything else here. Columns that a reader skips over come before `data`, so
-/// that skipping an event reads none of its data. Positions are given by the writer, without gaps.
+/// Stream names and the words of the envelope (type, tenant, actor) are stored as numbers in `events`: that and ids
+/// that sort by time save more than anything else here. Columns that a reader skips come before `data`, so that
+/// skipping an event reads none of its data. The writer assigns positions, without gaps.
 const SCHEMA: &str = "
 CREATE TABLE streams (
     id   INTEGER PRIMARY KEY,
@@ -60,49 +60,43 @@ pub(super) fn check_engine() -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Positions begin with 1. What stands before is in its stream and in no list of all events, so no reader of the log, no seal and
-/// no backup would ever see it.
+/// Positions begin with 1. An event before that is in its stream but in no list of all events, so no reader of the
+/// log, no seal and no backup would ever see it.
 pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> {
-    let first: Option<i64> = connection
-        .query_row("SELECT min(position) FROM events", [], |row| row.get(0))
-        .map_err(OpenError::engine)?;
+    let first: Option<i64> =
+        connection.query_row("SELECT min(position) FROM events", [], |row| row.get(0))?;
     match first.filter(|first| *first < 1) {
-        Some(position) => Err(OpenError::Engine(format!(
-            "there is an event at position {position}, and positions begin with 1: somebody has put it there"
-        ))),
+        Some(position) => Err(OpenError::BeforeTheFirst { position }),
         None => Ok(()),
     }
 }
 
-/// The only connection that writes events. Creates the file and its tables if need be.
+/// The only connection that writes events. Creates the file and its tables if necessary.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(path, flags)?;
-    let journal_mode = log_ahead(&connection).map_err(OpenError::engine)?;
+    let journal_mode = log_ahead(&connection)?;
     if journal_mode != "wal" {
-        return Err(OpenError::Engine(format!(
-            "write-ahead logging is not possible here, only {journal_mode}"
-        )));
+        return Err(OpenError::NoWriteAheadLog { found: journal_mode });
     }
     // Foreign keys are given by the writer itself; checking them costs a look-up each. Checkpoints: checkpoint.rs.
-    connection
-        .execute_batch(&format!(
-            "PRAGMA synchronous = FULL;
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = OFF;
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA journal_size_limit = {};
              PRAGMA cache_size = -{};",
-            2 * u64::from(options.checkpoint_pages) * 4096,
-            options.writer_cache_bytes / 1024,
-        ))
-        .map_err(OpenError::engine)?;
+        2 * u64::from(options.checkpoint_pages) * 4096,
+        options.writer_cache_bytes / 1024,
+    ))?;
     create_or_check(&connection)?;
     Ok(connection)
 }
 
-/// Switches to write-ahead logging, and says what SQLite has switched to. It commits the switch only after it has told:
-/// whoever stops listening at the answer does not hear that the commit failed, and works without a write-ahead log.
+/// Switches to write-ahead logging, and returns what SQLite has switched to. SQLite commits the switch only after it
+/// has returned its answer: a caller that stops reading there does not notice when the commit fails, and works
+/// without a write-ahead log.
 pub(super) fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
     let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
     let mut rows = statement.query([])?;
@@ -116,18 +110,14 @@ pub(super) fn log_ahead(connection: &Connection) -> rusqlite::Result<String> {
 /// The connection that copies the write-ahead log into the database.
 pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, OpenError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection
-        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
-        .map_err(OpenError::engine)?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(connection)
 }
 
 /// A connection that only reads.
 pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection
-        .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
-        .map_err(OpenError::engine)?;
+    connection.execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))?;
     Ok(connection)
 }
 
@@ -136,9 +126,7 @@ pub(super) fn open_unchanging(path: &Path, options: &SqliteOptions) -> Result<Co
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = open(Path::new(&uri::immutable(path)), flags)?;
-    connection
-        .execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))
-        .map_err(OpenError::engine)?;
+    connection.execute_batch(&format!("PRAGMA cache_size = -{};", options.reader_cache_bytes / 1024))?;
     Ok(connection)
 }
 
@@ -159,33 +147,28 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
-    let connection = Connection::open_with_flags(path, flags).map_err(OpenError::engine)?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(OpenError::engine)?;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     // After a failed fsync nothing may be copied any more; a regular close does it before.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(OpenError::engine)?;
-    // Otherwise a kept statement with `LIMIT ?` is compiled anew at each use, for a plan that may suit the value better.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(OpenError::engine)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Otherwise a kept statement with `LIMIT ?` is compiled again at each use, for a plan that may suit the value better.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
 fn create_or_check(connection: &Connection) -> Result<(), OpenError> {
-    let pragma = |name: &str| {
-        connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
-            .map_err(OpenError::engine)
-    };
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
     if (application_id, version) == (APPLICATION_ID, SCHEMA_VERSION) {
         return Ok(());
     }
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(OpenError::engine)?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application_id == APPLICATION_ID {
         return Err(OpenError::OtherSchema { found: version, known: SCHEMA_VERSION });
     }
     if application_id != 0 || tables != 0 {
         return Err(OpenError::NotAnEventStore);
     }
-    create(connection).map_err(OpenError::engine)
+    create(connection)?;
+    Ok(())
 }

@@ -1,21 +1,24 @@
-//! The one thread that writes: takes what waits, writes it in one transaction, tells everyone after the commit.
+//! The one thread that writes: it takes what waits, writes it in one transaction, and answers everyone after the
+//! commit.
 //!
-//! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second
-//! fsync may succeed without having written anything; a new process reads what is there and goes on.
+//! A failed write stops the store for good. After a failed fsync nobody knows what is on the disk, and a second fsync
+//! may succeed without having written anything; a new process reads what is there and continues.
 
 use rusqlite::Connection;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+use super::StopReason;
 use super::checkpoint::{Checkpoints, WalKeeper};
 use super::log::{Log, Statements};
 use super::measure::{Measures, Stopwatch};
 use super::queue::{Queue, Request, weight_bytes};
 use super::recent::Recent;
 use crate::envelope::RecordedEvent;
+use crate::errors::{SharedError, describe};
 use crate::port::{AppendError, BatchMode, Position};
 
-/// What a large request may write in a commit even when small ones fill it.
+/// How much a large request may write in a commit even if small ones fill it.
 const BULK_BYTES_MIN: usize = 512 * 1024;
 
 /// What the writer's thread works with.
@@ -37,51 +40,42 @@ struct Work {
     bulk: Option<Request>,
 }
 
-/// Why the writer stops.
-struct Failure {
-    reason: String,
-    /// The commit itself failed: what it held may be found in the log after a restart.
-    in_commit: bool,
-}
-
-impl Failure {
-    fn before_commit(error: rusqlite::Error) -> Self {
-        Self { reason: format!("a write failed: {error}"), in_commit: false }
-    }
-}
-
 /// However the thread ends: nobody waits for ever.
 struct StopAtEnd(Arc<Queue>);
 
 impl Drop for StopAtEnd {
     fn drop(&mut self) {
-        self.0.stop(if std::thread::panicking() { "its writer panicked" } else { "it was closed" });
+        let is_panicking = std::thread::panicking();
+        let reason = if is_panicking { StopReason::Panicked } else { StopReason::Closed };
+        self.0.stop(&SharedError::new(reason));
     }
 }
 
 impl Writer {
     /// The writer's thread. An error: a write failed.
-    pub(super) fn run(mut self) -> Result<(), String> {
+    pub(super) fn run(mut self) -> Result<(), SharedError> {
         let _stop = StopAtEnd(Arc::clone(&self.queue));
         let mut work = Work::default();
         let Err(failure) = self.write_until_closed(&mut work) else { return Ok(()) };
 
-        tracing::error!(reason = failure.reason, "the event store stops");
-        self.queue.stop(&failure.reason);
-        let stopped = AppendError::Stopped(failure.reason.clone());
-        let uncertain = if failure.in_commit { &AppendError::AnswerLost } else { &stopped };
+        let is_in_commit = matches!(failure, StopReason::Commit(_));
+        let reason = SharedError::new(failure);
+        tracing::error!(reason = describe(&reason), "the event store stops");
+        self.queue.stop(&reason);
+        let stopped = AppendError::Stopped(reason.clone());
+        let uncertain = if is_in_commit { &AppendError::AnswerLost } else { &stopped };
         for request in work.small.into_iter().chain(work.bulk) {
             request.give_up(&stopped, uncertain);
         }
-        Err(failure.reason)
+        Err(reason)
     }
 
-    fn write_until_closed(&mut self, work: &mut Work) -> Result<(), Failure> {
+    fn write_until_closed(&mut self, work: &mut Work) -> Result<(), StopReason> {
         let measures = Measures::new();
-        let mut sql = Statements::new(&self.connection).map_err(Failure::before_commit)?;
+        let mut sql = Statements::new(&self.connection).map_err(StopReason::Write)?;
         let mut keeper =
             WalKeeper::new(&self.connection, Arc::clone(&self.checkpoints), self.checkpoint_pages)
-                .map_err(Failure::before_commit)?;
+                .map_err(StopReason::Write)?;
         while self.queue.take(&mut work.small, &mut work.bulk, self.commit_bytes_max) {
             measures.queue(self.queue.requests());
             let mut fresh = Vec::with_capacity(work.small.len());
@@ -93,7 +87,7 @@ impl Writer {
                 self.head.send_replace(self.log.last_position());
             }
             work.answer_durable();
-            let wal_bytes = keeper.tend().map_err(Failure::before_commit)?;
+            let wal_bytes = keeper.tend().map_err(StopReason::Write)?;
             measures.wal(wal_bytes);
         }
         Ok(())
@@ -101,7 +95,7 @@ impl Writer {
 }
 
 impl Work {
-    /// Everything tried so far is durable now: tells those whose request is through.
+    /// Everything tried so far is durable now: answers those whose request is finished.
     fn answer_durable(&mut self) {
         for request in self.small.drain(..) {
             request.answer();
@@ -117,27 +111,24 @@ impl Work {
     }
 }
 
-/// One transaction: all small requests, and of the large one as much as the bound leaves.
+/// One transaction: all small requests, and as much of the large one as the limit leaves.
 fn write(
     log: &mut Log,
     sql: &mut Statements<'_>,
     work: &mut Work,
     fresh: &mut Vec<RecordedEvent>,
     bytes_max: usize,
-) -> Result<(), Failure> {
-    sql.begin.raw_execute().map_err(Failure::before_commit)?;
+) -> Result<(), StopReason> {
+    sql.begin.raw_execute().map_err(StopReason::Write)?;
     let mut bytes = 0;
     for request in &mut work.small {
-        bytes += write_request(log, sql, request, fresh, usize::MAX).map_err(Failure::before_commit)?;
+        bytes += write_request(log, sql, request, fresh, usize::MAX).map_err(StopReason::Write)?;
     }
     if let Some(request) = &mut work.bulk {
         let left = bytes_max.saturating_sub(bytes).max(BULK_BYTES_MIN);
-        write_request(log, sql, request, fresh, left).map_err(Failure::before_commit)?;
+        write_request(log, sql, request, fresh, left).map_err(StopReason::Write)?;
     }
-    sql.commit
-        .raw_execute()
-        .map(drop)
-        .map_err(|error| Failure { reason: format!("a commit failed: {error}"), in_commit: true })
+    sql.commit.raw_execute().map(drop).map_err(StopReason::Commit)
 }
 
 /// Appends of the request, at least one, until the bound is passed. Gives back the bytes written.
@@ -160,17 +151,10 @@ fn write_request(
             continue;
         }
         let append_bytes = weight_bytes(&append);
-        match log.append(sql, append, fresh) {
-            Ok(verdict) => {
-                bytes += if verdict.is_ok() { append_bytes } else { 0 };
-                request.results.push(verdict);
-            }
-            Err(error) => {
-                // Written before the commit and lost with it; `give_up` says so. One result for each append.
-                request.results.push(Err(failed(&error)));
-                return Err(error);
-            }
-        }
+        // On an error `give_up` says what is lost with the transaction.
+        let result = log.append(sql, append, fresh)?;
+        bytes += if result.is_ok() { append_bytes } else { 0 };
+        request.results.push(result);
     }
     Ok(bytes)
 }
@@ -183,20 +167,9 @@ fn write_whole(
     fresh: &mut Vec<RecordedEvent>,
 ) -> rusqlite::Result<usize> {
     let appends: Vec<_> = request.appends.by_ref().collect();
-    let (count, bytes) = (appends.len(), appends.iter().map(weight_bytes).sum());
-    match log.append_all(sql, appends, fresh) {
-        Ok(verdicts) => {
-            let is_written = verdicts.iter().all(Result::is_ok);
-            request.results.extend(verdicts);
-            Ok(if is_written { bytes } else { 0 })
-        }
-        Err(error) => {
-            request.results.extend((0..count).map(|_| Err(failed(&error))));
-            Err(error)
-        }
-    }
-}
-
-fn failed(error: &rusqlite::Error) -> AppendError {
-    AppendError::Stopped(format!("a write failed: {error}"))
+    let bytes = appends.iter().map(weight_bytes).sum();
+    let verdicts = log.append_all(sql, appends, fresh)?;
+    let is_written = verdicts.iter().all(Result::is_ok);
+    request.results.extend(verdicts);
+    Ok(if is_written { bytes } else { 0 })
 }

@@ -14,7 +14,9 @@ mod support;
 
 use history::{History, tell};
 use kite_event_store::sqlite::SqliteOptions;
-use kite_event_store::{AppendError, BatchMode, EventStore, Expected, LogIndex, ReadError, SqliteEventStore};
+use kite_event_store::{
+    AppendError, BatchMode, EventStore, Expected, LogIndex, ReadError, SqliteEventStore, describe,
+};
 use kite_faulty_disk::{Disk, Fault, Kind, Loss, Operation, temporary_directory};
 use life::{check_stopped, live, lot};
 use std::path::PathBuf;
@@ -203,7 +205,7 @@ fn a_failed_copy_of_the_write_ahead_log_stops_the_store() {
             assert_eq!(history.acknowledged(), 2, "the copy begins after the commit");
             let mut stopped = store.stopped();
             let reason = tokio::time::timeout(SOON, stopped.wait_for(Option::is_some)).await.unwrap();
-            let reason = reason.unwrap().clone().unwrap();
+            let reason = describe(&reason.unwrap().clone().unwrap());
             assert!(reason.starts_with("copying the write-ahead log failed: "), "{reason}");
             let struck = house.disk.struck().unwrap();
             check_stopped(&store, &mut history, &struck).await;
@@ -252,8 +254,9 @@ fn a_log_that_cannot_be_read_says_so() {
         let store = SqliteEventStore::open(&house.file(), options).unwrap();
         house.disk.strike(1, Fault::Broken, |operation| operation.kind == Kind::Read);
         let stream = store.read_stream("s-7", 0, 10).await;
-        let Err(ReadError::Unreadable(reason)) = stream else { panic!("{stream:?}") };
-        assert!(reason.contains("disk I/O error"), "{reason}");
+        let Err(error @ ReadError::Unreadable(_)) = stream else { panic!("{stream:?}") };
+        let told = describe(&error);
+        assert!(told.contains("disk I/O error"), "{told}");
         assert!(store.read_correlation(id(1_000_000_007), 0, 10).await.is_err());
         house.disk.mend();
         assert_eq!(store.read_stream("s-7", 0, 10).await.unwrap()[0].id, id(7));
@@ -286,7 +289,8 @@ fn a_reading_that_fails_makes_no_event_one_that_cannot_be_read() {
                     assert_eq!(wrong, None, "the reading is at fault");
                 }
                 Err(error) => {
-                    assert!(error.to_string().contains("disk I/O error"), "{error}");
+                    let told = describe(&error);
+                    assert!(told.contains("disk I/O error"), "{told}");
                     failed += 1;
                 }
             }

@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use kite_commands::Clock;
 use kite_commands::clock::SystemClock;
 use kite_commands::seals::{self, SealReport};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::sqlite::SqliteLogFile;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ fn data_of(options: &BackupOptions) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Holds a backup against its manifest, and its log against its seals.
+/// Checks a backup against its manifest, and its log against its seals.
 fn verify(directory: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::read(directory)?;
     let mut differences = manifest.differences(directory);
@@ -143,10 +143,10 @@ fn release(options: RestoreOptions, clock: Arc<dyn Clock>) -> anyhow::Result<Exi
     println!(
         "{}",
         match before? {
-            Standing::Copy { .. } =>
+            Originality::Copy { .. } =>
                 "released: when kite serve runs on it, what the original may have handed over is put in doubt, and then it \
                  hands over",
-            Standing::Original | Standing::Released { .. } | Standing::Settled { .. } =>
+            Originality::Original | Originality::Released { .. } | Originality::Settled { .. } =>
                 "it was released before",
         }
     );

@@ -18,7 +18,7 @@ use crate::runtime::Supervisor;
 
 /// More are not listed.
 const LISTED_MAX: usize = 1_000;
-/// However long a piece took, it rests no longer than this.
+/// However long a piece took, the pause is no longer than this.
 const REST_MAX: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -52,12 +52,12 @@ impl Desk {
         Self { data: data.to_owned(), directory, supervisor, clock, head, newest: Arc::default() }
     }
 
-    /// The disk is asked for it: not on a thread that others wait for, nor under a lock.
+    /// This reads the disk: not on a thread that others wait for, nor under a lock.
     async fn refuse_inside(&self, target: PathBuf) -> Result<(), BackupRefusal> {
         let data = self.data.clone();
         let looked = tokio::task::spawn_blocking(move || refuse_inside(&target, &data)).await;
         let answer = looked.map_err(anyhow::Error::from).flatten();
-        answer.map_err(|error| BackupRefusal::Unusable(error.to_string()))
+        answer.map_err(BackupRefusal::unusable)
     }
 
     fn start(&self, directory: &Path, name: String, actor: &str) -> Result<Backup, BackupRefusal> {
@@ -84,9 +84,7 @@ impl Desk {
             });
             finish(&noted, &name, taken);
         };
-        self.supervisor
-            .start_background_thread(thread_name, work)
-            .map_err(|error| BackupRefusal::Unusable(error.to_string()))?;
+        self.supervisor.start_background_thread(thread_name, work).map_err(BackupRefusal::unusable)?;
         newest.running = Some(backup.clone());
         Ok(backup)
     }
@@ -130,7 +128,7 @@ impl BackupDesk for Desk {
         let directory = self.directory.as_deref().ok_or(BackupRefusal::NoDirectory)?;
         let name = match name {
             Some(name) if !is_name(&name) => {
-                return Err(BackupRefusal::Unusable(format!("{name:?} is no name of a backup")));
+                return Err(BackupRefusal::unusable(format!("{name:?} is no name of a backup")));
             }
             Some(name) => name,
             None => self.clock.now().format("kite-%Y%m%dT%H%M%SZ").to_string(),
@@ -142,8 +140,8 @@ impl BackupDesk for Desk {
     async fn list(&self) -> Result<Vec<Backup>, BackupRefusal> {
         let directory = self.directory.clone().ok_or(BackupRefusal::NoDirectory)?;
         let found = tokio::task::spawn_blocking(move || whole(&directory)).await;
-        let found = found.map_err(|error| BackupRefusal::Unusable(error.to_string()))?;
-        let mut backups = found.map_err(|error| BackupRefusal::Unusable(error.to_string()))?;
+        let found = found.map_err(BackupRefusal::unusable)?;
+        let mut backups = found.map_err(BackupRefusal::unusable)?;
         let newest = self.newest.lock();
         // One that has just got its name is listed once.
         let others = [&newest.running, &newest.failed].into_iter().flatten();
@@ -187,6 +185,7 @@ fn whole(directory: &Path) -> std::io::Result<Vec<Backup>> {
 mod tests {
     use super::*;
     use kite_commands::clock::SystemClock;
+    use kite_event_store::describe;
 
     #[tokio::test]
     async fn none_is_begun_while_one_is_taken_nor_inside_the_data_directory() {
@@ -206,7 +205,7 @@ mod tests {
 
         let refused = desk_for(&data.join("backups")).begin(None, "test").await;
         assert!(
-            matches!(&refused, Err(BackupRefusal::Unusable(why)) if why.contains("is inside")),
+            matches!(&refused, Err(BackupRefusal::Unusable(why)) if describe(why).contains("is inside")),
             "{refused:?}"
         );
         assert!(!data.join("backups").exists());

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Written last: a directory without it is no backup.
+/// Written last: a directory without it is not a backup.
 pub(crate) const MANIFEST: &str = "backup.json";
 /// The shape below.
 const FORMAT: u32 = 1;
@@ -23,7 +23,7 @@ pub(crate) struct Manifest {
     pub(crate) format: u32,
     /// What took it.
     pub(crate) kite_version: String,
-    /// When it was begun: everything that the log held then is in it.
+    /// When it was begun: it contains everything that the log held then.
     pub(crate) taken_at: DateTime<Utc>,
     /// The position of the last event in it.
     pub(crate) until: u64,
@@ -138,7 +138,7 @@ impl FileDigest {
         Self::of_copy(directory, name, &mut std::io::sink())
     }
 
-    /// Of a file in this directory, which is copied on the way.
+    /// The digest of a file in this directory, which may be copied at the same time.
     pub(crate) fn of_copy(directory: &Path, name: &str, copy: &mut dyn Write) -> anyhow::Result<Self> {
         let mut file = File::open(directory.join(name))?;
         let mut sum = digest::Context::new(&SHA256);
@@ -162,8 +162,8 @@ pub(crate) fn is_backup(directory: &Path) -> bool {
     directory.join(MANIFEST).exists()
 }
 
-/// A backup is no data directory: a process that ran on it would not know that it is a copy, and would send again what the
-/// original has sent.
+/// A backup is not a data directory: a process that ran on it would not know that it is a copy, and would send again
+/// what the original has sent.
 pub(crate) fn refuse_backup(directory: &Path) -> anyhow::Result<()> {
     if is_backup(directory) {
         let shown = directory.display();

@@ -1,8 +1,8 @@
-//! Backups: a directory with a copy of the log and a manifest that says what it is.
+//! Backups: a directory with a copy of the log and a manifest that describes it.
 //!
-//! The log is all there is: read models are made anew from it. A backup is written under another name and gets its own only
-//! when every byte is durable, so that half a copy never looks like a whole one. What a try leaves behind that was killed is
-//! removed by the next one that puts something beside it.
+//! Everything is in the log: read models are rebuilt from it. A backup is written under another name and gets its own
+//! only when every byte is durable, so that an incomplete copy never looks like a complete one. The next backup in
+//! the same place removes what a killed one left behind.
 
 mod command;
 mod desk;
@@ -38,11 +38,11 @@ struct Partial {
     lock: File,
 }
 
-/// Says that somebody is at work on a directory in the making.
+/// Marks a directory that is being made as in use by this process.
 const LOCK: &str = "lock";
 
 impl Partial {
-    /// Begins. What is left of earlier tries, which have ended, is removed.
+    /// Begins. The remains of earlier attempts that have ended are removed.
     fn begin(target: &Path) -> anyhow::Result<Self> {
         refuse_what_is_there(target)?;
         let path = partial_of(target)?;
@@ -72,7 +72,7 @@ impl Partial {
         self.path.join(name)
     }
 
-    /// Everything is in it: it gets its name, durably.
+    /// It is complete: it gets its name, durably.
     fn finish(self) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
             File::open(entry?.path())?.sync_all()?;
@@ -102,8 +102,8 @@ fn parent_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether nobody works on it, and from now on nobody will. A lock that was opened may be that of a directory which has gone
-/// since, with another one in its place by now.
+/// Whether nobody uses it, and from now on nobody will. A lock that was opened may belong to a directory that has
+/// been removed since, and replaced by another one.
 fn is_left_by_all(lock: &File, partial: &Path) -> bool {
     lock.try_lock().is_ok() && is_in_place(lock, partial)
 }
@@ -114,9 +114,9 @@ fn is_in_place(lock: &File, partial: &Path) -> bool {
     there.is_ok_and(|there| lock.metadata().map(identity).is_ok_and(|held| held == there))
 }
 
-/// Removes what is left of tries that were killed, whatever it was that they made: each is as large as a log. A directory goes
-/// only if it has a name of ours and nothing but what is ours in it, and nobody holds its lock. That it cannot be done keeps
-/// nobody from his own.
+/// Removes the remains of killed attempts, whatever they were making: each is as large as a log. A directory is
+/// removed only if it has a name of ours and only files of ours in it, and nobody holds its lock. If that fails, the
+/// new backup continues nevertheless.
 fn remove_what_is_left(directory: &Path, own: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| path != own) {

@@ -1,11 +1,12 @@
-//! A data directory out of a backup, which knows that it is a copy: the log says so before the directory has its name.
+//! Makes a data directory from a backup, which knows that it is a copy: the log says so before the directory has its
+//! name.
 
 use anyhow::{Context, bail, ensure};
 use kite_commands::clock::SystemIds;
 use kite_commands::directory::Directory;
 use kite_commands::manage::{Done, Manage};
 use kite_commands::{Cause, Clock, Journal, seals};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_event_store::EventStore;
 use kite_event_store::sqlite::{SqliteEventStore, SqliteOptions};
 use std::fs::File;
@@ -21,11 +22,11 @@ use super::manifest::{FileDigest, Manifest};
 /// Who does it, in the log.
 const ACTOR: &str = "command-line";
 
-/// Copies a backup into a new data directory, and says in its log that it is a copy.
+/// Copies a backup into a new data directory, and records in its log that it is a copy.
 ///
 /// # Errors
-/// If the backup is not as it was, its log not as it was sealed (unless `unverified`), or the directory is not empty. Nothing
-/// is left then.
+/// If the backup has changed, its log differs from its seals (unless `unverified`), or the directory is not empty.
+/// Then nothing is left.
 pub(crate) async fn restore(
     from: &Path,
     data: &Path,
@@ -112,16 +113,16 @@ async fn manage(store: Arc<SqliteEventStore>, clock: Arc<dyn Clock>) -> anyhow::
     Ok((Manage::new(journal, directory, Arc::new(|| [0; 32])), cause))
 }
 
-/// The operator's word that the original of a stopped copy is dead. Answers how the log stood before.
+/// The operator's confirmation that the original of a stopped copy is dead. Returns the state of the log before.
 ///
 /// # Errors
-/// If it is no copy.
+/// If it is not a copy.
 pub(crate) async fn release(
     store: Arc<SqliteEventStore>,
     clock: Arc<dyn Clock>,
     dead_since: chrono::DateTime<chrono::Utc>,
     reason: String,
-) -> anyhow::Result<Standing> {
+) -> anyhow::Result<Originality> {
     let journal = Journal::new(store.clone(), clock.clone(), Arc::new(SystemIds));
     let directory = Directory::default();
     directory.catch_up(&journal).await.context("the log cannot be read")?;

@@ -1,4 +1,4 @@
-//! Taking a backup beside a process that writes, or of a stopped one.
+//! Takes a backup beside a process that writes, or of a stopped one.
 
 use anyhow::{Context, ensure};
 use kite_commands::Clock;
@@ -15,11 +15,11 @@ use crate::data_dir::{LOG, refuse_inside};
 /// Kept free on the disk that a backup goes to, in bytes: it may be the one that the log is on.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
-/// Copies the log of a data directory, which may be in use, into a new backup. `goes_on` is told how far it is, may rest,
-/// and may break it off.
+/// Copies the log of a data directory, which may be in use, into a new backup. `goes_on` is told the progress; it may
+/// pause, and may stop the backup.
 ///
 /// # Errors
-/// Whatever keeps it from being whole. Nothing is left then.
+/// Whatever keeps the backup from being complete. Then nothing is left.
 pub(crate) fn take(
     data: &Path,
     target: &Path,
@@ -76,8 +76,8 @@ fn has_room(directory: &Path, needed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest seal in the log of a backup. None, too, where somebody has made something else of it: that the log is not as it
-/// was sealed is to be seen in the backup, and does not keep it from being taken.
+/// The newest seal in the log of a backup. None if somebody has changed it: the backup shows that the log differs
+/// from its seals, and it can still be taken.
 pub(super) fn newest_seal(log: &Path) -> anyhow::Result<Option<NewestSeal>> {
     let log = SqliteLogFile::open(log)?;
     let recorded = match log.last_of(seal::STREAM) {

@@ -23,8 +23,8 @@ pub use roles::Role;
 /// The default file: also the manual.
 pub const DEFAULT: &str = include_str!("default.toml");
 
-/// Variables with our prefix that set nothing here: how much is logged, what the examples of the API documentation use, and
-/// the seed of the tests.
+/// Variables with our prefix that set nothing here: the log level, those of the examples of the API documentation,
+/// and the seed of the tests.
 const NOT_SETTINGS: [&str; 4] = ["log", "key", "url", "test_seed"];
 
 /// The shortest operator's key that is taken.
@@ -36,9 +36,9 @@ const ADMIN_KEY_MIN: usize = 24;
 pub struct Config {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
-    /// Where the digests of the log's seals are kept, too; empty: nowhere.
+    /// The file in which the digests of the log's seals are also kept; empty: none.
     pub seals_file: PathBuf,
-    /// Where backups are put that are asked for over the API; empty: none are.
+    /// The directory for backups that are requested over the API; empty: none are taken.
     pub backup_dir: PathBuf,
     /// Where the HTTP API listens.
     pub listen: SocketAddr,
@@ -153,7 +153,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether these parts can do their work in one process.
+    /// Whether these parts can work together in one process.
     ///
     /// # Errors
     /// Says which part lacks which other, and why it needs it.
@@ -161,7 +161,7 @@ impl Config {
         roles::check(&self.roles())
     }
 
-    /// Whether the two listeners can be had at once.
+    /// Whether the two listeners are compatible.
     ///
     /// # Errors
     /// Names the key.
@@ -187,7 +187,7 @@ impl Config {
         crate::server::rooms(&self.server, self.admin_listen.is_some()).map(drop)
     }
 
-    /// Whether the operator's key is none, or one that nobody guesses.
+    /// Whether the operator's key is empty, or cannot be guessed.
     ///
     /// # Errors
     /// Names the key of the configuration.
@@ -200,7 +200,7 @@ impl Config {
         Ok(())
     }
 
-    /// Whether backups have a place outside the data directory, if they have one.
+    /// Whether the directory for backups, if there is one, is outside the data directory.
     ///
     /// # Errors
     /// Names the key.
@@ -236,7 +236,7 @@ impl Config {
         Ok(vault)
     }
 
-    /// Whether the bounds of acceptance leave room for anything.
+    /// Whether the limits of acceptance leave room for anything.
     ///
     /// # Errors
     /// Names the key that is wrong.
@@ -279,7 +279,7 @@ impl Config {
         }
     }
 
-    /// The bounds of acceptance, as the write side takes them.
+    /// The limits of acceptance, as the write side takes them.
     pub fn accept_limits(&self) -> AcceptLimits {
         AcceptLimits {
             recipients_max: self.api.recipients_max,
@@ -307,7 +307,7 @@ impl Config {
     }
 }
 
-/// An address, or nothing where there is no text or an empty one.
+/// An address; none for an empty or missing text.
 fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     if text.is_empty() {
@@ -317,7 +317,7 @@ fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     parsed.map_err(|_| serde::de::Error::custom(format!("`{text}` is no address such as 127.0.0.1:8081")))
 }
 
-/// What stands here is told nobody: an error names the value that it does not like.
+/// The value of this key is never shown: an error would otherwise repeat a value that it does not accept.
 const SECRETS: [&str; 2] = ["admin_key", "secrets_keys"];
 
 fn in_words(error: figment::Error) -> String {
@@ -335,7 +335,7 @@ fn in_words(error: figment::Error) -> String {
     told.join("; ")
 }
 
-/// What a parser says, without the line of the file that it shows: that may hold a secret.
+/// A parser's message, without the line of the file that it shows, which may contain a secret.
 fn without_source(said: &str) -> String {
     let is_source = |line: &&str| {
         line.split_once('|')

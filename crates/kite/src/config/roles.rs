@@ -1,7 +1,7 @@
-//! The parts of Kite, and which of them need one another.
+//! The roles of a process, and which of them need each other.
 //!
-//! The log and the read models of a data directory belong to one process, and the work queue to the process that fills
-//! it. So a part whose counterpart is missing here would wait for ever, and nobody would see why.
+//! The log and the read models of a data directory belong to one process, and the work queue to the process that
+//! fills it. So a role whose counterpart is missing here would wait for ever, and nobody would see why.
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Role {
 /// Whether each of these has what it needs.
 ///
 /// # Errors
-/// Names the first that has not, what it lacks, and why it needs it.
+/// Names the first role that has not, what it lacks, and why it needs it.
 pub(super) fn check(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
     for role in roles {
         for (needed, reason) in role.needs() {

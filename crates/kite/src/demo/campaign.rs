@@ -1,4 +1,4 @@
-//! The demo's campaign: who gets what, drawn from the seed, sent in requests of a few hundred recipients.
+//! The demo's campaign: who gets which message, drawn from the seed, sent in requests of a few hundred recipients.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;
@@ -61,7 +61,7 @@ fn kind_of(index: u32) -> Kind {
 }
 
 /// Sends the whole campaign: first to the group, then to recipients named one by one. The same data directory and
-/// options repeat the same requests under the same idempotency keys, so a campaign that was cut off goes on.
+/// options repeat the same requests under the same idempotency keys, so a campaign that was cut off continues.
 pub(super) async fn send(client: &Client, scene: &Scene, options: &DemoOptions) -> anyhow::Result<Sent> {
     let mut requests = vec![group_request(scene)];
     for kind in [Kind::Sms, Kind::Lms, Kind::Email] {

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Speaks to one Kite under one key. Cheap to clone.
+/// Calls one Kite with one key. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,

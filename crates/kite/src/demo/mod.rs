@@ -23,7 +23,7 @@ use crate::telemetry;
 use client::Client;
 use report::Report;
 
-/// How long the read models of a kept data directory may take to show what an earlier run left.
+/// How long the read models of a kept data directory may take to show the messages of an earlier run.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
 /// Runs the demo.
@@ -89,7 +89,8 @@ struct Place {
 }
 
 impl Place {
-    /// Where the user wants it; else where the default configuration has it, or at any free port if that one is taken.
+    /// The address that the user asked for; otherwise that of the default configuration, or any free port if that one
+    /// is taken.
     fn choose(wanted: Option<SocketAddr>) -> anyhow::Result<Self> {
         if let Some(listen) = wanted {
             return Ok(Self { listen, note: None });

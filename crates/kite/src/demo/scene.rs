@@ -1,5 +1,5 @@
-//! What has to be there before anything can be sent: relays, a tenant with a key, senders, contacts in a group, a
-//! policy. All of it through the public API; on a kept data directory, what is there already is used again.
+//! What has to be set up before anything can be sent: relays, a tenant with a key, senders, contacts in a group, a
+//! policy. All of it through the public API; on a kept data directory existing entries are used again.
 
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -25,7 +25,7 @@ pub(super) const FROM_PHONE: &str = "0212345678";
 pub(super) const FROM_EMAIL: &str = "hello@kite.example";
 
 const TENANT: &str = "demo";
-/// How long the demo's senders are approved. A kept data directory is not kept for longer.
+/// How long the demo's senders are approved. A data directory is not kept for longer.
 const APPROVED_DAYS: i64 = 3_650;
 /// Where a kept data directory remembers the key and the group.
 const KEPT_FILE: &str = "demo.json";
@@ -129,7 +129,7 @@ async fn address_book(client: &Client, seed: u64, size: u32) -> anyhow::Result<S
 }
 
 impl Scene {
-    /// Where to go on.
+    /// Where to continue.
     pub(super) fn hints(&self, base_url: &str, options: &DemoOptions) -> String {
         let mut text = format!(
             "\nAPI            {base_url}\nDocumentation  {base_url}/docs\nMetrics        {base_url}/metrics\n\n\

@@ -1,9 +1,9 @@
-//! How the credentials of the relays are kept, for operators.
+//! How the credentials of the relays are stored, for operators.
 
 use kite_commands::vault::{Kept, Vault};
 use kite_domain::relay::RelayDirectory;
 
-/// What an operator should do about it; none: those that there are, and will be, are encrypted.
+/// What an operator should do about it; none: all present and future credentials are encrypted.
 pub(super) fn in_words(vault: &Vault, relays: &RelayDirectory) -> Option<String> {
     let of = |wanted: Kept| {
         let is_kept_so = |profile| vault.kept(profile) == wanted;

@@ -1,4 +1,4 @@
-//! One running Kite: stores opened, parts wired, workers started; and their orderly end.
+//! One running Kite: opens the stores, wires the parts, starts the workers, and ends them in order.
 
 mod backlog;
 mod credentials;
@@ -15,8 +15,8 @@ use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::EventStore;
 use kite_event_store::sqlite::SqliteEventStore;
+use kite_event_store::{AppendError, EventStore, SharedError, describe};
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
 use kite_runtime::{Host, HostPauses, Place, Post, ProjectorWatch, Reading, Staff};
@@ -42,15 +42,15 @@ use readiness::ProcessReadiness;
 /// How many unrouted sendings are read at once.
 const UNROUTED_PAGE: usize = 10_000;
 
-/// How long the end of a process may take over sealing what is left. It is a few thousand events, unless the process was
-/// ended while it sealed a log from before there were seals.
+/// How long sealing may take at the end of a process. That is a few thousand events, unless the process was ended
+/// while it sealed a log from before seals existed.
 const SEAL_AT_END_MAX: Duration = Duration::from_secs(5);
 
 /// A running Kite.
 pub(crate) struct Instance {
     config: Config,
     store: Arc<SqliteEventStore>,
-    /// Everything but the projectors, which stop last: they have to see what the others wrote.
+    /// Everything except the projectors, which stop last: they have to see what the others wrote.
     workers: Supervisor,
     projectors: Supervisor,
     /// How the projectors get on.
@@ -77,10 +77,10 @@ struct Parts {
 }
 
 impl Instance {
-    /// Opens the data directory and starts the parts that the configuration names.
+    /// Opens the data directory and starts the roles that the configuration names.
     ///
     /// # Errors
-    /// If a file or the address cannot be had; nothing is left running then.
+    /// If a file cannot be opened or the address cannot be used; then nothing is left running.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let roles = config.roles();
         server::raise_limit();
@@ -171,7 +171,7 @@ impl Instance {
         self.models.delivery.wait_for(head, timeout).await;
     }
 
-    /// Waits until a part fails in a way that only a restart can mend.
+    /// Waits until a part fails in a way that only a restart can cure.
     pub(crate) async fn failed(&self) -> String {
         tokio::select! {
             reason = self.workers.failed() => reason,
@@ -180,8 +180,8 @@ impl Instance {
         }
     }
 
-    /// Brings what is under way to its end, lets the projectors catch up, and closes the log. Answers whether all of
-    /// that was possible in time.
+    /// Finishes the work in progress, lets the projectors catch up, and closes the log. Returns whether all of that
+    /// was possible in time.
     pub(crate) async fn shut_down(self) -> bool {
         let timeout = Duration::from_secs(self.config.shutdown_s_max);
         let has_stopped = self.workers.shut_down(timeout).await;
@@ -192,7 +192,7 @@ impl Instance {
         has_stopped && has_projected && closed.is_ok()
     }
 
-    /// Answers what is seen of the relays.
+    /// Returns what is seen of the relays.
     fn start_workers(
         &self,
         parts: &Parts,
@@ -230,7 +230,7 @@ impl Instance {
         Ok(Arc::new(Desk::new(vault, parts.clock.clone())))
     }
 
-    /// Looks at the disk and the clock, once before anything works, and then again and again.
+    /// Checks the disk and the clock, once before anything works, and then again and again.
     async fn start_vitals(&self, parts: &Parts, staff: &Staff<Threads>) -> anyhow::Result<()> {
         let head = *self.store.head().borrow();
         let newest = self.store.read_kept(head.saturating_sub(1), 1).await?;
@@ -251,7 +251,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Seals the log, and looks at the seals that there are. On the threads that give way: neither is urgent. Whatever the
+    /// Seals the log, and checks the existing seals. On threads of lower priority: neither is urgent. Whatever its
     /// roles are: nobody else can seal what this process writes.
     fn start_sealing(&mut self, parts: &Parts, staff: &Staff<Threads>) -> anyhow::Result<()> {
         let path = &self.config.seals_file;
@@ -272,7 +272,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Follows the files of the certificate, if there is one. On the threads that give way: reading a file may take a while.
+    /// Follows the files of the certificate, if there is one. On threads of lower priority: reading a file may take a
+    /// while.
     fn start_certificate_watch(&self, parts: &Parts, staff: &Staff<Threads>) {
         let Some(tls) = &self.tls else { return };
         let watch = CertificateWatch::new(tls.certificate().clone(), parts.clock.clone());
@@ -337,21 +338,22 @@ impl Instance {
     }
 }
 
-/// Waits until the log takes nothing any more. A failed copy of its write-ahead log is nobody's append, and after a
-/// failed append it may be long until the next one: without this the process would look as if it could work.
-async fn log_stopped(mut stopped: watch::Receiver<Option<String>>) -> String {
-    match stopped.wait_for(Option::is_some).await {
-        Ok(reason) => format!("the event store has stopped: {}", reason.clone().unwrap_or_default()),
-        Err(_) => "the event store is gone".to_owned(),
-    }
+/// Waits until the log accepts nothing any more. A failed copy of its write-ahead log belongs to no append, and after
+/// a failed append it may be long until the next one: without this the process would look as if it could work.
+async fn log_stopped(mut stopped: watch::Receiver<Option<SharedError>>) -> String {
+    let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    reason.map_or_else(
+        || "the event store is gone".to_owned(),
+        |reason| describe(&AppendError::Stopped(reason)),
+    )
 }
 
-/// Nobody writes any more: what is in no seal yet is sealed, so that it is not open to everybody until the next start.
+/// Nobody writes any more: what is in no seal yet is sealed, so that it is not unprotected until the next start.
 async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
     let Some(mut sealer) = sealer else { return };
     match tokio::time::timeout(timeout, sealer.seal_the_rest()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the newest events are in no seal"),
+        Ok(Err(error)) => tracing::warn!(error = describe(&error), "the newest events are in no seal"),
         Err(_) => tracing::warn!("the newest events are in no seal: there was no time for all of them"),
     }
 }
@@ -389,8 +391,9 @@ mod tests {
     async fn a_log_that_stops_is_heard_of_although_nobody_appends() {
         let stopped = watch::Sender::new(None);
         let (reason, _) = tokio::join!(log_stopped(stopped.subscribe()), async {
-            stopped.send_replace(Some("copying the write-ahead log failed: disk I/O error".to_owned()))
+            let reason = SharedError::new("copying the write-ahead log failed");
+            stopped.send_replace(Some(reason))
         });
-        assert_eq!(reason, "the event store has stopped: copying the write-ahead log failed: disk I/O error");
+        assert_eq!(reason, "the event store has stopped: copying the write-ahead log failed");
     }
 }

@@ -6,8 +6,8 @@ use kite_api::{Readiness, ReadinessCheck};
 use kite_commands::directory::Directory;
 use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Journal, Vault};
-use kite_domain::instance::Standing;
-use kite_event_store::Position;
+use kite_domain::instance::Originality;
+use kite_event_store::{Position, SharedError, describe};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ use kite_runtime::{ProjectorStanding, ProjectorWatch};
 pub(super) struct ProcessReadiness {
     pub(super) workers: Supervisor,
     pub(super) projectors: Supervisor,
-    pub(super) log_stopped: watch::Receiver<Option<String>>,
+    pub(super) log_stopped: watch::Receiver<Option<SharedError>>,
     /// How the projectors get on.
     pub(super) watch: ProjectorWatch,
     /// Where the log ends.
@@ -48,7 +48,7 @@ impl Readiness for ProcessReadiness {
     async fn checks(&self) -> Vec<ReadinessCheck> {
         let is_stopping = self.workers.stop().is_cancelled();
         let mut checks = vec![
-            check("log", self.log_stopped.borrow().clone(), "takes appends"),
+            check("log", self.log_stopped.borrow().as_ref().map(|reason| describe(reason)), "takes appends"),
             check("seals", self.trust.difference(), &self.trust.progress()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
@@ -82,7 +82,8 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
-    /// Where there are others, requests go to those that understand everything. Alone it does what it can, and says so.
+    /// If there are other processes, requests should go to those that understand everything. Alone it does what it
+    /// can, and reports it.
     fn program(&self) -> ReadinessCheck {
         let understands = "understands what it has read of the log";
         let too_old = self.journal.too_old().in_words();
@@ -96,14 +97,14 @@ impl ProcessReadiness {
     fn standing(&self) -> String {
         let instance = self.directory.snapshot().instance;
         match instance {
-            Standing::Original => "the original".to_owned(),
-            Standing::Settled { .. } => "was a copy, and has taken the place of its original".to_owned(),
-            Standing::Copy { until, taken_at } => format!(
+            Originality::Original => "the original".to_owned(),
+            Originality::Settled { .. } => "was a copy, and has taken the place of its original".to_owned(),
+            Originality::Copy { until, taken_at } => format!(
                 "a copy of what was there at {} (position {until}): nothing is handed over until it is released \
                  (POST /v1/admin/instance/release)",
                 taken_at.to_rfc3339()
             ),
-            Standing::Released { .. } => {
+            Originality::Released { .. } => {
                 "a copy that was released: what its original may have handed over is being put in doubt"
                     .to_owned()
             }
@@ -111,7 +112,7 @@ impl ProcessReadiness {
     }
 }
 
-/// Says so if a projector has had something to read for too long without getting on.
+/// Reports a projector that has had something to read for too long without making progress.
 fn standstill(
     standing: &ProjectorStanding,
     head: Position,
@@ -154,7 +155,7 @@ mod tests {
     use kite_event_store::{
         Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
     };
-    use kite_projections::{ProjectError, Runner, Step};
+    use kite_projections::{ProjectError, Projected, Runner};
 
     /// A projector that stands somewhere.
     struct StandIn {
@@ -176,13 +177,13 @@ mod tests {
             self.parked
         }
 
-        async fn step(&mut self, _now: DateTime<Utc>) -> Result<Step, ProjectError> {
-            Ok(Step::Idle { position: self.position })
+        async fn step(&mut self, _now: DateTime<Utc>) -> Result<Projected, ProjectError> {
+            Ok(Projected::Idle { position: self.position })
         }
     }
 
     struct House {
-        log_stopped: watch::Sender<Option<String>>,
+        log_stopped: watch::Sender<Option<SharedError>>,
         head: watch::Sender<Position>,
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,
@@ -229,7 +230,7 @@ mod tests {
     async fn a_log_that_takes_nothing_makes_the_process_unready_and_says_why() {
         let house = House::new();
         assert_eq!(house.failing().await, []);
-        house.log_stopped.send_replace(Some("a commit failed: database or disk is full".to_owned()));
+        house.log_stopped.send_replace(Some(SharedError::new("a commit failed: database or disk is full")));
         let expected = ("log".to_owned(), "a commit failed: database or disk is full".to_owned());
         assert_eq!(house.failing().await, [expected]);
     }

@@ -1,10 +1,10 @@
-//! Threads that give way: for work that may wait for a one-time password, and must not make one wait.
+//! Threads of lower priority: for work that may wait for a one-time password, and must not make one wait.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How far threads that move campaigns stand back; 0 is the usual, 19 the most.
+/// The niceness of threads that move campaigns; 0 is normal, 19 the lowest priority.
 const CAMPAIGN_NICENESS: i32 = 5;
-/// How far threads that only keep read models current stand back.
+/// The niceness of threads that only keep read models current.
 pub(super) const READING_NICENESS: i32 = 10;
 
 /// A runtime whose threads give way to those of the process's own.
@@ -42,7 +42,7 @@ impl Drop for Background {
     }
 }
 
-/// Lowers the priority of this thread. Without that it only competes on equal terms.
+/// Lowers the priority of this thread. If that fails it competes on equal terms.
 pub(super) fn give_way(niceness: i32) {
     let this_thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(this_thread), niceness) {

@@ -2,7 +2,7 @@
 
 use kite_commands::Clock;
 use kite_commands::clock::SystemClock;
-use kite_runtime::{Host, Place};
+use kite_runtime::{BrokenOff, Host, Place};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +58,11 @@ impl Host for Threads {
         tokio::task::yield_now()
     }
 
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BrokenOff> {
+        tokio::task::spawn_blocking(read).await.map_err(|error| BrokenOff(error.into()))
     }
 
     fn stop(&self, place: Place) -> CancellationToken {

@@ -41,8 +41,8 @@ impl Supervisor {
         &self.stop
     }
 
-    /// Starts a task that ends by itself after [`Supervisor::stop`] is cancelled.
-    /// One that panics stops the process: a part that is gone must not look as if it were there.
+    /// Starts a task that ends by itself after [`Supervisor::stop`] is cancelled. If it panics, the process stops: a
+    /// missing part must not go unnoticed.
     pub(crate) fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.clone().watched(task));
     }
@@ -52,7 +52,7 @@ impl Supervisor {
         self.tasks.spawn_on(self.clone().watched(task), runtime);
     }
 
-    /// Starts a task on behalf of somebody outside. One that panics is told of in the log and concerns nobody else: no
+    /// Starts a task on behalf of a caller from outside. If it panics, that is logged and concerns nobody else: no
     /// caller may stop the process.
     pub(crate) fn start_guest(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
@@ -70,8 +70,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts a named thread that runs a future to its end, for work that would hold up the others. It gives way to the
-    /// threads that move messages: reading may lag a little, a one-time password may not.
+    /// Starts a named thread that runs a future to its end, for work that would hold up the others. Its priority is
+    /// lower than that of threads that move messages: reading may lag a little, a one-time password may not.
     ///
     /// # Errors
     /// If the machine gives no thread.
@@ -90,7 +90,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Something happened after which the process cannot go on correctly.
+    /// Something happened after which the process cannot continue correctly.
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!(reason, "cannot go on");
         self.failure.send_if_modified(|failure| {
@@ -100,7 +100,7 @@ impl Supervisor {
         });
     }
 
-    /// What was told to [`Supervisor::fail`], if anything was.
+    /// The first failure that was reported to [`Supervisor::fail`], if there was one.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
@@ -114,7 +114,7 @@ impl Supervisor {
         }
     }
 
-    /// Asks everything to stop and waits for it, at most this long. Answers whether all has ended.
+    /// Asks everything to stop and waits for it, at most this long. Returns whether all has ended.
     pub(crate) async fn shut_down(&self, timeout: Duration) -> bool {
         self.stop.cancel();
         self.tasks.close();

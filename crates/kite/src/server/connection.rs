@@ -23,9 +23,9 @@ use super::connections::{Closed, Connection, Connections};
 use super::tls::{Tls, begins_handshake, in_the_clear};
 use super::{Guests, TELLING, turn_away};
 
-/// How long a caller may take to hear that its idle HTTP/2 connection ends, or to have a last answer.
+/// How long a caller may take to learn that its idle HTTP/2 connection ends, or to read a last answer.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// So many connections that are being closed may take that long.
+/// How many connections that are being closed may take that long.
 const FAREWELLS_MAX: usize = super::CLOSING_MAX / 2;
 
 /// A connection that has its place until this is dropped.
@@ -72,7 +72,7 @@ pub(super) async fn serve(
     }
 }
 
-/// TLS, if the caller speaks it. What is watched are the bytes of the connection, whatever is in them.
+/// TLS, if the caller uses it. The bytes of the connection are watched, whatever is in them.
 async fn shake_hands(
     connection: &Arc<Connection>,
     stream: TcpStream,
@@ -140,7 +140,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     }
 }
 
-/// A request that is worked on, until this is dropped.
+/// A request that is being processed, until this is dropped.
 struct Working(Arc<Connection>);
 
 impl Working {
@@ -196,7 +196,7 @@ impl HttpBody for Answer {
     }
 }
 
-/// Notes when bytes come, and whether those that go are taken.
+/// Notes when bytes arrive, and whether the caller takes the bytes that are sent.
 struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,

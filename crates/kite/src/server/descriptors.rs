@@ -1,4 +1,4 @@
-//! How many connections there may be: the descriptors of the process, less those that relays and files need.
+//! How many connections there may be: the descriptors of the process, minus those for relays and files.
 
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,7 +24,7 @@ pub(crate) struct Room {
 pub(crate) struct Rooms {
     /// At the one for everybody.
     pub(crate) public: Room,
-    /// At the one for administration, where it has one of its own. Nobody else's connections count there.
+    /// At the listener for administration, if it is separate. Other connections do not count there.
     pub(crate) admin: Option<Room>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn raise_limit() {
 /// The room under these settings, with all descriptors that this process has, or could have ([`raise_limit`]).
 ///
 /// # Errors
-/// If what is kept back leaves nothing.
+/// If the reserve leaves nothing.
 pub(crate) fn rooms(settings: &ServerSettings, has_admin: bool) -> anyhow::Result<Rooms> {
     rooms_within(settings, has_admin, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
 }
@@ -68,11 +68,10 @@ fn rooms_within(settings: &ServerSettings, has_admin: bool, descriptors: u64) ->
 mod tests {
     use super::*;
 
-    fn connections(descriptors: u64) -> Result<u32, String> {
+    fn connections(descriptors: u64) -> anyhow::Result<u32> {
         let settings =
             ServerSettings { connections_max: 4_096, descriptors_reserved: 512, ..Default::default() };
-        let rooms = rooms_within(&settings, false, descriptors);
-        rooms.map(|rooms| rooms.public.connections_max).map_err(|error| error.to_string())
+        Ok(rooms_within(&settings, false, descriptors)?.public.connections_max)
     }
 
     #[test]
@@ -90,15 +89,14 @@ mod tests {
 
     #[test]
     fn relays_and_files_keep_their_descriptors_and_connections_get_the_rest() {
-        assert_eq!(connections(u64::MAX), Ok(4_096));
-        assert_eq!(connections(4_608), Ok(4_096));
-        assert_eq!(connections(4_096), Ok(3_584));
-        assert_eq!(connections(528), Ok(16));
+        let limits = [u64::MAX, 4_608, 4_096, 528];
+        let left = limits.map(|descriptors| connections(descriptors).unwrap());
+        assert_eq!(left, [4_096, 4_096, 3_584, 16]);
     }
 
     #[test]
     fn a_limit_that_leaves_no_connections_is_refused_with_the_key() {
-        let refusal = connections(527).unwrap_err();
+        let refusal = connections(527).unwrap_err().to_string();
         assert!(refusal.starts_with("server.descriptors_reserved: this process may have 527"), "{refusal}");
     }
 }

@@ -1,13 +1,13 @@
-//! The listener: takes connections in, within bounds, and closes those that stand still.
+//! The listener: accepts connections, within limits, and closes those that stand still.
 //!
-//! Whoever opens connections without a genuine key can hold none that somebody else needs. When there is no room, the
-//! connection gives way that has waited longest for its caller, first those over which nothing genuine ever came
-//! ([`connections`]). What we work on is never cut off. Descriptors for relays and files are kept back before the first
-//! connection is taken ([`descriptors`]).
+//! Connections without a genuine key can never keep out a caller that has one. When there is no room, the connection
+//! that has waited longest for its caller gives way, first those over which nothing genuine ever came
+//! ([`connections`]). Requests in progress are never cut off. Descriptors for relays and files are reserved before
+//! the first connection is accepted ([`descriptors`]).
 //!
-//! HTTP/1.1 and HTTP/2 on the same port, with TLS where there is a certificate ([`tls`]) and without ("prior knowledge") where
-//! there is none. Deliberately absent: upgrades, a timer or a lock for each request: one look at all connections a few times a
-//! second is enough.
+//! HTTP/1.1 and HTTP/2 on the same port, with TLS if there is a certificate ([`tls`]) and without ("prior knowledge")
+//! if there is none. Deliberately absent: upgrades, and a timer or a lock for each request: checking all connections
+//! a few times a second is enough.
 
 mod certificate;
 mod connection;
@@ -39,24 +39,24 @@ use tokio::time::Instant;
 use crate::runtime::{Supervisor, pause};
 use connections::{Connections, Refusal};
 
-/// How often all connections are looked at, and how exact their times are.
+/// How often all connections are checked, and how exact their times are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Connections that are being closed while others already have their place.
 const CLOSING_MAX: usize = 64;
-/// Refused connections that are told so at the same time; more are closed without a word.
+/// Refused connections that get an answer at the same time; more are closed without one.
 const TOLD_MAX: usize = 64;
-/// How long a refused caller may take to read that it is.
+/// How long a refused caller may take to read the answer.
 const TELLING: Duration = Duration::from_millis(500);
-/// How long nothing is taken in when the system has no descriptors or no memory, which the bounds should not let happen.
+/// How long nothing is accepted when the system has no descriptors or no memory, which the limits should prevent.
 const NOT_ACCEPTED: Duration = Duration::from_millis(100);
 /// To be told before a request has been read.
 const NO_ROOM: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
                        connection: close\r\ncontent-length: ";
 const NO_ROOM_BODY: &str = r#"{"type":"/problems/busy","title":"The service is busy","status":503,"code":"busy","detail":"There is no room for another connection."}"#;
-/// What HTTP/2 may hold of a request that nobody has looked at yet: of one, and of all of a connection. Bytes.
+/// What HTTP/2 may buffer of a request that no handler has read yet: for one, and for all of a connection. Bytes.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 128 << 10;
-/// Streams of one HTTP/2 connection that were reset before anybody looked at them.
+/// Streams of one HTTP/2 connection that were reset before a handler read them.
 const RESET_STREAMS_MAX: usize = 32;
 
 /// Serves until the supervisor's stop, and then until the last request is answered.
@@ -127,7 +127,7 @@ struct Server {
     connections: Arc<Connections>,
     builder: Arc<auto::Builder<Guests>>,
     supervisor: Supervisor,
-    /// Places for those who are told that they are refused.
+    /// Places for callers that are told that they are refused.
     told: Arc<Semaphore>,
     /// For log lines that callers can cause as often as they like.
     made_room: Seldom,
@@ -239,8 +239,8 @@ impl Server {
     }
 }
 
-/// Says why, and waits until the caller has had time to read it: a connection that is closed with unread bytes would take
-/// the words with it.
+/// Gives the reason, and waits until the caller has had time to read it: closing a connection with unread bytes would
+/// discard the answer.
 async fn turn_away(mut stream: TcpStream, words: &[u8]) -> std::io::Result<()> {
     stream.write_all(words).await?;
     stream.shutdown().await?;

@@ -1,4 +1,4 @@
-//! What the listener lets in, and how long it waits.
+//! What the listener accepts, and how long it waits.
 
 use anyhow::ensure;
 use ipnet::IpNet;
@@ -9,22 +9,23 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Room;
 use super::connections::Limits;
 
-/// Fewer bytes than this hold no ordinary request's headers; the HTTP library takes no fewer either.
+/// Fewer bytes than this are not enough for the headers of an ordinary request; the HTTP library accepts no smaller
+/// value either.
 const HEADERS_BYTES_MIN: u32 = 8 << 10;
-/// That much memory may each connection hold without having said anything.
+/// How much memory each connection may use without having sent anything.
 const HEADERS_BYTES_MAX: u32 = 1 << 20;
 
 /// The listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Connections in all; fewer where the descriptors do not suffice.
+    /// Connections in total; fewer if there are not enough descriptors.
     pub connections_max: u32,
     /// Connections of one IPv4 address or IPv6 /64.
     pub connections_per_address_max: u32,
     /// Connections of the listener for administration, where it has one of its own.
     pub admin_connections_max: u32,
-    /// Requests of one address that are worked on at once.
+    /// Requests of one address that may be in progress at once.
     pub requests_per_address_max: u32,
     /// Wrong keys and signatures of one address in a minute.
     pub wrong_keys_per_address_max: u32,
@@ -38,9 +39,9 @@ pub struct ServerSettings {
     pub headers_bytes_max: u32,
     /// How long a connection may be without a request, in milliseconds.
     pub idle_timeout_ms: u64,
-    /// How long nothing of an answer may be taken, in milliseconds; of a stranger's, how long it may take in all.
+    /// How long nothing of an answer may be taken, in milliseconds; for a stranger's, how long it may take in total.
     pub answer_stall_timeout_ms: u64,
-    /// Proxies whose word is taken for the client's address.
+    /// Proxies that are believed about the client's address.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// In which header they say it.
@@ -77,7 +78,7 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
 }
 
 impl ServerSettings {
-    /// Whether a request could come through at all.
+    /// Whether a request could come through.
     ///
     /// # Errors
     /// Names the key that keeps everything out.
@@ -126,7 +127,7 @@ impl ServerSettings {
     }
 }
 
-/// The largest body has to fit into the share of whoever sends it, or it would never be taken.
+/// The largest body has to fit into its sender's share, or it would never be accepted.
 fn check_budgets(api: &ApiConfig) -> anyhow::Result<()> {
     let share = usize::from(api.share_per_cent);
     ensure!((1..=100).contains(&share), "api.share_per_cent: {share} is not between 1 and 100");

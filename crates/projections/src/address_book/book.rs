@@ -1,4 +1,4 @@
-//! The rows of the address book as a fold has them.
+//! The rows of the address book, as a fold uses them.
 
 use kite_domain::contact::ContactsSaved;
 use kite_domain::ids::{ContactId, GroupId};
@@ -16,7 +16,7 @@ use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
 use crate::table::{Pick, Statement};
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const KEPT_MAX: usize = 8_192;
 
 static ADD_TAGS: Statement = Statement::insert_new(&TAGS, Pick::All);
@@ -41,8 +41,8 @@ pub(super) struct BookRows {
     tags: BTreeMap<(SmolStr, SmolStr, ContactId), bool>,
     /// How many contacts more there are, or fewer, by tenant.
     counts: BTreeMap<SmolStr, i64>,
-    /// Whether anybody refuses advertisements of a tenant, as far as that was asked in this transaction. Yes may be out of
-    /// date, no is not.
+    /// Whether anybody refuses advertisements of a tenant, as far as that was asked in this transaction. A "yes" may
+    /// be outdated, a "no" is not.
     pub(super) refused: BTreeMap<SmolStr, bool>,
 }
 
@@ -135,7 +135,7 @@ pub(super) struct Book<'b> {
 }
 
 impl Book<'_> {
-    /// Reads what an import names, each kind of row in one go.
+    /// Reads what an import names, each kind of row at once.
     pub(super) fn prefetch(&mut self, names: &Names, saved: &ContactsSaved) -> Result<(), ApplyError> {
         let contacts = &saved.personal.contacts;
         let ids = || contacts.iter().map(|contact| names.of(contact.contact));
@@ -249,7 +249,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// A group is named, for the first time or anew.
+    /// A group is named, for the first time or again.
     pub(super) fn group_saved(
         &mut self,
         names: &Names,

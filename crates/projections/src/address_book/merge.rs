@@ -1,10 +1,10 @@
 //! When two contacts are one.
 //!
 //! A tenant has at most one contact with an address. A contact that is saved with the address of another is the same
-//! person, and so are all that share an address with it: the oldest of them (the first in the log) stays and takes over
-//! the groups of the others, whose ids stand for it from then on. Its name, addresses and fields become what was saved;
-//! what was saved without an address keeps the one that was known, tags and fields come together. Without a merge the
-//! contact is simply as it was saved. All of it follows from the order of the log.
+//! person, and so are all that share an address with it. The oldest of them (the first in the log) stays and takes
+//! over the groups of the others, whose ids stand for it from then on. Its name, addresses and fields become what was
+//! saved; an address that was not saved keeps its known value; tags and fields are combined. Without a merge the
+//! contact is simply as it was saved. All of this follows from the order of the log.
 
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
@@ -23,7 +23,7 @@ impl Book<'_> {
         Ok(self.rows.heirs.get(self.tables, &names.of(id))?.map_or(id, |heir| heir.0))
     }
 
-    /// Saves a contact, merging where an address says so; the contact that it is now.
+    /// Saves a contact, and merges it if an address requires that; returns the resulting contact.
     pub(super) fn save_contact(
         &mut self,
         names: &Names,
@@ -105,7 +105,7 @@ impl Book<'_> {
         Ok(known)
     }
 
-    /// Everything of a contact that goes away becomes its heir's.
+    /// Everything of a contact that goes away goes to its heir.
     fn hand_down(&mut self, names: &Names, from: ContactId, to: ContactId) -> Result<(), ApplyError> {
         for group in self.groups_of(from)? {
             self.leave(names, group, from)?;

@@ -1,10 +1,10 @@
 //! The address book: contacts, groups, opt-outs, templates, sender identities, tenants.
 //!
-//! Contacts are told apart by their addresses (see `merge`), and refusals bind people (see `people`). Of the contacts
-//! that an import names, each kind of row is read in one go: they themselves, whose heirs they have, who has their
-//! addresses. Everything else (groups and members, people, refusals) is read when the fold comes to it.
+//! Contacts are identified by their addresses (see `merge`), and refusals apply to people (see `people`). For the
+//! contacts that an import names, each kind of row is read at once: the contacts, their heirs, and the contacts with
+//! their addresses. Everything else (groups and members, people, refusals) is read when the fold needs it.
 //!
-//! Deliberately absent: keys. Who looks at them reads the log, where nothing is behind.
+//! Deliberately absent: keys. Whoever looks at keys reads the log, which is never behind.
 
 mod book;
 mod merge;
@@ -148,7 +148,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// The row holds what the domain makes of all events of a sender: its fold stands once.
+    /// The row stores the domain's own fold of all events of a sender, so that the rules exist only once.
     fn sender_changed(
         &mut self,
         (tenant, address): (&TenantId, &str),
@@ -158,7 +158,7 @@ impl Book<'_> {
         let key = (SmolStr::new(tenant.as_str()), kite_domain::address::identity(address).into());
         let known = self.rows.senders.get(self.tables, &key)?;
         let known = known.map(|known| from_json::<SenderIdentity>(&known.0)).transpose();
-        let known = known.map_err(|error| ApplyError::Corrupt(error.to_string()))?;
+        let known = known.map_err(ApplyError::corrupt)?;
         let by = SaidBy { actor: recorded.metadata.actor.clone(), at: recorded.metadata.time };
         match SenderIdentity::evolve(known, event, by) {
             Some(identity) => self.rows.senders.put(self.tables, key, SenderRow(json(&identity))),

@@ -1,9 +1,10 @@
-//! Which addresses are one person's, and so whom a refusal should bind.
+//! Which addresses belong to one person, and so which addresses a refusal should apply to.
 //!
-//! Addresses are one person's when they stand in one contact. One that a contact gave up is no longer known as theirs
-//! (numbers are given to others); one that it lost when it was merged with another contact is. What follows from it for
-//! refusals is a row in `bonds`, and stays one, whatever becomes of the contact, until the refusal is taken back: the
-//! write side makes an event of it, and `is_told` says that it has. All of it follows from the order of the log.
+//! Addresses belong to one person when they are in one contact. An address that a contact gave up is no longer known
+//! as theirs (numbers are given to others); an address that it lost in a merge with another contact is. What follows
+//! from that for refusals is a row in `bonds`. The row stays, whatever happens to the contact, until the refusal is
+//! taken back. The write side makes an event of it, and `is_told` says that it has. All of this follows from the
+//! order of the log.
 
 use kite_domain::address::identity;
 use kite_domain::ids::ContactId;
@@ -19,7 +20,7 @@ use super::rows::{
 use crate::engine::{Cells, values};
 use crate::error::ApplyError;
 
-/// A person has no more addresses than this: whoever writes chains of contacts keeps nobody busy with them.
+/// A person has no more addresses than this, so that chains of contacts cannot cause unlimited work.
 const ADDRESSES_MAX: usize = 64;
 
 /// The addresses of a contact, as it was and as it is.
@@ -66,7 +67,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Whether it is there is asked first: there is nothing in the row that could change.
+    /// It is first checked whether the row exists: nothing in the row could change.
     fn add_person(&mut self, key: (SmolStr, SmolStr, ContactId)) -> Result<(), ApplyError> {
         match self.rows.people.get(self.tables, &key)? {
             Some(PersonRow) => Ok(()),
@@ -95,7 +96,8 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// A contact is gone: nobody knows any more that its addresses are one person's. What was refused stays refused.
+    /// A contact is gone: nobody knows any more that its addresses belong to one person. What was refused stays
+    /// refused.
     pub(super) fn person_forgotten(&mut self, names: &Names, contact: ContactId) -> Result<(), ApplyError> {
         for address in self.addresses_of(names, contact)? {
             self.rows.people.remove(self.tables, &(names.tenant.clone(), address, contact))?;
@@ -158,7 +160,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Whatever binds one of a person's addresses binds all of them.
+    /// A refusal that applies to one of a person's addresses applies to all of them.
     fn bind_person(&mut self, names: &Names, address: &SmolStr) -> Result<(), ApplyError> {
         let person = self.person_of(names, address)?;
         let mut refusing = BTreeSet::new();
@@ -195,7 +197,8 @@ impl Book<'_> {
         }
     }
 
-    /// Without a refusal there is nobody to bind, and no need to look. That there was one some time ago does no harm.
+    /// Without a refusal there is nothing to extend, and no need to look. A refusal that existed some time ago does
+    /// no harm.
     fn anybody_refuses(&mut self, names: &Names) -> Result<bool, ApplyError> {
         if let Some(refused) = self.rows.refused.get(&names.tenant) {
             return Ok(*refused);
@@ -222,7 +225,7 @@ impl Book<'_> {
         Ok(!self.refusals_of(names, address)?.is_empty())
     }
 
-    /// The addresses that stand beside one in contacts, in their order.
+    /// The addresses that are with this one in contacts, in their order.
     fn beside(&mut self, names: &Names, address: SmolStr) -> Result<BTreeSet<SmolStr>, ApplyError> {
         let by = Person::Address(names.tenant.clone(), address);
         let contacts = self.rows.people.beside(self.tables, &PEOPLE_BY_ADDRESS, Person::put, &by)?;
@@ -233,7 +236,7 @@ impl Book<'_> {
         Ok(beside)
     }
 
-    /// All addresses of whoever has this one, itself included.
+    /// All addresses of the person with this one, itself included.
     fn person_of(&mut self, names: &Names, address: &SmolStr) -> Result<BTreeSet<SmolStr>, ApplyError> {
         let mut person = BTreeSet::from([address.clone()]);
         let mut to_look_at = vec![address.clone()];

@@ -61,7 +61,7 @@ macro_rules! select_contacts {
 const FIRST: [u8; 0] = [];
 
 impl AddressBookQueries {
-    /// How many contacts a tenant has, and up to where in the log they are counted.
+    /// How many contacts a tenant has, and up to which position in the log they are counted.
     pub fn contact_count(&self, tenant: &TenantId) -> Result<(u64, Position), QueryError> {
         self.readers.ask(|connection| {
             let position = database::position(connection)?;
@@ -72,7 +72,7 @@ impl AddressBookQueries {
         })
     }
 
-    /// Of these pairs of number and e-mail address, whether the tenant has a contact with one of the two.
+    /// Which of these pairs of number and e-mail address match a contact of the tenant by one of the two.
     pub fn has_contacts(
         &self,
         tenant: &TenantId,
@@ -174,7 +174,7 @@ impl AddressBookQueries {
         })
     }
 
-    /// Whether each of these contacts is in the group; one that was merged stands under its heir.
+    /// Whether each of these contacts is in the group; one that was merged is under its heir.
     pub fn membership(
         &self,
         tenant: &TenantId,
@@ -281,8 +281,8 @@ impl AddressBookQueries {
         }))
     }
 
-    /// What binds this address, whichever address of the person it was refused by: what it refused itself first, and of each
-    /// address everything before single brands.
+    /// The refusals that apply to this address, whichever address of the person refused: first its own, and for each
+    /// address refusals of everything before single brands.
     pub fn opt_outs_of(&self, tenant: &TenantId, address: &str) -> Result<Vec<OptOut>, QueryError> {
         let sql = "SELECT address, brand, source, since_ms, refused_ms FROM opt_outs
                    WHERE tenant = ?1 AND identity IN (
@@ -291,8 +291,8 @@ impl AddressBookQueries {
         self.rows(sql, values![tenant.as_str(), identity(address).as_ref()], opt_out)
     }
 
-    /// Addresses of people who refused, of which the log does not say yet that the refusal binds them; of one tenant, or
-    /// of all.
+    /// Addresses of people who refused, for which the log does not say yet that the refusal applies to them; of one
+    /// tenant, or of all.
     pub fn unextended_refusals(
         &self,
         tenant: Option<&TenantId>,
@@ -387,7 +387,7 @@ fn with_groups(
     Ok(Contact { groups, ..contact })
 }
 
-/// As the column `search` has it; a number as people write it loses its hyphens.
+/// In the form of the column `search`; a number as people write it loses its hyphens.
 fn search_text(wanted: &str) -> String {
     let is_number = wanted.chars().all(|character| character.is_ascii_digit() || "-. ()".contains(character));
     if is_number {
@@ -457,8 +457,8 @@ mod tests {
     use super::super::rows::{PEOPLE_BY_ADDRESS, PEOPLE_BY_CONTACT};
     use crate::tests::Bench;
 
-    /// What is asked for each contact, and for each refusal, is looked up: with a hundred thousand of them a scan stops the
-    /// address book for everybody.
+    /// What is needed for each contact, and for each refusal, uses an index: with a hundred thousand of them a scan
+    /// stops the address book for everybody.
     #[test]
     fn nothing_is_scanned_for_a_contact_or_a_refusal() {
         let bench = Bench::new();

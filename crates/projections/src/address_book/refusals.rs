@@ -15,14 +15,14 @@ use crate::error::QueryError;
 /// How many addresses are looked up by one statement.
 const BATCH: usize = 100;
 
-/// What is known of the refusals that concern some addresses, as of a position.
+/// What is known about the refusals that concern some addresses, as of a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredRefusals {
     /// Everything up to here is in it.
     pub position: Position,
     /// What these addresses, and those of the same people, refused. Nothing of others.
     pub refusals: Refusals,
-    /// Streams of which it is not, or not all: something of them is parked.
+    /// Streams that are not, or not completely, included, because something of them is parked.
     pub parked: Vec<SmolStr>,
 }
 
@@ -44,8 +44,8 @@ static BOUND: LazyLock<String> =
     batch!("SELECT address, other FROM bonds WHERE is_told = 1 AND tenant = ?1 AND address");
 
 impl AddressBookQueries {
-    /// What these addresses refused, and what binds them because another address of the same person refused it. They are given
-    /// as their identities.
+    /// The refusals of these addresses, and those of other addresses of the same person that apply to them. The
+    /// addresses are given as their identities.
     ///
     /// # Errors
     /// See [`QueryError`].

@@ -373,7 +373,7 @@ impl Record for PersonRow {
     }
 }
 
-/// By what bonds are found: the address that refused, or the one that it should bind.
+/// How bonds are found: by the address that refused, or by the one that the refusal should apply to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
     Address(SmolStr, SmolStr),
@@ -391,7 +391,7 @@ impl End {
 pub(super) static BONDS_BY_ADDRESS: Statement = Statement::select(&BONDS, Pick::All, &["tenant", "address"]);
 pub(super) static BONDS_BY_OTHER: Statement = Statement::select(&BONDS, Pick::All, &["tenant", "other"]);
 
-/// That what an address refused should bind another; whether the log says so.
+/// That the refusal of one address should apply to another; whether the log says so.
 #[derive(Debug, Clone)]
 pub(super) struct BondRow {
     pub(super) is_told: bool,

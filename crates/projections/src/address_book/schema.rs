@@ -1,10 +1,11 @@
 //! The tables of the address book.
 //!
-//! `heirs` says which contact an id that was merged away stands for now. `search` is what a text is looked for in: name
-//! in lower case, number, e-mail address. `contact_numbers` has the next free number.
+//! `heirs` says which contact the id of a merged contact stands for now. `search` is the text that searches look
+//! into: name in lower case, number, e-mail address. `contact_numbers` has the next free number.
 //!
-//! `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
-//! says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
+//! `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities.
+//! `bonds` says that the refusal of `address` should apply to `other`, too; `is_told`: the log says so. No brand is
+//! the empty text.
 
 use crate::database::Upgrade;
 use crate::table::{Index, Table, bytes, integer, text};
@@ -25,10 +26,10 @@ pub(super) const TABLES: &[&Table] = &[
     &TENANTS,
 ];
 
-/// In files of version 4 triggers count the contacts where they are written; the fold counts them now. A program for which
-/// the triggers count must not write a file without them, and has to see that from the version.
+/// In files of version 4 triggers count the contacts as they are written; now the fold counts them. A program that
+/// relies on the triggers must not write a file without them, and has to see that from the version.
 ///
-/// A file of version 4 may be without them already, so they are counted anew in any case.
+/// A file of version 4 may be without them already, so they are counted again in any case.
 pub(super) const UPGRADE: Upgrade = Upgrade {
     from: 4,
     sql: "DROP TRIGGER IF EXISTS contact_added;

@@ -1,6 +1,6 @@
-//! One attempt as it is kept, and its stored form.
+//! One attempt and its stored form.
 //!
-//! A column of bytes holds a message's attempts one after the other. Numbers are variable-length (seven bits a byte),
+//! A column of bytes has a message's attempts one after the other. Numbers are variable-length (seven bits per byte),
 //! times are relative to the lot's acceptance and one more than that, so that 0 means "none".
 
 use kite_domain::failure::FailureClass;

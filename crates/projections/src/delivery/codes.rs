@@ -80,7 +80,7 @@ pub enum MessageStatus {
     Unknown,
     /// The relay took it.
     Accepted,
-    /// The newest attempt is over, and what follows is not decided.
+    /// The newest attempt is over, and what follows is not decided yet.
     Failed,
     /// See [`Outcome::Delivered`].
     Delivered,
@@ -117,7 +117,7 @@ impl MessageStatus {
         Self::Held,
     ];
 
-    /// From how the message ended, or else from its newest attempt.
+    /// From the message's outcome, or else from its newest attempt.
     pub fn of(outcome: Option<Outcome>, newest: Option<AttemptState>) -> Self {
         match (outcome, newest) {
             (Some(Outcome::Delivered), _) => Self::Delivered,

@@ -4,8 +4,8 @@
 //! same two functions ([`MessageStanding::add_to`], [`AttemptStanding::add_to`]): an outcome that is in one view is in
 //! all of them. A new counter is a line in this list and a line in one of those functions.
 //!
-//! What counts messages stands at the relay and channel of the message's newest attempt, or at no relay while it has
-//! none; it moves along when the message fails over. What counts attempts stands at the relay and channel of the
+//! What counts messages is at the relay and channel of the message's newest attempt, or at no relay while it has
+//! none; it moves along when the message fails over. What counts attempts is at the relay and channel of the
 //! attempt. So a table by relay adds up, by rows and by columns.
 
 use kite_domain::failure::FailureClass;
@@ -85,12 +85,12 @@ counters! {
     Expired expired: Messages,
     /// Messages that ended cancelled, before they were handed over.
     Cancelled cancelled: Messages,
-    /// Messages that ended refused: a rule forbade to hand them over.
+    /// Messages that ended refused: a rule forbade handing them over.
     Refused refused: Messages,
     /// Messages that have, or had, a relay.
     Routed routed: Messages,
-    /// Messages that were handed over to a relay at least once, whatever the relay made of them. What it turned away for now,
-    /// or certainly never had, was not handed over.
+    /// Messages that were handed over to a relay at least once, whatever the relay's answer was. A message that the
+    /// relay refused for now, or certainly never received, was not handed over.
     HandedOver handed_over: Messages,
     /// Messages that more than one relay says it delivered.
     DeliveredTwice delivered_twice: Messages,
@@ -100,12 +100,12 @@ counters! {
     FirstRouted first_routed: Attempts,
     /// Attempts, first or not: each assignment of a message to a relay.
     Attempts attempts: Attempts,
-    /// Attempts that were followed by another: at the relay that was left.
+    /// Attempts that were followed by another, counted at the relay of the earlier attempt.
     Failovers failovers: Attempts,
-    /// Attempts that were handed over to the relay, whatever it made of them. What it turned away for now, or certainly never
-    /// had, was not handed over.
+    /// Attempts that were handed over to the relay, whatever its answer was. A message that the relay refused for
+    /// now, or certainly never received, was not handed over.
     AttemptsHandedOver attempts_handed_over: Attempts,
-    /// Attempts that were handed over and that the relay took.
+    /// Attempts that were handed over and that the relay accepted.
     AttemptsAccepted attempts_accepted: Attempts,
     /// Attempts whose answer is lost as yet.
     AttemptsUnknown attempts_unknown: Attempts,
@@ -113,20 +113,20 @@ counters! {
     AttemptsRefused attempts_refused: Attempts,
     /// Attempts that the relay delivered.
     AttemptsDelivered attempts_delivered: Attempts,
-    /// Attempts that the relay took and could not deliver.
+    /// Attempts that the relay accepted and could not deliver.
     AttemptsUndelivered attempts_undelivered: Attempts,
     /// Attempts that were handed over and had no receipt in time.
     AttemptsExpired attempts_expired: Attempts,
-    /// What relays charge, in thousandths of a won: at the relay that charges.
+    /// What relays charge, in thousandths of a won, counted at the relay that charges.
     CostMilliwon cost_milliwon: Attempts,
 }
 
 impl Counter {
-    /// What messages can be, in the order in which they are shown: these add up to [`Counter::Messages`].
+    /// The possible states of a message, in the order in which they are shown: these add up to [`Counter::Messages`].
     pub const STANDINGS: [Self; 6] =
         [Self::Open, Self::Delivered, Self::Undelivered, Self::Expired, Self::Cancelled, Self::Refused];
 
-    /// The counter of messages that ended so; none: of those that have not.
+    /// The counter of messages with this outcome; none: of those that are open.
     pub const fn of_outcome(outcome: Option<Outcome>) -> Self {
         match outcome {
             None => Self::Open,
@@ -142,7 +142,7 @@ impl Counter {
 /// How many counters there are.
 pub(super) const COUNTERS: usize = Counter::ALL.len();
 
-/// What attempts that were handed over in a minute come to. Their columns have these names without "attempts".
+/// The results of attempts that were handed over in a minute. Their columns have these names without "attempts".
 pub(super) const OF_A_MINUTE: [Counter; 7] = [
     Counter::AttemptsHandedOver,
     Counter::AttemptsAccepted,
@@ -192,7 +192,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// What share `part` is of `whole`; none where there is no whole.
+/// The share that `part` is of `whole`; none if the whole is zero.
 fn share(part: i64, whole: i64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -203,8 +203,8 @@ impl Counts {
         self.planned as f64 / PLANNED_UNIT as f64
     }
 
-    /// Messages delivered, of those that ended delivered, undelivered or expired. What was cancelled, or forbidden by a
-    /// rule, was never to be delivered. None where none ended so.
+    /// Messages delivered, of those that ended delivered, undelivered or expired. Cancelled and refused messages do
+    /// not count, because they were never meant to be delivered. None if none ended like that.
     pub fn success_rate(&self) -> Option<f64> {
         share(self.delivered, self.delivered + self.undelivered + self.expired)
     }
@@ -220,7 +220,8 @@ impl Counts {
         share(self.failovers, self.attempts)
     }
 
-    /// What an attempt that was delivered cost on average, in thousandths of a won, those included that came to nothing.
+    /// What a delivered attempt cost on average, in thousandths of a won, including the cost of attempts without
+    /// success.
     pub fn cost_per_delivered_milliwon(&self) -> Option<f64> {
         share(self.cost_milliwon, self.attempts_delivered)
     }
@@ -289,7 +290,7 @@ impl AttemptStanding {
         }
     }
 
-    /// The one place where an attempt becomes counts, but for those that count that it was made.
+    /// The one place where an attempt becomes counts, except for those that count that it was made.
     pub(super) fn add_to(self, counts: &mut Counts, sign: i64) {
         let by = |is_so: bool| if is_so { sign } else { 0 };
         counts.attempts_handed_over += by(self.submitted_ms != 0);

@@ -1,14 +1,14 @@
 //! Where to look for messages of a kind, without an index entry for each message.
 //!
-//! Messages are numbered in the order of their acceptance. A block of [`BLOCK_BITS`] has a row for each combination of
-//! what is searched by that messages in it have; the row counts them in each of the [`PIECES`] pieces of the block. A
-//! search goes through the rows of its tenant, newest block first, and looks into those pieces only in which there is
-//! something to find. Combinations are few, because most messages of a tenant are alike: some hundreds of rows for some
-//! ten thousand messages, which a search of ten million reads in a few milliseconds.
+//! Messages are numbered in the order of their acceptance. A block of [`BLOCK_BITS`] has a row for each combination
+//! of searchable values that messages in it have; the row counts them in each of the [`PIECES`] pieces of the block.
+//! A search goes through the rows of its tenant, newest block first, and looks only into pieces that can contain a
+//! match. There are few combinations, because most messages of a tenant are alike: some hundreds of rows for some ten
+//! thousand messages, which a search of ten million reads in a few milliseconds.
 //!
-//! Only how a message ended is in its combination. Those that have not ended stand together under [`OPEN`], whatever
-//! their relay: they change several times in their short lives, and to count each change would cost more than it is
-//! worth. So a message is counted three times in its life, in memory, and a row is written once a transaction.
+//! Only how a message ended is in its combination. Messages that have not ended are all under [`OPEN`], whatever
+//! their relay: they change several times in their short lives, and counting each change would cost more than it is
+//! worth. So a message is counted three times in its life, in memory, and a row is written once per transaction.
 //!
 //! Everything is a sum over what is true of each message, so a rebuild gives the same rows. See ADR 20.
 
@@ -35,7 +35,7 @@ static STORED: Statement = Statement::select(&FACETS, Pick::All, &[]);
 static PUT: Statement = Statement::upsert(&FACETS, Pick::All);
 static WIDEN_TIMES: Statement = Statement::upsert(&FACET_TIMES, Pick::All);
 
-/// A combination of what is searched by, in a block.
+/// A combination of searchable values, in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Facet {
     tenant: u32,
@@ -113,7 +113,7 @@ fn piece(message: i64) -> usize {
     usize::try_from(message >> PIECE_BITS).unwrap_or(0) % PIECES
 }
 
-/// How many messages there are in each piece, or how many more.
+/// How many messages there are in each piece, or by how many the number changes.
 type Pieces = [i32; PIECES];
 
 /// The changes of one transaction.
@@ -130,7 +130,7 @@ impl Facets {
         self.count(Facet::of(lot, seal, message, standing), message, 1);
     }
 
-    /// A message of a sealed lot is something else now.
+    /// A message of a sealed lot changes its combination.
     pub(super) fn moved(
         &mut self,
         lot: &Lot,
@@ -205,7 +205,7 @@ fn encode(counts: &Pieces) -> Vec<u8> {
     counts.flat_map(u16::to_le_bytes).collect()
 }
 
-/// The stored counts, those that are not there included.
+/// The stored counts, including those that are left out because they are zero.
 pub(super) fn decode(bytes: &[u8]) -> [u16; PIECES] {
     let mut counts = [0; PIECES];
     for (count, bytes) in counts.iter_mut().zip(bytes.chunks_exact(2)) {

@@ -1,7 +1,7 @@
-//! What an event does to the messages of its lot, and to the counts.
+//! How an event changes the messages of its lot, and the counts.
 //!
-//! The states follow the rules of [`kite_domain::lot::Lot`] exactly (a test holds the two together); what is kept here
-//! beyond them is what a person asks for afterwards: times, codes, words, money.
+//! The states follow the rules of [`kite_domain::lot::Lot`] exactly (a test compares the two). Beyond them, this
+//! model stores what people ask for afterwards: times, codes, words, money.
 
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::{
@@ -31,7 +31,7 @@ pub(super) struct Fold<'f> {
     pub(super) tally: Tally<'f>,
     /// The event's time.
     pub(super) time_ms: i64,
-    /// From when the wait for the first hand-over counts.
+    /// The time from which the wait for the first hand-over counts.
     pub(super) ready_ms: i64,
 }
 
@@ -194,7 +194,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Certainly not taken: back where they were before the call, with the reason.
+    /// Certainly not accepted: back where they were before the call, with the reason.
     fn give_back(&mut self, messages: &SeqSet, attempt: u16, detail: Arc<str>) {
         for seq in messages {
             self.change(seq, attempt, |attempt| {
@@ -264,7 +264,7 @@ impl Fold<'_> {
         });
     }
 
-    /// What is known of an attempt only grows; who says less than is known is not listened to.
+    /// Knowledge about an attempt only grows; an event that says less than is known changes nothing.
     fn raise(&mut self, seq: u32, number: u16, state: AttemptState, told: &Told) {
         let time_ms = self.time_ms;
         let mut is_known = false;
@@ -351,7 +351,7 @@ impl Fold<'_> {
     }
 }
 
-/// Takes over what was said, as far as it goes beyond what is known.
+/// Takes over what an event says, as far as it adds to what is known.
 fn listen(attempt: &mut Attempt, state: AttemptState, told: &Told, time_ms: i64) {
     let is_receipt = told.receipt_ms != 0;
     if !is_receipt && attempt.responded_ms == 0 {
@@ -377,7 +377,7 @@ fn listen(attempt: &mut Attempt, state: AttemptState, told: &Told, time_ms: i64)
     }
 }
 
-/// Marks an attempt as charged for when that is so for the first time; the amount. Never taken back.
+/// Marks an attempt as charged for, when that is true for the first time; returns the amount. Never taken back.
 fn bill(attempt: &mut Attempt, parts: u16) -> i64 {
     let is_due = match attempt.bills {
         BillingMoment::Accepted => attempt.is_taken,
@@ -399,8 +399,8 @@ fn bill(attempt: &mut Attempt, parts: u16) -> i64 {
     cost_milliwon(attempt.price_milliwon, parts)
 }
 
-/// From hand-over to delivery: by the relay's clock, unless that puts the delivery before the hand-over or after the
-/// receipt; then by when the receipt came.
+/// The time from hand-over to delivery: by the relay's clock, unless that puts the delivery before the hand-over or
+/// after the receipt; then by the time of the receipt.
 fn delivery_ms(attempt: &Attempt, time_ms: i64) -> i64 {
     let is_plausible = (attempt.submitted_ms..=time_ms).contains(&attempt.receipt_ms);
     let delivered_ms = if is_plausible { attempt.receipt_ms } else { time_ms };

@@ -48,7 +48,7 @@ static STORED_MESSAGES: Statement = Statement::range(
         "attempts",
     ]),
 );
-/// The key of a message, and what of its row changes, in the order of the table.
+/// The key of a message, and the changing columns of its row, in the order of the table.
 const STATE: &[&str] = &[
     "id",
     "status",
@@ -66,7 +66,7 @@ const STATE: &[&str] = &[
 static CHANGE_MESSAGES: Statement = Statement::update(&MESSAGES, Pick::Named(STATE));
 static ADD_MESSAGES: Statement = Statement::insert(&MESSAGES, Pick::All);
 
-/// A message as it is kept between events. Everything in it is in its row too.
+/// A message as it is kept between events. Everything in it is in its row, too.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) message_type: MessageType,
@@ -115,7 +115,7 @@ pub(super) struct Lot {
     pub(super) class: MessageClass,
     /// When its sending was; until that is sealed, when the lot itself was.
     pub(super) accepted_ms: i64,
-    /// None: its sending is not sealed yet, and its messages are nobody's.
+    /// None: its sending is not sealed yet, and its messages belong to nobody.
     pub(super) seal: Option<Seal>,
     pub(super) messages: Vec<Message>,
     pub(super) is_dirty: bool,
@@ -167,7 +167,7 @@ impl Lot {
         }
     }
 
-    /// Its sending is sealed, which was accepted at this time: so were its messages. Whether that is news.
+    /// Its sending, which was accepted at this time, is sealed, and so are its messages. Returns whether that is new.
     pub(super) fn sealed(&mut self, seal: Seal, accepted_ms: i64) -> bool {
         if self.seal.replace(seal).is_some() {
             return false;
@@ -342,7 +342,7 @@ impl Lot {
     }
 }
 
-/// Puts [`STATE`], but for the key.
+/// Puts [`STATE`], except for the key.
 fn put_state(cells: &mut Cells<'_>, message: &Message, accepted_ms: i64, bytes: &mut Vec<u8>) {
     let newest = message.attempts.last();
     let status = MessageStatus::of(message.outcome, newest.map(|attempt| attempt.state));

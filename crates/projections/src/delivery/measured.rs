@@ -1,9 +1,9 @@
-//! What a relay did on a channel, from the minutes of hand-over.
+//! The performance of a relay on a channel, from the minutes of hand-over.
 //!
-//! A minute is judged once it is old enough for what was handed over in it to have ended, or once nearly all of it has
-//! ended. Old enough is twice the time that 99 of 100 deliveries of the window took, at least a minute and at most an
-//! hour; before anything is known, ten minutes. Younger minutes are left out altogether, so that a message on its way
-//! does not look like a failure.
+//! A minute is judged once it is so old that what was handed over in it should have ended, or once nearly all of it
+//! has ended. Old enough is twice the time that 99 of 100 deliveries of the window took, at least a minute and at
+//! most an hour; before anything is known, ten minutes. Younger minutes are left out completely, so that a message on
+//! its way does not look like a failure.
 
 use kite_domain::advice::Percentiles;
 use kite_domain::failure::FailureClass;
@@ -133,7 +133,7 @@ fn minutes(connection: Connection<'_>, window: Window) -> Result<BTreeMap<u32, V
     Ok(relays)
 }
 
-/// What of a minute is looked at, in the order in which it is read.
+/// The columns of a minute that are read, in this order.
 const MINUTE_COUNTERS: [Counter; 5] = [
     Counter::AttemptsHandedOver,
     Counter::AttemptsAccepted,

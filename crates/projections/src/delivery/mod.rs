@@ -1,15 +1,16 @@
-//! Delivery results: sendings, messages with their timelines, statistics, and what relays did minute by minute.
+//! Delivery results: sendings, messages with their timelines, statistics, and the performance of relays minute by
+//! minute.
 //!
-//! The fold keeps lots in memory up to a bound and reads them back from their rows when they come up again. A whole
-//! piece of the log is folded in memory; a message that passed through several states in it is written once. Only a lot for
-//! which there is no room any more, and the seal of a lot whose rows are there already, are written before the end of the
-//! transaction.
+//! The fold keeps a limited number of lots in memory and reads them back from their rows when they are needed again.
+//! A whole piece of the log is folded in memory; a message that passes through several states in it is written once.
+//! Only a lot for which there is no room any more, and the seal of a lot whose rows are there already, are written
+//! before the end of the transaction.
 //!
-//! The sendings that the events name are asked for in one go. Lots and words are read when the fold comes to them: which
-//! ones follows from what is in memory, and nearly all are.
+//! The sendings that the events name are read at once. Lots and words are read when the fold comes to them: which
+//! ones depends on what is in memory, and nearly all are.
 //!
 //! The messages of a lot are there from its acceptance, but belong to nobody until the seal of their sending: queries
-//! answer for sealed sendings only.
+//! return only sealed sendings.
 
 mod attempt;
 mod codes;
@@ -58,7 +59,7 @@ use statistics::Statistics;
 use tally::Tally;
 use word_numbers::Words;
 
-/// How many ordinary messages are kept in memory between transactions, and fewer for which relays have said much.
+/// How many ordinary messages are kept in memory between transactions; fewer if relays have said much about them.
 const CACHED_MESSAGES_MAX: usize = 100_000;
 
 /// The fold of the delivery results.
@@ -161,7 +162,7 @@ impl ReadModel for DeliveryModel {
 }
 
 impl DeliveryModel {
-    /// Reads what the events say beforehand that it will be asked for.
+    /// Reads in advance the rows that the events will need.
     fn prefetch(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {
         let sendings: BTreeSet<SendingId> = events
             .iter()
@@ -256,7 +257,7 @@ impl DeliveryModel {
         Ok(())
     }
 
-    /// From the seal on a sending's messages are its tenant's, and count.
+    /// From the seal on a sending's messages belong to its tenant, and count.
     fn sealed(
         &mut self,
         tables: Tables<'_>,

@@ -21,7 +21,7 @@ use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, one_more, optional_time, time};
 
-/// One page looks at no more messages than this; a page that finds too few ends with a cursor all the same.
+/// One page examines no more messages than this; a page that finds too few ends with a cursor nevertheless.
 const SCANNED_MAX: usize = 50_000;
 
 /// Which sendings.
@@ -69,7 +69,7 @@ static SENDING_COLUMNS: LazyLock<String> = LazyLock::new(|| {
 });
 const FIRST_COUNTER: usize = 20;
 
-/// Where a sending stands, as a number in SQL: the places in [`STATES`].
+/// The state of a sending, as a number in SQL: the places in [`STATES`].
 const STATE_SQL: &str = "CASE WHEN s.cancelled_ms IS NOT NULL THEN 2 WHEN s.completed_ms IS NOT NULL THEN 3 \
      WHEN s.paused_ms IS NOT NULL THEN 4 \
      WHEN s.scheduled_ms > s.accepted_ms AND s.released_ms IS NULL AND s.routed = 0 THEN 0 ELSE 1 END";
@@ -82,7 +82,7 @@ const STATES: [SendingState; 5] = [
     SendingState::Paused,
 ];
 
-/// What a state implies that there is an index for.
+/// A condition that a state implies and that has an index.
 fn implied(state: Option<SendingState>) -> &'static str {
     match state {
         Some(SendingState::Paused) => " AND s.paused_ms IS NOT NULL",

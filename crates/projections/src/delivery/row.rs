@@ -1,4 +1,4 @@
-//! From a row of `messages` to what a person sees.
+//! From a row of `messages` to a view for people.
 
 use chrono::{DateTime, Utc};
 use kite_domain::failure::FailureClass;

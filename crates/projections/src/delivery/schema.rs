@@ -1,13 +1,13 @@
 //! The tables of the delivery model.
 //!
-//! A message's row has the next free number when its lot is accepted: rows are only ever appended, and those of a lot
-//! stand side by side, so the lot row says the rest (sending, tenant, class, time of acceptance) once for all of them.
-//! `search` is cut into blocks of [`SEARCH_BLOCK_BITS`]: what is written in random order is then only the newest block,
-//! which stays small, however many messages there are; a search looks into each block, newest first.
+//! A message's row gets the next free number when its lot is accepted: rows are only ever appended, and those of a
+//! lot are side by side. So the lot row has the rest (sending, tenant, class, time of acceptance) once for all of
+//! them. `search` is divided into blocks of [`SEARCH_BLOCK_BITS`]: only the newest block is written in random order,
+//! and it stays small, however many messages there are. A search looks into each block, newest first.
 //!
 //! `facets` says where to look for messages of a kind: see `facets`.
 //!
-//! `attempts` is the timeline in a compact form of our own (see `attempt`); everything that is filtered by has a
+//! `attempts` is the timeline in a compact form of our own (see `attempt`); everything that can be filtered by has a
 //! column.
 
 use super::counters::{COUNTERS, counted_minutes, with_counters};
@@ -193,8 +193,8 @@ const fn join<const FIRST: usize, const MORE: usize, const ALL: usize>(
     all
 }
 
-/// What is looked up in `search`: the same address of the same tenant has the same number, others rarely do (the row
-/// is compared afterwards). FNV-1a, folded to 32 bits, so that it stays the same for ever.
+/// The value that is looked up in `search`: the same address of the same tenant has the same number, others rarely do
+/// (the row is compared afterwards). FNV-1a, folded to 32 bits. It must never change.
 pub(super) fn search_hash(tenant: u32, address: &str) -> i64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = tenant.to_le_bytes().into_iter().chain(address.bytes()).fold(0xcbf2_9ce4_8422_2325, fold);

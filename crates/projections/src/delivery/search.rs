@@ -1,9 +1,9 @@
-//! Search of a tenant's messages by anything that they are asked for by, the newest first.
+//! Search of a tenant's messages by everything that can be filtered by, newest first.
 //!
-//! Three ways, each by keyset and each bounded: an address is looked up in `search`; a client reference names its
-//! sendings; everything else goes by `facets`, which say in which pieces of which blocks there is something to find.
-//! What the way leads to is compared with all that was asked for. A page that has looked at enough ends with a cursor
-//! and what it has found, however little that is.
+//! There are three ways, each by keyset and each limited: an address is looked up in `search`; a client reference
+//! names its sendings; everything else uses `facets`, which say in which pieces of which blocks there can be a match.
+//! The messages found are then compared with all filters. A page that has examined enough ends with a cursor and what
+//! it has found, however little that is.
 
 use chrono::{DateTime, Utc};
 use kite_domain::address::identity;
@@ -26,24 +26,24 @@ use crate::error::QueryError;
 use crate::listing::{Cursor, Listing};
 use crate::sql::one_more;
 
-/// A page looks at no more messages than this where it goes by facets or by a client reference.
+/// A page examines no more messages than this when it uses facets or a client reference.
 const SCANNED_MAX: i64 = 40_000;
 /// A page reads no more rows of `facets` than this.
 const FACETS_MAX: usize = 60_000;
-/// A page looks at no more messages than this one by one.
+/// A page examines no more messages than this one by one.
 const LOOKED_UP_MAX: usize = 2_000;
-/// A page looks at no more sendings of a client reference than this.
+/// A page examines no more sendings of a client reference than this.
 const SENDINGS_MAX: usize = 1_000;
 
-/// Which messages: those for which everything holds that is given.
+/// Which messages: those that match every filter that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageSearch {
-    /// To this address (a canonical number or an e-mail address in any spelling), also where they would only fail over to
+    /// To this address (a canonical number or an e-mail address in any spelling), even where they would only fail over to
     /// it.
     pub to: Option<String>,
     /// Standing so.
     pub status: Option<MessageStatus>,
-    /// Ended for this reason: a relay's code or a word of ours.
+    /// Ended for this reason: a relay's code or one of Kite's own words.
     pub reason: Option<String>,
     /// Newest attempt at this relay.
     pub relay: Option<RelayId>,
@@ -87,7 +87,7 @@ impl DeliveryQueries {
     }
 }
 
-/// What is asked for, in the numbers of the columns. `None`: anything.
+/// The filters, as the numbers in the columns. `None`: anything.
 struct Terms<'s> {
     tenant: u32,
     address: Option<Cow<'s, str>>,
@@ -103,7 +103,7 @@ struct Terms<'s> {
 }
 
 impl<'s> Terms<'s> {
-    /// None: nothing can match, because a word of it is in no row.
+    /// None: nothing can match, because a word of the filter is in no row.
     fn of(
         connection: Connection<'_>,
         tenant: &TenantId,
@@ -153,7 +153,7 @@ impl<'s> Terms<'s> {
 enum End {
     /// There is nothing more.
     Over,
-    /// It is full, or has looked at enough: there may be more after this.
+    /// It is full, or has examined enough: there may be more after this.
     After(Cursor),
 }
 
@@ -163,7 +163,7 @@ struct Seeker<'s> {
     terms: Terms<'s>,
     limit: usize,
     words: WordList,
-    /// With their row numbers; one more than the page holds says that there is more.
+    /// With their row numbers; one more than the page needs shows that there is more.
     found: Vec<(i64, MessageView)>,
 }
 
@@ -181,13 +181,13 @@ impl Seeker<'_> {
         Listing { items: self.found.into_iter().map(|(_, message)| message).collect(), next }
     }
 
-    /// After the last message that the page has room for.
+    /// The position after the last message that the page has room for.
     fn full(&self) -> End {
         let last = self.found.get(self.limit.saturating_sub(1));
         End::After(Cursor::from_number(last.map_or(0, |(id, _)| *id)))
     }
 
-    /// Through the blocks in which there is something to find.
+    /// Goes through the blocks that can contain a match.
     fn by_facets(&mut self, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
         let sql = "SELECT block, counts FROM facets
@@ -247,7 +247,7 @@ impl Seeker<'_> {
         }
     }
 
-    /// The first and the last block that hold messages of the time that is asked for.
+    /// The first and the last block with messages of the requested time.
     fn blocks_of_time(&self) -> Result<(i64, i64), StorageError> {
         let (from_ms, until_ms) = (self.terms.from_ms, self.terms.until_ms);
         if (from_ms, until_ms) == (i64::MIN, i64::MAX) {
@@ -331,7 +331,7 @@ impl Seeker<'_> {
         })
     }
 
-    /// Through the messages to an address, also those that would fail over to it.
+    /// Goes through the messages to an address, also those that would fail over to it.
     fn by_address(&mut self, address: &str, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
         let newest: Option<i64> = self

@@ -1,4 +1,4 @@
-//! The rows of `sendings`: what their own streams say, and what their lots add up to.
+//! The rows of `sendings`: the content of their own streams, and the sums of their lots.
 
 use kite_domain::ids::SendingId;
 use kite_domain::sending::{PauseBy, SendingAccepted, SendingPaused};
@@ -12,10 +12,10 @@ use crate::engine::{Cells, Row, StorageError, Tables, values};
 use crate::sql::json;
 use crate::table::{Pick, Statement};
 
-/// Past this many the cache of facts starts anew.
+/// Past this many the cache of facts starts again.
 const CACHED_MAX: usize = 16_384;
 
-/// Their places are what stands in the column.
+/// Their places are what is in the column.
 pub(super) const PAUSERS: [PauseBy; 2] = [PauseBy::Tenant, PauseBy::Operator];
 
 /// What is known of a sending without its lots.
@@ -37,7 +37,7 @@ pub(super) enum Moment {
     Abandoned,
 }
 
-/// What may happen to a sending more than once, or late: columns of which hardly any index knows.
+/// What may happen to a sending more than once, or late: columns that hardly any index contains.
 const COURSE: &[&str] = &[
     "id",
     "released_ms",
@@ -214,7 +214,7 @@ impl Sendings {
         Ok(())
     }
 
-    /// It goes on. That alone makes no row.
+    /// It continues. That alone makes no row.
     pub(super) fn resumed(&mut self, tables: Tables<'_>, sending: SendingId) -> Result<(), StorageError> {
         if !self.courses.contains_key(&sending) && !self.facts(tables, sending)?.is_stored {
             return Ok(());
@@ -224,7 +224,7 @@ impl Sendings {
         Ok(())
     }
 
-    /// Reads what is known of these sendings, all in one go.
+    /// Reads what is known about these sendings, all at once.
     pub(super) fn prefetch(
         &mut self,
         tables: Tables<'_>,

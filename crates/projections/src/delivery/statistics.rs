@@ -1,8 +1,8 @@
-//! Counts that rows are added up from, gathered in memory for one transaction.
+//! Counts that are added to rows, gathered in memory for one transaction.
 //!
 //! Everything counted is a sum over messages of what is true of each of them (or, for times, of moments that happen
-//! once), so the sums do not depend on the order of arrival or on where a page of the log ended. A row that was touched
-//! is written even if its change is zero, for the same reason.
+//! once), so the sums depend neither on the order of arrival nor on where a page of the log ended. A row that was
+//! touched is written even if its change is zero, for the same reason.
 
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::AttemptState;
@@ -96,7 +96,7 @@ impl Statistics {
         }
     }
 
-    /// A time was measured; or, with a negative sign, turns out not to have been.
+    /// A time was measured; or, with a negative sign, a measured time is taken back.
     pub(super) fn time(&mut self, key: Key, metric: Metric, milliseconds: i64, sign: i64) {
         *self.times.entry((key, metric, bucket(milliseconds))).or_default() += sign;
     }

@@ -25,9 +25,9 @@ use crate::sql::time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
-    /// Of attempts their relay, of messages that of their newest attempt.
+    /// For attempts their relay, for messages that of their newest attempt.
     Relay,
-    /// Of attempts their channel, of messages that of their newest attempt.
+    /// For attempts their channel, for messages that of their newest attempt.
     Channel,
     /// The type of the message.
     Type,
@@ -184,7 +184,7 @@ impl Selection {
         Ok(Some(Self { group, condition }))
     }
 
-    /// Looks for one group more than there may be, and no further. A group has failures and times only where it has counts.
+    /// Reads one group more than there may be, and no more. A group has failures and times only if it has counts.
     fn check_groups(&self, connection: Connection<'_>, groups_max: usize) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(

@@ -1,9 +1,8 @@
-//! The way into every view that counts: the sending's own row, the statistics, and where a search looks.
+//! The only way into every view that counts: the sending's own row, the statistics, and the facets of the search.
 //!
-//! Whoever folds an event says here what a message or an attempt was before and is now; nobody counts in one view only.
+//! A fold says here what a message or an attempt was before and is now, so that nothing is counted in one view only.
 
-use kite_domain::lot::Outcome;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::text::MessageType;
 
 use super::counters::{AttemptStanding, Counter, Counts, MessageStanding};
@@ -19,7 +18,7 @@ pub(super) struct Tally<'t> {
 }
 
 impl Tally<'_> {
-    /// The seal of its sending, at this time: from here on the messages of a lot are somebody's, and count.
+    /// The sending is sealed at this time: from here on the messages of a lot belong to its tenant, and count.
     pub(super) fn sealed(&mut self, lot: &mut Lot, seal: Seal, accepted_ms: i64) {
         if !lot.sealed(seal, accepted_ms) {
             return;
@@ -32,7 +31,7 @@ impl Tally<'_> {
         }
     }
 
-    /// Counts the message at this place of a lot anew that was so before.
+    /// Updates the counts of the message at this place of a lot, which had this state before.
     pub(super) fn moved(&mut self, lot: &Lot, place: usize, before: MessageStanding) {
         let message = &lot.messages[place];
         let after = MessageStanding::of(message);
@@ -44,15 +43,12 @@ impl Tally<'_> {
 
     fn count(&mut self, lot: &Lot, message_type: MessageType, standing: MessageStanding, sign: i64) {
         standing.add_to(self.sending, sign);
-        let is_left_out =
-            standing.outcome == Some(Outcome::Expired) && mutation::is_active(Mutation::OutcomeInOneViewOnly);
-        if !is_left_out {
-            let key = lot.key(message_type, standing.relay, standing.channel);
-            standing.add_to(self.statistics.row(key), sign);
-        }
+        mutation::bug!(OutcomeInOneViewOnly if standing.outcome == Some(kite_domain::lot::Outcome::Expired), return);
+        let key = lot.key(message_type, standing.relay, standing.channel);
+        standing.add_to(self.statistics.row(key), sign);
     }
 
-    /// Counts an attempt anew that is something else now.
+    /// Updates the counts of an attempt that has changed.
     pub(super) fn attempt(&mut self, key: Key, before: AttemptStanding, after: AttemptStanding) {
         if before != after {
             before.add_to(self.sending, -1);

@@ -24,9 +24,9 @@ pub enum SendingState {
     Scheduled,
     /// Being routed, handed over, or waited for.
     InProgress,
-    /// Nothing of it goes out until it is resumed; scheduled or in progress otherwise.
+    /// Nothing of it is handed over until it is resumed; otherwise it is scheduled or in progress.
     Paused,
-    /// What was not handed over by then never will be.
+    /// What was not handed over before it never will be.
     Cancelled,
     /// Every message is final.
     Completed,
@@ -93,7 +93,7 @@ pub struct SendingView {
     pub completed_at: Option<DateTime<Utc>>,
     /// Not to be handed over after.
     pub expires_at: DateTime<Utc>,
-    /// How many recipients were refused and are no message.
+    /// How many recipients were refused and are not messages.
     pub refused_recipients: u32,
     /// Everything that is counted of it.
     pub counts: Counts,
@@ -126,7 +126,7 @@ pub struct MessageView {
     pub status: MessageStatus,
     /// How it ended, if it has.
     pub outcome: Option<Outcome>,
-    /// What ended it, or else the newest failure: the relay's code or a word of ours.
+    /// What ended it, or else the newest failure: the relay's code or one of Kite's own words.
     pub reason: Option<SmolStr>,
     /// The class of that failure.
     pub failure_class: Option<FailureClass>,
@@ -213,7 +213,7 @@ impl Totals {
     }
 }
 
-/// What is counted of a class on a channel at a relay, over all tenants and times.
+/// The counters of a class on a channel at a relay, over all tenants and times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayTotals {
     /// None: messages that have none.

@@ -1,4 +1,4 @@
-//! Words that come up again and again (relays, tenants, codes, reasons) are numbers in the rows.
+//! Words that occur again and again (relays, tenants, codes, reasons) are stored as numbers in the rows.
 
 use smol_str::SmolStr;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use super::schema::WORDS;
 use crate::engine::{Connection, StorageError, Tables, values};
 use crate::table::{Pick, Statement};
 
-/// Past this many the cache starts anew; the table keeps all.
+/// Past this many the cache starts again; the table keeps all.
 const CACHED_MAX: usize = 16_384;
 
 static FIND: Statement = Statement::select(&WORDS, Pick::Named(&["id"]), &["word"]);

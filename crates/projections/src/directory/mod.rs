@@ -1,7 +1,7 @@
-//! Where in the log the events stand that are in force: relays, policies, senders, templates, tenants, keys.
+//! Where the events in force are in the log: of relays, policies, senders, templates, tenants, keys.
 //!
-//! A process that starts, and a decision about one of these things, read those events and no others
-//! ([`kite_domain::in_force`]). What they say stays in the log alone: among it are keys and credentials.
+//! A process that starts, and a decision about one of these things, read only those events
+//! ([`kite_domain::in_force`]). Their content stays only in the log, because it includes keys and credentials.
 
 mod queries;
 mod rows;
@@ -19,7 +19,7 @@ use crate::projector::ReadModel;
 use crate::table::Table;
 use rows::InForceRow;
 
-/// Past this many rows, what is remembered of them starts anew.
+/// Past this many rows, what is remembered of them starts again.
 const KEPT_MAX: usize = 4_096;
 
 /// The fold of what is in force.

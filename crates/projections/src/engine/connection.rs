@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{StorageError, Value};
 
-/// Lent for as long as a query reads: everything that is asked of it is as it was at one moment.
+/// Lent for as long as a query reads: all its reads see the same moment.
 #[derive(Clone, Copy)]
 pub(crate) enum Connection<'c> {
     /// A file.
@@ -64,8 +64,8 @@ impl Connection<'_> {
         Ok(found)
     }
 
-    /// The row that there has to be: of sums, counts and extremes, or of a key that another row names. That there is none is
-    /// an error.
+    /// The row that must exist: of sums, counts and extremes, or of a key that another row names. If there is none,
+    /// that is an error.
     pub(crate) fn one<T, E: From<StorageError>>(
         self,
         sql: &str,

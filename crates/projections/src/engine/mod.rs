@@ -1,8 +1,8 @@
-//! How folds and queries come to their tables. Neither knows which engine keeps them; that is known to whoever opens files,
-//! holds their transactions, and moves or compares them, and to the texts in `table`.
+//! How folds and queries access their tables. Neither knows the engine. The engine is known to the code that opens
+//! files, holds their transactions, and moves or compares them, and to the SQL texts in `table`.
 //!
-//! A fold has [`Tables`]: rows by their descriptors, without a word of SQL, asked for and written many at a time. A query
-//! has a [`Connection`]: SQL that every engine understands, and typed values. Both only lend what a transaction holds.
+//! A fold has [`Tables`]: rows by their descriptors, without any SQL, read and written many at a time. A query has a
+//! [`Connection`]: SQL that every engine understands, and typed values. Both only borrow a transaction.
 
 mod connection;
 mod rows;
@@ -14,5 +14,5 @@ pub(crate) use rows::{Record, Rows};
 pub(crate) use tables::{Cells, Tables};
 pub(crate) use value::{Value, values};
 
-/// What an engine says when it cannot do something.
+/// An error of the engine.
 pub(crate) type StorageError = rusqlite::Error;

@@ -1,12 +1,13 @@
-//! Rows of a table in memory, for as long as a transaction changes them and a while longer.
+//! Rows of a table in memory, while a transaction changes them and for some time after.
 //!
-//! A fold asks for a row, changes it, and goes on; what has changed is written once, at the end of the transaction. A row
-//! that is not in memory is read when it is asked for, so that a fold need not know beforehand what it will come to;
-//! [`Rows::prefetch`] reads those of which it does know in one go. What has been read is kept for later transactions, up
-//! to a bound: this process alone writes the table, and after a failure everything is forgotten.
+//! A fold asks for a row, changes it, and continues; what has changed is written once, at the end of the transaction.
+//! A row that is not in memory is read when it is requested, so a fold need not know in advance which rows it will
+//! need; [`Rows::prefetch`] reads the known ones at once. Rows stay in memory for later transactions, up to a limit:
+//! only this process writes the table, and after a failure everything is forgotten.
 //!
-//! A row that comes and goes within a transaction is written as it was last, and removed: if it cannot be written, that is
-//! noticed. What a row was before it was changed again is not written, nor is a change of a stored row that is then removed.
+//! A row that is added and removed within a transaction is written in its last state, and then removed, so that it is
+//! noticed if it cannot be written. Earlier states within the transaction are not written, nor is a change of a
+//! stored row that is then removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -19,10 +20,10 @@ use crate::table::{Statement, Verbs};
 pub(crate) trait Record: Clone {
     /// By what it is found.
     type Key: Clone + Ord;
-    /// By what else it is found: [`Rows::beside`]. `()` where by nothing.
+    /// The second key by which it is found: [`Rows::beside`]. `()` if there is none.
     type Aside: Clone + Ord;
 
-    /// No two rows are the same in something that is not the key. Then a row must be gone before another can be as it was.
+    /// A second key is unique. Then a row must be removed before another can take its value.
     const IS_UNIQUE_BESIDE_KEY: bool = false;
 
     /// What can be done with it.
@@ -52,7 +53,7 @@ struct Slot<R> {
     is_stored: bool,
     /// It has to be written.
     is_changed: bool,
-    /// It came and went in this transaction, and was so.
+    /// It was added and removed in this transaction, and had this state.
     passed: Option<R>,
 }
 
@@ -75,9 +76,9 @@ pub(crate) struct Rows<R: Record> {
     slots: BTreeMap<R::Key, Slot<R>>,
     /// Keys of what has to be written.
     changed: Vec<R::Key>,
-    /// The rows in memory by what else they are found by.
+    /// The rows in memory by their second key.
     aside_keys: BTreeMap<R::Aside, BTreeSet<R::Key>>,
-    /// All rows that are found by these are in memory.
+    /// All rows with these second keys are in memory.
     asked: BTreeSet<R::Aside>,
     kept_max: usize,
 }
@@ -111,7 +112,7 @@ impl<R: Record> Rows<R> {
         }
     }
 
-    /// Takes over what stands in the table, unless more is known.
+    /// Takes over what is in the table, unless more is known.
     fn learn(&mut self, key: R::Key, row: R) {
         if self.slots.contains_key(&key) {
             return;
@@ -120,7 +121,7 @@ impl<R: Record> Rows<R> {
         self.slots.insert(key, Slot::stored(Some(row)));
     }
 
-    /// Reads the rows of these keys that are not in memory, all in one go.
+    /// Reads the rows of these keys that are not in memory, all at once.
     pub(crate) fn prefetch(
         &mut self,
         tables: Tables<'_>,
@@ -160,7 +161,7 @@ impl<R: Record> Rows<R> {
         Ok(self.slot(tables, key)?.0.row.as_ref())
     }
 
-    /// The row of this key, to be changed; not in what else it is found by.
+    /// The row of this key, to be changed; its second key must stay the same.
     pub(crate) fn get_mut(&mut self, tables: Tables<'_>, key: &R::Key) -> Result<Option<&mut R>, ApplyError> {
         let (slot, changed) = self.slot(tables, key)?;
         if slot.row.is_some() {
@@ -194,8 +195,8 @@ impl<R: Record> Rows<R> {
         Ok(Some(row))
     }
 
-    /// Takes away all rows in a range, which are those that the statement removes, without reading them. At once, because
-    /// there may be any number of them.
+    /// Removes all rows in a range, which are those that the statement removes, without reading them. This happens at
+    /// once, because there may be any number of them.
     pub(crate) fn clear(
         &mut self,
         tables: Tables<'_>,
@@ -238,7 +239,7 @@ impl<R: Record> Rows<R> {
         Ok(there.map(|(key, _)| key.clone()).collect())
     }
 
-    /// Reads the rows that are found by these, all in one go.
+    /// Reads the rows with these second keys, all at once.
     pub(crate) fn prefetch_beside(
         &mut self,
         tables: Tables<'_>,
@@ -261,7 +262,7 @@ impl<R: Record> Rows<R> {
         Ok(())
     }
 
-    /// The keys of the rows that are found by this, in their order.
+    /// The keys of the rows with this second key, in their order.
     pub(crate) fn beside(
         &mut self,
         tables: Tables<'_>,
@@ -273,7 +274,7 @@ impl<R: Record> Rows<R> {
         Ok(self.aside_keys.get(aside).into_iter().flatten().cloned().collect())
     }
 
-    /// Writes what has changed, in the order of the keys. Whatever was only read counts for the bound, too.
+    /// Writes what has changed, in the order of the keys. Rows that were only read count for the limit, too.
     pub(crate) fn flush(&mut self, tables: Tables<'_>) -> Result<(), ApplyError> {
         self.write_changed(tables)?;
         let kept = self.slots.len().max(self.asked.len()).max(self.aside_keys.len());
@@ -429,7 +430,7 @@ mod tests {
         });
     }
 
-    /// What stands in the table.
+    /// What is in the table.
     fn stored(tables: Tables<'_>) -> Vec<(i64, Pair)> {
         let Tables::Sqlite(file) = tables;
         let mut select = file.prepare("SELECT id, other FROM pairs ORDER BY id").unwrap();

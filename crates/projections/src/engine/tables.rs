@@ -8,9 +8,9 @@ use crate::table::Statement;
 
 /// The tables of a model within a transaction.
 ///
-/// What is read of many rows is one call, so that an engine at the other end of a network can be asked once for all of them;
-/// SQLite takes them one after the other. [`Tables::find`] asks for one row. What is written is written row by row, by
-/// [`Cells::end`], which says whether that row could be.
+/// Reads of many rows are one call, so that an engine at the other end of a network can be asked once for all of
+/// them; SQLite takes them one after the other. [`Tables::find`] asks for one row. Rows are written one by one, by
+/// [`Cells::end`], which returns whether the row could be written.
 #[derive(Clone, Copy)]
 pub(crate) enum Tables<'t> {
     /// A file.
@@ -18,7 +18,7 @@ pub(crate) enum Tables<'t> {
 }
 
 impl<'t> Tables<'t> {
-    /// Reads the rows of all these keys. Which comes first is not said: a row has to say its key itself.
+    /// Reads the rows of all these keys, in any order: a row has to contain its key.
     pub(crate) fn fetch<K, E: From<StorageError>>(
         self,
         select: &'static Statement,

@@ -1,4 +1,4 @@
-//! Making the read models again from position 0: to compare them with the live ones, or to take their place.
+//! Rebuilding the read models from position 0, to compare them with the live ones or to replace them.
 
 mod compare;
 
@@ -16,10 +16,10 @@ use crate::database::{self, Access};
 use crate::engine;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
-use crate::projector::{Projector, ReadModel, Step};
+use crate::projector::{Projected, Projector, ReadModel};
 use crate::read_models::ReadModels;
 
-/// Where models are made again, within the data directory.
+/// Where models are rebuilt, within the data directory.
 const DIRECTORY: &str = "replay";
 
 /// Why a replay did not come to an end.
@@ -93,7 +93,7 @@ pub struct ModelReport {
     pub is_there: bool,
     /// Up to where it was made again.
     pub position: Position,
-    /// It has read nothing, and the log holds something. So nothing was compared.
+    /// It has read nothing, although the log has events. So nothing was compared.
     pub has_read_nothing: bool,
     /// Events applied.
     pub events: u64,
@@ -103,7 +103,7 @@ pub struct ModelReport {
     pub differences_total: u64,
     /// The first of them.
     pub differences: Vec<Difference>,
-    /// Events that are parked: in the model that was made again, whether it was only compared or is in place now.
+    /// Events that are parked: in the rebuilt model, whether it was only compared or is in place now.
     pub parked: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct ParkedReport {
     pub events: Vec<ParkedEvent>,
 }
 
-/// What taking in again came to, for one model that had something parked.
+/// The result of applying parked events again, for one model that had some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryReport {
     /// How many events were parked.
@@ -144,7 +144,7 @@ impl ModelReport {
 }
 
 impl Report {
-    /// Whether nothing differs, and nothing is missing that it could differ from.
+    /// Whether nothing differs, and nothing is missing that should have been compared.
     pub fn is_clean(&self) -> bool {
         let is_equal =
             |model: &ModelReport| model.is_there && !model.has_read_nothing && model.differences_total == 0;
@@ -169,11 +169,11 @@ impl fmt::Display for Report {
     }
 }
 
-/// Makes every model again beside the live one, up to where that stands, and compares every row of every table. The
-/// live models may go on meanwhile: each is compared as it was when its turn came.
+/// Rebuilds every model beside the live one, up to the live one's position, and compares every row of every table.
+/// The live models may continue meanwhile: each is compared as it was when its turn came.
 ///
 /// # Errors
-/// See [`ReplayError`]; differences are no error but part of the report.
+/// See [`ReplayError`]; differences are not an error but part of the report.
 pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
     let mut models = Vec::new();
     for model in ReadModels::each() {
@@ -182,11 +182,11 @@ pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repor
     Ok(Report { models })
 }
 
-/// Makes every model again and puts it in the place of the live one, whose file stays as `<name>.db.previous`. Nothing
-/// else may have the directory open.
+/// Rebuilds every model and replaces the live one, whose file is kept as `<name>.db.previous`. Nothing else may have
+/// the directory open.
 ///
 /// # Errors
-/// See [`ReplayError`]; models that were not swapped yet are as before.
+/// See [`ReplayError`]; models that were not replaced yet are as before.
 pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
     let mut models = Vec::new();
     for model in ReadModels::each() {
@@ -195,7 +195,7 @@ pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repo
     Ok(Report { models })
 }
 
-/// What every model has parked, without a look into the log.
+/// The parked events of every model, without reading the log.
 ///
 /// # Errors
 /// See [`ReplayError`].
@@ -203,14 +203,14 @@ pub fn parked(data_dir: &Path) -> Result<Vec<ParkedReport>, ReplayError> {
     ReadModels::each().iter().map(|model| model.parked(data_dir)).collect()
 }
 
-/// Takes in again what is parked: every model that has parked something is made again and put in the place of the live
-/// one, as by [`rebuild`]; what still cannot be applied is parked again. Nothing else may have the directory open.
+/// Applies parked events again: every model that has some is rebuilt and replaces the live one, as by [`rebuild`];
+/// what still cannot be applied is parked again. Nothing else may have the directory open.
 ///
-/// Applying the parked events late, to the rows as they are by now, would be quicker and wrong: rows also follow from
-/// the order of events of different streams (the newest carry of a split, which of two contacts is the older one).
+/// Applying the parked events late, to the current rows, would be faster and wrong: rows also depend on the order of
+/// events of different streams (the newest carry of a split, which of two contacts is older).
 ///
 /// # Errors
-/// See [`ReplayError`]; models that were not swapped yet are as before.
+/// See [`ReplayError`]; models that were not replaced yet are as before.
 pub async fn retry_parked(
     store: Arc<dyn EventStore>,
     data_dir: &Path,
@@ -312,7 +312,7 @@ pub(crate) async fn rebuild_model<M: ReadModel>(
     })
 }
 
-/// A model that was made again, without secondary indexes.
+/// A rebuilt model, without secondary indexes.
 struct Made {
     connection: Connection,
     position: Position,
@@ -339,8 +339,8 @@ async fn make_again<M: ReadModel>(
         // The time is for the metric of the lag, which means nothing here.
         let step = projector.step(DateTime::UNIX_EPOCH).await;
         match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
-            Step::Idle { .. } => break,
-            Step::Advanced { events: applied, .. } => events += applied as u64,
+            Projected::Idle { .. } => break,
+            Projected::Advanced { events: applied, .. } => events += applied as u64,
         }
         if projector.position() >= until {
             break;

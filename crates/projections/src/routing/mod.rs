@@ -1,7 +1,7 @@
-//! How messages are routed: relays as they stand, policies and advice by version, splits with what they carry on.
+//! Routing: the current relays, policies and advice by version, splits with their carries.
 //!
-//! The live figures of the relays are folded by the delivery model, which alone knows channel and times of every
-//! attempt; [`RoutingQueries::figures`] joins them with the relays' terms.
+//! The live figures of the relays are folded by the delivery model, which is the only one that knows channel and
+//! times of every attempt; [`RoutingQueries::figures`] joins them with the relays' terms.
 
 mod queries;
 mod rows;
@@ -26,7 +26,7 @@ use crate::table::Table;
 use rows::{AdviceRow, PolicyRow, RelayRow};
 use splits::Splits;
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const KEPT_MAX: usize = 1_024;
 
 /// The fold of the routing.

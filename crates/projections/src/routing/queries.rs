@@ -39,7 +39,8 @@ const POLICY_SQL: &str = "SELECT channel, version, objective, failover, defined_
 const ADVICE_SQL: &str = "SELECT version, advice, weights, relay_order, reasons, advised_ms FROM advice
      WHERE tenant = ?1 AND channel = ?2 AND (?3 IS NULL OR version = ?3) ORDER BY advice DESC LIMIT ?4";
 
-/// Where splits stand: from where the carries are to be read on, where the read model stands, and each split's carry.
+/// The state of the splits: the position from which the carries have to be read on, the position of the read model,
+/// and each split's carry.
 pub type Carries = (Position, Position, Vec<(SmolStr, Carry)>);
 
 impl RoutingQueries {
@@ -111,9 +112,9 @@ impl RoutingQueries {
         })
     }
 
-    /// Where the router goes on: the position of the model, the one up to which the carries hold for certain, and the
-    /// carry of every split of these policies, each named as the router names it; none: of all. Where routes are parked the two
-    /// differ: a row may show the carry from before them.
+    /// Where the router continues: the position of the model, the position up to which the carries are certain, and
+    /// the carry of every split of these policies, each named as the router names it; none: of all. If routes are
+    /// parked the two positions differ: a row may show the carry from before them.
     pub fn carries(&self, policies: Option<&[SmolStr]>) -> Result<Carries, QueryError> {
         self.readers.ask(|connection| {
             let position = database::position(connection)?;
@@ -134,8 +135,8 @@ impl RoutingQueries {
         self.readers.ask(|connection| carries_of(connection, policies))
     }
 
-    /// For each of these channels every relay that offers it, with what was measured of it in the window that ends now. The price is the
-    /// relay's present one. A relay of which nothing was measured is there too.
+    /// For each of these channels every relay that offers it, with what was measured of it in the window that ends
+    /// now. The price is the relay's present one. A relay for which nothing was measured is included.
     pub fn figures(
         &self,
         channels: &BTreeSet<Channel>,
@@ -305,5 +306,5 @@ fn split_view(connection: Connection<'_>, row: &Row<'_>) -> Result<SplitView, Qu
 fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
     let word = row.text(column)?;
     let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word);
-    channel.ok_or_else(|| QueryError::corrupt(format_args!("{word:?} is no channel")))
+    channel.ok_or_else(|| QueryError::corrupt(format!("{word:?} is no channel")))
 }

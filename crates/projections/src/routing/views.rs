@@ -80,7 +80,7 @@ pub struct SplitView {
     pub objective: SmolStr,
     /// First routes made.
     pub messages: u64,
-    /// Where it goes on.
+    /// Where it continues.
     pub carry: Carry,
     /// When it last made a route.
     pub updated_at: DateTime<Utc>,

@@ -1,7 +1,7 @@
-//! What a table is, said once: its columns, its key, and what an upsert does to each column.
+//! What a table is, described once: its columns, its key, and what an upsert does to each column.
 //!
-//! From a descriptor follow the statement that makes the table, those that read and write its rows ([`Statement`]), and the
-//! comparison of two files. None of it is about an engine, but for the texts in `sqlite`.
+//! The statement that makes the table, those that read and write its rows ([`Statement`]), and the comparison of two
+//! files are derived from the descriptor. None of it depends on an engine, except for the texts in `sqlite`.
 
 mod sqlite;
 mod statement;
@@ -9,7 +9,7 @@ mod statement;
 pub(crate) use sqlite::{create_indexes, create_tables, everything_of};
 pub(crate) use statement::{Pick, Statement, Verbs, verbs};
 
-/// What stands in a column.
+/// What is in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A whole number; also a time, a truth, a place in a list.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Bytes,
 }
 
-/// What an upsert does to a column of a row that is there.
+/// What an upsert does to a column of an existing row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Nothing: the row is found by it.
@@ -140,7 +140,7 @@ pub(crate) struct Table {
     pub(crate) indexes: &'static [Index],
     /// Columns that are unique together, beside the key.
     pub(crate) unique: &'static [&'static [&'static str]],
-    /// It has one row, whose key is 1, and this is what stands in it at first.
+    /// It has a single row, whose key is 1, and these are its initial values.
     pub(crate) only_row: Option<i64>,
 }
 

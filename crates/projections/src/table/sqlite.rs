@@ -1,6 +1,6 @@
 //! The texts of descriptors and statements for SQLite.
 //!
-//! A table whose key is one number is stored by it; every other by its key (WITHOUT ROWID). All are STRICT.
+//! A table whose key is one number is stored by it; every other by its key (WITHOUT ROWID). All tables are STRICT.
 
 use super::statement::Verb;
 use super::{Column, Index, Kind, Role, Statement, Table};

@@ -37,13 +37,14 @@ pub(super) enum Verb {
     Insert(Pick),
     /// Adds the rows that are not there.
     InsertNew(Pick),
-    /// Adds the rows that are not there, and does to the others what the descriptor says.
+    /// Adds the rows that do not exist, and changes the others as the descriptor says.
     Upsert(Pick),
-    /// Sets columns of rows that are there; the key is among the picked ones.
+    /// Sets columns of existing rows; the key is among the picked columns.
     Update(Pick),
-    /// Removes the rows in which these columns have these values; those of the key where none is named.
+    /// Removes the rows in which these columns have these values; if none is named, those of the key.
     Delete(&'static [&'static str]),
-    /// The rows in which these columns have these values, in the order of the key; those of the key where none is named.
+    /// The rows in which these columns have these values, in the order of the key; if none is named, those of the
+    /// key.
     Select(Pick, &'static [&'static str]),
     /// The rows whose key, a number, is from one up to before another, in its order.
     Range(Pick),
@@ -79,9 +80,8 @@ const fn check_names(table: &Table, names: &[&str]) {
     }
 }
 
-/// Something that is done to the rows of a table. Its values are those of the picked columns, in their order; of a
-/// selection and a removal those that are looked for; of a range where it begins and before what it ends; of the last row
-/// there are none.
+/// An operation on the rows of a table. Its values are those of the picked columns, in their order; for a selection
+/// and a removal, the values looked for; for a range, its beginning and its end; for the last row, none.
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(super) table: &'static Table,
@@ -106,22 +106,22 @@ impl Statement {
         Self::new(table, Verb::InsertNew(columns))
     }
 
-    /// Adds the rows that are not there, and does to the others what the descriptor says.
+    /// Adds the rows that do not exist, and changes the others as the descriptor says.
     pub(crate) const fn upsert(table: &'static Table, columns: Pick) -> Self {
         Self::new(table, Verb::Upsert(columns))
     }
 
-    /// Sets columns of rows that are there; the key is among the picked ones.
+    /// Sets columns of existing rows; the key is among the picked columns.
     pub(crate) const fn update(table: &'static Table, columns: Pick) -> Self {
         Self::new(table, Verb::Update(columns))
     }
 
-    /// Removes the rows in which these columns have the values; those of the key where none is named.
+    /// Removes the rows in which these columns have the values; if none is named, those of the key.
     pub(crate) const fn delete(table: &'static Table, by: &'static [&'static str]) -> Self {
         Self::new(table, Verb::Delete(by))
     }
 
-    /// The rows in which these columns have the values, in the order of the key; those of the key where none is named.
+    /// The rows in which these columns have the values, in the order of the key; if none is named, those of the key.
     pub(crate) const fn select(table: &'static Table, columns: Pick, by: &'static [&'static str]) -> Self {
         Self::new(table, Verb::Select(columns, by))
     }
@@ -155,8 +155,8 @@ pub(crate) struct Verbs {
 }
 
 impl Verbs {
-    /// Rows are written as they are to be, so none of the columns may be one that is added to, or of which the lesser or
-    /// greater value stays: such a table does not compile.
+    /// Rows are written in their final state, so no column may be one that an upsert adds to, or of which it keeps
+    /// the lesser or greater value: such a table does not compile.
     pub(crate) const fn of(table: &'static Table) -> Self {
         assert!(table.is_only_set(), "whole rows are written into columns that are set");
         Self {

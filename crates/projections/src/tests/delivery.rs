@@ -81,7 +81,7 @@ pub(super) fn receipts(from: &str, attempt: u16, delivered: Vec<u32>, time: i64)
     ReceiptsRecorded { relay: relay(from), sets: vec![set] }.into()
 }
 
-/// Four messages: 0 and 1 by alpha, 2 and 3 by beta; alpha refuses 1, which goes on to beta; all are delivered.
+/// Four messages: 0 and 1 by alpha, 2 and 3 by beta; alpha refuses 1, which continues to beta; all are delivered.
 fn life(bench: &mut Bench) -> SendingId {
     let id = bench.accept(1, 4, MessageClass::Notice);
     let stream = LotId { sending: id, number: 0 }.stream();
@@ -205,7 +205,7 @@ fn statistics_by_relay_show_plan_routes_results_times_and_cost() {
     let delivery = alpha.hand_over_to_delivery_ms.unwrap();
     assert!(delivery.p50_ms.abs_diff(995) <= 16 && delivery.samples == 1, "{delivery:?}");
     assert_eq!(alpha.acceptance_to_hand_over_ms.unwrap().p50_ms, 19);
-    // A message stands at the relay of its newest attempt, so the rows add up to the messages there are.
+    // A message is at the relay of its newest attempt, so the rows add up to the messages there are.
     assert_eq!((one.messages, one.routed, one.delivered, one.success_rate()), (1, 1, 1, Some(1.0)));
     assert_eq!((two.messages, two.routed, two.delivered, two.handed_over), (3, 3, 3, 3));
     assert!(rows.iter().all(|row| row.relay.is_some()), "no message is without a relay");

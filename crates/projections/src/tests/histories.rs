@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use super::counting::counted;
 use super::{Bench, at, lot_accepted, relay, route, run, sending_accepted, sending_id, tenant};
 use crate::delivery::{Counter, MessageStatus};
-use crate::{ReadModels, Step, replay};
+use crate::{Projected, ReadModels, replay};
 
 pub(super) const SENDINGS: u128 = 3;
 const LOTS: u32 = 2;
@@ -101,7 +101,7 @@ fn told() -> impl Strategy<Value = Act> {
     act().prop_filter("something is told", |act| matches!(act, Act::Lot(..) | Act::Sending(..)))
 }
 
-/// How projectors are driven between two events: which of them takes a step, or all are started anew, at what time.
+/// How projectors are driven between two events: which of them takes a step, or all are started again, at what time.
 fn drive() -> impl Strategy<Value = Vec<(Act, DateTime<Utc>)>> {
     let step =
         prop_oneof![8 => (0..ReadModels::names().count()).prop_map(Act::Step), 1 => Just(Act::Restart)];
@@ -254,7 +254,7 @@ fn sending_event(sending: u128, kind: u8) -> Event {
 /// Steps all projectors at this time until there is nothing left.
 fn project_at(bench: &mut Bench, now: DateTime<Utc>) {
     for runner in bench.runners() {
-        while let Step::Advanced { .. } = run(runner.step(now)).unwrap() {}
+        while let Projected::Advanced { .. } = run(runner.step(now)).unwrap() {}
     }
 }
 

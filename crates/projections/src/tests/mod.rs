@@ -37,7 +37,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::{OpenError, ProjectError, ReadModels, Runner, Step};
+use crate::{OpenError, ProjectError, Projected, ReadModels, Runner};
 
 /// A log, a data directory, and the projectors at work on it.
 pub(crate) struct Bench {
@@ -141,12 +141,12 @@ impl Bench {
     }
 
     /// Steps one projector once.
-    pub(crate) fn step(&mut self, place: usize) -> Step {
+    pub(crate) fn step(&mut self, place: usize) -> Projected {
         self.step_at(place, at(0)).unwrap()
     }
 
     /// [`Bench::step`] at this time.
-    pub(crate) fn step_at(&mut self, place: usize, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    pub(crate) fn step_at(&mut self, place: usize, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         run(self.runners[place].step(now))
     }
 
@@ -162,7 +162,7 @@ impl Bench {
     /// Steps all projectors until there is nothing left.
     pub(crate) fn project(&mut self) {
         for place in 0..self.runners.len() {
-            while let Step::Advanced { .. } = self.step(place) {}
+            while let Projected::Advanced { .. } = self.step(place) {}
         }
     }
 

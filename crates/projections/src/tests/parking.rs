@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::delivery::{answered, routed, submitted};
 use super::{Bench, at, relay, route, run, sending_id, seqs, tenant};
 use crate::replay::{self, Report};
-use crate::{Cause, MessageStatus, ParkedEvent, ProjectError, Step};
+use crate::{Cause, MessageStatus, ParkedEvent, ProjectError, Projected};
 
 fn file(bench: &Bench, model: &str) -> Connection {
     Connection::open(bench.path().join(format!("{model}.db"))).unwrap()
@@ -297,5 +297,5 @@ fn the_router_reads_carries_from_before_the_first_parked_route() {
     bench.project();
     let place = bench.models.router_place(1, None).unwrap();
     assert_eq!((place.position, place.carries_position), (6, 2));
-    assert!(matches!(bench.step(1), Step::Idle { position: 6 }));
+    assert!(matches!(bench.step(1), Projected::Idle { position: 6 }));
 }

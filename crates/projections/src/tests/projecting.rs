@@ -4,17 +4,17 @@ use kite_domain::sending::MessageClass;
 use std::time::Duration;
 
 use super::{Bench, at, run, sending_id, tenant};
-use crate::{ProjectError, Step};
+use crate::{ProjectError, Projected};
 
 #[test]
 fn a_step_goes_to_the_end_of_the_log_and_then_idles() {
     let mut bench = Bench::new();
-    assert_eq!(bench.step(2), Step::Idle { position: 0 });
+    assert_eq!(bench.step(2), Projected::Idle { position: 0 });
     bench.accept(1, 3, MessageClass::Notice);
-    assert_eq!(bench.step(2), Step::Advanced { position: 2, events: 2, has_more: false });
-    assert_eq!(bench.step(2), Step::Idle { position: 2 });
+    assert_eq!(bench.step(2), Projected::Advanced { position: 2, events: 2, has_more: false });
+    assert_eq!(bench.step(2), Projected::Idle { position: 2 });
     // What a model does not look at moves its checkpoint all the same.
-    assert_eq!(bench.step(0), Step::Advanced { position: 2, events: 0, has_more: false });
+    assert_eq!(bench.step(0), Projected::Advanced { position: 2, events: 0, has_more: false });
 }
 
 #[test]
@@ -27,8 +27,8 @@ fn a_large_backlog_is_taken_in_pieces() {
             vec![("tenant-created", 1, br#"{"tenant":"a","name":"A"}"#.to_vec())],
         );
     }
-    assert_eq!(bench.step(0), Step::Advanced { position: 2_000, events: 2_000, has_more: true });
-    assert!(matches!(bench.step(0), Step::Advanced { position: 2_500, events: 500, .. }));
+    assert_eq!(bench.step(0), Projected::Advanced { position: 2_000, events: 2_000, has_more: true });
+    assert!(matches!(bench.step(0), Projected::Advanced { position: 2_500, events: 500, .. }));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_projector_that_fails_shows_how_far_it_falls_behind() {
     assert!(bench.step_at(2, at(3_020)).is_err());
     assert_eq!((shown("events"), shown("seconds")), (4.0, 3.0));
 
-    // also when it is started anew;
+    // also when it is started again;
     metrics::with_local_recorder(&recorder, || bench.restart());
     assert!(bench.step_at(2, at(4_001)).is_err());
     assert_eq!((shown("events"), shown("seconds")), (4.0, 4.001));

@@ -82,7 +82,7 @@ fn a_model_that_is_not_there_is_not_equal() {
     assert!(!bench.path().join("work.db").exists(), "whoever only looks makes nothing");
 }
 
-/// So it is with one whose file was lost, and that was made anew when a process began.
+/// So it is with one whose file was lost, and that was made again when a process began.
 #[test]
 fn a_model_that_has_read_nothing_is_not_equal_unless_there_is_nothing_to_read() {
     let mut bench = Bench::new();

@@ -209,7 +209,7 @@ fn only_the_projector_takes_over_from_the_triggers_of_an_earlier_version() {
     assert!(run(replay::verify(bench.store.clone(), bench.path())).unwrap().is_clean());
     assert_eq!(counted_by(&file), (4, 2));
 
-    // What was counted wrongly or not at all is counted anew.
+    // What was counted wrongly or not at all is counted again.
     for wrong in ["UPDATE contact_counts SET contacts = 99", "DELETE FROM contact_counts"] {
         count_by_triggers(&file);
         file.execute_batch(wrong).unwrap();

@@ -20,10 +20,10 @@ use crate::engine::Tables;
 use crate::error::ApplyError;
 use crate::sql::signed;
 
-/// Their places are what stands in the column.
+/// Their places are what is in the column.
 pub(super) const LOAD_KINDS: [LoadKind; 3] = [LoadKind::Ordinary, LoadKind::Password, LoadKind::Scheduled];
 
-/// What has to be put into rows at the end of the transaction.
+/// What has to be written into rows at the end of the transaction.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     /// Lots of sealed sendings that something happened to.
@@ -85,7 +85,7 @@ impl WorkModel {
         }
     }
 
-    /// Where the lot was accepted in its stream, if it is open work or waits for its seal.
+    /// The version of the lot's acceptance in its stream, if it is open work or waits for its seal.
     pub(super) fn accepted_version(
         &mut self,
         tables: Tables<'_>,
@@ -140,7 +140,7 @@ impl WorkModel {
         Ok(taken)
     }
 
-    /// The seal makes the lots work: everything in them waits for its route, until the sending expires.
+    /// The seal makes the lots open work: everything in them waits for its route, until the sending expires.
     fn sealed(
         &mut self,
         tables: Tables<'_>,
@@ -263,8 +263,8 @@ impl WorkModel {
         self.said.flush(tables)
     }
 
-    /// Puts what became of a lot into its row, and what changed by that into the row of its sending. Whether there is
-    /// something left to do.
+    /// Writes the new state of a lot into its row, and the resulting change into the row of its sending. Returns
+    /// whether there is something left to do.
     fn settle(&mut self, tables: Tables<'_>, id: LotId) -> Result<bool, ApplyError> {
         let Some(lot) = self.lots.peek_mut(id) else { return Ok(false) };
         let Some(before) = self.open_lots.get(tables, &id)?.cloned() else { return Ok(false) };
@@ -289,7 +289,8 @@ impl WorkModel {
         Ok(is_left)
     }
 
-    /// Whether there is a row must not depend on what a transaction happened to hold together: one of nothing goes.
+    /// Whether a row exists must not depend on which events a transaction happened to contain: a row of zero is
+    /// removed.
     fn settle_loads(&mut self, tables: Tables<'_>) -> Result<(), ApplyError> {
         for ((tenant, kind), messages) in std::mem::take(&mut self.change.loads) {
             let kind = LOAD_KINDS.iter().position(|known| *known == kind).unwrap_or(0) as i64;

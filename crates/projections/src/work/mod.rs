@@ -1,12 +1,12 @@
 //! Open work, for the write side after a restart and for its timekeeper.
 //!
-//! These rows only wake somebody up: what is really to be done is decided from the streams. Rows go when there is
-//! nothing left to do, so the tables stay small.
+//! These rows only wake somebody up: the streams decide what has to be done. Rows are removed when there is nothing
+//! left to do, so the tables stay small.
 //!
-//! The lots of a sending without a seal are no work: they are kept aside in `unsealed_lots` until the seal moves them
-//! over. What happened to a lot before the seal (nothing should) shows with its next event.
+//! The lots of a sending without a seal are not work: they are kept aside in `unsealed_lots` until the seal moves
+//! them over. An event of a lot before the seal (there should be none) shows with its next event.
 //!
-//! What relays said that asks for an operator stands here, too (`relay_words.rs`): those rows stay.
+//! Answers of relays that need an operator are stored here, too (`relay_words.rs`): those rows stay.
 
 mod fold;
 mod queries;
@@ -43,7 +43,7 @@ const ENTRY_BYTES: usize = 128;
 /// The most lots that one transaction reads back from their streams.
 const SUPPLIED_LOTS_MAX: usize = 64;
 
-/// Past this many rows of a table, what is remembered of it starts anew.
+/// Past this many rows of a table, what is remembered of it starts again.
 const ROWS_MAX: usize = 16_384;
 
 /// The fold of the open work.
@@ -75,7 +75,7 @@ impl Default for WorkModel {
 }
 
 impl WorkModel {
-    /// Keeps what is followed of a lot: not to whom its messages go.
+    /// Keeps the part of a lot that is followed: not its recipients.
     fn keep(&mut self, id: LotId, lot: Lot) {
         let lot = lot.without_recipients();
         let bytes = kept_bytes(&lot);
@@ -115,7 +115,7 @@ impl ReadModel for WorkModel {
         ])
     }
 
-    /// Parked receipts are rows of their own: one that cannot be written keeps no other from being matched.
+    /// Parked receipts are rows of their own: one that cannot be written does not keep others from being matched.
     fn is_built_upon(kind: &str) -> bool {
         let of_its_own =
             [EventKind::ReceiptsParked, EventKind::ParkedReceiptsSettled, EventKind::RelayNotUnderstood];

@@ -91,8 +91,8 @@ impl WorkQueries {
         Self { readers: files.of::<WorkModel>() }
     }
 
-    /// Sendings that the router has something to do for: sealed, not cancelled, not waiting for their time, with a lot
-    /// that has messages without a route. The most urgent class first, then the oldest; those that come after this one.
+    /// Sendings with work for the router: sealed, not cancelled, not waiting for their time, with a lot that has
+    /// messages without a route. The most urgent class first, then the oldest; those that come after this one.
     pub fn unrouted_sendings(
         &self,
         after: Option<&OpenSending>,
@@ -173,8 +173,8 @@ impl WorkQueries {
         )
     }
 
-    /// Lots for which something is due by now without anybody calling, the longest due first. In a paused sending only
-    /// what ends is due: nobody hands over what waits.
+    /// Lots for which something is due by now without a call, the longest due first. In a paused sending only what
+    /// ends is due: nobody hands over what waits.
     pub fn due_lots(&self, now_ms: i64, limit: usize) -> Result<Vec<LotId>, QueryError> {
         self.rows(
             "SELECT sending, number FROM open_lots WHERE next_due_ms IS NOT NULL AND next_due_ms <= ?1
@@ -220,8 +220,8 @@ impl WorkQueries {
         Ok(lots)
     }
 
-    /// Sealed sendings all of whose messages are final, and that are not marked as completed. None of which something is
-    /// parked: the row may know too few lots.
+    /// Sealed sendings whose messages are all final, and that are not marked as completed. Not those of which
+    /// something is parked: the row may know too few lots.
     pub fn completed_sendings(&self, limit: usize) -> Result<Vec<SendingId>, QueryError> {
         self.rows(
             "SELECT id FROM open_sendings WHERE open_messages = 0
@@ -234,7 +234,8 @@ impl WorkQueries {
         )
     }
 
-    /// Sendings with lots but without a seal, the first lot older than this: whoever made them did not finish.
+    /// Sendings with lots but without a seal, whose first lot is older than this: the process that made them did not
+    /// finish.
     pub fn unsealed_sendings(
         &self,
         before: DateTime<Utc>,
@@ -248,8 +249,8 @@ impl WorkQueries {
         )
     }
 
-    /// Sendings of which an event is parked, of their own or of a lot: the rows do not say how they stand, so somebody has
-    /// to look at their streams. In the order of their ids; those that come after this one.
+    /// Sendings of which an event is parked, of their own or of a lot: the rows do not show their state, so their
+    /// streams have to be read. In the order of their ids; those that come after this one.
     pub fn parked_sendings(
         &self,
         after: Option<SendingId>,
@@ -298,7 +299,7 @@ impl WorkQueries {
         self.backlog_where(sql, values![tenant.as_str()])
     }
 
-    /// A stretch of a relay's receipts that fit no message yet, the longest parked first.
+    /// A range of a relay's receipts that fit no message yet, the longest parked first.
     pub fn parked_receipts(
         &self,
         stretch: &ParkedStretch,

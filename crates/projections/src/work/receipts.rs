@@ -8,7 +8,7 @@ use crate::engine::{Record, Rows, Tables};
 use crate::error::ApplyError;
 use crate::sql::json;
 
-/// Past this many, what is remembered starts anew.
+/// Past this many, what is remembered starts again.
 const KEPT_MAX: usize = 4_096;
 
 /// The parked receipts.

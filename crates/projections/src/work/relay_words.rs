@@ -1,7 +1,7 @@
-//! What relays said that asks for somebody: words that were not understood, and codes that were given no class.
+//! Answers of relays that need an operator: words that could not be read, and codes without a class.
 //!
-//! Whether a code is in a dictionary is not asked here: dictionaries get better, and the rows must follow from the events
-//! alone. Who reads the codes leaves out what is known by then.
+//! Whether a code is in a dictionary is not checked here: dictionaries get better, and the rows must follow from the
+//! events alone. A reader of the codes leaves out those that are known by then.
 
 use chrono::{DateTime, Utc};
 use kite_domain::not_understood::{MisreadReason, SaidHow};
@@ -15,7 +15,7 @@ use crate::error::QueryError;
 use crate::listing::{Cursor, Listing, page};
 use crate::sql::{from_json, one_more, signed, time};
 
-/// Something that a relay said and nobody understood.
+/// Something that a relay said and Kite could not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotUnderstood {
     /// Where in the log it is kept.
@@ -57,7 +57,7 @@ pub struct UnclassifiedCode {
 }
 
 impl WorkQueries {
-    /// What a relay said and nobody understood, the newest first.
+    /// A relay's answers that could not be read, newest first.
     pub fn not_understood(
         &self,
         relay: &RelayId,
@@ -74,7 +74,7 @@ impl WorkQueries {
         Ok(page(items, limit, |last| Cursor::from_number(signed(last.position))))
     }
 
-    /// How much of a relay was not understood; none: nothing ever.
+    /// How many answers of a relay could not be read; none: never any.
     pub fn not_understood_count(&self, relay: &RelayId) -> Result<Option<NotUnderstoodCount>, QueryError> {
         self.readers.ask(|connection| {
             let sql = "SELECT kept, newest_ms FROM not_understood_counts WHERE relay = ?1";

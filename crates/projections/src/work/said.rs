@@ -1,4 +1,4 @@
-//! What relays said that asks for somebody, on its way into the rows.
+//! Answers of relays that need an operator, on their way into the rows.
 
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::{ReceiptsRecorded, RelayResponded};
@@ -17,7 +17,7 @@ use crate::table::{Pick, Statement};
 
 /// The most codes that are listed of a relay; what a relay says has a bound.
 const CODES_MAX: usize = 1_000;
-/// Past this many, what is remembered of codes starts anew.
+/// Past this many, what is remembered of codes starts again.
 const KEPT_MAX: usize = 4_096;
 
 static KEEP: Statement = Statement::insert_new(&NOT_UNDERSTOOD, Pick::All);

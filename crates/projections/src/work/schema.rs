@@ -1,8 +1,8 @@
 //! The tables of the open work.
 //!
-//! `version` is where in its stream a lot was accepted: it is read again from there. `next_end_ms` is `next_due_ms` without
-//! what only waits to be handed over, which nobody does while the sending is paused. `loads` are the sums of
-//! `open_messages`, by what they count as (the places in [`super::fold::LOAD_KINDS`]).
+//! `version` is the version of a lot's acceptance in its stream, from which it is read again. `next_end_ms` is
+//! `next_due_ms` without what only waits to be handed over, which nobody does while the sending is paused. `loads`
+//! are the sums of `open_messages`, by what they count as (the places in [`super::fold::LOAD_KINDS`]).
 
 use crate::table::{Index, Table, bytes, integer, text};
 

@@ -14,7 +14,7 @@ use super::{come_back, dropped, json_bytes, problem, read_call, unavailable};
 use crate::codes::CodeStyle;
 use crate::ledger::{EntryStatus, HandOver};
 use crate::relay::receipts::{RelayReference, TimeWriter};
-use crate::relay::{Answer, Relay, Standing, Taken, Verdict};
+use crate::relay::{Answer, CallOutcome, ReferenceStatus, Relay, Taken};
 use crate::scenario::Channel;
 use crate::shared::Shared;
 use crate::wire;
@@ -69,15 +69,15 @@ pub(super) async fn batch(
         })
         .collect();
     Ok(match relay.hand_over(&hand_overs) {
-        Verdict::RateLimited { retry_after_ms } => come_back(
+        CallOutcome::RateLimited { retry_after_ms } => come_back(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
             "too many messages a second",
             retry_after_ms,
         ),
-        Verdict::Reset => dropped(),
-        Verdict::Unavailable => unavailable(UNAVAILABLE_RETRY_MS),
-        Verdict::Taken(taken) => {
+        CallOutcome::Reset => dropped(),
+        CallOutcome::Unavailable => unavailable(UNAVAILABLE_RETRY_MS),
+        CallOutcome::Taken(taken) => {
             let answer = write_answers(&hand_overs, &taken.answers, relay.scenario.codes);
             give_answer(&shared, &relay, taken, answer).await
         }
@@ -189,22 +189,22 @@ pub(super) async fn status(
         return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_many_messages", &message));
     }
     let references: Vec<&str> = query.references.iter().map(AsRef::as_ref).collect();
-    let standings = relay.standings(&references);
+    let statuses = relay.statuses(&references);
     let results: Vec<WireStatus<'_>> = references
         .iter()
-        .zip(&standings)
-        .map(|(reference, standing)| show(reference, standing.as_ref()))
+        .zip(&statuses)
+        .map(|(reference, status)| show(reference, status.as_ref()))
         .collect();
     Ok(super::json(StatusCode::OK, &serde_json::json!({ "results": results })))
 }
 
-fn show<'a>(reference: &'a str, standing: Option<&'a Standing>) -> WireStatus<'a> {
+fn show<'a>(reference: &'a str, status: Option<&'a ReferenceStatus>) -> WireStatus<'a> {
     let unknown = WireStatus { reference, status: "not_found", relay_reference: None, code: None, at: None };
-    let Some(standing) = standing else { return unknown };
-    let relay_reference = Some(RelayReference(standing.relay_reference));
-    let code = Some(&*standing.code);
-    let at = standing.at_ms.map(|at_ms| TimeWriter::default().write(at_ms).to_owned());
-    match standing.status {
+    let Some(status) = status else { return unknown };
+    let relay_reference = Some(RelayReference(status.relay_reference));
+    let code = Some(&*status.code);
+    let at = status.at_ms.map(|at_ms| TimeWriter::default().write(at_ms).to_owned());
+    match status.status {
         EntryStatus::Accepted => WireStatus { status: "accepted", relay_reference, ..unknown },
         EntryStatus::Refused => WireStatus { status: "refused", code, ..unknown },
         EntryStatus::Delivered => WireStatus { reference, status: "delivered", relay_reference, code, at },

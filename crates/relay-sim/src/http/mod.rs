@@ -149,7 +149,7 @@ fn authorised(relay: &Relay, headers: &axum::http::HeaderMap) -> bool {
     header.and_then(|value| value.strip_prefix("Bearer ")) == Some(relay.scenario.api_key.as_str())
 }
 
-/// The relay of a call that may go on: known, in service, key right.
+/// The relay of a call that may continue: known, in service, with the right key.
 async fn admit(
     shared: &Shared,
     relay: &str,
@@ -176,7 +176,7 @@ async fn admit(
     Ok(relay)
 }
 
-/// A call that may go on, and what it asks for.
+/// A call that may continue, and what it asks for.
 async fn read_call<'b, T: Deserialize<'b>>(
     shared: &Shared,
     relay: &str,

@@ -46,7 +46,7 @@ struct State {
     decider: Arc<Decider>,
     ledger: Ledger,
     bucket: Bucket,
-    /// How often a reference led a call that failed before acceptance.
+    /// How often a call with this first reference failed before acceptance.
     failed_leads: HashMap<u64, u32>,
     /// How often a recipient was put off.
     put_off: HashMap<u64, u32>,
@@ -57,7 +57,7 @@ struct State {
 }
 
 /// What becomes of a call.
-pub(crate) enum Verdict {
+pub(crate) enum CallOutcome {
     /// Not taken: too fast.
     RateLimited { retry_after_ms: u64 },
     /// Not taken: the connection is closed.
@@ -74,7 +74,7 @@ pub(crate) struct Taken {
     pub(crate) answers: Vec<Answer>,
     pub(crate) latency_us: u64,
     pub(crate) answer_lost: bool,
-    /// Opens when receipts that must come first have been taken.
+    /// Opens when receipts that must come first have been accepted by the client.
     pub(crate) gate: Option<Arc<Gate>>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) enum Objection {
 }
 
 /// Where a reference stands.
-pub(crate) struct Standing {
+pub(crate) struct ReferenceStatus {
     pub(crate) status: EntryStatus,
     pub(crate) code: Arc<str>,
     pub(crate) relay_reference: u64,
@@ -158,25 +158,25 @@ impl Relay {
     }
 
     /// Decides on a call and, when it is taken, on each of its messages.
-    pub(crate) fn hand_over(&self, messages: &[HandOver<'_>]) -> Verdict {
+    pub(crate) fn hand_over(&self, messages: &[HandOver<'_>]) -> CallOutcome {
         let now_ms = self.clock.now_ms();
         let mut state = self.state.lock();
         state.ledger.counters.calls += 1;
         if let Err(retry_after_ms) = state.bucket.take(messages.len(), now_ms) {
             state.ledger.counters.rate_limited += 1;
-            return Verdict::RateLimited { retry_after_ms };
+            return CallOutcome::RateLimited { retry_after_ms };
         }
         let fate = state.call_fate(messages);
         match fate.fault {
             Some(CallFault::Reset) => {
                 state.count_failed_lead(messages);
                 state.ledger.counters.resets += 1;
-                Verdict::Reset
+                CallOutcome::Reset
             }
             Some(CallFault::Unavailable) => {
                 state.count_failed_lead(messages);
                 state.ledger.counters.unavailable += 1;
-                Verdict::Unavailable
+                CallOutcome::Unavailable
             }
             fault @ (None | Some(CallFault::AnswerLost | CallFault::Slow(_))) => {
                 let taken = state.take_all(messages, fate.latency_us, fault, now_ms);
@@ -185,7 +185,7 @@ impl Relay {
                 if wake {
                     self.wake.notify_one();
                 }
-                Verdict::Taken(taken)
+                CallOutcome::Taken(taken)
             }
         }
     }
@@ -229,9 +229,9 @@ impl Relay {
     }
 
     /// Where a reference stands; `None` when it never came in.
-    pub(crate) fn standings(&self, references: &[&str]) -> Vec<Option<Standing>> {
+    pub(crate) fn statuses(&self, references: &[&str]) -> Vec<Option<ReferenceStatus>> {
         let state = self.state.lock();
-        references.iter().map(|reference| state.standing(reference)).collect()
+        references.iter().map(|reference| state.status(reference)).collect()
     }
 
     /// Lets everything happen that is due; returns when the next thing is.
@@ -477,9 +477,9 @@ impl State {
         }
     }
 
-    fn standing(&self, reference: &str) -> Option<Standing> {
+    fn status(&self, reference: &str) -> Option<ReferenceStatus> {
         let entry = self.ledger.entry(self.ledger.find(reference)?);
-        Some(Standing {
+        Some(ReferenceStatus {
             status: entry.status,
             code: self.ledger.code(entry),
             relay_reference: self.decider.relay_reference(reference, 0),

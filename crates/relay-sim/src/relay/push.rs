@@ -1,8 +1,8 @@
-//! The one task a relay that lets results happen and pushes receipts.
+//! The task of each relay that produces results and pushes receipts.
 //!
 //! A push that is not answered with 2xx is kept and tried again with back-off for as long as the simulator runs,
-//! under the same webhook-id and freshly signed. While the client does not answer at all (or with 5xx), new
-//! receipts gather instead of piling up as many small pushes; a push that is refused with 4xx holds up nobody.
+//! under the same webhook-id and freshly signed. While the client does not answer (or answers with 5xx), new receipts
+//! are collected instead of piling up as many small pushes; a push that is refused with 4xx delays nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;

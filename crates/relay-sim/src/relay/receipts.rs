@@ -1,5 +1,5 @@
 //! Results and receipts in time: a schedule in buckets of the flush time, leases of pulled receipts, and the wire
-//! form. There is no timer a message; one task a relay empties the buckets.
+//! form. There is no timer per message; one task per relay empties the buckets.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Receipt {
     pub(crate) gate: Option<Arc<Gate>>,
 }
 
-/// Holds an answer back until the receipts that must come first were taken.
+/// Holds an answer back until the client has accepted the receipts that must come first.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     waiting: AtomicUsize,

@@ -12,7 +12,7 @@ use smtp_proto::{AUTH_PLAIN, MailFrom, RcptTo, Request};
 use super::MESSAGE_BYTES_MAX;
 use crate::codes::reply_code;
 use crate::ledger::HandOver;
-use crate::relay::{Answer, Objection, Relay, Verdict};
+use crate::relay::{Answer, CallOutcome, Objection, Relay};
 use crate::scenario::Channel;
 
 /// Recipients of one mail transaction.
@@ -197,10 +197,10 @@ impl Session {
             })
             .collect();
         match self.relay.hand_over(&hand_overs) {
-            Verdict::RateLimited { .. } => reply(replies, "451 4.7.1 too many messages, try again later"),
-            Verdict::Reset => return Next::Drop(Duration::ZERO),
-            Verdict::Unavailable => reply(replies, "451 4.3.2 out of service, try again later"),
-            Verdict::Taken(taken) => {
+            CallOutcome::RateLimited { .. } => reply(replies, "451 4.7.1 too many messages, try again later"),
+            CallOutcome::Reset => return Next::Drop(Duration::ZERO),
+            CallOutcome::Unavailable => reply(replies, "451 4.3.2 out of service, try again later"),
+            CallOutcome::Taken(taken) => {
                 let pause = Duration::from_micros(taken.latency_us);
                 if taken.answer_lost {
                     return Next::Drop(pause);

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Alpha, Callback, SECRET, SENDING, eventually, flush, scenario};
 
-const PAGE: &str = include_str!("../../../../docs/relay-protocol.md");
+const PAGE: &str = concat!(
+    include_str!("../../../../docs/relay-protocol.md"),
+    include_str!("../../../../docs/relay-sim.md")
+);
 /// What an ordinary recipient gets here, so that forced ones stand out.
 const ORDINARY_CODE: &str = "ordinary";
 

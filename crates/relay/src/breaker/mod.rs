@@ -1,12 +1,13 @@
 //! The circuit breaker of a relay as the workers of this process share it, and as other processes see it.
 //!
-//! What a process hears from the relay is its own; where the breaker stands is what the log says. So what is heard leads to a
-//! *proposal*: it is appended if nobody has changed the breaker since the change that it rests on. If somebody has, it is
-//! dropped, and what the log says is taken over and judged anew.
+//! Each process collects its own evidence, but the state of the breaker is what the log says. So evidence leads to a
+//! *proposal*: it is appended if nobody has changed the breaker since the change that the proposal is based on.
+//! Otherwise it is dropped, and the state in the log is taken over and judged again.
 //!
-//! - A trip counts here at once. What lets messages out again counts when it is in the log: until then nothing is handed over.
-//! - A change of another process is followed with the next look, as soon as the directory of this one has it.
-//! - What a call comes to that began before the phase did says nothing of it.
+//! - A trip takes effect here at once. A change that lets messages out again takes effect when it is in the log:
+//!   until then nothing is handed over.
+//! - A change by another process is followed at the next look, as soon as the directory of this process has it.
+//! - The result of a call that began before the current phase says nothing about the phase.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::directory::Directory;
@@ -24,7 +25,7 @@ use std::collections::VecDeque;
 use crate::metrics;
 use crate::queue::Hasten;
 
-/// By so much later than it should somebody may look at what waits.
+/// How late waiting messages may be looked at.
 const LOOKED_AT_LATE: TimeDelta = TimeDelta::seconds(5);
 
 /// A breaker, and the changes of it that are not in the log yet.
@@ -33,7 +34,7 @@ pub struct BreakerGuard {
     awaited: Awaited,
     directory: Directory,
     inner: Mutex<Inner>,
-    /// Held while writing, so that changes are written in order and once.
+    /// Held while writing, so that each change is written once and in order.
     writing: tokio::sync::Mutex<()>,
 }
 
@@ -61,7 +62,7 @@ impl Inner {
         self.proposals.push_back(change);
     }
 
-    /// Takes over what the log says, if that is newer. What rested on what was known before is void.
+    /// Takes over what the log says, if that is newer. Proposals based on the earlier state are void.
     fn follow(&mut self, logged: &LoggedBreaker, now: DateTime<Utc>) {
         if logged.version() <= self.known {
             return;
@@ -84,7 +85,7 @@ impl Inner {
         }
     }
 
-    /// It is in the log that the breaker stands there.
+    /// It is in the log that the breaker is there.
     fn reaches(&mut self, phase: BreakerPhase) {
         if phase == BreakerPhase::Passing {
             self.hasten = Some(Hasten::Everything);
@@ -105,7 +106,7 @@ impl Inner {
 
 /// Where a breaker stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct BreakerStanding {
     pub(crate) phase: BreakerPhase,
     pub(crate) changed: Option<(DateTime<Utc>, String)>,
     pub(crate) probes_from: Option<DateTime<Utc>>,
@@ -137,7 +138,7 @@ impl BreakerGuard {
         Self { relay, awaited, directory, inner: Mutex::new(inner), writing: tokio::sync::Mutex::default() }
     }
 
-    /// Where it stands, with what the directory has by now.
+    /// Its current state, with what the directory has by now.
     fn follow(&self, now: DateTime<Utc>) -> MutexGuard<'_, Inner> {
         let directory = self.directory.snapshot();
         let mut inner = self.inner.lock();
@@ -147,7 +148,7 @@ impl BreakerGuard {
         inner
     }
 
-    /// Lets time pass: when a trip is over, which may be sooner while something urgent waits, it is proposed to probe.
+    /// Lets time pass: when a trip is over, which may be sooner while something urgent waits, it proposes to probe.
     pub fn tick(&self, now: DateTime<Utc>) {
         let awaiting = self.awaited.of(&self.relay, now);
         let mut inner = self.follow(now);
@@ -160,11 +161,11 @@ impl BreakerGuard {
         self.awaited.note(&self.relay, waiting, until + LOOKED_AT_LATE, now);
     }
 
-    /// Where it stands now, and until when it is tripped, as long as nothing more urgent waits than does now.
-    pub(crate) fn standing(&self, now: DateTime<Utc>) -> Standing {
+    /// Its current phase, and until when it is tripped, as long as nothing more urgent starts to wait.
+    pub(crate) fn standing(&self, now: DateTime<Utc>) -> BreakerStanding {
         let awaiting = self.awaited.of(&self.relay, now);
         let inner = self.follow(now);
-        Standing {
+        BreakerStanding {
             phase: inner.breaker.phase(),
             changed: inner.changed.clone(),
             probes_from: inner.breaker.probes_from(&awaiting, now),
@@ -176,7 +177,7 @@ impl BreakerGuard {
         self.follow(now).breaker.phase()
     }
 
-    /// Asks to hand over this many messages now. None go while a change is not in the log.
+    /// Asks to hand over this many messages now. None may go while a change is not in the log.
     pub fn permit(&self, wanted: u32, now: DateTime<Utc>) -> Permit {
         let mut inner = self.follow(now);
         if !inner.proposals.is_empty() {
@@ -191,12 +192,12 @@ impl BreakerGuard {
         self.inner.lock().breaker.give_back(messages);
     }
 
-    /// The number of the phase: a call that begins now says something of this one and of no other.
+    /// The number of the phase: a call that begins now is evidence about this phase and no other.
     pub fn phase_number(&self, now: DateTime<Utc>) -> u64 {
         self.follow(now).phases
     }
 
-    /// Takes note of what a call said that began in the phase of this number.
+    /// Records the result of a call that began in the phase of this number.
     pub fn observe(&self, observation: Observation, phase_number: u64, now: DateTime<Utc>) {
         let mut inner = self.follow(now);
         if inner.recovery.observe(&observation, now) {
@@ -215,13 +216,13 @@ impl BreakerGuard {
         !self.inner.lock().proposals.is_empty()
     }
 
-    /// What may be looked at before its time, because the relay is back. Told once.
+    /// What may be looked at before its time, because the relay is back. Returned only once.
     pub(crate) fn hasten(&self) -> Option<Hasten> {
         self.inner.lock().hasten.take()
     }
 
-    /// Writes what is proposed to the log. What could not be written is written next time; what rests on something that the
-    /// log has passed by is dropped.
+    /// Writes the proposals to the log. What could not be written is written next time; a proposal that the log has
+    /// overtaken is dropped.
     pub async fn write(&self, manage: &Manage, cause: &Cause) -> Result<(), JournalError> {
         let _writing = self.writing.lock().await;
         loop {
@@ -252,7 +253,7 @@ impl BreakerGuard {
         }
     }
 
-    /// What was proposed on this version came too late, or the relay is gone.
+    /// The proposals on this version came too late, or the relay is gone.
     fn give_up(&self, known: u64, now: DateTime<Utc>) {
         let mut inner = self.follow(now);
         // Else it was taken over from the log meanwhile.

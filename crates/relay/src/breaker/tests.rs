@@ -169,7 +169,7 @@ async fn who_has_not_seen_the_last_trip_lifts_nothing() {
     one.catch_up().await;
     one.hear(LOST);
     one.write().await;
-    // It was paused with its probes under way.
+    // It was paused with its probes in progress.
     stale.hear(worked(20));
     assert_eq!(stale.permit(1), Permit::NotBefore(log.now()), "what is not in the log opens nothing");
     stale.write().await;

@@ -1,5 +1,5 @@
-//! The readers of relays' answers, for the fuzz targets (crate `kite-fuzz-targets`). For nobody else: there is nothing
-//! here that a caller of this crate could need.
+//! The readers of relays' answers, for the fuzz targets (crate `kite-fuzz-targets`) and nobody else: no other caller
+//! needs anything in here.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::AttemptReference;
@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use super::{CallFailed, MessageAnswer, OutgoingMessage, PulledReceipts, Standing, http, redaction, smtp};
 
-/// The answer to a hand-over over HTTP; on an error, in words.
-pub fn submit_answer(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
+/// The answer to a hand-over over HTTP.
+pub fn submit_answer(
+    messages: &[OutgoingMessage],
+    body: &[u8],
+) -> Result<Vec<MessageAnswer>, http::UnreadableAnswer> {
     http::read_results(messages, body)
 }
 

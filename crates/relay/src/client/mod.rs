@@ -1,11 +1,11 @@
-//! Talking to a relay. A client says exactly what is certain, message by message: taken, refused for good, refused for now,
-//! not tried, or unknown; and beside that, [`MessageAnswer::NotTaken`], what the relay said of itself.
+//! Calling a relay. A client reports exactly what is certain, message by message: accepted, refused for good, refused
+//! for now, not tried, or unknown; and separately, in [`MessageAnswer::NotTaken`], what the relay said about itself.
 //!
-//! What a relay says of one message is never taken for its word about another, nor about itself.
+//! What a relay says about one message is never applied to another message or to the relay.
 //!
-//! The line is drawn at the first byte of the message that may have left: a connection that was never made has taken
-//! nothing; after that, no answer means unknown, whatever the error is called. But a relay that refuses us in the handshake of
-//! TLS has read nothing behind it, even if we hear of that later (`tls.rs`).
+//! The decisive moment is the first byte of the message that may have been sent. If a connection was never made,
+//! nothing was accepted; after that moment, no answer means unknown, whatever the error is. But a relay that refuses
+//! us in the TLS handshake has read nothing after it, even if we learn that later (`tls.rs`).
 
 pub(crate) mod check;
 #[doc(hidden)]
@@ -19,14 +19,21 @@ mod tls;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::Vault;
+use kite_commands::vault::DecryptError;
 use kite_domain::ids::AttemptReference;
 use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::receipt::RawReceipt;
-use kite_domain::relay::{Endpoint, RelayProfile};
+use kite_domain::relay::{Endpoint, ProfileFault, RelayProfile};
+use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
+use reqwest::Url;
+use reqwest::header::InvalidHeaderValue;
 use smol_str::SmolStr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use tls::TlsError;
 
 /// A message ready to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +50,11 @@ pub struct OutgoingMessage {
     pub subject: Option<Arc<str>>,
     /// The whole text.
     pub text: Arc<str>,
-    /// The relay has refused it for now before: when it does so again, that says nothing of the relay.
+    /// The relay has refused it for now before: another such refusal says nothing about the relay.
     pub was_put_off: bool,
 }
 
-/// Why a message was certainly not taken, though it may be later.
+/// Why a message was certainly not accepted, though it may be later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotTaken {
     /// There was no connection.
@@ -56,7 +63,7 @@ pub enum NotTaken {
     RateLimited,
     /// The relay is out of service.
     OutOfService,
-    /// The relay does not take our key, or does not know us.
+    /// The relay does not accept our key, or does not know us.
     Unauthorised,
 }
 
@@ -74,26 +81,26 @@ pub enum MessageAnswer {
     Refused {
         /// Its code, the most telling one.
         code: SmolStr,
-        /// A more general code, where the relay gives two.
+        /// A more general code, if the relay gives two.
         general_code: Option<SmolStr>,
         /// Its words.
         text: Option<String>,
     },
-    /// The relay does not want it now, for a reason that is the message's own: its recipient's server greylists, the mailbox
-    /// is full. Others may pass.
+    /// The relay does not want it now, for a reason of the message's own: its recipient's server greylists, the
+    /// mailbox is full. Others may pass.
     RefusedForNow {
         /// Its code, the most telling one.
         code: SmolStr,
-        /// A more general code, where the relay gives two.
+        /// A more general code, if the relay gives two.
         general_code: Option<SmolStr>,
         /// Its words.
         text: Option<String>,
-        /// How long the relay wants to be left alone with this message, if it said so.
+        /// How long the relay wants no call with this message, if it said so.
         retry_after: Option<Duration>,
     },
     /// The call ended before it came to this message.
     NotTried,
-    /// Certainly not taken, because of the relay: it takes nothing at the moment.
+    /// Certainly not accepted, because of the relay: it takes nothing at the moment.
     NotTaken {
         /// Why.
         why: NotTaken,
@@ -112,7 +119,7 @@ pub enum MessageAnswer {
 pub struct SubmitAnswer {
     /// One a message, in order.
     pub messages: Vec<MessageAnswer>,
-    /// How long the relay wants to be left alone, if it said so.
+    /// How long the relay wants no calls, if it said so.
     pub retry_after: Option<Duration>,
 }
 
@@ -140,7 +147,7 @@ pub enum Standing {
         /// The relay's code.
         code: SmolStr,
     },
-    /// The answer says nothing that can be understood of it.
+    /// The part of the answer about it cannot be read.
     Unclear,
 }
 
@@ -150,9 +157,9 @@ pub enum Standing {
 pub struct CallFailed {
     /// What happened.
     pub reason: Arc<str>,
-    /// How long the relay wants to be left alone, if it said so.
+    /// How long the relay wants no calls, if it said so.
     pub retry_after: Option<Duration>,
-    /// Whether the relay was reached and works: a rate limit. Such a failure says nothing against it.
+    /// Whether the relay was reached and works: a rate limit. Such a failure is no evidence against it.
     pub is_rate_limit: RateLimit,
 }
 
@@ -172,7 +179,7 @@ pub struct PulledReceipts {
     pub lease: String,
     /// As they came.
     pub receipts: Vec<RawReceipt>,
-    /// What stood among them and is not understood. It is kept before the lease is acknowledged.
+    /// Receipts among them that could not be read. They are kept before the lease is acknowledged.
     pub misread: Vec<Misread>,
 }
 
@@ -182,8 +189,8 @@ pub trait RelayClient: Send + Sync + 'static {
     /// Hands messages over, at most the relay's batch size.
     async fn submit(&self, messages: &[OutgoingMessage]) -> SubmitAnswer;
 
-    /// Asks what became of references, at most the relay's batch size. One answer each, in order. `now` stands in
-    /// for a time that the relay leaves out.
+    /// Asks about the results of references, at most the relay's batch size. One answer each, in order. `now`
+    /// replaces a time that the relay leaves out.
     async fn status(
         &self,
         references: &[AttemptReference],
@@ -196,26 +203,52 @@ pub trait RelayClient: Send + Sync + 'static {
     /// Tells the relay that the receipts of a lease are stored.
     async fn acknowledge(&self, lease: &str) -> Result<(), CallFailed>;
 
-    /// What the relay said in answer to calls and was not understood, since this was last asked. A client of a relay whose
-    /// every word has a meaning has none.
+    /// The answers to calls that could not be read, since this was last asked. A client whose relay can say nothing
+    /// unreadable returns none.
     fn take_misread(&self) -> Vec<(SaidHow, Misread)> {
         Vec::new()
     }
 
-    /// What time it was in the last answer, by the relay's clock and to the second, since this was last asked.
+    /// The time in the last answer, by the relay's clock and to the second, since this was last asked.
     fn take_time(&self) -> Option<DateTime<Utc>> {
         None
     }
 }
 
-/// A profile that no client can be built from.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("relay {relay} cannot be reached as defined: {reason}")]
+/// A relay that no client can be built for.
+#[derive(Debug, thiserror::Error)]
+#[error("relay {relay} cannot be reached as defined")]
 pub struct ConnectorError {
     /// Which relay.
-    pub relay: String,
+    pub relay: RelayId,
     /// What is wrong with its definition.
-    pub reason: String,
+    pub source: ClientError,
+}
+
+/// Why no client can be built from a profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Its credentials cannot be opened.
+    #[error(transparent)]
+    Locked(#[from] DecryptError),
+    /// Something in it can be used by no client.
+    #[error(transparent)]
+    Profile(#[from] ProfileFault),
+    /// Its address is none.
+    #[error("endpoint.base_url: is no address")]
+    BaseUrl(#[source] <Url as FromStr>::Err),
+    /// Its key cannot be sent.
+    #[error("credentials.api_key: holds characters that a header cannot")]
+    Key(#[from] InvalidHeaderValue),
+    /// Its certificates or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The library refuses all of it together.
+    #[error("the client cannot be built")]
+    Library(#[source] reqwest::Error),
+    /// The connector knows no such relay.
+    #[error("nobody is there to be connected to")]
+    Unknown,
 }
 
 /// Makes clients from profiles.
@@ -230,19 +263,19 @@ pub struct NetworkConnector(pub Arc<Vault>);
 
 impl Connector for NetworkConnector {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
-        let wrong = |reason: String| ConnectorError { relay: profile.relay.to_string(), reason };
-        let profile = &self.0.open(profile).map_err(|error| wrong(error.to_string()))?;
-        if let Some(fault) = profile.unusable().first() {
-            return Err(wrong(fault.to_string()));
-        }
-        match &profile.endpoint {
-            Endpoint::Http { base_url } => http::HttpRelayClient::new(base_url, profile)
-                .map(|client| Arc::new(client) as _)
-                .map_err(wrong),
-            Endpoint::Smtp { host, port, security } => {
-                let client = smtp::SmtpRelayClient::new(host, *port, *security, profile);
-                client.map(|client| Arc::new(client) as _).map_err(wrong)
-            }
-        }
+        build(profile, &self.0).map_err(|source| ConnectorError { relay: profile.relay.clone(), source })
     }
+}
+
+fn build(profile: &RelayProfile, vault: &Vault) -> Result<Arc<dyn RelayClient>, ClientError> {
+    let profile = &vault.open(profile)?;
+    if let Some(fault) = profile.unusable().into_iter().next() {
+        return Err(fault.into());
+    }
+    Ok(match &profile.endpoint {
+        Endpoint::Http { base_url } => Arc::new(http::HttpRelayClient::new(base_url, profile)?),
+        Endpoint::Smtp { host, port, security } => {
+            Arc::new(smtp::SmtpRelayClient::new(host, *port, *security, profile)?)
+        }
+    })
 }

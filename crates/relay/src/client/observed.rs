@@ -1,4 +1,4 @@
-//! A client that tells what came of each call, for those who look at the relay.
+//! A client that reports the result of each call to the board of the relay.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -42,7 +42,7 @@ impl ObservedClient {
     }
 }
 
-/// What a hand-over came to: whether the relay answered, and its words or a count.
+/// The result of a hand-over: whether the relay answered, and its words or a count.
 fn summary(answer: &SubmitAnswer) -> (bool, String) {
     let count = |is_it: fn(&MessageAnswer) -> bool| answer.messages.iter().filter(|one| is_it(one)).count();
     let accepted = count(|one| matches!(one, MessageAnswer::Accepted { .. }));
@@ -104,7 +104,7 @@ impl RelayClient for ObservedClient {
     }
 }
 
-/// In place of a client that cannot be built. Nobody calls it: a relay without a client is handed nothing.
+/// In place of a client that cannot be built. It is never called: a relay without a client is handed nothing.
 pub(crate) struct NoClient;
 
 #[async_trait]

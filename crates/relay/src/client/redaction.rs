@@ -1,8 +1,8 @@
-//! What a relay says in words, without the people it says it about.
+//! A relay's words, without personal data.
 //!
-//! A refusal usually quotes the recipient's address. The words become part of events, where everything personal has
-//! one place of its own; so addresses are taken out before the words leave the client. Rather a word too many goes
-//! than an address stays: a relay's code, which decides, is kept apart from its words.
+//! A refusal usually quotes the recipient's address. The words become part of events, where everything personal has a
+//! single place, so addresses are removed before the words leave the client. It is better to remove a word too many
+//! than to keep an address: the code, which decides, is stored separately.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,7 @@ const BLANK: char = '…';
 const ADDRESS_MAX: usize = 1_000;
 /// No address is longer (RFC 5321), in characters.
 const MAIL_ADDRESS_MAX: usize = 254;
-/// Digits from which on a number may be somebody's.
+/// A number with at least this many digits may be a telephone number.
 const PERSONAL_DIGITS_MIN: usize = 8;
 
 /// The first part of a text.
@@ -25,7 +25,7 @@ struct Part {
     content: Content,
 }
 
-/// What a mail address would be, at the beginning of a text.
+/// The part at the beginning of a text that could be a mail address.
 enum Mail {
     Address {
         bytes: usize,
@@ -42,8 +42,8 @@ enum Content {
     Words,
 }
 
-/// The words with `…` in place of the recipient's address and of all that looks like an address or a telephone
-/// number; at most 200 characters, U+FFFD in place of U+0000. `recipient` is empty where the words are not about one
+/// The words with `…` in place of the recipient's address and of everything that looks like an address or a telephone
+/// number; at most 200 characters, U+FFFD in place of U+0000. `recipient` is empty if the words are not about one
 /// message.
 pub(super) fn without_addresses(words: &str, recipient: &str) -> String {
     let mut kept = String::with_capacity(words.len().min(WORDS_MAX));
@@ -136,7 +136,7 @@ fn mail_address(text: &str) -> Mail {
     if candidate.len() > 1 && candidate.contains('@') {
         return Mail::Address { bytes: end };
     }
-    // What stands together may go on beyond where it was looked at, and an address begin shortly before that.
+    // What stands together may continue beyond where it was looked at, and an address begin shortly before that.
     let sure = candidate.char_indices().nth(ADDRESS_MAX - MAIL_ADDRESS_MAX).map_or(end, |(bytes, _)| bytes);
     Mail::NoneWithin { bytes: sure }
 }

@@ -1,4 +1,4 @@
-//! One lane: jobs of one class and errand, tenants served in turn.
+//! One lane: jobs of one class and kind, tenants served in turn.
 
 use kite_domain::ids::LotId;
 use kite_domain::slug::TenantId;
@@ -6,14 +6,14 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::queue::{Job, JobKind, Waits};
 
-/// A job, and how many of its messages are gone from it.
+/// A job, and how many of its messages have been taken from it.
 #[derive(Debug)]
 struct Entry {
     job: Job,
     taken: usize,
 }
 
-/// Jobs by tenant. In one take every tenant gets an equal part, so that a campaign of one delays nobody else by more
+/// Jobs by tenant. In one take every tenant gets an equal part, so that a tenant's campaign delays others by no more
 /// than its part of a call.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -73,7 +73,7 @@ impl Lane {
         batch
     }
 
-    /// Takes at most `part` messages of a tenant. Answers whether it has more.
+    /// Takes at most `part` messages of a tenant. Returns whether it has more.
     fn take_from(&mut self, tenant: &TenantId, part: usize, batch: &mut Batch) -> bool {
         let Some(jobs) = self.jobs.get_mut(tenant) else { return false };
         let mut left = part;

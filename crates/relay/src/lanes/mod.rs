@@ -1,13 +1,15 @@
 //! The work queue inside the process: lanes per relay, refilled from the log after a restart.
 //!
-//! It keeps more than the port asks of it, and tells only this process: no message is leased twice, what is known is not put
-//! twice, follow-ups of what is leased wait for the lease, tenants and classes have their turns, nothing comes before its
-//! time. That saves looks; who calls is decided in the log.
+//! It promises more than the port requires, but only within this process: no message is leased twice, what is known
+//! is not put twice, follow-ups of leased messages wait for the lease, tenants and classes take turns, nothing comes
+//! before its time. That saves looks; the log decides who calls.
 //!
-//! A lane holds sets of messages, not messages, so a campaign of millions takes kilobytes. It is bounded all the same;
-//! what does not fit is left in the log and fed from there ([`crate::publisher`]).
+//! A lane holds sets of messages, not messages, so a campaign of millions takes kilobytes. It is limited
+//! nevertheless; what does not fit is left in the log and fed from there ([`crate::publisher`]).
 
 mod class;
+#[cfg(feature = "mutations")]
+mod mutations;
 mod relay;
 mod sets;
 #[cfg(test)]
@@ -29,9 +31,9 @@ use relay::RelayLanes;
 /// Bounds and shares of the lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// The most jobs of one class waiting for one relay, and the most of them that are put off beside those that are due.
+    /// The most jobs of one class that wait for one relay, and the most that are postponed beside those that are due.
     pub jobs_max: usize,
-    /// For every hundred messages of more urgent classes that pass while a notice waits, this many notices pass too.
+    /// For every hundred messages of more urgent classes that pass while a notice waits, this many notices pass, too.
     pub notices_per_hundred: u8,
     /// The same for advertisements.
     pub ads_per_hundred: u8,
@@ -56,7 +58,7 @@ struct Cell {
 }
 
 impl Cell {
-    /// Does something to the lanes and shows their depths.
+    /// Changes the lanes and updates the metrics of their depths.
     fn with<T>(&self, act: impl FnOnce(&mut RelayLanes) -> T) -> T {
         let mut lanes = self.lanes.lock();
         let answer = act(&mut lanes);

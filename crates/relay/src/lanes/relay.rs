@@ -1,8 +1,8 @@
-//! All lanes of one relay: classes with reserved shares, delayed jobs, and who holds which messages.
+//! All lanes of one relay: classes with reserved shares, delayed jobs, and who has leased which messages.
 
 use chrono::DateTime;
 use kite_domain::ids::LotId;
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::TenantId;
@@ -19,7 +19,7 @@ struct ClassLanes {
     submits: Lane,
     questions: Lane,
     delayed: Delayed,
-    /// Messages that this class may pass although a more urgent one waits, in hundredths.
+    /// How many messages of this class may pass although a more urgent class waits, in hundredths.
     credit: usize,
     had_question: bool,
 }
@@ -34,8 +34,9 @@ impl ClassLanes {
         self.submits.jobs() + self.questions.jobs()
     }
 
-    /// Whether there is no place for another job of this tenant. In a full lane, whoever has less than an equal part still
-    /// finds one, so that nobody's campaign keeps another out. The parts together are a few times the bound at most.
+    /// Whether there is no place for another job of this tenant. In a full lane, a tenant with less than an equal
+    /// part still gets a place, so that no tenant's campaign keeps another out. The parts together are at most a few
+    /// times the limit.
     fn is_full_for(&self, tenant: &TenantId, jobs_max: usize) -> bool {
         if self.jobs() < jobs_max {
             return false;
@@ -118,19 +119,20 @@ impl Delayed {
         self.jobs.insert((job.not_before_ms, self.made), job);
     }
 
-    /// How many places a tenant has, and how many are its equal part.
+    /// How many places a tenant has, and its equal part.
     fn places(&self, tenant: &TenantId, jobs_max: usize) -> (usize, usize) {
         let own = self.tenants.get(tenant).copied().unwrap_or(0);
         (own, (jobs_max / (self.tenants.len() + 1)).max(1))
     }
 
-    /// Whether a job finds a place only if another gives way.
+    /// Whether a job gets a place only if another gives way.
     fn is_full_for(&self, job: &Job, jobs_max: usize) -> bool {
         let (own, part) = self.places(&job.tenant, jobs_max);
         self.jobs.len() >= jobs_max && own >= part
     }
 
-    /// Whether what is due last gives way to a job: its tenant's own, or that of a tenant with more than its part.
+    /// Whether the job that is due last gives way to a job: one of the same tenant, or of a tenant with more than its
+    /// part.
     fn gives_way_to(&self, job: &Job, jobs_max: usize) -> bool {
         self.last().is_some_and(|last| {
             let (own, part) = self.places(&last.tenant, jobs_max);
@@ -207,11 +209,7 @@ impl RelayLanes {
         let fresh = minus(&job.messages, held.queued(job.kind));
         let free = minus(&fresh, &held.leased);
         if !free.is_empty() && is_full {
-            if mutation::is_active(Mutation::DropOnFullQueue) {
-                let queued = held.queued(job.kind);
-                *queued = union(queued, &free);
-                return Put::Queued;
-            }
+            mutation::bug!(DropOnFullQueue, return super::mutations::dropped(held.queued(job.kind), &free));
             self.forget_if_empty(&job);
             return Put::Full;
         }
@@ -242,7 +240,7 @@ impl RelayLanes {
         Taken::Nothing(next_ms.and_then(DateTime::from_timestamp_millis))
     }
 
-    /// Answers whether something is in the lanes that was not before.
+    /// Returns whether something is in the lanes that was not before.
     pub(super) fn settle(&mut self, lease: u64, rest: Vec<Job>) -> bool {
         let Some(lease) = self.leases.remove(&lease) else { return false };
         let mut freed = Vec::new();
@@ -260,7 +258,7 @@ impl RelayLanes {
         is_fresh
     }
 
-    /// Makes due what waits for the relay to come back. Answers whether there is any.
+    /// Makes due what waits for the relay to come back. Returns whether there is any.
     pub(super) fn hasten(&mut self, what: Hasten) -> bool {
         let is_wanted = |job: &Job| match job.kind {
             JobKind::Inquire => what != Hasten::PutOff || job.waits == Waits::ForTheRelay,
@@ -290,7 +288,8 @@ impl RelayLanes {
         self.settle(lease, anew.collect());
     }
 
-    /// As [`RelayLanes::put`], for what was in the queue already: it never meets a full lane. What is put off may.
+    /// Like [`RelayLanes::put`], for what was in the queue already: it is always accepted, even by a full lane.
+    /// Postponed jobs may not be.
     fn put_back(&mut self, job: Job) -> bool {
         let held = self.held.entry((job.lot, job.attempt)).or_default();
         let fresh = minus(&job.messages, held.queued(job.kind));
@@ -305,9 +304,9 @@ impl RelayLanes {
         self.enqueue(Job { messages: free, ..job }) == Put::Queued
     }
 
-    /// What is not due yet has places of its own, or messages put off until the morning would stand in the way of what
-    /// can be done now. When those are full, what is due last is left to the log, and comes again with the next feeding;
-    /// but nobody gives way to another who has no more than an equal part.
+    /// Jobs that are not due yet have places of their own. Otherwise messages that are postponed until the morning
+    /// would block what can be done now. When those places are full, the job that is due last is left to the log, and
+    /// comes again with the next feeding; but no tenant gives way to another who has at most an equal part.
     fn enqueue(&mut self, job: Job) -> Put {
         let lanes = &mut self.classes[index(job.class)];
         let is_delayed = job.not_before_ms > 0;
@@ -345,7 +344,7 @@ impl RelayLanes {
         }
     }
 
-    /// The class to serve: one that has earned its share, or the most urgent that waits.
+    /// The class to serve: one that has earned its share, or the most urgent one with waiting jobs.
     fn choose(&self, wanted: WantedLanes, messages_max: usize) -> Option<usize> {
         let waits = |class: usize| self.classes[class].messages();
         if wanted == WantedLanes::OtpOnly {
@@ -359,7 +358,7 @@ impl RelayLanes {
         Some(earned.unwrap_or(first))
     }
 
-    /// Gives the classes that wait behind this one what they have earned by waiting.
+    /// Gives the less urgent classes what they have earned by waiting.
     fn account(&mut self, served: usize, messages: usize, messages_max: usize) {
         let shares = [0, self.limits.notices_per_hundred, self.limits.ads_per_hundred];
         for (class, lanes) in self.classes.iter_mut().enumerate() {
@@ -374,7 +373,7 @@ impl RelayLanes {
         }
     }
 
-    /// Marks the messages as leased. Those that somebody else holds wait for that lease to end.
+    /// Marks the messages as leased. Messages that somebody else has leased wait for that lease to end.
     fn lease(&mut self, class: MessageClass, kind: JobKind, batch: Batch) -> Option<Lease> {
         let mut jobs = Vec::with_capacity(batch.jobs.len());
         for job in batch.jobs {

@@ -232,7 +232,7 @@ fn what_is_put_off_does_not_stand_in_the_way_of_what_is_due() {
     assert_eq!(lanes.put(job("shop", MessageClass::Notice, 1, 0..1)), Put::Queued);
     let lease = take(&mut lanes, 10).unwrap();
     assert_eq!(lease.jobs[0].lot.number, 1);
-    // Of those that wait, the next to be due are kept, also when they come back from a lease.
+    // Of those that wait, the next to be due are kept, even when they come back from a lease.
     assert_eq!(lanes.put(later(2, 70_000)), Put::Full);
     assert_eq!(lanes.put(later(3, 50_000)), Put::Queued);
     lanes.settle(lease.id, vec![later(1, 40_000)]);
@@ -351,7 +351,7 @@ proptest! {
         prop_assert_eq!(lanes.depths(), [0, 0, 0]);
     }
 
-    /// While several tenants wait, none gets more of a call than its part, but for the remainder.
+    /// While several tenants wait, none gets more of a call than its part, except for the remainder.
     #[test]
     fn tenants_get_equal_parts(tenants in 2..6_u32, messages_max in 10..200_u32) {
         let mut lanes = lanes();

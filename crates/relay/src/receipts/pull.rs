@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use kite_commands::receipts::ReceiptBook;
 use kite_commands::{Clock, Step, Worker, WorkerError};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::not_understood::SaidHow;
 use kite_domain::slug::RelayId;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use super::telling::{Telling, Word};
 use crate::client::{CallFailed, PulledReceipts, RelayClient};
 use crate::metrics;
 
-/// The longest pause after something that there is no room for.
+/// The longest pause when there is no room for something.
 const FULL_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Pulls the receipts of one relay. A crash between storing and acknowledging brings the same receipts again, which
-/// changes nothing. What there is no room for is not acknowledged: it comes again, and meanwhile the pauses grow.
+/// changes nothing. Receipts that there is no room for are not acknowledged: they come again, and meanwhile the
+/// pauses grow.
 pub struct ReceiptPuller {
     name: String,
     relay: RelayId,
@@ -28,7 +29,7 @@ pub struct ReceiptPuller {
     interval: Duration,
     limit: u32,
     failures: u32,
-    /// Times in a row that there was no room for what was not understood.
+    /// How often in a row there was no room for unreadable receipts.
     full: u32,
     telling: Telling,
 }
@@ -79,7 +80,7 @@ impl ReceiptPuller {
         Step::Idle(self.clock.now().checked_add_signed(pause))
     }
 
-    /// Says what goes wrong, when it begins and then seldom.
+    /// Logs a failure, when it begins and then seldom.
     fn tell_trouble(&mut self, what: &'static str, failed: &CallFailed) {
         let (relay, reason) = (&self.relay, &*failed.reason);
         match self.telling.trouble(self.clock.now()) {
@@ -97,7 +98,7 @@ impl ReceiptPuller {
         }
     }
 
-    /// Records what came. Answers whether all of it is kept, so that it can be acknowledged.
+    /// Records what came. Returns whether all of it is kept, so that it can be acknowledged.
     async fn store(&self, pulled: PulledReceipts) -> Result<bool, WorkerError> {
         if !pulled.receipts.is_empty() {
             self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;
@@ -134,9 +135,7 @@ impl Worker for ReceiptPuller {
             return Ok(self.wait());
         }
         let lease = pulled.lease.clone();
-        if mutation::is_active(Mutation::ReceiptsAcknowledgedBeforeStored) {
-            let _ = self.client.acknowledge(&lease).await;
-        }
+        mutation::bug!(ReceiptsAcknowledgedBeforeStored, drop(self.client.acknowledge(&lease).await));
         if !self.store(pulled).await? {
             tracing::error!(
                 relay = %self.relay, lease = %lease,

@@ -1,8 +1,8 @@
-//! How often it is said that something goes wrong: when it begins, then now and then, and when it is over.
+//! How often a failure is logged: when it begins, then from time to time, and when it is over.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What goes on is told of at most so often.
+/// Something that persists is reported at most this often.
 const INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// What has been told.
@@ -22,7 +22,7 @@ struct Trouble {
 pub(super) enum Word {
     /// That it begins.
     Begins,
-    /// That it goes on.
+    /// It persists.
     GoesOn {
         /// Since when.
         since: DateTime<Utc>,
@@ -47,7 +47,7 @@ impl Telling {
         }
     }
 
-    /// It goes well. Answers since when it did not, if that is news.
+    /// It works. Returns since when it did not, if that was reported.
     pub(super) fn over(&mut self) -> Option<DateTime<Utc>> {
         self.trouble.take().map(|trouble| trouble.since)
     }

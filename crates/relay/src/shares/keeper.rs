@@ -1,4 +1,4 @@
-//! The workers that shares need: who keeps them, and who works only with the first.
+//! The workers that shares need: the one that keeps them, and the ones that work only with the first share.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -6,7 +6,7 @@ use kite_commands::directory::Directory;
 use kite_commands::{Step, Worker, WorkerError};
 use std::sync::Arc;
 
-use super::Shares;
+use super::{Shares, Wants};
 use crate::attendance::Attendance;
 use crate::queue::WorkQueue;
 
@@ -35,16 +35,12 @@ impl ShareKeeper {
         Self { name: format!("shares:{}", shares.relay), shares, definition, attendance, directory, queue }
     }
 
-    /// Whoever has nobody to call with leaves the relay to others, if there are any; and so does who does not understand what the
-    /// log says of relays.
-    fn wants(&self) -> bool {
-        if self.directory.stands_still() {
-            return false;
-        }
-        match self.attendance.is_deserted() {
-            true => self.attendance.can_be_called() && !self.shares.others_want(),
-            false => true,
-        }
+    /// A process without workers for the relay leaves it to others, if there are any. So does a process that does not
+    /// understand what the log says about relays.
+    fn wants(&self) -> Wants {
+        let is_deserted = self.attendance.is_deserted();
+        let leaves = is_deserted && (!self.attendance.can_be_called() || self.shares.others_want());
+        if leaves || self.directory.stands_still() { Wants::Nothing } else { Wants::Shares }
     }
 }
 
@@ -68,7 +64,7 @@ impl Worker for ShareKeeper {
     }
 }
 
-/// A worker that works while the first share is here.
+/// A worker that works while this process has the first share.
 pub(crate) struct OfTheFirstShare {
     worker: Box<dyn Worker>,
     shares: Arc<Shares>,

@@ -1,15 +1,16 @@
 //! The shares of a relay: how much of its rate and of its calls this process may use.
 //!
-//! A relay is called by several processes at once, and neither its rate nor its calls in flight may be exceeded by all of
-//! them together. Each share is a lease, and worth that part of both; whoever has none does not call. The first share is
-//! also the leave to pull receipts, and to try the relay out after a trip.
+//! Several processes call a relay at once, and all together may exceed neither its rate nor its calls in flight. Each
+//! share is a lease, worth that part of both; a process without a share does not call. The holder of the first share
+//! also pulls receipts, and tries the relay out after a trip.
 //!
-//! - Whoever wants shares says so by a lease of its own, so all know how many want some, and what is fair.
-//! - Whoever has more than is fair gives some back, once its calls fit into what is left.
-//! - What a process has lost is taken over only after the lease's time and the longest call.
-//! - A share that others have had comes without a burst: it is called no faster while shares move.
+//! - A process that wants shares announces that by a lease of its own, so all know how many want some, and what is
+//!   fair.
+//! - A process with more than its fair number gives some back, once its calls fit into the rest.
+//! - Shares that a process has lost are taken over only after the lease's time and the longest call.
+//! - A share that another process has had comes without a burst: the relay is called no faster while shares move.
 //!
-//! A process that is alone has them all from the beginning, and keeps them.
+//! A process that runs alone has them all from the beginning, and keeps them.
 
 mod keeper;
 mod portion;
@@ -17,6 +18,7 @@ mod portion;
 mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::describe;
 use kite_commands::lease::{Claim, HeldBy, LeaseError, LeaseHolder, Tenure};
 use kite_domain::relay::RelayProfile;
 use kite_domain::slug::RelayId;
@@ -31,9 +33,9 @@ use portion::{fair, shares_of};
 
 use crate::handover_time::longest_handover;
 
-/// How often a process looks what others have, and whether it has what is fair.
+/// How often a process checks what others have, and whether it has its fair number.
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
-/// The share that carries what only one process does.
+/// The share that allows what only one process does.
 const FIRST: u32 = 0;
 
 /// Whom a call is for.
@@ -43,6 +45,15 @@ pub(crate) enum Seat {
     Kept(u16),
     /// Everything; its number among those.
     Open(u16),
+}
+
+/// Whether a process can use shares of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// Yes: as many as are fair.
+    Shares,
+    /// No: others may have them all.
+    Nothing,
 }
 
 /// The shares of one relay that this process holds. Outlives the relay's definitions.
@@ -61,16 +72,16 @@ struct State {
     calls: u16,
     longest_call: TimeDelta,
     /// Whether this process can use any.
-    wants: bool,
+    wants: Wants,
     held: BTreeMap<u32, Share>,
     /// Says that this process wants some.
     wish: Option<Tenure>,
     /// Whether other processes want some.
     others_want: bool,
     calls_under_way: u16,
-    /// Pulls of receipts that are under way.
+    /// Pulls of receipts that are in progress.
     pulls_under_way: u16,
-    /// How often a share was taken that others have had.
+    /// How often a share was taken that another process has had.
     taken_over: u64,
     /// Counts the definitions of the relay.
     definition: u64,
@@ -79,7 +90,7 @@ struct State {
 
 struct Share {
     tenure: Tenure,
-    /// It is not used any more, and given back as soon as nothing is under way on it.
+    /// It is not used any more, and is given back as soon as nothing is in progress on it.
     is_going: bool,
 }
 
@@ -99,7 +110,7 @@ impl State {
         Portion { held: self.usable(now).count() as u32, of: self.of }
     }
 
-    /// How many calls may be under way.
+    /// How many calls may be in progress.
     fn calls(&self, now: DateTime<Utc>) -> u16 {
         self.portion(now).part_of(self.calls.into()) as u16
     }
@@ -108,7 +119,7 @@ impl State {
         self.held.values().filter(|share| !share.is_going).count() as u32
     }
 
-    /// What is to go and has nothing under way.
+    /// What is to go and has nothing in progress.
     fn let_go(&self, now: DateTime<Utc>) -> Vec<(u32, Tenure)> {
         let is_drained = self.calls_under_way <= self.calls(now);
         let may_go = |(number, share): &(&u32, &Share)| {
@@ -118,7 +129,7 @@ impl State {
     }
 }
 
-/// A call that may be under way until this is dropped.
+/// A call that may be in progress until this is dropped.
 pub(crate) struct UnderWay {
     shares: Arc<Shares>,
     what: What,
@@ -147,7 +158,7 @@ impl Shares {
             of: shares_of(profile),
             calls: profile.calls_in_flight_max.max(1),
             longest_call: longest_handover(profile),
-            wants: true,
+            wants: Wants::Shares,
             held: BTreeMap::new(),
             wish: None,
             others_want: false,
@@ -161,7 +172,7 @@ impl Shares {
         Self { relay, holder, state: Mutex::new(state), looking }
     }
 
-    /// The relay is defined so from now on. Answers which definition that is.
+    /// The relay's definition from now on. Returns its number.
     pub(crate) fn define(&self, profile: &RelayProfile) -> u64 {
         let mut state = self.state.lock();
         state.of = shares_of(profile);
@@ -177,13 +188,13 @@ impl Shares {
         self.state.lock().portion(now)
     }
 
-    /// Both of the two: how much may be used now, and how often a share was taken that others have had.
+    /// Both together: how much may be used now, and how often a share was taken that another process has had.
     pub(crate) fn standing(&self, now: DateTime<Utc>) -> (Portion, u64) {
         let state = self.state.lock();
         (state.portion(now), state.taken_over)
     }
 
-    /// Grows when a share is taken that others have had: with it comes no burst.
+    /// Grows when a share is taken that another process has had: it brings no burst.
     pub(crate) fn taken_over(&self) -> u64 {
         self.state.lock().taken_over
     }
@@ -193,12 +204,12 @@ impl Shares {
         self.state.lock().holds_first(now)
     }
 
-    /// Whether other processes want shares, when it was looked last.
+    /// Whether other processes want shares, at the last check.
     pub(crate) fn others_want(&self) -> bool {
         self.state.lock().others_want
     }
 
-    /// A call from this seat begins, if there is room for it.
+    /// A call of this worker begins, if there is room for it.
     pub(crate) fn begin_call(self: &Arc<Self>, seat: Seat, now: DateTime<Utc>) -> Option<UnderWay> {
         let mut state = self.state.lock();
         let calls = state.calls(now);
@@ -214,7 +225,7 @@ impl Shares {
         Some(UnderWay { shares: self.clone(), what: What::Call })
     }
 
-    /// A pull of receipts begins, if it is for this process.
+    /// A pull of receipts begins, if this process does that.
     fn begin_pull(self: &Arc<Self>, now: DateTime<Utc>) -> Option<UnderWay> {
         let mut state = self.state.lock();
         if !state.holds_first(now) {
@@ -237,8 +248,9 @@ impl Shares {
         format_smolstr!("{}wants/{}", self.prefix(), self.holder.name())
     }
 
-    /// Keeps what is held, gives back what is too much, and takes what is fair. Answers whether it has more or less than before.
-    pub(crate) async fn look(&self, wants: bool) -> Result<bool, LeaseError> {
+    /// Renews its shares, gives back the surplus, and takes its fair number. Returns whether it has more or fewer
+    /// than before.
+    pub(crate) async fn look(&self, wants: Wants) -> Result<bool, LeaseError> {
         let _looking = self.looking.lock().await;
         let now = self.holder.now();
         let before = self.portion(now);
@@ -269,7 +281,7 @@ impl Shares {
         self.state.lock().held.values().any(|share| share.is_going)
     }
 
-    /// What is to go goes, as soon as nothing is under way on it.
+    /// Gives back the shares that are marked for it, as soon as nothing is in progress on them.
     async fn give_back(&self) -> Result<(), LeaseError> {
         let going = self.state.lock().let_go(self.holder.now());
         for (number, tenure) in going {
@@ -301,19 +313,18 @@ impl Shares {
         Ok(())
     }
 
-    /// Compares what this process has with what is fair, and answers that.
-    async fn share_out(&self, wants: bool) -> Result<u32, LeaseError> {
+    /// Compares what this process has with its fair number, and returns that.
+    async fn share_out(&self, wants: Wants) -> Result<u32, LeaseError> {
         self.say_whether(wants).await?;
         let rows = self.holder.held(&self.prefix()).await?;
         let (own, wishes) = (self.holder.name(), format_smolstr!("{}wants/", self.prefix()));
         let is_wish = |row: &&HeldBy| row.lease.starts_with(&*wishes) && row.ends_in > TimeDelta::zero();
         let mut wanted_by: BTreeSet<&SmolStr> = rows.iter().filter(is_wish).map(|row| &row.holder).collect();
         let others_want = wanted_by.iter().any(|holder| *holder != own);
-        if wants {
-            wanted_by.insert(own);
-        } else {
-            wanted_by.remove(own);
-        }
+        match wants {
+            Wants::Shares => wanted_by.insert(own),
+            Wants::Nothing => wanted_by.remove(own),
+        };
         let place = wanted_by.iter().position(|holder| *holder == own);
         let (fair, free) = {
             let mut state = self.state.lock();
@@ -337,20 +348,20 @@ impl Shares {
         Ok(fair)
     }
 
-    /// Says by a lease that this process wants shares, or does not any more.
-    async fn say_whether(&self, wants: bool) -> Result<(), LeaseError> {
+    /// Announces by a lease that this process wants shares, or no longer does.
+    async fn say_whether(&self, wants: Wants) -> Result<(), LeaseError> {
         let wish = self.state.lock().wish;
         let said = match (wants, wish) {
-            (true, Some(wish)) if !wish.is_to_be_renewed(self.holder.now()) => return Ok(()),
-            (true, _) => match self.holder.acquire(&self.wish(), TimeDelta::zero()).await? {
+            (Wants::Shares, Some(wish)) if !wish.is_to_be_renewed(self.holder.now()) => return Ok(()),
+            (Wants::Shares, _) => match self.holder.acquire(&self.wish(), TimeDelta::zero()).await? {
                 Claim::Held(tenure) => Some(tenure),
                 Claim::Taken { .. } => None,
             },
-            (false, Some(wish)) => {
+            (Wants::Nothing, Some(wish)) => {
                 self.holder.release(&self.wish(), &wish).await?;
                 None
             }
-            (false, None) => return Ok(()),
+            (Wants::Nothing, None) => return Ok(()),
         };
         self.state.lock().wish = said;
         Ok(())
@@ -360,15 +371,15 @@ impl Shares {
         let longest_call = self.state.lock().longest_call;
         if let Claim::Held(tenure) = self.holder.acquire(&self.lease(number), longest_call).await? {
             let mut state = self.state.lock();
-            // The first who has it ever has it with its burst.
+            // Only its first holder ever gets it with its burst.
             state.taken_over += u64::from(tenure.epoch > 1);
             state.held.insert(number, Share { tenure, is_going: false });
         }
         Ok(())
     }
 
-    /// Nothing is begun any more, and everything is given back as soon as nothing is under way. Not if the relay was defined
-    /// anew: then others go on with it.
+    /// No new calls, and everything is given back as soon as nothing is in progress. Not if the relay was defined
+    /// again: then the new definition continues with the shares.
     pub(crate) async fn end(&self, definition: u64) {
         {
             let mut state = self.state.lock();
@@ -376,29 +387,30 @@ impl Shares {
                 return;
             }
             state.settle_for(0);
-            state.wants = false;
+            state.wants = Wants::Nothing;
         }
         self.leave().await;
     }
 
     /// A worker has left. If all are to leave, the last of them gives everything back.
     pub(crate) async fn leave(&self) {
-        if self.state.lock().wants {
+        if self.state.lock().wants == Wants::Shares {
             return;
         }
         let _looking = self.looking.lock().await;
         let given = async {
-            self.say_whether(false).await?;
+            self.say_whether(Wants::Nothing).await?;
             self.give_back().await
         };
         if let Err(error) = given.await {
-            tracing::debug!(relay = %self.relay, %error, "shares were not given back");
+            tracing::debug!(relay = %self.relay, error = describe(&error), "shares were not given back");
         }
     }
 }
 
 impl State {
-    /// Marks what is more than that: the last ones. What was to go and is fair now stays.
+    /// Marks the shares beyond this number, the last ones, to be given back. A marked share that is fair again is
+    /// kept.
     fn settle_for(&mut self, fair: u32) {
         let of = self.of;
         let mut staying = 0;

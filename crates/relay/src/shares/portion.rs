@@ -1,10 +1,10 @@
-//! How much of a relay a process has: arithmetic, and nothing else.
+//! How much of a relay a process has: only arithmetic.
 
 use kite_domain::relay::RelayProfile;
 
 /// The most shares of one relay.
 const SHARES_MAX: u32 = 8;
-/// So many parts a second are one part of a burst.
+/// This many parts per second give one part of a burst.
 const RATE_OF_A_BURST_OF_ONE: u32 = 4;
 
 /// Some shares of all that there are.
@@ -24,7 +24,7 @@ impl Portion {
         (u64::from(whole) * u64::from(self.held) / u64::from(self.of)) as u32
     }
 
-    /// What the whole is to be charged for this much, so that the portion is kept.
+    /// What the whole is charged for this much, so that the portion is kept.
     pub(crate) fn charge_for(self, parts: u32) -> u32 {
         let charge = (u64::from(parts) * u64::from(self.of)).div_ceil(u64::from(self.held.max(1)));
         u32::try_from(charge).unwrap_or(u32::MAX)
@@ -39,14 +39,14 @@ pub(super) fn shares_of(profile: &RelayProfile) -> u32 {
     calls.min(bursts).clamp(1, SHARES_MAX)
 }
 
-/// How many shares are fair for the process at this place among those who want some.
+/// The fair number of shares for the process at this place among those that want some.
 pub(super) fn fair(shares: u32, place: usize, wanted_by: usize) -> u32 {
     let (place, wanted_by) = (place as u32, (wanted_by as u32).max(1));
     shares / wanted_by + u32::from(place < shares % wanted_by)
 }
 
-/// So many of several calls are kept for one-time passwords, so that a campaign never holds them all: a quarter, at least
-/// one.
+/// How many of several calls are reserved for one-time passwords, so that a campaign never takes them all: a quarter,
+/// at least one.
 pub(crate) fn kept_for_passwords(calls: u16) -> u16 {
     if calls > 1 { (calls / 4).max(1) } else { 0 }
 }

@@ -145,7 +145,7 @@ fn a_process_that_is_alone_has_everything_at_once() {
     let mut town = Town::new();
     town.join();
     let process = &town.processes[0];
-    process.shares.look(true).now_or_never().unwrap().unwrap();
+    process.shares.look(Wants::Shares).now_or_never().unwrap().unwrap();
     assert_eq!(town.held(), [8]);
     let now = town.clock.now();
     assert_eq!(process.pace.parts_max(MessageClass::Notice, now), 20, "with its burst");
@@ -183,7 +183,7 @@ fn what_a_dead_process_had_is_taken_over_after_its_time_and_the_longest_call() {
     town.join();
     town.seconds_until_fair().unwrap();
     town.leave(0, false);
-    // Six seconds of the lease, twenty of a call and its intent; at the latest then, but for the pace of looking.
+    // Six seconds of the lease, twenty of a call and its intent; at the latest then, except for the pace of looking.
     town.ticks(4 * 23);
     assert_eq!(town.held(), [4], "it may still be calling");
     let seconds = town.seconds_until_fair();
@@ -252,7 +252,7 @@ fn another_definition_changes_what_a_share_is_worth_and_loses_none() {
     old.shares.define(&fewer);
     let mut keeper = old.keeper;
     keeper.retire().now_or_never().unwrap();
-    old.shares.look(true).now_or_never().unwrap().unwrap();
+    old.shares.look(Wants::Shares).now_or_never().unwrap().unwrap();
     assert_eq!(old.shares.portion(town.clock.now()), Portion { held: 4, of: 4 });
     let held = town.leases.held("relay/alpha/").now_or_never().unwrap().unwrap();
     assert_eq!(held.len(), 5, "four shares and the wish: {held:?}");

@@ -1,11 +1,11 @@
 //! What the workers of one relay share.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Cause, WorkerError};
+use kite_commands::{Cause, WorkerError, describe};
 use kite_domain::codes::CodeDictionary;
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::{Asking, CONNECTION_LOST};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::relay::{ReceiptMode, RelayProfile};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
@@ -62,7 +62,7 @@ impl ActiveRelay {
         Cause::new(self.actor.clone(), self.parts.lots.journal().next_id())
     }
 
-    /// What a relay's code means now; the more general one where the other is not known.
+    /// What a relay's code means now, or the more general code if the first is unknown.
     pub(crate) fn class_of(&self, code: &str, general: Option<&str>) -> FailureClass {
         if code == CONNECTION_LOST {
             return FailureClass::RelayFault;
@@ -76,23 +76,19 @@ impl ActiveRelay {
         if class == FailureClass::Unclassified {
             metrics::unclassified(self.relay());
         }
-        match class {
-            FailureClass::Unclassified if mutation::is_active(Mutation::CodeGuessed) => {
-                FailureClass::RelayFault
-            }
-            class => class,
-        }
+        mutation::bug!(CodeGuessed if class == FailureClass::Unclassified, let class = FailureClass::RelayFault);
+        class
     }
 
-    /// A call takes its time, and what follows from its answer is to rest on what the log says by then. What cannot be read keeps no
-    /// answer from being recorded.
+    /// A call takes time, and what follows from its answer must be based on the log as it is by then. If the log
+    /// cannot be read, the answer is recorded nevertheless.
     pub(crate) async fn catch_up(&self) {
         if let Err(error) = self.parts.directory.stay_current(self.parts.lots.journal()).await {
-            tracing::warn!(relay = %self.relay(), %error, "an answer is judged by what was known before");
+            tracing::warn!(relay = %self.relay(), error = describe(&error), "an answer is judged by what was known before");
         }
     }
 
-    /// How the relay can be asked about messages whose answer is missing.
+    /// How the relay can be asked about messages without an answer.
     pub(crate) fn asking(&self) -> Asking {
         Asking::of(&self.profile)
     }
@@ -103,14 +99,14 @@ impl ActiveRelay {
     }
 }
 
-/// A lease in a worker. If the worker is dropped in the middle, what it held is looked at anew.
+/// A lease in a worker. If the worker is dropped in the middle, what it held is looked at again.
 pub(crate) struct Held {
-    queue: Arc<dyn WorkQueue>,
-    relay: RelayId,
+    pub(super) queue: Arc<dyn WorkQueue>,
+    pub(super) relay: RelayId,
     /// The class of the messages in it.
     pub(super) class: MessageClass,
     /// What came with it beyond what was wanted.
-    surplus: Vec<Job>,
+    pub(super) surplus: Vec<Job>,
     lease: Option<u64>,
 }
 
@@ -125,27 +121,14 @@ impl Held {
         }
     }
 
-    /// [`Mutation::JobAcknowledgedFirst`].
-    pub(crate) async fn acknowledged_first(mut self) -> Self {
-        if let Some(lease) = self.lease.take() {
-            // Whatever comes of it: the log has it.
-            let _ = self.queue.settle(&self.relay, lease, std::mem::take(&mut self.surplus)).await;
-        }
-        self
-    }
-
-    /// Done but for `rest`.
+    /// Done except for `rest`.
     pub(crate) async fn settle(mut self, mut rest: Vec<Job>) -> Result<(), WorkerError> {
         rest.append(&mut self.surplus);
-        let Some(lease) = self.lease else {
-            for job in rest {
-                let _ = self.queue.put(job).await;
-            }
-            return Ok(());
-        };
-        let settled = self.queue.settle(&self.relay, lease, rest).await;
-        settled.map_err(WorkerError::retry)?;
-        self.lease = None;
+        if let Some(lease) = self.lease {
+            let settled = self.queue.settle(&self.relay, lease, rest).await;
+            settled.map_err(WorkerError::retry)?;
+            self.lease = None;
+        }
         Ok(())
     }
 }

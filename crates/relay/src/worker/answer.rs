@@ -23,7 +23,7 @@ pub(super) struct Answered {
     places: HashMap<LotId, usize>,
     /// What a status query told beyond the hand-over.
     pub(super) receipts: Vec<RawReceipt>,
-    /// Lots whose jobs are to be derived anew.
+    /// Lots whose jobs are to be derived again.
     pub(super) stale: Vec<LotId>,
     /// What the relay said and nobody understood.
     misread: Vec<(SaidHow, Misread)>,
@@ -103,7 +103,8 @@ impl Answered {
         self.heard(active, place, round, now).refused.push(refused);
     }
 
-    /// A note from which something follows. Of several rounds the earliest proves least.
+    /// A set of answers from which something follows. If they are of several rounds, the earliest counts, because it
+    /// proves least.
     fn heard(
         &mut self,
         active: &ActiveRelay,
@@ -136,7 +137,7 @@ impl Answered {
 }
 
 impl RelayWorker {
-    /// Writes the answers to the log, then lets go of the lease. What the log does not take is kept and tried again.
+    /// Writes the answers to the log, then settles the lease. What the log does not accept is kept and tried again.
     pub(super) async fn record(&mut self, mut answered: Answered) -> Result<Step, WorkerError> {
         self.active.catch_up().await;
         if let Err(error) = self.record_notes(&mut answered).await {
@@ -161,14 +162,14 @@ impl RelayWorker {
         for lot in answered.stale {
             // A full lane: the sweep finds it again.
             if let Err(error) = self.active.parts.feeder.feed(lot).await {
-                tracing::warn!(%lot, %error, "the jobs of a lot could not be derived anew");
+                tracing::warn!(%lot, error = describe(&error), "the jobs of a lot could not be derived anew");
             }
         }
         self.write_breaker().await?;
         Ok(Step::Worked)
     }
 
-    /// Keeps what was not understood, of this call or of one beside it. What the log does not take stays in `answered`.
+    /// Keeps unreadable answers, of this call or of one beside it. What the log does not accept stays in `answered`.
     async fn keep_misread(&self, answered: &mut Answered) -> Result<(), WorkerError> {
         let active = &self.active;
         answered.misread.extend(active.client.take_misread());
@@ -186,7 +187,7 @@ impl RelayWorker {
         Ok(())
     }
 
-    /// One append for all lots. Those that were not taken stay in `answered`.
+    /// One append for all lots. Answers that were not accepted by the log stay in `answered`.
     async fn record_notes(&self, answered: &mut Answered) -> Result<(), WorkerError> {
         let active = &self.active;
         let notes = &answered.notes;

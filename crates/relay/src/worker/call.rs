@@ -1,16 +1,15 @@
-//! The hand-over: intent, call, and what the relay made of it.
+//! The hand-over: the intent, the call, and the relay's answer.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::AppendError;
 use kite_commands::journal::JournalError;
-use kite_commands::lots::SealedSending;
 use kite_commands::{LotsError, Step, WorkerError, describe};
 use kite_domain::breaker::Observation;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, Lot, NotRepeated,
-    RefusedForNowMessage, RefusedMessage,
+    AcceptedMessage, AnswerTo, AttemptState, CONNECTION_LOST, DeferredSet, NotRepeated, RefusedForNowMessage,
+    RefusedMessage,
 };
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::seq_set::SeqSet;
@@ -50,18 +49,19 @@ struct CallTally {
     without_answer: u32,
     /// Turned away because they were too many.
     too_many: u32,
-    /// The call did not come to them, or ended at them: they say nothing about the relay.
+    /// The call did not reach them, or ended at them: they say nothing about the relay.
     not_tried: u32,
-    /// Refused for now, for a reason of their own: the relay has answered, whatever its dictionary makes of the code. Beside
-    /// trouble of the relay itself they say nothing.
+    /// Refused for now, for a reason of their own: the relay has answered, whatever the code means. If the relay
+    /// itself is in trouble they say nothing.
     for_now: u32,
-    /// Repeats refused for a fault of the relay. It may say so from memory: it has answered, and no more is known.
+    /// Repeats refused for a fault of the relay. The relay may answer from memory: it has answered, and nothing more
+    /// is known.
     remembered: u32,
 }
 
 impl CallTally {
-    /// A rate limit that the relay enforces as agreed says nothing against it; a relay that is out of service, or
-    /// does not take our key, does not answer for the breaker's purpose.
+    /// A rate limit that the relay enforces as agreed is no evidence against it. For the breaker, a relay that is out
+    /// of service, or does not accept our key, has not answered.
     fn observation(&self) -> Option<Observation> {
         if self.worked + self.faulted + self.remembered > 0 {
             return Some(Observation::Answered {
@@ -81,19 +81,17 @@ impl RelayWorker {
         held: Held,
         state: AttemptState,
         room: u32,
-        now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
-        self.hand_over_beside(jobs, Answered::new(held), state, room, now).await
+        self.hand_over_beside(jobs, Answered::new(held), state, room).await
     }
 
-    /// As [`RelayWorker::hand_over`], with answers that are there already.
+    /// Like [`RelayWorker::hand_over`], with answers that are there already.
     pub(super) async fn hand_over_beside(
         &mut self,
         jobs: Vec<Job>,
         mut answered: Answered,
         state: AttemptState,
         room: u32,
-        now: DateTime<Utc>,
     ) -> Result<Step, WorkerError> {
         let active = self.active.clone();
         let works = by_lot(jobs);
@@ -101,9 +99,7 @@ impl RelayWorker {
         let refusals = CallRefusals::look_up(&active, &works, class).await;
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let granted = room;
-        if mutation::is_active(Mutation::IntentAfterCall) {
-            self.call_before_intent(&works, &refusals, state, now).await;
-        }
+        mutation::bug!(IntentAfterCall, self.call_before_intent(&works, &refusals, state).await);
         // What was waited for until here is no part of the time that the intent has.
         let now = active.now();
         let mut room = Room::new(granted, works.len(), active.pace.turn(now));
@@ -154,39 +150,9 @@ impl RelayWorker {
         }
         self.record(answered).await
     }
-
-    /// [`Mutation::IntentAfterCall`].
-    async fn call_before_intent(
-        &self,
-        works: &[LotWork],
-        refusals: &CallRefusals,
-        state: AttemptState,
-        now: DateTime<Utc>,
-    ) {
-        let active = &self.active;
-        let mut messages = Vec::new();
-        for work in works {
-            let mut room = Room::new(1, 1, active.pace.turn(now));
-            let look = |lot: &Lot, sending: &SealedSending| {
-                let refusals = refusals.now(active, lot);
-                plan(active, lot, sending, (0, work), state, (&mut room, refusals.as_deref()), now).1
-            };
-            let Ok(planned) = active.parts.lots.read(work.lot, look).await else { continue };
-            let writer = active.texts.of(&planned.terms);
-            for going in &planned.going {
-                messages.extend(going.messages.iter().filter_map(|(seq, channel, place)| {
-                    let recipient = planned.recipients.get(*place)?;
-                    writer.write(*seq, going.attempt, *channel, recipient, &mut String::new()).ok()
-                }));
-            }
-        }
-        if !messages.is_empty() {
-            active.client.submit(&messages).await;
-        }
-    }
 }
 
-/// Writes the messages of a lot. One that cannot be written is refused without a call.
+/// Composes the messages of a lot. One that cannot be composed is refused without a call.
 fn prepare(
     active: &ActiveRelay,
     lot: LotId,
@@ -226,7 +192,7 @@ fn prepare(
                 }
                 Err(unwritable) => {
                     let code = SmolStr::new_static(unwritable.code());
-                    let text = Some(unwritable.to_string());
+                    let text = Some(describe(&unwritable));
                     let refused = RefusedMessage { seq, code, class: FailureClass::Content, text };
                     answered.refused(active, place, going.round, refused, now);
                 }
@@ -235,8 +201,9 @@ fn prepare(
     }
 }
 
-/// It took so long until the intent was in the log that its time is over, or nearly: the relay is not called, and the messages
-/// are where they were before. By now somebody else may take them for unanswered, and what may go out depends on the time.
+/// It took so long to write the intent that its time is over, or nearly: the relay is not called, and the messages
+/// are where they were before. By now another process may treat them as unanswered, and what may be sent depends on
+/// the time.
 fn let_be(active: &ActiveRelay, call: &Call, answered: &mut Answered) {
     let now = active.now();
     tracing::warn!(relay = %active.relay(), messages = call.messages.len(), "the time of a call was over before it was made");
@@ -249,7 +216,7 @@ fn let_be(active: &ActiveRelay, call: &Call, answered: &mut Answered) {
     }
 }
 
-/// What becomes of a lot's jobs when its intent could not be written.
+/// What happens to a lot's jobs when its intent could not be written.
 fn after_failed_intent(work: LotWork, error: LotsError, now: DateTime<Utc>) -> Result<Vec<Job>, WorkerError> {
     // If the intent may be in the log after all, the lot must be looked at as one without an answer.
     let is_in_doubt = matches!(error, LotsError::Journal(JournalError::Append(AppendError::AnswerLost)));
@@ -270,7 +237,7 @@ fn after_failed_intent(work: LotWork, error: LotsError, now: DateTime<Utc>) -> R
     Ok(work.jobs.into_iter().map(again).collect())
 }
 
-/// Notes every message's answer, and answers what the call says about the relay.
+/// Records every message's answer, and returns what the call says about the relay.
 fn note_answers(
     active: &ActiveRelay,
     call: &Call,
@@ -286,21 +253,12 @@ fn note_answers(
         MessageAnswer::NotTaken { why, .. } => Some(*why),
         _ => None,
     });
-    let one_for_all = mutation::is_active(Mutation::OneAnswerForAll)
-        && answer.messages.iter().any(|message| matches!(message, MessageAnswer::RefusedForNow { .. }));
+    mutation::bug!(LostAnswerTakenAsRefused, let answer = super::mutations::lost_taken_as_refused(answer));
+    mutation::bug!(OneAnswerForAll, let answer = super::mutations::one_for_all(answer));
     let mut tally = CallTally::default();
     for (origin, message) in call.origins.iter().zip(answer.messages) {
         let seq = origin.seq;
         answered.note(origin.place).call_ms = Some(call_ms);
-        let message = match message {
-            MessageAnswer::Unknown { .. } if mutation::is_active(Mutation::LostAnswerTakenAsRefused) => {
-                MessageAnswer::Refused { code: "3053".into(), general_code: None, text: None }
-            }
-            _ if one_for_all => {
-                MessageAnswer::NotTaken { why: NotTaken::RateLimited, reason: "refused for now".into() }
-            }
-            other => other,
-        };
         match message {
             MessageAnswer::Accepted { relay_reference, duplicate: _ } => {
                 tally.worked += 1;
@@ -371,7 +329,8 @@ fn note_answers(
     tally
 }
 
-/// The message was certainly not taken: it is back where it was before the call, and goes again from then on.
+/// The message was certainly not accepted: it is back where it was before the call, and is handed over again from
+/// then on.
 pub(super) fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &str, until: DateTime<Utc>) {
     let sets = &mut answered.note(place).deferred;
     match sets.iter_mut().find(|set| set.reason == reason) {
@@ -387,7 +346,7 @@ pub(super) fn defer(answered: &mut Answered, place: Place, seq: u32, reason: &st
     }
 }
 
-/// What is told of a message that the call did not come to. Nothing of what the relay said to others.
+/// What is recorded for a message that the call did not reach. It contains nothing of what the relay said to others.
 fn not_tried(trouble: Option<NotTaken>) -> &'static str {
     match trouble {
         Some(NotTaken::NoConnection) => "not tried: there was no connection",

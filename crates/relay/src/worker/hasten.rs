@@ -1,8 +1,8 @@
-//! What is looked at now of a job, and before its time where the relay is back after a silence.
+//! Which messages of a job are looked at now, possibly before their time because the relay is back after a silence.
 //!
-//! The log says when a relay is asked about a message, and that is what the round of the question rests on. A relay that is
-//! back is asked sooner, without a word in the log: what it knows is noted, and what it says nothing of waits for its time as
-//! if nobody had asked.
+//! The log says when a relay is asked about a message, and the round of the question depends on that. A relay that is
+//! back is asked sooner, without an event in the log: what it knows is recorded, and messages that it does not know
+//! wait for their time as if nobody had asked.
 
 use chrono::{DateTime, Utc};
 use kite_domain::lot::{Asking, Lot};
@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use super::PROBE_PAUSE;
 use crate::queue::{Job, JobKind, Waits};
 
-/// The round of a question, and whether it is asked in its time.
+/// The round of a question, and whether it is asked at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Round {
     /// When the log says.
     InTime(u8),
-    /// Before: it proves no more than the one before it.
+    /// Before its time: it proves no more than the question before it.
     Early(u8),
 }
 
@@ -39,21 +39,14 @@ pub(super) struct Looked {
     /// What is done now.
     pub(super) candidates: SeqSet,
     pub(super) round: Round,
-    /// In time: the jobs of what is left for later. Early: those of the candidates, should it have been too early.
+    /// At the right time: the jobs of what is left for later. Early: those of the candidates, in case it was too
+    /// early.
     pub(super) later: Vec<Job>,
-    /// The log says otherwise than the job; its lot is to be fed anew.
+    /// The log differs from the job; its lot has to be fed again.
     pub(super) is_stale: bool,
 }
 
-impl Looked {
-    /// All of it now, whatever the log says.
-    pub(super) fn all(lot: &Lot, waiting: SeqSet, job: &Job) -> Self {
-        let round = Round::InTime(lot.round_of(&waiting, job.attempt));
-        Self { candidates: waiting, round, later: Vec::new(), is_stale: false }
-    }
-}
-
-/// What of the messages that wait is looked at now.
+/// Which of the waiting messages are looked at now.
 pub(super) fn look(lot: &Lot, waiting: SeqSet, job: &Job, asking: Asking, now: DateTime<Utc>) -> Looked {
     let now_ms = now.timestamp_millis();
     let is_due = |seq: &u32| lot.waits_until_ms(*seq) <= now_ms;

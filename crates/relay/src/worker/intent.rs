@@ -5,7 +5,7 @@ use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
 use kite_domain::lot::{AttemptState, Handover, Lot, NotRepeated, ON_ITS_WAY, Recipient, Submission};
-use kite_domain::mutation::{self, Mutation};
+use kite_domain::mutation;
 use kite_domain::opt_out::{AdBrands, Refusals};
 use kite_domain::sending::{MessageClass, SendingAccepted};
 use kite_domain::seq_set::SeqSet;
@@ -30,7 +30,7 @@ pub(super) struct LotWork {
     pub(super) jobs: Vec<Job>,
 }
 
-/// Puts the jobs of a lot together, so that each lot is changed once.
+/// Groups the jobs by lot, so that each lot is changed once.
 pub(super) fn by_lot(jobs: Vec<Job>) -> Vec<LotWork> {
     let mut works: Vec<LotWork> = Vec::with_capacity(jobs.len());
     let mut places: HashMap<LotId, usize> = HashMap::with_capacity(jobs.len());
@@ -61,15 +61,15 @@ pub(super) struct Planned {
     pub(super) terms: Arc<SendingAccepted>,
     pub(super) recipients: Arc<[Recipient]>,
     pub(super) going: Vec<Going>,
-    /// Jobs for later: the pace or the breaker has no room.
+    /// Jobs for later: the pace or the breaker has no room for them.
     pub(super) later: Vec<Job>,
     /// Unknown messages that must not be handed over again now, by attempt.
     pub(super) not_repeated: Vec<(u16, NotRepeated)>,
-    /// A job was older than what the log says of its messages: they wait longer.
+    /// A job was older than the log's state of its messages: they wait longer.
     pub(super) is_stale: bool,
 }
 
-/// Room for messages in one call, over all its lots. A decision that is taken anew after a conflict is not charged
+/// Room for messages in one call, over all its lots. A decision that is made again after a conflict is not charged
 /// twice.
 pub(super) struct Room<'p> {
     left: u32,
@@ -83,7 +83,7 @@ impl<'p> Room<'p> {
     }
 }
 
-/// Which messages of a job are where the job thinks they are.
+/// Which messages of a job are in the state that the job assumes.
 pub(super) fn still(lot: &Lot, relay: &RelayId, job: &Job, state: AttemptState) -> SeqSet {
     let is_there = |seq: &u32| {
         lot.message(*seq).filter(|message| message.outcome.is_none()).is_some_and(|message| {
@@ -97,8 +97,8 @@ pub(super) fn still(lot: &Lot, relay: &RelayId, job: &Job, state: AttemptState) 
     job.messages.iter().filter(is_there).collect()
 }
 
-/// Decides what of a lot goes now. Charges the pace for it. Without the refusals of its recipients nothing does, and they are
-/// looked up again.
+/// Decides what of a lot goes now, and charges the pace for it. Without the refusals of its recipients nothing goes,
+/// and they are looked up again.
 pub(super) fn plan(
     active: &ActiveRelay,
     lot: &Lot,
@@ -125,11 +125,9 @@ pub(super) fn plan(
     let mut granted = room.charged[place];
     for job in &work.jobs {
         let waiting = still(lot, active.relay(), job, state);
-        let Looked { candidates, round, later, is_stale } =
-            match mutation::is_active(Mutation::StaleJobBelieved) {
-                true => Looked::all(lot, waiting, job),
-                false => look(lot, waiting, job, active.asking(), now),
-            };
+        let looked = look(lot, waiting, job, active.asking(), now);
+        mutation::bug!(StaleJobBelieved, let looked = super::mutations::all_now(active.relay(), lot, job, state));
+        let Looked { candidates, round, later, is_stale } = looked;
         planned.is_stale |= is_stale;
         if round.is_in_time() {
             planned.later.extend(later.clone());

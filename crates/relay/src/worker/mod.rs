@@ -1,16 +1,20 @@
-//! The workers of a relay: each a loop over [`RelayWorker::step`], all of one relay sharing its lanes, pace and breaker.
+//! The workers of a relay: each is a loop over [`RelayWorker::step`], and all of one relay share its lanes, pace and
+//! breaker.
 //!
 //! ```text
 //! lease ─► look at the lots, intent in the log ─► call ─► response in the log ─► settle the lease
 //! ```
-//! One append for the intents of all lots of a lease, one for the responses, failovers included. Whatever breaks in
-//! between is found by the next who looks: an intent without a response is asked about (law 4).
+//! There is one append for the intents of all lots of a lease, and one for the responses, failovers included. If
+//! something breaks in between, the next worker that looks finds it: an intent without a response is asked about (law
+//! 4).
 
 mod active_relay;
 mod answer;
 mod call;
 mod hasten;
 mod intent;
+#[cfg(feature = "mutations")]
+mod mutations;
 #[cfg(test)]
 mod network_tests;
 mod question;
@@ -40,7 +44,7 @@ use answer::Answered;
 
 /// Messages that are looked at in one step when they are only to be moved elsewhere.
 const RETREAT_MAX: u32 = 1_000;
-/// Why messages are taken away from a relay that nobody works for.
+/// Why messages are moved away from a relay without workers.
 pub(crate) const UNATTENDED: &str = "relay_unattended";
 /// The same of a relay whose breaker has tripped.
 const BREAKER_TRIPPED: &str = "breaker_tripped";
@@ -48,7 +52,7 @@ const BREAKER_TRIPPED: &str = "breaker_tripped";
 const LOG_PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// The most messages taken while a relay is being probed.
 const PROBES_MAX: u32 = 64;
-/// How long what cannot be a probe now waits for the outcome of those that are.
+/// How long messages that cannot be probes now wait for the outcome of the probes.
 const PROBE_PAUSE: TimeDelta = TimeDelta::milliseconds(250);
 
 /// One worker of a relay: at most one call at a time.
@@ -58,7 +62,7 @@ pub struct RelayWorker {
     lanes: WantedLanes,
     /// Whose calls are its own.
     seat: Seat,
-    /// What the relay said and the log did not take yet.
+    /// Answers of the relay that the log has not accepted yet.
     unrecorded: Option<Answered>,
 }
 
@@ -67,7 +71,7 @@ enum Gate {
     Open {
         messages_max: u32,
     },
-    /// Not before that time; what waits goes elsewhere where it can.
+    /// Not before that time; waiting messages go elsewhere if possible.
     Closed {
         until: DateTime<Utc>,
         reason: &'static str,
@@ -77,7 +81,8 @@ enum Gate {
 }
 
 impl RelayWorker {
-    /// A worker that serves these lanes. Where a relay has more than one, one of them is kept for one-time passwords.
+    /// A worker that serves these lanes. If a relay has more than one worker, one of them is reserved for one-time
+    /// passwords.
     pub fn new(active: Arc<ActiveRelay>, number: u16, lanes: WantedLanes) -> Self {
         let seat = match lanes {
             WantedLanes::OtpOnly => Seat::Kept(number),
@@ -88,7 +93,7 @@ impl RelayWorker {
         Self { name: format!("worker:{}:{number}", active.relay()), active, lanes, seat, unrecorded: None }
     }
 
-    /// One step for a relay that nobody works for: what waits for it goes elsewhere where it can.
+    /// One step for a relay without workers: waiting messages go elsewhere if possible.
     pub(crate) async fn take_in_place_of_nobody(&mut self) -> Result<Step, WorkerError> {
         if let Some(answered) = self.unrecorded.take() {
             return self.record(answered).await;
@@ -98,7 +103,7 @@ impl RelayWorker {
         self.retreat(until, UNATTENDED, now).await
     }
 
-    /// Writes what is proposed of the breaker, and looks at what it holds up no more.
+    /// Writes the breaker's proposals, and looks at messages that it no longer holds up.
     async fn write_breaker(&self) -> Result<(), WorkerError> {
         let active = &self.active;
         let has_unwritten = active.breaker.has_unwritten();
@@ -113,7 +118,7 @@ impl RelayWorker {
         Ok(())
     }
 
-    /// What the log does not take of the breaker keeps the relay from being called.
+    /// While the log does not accept a change of the breaker, the relay is not called.
     async fn gate(&self, now: DateTime<Utc>) -> Result<Gate, WorkerError> {
         let active = &self.active;
         let snapshot = active.parts.directory.snapshot();
@@ -179,10 +184,8 @@ impl RelayWorker {
             Taken::Nothing(next) => return Ok(Step::Idle(earlier(next, reopens))),
         };
         let surplus = lease.cut(messages_max);
-        let mut held = Held::new(&self.active, &lease, surplus);
-        if mutation::is_active(Mutation::JobAcknowledgedFirst) {
-            held = held.acknowledged_first().await;
-        }
+        let held = Held::new(&self.active, &lease, surplus);
+        mutation::bug!(JobAcknowledgedFirst, let held = mutations::acknowledged_first(held, lease.id).await);
         match lease.kind {
             JobKind::Submit => self.submit(lease, held, now).await,
             JobKind::Inquire => self.inquire(lease, held, now).await,
@@ -199,7 +202,7 @@ impl RelayWorker {
                 return self.put_back(lease, held, now + PROBE_PAUSE).await;
             }
         };
-        self.hand_over(lease.jobs, held, AttemptState::Routed, room, now).await
+        self.hand_over(lease.jobs, held, AttemptState::Routed, room).await
     }
 
     /// Gives a whole lease back until a later time.

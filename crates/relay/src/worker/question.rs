@@ -1,20 +1,22 @@
-//! Messages whose answer is missing (law 4): asked about, handed over again under the same reference, or left to their
+//! Messages without an answer (law 4): asked about, handed over again under the same reference, or left to their
 //! receipt and deadline.
 //!
-//! - A relay that answers status queries is asked. What it never saw by the third question was not taken, because the lost
-//!   call cannot still be under way by then: it is as if it had never been handed over. Before that it is handed over
-//!   again only where the relay drops repeats.
-//! - A relay that only drops repeats is handed the message again, until it takes it or refuses it as a duplicate.
-//! - Any other refusal of a repeat counts from the third question on, too: before that the call before it may still come in.
-//! - A relay that is back after a silence is asked at once (`hasten.rs`), which proves no more than the question before.
-//! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
+//! - A relay that answers status queries is asked. A message that it still does not know at the third question was
+//!   not accepted, because the lost call cannot still be in progress by then: it counts as never handed over. Before
+//!   that it is handed over again only if the relay drops repeats.
+//! - A relay that only drops repeats is handed the message again, until it accepts it or refuses it as a duplicate.
+//! - Any other refusal of a repeat counts from the third question on, too: before that the call before it may still
+//!   come in.
+//! - A relay that is back after a silence is asked at once (`hasten.rs`), which proves no more than the question
+//!   before.
+//! - Any other relay is left alone: it cannot be asked, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
 use kite_commands::{Step, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{
-    AcceptedMessage, AnswerTo, AttemptState, Lot, NoAnswer, NotFound, RefusedMessage, ResponseNote,
+    AcceptedMessage, AnswerTo, AttemptState, Callers, Lot, NoAnswer, NotFound, RefusedMessage, ResponseNote,
 };
 use kite_domain::seq_set::SeqSet;
 
@@ -28,7 +30,7 @@ use crate::client::{CallFailed, RateLimit, Standing};
 use crate::metrics;
 use crate::queue::{Job, Lease};
 
-/// A job whose messages are unknown still, and due to be asked about.
+/// A job whose messages are still unknown, and due to be asked about.
 struct Due {
     job: Job,
     round: Round,
@@ -73,10 +75,10 @@ impl RelayWorker {
                 return self.record(answered).await;
             }
         };
-        self.hand_over_beside(again, answered, AttemptState::Unknown, room, now).await
+        self.hand_over_beside(again, answered, AttemptState::Unknown, room).await
     }
 
-    /// The intent is in the log and no answer, and nobody is waiting for one: from now on the outcome is unknown.
+    /// The intent is in the log without an answer, and nobody is waiting for one: from now on the outcome is unknown.
     pub(super) async fn admit_unanswered(
         &mut self,
         lease: Lease,
@@ -88,6 +90,7 @@ impl RelayWorker {
         let ids: Vec<LotId> = works.iter().map(|work| work.lot).collect();
         let snapshot = active.parts.directory.snapshot();
         let is_shared = active.parts.lots.journal().is_shared();
+        let callers = if is_shared { Callers::OthersToo } else { Callers::OnlyUs };
         let results = active
             .parts
             .lots
@@ -97,7 +100,7 @@ impl RelayWorker {
                 for job in &works[place].jobs {
                     let submitted = still(lot, active.relay(), job, AttemptState::Submitted);
                     let unknown = NoAnswer {
-                        messages: lot.without_answer(submitted, job.attempt, is_shared, now),
+                        messages: lot.without_answer(submitted, job.attempt, callers, now),
                         reason: "whoever called did not live to record the answer".to_owned(),
                     };
                     let note = ResponseNote {
@@ -148,7 +151,7 @@ impl RelayWorker {
         Ok(unknown)
     }
 
-    /// Asks the relay. Notes what it knows, and answers what is to be handed over again.
+    /// Asks the relay. Records what it knows, and returns what has to be handed over again.
     async fn ask(&self, jobs: Vec<Due>, answered: &mut Answered, now: DateTime<Utc>) -> Vec<Job> {
         let active = &self.active;
         let reference = |job: &Job, seq| AttemptReference {
@@ -189,7 +192,7 @@ impl RelayWorker {
         again
     }
 
-    /// Notes what the relay knows of a job's messages. Answers the part of it that is to be handed over again.
+    /// Records what the relay knows about a job's messages. Returns the part of it that has to be handed over again.
     fn note_standings(
         &self,
         Due { job, round, later }: Due,

@@ -1,4 +1,4 @@
-//! What the recipients of a call refuse: looked up before it is decided who gets something.
+//! The refusals of a call's recipients, looked up before the decision who gets a message.
 
 use kite_commands::describe;
 use kite_commands::directory::RefusalsOf;
@@ -13,15 +13,15 @@ use std::collections::HashMap;
 use super::ActiveRelay;
 use super::intent::LotWork;
 
-/// What was looked up, by tenant. Nothing for what nobody can refuse.
+/// The results of the lookup, by tenant. Nothing for messages that nobody can refuse.
 pub(super) struct CallRefusals {
     are_asked: bool,
     by_tenant: HashMap<TenantId, RefusalsOf>,
 }
 
 impl CallRefusals {
-    /// Of the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either. So is a tenant whose
-    /// refusals cannot be looked up: its recipients get nothing for now, and others do.
+    /// For the recipients of these lots. A lot that cannot be read is left out: it cannot be decided on either. So is
+    /// a tenant whose refusals cannot be looked up: its recipients get nothing for now, and others do.
     pub(super) async fn look_up(active: &ActiveRelay, works: &[LotWork], class: MessageClass) -> Self {
         let mut refusals = Self { are_asked: class == MessageClass::Ad, by_tenant: HashMap::new() };
         if !refusals.are_asked {
@@ -49,7 +49,7 @@ impl CallRefusals {
         refusals
     }
 
-    /// As it is now for the recipients of a lot; none: it has to be looked up again.
+    /// The current refusals of a lot's recipients; none: they have to be looked up again.
     pub(super) fn now(&self, active: &ActiveRelay, lot: &Lot) -> Option<Cow<'_, Refusals>> {
         if !self.are_asked {
             // The class of a job is a hint, that of the lot is what counts.

@@ -1,4 +1,4 @@
-//! What waits for a relay that takes nothing at the moment goes to another one, where there is one.
+//! Messages that wait for a relay which takes nothing at the moment go to another relay, if there is one.
 
 use chrono::{DateTime, Utc};
 use kite_commands::{Step, WorkerError, describe};
@@ -40,7 +40,8 @@ impl RelayWorker {
         }
     }
 
-    /// When what stays is looked at again, which may be sooner for what has just been found to wait.
+    /// When the remaining messages are looked at again, which may be sooner because of messages that were just found
+    /// to wait.
     fn looked_at_again(
         &self,
         until: DateTime<Utc>,
@@ -80,7 +81,7 @@ impl RelayWorker {
             .lots
             .change(&ids, &active.actor, |place, lot, sending| {
                 if sending.is_paused {
-                    // Whoever resumes it has the jobs derived anew, and then they are taken away.
+                    // Whoever resumes it has the jobs derived again, and then they are taken away.
                     return (Vec::new(), Vec::new());
                 }
                 let context = snapshot.routing_context(&sending.terms, now);

@@ -1,4 +1,5 @@
-//! A world to test hands in: a log in memory, a clock that moves when told, and a relay that says what it is told to.
+//! A world to test workers in: a log in memory, a clock that moves when told, and a relay that says what it is told
+//! to.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -140,7 +141,7 @@ pub(crate) struct Scripted {
     pub(crate) statuses: Mutex<VecDeque<StatusReply>>,
     pub(crate) calls: Mutex<Vec<Vec<OutgoingMessage>>>,
     pub(crate) questions: Mutex<Vec<Vec<AttemptReference>>>,
-    /// What it said that its client did not understand.
+    /// What it said that its client could not read.
     pub(crate) misread: Mutex<Vec<(SaidHow, Misread)>>,
     /// Intents in the log at the moment of each call.
     pub(crate) intents: Mutex<Vec<usize>>,
@@ -237,7 +238,7 @@ impl Connector for Script {
     }
 }
 
-/// Ids that take their time, once, when they are told to: so long does the next append last.
+/// Ids that take time, once, when they are told to: that is how long the next append takes.
 pub(crate) struct Stalling {
     clock: Arc<ManualClock>,
     seconds: AtomicI64,
@@ -294,7 +295,7 @@ impl World {
         Self::resume(clock, store, profiles, connector, settings).await
     }
 
-    /// A process that finds this log; `profiles` are defined anew.
+    /// A process that finds this log; `profiles` are defined again.
     pub(crate) async fn resume(
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,
@@ -427,7 +428,7 @@ impl World {
         lot
     }
 
-    /// Steps everybody until nobody has anything to do; answers when the next thing is due.
+    /// Steps everybody until nobody has anything to do; returns when the next thing is due.
     pub(crate) async fn settle(&mut self) -> Option<DateTime<Utc>> {
         for _ in 0..10_000 {
             let mut next = None;

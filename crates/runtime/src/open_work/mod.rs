@@ -1,4 +1,4 @@
-//! The write side's view of the read models: a thin adapter, because the two know nothing of each other.
+//! The write side's view of the read models: a thin adapter, because the two do not know each other.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,7 +27,7 @@ pub struct Reading {
     pub unrouted_page: usize,
 }
 
-/// Answers from the read models, away from what must not be held up.
+/// Reads the read models, away from threads that must not block.
 pub(crate) struct OpenWorkReader<H> {
     host: H,
     models: ReadModels,
@@ -44,8 +44,8 @@ impl<H: Host> OpenWorkReader<H> {
         question: impl FnOnce(&ReadModels) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, OpenWorkError> {
         let models = self.models.clone();
-        let answer = self.host.read(move || question(&models)).await.map_err(OpenWorkError)?;
-        answer.map_err(|error| OpenWorkError(error.to_string()))
+        let answer = self.host.read(move || question(&models)).await.map_err(OpenWorkError::new)?;
+        answer.map_err(OpenWorkError::new)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What reaches a relay: only what was intended, once an intent, saying what the sending says, never an advertisement
-//! at night.
+//! What reaches a relay: only what was intended, once per intent, with the sending's content, and never an
+//! advertisement at night.
 
 use chrono::DateTime;
 use kite_domain::ids::AttemptReference;
@@ -34,8 +34,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Laws 4 and 9: nobody calls when the time of the intent is over. The clock of whoever calls may have been moved between the
-    /// intent and the call.
+    /// Laws 4 and 9: nobody calls when the time of the intent is over. The caller's clock may have been moved between
+    /// the intent and the call.
     pub(crate) fn called(&mut self, call: &Call) -> Checked {
         self.is_within_pace(call)?;
         let off_ms = 2 * self.clocks_off_ms;

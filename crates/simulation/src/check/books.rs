@@ -1,4 +1,4 @@
-//! What the outside was told: answers to requests are promises.
+//! What callers were told: answers to requests are promises.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, SendingId};
@@ -17,7 +17,7 @@ pub(crate) enum Answered {
     Asked(SendOrder),
     /// Nobody does any more.
     Settled(SendOrder),
-    /// 409: another request under the same key is worked on.
+    /// 409: another request under the same key is in progress.
     InProgress(SendOrder),
     /// 202.
     Accepted { sending: SendingId, messages: u32, order: SendOrder, asked_at: DateTime<Utc> },
@@ -46,14 +46,14 @@ struct Working {
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     accepted: Vec<SendingId>,
-    /// What was ordered under a key, and what it gave.
+    /// What was requested under a key, and the result.
     keys: BTreeMap<(u8, u8), (SendOrder, SendingId)>,
-    /// Requests by key that are worked on at the moment.
+    /// The keys of requests that are in progress at the moment.
     working: BTreeMap<(u8, u8), Working>,
     claims: BTreeMap<SendingId, String>,
     sealed_by_claim: BTreeMap<String, SendingId>,
     cancelled: BTreeMap<SendingId, DateTime<Utc>>,
-    /// When somebody was told of a pause, by where it stands in the log.
+    /// The time at which a pause was confirmed, by its position in the log.
     paused: BTreeMap<(SendingId, Position), DateTime<Utc>>,
 }
 

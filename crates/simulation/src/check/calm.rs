@@ -1,4 +1,4 @@
-//! After a calm: while whatever could be done was, nothing waits that is due.
+//! After a calm, a time without new faults: nothing waits that is due.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::failure::FailureClass;
@@ -11,11 +11,11 @@ use super::relays::Carriage;
 use super::routes::carriage;
 use super::{Checked, Checker, RelayState, SendingState};
 
-/// A call that nothing troubles takes less, with the appends before and after it.
+/// An undisturbed call takes less than this, with the appends before and after it.
 const CALL_MS_MAX: i64 = 500;
-/// Whoever has begun to work for a relay has looked at what waits there after so long.
+/// A worker that has started at a relay has looked at what waits there after this long.
 const BEGUN_MS_MAX: i64 = 5_000;
-/// For a password that lives so long at most, a relay in trouble is looked at every five seconds.
+/// For a password with at most this lifetime, a relay in trouble is tried every five seconds.
 const PASSWORD_LIFETIME_MAX: TimeDelta = TimeDelta::seconds(600);
 
 /// A calm that is over.
@@ -34,7 +34,7 @@ impl Calm {
 }
 
 impl Checker {
-    /// After a calm while whatever could be handed over was: what is due for longer than this is done.
+    /// After a calm: what has been due for longer than this is done.
     pub(crate) fn nothing_waits(&self, now_ms: i64, calm_ms: i64) -> Checked {
         let now = DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
         let calm = Calm { now, now_ms, ms: calm_ms };
@@ -107,8 +107,8 @@ impl Checker {
         }
     }
 
-    /// A password that waits for a tripped relay has it looked at every five seconds, and longer only where its lifetime is
-    /// long; a relay that is looked at in a calm works.
+    /// A password that waits for a tripped relay makes it be tried every five seconds, and less often only if its
+    /// lifetime is long; a relay that is tried in a calm works.
     fn is_looked_at(
         &self,
         id: MessageId,
@@ -169,8 +169,8 @@ impl Checker {
     }
 }
 
-/// Time alone ends a message: at the end of its lifetime while it is here, by its receipt's deadline once it is not. A
-/// cancellation ends what is here at once.
+/// Time alone ends a message: the end of its lifetime while it was not handed over, the deadline of its receipt once
+/// it was. A cancellation ends what was not handed over at once.
 fn is_not_late(
     id: MessageId,
     message: &MessageState,

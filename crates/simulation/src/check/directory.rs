@@ -1,9 +1,11 @@
-//! Law 8 for what decisions rest on: whoever begins with the read models knows what whoever reads the whole log knows.
+//! Law 8 for the basis of decisions: a process that begins with the read models knows the same as one that reads the
+//! whole log.
 
 use crate::store::Log;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use kite_commands::clock::SystemIds;
+use kite_commands::describe;
 use kite_commands::directory::{Directory, InForce, StoredDirectory, StoredRefusals};
 use kite_commands::open_work::OpenWorkError;
 use kite_commands::{Clock, Journal};
@@ -22,7 +24,7 @@ use super::Checked;
 struct Kept(ReadModels);
 
 fn asked<T>(answer: Result<T, QueryError>) -> Result<T, OpenWorkError> {
-    answer.map_err(|error| OpenWorkError(error.to_string()))
+    answer.map_err(OpenWorkError::new)
 }
 
 #[async_trait]
@@ -56,9 +58,9 @@ pub(crate) fn the_directory_agrees(log: &Arc<Log>, clock: Arc<dyn Clock>, models
     let journal = Journal::new(log.clone(), clock, Arc::new(SystemIds));
     let (quick, whole) = (Directory::default(), Directory::default());
     let began = quick.begin(&journal, Arc::new(Kept(models.clone()))).now_or_never();
-    began.expect("memory never waits").map_err(|error| error.to_string())?;
+    began.expect("memory never waits").map_err(|error| describe(&error))?;
     let read = whole.catch_up(&journal).now_or_never();
-    read.expect("memory never waits").map_err(|error| error.to_string())?;
+    read.expect("memory never waits").map_err(|error| describe(&error))?;
     if quick.snapshot() != whole.snapshot() {
         return Err(format!(
             "law 8: from what is in force follows {:?}, from the whole log {:?}",
@@ -70,7 +72,7 @@ pub(crate) fn the_directory_agrees(log: &Arc<Log>, clock: Arc<dyn Clock>, models
         let asked = || addresses.iter().map(SmolStr::as_str);
         let [kept, said] = [&quick, &whole].map(|directory| {
             let look = directory.look_at_refusals(&journal, &tenant, asked(), Refusals::clone);
-            look.now_or_never().expect("memory never waits").map_err(|error| error.to_string())
+            look.now_or_never().expect("memory never waits").map_err(|error| describe(&error))
         });
         let (kept, said) = (kept?, said?);
         if kept != said {
@@ -83,14 +85,14 @@ pub(crate) fn the_directory_agrees(log: &Arc<Log>, clock: Arc<dyn Clock>, models
 }
 
 /// All addresses that refusals are about, by tenant.
-fn addresses(log: &Log) -> Result<BTreeMap<TenantId, BTreeSet<SmolStr>>, String> {
+fn addresses(log: &Log) -> Checked<BTreeMap<TenantId, BTreeSet<SmolStr>>> {
     let filter =
         Filter::kinds([EventKind::OptOutRecorded, EventKind::OptOutWithdrawn, EventKind::OptOutExtended]);
     let page = log.read_all(0, usize::MAX, &filter).now_or_never().expect("memory never waits");
     let mut addresses: BTreeMap<TenantId, BTreeSet<SmolStr>> = BTreeMap::new();
-    for recorded in page.map_err(|error| error.to_string())?.events {
+    for recorded in page.map_err(|error| describe(&error))?.events {
         let event = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data);
-        let (tenant, some) = match event.map_err(|error| error.to_string())? {
+        let (tenant, some) = match event.map_err(|error| describe(&error))? {
             Event::OptOutRecorded(refused) => (refused.tenant, vec![refused.personal.address]),
             Event::OptOutWithdrawn(agreed) => (agreed.tenant, vec![agreed.personal.address]),
             Event::OptOutExtended(extended) => (extended.tenant, extended.personal.also),

@@ -1,6 +1,7 @@
-//! The end: nothing is forgotten, and the platform's own books say the same as this checker.
+//! The end: nothing is forgotten, and the platform's own state equals this checker's.
 
 use crate::store::Log;
+use kite_commands::describe;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId};
 use kite_domain::lot::{Lot, OutcomeCounts};
@@ -12,7 +13,7 @@ use super::message::AttemptState;
 use super::{Checked, Checker, MessageState, SendingState, views};
 
 impl Checker {
-    /// Law 2 and the end of all things: every message of every sealed sending is final, and the sending completed.
+    /// Law 2 at the end: every message of every sealed sending is final, and the sending is completed.
     pub(crate) fn everything_is_final(&self) -> Checked {
         for (id, sending) in self.sendings.iter().filter(|(_, sending)| sending.terms.is_some()) {
             let open: Vec<(&u32, Option<&AttemptState>)> = sending
@@ -42,7 +43,7 @@ impl Checker {
         }
     }
 
-    /// The platform's own fold of every lot, its read models, and what its router goes on with say the same as this
+    /// The platform's own fold of every lot, its read models, and what its router continues with say the same as this
     /// checker.
     pub(crate) fn the_books_agree(&self, store: &Log, models: &ReadModels) -> Checked {
         for (id, sending) in &self.sendings {
@@ -56,7 +57,7 @@ impl Checker {
             }
         }
         self.views_agree(models)?;
-        let place = models.router_place(0, None).map_err(|error| error.to_string())?;
+        let place = models.router_place(0, None).map_err(|error| describe(&error))?;
         self.splits.carries_agree(&place.carries.into_iter().collect())
     }
 }
@@ -86,7 +87,7 @@ fn lot_agrees(lot: &Lot, sending: &SendingState) -> Checked {
 }
 
 fn sending_agrees(terms: &SendingAccepted, sending: &SendingState, models: &ReadModels) -> Checked {
-    let view = models.delivery.sending(&terms.tenant, terms.sending).map_err(|error| error.to_string())?;
+    let view = models.delivery.sending(&terms.tenant, terms.sending).map_err(|error| describe(&error))?;
     let Some(view) = view else { return Err(format!("{} is not in the read model", terms.sending)) };
     if view.paused.as_ref().map(|pause| pause.by) != sending.paused.map(|(_, by)| by) {
         return Err(format!("the read model shows {:?} of {}", view.paused, terms.sending));
@@ -106,7 +107,7 @@ fn message_agrees(
     message: &MessageState,
     models: &ReadModels,
 ) -> Checked {
-    let shown = models.delivery.message(&terms.tenant, id).map_err(|error| error.to_string())?;
+    let shown = models.delivery.message(&terms.tenant, id).map_err(|error| describe(&error))?;
     let Some(shown) = shown else { return Err(format!("message {id} is not shown")) };
     let is_same = |(theirs, ours): (&AttemptView, &AttemptState)| {
         let failed = ours.failure.as_ref();
@@ -127,11 +128,11 @@ fn message_agrees(
     Ok(())
 }
 
-fn fold(store: &Log, id: LotId) -> Result<Lot, String> {
+fn fold(store: &Log, id: LotId) -> Checked<Lot> {
     let read = futures::FutureExt::now_or_never(store.read_stream(&id.stream(), 0, usize::MAX));
-    let recorded = read.expect("memory never waits").map_err(|error| error.to_string())?;
+    let recorded = read.expect("memory never waits").map_err(|error| describe(&error))?;
     let events: Result<Vec<Event>, _> =
         recorded.iter().map(|one| Event::from_json(&one.kind, one.schema_version, &one.data)).collect();
-    let events = events.map_err(|error| error.to_string())?;
+    let events = events.map_err(|error| describe(&error))?;
     Lot::fold(&events).ok_or_else(|| format!("{id} is no lot"))
 }

@@ -17,7 +17,7 @@ use super::{Checked, Checker, RelayState, Told};
 const LEAD: TimeDelta = TimeDelta::seconds(44);
 /// What waits for the morning is spread over this.
 const SPREAD_MS: i64 = 600_000;
-/// Whoever can be asked is asked at least this often, however long the process was away and however time leaps.
+/// A relay that can be asked is asked at least this often, however long the process was away and however time leaps.
 const QUESTION_MAX: TimeDelta = TimeDelta::hours(13);
 
 /// Forbidden from 21:00 up to 08:00 in Seoul, which is UTC+9.
@@ -26,7 +26,8 @@ pub(super) fn is_night(at: DateTime<Utc>) -> bool {
     !(8..21).contains(&hour)
 }
 
-/// Whether somebody who decided at most a moment before this time may have found that a hand-over would be at night.
+/// Whether a process that decided at most a moment before this time may have found that a hand-over would be at
+/// night.
 pub(super) fn may_be_night(at: DateTime<Utc>) -> bool {
     is_night(at - notice()) || is_night(at) || is_night(at + LEAD)
 }
@@ -124,7 +125,7 @@ impl Checker {
         finished: &MessagesFinished,
         told: &Told<'_>,
         terms: &SendingAccepted,
-    ) -> Result<bool, String> {
+    ) -> Checked<bool> {
         let at = told.time();
         let newest = message.newest();
         let is_here = newest.is_none_or(|newest| newest.state == State::Routed);
@@ -182,7 +183,7 @@ impl Checker {
         addresses.into_iter().any(|address| self.people.may_refuse(&terms.tenant, address, at))
     }
 
-    /// A failure ends a message only where nobody is left who may try.
+    /// A failure ends a message only if no relay is left that may try.
     fn nobody_is_owed(
         &self,
         id: MessageId,
@@ -216,7 +217,7 @@ impl Checker {
         }
     }
 
-    /// Nobody gives up waiting for a relay that could have been asked for long.
+    /// No message stops waiting for a relay that could have been asked for long.
     fn was_asked(&self, message: &MessageState, id: MessageId, at: DateTime<Utc>) -> Checked {
         let Some(newest) = message.newest().filter(|newest| newest.state == State::Unknown) else {
             return Ok(());

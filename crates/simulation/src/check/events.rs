@@ -1,5 +1,5 @@
-//! Each event against what was before it: the lives of sendings, and who is there. What happens to messages is in
-//! `routes`, `handover` and `ends`.
+//! Each event against what was before it: the lives of sendings, and which tenants, relays and keys exist. Events of
+//! messages are in `routes`, `handover` and `ends`.
 
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
@@ -163,7 +163,7 @@ impl Checker {
         Ok(())
     }
 
-    /// What is paused is not paused again but by somebody whose word counts more.
+    /// What is paused is not paused again, except by somebody with higher priority.
     fn paused(&mut self, paused: &SendingPaused, told: &Told<'_>) -> Checked {
         let sending = self.sending_mut(paused.sending)?;
         if sending.cancelled.is_some() || sending.is_completed {

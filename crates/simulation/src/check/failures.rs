@@ -1,5 +1,5 @@
-//! What the codes of the simulated relays mean, and what may follow: written out again by hand, so that a change
-//! in the platform's own tables shows.
+//! The meaning of the simulated relays' codes, and what may follow: written again by hand, so that a change in the
+//! platform's own tables shows.
 
 use kite_domain::failure::FailureClass;
 use kite_domain::policy::FailoverTerms;

@@ -1,4 +1,4 @@
-//! Hand-overs and their answers: only what may go goes, and every answer is to an intent.
+//! Hand-overs and their answers: only what is allowed is handed over, and every answer belongs to an intent.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::lot::{DeferredSet, MessagesSubmitted, RefusedSet, RelayResponded, UnknownSet};
@@ -13,11 +13,12 @@ use super::{Checked, Checker, RelayState, Told};
 
 /// The longest pause before a relay is asked again.
 const INQUIRY_MAX: TimeDelta = TimeDelta::hours(1);
-/// At least so long after the last call or question a question of a higher round comes: of the first one, and so on.
+/// A question of a higher round comes at least this long after the last call or question: for the first round, and so
+/// on.
 const PAUSES_MS: [i64; 3] = [1_000, 5_000, 30_000];
-/// A call may come in so long after it was given up.
+/// A call may come in this long after the caller gave up.
 const ON_ITS_WAY_MS: i64 = 30_000;
-/// The pauses after the third question: so many of so long, by class; then these.
+/// The pauses after the third question: this many of this length, by class; then these.
 const LATER_MS: [i64; 3] = [300_000, 1_800_000, 3_600_000];
 
 fn pause_ms(round: u8, class: MessageClass) -> i64 {
@@ -35,9 +36,9 @@ fn pause_ms(round: u8, class: MessageClass) -> i64 {
 }
 /// From this round on, nothing is on its way any more.
 const LATE_ROUND: u8 = 3;
-/// How often a relay is called with a message that it does not take: more and more seldom,
+/// How often a relay is called with a message that it does not take: less and less often,
 const CALLS_AT_FIRST_MAX: i64 = 200;
-/// but for passwords, whose relay is tried the more often the less time they have.
+/// except for passwords, whose relay is tried more often the less time they have.
 const CALLS_FOR_A_PASSWORD_MAX: i64 = 300;
 const CALLS_AN_HOUR_MAX: i64 = 60;
 
@@ -277,7 +278,7 @@ impl Checker {
             let message = self.handed_over(told, seq, responded)?;
             let attempt = message.attempt(responded.attempt);
             if let Some(attempt) = attempt.filter(|one| one.state <= State::Unknown) {
-                // The same once more: it was not known whether the first was in the log.
+                // The same event again: it was not known whether the first was in the log.
                 let is_repeat = attempt.not_before_ms == inquire_ms;
                 // What was answered before a process stood still is recorded after it.
                 let recorded_ms = latest_ms + held_up_ms;
@@ -310,7 +311,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A relay that can be asked is asked. Where it can only be handed the message again, that may be forbidden.
+    /// A relay that can be asked is asked. If it can only be handed the message again, that may be forbidden.
     fn may_be_left_alone(&self, seq: u32, responded: &RelayResponded, told: &Told<'_>) -> Checked {
         let relay = self.relays.get(&responded.relay);
         if !relay.is_some_and(RelayState::can_be_asked) {
@@ -366,7 +367,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<&mut MessageState, String> {
+    ) -> Checked<&mut MessageState> {
         let message = self.message_mut(told, seq)?;
         let attempt = message.attempt(responded.attempt).filter(|one| one.relay == responded.relay);
         match attempt.map(|attempt| attempt.intents) {

@@ -1,4 +1,4 @@
-//! The log against the relays' own ledgers: what it says that a relay said is what that relay did.
+//! The log against the relays' own ledgers: the relay's answers in the log are what the relay did.
 
 use kite_domain::ids::AttemptReference;
 use kite_domain::lot::{RelayResponded, UnknownSet};
@@ -10,13 +10,13 @@ use super::{Checked, Checker, Told};
 use crate::relays::{Entry, Fate, SimRelays};
 
 impl Checker {
-    /// What a relay knows of an attempt; none: nothing is held against ledgers here.
+    /// What a relay knows of an attempt; none: nothing is compared with ledgers here.
     fn ledger(
         &self,
         told: &Told<'_>,
         (seq, attempt): (u32, u16),
         relay: &RelayId,
-    ) -> Result<Option<(AttemptReference, Option<Entry>)>, String> {
+    ) -> Checked<Option<(AttemptReference, Option<Entry>)>> {
         let reference = AttemptReference { message: told.message(seq)?, attempt };
         let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
         Ok(ledger.map(|ledger| (reference, ledger.entry(reference))))
@@ -63,7 +63,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<Option<String>, String> {
+    ) -> Checked<Option<String>> {
         let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
             return Ok(None);
         };
@@ -71,7 +71,8 @@ impl Checker {
         Ok(entry.and_then(|entry| entry.put_off).map(|(code, _)| code.to_string()))
     }
 
-    /// Law 4: an intent is taken for unanswered by whoever called, when its call is over, or by anybody once its time is.
+    /// Law 4: an intent counts as unanswered for its own process when the call is over, and for any process once its
+    /// time is.
     pub(super) fn is_time_over(
         &self,
         seq: u32,
@@ -97,7 +98,7 @@ impl Checker {
         }
     }
 
-    /// Whatever is refused, or as new, cannot come in later.
+    /// What is refused, or counts as new, cannot come in later.
     pub(super) fn nothing_is_on_its_way(
         &self,
         told: &Told<'_>,
@@ -121,7 +122,7 @@ impl Checker {
         told: &Told<'_>,
         seq: u32,
         responded: &RelayResponded,
-    ) -> Result<bool, String> {
+    ) -> Checked<bool> {
         let Some((_, entry)) = self.ledger(told, (seq, responded.attempt), &responded.relay)? else {
             return Ok(true);
         };

@@ -1,8 +1,9 @@
-//! Limits of tenants and bounds over all: nobody is refused for one that is not reached, and nobody gets past one.
+//! Limits of tenants and limits over all: no request is refused for a limit that is not reached, and none gets past
+//! one.
 //!
-//! How much a tenant has cannot be known to the message from outside, because the platform may count what has just ended.
-//! So a refusal is held against the most that it can have (all that it ever asked for), and an acceptance against the
-//! least (what was sealed before it was asked for and is open still).
+//! The exact number of a tenant's open messages cannot be known from outside, because the platform may still count
+//! what has just ended. So a refusal is compared with the most that the tenant can have (all that it ever asked for),
+//! and an acceptance with the least (what was sealed before the request and is still open).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::accept::{AcceptLimits, Pace};
@@ -18,7 +19,7 @@ use super::{Checked, Checker};
 use crate::operation::{Class, SendOrder};
 use crate::setting::{TENANTS, tenant};
 
-/// For so long after it began a process may not know yet what there is.
+/// For this long after its start a process may not know yet what there is.
 const COUNTING: TimeDelta = TimeDelta::seconds(20);
 
 /// For which limit a request was refused.
@@ -69,7 +70,7 @@ impl Limits {
         self.process_began = at;
     }
 
-    /// Whether it is so by limits that somebody who decides now may believe in.
+    /// Whether that follows from limits which a process that decides now may believe in.
     fn may(&self, whose: &TenantId, at: DateTime<Utc>, is_so: impl Fn(&LimitsInForce) -> bool) -> bool {
         let default = &self.platform.tenant;
         match self.set.get(whose) {

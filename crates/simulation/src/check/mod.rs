@@ -1,7 +1,7 @@
 //! The laws (docs/laws.md), checked from the log and from the relays' own ledgers.
 //!
-//! This is a second, small model of what the events mean. It shares the events' shapes with the platform and none of its
-//! folds or decisions: what both got wrong in the same way would go unseen otherwise.
+//! This is a second, small model of what the events mean. It shares the shapes of the events with the platform, but
+//! none of its folds or decisions: otherwise an error in both would go unnoticed.
 
 mod arrivals;
 mod books;
@@ -37,6 +37,7 @@ pub(crate) use relays::RelayState;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::accept::AcceptLimits;
+use kite_commands::describe;
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::Recipient;
@@ -65,7 +66,7 @@ pub(crate) struct SendingState {
     pub(crate) is_abandoned: bool,
     /// Since which position, and by whom.
     pub(crate) paused: Option<(Position, PauseBy)>,
-    /// When it was let go on last.
+    /// When it was last resumed.
     pub(crate) resumed_at: Option<DateTime<Utc>>,
     /// Position and time.
     pub(crate) cancelled: Option<(Position, DateTime<Utc>)>,
@@ -76,8 +77,7 @@ pub(crate) struct SendingState {
     pub(crate) recipients: BTreeMap<u32, Recipient>,
 }
 
-/// How long it takes until nobody believes any more what a wrong clock or a lost lease made him believe: longer than a lease and a
-/// call together.
+/// How long a wrong clock or a lost lease may mislead a process: longer than a lease and a call together.
 const UNSURE_MS: i64 = 60_000;
 
 /// The checker.
@@ -94,16 +94,16 @@ pub(crate) struct Checker {
     pub(super) limits: Limits,
     /// References of parked receipts that were given up.
     given_up: BTreeSet<String>,
-    /// Where the log ended when the present process began: everybody knows what is before.
+    /// Where the log ended when the present process began: every process knows what is before.
     pub(crate) process_began_at: Position,
-    /// What the relays know; none: only the log is held against itself.
+    /// What the relays know; none: only the log is compared with itself.
     ledgers: Option<Arc<SimRelays>>,
-    /// Several processes write. What one does the others know only some time later, and their clocks differ: no decision is held
-    /// against what its process cannot have known, and none to the moment.
+    /// Several processes write. Each learns what the others do only some time later, and their clocks differ: no
+    /// decision is judged by what its process cannot have known, nor to the exact moment.
     is_shared: bool,
     /// How long the processes are held up, all together.
     held_up: TimeDelta,
-    /// How many processes there are besides: whoever called may be one of them.
+    /// How many other processes there are: each of them may be the caller.
     others: u8,
     /// By how much the clocks of processes differ from the time at most.
     clocks_off_ms: i64,
@@ -113,7 +113,9 @@ pub(crate) struct Checker {
     pub(crate) counts_are_parked: bool,
 }
 
-pub(crate) type Checked = Result<(), String>;
+/// What a check came to. A verdict is read by a human, once, and nobody acts on which it is: so it is words, with the sources of
+/// whatever error led to it.
+pub(crate) type Checked<T = ()> = Result<T, String>;
 
 /// An event with its envelope.
 pub(crate) struct Told<'t> {
@@ -132,12 +134,12 @@ impl<'t> Told<'t> {
         self.recorded.metadata.time
     }
 
-    fn lot(&self) -> Result<LotId, String> {
+    fn lot(&self) -> Checked<LotId> {
         self.lot.ok_or_else(|| "not in a lot's stream".to_owned())
     }
 
     /// The message of this number, which must be of the lot.
-    fn message(&self, seq: u32) -> Result<MessageId, String> {
+    fn message(&self, seq: u32) -> Checked<MessageId> {
         let lot = self.lot()?;
         let id = MessageId { sending: lot.sending, seq };
         if id.lot() == lot { Ok(id) } else { Err(format!("message {seq} is not of lot {lot}")) }
@@ -145,7 +147,7 @@ impl<'t> Told<'t> {
 }
 
 impl Checker {
-    /// A checker that holds the log against what the relays know.
+    /// A checker that compares the log with what the relays know.
     pub(crate) fn beside(ledgers: Arc<SimRelays>, limits: AcceptLimits) -> Self {
         noted::play_alone();
         Self { ledgers: Some(ledgers), limits: Limits::of(limits), ..Self::default() }
@@ -167,7 +169,7 @@ impl Checker {
         loop {
             let page =
                 futures::FutureExt::now_or_never(store.read_all(self.position, 1_000, &Filter::everything()));
-            let page = page.expect("memory never waits").map_err(|error| error.to_string())?;
+            let page = page.expect("memory never waits").map_err(|error| describe(&error))?;
             if page.next == self.position {
                 return Ok(());
             }
@@ -192,7 +194,7 @@ impl Checker {
             self.paces_begin(at.timestamp_millis());
         }
         self.process_began_at = self.position;
-        // Requests to the others go on.
+        // Requests to the others continue.
         if !self.is_shared {
             self.books.process_begins();
         }
@@ -203,14 +205,14 @@ impl Checker {
         self.spans_unsure_until_ms = i64::MAX;
     }
 
-    /// All clocks are right from now on. What was held by a wrong one may be held for a while.
+    /// All clocks are right from now on. Leases that a process with a wrong clock had may remain for a while.
     pub(crate) fn clocks_are_right(&mut self, now_ms: i64) {
         if self.spans_unsure_until_ms == i64::MAX {
             self.spans_unsure_until_ms = now_ms + UNSURE_MS;
         }
     }
 
-    /// A lease was lost then, and its holder does not know: of the relay whose share it was two may hold it.
+    /// A lease was lost then, and its holder does not know: two processes may have the share of that relay.
     pub(crate) fn lease_was_lost(&mut self, lease: &str, at_ms: i64) {
         for (relay, state) in &mut self.relays {
             if lease.split('/').any(|part| part == relay.as_str()) {
@@ -224,7 +226,7 @@ impl Checker {
         !self.is_shared && position <= self.process_began_at
     }
 
-    /// What happened until then is known to whoever decides at `time`.
+    /// A process that decides at `time` knows what happened until then.
     fn known_by(&self, time: DateTime<Utc>) -> DateTime<Utc> {
         if self.is_shared { time - notice() } else { time }
     }
@@ -234,12 +236,12 @@ impl Checker {
     }
 
     /// A message of a sealed sending that an event of its lot speaks of.
-    fn message_at(&self, told: &Told<'_>, seq: u32) -> Result<&MessageState, String> {
+    fn message_at(&self, told: &Told<'_>, seq: u32) -> Checked<&MessageState> {
         let id = told.message(seq)?;
         self.sending(id.sending)?.messages.get(&seq).ok_or_else(|| format!("there is no message {seq}"))
     }
 
-    fn message_mut(&mut self, told: &Told<'_>, seq: u32) -> Result<&mut MessageState, String> {
+    fn message_mut(&mut self, told: &Told<'_>, seq: u32) -> Checked<&mut MessageState> {
         let id = told.message(seq)?;
         let messages = &mut self.sending_mut(id.sending)?.messages;
         messages.get_mut(&seq).ok_or_else(|| format!("there is no message {seq}"))
@@ -251,22 +253,22 @@ impl Checker {
     }
 
     /// Whether whoever decides at `time` must know that the sending is paused.
-    fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Result<bool, String> {
+    fn is_known_to_be_paused(&self, id: SendingId, time: DateTime<Utc>) -> Checked<bool> {
         let Some((position, _)) = self.sending(id)?.paused else { return Ok(false) };
         Ok(self.was_there(position) || self.books.is_paused_before(id, position, self.known_by(time)))
     }
 
-    fn sending(&self, id: SendingId) -> Result<&SendingState, String> {
+    fn sending(&self, id: SendingId) -> Checked<&SendingState> {
         let sending = self.sendings.get(&id).filter(|sending| sending.terms.is_some());
         sending.ok_or_else(|| format!("sending {id} is not sealed"))
     }
 
-    fn sending_mut(&mut self, id: SendingId) -> Result<&mut SendingState, String> {
+    fn sending_mut(&mut self, id: SendingId) -> Checked<&mut SendingState> {
         let sending = self.sendings.get_mut(&id).filter(|sending| sending.terms.is_some());
         sending.ok_or_else(|| format!("sending {id} is not sealed"))
     }
 
-    fn terms_of(&self, told: &Told<'_>) -> Result<Arc<SendingAccepted>, String> {
+    fn terms_of(&self, told: &Told<'_>) -> Checked<Arc<SendingAccepted>> {
         self.sending(told.lot()?.sending)?.terms.clone().ok_or_else(|| "not sealed".to_owned())
     }
 }

@@ -1,19 +1,20 @@
-//! What is so, and what was so a moment ago. Whoever decides reads the log, and may not have read its newest event yet.
+//! What is true now, and what was true a moment ago. A process that decides reads the log, and may not have read its
+//! newest event yet.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::cell::Cell;
 
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::faults::AppendFault;
 use crate::operation::Operation;
 
-/// How long news may be unknown to somebody who reads the log.
+/// How long a process that reads the log may not know some news.
 const NOTICE: TimeDelta = TimeDelta::seconds(5);
-/// The same, however much comes together. An intent that is in the log later than that is not carried out.
+/// The same, however much comes together. An intent that reaches the log later than that is not carried out.
 const NOTICE_MAX: TimeDelta = TimeDelta::seconds(40);
 /// How long an append takes that stalls.
 const STALLED: TimeDelta = TimeDelta::seconds(24);
-/// How late a process hears of an append where the log is on another machine.
+/// How late a process learns of an append where the log is on another machine.
 const HEARD_LATE: TimeDelta = TimeDelta::seconds(2);
 
 thread_local! {
@@ -26,19 +27,19 @@ pub(super) fn notice() -> TimeDelta {
     IN_FORCE.get()
 }
 
-/// A case is played now in which one process knows all.
+/// From now on the case has one process that knows everything.
 pub(super) fn play_alone() {
     IN_FORCE.set(NOTICE);
 }
 
-/// This case is played now, in which several processes work.
+/// From now on this case is played, in which several processes work.
 pub(super) fn play(case: &Case) {
     IN_FORCE.set(notice_in(case));
 }
 
 /// How long the processes of a case are held up, all together.
 pub(super) fn held_up_in(case: &Case) -> TimeDelta {
-    let held_up = |step: &Step| match step.op {
+    let held_up = |step: &CaseStep| match step.op {
         Operation::StandStill { ms, .. } | Operation::CutOff { ms, .. } => TimeDelta::milliseconds(ms.into()),
         Operation::AppendFault { fault: AppendFault::Stalled, .. } => STALLED,
         _ => TimeDelta::zero(),
@@ -48,7 +49,7 @@ pub(super) fn held_up_in(case: &Case) -> TimeDelta {
 
 /// What happens in a case says how old a process's knowledge can be, and by how much the times of events differ.
 fn notice_in(case: &Case) -> TimeDelta {
-    let off_ms = |step: &Step| match step.op {
+    let off_ms = |step: &CaseStep| match step.op {
         Operation::ClockOff { ms, .. } => ms.unsigned_abs(),
         _ => 0,
     };
@@ -81,12 +82,12 @@ impl<T> Noted<T> {
         std::iter::once(&self.now).chain(before.map(|(value, _)| value))
     }
 
-    /// Whether somebody who decides at this time may believe it.
+    /// Whether a process that decides at this time may believe it.
     pub(super) fn may(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
         self.since(at - notice()).any(is_so)
     }
 
-    /// Whether whoever decides at this time must know it.
+    /// Whether every process that decides at this time must know it.
     pub(super) fn must(&self, at: DateTime<Utc>, is_so: impl FnMut(&T) -> bool) -> bool {
         self.throughout(at - notice(), is_so)
     }

@@ -1,4 +1,4 @@
-//! What is accepted against what was ordered: no row is lost on the way in, and none changes.
+//! What is accepted against what was requested: no row is lost on the way in, and none changes.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::policy::FailoverTerms;

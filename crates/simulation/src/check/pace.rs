@@ -1,8 +1,8 @@
-//! What all processes together ask of a relay, by its own ledger: no more calls at once than were agreed, and no more messages a
-//! second.
+//! What all processes together ask of a relay, by its own ledger: no more calls at once than agreed, and no more
+//! messages per second.
 //!
-//! Messages are counted, not their parts, so it is less than what is charged. What was charged a moment ago may come in later,
-//! one call of each worker.
+//! Messages are counted, not their parts, so it is less than what is charged. What was charged a moment ago may come
+//! in later, one call of each worker.
 
 use kite_domain::relay::RelayProfile;
 
@@ -24,12 +24,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Another rate is agreed, or whoever keeps it begins anew.
+    /// Another rate is agreed, or its keeper begins again.
     pub(super) fn begins(&mut self, from_ms: i64) {
         *self = Self { level: 0, at_ms: from_ms, known_from_ms: from_ms };
     }
 
-    /// Answers how many messages more than may have come in.
+    /// Returns how many messages more than may have come in.
     fn count(&mut self, messages: usize, profile: &RelayProfile, at_ms: i64) -> i64 {
         let Some(rate) = profile.rate_parts_per_second.filter(|_| at_ms >= self.known_from_ms) else {
             return 0;
@@ -45,7 +45,7 @@ impl Pace {
 }
 
 impl Checker {
-    /// By a clock that is moved nobody knows how long a share is its own, and what is lost two may hold.
+    /// With a moving clock nobody knows how long a share is its own, and two processes may have a lost share.
     pub(super) fn is_within_pace(&mut self, call: &Call) -> Checked {
         let Call { relay, at_once, references, .. } = call;
         let Some(state) = self.relays.get_mut(relay) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Who has refused advertisements, by which address, and since when everybody must know.
+//! Who has refused advertisements, by which address, and since when every process must know.
 
 use chrono::{DateTime, Utc};
 use kite_domain::contact::ContactDetails;
@@ -21,7 +21,7 @@ struct Refusal {
     withdrawn_at: Option<DateTime<Utc>>,
 }
 
-/// That a refusal binds another address of the same person.
+/// That a refusal applies to another address of the same person.
 #[derive(Debug, Clone, Copy)]
 struct Bond {
     /// Since when it is known that both are one person's.
@@ -125,7 +125,7 @@ impl People {
         Ok(())
     }
 
-    /// Law 9: whatever is known of people for so long is in the log.
+    /// Law 9: what has been known about people for this long is in the log.
     pub(crate) fn are_extended(&self, known_by: DateTime<Utc>) -> Checked {
         let missing = self
             .bonds

@@ -1,4 +1,4 @@
-//! Policies and advice as the log tells of them, and which of them may be followed at a time.
+//! Policies and advice by the log, and which of them may be followed at a time.
 
 use chrono::{DateTime, Utc};
 use kite_domain::policy::{PolicyDefined, PolicyObjective, RelayWeight, WEIGHT_SUM, WeightsAdvised};
@@ -108,7 +108,7 @@ impl Policies {
         advice: Option<u32>,
         used: &[RelayWeight],
         at: DateTime<Utc>,
-    ) -> Result<Shares<'_>, String> {
+    ) -> Checked<Shares<'_>> {
         let none = Policy::default();
         let known = self.0.get(&(tenant.clone(), channel));
         if !known.unwrap_or(&none).newest.may(at, |newest| *newest == version) {

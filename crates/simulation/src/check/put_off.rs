@@ -1,4 +1,4 @@
-//! What a relay refuses for now: that message waits, longer and longer, and no other; until its time is over.
+//! What a relay refuses for now: that message waits, longer and longer, and no other, until its time is over.
 
 use kite_domain::lot::{RefusedForNowSet, RelayResponded};
 

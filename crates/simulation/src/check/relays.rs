@@ -1,4 +1,4 @@
-//! Relays and senders as the log tells of them, and who may carry what.
+//! Relays and senders by the log, and which relay may carry what.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::address::PhoneKind;
@@ -15,8 +15,8 @@ use super::noted::Noted;
 use super::pace::Pace;
 use super::{Checked, Checker};
 
-/// A relay that takes nothing call after call is left alone longer than it asks, and at most for so long; whoever waits for
-/// it looks every second.
+/// A relay that takes nothing call after call gets longer pauses than it asks for, at most this long; workers that
+/// wait for it look every second.
 const PATIENT_AFTER: u32 = 8;
 const PATIENCE_MS_MAX: i64 = 66_000;
 const LOOK_MS: i64 = 2_000;
@@ -33,9 +33,9 @@ pub(crate) struct RelayState {
     pub(crate) phase: Noted<BreakerPhase>,
     /// Answers in a row by which it took nothing, and the time of the last.
     pub(super) took_nothing: (u32, i64),
-    /// Until when it asked not to be called. It says so to Kite, and the log does not keep it.
+    /// Until when it asked not to be called. It tells Kite, and the log does not store it.
     pub(super) rests_until_ms: i64,
-    /// How many calls were under way in the last calm, on average and in hundredths.
+    /// How many calls were in progress in the last calm, on average and in hundredths.
     calls_percent: i64,
     pub(super) pace: Pace,
     /// Until when two may hold the same share of it.
@@ -50,15 +50,15 @@ impl RelayState {
         self.took_nothing = if took_something { (0, 0) } else { (self.took_nothing.0 + 1, at_ms) };
     }
 
-    /// Whether it asked for it, or took nothing so often, that it may be left alone for now. A worker that waited for the end
-    /// of it looks again within a second or two.
+    /// Whether it asked for it, or took nothing so often, that it need not be called for now. A worker that waited
+    /// for the end of the pause looks again within a second or two.
     pub(super) fn may_be_left_alone(&self, now_ms: i64) -> bool {
         let (answers, last_ms) = self.took_nothing;
         let is_patience = answers >= PATIENT_AFTER && last_ms + PATIENCE_MS_MAX > now_ms;
         is_patience || self.rests_until_ms + LOOK_MS > now_ms
     }
 
-    /// Whether all calls that it may be given at once were under way nearly all the time of the last calm.
+    /// Whether all calls that it may be given at once were in progress nearly all the time of the last calm.
     pub(super) fn is_busy(&self) -> bool {
         self.profile()
             .is_some_and(|profile| self.calls_percent >= 90 * i64::from(profile.calls_in_flight_max))
@@ -101,7 +101,7 @@ impl RelayState {
 }
 
 impl Checker {
-    /// How many calls the relay had under way in a calm that is over, and until when it asked to have none.
+    /// How many calls the relay had in progress in a calm that is over, and until when it asked to have none.
     pub(crate) fn was_called(&mut self, relay: &RelayId, calls_percent: i64, until_ms: i64) {
         let state = self.relays.entry(relay.clone()).or_default();
         state.rests_until_ms = until_ms;
@@ -110,8 +110,8 @@ impl Checker {
 }
 
 impl Checker {
-    /// Whether the relay answered something a while ago, so that what waited for that is looked at before its time. It knows
-    /// that itself: of a question that brought nothing the log does not tell.
+    /// Whether the relay answered something a while ago, so that what waited for that is looked at before its time.
+    /// Only the relay knows: the log does not contain questions without a result.
     pub(super) fn is_back(&self, relay: &RelayId, at: DateTime<Utc>) -> bool {
         let ledger = self.ledgers.as_ref().and_then(|ledgers| ledgers.get(relay));
         ledger.is_some_and(|relay| relay.answered_ms() + BACK_MS > at.timestamp_millis())
@@ -123,7 +123,7 @@ impl Checker {
         profile.is_some_and(|profile| !profile.unusable().is_empty())
     }
 
-    /// After a calm: a relay that nobody can call is known as such, and one that somebody can is not.
+    /// After a calm: a relay that nobody can call is known as such, and one that can be called is not.
     pub(crate) fn the_unusable_are_known(&self, now: DateTime<Utc>, calm: TimeDelta) -> Checked {
         for (id, relay) in &self.relays {
             let is_unattended = *relay.is_unattended.now();

@@ -1,4 +1,4 @@
-//! Routes: whether there may be another attempt, at whom, and whether one is owed.
+//! Routes: whether there may be another attempt, at which relay, and whether one is due.
 
 use chrono::{DateTime, Utc};
 use kite_domain::failure::FailureClass;
@@ -74,14 +74,14 @@ impl Checker {
         }
     }
 
-    /// Law 4: the attempt before is over, and over in a way that lets another follow. Answers why it is over.
+    /// Law 4: the attempt before is over, in a way that allows another. Returns why it is over.
     fn check_over(
         &self,
         before: &AttemptState,
         seq: u32,
         told: &Told<'_>,
         terms: &SendingAccepted,
-    ) -> Result<FailureClass, String> {
+    ) -> Checked<FailureClass> {
         let at = told.time();
         let is_overdue = before.receipt_by_ms <= at.timestamp_millis();
         let may_be_closed = || {

@@ -1,4 +1,4 @@
-//! Sender identities as the log tells of them: who may send with what, and whose an address is.
+//! Sender identities by the log: who may send with what, and which tenant has an address.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::event::Event;
@@ -118,7 +118,8 @@ impl Senders {
         self.0.get(&(terms.tenant.clone(), address?.clone())).map(|sender| &sender.leave)
     }
 
-    /// Whether somebody who decides at this time may believe that the sender may send, through this relay or through any.
+    /// Whether a process that decides at this time may believe that the sender may be used, through this relay or
+    /// through any.
     pub(super) fn may_send(
         &self,
         terms: &SendingAccepted,

@@ -1,6 +1,6 @@
 //! Law 3: after n first routes |routed(relay) − n × weight| < 1, for every policy version and set of eligible relays.
 //!
-//! The counts are kept by what the law speaks of, never by the key that the platform keeps its carry under.
+//! The counts are kept by the terms of the law, never by the key under which the platform keeps its carry.
 
 use chrono::{DateTime, Utc};
 use kite_domain::lot::{MessagesRouted, RouteSet, SplitRecord};
@@ -76,7 +76,7 @@ impl Checker {
         record: &SplitRecord,
         at: DateTime<Utc>,
         terms: &SendingAccepted,
-    ) -> Result<Split, String> {
+    ) -> Checked<Split> {
         let (tenant, channel, version) = (&terms.tenant, record.channel, record.version);
         let listed: Vec<String> =
             record.weights.iter().map(|entry| format!("{}:{}", entry.relay, entry.weight)).collect();
@@ -177,7 +177,7 @@ impl Splits {
         Ok(())
     }
 
-    /// What the router goes on with after a restart is what the log comes to.
+    /// What the router continues with after a restart is what the log comes to.
     pub(super) fn carries_agree(&self, carries: &BTreeMap<SmolStr, Carry>) -> Checked {
         for (split, count) in &self.0 {
             let total = split.weights.iter().map(|(_, weight)| u64::from(*weight)).sum();

@@ -1,5 +1,6 @@
 //! Law 11: every outcome is counted once, and the same in every view.
 
+use kite_commands::describe;
 use kite_domain::lot::Outcome;
 use kite_domain::slug::RelayId;
 use kite_domain::text::MessageType;
@@ -12,7 +13,7 @@ use super::{Checked, Checker, MessageState};
 /// A relay, or none as yet, and a channel.
 type Place = (Option<RelayId>, MessageType);
 
-/// What these messages come to, without what the log says in other words: the planned shares and the cost.
+/// The counts of these messages, without what the log states in other words: the planned shares and the cost.
 pub(super) fn counted<'m>(messages: impl Iterator<Item = &'m MessageState>) -> Counts {
     let mut all = Counts::default();
     let mut places = BTreeMap::new();
@@ -105,7 +106,7 @@ impl Checker {
             loop {
                 let search = MessageSearch::default();
                 let page = models.delivery.search(&tenant, &search, after.as_ref(), 200);
-                let page = page.map_err(|error| error.to_string())?;
+                let page = page.map_err(|error| describe(&error))?;
                 found += page.items.len() as i64;
                 after = page.next;
                 if after.is_none() {
@@ -121,10 +122,10 @@ impl Checker {
 }
 
 /// Rows of statistics by their relay and channel; those of one place are added up.
-fn statistics(models: &ReadModels, group_by: Vec<Dimension>) -> Result<BTreeMap<Place, Counts>, String> {
+fn statistics(models: &ReadModels, group_by: Vec<Dimension>) -> Checked<BTreeMap<Place, Counts>> {
     let query = StatisticsQuery { group_by, ..StatisticsQuery::default() };
     let mut places: BTreeMap<Place, Counts> = BTreeMap::new();
-    for row in models.delivery.statistics(&query).map_err(|error| error.to_string())? {
+    for row in models.delivery.statistics(&query).map_err(|error| describe(&error))? {
         let place = (row.relay, row.channel.unwrap_or(MessageType::Sms));
         *places.entry(place).or_default() += row.counts;
     }

@@ -4,7 +4,7 @@ mod nodes;
 
 pub use nodes::generate_nodes;
 
-use crate::case::{Case, Setup, Step};
+use crate::case::{Case, CaseStep, Setup};
 use crate::faults::AppendFault;
 use crate::operation::{
     Class, Failover, Foreign, Kind, Objective, Operation, PolicyChannel, SendOrder, SenderStep,
@@ -28,7 +28,7 @@ pub enum Length {
     Long,
 }
 
-/// The case of a seed. The same for ever, as long as nothing is added here.
+/// The case of a seed. It is always the same, as long as nothing is added here.
 pub fn generate(seed: u64, length: Length) -> Case {
     let mut dice = Dice::of(seed, 0xCA5E);
     // What was added later has dice of its own, so that a seed stays the case that it was.
@@ -52,7 +52,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
     let keeps_all = setup.kept_messages_max == ALL;
     let mut generator =
         Generator { dice, later, sent: Vec::new(), trouble: None, was_fault: false, keeps_all };
-    let mut steps: Vec<Step> = (0..steps).map(|number| generator.step(number as u32)).collect();
+    let mut steps: Vec<CaseStep> = (0..steps).map(|number| generator.step(number as u32)).collect();
     add_unwritable(seed, &mut steps);
     operators_and_tenants(seed, &mut setup, &mut steps);
     baffle(seed, &mut steps);
@@ -61,25 +61,26 @@ pub fn generate(seed: u64, length: Length) -> Case {
     Case { seed, setup, steps }
 }
 
-/// In one case of six some rows cannot be written from somewhere on. Drawn from dice of its own, and with a salt of its
-/// own, so that the rest of the case is what it would be without.
-fn add_unwritable(seed: u64, steps: &mut Vec<Step>) {
+/// In one case of six some rows cannot be written from some point on. Drawn from a separate generator with a separate
+/// salt, so that the rest of the case is the same as without it.
+fn add_unwritable(seed: u64, steps: &mut Vec<CaseStep>) {
     let mut dice = Dice::of(seed, 0x0B57);
     if dice.below(6) != 0 {
         return;
     }
     let op = Operation::Unwritable { rows: *dice.pick(&Rows::ALL), remainder: dice.below(4) as u8 };
     let place = dice.below(steps.len() as u64 / 2) as usize;
-    steps.insert(place, Step { salt: UNWRITABLE_SALT, polls: 0, op });
+    steps.insert(place, CaseStep { salt: UNWRITABLE_SALT, polls: 0, op });
 }
 
 /// The salts of steps that are put between others.
 const SALT_BETWEEN: u32 = 100_000;
-/// The salt of the step that makes a relay baffling.
+/// The salt of the step after which calling a relay makes a worker panic.
 const SALT_BAFFLING: u32 = 300_000;
 
-/// Limits and pauses, put between the steps that there are: by dice of their own, so that these stay as they are.
-fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
+/// Limits and pauses, inserted between the other steps: from a separate generator, so that the others stay as they
+/// are.
+fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<CaseStep>) {
     let mut dice = Dice::of(seed, 0x7E4A);
     if dice.per_cent(10) {
         setup.open_messages_max = *dice.pick(&[40, 100]);
@@ -103,43 +104,43 @@ fn operators_and_tenants(seed: u64, setup: &mut Setup, steps: &mut Vec<Step>) {
             Operation::Limits { .. } => dice.below(1 + steps.len() as u64 / 3),
             _ => dice.below(1 + steps.len() as u64),
         };
-        steps.insert(place as usize, Step { salt: SALT_BETWEEN + number, polls, op });
-        // What is paused mostly goes on some time.
+        steps.insert(place as usize, CaseStep { salt: SALT_BETWEEN + number, polls, op });
+        // What is paused mostly continues some time.
         if let Operation::Pause { back, .. } = op
             && dice.per_cent(50)
         {
             let op = Operation::LetGoOn { back, by_operator: true };
-            steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + count + number, polls, op });
+            steps.insert(place as usize + 1, CaseStep { salt: SALT_BETWEEN + count + number, polls, op });
         }
-        // What the operator has paused a tenant cannot let go on, though it tries.
+        // What the operator has paused a tenant cannot resume, though it tries.
         if let Operation::Pause { back, by_operator: true } = op
             && attempts.per_cent(60)
         {
             let op = Operation::LetGoOn { back, by_operator: false };
-            steps.insert(place as usize + 1, Step { salt: SALT_BETWEEN + 2 * count + number, polls, op });
+            steps.insert(place as usize + 1, CaseStep { salt: SALT_BETWEEN + 2 * count + number, polls, op });
         }
     }
 }
 
 /// In one case of twelve a relay is handed something that makes whoever does it panic: just before somebody sends.
-fn baffle(seed: u64, steps: &mut Vec<Step>) {
+fn baffle(seed: u64, steps: &mut Vec<CaseStep>) {
     let mut dice = Dice::of(seed, 0xBAFF);
-    let is_sent = |step: &Step| matches!(step.op, Operation::Send(_));
+    let is_sent = |step: &CaseStep| matches!(step.op, Operation::Send(_));
     if dice.below(12) != 0 {
         return;
     }
     if let Some(place) = steps.iter().position(is_sent) {
         let op = Operation::Mode { relay: dice.below(3) as u8, mode: Mode::Baffling };
-        steps.insert(place, Step { salt: SALT_BAFFLING, polls: 0, op });
+        steps.insert(place, CaseStep { salt: SALT_BAFFLING, polls: 0, op });
     }
 }
 
 /// The salts of steps that are about senders.
 const SALT_OF_SENDERS: u32 = 400_000;
 
-/// In two cases of five senders are withdrawn, refused, approved for a while: by dice of their own, and so that most may
-/// send again some time.
-fn senders(seed: u64, steps: &mut Vec<Step>) {
+/// In two cases of five senders are withdrawn, refused, or approved for a while: from a separate generator, and so
+/// that most may be used again some time.
+fn senders(seed: u64, steps: &mut Vec<CaseStep>) {
     let mut dice = Dice::of(seed, 0x5E4D);
     let count = *dice.pick(&[0, 0, 0, 1, 2]);
     for number in 0..count {
@@ -159,7 +160,7 @@ fn senders(seed: u64, steps: &mut Vec<Step>) {
             let op = Operation::Sender { tenant, is_email, step: *step };
             let salt = SALT_OF_SENDERS + 10 * number + turn as u32;
             let polls = *dice.pick(&[0, 20, 120, 400]);
-            steps.insert(place, Step { salt, polls, op });
+            steps.insert(place, CaseStep { salt, polls, op });
             // What follows comes a little later: something is to be sent in between.
             place = (place + 1 + dice.below(4) as usize).min(steps.len());
         }
@@ -171,7 +172,7 @@ const SALT_REFUSING: u32 = 450_000;
 
 /// In one case of eight somebody who is known by two addresses refuses by one of them, and an advertisement that goes to
 /// the other is accepted before or after that.
-fn somebody_refuses(seed: u64, steps: &mut Vec<Step>) {
+fn somebody_refuses(seed: u64, steps: &mut Vec<CaseStep>) {
     let mut dice = Dice::of(seed, 0x9E09);
     if dice.below(8) != 0 {
         return;
@@ -198,7 +199,7 @@ fn somebody_refuses(seed: u64, steps: &mut Vec<Step>) {
     story.insert(if is_accepted_before { 3 } else { 2 }, settling);
     let place = dice.below(1 + steps.len() as u64) as usize;
     let salts = SALT_REFUSING..;
-    let story = story.into_iter().zip(salts).map(|(op, salt)| Step { salt, polls: 60, op });
+    let story = story.into_iter().zip(salts).map(|(op, salt)| CaseStep { salt, polls: 60, op });
     steps.splice(place..place, story);
 }
 
@@ -216,7 +217,7 @@ struct Generator {
 }
 
 impl Generator {
-    fn step(&mut self, number: u32) -> Step {
+    fn step(&mut self, number: u32) -> CaseStep {
         let op = match self.dice.below(100) {
             0..=34 if self.was_fault => Operation::Wait { ms: self.dice.between(1_000, 30_000) as u32 },
             35..=54 if self.was_fault => Operation::Send(self.send()),
@@ -235,7 +236,7 @@ impl Generator {
             3..=7 => self.dice.between(1, 120),
             _ => self.dice.between(100, 900),
         };
-        Step { salt: number, polls: polls as u16, op }
+        CaseStep { salt: number, polls: polls as u16, op }
     }
 
     fn operation(&mut self) -> Operation {

@@ -1,7 +1,7 @@
 //! What happens to several processes, put between the steps of a case with one.
 
 use super::{Length, generate};
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::faults::{AppendFault, LeaseFault, PutFault, QueueFault, SettleFault, TakeFault};
 use crate::operation::{Failover, Objective, Operation, PolicyChannel, SendOrder};
 use crate::upgrade::Newer;
@@ -32,7 +32,7 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
         };
         let place = dice.below(1 + case.steps.len() as u64) as usize;
         let polls = *dice.pick(&[0, 0, 20, 120, 400]);
-        case.steps.insert(place, Step { salt: SALT_OF_NODES + number as u32, polls, op });
+        case.steps.insert(place, CaseStep { salt: SALT_OF_NODES + number as u32, polls, op });
     }
     // A process that is alone has its log beside it.
     case.setup.remote_log = case.setup.nodes > 1 && Dice::of(seed, 0x4EAD).per_cent(50);
@@ -67,7 +67,7 @@ fn add_queue_faults(seed: u64, case: &mut Case) {
         };
         let op = Operation::QueueFault { skip: dice.below(4) as u8, fault };
         let place = dice.below(1 + case.steps.len() as u64) as usize;
-        case.steps.insert(place, Step { salt: SALT_OF_QUEUE + number as u32, polls: 0, op });
+        case.steps.insert(place, CaseStep { salt: SALT_OF_QUEUE + number as u32, polls: 0, op });
     }
 }
 
@@ -84,7 +84,7 @@ fn add_lease_faults(seed: u64, case: &mut Case) {
         let fault = if dice.per_cent(50) { LeaseFault::Late } else { LeaseFault::Lost };
         let op = Operation::LeaseFault { skip: dice.below(40) as u8, fault };
         let place = dice.below(1 + case.steps.len() as u64) as usize;
-        case.steps.insert(place, Step { salt: SALT_OF_LEASES + number as u32, polls: 0, op });
+        case.steps.insert(place, CaseStep { salt: SALT_OF_LEASES + number as u32, polls: 0, op });
     }
 }
 
@@ -119,7 +119,7 @@ fn add_rush(seed: u64, case: &mut Case) {
         Operation::Wait { ms: 8_000 },
     ];
     let place = dice.below(1 + case.steps.len() as u64) as usize;
-    let story = story.into_iter().zip(SALT_OF_A_RUSH..).map(|(op, salt)| Step { salt, polls: 60, op });
+    let story = story.into_iter().zip(SALT_OF_A_RUSH..).map(|(op, salt)| CaseStep { salt, polls: 60, op });
     case.steps.splice(place..place, story);
 }
 
@@ -136,5 +136,5 @@ fn add_upgrade(seed: u64, case: &mut Case) {
     let ms = *dice.pick(&[20_000, 200_000, 40_000_000]);
     let op = Operation::Behind { node, newer: *dice.pick(&Newer::ALL), ms };
     let place = dice.below(1 + case.steps.len() as u64 / 2) as usize;
-    case.steps.insert(place, Step { salt: SALT_OF_UPGRADES, polls: 60, op });
+    case.steps.insert(place, CaseStep { salt: SALT_OF_UPGRADES, polls: 60, op });
 }

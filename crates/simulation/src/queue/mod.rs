@@ -1,14 +1,15 @@
 //! The work queue of several processes: what [`kite_relay::queue`] promises, and no more.
 //!
-//! Behind it are the lanes of a single process, which put jobs in turn. What they keep beyond the port is taken back:
+//! Behind it are the lanes of a single process, which order the jobs. What they promise beyond the port is taken
+//! back:
 //!
-//! - What is out has an acknowledgement deadline. The process that has it says "in progress" while it runs and reaches the
-//!   queue. One that stands still, is cut off or has died says nothing, and its work is given out again: to others while it
-//!   still works, if it wakes up.
-//! - By faults that are armed: a job is lost after it was taken in, comes late or twice, a put or a settling is done and not
-//!   answered, what is left of a lease comes back whole or not at all.
-//! - A job with the same cause is taken once within a window, though the first may be lost by then.
-//! - Others learn of a job at once, or when they look.
+//! - A job that was given out has an acknowledgement deadline. Its process reports "in progress" while it runs and
+//!   reaches the queue. A process that stands still, is cut off or has died reports nothing, and its jobs are given
+//!   out again: to others while it still works, if it wakes up.
+//! - By faults that are armed: a job is lost after it was accepted, comes late or twice; a put or a settlement
+//!   happens without an answer; the rest of a lease comes back as a whole or not at all.
+//! - A job with the same cause is accepted once within a window, though the first may be lost by then.
+//! - Others learn about a job at once, or when they look.
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ use crate::executor::{NodeIndex, Sim};
 use crate::faults::{Armed, PutFault, QueueFault, SettleFault, TakeFault};
 use crate::reach::Situation;
 
-/// What is out and not acknowledged is given out again after so long.
+/// What was given out and is not acknowledged is given out again after this long.
 const ACKNOWLEDGED_WITHIN_MS: i64 = 10_000;
 /// How often a process says that it still works on what it has.
 const IN_PROGRESS_EVERY_MS: u64 = 3_000;
@@ -40,7 +41,7 @@ const REPEATS_DROPPED_MS: i64 = 120_000;
 /// How late a job comes at most that is late.
 const LATE_MS: u64 = 8_000;
 
-/// What a repeat is known by. One event has several jobs for the same relay and attempt, so these are not enough.
+/// What identifies a repeat. One event has several jobs for the same relay and attempt, so these are not enough.
 type JobName = (Uuid, RelayId, u16, JobKind, i64, Option<u32>);
 
 /// The broker: it outlives all processes.
@@ -314,7 +315,7 @@ fn are_of_one(job: &Job, other: &Job) -> bool {
 }
 
 fn unanswered() -> QueueError {
-    QueueError("no answer".to_owned())
+    QueueError::new("no answer")
 }
 
 /// The queue as one process sees it.
@@ -352,7 +353,7 @@ impl NodeQueue {
     }
 
     fn reach(&self) -> Result<(), QueueError> {
-        if self.is_out_of_reach() { Err(QueueError("cut off".to_owned())) } else { Ok(()) }
+        if self.is_out_of_reach() { Err(QueueError::new("cut off")) } else { Ok(()) }
     }
 
     /// Asks the broker. What was done and whose answer does not come is done all the same.

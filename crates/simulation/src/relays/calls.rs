@@ -1,4 +1,4 @@
-//! The calls to a relay: how many are under way at once, and how long it was called in all.
+//! The calls to a relay: how many are in progress at once, and how long it was called in all.
 
 use std::collections::BTreeMap;
 

@@ -6,8 +6,8 @@ use kite_domain::ids::AttemptReference;
 use kite_domain::receipt::RawReceipt;
 use kite_domain::relay::RelayProfile;
 use kite_relay::client::{
-    CallFailed, Connector, ConnectorError, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts,
-    RateLimit, RelayClient, Standing, SubmitAnswer,
+    CallFailed, ClientError, Connector, ConnectorError, MessageAnswer, NotTaken, OutgoingMessage,
+    PulledReceipts, RateLimit, RelayClient, Standing, SubmitAnswer,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -30,12 +30,10 @@ pub(crate) struct SimConnector {
 
 impl Connector for SimConnector {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
-        let relay = self.relays.get(&profile.relay).ok_or_else(|| ConnectorError {
-            relay: profile.relay.to_string(),
-            reason: "it is not simulated".to_owned(),
-        })?;
-        if let Some(fault) = profile.unusable().first() {
-            return Err(ConnectorError { relay: profile.relay.to_string(), reason: fault.to_string() });
+        let failed = |source| ConnectorError { relay: profile.relay.clone(), source };
+        let relay = self.relays.get(&profile.relay).ok_or_else(|| failed(ClientError::Unknown))?;
+        if let Some(fault) = profile.unusable().into_iter().next() {
+            return Err(failed(fault.into()));
         }
         Ok(Arc::new(SimClient {
             sim: self.sim.clone(),

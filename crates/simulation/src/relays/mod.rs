@@ -1,7 +1,7 @@
-//! Simulated relays: what they took, what they will say, and when. They survive a crash of the process.
+//! Simulated relays: what they accepted, what they will report, and when. They survive a crash of the process.
 //!
-//! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it took. Its
-//! ledger is what the platform's own word is held against.
+//! A relay here is truthful unless told to lie: it delivers what it says it delivers, and knows what it accepted. The
+//! platform's own statements are compared with its ledger.
 
 mod calls;
 mod client;
@@ -48,7 +48,7 @@ pub enum Mode {
     RateLimited,
     /// It refuses every message with a fault of its own.
     Faulting,
-    /// Whoever hands it messages panics. The relay itself takes them, or not.
+    /// A worker that hands it messages panics. The relay itself accepts them, or not.
     Baffling,
 }
 
@@ -62,7 +62,8 @@ pub enum CallFault {
     RequestLost,
     /// It is done, and the answer is lost.
     AnswerLost,
-    /// The same, and the next call is one too many. Often that is the repeat: the relay has it, and does not take it.
+    /// The same, and the next call is one too many. Often that is the repeat: the relay has the message, and does not
+    /// take it.
     AnswerLostThenTooMany,
     /// It arrives after the caller has given up.
     ArrivesLate,
@@ -158,7 +159,7 @@ pub(crate) struct Call {
     pub(crate) relay: RelayId,
     pub(crate) references: Vec<AttemptReference>,
     pub(crate) at_ms: i64,
-    /// How many the relay has under way with this one, those that nobody waits for any more aside.
+    /// How many the relay has in progress with this one, those that nobody waits for any more aside.
     pub(crate) at_once: usize,
 }
 
@@ -323,7 +324,8 @@ impl SimRelay {
         if chance.is_multiple_of(2) { 0 } else { (chance / 2 % LATE_MS) as i64 }
     }
 
-    /// What it says to one call too many: mostly little, sometimes more than the pauses between two questions.
+    /// For how long it refuses one call too many: mostly a short time, sometimes more than the pauses between two
+    /// questions.
     fn asks_to_wait(&self) -> Duration {
         let now_ms = self.sim.now_ms();
         let pause_ms = match hash_of(self.seed, &format_smolstr!("wait {now_ms}")) % 10 {

@@ -1,15 +1,18 @@
-//! A backup is taken in the middle of a case. The original goes on to the end of it and dies, and a copy takes its place.
+//! A backup is taken in the middle of a case. The original continues to the end of it and dies, and a copy takes its
+//! place.
 //!
-//! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays were
-//! given things of which its log knows nothing. So from the copy on only this is held: nothing goes out before the word of
-//! the operator, everything ends after it, no relay ever takes one reference twice, and no message ends as if nothing had
-//! been handed over that a relay has taken: not by a cancellation, and not where its receipt has come in.
+//! The checker follows one log from its beginning and knows what a relay was given because of it; the copy's relays
+//! were given messages of which its log knows nothing. So from the copy on only this is checked: nothing is handed
+//! over before the operator's confirmation, everything ends after it, no relay ever takes one reference twice, and no
+//! message that a relay has taken ends as if nothing had been handed over: not by a cancellation, and not if its
+//! receipt has come in.
 
 use futures::FutureExt;
 use kite_commands::Cause;
+use kite_commands::describe;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
-use kite_domain::instance::{InstanceCopied, STREAM, Standing};
+use kite_domain::instance::{InstanceCopied, Originality, STREAM};
 use kite_domain::lot::{AttemptState, Lot, Outcome};
 use kite_domain::slug::RelayId;
 use kite_event_store::{
@@ -30,7 +33,8 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// By then every call of the dead original has come in.
 const COMES_IN_MS: i64 = 15 * MINUTE_MS;
-/// How long the copy waits for the operator's word: long enough for everything that waits to go out, if it could.
+/// How long the copy waits for the operator's confirmation: long enough for everything that waits to be handed over,
+/// if it could.
 const WAITS_MS: i64 = 2 * MINUTE_MS;
 /// Of how many sendings in a hundred the operator is told at the copy that they were cancelled.
 const CANCELLED_PER_CENT: u64 = 20;
@@ -66,7 +70,7 @@ impl World {
 
     /// A process on a log that holds this, and says that it is a copy.
     fn take_the_place(&mut self, backup: &[RecordedEvent]) -> Checked {
-        let log = empty_log(Gaps::None);
+        let log = empty_log(Gaps::Absent);
         for event in backup {
             append(&log, event.clone())?;
         }
@@ -90,7 +94,7 @@ impl World {
         };
         append(&log, marked)?;
         let data_dir = self.data_dir().join("copy");
-        std::fs::create_dir(&data_dir).map_err(|error| error.to_string())?;
+        std::fs::create_dir(&data_dir).map_err(|error| describe(&error))?;
         self.head = log.head();
         self.log = log.clone();
         let node = &mut self.nodes[0];
@@ -157,7 +161,7 @@ impl World {
         let platform = self.copy()?;
         let end_ms = self.sim.now_ms() + HOURS_MAX * HOUR_MS;
         loop {
-            let backlog = platform.models.work.backlog().map_err(|error| error.to_string())?;
+            let backlog = platform.models.work.backlog().map_err(|error| describe(&error))?;
             let head = *self.log.head().borrow();
             if backlog.open_messages == 0 && platform.models.work.position() == head {
                 break;
@@ -168,18 +172,18 @@ impl World {
             self.pass_until(self.sim.now_ms() + HOUR_MS)?;
         }
         let told = self.events_after(0);
-        let mut standing = Standing::default();
+        let mut originality = Originality::default();
         for event in told.iter().filter(|event| &*event.stream == STREAM) {
-            standing.evolve(&read(event)?, event.metadata.time);
+            originality.evolve(&read(event)?, event.metadata.time);
         }
-        if !matches!(standing, Standing::Settled { .. }) {
-            return Err(format!("the copy was released and is not settled: {standing:?}"));
+        if !matches!(originality, Originality::Settled { .. }) {
+            return Err(format!("the copy was released and is not settled: {originality:?}"));
         }
         self.no_message_ends_beside_the_truth(&told)?;
         self.nothing_was_sent_twice(&told)
     }
 
-    /// By the original and the copy, but for what may be.
+    /// By the original and the copy, except for what may be.
     fn nothing_was_sent_twice(&self, told: &[RecordedEvent]) -> Checked {
         let mut may_be: BTreeSet<SendingId> = BTreeSet::new();
         for one in told {
@@ -251,13 +255,13 @@ impl World {
         Ok(())
     }
 
-    fn copy(&self) -> Result<Platform, String> {
+    fn copy(&self) -> Checked<Platform> {
         self.nodes[0].slot.lock().clone().ok_or_else(|| "there is no process".to_owned())
     }
 }
 
-fn read(event: &RecordedEvent) -> Result<Event, String> {
-    Event::from_json(&event.kind, event.schema_version, &event.data).map_err(|error| error.to_string())
+fn read(event: &RecordedEvent) -> Checked<Event> {
+    Event::from_json(&event.kind, event.schema_version, &event.data).map_err(|error| describe(&error))
 }
 
 /// Puts an event at the end of a log, where it stood in another.

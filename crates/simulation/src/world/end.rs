@@ -1,6 +1,7 @@
 //! The end of a simulation: faults stop, time runs on, and everything must come to its end.
 
 use chrono::TimeDelta;
+use kite_commands::describe;
 use kite_domain::load::Load;
 use kite_domain::seal::STREAM as SEALS_STREAM;
 use kite_event_store::{EventStore, Filter, RecordedEvent};
@@ -54,7 +55,7 @@ impl World {
         let everything = Filter::everything();
         let page = self.log.read_all(head, usize::MAX, &everything);
         let page = futures::FutureExt::now_or_never(page).expect("memory never waits");
-        let news = page.map_err(|error| error.to_string())?.events;
+        let news = page.map_err(|error| describe(&error))?.events;
         let is_late =
             |told: &RecordedEvent| told.stream.starts_with("relay-") || &*told.stream == SEALS_STREAM;
         if !news.is_empty() && news.iter().all(is_late) {
@@ -73,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    fn platforms(&self) -> Result<Vec<Platform>, String> {
+    fn platforms(&self) -> Checked<Vec<Platform>> {
         let platform = |node: &Node| node.slot.lock().clone().ok_or("there is no process at the end");
         Ok(self.nodes.iter().map(platform).collect::<Result<_, _>>()?)
     }
@@ -92,7 +93,7 @@ impl World {
         {
             return Err(format!("law 10: the {name} model stands still at {position}, the log at {head}"));
         }
-        let parked = models.parked_counts().map_err(|error| error.to_string())?;
+        let parked = models.parked_counts().map_err(|error| describe(&error))?;
         match parked.iter().find(|(_, count)| *count > 0 && !self.is_unwritable) {
             Some((name, count)) => {
                 Err(format!("the {name} model has parked {count} events, and nothing is wrong"))
@@ -126,11 +127,11 @@ impl World {
                 self.is_stale(&lease.jobs)?;
             }
         }
-        let backlog = models.work.backlog().map_err(|error| error.to_string())?;
+        let backlog = models.work.backlog().map_err(|error| describe(&error))?;
         if backlog.open_messages > 0 || backlog.open_sendings > 0 {
             return Err(format!("the work model still holds {backlog:?}"));
         }
-        let workload = models.work.workload().map_err(|error| error.to_string())?;
+        let workload = models.work.workload().map_err(|error| describe(&error))?;
         let counted = platform.acceptance.room().load_of_all();
         if !workload.loads.is_empty() || counted != Load::default() {
             return Err(format!("nothing is open, and {workload:?} is counted, {counted:?} in all"));

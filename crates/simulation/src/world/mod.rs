@@ -6,6 +6,7 @@ mod nodes;
 mod requests;
 
 use futures::FutureExt;
+use kite_commands::describe;
 use kite_commands::seals::{self, SealReport};
 use kite_event_store::{EventStore, Filter, Gaps, Position, RecordedEvent};
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::case::{Case, Step};
+use crate::case::{Case, CaseStep};
 use crate::check::{Answered, Checked, Checker};
 use crate::executor::{Executor, NodeIndex, Polled, Sim};
 use crate::node::{KeptLeases, Node};
@@ -48,13 +49,13 @@ const TURN_OF_THE_OLD_MS: i64 = 25_000;
 const EVENTS_MAX: u64 = 10_000;
 /// From so many jobs on a lane is never full here.
 const ROOM_JOBS_MIN: u32 = 1_000;
-/// Whom a refusal binds is in the log after so long, where nothing is in the way.
+/// The log says after this long which addresses a refusal applies to, if nothing prevents it.
 const BOUND_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 /// What is older than this is sealed after a calm.
 const SEALED_MS_MAX: i64 = 13_000;
-/// How long it takes until another process does what one did for all.
+/// How long it takes until another process takes over a post.
 const TAKES_OVER_MS_MAX: i64 = 12_000;
-/// The longest leap while nothing is under way.
+/// The longest leap while nothing is in progress.
 const LEAP_MS_MAX: i64 = 3_600_000;
 
 /// Where requests find the process, while there is one.
@@ -103,7 +104,7 @@ impl World {
     /// An empty log, and nothing started.
     pub(crate) fn new(case: &Case, data_dir: &Path) -> Self {
         let sim = Sim::new(case.seed, setting::start(case.setup.starts_at_minute));
-        let log = empty_log(if case.setup.remote_log { Gaps::Some } else { Gaps::None });
+        let log = empty_log(if case.setup.remote_log { Gaps::Present } else { Gaps::Absent });
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let calls = Begun::default();
         let traits = setting::traits_of(case.seed);
@@ -165,7 +166,7 @@ impl World {
         (0..self.nodes.len()).try_for_each(|node| self.die_one(node))
     }
 
-    /// The process dies, and nobody starts it for a while. The world goes on without it.
+    /// The process dies, and nobody starts it for a while. The world continues without it.
     fn outage(&mut self, ms: u32) -> Checked {
         self.sim.reach(Situation::CrashWithOutage);
         self.die()?;
@@ -196,7 +197,7 @@ impl World {
         self.set_up()
     }
 
-    fn step(&mut self, seed: u64, step: &Step) -> Checked {
+    fn step(&mut self, seed: u64, step: &CaseStep) -> Checked {
         self.sim.reseed(Dice::of(seed, u64::from(step.salt)));
         self.apply(&step.op)?;
         for _ in 0..step.polls {
@@ -287,7 +288,7 @@ impl World {
             let place = self.sim.below(taken.len() as u64) as usize;
             taken.get(place).map(|(reference, _)| *reference)
         };
-        // As often as not the newest that will fail: it may go on to this relay, and then the receipt was only early.
+        // As often as not the newest that will fail: it may continue to this relay, and then the receipt was only early.
         let fails_next = || {
             let failing = of_others().into_iter().filter(|(_, entry)| matches!(entry.fate, Fate::Failed(_)));
             let newest = failing.map(|(reference, _)| reference).max();
@@ -304,8 +305,8 @@ impl World {
         relay.report_foreign(reference.into());
     }
 
-    /// One poll; or, while something is under way, the next moment. False: nothing is under way.
-    fn tick(&mut self) -> Result<bool, String> {
+    /// One poll; or, while something is in progress, the next moment. False: nothing is in progress.
+    fn tick(&mut self) -> Checked<bool> {
         if self.poll()? {
             return Ok(true);
         }
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    fn poll(&mut self) -> Result<bool, String> {
+    fn poll(&mut self) -> Checked<bool> {
         match self.executor.poll_one() {
             Polled::Nothing => Ok(false),
             Polled::One => {
@@ -390,7 +391,7 @@ impl World {
         }
     }
 
-    /// Lets time pass. While nothing is under way it leaps: whoever waits wakes late, as on a machine that was busy.
+    /// Lets time pass. While nothing is in progress it leaps: whoever waits wakes late, as on a machine that was busy.
     fn pass_until(&mut self, target_ms: i64) -> Checked {
         let mut leap_ms = 1_000;
         let mut seen = *self.log.head().borrow();
@@ -415,7 +416,7 @@ impl World {
         }
     }
 
-    /// Whatever is tried again is tried more and more seldom: the log does not grow while nothing comes in.
+    /// Whatever is tried again is tried less and less often: the log does not grow while nothing comes in.
     fn is_bounded(&self) -> Checked {
         let events = self.log.count_after(0);
         match events > EVENTS_MAX {
@@ -479,7 +480,7 @@ impl World {
     }
 
     /// The log is as it was sealed.
-    fn holds_its_seals(&self) -> Result<SealReport, String> {
+    fn holds_its_seals(&self) -> Checked<SealReport> {
         let verified = seals::verify(&*self.log).now_or_never().expect("memory never waits");
         let report = verified.map_err(|error| format!("the seals cannot be read: {error}"))?;
         match report.first_differences.first() {
@@ -494,7 +495,7 @@ impl World {
     fn is_sealed(&self, until_ms: i64) -> Checked {
         let sealed_until = self.holds_its_seals()?.sealed_until;
         let rest = self.log.read_all(sealed_until, usize::MAX, &Filter::everything()).now_or_never();
-        let rest = rest.expect("memory never waits").map_err(|error| error.to_string())?;
+        let rest = rest.expect("memory never waits").map_err(|error| describe(&error))?;
         let is_late = |event: &&RecordedEvent| {
             event.kind != EventKind::LogSealed && event.metadata.time.timestamp_millis() < until_ms
         };
@@ -504,14 +505,14 @@ impl World {
         }
     }
 
-    /// The rows can be written again, and an operator takes in what is parked. The process stands still for that.
+    /// The rows can be written again, and an operator retries what is parked. The process stands still for that.
     fn mend(&mut self) -> Checked {
         if !std::mem::take(&mut self.is_unwritable) {
             return Ok(());
         }
         self.checker.counts_are_parked = false;
         self.die()?;
-        unwritable::mend(self.data_dir()).map_err(|error| error.to_string())?;
+        unwritable::mend(self.data_dir()).map_err(|error| describe(&error))?;
         if self.take_in_parked(self.data_dir())? > 0 {
             self.sim.reach(Situation::RowParked);
         }
@@ -519,8 +520,8 @@ impl World {
         Ok(())
     }
 
-    /// An operator takes in what is parked, and can be now. Answers in how many models there was any.
-    fn take_in_parked(&self, data_dir: &Path) -> Result<usize, String> {
+    /// An operator retries what is parked and can be applied now. Returns in how many models there was something.
+    fn take_in_parked(&self, data_dir: &Path) -> Checked<usize> {
         let store: Arc<dyn EventStore> = self.log.clone();
         let retried = kite_projections::replay::retry_parked(store, data_dir);
         let retried = futures::FutureExt::now_or_never(retried).expect("memory never waits");
@@ -531,7 +532,7 @@ impl World {
         }
     }
 
-    /// Law 8, and law 7: making the read models again gives the same rows, and calls nobody.
+    /// Law 8, and law 7: rebuilding the read models gives the same rows, and calls no relay.
     fn compare(&mut self) -> Checked {
         self.holds_its_seals()?;
         // One that is behind has parked what it does not understand.

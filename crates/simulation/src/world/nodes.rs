@@ -1,4 +1,4 @@
-//! The processes of a simulation: started, killed, stopped, cut off, with clocks that are off.
+//! The processes of a simulation: started, killed, stopped, cut off, with clocks that are wrong.
 
 use kite_relay::{Connector, QueueLimits};
 use smol_str::format_smolstr;
@@ -196,8 +196,8 @@ impl World {
         self.nodes[node].store.set_behind(true);
     }
 
-    /// The newer program is started in place of the older one. What the read models could not understand an operator takes in again:
-    /// no program does that by itself.
+    /// The newer program is started in place of the older one. An operator retries what its read models could not
+    /// understand: no program does that by itself.
     fn is_upgraded(&mut self, node: NodeIndex) -> Checked {
         let is_too_old =
             self.nodes[node].slot.lock().as_ref().is_some_and(|platform| platform.journal.too_old().is_so());

@@ -364,7 +364,7 @@ impl World {
     }
 }
 
-/// Receipts under way to us. Dropped before they are taken, they come again.
+/// Receipts on their way to us. Dropped before they are taken, they come again.
 struct Again {
     relay: Arc<SimRelay>,
     receipts: Option<Vec<RawReceipt>>,

@@ -20,7 +20,7 @@ pub use requests::{Mix, Request, Requests};
 pub const FROM_PHONE: &str = "0212345678";
 /// The tenant's sending address.
 pub const FROM_EMAIL: &str = "news@acme.example";
-/// The recipient whose messages are delivered and never reported, by docs/relay-protocol.md.
+/// The recipient whose messages are delivered and never reported, by docs/relay-sim.md.
 pub const NEVER_REPORTED: &str = "01099000060";
 
 /// How long a request may go without an answer.
@@ -94,10 +94,10 @@ impl Customer {
         Ok(customer)
     }
 
-    /// Sends; answers `None` when the time of day or the time it was scheduled for stands against it.
+    /// Sends; returns `None` if the time of day, or the time that it was scheduled for, does not allow it.
     ///
     /// # Errors
-    /// When it is refused, or accepted other than as a whole, or there is no answer for minutes.
+    /// When it is refused, or not accepted as a whole, or there is no answer for minutes.
     pub async fn send(&self, request: &Request) -> anyhow::Result<Option<Sent>> {
         let (status, answer) = self.insist("/v1/sendings", Some(&request.key), &request.body).await?;
         // At night an advertisement that would expire while it is held is not taken either.
@@ -126,11 +126,11 @@ impl Customer {
         }
     }
 
-    /// Law 6: sends again what has its answer. The same key and body are the same sending, the same key with another body
-    /// is refused.
+    /// Law 6: repeats an answered request. The same key and body give the same sending, the same key with another
+    /// body is refused.
     ///
     /// # Errors
-    /// When it is otherwise.
+    /// When that is not so.
     pub async fn repeat(&self, request: &Request, id: &str) -> anyhow::Result<()> {
         let path = "/v1/sendings";
         let (status, answer) = self.insist(path, Some(&request.key), &request.body).await?;
@@ -151,7 +151,7 @@ impl Customer {
         Ok(())
     }
 
-    /// How the API tells the end of every message of a sending.
+    /// The end of every message of a sending, by the API.
     ///
     /// # Errors
     /// When it is not answered, or not as documented.
@@ -170,7 +170,7 @@ impl Customer {
         }
     }
 
-    /// Holds what the API tells of a sending's messages against what the log says, one by one.
+    /// Compares what the API says about a sending's messages with the log, one by one.
     ///
     /// # Errors
     /// When they differ.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{FROM_EMAIL, FROM_PHONE};
 use crate::dice::Dice;
 
-/// Most e-mails in a request: a mail server takes one message a call.
+/// Most e-mails in a request: a mail server takes one message per call.
 const EMAILS_MAX: u64 = 60;
 /// Recipients that force something at a phone relay: the ends of 010-9900-00NN.
 const FORCED: [u8; 36] = [
@@ -14,7 +14,7 @@ const FORCED: [u8; 36] = [
     54, 60, 60, 61, 62, 63, 64, 65, 70, 71,
 ];
 
-/// How long a relay is tried again that says "not now": once, after a minute.
+/// How long a relay that says "not now" is tried again: once, after a minute.
 const RETRY_SECONDS: u32 = 90;
 
 /// What share of what is sent.
@@ -28,7 +28,7 @@ pub struct Mix {
     pub forced_per_cent: u64,
 }
 
-/// A request to send, and whether to cancel what comes of it.
+/// A request to send, and whether to cancel the resulting sending.
 #[derive(Clone)]
 pub struct Request {
     /// Names it for ever.

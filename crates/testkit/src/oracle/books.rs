@@ -1,13 +1,13 @@
-//! What the log says of every message, folded by rules of the oracle's own.
+//! The state of every message by the log, folded by rules of the oracle's own.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 
-use super::Outcome;
 use super::log::{Channel, Class, Failover, LotAccepted, SendingAccepted, Seqs, Window};
 use super::relays::Abilities;
+use super::{Checked, Outcome};
 
-/// How long something that was decided may take until it is in the log: what was allowed then may no longer be.
+/// How long a decision may take until it is in the log: what was allowed then may no longer be.
 pub(super) const RACE_MS: i64 = 10_000;
 
 /// What is known of an attempt.
@@ -22,11 +22,11 @@ pub(super) mod said {
     pub(in crate::oracle) const DELIVERED: u16 = 1 << 5;
     /// There was an intent, whatever came of it.
     pub(in crate::oracle) const EVER_SUBMITTED: u16 = 1 << 6;
-    /// A call before the newest one may have been taken.
+    /// A call before the newest one may have been accepted.
     pub(in crate::oracle) const DOUBT: u16 = 1 << 7;
     /// When the attempt after it was routed, it was not known to have failed.
     pub(in crate::oracle) const LEFT_IN_DOUBT: u16 = 1 << 8;
-    /// By the relay's own ledger: it came in; what became of it; no receipt for this recipient.
+    /// By the relay's own ledger: whether it came in, its result, and whether this recipient gets receipts.
     pub(in crate::oracle) const IN_LEDGER: u16 = 1 << 9;
     pub(in crate::oracle) const DELIVERED_BY_LEDGER: u16 = 1 << 10;
     pub(in crate::oracle) const REFUSED_BY_LEDGER: u16 = 1 << 11;
@@ -131,7 +131,7 @@ pub(super) fn address_key(address: &str) -> u64 {
 }
 
 impl Sending {
-    pub(super) fn sealed(&mut self, accepted: SendingAccepted) -> Result<(), String> {
+    pub(super) fn sealed(&mut self, accepted: SendingAccepted) -> Checked {
         if self.seal.is_some() {
             return Err("is sealed twice".to_owned());
         }
@@ -151,7 +151,7 @@ impl Sending {
         Ok(())
     }
 
-    pub(super) fn lot(&mut self, lot: &LotAccepted) -> Result<(), String> {
+    pub(super) fn lot(&mut self, lot: &LotAccepted) -> Checked {
         self.lots += 1;
         let mut seqs: Vec<(u32, Channel)> = Vec::with_capacity(lot.personal.recipients.len());
         for group in &lot.groups {
@@ -178,14 +178,14 @@ impl Sending {
         Ok(())
     }
 
-    pub(super) fn cancelled(&mut self, at_ms: i64) -> Result<(), String> {
+    pub(super) fn cancelled(&mut self, at_ms: i64) -> Checked {
         if self.cancelled_ms.replace(at_ms).is_some() || self.is_completed {
             return Err("is cancelled twice, or after it was completed".to_owned());
         }
         Ok(())
     }
 
-    pub(super) fn completed(&mut self) -> Result<(), String> {
+    pub(super) fn completed(&mut self) -> Checked {
         let is_repeated = std::mem::replace(&mut self.is_completed, true);
         let open = self.all().filter(|message| message.outcome.is_none()).count();
         if is_repeated || open > 0 {
@@ -200,11 +200,7 @@ impl Sending {
     }
 
     /// Does something to each of the messages; the first that does not fit ends it.
-    pub(super) fn each(
-        &mut self,
-        seqs: &Seqs,
-        mut change: impl FnMut(&mut Message) -> Result<(), String>,
-    ) -> Result<(), String> {
+    pub(super) fn each(&mut self, seqs: &Seqs, mut change: impl FnMut(&mut Message) -> Checked) -> Checked {
         for seq in seqs.iter() {
             let message = self.messages.get_mut(seq as usize).filter(|message| message.exists);
             let message = message.ok_or_else(|| format!("has no message {seq}"))?;
@@ -223,15 +219,9 @@ impl Sending {
 }
 
 impl Message {
-    /// Law 4: at most one attempt in flight, and on from an unknown one only where that was asked for. What may follow a
-    /// failure is for its class to say.
-    pub(super) fn routed(
-        &mut self,
-        number: u32,
-        relay: u16,
-        channel: Channel,
-        terms: Failover,
-    ) -> Result<(), String> {
+    /// Law 4: at most one attempt in flight, and failover from an unknown one only if that was requested. The class
+    /// of a failure says what may follow it.
+    pub(super) fn routed(&mut self, number: u32, relay: u16, channel: Channel, terms: Failover) -> Checked {
         if number as usize != self.attempts.len() + 1 {
             return Err(format!("is routed as attempt {number} after {}", self.attempts.len()));
         }
@@ -263,7 +253,7 @@ impl Message {
         Ok(())
     }
 
-    pub(super) fn submitted(&mut self, intent: &Intent) -> Result<(), String> {
+    pub(super) fn submitted(&mut self, intent: &Intent) -> Checked {
         let Intent { number, relay, abilities, at_ms, receipt_by_ms } = *intent;
         if let Some(outcome) = self.outcome {
             return Err(format!("is handed over after it was {outcome:?}"));
@@ -295,7 +285,7 @@ impl Message {
         Ok(())
     }
 
-    pub(super) fn hear(&mut self, heard: &Heard) -> Result<(), String> {
+    pub(super) fn hear(&mut self, heard: &Heard) -> Checked {
         let Heard { number, relay, what, code, class } = *heard;
         let attempt = self.heard_of(number, relay)?;
         attempt.said |= what;
@@ -308,8 +298,9 @@ impl Message {
         Ok(())
     }
 
-    /// The relay certainly did not take it: by its answer to the only call, or because it was asked and has never had it.
-    pub(super) fn deferred(&mut self, number: u32, relay: u16, abilities: Abilities) -> Result<(), String> {
+    /// The relay certainly did not accept it: by its answer to the only call, or because it was asked and never had
+    /// it.
+    pub(super) fn deferred(&mut self, number: u32, relay: u16, abilities: Abilities) -> Checked {
         let attempt = self.heard_of(number, relay)?;
         if attempt.is(ACCEPTED | FINAL) {
             return Ok(());
@@ -322,7 +313,7 @@ impl Message {
         Ok(())
     }
 
-    fn heard_of(&mut self, number: u32, relay: u16) -> Result<&mut Attempt, String> {
+    fn heard_of(&mut self, number: u32, relay: u16) -> Checked<&mut Attempt> {
         let attempt = self.attempt(number)?;
         if attempt.relay != relay {
             return Err(format!("attempt {number} is answered by a relay that never had it"));
@@ -333,7 +324,7 @@ impl Message {
         Ok(attempt)
     }
 
-    fn attempt(&mut self, number: u32) -> Result<&mut Attempt, String> {
+    fn attempt(&mut self, number: u32) -> Checked<&mut Attempt> {
         let place = (number as usize).checked_sub(1);
         let attempt = place.and_then(|place| self.attempts.get_mut(place));
         attempt.ok_or_else(|| format!("has no attempt {number}"))
@@ -342,7 +333,7 @@ impl Message {
 
 impl Attempt {
     /// Whether another attempt may come after it, over this channel.
-    fn followed(&mut self, number: u32, channel: Channel, terms: Failover) -> Result<(), String> {
+    fn followed(&mut self, number: u32, channel: Channel, terms: Failover) -> Checked {
         if self.is(DELIVERED) {
             return Err("is routed again after it was delivered".to_owned());
         }

@@ -1,10 +1,10 @@
-//! Whether a message may end as it does: first by the log at that moment, then by what the relays believe.
+//! Whether a message may end as it does: first by the log at that moment, then by the relays' ledgers.
 
-use super::Outcome;
 use super::books::said::*;
 use super::books::{Attempt, Message, Sending};
 use super::log::Window;
 use super::relays::Relays;
+use super::{Checked, Outcome};
 
 /// What surrounds the end of a message.
 pub(super) struct Ending<'e> {
@@ -22,7 +22,7 @@ pub(super) struct Ending<'e> {
 
 impl Message {
     /// An end that no receipt brought.
-    pub(super) fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
+    pub(super) fn finish(&mut self, ending: &Ending<'_>) -> Checked {
         let newest = self.attempts.last();
         let corrects = self.outcome == Some(Outcome::Expired)
             && ending.outcome == Outcome::Undelivered
@@ -59,8 +59,8 @@ impl Message {
 }
 
 impl Attempt {
-    /// That the relay believes what the log says of the attempt. A relay that gives no receipts is a mail server, which
-    /// refuses a recipient before it knows the reference: that is not in its ledger.
+    /// That the relay's ledger agrees with the log about the attempt. A relay without receipts is a mail server,
+    /// which refuses a recipient before it knows the reference: that is not in its ledger.
     pub(super) fn agrees(&self, relays: &Relays) -> Result<(), &'static str> {
         if self.is(ACCEPTED) && !self.is(IN_LEDGER) {
             return Err("was accepted by a relay that knows nothing of it");
@@ -89,8 +89,8 @@ impl Attempt {
     }
 }
 
-/// Whether nobody could have told that the relay has it: it gives no receipts and its answer was lost, or nobody is told
-/// of this recipient.
+/// Whether nobody could have known that the relay has it: it gives no receipts and its answer was lost, or there is
+/// never a receipt for this recipient.
 fn is_untold(attempt: &Attempt, relays: &Relays) -> bool {
     let is_answered = attempt.is(ACCEPTED | REFUSED);
     let gives_receipts = relays.abilities(attempt.relay).gives_receipts;
@@ -105,13 +105,13 @@ pub(super) enum Untold {
     Permitted,
 }
 
-/// Holds the end of a message that does not count as delivered against the ledgers.
+/// Compares the end of a message that does not count as delivered with the ledgers.
 pub(super) fn check_end(
     sending: &Sending,
     message: &Message,
     outcome: Outcome,
     relays: &Relays,
-) -> Result<Untold, String> {
+) -> Checked<Untold> {
     let places = message.attempts.len();
     let mut untold = Untold::NotDelivered;
     for (place, attempt) in message.attempts.iter().enumerate() {

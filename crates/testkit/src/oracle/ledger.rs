@@ -1,11 +1,11 @@
-//! What a relay believes it received, put beside what the log says was handed over.
+//! What a relay received by its own ledger, compared with what the log says was handed over.
 
 use serde::Deserialize;
 
 use super::books::said::*;
 use super::books::{Attempt, Message, Seal, address_key};
 use super::log::Channel;
-use super::{Nights, Oracle};
+use super::{Checked, Nights, Oracle};
 
 /// How far the relays' clock may be from Kite's: theirs counts on from its start, whatever is done to the system's.
 pub(super) const CLOCKS_APART_MS: i64 = 2_000;
@@ -36,12 +36,12 @@ pub struct LedgerEntry {
     pub arrived_at_us: u64,
 }
 
-/// An entry with everything that it is held against.
+/// An entry with everything that it is compared with.
 struct Look<'l> {
     entry: &'l LedgerEntry,
     relay: u16,
     sends_again: bool,
-    /// Whose codes are not carried over literally: mail servers, which speak in replies.
+    /// Relays whose codes are not stored literally: mail servers, which answer in replies.
     translates_codes: bool,
     is_never_reported: bool,
     seal: Option<&'l Seal>,
@@ -84,7 +84,7 @@ impl Oracle {
 }
 
 impl Look<'_> {
-    fn note(&self, message: &mut Message) -> Result<(), String> {
+    fn note(&self, message: &mut Message) -> Checked {
         let entry = self.entry;
         let (to, email) = (message.to, message.email);
         let attempt = message.attempts.get_mut((entry.attempt as usize).wrapping_sub(1));
@@ -120,7 +120,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn check_address(&self, attempt: &Attempt, to: u64, email: u64) -> Result<(), String> {
+    fn check_address(&self, attempt: &Attempt, to: u64, email: u64) -> Checked {
         let entry = self.entry;
         let channel = match entry.kind.as_str() {
             "sms" => Channel::Sms,
@@ -140,7 +140,7 @@ impl Look<'_> {
         if is_right { Ok(()) } else { Err(format!("got it for {}, a wrong recipient", entry.recipient)) }
     }
 
-    fn check_times(&self, attempt: &Attempt) -> Result<(), String> {
+    fn check_times(&self, attempt: &Attempt) -> Checked {
         let arrived_ms = (self.entry.arrived_at_us / 1_000) as i64;
         if arrived_ms + CLOCKS_APART_MS < attempt.submitted_ms {
             return Err("got it before its intent was written".to_owned());

@@ -169,7 +169,7 @@ pub(super) struct Group {
 
 #[derive(Deserialize)]
 pub(super) struct LotPersonal {
-    /// One a message, in the order of the sequence numbers.
+    /// One per message, in the order of the sequence numbers.
     pub(super) recipients: Vec<Recipient>,
 }
 
@@ -196,7 +196,7 @@ pub(super) struct Route {
     pub(super) messages: Seqs,
 }
 
-/// Of a split only what the router says that it started from; how it divided is looked up in the routes.
+/// For a split, only what the router says that it started from; the result is taken from the routes.
 #[derive(Deserialize)]
 pub(super) struct Split {
     pub(super) channel: Channel,

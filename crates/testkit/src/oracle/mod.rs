@@ -2,15 +2,15 @@
 //! ended without a reason or split wrongly.
 //!
 //! It shares no code with what it judges. It reads what `kite audit` prints, by docs/events.md, and what relay-sim shows
-//! of its ledgers, by docs/relay-protocol.md, and folds both by rules of its own. No read model is looked at; what read
-//! models tell can be held against [`Oracle::ends_of`].
+//! of its ledgers, by docs/relay-sim.md, and folds both by rules of its own. No read model is looked at; what read
+//! models tell can be compared with [`Oracle::ends_of`].
 //!
 //! What law 4 permits is said as narrowly as it can be:
 //! - *Delivered twice*: only a sending with `at_least_once`, and only where the earlier attempt was in doubt when the
 //!   next one was routed.
 //! - *Delivered, and not known to be*: only where nobody could have told. The relay gives no receipts and its answer was
 //!   lost, or the recipient is one of those that the caller names as never reported. The outcome is `expired`; where
-//!   `at_least_once` went on from the doubt, it is whatever came of the attempts after it.
+//!   `at_least_once` continued from the doubt, it is whatever came of the attempts after it.
 //! - *Expired after a hand-over*: only once the receipt's time is over, and only where the relay never had the message,
 //!   refused it in an answer that was lost, or could not tell.
 //!
@@ -46,6 +46,9 @@ pub use split::SplitKept;
 use split::Splits;
 pub use verdict::{Outcomes, Verdict};
 
+/// What a look at one record came to. A verdict is read by a human, and nobody acts on which it is: so it is words.
+type Checked<T = ()> = Result<T, String>;
+
 /// Violations that are kept word by word; the others are counted.
 const VIOLATIONS_MAX: usize = 40;
 
@@ -57,7 +60,7 @@ pub enum Outcome {
     Cancelled,
     /// A rule forbade it.
     Refused,
-    /// Nobody knows what became of it, or it was too old.
+    /// Nobody knows its result, or it was too old.
     Expired,
     /// Not delivered.
     Undelivered,
@@ -71,7 +74,7 @@ pub enum Cancel {
     /// There was none.
     #[default]
     NotAsked,
-    /// It came too late, or an earlier try whose answer was lost had done it.
+    /// It came too late, or an earlier try without an answer had done it.
     Asked,
     /// It was answered as done.
     Acknowledged,
@@ -138,7 +141,7 @@ impl Oracle {
         }
     }
 
-    /// The relays never report what became of a message to this recipient.
+    /// The relays never report the result of a message to this recipient.
     pub fn never_reported(&mut self, recipient: &str) {
         self.silent_recipients.insert(recipient.to_owned());
     }
@@ -238,7 +241,7 @@ impl Oracle {
         }
     }
 
-    fn with(&mut self, id: &str, change: impl FnOnce(&mut Sending) -> Result<(), String>) {
+    fn with(&mut self, id: &str, change: impl FnOnce(&mut Sending) -> Checked) {
         let sending = match self.books.get_mut(id) {
             Some(sending) => sending,
             None => self.books.entry(id.into()).or_default(),
@@ -341,7 +344,7 @@ impl Oracle {
         }
     }
 
-    fn each(&mut self, id: &str, seqs: &Seqs, change: impl FnMut(&mut Message) -> Result<(), String>) {
+    fn each(&mut self, id: &str, seqs: &Seqs, change: impl FnMut(&mut Message) -> Checked) {
         self.with(id, |sending| sending.each(seqs, change));
     }
 
@@ -354,12 +357,7 @@ impl Oracle {
     }
 }
 
-fn check_routed(
-    sending: &mut Sending,
-    relays: &mut Relays,
-    event: &MessagesRouted,
-    at_ms: i64,
-) -> Result<(), String> {
+fn check_routed(sending: &mut Sending, relays: &mut Relays, event: &MessagesRouted, at_ms: i64) -> Checked {
     let seal = sending.seal.as_ref().ok_or("is routed without its seal")?;
     let is_first = event.routes.iter().any(|route| route.attempt == 1);
     if is_first && seal.scheduled_ms.is_some_and(|scheduled_ms| at_ms < scheduled_ms) {
@@ -379,7 +377,7 @@ fn check_submitted(
     event: &MessagesSubmitted,
     is_night: bool,
     at_ms: i64,
-) -> Result<(), String> {
+) -> Checked {
     let seal = sending.seal.as_ref().ok_or("is handed over without its seal")?;
     if at_ms > seal.expires_ms + RACE_MS {
         return Err("is handed over after the end of its lifetime".to_owned());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::log::Profile;
 
-/// How long a router may go by what it saw of a breaker before. Milliseconds.
+/// How long a router may use what it saw of a breaker before. Milliseconds.
 const NOTICE_MS: i64 = 10_000;
 
 /// What a relay can do, by its definition.
@@ -16,7 +16,7 @@ pub(super) struct Abilities {
 }
 
 impl Abilities {
-    /// Whether handing over a second time under the same reference sends twice, with nobody to ask before.
+    /// Whether handing over again under the same reference sends twice, and the relay cannot be asked before.
     pub(super) fn sends_again(self) -> bool {
         !self.deduplicates && !self.answers_status
     }

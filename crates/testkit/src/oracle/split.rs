@@ -1,11 +1,12 @@
 //! Law 3 by its own arithmetic: after every first route, each relay's share is within one message of its target.
 //!
-//! Weights come from the policy as the tenant defined it, the set of eligible relays from who was left out, the order
-//! from the log and, within a lot, from the sequence numbers. What the router says of its own carry is not looked at, and that a
-//! relay was left out is believed only where the log has its breaker tripped.
+//! Weights come from the policy as the tenant defined it, the set of eligible relays from the relays that were left
+//! out, the order from the log and, within a lot, from the sequence numbers. The router's own carry is ignored, and
+//! that a relay was left out is believed only if its breaker is tripped in the log.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Checked;
 use super::log::{Channel, MessagesRouted, PolicyDefined, Split};
 use super::relays::Relays;
 
@@ -74,7 +75,7 @@ impl Splits {
     ///
     /// # Errors
     /// In words: what does not fit together in it.
-    pub(super) fn routed(&mut self, asked: &Asked<'_>, event: &MessagesRouted) -> Result<(), String> {
+    pub(super) fn routed(&mut self, asked: &Asked<'_>, event: &MessagesRouted) -> Checked {
         for (place, split) in event.splits.iter().enumerate() {
             if event.splits[..place].iter().any(|earlier| earlier.channel == split.channel) {
                 return Err(format!(
@@ -90,7 +91,7 @@ impl Splits {
         if split == first { Ok(()) } else { Err(format!("{first} first routes, and {split} of them split")) }
     }
 
-    fn count(&mut self, asked: &Asked<'_>, split: &Split, event: &MessagesRouted) -> Result<(), String> {
+    fn count(&mut self, asked: &Asked<'_>, split: &Split, event: &MessagesRouted) -> Checked {
         let tenant = asked.tenant;
         let name = (tenant.to_owned(), word(split.channel).to_owned(), split.version);
         let Some(policy) = self.policies.get(&name) else {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::books::said::{DELIVERED, DELIVERED_BY_LEDGER, EVER_SUBMITTED};
 use super::books::{Attempt, Message, Sending};
 use super::ends::{Untold, check_end};
-use super::{Cancel, Oracle, Outcome, SplitKept, may_be_double};
+use super::{Cancel, Checked, Oracle, Outcome, SplitKept, may_be_double};
 
 /// Of the messages that expired at a relay, so many are named.
 const EXPIRED_NAMED_MAX: usize = 5;
@@ -37,16 +37,16 @@ pub struct Verdict {
     pub messages: u64,
     /// How they ended.
     pub outcomes: Outcomes,
-    /// Messages that got a 202 and are not in the log, or have no end in it.
+    /// Messages that were answered with 202 and are not in the log, or have no end in it.
     pub lost: u64,
     /// Messages delivered twice although law 4 forbids it.
     pub delivered_twice: u64,
     /// Messages delivered twice as law 4 permits.
     pub delivered_twice_permitted: u64,
-    /// Messages that a relay delivered and nobody could have told us, as law 4 permits.
+    /// Messages that a relay delivered without anybody being able to know, as law 4 permits.
     pub delivered_untold: u64,
-    /// Messages that expired after they were handed over, by the relay of the last attempt. Those of cancelled sendings
-    /// are left out: they are not asked about, but waited for.
+    /// Messages that expired after they were handed over, by the relay of the last attempt. Those of cancelled
+    /// sendings are left out: they are not asked about, but only waited for.
     pub expired_at: BTreeMap<String, u64>,
     /// The first few of those, by relay.
     pub expired_messages: BTreeMap<String, Vec<String>>,
@@ -60,7 +60,7 @@ pub struct Verdict {
     pub ledger_entries: u64,
     /// Every split.
     pub splits: Vec<SplitKept>,
-    /// Everything that does not hold, as far as it was kept.
+    /// Everything that is wrong, up to a limit.
     pub violations: Vec<String>,
     /// How many there are.
     pub violations_total: u64,
@@ -132,7 +132,7 @@ impl Message {
 }
 
 impl Oracle {
-    /// Judges. Everything has to be over: the log read to its end, the ledgers complete, no receipt on its way.
+    /// Judges. Everything must be over: the log read to its end, the ledgers complete, no receipt on its way.
     #[must_use]
     pub fn judge(mut self) -> Verdict {
         let mut verdict = Verdict {
@@ -205,7 +205,7 @@ impl Oracle {
         }
     }
 
-    fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Result<(), String> {
+    fn check(&self, sending: &Sending, message: &Message, verdict: &mut Verdict) -> Checked {
         let outcomes = &mut verdict.outcomes;
         let Some(outcome) = message.outcome else {
             verdict.lost += 1;

@@ -18,7 +18,7 @@ const RECIPIENTS: u32 = 1_000;
 const BULK_CONNECTIONS: usize = 8;
 /// Single requests a second.
 const SINGLES_PER_SECOND: f64 = 1_000.0;
-/// Connections for them: as many requests as may be under way.
+/// Connections for them: as many requests as may be in progress.
 const SINGLE_CONNECTIONS: usize = 64;
 /// Different bodies; they are used over and over.
 const BODIES: u32 = 64;

@@ -1,5 +1,5 @@
-//! What the disk gives, and what the event store makes of it: events of 300 bytes, durable one by one for many clients
-//! at once, and the same bytes appended to a plain file with an fdatasync after each group of the size of the store's
+//! The speed of the disk, and of the event store on it: events of 300 bytes, durable one by one for many clients at
+//! once, and the same bytes appended to a plain file with an fdatasync after each group of the size of the store's
 //! own commits.
 
 use std::fs::File;

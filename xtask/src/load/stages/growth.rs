@@ -1,4 +1,4 @@
-//! What a message costs when more and more are stored: it should cost the same.
+//! The cost of a message when more and more are stored: it should stay the same.
 
 use super::Plan;
 use super::whole::load;

@@ -1,5 +1,5 @@
-//! Two thousand callers in bad faith, with room for fewer, beside two thousand messages a second: everything genuine is
-//! answered, everything becomes final, the split is as asked. This stage fails where that does not hold.
+//! Two thousand hostile callers, with room for fewer, beside two thousand messages a second: everything genuine is
+//! answered, everything becomes final, the split is as asked. The stage fails if that is not so.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::load::report::{Hostile, Report};
 const MESSAGES_PER_SECOND: f64 = 2_000.0;
 /// Recipients of a request over a connection that is kept.
 const RECIPIENTS: u32 = 10;
-/// Requests a second over a connection of their own: customers who come for the first time.
+/// Requests per second over a connection of their own: customers who come for the first time.
 const NEWCOMERS_PER_SECOND: f64 = 20.0;
 /// Connections that are kept.
 const CONNECTIONS: usize = 16;

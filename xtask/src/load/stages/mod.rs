@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) otps: u32,
     /// Advertisements beside the second.
     pub(crate) campaign_messages: u32,
-    /// Callers in bad faith.
+    /// Hostile callers.
     pub(crate) hostile_callers: usize,
     /// How long they are there beside genuine ones.
     pub(crate) hostile_seconds: u64,

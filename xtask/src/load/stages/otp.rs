@@ -1,5 +1,5 @@
-//! One-time passwords: from the time at which the request was meant to be sent until the message is at a relay, by the
-//! relay's own record; on an idle system, and beside a campaign.
+//! One-time passwords: from the time at which the request was due until the message is at a relay, by the relay's own
+//! record; on an idle system, and beside a campaign.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::load::report::{Otp, Report};
 const IDLE_PER_SECOND: f64 = 50.0;
 /// Passwords a second beside the campaign: all of them have to be sent before it has ended.
 const CAMPAIGN_PER_SECOND: f64 = 200.0;
-/// Requests that may be under way.
+/// Requests that may be in progress.
 const CONNECTIONS: usize = 16;
 /// Recipients in one request of the campaign.
 const CAMPAIGN_RECIPIENTS: u32 = 1_000;

@@ -1,5 +1,5 @@
 //! The whole path: accepted over HTTP, split, handed over, receipts taken, final in the read models; then the relays'
-//! own counts are held against ours.
+//! own counts are compared with ours.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::load::measure::{
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Report, Whole, hundredths};
 
-/// Requests that may be under way.
+/// Requests that may be in progress.
 const CONNECTIONS: usize = 16;
 /// Different bodies; they are used over and over.
 const BODIES: u32 = 64;

@@ -29,7 +29,7 @@ pub struct ApiKeyBody {
     /// What it may do; left out: everything.
     #[schema(min_items = 1, example = json!(["send", "read"]))]
     pub scopes: Option<Vec<ScopeWord>>,
-    /// Good before this time; left out: until it is revoked.
+    /// Valid before this time; left out: until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
     /// The networks, or single addresses, that it may be used from; left out or empty: from everywhere.
     #[schema(max_items = 32, example = json!(["203.0.113.0/24"]))]
@@ -57,7 +57,7 @@ impl ApiKeyBody {
     }
 }
 
-/// A new key. It is shown this once and kept nowhere.
+/// A new key. It is shown only now and is not stored.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedKeyView {
     /// The public part, by which it is named.
@@ -129,7 +129,7 @@ fn tenant_of(text: &str) -> Answer<TenantId> {
     text.parse().map_err(|_| Problem::not_found("tenant"))
 }
 
-/// Issues a key for a tenant, beside those that it has, at most 100. The answer is the only time that it is shown.
+/// Issues a key for a tenant, in addition to its others, at most 100. Only this answer shows the key.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/keys", tag = "admin", operation_id = "issue_api_key",
     params(("tenant" = String, Path, description = "The tenant's id")), request_body = ApiKeyBody,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use kite_commands::backup_desk::{Backup, BackupRefusal, BackupState, NAME_BYTES_MAX, is_name};
+use kite_commands::describe;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -47,7 +48,7 @@ pub struct BackupView {
     pub state: BackupStateWord,
     /// Up to which position it goes.
     pub until: u64,
-    /// While it is being taken: up to which position everything is copied.
+    /// While it is being taken: the position up to which everything is copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// How many events it holds.
@@ -101,7 +102,7 @@ pub struct Backups {
 }
 
 fn refused(refusal: BackupRefusal) -> Problem {
-    let words = format!("No backup is taken: {refusal}.");
+    let words = format!("No backup is taken: {}.", describe(&refusal));
     match refusal {
         BackupRefusal::NoDirectory | BackupRefusal::Running(_) | BackupRefusal::Exists(_) => {
             Problem::new(Code::NotPossibleNow, words)
@@ -110,7 +111,7 @@ fn refused(refusal: BackupRefusal) -> Problem {
     }
 }
 
-/// Lists the backups in the directory for backups, the one that is being taken, and the last one that came to nothing. Without
+/// Lists the backups in the directory for backups, the one that is being taken, and the last one that failed. Without
 /// such a directory there are none.
 #[utoipa::path(
     get, path = "/v1/admin/backups", tag = "admin", operation_id = "list_backups",
@@ -154,7 +155,7 @@ mod tests {
     fn a_second_backup_beside_one_that_is_taken_is_told_to_wait() {
         let answer = refused(BackupRefusal::Running("first".to_owned())).into_response();
         assert_eq!(answer.status(), axum::http::StatusCode::CONFLICT);
-        let unusable = refused(BackupRefusal::Unusable("it is inside".to_owned())).into_response();
+        let unusable = refused(BackupRefusal::unusable("it is inside")).into_response();
         assert_eq!(unusable.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
     }
 }

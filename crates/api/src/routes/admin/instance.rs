@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -21,7 +21,7 @@ use crate::state::ApiState;
 pub enum StandingWord {
     /// It was never copied from another.
     Original,
-    /// A copy whose original may be alive: it accepts and shows, and hands nothing over.
+    /// A copy whose original may still be in use: it accepts requests and shows messages, and hands nothing over.
     Copy,
     /// The original is dead, and what it may have handed over is being put in doubt.
     Released,
@@ -29,7 +29,7 @@ pub enum StandingWord {
     Settled,
 }
 
-/// Whether this instance is a copy of another, and what it does.
+/// Whether this instance is a copy of another, and its state.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Instance)]
 pub struct InstanceView {
@@ -37,27 +37,27 @@ pub struct InstanceView {
     pub standing: StandingWord,
     /// Whether messages are routed and handed over.
     pub hands_over: bool,
-    /// Of a copy: the position of the last event that it has from its original.
+    /// For a copy: the position of the last event that it has from its original.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_until: Option<u64>,
-    /// Of a copy: when the backup was taken that it was made from.
+    /// For a copy: when the backup was taken that it was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_taken_at: Option<DateTime<Utc>>,
-    /// Of a copy that was released: since when its original hands nothing over any more.
+    /// For a copy that was released: the time from which on its original hands nothing over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_dead_since: Option<DateTime<Utc>>,
 }
 
-impl From<Standing> for InstanceView {
-    fn from(standing: Standing) -> Self {
+impl From<Originality> for InstanceView {
+    fn from(standing: Originality) -> Self {
         let hands_over = standing.may_hand_over();
         let (word, of, original_dead_since) = match standing {
-            Standing::Original => (StandingWord::Original, None, None),
-            Standing::Copy { until, taken_at } => (StandingWord::Copy, Some((until, taken_at)), None),
-            Standing::Released { until, taken_at, original_dead_since } => {
+            Originality::Original => (StandingWord::Original, None, None),
+            Originality::Copy { until, taken_at } => (StandingWord::Copy, Some((until, taken_at)), None),
+            Originality::Released { until, taken_at, original_dead_since } => {
                 (StandingWord::Released, Some((until, taken_at)), Some(original_dead_since))
             }
-            Standing::Settled { until, taken_at, .. } => {
+            Originality::Settled { until, taken_at, .. } => {
                 (StandingWord::Settled, Some((until, taken_at)), None)
             }
         };
@@ -71,14 +71,15 @@ impl From<Standing> for InstanceView {
     }
 }
 
-/// The operator's word that the original of this copy is dead.
+/// The operator's confirmation that the original of this copy is dead.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseBody {
-    /// `true`: the original hands nothing over any more and never will again. If it is alive after all, messages go out twice.
+    /// `true`: the original hands nothing over any more and never will again. If it is still in use after all,
+    /// messages are sent twice.
     pub original_is_dead: bool,
-    /// Since when, if that is known: what was scheduled for later is certainly not with any relay. Not before the backup was
-    /// taken. Left out: since now.
+    /// Since when, if that is known: what was scheduled for later is certainly not with any relay. A time before the
+    /// backup is refused. Left out: since now.
     #[serde(default)]
     pub original_dead_since: Option<DateTime<Utc>>,
     /// How you know.
@@ -86,7 +87,7 @@ pub struct ReleaseBody {
     pub reason: String,
 }
 
-/// Shows whether this instance is a copy of another, and whether it hands over.
+/// Shows whether this instance is a copy of another, and whether it hands messages over.
 #[utoipa::path(
     get, path = "/v1/admin/instance", tag = "admin", operation_id = "get_instance",
     responses((status = 200, description = "How it stands.", body = InstanceView))
@@ -97,9 +98,10 @@ pub async fn get(state: State<ApiState>, _auth: AdminAuth) -> Json<InstanceView>
 
 /// Lets a copy take the place of its original, which is dead.
 ///
-/// Everything that was open in the copied part is in doubt first: the original may have handed it over after the backup was
-/// taken. Relays are asked about it or handed it again under the same reference, where they can deal with that; otherwise it
-/// waits for its receipt or its deadline. Then the copy hands over. The same word once more changes nothing.
+/// Everything that was open in the copied part is put in doubt first: the original may have handed it over after the
+/// backup was taken. A relay that answers status queries is asked, and a relay that drops repeats is handed the
+/// message again under the same reference; otherwise the message waits for its receipt or its deadline. Then the copy
+/// hands messages over. Repeating the call changes nothing.
 #[utoipa::path(
     post, path = "/v1/admin/instance/release", tag = "admin", operation_id = "release_instance",
     request_body = ReleaseBody,

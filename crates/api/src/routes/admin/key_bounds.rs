@@ -1,4 +1,4 @@
-//! Until when a key is good, and from where, as an operator writes it.
+//! Expiry and allowed addresses of a key, as an operator writes them.
 
 use chrono::{DateTime, Utc};
 use kite_domain::keys::{KeyBounds, parse_network};
@@ -8,7 +8,7 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 /// Networks of one key.
 const ALLOWED_ADDRESSES_MAX: usize = 32;
 
-/// Reads what is in a body. Whether the time is still to come is decided where the clock is.
+/// Reads them from a body. Whether the time is in the future is checked where the clock is.
 pub(super) fn read(
     expires_at: Option<DateTime<Utc>>,
     allowed_addresses: &[String],

@@ -13,7 +13,7 @@ use crate::routes::messages::MessageView;
 use crate::routes::messages::search::{SearchQuery, answer};
 use crate::state::ApiState;
 
-/// Finds messages of a tenant by any combination of what they are asked for by, the newest first.
+/// Finds messages of a tenant by any combination of filters, newest first.
 ///
 /// The same search as the tenant's own, with the same pages and files.
 #[utoipa::path(

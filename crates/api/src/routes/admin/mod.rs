@@ -1,5 +1,5 @@
-//! What the operator of the platform does: tenants and their sendings and senders, keys, relays, backups, and whether this
-//! instance hands over.
+//! What the operator of the platform does: tenants with their sendings and senders, keys, relays, backups, and
+//! whether this instance hands over.
 
 pub mod api_keys;
 pub mod backups;

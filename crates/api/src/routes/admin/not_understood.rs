@@ -1,4 +1,4 @@
-//! `GET /v1/admin/relays/{relay}/not-understood`: what a relay said and Kite did not understand
+//! `GET /v1/admin/relays/{relay}/not-understood`: answers of a relay that Kite could not read
 
 use axum::Json;
 use axum::extract::State;
@@ -17,7 +17,7 @@ use crate::problem::Answer;
 use crate::state::ApiState;
 use crate::words::{MisreadReasonWord, SaidHowWord};
 
-/// Something that a relay said and nobody understood. Nothing followed from it.
+/// Something that a relay said and Kite could not read. Nothing followed from it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = NotUnderstood)]
 pub struct NotUnderstoodView {
@@ -54,12 +54,12 @@ impl From<NotUnderstood> for NotUnderstoodView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = NotUnderstoodCount)]
 pub struct NotUnderstoodCountView {
-    /// What is kept; each of the same words counts once.
+    /// How many are kept; each of the same words counts once.
     pub kept: u64,
     /// When the newest was kept.
     pub newest_at: DateTime<Utc>,
-    /// As much as is kept in a day (1,000) is kept: before this time nothing more is, and what comes is not acknowledged, so
-    /// that the relay brings it again. Left out: there is room.
+    /// The limit of a day (1,000) is reached: before this time nothing more is kept, and what comes is not
+    /// acknowledged, so that the relay sends it again. Left out: there is room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_until: Option<DateTime<Utc>>,
 }
@@ -78,11 +78,11 @@ impl NotUnderstoodCountView {
 pub(super) struct Strange {
     pub(super) not_understood: Option<NotUnderstoodCount>,
     pub(super) codes: Vec<UnclassifiedCode>,
-    /// Until when no more of what is not understood is kept.
+    /// Until when nothing more of this relay is kept.
     pub(super) full_until: Option<DateTime<Utc>>,
 }
 
-/// What asks for an operator at these relays, in their order.
+/// What needs an operator at these relays, in their order.
 pub(super) async fn strange(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Strange>> {
     let mut found = from_models(state, relays.clone()).await?;
     for (strange, relay) in found.iter_mut().zip(&relays) {
@@ -109,7 +109,7 @@ async fn from_models(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Stran
         .await
 }
 
-/// Lists what a relay said and Kite did not understand, the newest first. The same words are listed once.
+/// Lists answers and receipts of a relay that Kite could not read, newest first. The same words are listed once.
 #[utoipa::path(
     get, path = "/v1/admin/relays/{relay}/not-understood", tag = "admin", operation_id = "list_not_understood",
     params(("relay" = String, Path, description = "The relay's id"), Paging),

@@ -22,13 +22,13 @@ use crate::words::OperatorRoleWord;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorKeyBody {
-    /// Whose it is, a person or a program: `a-z`, `0-9` and `-`, at most 32 characters. What is done with the key stands in
-    /// the log under `operator:<name>`; only one key that is not revoked has a name.
+    /// Whose key it is, a person or a program: `a-z`, `0-9` and `-`, at most 32 characters. The log records what is
+    /// done with the key under `operator:<name>`. Only one key that is not revoked has a name.
     #[schema(example = "kim", pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub name: String,
     /// What it may do.
     pub role: OperatorRoleWord,
-    /// Good before this time; left out: until it is revoked.
+    /// Valid before this time; left out: until it is revoked.
     #[serde(default)]
     pub expires_at: Option<DateTime<Utc>>,
     /// The networks, or single addresses, that it may be used from; left out or empty: from everywhere.
@@ -102,11 +102,11 @@ impl From<KeyRecord<OperatorKeyIssued>> for OperatorKeyView {
 /// Keys of operators.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OperatorKeys {
-    /// All that were ever issued. The one of the configuration is not among them.
+    /// All keys that were ever issued. The one of the configuration is not among them.
     pub items: Vec<OperatorKeyView>,
 }
 
-/// Issues a key for an operator. The answer is the only time that it is shown.
+/// Issues a key for an operator. Only this answer shows the key.
 #[utoipa::path(
     post, path = "/v1/admin/operator-keys", tag = "admin", operation_id = "issue_operator_key",
     request_body = OperatorKeyBody,
@@ -134,7 +134,7 @@ pub async fn list(state: State<ApiState>, _auth: AdminAuth) -> Answer<Json<Opera
     Ok(Json(OperatorKeys { items: keys.into_iter().map(Into::into).collect() }))
 }
 
-/// Revokes an operator's key: from now on it is refused. Its name is free again.
+/// Revokes an operator's key: from now on it is refused. Its name can be used again.
 #[utoipa::path(
     delete, path = "/v1/admin/operator-keys/{key_id}", tag = "admin", operation_id = "revoke_operator_key",
     params(("key_id" = String, Path, description = "The key's public part")),

@@ -1,4 +1,4 @@
-//! `PUT`, `DELETE /v1/admin/relays/{relay}/codes/{code}`: a class of the operator's for a code of one relay
+//! `PUT`, `DELETE /v1/admin/relays/{relay}/codes/{code}`: the operator's class for a code of one relay
 
 use axum::extract::State;
 use kite_domain::receipt::CODE_LENGTH_MAX;
@@ -28,7 +28,7 @@ const TEXT_CHARACTERS_MAX: usize = 200;
 pub struct CodeBody {
     /// What decides about failover from now on.
     pub class: FailureWord,
-    /// The relay charges for a message that ends with it, where it bills what it delivers.
+    /// The relay charges for a message that ends with this code, if it bills what it delivers.
     #[serde(default)]
     pub billable: bool,
     /// One phrase for people; left out: the dictionary's.
@@ -46,7 +46,7 @@ pub struct ClassedCodeView {
     pub code: SmolStr,
     /// The operator's class.
     pub class: FailureWord,
-    /// The dictionary's class; left out where it does not hold the code as a failure.
+    /// The dictionary's class; left out if the dictionary does not have the code as a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dictionary_class: Option<FailureWord>,
     /// Whether the relay charges for it.
@@ -91,7 +91,7 @@ pub struct UnknownCodeView {
 }
 
 impl UnknownCodeView {
-    /// Those of the codes that are unknown as things stand now.
+    /// The codes among these that are still unknown now.
     pub(super) fn of(entry: &RelayEntry, codes: Vec<UnclassifiedCode>) -> Vec<Self> {
         let is_unknown = |one: &UnclassifiedCode| !entry.meaning(&[&one.code]).is_known();
         let view = |UnclassifiedCode { code, times, newest_at }| Self { code, times, newest_at };
@@ -121,8 +121,8 @@ fn names_of((relay, code): (String, String)) -> Answer<(RelayId, SmolStr)> {
     Ok((id_of(&relay)?, code_of(&code)?))
 }
 
-/// Gives a code of this relay a class, in place of what its dictionary says. It holds for answers and receipts that come from
-/// now on; what came before keeps the class that it had.
+/// Gives a code of this relay a class, in place of the dictionary's. It applies to answers and receipts that come
+/// from now on; earlier failures keep their class.
 #[utoipa::path(
     put, path = "/v1/admin/relays/{relay}/codes/{code}", tag = "admin", operation_id = "class_relay_code",
     params(

@@ -1,4 +1,4 @@
-//! A relay at this moment, and what a call of it shows, as an operator sees it.
+//! The state of a relay at this moment, and the result of a check, as an operator sees them.
 
 use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::{CheckReport, CheckStep, LastCall, RelayNow};
@@ -33,13 +33,13 @@ impl From<&RelayUnattended> for UnattendedView {
 pub struct RelayNowView {
     /// Workers that are there for it.
     pub workers: u32,
-    /// Why its breaker stands where it does; left out: it never changed.
+    /// The reason of its breaker's last change; left out: it never changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_reason: Option<String>,
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_since: Option<DateTime<Utc>>,
-    /// When the breaker is tripped: when the relay is looked at again, as long as nothing more urgent waits.
+    /// If the breaker is tripped: when the relay is tried again, as long as nothing more urgent waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes_from: Option<DateTime<Utc>>,
     /// The last call of it that has ended; left out: none since this process began.
@@ -51,8 +51,8 @@ pub struct RelayNowView {
     /// When it last did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure_at: Option<DateTime<Utc>>,
-    /// How far Kite's clock is ahead of the relay's, by the `Date` of its last answer, in milliseconds; below zero: behind.
-    /// Left out: it said no time in the last ten minutes.
+    /// How far Kite's clock is ahead of the relay's, by the `Date` of its last answer, in milliseconds; below zero:
+    /// behind. Left out: it told no time in the last ten minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 0)]
     pub clock_ahead_ms: Option<i64>,
@@ -114,9 +114,9 @@ impl From<RelayNow> for RelayNowView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RelayCheck)]
 pub struct RelayCheckView {
-    /// Whether the relay can be worked for, as far as a call without a message shows.
+    /// Whether Kite can work with the relay, as far as a call without a message shows.
     pub is_usable: bool,
-    /// In the order in which they were tried; the last is the one that failed, if one did.
+    /// In the order in which they were tried; if a step failed, it is the last.
     pub steps: Vec<CheckStepView>,
 }
 

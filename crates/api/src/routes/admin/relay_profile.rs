@@ -1,4 +1,4 @@
-//! The terms of a relay as an operator writes and sees them. Credentials go in and never come out.
+//! The terms of a relay as an operator writes and sees them. Credentials are only written, never shown.
 
 use chrono::{DateTime, Utc};
 use kite_commands::relay_desk::RelayDesk;
@@ -68,8 +68,8 @@ fn a_day() -> u32 {
     86_400
 }
 
-/// What we and the relay know each other by. Only written, never shown. What is left out stays as it was, as long as the
-/// endpoint is the same; `null` takes it away.
+/// The credentials between Kite and the relay. They are only written, never shown. What is left out stays as it was,
+/// as long as the endpoint is the same; `null` removes it.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialsBody {
@@ -172,11 +172,11 @@ pub struct RelayBody {
     /// The dictionary of its codes.
     #[schema(example = "solapi")]
     pub codes: String,
-    /// Whom we believe to be the relay over TLS, and who we say we are.
+    /// TLS: which certificates of the relay are trusted, and which certificate Kite shows.
     #[serde(default)]
     pub tls: RelayTlsBody,
-    /// What we know each other by; what is left out stays as it was, and `null` takes it away. When scheme, protocol, host or
-    /// port of the endpoint change, or its security becomes weaker, nothing stays: give each again, or `null`.
+    /// The credentials; what is left out stays as it was, and `null` removes it. When scheme, protocol, host or port
+    /// of the endpoint change, or its security becomes weaker, nothing stays: give each again, or `null`.
     #[serde(default)]
     pub credentials: CredentialsBody,
 }
@@ -312,7 +312,7 @@ impl RelayBody {
     }
 }
 
-/// A relay as an operator sees it. Which credentials are set is shown, what they are is not.
+/// A relay as an operator sees it. It shows which credentials are set, but not their values.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Relay)]
 pub struct RelayView {
@@ -353,7 +353,7 @@ pub struct RelayView {
     /// Why an operator took it out of use, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
-    /// Why nobody works for it, if nobody does: then it is given nothing.
+    /// Why it has no workers, if it has none: then it is given nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unattended: Option<UnattendedView>,
     /// Where its circuit breaker stands.
@@ -362,10 +362,10 @@ pub struct RelayView {
     pub codes_classed: Vec<ClassedCodeView>,
     /// Codes that it gave for failures and that neither the dictionary nor an operator knows, the most frequent first.
     pub codes_unknown: Vec<UnknownCodeView>,
-    /// How much it said that was not understood; left out: nothing ever.
+    /// How many of its answers could not be read; left out: never any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_understood: Option<NotUnderstoodCountView>,
-    /// What its workers see of it at this moment; left out where this process has none for it.
+    /// What its workers see of it at this moment; left out if this process has no workers for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<RelayNowView>,
 }

@@ -1,7 +1,7 @@
 //! TLS with a relay, as an operator writes and sees it. Certificates are shown; the key among the credentials is not.
 
 use chrono::{DateTime, Utc};
-use kite_domain::certificate::{Standing, certificates, private_key};
+use kite_domain::certificate::{Validity, certificates, private_key};
 use kite_domain::relay::{CLIENT_KEY, RelayProfile, RelayTls};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,16 @@ use utoipa::ToSchema;
 
 use crate::problem::FieldError;
 
-/// Whom we believe to be the relay over TLS, and who we say we are.
+/// Which certificates of the relay are trusted, and which certificate Kite shows.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelayTlsBody {
-    /// The authorities that are believed, or the relay's own certificate: one or more certificates as PEM. With it, the
-    /// authorities of the system are not believed.
+    /// The trusted authorities, or the relay's own certificate: one or more certificates as PEM. If they are given,
+    /// the authorities of the system are not trusted.
     #[schema(max_length = 65_536, example = "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n")]
     pub ca_pem: Option<String>,
-    /// Our certificate, then what leads from it to an authority of the relay, as PEM; a mail server is shown one certificate
-    /// alone. Its key is `credentials.client_key`.
+    /// Kite's certificate, then its chain up to an authority of the relay, as PEM; a mail server is shown only one
+    /// certificate. Its key is `credentials.client_key`.
     #[schema(max_length = 65_536)]
     pub client_certificate_pem: Option<String>,
 }
@@ -29,7 +29,7 @@ impl From<RelayTlsBody> for RelayTls {
     }
 }
 
-/// Where a certificate stands in its time.
+/// Whether a certificate is not valid yet, valid, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateStandingWord {
@@ -43,13 +43,13 @@ pub enum CertificateStandingWord {
     NotYet,
 }
 
-impl From<Standing> for CertificateStandingWord {
-    fn from(standing: Standing) -> Self {
-        match standing {
-            Standing::Valid => Self::Valid,
-            Standing::EndsSoon => Self::EndsSoon,
-            Standing::Ended => Self::Ended,
-            Standing::NotYet => Self::NotYet,
+impl From<Validity> for CertificateStandingWord {
+    fn from(validity: Validity) -> Self {
+        match validity {
+            Validity::Valid => Self::Valid,
+            Validity::EndsSoon => Self::EndsSoon,
+            Validity::Ended => Self::Ended,
+            Validity::NotYet => Self::NotYet,
         }
     }
 }
@@ -72,7 +72,7 @@ pub struct RelayCertificateView {
 /// TLS with a relay.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RelayTlsView {
-    /// The authorities that are believed; left out: the system's.
+    /// The trusted authorities; left out: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
     /// Our certificate.
@@ -83,11 +83,11 @@ pub struct RelayTlsView {
 }
 
 impl RelayTlsView {
-    /// As it stands now; none: nothing is said of TLS.
+    /// The current TLS terms; none: the definition has none.
     pub(crate) fn of(tls: &RelayTls, now: DateTime<Utc>) -> Option<Self> {
         let view = |one: kite_domain::relay::RelayCertificate| RelayCertificateView {
             field: one.field,
-            standing: one.certificate.standing(now).into(),
+            standing: one.certificate.validity(now).into(),
             not_after: one.certificate.not_after,
             name: one.certificate.name,
         };
@@ -99,7 +99,7 @@ impl RelayTlsView {
     }
 }
 
-/// Whether the key is the certificate's. Says nothing of a text that cannot be read: that is a fault of its own.
+/// Whether the key belongs to the certificate. An unreadable text is ignored here: it is an error of its own.
 pub(crate) fn misfit(profile: &RelayProfile) -> Option<FieldError> {
     let chain = certificates(profile.tls.client_certificate_pem.as_deref()?.as_bytes()).ok()?;
     let key = private_key(profile.credentials.client_key.as_deref()?.as_bytes()).ok()?;

@@ -39,7 +39,7 @@ async fn show(state: &ApiState, relay: &RelayId, strange: Strange) -> Answer<Rel
     Ok(RelayView::of(&entry, &*state.relay_desk, strange, state.write_side.journal.now()))
 }
 
-/// The relay after a write. That is durable, so a read model that gives nothing keeps nobody from seeing it.
+/// The relay after a write. The write is durable, so it is shown even if a read model does not answer.
 async fn show_written(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
     let found = strange(state, vec![relay.clone()]).await.ok().and_then(|mut found| found.pop());
     show(state, relay, found.unwrap_or_default()).await
@@ -111,7 +111,7 @@ pub async fn define(
     directory.catch_up(journal).await?;
     let directory = directory.snapshot();
     let known = directory.relays.get(&relay).map(|entry| {
-        // What cannot be decrypted stays as it is, and cannot be held against the rest.
+        // What cannot be decrypted stays as it is, and cannot be compared with the rest.
         state.write_side.manage.vault().open(&entry.profile).unwrap_or_else(|_| (*entry.profile).clone())
     });
     let new =
@@ -124,7 +124,7 @@ pub async fn define(
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
-/// Takes a relay out of use. Nothing automatic puts it back.
+/// Takes a relay out of use. Only an operator puts it back.
 #[utoipa::path(
     post, path = "/v1/admin/relays/{relay}/suspend", tag = "admin", operation_id = "suspend_relay",
     params(("relay" = String, Path, description = "The relay's id")), request_body = SuspendBody,
@@ -169,8 +169,8 @@ pub async fn resume(
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
-/// Calls a relay without handing it a message, and says step by step what held. Also says what keeps it from being called,
-/// where it was defined before that was refused.
+/// Calls a relay without handing it a message, and reports the result step by step. For a relay that was defined
+/// before such definitions were refused, it also says why it cannot be called.
 #[utoipa::path(
     post, path = "/v1/admin/relays/{relay}/check", tag = "admin", operation_id = "check_relay",
     params(("relay" = String, Path, description = "The relay's id")),

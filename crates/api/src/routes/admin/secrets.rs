@@ -12,7 +12,7 @@ use crate::state::ApiState;
 /// What was done.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SecretsRotated {
-    /// The relays whose credentials were encrypted anew; the others' were already.
+    /// The relays whose credentials were encrypted again; those of the others were already.
     pub relays: Vec<String>,
     /// Those whose credentials cannot be decrypted: they stay as they were. Define them again, or start Kite with the key.
     pub locked: Vec<LockedRelay>,
@@ -28,8 +28,8 @@ pub struct LockedRelay {
     pub reason: String,
 }
 
-/// Encrypts the credentials of every relay with the newest key of this process, where they are not. What was in the log before
-/// stays there: credentials that were ever kept in the clear are to be changed at the relay.
+/// Encrypts the credentials of every relay with the newest key of this process, if they are not. What was in the log
+/// before stays there: credentials that were ever stored unencrypted should be changed at the relay.
 #[utoipa::path(
     post, path = "/v1/admin/secrets/rotate", tag = "admin", operation_id = "rotate_secrets",
     responses((status = 200, description = "Every credential is encrypted with the newest key.", body = SecretsRotated))

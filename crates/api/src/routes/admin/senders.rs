@@ -33,11 +33,11 @@ pub struct AdminSendersQuery {
     /// Whose; none: those of all tenants.
     #[param(pattern = "^[a-z0-9][a-z0-9-]{0,31}$")]
     pub tenant: Option<String>,
-    /// Where they stand; `requested` are those that wait for an answer and may not send, none: all.
+    /// Their status; `requested` are those that wait for an answer and cannot be used; none: all.
     pub status: Option<SenderStatusWord>,
-    /// Only those with a request that waits for an answer, also beside an approval that counts.
+    /// Only those with a request that waits for an answer, even beside a valid approval.
     pub waiting: bool,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
     /// How many at most, 1 to 200.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -55,23 +55,23 @@ pub struct AdminSenderView {
     pub sender: SenderView,
 }
 
-/// Upon what a sender is approved, until when, and where.
+/// The document of an approval, its expiry, and the relays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalBody {
-    /// What it is approved upon (통신서비스 이용증명원 and the like), by your own reference.
+    /// The document that it is based on (통신서비스 이용증명원 and the like), by your own reference.
     #[schema(example = "certificate 2027-0117", min_length = 1, max_length = 200)]
     pub document: String,
-    /// It sends before this time; at most ten years ahead.
+    /// It can be used before this time; at most ten years ahead.
     #[schema(example = "2028-01-17T00:00:00+09:00")]
     pub expires_at: DateTime<Utc>,
-    /// The relays that it is registered with: no other carries its messages.
+    /// The relays that it is registered with; no other relay carries its messages.
     #[schema(example = json!(["alpha", "beta"]), min_items = 1, max_items = 100)]
     pub relays: Vec<String>,
-    /// Another tenant may have the same address. Without this word an address belongs to one tenant.
+    /// Another tenant may have the same address. Without this an address belongs to one tenant.
     #[serde(default)]
     pub shared: bool,
-    /// When that was asked for which you looked at, as `request` shows it: if something else waits by now, nothing is
+    /// The time of the request that you looked at, as `request` shows it: if another request waits by now, nothing is
     /// approved. None: whatever waits is approved.
     pub requested_at: Option<DateTime<Utc>>,
 }
@@ -83,7 +83,7 @@ pub struct SenderRefusalBody {
     /// In the operator's words; the tenant sees it.
     #[schema(example = "the document is of another number", max_length = 500)]
     pub reason: String,
-    /// When that was asked for which you looked at, as `request` shows it: if something else waits by now, nothing is
+    /// The time of the request that you looked at, as `request` shows it: if another request waits by now, nothing is
     /// refused. None: whatever waits is refused.
     pub requested_at: Option<DateTime<Utc>>,
 }
@@ -111,7 +111,7 @@ impl ApprovalBody {
     }
 }
 
-/// Where a list goes on: the tenant, a blank, the address by which it is known.
+/// Where a list continues: the tenant, a blank, the address by which it is known.
 fn place(address: &str, tenant: &TenantId) -> Cursor {
     Cursor::of_text(&format!("{tenant} {address}"))
 }
@@ -178,9 +178,9 @@ pub async fn get(
     Ok(Json(AdminSenderView { tenant: tenant.to_string(), sender }))
 }
 
-/// Approves what a tenant has asked for, or renews what was approved: from now on it may send through these relays.
+/// Approves the tenant's request, or renews an approval: from now on the sender can be used through these relays.
 ///
-/// An address that another tenant has is approved only with the word `shared`.
+/// An address that another tenant has is approved only with `shared`.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/senders/{address}/approve", tag = "admin",
     operation_id = "admin_approve_sender",
@@ -204,7 +204,7 @@ pub async fn approve(
     }
 }
 
-/// Refuses what a tenant has asked for. What was approved before goes on; to end that too, withdraw the sender.
+/// Refuses the tenant's request. An earlier approval stays valid; to end that too, withdraw the sender.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/senders/{address}/refuse", tag = "admin",
     operation_id = "admin_refuse_sender",
@@ -224,7 +224,7 @@ pub async fn refuse(
     answer(&state, done)
 }
 
-/// Takes a sender away from a tenant: it may no longer send, and is not asked for any more.
+/// Takes a sender away from a tenant: it can no longer be used, and its request is dropped.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/senders/{address}/withdraw", tag = "admin",
     operation_id = "admin_withdraw_sender",

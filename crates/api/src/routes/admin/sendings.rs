@@ -35,9 +35,9 @@ pub struct AdminSendingsQuery {
     pub state: Option<SendingStateWord>,
     /// How urgent.
     pub class: Option<ClassWord>,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -89,7 +89,7 @@ impl ReasonBody {
     }
 }
 
-/// What is done to a tenant has a reason that can be read.
+/// An action on a tenant's sending needs a reason that can be read.
 pub(super) fn check_reason(what: &str, reason: &str) -> Answer<()> {
     check(what, &Text { field: "reason", text: reason, characters_max: REASON_CHARACTERS_MAX })?;
     if reason.trim().is_empty() {
@@ -103,10 +103,10 @@ pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {
     text.parse().map_err(|_| Problem::not_found("tenant"))
 }
 
-/// Lists the sendings of all tenants, or of one, the newest first.
+/// Lists the sendings of all tenants, or of one, newest first.
 ///
-/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and half an
-/// hour; a file that would be longer is broken off.
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and
+/// half an hour; a longer file is broken off.
 #[utoipa::path(
     get, path = "/v1/admin/sendings", tag = "admin", operation_id = "admin_list_sendings",
     params(AdminSendingsQuery),
@@ -182,7 +182,7 @@ pub async fn pause(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Lets a sending of a tenant go on, whoever paused it.
+/// Resumes a sending of a tenant, whoever paused it.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/resume", tag = "admin",
     operation_id = "admin_resume_sending",
@@ -203,7 +203,8 @@ pub async fn resume(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Cancels a sending of a tenant: what is not handed over yet never will be. What is with a relay goes on.
+/// Cancels a sending of a tenant: what is not handed over yet never will be. Messages that a relay already has
+/// continue.
 #[utoipa::path(
     post, path = "/v1/admin/tenants/{tenant}/sendings/{sending}/cancel", tag = "admin",
     operation_id = "admin_cancel_sending",

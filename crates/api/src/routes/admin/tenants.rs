@@ -36,7 +36,8 @@ pub struct Tenants {
     pub items: Vec<TenantView>,
 }
 
-/// What a tenant may have and do at once. What is left out is as the configuration of the platform says.
+/// Limits on what a tenant may have open and how fast it may send. What is left out is as the configuration of the
+/// platform says.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = TenantLimits)]
@@ -49,11 +50,11 @@ pub struct LimitsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 1_000_000_000_000_u64, example = 50000)]
     pub scheduled_messages_max: Option<u64>,
-    /// Requests a second. One-time passwords count apart.
+    /// Requests per second. One-time passwords are counted separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000000, example = 100)]
     pub requests_per_second: Option<u32>,
-    /// Recipients a second, over all requests to send. One-time passwords count apart.
+    /// Recipients per second, over all requests to send. One-time passwords are counted separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000000, example = 5000)]
     pub recipients_per_second: Option<u32>,
@@ -105,7 +106,7 @@ impl From<TenantLimits> for LimitsBody {
     }
 }
 
-/// The limits that count for a tenant: those that the operator has set, and the platform's for the others.
+/// The limits in effect for a tenant: those that the operator has set, and the platform's for the others.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LimitsInForce)]
 pub struct LimitsView {
@@ -203,9 +204,9 @@ pub async fn get(
     details(&state, &tenant).await.map(Json)
 }
 
-/// Sets what a tenant may have and do at once: all limits, and what is left out is as the platform's configuration says.
+/// Sets the limits of a tenant: all of them; what is left out is as the platform's configuration says.
 ///
-/// A lower limit takes nothing back that was accepted: new requests wait until there is room again.
+/// A lower limit cancels nothing that was accepted: new requests wait until there is room again.
 #[utoipa::path(
     put, path = "/v1/admin/tenants/{tenant}/limits", tag = "admin", operation_id = "set_tenant_limits",
     params(("tenant" = String, Path, description = "The tenant's id")), request_body = LimitsBody,

@@ -73,7 +73,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
     }
 }
 
-/// The lot as far as it concerns the message: nobody needs a thousand recipients to follow one.
+/// The part of the lot that concerns the message: nobody needs a thousand recipients to follow one.
 pub(super) fn excerpt(event: Event, message: MessageId) -> (Event, bool) {
     match event {
         Event::LotAccepted(mut lot) if lot.personal.recipients.len() > 1 => {

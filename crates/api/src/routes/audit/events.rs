@@ -46,33 +46,34 @@ pub struct AuditQuery {
     pub from: Option<DateTime<Utc>>,
     /// Before this time.
     pub until: Option<DateTime<Utc>>,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
     pub format: Option<FormatWord>,
 }
 
-/// Bytes of events on a page, or in a piece of a file, unless the last event is larger: both are held in memory.
+/// Bytes of events on a page, or in a piece of a file, unless the last event is larger: both are kept in memory.
 const BYTES_MAX: usize = 8 << 20;
-/// Events read at once of the whole log, where the store bounds what it brings in bytes too; and the most on a piece of a
-/// file.
+/// Events read at once of the whole log, where the store also limits the bytes; and the most in a piece of a file.
 const READ: usize = 500;
-/// Events read at once of a stream or a correlation, where it does not.
+/// Events read at once of a stream or a correlation, where the store does not limit the bytes.
 const READ_OF_ONE: usize = BYTES_MAX / ACCEPTANCE_EVENT_BYTES_MAX;
 /// The most that one request looks at.
 const LOOKED_AT_MAX: usize = 20_000;
 
-/// Times come from whoever appends, so they follow positions only nearly: clocks are taken to differ by no more than this.
+/// Times come from the appending process, so they follow positions only roughly: clocks are assumed to differ by no
+/// more than this.
 const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
 
-/// Shows the log: by stream, by message, by correlation, or by time. In the order of the log; a page may be short, even
-/// empty, although there is more: only a page without `next` is the last. A page of large events ends after 8 MiB of them.
+/// Shows the log: by stream, by message, by correlation, or by time. In the order of the log; a page may be short,
+/// even empty, although there is more: only a page without `next` is the last. A page of large events ends after 8
+/// MiB.
 ///
-/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of it as a file of at most 1,000,000 rows and half an
-/// hour; a file that would be longer is broken off.
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of it as a file of at most 1,000,000 rows and
+/// half an hour; a longer file is broken off.
 #[utoipa::path(
     get, path = "/v1/audit/events", tag = "audit", operation_id = "list_audit_events", params(AuditQuery),
     responses((status = 200, description = "A page of events.", content(
@@ -129,8 +130,8 @@ fn invalid(detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, detail)
 }
 
-/// Where events are read from. A cursor holds the place of the last event that was looked at, and works only with the
-/// source that gave it out.
+/// Where events are read from. A cursor contains the position of the last event that was looked at, and works only
+/// with the source that issued it.
 enum Source {
     Stream(String),
     Correlation(Uuid),
@@ -200,7 +201,7 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    /// Fills a page. Answers where to read on, if there may be more.
+    /// Fills a page. Returns where to read on, if there may be more.
     async fn run(
         &mut self,
         store: &dyn EventStore,
@@ -250,8 +251,8 @@ impl Search<'_> {
         Ok(Some(place))
     }
 
-    /// Takes what is asked for and may be seen. Stops when the page is full, with the place to read on from, or when
-    /// nothing more can follow.
+    /// Takes the events that match and may be seen. Stops when the page is full, with the position to read on from,
+    /// or when nothing more can follow.
     fn take(&mut self, source: &Source, events: Vec<RecordedEvent>) -> ControlFlow<Option<u64>> {
         for recorded in events {
             if self.query.is_over(recorded.metadata.time) {

@@ -1,8 +1,8 @@
-//! The log as it is shown: who did what, when and why, for ever. Reads go to the log itself, not to a read model, so that
+//! The log for people: who did what, when and why, for ever. Reads go to the log itself, not to a read model, so that
 //! nothing is between the record and its reader.
 //!
-//! A tenant sees its own events; those of the platform (relays, receipts that nobody knows) are the operator's. What we
-//! and a relay know each other by, and hashes of keys, are never shown.
+//! A tenant sees its own events; those of the platform (relays, receipts that nobody knows) are for operators.
+//! Credentials of relays, and hashes of keys, are never shown.
 
 mod concerns;
 pub mod events;

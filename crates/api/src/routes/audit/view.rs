@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::auth::Caller;
 use crate::export::{Column, Listed, optional, time};
 
-/// An event as it stands in the log.
+/// An event as it is in the log.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventView {

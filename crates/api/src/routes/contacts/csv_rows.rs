@@ -1,6 +1,7 @@
-//! A CSV file of contacts, as people's spreadsheets write it, into checked rows.
+//! Reads a CSV file of contacts, as people's spreadsheets write it, into checked rows.
 //!
-//! Nothing is repaired silently: a number that lost its leading zero is refused with the number that is probably meant.
+//! Nothing is repaired silently: a number that lost its leading zero is refused with the number that is probably
+//! meant.
 
 use csv::StringRecord;
 use kite_domain::contact::ContactDetails;
@@ -16,11 +17,11 @@ use crate::routes::csv_file;
 /// What became of the rows of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rows {
-    /// The good rows, one a contact.
+    /// The good rows, one per contact.
     pub(crate) contacts: Vec<ContactDetails>,
     /// The rows of each contact.
     pub(crate) rows_of: Vec<Vec<u32>>,
-    /// How many rows were good, those merged with an earlier one included.
+    /// How many rows were good, including those merged with an earlier one.
     pub(crate) good: u32,
     /// Rows with the address of an earlier one: the later row counts.
     pub(crate) merged: Vec<u32>,

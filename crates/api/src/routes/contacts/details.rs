@@ -16,7 +16,7 @@ const TAGS_MAX: usize = 50;
 const WORD_CHARACTERS_MAX: usize = 64;
 const FIELDS_MAX: usize = 100;
 const VALUE_CHARACTERS_MAX: usize = 2_000;
-/// Of all values together: whoever sends to a group has those of all its members in memory.
+/// The total of all values: a sending to a group has those of all its members in memory.
 const FIELDS_CHARACTERS_MAX: usize = 20_000;
 
 /// A contact as a caller writes it.

@@ -32,11 +32,12 @@ pub struct ContactExportQuery {
     pub format: Option<FileWord>,
 }
 
-/// Exports all contacts, or those from the cursor on, as CSV in the form that the import takes, or with `format=ndjson` as one JSON object a line.
+/// Exports all contacts, or those from the cursor on, as CSV in the form that the import takes, or with
+/// `format=ndjson` as one JSON object per line.
 ///
-/// UTF-8 with a byte order mark, so that spreadsheets read it. Custom fields are columns of their own. Values that a
-/// spreadsheet would take for a formula are kept from it by a leading apostrophe. A file has at most 1,000,000 rows and takes
-/// half an hour at most; one that would be longer is broken off: the rest is had with a cursor behind its last contact.
+/// UTF-8 with a byte order mark, so that spreadsheets can read it. Custom fields are columns of their own. Values
+/// that a spreadsheet would take for a formula get a leading apostrophe. A file has at most 1,000,000 rows and takes
+/// half an hour at most; a longer one is broken off: get the rest with a cursor behind its last contact.
 #[utoipa::path(
     get, path = "/v1/contacts/export", tag = "contacts", operation_id = "export_contacts", params(ContactExportQuery),
     responses((status = 200, description = "All contacts.", content(
@@ -71,7 +72,7 @@ pub async fn handler(
     write::<ContactView>(turn, "contacts", columns(fields), format, query.cursor, pages).await
 }
 
-/// The names of all custom fields of what is in the file, for the header row.
+/// The names of all custom fields in the file, for the header row.
 async fn field_names(
     state: &ApiState,
     tenant: &TenantId,

@@ -37,7 +37,7 @@ pub struct ImportReport {
     /// Good rows.
     #[schema(example = 998)]
     pub imported: u32,
-    /// Contacts written; fewer than rows where rows share an address.
+    /// Contacts written; fewer than rows if rows share an address.
     #[schema(example = 997)]
     pub contacts: u32,
     /// Rows that were not imported.

@@ -26,7 +26,7 @@ pub struct ContactsQuery {
     /// The group that they are in.
     #[param(pattern = "^[0-9a-f]{32}$")]
     pub group: Option<String>,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
     /// How many at most, 1 to 200.
     #[param(minimum = 1, maximum = 200, default = 50)]

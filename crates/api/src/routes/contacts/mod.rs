@@ -49,9 +49,9 @@ pub struct ContactView {
     #[schema(value_type = Vec<String>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<kite_domain::ids::GroupId>,
-    /// Whoever it is refuses advertisements, by one of these addresses or by another that is known to be theirs.
+    /// The person refuses advertisements, at one of these addresses or at another known address of theirs.
     pub opted_out: bool,
-    /// The brands whose advertisements are refused; absent: those of all brands, where any are.
+    /// The brands whose advertisements are refused; absent: those of all brands, if any are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_brands: Vec<String>,
     /// Since when it is there.

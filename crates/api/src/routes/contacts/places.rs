@@ -1,7 +1,7 @@
-//! Places for contacts: a tenant stores no more of them than it may.
+//! Places for contacts: a tenant stores no more of them than its limit allows.
 //!
-//! Whoever is far from the limit pays one look at a counter. Only near it the contacts that are there already, which take
-//! no place, are told apart from those that are new.
+//! Far from the limit this costs one look at a counter. Only near the limit are existing contacts, which take no
+//! place, told apart from new ones.
 
 use kite_commands::accept::note_limited;
 use kite_commands::address_book::{ContactPlaces, CountedContacts};
@@ -11,7 +11,7 @@ use kite_domain::slug::TenantId;
 use crate::problem::{Answer, FieldError};
 use crate::state::ApiState;
 
-/// Gives places for those that are new, and names those for which there is none, by their place in the list.
+/// Gives places to new contacts, and names those for which there is none, by their place in the list.
 pub(super) async fn reserve(
     state: &ApiState,
     tenant: &TenantId,

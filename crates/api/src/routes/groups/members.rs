@@ -61,7 +61,7 @@ pub async fn handler(
     Ok(Written::changed(position, changed))
 }
 
-/// How many different contacts of these are of interest, by whether they are in the group now.
+/// How many different contacts of these have the wanted membership now.
 async fn count(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,4 +1,4 @@
-//! What a code means, in words: a relay's by its dictionary, one of Kite's by its own list.
+//! The meaning of a code, in words: a relay's by its dictionary, one of Kite's own by its own list.
 
 use kite_commands::directory::DirectoryState;
 use kite_domain::codes::own_reason;
@@ -20,7 +20,7 @@ pub struct CodeTextView {
     pub en: Cow<'static, str>,
 }
 
-/// Explains codes by the dictionaries that the relays have now, and by what operators say of them.
+/// Explains codes by the relays' present dictionaries, and by the meanings that operators gave.
 pub(crate) struct CodeTexts(Arc<DirectoryState>);
 
 impl CodeTexts {
@@ -28,7 +28,7 @@ impl CodeTexts {
         Self(directory)
     }
 
-    /// What a code of this relay means, or a word that Kite gave in its place.
+    /// The meaning of a code of this relay, or of a word that Kite gave in its place.
     pub(super) fn of(&self, relay: Option<&RelayId>, code: &str) -> Option<CodeTextView> {
         if let Some((ko, en)) = own_reason(code) {
             return Some(CodeTextView { ko: ko.into(), en: en.into() });

@@ -20,7 +20,7 @@ pub struct MessageEvents {
     pub items: Vec<EventView>,
 }
 
-/// Shows everything that the log holds of a message: the events of its sending, and those of its lot that concern it.
+/// Shows all events of a message: those of its sending, and those of its lot that concern it.
 #[utoipa::path(
     get, path = "/v1/messages/{message}/events", tag = "messages", operation_id = "list_message_events",
     params(("message" = String, Path, description = "The message's id")),

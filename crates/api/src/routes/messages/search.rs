@@ -22,17 +22,17 @@ use crate::routes::senders::canonical;
 use crate::state::ApiState;
 use crate::words::{ChannelWord, ClassWord, MessageStatusWord};
 
-/// Which messages: those for which everything holds that is given.
+/// Which messages: those that match every filter that is set.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
-    /// To this number or e-mail address, also where they would only fail over to it.
+    /// To this number or e-mail address, even if they would only fail over to it.
     #[param(example = "010-1234-5678")]
     pub to: Option<String>,
     /// Where they stand.
     pub status: Option<MessageStatusWord>,
-    /// Why they ended: a relay's code or a word of ours.
+    /// Why they ended: a relay's code or one of Kite's own words.
     #[param(example = "3041")]
     pub reason: Option<String>,
     /// The relay of the newest attempt.
@@ -51,21 +51,21 @@ pub struct SearchQuery {
     pub from: Option<DateTime<Utc>>,
     /// Accepted before this time.
     pub until: Option<DateTime<Utc>>,
-    /// The `next` of the page before, of the same search; none: the first page.
+    /// The `next` of the previous page of the same search; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
     pub format: Option<FormatWord>,
 }
 
-/// Finds messages by any combination of what they are asked for by, the newest first.
+/// Finds messages by any combination of filters, newest first.
 ///
-/// A page may be short, even empty, although there is more: it has then looked at as much as one page may, and `next` says
-/// where to go on. With `client_reference` the newest sending comes first, and each from its last message on. With
-/// `format=csv` (or `Accept: text/csv`) or `format=ndjson` all that is found is a file of at most 1,000,000 rows and half an
-/// hour; a file that would be longer is broken off.
+/// A page may be short, even empty, although there is more: then it has examined as much as one page may, and `next`
+/// says where to continue. With `client_reference` the newest sending comes first, and each from its last message on.
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all matches are a file of at most 1,000,000 rows and
+/// half an hour; a longer file is broken off.
 #[utoipa::path(
     get, path = "/v1/messages", tag = "messages", operation_id = "search_messages", params(SearchQuery),
     responses((status = 200, description = "A page of messages.", content(
@@ -81,7 +81,8 @@ pub async fn handler(
     answer(&state, Some(&auth.tenant), &auth.tenant, query, &headers).await
 }
 
-/// The messages of a tenant, as a page or a file. `asker` has the file written; none: an operator.
+/// The messages of a tenant, as a page or a file. `asker` is the tenant for whom the file is written; none: an
+/// operator.
 pub(crate) async fn answer(
     state: &ApiState,
     asker: Option<&TenantId>,

@@ -13,7 +13,7 @@ use crate::words::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
 
-/// A message as it stands, with every attempt at it.
+/// The current state of a message, with all its attempts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Message)]
 pub struct MessageView {
@@ -59,7 +59,7 @@ pub struct MessageView {
     /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeWord>,
-    /// Why it ended, or the newest failure: a relay's code or a word of ours.
+    /// Why it ended, or the newest failure: a relay's code or one of Kite's own words.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<SmolStr>,
@@ -80,7 +80,7 @@ pub struct MessageView {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_at: Option<DateTime<Utc>>,
-    /// It waits for its window to open, and its status is `held`.
+    /// It waits for its window to open; its status is `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_until: Option<DateTime<Utc>>,
     /// What it has cost so far, in thousandths of a won.
@@ -146,11 +146,11 @@ pub struct AttemptView {
     /// The class of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_class: Option<FailureWord>,
-    /// The relay's words, or why it is unknown or put off.
+    /// The relay's words, or why it is unknown or postponed.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<SmolStr>,
-    /// When the relay's answer was lost; it stays here when a receipt comes later.
+    /// When the relay's answer was lost; it stays here even if a receipt comes later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_since: Option<DateTime<Utc>>,
     /// Why there was no answer.

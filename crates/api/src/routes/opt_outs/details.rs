@@ -29,8 +29,8 @@ impl<'c> Checks<'c> {
         Self { tenant, directory, now, brands: HashMap::new() }
     }
 
-    /// The refusal, or everything that is wrong with it. A brand that no sender has is wrong: a refusal under a name that
-    /// is mistyped would bind nothing.
+    /// The refusal, or everything that is wrong with it. A brand that no sender has is wrong: a refusal with a
+    /// mistyped brand would stop nothing.
     pub(super) fn check(
         &mut self,
         address: &str,

@@ -12,11 +12,11 @@ use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
 use crate::state::{ApiState, Model};
 
-/// What keeps advertisements from an address. Each refusal has the `address` by which it came.
+/// A refusal that keeps advertisements from an address, with the `address` that refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OptOutsOfAddress {
-    /// The address's own before those that came by another address of the same person; of one address, that of all brands
-    /// before those of single ones.
+    /// The address's own refusals come before those by another address of the same person; within an address,
+    /// refusals of all brands come before those of single ones.
     #[serde(flatten)]
     pub first: OptOutView,
     /// The others that bind it.
@@ -24,8 +24,8 @@ pub struct OptOutsOfAddress {
     pub further: Vec<OptOutView>,
 }
 
-/// Shows everything that keeps advertisements from an address: what it refused itself, and what the same person refused by
-/// another address. 404 if nothing does. Any spelling of the address finds it.
+/// Shows every refusal that keeps advertisements from an address: its own, and those of the same person by another
+/// address. 404 if there is none. Any spelling of the address finds it.
 #[utoipa::path(
     get, path = "/v1/opt-outs/{address}", tag = "opt-outs", operation_id = "get_opt_out",
     params(("address" = String, Path, description = "The number or address")),

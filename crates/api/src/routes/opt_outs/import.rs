@@ -32,7 +32,7 @@ pub struct OptOutImportReport {
     /// Refusals that are new.
     #[schema(example = 990)]
     pub recorded: u32,
-    /// Good rows that were known before, or stand in the file twice.
+    /// Good rows that were known before, or are in the file twice.
     #[schema(example = 8)]
     pub known: u32,
     /// Rows that were not taken.
@@ -44,9 +44,9 @@ pub struct OptOutImportReport {
 
 /// Imports refusals from CSV.
 ///
-/// The first row names the columns: `address`, and where they are known `brand`, `source` and `refused_at` (RFC 3339, or a
-/// date in Seoul). UTF-8 or CP949, as Korean Excel saves. Good rows are recorded, bad ones are reported, unless `strict`.
-/// To import the same file again does no harm.
+/// The first row names the columns: `address`, and optionally `brand`, `source` and `refused_at` (RFC 3339, or a date
+/// in Seoul). UTF-8 or CP949, as Korean Excel saves. Good rows are recorded, bad ones are reported, unless `strict`.
+/// Importing the same file again does no harm.
 #[utoipa::path(
     post, path = "/v1/opt-outs/import", tag = "opt-outs", operation_id = "import_opt_outs",
     params(OptOutImportQuery),

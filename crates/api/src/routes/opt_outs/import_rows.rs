@@ -42,7 +42,7 @@ pub(super) fn read(bytes: &[u8], checks: &mut Checks<'_>) -> Result<Rows, Proble
     Ok(rows)
 }
 
-/// A column that nobody knows might be a brand under another name, and a refusal wider than it was meant.
+/// An unknown column might be a brand under another name, and the refusal would be wider than it was meant.
 fn columns(header: &StringRecord) -> Result<Vec<Column>, Problem> {
     let column = |name: &str| match name.to_lowercase().as_str() {
         "address" | "주소" | "전화번호" | "휴대폰" | "이메일" => Ok(Column::Address),

@@ -22,9 +22,9 @@ use crate::state::ApiState;
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct OptOutsQuery {
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
@@ -33,9 +33,9 @@ pub struct OptOutsQuery {
 
 /// Lists who refuses advertisements.
 ///
-/// With `format=csv` (or `Accept: text/csv`) all of them as a table in the form that the import takes: `address`, `brand`,
-/// `source`, `refused_at`. With `format=ndjson` as one JSON object a line. A file has at most 1,000,000 rows and takes half an
-/// hour at most; one that would be longer is broken off.
+/// With `format=csv` (or `Accept: text/csv`) all of them as a table in the form that the import takes: `address`,
+/// `brand`, `source`, `refused_at`. With `format=ndjson` as one JSON object per line. A file has at most 1,000,000
+/// rows and takes half an hour at most; a longer one is broken off.
 #[utoipa::path(
     get, path = "/v1/opt-outs", tag = "opt-outs", operation_id = "list_opt_outs", params(OptOutsQuery),
     responses((status = 200, description = "A page of refusals, or all of them.", content(

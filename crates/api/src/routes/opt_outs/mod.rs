@@ -18,7 +18,8 @@ use utoipa::ToSchema;
 use crate::export::{Column, Listed, time};
 use crate::problem::{Answer, Problem};
 
-/// A refusal of advertisements. It binds the address in every spelling, and the other addresses of the same person.
+/// A refusal of advertisements. It applies to the address in every spelling, and to the other addresses of the same
+/// person.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OptOutView {
     /// The number or address, as it was recorded.
@@ -31,7 +32,7 @@ pub struct OptOutView {
     /// How the refusal came.
     #[schema(example = "080")]
     pub source: String,
-    /// When the refusal came, as whoever recorded it said.
+    /// When the recipient refused, as the recorder of the refusal said.
     pub refused_at: DateTime<Utc>,
     /// When it was recorded: since then it binds.
     pub since: DateTime<Utc>,

@@ -44,8 +44,8 @@ pub struct OptOutRecordedView {
 
 /// Records that an address refuses the tenant's advertisements, on all channels and relays.
 ///
-/// The refusal binds every spelling of the address (letter case, punycode, full-width forms), and the other addresses of
-/// the same person, as far as the address book knows them.
+/// The refusal applies to every spelling of the address (letter case, punycode, full-width forms), and to the other
+/// addresses of the same person that the address book knows.
 #[utoipa::path(
     post, path = "/v1/opt-outs", tag = "opt-outs", operation_id = "record_opt_out", request_body = OptOutBody,
     responses((status = 201, description = "The address gets no advertisements any more.", body = OptOutRecordedView))

@@ -17,12 +17,12 @@ use crate::state::ApiState;
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WithdrawQuery {
-    /// Only the refusal of this brand; none: whatever the address refused.
+    /// Only the refusal of this brand; none: every refusal of the address.
     pub brand: Option<String>,
 }
 
-/// Records that an address agrees to advertisements again. What other addresses of the same person refused goes on
-/// binding.
+/// Records that an address agrees to advertisements again. Refusals by other addresses of the same person still
+/// apply.
 #[utoipa::path(
     delete, path = "/v1/opt-outs/{address}", tag = "opt-outs", operation_id = "withdraw_opt_out",
     params(("address" = String, Path, description = "The number or address"), WithdrawQuery),

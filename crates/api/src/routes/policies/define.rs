@@ -15,7 +15,7 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 use crate::words::ChannelWord;
 
-/// More shares are given by mistake only, and each is looked for among the others.
+/// More shares than this are certainly a mistake, and each is searched for among the others.
 const WEIGHTS_MAX: usize = 100;
 
 /// A policy as a caller writes it.

@@ -14,11 +14,11 @@ use crate::state::ApiState;
 /// Policies.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Policies {
-    /// At most one a channel where the newest are asked for; newest first where versions are.
+    /// At most one per channel where the newest are asked for; newest first where versions are.
     pub items: Vec<PolicyVersion>,
 }
 
-/// Lists the policies in force, one a channel.
+/// Lists the policies in force, one per channel.
 #[utoipa::path(
     get, path = "/v1/policies", tag = "policies", operation_id = "list_policies",
     responses((status = 200, description = "The policies.", body = Policies))

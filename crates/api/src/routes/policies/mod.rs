@@ -59,7 +59,7 @@ pub struct FailoverBody {
     pub email: bool,
     /// Let e-mail follow a temporary failure of the handset too.
     pub email_after_temporary: bool,
-    /// Fail over when it is not known whether the message was taken. Risks a second delivery.
+    /// Fail over when it is not known whether the message was accepted. Risks a second delivery.
     pub at_least_once: bool,
     /// How long to wait for a receipt before the outcome counts as unknown, in seconds; none: as long as the relay says.
     #[serde(skip_serializing_if = "Option::is_none")]

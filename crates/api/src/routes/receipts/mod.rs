@@ -1,11 +1,12 @@
 //! `POST /v1/relays/{relay}/receipts`: delivery reports that a relay pushes.
 //!
-//! No bearer key: the relay signs each call as Standard Webhooks say. What can be seen to be wrong from the headers alone
-//! is refused before the body is read; the rest is read out of a budget that cannot take what others need. A call is answered only once its receipts are
-//! durable; a relay that gets no 2xx sends it again. A call that came before is answered in the same way and does nothing.
-//! A receipt that is not understood is kept as it came and named in the answer, 422; the others of its call are recorded. Where
-//! there is no room to keep it, the answer is 503, so that the relay comes again: nothing is acknowledged that is not kept. Only
-//! after the signature was found genuine is anything kept.
+//! There is no bearer key: the relay signs each call by the rules of Standard Webhooks. What the headers alone show
+//! to be wrong is refused before the body is read. The rest is read against a budget that cannot take what others
+//! need. A call is answered only once its receipts are durable; a relay that gets no 2xx sends it again. A repeated
+//! call is answered in the same way and does nothing. A receipt that cannot be read is kept as it came and named in
+//! the answer, 422; the others of its call are recorded. If there is no room to keep it, the answer is 503, so that
+//! the relay sends it again: nothing is acknowledged that is not kept. Nothing is kept before the signature was found
+//! genuine.
 
 pub(crate) mod read;
 mod seen;
@@ -33,10 +34,11 @@ use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 use crate::words::ReceiptStatusWord;
 
-/// When there is no room for what is not understood: the bound is that of a day, and an operator may mend it earlier.
+/// If there is no room for unreadable receipts: the limit is that of a day, and an operator may fix the cause
+/// earlier.
 const FULL_RETRY_AFTER_SECONDS: u32 = 60;
 
-/// Receipts. Fields that are not known are ignored: the body is the relay's.
+/// Receipts. Unknown fields are ignored: the body is the relay's.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReceiptsBody {
     /// Up to 500 by the protocol; more than 5,000 are refused.
@@ -63,7 +65,7 @@ pub struct ReceiptBody {
     pub at: DateTime<Utc>,
 }
 
-/// Where receipts are pushed to, as the router knows it.
+/// The address that receipts are pushed to, as the router knows it.
 pub(crate) const RECEIPTS_PATH: &str = "/v1/relays/{relay}/receipts";
 
 /// Takes receipts in. For relays.
@@ -101,7 +103,7 @@ pub async fn handler(
     state.by_size(&held, work).await
 }
 
-/// The secret that signs receipts cannot be opened. The relay is to come again: the operator can mend it.
+/// The secret that signs receipts cannot be decrypted. The relay has to send again: the operator can fix it.
 fn locked(relay: &RelayId, error: &DecryptError) -> Problem {
     tracing::error!(%relay, %error, "receipts cannot be verified");
     Problem::new(Code::Unavailable, "Receipts of this relay cannot be verified at the moment.")
@@ -160,7 +162,7 @@ impl Call {
     }
 }
 
-/// Keeps it. Where there is no room for all of it, the relay is to come again.
+/// Keeps it. If there is no room for all of it, the relay has to send again.
 async fn keep(state: &ApiState, relay: &RelayId, misread: Vec<Misread>) -> Answer<()> {
     let kept = state.write_side.receipts.keep_not_understood(relay, SaidHow::Pushed, misread).await?;
     if kept.beyond == 0 {

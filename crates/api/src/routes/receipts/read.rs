@@ -1,5 +1,5 @@
-//! The receipts of a genuine call. One that is not understood costs no other: the good ones of its call are recorded, and it
-//! is kept as it came.
+//! Reads the receipts of a genuine call. One that cannot be read does not affect the others: the good ones are
+//! recorded, and it is kept as it came.
 
 use kite_domain::not_understood::{Misread, MisreadReason};
 use kite_domain::receipt::{
@@ -18,13 +18,13 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 /// The most receipts in one call.
 const RECEIPTS_MAX: usize = 5_000;
 
-/// The most receipts that an answer names as not understood. All are kept.
+/// The most unreadable receipts that an answer names. All are kept.
 const NAMED_MAX: usize = 100;
 
 /// What a call holds.
 #[derive(Debug)]
 pub(crate) struct Understood {
-    /// The receipts that are understood, in the order of the call.
+    /// The receipts that could be read, in the order of the call.
     pub(crate) receipts: Vec<RawReceipt>,
     /// Those that are not, in the same order.
     pub(crate) misread: Vec<Misread>,
@@ -39,7 +39,7 @@ struct LooseBody {
 /// Reads a call.
 ///
 /// # Errors
-/// The body is no JSON, has no list of receipts, or too many of them.
+/// The body is not JSON, has no list of receipts, or too many of them.
 pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
     if let Ok(body) = strict_json::from_slice::<ReceiptsBody>(bytes) {
         let bodies = few_enough(body.receipts)?;
@@ -59,7 +59,7 @@ pub(crate) fn read(bytes: &[u8]) -> Answer<Understood> {
     Ok(understood)
 }
 
-/// A body that cannot be read as a whole, as it is kept; none: it is refused for its size, and not looked at.
+/// An unreadable body, as it is kept; none: it is refused for its size, and not looked at.
 pub(super) fn whole(bytes: &[u8], problem: &Problem) -> Option<Misread> {
     let raw = || String::from_utf8_lossy(bytes).into_owned();
     match problem.code() {
@@ -79,7 +79,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The answer to a call with receipts that are not understood.
+/// The answer to a call with unreadable receipts.
 pub(super) fn not_understood(recorded: usize, misread: &[Misread]) -> Problem {
     let error = |one: &Misread| {
         let field = one.field.as_deref().unwrap_or("receipts");

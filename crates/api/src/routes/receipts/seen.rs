@@ -1,12 +1,12 @@
-//! Calls that were recorded lately. Bounded; what is forgotten is harmless, because receipts are recorded once however
-//! often they come.
+//! Calls that were recorded recently. Limited; forgetting one is harmless, because a receipt is recorded once however
+//! often it comes.
 
 use kite_domain::slug::RelayId;
 use parking_lot::Mutex;
 use smol_str::{SmolStr, format_smolstr};
 use std::collections::{HashSet, VecDeque};
 
-/// The calls of five minutes, for which a signature holds, at fifty a second; in memory 2 MB.
+/// The calls of five minutes, in which a signature is valid, at fifty per second; 2 MB in memory.
 const REMEMBERED_MAX: usize = 16_384;
 
 /// The calls.

@@ -1,6 +1,6 @@
 //! The signature of a pushed call: <https://www.standardwebhooks.com>.
 //!
-//! The signature is made anew and compared in constant time; the time is the injected clock's.
+//! The signature is made again and compared in constant time; the time is the injected clock's.
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
@@ -12,10 +12,10 @@ use crate::problem::{Answer, Code, Problem};
 /// How far a timestamp may be from now, in seconds.
 const TOLERANCE_S: i64 = 300;
 
-/// Ids are ours to remember, so they have a bound.
+/// We have to remember ids, so their length is limited.
 const ID_BYTES_MAX: usize = 255;
 
-/// What the headers of a call say, before its body is there.
+/// The content of a call's headers, before its body is there.
 pub(crate) struct Envelope {
     webhook: Webhook,
     id: String,
@@ -23,7 +23,7 @@ pub(crate) struct Envelope {
     signatures: String,
 }
 
-/// What the headers say, if a body could make it a genuine call of now.
+/// The content of the headers, if with some body this could be a genuine call of now.
 pub(crate) fn open(secret: Option<&str>, headers: &HeaderMap, now: DateTime<Utc>) -> Answer<Envelope> {
     let webhook = secret.and_then(|secret| Webhook::new(secret).ok());
     let webhook = webhook.ok_or_else(|| forged("The relay has no secret for pushed receipts."))?;

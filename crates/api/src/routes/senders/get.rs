@@ -9,7 +9,7 @@ use crate::extract::ApiPath;
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-/// Shows a sender identity: where it stands, what was approved, what waits for the operator.
+/// Shows a sender identity: its status, its approval, and its waiting request.
 #[utoipa::path(
     get, path = "/v1/senders/{address}", tag = "senders", operation_id = "get_sender",
     params(("address" = String, Path, description = "The number or address")),

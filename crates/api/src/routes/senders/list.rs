@@ -27,7 +27,7 @@ pub struct Senders {
     pub items: Vec<SenderView>,
 }
 
-/// Lists sender identities, also those that were refused or withdrawn.
+/// Lists sender identities, including those that were refused or withdrawn.
 #[utoipa::path(
     get, path = "/v1/senders", tag = "senders", operation_id = "list_senders", params(SendersQuery),
     responses((status = 200, description = "All of them.", body = Senders))

@@ -1,5 +1,5 @@
-//! Sender identities: numbers and addresses that may stand as the sender. A tenant asks for one; the operator approves it,
-//! registered relay by relay, or refuses it.
+//! Sender identities: numbers and addresses from which messages may be sent. A tenant asks for one; the operator
+//! approves it for certain relays, or refuses it.
 
 pub mod get;
 pub mod list;
@@ -31,13 +31,13 @@ pub struct SenderView {
     pub kind: SenderKindWord,
     /// Where it stands. Only what is approved sends.
     pub status: SenderStatusWord,
-    /// What was approved last; it may be over. No other relay than these carries its messages.
+    /// The latest approval; it may have expired. No other relay than these carries its messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<SenderApprovalView>,
-    /// What waits for the operator. An approval goes on beside it.
+    /// The request that waits for the operator. An approval stays valid beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<SenderRequestView>,
-    /// The last time that it was refused or withdrawn, since the last approval.
+    /// The last refusal or withdrawal since the last approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<SenderEndView>,
 }
@@ -66,10 +66,10 @@ pub struct SenderApprovalView {
     /// With which terms.
     #[serde(flatten)]
     pub terms: SenderTermsView,
-    /// What it was approved upon, by the operator's own reference; none: it is from before approvals.
+    /// The document that it is based on, by the operator's own reference; none: it is from before approvals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
-    /// It sends before this time; none: it is from before approvals, and has no end.
+    /// It can be used before this time; none: it is from before approvals, and does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was approved.
@@ -161,7 +161,7 @@ impl From<&SenderEnd> for SenderEndView {
     }
 }
 
-/// The address as it is stored, of one that may be written differently.
+/// The address in its stored form, for one that may be written differently.
 pub(crate) fn canonical(raw: &str) -> SmolStr {
     let text = match raw.contains('@') {
         true => EmailAddress::parse(raw).ok().map(|address| SmolStr::from(address.as_str())),

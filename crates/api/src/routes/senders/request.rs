@@ -18,7 +18,7 @@ use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
 
-/// More relays are named by mistake only, and each is looked for among the others.
+/// More relays than this are certainly a mistake, and each is searched for among the others.
 const RELAYS_MAX: usize = 100;
 
 /// A sender identity as a caller writes it.
@@ -44,7 +44,7 @@ pub struct SenderBody {
 
 /// Asks for a sender identity, for the first time or with other terms.
 ///
-/// It may send once the operator has approved it. Until then what was approved before, if anything, goes on as it is.
+/// It can be used once the operator has approved it. Until then an earlier approval, if there is one, stays valid.
 #[utoipa::path(
     post, path = "/v1/senders", tag = "senders", operation_id = "request_sender", request_body = SenderBody,
     responses((status = 201, description = "The operator is asked.", body = SenderView))

@@ -9,9 +9,9 @@ use crate::extract::ApiPath;
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-/// Withdraws a sender identity: it may no longer send, and is not asked for any more.
+/// Withdraws a sender identity: it can no longer be used, and its request is dropped.
 ///
-/// What is not handed over yet is not sent with it. To send with it again, ask for it again.
+/// Messages that are not handed over yet are not sent with it. To use it again, ask for it again.
 #[utoipa::path(
     delete, path = "/v1/senders/{address}", tag = "senders", operation_id = "withdraw_sender",
     params(("address" = String, Path, description = "The number or address")),

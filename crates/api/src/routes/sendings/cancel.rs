@@ -28,18 +28,19 @@ pub struct CancelBody {
 pub struct CancelledView {
     /// Messages that were stopped.
     pub cancelled: u32,
-    /// Messages that are with a relay and go on. At an instance that is a copy and not settled yet, all open ones: whether they
-    /// were handed over is not known.
+    /// Messages that a relay already has, and that continue. At an instance that is a copy and not settled yet, all
+    /// open messages: it is not known whether they were handed over.
     pub in_flight: u32,
     /// Messages that were final before.
     pub finished: u32,
 }
 
-/// Cancels a sending: what is not handed over yet never will be. What is with a relay goes on.
+/// Cancels a sending: what is not handed over yet never will be. Messages that a relay already has continue.
 ///
-/// An instance that was restored from a backup and waits for its operator (`kite restore`) answers `cancelled: 0` for a sending
-/// from before the backup, and counts what is open as `in_flight`: the original may have handed it over. The sending is cancelled
-/// all the same, and the copy hands nothing of it over. What cannot be known ends as `expired` with the reason `copied`.
+/// An instance that was restored from a backup and waits for its operator (`kite restore`) answers `cancelled: 0` for
+/// a sending from before the backup, and counts what is open as `in_flight`: the original may have handed it over.
+/// The sending is cancelled nevertheless, and the copy hands nothing of it over. Messages whose result cannot be
+/// known end as `expired` with the reason `copied`.
 #[utoipa::path(
     post, path = "/v1/sendings/{sending}/cancel", tag = "sendings", operation_id = "cancel_sending",
     params(("sending" = String, Path, description = "The sending's id")), request_body = Option<CancelBody>,

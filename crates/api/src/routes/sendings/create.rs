@@ -1,7 +1,7 @@
 //! `POST /v1/sendings`
 //!
-//! The hot path. A short request is worked on where it arrives; a campaign's gives way to it. The body is hashed only
-//! where an idempotency key needs it.
+//! The hot path. A short request is processed where it arrives; a campaign's request gives way to it. The body is
+//! hashed only if there is an idempotency key.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -31,15 +31,15 @@ pub struct SendingAcceptedView {
     /// Its id: 32 hexadecimal digits.
     #[schema(example = "0197c0de000070008000000000000004")]
     pub id: String,
-    /// How many messages; their ids are `<id>-0` and on, with gaps between thousands where lots end early.
+    /// How many messages; their ids are `<id>-0` and on, with gaps between thousands if lots end early.
     #[schema(example = 998)]
     pub accepted: u32,
     /// How many rows were refused.
     #[schema(example = 1)]
     pub refused_count: u32,
-    /// Which; not told again when a request is repeated.
+    /// The refused rows; not repeated when a request is repeated.
     pub refused: Vec<RefusedRowView>,
-    /// Rows that were dropped because their address came before; not told again when a request is repeated.
+    /// Rows that were dropped because their address came before; not repeated when a request is repeated.
     pub duplicates: Vec<DuplicateRowView>,
     /// Not before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,9 +61,9 @@ pub struct SendingLinks {
 
 /// Sends messages to one or many recipients.
 ///
-/// Recipients are named one by one, by contact, or by group. What is answered with 202 is durable. Bad rows are reported
-/// and cost no good row, unless `strict`. A request with an `Idempotency-Key` may be repeated for ever: the same key and
-/// the same bytes are the same sending (`idempotent-replayed: true`).
+/// Recipients are named one by one, by contact, or by group. A request that is answered with 202 is durable. Bad rows
+/// are reported and do not affect good rows, unless `strict`. A request with an `Idempotency-Key` may be repeated for
+/// ever: the same key and the same bytes give the same sending (`idempotent-replayed: true`).
 #[utoipa::path(
     post, path = "/v1/sendings", tag = "sendings", operation_id = "create_sending",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$", description = "1 to 255 printable ASCII characters; names this request for ever")),
@@ -132,8 +132,8 @@ async fn accept(
     }
 }
 
-/// The sending that this very request was accepted as before. A group that is gone meanwhile must not stand in the way of
-/// that answer, so the request is tried without its recipients: under a key that was never used, that comes to nothing.
+/// The sending that this very request gave before. A group that was deleted meanwhile must not prevent that answer,
+/// so the request is tried without its recipients: under a key that was never used, that has no effect.
 async fn repeated(
     state: &ApiState,
     auth: &TenantAuth,

@@ -35,19 +35,19 @@ pub struct SendingsQuery {
     pub until: Option<DateTime<Utc>>,
     /// Your own name for it.
     pub client_reference: Option<String>,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
     pub format: Option<FormatWord>,
 }
 
-/// Lists sendings, the newest first.
+/// Lists sendings, newest first.
 ///
-/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and half an
-/// hour; a file that would be longer is broken off.
+/// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and
+/// half an hour; a longer file is broken off.
 #[utoipa::path(
     get, path = "/v1/sendings", tag = "sendings", operation_id = "list_sendings", params(SendingsQuery),
     responses((status = 200, description = "A page of sendings.", content(

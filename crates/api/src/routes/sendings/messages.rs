@@ -33,9 +33,9 @@ pub struct MessagesQuery {
     pub relay: Option<String>,
     /// Whether they took more than one attempt.
     pub failed_over: Option<bool>,
-    /// The `next` of the page before; none: the first page.
+    /// The `next` of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many at most on a page, 1 to 200. Not with a file, which holds all of them.
+    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<usize>,
     /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.

@@ -34,7 +34,7 @@ impl PauseBody {
     }
 }
 
-/// How a sending stands after it was paused or resumed.
+/// The state of a sending after it was paused or resumed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PausedView {
     /// Whether it is paused.
@@ -57,8 +57,8 @@ pub(crate) fn id_of(text: &str) -> Answer<SendingId> {
 
 /// Pauses a sending: nothing of it is handed over until it is resumed.
 ///
-/// What is with a relay goes on, and so does the lifetime: messages whose time is over expire. A paused sending can be
-/// cancelled. One that is paused already stays so.
+/// Messages that a relay already has continue. Lifetimes continue, too: messages whose time is over expire. A paused
+/// sending can be cancelled. A sending that is already paused stays paused.
 #[utoipa::path(
     post, path = "/v1/sendings/{sending}/pause", tag = "sendings", operation_id = "pause_sending",
     params(("sending" = String, Path, description = "The sending's id")), request_body = Option<PauseBody>,
@@ -76,7 +76,7 @@ pub async fn pause(
     Ok(Written::changed(outcome.position, outcome.into()))
 }
 
-/// Lets a paused sending go on. One that is not paused goes on as it does.
+/// Resumes a paused sending. One that is not paused is left as it is.
 ///
 /// What the operator of the platform has paused, only the operator can resume.
 #[utoipa::path(

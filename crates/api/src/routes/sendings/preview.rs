@@ -32,7 +32,7 @@ pub struct PreviewView {
     pub relays: Vec<PreviewShare>,
     /// What the first routes cost if all is delivered, in thousandths of a won.
     pub cost_milliwon: i64,
-    /// What it costs if every message goes on to the dearest relay that it may fail over to.
+    /// What it costs if every message fails over to the most expensive relay that it may use.
     pub cost_max_milliwon: i64,
     /// Why a part cannot be routed at the moment.
     pub blocked: Vec<String>,
@@ -97,10 +97,10 @@ pub struct PreviewMessage {
     pub cost_milliwon: i64,
 }
 
-/// Shows what a request would come to: types, costs, split, refused rows. Nothing is sent and nothing is written.
+/// Shows what a request would do: types, costs, split, refused rows. Nothing is sent and nothing is written.
 ///
-/// The split goes on from where the tenant's splits stand now. Sendings that are routed in between, and new advice, move
-/// it: then the relay of a single message may be another than shown here, and each relay's share differ by one message.
+/// The split continues from the tenant's current splits. Sendings that are routed in between, and new advice, move
+/// it: then the relay of a single message may differ from the one shown here, and each relay's share by one message.
 #[utoipa::path(
     post, path = "/v1/sendings/preview", tag = "sendings", operation_id = "preview_sending", request_body = SendingBody,
     responses((status = 200, description = "What it would come to.", body = PreviewView))

@@ -1,7 +1,7 @@
 //! Recipients from the address book: rows that name a contact, and the contacts of groups.
 //!
-//! A row that cannot be filled stays in the request with an empty address, so that the write side counts it as refused;
-//! [`UnfilledRows::name_refused`] then gives the row its real reason.
+//! A row that cannot be filled in stays in the request with an empty address, so that the write side counts it as
+//! refused; [`UnfilledRows::name_refused`] then gives the row its real reason.
 
 use kite_commands::accept::{RecipientInput, RefusedRow, SendRequest};
 use kite_domain::ids::{ContactId, GroupId};
@@ -66,14 +66,14 @@ impl Unfilled {
 }
 
 impl Expanded {
-    /// The request, and what is known of its rows that could not be filled.
+    /// The request, and what is known about the rows that could not be filled in.
     pub(super) fn into_parts(self) -> (SendRequest, UnfilledRows) {
         (self.request, UnfilledRows(self.unfilled))
     }
 }
 
 impl UnfilledRows {
-    /// Gives rows that could not be filled their real reason.
+    /// Gives rows that could not be filled in their real reason.
     pub(super) fn name_refused(&self, rows: &mut [RefusedRow]) {
         for row in rows {
             if let Some(reason) = self.0.get(&row.row) {
@@ -228,7 +228,7 @@ impl Expanded {
     }
 }
 
-/// Address and variables of a contact; what the row brings itself counts first.
+/// Address and variables of a contact; values of the row itself come first.
 fn fill(row: &mut RecipientInput, contact: Contact, requested: RequestedType) -> Result<(), Unfilled> {
     let (to, email) = match requested {
         RequestedType::Email => (contact.email, None),

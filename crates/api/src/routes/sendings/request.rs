@@ -32,7 +32,7 @@ pub struct SendingBody {
     #[serde(default = "automatic", rename = "type")]
     #[schema(default = "auto")]
     pub message_type: RequestedTypeWord,
-    /// The dearest type that a text may be promoted to; a longer text is refused, never cut.
+    /// The most expensive type that a text may be promoted to; a longer text is refused, never cut.
     #[serde(default)]
     pub max_type: Option<MaxTypeWord>,
     /// The sending number, for sms and lms; a registered sender identity.
@@ -45,15 +45,15 @@ pub struct SendingBody {
     /// For lms and e-mail.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What is to be said, with `#{variables}`: at most 100, in at most 200 places; not beside `template`.
+    /// The text, with `#{variables}`: at most 100, in at most 200 places; not beside `template`.
     #[serde(default)]
     pub text: Option<String>,
     /// The id of a stored template; not beside `text`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub template: Option<TemplateId>,
-    /// Values for variables that a recipient does not bring, at most 100. Those that neither text nor subject asks for are
-    /// not kept.
+    /// Values for variables that a recipient does not bring, at most 100. Values that neither text nor subject uses
+    /// are not kept.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub variables: BTreeMap<SmolStr, String>,
@@ -67,7 +67,7 @@ pub struct SendingBody {
     /// Not before this time; none: at once.
     #[serde(default)]
     pub scheduled_at: Option<DateTime<Utc>>,
-    /// How long the messages are worth handing over, in seconds.
+    /// How long it is useful to hand the messages over, in seconds.
     #[serde(default)]
     pub lifetime_seconds: Option<u32>,
     /// What happens on failure; none: as the policy says.
@@ -126,14 +126,14 @@ pub struct RecipientBody {
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdBody {
-    /// What to do in the hours in which advertisements are forbidden.
+    /// What to do during the hours in which advertisements are forbidden.
     #[serde(default = "hold")]
     #[schema(default = "hold")]
     pub window: WindowWord,
-    /// The recipients have agreed to advertisements at night too.
+    /// The recipients have also agreed to advertisements at night.
     #[serde(default)]
     pub night_consent: bool,
-    /// Add the marking that the law asks for, where it is missing.
+    /// Add the marking that the law requires, if it is missing.
     #[serde(default)]
     pub mark_automatically: bool,
 }
@@ -148,12 +148,12 @@ impl SendingBody {
         self.recipients.iter().any(|recipient| recipient.contact.is_some())
     }
 
-    /// Everything but the recipients that come from the address book.
+    /// Everything except the recipients that come from the address book.
     pub(crate) fn into_request(self) -> SendRequest {
         self.into_rows().0
     }
 
-    /// The same, with the rows that hold what cannot be used.
+    /// The same, with the rows that contain unusable values.
     pub(super) fn into_rows(self) -> (SendRequest, HashMap<u32, WrongValue>) {
         let mut wrong = HashMap::new();
         let rows = (0..).zip(self.recipients).map(|(row, recipient)| {

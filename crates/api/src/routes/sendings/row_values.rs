@@ -1,5 +1,5 @@
-//! The values of a recipient's row, read whatever they are: one row that holds a number where a text belongs costs that
-//! row, not the ten thousand beside it.
+//! The values of a recipient's row, read whatever they are: a row with a number in place of a text costs that row,
+//! not the ten thousand beside it.
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use smol_str::SmolStr;
@@ -11,7 +11,7 @@ use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 /// The stable word for a value that is no text.
 pub(super) const WRONG_TYPE: &str = "wrong_type";
 
-/// A text, or what stands in its place.
+/// A text, or what is in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowText {
     /// As it should be.
@@ -27,7 +27,7 @@ pub enum RowText {
 pub struct RowVariables {
     /// Those that are texts.
     pub values: BTreeMap<SmolStr, String>,
-    /// What is wrong: the stable word, and the same for people.
+    /// The error: the stable word, and a text for people.
     pub wrong: Option<(&'static str, String)>,
 }
 
@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for RowVariables {
     }
 }
 
-/// What a value is that is neither text nor object.
+/// The kind of a value that is neither text nor object.
 macro_rules! other_values {
     ($wrap:expr) => {
         fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {

@@ -64,12 +64,12 @@ pub struct SendingView {
     pub expires_at: DateTime<Utc>,
     /// How many recipients were refused when it was accepted.
     pub refused_recipients: u32,
-    /// How the messages stand. The sum is always `messages`.
+    /// The numbers of messages by state. Their sum is always `messages`.
     pub counts: OutcomeCountsView,
     /// What else is counted of it.
     #[serde(flatten)]
     pub counters: OtherCounters,
-    /// `delivered` of `delivered + undelivered + expired`: of the messages that were to arrive and have ended.
+    /// `delivered` of `delivered + undelivered + expired`: of the messages that were meant to arrive and have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
 }

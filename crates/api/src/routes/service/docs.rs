@@ -10,7 +10,7 @@ use crate::openapi::openapi_json;
 static OPENAPI: LazyLock<String> = LazyLock::new(openapi_json);
 static PAGE: LazyLock<String> = LazyLock::new(docs_page::page);
 
-/// Sends people who open the bare address to the documentation.
+/// Redirects people who open the bare address to the documentation.
 pub async fn home() -> Redirect {
     Redirect::temporary("/docs")
 }

@@ -12,7 +12,7 @@ pub struct Health {
     pub status: &'static str,
 }
 
-/// Tells that the process is alive. Whether it can work is told by `/readyz`.
+/// Tells that the process is alive. `/readyz` tells whether it can work.
 #[utoipa::path(
     get, path = "/healthz", tag = "service", operation_id = "get_health", security(()),
     responses((status = 200, description = "The process is alive.", body = Health))

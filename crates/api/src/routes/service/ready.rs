@@ -15,7 +15,7 @@ use crate::state::{ApiState, ReadinessCheck};
 pub struct Ready {
     /// All checks hold.
     pub is_ready: bool,
-    /// For an operator each of them; for everybody else those that do not hold, without a detail.
+    /// For an operator all of them; for everybody else the failing ones, without details.
     pub checks: Vec<ReadinessCheckView>,
 }
 
@@ -33,12 +33,13 @@ pub struct ReadinessCheckView {
     pub detail: Option<String>,
 }
 
-/// Tells whether the process can work: the log takes appends, no read model is too far behind, and no projector stands still
-/// while there is something to read, and there is room on the disk. The check `parked` counts, by read model, the events that could not be applied and were
-/// set aside; they are an alarm and leave the process ready.
+/// Tells whether the process can work: the log takes appends, no read model is too far behind, no projector stands
+/// still while there is something to read, and there is room on the disk. The check `parked` counts, by read model,
+/// the events that could not be applied and were set aside; they are an alarm, but the process stays ready.
 ///
-/// No key is needed, so that a probe can ask: the status says whether the process is ready, and the body names what is not. With
-/// an operator's key, or at the listener for administration, it tells of every check what was seen.
+/// No key is needed, so that a probe can ask: the status says whether the process is ready, and the body names the
+/// failing checks. With an operator's key, or at the listener for administration, it shows the details of every
+/// check.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "get_ready", security((), ("admin_key" = [])),
     responses(

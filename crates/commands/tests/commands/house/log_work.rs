@@ -82,7 +82,7 @@ impl LogWork {
 
     async fn book(&self) -> Result<Book, OpenWorkError> {
         if *self.is_down.lock() {
-            return Err(OpenWorkError("it is down".to_owned()));
+            return Err(OpenWorkError::new("it is down"));
         }
         let horizon = self.horizon.lock().unwrap_or(Position::MAX);
         let mut book = Book::default();

@@ -345,7 +345,7 @@ fn parse_domestic(digits: &str) -> Result<PhoneNumber, PhoneError> {
     Ok(PhoneNumber(SmolStr::new_inline(digits)))
 }
 
-/// The number that `digits` would be with a zero before it, if it is no number as it stands.
+/// The number that `digits` would be with a leading zero, if it is not a number without it.
 fn with_leading_zero(digits: &str) -> Option<PhoneNumber> {
     if digits.starts_with('0') || is_complete(digits) {
         return None;

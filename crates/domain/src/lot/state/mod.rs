@@ -1,5 +1,5 @@
 //! The state of a lot, folded from its events. No stored event can make the fold fail: what does not fit (a message
-//! that is not there, an attempt that was never routed) is passed over.
+//! that is not there, an attempt that was never routed) is ignored.
 
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub struct PendingHandover {
     pub attempt: u16,
     /// Routed: hand over. Submitted: the answer is missing. Unknown: ask, or hand over again.
     pub state: AttemptState,
-    /// Not before, in milliseconds since 1970; 0: at once. Submitted: when whoever called must have its answer.
+    /// Not before this time, in milliseconds since 1970; 0: at once. Submitted: when the caller must have its answer.
     pub not_before_ms: i64,
     /// Which messages.
     pub messages: SeqSet,
@@ -108,13 +108,14 @@ impl Lot {
         Some(lot)
     }
 
-    /// The lot without its recipients: much smaller, and enough for who only follows what becomes of the messages.
+    /// The lot without its recipients: much smaller, and enough for a reader that only follows the results of the
+    /// messages.
     #[must_use]
     pub fn without_recipients(self) -> Self {
         Self { recipients: Arc::default(), ..self }
     }
 
-    /// What it takes in memory, in bytes, about. A message that has no attempt yet counts with the one that it will have.
+    /// Its size in memory, in bytes, about. A message that has no attempt yet counts with the one that it will have.
     pub fn memory_bytes(&self) -> usize {
         let attempts: usize = self.messages.iter().map(|message| message.attempts.capacity().max(1)).sum();
         size_of::<Self>()
@@ -191,15 +192,15 @@ impl Lot {
         self.place(seq).and_then(|place| self.held_until_ms.get(place).copied()).unwrap_or(0)
     }
 
-    /// Before when its newest attempt is not to be handed over or asked about, in milliseconds since 1970; 0: it waits for
-    /// nothing.
+    /// Its newest attempt is not handed over or asked about before this time, in milliseconds since 1970; 0: it waits
+    /// for nothing.
     pub fn waits_until_ms(&self, seq: u32) -> i64 {
         let newest = self.message(seq).and_then(|message| message.attempts.last());
         newest.map_or(0, |attempt| attempt.not_before_ms).max(self.held_until_ms(seq))
     }
 
-    /// Until when the answer to the newest call for this attempt is to be in, in milliseconds since 1970, as its intent says; 0:
-    /// it does not say. None: there is no call without an answer.
+    /// Until when the answer to the newest call for this attempt is due, in milliseconds since 1970, as its intent
+    /// says; 0: it does not say. None: there is no call without an answer.
     pub fn answer_by_ms(&self, seq: u32, attempt: u16) -> Option<i64> {
         let attempt = self.message(seq)?.attempt(attempt)?;
         (attempt.state == AttemptState::Submitted).then_some(attempt.not_before_ms)
@@ -254,8 +255,8 @@ impl Lot {
         }
     }
 
-    /// The next time at which something is due for the lot without anybody calling: a deadline, the end of its
-    /// lifetime, the end of a hold. None: nothing will.
+    /// The next time at which something is due for the lot without a call: a deadline, the end of its lifetime, the
+    /// end of a hold. None: nothing will be.
     pub fn next_due_ms(&self, expires_at: DateTime<Utc>) -> Option<i64> {
         let expires_ms = expires_at.timestamp_millis();
         self.messages()
@@ -281,7 +282,7 @@ impl Lot {
             .min()
     }
 
-    /// The next time at which a message ends without anybody calling: its lifetime, or the deadline of its receipt.
+    /// The next time at which a message ends without a call: its lifetime, or the deadline of its receipt.
     /// [`Lot::next_due_ms`] without what only waits to be handed over. None: nothing is open.
     pub fn next_end_ms(&self, expires_at: DateTime<Utc>) -> Option<i64> {
         let expires_ms = expires_at.timestamp_millis();
@@ -409,8 +410,8 @@ impl Lot {
         }
     }
 
-    /// The relay certainly did not take these: they are where they were before the call, and go again from then on. Answers
-    /// which of them; of the others more is known.
+    /// The relay certainly did not accept these: they are where they were before the call, and are handed over again.
+    /// Returns them; of the others more is known.
     fn give_back(&mut self, messages: &SeqSet, number: u16, until: DateTime<Utc>) -> SeqSet {
         let mut given_back = SeqSet::default();
         for seq in messages {
@@ -439,10 +440,9 @@ impl Lot {
     fn raise(&mut self, seq: u32, number: u16, state: AttemptState) {
         let mut is_known = false;
         self.change(seq, number, |attempt| {
-            attempt.state = match mutation::is_active(Mutation::ReceiptByArrival) {
-                true => state,
-                false => attempt.state.max(state),
-            };
+            if state > attempt.state || mutation::is_active(Mutation::ReceiptByArrival) {
+                attempt.state = state;
+            }
             is_known = true;
         });
         if is_known && state == AttemptState::Delivered {

@@ -1,8 +1,8 @@
 //! Which message type a recipient's text needs, after substitution.
 //!
-//! An e-mail address gets an e-mail. A Korean number gets an sms, or an lms if there is a subject or the text
-//! is over the sms limit; a number of another country gets an sms in parts. Nothing is ever cut: a text that
-//! does not fit, or that would become dearer than `max_type` allows, is refused with the numbers.
+//! An e-mail address gets an e-mail. A Korean number gets an sms, or an lms if there is a subject or the text is over
+//! the sms limit; a number of another country gets an sms in parts. Nothing is ever cut: a text that does not fit, or
+//! that would be more expensive than `max_type` allows, is refused with the numbers.
 //!
 //! The limits differ between relays and rule sets, so they are data: [`TypeLimits`].
 //!
@@ -98,7 +98,7 @@ pub enum RequestedType {
     Alimtalk,
 }
 
-/// The dearest type that a text may be promoted to.
+/// The most expensive type that a text may be promoted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaxType {
@@ -158,7 +158,7 @@ impl Default for TypeLimits {
 pub struct TypeRequest {
     /// The type asked for.
     pub requested: RequestedType,
-    /// The dearest type allowed; nothing means no bound. An e-mail is no promotion.
+    /// The most expensive type allowed; none means no limit. An e-mail is not a promotion.
     pub max_type: Option<MaxType>,
     /// How many images go with the text.
     pub images: usize,
@@ -212,7 +212,7 @@ pub fn resolve_text(
     resolve_content(request, address, subject.map(normalise).as_deref(), &Finished(text))
 }
 
-/// A text that is only rendered where its length cannot be had more cheaply.
+/// A text that is rendered only if its length cannot be computed more cheaply.
 trait Content {
     fn cp949_length(&self) -> Result<Cp949Length, TextRefusal>;
     fn text(&self) -> Result<Cow<'_, str>, TextRefusal>;
@@ -392,7 +392,7 @@ fn resolve_international(
     }
 }
 
-/// A text message shows something, and holds nothing that handsets make something of their own of.
+/// A text message shows something, and contains no character that handsets interpret in their own way.
 fn check_characters(content: &impl Content) -> Result<(), TextRefusal> {
     let (mut is_blank, mut has_control) = (true, false);
     content.each_piece(&mut |piece| {

@@ -1,14 +1,14 @@
-//! The certificate that the listener shows: two files, taken in again when they change.
+//! The certificate that the listener shows: two files, read again when they change.
 //!
-//! A file is replaced before the other, or is half written: until both fit each other, the certificate that is in use stays.
-//! Deliberately absent: a watch on the file system, which misses what happens behind a link to a directory. The files are small
-//! and are read and compared once a second.
+//! One file is replaced before the other, or may be half written: until they fit each other, the certificate in use
+//! stays. Deliberately absent: a watch on the file system, which misses changes behind a link to a directory. The
+//! files are small and are read and compared once a second.
 
 use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::{Clock, Step, Worker, WorkerError};
-use kite_domain::certificate::{Certificate, PEM_BYTES_MAX, PemFault, Standing, certificates, private_key};
+use kite_domain::certificate::{Certificate, PEM_BYTES_MAX, PemFault, Validity, certificates, private_key};
 use parking_lot::RwLock;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -18,14 +18,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How often a certificate that ends soon is told of again.
+/// How often a certificate that expires soon is logged again.
 const AGAIN: TimeDelta = TimeDelta::days(1);
 
-/// Where the certificate of the listener is; both empty: it speaks no TLS.
+/// The files of the listener's certificate; both empty: no TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
-    /// The certificate, then what leads from it to an authority. PEM.
+    /// The certificate, then its chain up to an authority. PEM.
     pub certificate_file: PathBuf,
     /// Its private key, without a password. PEM.
     pub key_file: PathBuf,
@@ -50,10 +50,10 @@ impl TlsSettings {
         }
     }
 
-    /// Our certificate, for who has no business with its key.
+    /// Our certificate, for callers that must not have its key.
     ///
     /// # Errors
-    /// Names the key and the file that cannot be read.
+    /// Names the key of the configuration and the file that cannot be read.
     pub(crate) fn certificate(&self) -> anyhow::Result<Certificate> {
         let text = read("tls.certificate_file", &self.certificate_file)?;
         let first = certificates(&text).map(|chain| chain.into_iter().next());
@@ -65,11 +65,11 @@ impl TlsSettings {
         anyhow::anyhow!("tls.certificate_file: {} {fault}", self.certificate_file.display())
     }
 
-    /// Whether the files can be used now, for who wants to know before anything runs.
+    /// Whether the files can be used now, for a check before anything runs.
     ///
     /// # Errors
-    /// Names the key and the file, and what is wrong: it cannot be read, the key does not fit, the certificate has ended or has
-    /// not begun.
+    /// Names the key and the file, and what is wrong: it cannot be read, the key does not fit, the certificate has
+    /// expired or is not valid yet.
     pub(crate) fn check_files(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.check()?;
         if !self.is_on() {
@@ -78,12 +78,12 @@ impl TlsSettings {
         let shown = Shown::load(Texts::read(self)?, self)?;
         let Certificate { name, not_before, not_after, .. } = &shown.certificate;
         let file = self.certificate_file.display();
-        match shown.certificate.standing(now) {
-            Standing::Valid | Standing::EndsSoon => Ok(()),
-            Standing::Ended => {
+        match shown.certificate.validity(now) {
+            Validity::Valid | Validity::EndsSoon => Ok(()),
+            Validity::Ended => {
                 bail!("tls.certificate_file: {file}: {name} ended at {}", not_after.to_rfc3339())
             }
-            Standing::NotYet => {
+            Validity::NotYet => {
                 bail!("tls.certificate_file: {file}: {name} does not hold before {}", not_before.to_rfc3339())
             }
         }
@@ -153,7 +153,7 @@ pub(super) enum Looked {
     Same,
     /// There is another certificate, and it is in use from now on.
     Taken,
-    /// They cannot be used as they are, for a reason that was told before or not.
+    /// They cannot be used as they are; whether the reason was reported before.
     Refused {
         /// Why.
         reason: String,
@@ -174,7 +174,7 @@ struct InUse {
 }
 
 impl ServerCertificate {
-    /// Takes in the files. A certificate that has ended is taken: what was accepted goes on, and callers hear of it.
+    /// Reads the files. An expired certificate is accepted: accepted messages are still sent, and callers notice it.
     ///
     /// # Errors
     /// Names the key and the file that cannot be used, and why.
@@ -185,7 +185,7 @@ impl ServerCertificate {
         Ok(Self(Arc::new(InUse { settings: settings.clone(), shown: RwLock::new(shown), refused })))
     }
 
-    /// Looks whether the files hold another certificate, and takes it in.
+    /// Checks whether the files hold another certificate, and if so uses it.
     pub(super) fn look(&self, now: DateTime<Utc>) -> Looked {
         match self.renewed(now) {
             Ok(None) => {
@@ -228,7 +228,7 @@ impl ServerCertificate {
         self.0.shown.read().certificate.clone()
     }
 
-    /// For operators: until when it holds, and what is wrong.
+    /// For operators: until when it is valid, and what is wrong.
     pub(crate) fn in_words(&self, now: DateTime<Utc>) -> String {
         let refused =
             self.0.refused.read().as_ref().map(|reason| format!("; a new one is not taken: {reason}"));
@@ -240,11 +240,11 @@ fn end_in_words(certificate: &Certificate, now: DateTime<Utc>) -> String {
     let Certificate { name, not_before, not_after, .. } = certificate;
     let days = (*not_after - now).num_days();
     let until = not_after.to_rfc3339();
-    match certificate.standing(now) {
-        Standing::Valid => format!("{name} holds until {until}"),
-        Standing::EndsSoon => format!("{name} ends in {days} days, at {until}"),
-        Standing::Ended => format!("{name} ended at {until}: callers do not believe it"),
-        Standing::NotYet => format!("{name} does not hold before {}", not_before.to_rfc3339()),
+    match certificate.validity(now) {
+        Validity::Valid => format!("{name} holds until {until}"),
+        Validity::EndsSoon => format!("{name} ends in {days} days, at {until}"),
+        Validity::Ended => format!("{name} ended at {until}: callers do not believe it"),
+        Validity::NotYet => format!("{name} does not hold before {}", not_before.to_rfc3339()),
     }
 }
 
@@ -266,7 +266,7 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-/// Looks at the files again and again; says what it finds.
+/// Checks the files again and again, and reports what it finds.
 pub(crate) struct CertificateWatch {
     certificate: ServerCertificate,
     clock: Arc<dyn Clock>,
@@ -311,7 +311,7 @@ impl CertificateWatch {
         let certificate = self.certificate.certificate();
         let left_s = (certificate.not_after - now).num_seconds();
         metrics::gauge!("kite_tls_certificate_ends_in_seconds").set(left_s as f64);
-        if certificate.standing(now) == Standing::Valid || self.told_at.is_some_and(|at| now - at < AGAIN) {
+        if certificate.validity(now) == Validity::Valid || self.told_at.is_some_and(|at| now - at < AGAIN) {
             return;
         }
         self.told_at = Some(now);

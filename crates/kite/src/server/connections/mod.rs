@@ -1,6 +1,7 @@
-//! All open connections: who may come in, who gives way, who has stood still for too long.
+//! All open connections: which may come in, which gives way, which has stood still for too long.
 //!
-//! Time is told from outside, in milliseconds, a few times a second; a connection notes its times from the last telling.
+//! The time is set from outside, in milliseconds, a few times a second; a connection notes its times from the last
+//! setting.
 
 use kite_api::{ClientAddress, Peer};
 use parking_lot::Mutex;
@@ -9,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
-/// A connection over which something genuine came gives way only after being idle for so long,
+/// A connection over which something genuine came gives way only after it was idle for this long,
 const PROVEN_IDLE_MS: u64 = 1_000;
-/// or after waiting for so long for the rest of a body, or for somebody to take its answer.
+/// or after it waited this long for the rest of a body, or for the caller to take its answer.
 const PROVEN_SLOW_MS: u64 = 5_000;
-/// One over which nothing genuine came has so long to take its answer.
+/// A connection over which nothing genuine came has this long to take its answer.
 const UNTAKEN_MS: u64 = 1_000;
-/// So many of those who may give way are looked for at once.
+/// How many connections that may give way are searched for at once.
 const CANDIDATES_MAX: usize = 256;
 
 /// What connections are held to.
@@ -58,7 +59,7 @@ impl Closed {
 /// Why a connection is not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There are too many in all, and none of them gives way.
+    /// There are too many in total, and none of them gives way.
     All,
     /// There are too many of its address, and none of them gives way.
     Address,
@@ -86,15 +87,15 @@ pub(super) struct Connection {
     number: u64,
     pub(super) peer: Arc<Peer>,
     clock_ms: Arc<AtomicU64>,
-    /// When it last changed what it waits for, or got further.
+    /// When it last changed what it waits for, or made progress.
     since_ms: AtomicU64,
     /// Requests that a handler works on.
     working: AtomicU32,
     /// Answers that are on their way out,
     answering: AtomicU32,
-    /// and since when there was always one. Nothing that comes or goes meanwhile makes this later.
+    /// and since when there has always been one. Requests that come or go meanwhile do not make this later.
     answering_since_ms: AtomicU64,
-    /// The caller takes nothing of what is to be sent.
+    /// The caller takes nothing of what should be sent.
     is_blocked: AtomicBool,
     /// A complete head came over it.
     is_served: AtomicBool,
@@ -149,7 +150,7 @@ impl Connection {
         }
     }
 
-    /// The caller has taken something. That all is out is told by [`Connection::note_flushed`].
+    /// The caller has taken something. [`Connection::note_flushed`] reports that everything was sent.
     pub(super) fn note_written(&self) {
         if self.is_blocked.load(Ordering::Relaxed) {
             self.touch();
@@ -203,12 +204,12 @@ impl Connection {
         self.since_ms.store(self.clock_ms.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether it has a request, or an answer that is not out yet.
+    /// Whether it has a request, or an answer that is not sent yet.
     pub(super) fn is_at_work(&self) -> bool {
         self.working.load(Ordering::Relaxed) > 0 || self.is_answering()
     }
 
-    /// Whether we work on a request of it, and do not just wait for the rest of one.
+    /// Whether a request of it is being processed, and not just waiting for its rest.
     pub(super) fn is_worked_on(&self) -> bool {
         self.working.load(Ordering::Relaxed) > self.peer.waiting()
     }
@@ -230,15 +231,16 @@ impl Connection {
         }
     }
 
-    /// How long it has stood still. A stranger with an answer on its way has done so from its beginning: strangers get
-    /// nothing that takes long, and further requests would be a way to look busy.
+    /// How long it has stood still. A stranger with an answer on its way counts as standing still from the beginning
+    /// of the answer: strangers get nothing that takes long, and further requests would be a way to look busy.
     fn idle_ms(&self, now_ms: u64) -> u64 {
         let is_by_answer = !self.peer.is_proven() && self.is_answering();
         let since_ms = if is_by_answer { &self.answering_since_ms } else { &self.since_ms };
         now_ms.saturating_sub(since_ms.load(Ordering::Relaxed))
     }
 
-    /// Why it has stood still for too long, if it has. A handler and the body it reads have times of their own.
+    /// Why it has stood still for too long, if it has. A handler and the body that it reads have time limits of their
+    /// own.
     fn overdue(&self, now_ms: u64, limits: &Limits) -> Option<Closed> {
         if self.working.load(Ordering::Relaxed) > 0 {
             return None;
@@ -255,7 +257,7 @@ impl Connection {
         (self.idle_ms(now_ms) > limit_ms).then_some(why)
     }
 
-    /// Who gives way first: the lowest. None: it is at work, or genuine and hardly waiting.
+    /// Which connection gives way first: the lowest. None: it is at work, or genuine and has hardly waited.
     fn rank(&self, now_ms: u64) -> Option<Rank> {
         if self.is_worked_on() {
             return None;
@@ -280,7 +282,7 @@ enum What {
     Unknown,
     /// Something genuine did; now it is idle.
     Idle,
-    /// Something genuine did; now a body does not come, or an answer is not taken.
+    /// It is genuine; now a body does not come, or an answer is not taken.
     Slow,
 }
 
@@ -296,7 +298,7 @@ struct Rank {
 pub(super) struct Looked {
     /// So many are open.
     pub(super) open: usize,
-    /// So many stood still within a request and were closed.
+    /// How many stood still within a request and were closed.
     pub(super) stood_still: usize,
 }
 
@@ -318,15 +320,15 @@ pub(super) struct Connections {
 struct Registry {
     next: u64,
     open: HashMap<u64, Arc<Connection>>,
-    /// The same; but not those of proxies that are believed.
+    /// The same, without those of trusted proxies.
     by_address: HashMap<ClientAddress, Vec<Arc<Connection>>>,
-    /// They have lost their place and hold a descriptor for a moment still.
+    /// They have lost their place but still have a descriptor for a moment.
     closing: usize,
     /// Who gives way next is last.
     candidates: Vec<Rank>,
     /// When they were looked for.
     listed_ms: Option<u64>,
-    /// Not all of them are in the list: those who may wait longer are not.
+    /// Not all of them are in the list: those that may wait longer are not.
     is_cut: bool,
     /// When nobody was found who gives way.
     none_found_ms: Option<u64>,
@@ -367,7 +369,7 @@ impl Connections {
         Ok(Admitted { connection, made_room })
     }
 
-    /// One connection gives way for nobody in particular.
+    /// One connection gives way, without a newcomer.
     pub(super) fn make_room(&self) {
         let now_ms = self.clock_ms.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
@@ -385,7 +387,7 @@ impl Connections {
         }
     }
 
-    /// Tells the time and closes what has stood still; answers how much that was, and how many are open.
+    /// Sets the time and closes what has stood still; returns how many were closed, and how many are open.
     pub(super) fn look(&self, now_ms: u64, is_stopping: bool) -> Looked {
         self.clock_ms.store(now_ms, Ordering::Relaxed);
         let mut registry = self.registry.lock();
@@ -431,7 +433,7 @@ impl Registry {
         own.iter().filter_map(|connection| connection.rank(now_ms)).min().map(|rank| rank.number)
     }
 
-    /// A newcomer is among those who may give way, before all who are known.
+    /// A newcomer is one of those that may give way, before all known callers.
     fn list(&mut self, newcomer: &Connection, now_ms: u64) {
         let Some(rank) = newcomer.rank(now_ms) else { return };
         let place = self.candidates.partition_point(|other| *other > rank);
@@ -449,7 +451,7 @@ impl Registry {
     fn first_of_all(&mut self, now_ms: u64) -> Option<u64> {
         loop {
             while let Some(candidate) = self.candidates.pop() {
-                // Before somebody known gives way, it is looked for strangers anew.
+                // Before somebody known gives way, it is looked for strangers again.
                 if candidate.what != What::Unknown && self.listed_ms != Some(now_ms) {
                     self.candidates.clear();
                     break;

@@ -1,8 +1,9 @@
-//! TLS before HTTP, for any listener: handshakes, and words for those who speak otherwise.
+//! TLS before HTTP, for any listener: handshakes, and answers for callers that do not use TLS.
 //!
-//! A handshake is the beginning of a head: it has the time of one, and whoever has got no further gives way as one with half a
-//! request does ([`super::connections`]). Versions 1.2 and 1.3; HTTP/2 and HTTP/1.1 by ALPN. Deliberately absent: certificates
-//! of callers (who they are, their keys say), data before the end of a handshake (it could be sent again by somebody else).
+//! A handshake is the beginning of a request: it has the same time limit, and a connection that has got no further
+//! gives way like one with half a request ([`super::connections`]). Versions 1.2 and 1.3; HTTP/2 and HTTP/1.1 by
+//! ALPN. Deliberately absent: certificates of callers (keys identify them), and data before the end of a handshake
+//! (somebody else could send it again).
 
 use anyhow::Context;
 use rustls::ServerConfig;
@@ -15,11 +16,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate::{ServerCertificate, TlsSettings};
 
-/// With which byte a handshake begins (RFC 8446, 5.1).
+/// The byte with which a handshake begins (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// A fatal alert, internal_error: what can be told of having no room before a handshake.
+/// A fatal alert, internal_error: the only way to report before a handshake that there is no room.
 pub(super) const NO_ROOM_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 80];
-/// The answer to HTTP in the clear; its length and the body follow.
+/// The answer to unencrypted HTTP; its length and the body follow.
 const IN_THE_CLEAR: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
                             content-length: ";
 const IN_THE_CLEAR_BODY: &str = r#"{"type":"/problems/https-expected","title":"This address is reached over HTTPS","status":400,"code":"https-expected","detail":"The request came in the clear; here TLS is spoken."}"#;
@@ -57,7 +58,7 @@ impl Tls {
         &self.certificate
     }
 
-    /// The rest of a handshake; none: the caller has gone, or wants none that we know.
+    /// The rest of a handshake; none: the caller has gone, or offers nothing that we know.
     pub(super) async fn accept<S>(&self, stream: S) -> Option<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +86,7 @@ pub(super) async fn begins_handshake(stream: &TcpStream) -> io::Result<bool> {
     Ok(is_handshake)
 }
 
-/// What somebody is told who speaks HTTP in the clear.
+/// The answer to a caller that uses unencrypted HTTP.
 pub(super) fn in_the_clear() -> String {
     format!("{IN_THE_CLEAR}{}\r\n\r\n{IN_THE_CLEAR_BODY}", IN_THE_CLEAR_BODY.len())
 }
@@ -94,7 +95,8 @@ fn count_failure(reason: &'static str) {
     metrics::counter!("kite_tls_handshakes_failed_total", "reason" => reason).increment(1);
 }
 
-/// Why a handshake failed: the caller did not believe us, there is nothing that both know, it is no TLS, or it went away.
+/// Why a handshake failed: the caller did not trust us, there is nothing that both sides know, it is not TLS, or the
+/// caller went away.
 fn why(error: &io::Error) -> &'static str {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {

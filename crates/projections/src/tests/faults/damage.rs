@@ -1,12 +1,12 @@
 //! Files that are gone, damaged, or of another log.
 
-use kite_event_store::MemoryEventStore;
+use kite_event_store::{MemoryEventStore, describe};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{Bench, at, run};
-use super::{PIECES, Restarts, copy_of, go_on, in_full, live};
+use super::{PIECES, Restarts, copy_of, go_on, live};
 use crate::{OpenError, ProjectError, ReadModels, replay};
 
 /// A read model that is gone is made again, without being asked.
@@ -75,13 +75,13 @@ fn damage_said(directory: &Path, bench: &Bench) -> String {
     let mut runners = match runners {
         Ok(runners) => runners,
         Err(error) => {
-            assert!(matches!(error, OpenError::Damaged { model: "delivery", .. }), "{}", in_full(&error));
-            return in_full(&error);
+            assert!(matches!(error, OpenError::Damaged { model: "delivery", .. }), "{}", describe(&error));
+            return describe(&error);
         }
     };
     let error = run(runners[2].step(at(0))).unwrap_err();
-    assert!(matches!(error, ProjectError::Damaged { model: "delivery", .. }), "{}", in_full(&error));
-    in_full(&error)
+    assert!(matches!(error, ProjectError::Damaged { model: "delivery", .. }), "{}", describe(&error));
+    describe(&error)
 }
 
 #[test]

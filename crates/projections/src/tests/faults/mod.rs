@@ -9,19 +9,18 @@ mod strikes;
 
 use kite_domain::ids::LotId;
 use kite_domain::sending::{MessageClass, SendingCompleted};
-use kite_event_store::{MemoryEventStore, Position};
+use kite_event_store::{MemoryEventStore, Position, describe};
 use kite_faulty_disk::temporary_directory;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 
 use super::delivery::{answered, receipts, routed, submitted};
 use super::{Bench, at, route, run, sending_id, seqs};
-use crate::{ProjectError, ReadModels, Step, replay};
+use crate::{ProjectError, Projected, ReadModels, replay};
 
 /// What happens to two sendings, piece by piece; the projectors step after each.
 const PIECES: [fn(&mut Bench); 4] = [
@@ -127,25 +126,14 @@ fn check_end(directory: &Path, when: &str) {
     assert_eq!(positions, vec![end; positions.len()], "{when}");
 }
 
-/// An error with its sources, as it is logged.
-fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 /// Steps every projector until it has nothing to do or fails. The first failure.
 fn project(bench: &mut Bench) -> Result<(), ProjectError> {
     let mut failure = None;
     for runner in bench.runners() {
         loop {
             match run(runner.step(at(0))) {
-                Ok(Step::Advanced { .. }) => {}
-                Ok(Step::Idle { .. }) => break,
+                Ok(Projected::Advanced { .. }) => {}
+                Ok(Projected::Idle { .. }) => break,
                 Err(error) => {
                     failure.get_or_insert(error);
                     break;
@@ -191,12 +179,12 @@ fn live(bench: &mut Bench, restarts: Restarts) -> Vec<String> {
     for (place, piece) in PIECES.into_iter().enumerate() {
         piece(bench);
         if let Err(error) = project(bench) {
-            said.push(in_full(&error));
+            said.push(describe(&error));
         }
         if place == 1 || restarts == Restarts::AfterEachPiece {
             close(bench);
             if let Err(error) = bench.try_to_restart() {
-                said.push(in_full(&error));
+                said.push(describe(&error));
             }
         }
     }
@@ -205,9 +193,9 @@ fn live(bench: &mut Bench, restarts: Restarts) -> Vec<String> {
 
 /// A new process on these files comes to the end of the log.
 fn go_on(directory: &Path, store: Arc<MemoryEventStore>, when: &str) {
-    let models = ReadModels::open(directory).unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
+    let models = ReadModels::open(directory).unwrap_or_else(|error| panic!("{when}: {}", describe(&error)));
     for mut runner in models.projectors(store).unwrap() {
-        while let Step::Advanced { .. } = run(runner.step(at(0))).unwrap() {}
+        while let Projected::Advanced { .. } = run(runner.step(at(0))).unwrap() {}
     }
     check_end(directory, when);
 }

@@ -1,12 +1,13 @@
 //! Each operation on the files fails in turn.
 
+use kite_event_store::describe;
 use kite_faulty_disk::{Disk, Fault, Kind, Loss, Operation, temporary_directory};
 use std::path::Path;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::super::Bench;
-use super::{Restarts, check_end, check_rows, copy_of, go_on, in_full, live, project};
+use super::{Restarts, check_end, check_rows, copy_of, go_on, live, project};
 use crate::ReadModels;
 
 /// The empty files, to begin each trial with.
@@ -28,7 +29,7 @@ fn bench() -> (Bench, Disk) {
     (Bench::on(directory), disk)
 }
 
-/// Lives once for each of these `numbers` of the operations that `concerns` picks, which fails. Answers how many operations
+/// Lives once for each of these `numbers` of the operations that `concerns` picks, which fails. Returns how many operations
 /// there were. There is one thread, so all lives are the same up to there.
 fn strike_each(
     numbers: impl IntoIterator<Item = u64>,
@@ -59,14 +60,14 @@ fn check_left(disk: &Disk, loss: Loss, when: &str) -> TempDir {
     left
 }
 
-/// The disk is sound again: the same process goes on, then a new one.
+/// The disk is sound again: the same process continues, then a new one.
 fn recover(bench: &mut Bench, disk: &Disk, when: &str) {
     disk.mend();
     check_left(disk, Loss::Nothing, when);
     if bench.runners().is_empty() {
-        bench.try_to_restart().unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
+        bench.try_to_restart().unwrap_or_else(|error| panic!("{when}: {}", describe(&error)));
     }
-    project(bench).unwrap_or_else(|error| panic!("{when}: {}", in_full(&error)));
+    project(bench).unwrap_or_else(|error| panic!("{when}: {}", describe(&error)));
     check_end(bench.path(), when);
     bench.restart();
     check_end(bench.path(), when);

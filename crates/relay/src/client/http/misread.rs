@@ -1,4 +1,4 @@
-//! What of a relay's answer is not understood, looked for only where something is not.
+//! Finds what in a relay's answer could not be read. Called only if something could not.
 
 use chrono::DateTime;
 use kite_domain::not_understood::{Misread, MisreadReason, SaidHow};
@@ -13,8 +13,8 @@ struct Results {
     results: Vec<Box<RawValue>>,
 }
 
-/// The results that are not understood, each as it came; or the whole answer, where it is not even a list of results, or
-/// where nothing else explains why it could not be read.
+/// The results that could not be read, each as it came; or the whole answer, if it is not even a list of results, or
+/// if nothing else explains the failure.
 pub(super) fn of_results(body: &[u8], how: SaidHow, is_readable: bool) -> Vec<Misread> {
     let results = match strict_json::from_slice::<Results>(body) {
         Ok(Results { results }) => results,

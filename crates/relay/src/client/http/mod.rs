@@ -1,8 +1,8 @@
 //! The relay protocol over HTTP (docs/relay-protocol.md).
 //!
-//! A batch that the relay finds malformed or too large is cut in halves until the message that is to blame stands
-//! alone; only that one is refused. Redirects are not followed and no proxy is used: a message goes where the profile
-//! says, or nowhere.
+//! A batch that the relay finds malformed or too large is cut in halves until the faulty message is alone; only that
+//! one is refused. Redirects are not followed and no proxy is used: a message goes where the profile says, or
+//! nowhere.
 
 mod misread;
 mod pulled;
@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, redaction, tls,
+    CallFailed, ClientError, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit,
+    RelayClient, Standing, SubmitAnswer, redaction, tls,
 };
 use kite_domain::receipt::{
     CODE_LENGTH_MAX, RELAY_REFERENCE_LENGTH_MAX, RawReceipt, ReceiptStatus, bounded, bounded_time,
@@ -41,9 +41,9 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const NEVER_GIVEN: &str = "00000000-0000-7000-8000-000000000000-0-1";
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So much of what is not understood waits to be kept; more than it is passed over.
+/// How many unreadable answers wait to be kept; more are dropped.
 const MISREAD_MAX: usize = 1_000;
-/// A relay that wants to be left alone for longer is asked again after this.
+/// A relay that asks for a longer pause is called again after this.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// A relay that speaks the HTTP protocol.
@@ -54,9 +54,9 @@ pub struct HttpRelayClient {
     pull: Url,
     acknowledge: Url,
     answer_timeout: Duration,
-    /// What was not understood since somebody last asked for it.
+    /// Unreadable answers since the last call that asked for them.
     misread: Mutex<Vec<(SaidHow, Misread)>>,
-    /// What time it was in the last answer, unless somebody has asked since.
+    /// The time in the last answer, unless somebody has asked for it since.
     time: Mutex<Option<DateTime<Utc>>>,
 }
 
@@ -121,6 +121,12 @@ enum Exchange {
     Lost(Arc<str>),
 }
 
+/// An answer that cannot be read. The error may quote what it could not read, and with it a recipient: so it is kept in words
+/// that name nobody, and is no source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnreadableAnswer(Arc<str>);
+
 /// What one batch came to.
 enum BatchOutcome {
     Answers(Vec<MessageAnswer>),
@@ -140,17 +146,16 @@ impl HttpRelayClient {
     /// A client for the relay at `base_url`.
     ///
     /// # Errors
-    /// In words: the address, the key or a certificate cannot be used.
-    pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, String> {
+    /// If the address, the key or a certificate cannot be used.
+    pub fn new(base_url: &str, profile: &RelayProfile) -> Result<Self, ClientError> {
         let url = |path: &str| {
             let text = format!("{}{path}", base_url.trim_end_matches('/'));
-            Url::parse(&text).map_err(|error| format!("endpoint.base_url: is no address: {error}"))
+            Url::parse(&text).map_err(ClientError::BaseUrl)
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(key) = &profile.credentials.api_key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| "the key holds characters that a header cannot".to_owned())?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -167,7 +172,7 @@ impl HttpRelayClient {
             .timeout(answer_timeout + connect_timeout)
             .pool_max_idle_per_host(usize::from(profile.calls_in_flight_max) + 2)
             .build()
-            .map_err(|error| describe(&error))?;
+            .map_err(ClientError::Library)?;
         Ok(Self {
             client,
             batch: url("/v1/messages/batch")?,
@@ -197,12 +202,12 @@ impl HttpRelayClient {
         }
     }
 
-    /// Asks for something of which nothing comes: what became of a reference that was never given, or, of a relay that answers
-    /// no such questions, to take no messages. Gives its status and words.
+    /// Makes a call without an effect: asks about a reference that was never given, or, if the relay does not answer
+    /// such questions, hands over an empty batch. Returns its status and words.
     ///
     /// # Errors
-    /// In words: there was no answer.
-    pub(super) async fn knock(&self, answers_status: bool) -> Result<(u16, String), Arc<str>> {
+    /// If there was no answer.
+    pub(super) async fn knock(&self, answers_status: bool) -> Result<(u16, String), CallFailed> {
         let asked = match answers_status {
             true => {
                 let query = format!("{{\"references\":[\"{NEVER_GIVEN}\"]}}");
@@ -211,7 +216,9 @@ impl HttpRelayClient {
             false => self.exchange(&self.batch, write_batch(&[])).await,
         };
         match asked {
-            Exchange::NoConnection(reason) | Exchange::Lost(reason) => Err(reason),
+            Exchange::NoConnection(reason) | Exchange::Lost(reason) => {
+                Err(CallFailed { reason, retry_after: None, is_rate_limit: RateLimit::No })
+            }
             Exchange::Answer { status, body, .. } => Ok((status.as_u16(), words_of(status, &body))),
         }
     }
@@ -231,7 +238,7 @@ impl HttpRelayClient {
                         self.look_for_misread(SaidHow::Responded, &read, is_unknown, &body);
                         match read {
                             Ok(answers) => BatchOutcome::Answers(answers),
-                            Err(reason) => whole(MessageAnswer::Unknown { reason: reason.into() }, None),
+                            Err(error) => whole(MessageAnswer::Unknown { reason: error.0 }, None),
                         }
                     }
                     code @ (400 | 413 | 422) => BatchOutcome::Objection {
@@ -249,7 +256,7 @@ impl HttpRelayClient {
         }
     }
 
-    /// Puts aside what of an answer was not understood, if anything was not.
+    /// Keeps the part of an answer that could not be read, if there is one.
     fn look_for_misread<T, E>(
         &self,
         how: SaidHow,
@@ -379,7 +386,7 @@ async fn read(mut response: reqwest::Response) -> Exchange {
     Exchange::Answer { status, retry_after: pause_asked_for(status, header.as_deref(), &body), body }
 }
 
-/// How long the relay wants to be left alone: the exact time in the body counts before the header's whole seconds.
+/// How long the relay wants no calls: the exact time in the body counts before the header's whole seconds.
 pub(super) fn pause_asked_for(status: StatusCode, header: Option<&str>, body: &[u8]) -> Option<Duration> {
     let exact = if status.is_success() { None } else { strict_json::from_slice::<WireProblem>(body).ok() };
     let exact = exact.and_then(|problem| problem.retry_after_ms).map(Duration::from_millis);
@@ -407,11 +414,13 @@ fn write_batch(messages: &[OutgoingMessage]) -> Vec<u8> {
     body
 }
 
-/// One answer a message. The results should be in the order of the request; where they are not, the reference counts.
+/// One result per message. The results should be in the order of the request; if they are not, the reference counts.
 /// A message without a result is unknown.
-pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<Vec<MessageAnswer>, String> {
-    let parsed: Result<WireResults<'_>, _> = strict_json::from_slice(body);
-    let results = parsed.map_err(|error| unreadable(&error))?.results;
+pub(super) fn read_results(
+    messages: &[OutgoingMessage],
+    body: &[u8],
+) -> Result<Vec<MessageAnswer>, UnreadableAnswer> {
+    let WireResults { results } = strict_json::from_slice(body)?;
     let is_in_order = results.len() == messages.len()
         && results
             .iter()
@@ -430,14 +439,14 @@ pub(super) fn read_results(messages: &[OutgoingMessage], body: &[u8]) -> Result<
     Ok(messages.iter().map(answer).collect())
 }
 
-/// One standing a reference, in order. What the answer does not name is unclear.
+/// One state per reference, in order. A reference that the answer does not name is unclear.
 pub(super) fn read_standings(
     references: &[AttemptReference],
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<Vec<Standing>, CallFailed> {
-    let results: WireResults<'_> = parse(body)?;
-    let mut standings = by_reference(results.results);
+    let WireResults { results } = strict_json::from_slice(body).map_err(|error| not_readable(&error))?;
+    let mut standings = by_reference(results);
     let stand =
         |reference| standings.remove(reference).map_or(Standing::Unclear, |result| standing(result, now));
     Ok(references.iter().map(stand).collect())
@@ -454,7 +463,7 @@ fn by_reference(results: Vec<WireResult<'_>>) -> HashMap<AttemptReference, WireR
     results.into_iter().filter_map(|result| Some((result.reference.parse().ok()?, result))).collect()
 }
 
-/// The code of a refusal; a relay that gives none has refused all the same.
+/// The code of a refusal; an answer without one is a refusal, too.
 fn code_of(code: Option<SmolStr>) -> SmolStr {
     code.map_or_else(|| SmolStr::new_static("none"), |code| bounded(code, CODE_LENGTH_MAX))
 }
@@ -509,20 +518,16 @@ fn standing(result: WireResult<'_>, now: DateTime<Utc>) -> Standing {
     })
 }
 
-fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, CallFailed> {
-    strict_json::from_slice(body).map_err(|error| not_readable(&error))
-}
-
-/// What a call comes to whose answer cannot be read.
+/// The result of a call whose answer cannot be read.
 pub(super) fn not_readable(error: &serde_json::Error) -> CallFailed {
-    CallFailed { reason: unreadable(error).into(), retry_after: None, is_rate_limit: RateLimit::No }
+    CallFailed { reason: UnreadableAnswer::of(error).0, retry_after: None, is_rate_limit: RateLimit::No }
 }
 
 fn is_unknown(answer: &MessageAnswer) -> bool {
     matches!(answer, MessageAnswer::Unknown { .. })
 }
 
-/// What an answer other than a success says, without the people it says it about.
+/// The words of an answer other than a success, without personal data.
 pub(super) fn words_of(status: StatusCode, body: &[u8]) -> String {
     let problem = strict_json::from_slice::<WireProblem>(body).ok();
     match problem.and_then(|problem| problem.message) {
@@ -535,7 +540,15 @@ fn words_of_failure(error: reqwest::Error) -> Arc<str> {
     redaction::without_addresses(&describe(&error.without_url()), "").into()
 }
 
-/// The error may quote what it could not read.
-fn unreadable(error: &serde_json::Error) -> String {
-    redaction::without_addresses(&format!("the answer cannot be read: {error}"), "")
+impl UnreadableAnswer {
+    /// The error may quote what it could not read.
+    fn of(error: &serde_json::Error) -> Self {
+        Self(redaction::without_addresses(&format!("the answer cannot be read: {error}"), "").into())
+    }
+}
+
+impl From<serde_json::Error> for UnreadableAnswer {
+    fn from(error: serde_json::Error) -> Self {
+        Self::of(&error)
+    }
 }

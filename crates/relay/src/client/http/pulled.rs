@@ -24,10 +24,10 @@ pub(crate) struct Understood {
     pub(crate) misread: Vec<Misread>,
 }
 
-/// Reads the answer. A receipt that is not understood holds up no other.
+/// Reads the answer. A receipt that cannot be read does not affect the others.
 ///
 /// # Errors
-/// It is no JSON, or has no list of receipts.
+/// It is not JSON, or has no list of receipts.
 pub(crate) fn read(body: &[u8]) -> Result<Understood, serde_json::Error> {
     if let Ok(Pulled { lease, receipts }) = strict_json::from_slice::<Pulled<WrittenReceipt>>(body)
         && let Some(receipts) = receipts.into_iter().map(WrittenReceipt::understood).collect()

@@ -63,7 +63,7 @@ fn answers_are_read_as_documented() {
 fn standings_are_read_as_documented() {
     let exchange = fixture("status");
     let body = exchange["response"]["body"].to_string();
-    let results: WireResults<'_> = parse(body.as_bytes()).unwrap();
+    let results: WireResults<'_> = strict_json::from_slice(body.as_bytes()).unwrap();
     let standings: Vec<_> =
         results.results.into_iter().map(|one| standing(one, DateTime::default())).collect();
     let [Standing::Over(delivered), Standing::Over(undelivered), refused, accepted, not_found] =

@@ -1,18 +1,18 @@
 //! A mail server as a relay.
 //!
 //! The conversation is held step by step instead of through lettre's transport, because only the steps tell what is
-//! certain: until the message's data begins, nothing was taken; once it began, a lost connection means unknown.
+//! certain: until the message's data begins, nothing was accepted; once it began, a lost connection means unknown.
 //! Mail servers neither de-duplicate nor answer status queries, so that matters.
 //!
-//! A call hands its messages over one after the other on one connection; calls in flight are connections in flight. A
-//! server that takes only so many mails over a connection is connected to again.
+//! A call hands its messages over one after the other on one connection; calls in flight are connections in flight.
+//! If a server takes only so many mails over a connection, Kite connects again.
 //!
-//! From the recipient on, a reply is about this message (`smtp/reply.rs`): the others of the call go on. Only what the server says
-//! before it knows the recipient is about the server; and what might be about either (a connection that ends at one recipient)
-//! is taken for the server's word at the second message in a row.
+//! From the recipient on, a reply is about this message (`smtp/reply.rs`), and the others of the call continue. What
+//! the server says before it knows the recipient is about the server. What might be about either (a connection that
+//! ends at one recipient) counts as the server's from the second message in a row.
 //!
-//! Credentials never cross a connection that is not encrypted, unless the profile says `plain`: whoever stands between
-//! can take the offer of TLS out of the server's greeting.
+//! Credentials never cross a connection that is not encrypted, unless the profile says `plain`: somebody in between
+//! can remove the offer of TLS from the server's greeting.
 
 mod reply;
 #[cfg(test)]
@@ -39,14 +39,14 @@ use std::time::Duration;
 
 use super::{
     CallFailed, MessageAnswer, NotTaken, OutgoingMessage, PulledReceipts, RateLimit, RelayClient, Standing,
-    SubmitAnswer, redaction, tls,
+    SubmitAnswer, TlsError, redaction, tls,
 };
 use reply::{Said, not_taken};
 pub(super) use reply::{Stage, meaning};
 
-/// How many replies in a row that may be about the server are taken to be about it.
+/// After this many replies in a row that may be about the server, they count as about the server.
 const SUSPECTS_MAX: u32 = 2;
-/// Messages to which there was such a reply, in memory.
+/// Messages that got such a reply, kept in memory.
 const SUSPECTS_KEPT: usize = 4_096;
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,11 +73,11 @@ struct Letter {
     bytes: Vec<u8>,
 }
 
-/// Replies that may be about the server. A message tells only once: whoever is put off is put off again, and among many
-/// messages those that are put off come back together.
+/// Counts replies that may be about the server. A message counts only once: it may get the same reply again, and
+/// postponed messages come back together.
 #[derive(Default)]
 struct Suspects {
-    /// To so many messages in a row, each of them for the first time.
+    /// The number of messages in a row with such a reply, each for the first time.
     in_a_row: u32,
     told: HashSet<AttemptReference>,
     /// The same, the oldest first.
@@ -85,7 +85,7 @@ struct Suspects {
 }
 
 impl Suspects {
-    /// One more; answers whether they are enough.
+    /// One more; returns whether they are enough.
     fn are_enough_with(&mut self, message: &OutgoingMessage) -> bool {
         if message.was_put_off || !self.told.insert(message.reference) {
             return false;
@@ -112,11 +112,12 @@ struct Passage {
     said: Said,
     /// The connection, if it can carry another message.
     line: Option<Line>,
-    /// It may have ended because the connection had carried mails before, and nothing was taken: a new one tells.
+    /// The connection may have ended because it had carried mails before, and nothing was accepted: a new connection
+    /// will show.
     is_worn_out: bool,
 }
 
-/// What a step of the conversation came to, when it did not go on.
+/// The result of a step of the conversation, if it did not continue.
 enum Halt {
     /// The server said no.
     Reply(SmtpError),
@@ -128,13 +129,13 @@ impl SmtpRelayClient {
     /// A client for the mail server.
     ///
     /// # Errors
-    /// In words: TLS cannot be set up for this host.
+    /// If TLS cannot be set up for this host.
     pub fn new(
         host: &str,
         port: u16,
         security: SmtpSecurity,
         profile: &RelayProfile,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TlsError> {
         let tls = match security {
             SmtpSecurity::Plain => None,
             SmtpSecurity::Opportunistic | SmtpSecurity::Required | SmtpSecurity::Wrapped => {
@@ -177,7 +178,7 @@ impl SmtpRelayClient {
             None => {
                 let stream = prompt_stream(server).await;
                 let stream =
-                    stream.map_err(|error| not_taken(NotTaken::NoConnection, error.to_string().into()))?;
+                    stream.map_err(|error| not_taken(NotTaken::NoConnection, describe(&error).into()))?;
                 AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await
             }
         };
@@ -186,7 +187,7 @@ impl SmtpRelayClient {
         Ok(connection)
     }
 
-    /// Encrypts and authenticates as far as is asked for and offered.
+    /// Encrypts and authenticates as far as required and offered.
     async fn secure(&self, connection: &mut AsyncSmtpConnection) -> Result<(), MessageAnswer> {
         let wants_tls = match self.security {
             SmtpSecurity::Required | SmtpSecurity::Opportunistic => connection.can_starttls(),
@@ -203,7 +204,7 @@ impl SmtpRelayClient {
         Ok(())
     }
 
-    /// Whether the conversation may go on over this connection, if it is not encrypted.
+    /// Whether the conversation may continue over this connection, if it is not encrypted.
     fn allow_in_the_clear(&self, connection: &AsyncSmtpConnection) -> Result<(), MessageAnswer> {
         if connection.is_encrypted() || self.security == SmtpSecurity::Plain {
             return Ok(());
@@ -326,8 +327,8 @@ impl SmtpRelayClient {
         }
     }
 
-    /// What is told of a message, and whether the call goes on to the next. What may be about the server is about it at the
-    /// second message in a row.
+    /// The result for a message, and whether the call continues to the next. What may be about the server counts as
+    /// about it at the second message in a row.
     fn judge(&self, said: Said, message: &OutgoingMessage) -> (MessageAnswer, Onward) {
         match said.suspicion {
             None => {
@@ -345,7 +346,7 @@ impl SmtpRelayClient {
     }
 }
 
-/// Whether a call goes on.
+/// Whether a call continues.
 #[derive(PartialEq, Eq)]
 enum Onward {
     Next,

@@ -1,9 +1,9 @@
 //! What a negative reply of a mail server is about: the message, or the server.
 //!
-//! The stage of the conversation says it first (RFC 5321): before the recipient is known, a reply cannot be about one. From
-//! then on it is about this message, whatever the code; but for codes of the whole mail system (RFC 3463: `4.3.x`; `452`
-//! without more) and for the end of the connection (`421`), which may be either, and which the next message tells.
-//! What the code means beyond that is for the dictionary (`domain/data/codes/smtp.json`).
+//! The stage of the conversation decides first (RFC 5321): before the recipient is known, a reply cannot be about a
+//! recipient. From then on it is about this message, whatever the code. Exceptions are codes of the whole mail system
+//! (RFC 3463: `4.3.x`; `452` without an enhanced code) and the end of the connection (`421`): these may be about
+//! either, which the next message shows. The dictionary says what the code means (`domain/data/codes/smtp.json`).
 
 use kite_domain::lot::CONNECTION_LOST;
 use smol_str::{SmolStr, format_smolstr};
@@ -29,7 +29,7 @@ pub(crate) enum Stage {
 pub(crate) struct Said {
     /// As long as it is about this message.
     pub(crate) answer: MessageAnswer,
-    /// What it is if it turns out to be about the server. None: it is not.
+    /// The answer if it turns out to be about the server. None: it is not.
     pub(crate) suspicion: Option<MessageAnswer>,
     /// Nothing more goes over this connection.
     pub(crate) ends_connection: bool,
@@ -41,7 +41,7 @@ impl Said {
         Self { answer, suspicion: None, ends_connection: false }
     }
 
-    /// About the server: nobody's message is taken at the moment.
+    /// About the server: it accepts no message at the moment.
     pub(crate) fn about_server(answer: MessageAnswer) -> Self {
         Self { answer, suspicion: None, ends_connection: true }
     }

@@ -7,6 +7,7 @@ use crate::client::smtp::SmtpRelayClient;
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, RelayClient};
 use kite_commands::Vault;
 use kite_commands::clock::SystemClock;
+use kite_commands::describe;
 use kite_domain::relay::{Endpoint, RelayTls, SmtpSecurity};
 use kite_domain::text::MessageType;
 use kite_testkit::certificates::{Authority, Made};
@@ -310,9 +311,10 @@ async fn a_key_that_does_not_fit_makes_no_client_and_is_not_repeated() {
         let refused = match &profile.endpoint {
             Endpoint::Http { base_url } => HttpRelayClient::new(base_url, &profile).err().unwrap(),
             Endpoint::Smtp { host, port, security } => {
-                SmtpRelayClient::new(host, *port, *security, &profile).err().unwrap()
+                SmtpRelayClient::new(host, *port, *security, &profile).err().unwrap().into()
             }
         };
+        let refused = describe(&refused);
         assert!(refused.to_lowercase().contains("key"), "{refused}");
         assert!(!refused.contains(other.key.lines().nth(1).unwrap()), "{refused}");
     }

@@ -29,7 +29,7 @@ impl StoredDirectory for Away {
 
     async fn refusals(&self, _: TenantId, _: Vec<SmolStr>) -> Result<StoredRefusals, OpenWorkError> {
         match self.0.load(Ordering::Relaxed) {
-            true => Err(OpenWorkError("away".to_owned())),
+            true => Err(OpenWorkError::new("away")),
             false => Ok(StoredRefusals::default()),
         }
     }

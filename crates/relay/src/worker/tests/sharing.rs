@@ -1,7 +1,12 @@
 //! Several processes at one relay, over one log.
 
+use futures::FutureExt;
+use kite_commands::Journal;
+use kite_commands::directory::Directory;
 use kite_commands::event_store::MemoryEventStore;
 use kite_commands::lease::{InProcessLeases, LeaseHolder, Leases, TERM};
+use kite_commands::manage::Manage;
+use kite_domain::relay::RelayUnattended;
 use std::collections::BTreeSet;
 
 use super::*;
@@ -19,6 +24,12 @@ impl Ground {
         let clock = Arc::new(ManualClock::at(start()));
         let leases = Arc::new(InProcessLeases::new(clock.clone(), TERM));
         Self { clock, store: Arc::new(MemoryEventStore::new()), leases }
+    }
+
+    /// What another process writes, which calls nobody.
+    fn clerk(&self) -> Manage {
+        let journal = Journal::new(self.store.clone(), self.clock.clone(), self.clock.clone());
+        Manage::new(journal.of_node("clerk").shared(), Directory::default(), Arc::new(|| [1; 32]))
     }
 
     /// A process that calls what the script answers.
@@ -123,4 +134,55 @@ async fn an_intent_of_another_process_is_unanswered_only_after_its_time() {
         let is_submitted = state(&world.messages(lot).await[0]) == AttemptState::Submitted;
         assert_eq!(is_submitted, is_believed_alive, "at {at}");
     }
+}
+
+/// An operator says at another process what a code means while the relay is about to answer with it.
+#[tokio::test]
+async fn an_answer_is_judged_by_what_another_process_wrote_during_the_call() {
+    let ground = Ground::new();
+    let (mut world, script) = ground.process("one", &profile("alpha")).await;
+    let (clerk, clock) = (ground.clerk(), ground.clock.clone());
+    script.relay("alpha").reply(move |messages| {
+        clock.advance(TimeDelta::seconds(2));
+        let classed = CodeClassed {
+            relay: relay("alpha"),
+            code: "9876".into(),
+            class: FailureClass::RelayFault,
+            billable: false,
+            text: None,
+        };
+        let written = clerk.class_code(&Cause::new("admin", Uuid::nil()), classed).now_or_never();
+        written.expect("memory never waits").unwrap();
+        SubmitAnswer::all(messages.len(), refused("9876"))
+    });
+    let lot = world.send(Sent::default()).await;
+    world.settle().await;
+    let told = world.events(lot).await;
+    let refused = told.iter().find_map(|event| match event {
+        Event::RelayResponded(responded) => responded.refused.first().cloned(),
+        _ => None,
+    });
+    assert_eq!(refused.expect("it is refused").class, FailureClass::RelayFault);
+}
+
+/// The process that said that nobody works for a relay may be gone, and have been the only one without workers.
+#[tokio::test]
+async fn a_steward_says_that_somebody_works_for_a_relay_of_which_another_process_said_that_nobody_does() {
+    let ground = Ground::new();
+    let (mut world, _) = ground.process("one", &profile("alpha")).await;
+    world.settle().await;
+    ground.clock.advance(TimeDelta::seconds(30));
+    let left = RelayUnattended {
+        relay: relay("alpha"),
+        cause: UnattendedCause::Unusable,
+        reason: "of the other".to_owned(),
+        since: start(),
+    };
+    ground.clerk().leave_relay(&Cause::new("clerk", Uuid::nil()), left).await.unwrap();
+    let is_steward = |hired: &&mut Hired| hired.worker.name() == "steward:alpha";
+    let steward = world.workers.iter_mut().find(is_steward).expect("each relay has one");
+    assert_eq!(steward.worker.step().await.unwrap(), Step::Worked);
+    let stream = kite_domain::relay::stream(&relay("alpha"));
+    let told = world.journal.read_stream(&stream, 0).await.unwrap();
+    assert!(matches!(told.last().unwrap().event, Event::RelayAttended(_)), "{:?}", told.last());
 }

@@ -124,10 +124,8 @@ struct Choosy(Arc<Script>);
 
 impl Connector for Choosy {
     fn client(&self, profile: &RelayProfile) -> Result<Arc<dyn RelayClient>, ConnectorError> {
-        match profile.unusable().first() {
-            Some(fault) => {
-                Err(ConnectorError { relay: profile.relay.to_string(), reason: fault.to_string() })
-            }
+        match profile.unusable().into_iter().next() {
+            Some(fault) => Err(ConnectorError { relay: profile.relay.clone(), source: fault.into() }),
             None => self.0.client(profile),
         }
     }

@@ -1,7 +1,10 @@
-//! Lots and their sendings, loaded from the log, kept while they are in use, and changed by decisions.
+//! Lots and their sendings: loaded from the log, cached while they are in use, and changed by decisions.
 //!
-//! A lot is changed under a lock of its own, so that the workers of this process do not run into each other; between
-//! processes the expected version is the lock. The cache may forget at any time: the log has it all.
+//! A lot is changed under a lock of its own, so that the workers of this process do not conflict; between processes
+//! the expected version is the lock. The cache may forget at any time: everything is in the log.
+
+#[cfg(feature = "mutations")]
+mod mutations;
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -24,7 +27,7 @@ use crate::tries::Tries;
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
 /// attempt.
 const MESSAGE_BYTES: u64 = 640;
-/// So many messages are expected to a lot, when the cache is laid out.
+/// How many messages per lot are expected when the cache is laid out.
 const MESSAGES_PER_LOT: u64 = 20;
 /// What an ordinary sending takes in its cache, in bytes: its terms, and a text.
 const SENDING_BYTES: u64 = 1_280;
@@ -52,9 +55,9 @@ impl From<AppendError> for LotsError {
     }
 }
 
-/// A lot as it stands in the log.
+/// A lot as it is in the log.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct LoggedLot {
     pub(crate) lot: Lot,
     /// How many events that took.
     pub(crate) version: u64,
@@ -62,7 +65,7 @@ pub(crate) struct Standing {
     pub(crate) last_event: Option<Uuid>,
 }
 
-impl Standing {
+impl LoggedLot {
     /// An event that came after those that are folded.
     fn note(&mut self, told: &Told) {
         self.lot.evolve(&told.event);
@@ -71,27 +74,27 @@ impl Standing {
     }
 }
 
-type Opened = OwnedMutexGuard<Option<Standing>>;
+type Opened = OwnedMutexGuard<Option<LoggedLot>>;
 
 /// A lot in the cache; none while it changes.
-type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
+type LotCell = Arc<tokio::sync::Mutex<Option<LoggedLot>>>;
 
-/// With what the lot weighs now, although it may still grow by some attempts.
-fn lot_cell(standing: Standing) -> Weighed<LotCell> {
-    let bytes = standing.lot.memory_bytes();
-    Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(standing))), bytes)
+/// With the size of the lot now, although it may still grow by some attempts.
+fn lot_cell(logged: LoggedLot) -> Weighed<LotCell> {
+    let bytes = logged.lot.memory_bytes();
+    Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(logged))), bytes)
 }
 
 /// A sending that is kept.
 struct KeptSending {
     sending: Sending,
-    /// Up to which event of its stream nothing can be missing; it may know of later ones.
+    /// No event of its stream up to this one is missing; it may know later ones.
     version: u64,
-    /// Whether nothing can have been missed between the reading and the keeping. Until then nobody else sees it.
+    /// Whether nothing can have been missed between reading and caching. Until then nobody else sees it.
     is_certain: bool,
 }
 
-/// With what its terms weigh, which are all that is large.
+/// With the size of its terms, which are the only large part.
 fn sending_cell(kept: KeptSending) -> Weighed<Arc<Mutex<KeptSending>>> {
     let bytes = kept.sending.accepted.as_ref().map_or(0, |terms| terms.memory_bytes());
     Weighed::new(Arc::new(Mutex::new(kept)), bytes)
@@ -108,7 +111,7 @@ pub struct SealedSending {
     pub is_paused: bool,
 }
 
-/// A condition of a change: the stream holds so many events.
+/// A condition of a change: the stream has this many events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     /// The stream.
@@ -136,12 +139,12 @@ struct Inner {
     journal: Journal,
     lots: Recent<LotId, LotCell>,
     sendings: Recent<SendingId, Arc<Mutex<KeptSending>>>,
-    /// Counts whenever somebody is about to be told that a sending is another.
+    /// Incremented whenever somebody is about to be told that a sending has changed.
     changes_told: AtomicU64,
 }
 
 impl Lots {
-    /// Keeps about `messages_max` ordinary messages in memory, and fewer that bring much with them.
+    /// Keeps about `messages_max` ordinary messages in memory, and fewer large ones.
     pub fn new(journal: Journal, messages_max: u64) -> Self {
         let lots_expected = messages_max / MESSAGES_PER_LOT;
         let lots = recent(messages_max.saturating_mul(MESSAGE_BYTES), lots_expected);
@@ -154,44 +157,40 @@ impl Lots {
         &self.inner.journal
     }
 
-    /// Keeps a lot that was just appended, so that it need not be read back. To be called before anybody else can know
-    /// of the lot. One that is kept already stays.
-    pub(crate) fn remember(&self, standing: Standing) {
-        let id = standing.lot.id;
+    /// Caches a lot that was just appended, so that it need not be read back. Call it before anybody else can know
+    /// the lot. One that is cached already stays.
+    pub(crate) fn remember(&self, logged: LoggedLot) {
+        let id = logged.lot.id;
         if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
-            let _ = place.insert(lot_cell(standing));
+            let _ = place.insert(lot_cell(logged));
         }
     }
 
-    /// Keeps a sending that is about to be sealed. To be called before the seal is written.
+    /// Caches a sending that is about to be sealed. Call it before the seal is written.
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
         self.inner.sendings.insert(id, sending_cell(KeptSending { sending, version: 0, is_certain: true }));
     }
 
-    /// Whether a sending is kept in memory. Nothing may depend on it.
-    pub(crate) fn keeps_sending(&self, id: SendingId) -> bool {
-        self.inner.sendings.get(&id).is_some()
-    }
-
-    /// Drops what is kept of a sending, where the log may say something else.
+    /// Drops a cached sending, because the log may say something else.
     pub fn forget_sending(&self, id: SendingId) {
         self.inner.sendings.remove(&id);
         self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Reads on what the log has beyond what is kept of a lot, for whoever concludes from the *absence* of work. Where the log is
-    /// shared every look at a lot does it anyway; alone, decisions do without (an append with an old version is refused).
+    /// Reads what the log has beyond the cached state of a lot, for callers that conclude something from the
+    /// *absence* of work. If the log is shared, every look at a lot does that anyway. A process that runs alone does
+    /// without: an append with an old version is refused.
     pub async fn refresh(&self, id: LotId) -> Result<(), LotsError> {
         if self.inner.journal.is_shared() {
             return Ok(());
         }
         let mut guard = self.lock(id).await?;
-        let standing = guard.as_mut().ok_or(LotsError::NotFound(id))?;
-        for told in self.inner.journal.read_stream(&id.stream(), standing.version).await? {
+        let logged = guard.as_mut().ok_or(LotsError::NotFound(id))?;
+        for told in self.inner.journal.read_stream(&id.stream(), logged.version).await? {
             tracing::warn!(lot = %id, version = told.recorded.version, "a lot that was kept lagged behind the log");
-            standing.note(&told);
+            logged.note(&told);
         }
         Ok(())
     }
@@ -237,13 +236,14 @@ impl Lots {
         self.read_on(&[id], &mut opened).await;
         let [(_, opened)] = opened;
         let guard = opened?;
-        let standing = guard.as_ref().ok_or(LotsError::NotFound(id))?;
+        let logged = guard.as_ref().ok_or(LotsError::NotFound(id))?;
         let sending = self.kept(id.sending).unwrap_or(sending);
-        Ok(look(&standing.lot, &sending))
+        Ok(look(&logged.lot, &sending))
     }
 
-    /// Decides on each lot, appends what was decided in one batch, and folds it. One answer a lot, in order. `decide`
-    /// gets the place in `ids`; it is called again, after a pause, when another process was faster. `ids` are distinct.
+    /// Decides on each lot, appends what was decided in one batch, and folds it. One result per lot, in order.
+    /// `decide` gets the index in `ids`; it is called again, after a pause, when another process was faster. `ids`
+    /// are distinct.
     pub async fn change<T>(
         &self,
         ids: &[LotId],
@@ -262,9 +262,9 @@ impl Lots {
         answered(ids, answers)
     }
 
-    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and only if the
-    /// fence holds ([`LotsError::Fenced`]). Tried once: where another process has changed one of the lots, the answer of all that
-    /// were to be changed is [`LotsError::Contended`].
+    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
+    /// only if the fence holds ([`LotsError::Fenced`]). Tried once: if another process has changed one of the lots,
+    /// the result for all that were to be changed is [`LotsError::Contended`].
     pub async fn change_together<T>(
         &self,
         fence: &Fence,
@@ -289,7 +289,7 @@ impl Lots {
         answers.pop().unwrap_or(Err(LotsError::NotFound(id)))
     }
 
-    /// Locks, decides, appends, folds. Answers the places that met a conflict and may be tried again.
+    /// Locks, decides, appends, folds. Returns the places that met a conflict and may be tried again.
     async fn change_once<T>(
         &self,
         ids: &[LotId],
@@ -299,7 +299,7 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T)> = Vec::new();
+        let mut changing: Vec<(usize, OwnedMutexGuard<Option<LoggedLot>>, LoggedLot, T)> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
         let mut opened = self.open_all(ids, places).await;
         self.read_on(ids, &mut opened).await;
@@ -314,44 +314,44 @@ impl Lots {
                 }
             };
             // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
-            let Some(standing) = guard.take() else {
+            let Some(logged) = guard.take() else {
                 answers[place] = Some(Err(LotsError::NotFound(id)));
                 continue;
             };
-            let (events, answer) = decide(place, &standing.lot, &sending);
+            let (events, answer) = decide(place, &logged.lot, &sending);
             if events.is_empty() {
                 answers[place] = Some(Ok(answer));
-                *guard = Some(standing);
+                *guard = Some(logged);
                 continue;
             }
             entries.push(Entry {
                 stream: id.stream(),
-                expected: Expected::Version(standing.version),
-                tenant: Some(standing.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0).of(standing.last_event),
+                expected: Expected::Version(logged.version),
+                tenant: Some(logged.lot.tenant.clone()),
+                cause: Cause::new(actor.clone(), id.sending.0).of(logged.last_event),
                 events,
             });
-            changing.push((place, guard, standing, answer));
+            changing.push((place, guard, logged, answer));
         }
         let (results, is_fenced) = self.append(together, entries).await;
         let mut again = Vec::new();
-        for ((place, mut guard, mut standing, answer), kept) in changing.into_iter().zip(results) {
+        for ((place, mut guard, mut logged, answer), kept) in changing.into_iter().zip(results) {
             match kept.answer {
                 Ok(appended) => {
-                    kept.events.iter().for_each(|event| standing.lot.evolve(event));
-                    standing.version = appended.version;
-                    standing.last_event = Some(kept.last_id);
-                    *guard = Some(standing);
+                    kept.events.iter().for_each(|event| logged.lot.evolve(event));
+                    logged.version = appended.version;
+                    logged.last_event = Some(kept.last_id);
+                    *guard = Some(logged);
                     answers[place] = Some(Ok(answer));
                 }
                 Err(AppendError::NotTried) => {
-                    *guard = Some(standing);
+                    *guard = Some(logged);
                     match is_fenced {
                         true => answers[place] = Some(Err(LotsError::Fenced)),
                         false => again.push(place),
                     }
                 }
-                // Another process was faster: it is read anew before it is decided anew.
+                // Another process was faster: it is read again before it is decided again.
                 Err(AppendError::Conflict { .. }) => again.push(place),
                 // What is in the log is not certain any more.
                 Err(error) => answers[place] = Some(Err(error.into())),
@@ -360,7 +360,7 @@ impl Lots {
         again
     }
 
-    /// Appends what was decided; whether the fence kept it out.
+    /// Appends what was decided. Returns whether the fence kept it out.
     async fn append(&self, together: Together<'_>, mut entries: Vec<Entry>) -> (Vec<Kept>, bool) {
         let journal = &self.inner.journal;
         let Together::Behind(fence) = together else {
@@ -375,7 +375,8 @@ impl Lots {
         (results, matches!(fence, Err(AppendError::Conflict { .. })))
     }
 
-    /// Locks in one order everywhere, so that no two changes wait for each other; answers in the order of `places`.
+    /// Locks in the same order everywhere, so that no two changes wait for each other; the result is in the order of
+    /// `places`.
     async fn open_all(&self, ids: &[LotId], places: Vec<usize>) -> Vec<(usize, Result<Opened, LotsError>)> {
         let mut in_lock_order = places.clone();
         in_lock_order.sort_unstable_by_key(|place| ids[*place]);
@@ -389,8 +390,8 @@ impl Lots {
             .collect()
     }
 
-    /// Where other processes write too, what is kept of opened lots and their sendings is only as good as its version: reads what
-    /// has come since, all in one go. A decision that comes to nothing meets no conflict, and would not be found out.
+    /// If other processes write, too, the cached state of lots and their sendings may be old: reads what has come
+    /// since, all at once. A decision without events meets no conflict, so an old state would not be noticed.
     async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)]) {
         let journal = &self.inner.journal;
         if !journal.is_shared() || mutation::is_active(Mutation::StaleLotConcluded) {
@@ -401,8 +402,8 @@ impl Lots {
         let mut sendings: Vec<(SendingId, SmolStr, u64)> = Vec::new();
         for (index, (place, opened)) in opened.iter().enumerate() {
             let id = ids[*place];
-            if let Some(standing) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
-                lots.push((index, id.stream(), standing.version));
+            if let Some(logged) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
+                lots.push((index, id.stream(), logged.version));
             }
             if known.insert(id.sending)
                 && let Some(kept) = self.inner.sendings.get(&id.sending)
@@ -427,7 +428,7 @@ impl Lots {
             let (_, opened) = &mut opened[*index];
             match (told, opened.as_mut()) {
                 (Ok(told), Ok(guard)) => {
-                    guard.iter_mut().for_each(|standing| told.iter().for_each(|told| standing.note(told)));
+                    guard.iter_mut().for_each(|logged| told.iter().for_each(|told| logged.note(told)));
                 }
                 (Err(error), _) => *opened = Err(error.into()),
                 (Ok(_), Err(_)) => {}
@@ -435,7 +436,7 @@ impl Lots {
         }
         for ((id, _, after), told) in sendings.into_iter().zip(read) {
             let Ok(told) = told else {
-                // Whoever asks for it next is told why it cannot be read.
+                // The next caller that asks for it gets the reason why it cannot be read.
                 self.forget_sending(id);
                 continue;
             };
@@ -449,8 +450,8 @@ impl Lots {
         }
     }
 
-    /// The sendings of opened lots as they stand now. Waiting for the locks took its time, and whoever was told that a
-    /// sending is paused may rely on it: nothing is waited for between the last look and the decisions.
+    /// The sendings of opened lots as they are now. Waiting for the locks took time, and a confirmed pause must hold:
+    /// nothing is awaited between this last look and the decisions.
     async fn sendings_of(
         &self,
         ids: &[LotId],
@@ -464,11 +465,11 @@ impl Lots {
                 return kept.into_iter().map(Ok).collect();
             }
             for (place, _) in opened {
-                // What cannot be read is told below.
+                // What cannot be read is reported below.
                 let _ = self.sending(ids[*place].sending).await;
             }
         }
-        // There is no room to keep them all at once. What was read counts if nobody was told of any change while it was.
+        // There is no room to keep them all at once. What was read counts if no change was confirmed meanwhile.
         const READS_MAX: u32 = 20;
         for _ in 0..READS_MAX {
             let changes = self.inner.changes_told.load(Ordering::SeqCst);
@@ -494,7 +495,7 @@ impl Lots {
     }
 
     /// Locks a lot, reading it from the log if it is not kept.
-    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<Standing>>, LotsError> {
+    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<LoggedLot>>, LotsError> {
         let cell = match self.inner.lots.get(&id) {
             Some(cell) => cell,
             None => {
@@ -517,12 +518,12 @@ impl Lots {
         Ok(guard)
     }
 
-    async fn load(&self, id: LotId) -> Result<Standing, LotsError> {
+    async fn load(&self, id: LotId) -> Result<LoggedLot, LotsError> {
         let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
         let version = told.last().map_or(0, |last| last.recorded.version);
         let last_event = told.last().map(|last| last.recorded.id);
         let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
-        Ok(Standing { lot, version, last_event })
+        Ok(LoggedLot { lot, version, last_event })
     }
 }
 

@@ -1,19 +1,22 @@
 //! Folding the log into a read model, step by step.
 //!
 //! A step reads a piece of the log after the checkpoint and applies it in one transaction with the new checkpoint. It
-//! waits for nothing but the read of the log; writing the tables blocks. In production every projector is driven on a
+//! waits for nothing except the read of the log; writing the tables blocks. In production every projector runs on a
 //! thread of its own, in a simulation all of them on one.
 //!
-//! What cannot be applied for a reason of its own (a constraint, an overflow, a fold that panics) must not hold up what
-//! has nothing to do with it. A piece that fails so is tried again in smaller ones until the event that fails is alone;
-//! that one is parked (see [`crate::parked`]) and everything else goes on. A disk that is full or fails is no event's
-//! fault: then nothing is parked, and the same piece is tried again.
+//! A bad event (a constraint, an overflow, a fold that panics) must not stop unrelated events. A piece that fails for
+//! such a reason is tried again in smaller ones until the event that fails is alone. That event is parked (see
+//! [`crate::parked`]) and everything else continues. A disk that is full or fails is not the fault of an event: then
+//! nothing is parked, and the same piece is tried again.
+
+#[cfg(feature = "mutations")]
+mod mutations;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::mutation::{self, Mutation};
-use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName};
+use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName, describe};
 use metrics::{Gauge, Histogram, gauge, histogram};
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
@@ -28,7 +31,7 @@ use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
 use crate::table::Table;
 
-/// How long the driving loop lets events gather after a step that reached the end of the log, before the next one. A
+/// How long the driving loop collects events after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
 pub const COALESCING: Duration = Duration::from_millis(60);
 
@@ -37,7 +40,7 @@ const EVENTS_MAX: usize = 2_000;
 /// Past this many bytes of events no more are read for the same transaction.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What a step can take at once, and what it needs from the log for that.
+/// What a step can process at once, and what it needs from the log for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// How many of the events, from the first; at least one.
@@ -59,8 +62,8 @@ pub(crate) struct StreamPiece {
 
 /// Tables and the fold that fills them.
 ///
-/// What is in a row must follow from the events and their order alone: not from a clock, not from where a page ended,
-/// not from what happened to be cached.
+/// A row must follow from the events and their order alone: not from a clock, not from where a page ended, not from
+/// what happened to be cached.
 pub(crate) trait ReadModel: Default + Send + 'static {
     /// Names the file, the metrics and the log lines.
     const NAME: &'static str;
@@ -76,8 +79,8 @@ pub(crate) trait ReadModel: Default + Send + 'static {
     /// The events that the fold looks at.
     fn filter() -> Filter;
 
-    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so that the
-    /// rows show the stream as it was before it, and not something that never was.
+    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so
+    /// that the rows show the stream as it was before it, and not a state that never existed.
     fn is_built_upon(_kind: &str) -> bool {
         true
     }
@@ -102,7 +105,7 @@ pub(crate) trait ReadModel: Default + Send + 'static {
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Projected {
     /// There was nothing after the checkpoint.
     Idle {
         /// The checkpoint.
@@ -135,11 +138,11 @@ pub trait Runner: Send {
     ///
     /// # Errors
     /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
-    /// go on.
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError>;
+    /// continue.
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError>;
 }
 
-/// Steps projectors until each has read the log up to `head`, where nothing steps them by itself.
+/// Steps projectors until each has read the log up to `head`, when no loop steps them.
 ///
 /// # Errors
 /// See [`Runner::step`].
@@ -150,7 +153,7 @@ pub async fn catch_up(
 ) -> Result<(), ProjectError> {
     for projector in projectors {
         while projector.position() < head {
-            if let Step::Idle { .. } = projector.step(now).await? {
+            if let Projected::Idle { .. } = projector.step(now).await? {
                 break;
             }
         }
@@ -165,7 +168,7 @@ pub(crate) struct Projector<M> {
     model: M,
     filter: Filter,
     position: Position,
-    /// Not to be passed; for a comparison with a model that stands there.
+    /// Limits how far the log is read, for a comparison with a live model.
     until: Position,
     told: watch::Sender<Position>,
     measures: Measures,
@@ -193,7 +196,7 @@ impl Piece {
         self.events.len() + self.parked.len()
     }
 
-    /// Keeps so many of the events to be applied, from the first, and what lies before the last of them.
+    /// Keeps so many of the events to be applied, from the first, and the position of the last of them.
     fn keep(&mut self, events: usize) {
         if events >= self.events.len() {
             return;
@@ -217,7 +220,7 @@ impl Piece {
 
 /// Why a piece was not written.
 enum WriteError {
-    /// One of the events cannot be applied, whoever tries.
+    /// One of the events cannot be applied, however often it is tried.
     Event(String),
     /// None of them could be, at the moment.
     Piece(ProjectError),
@@ -266,22 +269,22 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// See [`Runner::step`].
-    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let step = self.advance(now).await;
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
-            Ok(Step::Idle { .. }) => 0,
-            Ok(Step::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
+            Ok(Projected::Idle { .. }) => 0,
+            Ok(Projected::Advanced { .. }) | Err(_) => self.store.count_after(self.position),
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step
     }
 
-    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn advance(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         let mut piece = self.read().await?;
         if piece.next == self.position {
             self.current_at = Some(now);
-            return Ok(Step::Idle { position: self.position });
+            return Ok(Projected::Idle { position: self.position });
         }
         if let Some((first, _)) = piece.events.first() {
             self.current_at.get_or_insert(first.metadata.time);
@@ -296,30 +299,24 @@ impl<M: ReadModel> Projector<M> {
             None => {}
         }
         self.measures.applied(&stopwatch, piece.events.len());
-        Ok(Step::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
+        Ok(Projected::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
-    /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
-    /// it is alone is parked instead.
+    /// Writes the piece, or as much of its beginning as can be written together. A single event that cannot be
+    /// written is parked instead.
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;
-            if mutation::is_active(Mutation::CheckpointBeforeRows) {
-                self.move_checkpoint_alone(piece)?;
-                self.store.read_stream("", 0, 1).await?;
-            }
+            mutation::bug!(CheckpointBeforeRows, self.move_checkpoint_alone(piece.next).await?);
             let Err(error) = self.write(piece) else {
                 self.raise_alarm(piece);
                 self.pace = (self.pace * 2).min(EVENTS_MAX);
                 return Ok(());
             };
             self.model.forget();
+            mutation::bug!(ParkedRowStopsOthers, let error = mutations::of_the_whole_piece(error, self.position));
             match error {
                 WriteError::Piece(error) => return Err(error),
-                WriteError::Event(reason) if mutation::is_active(Mutation::ParkedRowStopsOthers) => {
-                    let source = ApplyError::Corrupt(reason);
-                    return Err(ProjectError::Apply { after: self.position, source });
-                }
                 WriteError::Event(_) if piece.events.len() > 1 => {
                     self.pace = piece.events.len() / 2;
                     piece.keep(self.pace);
@@ -357,7 +354,7 @@ impl<M: ReadModel> Projector<M> {
                         if M::is_built_upon(&recorded.kind) {
                             waiting.insert(recorded.stream.clone());
                         }
-                        let reason = error_chain(&error);
+                        let reason = describe(&error);
                         piece.parked.push(Parking { recorded, cause: Cause::Unreadable, reason });
                     }
                 }
@@ -402,22 +399,13 @@ impl<M: ReadModel> Projector<M> {
             let Some(last) = page.last() else { break };
             after = last.version;
             for recorded in page {
-                // What cannot be read is parked when it comes by in the log; a fold goes on without it.
+                // What cannot be read is parked when it comes by in the log; a fold continues without it.
                 if let Ok(event) = Event::from_json(&recorded.kind, recorded.schema_version, &recorded.data) {
                     events.push((recorded, event));
                 }
             }
         }
         Ok(events)
-    }
-
-    /// [`Mutation::CheckpointBeforeRows`].
-    fn move_checkpoint_alone(&mut self, piece: &Piece) -> Result<(), ProjectError> {
-        let after = self.position;
-        let storage = |error: rusqlite::Error| ProjectError::Apply { after, source: error.into() };
-        let transaction = self.connection.transaction().map_err(storage)?;
-        database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
-        transaction.commit().map_err(storage)
     }
 
     fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
@@ -465,7 +453,7 @@ impl<M: ReadModel> Projector<M> {
     }
 }
 
-/// Applies events. A fold that panics is a fold that cannot take one of them.
+/// Applies events. If the fold panics, it cannot handle one of them.
 fn apply_caught<M: ReadModel>(
     model: &mut M,
     tables: Tables<'_>,
@@ -494,23 +482,12 @@ impl<M: ReadModel> Runner for Projector<M> {
         self.parked
     }
 
-    async fn step(&mut self, now: DateTime<Utc>) -> Result<Step, ProjectError> {
+    async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         Projector::step(self, now).await
     }
 }
 
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}
-
-/// What operators see of a projector. A recorder has to be installed before it is made.
+/// What operators see of a projector. A metrics recorder has to be installed before it is made.
 struct Measures {
     lag_events: Gauge,
     lag_seconds: Gauge,
