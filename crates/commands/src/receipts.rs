@@ -224,3 +224,43 @@ fn note(receipt: &RawReceipt, reference: AttemptReference, entry: Option<&RelayE
         at_ms: receipt.at.timestamp_millis(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_that_found_their_message_are_counted_by_what_they_say() {
+        use FailureClass::{Content, Unclassified};
+        use ReceiptStatus::{Delivered, Undelivered};
+        let said = [
+            (Delivered, Unclassified),
+            (Undelivered, Content),
+            (Undelivered, Unclassified),
+            (Undelivered, Unclassified),
+            (Delivered, Content),
+        ];
+        let note = |(seq, (status, class)): (u32, (ReceiptStatus, FailureClass))| Note {
+            seq,
+            attempt: 1,
+            status,
+            code: "4000".into(),
+            class,
+            billable_failure: false,
+            at_ms: 0,
+        };
+        let notes: Vec<Note> = (0..).zip(said).map(note).collect();
+        let strangers = [3];
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let relay = RelayId::from_trusted("alpha");
+        metrics::with_local_recorder(&recorder, || count(&relay, MessageClass::Notice, &notes, &strangers));
+        let text = recorder.handle().render();
+        for line in [
+            r#"kite_receipts_total{relay="alpha",class="notice",status="delivered"} 2"#,
+            r#"kite_receipts_total{relay="alpha",class="notice",status="undelivered"} 2"#,
+            r#"kite_relay_unclassified_codes_total{relay="alpha"} 1"#,
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+        }
+    }
+}

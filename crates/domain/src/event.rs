@@ -154,12 +154,6 @@ impl From<EventKind> for SmolStr {
 }
 
 /// A stored type string is compared as it is: this program may not know it.
-impl PartialEq<EventKind> for str {
-    fn eq(&self, kind: &EventKind) -> bool {
-        self == kind.as_str()
-    }
-}
-
 impl PartialEq<EventKind> for SmolStr {
     fn eq(&self, kind: &EventKind) -> bool {
         *self == kind.as_str()

@@ -248,4 +248,18 @@ mod tests {
         assert!(format!("{id}-07").parse::<MessageId>().is_err());
         assert!(format!("{id}-+7").parse::<MessageId>().is_err());
     }
+
+    #[test]
+    fn a_lot_begins_where_the_one_before_it_ends() {
+        let sending = SendingId(Uuid::from_u128(1));
+        let lot = |number| LotId { sending, number };
+        for number in [0, 1, 294, 295, 100_000] {
+            let first = lot(number).first_seq();
+            assert_eq!(first, number * SEQS_PER_LOT);
+            for seq in [first, first + SEQS_PER_LOT - 1] {
+                assert_eq!(MessageId { sending, seq }.lot(), lot(number), "{seq}");
+            }
+        }
+        assert!(lot(u32::MAX).first_seq() <= u32::MAX - SEQS_PER_LOT, "it is the last one, whole");
+    }
 }

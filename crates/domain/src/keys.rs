@@ -314,4 +314,11 @@ mod tests {
             assert_eq!(parse_network(wrong), Err(NetworkError), "{wrong}");
         }
     }
+
+    #[test]
+    fn the_time_of_a_key_is_over_from_the_moment_it_expires_and_never_without_one() {
+        let bounds = KeyBounds { expires_at: Some(at(10)), ..KeyBounds::default() };
+        assert_eq!([9, 10, 11].map(|second| bounds.is_over(at(second))), [false, true, true]);
+        assert!(!KeyBounds::default().is_over(at(i64::from(i32::MAX))));
+    }
 }

@@ -270,6 +270,40 @@ mod tests {
         assert_eq!(load(900, 500, 0).within(400), load(0, 400, 0));
     }
 
+    #[test]
+    fn a_part_of_the_reserve_is_at_least_one_message_while_there_is_a_reserve() {
+        let full = load(900, 99, 0);
+        let among = |tenants| Asking { tenants, ..asking(Load::default(), full) };
+        for (tenants, part) in [(0, 100), (1, 100), (100, 1), (101, 1), (1_000_000, 1)] {
+            assert_eq!(among(tenants).part_of_reserve(), part, "{tenants} tenants");
+        }
+        let kept = HouseBounds { password_reserve_per_cent: 0, ..HOUSE };
+        let none = Asking { house: &kept, ..asking(Load::default(), load(1_000, 0, 0)) };
+        assert_eq!(none.may_take(LoadKind::Password, 1), Err(Full::Open), "nothing was kept for anybody");
+    }
+
+    #[test]
+    fn what_is_added_is_there_and_what_is_taken_is_not() {
+        use LoadKind::{Ordinary, Password, Scheduled};
+        let mut kept = Load::of(Ordinary, 5);
+        kept.add(Password, 3);
+        kept.add(Scheduled, 7);
+        assert_eq!((kept, kept.open()), (load(5, 3, 7), 8));
+        kept.take(Ordinary, 2);
+        kept.take(Password, 9);
+        kept.take(Scheduled, 7);
+        assert_eq!(kept, load(3, 0, 0));
+        assert_eq!(kept.plus(&load(1, 2, 4)), load(4, 2, 4));
+    }
+
+    #[test]
+    fn a_message_counts_by_its_class_once_it_is_due() {
+        use MessageClass::{Ad, Notice, Otp};
+        let due = MessageClass::ALL.map(|class| (class, LoadKind::of(class, false)));
+        assert_eq!(due, [(Otp, LoadKind::Password), (Notice, LoadKind::Ordinary), (Ad, LoadKind::Ordinary)]);
+        assert!(MessageClass::ALL.iter().all(|class| LoadKind::of(*class, true) == LoadKind::Scheduled));
+    }
+
     proptest! {
         /// Whatever the others ask for, and in whatever order, a tenant finds its part of the reserve.
         #[test]

@@ -287,6 +287,31 @@ mod tests {
         assert!(!with(EVENTS_MAX + 1).can_stand_at(7) && !with(0).can_stand_at(7));
     }
 
+    #[test]
+    fn one_difference_covers_another_that_says_no_more_of_the_same_place() {
+        let unreadable = |position, why: &str| Difference::Unreadable { position, why: why.to_owned() };
+        let changed = |position| Difference::Changed { position };
+        assert!(unreadable(4, "no id").covers(&changed(4)) && changed(4).covers(&changed(4)));
+        assert!(!unreadable(4, "no id").covers(&changed(5)) && !changed(4).covers(&changed(5)));
+        assert!(!changed(4).covers(&unreadable(4, "no id")), "it does not say why");
+        assert!(!changed(4).covers(&Difference::Moved { position: 4 }));
+    }
+
+    #[test]
+    fn a_difference_says_where_to_look() {
+        let places = [
+            Difference::Changed { position: 4 },
+            Difference::Unreadable { position: 4, why: "no id".to_owned() },
+            Difference::Moved { position: 4 },
+            Difference::Added { position: 4 },
+            Difference::Missing { after: 4 },
+            Difference::Seal { after: 4, until: 9 },
+            Difference::NoSeal { after: 4 },
+            Difference::NotAsKept { until: 4 },
+        ];
+        assert!(places.iter().all(|difference| difference.position() == 4));
+    }
+
     /// It is for ever: seals rest on it.
     #[test]
     fn what_stands_for_an_event_that_cannot_be_read_stays_what_it_is() {

@@ -286,6 +286,24 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_have_254_bytes_as_it_is_given_and_as_it_is_kept() {
+        let label = "b".repeat(62);
+        let ending_in = |last: &str| format!("a@{label}.{label}.{label}.{last}.kr");
+        let longest = ending_in(&"c".repeat(60));
+        assert_eq!(
+            (longest.len(), EmailAddress::parse(&longest).unwrap().to_string()),
+            (254, longest.clone())
+        );
+        let longer = EmailAddress::parse(&ending_in(&"c".repeat(61)));
+        assert_eq!(longer, Err(EmailError::EmailTooLong { bytes: 255, bytes_max: 254 }));
+        // In lower case this letter has a byte more.
+        let grows = ending_in(&format!("{}İ", "c".repeat(58)));
+        assert_eq!(grows.len(), 254);
+        let grown = EmailAddress::parse(&grows);
+        assert_eq!(grown, Err(EmailError::EmailTooLong { bytes: 255, bytes_max: 254 }));
+    }
+
+    #[test]
     fn an_error_serialises_with_its_code() {
         for raw in ["", "a", "@b.kr", "a@", "a@b", "a b@c.kr", "a..b@c.kr"] {
             let error = EmailAddress::parse(raw).unwrap_err();

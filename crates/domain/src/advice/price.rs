@@ -43,6 +43,8 @@ mod tests {
         let advice = advise(&PolicyObjective::Price, &relays, &[], &settings());
         assert_eq!(shares(&advice), [("alpha", 10_000), ("beta", 0)]);
         assert_eq!(advice.entries[1].role, Role::StandingBy);
+        let why = advice.entries[1].reasons.last().unwrap();
+        assert!(why.ends_with("more than the 8.0 won of the best"), "{why}");
         assert_eq!(
             advice.reason,
             "alpha has the least expected cost of a delivered message, 8.0 won with failover \

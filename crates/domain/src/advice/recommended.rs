@@ -87,4 +87,17 @@ mod tests {
         let advice = advise(&PolicyObjective::Recommended, &relays, &[], &settings());
         assert!(shares(&advice).iter().all(|(_, share)| *share == 2_500));
     }
+
+    #[test]
+    fn twice_the_price_or_the_time_is_half_the_score() {
+        let relays = [
+            figures("cheap").sent(50_000, 50_000).price(8_000).times(2_000, 2_000).build(),
+            figures("fast").sent(50_000, 50_000).price(16_000).times(1_000, 1_000).build(),
+        ];
+        let advice = advise(&PolicyObjective::Recommended, &relays, &[], &settings());
+        let [cheap, fast] = [&advice.entries[0].score, &advice.entries[1].score];
+        assert_eq!((cheap.price_score, fast.speed_score), (10_000, 10_000));
+        assert!((4_950..5_050).contains(&fast.price_score), "{fast:?}");
+        assert!((4_950..5_050).contains(&cheap.speed_score), "{cheap:?}");
+    }
 }

@@ -295,4 +295,16 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn the_time_of_a_relay_is_its_median_and_its_tail_as_they_are_mixed() {
+        let mixed = |tail_share_basis_points| {
+            let settings = AdviceSettings { tail_share_basis_points, ..settings() };
+            let timed = figures("alpha").sent(1_000, 1_000).times(1_000, 9_000).build();
+            delivery_ms(&timed, &settings).round() as u64
+        };
+        assert_eq!([0, 2_500, 10_000, 20_000].map(mixed), [1_000, 3_000, 9_000, 9_000]);
+        let untimed = delivery_ms(&figures("alpha").build(), &settings());
+        assert_eq!(untimed.round() as u64, settings().prior_delivery_ms);
+    }
 }

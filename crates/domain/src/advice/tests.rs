@@ -72,6 +72,26 @@ fn a_tripped_relay_gets_nothing_and_a_probed_one_little() {
 }
 
 #[test]
+fn while_nobody_is_measured_all_carry_alike_whatever_their_price() {
+    let relays = [figures("cheap").price(1_000).build(), figures("dear").price(90_000).build()];
+    for objective in [PolicyObjective::Speed, PolicyObjective::Recommended] {
+        let advice = advise(&objective, &relays, &[], &settings());
+        assert_eq!(shares(&advice), [("cheap", 5_000), ("dear", 5_000)], "{objective:?}");
+        assert!(advice.entries.iter().all(|entry| entry.role == Role::Carrying), "{objective:?}");
+        assert_eq!(advice.entries[0].reasons.last().unwrap(), "an even share until enough is measured");
+    }
+}
+
+#[test]
+fn who_is_not_measured_and_gets_nothing_stands_by() {
+    let relays = [figures("alpha").build(), figures("beta").breaker(BreakerPhase::Probing).build()];
+    let ratio = PolicyObjective::Ratio { weights: vec![weight("alpha", 10_000)] };
+    let advice = advise(&ratio, &relays, &[], &settings());
+    let roles: Vec<_> = advice.entries.iter().map(|entry| entry.role).collect();
+    assert_eq!(roles, [Role::Carrying, Role::StandingBy]);
+}
+
+#[test]
 fn many_unmeasured_relays_together_stay_within_their_limit() {
     let mut relays = vec![figures("alpha").sent(1_000, 990).build()];
     relays.extend((10..40).map(|number| figures(&format!("new-{number}")).build()));

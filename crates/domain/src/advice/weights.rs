@@ -216,6 +216,33 @@ mod tests {
         assert_eq!(should_replace(&advice.weights(), &advice, &settings()), None);
     }
 
+    #[test]
+    fn the_measuring_shares_together_stay_below_half_whatever_is_set() {
+        let settings = AdviceSettings {
+            measuring_total_max_basis_points: 10_000,
+            measuring_share_basis_points: 10_000,
+            ..settings()
+        };
+        let relays = [figures("alpha").sent(1_000, 990).build(), figures("new").build()];
+        let advice = advise(&PolicyObjective::Recommended, &relays, &[], &settings);
+        assert_eq!(advice.weights(), weights(&[("alpha", 5_100), ("new", 4_900)]));
+    }
+
+    #[test]
+    fn what_is_kept_is_at_least_half_whatever_is_to_be_measured() {
+        let settings = AdviceSettings {
+            measuring_total_max_basis_points: 10_000,
+            measuring_share_basis_points: 3_000,
+            ..settings()
+        };
+        let relays =
+            [figures("bad").sent(1_000, 300).build(), figures("new-1").build(), figures("new-2").build()];
+        let before = weights(&[("bad", 10_000), ("new-1", 0), ("new-2", 0)]);
+        let advice = advise(&PolicyObjective::Recommended, &relays, &before, &settings);
+        assert_eq!(advice.verdict, Verdict::KeptPrevious);
+        assert_eq!(advice.weights(), weights(&[("bad", 7_000), ("new-1", 3_000), ("new-2", 0)]));
+    }
+
     proptest! {
         #[test]
         fn nothing_is_lost_in_dealing_out(

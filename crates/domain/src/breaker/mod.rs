@@ -138,8 +138,6 @@ pub enum Permit {
     NotBefore(DateTime<Utc>),
     /// None until outcomes of the probes on their way are known, or this time has come.
     ProbesOnTheirWay(DateTime<Utc>),
-    /// None until an operator resumes the relay; why it was suspended.
-    Suspended(String),
 }
 
 /// The breaker of one relay.
@@ -168,7 +166,6 @@ pub struct Breaker {
     failed_calls: u32,
     window: VecDeque<Slice>,
     probes: Probes,
-    suspended: Option<String>,
 }
 
 /// Outcomes of one slice of the window.
@@ -200,11 +197,10 @@ impl Breaker {
             failed_calls: 0,
             window: VecDeque::new(),
             probes: Probes::default(),
-            suspended: None,
         }
     }
 
-    /// The current phase. A suspension is not a phase: see [`Breaker::suspended`].
+    /// The current phase. A suspension by an operator is not a phase: the directory knows it.
     pub fn phase(&self) -> BreakerPhase {
         self.phase
     }
@@ -212,21 +208,6 @@ impl Breaker {
     /// When the phase began.
     pub fn since(&self) -> DateTime<Utc> {
         self.since
-    }
-
-    /// Why an operator suspended the relay, if one did.
-    pub fn suspended(&self) -> Option<&str> {
-        self.suspended.as_deref()
-    }
-
-    /// Suspends the relay by hand. The phase continues by itself underneath.
-    pub fn suspend(&mut self, reason: impl Into<String>) {
-        self.suspended = Some(reason.into());
-    }
-
-    /// Lifts a suspension; the breaker's own phase stays as it is.
-    pub fn resume(&mut self) {
-        self.suspended = None;
     }
 
     /// When [`Breaker::tick`] will have something to do; none if only outcomes can change the phase.
@@ -265,9 +246,6 @@ impl Breaker {
     /// Asks to hand over `wanted` messages now. Probes count as on their way until [`Breaker::observe`] reports them.
     /// Call [`Breaker::tick`] first.
     pub fn permit(&mut self, wanted: u32, settings: &BreakerSettings, now: DateTime<Utc>) -> Permit {
-        if let Some(reason) = &self.suspended {
-            return Permit::Suspended(reason.clone());
-        }
         match self.phase {
             BreakerPhase::Passing => Permit::All,
             BreakerPhase::Tripped => Permit::NotBefore(self.until.unwrap_or(now)),

@@ -2,6 +2,7 @@ use BreakerPhase::{Passing, Probing, Tripped};
 use proptest::prelude::*;
 
 use super::*;
+use crate::sending::MessageClass;
 
 fn at(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_750_000_000_000 + ms).unwrap()
@@ -160,19 +161,31 @@ fn late_answers_change_nothing_while_tripped() {
 }
 
 #[test]
-fn a_suspension_is_never_overridden() {
+fn what_was_not_waited_out_makes_the_next_trip_no_longer() {
     let settings = BreakerSettings::default();
-    let (mut breaker, _) = tripped(&settings);
-    breaker.suspend("contract under review");
-    breaker.tick(at(5_000)).unwrap();
-    breaker.observe(answered(50, 0), &settings, at(5_100)).unwrap();
-    assert_eq!(breaker.phase(), Passing);
-    assert_eq!(
-        breaker.permit(1, &settings, at(9_000)),
-        Permit::Suspended("contract under review".to_owned())
-    );
-    breaker.resume();
-    assert_eq!(breaker.permit(1, &settings, at(9_001)), Permit::All);
+    let mut breaker = probing(&settings);
+    let second = breaker.observe(NO_ANSWER, &settings, at(5_000)).unwrap();
+    assert_eq!(second.until, Some(at(15_000)));
+    let password = Awaiting { class: MessageClass::Otp, expires_at: at(60_000) };
+    let from = breaker.probes_from(&[password], at(5_000)).unwrap();
+    assert!(from < at(15_000), "a password does not wait so long: {from}");
+    assert_eq!(breaker.tick_awaited(&[password], from).unwrap().to, Probing);
+    let third = breaker.observe(NO_ANSWER, &settings, from).unwrap();
+    assert_eq!(third.until, Some(from + TimeDelta::seconds(10)));
+}
+
+#[test]
+fn each_slice_leaves_the_window_by_itself() {
+    let settings = BreakerSettings { failed_calls_in_a_row: 100, ..BreakerSettings::default() };
+    let mut breaker = Breaker::new(at(0));
+    for (ms, worked) in [(0, 1), (20_000, 2), (40_000, 4)] {
+        assert_eq!(breaker.observe(answered(worked, 0), &settings, at(ms)), None);
+    }
+    assert_eq!(breaker.window_counts(), (7, 0));
+    assert_eq!(breaker.observe(answered(8, 0), &settings, at(70_000)), None);
+    assert_eq!(breaker.window_counts(), (14, 0), "the first slice is too old");
+    assert_eq!(breaker.observe(answered(16, 0), &settings, at(69_000)), None);
+    assert_eq!(breaker.window_counts(), (30, 0), "a clock that stepped back counts into the newest slice");
 }
 
 #[test]

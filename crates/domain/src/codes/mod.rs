@@ -174,11 +174,6 @@ impl CodeDictionary {
         Ok(Self { name: file.dictionary, entries: file.codes })
     }
 
-    /// The name of this dictionary.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// What `code` means. A code that is not in the dictionary is unclassified: not final knowledge of anything, never a
     /// guess.
     pub fn lookup(&self, code: &str) -> CodeMeaning<'_> {

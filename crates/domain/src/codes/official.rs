@@ -50,7 +50,7 @@ const TABLE: &[Line] = &[
 fn outcome(dictionary: &str, code: &str) -> CodeOutcome {
     let dictionary = CodeDictionary::named(dictionary).unwrap();
     let meaning = dictionary.lookup(code);
-    assert!(meaning.is_known(), "{} {code}", dictionary.name());
+    assert!(meaning.is_known(), "{} {code}", dictionary.name);
     meaning.outcome
 }
 

@@ -106,4 +106,18 @@ mod tests {
         assert_eq!(ahead.take_misfits().len(), 1);
         assert!(ahead.take_misfits().is_empty());
     }
+
+    #[test]
+    fn a_ledger_keeps_the_splits_that_are_wanted_and_no_others() {
+        let all = WeightedRelays::new(vec![(RelayId::from_trusted("alpha"), 10_000)]).unwrap();
+        let carry = Carry::new(&all);
+        let mut ledger: SplitLedger = ["acme-sms-1", "acme-sms-2", "shop-sms-1"]
+            .map(|key| (key.into(), carry.clone()))
+            .into_iter()
+            .collect();
+        ledger.retain(|key| key.starts_with("acme"));
+        let mut kept: Vec<&str> = ledger.carries().map(|(key, _)| key.as_str()).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["acme-sms-1", "acme-sms-2"]);
+    }
 }

@@ -128,3 +128,35 @@ pub fn check_weights(weights: &[RelayWeight]) -> Result<(), WeightsError> {
 pub fn stream(tenant: &TenantId, channel: Channel) -> SmolStr {
     format_smolstr!("policy-{tenant}-{channel}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(pairs: &[(&str, u32)]) -> Vec<RelayWeight> {
+        let of = |(relay, weight): &(&str, u32)| RelayWeight {
+            relay: RelayId::parse(relay).unwrap(),
+            weight: *weight,
+        };
+        pairs.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_ratio_is_of_different_relays_and_is_all_there_is() {
+        assert_eq!(check_weights(&[]), Err(WeightsError::Empty));
+        assert_eq!(check_weights(&weights(&[("alpha", 10_000)])), Ok(()));
+        assert_eq!(check_weights(&weights(&[("alpha", 6_667), ("beta", 3_333), ("gamma", 0)])), Ok(()));
+        let twice = check_weights(&weights(&[("alpha", 5_000), ("beta", 0), ("alpha", 5_000)]));
+        assert_eq!(twice, Err(WeightsError::Repeated(RelayId::parse("alpha").unwrap())));
+        for (second, sum) in [(3_332, 9_999), (3_334, 10_001), (u32::MAX, 4_294_973_962)] {
+            let refused = check_weights(&weights(&[("alpha", 6_667), ("beta", second)]));
+            assert_eq!(refused, Err(WeightsError::Sum(sum)));
+        }
+    }
+
+    #[test]
+    fn a_wrong_sum_is_told_in_per_cent() {
+        let told = WeightsError::Sum(9_905).to_string();
+        assert!(told.starts_with("the weights sum to 99.05 %, not 100 %"), "{told}");
+    }
+}

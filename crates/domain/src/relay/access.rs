@@ -248,6 +248,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_call_may_take_as_many_answers_as_its_protocol_may_need() {
+        let web = http("http://relay.example.com", None);
+        let mail = smtp("mail.example.com", 25, None, None);
+        assert_eq!(web.longest_call(), chrono::TimeDelta::seconds(15), "three answers of five seconds");
+        assert_eq!(mail.longest_call(), chrono::TimeDelta::seconds(50), "ten");
+        let patient = RelayProfile { answer_timeout_ms: 20_000, ..web };
+        assert_eq!(patient.longest_call(), chrono::TimeDelta::seconds(60));
+    }
+
+    #[test]
     fn an_address_that_no_request_can_go_to_is_unusable() {
         for base_url in [
             "",
@@ -278,6 +288,46 @@ pub(super) mod tests {
             "https://중계.example",
         ] {
             assert_eq!(http(base_url, None).faults(), [], "{base_url:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_bounded() {
+        let of = |length: usize| format!("http://x/{}", "a".repeat(length - "http://x/".len()));
+        assert_eq!(http(&of(URL_LENGTH_MAX), None).unusable(), []);
+        for length in [URL_LENGTH_MAX + 1, URL_LENGTH_MAX * 2] {
+            let faults = http(&of(length), None).unusable();
+            assert_eq!(found(faults), [(BASE_URL, "invalid_url")], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_bounded() {
+        let of = |length: usize| http("http://x", Some(&"k".repeat(length)));
+        assert_eq!(of(CREDENTIAL_LENGTH_MAX).faults(), []);
+        for length in [CREDENTIAL_LENGTH_MAX + 1, CREDENTIAL_LENGTH_MAX * 2] {
+            assert_eq!(found(of(length).faults()), [(API_KEY, "too_long")], "{length}");
+        }
+        let encrypted = format!("{ENCRYPTED}{}", "k".repeat(CREDENTIAL_LENGTH_MAX));
+        assert_eq!(
+            http("http://x", Some(&encrypted)).faults(),
+            [],
+            "it was looked at before it was encrypted"
+        );
+    }
+
+    #[test]
+    fn the_name_of_a_mail_server_is_bounded() {
+        let label = |length: usize| "m".repeat(length);
+        let of = |host: String| found(smtp(&host, 25, None, None).unusable());
+        assert_eq!(of(label(63)), []);
+        assert_eq!(of(label(64)), [(HOST, "invalid_host")]);
+        let labels = [label(63), label(63), label(63)].join(".");
+        assert_eq!(of(format!("{labels}.{}", label(61))), [], "253 in all");
+        assert_eq!(of(format!("{labels}.{}.", label(61))), [], "and the dot of the root");
+        assert_eq!(of(format!("{labels}.{}", label(62))), [(HOST, "invalid_host")]);
+        for host in ["mail-", "mail.-example", "mail.example-"] {
+            assert_eq!(of(host.to_owned()), [(HOST, "invalid_host")], "{host}");
         }
     }
 

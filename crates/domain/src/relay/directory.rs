@@ -186,3 +186,125 @@ impl RelayDirectory {
         entry.closed().map_or(Ok(entry), Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureClass;
+    use crate::relay::access::tests::http;
+    use crate::relay::{
+        CodeClassed, CodeUnclassed, RelayAttended, RelayBreakerChanged, RelayDefined, RelayResumed,
+        RelaySuspended, UnattendedCause,
+    };
+    use chrono::DateTime;
+
+    fn alpha() -> RelayId {
+        RelayId::from_trusted("alpha")
+    }
+
+    fn defined() -> Event {
+        let mut profile = http("https://x", None);
+        let terms = serde_json::json!({"price_milliwon": 1, "receipt_deadline_s": 60});
+        profile.channels.insert(Channel::Sms, serde_json::from_value(terms).unwrap());
+        profile.reaches = vec![PhoneKind::KoreanMobile];
+        RelayDefined { profile }.into()
+    }
+
+    fn tripped(to: BreakerPhase) -> Event {
+        let (from, reason) = (BreakerPhase::Passing, "test".to_owned());
+        RelayBreakerChanged { relay: alpha(), from, to, reason, until: None }.into()
+    }
+
+    fn unattended() -> Event {
+        let (cause, since) = (UnattendedCause::Unusable, DateTime::UNIX_EPOCH);
+        RelayUnattended { relay: alpha(), cause, reason: "test".to_owned(), since }.into()
+    }
+
+    fn closed(directory: &RelayDirectory) -> Option<Ineligible> {
+        directory.get(&alpha()).unwrap().closed()
+    }
+
+    #[test]
+    fn a_relay_takes_nothing_while_one_thing_or_another_is_in_the_way() {
+        let mut directory = RelayDirectory::default();
+        assert!(directory.evolve(&defined()));
+        assert_eq!(closed(&directory), None);
+        let suspended = RelaySuspended { relay: alpha(), reason: "test".to_owned() };
+        // The first of them is the one that is told.
+        for (event, reason) in [
+            (tripped(BreakerPhase::Tripped), Ineligible::BreakerTripped),
+            (unattended(), Ineligible::Unattended),
+            (suspended.into(), Ineligible::Suspended),
+        ] {
+            assert!(directory.evolve(&event));
+            assert_eq!(closed(&directory), Some(reason));
+            assert!(reason.is_passing());
+        }
+        for (event, left) in [
+            (RelayResumed { relay: alpha() }.into(), Some(Ineligible::Unattended)),
+            (RelayAttended { relay: alpha() }.into(), Some(Ineligible::BreakerTripped)),
+            (tripped(BreakerPhase::Probing), None),
+        ] {
+            assert!(directory.evolve(&event));
+            assert_eq!(closed(&directory), left);
+        }
+    }
+
+    #[test]
+    fn a_new_definition_changes_the_terms_and_nothing_else() {
+        let mut directory = RelayDirectory::default();
+        directory.evolve(&defined());
+        directory.evolve(&unattended());
+        directory.evolve(&tripped(BreakerPhase::Tripped));
+        let known = directory.get(&alpha()).unwrap().clone();
+        assert!(directory.evolve(&RelayDefined { profile: http("https://y", None) }.into()));
+        let now = directory.get(&alpha()).unwrap();
+        assert_ne!(now.profile, known.profile);
+        assert_eq!(*now, RelayEntry { profile: now.profile.clone(), ..known });
+    }
+
+    #[test]
+    fn what_an_operator_says_of_a_code_holds_until_it_is_taken_back() {
+        let mut directory = RelayDirectory::default();
+        directory.evolve(&defined());
+        let classed = CodeClassed {
+            relay: alpha(),
+            code: "9876".into(),
+            class: FailureClass::Content,
+            billable: false,
+            text: None,
+        };
+        assert!(directory.evolve(&classed.clone().into()));
+        assert_eq!(directory.get(&alpha()).unwrap().classed.get("9876"), Some(&classed));
+        assert!(directory.evolve(&CodeUnclassed { relay: alpha(), code: "9876".into() }.into()));
+        assert!(directory.get(&alpha()).unwrap().classed.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_of_a_relay_that_nobody_has_defined_changes_nothing() {
+        let mut directory = RelayDirectory::default();
+        assert!(!directory.evolve(&unattended()) && !directory.evolve(&tripped(BreakerPhase::Tripped)));
+        assert_eq!(directory, RelayDirectory::default());
+    }
+
+    #[test]
+    fn who_may_carry_a_message_is_asked_before_any_ratio() {
+        let mut directory = RelayDirectory::default();
+        let registered = [alpha()];
+        let mobile = Some(PhoneKind::KoreanMobile);
+        let eligible = |directory: &RelayDirectory, channel, reach, registered: &[RelayId]| {
+            directory.eligible(&alpha(), channel, reach, registered).map(|entry| entry.profile.relay.clone())
+        };
+        let sms = Channel::Sms;
+        assert_eq!(eligible(&directory, sms, mobile, &registered), Err(Ineligible::NotDefined));
+        directory.evolve(&defined());
+        assert_eq!(eligible(&directory, sms, mobile, &registered), Ok(alpha()));
+        assert_eq!(eligible(&directory, sms, None, &registered), Ok(alpha()));
+        assert_eq!(eligible(&directory, Channel::Lms, mobile, &registered), Err(Ineligible::NoChannel));
+        let abroad = Some(PhoneKind::International);
+        assert_eq!(eligible(&directory, sms, abroad, &registered), Err(Ineligible::OutOfReach));
+        assert_eq!(eligible(&directory, sms, mobile, &[]), Err(Ineligible::SenderNotRegistered));
+        directory.evolve(&unattended());
+        assert_eq!(eligible(&directory, sms, mobile, &registered), Err(Ineligible::Unattended));
+    }
+}

@@ -232,3 +232,22 @@ pub struct RelayProfile {
     #[serde(default)]
     pub credentials: RelayCredentials,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_costs_its_parts_within_the_bounds_of_both() {
+        assert_eq!(
+            [1, 3, 255, 256].map(|parts| cost_milliwon(9_000, parts)),
+            [9_000, 27_000, 2_295_000, 2_295_000]
+        );
+        assert_eq!(cost_milliwon(9_000, 0), 0);
+        let stored_before_there_was_a_bound =
+            [i64::MIN, -1, PRICE_MILLIWON_MAX, PRICE_MILLIWON_MAX + 1, i64::MAX];
+        let costs = stored_before_there_was_a_bound.map(|price| cost_milliwon(price, 2));
+        let most = 2 * PRICE_MILLIWON_MAX;
+        assert_eq!(costs, [0, 0, most, most, most]);
+    }
+}

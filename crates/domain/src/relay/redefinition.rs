@@ -199,4 +199,16 @@ mod tests {
         assert_eq!((after.api_key, after.receipt_secret.as_deref()), (None, Some("secret")));
         assert_eq!(new.after(None).unwrap(), new.profile);
     }
+
+    #[test]
+    fn what_is_to_be_given_again_is_named_field_by_field() {
+        let both = GiveAgain(vec![Credential::ApiKey, Credential::ReceiptSecret]);
+        let fields = ["credentials.api_key", "credentials.receipt_secret"];
+        assert_eq!(both.fields().collect::<Vec<_>>(), fields);
+        let faults: Vec<_> = both.faults().map(|fault| (fault.field, fault.code)).collect();
+        assert_eq!(faults, fields.map(|field| (field, "give_again")));
+        assert!(
+            both.to_string().ends_with("give credentials.api_key, credentials.receipt_secret again, or null")
+        );
+    }
 }

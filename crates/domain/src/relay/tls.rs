@@ -219,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_encrypted_was_looked_at_before() {
+        let (pem, _) = made();
+        let encrypted = format!("{ENCRYPTED}c2VjcmV0");
+        let profile = with_tls(http("https://x", None), None, Some(&pem), Some(&encrypted));
+        assert_eq!((profile.unusable(), profile.faults()), (vec![], vec![]));
+    }
+
+    #[test]
     fn a_key_that_stayed_from_an_earlier_definition_is_no_fault() {
         let (_, key) = made();
         assert_eq!(with_tls(http("http://x", None), None, None, Some(&key)).faults(), []);

@@ -114,6 +114,51 @@ fn an_approval_ends_at_its_end_whether_anybody_notes_it_or_not() {
 }
 
 #[test]
+fn an_approval_ends_after_now_and_within_its_longest_time() {
+    let mut case = Case::asked(&["acme"]);
+    let ending = |expires_at| Approval { expires_at, ..approval(1) };
+    let latest = noon() + Duration::days(APPROVAL_DAYS_MAX);
+    let moment = Duration::milliseconds(1);
+    assert_eq!(case.approve("acme", ending(noon()), noon()), Err(SenderRefusal::EndIsPast(noon())));
+    assert_eq!(case.approve("acme", ending(latest + moment), noon()), Err(SenderRefusal::EndTooFar));
+    assert_eq!(case.approve("acme", ending(latest), noon()), Ok(()));
+    assert_eq!(case.approve("acme", ending(noon() + moment), noon()), Ok(()));
+}
+
+#[test]
+fn a_sender_is_known_by_every_brand_that_it_had_or_is_asked_for_with() {
+    let mut case = Case::asked(&["acme"]);
+    let brands = |case: &Case| {
+        let address = case.address();
+        let mut brands: Vec<String> =
+            address.of(&tenant("acme")).unwrap().brands().map(str::to_owned).collect();
+        brands.sort_unstable();
+        brands.dedup();
+        brands
+    };
+    assert_eq!(brands(&case), ["Acme"]);
+    case.approve("acme", approval(30), noon()).unwrap();
+    let other = SenderTerms { brand: Some("Bolt".to_owned()), ..terms(&["alpha"]) };
+    let asked = case.address().request(&tenant("acme"), other);
+    case.fold(asked);
+    assert_eq!(brands(&case), ["Acme", "Bolt"], "the one it has and the one it is to have");
+    case.approve("acme", approval(30), noon()).unwrap();
+    assert_eq!(brands(&case), ["Acme", "Bolt"], "whoever refused the old one refused this sender");
+}
+
+#[test]
+fn every_approval_is_counted_and_nothing_else() {
+    let mut case = Case::asked(&["acme"]);
+    assert_eq!(case.senders.approvals(), 0, "to be asked for is not to be approved");
+    case.approve("acme", approval(30), noon()).unwrap();
+    case.approve("acme", approval(60), noon()).unwrap();
+    assert_eq!(case.senders.approvals(), 2, "once more, with other relays, may help what waits");
+    let withdrawn = case.address().withdraw(&tenant("acme"), None).unwrap();
+    case.fold(withdrawn);
+    assert_eq!(case.senders.approvals(), 2);
+}
+
+#[test]
 fn a_request_beside_an_approval_changes_nothing_until_it_is_answered() {
     let mut case = Case::asked(&["acme"]);
     case.approve("acme", approval(30), noon()).unwrap();

@@ -201,3 +201,34 @@ pub struct SendingCompleted {
     /// Which sending.
     pub sending: SendingId,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut SendingAccepted, String);
+
+    #[test]
+    fn a_sending_weighs_every_text_that_it_brings() {
+        let whole = include_str!("../../golden/sending-accepted.v1.json");
+        let plain: SendingAccepted = serde_json::from_str(whole).unwrap();
+        let long = "x".repeat(100_000);
+        let texts: [(&str, Change); 9] = [
+            ("client_reference", |terms, text| terms.client_reference = Some(text)),
+            ("body_hash", |terms, text| terms.body_hash = Some(text)),
+            ("subject", |terms, text| terms.personal.subject = Some(text)),
+            ("text", |terms, text| terms.personal.text = text),
+            ("from_phone", |terms, text| terms.from_phone = Some(text.into())),
+            ("from_email", |terms, text| terms.from_email = Some(text.into())),
+            ("brand", |terms, text| terms.ad.as_mut().unwrap().brands.push(text.into())),
+            ("variable", |terms, text| drop(terms.personal.variables.insert("name".into(), text))),
+            ("custom", |terms, text| terms.custom = Some(Value::String(text))),
+        ];
+        for (name, change) in texts {
+            let mut heavy = plain.clone();
+            change(&mut heavy, long.clone());
+            let more = heavy.memory_bytes() - plain.memory_bytes();
+            assert!((99_000..102_000).contains(&more), "{name}: {more}");
+        }
+    }
+}

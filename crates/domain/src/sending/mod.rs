@@ -56,8 +56,6 @@ pub struct Sending {
     pub paused: Option<Pause>,
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
-    /// It never will be sealed.
-    pub abandoned: bool,
     /// Every message is final.
     pub completed: bool,
 }
@@ -71,7 +69,6 @@ impl Sending {
             Event::SendingPaused(paused) => self.paused = Some(Pause::new(paused, time)),
             Event::SendingResumed(_) => self.paused = None,
             Event::SendingCancelled(_) => self.cancelled_at = Some(time),
-            Event::SendingAbandoned(_) => self.abandoned = true,
             Event::SendingCompleted(_) => self.completed = true,
             _ => {}
         }

@@ -10,3 +10,6 @@ mod samples;
 
 mod catalogue;
 mod golden;
+mod in_force;
+mod streams;
+mod words;

@@ -300,11 +300,10 @@ fn a_receipt_tells_of_the_attempt_that_the_original_made_after_the_known_one() {
     let mut case = Case::routed(terms(), 2);
     doubt(&mut case);
     let notes = [delivered(0, 2), undelivered(1, 2)];
-    assert_eq!(
-        case.receive("beta", &notes).1,
-        [1],
-        "alpha may be handed it again: nothing goes on beside that"
-    );
+    let (events, strangers) = case.receive("beta", &notes);
+    assert_eq!(strangers, [1], "alpha may be handed it again: nothing goes on beside that");
+    let [Event::MessagesRouted(told), ..] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(told.routes[0].fallbacks, relays(&["gamma"]), "who is left to try after beta");
     let attempts =
         [("alpha".to_owned(), AttemptState::Unknown), ("beta".to_owned(), AttemptState::Delivered)];
     assert_eq!(case.attempts(0), attempts);
@@ -344,4 +343,27 @@ fn what_is_refused_for_now_at_a_copy_after_a_cancellation_is_not_called_cancelle
     let note = ResponseNote { is_cancelled: true, ..refused_for_now(&[0], FailureClass::Reputation) };
     case.respond("alpha", 1, note);
     assert_eq!(case.outcome(0), Some(Outcome::Expired), "but another relay may have it");
+}
+
+#[test]
+fn what_was_unknown_when_the_copy_was_taken_is_asked_about_at_once() {
+    let mut case = Case::routed(terms(), 1);
+    case.submit("alpha", 1, &[0]);
+    case.respond("alpha", 1, unknown(&[0], Some(case.world.now + Duration::hours(1))));
+    assert!(case.lot.pending()[0].not_before_ms > case.world.now.timestamp_millis());
+    assert_eq!(doubt(&mut case).messages_in_doubt, 1);
+    assert_eq!(case.lot.pending()[0].not_before_ms, case.world.now.timestamp_millis());
+}
+
+#[test]
+fn next_attempts_at_different_relays_begin_in_doubt_each_at_its_own() {
+    let failover = FailoverTerms { email: true, ..terms().failover };
+    let mut case = Case::routed(kite_domain::sending::SendingAccepted { failover, ..terms() }, 2);
+    case.submit("alpha", 1, &[0, 1]);
+    case.respond("alpha", 1, accepted(&[0, 1]));
+    doubt(&mut case);
+    let at_fault = receipt(1, 1, ReceiptStatus::Undelivered, FailureClass::RelayFault);
+    case.receive("alpha", &[undelivered(0, 1), at_fault]);
+    assert_eq!(case.last(0), ("mail-b".to_owned(), AttemptState::Unknown));
+    assert_eq!(case.last(1), ("beta".to_owned(), AttemptState::Unknown));
 }

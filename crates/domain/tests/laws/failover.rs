@@ -236,3 +236,17 @@ fn what_nobody_else_can_carry_stays() {
     let world = case.world.context();
     assert_eq!(case.lot.take_away(&case.terms, &relay("alpha"), &set([0]), "breaker tripped", &world), []);
 }
+
+#[test]
+fn what_stays_unknown_until_nobody_can_be_asked_goes_on_where_it_may_be_sent_twice() {
+    for at_least_once in [false, true] {
+        let mut terms = generous();
+        terms.failover.at_least_once = at_least_once;
+        let mut case = Case::routed(terms, 1);
+        case.submit("alpha", 1, &[0]);
+        case.respond("alpha", 1, unknown(&[0], Some(noon() + Duration::seconds(1))));
+        assert_eq!(case.attempts(0).len(), 1, "the relay is asked first");
+        case.respond("alpha", 1, ResponseNote { answer_to: AnswerTo::Question, ..unknown(&[0], None) });
+        assert_eq!(case.attempts(0).len(), if at_least_once { 2 } else { 1 });
+    }
+}

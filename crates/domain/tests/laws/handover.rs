@@ -444,3 +444,127 @@ fn an_unanswered_message_is_not_handed_over_again_with_a_sender_that_was_withdra
     assert_eq!(case.submit("alpha", 1, &[0]), Vec::<u32>::new());
     assert_eq!(case.outcome(0), None, "the relay may have it");
 }
+
+#[test]
+fn of_an_answer_that_came_after_another_call_counts_only_what_the_relay_took() {
+    let first_by = noon() + Duration::seconds(15);
+    let late =
+        |note: ResponseNote| ResponseNote { answer_by: Some(first_by), round: 3, asking: BOTH, ..note };
+    let mut case = unanswered(terms(), 2);
+    assert_eq!(case.submit("alpha", 1, &[0, 1]), [0, 1]);
+    case.respond("alpha", 1, late(refused(&[0, 1], FailureClass::RelayFault)));
+    assert_eq!(
+        case.last(0),
+        ("alpha".to_owned(), AttemptState::Submitted),
+        "the second call has its own answer"
+    );
+    case.respond("alpha", 1, late(accepted(&[1])));
+    assert_eq!(case.last(1), ("alpha".to_owned(), AttemptState::Accepted));
+    let own = ResponseNote {
+        answer_by: Some(case.world.now + Duration::seconds(15)),
+        ..late(refused(&[0], FailureClass::RelayFault))
+    };
+    case.respond("alpha", 1, own);
+    assert_eq!(case.last(0), ("beta".to_owned(), AttemptState::Routed));
+}
+
+#[test]
+fn where_others_call_too_a_call_has_its_time_before_it_counts_as_unanswered() {
+    let mut case = Case::routed(terms(), 2);
+    case.submit("alpha", 1, &[0]);
+    case.world.now += Duration::seconds(10);
+    case.submit("alpha", 1, &[1]);
+    let without = |is_shared, seconds| {
+        case.lot.without_answer(set([0, 1]), 1, is_shared, noon() + Duration::seconds(seconds))
+    };
+    assert_eq!(without(false, 0), set([0, 1]), "where nobody else calls, whoever called before is gone");
+    assert_eq!(without(true, 15), set([]));
+    assert_eq!(without(true, 16), set([0]));
+    assert_eq!(without(true, 26), set([0, 1]));
+}
+
+#[test]
+fn a_question_before_its_time_is_of_the_round_before() {
+    let asked = Asking { answers_status: true, deduplicates: false };
+    let mut case = unanswered(terms(), 1);
+    let mut rounds = vec![case.lot.round_before_its_time(&set([0]), 1, asked)];
+    for round in 1..4 {
+        let again =
+            ResponseNote { round, answer_to: AnswerTo::Question, ..unknown(&[0], Some(case.world.now)) };
+        case.respond("alpha", 1, again);
+        rounds.push(case.lot.round_before_its_time(&set([0]), 1, asked));
+    }
+    assert_eq!(rounds, [0, 1, 2, 3]);
+}
+
+#[test]
+fn each_refusal_of_a_repeat_is_kept_until_it_counts() {
+    let asking = Asking { answers_status: false, deduplicates: true };
+    let repeat = |case: &mut Case, round| {
+        case.world.now += Duration::seconds(60);
+        assert_eq!(case.submit("alpha", 1, &[0, 1, 2]), [0, 1, 2]);
+        let mut note = refused(&[0, 1], FailureClass::RelayFault);
+        note.refused[1].code = "another".into();
+        let nothing = unknown(&[2], Some(case.world.now)).unknown;
+        case.respond("alpha", 1, ResponseNote { round, asking, unknown: nothing, ..note });
+        case.lot.not_repeated(set([0, 1, 2]), 1, asking)
+    };
+    let mut case = unanswered(terms(), 3);
+    let early = repeat(&mut case, 1);
+    assert_eq!((early.still_unknown, early.refused), (set([0, 1]), Vec::new()));
+    let late = repeat(&mut case, 2);
+    let codes: Vec<(u32, &str)> = late.refused.iter().map(|one| (one.seq, one.code.as_str())).collect();
+    assert_eq!((late.still_unknown, codes), (set([]), vec![(0, "code"), (1, "another")]));
+}
+
+#[test]
+fn a_lot_weighs_what_it_remembers_of_its_messages() {
+    let seqs: Vec<u32> = (0..1_000).collect();
+    let mut held = Case::routed(ad_terms(WindowAction::Hold), 1_000);
+    let mut waiting = Case::routed(terms(), 1_000);
+    let [held_before, waiting_before] = [&held, &waiting].map(|case| case.lot.memory_bytes());
+    held.night = true;
+    held.submit("alpha", 1, &seqs);
+    assert!(held.lot.memory_bytes() >= held_before + 8_000, "until when each is held");
+    waiting.submit("alpha", 1, &seqs);
+    waiting.respond("alpha", 1, refused_for_now(&seqs, FailureClass::Reputation));
+    assert!(waiting.lot.memory_bytes() >= waiting_before + 40_000, "with what each was refused for now");
+}
+
+#[test]
+fn what_the_relay_is_asked_about_or_has_refused_meanwhile_is_not_left_alone() {
+    let mut asked = unanswered(terms(), 1);
+    asked.is_asked_again = true;
+    let mut refused_early = unanswered(terms(), 1);
+    refused_early.submit("alpha", 1, &[0]);
+    let early = ResponseNote { round: 1, asking: BOTH, ..refused(&[0], FailureClass::RelayFault) };
+    refused_early.respond("alpha", 1, early);
+    for mut case in [asked, refused_early] {
+        case.is_cancelled = true;
+        let submission = case.submission("alpha", 1, &[0]);
+        assert_eq!((submission.messages, submission.events), (set([]), Vec::new()));
+        assert_eq!(case.lot.pending().len(), 1, "something is still to be done about it");
+    }
+}
+
+#[test]
+fn what_is_left_alone_for_the_same_reason_is_one_set() {
+    let mut case = unanswered(ad_terms(WindowAction::Refuse), 4);
+    case.night = true;
+    case.opted_out.extend(["01000000001".to_owned(), "01000000002".to_owned()]);
+    let submission = case.submission("alpha", 1, &[0, 1, 2, 3]);
+    let left_alone = |event: &Event| match event {
+        Event::RelayResponded(told) => {
+            told.unknown.as_ref().map(|set| (set.messages.clone(), set.reason.clone()))
+        }
+        _ => None,
+    };
+    let sets: Vec<_> = submission.events.iter().filter_map(left_alone).collect();
+    assert_eq!(
+        sets,
+        [
+            (set([0, 3]), "not handed over again: night_window".to_owned()),
+            (set([1, 2]), "not handed over again: opt_out".to_owned()),
+        ]
+    );
+}

@@ -1,6 +1,7 @@
 //! State is derived by rank, not by arrival (law 5).
 
 use chrono::Duration;
+use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::lot::*;
 use kite_domain::receipt::ReceiptStatus::{Delivered, Undelivered};
@@ -119,6 +120,37 @@ fn of_two_receipts_in_one_delivery_the_better_counts() {
         assert_eq!(case.outcome(0), Some(Outcome::Delivered));
         assert_eq!(case.attempts(0).len(), 1, "no failover");
     }
+}
+
+#[test]
+fn receipts_with_the_same_words_and_meaning_are_one_set() {
+    use FailureClass::{Content, HandsetPermanent};
+    let mut case = Case::routed(terms(), 6);
+    case.submit("alpha", 1, &[0, 1, 2, 3, 4, 5]);
+    let billable = Note { billable_failure: true, ..receipt(4, 1, Undelivered, Content) };
+    let another = Note { code: "another".into(), ..receipt(5, 1, Undelivered, Content) };
+    let notes = [
+        receipt(0, 1, Undelivered, HandsetPermanent),
+        receipt(1, 1, Undelivered, Content),
+        receipt(2, 1, Undelivered, Content),
+        receipt(3, 1, Delivered, Content),
+        billable,
+        another,
+    ];
+    let (events, _) = case.receive("alpha", &notes);
+    let Event::ReceiptsRecorded(recorded) = &events[0] else { panic!("{events:?}") };
+    let told: Vec<_> =
+        recorded.sets.iter().map(|one| (one.status, one.class, one.messages.clone())).collect();
+    assert_eq!(
+        told,
+        [
+            (Undelivered, Some(HandsetPermanent), set([0])),
+            (Undelivered, Some(Content), set([1, 2])),
+            (Delivered, None, set([3])),
+            (Undelivered, Some(Content), set([4])),
+            (Undelivered, Some(Content), set([5])),
+        ]
+    );
 }
 
 /// What a relay says of one message, in whatever order it arrives.

@@ -135,3 +135,24 @@ fn a_message_of_a_cancelled_sending_is_not_tried_again() {
     case.respond("alpha", 1, note);
     assert_eq!(case.outcome(0), Some(Outcome::Cancelled));
 }
+
+#[test]
+fn messages_that_are_refused_for_now_with_the_same_word_are_one_set() {
+    let mut case = Case::routed(long_lived(), 4);
+    case.submit("alpha", 1, &[0, 1, 2, 3]);
+    let mut note = refused_for_now(&[0, 1, 2, 3], FailureClass::Reputation);
+    note.refused_for_now[2].refused.code = "4.2.2".into();
+    note.refused_for_now[3].refused.class = FailureClass::HandsetTemporary;
+    let events = case.respond("alpha", 1, note);
+    let [Event::RelayResponded(told)] = &events[..] else { panic!("{events:?}") };
+    let sets: Vec<_> =
+        told.refused_for_now.iter().map(|one| (one.messages.clone(), one.code.as_str())).collect();
+    assert_eq!(sets, [(set([0, 1]), "4.7.1"), (set([2]), "4.2.2"), (set([3]), "4.7.1")]);
+}
+
+#[test]
+fn it_is_known_which_messages_a_relay_has_put_off() {
+    let case = greylisted(long_lived());
+    assert_eq!([0, 1, 2].map(|seq| case.lot.was_put_off(seq, 1)), [true, false, false]);
+    assert!(!case.lot.was_put_off(0, 2), "another attempt");
+}

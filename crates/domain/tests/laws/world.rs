@@ -195,6 +195,8 @@ pub(crate) struct Case {
     pub(crate) opted_out: Vec<String>,
     /// The channel whose sender may not send any more, and why.
     pub(crate) unsendable: Option<(MessageType, &'static str)>,
+    /// The relay is asked about what is unknown.
+    pub(crate) is_asked_again: bool,
     pub(crate) is_cancelled: bool,
     pub(crate) is_paused: bool,
     pub(crate) night: bool,
@@ -215,6 +217,7 @@ impl Case {
             lot,
             opted_out: Vec::new(),
             unsendable: None,
+            is_asked_again: false,
             is_cancelled: false,
             is_paused: false,
             night: false,
@@ -240,7 +243,7 @@ impl Case {
         let handover = Handover {
             relay: &relay(name),
             attempt,
-            is_asked_again: false,
+            is_asked_again: self.is_asked_again,
             is_cancelled: self.is_cancelled,
             is_paused: self.is_paused,
             receipt_deadline: Duration::hours(25),

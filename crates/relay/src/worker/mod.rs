@@ -198,7 +198,7 @@ impl RelayWorker {
         let room = match self.active.breaker.permit(wanted, now) {
             Permit::All => wanted,
             Permit::Probes(probes) => probes,
-            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
+            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) => {
                 return self.put_back(lease, held, now + PROBE_PAUSE).await;
             }
         };

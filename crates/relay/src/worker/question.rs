@@ -69,7 +69,7 @@ impl RelayWorker {
         let room = match self.active.breaker.permit(wanted, now) {
             Permit::All => wanted,
             Permit::Probes(probes) => probes,
-            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) | Permit::Suspended(_) => {
+            Permit::NotBefore(_) | Permit::ProbesOnTheirWay(_) => {
                 let not_before_ms = (now + PROBE_PAUSE).timestamp_millis();
                 answered.rest.extend(again.into_iter().map(|job| Job { not_before_ms, ..job }));
                 return self.record(answered).await;

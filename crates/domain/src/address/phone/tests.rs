@@ -86,6 +86,8 @@ fn refusals_name_the_character_or_the_rule() {
         ("161234567", lost("0161234567")),
         ("+999 1234 5678", PhoneError::UnknownCountryCode { number: "+99912345678".into() }),
         ("+1 000 000 0000", PhoneError::NotANumberOfItsCountry { number: "+10000000000".into() }),
+        ("+1 415 055 2671", PhoneError::NotANumberOfItsCountry { number: "+14150552671".into() }),
+        ("+44 20 7946 09", PhoneError::NotANumberOfItsCountry { number: "+4420794609".into() }),
     ];
     for (raw, error) in cases {
         assert_eq!(parse(raw), Err(error), "{raw}");
