@@ -1,6 +1,6 @@
 //! From rows to lots: each row that is good so far is typed and put into a lot, or refused with its reason.
 
-use kite_domain::address::PhoneKind;
+use kite_domain::address::{PhoneKind, identity};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
 use kite_domain::mutation::{self, Mutation};
@@ -125,6 +125,7 @@ pub(super) async fn compose(
     };
     let mut composed =
         Composed { lots: Vec::new(), messages: 0, refused: Vec::new(), duplicates: Vec::new() };
+    // By what refusals bind: the spellings of an address are one person's.
     let mut seen: HashSet<SmolStr> = HashSet::with_capacity(request.recipients.len());
     for (place, row) in request.recipients.iter().enumerate() {
         if place > 0 && place % 500 == 0 {
@@ -138,7 +139,7 @@ pub(super) async fn compose(
                 continue;
             }
         };
-        if !request.allow_duplicates && !seen.insert(row.to.as_str().into()) {
+        if !request.allow_duplicates && !seen.insert(identity(row.to.as_str()).into()) {
             composed.duplicates.push(DuplicateRow { row: row.row, to: row.given.clone() });
             continue;
         }

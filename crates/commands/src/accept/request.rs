@@ -50,7 +50,7 @@ pub struct SendRequest {
     pub ad: Option<AdInput>,
     /// One bad row refuses all.
     pub strict: bool,
-    /// The same address may come twice.
+    /// The same address may come twice, in whatever spelling.
     pub allow_duplicates: bool,
     /// The caller's own name for it.
     pub client_reference: Option<String>,
@@ -137,7 +137,7 @@ impl Default for AcceptLimits {
     }
 }
 
-/// A row that was dropped because its address came before.
+/// A row that was dropped because its address came before, in whatever spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuplicateRow {
     /// The caller's row, from 0.

@@ -228,6 +228,25 @@ async fn the_reasons_that_rest_on_the_request_are_found_for_rows_that_are_good_b
     );
 }
 
+/// What refusals bind is one person, and one person gets one message of a request (law 9).
+#[tokio::test]
+async fn an_address_is_one_in_every_spelling_that_a_refusal_binds() {
+    let house = House::furnished().await;
+    let spellings =
+        ["Kim@example.com", "kim@example.com", "KIM@Example.COM", "lee@한국.kr", "lee@xn--3e0b707e.kr"];
+    let rows: Vec<_> = (0..).zip(spellings).map(|(number, to)| row(number, to)).collect();
+    let mut request = notice(rows);
+    let accepted = house.accept(request.clone()).await.unwrap();
+    let dropped: Vec<_> = accepted.duplicates.iter().map(|one| (one.row, one.to.as_str())).collect();
+    assert_eq!(accepted.messages, 2);
+    assert_eq!(dropped, [(1, spellings[1]), (2, spellings[2]), (4, spellings[4])]);
+    let lot = house.lot(accepted.sending, 0).await;
+    let sent_to: Vec<_> = lot.recipients.iter().map(|one| one.to.as_str()).collect();
+    assert_eq!(sent_to, ["Kim@example.com", "lee@한국.kr"], "the first, as it was given");
+    request.allow_duplicates = true;
+    assert_eq!(house.accept(request).await.unwrap().messages, 5);
+}
+
 #[tokio::test]
 async fn a_row_that_was_refused_is_no_reason_to_drop_the_next_as_its_repeat() {
     let house = House::furnished().await;

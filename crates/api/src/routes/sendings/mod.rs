@@ -49,7 +49,7 @@ impl From<RefusedRow> for RefusedRowView {
     }
 }
 
-/// A row that was dropped because its address came before.
+/// A row that was dropped because its address came before, in whatever spelling.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DuplicateRowView {
     /// The row.

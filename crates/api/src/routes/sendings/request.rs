@@ -82,7 +82,7 @@ pub struct SendingBody {
     /// Refuse everything if one row is bad; otherwise the good rows are accepted and the bad ones reported.
     #[serde(default)]
     pub strict: bool,
-    /// Keep rows whose address came before; otherwise they are dropped and reported.
+    /// Keep rows whose address came before, in whatever spelling; otherwise they are dropped and reported.
     #[serde(default)]
     pub allow_duplicates: bool,
     /// Your own name for the sending.
