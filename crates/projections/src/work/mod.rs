@@ -119,7 +119,7 @@ impl ReadModel for WorkModel {
     fn is_built_upon(kind: &str) -> bool {
         let of_its_own =
             [EventKind::ReceiptsParked, EventKind::ParkedReceiptsSettled, EventKind::RelayNotUnderstood];
-        !of_its_own.iter().any(|known| *kind == *known)
+        !of_its_own.iter().any(|known| known.as_str() == kind)
     }
 
     /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.
