@@ -164,10 +164,22 @@ impl ApplyError {
             | Self::Panicked(_) => true,
             Self::Storage(_) | Self::Corrupt(_) => false,
         };
-        is_of_an_event.then(|| crate::projector::error_chain(self))
+        is_of_an_event.then(|| error_chain(self))
     }
 
     pub(crate) fn corrupt(error: impl std::fmt::Display) -> Self {
         Self::Corrupt(error.to_string())
     }
+}
+
+/// An error with everything behind it, as one text.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
 }

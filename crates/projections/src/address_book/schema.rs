@@ -6,7 +6,7 @@
 //! `people` has the addresses of each contact, and those of contacts that were merged into it, by their identities. `bonds`
 //! says that what `address` refused should bind `other`, too; `is_told`: the log says so. No brand is the empty text.
 
-use crate::database::Upgrade;
+use crate::read_model::Upgrade;
 use crate::table::{Index, Table, bytes, integer, text};
 
 pub(super) const TABLES: &[&Table] = &[

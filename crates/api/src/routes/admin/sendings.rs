@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use kite_domain::sending::PauseBy;
 use kite_domain::slug::TenantId;
-use kite_projections::SendingFilter;
+use kite_projections::{KnownSending, SendingFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -55,8 +55,8 @@ pub struct AdminSendingView {
     pub sending: SendingView,
 }
 
-impl From<kite_projections::SendingView> for AdminSendingView {
-    fn from(sending: kite_projections::SendingView) -> Self {
+impl From<KnownSending> for AdminSendingView {
+    fn from(sending: KnownSending) -> Self {
         Self { tenant: sending.tenant.to_string(), sending: sending.into() }
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use kite_domain::ids::SendingId;
 use kite_domain::slug::TenantId;
+use kite_projections::KnownSending;
 
 use super::SendingView;
 use crate::auth::TenantAuth;
@@ -29,11 +30,7 @@ pub async fn handler(
 }
 
 /// The tenant's sending of this id, or the problem that there is none.
-pub(super) async fn find(
-    state: &ApiState,
-    tenant: &TenantId,
-    id: &str,
-) -> Answer<kite_projections::SendingView> {
+pub(super) async fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<KnownSending> {
     let id: SendingId = id.parse().map_err(|_| Problem::not_found("sending"))?;
     let owner = tenant.clone();
     let found =
