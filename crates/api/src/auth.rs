@@ -24,8 +24,8 @@ use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
 use crate::access::{self, Access};
+use crate::budget::Payer;
 use crate::clients::{Clients, Origin};
-use crate::extract::Payer;
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;

@@ -5,10 +5,8 @@
 //! page that cannot be read) is broken off, so that nobody takes a part for the whole.
 
 mod cell;
-mod under_way;
 
 pub(crate) use cell::{as_given, harmless, optional, time, word};
-pub(crate) use under_way::{Exports, Turn};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -23,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::files_under_way::Turn;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 

@@ -1,7 +1,6 @@
 //! What handlers take from a request, with refusals that are problems.
 
 mod body;
-mod budget;
 mod idempotency;
 mod json;
 mod numbers;
@@ -9,10 +8,8 @@ mod optional;
 mod path;
 mod plain;
 mod query;
-mod unverified;
 
 pub(crate) use body::{media_type_is, origin, read_body, read_unverified};
-pub(crate) use budget::{Budgets, HeldBody, Payer, RelayAt};
 pub(crate) use idempotency::idempotency_key;
 pub(crate) use json::ApiJson;
 pub(crate) use json::{ZERO_CODE, ZERO_DETAIL, read_json, read_loosely, refuse_zeros};

@@ -4,7 +4,6 @@
 //! [`Code::NotFound`] in exactly the words of what does not exist.
 
 mod convert;
-pub mod pages;
 mod registry;
 
 pub use registry::{Code, ProblemKind};

@@ -20,7 +20,7 @@ use crate::auth::TenantAuth;
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
-use crate::words::{
+use crate::vocabulary::{
     BillingWord, BreakerWord, ChannelWord, IneligibleWord, RoleWord, StandingWord, VerdictWord,
 };
 

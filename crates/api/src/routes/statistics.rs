@@ -19,7 +19,7 @@ use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, optio
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
-use crate::words::{ChannelWord, ClassWord, FailureWord};
+use crate::vocabulary::{ChannelWord, ClassWord, FailureWord};
 
 /// What is counted, and how it is grouped.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -9,13 +9,13 @@ use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
-use super::relays::id_of;
+use super::relay_of;
 use crate::answer::{Page, Paging};
 use crate::auth::AdminAuth;
 use crate::extract::{ApiPath, ApiQuery};
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::{MisreadReasonWord, SaidHowWord};
+use crate::vocabulary::{MisreadReasonWord, SaidHowWord};
 
 /// Something that a relay said and nobody understood. Nothing followed from it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -121,7 +121,7 @@ pub async fn list(
     relay: ApiPath<String>,
     ApiQuery(paging): ApiQuery<Paging>,
 ) -> Answer<Json<Page<NotUnderstoodView>>> {
-    let relay = id_of(&relay)?;
+    let relay = relay_of(&relay)?;
     state.find("relay", |directory| directory.relays.get(&relay).map(drop)).await?;
     let (before, limit) = (paging.after()?, paging.size()?);
     let listing =

@@ -20,7 +20,7 @@ use crate::routes::lengths::{Text, check};
 use crate::routes::senders::request::{relays_of, unknown_relay};
 use crate::routes::senders::{SenderView, canonical, problem_of};
 use crate::state::ApiState;
-use crate::words::SenderStatusWord;
+use crate::vocabulary::SenderStatusWord;
 
 /// The longest reference of a document, in characters.
 const DOCUMENT_CHARACTERS_MAX: usize = 200;

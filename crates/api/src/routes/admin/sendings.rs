@@ -21,7 +21,7 @@ use crate::routes::sendings::SendingView;
 use crate::routes::sendings::cancel::CancelledView;
 use crate::routes::sendings::pause::{PausedView, id_of};
 use crate::state::ApiState;
-use crate::words::{ClassWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, SendingStateWord};
 
 /// Which sendings.
 #[derive(Debug, Default, Deserialize, IntoParams)]

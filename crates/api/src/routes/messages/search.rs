@@ -20,7 +20,7 @@ use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::senders::canonical;
 use crate::state::ApiState;
-use crate::words::{ChannelWord, ClassWord, MessageStatusWord};
+use crate::vocabulary::{ChannelWord, ClassWord, MessageStatusWord};
 
 /// Which messages: those for which everything holds that is given.
 #[derive(Debug, Default, Deserialize, IntoParams)]

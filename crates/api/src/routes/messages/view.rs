@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::code_text::{CodeTextView, CodeTexts};
 use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{
+use crate::vocabulary::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
 

@@ -9,7 +9,7 @@ use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// Shows the policy of a channel that is in force.
 #[utoipa::path(

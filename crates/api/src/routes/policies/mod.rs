@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::{Answer, Problem};
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// What the split aims at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

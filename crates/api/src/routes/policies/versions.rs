@@ -10,7 +10,7 @@ use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// Lists all versions of the policy of a channel, the newest first.
 #[utoipa::path(

@@ -8,10 +8,7 @@
 //! after the signature was found genuine is anything kept.
 
 pub(crate) mod read;
-mod seen;
 pub(crate) mod verify;
-
-pub(crate) use seen::SeenCalls;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -27,11 +24,12 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::auth::counted;
+use crate::budget::{HeldBody, RelayAt};
 use crate::clients::Origin;
-use crate::extract::{ApiPath, HeldBody, RelayAt, media_type_is, origin, read_unverified};
+use crate::extract::{ApiPath, media_type_is, origin, read_unverified};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
-use crate::words::ReceiptStatusWord;
+use crate::vocabulary::ReceiptStatusWord;
 
 /// When there is no room for what is not understood: the bound is that of a day, and an operator may mend it earlier.
 const FULL_RETRY_AFTER_SECONDS: u32 = 60;

@@ -18,7 +18,7 @@ use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
 use crate::extract::ApiQuery;
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::{ClassWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, SendingStateWord};
 
 /// Which sendings.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -19,7 +19,7 @@ use crate::extract::{ApiPath, ApiQuery};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::messages::{CodeTexts, MessageView};
 use crate::state::ApiState;
-use crate::words::MessageStatusWord;
+use crate::vocabulary::MessageStatusWord;
 
 /// Which messages.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::row_values::{RowText, RowVariables, WRONG_TYPE};
 use crate::extract::{ZERO_CODE, ZERO_DETAIL};
 use crate::routes::policies::FailoverBody;
-use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
+use crate::vocabulary::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
 /// A request to send.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::counters::{OtherCounters, OutcomeCountsView, cell};
 use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{ClassWord, PauseByWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
 #[derive(Debug, Serialize, ToSchema)]
