@@ -286,7 +286,7 @@ fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
 }
 
 /// Identifies, asks whether the key may do this, counts the request of a tenant, and lets a read wait for what the same
-/// caller wrote. Requests to send are counted when they are read: only then it is known whether they are passwords, which
+/// caller wrote and what its headers ask for. Requests to send are counted when they are read: only then it is known whether they are passwords, which
 /// count apart. One that may not is never read.
 async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
     let Known { caller, may } = identify(parts, state).await?;
@@ -305,7 +305,7 @@ async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
         let _ = who.set(caller.writer());
     }
     if let Some(model) = access.model {
-        state.await_own_writes(model, &caller.writer()).await;
+        state.freshness().wait_for(model, &caller.writer(), &parts.headers).await?;
     }
     Ok(caller)
 }

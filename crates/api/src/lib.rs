@@ -25,6 +25,7 @@ mod docs_page;
 mod export;
 mod extract;
 mod files_under_way;
+mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
 mod html;

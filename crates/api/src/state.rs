@@ -1,11 +1,10 @@
 //! What handlers work with. Built once by whoever runs the API; nothing here starts a task or opens a file.
 
 use async_trait::async_trait;
-use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::backup_desk::BackupDesk;
 use kite_commands::directory::DirectoryState;
-use kite_commands::event_store::{Filter, LogIndex};
+use kite_commands::event_store::LogIndex;
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::{Cause, WriteSide};
@@ -23,7 +22,8 @@ use crate::budget::{Budgets, HeldBody};
 use crate::clients::Clients;
 use crate::config::ApiConfig;
 use crate::files_under_way::Exports;
-use crate::own_writes::{OwnWrites, Writer};
+use crate::freshness::{Freshness, Model};
+use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::seen_calls::SeenCalls;
 
@@ -108,10 +108,7 @@ pub(crate) struct Shared {
     pub(crate) seen_calls: SeenCalls,
     /// Files that are being written.
     pub(crate) exports: Exports,
-    /// Writes of any kind.
-    writes: OwnWrites,
-    /// Writes to address books.
-    contact_writes: OwnWrites,
+    freshness: Freshness,
     /// Where the log ended when this process began.
     began_at: u64,
 }
@@ -124,35 +121,23 @@ impl Deref for ApiState {
     }
 }
 
-/// A read model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Model {
-    /// Contacts, groups, templates, refusals, keys.
-    AddressBook,
-    /// Sendings and messages.
-    Delivery,
-    /// Policies and advice.
-    Routing,
-}
-
 /// Requests with larger bodies are worked on in the background.
 const SHORT_BYTES_MAX: usize = 8 << 10;
-
-/// Asks to be answered only from data at least as new as a position: the value of an earlier `kite-position`.
-pub(crate) const MIN_POSITION: &str = "kite-min-position";
 
 impl ApiState {
     /// Ready to serve.
     pub fn new(parts: ApiParts) -> Self {
         let budgets = Budgets::new(&parts.config);
-        let began_at = *parts.write_side.journal.store().head().borrow();
+        let store = parts.write_side.journal.store().clone();
+        let began_at = *store.head().borrow();
+        let read_wait = Duration::from_millis(parts.config.read_wait_ms);
+        let freshness = Freshness::new(parts.read_models.clone(), store, read_wait);
         Self(Arc::new(Shared {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
             exports: Exports::default(),
-            writes: OwnWrites::default(),
-            contact_writes: OwnWrites::default(),
+            freshness,
             began_at,
         }))
     }
@@ -164,6 +149,11 @@ impl ApiState {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.0
+    }
+
+    /// What reads wait for.
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.0.freshness
     }
 
     /// What an event written for this actor names as its cause.
@@ -178,28 +168,13 @@ impl ApiState {
 
     /// Remembers that somebody has written. Answers to writes come by here (`middleware::remembering`).
     pub(crate) fn note_write_of(&self, writer: Writer, position: u64) {
-        self.0.writes.note(writer, position, || self.read_everywhere());
+        self.0.freshness.note(writer, position);
     }
 
     /// Remembers that the tenant has written to its address book, so that a sending to a group sees it.
     pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
         self.note_write(tenant, position);
-        let writer = Writer::Tenant(tenant.clone());
-        self.0.contact_writes.note(writer, position, || self.position(Model::AddressBook));
-    }
-
-    /// Up to where all read models have come that reads wait for.
-    fn read_everywhere(&self) -> u64 {
-        let models = [Model::AddressBook, Model::Delivery, Model::Routing];
-        models.map(|model| self.position(model)).into_iter().min().unwrap_or(0)
-    }
-
-    /// Waits until a read model holds everything that somebody wrote through this process. Who did not ask for that is
-    /// answered from what there is when it takes too long: a list that is a moment old is of more use than none.
-    pub(crate) async fn await_own_writes(&self, model: Model, writer: &Writer) {
-        if self.reached(model, self.0.writes.of(writer)).await.is_err() {
-            metrics::counter!("kite_own_writes_not_awaited_total").increment(1);
-        }
+        self.0.freshness.note_contacts(Writer::Tenant(tenant.clone()), position);
     }
 
     /// Asks a read model for something of the tenant's. If it is not there, it may have been written a moment ago: then
@@ -210,20 +185,19 @@ impl ApiState {
         tenant: &TenantId,
         query: impl Fn(&ReadModels) -> Result<Option<T>, kite_projections::QueryError> + Clone + Send + 'static,
     ) -> Answer<Option<T>> {
-        let before = self.position(model);
+        let before = self.0.freshness.position(model);
         let found = self.query(query.clone()).await?;
-        let written = self.0.writes.of(&Writer::Tenant(tenant.clone()));
+        let written = self.0.freshness.written(&Writer::Tenant(tenant.clone()));
         if found.is_some() || before >= written {
             return Ok(found);
         }
-        self.reached(model, written).await?;
+        self.0.freshness.reached(model, written).await?;
         self.query(query).await
     }
 
     /// Waits until the address book holds everything that this process wrote for the tenant.
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
-        let position = self.0.contact_writes.of(&Writer::Tenant(tenant.clone()));
-        self.reached(Model::AddressBook, position).await
+        self.0.freshness.own_contacts(&Writer::Tenant(tenant.clone())).await
     }
 
     /// Has the log say whom the tenant's refusals bind, as the address book knows people once it is at this position. If
@@ -231,7 +205,7 @@ impl ApiState {
     pub(crate) async fn extend_refusals(&self, tenant: &TenantId, position: u64) {
         /// What is more is left to the keeper.
         const PORTION: usize = 10_000;
-        if self.reached(Model::AddressBook, position).await.is_err() {
+        if self.0.freshness.reached(Model::AddressBook, position).await.is_err() {
             return;
         }
         let owner = tenant.clone();
@@ -278,61 +252,7 @@ impl ApiState {
 
     /// Waits until the address book knows of all contacts that were there before this process.
     pub(crate) async fn contacts_are_counted(&self) -> Answer<()> {
-        self.reached(Model::AddressBook, self.0.began_at).await
-    }
-
-    /// Waits for what the header `kite-min-position` asks of the address book.
-    pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::AddressBook, self.min_position(headers).await?).await
-    }
-
-    /// Waits for what the header `kite-min-position` asks of the routing read model.
-    pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Routing, self.min_position(headers).await?).await
-    }
-
-    /// Waits for what the header `kite-min-position` asks of the delivery read model.
-    pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Delivery, self.min_position(headers).await?).await
-    }
-
-    /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
-    async fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
-        let Some(position) = min_position(headers)? else { return Ok(0) };
-        let store = self.write_side.journal.store();
-        let head = *store.head().borrow();
-        // The head is told a moment after an event can be read.
-        let is_beyond = position > head
-            && store.read_all(position - 1, 1, &Filter::everything()).await?.events.is_empty();
-        if is_beyond {
-            let detail =
-                format!("The header kite-min-position names position {position}; the log ends at {head}.");
-            return Err(Problem::new(Code::InvalidParameter, detail));
-        }
-        Ok(position)
-    }
-
-    /// Waits until a read model is at a position, or says that it is not.
-    async fn reached(&self, model: Model, position: u64) -> Answer<()> {
-        if self.position(model) >= position {
-            return Ok(());
-        }
-        let wait = Duration::from_millis(self.config.read_wait_ms);
-        let models = &self.read_models;
-        let is_there = match model {
-            Model::AddressBook => models.address_book.wait_for(position, wait).await,
-            Model::Delivery => models.delivery.wait_for(position, wait).await,
-            Model::Routing => models.routing.wait_for(position, wait).await,
-        };
-        is_there.then_some(()).ok_or_else(|| lagging(model, position))
-    }
-
-    fn position(&self, model: Model) -> u64 {
-        match model {
-            Model::AddressBook => self.read_models.address_book.position(),
-            Model::Delivery => self.read_models.delivery.position(),
-            Model::Routing => self.read_models.routing.position(),
-        }
+        self.0.freshness.reached(Model::AddressBook, self.0.began_at).await
     }
 
     /// Runs a query of a read model where it may block.
@@ -364,26 +284,4 @@ impl ApiState {
 
 fn broken() -> Problem {
     Problem::new(Code::Internal, "The work for this request ended early.")
-}
-
-fn lagging(model: Model, position: u64) -> Problem {
-    let name = match model {
-        Model::AddressBook => "address book",
-        Model::Delivery => "delivery read model",
-        Model::Routing => "routing read model",
-    };
-    Problem::new(Code::NotCaughtUp, format!("The {name} has not reached position {position} yet."))
-}
-
-fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {
-    let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
-    // The document gives positions the range of its integers, which is that of the stores too.
-    let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
-    let position = position.and_then(|position| u64::try_from(position).ok());
-    position.map(Some).ok_or_else(|| {
-        Problem::new(
-            Code::InvalidParameter,
-            "The header kite-min-position must be a position: a whole number.",
-        )
-    })
 }

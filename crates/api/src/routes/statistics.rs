@@ -126,7 +126,6 @@ pub async fn handler(
 ) -> Answer<Response> {
     let format = FileFormat::of(parameters.format, &headers);
     let query = parameters.into_query(&caller)?;
-    state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(Statistics { rows: rows(&state, query).await? }).into_response());
     };

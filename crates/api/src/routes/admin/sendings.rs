@@ -131,7 +131,6 @@ pub async fn list(
         class: query.class.map(Into::into),
         ..SendingFilter::default()
     };
-    state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(page(&state, tenant, filter, paging).await?).into_response());
     };

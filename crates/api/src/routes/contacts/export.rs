@@ -53,7 +53,6 @@ pub async fn handler(
     let begin = Paging::of_file(query.cursor.clone()).after()?;
     // The first reading, for the names of the columns, is work for the file as well.
     let turn = turn(&state, Some(&auth.tenant))?;
-    state.fresh_address_book(&headers).await?;
     let fields = match format {
         FileFormat::Csv => field_names(&state, &auth.tenant, begin).await?,
         FileFormat::Ndjson => BTreeSet::new(),

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_projections::ContactFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -42,7 +41,6 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     ApiQuery(query): ApiQuery<ContactsQuery>,
-    headers: HeaderMap,
 ) -> Answer<Json<Page<ContactView>>> {
     let paging = Paging::of(query.cursor, query.limit);
     let (after, limit) = (paging.after()?, paging.size()?);
@@ -51,7 +49,6 @@ pub async fn handler(
             Problem::new(Code::InvalidParameter, format!("The parameter group: {error}."))
         })?;
     let filter = ContactFilter { text: query.text, tag: query.tag.map(Into::into), group };
-    state.fresh_address_book(&headers).await?;
     let tenant = auth.tenant;
     let listing = state
         .query(move |models| models.address_book.contacts(&tenant, &filter, after.as_ref(), limit))

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 use super::GroupView;
 use crate::answer::{Page, Paging};
@@ -20,10 +19,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     ApiQuery(paging): ApiQuery<Paging>,
-    headers: HeaderMap,
 ) -> Answer<Json<Page<GroupView>>> {
     let (after, limit) = (paging.after()?, paging.size()?);
-    state.fresh_address_book(&headers).await?;
     let listing =
         state.query(move |models| models.address_book.groups(&auth.tenant, after.as_ref(), limit)).await?;
     Ok(Json(Page::of(listing, Into::into)))

@@ -93,7 +93,6 @@ pub(crate) async fn answer(
     let paging = Paging::of(query.cursor.clone(), query.limit);
     let limit = query.limit;
     let search = query.into_search()?;
-    state.fresh_delivery(headers).await?;
     let Some(format) = format else {
         return Ok(Json(page(state, tenant.clone(), search, paging).await?).into_response());
     };

@@ -50,7 +50,6 @@ pub async fn handler(
 ) -> Answer<Response> {
     let format = FileFormat::of(query.format, &headers);
     let paging = Paging::of(query.cursor, query.limit);
-    state.fresh_address_book(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(page(&state, auth.tenant, paging).await?).into_response());
     };

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 use super::channel_of;
 use super::list::Policies;
@@ -22,10 +21,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     channel: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<Policies>> {
     let channel = channel_of(&channel)?;
-    state.fresh_routing(&headers).await?;
     let versions = state.query(move |models| models.routing.policy_versions(&auth.tenant, channel)).await?;
     Ok(Json(Policies { items: versions.into_iter().map(Into::into).collect() }))
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::ids::SendingId;
 use kite_domain::slug::TenantId;
 use kite_projections::KnownSending;
@@ -10,8 +9,9 @@ use kite_projections::KnownSending;
 use super::SendingView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
+use crate::freshness::Model;
 use crate::problem::{Answer, Problem};
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// Shows a sending with how its messages stand.
 #[utoipa::path(
@@ -23,9 +23,7 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     sending: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<SendingView>> {
-    state.fresh_delivery(&headers).await?;
     Ok(Json(find(&state, &auth.tenant, &sending).await?.into()))
 }
 

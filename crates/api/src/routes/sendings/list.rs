@@ -68,7 +68,6 @@ pub async fn handler(
         until: query.until,
         client_reference: query.client_reference,
     };
-    state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         let page = page(&state, auth.tenant, filter, Paging::of(query.cursor, query.limit)).await?;
         return Ok(Json(page).into_response());

@@ -65,7 +65,6 @@ pub async fn handler(
         .map_err(|error| Problem::new(Code::InvalidParameter, format!("The parameter relay: {error}.")))?;
     let filter =
         MessageFilter { status: query.status.map(Into::into), relay, failed_over: query.failed_over };
-    state.fresh_delivery(&headers).await?;
     let id = find(&state, &auth.tenant, &sending).await?.id;
     let Some(format) = format else {
         let paging = Paging::of(query.cursor, query.limit);

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::template::TemplateSaved;
 
 use super::TemplateView;
@@ -21,10 +20,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     ApiQuery(paging): ApiQuery<Paging>,
-    headers: HeaderMap,
 ) -> Answer<Json<Page<TemplateView>>> {
     let (after, limit) = (paging.after()?, paging.size()?);
-    state.fresh_address_book(&headers).await?;
     let tenant = auth.tenant.clone();
     let listing =
         state.query(move |models| models.address_book.templates(&tenant, after.as_ref(), limit)).await?;
