@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::routing::PercentilesView;
+use crate::answer::Page;
 use crate::auth::Caller;
 use crate::counters::{AllCounters, cell};
-use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, optional, time, word};
+use crate::export::{Column, FileFormat, FormatWord, Listed, export, optional, time, word};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
@@ -132,7 +133,7 @@ pub async fn handler(
     let source = state.0.clone();
     let pages = Box::new(move |_: Option<String>| {
         let (state, query) = (source.clone(), query.clone());
-        async move { Ok(Batch { items: rows(&state, query).await?, next: None }) }.boxed()
+        async move { Ok(Page { items: rows(&state, query).await?, next: None }) }.boxed()
     });
     export::<StatisticsView>(&state, caller.tenant(), format, None, pages).await
 }
