@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::export::word;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// Values of chosen counters, each a field.
 macro_rules! counter_views {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::answer::POSITION;
 use crate::auth::{WhoWrites, payer};
+use crate::budget::{Payer, RelayAt};
 use crate::clients::{Origin, Peer};
-use crate::extract::{Payer, RelayAt};
 use crate::problem::{Code, Problem};
 use crate::routes::receipts::RECEIPTS_PATH;
 use crate::state::ApiState;

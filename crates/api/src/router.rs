@@ -8,7 +8,6 @@ use utoipa_axum::routes;
 
 use crate::auth::Side;
 use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect};
-use crate::problem::pages;
 use crate::routes::{
     admin, audit, contacts, groups, messages, opt_outs, policies, receipts, relays, routing, senders,
     sendings, service, statistics, templates,
@@ -101,8 +100,8 @@ fn service() -> OpenApiRouter<ApiState> {
         .routes(routes!(service::ready::handler))
         .routes(routes!(service::docs::page))
         .routes(routes!(service::docs::openapi))
-        .routes(routes!(pages::list))
-        .routes(routes!(pages::get))
+        .routes(routes!(service::problems::list))
+        .routes(routes!(service::problems::get))
 }
 
 /// The whole API, ready to be served at one listener.

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use crate::database::PARKED;
 use crate::engine::{Connection, Row, StorageError, Tables, values};
 use crate::error::QueryError;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 use crate::sql::{signed, time};
 use crate::table::{Pick, Statement};
 

@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::routing::PercentilesView;
+use crate::answer::Page;
 use crate::auth::Caller;
 use crate::counters::{AllCounters, cell};
-use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, optional, time, word};
+use crate::export::{Column, FileFormat, FormatWord, Listed, export, optional, time, word};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
-use crate::words::{ChannelWord, ClassWord, FailureWord};
+use crate::vocabulary::{ChannelWord, ClassWord, FailureWord};
 
 /// What is counted, and how it is grouped.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -126,14 +127,13 @@ pub async fn handler(
 ) -> Answer<Response> {
     let format = FileFormat::of(parameters.format, &headers);
     let query = parameters.into_query(&caller)?;
-    state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(Statistics { rows: rows(&state, query).await? }).into_response());
     };
     let source = state.0.clone();
     let pages = Box::new(move |_: Option<String>| {
         let (state, query) = (source.clone(), query.clone());
-        async move { Ok(Batch { items: rows(&state, query).await?, next: None }) }.boxed()
+        async move { Ok(Page { items: rows(&state, query).await?, next: None }) }.boxed()
     });
     export::<StatisticsView>(&state, caller.tenant(), format, None, pages).await
 }

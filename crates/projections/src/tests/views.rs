@@ -14,7 +14,7 @@ use super::histories::{Act, SENDINGS, act, play};
 use super::{Bench, relay, tenant};
 use crate::Listing;
 use crate::delivery::{
-    Counts, Dimension, MessageFilter, MessageSearch, MessageStatus, MessageView, SendingFilter,
+    Counts, Dimension, KnownMessage, MessageFilter, MessageSearch, MessageStatus, SendingFilter,
     StatisticsQuery, StatisticsRow,
 };
 
@@ -43,7 +43,7 @@ pub(super) fn all<T>(mut page: impl FnMut(Option<&crate::Cursor>) -> Listing<T>)
 }
 
 /// The messages of all sendings that there are, and what the sendings count.
-fn shown(bench: &Bench) -> (Vec<MessageView>, Counts) {
+fn shown(bench: &Bench) -> (Vec<KnownMessage>, Counts) {
     let delivery = &bench.models.delivery;
     let of_tenant = Some(tenant());
     let sendings =
@@ -186,7 +186,7 @@ fn any_search() -> impl Strategy<Value = MessageSearch> {
 }
 
 /// Whether the message is one of those that are looked for: by what is shown of it, and by how histories are told.
-fn is_meant(message: &MessageView, search: &MessageSearch) -> bool {
+fn is_meant(message: &KnownMessage, search: &MessageSearch) -> bool {
     let sending = message.id.sending.0.as_u128() % 0x1_0000;
     let is =
         |wanted: &Option<String>, is: &[&str]| wanted.as_deref().is_none_or(|wanted| is.contains(&wanted));

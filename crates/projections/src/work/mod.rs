@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use crate::cache::Cache;
 use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
-use crate::projector::{Plan, ReadModel, StreamPiece};
+use crate::read_model::{Plan, ReadModel, StreamPiece};
 use crate::table::Table;
 use fold::Change;
 use receipts::Receipts;

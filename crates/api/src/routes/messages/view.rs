@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, ContactId, MessageId};
 use kite_domain::lot::Said;
+use kite_projections::{KnownAttempt, KnownMessage};
 use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::code_text::{CodeTextView, CodeTexts};
 use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{
+use crate::vocabulary::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
 
@@ -161,7 +162,7 @@ pub struct AttemptView {
 
 impl MessageView {
     /// The message in the words of the API.
-    pub(crate) fn of(message: kite_projections::MessageView, texts: &CodeTexts) -> Self {
+    pub(crate) fn of(message: KnownMessage, texts: &CodeTexts) -> Self {
         let reason_text = message.reason.as_deref().and_then(|reason| {
             // A relay's code is that of the attempt it ended, which need not be the newest.
             let named = message.attempts.iter().rev().find(|one| one.code.as_deref() == Some(reason));
@@ -245,7 +246,7 @@ impl Listed for MessageView {
 }
 
 impl AttemptView {
-    fn of(attempt: kite_projections::AttemptView, texts: &CodeTexts) -> Self {
+    fn of(attempt: KnownAttempt, texts: &CodeTexts) -> Self {
         let code_text = attempt.code.as_deref().and_then(|code| texts.of(Some(&attempt.relay), code));
         Self {
             attempt: attempt.attempt,

@@ -19,9 +19,8 @@ use super::recipients::expand;
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::answer::Written;
 use crate::auth::TenantAuth;
-use crate::extract::{
-    HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros,
-};
+use crate::budget::HeldBody;
+use crate::extract::{idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::{ApiState, has_room};
 

@@ -16,10 +16,11 @@ use super::create::sending_body;
 use super::recipients::expand;
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::auth::TenantAuth;
-use crate::extract::{HeldBody, read_json};
+use crate::budget::HeldBody;
+use crate::extract::read_json;
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// What would become of a request.
 #[derive(Debug, Serialize, ToSchema)]

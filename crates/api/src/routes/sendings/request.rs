@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::recipients::ContactRow;
 use super::row_values::{RowText, RowVariables};
 use crate::routes::policies::FailoverBody;
-use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
+use crate::vocabulary::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
 /// A request to send.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
-use kite_projections::Counter;
+use kite_projections::{Counter, KnownPause, KnownSending};
 use serde::Serialize;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::counters::{OtherCounters, OutcomeCountsView, cell};
 use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{ClassWord, PauseByWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -93,14 +93,14 @@ impl From<kite_domain::sending::Pause> for PauseView {
     }
 }
 
-impl From<kite_projections::PauseView> for PauseView {
-    fn from(pause: kite_projections::PauseView) -> Self {
+impl From<KnownPause> for PauseView {
+    fn from(pause: KnownPause) -> Self {
         Self { since: pause.since, by: pause.by.into(), reason: pause.reason }
     }
 }
 
-impl From<kite_projections::SendingView> for SendingView {
-    fn from(sending: kite_projections::SendingView) -> Self {
+impl From<KnownSending> for SendingView {
+    fn from(sending: KnownSending) -> Self {
         Self {
             id: sending.id,
             class: sending.class.into(),

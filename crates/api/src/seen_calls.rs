@@ -1,5 +1,5 @@
-//! Calls that were recorded recently. Limited; forgetting one is harmless, because a receipt is recorded once however
-//! often it comes.
+//! Calls of relays with receipts that were recorded lately. Bounded; what is forgotten is harmless, because receipts are recorded once however
+//! often they come.
 
 use kite_domain::slug::RelayId;
 use parking_lot::Mutex;
@@ -27,12 +27,12 @@ fn key(relay: &RelayId, call: &str) -> SmolStr {
 
 impl SeenCalls {
     /// Whether this call of this relay was recorded.
-    pub(super) fn has(&self, relay: &RelayId, call: &str) -> bool {
+    pub(crate) fn has(&self, relay: &RelayId, call: &str) -> bool {
         self.inner.lock().calls.contains(&key(relay, call))
     }
 
     /// It is recorded.
-    pub(super) fn remember(&self, relay: &RelayId, call: &str) {
+    pub(crate) fn remember(&self, relay: &RelayId, call: &str) {
         let key = key(relay, call);
         let mut inner = self.inner.lock();
         if !inner.calls.insert(key.clone()) {

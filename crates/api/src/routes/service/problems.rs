@@ -1,11 +1,11 @@
-//! The registry as pages, and as the file docs/problems.md.
+//! `GET /problems` and `GET /problems/{code}`: the registry of problems as pages, and as the file docs/problems.md.
 
-use crate::extract::ApiPath;
 use axum::response::{Html, IntoResponse};
 use std::fmt::Write;
 
-use super::{Answer, Code, Problem, ProblemKind};
+use crate::extract::ApiPath;
 use crate::html::{Escaped, page};
+use crate::problem::{Answer, Code, Problem, ProblemKind};
 
 /// All problems on one page.
 #[utoipa::path(

@@ -1,11 +1,13 @@
 //! How much memory request bodies may use, and whose it is.
 //!
-//! Tenants, operators and relays each have a budget, and one tenant or relay gets at most its share of it: nobody
-//! uses up another's memory. A body is counted as it arrives, not as it is announced. Callers that have shown no key
-//! use a budget of their own ([`unverified`](super::unverified)).
+//! Tenants, operators and relays each have a budget, and one tenant or relay takes at most its share of it: nobody uses up
+//! what is another's. What a body holds is counted when it arrives, not when it is announced. Whoever has shown no key
+//! comes out of a budget of its own ([`unverified`]).
 //!
 //! The first 64 KiB of a tenant's or an operator's body are not counted: a single message must not wait behind, or be
 //! refused because of, campaigns.
+
+mod unverified;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,10 +18,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::unverified::{Held, NoRoom, Pool};
+use unverified::{Held, NoRoom, Pool};
+
 use crate::clients::{ClientAddress, RequestPermit, Requests};
+use crate::config::ApiConfig;
 use crate::problem::{Answer, Code, Problem};
-use crate::state::ApiConfig;
 
 /// A permit stands for this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -221,7 +224,7 @@ impl Account {
 }
 
 /// The room of a body was given to a caller who uses less, or there is none.
-pub(super) fn pushed_out() -> Problem {
+pub(crate) fn pushed_out() -> Problem {
     Problem::new(
         Code::Busy,
         "Too many bodies are coming in of which it is not known whether they are genuine.",

@@ -1,4 +1,4 @@
-//! The closed words of the API: the domain's enums, with their names in the OpenAPI document.
+//! The vocabulary of the API: the closed enums of the domain, as the words that stand on the wire and in the OpenAPI document.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
