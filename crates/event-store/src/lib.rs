@@ -12,6 +12,7 @@ mod gappy;
 mod memory;
 mod port;
 pub mod sqlite;
+mod trace_parent;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
 pub use gappy::{GappyEventStore, Gaps};
@@ -21,3 +22,4 @@ pub use port::{
     Page, Position, ReadError, StreamAppend, Tail,
 };
 pub use sqlite::SqliteEventStore;
+pub use trace_parent::TraceParent;

@@ -59,6 +59,7 @@ impl Acceptance {
     ///
     /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
     /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
+    #[tracing::instrument(level = "debug", skip_all, fields(%tenant, sending = %id))]
     pub async fn cancel(
         &self,
         cause: &Cause,

@@ -133,6 +133,10 @@ impl Acceptance {
     }
 
     /// Accepts a request, all of it or the rows that are good. Durable when it answers.
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(%tenant, class = request.class.word(), recipients = request.recipients.len())
+    )]
     pub async fn accept(
         &self,
         cause: &Cause,
@@ -262,6 +266,7 @@ impl Acceptance {
         place.shrink(composed.messages.into());
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
+        let traceparent = cause.traceparent;
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
         let is_sealed_first = mutation::is_active(Mutation::SealBeforeLots);
         if is_sealed_first {
@@ -271,7 +276,7 @@ impl Acceptance {
         let seal_cause = cause.of(lots.last().and_then(|standing| standing.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
         lots.into_iter().for_each(|standing| self.lots.remember(standing));
-        self.lots.remember_sending(Arc::new(sealed.clone()));
+        self.lots.remember_sending(Arc::new(sealed.clone()), traceparent);
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
         let position = match self.seal(&seal_cause, &sealed).await {
