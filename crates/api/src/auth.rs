@@ -29,6 +29,7 @@ use crate::extract::Payer;
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
+use crate::traced::note_tenant;
 
 /// How long keys are believed by what was known before while the log cannot be read.
 const KEYS_HOLD: TimeDelta = TimeDelta::minutes(1);
@@ -128,6 +129,9 @@ async fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
     match known(&parts.headers, state, origin).await {
         Ok(known) => {
+            if let Some(tenant) = known.caller.tenant() {
+                note_tenant(tenant);
+            }
             if let Some(origin) = origin {
                 origin.peer.prove();
             }

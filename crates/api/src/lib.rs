@@ -32,7 +32,8 @@ pub mod problem;
 pub mod router;
 pub mod routes;
 mod state;
-pub mod words;
+pub mod traced;
+mod words;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};
 pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom, Waiting};

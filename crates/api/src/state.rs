@@ -8,6 +8,7 @@ use kite_commands::directory::DirectoryState;
 use kite_commands::event_store::{Filter, LogIndex};
 use kite_commands::refusal_keeper::{self, Unextended};
 use kite_commands::relay_desk::RelayDesk;
+use kite_commands::trace::{self, Current};
 use kite_commands::{Cause, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
@@ -27,6 +28,7 @@ use crate::extract::{Budgets, HeldBody};
 use crate::own_writes::{OwnWrites, Writer};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::receipts::SeenCalls;
+use crate::traced::goes_along;
 
 /// SHA-256 of the admin key: all that is kept of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -257,7 +259,12 @@ impl ApiState {
 
     /// What an event written for this actor names as its cause.
     pub(crate) fn cause(&self, actor: &SmolStr) -> Cause {
-        Cause::new(actor.clone(), self.write_side.journal.next_id())
+        match trace::current() {
+            Some(Current { traceparent, request: Some(id) }) => {
+                Cause::new(actor.clone(), id).in_trace(Some(traceparent))
+            }
+            Some(_) | None => Cause::new(actor.clone(), self.write_side.journal.next_id()),
+        }
     }
 
     /// Remembers that the tenant has written, so that it finds what it wrote.
@@ -447,7 +454,7 @@ impl ApiState {
         if body.bytes.len() <= SHORT_BYTES_MAX {
             return work.await;
         }
-        self.background.spawn(work).await.map_err(|_| broken())?
+        self.background.spawn(goes_along(work)).await.map_err(|_| broken())?
     }
 }
 

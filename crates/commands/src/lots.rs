@@ -75,6 +75,9 @@ impl Standing {
 
 type Opened = OwnedMutexGuard<Option<Standing>>;
 
+/// A lot whose events are on their way into the log: its place among those asked for, the lot, the answer, and the span of it.
+type Changing<T> = (usize, Opened, Standing, T, Span);
+
 /// A lot in the cache; none while it changes.
 type LotCell = Arc<tokio::sync::Mutex<Option<Standing>>>;
 
@@ -307,7 +310,7 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut changing: Vec<(usize, OwnedMutexGuard<Option<Standing>>, Standing, T, Span)> = Vec::new();
+        let mut changing: Vec<Changing<T>> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
         let mut opened = self.open_all(ids, places).await;
         self.read_on(ids, &mut opened).await;

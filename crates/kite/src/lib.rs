@@ -18,6 +18,7 @@ mod seal_file;
 mod secrets;
 mod serve;
 mod server;
+mod spans;
 mod telemetry;
 mod vitals;
 

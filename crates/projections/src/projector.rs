@@ -301,6 +301,10 @@ impl<M: ReadModel> Projector<M> {
 
     /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
     /// it is alone is parked instead.
+    #[tracing::instrument(
+        name = "project", level = "debug", skip_all,
+        fields(model = M::NAME, events = piece.events.len())
+    )]
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;

@@ -15,6 +15,7 @@
 
 mod attendance;
 mod breaker;
+mod call_trace;
 pub mod client;
 mod content;
 mod desk;

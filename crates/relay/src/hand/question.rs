@@ -10,7 +10,8 @@
 //! - Any other is left alone: asking is not possible, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Step, WorkerError};
+use kite_commands::lots::SealedSending;
+use kite_commands::{Step, TraceParent, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{
@@ -24,6 +25,7 @@ use super::crew::Held;
 use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
 use super::{Gate, PROBE_PAUSE, RelayWorker};
+use crate::call_trace::{TracedCall, Traces};
 use crate::client::{CallFailed, RateLimit, Standing};
 use crate::figures;
 use crate::queue::{Job, Lease};
@@ -34,6 +36,8 @@ struct Due {
     round: Round,
     /// If it is early, and the relay says nothing.
     later: Vec<Job>,
+    /// The trace that its sending was accepted in.
+    traceparent: Option<TraceParent>,
 }
 
 impl RelayWorker {
@@ -128,13 +132,13 @@ impl RelayWorker {
     ) -> Result<Vec<Due>, WorkerError> {
         let mut unknown = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let look = |lot: &Lot, _: &_| {
+            let look = |lot: &Lot, sending: &SealedSending| {
                 let waiting = still(lot, self.crew.relay(), &job, AttemptState::Unknown);
-                look(lot, waiting, &job, self.crew.asking(), now)
+                (look(lot, waiting, &job, self.crew.asking(), now), sending.traceparent)
             };
             let looked = self.crew.parts.lots.read(job.lot, look).await;
-            let Looked { candidates: messages, round, mut later, is_stale } =
-                looked.map_err(WorkerError::from)?;
+            let (looked, traceparent) = looked.map_err(WorkerError::from)?;
+            let Looked { candidates: messages, round, mut later, is_stale } = looked;
             if is_stale {
                 answered.stale.push(job.lot);
             }
@@ -142,7 +146,7 @@ impl RelayWorker {
                 answered.rest.append(&mut later);
             }
             if !messages.is_empty() {
-                unknown.push(Due { job: Job { messages, ..job }, round, later });
+                unknown.push(Due { job: Job { messages, ..job }, round, later, traceparent });
             }
         }
         Ok(unknown)
@@ -160,7 +164,16 @@ impl RelayWorker {
         let references: Vec<AttemptReference> = jobs.iter().flat_map(of_job).collect();
         let began = crew.now();
         let phase_number = crew.breaker.phase_number(began);
-        let standings = crew.client.status(&references, now).await;
+        let asked = crew.client.status(&references, now);
+        let standings = match references.first() {
+            Some(first) => {
+                let mut traces = Traces::default();
+                jobs.iter().for_each(|due| traces.note(due.job.lot.sending, due.traceparent));
+                let at_ms = began.timestamp_millis();
+                TracedCall::status(crew.relay(), references.len(), &traces, *first, at_ms).make(asked).await
+            }
+            None => asked.await,
+        };
         let now = crew.now();
         crew.catch_up().await;
         figures::call(crew.relay(), "status", began, now);
@@ -168,7 +181,7 @@ impl RelayWorker {
             Ok(standings) => standings,
             Err(failed) => {
                 self.note_failed_question(&failed, phase_number, now);
-                for Due { job, round, later } in jobs {
+                for Due { job, round, later, .. } in jobs {
                     let Round::InTime(round) = round else {
                         answered.rest.extend(later);
                         continue;
@@ -192,7 +205,7 @@ impl RelayWorker {
     /// Notes what the relay knows of a job's messages. Answers the part of it that is to be handed over again.
     fn note_standings(
         &self,
-        Due { job, round, later }: Due,
+        Due { job, round, later, .. }: Due,
         standings: Vec<Standing>,
         answered: &mut Answered,
         now: DateTime<Utc>,
