@@ -218,13 +218,13 @@ impl House {
 
     /// All events of the sending, once it is completed: their types and traces.
     async fn events(&self, sending: &str) -> anyhow::Result<Vec<(String, Option<String>)>> {
-        let url = format!("{}/v1/audit/events?correlation={sending}", self.url);
+        let url = format!("{}/v1/audit/events?correlation={sending}&limit=100", self.url);
         let what = format!("the end of sending {sending}; the log:\n{}", self.process.log());
         wait_for(&what, WITHIN, async || {
             let answer = self.http.get(&url).bearer_auth(&self.key).send().await.ok()?;
             let events: Value = answer.json().await.ok()?;
             let text = |event: &Value, key: &str| event[key].as_str().map(str::to_owned);
-            let told: Vec<_> = events["events"]
+            let told: Vec<_> = events["items"]
                 .as_array()?
                 .iter()
                 .map(|event| (text(event, "type").unwrap_or_default(), text(event, "traceparent")))

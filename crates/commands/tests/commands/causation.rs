@@ -60,7 +60,8 @@ async fn whatever_follows_for_a_sending_stays_in_the_trace_that_it_was_accepted_
     let trace = trace::begin(&[b"the customer's"]);
     let cause = cause().in_trace(Some(trace));
     let idempotency = Idempotency { key: "one".to_owned(), body_hash: "body".to_owned() };
-    let asked = house.acceptance.accept(&cause, &acme(), notice(recipients(3)), Some(idempotency));
+    let (tenant, request) = (acme(), notice(recipients(3)));
+    let asked = house.acceptance.accept(&cause, &tenant, request, Some(idempotency));
     let sending = asked.await.unwrap().sending;
     let other = house.accept(notice(recipients(3))).await.unwrap().sending;
 
