@@ -30,6 +30,7 @@ use crate::clients::{Clients, Origin};
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
+use crate::traced::note_tenant;
 
 /// How long keys are checked against the last known state while the log cannot be read.
 const KEYS_HOLD: TimeDelta = TimeDelta::minutes(1);
@@ -131,6 +132,9 @@ async fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
     match known(&parts.headers, state, origin).await {
         Ok(known) => {
+            if let Some(tenant) = known.caller.tenant() {
+                note_tenant(tenant);
+            }
             if let Some(origin) = origin {
                 origin.peer.prove();
             }

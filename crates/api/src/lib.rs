@@ -37,6 +37,7 @@ pub mod router;
 pub mod routes;
 mod seen_calls;
 mod state;
+pub mod traced;
 pub mod vocabulary;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};

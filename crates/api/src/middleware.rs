@@ -33,7 +33,7 @@ pub(crate) async fn measure(request: Request, next: Next) -> Response {
 }
 
 /// A closed set of words, because a caller may send any method.
-fn method_word(method: &Method) -> &'static str {
+pub(crate) fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

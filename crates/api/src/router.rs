@@ -13,6 +13,7 @@ use crate::routes::{
     sendings, service, statistics, templates,
 };
 use crate::state::ApiState;
+use crate::traced::trace;
 
 /// All endpoints with their descriptions.
 pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
@@ -133,5 +134,6 @@ fn surrounded(endpoints: OpenApiRouter<ApiState>, side: Option<Side>, state: Api
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(from_fn(protect))
         .layer(from_fn(measure))
+        .layer(from_fn_with_state(state.clone(), trace))
         .with_state(state)
 }

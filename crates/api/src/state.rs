@@ -8,6 +8,7 @@ use kite_commands::event_store::LogIndex;
 use kite_commands::manage::Unextended;
 use kite_commands::refusal_keeper;
 use kite_commands::relay_desk::RelayDesk;
+use kite_commands::trace::{self, Current};
 use kite_commands::{Cause, WriteSide, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
@@ -27,6 +28,7 @@ use crate::freshness::{Freshness, Model};
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::seen_calls::SeenCalls;
+use crate::traced::goes_along;
 
 /// One thing that must hold before requests are sent here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +162,12 @@ impl ApiState {
 
     /// What an event written for this actor names as its cause.
     pub(crate) fn cause(&self, actor: &SmolStr) -> Cause {
-        Cause::new(actor.clone(), self.write_side.journal.next_id())
+        match trace::current() {
+            Some(Current { traceparent, request: Some(id) }) => {
+                Cause::new(actor.clone(), id).in_trace(Some(traceparent))
+            }
+            Some(_) | None => Cause::new(actor.clone(), self.write_side.journal.next_id()),
+        }
     }
 
     /// Records that the tenant has written, so that it finds its write.
@@ -283,7 +290,7 @@ impl ApiState {
         if body.bytes.len() <= SHORT_BYTES_MAX {
             return work.await;
         }
-        self.background.spawn(work).await.map_err(|_| broken())?
+        self.background.spawn(goes_along(work)).await.map_err(|_| broken())?
     }
 }
 

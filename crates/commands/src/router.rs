@@ -412,6 +412,7 @@ impl Router {
         lots
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(lots = next.len()))]
     async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
         use AppendError::{Busy, TooLarge, Unavailable};
         let directory = self.directory.snapshot();

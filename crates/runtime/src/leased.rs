@@ -274,6 +274,7 @@ mod tests {
                 correlation: id,
                 causation: None,
                 actor: "router".into(),
+                traceparent: None,
             };
             let events = vec![NewEvent { id, kind: "of-tomorrow".into(), schema_version: 1, data }];
             let append = StreamAppend { stream: "x".into(), expected: Expected::Any, metadata, events };

@@ -133,8 +133,10 @@ impl Acceptance {
     }
 
     /// Accepts a request, all of it or the rows that are good. Durable when it answers.
-    ///
-    /// With a key it is the request that [`Acceptance::earlier`] was asked about, and was counted there.
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(%tenant, class = request.class.word(), recipients = request.recipients.len())
+    )]
     pub async fn accept(
         &self,
         cause: &Cause,
@@ -185,13 +187,14 @@ impl Acceptance {
         place.shrink(composed.messages.into());
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
+        let traceparent = cause.traceparent;
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim);
         mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
         let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
         lots.into_iter().for_each(|logged| self.lots.remember(logged));
-        self.lots.remember_sending(Arc::new(sealed.clone()));
+        self.lots.remember_sending(Arc::new(sealed.clone()), traceparent);
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
         let appended = self.seal(&seal_cause, &sealed).await;

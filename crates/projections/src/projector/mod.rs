@@ -239,8 +239,12 @@ impl<M: ReadModel> Projector<M> {
         Ok(Projected::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
-    /// Writes the piece, or as much of its beginning as can be written together. A single event that cannot be
-    /// written is parked instead.
+    /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
+    /// it is alone is parked instead.
+    #[tracing::instrument(
+        name = "project", level = "debug", skip_all,
+        fields(model = M::NAME, events = piece.events.len())
+    )]
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;

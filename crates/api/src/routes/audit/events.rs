@@ -286,6 +286,7 @@ mod tests {
                 correlation: CORRELATION,
                 causation: None,
                 actor: "router".into(),
+                traceparent: None,
             },
             events: (0..EVENTS).map(event).collect(),
         };
