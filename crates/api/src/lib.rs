@@ -26,6 +26,8 @@ mod extract;
 pub mod fuzzing;
 mod html;
 mod middleware;
+#[cfg(test)]
+mod old;
 mod openapi;
 mod own_writes;
 pub mod problem;

@@ -134,10 +134,7 @@ async fn check_from_log(
 /// As the API says it.
 fn report_json(report: &CheckReport) -> Value {
     let steps = report.steps.iter().map(|step| {
-        let verdict = match step.verdict {
-            CheckVerdict::Held => "held",
-            CheckVerdict::Failed => "failed",
-        };
+        let verdict: &str = step.verdict.into();
         json!({
             "step": step.step,
             "verdict": verdict,
