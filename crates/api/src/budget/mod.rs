@@ -11,6 +11,7 @@ mod unverified;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
+use hashlink::LruCache;
 use kite_domain::slug::{RelayId, TenantId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -63,7 +64,7 @@ struct Inner {
     operators: Budget<()>,
     relays: Budget<RelayAt>,
     unverified: Pool,
-    genuine: Mutex<HashMap<RelayAt, DateTime<Utc>>>,
+    genuine: Mutex<LruCache<RelayAt, DateTime<Utc>>>,
     /// Requests of genuine callers from an address that has reached its limit.
     crowded: Mutex<HashMap<Payer, Requests>>,
 }
@@ -77,7 +78,7 @@ impl Budgets {
             operators: Budget::new(config.admin_bytes_in_flight_max, 100),
             relays: Budget::new(config.receipts_bytes_in_flight_max, share),
             unverified: Pool::new(config.unverified_bytes_in_flight_max),
-            genuine: Mutex::default(),
+            genuine: Mutex::new(LruCache::new(PLACES_MAX)),
             crowded: Mutex::default(),
         }))
     }
@@ -100,23 +101,12 @@ impl Budgets {
 
     /// A call of the relay from there was genuine.
     pub(crate) fn note_genuine(&self, place: RelayAt, now: DateTime<Utc>) {
-        let mut genuine = self.0.genuine.lock();
-        if let Some(last) = genuine.get_mut(&place) {
-            *last = now;
-            return;
-        }
-        if genuine.len() >= PLACES_MAX
-            && let Some(oldest) =
-                genuine.iter().min_by_key(|(_, last)| **last).map(|(place, _)| place.clone())
-        {
-            genuine.remove(&oldest);
-        }
-        genuine.insert(place, now);
+        self.0.genuine.lock().insert(place, now);
     }
 
     /// Whether genuine calls of the relay came from there recently.
     pub(crate) fn is_genuine(&self, place: &RelayAt, now: DateTime<Utc>) -> bool {
-        self.0.genuine.lock().get(place).is_some_and(|last| now - *last <= PLACE_KEPT)
+        self.0.genuine.lock().peek(place).is_some_and(|last| now - *last <= PLACE_KEPT)
     }
 
     /// One more request of a genuine caller beyond the limit of its address; none if these are too many, too.

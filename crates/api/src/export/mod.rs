@@ -6,7 +6,7 @@
 
 mod cell;
 
-pub(crate) use cell::{as_given, harmless, optional, time, word};
+pub(crate) use cell::{as_given, harmless, optional, time};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -63,7 +63,8 @@ impl From<FileWord> for FormatWord {
 }
 
 /// In which form of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum FileFormat {
     Csv,
     Ndjson,
@@ -101,10 +102,7 @@ impl FileFormat {
     }
 
     fn ending(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Ndjson => "ndjson",
-        }
+        self.into()
     }
 }
 

@@ -22,7 +22,8 @@ use crate::governed::{GovernedClock, Moment};
 type Limiter = RateLimiter<NotKeyed, InMemoryState, GovernedClock, NoOpMiddleware<Moment>>;
 
 /// What comes too fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", suffix = "_per_second")]
 pub enum Pace {
     /// Requests.
     Requests,
@@ -33,10 +34,7 @@ pub enum Pace {
 impl Pace {
     /// The word for it in metrics and answers.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Requests => "requests_per_second",
-            Self::Recipients => "recipients_per_second",
-        }
+        self.into()
     }
 }
 
@@ -162,5 +160,18 @@ impl Rates {
             repeats: [limiter(requests, 1), limiter(requests, 1)],
             recipients: [limiter(recipients, self.recipients_max), limiter(recipients, self.recipients_max)],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_metrics_and_answers_stay() {
+        assert_eq!(
+            [Pace::Requests, Pace::Recipients].map(Pace::word),
+            ["requests_per_second", "recipients_per_second"]
+        );
     }
 }

@@ -61,7 +61,7 @@ fn a_role_is_shown_by_its_word() {
 
 #[test]
 fn each_place_of_a_sender_has_a_code_of_its_own() {
-    for status in SenderStatus::ALL {
+    for status in SenderStatus::ALL.iter().copied() {
         assert_eq!(status.code(), format!("sender_{}", status.word()));
     }
 }

@@ -279,7 +279,7 @@ impl Config {
     /// The parts to run.
     pub fn roles(&self) -> BTreeSet<Role> {
         match self.roles.is_empty() {
-            true => Role::ALL.into_iter().collect(),
+            true => Role::ALL.iter().copied().collect(),
             false => self.roles.clone(),
         }
     }

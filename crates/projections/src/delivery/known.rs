@@ -19,6 +19,8 @@ use super::counters::Counts;
 /// Where a sending stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SendingState {
     /// Accepted for later, and not yet released.
     Scheduled,
@@ -35,13 +37,7 @@ pub enum SendingState {
 impl SendingState {
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::InProgress => "in_progress",
-            Self::Paused => "paused",
-            Self::Cancelled => "cancelled",
-            Self::Completed => "completed",
-        }
+        self.into()
     }
 }
 

@@ -305,6 +305,5 @@ fn known_split(connection: Connection<'_>, row: &Row<'_>) -> Result<KnownSplit, 
 
 fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
     let word = row.text(column)?;
-    let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word);
-    channel.ok_or_else(|| QueryError::corrupt(format!("{word:?} is no channel")))
+    word.parse().map_err(|_| QueryError::corrupt(format!("{word:?} is no channel")))
 }

@@ -8,6 +8,7 @@ use kite_domain::slug::RelayId;
 use kite_domain::text::{Channel, MessageType};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use strum::VariantArray;
 
 use super::counting::{Group, by_relay, counted, failures};
 use super::histories::{Act, SENDINGS, act, play};
@@ -17,16 +18,6 @@ use crate::delivery::{
     Counts, Dimension, KnownMessage, MessageFilter, MessageSearch, MessageStatus, SendingFilter,
     StatisticsQuery, StatisticsRow,
 };
-
-const DIMENSIONS: [Dimension; 7] = [
-    Dimension::Relay,
-    Dimension::Channel,
-    Dimension::Type,
-    Dimension::Class,
-    Dimension::Hour,
-    Dimension::Day,
-    Dimension::Tenant,
-];
 
 /// Every page of a list.
 pub(super) fn all<T>(mut page: impl FnMut(Option<&crate::Cursor>) -> Listing<T>) -> Vec<T> {
@@ -84,10 +75,10 @@ proptest! {
         let mut of_relays = Counts::default();
         bench.models.delivery.relay_totals().unwrap().iter().for_each(|one| of_relays += one.counts);
         prop_assert_eq!(of_relays, expected);
-        for choice in 0..1 << DIMENSIONS.len() {
+        for choice in 0..1 << Dimension::VARIANTS.len() {
             let chosen = |place: &usize| choice >> place & 1 == 1;
             let group_by: Vec<Dimension> =
-                (0..DIMENSIONS.len()).filter(chosen).map(|place| DIMENSIONS[place]).collect();
+                (0..Dimension::VARIANTS.len()).filter(chosen).map(|place| Dimension::VARIANTS[place]).collect();
             let rows = statistics(&bench, group_by.clone());
             prop_assert_eq!(sum(&rows), expected, "by {:?}", group_by);
         }

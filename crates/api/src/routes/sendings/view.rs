@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use crate::counters::{OtherCounters, OutcomeCountsView, cell};
-use crate::export::{Column, Listed, optional, time, word};
+use crate::export::{Column, Listed, optional, time};
 use crate::vocabulary::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
@@ -132,8 +132,8 @@ impl Listed for SendingView {
     fn columns() -> Vec<Column<Self>> {
         let mut columns: Vec<Column<Self>> = vec![
             Column::new("id", |sending: &Self| sending.id.to_string()),
-            Column::new("class", |sending: &Self| word(sending.class)),
-            Column::new("state", |sending: &Self| word(sending.state)),
+            Column::new("class", |sending: &Self| sending.class.to_string()),
+            Column::new("state", |sending: &Self| sending.state.to_string()),
             Column::new("client_reference", |sending: &Self| optional(sending.client_reference.as_ref())),
             Column::new("from", |sending: &Self| optional(sending.from.as_ref())),
             Column::new("from_email", |sending: &Self| optional(sending.from_email.as_ref())),
