@@ -3,6 +3,7 @@
 //! `cargo xtask test` runs every test with the real servers that they need; `cargo xtask load` measures; `cargo xtask
 //! soak` lets everything go wrong at once.
 
+mod deny;
 mod fuzz;
 mod load;
 mod paths;
@@ -25,7 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs every test, with whatever real servers they need.
+    /// Checks the dependency tree and runs every test, with whatever real servers they need.
     Test(test::TestOptions),
     /// Fuzzes everything that reads outside input. Needs a nightly compiler.
     Fuzz(fuzz::FuzzOptions),

@@ -1,13 +1,15 @@
-//! `cargo xtask test`: every test, with the servers that they need.
+//! `cargo xtask test`: every test, with the servers that they need, and what may be in the dependency tree.
 //!
-//! Documentation tests come first, then all others, so that the summary of the tests is the last thing shown. A
-//! server that cannot be installed is a failure: no test is skipped because of it.
+//! The tree comes first, then documentation tests, then all others, so that the summary of the tests is the last thing
+//! shown. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::bail;
 use clap::Args;
 
+use crate::deny;
 use crate::paths::cargo;
 use crate::servers::Servers;
 
@@ -15,16 +17,17 @@ use crate::servers::Servers;
 #[derive(Args)]
 pub(crate) struct TestOptions {
     /// What is passed on to `cargo nextest run` (or `cargo test`), such as `-p kite-domain` or a part of a test's name.
-    /// With it, documentation tests are left out.
+    /// With it, documentation tests and the check of the dependency tree are left out.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pass_on: Vec<String>,
 }
 
 /// Runs the tests.
 pub(crate) fn run(options: &TestOptions) -> anyhow::Result<()> {
+    let commands = commands(options)?;
     let servers = Servers::start()?;
     let mut failed = Vec::new();
-    for mut command in commands(options) {
+    for mut command in commands {
         servers.tell(&mut command);
         eprintln!("$ {}", in_words(&command));
         if !command.status()?.success() {
@@ -38,7 +41,7 @@ pub(crate) fn run(options: &TestOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn commands(options: &TestOptions) -> Vec<Command> {
+fn commands(options: &TestOptions) -> anyhow::Result<Vec<Command>> {
     let names_packages =
         options.pass_on.iter().any(|argument| argument.starts_with("-p") || argument == "--package");
     let mut tests = cargo();
@@ -52,16 +55,17 @@ fn commands(options: &TestOptions) -> Vec<Command> {
     }
     if !options.pass_on.is_empty() {
         tests.args(&options.pass_on);
-        return vec![tests];
+        return Ok(vec![tests]);
     }
+    let tree = deny::check()?;
     if !has_nextest() {
         // Runs the documentation tests too.
         tests.arg("--no-fail-fast");
-        return vec![tests];
+        return Ok(vec![tree, tests]);
     }
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
-    vec![documentation, tests]
+    Ok(vec![tree, documentation, tests])
 }
 
 fn has_nextest() -> bool {
@@ -71,6 +75,7 @@ fn has_nextest() -> bool {
 }
 
 fn in_words(command: &Command) -> String {
-    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
-    std::iter::once("cargo".into()).chain(arguments).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -4,15 +4,15 @@
 //! tenant may call the endpoint; if it names no role, no operator may. An endpoint without a row requires a key with
 //! all permissions.
 //!
-//! The row of a read also names the read model that it reads from: the read waits for what the caller itself wrote
-//! before.
+//! The row of a read also names the read model that it answers from: it waits for what the caller itself wrote before, and for
+//! what the header `kite-min-position` asks for ([`freshness`](crate::freshness)).
 
 use axum::http::Method;
 use kite_domain::keys::{Role, Scope};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::state::Model;
+use crate::freshness::Model;
 
 /// What an endpoint asks of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub(crate) const ROWS: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/groups/{group}", MANAGE),
     ("POST", "/v1/groups/{group}/members", MANAGE),
     ("POST", "/v1/senders", MANAGE),
-    ("GET", "/v1/senders", READ_BOOK),
-    ("GET", "/v1/senders/{address}", READ_BOOK),
+    ("GET", "/v1/senders", READ),
+    ("GET", "/v1/senders/{address}", READ),
     ("DELETE", "/v1/senders/{address}", MANAGE),
     ("POST", "/v1/opt-outs", MANAGE),
     ("POST", "/v1/opt-outs/import", MANAGE),
@@ -91,7 +91,7 @@ pub(crate) const ROWS: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/opt-outs/{address}", MANAGE),
     ("POST", "/v1/templates", MANAGE),
     ("GET", "/v1/templates", READ_BOOK),
-    ("GET", "/v1/templates/{template}", READ_BOOK),
+    ("GET", "/v1/templates/{template}", READ),
     ("PUT", "/v1/templates/{template}", MANAGE),
     ("DELETE", "/v1/templates/{template}", MANAGE),
     ("GET", "/v1/policies", READ_ROUTING),

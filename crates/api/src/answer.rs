@@ -2,12 +2,9 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kite_projections::{Cursor, Listing};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-
-use crate::problem::{Answer, Code, Problem};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The position in the log that a write ended at: send it as `kite-min-position` to read what was written.
 pub(crate) const POSITION: &str = "kite-position";
@@ -95,56 +92,14 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Send it as `cursor` for the next page; none: this was the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "AZfA3gAAcACAAAAAAAAAAQ")]
+    #[schema(example = "contacts.0197c0de000070008000000000000001")]
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of a read model in the form of the API.
-    pub(crate) fn of<V>(listing: Listing<V>, word: impl FnMut(V) -> T) -> Self {
-        let next = listing.next.map(|cursor| cursor.to_string());
-        Self { items: listing.items.into_iter().map(word).collect(), next }
-    }
-}
-
-/// Which page of a list.
-#[derive(Debug, Default, Clone, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct Paging {
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// How many items at most, 1 to 200.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-}
-
-const PAGE_SIZE: usize = 50;
-const PAGE_SIZE_MAX: usize = 200;
-
-impl Paging {
-    /// The paging of a query that has other parameters, too.
-    pub(crate) fn of(cursor: Option<String>, limit: Option<usize>) -> Self {
-        Self { cursor, limit }
-    }
-
-    /// A piece of a file.
-    pub(crate) fn of_file(cursor: Option<String>) -> Self {
-        Self { cursor, limit: Some(PAGE_SIZE_MAX) }
-    }
-
-    /// How many.
-    pub(crate) fn size(&self) -> Answer<usize> {
-        match self.limit.unwrap_or(PAGE_SIZE) {
-            size @ 1..=PAGE_SIZE_MAX => Ok(size),
-            _ => Err(Problem::new(Code::InvalidParameter, "The parameter limit must be 1 to 200.")),
-        }
-    }
-
-    /// After what.
-    pub(crate) fn after(&self) -> Answer<Option<Cursor>> {
-        let Some(text) = &self.cursor else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Problem::new(Code::InvalidCursor, "The cursor cannot be read."))
+    /// The same page of other items.
+    pub(crate) fn map<U>(self, word: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(word).collect(), next: self.next }
     }
 }
 
@@ -157,15 +112,5 @@ mod tests {
         assert_eq!(segment("+14155552671"), "+14155552671");
         assert_eq!(segment("kim.lee+tag@example.com"), "kim.lee+tag@example.com");
         assert_eq!(segment("a/b#c?d%e@예.kr"), "a%2Fb%23c%3Fd%25e@%EC%98%88.kr");
-    }
-
-    #[test]
-    fn a_page_has_one_to_two_hundred_items() {
-        let size = |limit| Paging::of(None, limit).size();
-        assert_eq!(size(None), Ok(50));
-        assert_eq!(size(Some(200)), Ok(200));
-        for limit in [0, 201, usize::MAX] {
-            assert_eq!(size(Some(limit)).unwrap_err().code(), Code::InvalidParameter);
-        }
     }
 }

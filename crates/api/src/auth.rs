@@ -25,11 +25,12 @@ use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
 use crate::access::{self, Access};
+use crate::budget::Payer;
 use crate::clients::{Clients, Origin};
-use crate::extract::Payer;
 use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
+use crate::traced::note_tenant;
 
 /// How long keys are checked against the last known state while the log cannot be read.
 const KEYS_HOLD: TimeDelta = TimeDelta::minutes(1);
@@ -131,6 +132,9 @@ async fn identify(parts: &mut Parts, state: &ApiState) -> Answer<Known> {
     let origin = parts.extensions.get::<Origin>();
     match known(&parts.headers, state, origin).await {
         Ok(known) => {
+            if let Some(tenant) = known.caller.tenant() {
+                note_tenant(tenant);
+            }
             if let Some(origin) = origin {
                 origin.peer.prove();
             }
@@ -288,9 +292,9 @@ fn permit(may: May, access: Access, side: Option<Side>) -> Answer<()> {
     }
 }
 
-/// Identifies the caller, checks whether the key may do this, counts the request of a tenant, and lets a read wait
-/// for what the same caller wrote. Requests to send are counted when they are read: only then is it known whether
-/// they are passwords, which are counted separately. A request without permission is never read.
+/// Identifies, asks whether the key may do this, counts the request of a tenant, and lets a read wait for what the same
+/// caller wrote and what its headers ask for. Requests to send are counted when they are read: only then it is known whether they are passwords, which
+/// count apart. One that may not is never read.
 async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
     let Known { caller, may } = identify(parts, state).await?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -308,7 +312,7 @@ async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
         let _ = who.set(caller.writer());
     }
     if let Some(model) = access.model {
-        state.await_own_writes(model, &caller.writer()).await;
+        state.freshness().wait_for(model, &caller.writer(), &parts.headers).await?;
     }
     Ok(caller)
 }

@@ -8,9 +8,6 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::export::word;
-use crate::words::ChannelWord;
-
 /// Values of chosen counters, each a field.
 macro_rules! counter_views {
     ($($(#[$doc:meta])* $name:ident as $schema:literal = $counters:expr;)*) => {$(
@@ -123,7 +120,7 @@ pub(crate) fn metrics_text(totals: &[kite_projections::RelayTotals]) -> String {
         writeln!(text, "# HELP {name} {}\n# TYPE {name} gauge", counter.definition()).expect(WRITTEN);
         for one in totals {
             let relay = one.relay.as_ref().map_or("", |relay| relay.as_str());
-            let (channel, class) = (word(ChannelWord::from(one.channel)), one.class.word());
+            let (channel, class) = (one.channel.as_str(), one.class.word());
             let value = cell(&one.counts, *counter);
             writeln!(text, "{name}{{relay=\"{relay}\",channel=\"{channel}\",class=\"{class}\"}} {value}")
                 .expect(WRITTEN);
@@ -147,10 +144,7 @@ pub fn counters_markdown() -> String {
          --- | --- |\n",
     );
     for counter in Counter::ALL {
-        let counted = match counter.counted() {
-            kite_projections::Counted::Messages => "messages",
-            kite_projections::Counted::Attempts => "attempts",
-        };
+        let counted: &str = counter.counted().into();
         writeln!(page, "| `{}` | {counted} | {} |", counter.word(), counter.definition()).expect(WRITTEN);
     }
     page.push_str(RATES);

@@ -3,7 +3,7 @@
 
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
-use kite_commands::accept::SendRequest;
+use kite_commands::accept::{AcceptLimits, SendRequest};
 use kite_domain::contact::ContactDetails;
 use kite_domain::ids::ContactId;
 use kite_domain::not_understood::Misread;
@@ -15,9 +15,9 @@ use crate::routes::contacts::csv_rows;
 use crate::routes::receipts::{read, verify};
 use crate::routes::sendings::SendingBody;
 
-/// The body of a sending.
-pub fn sending(body: &[u8]) -> Answer<SendRequest> {
-    read_json::<SendingBody>(body).map(SendingBody::into_request)
+/// The body of a sending, of a tenant without an address book.
+pub fn sending(body: &[u8], limits: &AcceptLimits) -> Answer<SendRequest> {
+    read_json::<SendingBody>(body).map(|body| body.without_book(limits))
 }
 
 /// The key of a request that may be repeated.

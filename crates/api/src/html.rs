@@ -1,28 +1,6 @@
 //! Pages for people: one shell, one style, nothing loaded from outside, no script.
 
-use std::fmt;
-
-/// Text that may stand in HTML, in elements and in quoted attributes.
-pub(crate) struct Escaped<'t>(pub(crate) &'t str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(place) = rest.find(['&', '<', '>', '"', '\'']) {
-            let (plain, special) = rest.split_at(place);
-            formatter.write_str(plain)?;
-            formatter.write_str(match special.as_bytes()[0] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
-            })?;
-            rest = &special[1..];
-        }
-        formatter.write_str(rest)
-    }
-}
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--accent:#0a6cc2}\
@@ -34,14 +12,27 @@ vertical-align:top}details{border:1px solid var(--line);border-radius:6px;margin
 summary{cursor:pointer}summary p{display:inline;margin:0}.method{display:inline-block;font:700 .8em ui-monospace,monospace;\
 min-width:4.2em}.soft{opacity:.75}nav a{margin-right:1rem}";
 
-/// A whole page around a body that is HTML already.
-pub(crate) fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width,initial-scale=1\"><title>{} · Kite</title><style>{STYLE}</style></head><body><nav>\
-         <a href=\"/docs\">API</a><a href=\"/problems\">Problems</a><a href=\"/openapi.json\">OpenAPI</a></nav>{body}</body></html>",
-        Escaped(title)
-    )
+/// A whole page around this.
+pub(crate) fn page(title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                title { (title) " · Kite" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                nav {
+                    a href="/docs" { "API" }
+                    a href="/problems" { "Problems" }
+                    a href="/openapi.json" { "OpenAPI" }
+                }
+                (body)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,14 +40,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_be_markup_is_escaped() {
-        assert_eq!(Escaped("<a b=\"c\">&'한글'").to_string(), "&lt;a b=&quot;c&quot;&gt;&amp;&#39;한글&#39;");
-        assert_eq!(Escaped("").to_string(), "");
+    fn what_could_be_markup_is_escaped_wherever_it_stands() {
+        let text = "<a b=\"c\">&'한글'";
+        let page = page(text, &html! { p title=(text) { (text) } }).into_string();
+        let escaped = "&lt;a b=&quot;c&quot;&gt;&amp;'한글'";
+        assert!(page.contains(&format!("<title>{escaped} · Kite</title>")), "{page}");
+        assert!(page.contains(&format!("<p title=\"{escaped}\">{escaped}</p>")), "{page}");
     }
 
     #[test]
     fn a_page_asks_for_nothing_from_outside() {
-        let page = page("Title", "<p>body</p>");
+        let page = page("Title", &html! { p { "body" } }).into_string();
         assert!(!page.contains("http") && !page.contains("<script") && page.contains("<p>body</p>"));
     }
 }

@@ -17,11 +17,15 @@
 mod access;
 mod answer;
 mod auth;
+mod budget;
 mod clients;
+mod config;
 mod counters;
 mod docs_page;
 mod export;
 mod extract;
+mod files_under_way;
+mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
 mod html;
@@ -31,15 +35,16 @@ mod own_writes;
 pub mod problem;
 pub mod router;
 pub mod routes;
+mod seen_calls;
 mod state;
-pub mod words;
+pub mod traced;
+pub mod vocabulary;
 
 pub use auth::{AdminAuth, Caller, TenantAuth};
 pub use clients::{Client, ClientAddress, ClientRules, Clients, ForwardedHeader, Peer, Seldom, Waiting};
+pub use config::{AdminKeyHash, ApiConfig, hash_admin_key};
 pub use counters::counters_markdown;
 pub use openapi::openapi_json;
-pub use problem::pages::markdown as problems_markdown;
 pub use router::{admin_router, public_router, router};
-pub use state::{
-    AdminKeyHash, AlwaysReady, ApiConfig, ApiParts, ApiState, Readiness, ReadinessCheck, hash_admin_key,
-};
+pub use routes::service::problems::markdown as problems_markdown;
+pub use state::{AlwaysReady, ApiParts, ApiState, Readiness, ReadinessCheck};

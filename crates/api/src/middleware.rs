@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::answer::POSITION;
 use crate::auth::{WhoWrites, payer};
+use crate::budget::{Payer, RelayAt};
 use crate::clients::{Origin, Peer};
-use crate::extract::{Payer, RelayAt};
 use crate::problem::{Code, Problem};
 use crate::routes::receipts::RECEIPTS_PATH;
 use crate::state::ApiState;
@@ -33,7 +33,7 @@ pub(crate) async fn measure(request: Request, next: Next) -> Response {
 }
 
 /// A closed set of words, because a caller may send any method.
-fn method_word(method: &Method) -> &'static str {
+pub(crate) fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

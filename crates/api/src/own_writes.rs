@@ -2,7 +2,7 @@
 //!
 //! Limited in number: callers whose writes are in every read model need no waiting and are dropped first. If there
 //! are still too many, the oldest are dropped, and an unknown caller then waits as if it had made the newest of those
-//! writes.
+//! writes. So this is not a cache by last use: which entries may be dropped depends on positions in the log.
 
 use kite_domain::slug::TenantId;
 use parking_lot::Mutex;

@@ -8,12 +8,12 @@ use utoipa_axum::routes;
 
 use crate::auth::Side;
 use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect};
-use crate::problem::pages;
 use crate::routes::{
     admin, audit, contacts, groups, messages, opt_outs, policies, receipts, relays, routing, senders,
     sendings, service, statistics, templates,
 };
 use crate::state::ApiState;
+use crate::traced::trace;
 
 /// All endpoints with their descriptions.
 pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
@@ -101,8 +101,8 @@ fn service() -> OpenApiRouter<ApiState> {
         .routes(routes!(service::ready::handler))
         .routes(routes!(service::docs::page))
         .routes(routes!(service::docs::openapi))
-        .routes(routes!(pages::list))
-        .routes(routes!(pages::get))
+        .routes(routes!(service::problems::list))
+        .routes(routes!(service::problems::get))
 }
 
 /// The whole API, ready to be served at one listener.
@@ -134,5 +134,6 @@ fn surrounded(endpoints: OpenApiRouter<ApiState>, side: Option<Side>, state: Api
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(from_fn(protect))
         .layer(from_fn(measure))
+        .layer(from_fn_with_state(state.clone(), trace))
         .with_state(state)
 }

@@ -1,121 +1,34 @@
 //! What handlers work with. Built once by the owner of the API; nothing here starts a task or opens a file.
 
 use async_trait::async_trait;
-use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::backup_desk::BackupDesk;
 use kite_commands::directory::DirectoryState;
-use kite_commands::event_store::{Filter, LogIndex};
+use kite_commands::event_store::LogIndex;
 use kite_commands::manage::Unextended;
 use kite_commands::refusal_keeper;
 use kite_commands::relay_desk::RelayDesk;
+use kite_commands::trace::{self, Current};
 use kite_commands::{Cause, WriteSide, describe};
 use kite_domain::advice::AdviceSettings;
 use kite_domain::contact::ContactDetails;
 use kite_domain::opt_out::Refusals;
 use kite_domain::slug::TenantId;
 use kite_projections::{Bond, ReadModels};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::{Budgets, HeldBody};
 use crate::clients::Clients;
-use crate::export::Exports;
-use crate::extract::{Budgets, HeldBody};
-use crate::own_writes::{OwnWrites, Writer};
+use crate::config::ApiConfig;
+use crate::files_under_way::Exports;
+use crate::freshness::{Freshness, Model};
+use crate::own_writes::Writer;
 use crate::problem::{Answer, Code, Problem};
-use crate::routes::receipts::SeenCalls;
-
-/// SHA-256 of the admin key: the only form in which it is kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct AdminKeyHash(pub(crate) [u8; 32]);
-
-impl std::fmt::Debug for AdminKeyHash {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("AdminKeyHash(…)")
-    }
-}
-
-/// What to keep of an admin key.
-pub fn hash_admin_key(key: &str) -> AdminKeyHash {
-    AdminKeyHash(Sha256::digest(key.as_bytes()).into())
-}
-
-/// Limits and secrets of the API. Every limit has a refusal of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Who may use the admin endpoints; none: nobody.
-    #[serde(skip)]
-    pub admin_key_hash: Option<AdminKeyHash>,
-    /// The most recipients in one request, groups included.
-    pub recipients_max: usize,
-    /// The largest body of a sending.
-    pub sending_body_bytes_max: usize,
-    /// The largest CSV file.
-    pub import_body_bytes_max: usize,
-    /// The largest body of pushed receipts.
-    pub receipts_body_bytes_max: usize,
-    /// The largest body anywhere else.
-    pub body_bytes_max: usize,
-    /// The most memory for all large bodies of tenants together; beyond that: 503.
-    pub bytes_in_flight_max: usize,
-    /// The part of it that one tenant may use, in per cent; beyond that: 429. The same for each relay and its bytes.
-    pub share_per_cent: u8,
-    /// The most memory for all large bodies of operators together; beyond that: 503.
-    pub admin_bytes_in_flight_max: usize,
-    /// The most memory for receipts from places from which genuine ones of the same relay came before.
-    pub receipts_bytes_in_flight_max: usize,
-    /// The most memory for bodies of which it is not known yet whether they are genuine.
-    pub unverified_bytes_in_flight_max: usize,
-    /// How long a body may take to arrive, in milliseconds.
-    pub body_timeout_ms: u64,
-    /// How long a body may make no progress, in milliseconds.
-    pub body_stall_timeout_ms: u64,
-    /// How long a read waits for a read model to catch up with a position, in milliseconds.
-    pub read_wait_ms: u64,
-    /// If a read model is further behind than this many positions, the process is not ready.
-    pub ready_lag_events_max: u64,
-    /// If a projector stands still for longer than this while there is something to read, the process is not ready,
-    /// in milliseconds.
-    pub ready_standstill_ms_max: u32,
-    /// With less room than this on the disk of the data directory the process is not ready and accepts no new
-    /// sendings, so that the results of work in progress can still be written, in bytes.
-    pub ready_free_bytes_min: u64,
-    /// With less room than this it says so, in bytes.
-    pub ready_free_bytes_warn: u64,
-    /// How far back the figures behind a recommendation reach, in minutes.
-    pub figures_window_minutes: u32,
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self {
-            admin_key_hash: None,
-            recipients_max: 10_000,
-            sending_body_bytes_max: 8 << 20,
-            import_body_bytes_max: 16 << 20,
-            receipts_body_bytes_max: 4 << 20,
-            body_bytes_max: 1 << 20,
-            bytes_in_flight_max: 64 << 20,
-            share_per_cent: 50,
-            admin_bytes_in_flight_max: 8 << 20,
-            receipts_bytes_in_flight_max: 32 << 20,
-            unverified_bytes_in_flight_max: 16 << 20,
-            body_timeout_ms: 30_000,
-            body_stall_timeout_ms: 10_000,
-            read_wait_ms: 2_000,
-            ready_lag_events_max: 100_000,
-            ready_standstill_ms_max: 10_000,
-            ready_free_bytes_min: 256 << 20,
-            ready_free_bytes_warn: 1 << 30,
-            figures_window_minutes: 60,
-        }
-    }
-}
+use crate::seen_calls::SeenCalls;
+use crate::traced::goes_along;
 
 /// One thing that must hold before requests are sent here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,10 +112,7 @@ pub(crate) struct Shared {
     pub(crate) seen_calls: SeenCalls,
     /// Files that are being written.
     pub(crate) exports: Exports,
-    /// Writes of any kind.
-    writes: OwnWrites,
-    /// Writes to address books.
-    contact_writes: OwnWrites,
+    freshness: Freshness,
     /// Where the log ended when this process began.
     began_at: u64,
 }
@@ -215,35 +125,23 @@ impl Deref for ApiState {
     }
 }
 
-/// A read model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Model {
-    /// Contacts, groups, templates, refusals, keys.
-    AddressBook,
-    /// Sendings and messages.
-    Delivery,
-    /// Policies and advice.
-    Routing,
-}
-
-/// Requests with larger bodies are processed in the background.
+/// Requests with larger bodies are worked on in the background.
 const SHORT_BYTES_MAX: usize = 8 << 10;
-
-/// Asks for data at least as new as a position: the value of an earlier `kite-position`.
-pub(crate) const MIN_POSITION: &str = "kite-min-position";
 
 impl ApiState {
     /// Ready to serve.
     pub fn new(parts: ApiParts) -> Self {
         let budgets = Budgets::new(&parts.config);
-        let began_at = *parts.write_side.journal.store().head().borrow();
+        let store = parts.write_side.journal.store().clone();
+        let began_at = *store.head().borrow();
+        let read_wait = Duration::from_millis(parts.config.read_wait_ms);
+        let freshness = Freshness::new(parts.read_models.clone(), store, read_wait);
         Self(Arc::new(Shared {
             parts,
             budgets,
             seen_calls: SeenCalls::default(),
             exports: Exports::default(),
-            writes: OwnWrites::default(),
-            contact_writes: OwnWrites::default(),
+            freshness,
             began_at,
         }))
     }
@@ -257,9 +155,19 @@ impl ApiState {
         &self.0
     }
 
+    /// What reads wait for.
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.0.freshness
+    }
+
     /// What an event written for this actor names as its cause.
     pub(crate) fn cause(&self, actor: &SmolStr) -> Cause {
-        Cause::new(actor.clone(), self.write_side.journal.next_id())
+        match trace::current() {
+            Some(Current { traceparent, request: Some(id) }) => {
+                Cause::new(actor.clone(), id).in_trace(Some(traceparent))
+            }
+            Some(_) | None => Cause::new(actor.clone(), self.write_side.journal.next_id()),
+        }
     }
 
     /// Records that the tenant has written, so that it finds its write.
@@ -269,29 +177,13 @@ impl ApiState {
 
     /// Records that somebody has written. Answers to writes pass through here (`middleware::remembering`).
     pub(crate) fn note_write_of(&self, writer: Writer, position: u64) {
-        self.0.writes.note(writer, position, || self.read_everywhere());
+        self.0.freshness.note(writer, position);
     }
 
     /// Records that the tenant has written to its address book, so that a sending to a group sees it.
     pub(crate) fn note_contact_write(&self, tenant: &TenantId, position: u64) {
         self.note_write(tenant, position);
-        let writer = Writer::Tenant(tenant.clone());
-        self.0.contact_writes.note(writer, position, || self.position(Model::AddressBook));
-    }
-
-    /// The position that all read models have reached that reads wait for.
-    fn read_everywhere(&self) -> u64 {
-        let models = [Model::AddressBook, Model::Delivery, Model::Routing];
-        models.map(|model| self.position(model)).into_iter().min().unwrap_or(0)
-    }
-
-    /// Waits until a read model holds everything that the caller wrote through this process. If that takes too long
-    /// and the caller did not ask for it, the present rows are used: a list that is a moment old is more useful than
-    /// none.
-    pub(crate) async fn await_own_writes(&self, model: Model, writer: &Writer) {
-        if self.reached(model, self.0.writes.of(writer)).await.is_err() {
-            metrics::counter!("kite_own_writes_not_awaited_total").increment(1);
-        }
+        self.0.freshness.note_contacts(Writer::Tenant(tenant.clone()), position);
     }
 
     /// Queries a read model for something of the tenant's. If it is not there, it may have been written a moment ago:
@@ -302,20 +194,19 @@ impl ApiState {
         tenant: &TenantId,
         query: impl Fn(&ReadModels) -> Result<Option<T>, kite_projections::QueryError> + Clone + Send + 'static,
     ) -> Answer<Option<T>> {
-        let before = self.position(model);
+        let before = self.0.freshness.position(model);
         let found = self.query(query.clone()).await?;
-        let written = self.0.writes.of(&Writer::Tenant(tenant.clone()));
+        let written = self.0.freshness.written(&Writer::Tenant(tenant.clone()));
         if found.is_some() || before >= written {
             return Ok(found);
         }
-        self.reached(model, written).await?;
+        self.0.freshness.reached(model, written).await?;
         self.query(query).await
     }
 
     /// Waits until the address book holds everything that this process wrote for the tenant.
     pub(crate) async fn own_contact_writes(&self, tenant: &TenantId) -> Answer<()> {
-        let position = self.0.contact_writes.of(&Writer::Tenant(tenant.clone()));
-        self.reached(Model::AddressBook, position).await
+        self.0.freshness.own_contacts(&Writer::Tenant(tenant.clone())).await
     }
 
     /// Makes sure that the log says which addresses the tenant's refusals apply to, by the address book at this
@@ -323,7 +214,7 @@ impl ApiState {
     pub(crate) async fn extend_refusals(&self, tenant: &TenantId, position: u64) {
         /// What is more is left to the keeper.
         const PORTION: usize = 10_000;
-        if self.reached(Model::AddressBook, position).await.is_err() {
+        if self.0.freshness.reached(Model::AddressBook, position).await.is_err() {
             return;
         }
         let owner = tenant.clone();
@@ -373,62 +264,7 @@ impl ApiState {
 
     /// Waits until the address book has all contacts that were there before this process.
     pub(crate) async fn contacts_are_counted(&self) -> Answer<()> {
-        self.reached(Model::AddressBook, self.0.began_at).await
-    }
-
-    /// Waits for the position in the header `kite-min-position` in the address book.
-    pub(crate) async fn fresh_address_book(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::AddressBook, self.min_position(headers).await?).await
-    }
-
-    /// Waits for the position in the header `kite-min-position` in the routing read model.
-    pub(crate) async fn fresh_routing(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Routing, self.min_position(headers).await?).await
-    }
-
-    /// Waits for the position in the header `kite-min-position` in the delivery read model.
-    pub(crate) async fn fresh_delivery(&self, headers: &HeaderMap) -> Answer<()> {
-        self.reached(Model::Delivery, self.min_position(headers).await?).await
-    }
-
-    /// The position in the header `kite-min-position`. Waiting for a position at which nothing was ever written ends
-    /// without success.
-    async fn min_position(&self, headers: &HeaderMap) -> Answer<u64> {
-        let Some(position) = min_position(headers)? else { return Ok(0) };
-        let store = self.write_side.journal.store();
-        let head = *store.head().borrow();
-        // The head is reported a moment after an event can be read.
-        let is_beyond = position > head
-            && store.read_all(position - 1, 1, &Filter::everything()).await?.events.is_empty();
-        if is_beyond {
-            let detail =
-                format!("The header kite-min-position names position {position}; the log ends at {head}.");
-            return Err(Problem::new(Code::InvalidParameter, detail));
-        }
-        Ok(position)
-    }
-
-    /// Waits until a read model is at a position, or returns that it is not.
-    async fn reached(&self, model: Model, position: u64) -> Answer<()> {
-        if self.position(model) >= position {
-            return Ok(());
-        }
-        let wait = Duration::from_millis(self.config.read_wait_ms);
-        let models = &self.read_models;
-        let is_there = match model {
-            Model::AddressBook => models.address_book.wait_for(position, wait).await,
-            Model::Delivery => models.delivery.wait_for(position, wait).await,
-            Model::Routing => models.routing.wait_for(position, wait).await,
-        };
-        is_there.then_some(()).ok_or_else(|| lagging(model, position))
-    }
-
-    fn position(&self, model: Model) -> u64 {
-        match model {
-            Model::AddressBook => self.read_models.address_book.position(),
-            Model::Delivery => self.read_models.delivery.position(),
-            Model::Routing => self.read_models.routing.position(),
-        }
+        self.0.freshness.reached(Model::AddressBook, self.0.began_at).await
     }
 
     /// Runs a query of a read model where it may block.
@@ -454,32 +290,10 @@ impl ApiState {
         if body.bytes.len() <= SHORT_BYTES_MAX {
             return work.await;
         }
-        self.background.spawn(work).await.map_err(|_| broken())?
+        self.background.spawn(goes_along(work)).await.map_err(|_| broken())?
     }
 }
 
 fn broken() -> Problem {
     Problem::new(Code::Internal, "The work for this request ended early.")
-}
-
-fn lagging(model: Model, position: u64) -> Problem {
-    let name = match model {
-        Model::AddressBook => "address book",
-        Model::Delivery => "delivery read model",
-        Model::Routing => "routing read model",
-    };
-    Problem::new(Code::NotCaughtUp, format!("The {name} has not reached position {position} yet."))
-}
-
-fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {
-    let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
-    // The document gives positions the range of its integers, which is that of the stores too.
-    let position = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
-    let position = position.and_then(|position| u64::try_from(position).ok());
-    position.map(Some).ok_or_else(|| {
-        Problem::new(
-            Code::InvalidParameter,
-            "The header kite-min-position must be a position: a whole number.",
-        )
-    })
 }

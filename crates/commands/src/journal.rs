@@ -5,7 +5,7 @@ use kite_domain::event::{DecodeError, Event};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Position,
-    ReadError, RecordedEvent, StreamAppend, StreamName, Tail,
+    ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent,
 };
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
@@ -55,18 +55,26 @@ pub struct Cause {
     pub correlation: Uuid,
     /// The event that is answered.
     pub causation: Option<Uuid>,
+    /// The trace that it belongs to, where there is one.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl Cause {
     /// Something that starts here.
     pub fn new(actor: impl Into<SmolStr>, correlation: Uuid) -> Self {
-        Self { actor: actor.into(), correlation, causation: None }
+        Self { actor: actor.into(), correlation, causation: None, traceparent: None }
     }
 
     /// The same, as the consequence of an event.
     #[must_use]
     pub fn of(self, event: Option<Uuid>) -> Self {
         Self { causation: event, ..self }
+    }
+
+    /// The same, as a part of a trace.
+    #[must_use]
+    pub fn in_trace(self, traceparent: Option<TraceParent>) -> Self {
+        Self { traceparent, ..self }
     }
 }
 
@@ -331,6 +339,7 @@ fn stream_append(command: Uuid, entry: Entry, time: DateTime<Utc>) -> (StreamApp
             correlation: entry.cause.correlation,
             causation: entry.cause.causation,
             actor: entry.cause.actor,
+            traceparent: entry.cause.traceparent,
         },
         events,
     };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::journal::{Cause, Entry, Journal, JournalError};
+use crate::trace;
 
 /// So many are appended at once.
 const APPENDS_MAX: usize = 250;
@@ -121,6 +122,7 @@ impl NotUnderstoodBook {
     ) -> Result<(), JournalError> {
         let ids: Vec<Uuid> = some.iter().map(|(id, _)| *id).collect();
         let cause = Cause::new(format_smolstr!("relay:{relay}"), self.journal.next_id());
+        let cause = cause.in_trace(trace::current_parent());
         let entry = |(id, misread): (Uuid, Misread)| {
             let entry = Entry {
                 stream: day.into(),

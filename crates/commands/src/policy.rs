@@ -65,7 +65,7 @@ pub fn policy_names_in_force(directory: &DirectoryState, tenant: &TenantId) -> V
         names.extend(advice.map(|advice| name_under(&name, Some(advice))));
         names
     };
-    Channel::ALL.into_iter().flat_map(of_channel).collect()
+    Channel::ALL.iter().copied().flat_map(of_channel).collect()
 }
 
 /// The names of all policies that the router may follow now.
@@ -92,10 +92,9 @@ pub(crate) fn is_over(directory: &DirectoryState, split: &str) -> bool {
 fn parse(split: &str) -> Option<(&str, Channel, u32, Option<u32>)> {
     let (policy, _) = split.split_once('|')?;
     let (rest, last) = policy.rsplit_once('-')?;
-    let of_channel = |named: &str| {
+    let of_channel = |named: &str| -> Option<(usize, Channel)> {
         let (tenant, word) = named.rsplit_once('-')?;
-        let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word)?;
-        Some((tenant.len(), channel))
+        Some((tenant.len(), word.parse().ok()?))
     };
     if let Some((tenant, channel)) = of_channel(rest) {
         return Some((&rest[..tenant], channel, last.parse().ok()?, None));

@@ -21,6 +21,7 @@ use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, JournalError};
 use crate::lots::{Lots, LotsError};
 use crate::not_understood::{KeptSummary, NotUnderstoodBook};
+use crate::trace;
 
 /// What became of a delivery of receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,8 +47,9 @@ impl ReceiptBook {
         Self { lots, directory, not_understood }
     }
 
-    /// Records what a relay reports. When this returns `Ok`, everything is in the log; on an error some of it may be,
-    /// and the relay should report all of it again.
+    /// Records what a relay reports. Everything is in the log when this answers with `Ok`; on an error some of it may
+    /// be, and the relay should say it all again.
+    #[tracing::instrument(name = "record receipts", level = "debug", skip_all, fields(%relay, receipts = receipts.len()))]
     pub async fn record(
         &self,
         relay: &RelayId,
@@ -123,7 +125,7 @@ impl ReceiptBook {
             stream: parked_stream(relay),
             expected: Expected::Any,
             tenant: None,
-            cause: Cause::new(actor(relay), journal.next_id()),
+            cause: Cause::new(actor(relay), journal.next_id()).in_trace(trace::current_parent()),
             events: vec![event],
         };
         journal.append_one(entry).await?;

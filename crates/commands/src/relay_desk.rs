@@ -60,7 +60,8 @@ pub struct CheckStep {
 }
 
 /// Whether a step held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum CheckVerdict {
     /// It did.
     Held,

@@ -10,6 +10,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use hashlink::LinkedHashMap;
 use kite_domain::breaker::Awaiting;
 use kite_domain::election::{self, RouterElected};
 use kite_domain::event::{Event, EventKind};
@@ -71,18 +72,13 @@ pub struct Router {
 /// tenant's messages. Within a tenant the order is that of the log.
 #[derive(Debug, Default)]
 struct Turns {
-    /// Tenants with something that waits, the next one first.
-    order: VecDeque<TenantId>,
-    queues: HashMap<TenantId, VecDeque<Waiting>>,
+    /// Of tenants with something that waits, the next one first.
+    queues: LinkedHashMap<TenantId, VecDeque<Waiting>>,
 }
 
 impl Turns {
     fn queue(&mut self, tenant: &TenantId) -> &mut VecDeque<Waiting> {
-        let queue = self.queues.entry(tenant.clone()).or_default();
-        if queue.is_empty() {
-            self.order.push_back(tenant.clone());
-        }
-        queue
+        self.queues.entry(tenant.clone()).or_insert_with(VecDeque::new)
     }
 
     fn push_back(&mut self, waiting: Waiting) {
@@ -95,8 +91,7 @@ impl Turns {
 
     /// The next lot, how many messages it has, and the sending if this was its last.
     fn next(&mut self, class: MessageClass) -> Option<(Next, u32, Option<SendingId>)> {
-        let tenant = self.order.pop_front()?;
-        let queue = self.queues.get_mut(&tenant)?;
+        let (tenant, mut queue) = self.queues.pop_front()?;
         let waiting = queue.front_mut()?;
         let (sending, messages) = (waiting.sending, waiting.messages_per_lot);
         let number = waiting.lots.pop_front();
@@ -104,10 +99,8 @@ impl Turns {
         if done.is_some() {
             queue.pop_front();
         }
-        if queue.is_empty() {
-            self.queues.remove(&tenant);
-        } else {
-            self.order.push_back(tenant.clone());
+        if !queue.is_empty() {
+            self.queues.insert(tenant.clone(), queue);
         }
         // Nothing without a lot is ever put here.
         let lot = LotId { sending, number: number? };
@@ -412,6 +405,7 @@ impl Router {
         lots
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(lots = next.len()))]
     async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
         use AppendError::{Busy, TooLarge, Unavailable};
         let directory = self.directory.snapshot();
@@ -535,7 +529,7 @@ impl Worker for Router {
         };
         let has_news = self.read_on(position).await?;
         self.follow_directory();
-        if self.elected.is_none() && !self.waiting.values().all(|turns| turns.order.is_empty()) {
+        if self.elected.is_none() && !self.waiting.values().all(|turns| turns.queues.is_empty()) {
             // Of an election whose answer was lost nothing is known, but that the next one counts.
             if !self.stand_for_election().await? {
                 self.forget();

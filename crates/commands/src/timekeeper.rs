@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::directory::Directory;
 use crate::journal::{Cause, Entry, JournalError};
-use crate::lots::{Lots, LotsError};
+use crate::lots::{Lots, LotsError, trace_of};
 use crate::manage::senders::{self, SenderError};
 use crate::open_work::OpenWork;
 use crate::parked::ParkedRetries;
@@ -172,6 +172,7 @@ impl Timekeeper {
         Ok(())
     }
 
+    #[tracing::instrument(name = "keep time", level = "debug", skip_all, fields(sendings = ids.len()))]
     async fn write_some_once<E: Fn(SendingId) -> Event>(
         &self,
         ids: &[SendingId],
@@ -190,7 +191,9 @@ impl Timekeeper {
                 stream: id.stream(),
                 expected: Expected::Version(told.last().map_or(0, |last| last.recorded.version)),
                 tenant: sending.accepted.map(|accepted| accepted.tenant.clone()),
-                cause: Cause::new(self.actor.clone(), id.0).of(told.last().map(|last| last.recorded.id)),
+                cause: Cause::new(self.actor.clone(), id.0)
+                    .of(told.last().map(|last| last.recorded.id))
+                    .in_trace(trace_of(&told)),
                 events: vec![event],
             });
         }
@@ -310,7 +313,8 @@ impl Timekeeper {
         Ok(messages_per_lot.saturating_mul(count))
     }
 
-    /// Returns how many of the lots have nothing open.
+    /// Answers how many of the lots have nothing open.
+    #[tracing::instrument(name = "close lots", level = "debug", skip_all, fields(lots = ids.len()))]
     async fn close_some(&self, ids: &[LotId], now: DateTime<Utc>) -> Result<u32, JournalError> {
         self.directory.stay_current(self.lots.journal()).await?;
         let directory = self.directory.snapshot();

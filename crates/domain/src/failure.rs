@@ -10,13 +10,14 @@
 //! Deliberately absent: what a policy allows (which classes qualify, how long to wait), which relays are left, and
 //! the decision itself. This file says what is possible; a policy can only narrow it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 /// Why an attempt did not succeed. Closed: whatever a relay may say is one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum FailureClass {
     /// The relay or its network: no route, queue full, connection refused, a time-out before acceptance.
     RelayFault,
@@ -93,22 +94,7 @@ pub enum Alert {
 
 impl FailureClass {
     /// Every class, in the order of the table in the messaging facts.
-    pub const ALL: [Self; 14] = [
-        Self::RelayFault,
-        Self::HandsetTemporary,
-        Self::HandsetPermanent,
-        Self::Sender,
-        Self::Reputation,
-        Self::Content,
-        Self::Template,
-        Self::ChannelUnavailable,
-        Self::OptOut,
-        Self::AdRule,
-        Self::Duplicate,
-        Self::Balance,
-        Self::Unknown,
-        Self::Unclassified,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Whether another relay may try the same message over the same channel.
     pub fn another_relay(self) -> RelayFailover {
@@ -172,28 +158,7 @@ impl FailureClass {
 
     /// The word used in events, in the API and in the code dictionary.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RelayFault => "relay_fault",
-            Self::HandsetTemporary => "handset_temporary",
-            Self::HandsetPermanent => "handset_permanent",
-            Self::Sender => "sender",
-            Self::Reputation => "reputation",
-            Self::Content => "content",
-            Self::Template => "template",
-            Self::ChannelUnavailable => "channel_unavailable",
-            Self::OptOut => "opt_out",
-            Self::AdRule => "ad_rule",
-            Self::Duplicate => "duplicate",
-            Self::Balance => "balance",
-            Self::Unknown => "unknown",
-            Self::Unclassified => "unclassified",
-        }
-    }
-}
-
-impl fmt::Display for FailureClass {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+        self.into()
     }
 }
 
@@ -232,7 +197,7 @@ mod tests {
     #[test]
     fn what_must_never_be_tried_again_is_not_eligible() {
         let finished: Vec<_> =
-            FailureClass::ALL.into_iter().filter(|class| !class.is_failover_eligible()).collect();
+            FailureClass::ALL.iter().copied().filter(|class| !class.is_failover_eligible()).collect();
         assert_eq!(
             finished,
             [FailureClass::Content, FailureClass::OptOut, FailureClass::AdRule, FailureClass::Duplicate]
@@ -241,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_stored_word_is_the_displayed_word() {
-        for class in FailureClass::ALL {
+        for &class in FailureClass::ALL {
             let stored = serde_json::to_string(&class).unwrap();
             assert_eq!(stored, format!("\"{class}\""));
             assert_eq!(serde_json::from_str::<FailureClass>(&stored).unwrap(), class);

@@ -50,7 +50,8 @@ pub struct InstanceSettled {
 }
 
 /// Whether a log is the original of what it holds, or a copy and how far it has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Originality {
     /// Nobody else has ever written what it holds.
     #[default]
@@ -126,12 +127,7 @@ impl Originality {
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Original => "original",
-            Self::Copy { .. } => "copy",
-            Self::Released { .. } => "released",
-            Self::Settled { .. } => "settled",
-        }
+        self.into()
     }
 }
 

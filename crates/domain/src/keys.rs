@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 use std::fmt;
 use std::net::IpAddr;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::slug::OperatorName;
 
 /// What an operator's key may do. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Look at everything, change nothing.
     Auditor,
@@ -27,23 +30,15 @@ pub enum Role {
 impl Role {
     /// As it is written.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Auditor => "auditor",
-            Self::Operator => "operator",
-            Self::Administrator => "administrator",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.word())
+        self.into()
     }
 }
 
 /// What a tenant's key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// Ask for sendings, and pause, resume and cancel them.
     Send,
@@ -60,15 +55,11 @@ pub struct Scopes(u8);
 
 impl Scope {
     /// All of them, as they are listed.
-    pub const ALL: [Self; 3] = [Self::Send, Self::Read, Self::Manage];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// As it is written.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Send => "send",
-            Self::Read => "read",
-            Self::Manage => "manage",
-        }
+        self.into()
     }
 
     fn bit(self) -> u8 {
@@ -96,7 +87,7 @@ impl Scopes {
 
     /// Each of them, in their order.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+        Scope::ALL.iter().copied().filter(move |scope| self.contains(*scope))
     }
 }
 

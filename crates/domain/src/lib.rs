@@ -41,3 +41,5 @@ pub mod template;
 pub mod tenant;
 pub mod text;
 pub mod time_window;
+#[cfg(test)]
+mod words;

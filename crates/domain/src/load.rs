@@ -10,6 +10,8 @@
 //! can use up another's. The same share of every tenant's own limit is only for its passwords, so that its own
 //! campaign cannot take it.
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::mutation;
 use crate::sending::MessageClass;
 use crate::tenant::LimitsInForce;
@@ -123,7 +125,8 @@ impl HouseBounds {
 }
 
 /// Which bound is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", suffix = "_messages")]
 pub enum Full {
     /// The tenant's open messages.
     TenantOpen,
@@ -138,12 +141,7 @@ pub enum Full {
 impl Full {
     /// The word for it in metrics and answers.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::TenantOpen => "tenant_open_messages",
-            Self::TenantScheduled => "tenant_scheduled_messages",
-            Self::Open => "open_messages",
-            Self::Scheduled => "scheduled_messages",
-        }
+        self.into()
     }
 }
 
@@ -299,7 +297,8 @@ mod tests {
     #[test]
     fn a_message_counts_by_its_class_once_it_is_due() {
         use MessageClass::{Ad, Notice, Otp};
-        let due = MessageClass::ALL.map(|class| (class, LoadKind::of(class, false)));
+        let due: Vec<_> =
+            MessageClass::ALL.iter().map(|class| (*class, LoadKind::of(*class, false))).collect();
         assert_eq!(due, [(Otp, LoadKind::Password), (Notice, LoadKind::Ordinary), (Ad, LoadKind::Ordinary)]);
         assert!(MessageClass::ALL.iter().all(|class| LoadKind::of(*class, true) == LoadKind::Scheduled));
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smol_str::{SmolStr, format_smolstr};
 use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
 use crate::slug::RelayId;
@@ -19,6 +20,8 @@ pub const KEPT_PER_DAY_MAX: u64 = 1_000;
 /// How a relay's words came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SaidHow {
     /// As a pushed receipt.
     Pushed,
@@ -33,18 +36,15 @@ pub enum SaidHow {
 impl SaidHow {
     /// The word in events, metrics and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pushed => "pushed",
-            Self::Pulled => "pulled",
-            Self::Responded => "responded",
-            Self::Answered => "answered",
-        }
+        self.into()
     }
 }
 
 /// Why it is not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MisreadReason {
     /// It is no JSON.
     NoJson,
@@ -65,15 +65,7 @@ pub enum MisreadReason {
 impl MisreadReason {
     /// The word in events, metrics and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoJson => "no_json",
-            Self::NoObject => "no_object",
-            Self::Missing => "missing",
-            Self::WrongType => "wrong_type",
-            Self::UnknownWord => "unknown_word",
-            Self::NoTime => "no_time",
-            Self::TooLong => "too_long",
-        }
+        self.into()
     }
 }
 

@@ -23,7 +23,8 @@ pub struct SlugError {
 }
 
 /// What is wrong with a text that should be a slug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum SlugProblem {
     /// There is no character at all.
     #[error("is empty")]
@@ -51,12 +52,7 @@ impl SlugError {
     /// Stable code for problem documents.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self.problem {
-            SlugProblem::Empty => "empty",
-            SlugProblem::TooLong { .. } => "too_long",
-            SlugProblem::LeadingHyphen => "leading_hyphen",
-            SlugProblem::CharacterNotAllowed { .. } => "character_not_allowed",
-        }
+        self.problem.into()
     }
 }
 

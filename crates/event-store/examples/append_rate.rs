@@ -101,6 +101,7 @@ async fn client(
             correlation: id(started, client, number),
             causation: None,
             actor: "router".into(),
+            traceparent: None,
         };
         let append =
             StreamAppend { stream: stream.clone(), expected: Expected::Version(version), metadata, events };

@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use crate::trace_parent::TraceParent;
+
 /// The name of a stream, such as `lot-0197…-3`. At most 255 bytes of printable ASCII.
 pub type StreamName = SmolStr;
 
@@ -23,6 +25,9 @@ pub struct Metadata {
     pub causation: Option<Uuid>,
     /// Who did it: `key:<id>`, `admin`, `router`, `worker:<relay>`, `timekeeper`, `relay:<relay>`.
     pub actor: SmolStr,
+    /// The trace that it belongs to, for whoever looks for what took how long; no fold reads it. None where nobody traced, and in
+    /// what was written before there were traces.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl Metadata {

@@ -13,6 +13,7 @@ mod gappy;
 mod in_memory;
 mod port;
 pub mod sqlite;
+mod trace_parent;
 
 pub use envelope::{Metadata, NewEvent, RecordedEvent, StreamName};
 pub use errors::{SharedError, describe};
@@ -23,3 +24,4 @@ pub use port::{
     Page, Position, ReadError, StreamAppend, Tail,
 };
 pub use sqlite::SqliteEventStore;
+pub use trace_parent::TraceParent;

@@ -102,7 +102,7 @@ async fn other_databases_and_later_shapes_are_refused() {
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     drop(connection);
     let refused = SqliteEventStore::open(&later, SqliteOptions::default());
-    assert!(matches!(refused, Err(OpenError::OtherSchema { found: 99, known: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::OtherSchema { found: 99, known: 2 })), "{refused:?}");
 
     let garbage = directory.path().join("garbage.sqlite");
     std::fs::write(&garbage, "not a database, but long enough to be looked at ".repeat(100)).unwrap();

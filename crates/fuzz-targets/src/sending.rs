@@ -2,7 +2,7 @@
 
 use kite_api::fuzzing;
 use kite_commands::Cause;
-use kite_commands::accept::{AcceptError, Accepted, SendRequest};
+use kite_commands::accept::{AcceptError, AcceptLimits, Accepted, SendRequest};
 use kite_commands::event_store::{EventStore, Filter, RecordedEvent};
 use kite_domain::event::Event;
 use kite_domain::lot::{Lot, SplitLedger};
@@ -23,7 +23,7 @@ thread_local! {
 /// Reads a body and, if it can be read, previews and accepts it. Every row is accounted for, and the log holds exactly
 /// what was answered.
 pub fn sending(bytes: &[u8]) {
-    let request = match fuzzing::sending(bytes) {
+    let request = match fuzzing::sending(bytes, &AcceptLimits::default()) {
         Ok(request) => request,
         Err(problem) => {
             let code = problem.code().kind().code;

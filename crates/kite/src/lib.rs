@@ -19,6 +19,7 @@ mod seal_file;
 mod secrets;
 mod serve;
 mod server;
+mod spans;
 mod telemetry;
 mod vitals;
 

@@ -295,6 +295,9 @@ fn print_event(event: &RecordedEvent) {
         "actor": event.metadata.actor,
         "data": data,
     });
+    if let Some(traceparent) = event.metadata.traceparent {
+        line["traceparent"] = traceparent.to_string().into();
+    }
     if let Some(why) = why {
         line["data_cannot_be_read"] = why.into();
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use kite_commands::clock::{SystemClock, SystemIds};
 use kite_commands::directory::Directory;
-use kite_commands::relay_desk::{CheckReport, CheckVerdict};
+use kite_commands::relay_desk::CheckReport;
 use kite_commands::{Clock, Journal, Vault};
 use kite_domain::relay::RelayDirectory;
 use kite_relay::check_relay;
@@ -134,10 +134,7 @@ async fn check_from_log(
 /// As the API says it.
 fn report_json(report: &CheckReport) -> Value {
     let steps = report.steps.iter().map(|step| {
-        let verdict = match step.verdict {
-            CheckVerdict::Held => "held",
-            CheckVerdict::Failed => "failed",
-        };
+        let verdict: &str = step.verdict.into();
         json!({
             "step": step.step,
             "verdict": verdict,

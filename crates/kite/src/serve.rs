@@ -2,12 +2,16 @@
 
 use anyhow::Context;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
 use crate::instance::Instance;
 use crate::telemetry;
+
+/// How long the end of a process may take over exporting spans.
+const SPANS_AT_END_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until it is asked to stop.
 pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
@@ -24,25 +28,33 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     }
     config.check_admin_key()?;
     config.check_backup_dir()?;
-    telemetry::start_logging("info");
-    runtime()?.block_on(async move {
-        // Before anything works: whoever is asked to stop while it begins ends as it should, too.
-        let mut signals = Signals::listen()?;
-        let instance = Instance::start(config).await?;
-        if let (Some(address), Some(url)) = (instance.address(), instance.url()) {
-            tracing::info!(%address, url, "ready");
-        }
-        if let Some(url) = instance.admin_url() {
-            tracing::info!(url, "administration and metrics");
-        }
-        let end = tokio::select! {
-            signal = signals.asked_to_stop() => signal,
-            reason = instance.failed() => Err(anyhow::anyhow!(reason)),
-        };
-        let has_drained = instance.shut_down().await;
-        end?;
-        Ok(if has_drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    })
+    let runtime = runtime()?;
+    let spans = telemetry::start("info", &config.tracing, runtime.handle())?;
+    let served = runtime.block_on(serve(config));
+    // The runtime still sends what was made at the very end.
+    if let Some(spans) = spans {
+        spans.end(SPANS_AT_END_MAX);
+    }
+    served
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    // Before anything works: whoever is asked to stop while it begins ends as it should, too.
+    let mut signals = Signals::listen()?;
+    let instance = Instance::start(config).await?;
+    if let (Some(address), Some(url)) = (instance.address(), instance.url()) {
+        tracing::info!(%address, url, "ready");
+    }
+    if let Some(url) = instance.admin_url() {
+        tracing::info!(url, "administration and metrics");
+    }
+    let end = tokio::select! {
+        signal = signals.asked_to_stop() => signal,
+        reason = instance.failed() => Err(anyhow::anyhow!(reason)),
+    };
+    let has_drained = instance.shut_down().await;
+    end?;
+    Ok(if has_drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The async runtime of the process. It has more threads than cores, so that a long piece of work (a thousand

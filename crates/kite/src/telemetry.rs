@@ -1,4 +1,4 @@
-//! Logs and metrics of the process.
+//! Logs, metrics and spans of the process.
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -6,9 +6,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::runtime::{Supervisor, pause};
+use crate::spans::{self, Exporter, TracingSettings};
 
 /// Latencies from a tenth of a millisecond to ten seconds, in seconds.
 const LATENCY_BUCKETS_S: [f64; 14] =
@@ -19,8 +22,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error: text for a person, JSON for a machine. `KITE_LOG` sets the level (`info`).
 pub(crate) fn start_logging(default: &str) {
-    let filter = EnvFilter::try_from_env("KITE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(lines_shown(default)).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.
     let _ = match std::io::stderr().is_terminal() {
         true => builder.try_init(),
@@ -28,8 +31,35 @@ pub(crate) fn start_logging(default: &str) {
     };
 }
 
-/// Starts collecting metrics; the handle renders them for `/metrics`. A task on `runtime` keeps their memory small
-/// until the supervisor's stop, whether anybody asks for them or not.
+/// As [`start_logging`], and spans go where the settings say, if they say so. What is answered exports them until it is ended.
+///
+/// # Errors
+/// Names the key of the configuration.
+pub(crate) fn start(
+    default: &str,
+    settings: &TracingSettings,
+    runtime: &Handle,
+) -> anyhow::Result<Option<Exporter>> {
+    if !settings.is_on() {
+        start_logging(default);
+        return Ok(None);
+    }
+    let (spans, exporter) = spans::layer(settings, runtime)?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(spans);
+    let _ = match std::io::stderr().is_terminal() {
+        true => registry.with(lines.with_filter(lines_shown(default))).try_init(),
+        false => registry.with(lines.json().with_filter(lines_shown(default))).try_init(),
+    };
+    Ok(Some(exporter))
+}
+
+fn lines_shown(default: &str) -> EnvFilter {
+    EnvFilter::try_from_env("KITE_LOG").unwrap_or_else(|_| EnvFilter::new(default))
+}
+
+/// Starts collecting metrics; the handle renders them for `/metrics`. They are kept small on `runtime` until the
+/// supervisor's stop, whether anybody asks for them or not.
 ///
 /// # Errors
 /// If this process collects metrics already.

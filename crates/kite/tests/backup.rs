@@ -282,6 +282,7 @@ async fn fill(data: &Path, events: u64) -> anyhow::Result<()> {
                 correlation: uuid::Uuid::from_u128(1),
                 causation: None,
                 actor: "test".into(),
+                traceparent: None,
             },
             events: (first..first + 1_000).map(event).collect(),
         };

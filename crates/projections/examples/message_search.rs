@@ -348,6 +348,7 @@ async fn append(store: &MemoryEventStore, stream: StreamName, event: Event, lot:
             correlation: Uuid::nil(),
             causation: None,
             actor: "search".into(),
+            traceparent: None,
         },
         events: vec![new],
     };

@@ -156,6 +156,7 @@ async fn append(
             correlation: Uuid::nil(),
             causation: None,
             actor: "rate".into(),
+            traceparent: None,
         },
         events: appended.collect(),
     };

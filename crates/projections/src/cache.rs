@@ -1,15 +1,13 @@
 //! A bounded cache that names the entries it wants to drop, so that the owner can write them out first.
 
-use std::collections::{BTreeMap, HashMap};
+use hashlink::LruCache;
 use std::hash::Hash;
 
 /// Values with a size in bytes; the least recently used are dropped first.
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
-    entries: HashMap<K, Entry<V>>,
-    /// Keys by the tick of their last use.
-    order: BTreeMap<u64, K>,
-    tick: u64,
+    /// Bounded here, by weight, and not by its own bound, which is of a number.
+    entries: LruCache<K, Entry<V>>,
     weight: usize,
     weight_max: usize,
 }
@@ -18,12 +16,11 @@ pub(crate) struct Cache<K, V> {
 struct Entry<V> {
     value: V,
     weight: usize,
-    tick: u64,
 }
 
 impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     pub(crate) fn new(weight_max: usize) -> Self {
-        Self { entries: HashMap::new(), order: BTreeMap::new(), tick: 0, weight: 0, weight_max }
+        Self { entries: LruCache::new_unbounded(), weight: 0, weight_max }
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -32,32 +29,23 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
 
     /// The value, without counting as a use.
     pub(crate) fn peek_mut(&mut self, key: K) -> Option<&mut V> {
-        self.entries.get_mut(&key).map(|entry| &mut entry.value)
+        self.entries.peek_mut(&key).map(|entry| &mut entry.value)
     }
 
     /// The value, which becomes the most recently used.
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        let entry = self.entries.get_mut(&key)?;
-        if entry.tick != self.tick {
-            self.tick += 1;
-            self.order.remove(&entry.tick);
-            entry.tick = self.tick;
-            self.order.insert(self.tick, key);
-        }
-        Some(&mut entry.value)
+        self.entries.get_mut(&key).map(|entry| &mut entry.value)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(key);
-        self.tick += 1;
-        self.order.insert(self.tick, key);
-        self.entries.insert(key, Entry { value, weight, tick: self.tick });
+        self.entries.insert(key, Entry { value, weight });
         self.weight += weight;
     }
 
     /// Corrects the weight of a value that has grown or shrunk.
     pub(crate) fn weigh(&mut self, key: K, weight: usize) {
-        if let Some(entry) = self.entries.get_mut(&key) {
+        if let Some(entry) = self.entries.peek_mut(&key) {
             self.weight = self.weight - entry.weight + weight;
             entry.weight = weight;
         }
@@ -65,7 +53,6 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let entry = self.entries.remove(&key)?;
-        self.order.remove(&entry.tick);
         self.weight -= entry.weight;
         Some(entry.value)
     }
@@ -75,8 +62,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         if self.weight <= self.weight_max || self.entries.len() <= 1 {
             return None;
         }
-        let (_, key) = self.order.pop_first()?;
-        let entry = self.entries.remove(&key)?;
+        let (key, entry) = self.entries.remove_lru()?;
         self.weight -= entry.weight;
         Some((key, entry.value))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::{self, StorageError};
 use crate::error::OpenError;
-use crate::projector::ReadModel;
+use crate::read_model::{ReadModel, Upgrade};
 use crate::sql::signed;
 use crate::table::{self, Index, Table, integer, text};
 
@@ -44,16 +44,6 @@ pub(crate) enum Access {
     /// Nobody else uses it until it is complete: no locks are taken for each transaction, and secondary indexes are
     /// made by [`create_indexes`], once the rows are in.
     Sole,
-}
-
-/// How a file of an earlier version becomes one of this version. Both have the same tables, so that the file can be
-/// read as it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Upgrade {
-    /// The version in the file.
-    pub(crate) from: i64,
-    /// What has to be done.
-    pub(crate) sql: &'static str,
 }
 
 /// The file of a model in a data directory.

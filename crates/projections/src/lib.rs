@@ -27,10 +27,12 @@ mod delivery;
 mod directory;
 mod engine;
 mod error;
+mod files;
 mod histogram;
 mod listing;
 mod parked;
 mod projector;
+mod read_model;
 mod read_models;
 mod readers;
 mod register;
@@ -46,8 +48,8 @@ pub use address_book::{
     AddressBookQueries, Bond, Contact, ContactFilter, Group, OptOut, StoredRefusals, Template, Tenant,
 };
 pub use delivery::{
-    AttemptView, Counted, Counter, Counts, DeliveryQueries, Dimension, MessageFilter, MessageSearch,
-    MessageStatus, MessageView, PauseView, RelayTotals, SendingFilter, SendingState, SendingView,
+    Counted, Counter, Counts, DeliveryQueries, Dimension, KnownAttempt, KnownMessage, KnownPause,
+    KnownSending, MessageFilter, MessageSearch, MessageStatus, RelayTotals, SendingFilter, SendingState,
     StatisticsQuery, StatisticsRow, Totals,
 };
 pub use directory::{DirectoryQueries, InForce};
@@ -56,7 +58,7 @@ pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
 pub use projector::{COALESCING, Projected, Runner, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
-pub use routing::{AdviceView, Carries, PolicyView, RelayView, RoutingQueries, SplitShare, SplitView};
+pub use routing::{Carries, KnownAdvice, KnownPolicy, KnownRelay, KnownSplit, RoutingQueries, SplitShare};
 pub use work::{
     Backlog, NotUnderstood, NotUnderstoodCount, OpenLot, OpenSending, UnclassifiedCode, WorkQueries, Workload,
 };

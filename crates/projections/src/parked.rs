@@ -12,11 +12,12 @@ use kite_event_store::{Position, RecordedEvent, StreamName};
 use serde::Serialize;
 use smol_str::SmolStr;
 use std::collections::HashSet;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::database::PARKED;
 use crate::engine::{Connection, Row, StorageError, Tables, values};
 use crate::error::QueryError;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 use crate::sql::{signed, time};
 use crate::table::{Pick, Statement};
 
@@ -24,8 +25,9 @@ use crate::table::{Pick, Statement};
 const REASON_CHARACTERS_MAX: usize = 1_000;
 
 /// Why an event is parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumString, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Cause {
     /// This program cannot read it.
     Unreadable,
@@ -36,16 +38,9 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Unreadable, Self::Unwritable, Self::Behind];
-
     /// The word for it, as it is stored and shown.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::Unwritable => "unwritable",
-            Self::Behind => "behind",
-        }
+        self.into()
     }
 }
 
@@ -134,15 +129,13 @@ pub(crate) fn list(
 }
 
 fn read(row: &Row<'_>) -> Result<ParkedEvent, QueryError> {
-    let word = row.str(5)?;
-    let cause = Cause::ALL.into_iter().find(|cause| cause.word() == word);
     Ok(ParkedEvent {
         position: row.get::<i64>(0)?.unsigned_abs(),
         stream: row.text(1)?,
         version: row.get::<i64>(2)?.unsigned_abs(),
         kind: row.text(3)?,
         time: time(row.get(4)?)?,
-        cause: cause.ok_or_else(|| QueryError::corrupt("why an event is parked"))?,
+        cause: row.str(5)?.parse().map_err(|_| QueryError::corrupt("why an event is parked"))?,
         reason: row.get(6)?,
     })
 }

@@ -12,8 +12,9 @@ use crate::address_book::{AddressBookModel, AddressBookQueries};
 use crate::delivery::{DeliveryModel, DeliveryQueries};
 use crate::directory::{DirectoryModel, DirectoryQueries};
 use crate::error::{OpenError, QueryError};
+use crate::files::Files;
 use crate::parked::{self, ParkedEvent};
-use crate::projector::{ReadModel, Runner};
+use crate::projector::Runner;
 use crate::readers::Readers;
 use crate::register::{Of, Registered};
 use crate::routing::{RoutingModel, RoutingQueries};
@@ -32,23 +33,6 @@ pub struct RouterPlace {
     pub unrouted: Vec<SendingId>,
     /// Sendings whose state the model does not know.
     pub parked: Vec<SendingId>,
-}
-
-/// Readers of every file, in the order of the list. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Files(Vec<(&'static str, Readers)>);
-
-impl Files {
-    fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        let open = |model: &&dyn Registered| Ok((model.name(), model.readers(data_dir)?));
-        ReadModels::each().iter().map(open).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Readers of this model's file.
-    pub(crate) fn of<M: ReadModel>(&self) -> Readers {
-        let found = self.0.iter().find(|(name, _)| *name == M::NAME);
-        found.expect("every model that is asked for is in the list").1.clone()
-    }
 }
 
 /// The list. Fields, files, projectors, replays, and what is shown of parked events all come from it.
@@ -74,7 +58,8 @@ macro_rules! read_models {
             /// See [`OpenError`]; a file of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
             pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
                 std::fs::create_dir_all(data_dir)?;
-                let files = Files::open(data_dir)?;
+                let open = |model: &&dyn Registered| Ok((model.name(), model.readers(data_dir)?));
+                let files = Files::new(Self::each().iter().map(open).collect::<Result<_, OpenError>>()?);
                 Ok(Self { $($field: <$queries>::new(&files),)* files, data_dir: data_dir.to_owned() })
             }
         }
@@ -102,7 +87,7 @@ impl ReadModels {
 
     /// The position up to which this process has seen the log projected, by each model.
     pub fn positions(&self) -> impl Iterator<Item = (&'static str, Position)> + '_ {
-        self.files.0.iter().map(|(name, readers)| (*name, readers.position()))
+        self.files.each().map(|(name, readers)| (*name, readers.position()))
     }
 
     /// Where a router continues that has lost its memory, as one query, so that nobody combines it wrongly. The
@@ -145,7 +130,7 @@ impl ReadModels {
         let count = |(name, readers): &(&'static str, Readers)| {
             Ok((*name, readers.ask(|connection| Ok(parked::count(connection)?))?))
         };
-        self.files.0.iter().map(count).collect()
+        self.files.each().map(count).collect()
     }
 
     /// The first events that each model has parked, by its name and in the order of the log; those that come after this
@@ -161,7 +146,7 @@ impl ReadModels {
         let list = |(name, readers): &(&'static str, Readers)| {
             Ok((*name, readers.ask(|connection| parked::list(connection, after, limit))?))
         };
-        self.files.0.iter().map(list).collect()
+        self.files.each().map(list).collect()
     }
 
     /// One projector for each model. Only one set of them may work on a data directory.
@@ -169,7 +154,7 @@ impl ReadModels {
     /// # Errors
     /// See [`OpenError`].
     pub fn projectors(&self, store: Arc<dyn EventStore>) -> Result<Vec<Box<dyn Runner>>, OpenError> {
-        let files = Self::each().iter().zip(&self.files.0);
+        let files = Self::each().iter().zip(self.files.each());
         files.map(|(model, (_, readers))| model.projector(store.clone(), &self.data_dir, readers)).collect()
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::database;
 use crate::engine;
 use crate::error::{OpenError, QueryError};
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 
 /// Connections of one model, and so queries that are answered at the same time.
 const CONNECTIONS_MAX: usize = 16;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::database::{self, Access};
 use crate::error::OpenError;
-use crate::projector::{Projector, ReadModel, Runner};
+use crate::projector::{Projector, Runner};
+use crate::read_model::ReadModel;
 use crate::readers::Readers;
 use crate::replay::{self, ModelReport, ParkedReport, ReplayError, RetryReport};
 

@@ -16,6 +16,7 @@
 mod attendance;
 mod board;
 mod breaker;
+mod call_trace;
 pub mod client;
 mod content;
 mod desk;

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::event_store::{Filter, Position};
 use kite_commands::journal::{JournalError, Told};
 use kite_commands::lots::SealedSending;
+use kite_commands::trace;
 use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::{Event, EventKind};
 use kite_domain::ids::{LotId, SendingId};
@@ -200,7 +201,7 @@ impl Publisher {
 
     async fn publish(&self, told: &Told) -> Result<Fit, FeedError> {
         let Some(lot) = LotId::from_stream(&told.recorded.stream) else { return Ok(Fit::Whole) };
-        let jobs = match &told.event {
+        let jobs: Vec<Bare> = match &told.event {
             Event::MessagesRouted(routed) => {
                 let job = |route: &kite_domain::lot::RouteSet| {
                     (route.relay.clone(), route.attempt, JobKind::Submit, route.messages.clone(), 0)
@@ -221,6 +222,10 @@ impl Publisher {
         }
         let sending = self.feeder.lots.sending(lot.sending).await.map_err(LotsError::from)?;
         let Some(sending) = sending else { return Ok(Fit::Whole) };
+        let span = tracing::debug_span!(parent: None, "publish", %lot, jobs = jobs.len());
+        if let Some(traceparent) = told.recorded.metadata.traceparent {
+            trace::adopt(&span, traceparent, "");
+        }
         let mut fit = Fit::Whole;
         for (relay, attempt, kind, messages, not_before_ms) in jobs {
             if kind == JobKind::Submit && sending.is_paused {

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::host::{Host, Place};
 
@@ -55,7 +56,9 @@ async fn go_on<H: Host>(host: &H, duty: &mut Duty) {
         }
         wake.mark_unchanged();
         let under_way = host.begin();
-        let stepped = worker.step().await;
+        // Idle ones too, so it is below whatever is shown or exported unless somebody asks for it.
+        let span = tracing::trace_span!("step", worker = worker.name());
+        let stepped = worker.step().instrument(span).await;
         drop(under_way);
         match stepped {
             Ok(Step::Worked) => {

@@ -8,9 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
 use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
 use std::time::Duration;
+use strum::IntoStaticStr;
 
 /// What one process does for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[cfg_attr(test, derive(strum::VariantArray))]
+#[strum(serialize_all = "snake_case")]
 pub enum Post {
     /// Gives first routes.
     Router,
@@ -29,14 +32,7 @@ pub enum Post {
 impl Post {
     /// The name of its lease.
     pub fn lease(self) -> &'static str {
-        match self {
-            Self::Router => "router",
-            Self::Adviser => "adviser",
-            Self::Timekeeper => "timekeeper",
-            Self::Publisher => "publisher",
-            Self::Settler => "settler",
-            Self::Sealer => "sealer",
-        }
+        self.into()
     }
 }
 
@@ -184,6 +180,14 @@ mod tests {
     use parking_lot::Mutex;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use strum::VariantArray;
+
+    /// Processes of other versions hold them under these names.
+    #[test]
+    fn the_names_of_leases_stay() {
+        let names: Vec<&str> = Post::VARIANTS.iter().map(|post| post.lease()).collect();
+        assert_eq!(names, ["router", "adviser", "timekeeper", "publisher", "settler", "sealer"]);
+    }
 
     /// Leases that cannot be reached at times.
     struct Remote {
@@ -274,6 +278,7 @@ mod tests {
                 correlation: id,
                 causation: None,
                 actor: "router".into(),
+                traceparent: None,
             };
             let events = vec![NewEvent { id, kind: "of-tomorrow".into(), schema_version: 1, data }];
             let append = StreamAppend { stream: "x".into(), expected: Expected::Any, metadata, events };

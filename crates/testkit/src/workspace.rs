@@ -1,18 +1,15 @@
-//! The rules of the workspace, checked with `cargo metadata`: which crate may depend on which, and what may be in the
-//! tree.
+//! The shape of the workspace, checked with `cargo metadata`: which crate may depend on which.
 //!
-//! Which crates, features and licences are refused is read from `deny.toml`, so that this and `cargo deny` can never
-//! differ. Every check returns readable violations; an empty list means none.
+//! Every check returns readable violations; an empty list means none.
 //!
-//! Deliberately absent: advisories, which need the network.
+//! Deliberately absent: which crates, features, licences and registries are refused. That is in `deny.toml`, and
+//! cargo-deny checks it (`cargo xtask test`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use anyhow::Context;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Node, Package, PackageId};
-use serde::Deserialize;
-use spdx::{Expression, ParseMode};
 
 /// The dependency graph as cargo resolves it for this machine.
 pub struct Workspace {
@@ -30,66 +27,6 @@ pub struct Edges {
     pub to: &'static [&'static str],
     /// What only its tests may depend on, beside these.
     pub to_in_tests: &'static [&'static str],
-}
-
-/// The content of `deny.toml`, as far as it is checked here.
-#[derive(Debug, Deserialize)]
-pub struct Rules {
-    /// Crates and features.
-    pub bans: Bans,
-    /// Licences.
-    pub licenses: Licences,
-}
-
-/// Refused crates and features.
-#[derive(Debug, Deserialize)]
-pub struct Bans {
-    /// Refused crates, and crates of which there may be only one version.
-    pub deny: Vec<Ban>,
-    /// Refused features.
-    pub features: Vec<FeatureBan>,
-}
-
-/// A refused crate.
-#[derive(Debug, Deserialize)]
-pub struct Ban {
-    /// Its name.
-    pub name: String,
-    /// Why, and what to use instead.
-    pub reason: String,
-    /// The crate is welcome, but in one version only.
-    #[serde(rename = "deny-multiple-versions", default)]
-    pub only_one_version: bool,
-}
-
-/// A crate that is allowed without some of its features.
-#[derive(Debug, Deserialize)]
-pub struct FeatureBan {
-    /// The crate.
-    pub name: String,
-    /// The features.
-    pub deny: Vec<String>,
-    /// Why.
-    pub reason: String,
-}
-
-/// Allowed licences.
-#[derive(Debug, Deserialize)]
-pub struct Licences {
-    /// SPDX identifiers, some `WITH` an exception.
-    pub allow: Vec<String>,
-}
-
-impl Rules {
-    /// Reads `deny.toml`.
-    ///
-    /// # Errors
-    /// When the file is not there or a key is missing.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not understood", path.display()))
-    }
 }
 
 impl Workspace {
@@ -124,11 +61,6 @@ impl Workspace {
     fn node(&self, id: &PackageId) -> &Node {
         let resolve = self.metadata.resolve.as_ref().expect("checked when it was read");
         &resolve.nodes[self.nodes[id]]
-    }
-
-    /// Every package that is really in the graph.
-    fn resolved(&self) -> impl Iterator<Item = (&Package, &Node)> {
-        self.nodes.keys().map(|id| (self.package(id), self.node(id)))
     }
 
     /// Dependencies between members that `edges` does not allow, members that it does not know, and edges that it
@@ -195,39 +127,6 @@ impl Workspace {
         None
     }
 
-    /// Crates that the rules refuse, and crates in several versions of which there may be only one.
-    #[must_use]
-    pub fn banned_crates(&self, rules: &Rules) -> Vec<String> {
-        let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-        for (package, _) in self.resolved() {
-            versions.entry(package.name.as_str()).or_default().insert(package.version.to_string());
-        }
-        let mut violations = Vec::new();
-        for ban in &rules.bans.deny {
-            let found = versions.get(ban.name.as_str());
-            let found: Vec<&str> = found.into_iter().flatten().map(String::as_str).collect();
-            if found.len() > usize::from(ban.only_one_version) {
-                violations.push(format!("{} {}: {}", ban.name, found.join(" and "), ban.reason));
-            }
-        }
-        violations
-    }
-
-    /// Features that the rules refuse.
-    #[must_use]
-    pub fn banned_features(&self, rules: &Rules) -> Vec<String> {
-        let mut violations = Vec::new();
-        for ban in &rules.bans.features {
-            for (package, node) in self.resolved().filter(|(package, _)| package.name.as_str() == ban.name) {
-                let refused = node.features.iter().filter(|feature| ban.deny.contains(&feature.to_string()));
-                violations.extend(refused.map(|feature| {
-                    format!("{} {} has feature {feature}: {}", package.name, package.version, ban.reason)
-                }));
-            }
-        }
-        violations
-    }
-
     /// Members that name this crate themselves, although they should not.
     #[must_use]
     pub fn direct_uses(&self, name: &str) -> Vec<String> {
@@ -240,46 +139,15 @@ impl Workspace {
             .collect()
     }
 
-    /// Packages whose licence the rules do not allow, or that name none.
-    ///
-    /// # Errors
-    /// When the rules name a licence that does not exist.
-    pub fn licence_violations(&self, rules: &Rules) -> anyhow::Result<Vec<String>> {
-        let mut allowed = Vec::new();
-        for licence in &rules.licenses.allow {
-            allowed.push(
-                spdx::Licensee::parse(licence).with_context(|| format!("{licence:?} is no SPDX licence"))?,
-            );
-        }
-        let mut violations = Vec::new();
-        for (package, _) in self.resolved() {
-            let named = package.license.as_deref().unwrap_or_default();
-            let expression = Expression::parse_mode(named, ParseMode::LAX);
-            let is_allowed = expression.is_ok_and(|expression| {
-                expression.evaluate(|wanted| allowed.iter().any(|licensee| licensee.satisfies(wanted)))
-            });
-            if !is_allowed {
-                violations.push(format!("{} {} is under {named:?}", package.name, package.version));
-            }
-        }
-        violations.sort();
-        Ok(violations)
-    }
-
-    /// Packages that come from elsewhere than the registry or this workspace.
+    /// Packages from a directory outside this workspace. (cargo-deny looks only at registries and repositories.)
     #[must_use]
-    pub fn foreign_sources(&self) -> Vec<String> {
-        let mut violations = Vec::new();
-        for (package, _) in self.resolved() {
-            let is_known = match &package.source {
-                Some(source) => source.is_crates_io(),
-                None => self.metadata.workspace_members.contains(&package.id),
-            };
-            if !is_known {
-                violations
-                    .push(format!("{} {} comes from {:?}", package.name, package.version, package.source));
-            }
-        }
-        violations
+    pub fn from_elsewhere(&self) -> Vec<String> {
+        let members = &self.metadata.workspace_members;
+        self.metadata
+            .packages
+            .iter()
+            .filter(|package| package.source.is_none() && !members.contains(&package.id))
+            .map(|package| format!("{} {} is in {}", package.name, package.version, package.manifest_path))
+            .collect()
     }
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// The header that the proxies write. The other one comes from the client and is ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`
     XForwardedFor,
@@ -19,10 +20,7 @@ pub enum ForwardedHeader {
 
 impl ForwardedHeader {
     fn name(self) -> &'static str {
-        match self {
-            Self::XForwardedFor => "x-forwarded-for",
-            Self::Forwarded => "forwarded",
-        }
+        self.into()
     }
 
     fn address(self, entry: &str) -> Option<IpAddr> {

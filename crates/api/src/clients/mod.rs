@@ -50,7 +50,8 @@ impl Default for ClientRules {
 
 /// Independent parts of the list of addresses, because clients behind a proxy are looked up at each request.
 const SHARDS: usize = 16;
-/// Addresses in a part before those are dropped about which there is nothing to remember.
+/// Addresses in a part before those are dropped about which there is nothing to remember. (Not by last use: an address
+/// with a connection must not be counted twice, however quiet it is.)
 const ADDRESSES_PER_SHARD: usize = 4_096;
 
 /// Lines of the log about wrong keys in a minute.

@@ -5,46 +5,41 @@ mod example;
 mod operation;
 mod schema;
 
+use maud::{Markup, html};
 use serde_json::Value;
-use std::fmt::Write;
 
-use crate::html::{self, Escaped};
+use crate::html;
 use crate::openapi::document;
 use operation::Operation;
-
-const WRITTEN: &str = "writing to a string cannot fail";
 
 /// The page.
 pub(crate) fn page() -> String {
     let document = document();
     let operations = Operation::all(&document);
-    let mut body = String::from("<h1>Kite API</h1>");
-    for paragraph in text(&document["info"]["description"]).split("\n\n") {
-        write!(body, "<p>{}</p>", prose(paragraph)).expect(WRITTEN);
-    }
-    body.push_str("<p>");
-    for tag in document["tags"].as_array().into_iter().flatten() {
-        let name = text(&tag["name"]);
-        write!(body, "<a href=\"#{}\">{}</a> · ", anchor(name), Escaped(name)).expect(WRITTEN);
-    }
-    body.push_str("<a href=\"#schemas\">schemas</a></p>");
-    for tag in document["tags"].as_array().into_iter().flatten() {
-        let name = text(&tag["name"]);
-        write!(
-            body,
-            "<h2 id=\"{}\">{}</h2><p>{}</p>",
-            anchor(name),
-            Escaped(name),
-            prose(text(&tag["description"]))
-        )
-        .expect(WRITTEN);
-        operations
-            .iter()
-            .filter(|operation| operation.tag() == name)
-            .for_each(|operation| operation.write(&mut body));
-    }
-    schema::write_all(&mut body, &document);
-    html::page("API", &body)
+    let tags = || document["tags"].as_array().into_iter().flatten();
+    let body = html! {
+        h1 { "Kite API" }
+        @for paragraph in text(&document["info"]["description"]).split("\n\n") {
+            p { (prose(paragraph)) }
+        }
+        p {
+            @for name in tags().map(|tag| text(&tag["name"])) {
+                a href={ "#" (anchor(name)) } { (name) }
+                " · "
+            }
+            a href="#schemas" { "schemas" }
+        }
+        @for tag in tags() {
+            @let name = text(&tag["name"]);
+            h2 id=(anchor(name)) { (name) }
+            p { (prose(text(&tag["description"]))) }
+            @for operation in operations.iter().filter(|operation| operation.tag() == name) {
+                (operation.markup())
+            }
+        }
+        (schema::all(&document))
+    };
+    html::page("API", &body).into_string()
 }
 
 fn text(value: &Value) -> &str {
@@ -55,16 +50,13 @@ fn anchor(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// Escaped text in which what stands between backticks is code.
-fn prose(text: &str) -> String {
-    let mut html = String::with_capacity(text.len() + 16);
-    for (place, part) in text.split('`').enumerate() {
-        match place % 2 {
-            0 => write!(html, "{}", Escaped(part)).expect(WRITTEN),
-            _ => write!(html, "<code>{}</code>", Escaped(part)).expect(WRITTEN),
+/// Text in which what stands between backticks is code.
+fn prose(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 0 { (part) } @else { code { (part) } }
         }
     }
-    html
 }
 
 #[cfg(test)]
@@ -93,6 +85,6 @@ mod tests {
 
     #[test]
     fn backticks_are_code() {
-        assert_eq!(prose("a `b<c` d"), "a <code>b&lt;c</code> d");
+        assert_eq!(prose("a `b<c` d").into_string(), "a <code>b&lt;c</code> d");
     }
 }

@@ -1,10 +1,14 @@
 //! One endpoint on the page.
 
+use maud::{Markup, html};
 use serde_json::Value;
 use std::fmt::Write;
 
-use super::{WRITTEN, example, prose, schema, text};
-use crate::html::Escaped;
+use super::{example, prose, schema, text};
+
+const WRITTEN: &str = "writing to a string cannot fail";
+/// What every answer is that is no success.
+const PROBLEM: &str = "application/problem+json";
 
 /// An operation of the document.
 pub(super) struct Operation<'d> {
@@ -34,78 +38,74 @@ impl<'d> Operation<'d> {
         text(&self.value["operationId"])
     }
 
-    pub(super) fn write(&self, page: &mut String) {
-        write!(
-            page,
-            "<details id=\"{}\"><summary><span class=\"method\">{}</span> <code>{}</code> <span class=\"soft\">{}</span></summary>",
-            self.id(),
-            self.method.to_uppercase(),
-            Escaped(self.path),
-            prose(text(&self.value["summary"])),
-        )
-        .expect(WRITTEN);
+    pub(super) fn markup(&self) -> Markup {
         let description = text(&self.value["description"]);
-        if !description.is_empty() {
-            write!(page, "<p>{}</p>", prose(description)).expect(WRITTEN);
+        html! {
+            details id=(self.id()) {
+                summary {
+                    span.method { (self.method.to_uppercase()) } " "
+                    code { (self.path) } " "
+                    span.soft { (prose(text(&self.value["summary"]))) }
+                }
+                @if !description.is_empty() {
+                    p { (prose(description)) }
+                }
+                (self.parameters_markup())
+                (self.body_markup())
+                (self.responses_markup())
+                pre { (self.curl()) }
+            }
         }
-        self.write_parameters(page);
-        self.write_body(page);
-        self.write_responses(page);
-        write!(page, "<pre>{}</pre></details>", Escaped(&self.curl())).expect(WRITTEN);
     }
 
     fn parameters(&self) -> impl Iterator<Item = &'d Value> {
         self.value["parameters"].as_array().into_iter().flatten()
     }
 
-    fn write_parameters(&self, page: &mut String) {
-        if self.parameters().next().is_none() {
-            return;
+    fn parameters_markup(&self) -> Markup {
+        html! {
+            @if self.parameters().next().is_some() {
+                table {
+                    tr { th { "Parameter" } th { "In" } th { "Type" } th { "Meaning" } }
+                    @for parameter in self.parameters() {
+                        tr {
+                            td {
+                                code { (text(&parameter["name"])) }
+                                @if parameter["required"] != true { " " span.soft { "optional" } }
+                            }
+                            td { (text(&parameter["in"])) }
+                            td { (schema::type_of(&parameter["schema"])) }
+                            td { (prose(text(&parameter["description"]))) }
+                        }
+                    }
+                }
+            }
         }
-        page.push_str("<table><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr>");
-        for parameter in self.parameters() {
-            let required =
-                if parameter["required"] == true { "" } else { " <span class=\"soft\">optional</span>" };
-            write!(
-                page,
-                "<tr><td><code>{}</code>{required}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                Escaped(text(&parameter["name"])),
-                Escaped(text(&parameter["in"])),
-                schema::type_of(&parameter["schema"]),
-                prose(text(&parameter["description"])),
-            )
-            .expect(WRITTEN);
-        }
-        page.push_str("</table>");
     }
 
-    fn write_body(&self, page: &mut String) {
-        let Some((media_type, content)) = first(&self.value["requestBody"]["content"]) else { return };
-        write!(
-            page,
-            "<p>Body: <code>{}</code> {}</p>",
-            Escaped(media_type),
-            schema::type_of(&content["schema"])
-        )
-        .expect(WRITTEN);
+    fn body_markup(&self) -> Markup {
+        html! {
+            @if let Some((media_type, content)) = first(&self.value["requestBody"]["content"]) {
+                p { "Body: " code { (media_type) } " " (schema::type_of(&content["schema"])) }
+            }
+        }
     }
 
-    fn write_responses(&self, page: &mut String) {
-        page.push_str("<table><tr><th>Answer</th><th>Body</th><th>Meaning</th></tr>");
-        for (status, response) in self.value["responses"].as_object().into_iter().flatten() {
-            let content = first(&response["content"]);
-            let is_problem = content.is_some_and(|(media_type, _)| media_type == "application/problem+json");
-            let body = content.map(|(_, content)| schema::type_of(&content["schema"])).unwrap_or_default();
-            write!(
-                page,
-                "<tr{}><td>{}</td><td>{body}</td><td>{}</td></tr>",
-                if is_problem { " class=\"soft\"" } else { "" },
-                Escaped(status),
-                prose(text(&response["description"])),
-            )
-            .expect(WRITTEN);
+    fn responses_markup(&self) -> Markup {
+        html! {
+            table {
+                tr { th { "Answer" } th { "Body" } th { "Meaning" } }
+                @for (status, response) in self.value["responses"].as_object().into_iter().flatten() {
+                    @let content = first(&response["content"]);
+                    @let is_problem = content.is_some_and(|(media_type, _)| media_type == PROBLEM);
+                    tr class=[is_problem.then_some("soft")] {
+                        td { (status) }
+                        td { @if let Some((_, content)) = content { (schema::type_of(&content["schema"])) } }
+                        td { (prose(text(&response["description"]))) }
+                    }
+                }
+            }
         }
-        page.push_str("</table>");
     }
 
     /// Headers that must be there, or those that may.

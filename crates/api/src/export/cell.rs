@@ -1,7 +1,6 @@
 //! What is in the cells of a table.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
 use std::borrow::Cow;
 
 /// A cell that no spreadsheet runs as a formula: a `'` is put before a text that begins like one. A `+` or `-` before
@@ -39,12 +38,6 @@ pub(crate) fn time(time: impl Into<Option<DateTime<Utc>>>) -> String {
 /// A value that may be missing.
 pub(crate) fn optional(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-/// A closed word as on the wire; nothing for none.
-pub(crate) fn word(value: impl Serialize) -> String {
-    let value = serde_json::to_value(value).ok();
-    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 #[cfg(test)]

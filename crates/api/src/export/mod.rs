@@ -5,10 +5,8 @@
 //! too long, a page that cannot be read) is broken off, so that nobody takes a part for the whole.
 
 mod cell;
-mod under_way;
 
-pub(crate) use cell::{as_given, harmless, optional, time, word};
-pub(crate) use under_way::{Exports, Turn};
+pub(crate) use cell::{as_given, harmless, optional, time};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -23,7 +21,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::problem::{Answer, Code, FieldError, Problem};
+use crate::answer::Page;
+use crate::files_under_way::Turn;
+use crate::problem::Answer;
 use crate::state::ApiState;
 
 /// The most rows of a file; a spreadsheet holds about as many.
@@ -63,7 +63,8 @@ impl From<FileWord> for FormatWord {
 }
 
 /// In which form of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum FileFormat {
     Csv,
     Ndjson,
@@ -101,26 +102,11 @@ impl FileFormat {
     }
 
     fn ending(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Ndjson => "ndjson",
-        }
+        self.into()
     }
 }
 
-/// A file has no pages.
-pub(crate) fn refuse_limit(limit: Option<usize>) -> Answer<()> {
-    match limit {
-        None => Ok(()),
-        Some(_) => Err(Problem::new(
-            Code::Refused,
-            "The parameter limit is for pages; a file holds everything that is asked for.",
-        )
-        .at(FieldError::new("limit", "not_with_a_file", "it is for pages"))),
-    }
-}
-
-/// A column: its name together with its value, so that columns cannot be mixed up.
+/// A column: its name beside what stands in it, so that no two of them can change places.
 pub(crate) struct Column<T> {
     pub(crate) name: Cow<'static, str>,
     pub(crate) cell: Box<dyn Fn(&T) -> String + Send + Sync>,
@@ -146,15 +132,8 @@ pub(crate) trait Listed: Serialize + Send + Sync + 'static {
         Self: Sized;
 }
 
-/// A piece of a list.
-pub(crate) struct Batch<T> {
-    pub(crate) items: Vec<T>,
-    /// Where the next begins; none: this was the last.
-    pub(crate) next: Option<String>,
-}
-
 /// Reads the piece of a list that begins after a cursor.
-pub(crate) type Pages<T> = Box<dyn Fn(Option<String>) -> BoxFuture<'static, Answer<Batch<T>>> + Send + Sync>;
+pub(crate) type Pages<T> = Box<dyn Fn(Option<String>) -> BoxFuture<'static, Answer<Page<T>>> + Send + Sync>;
 
 /// Writes a list as a file. The first piece is read before anything is answered, so that a bad cursor or a read model
 /// that is behind gives a problem, and not a file.
@@ -193,7 +172,7 @@ pub(crate) async fn write<T: Serialize + Send + Sync + 'static>(
 }
 
 enum Place<T> {
-    Begin(Batch<T>),
+    Begin(Page<T>),
     After(String),
     End,
 }

@@ -7,7 +7,7 @@ use kite_domain::slug::RelayId;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{GrowingBody, HeldBody, Payer, RelayAt, pushed_out};
+use crate::budget::{GrowingBody, HeldBody, Payer, RelayAt, pushed_out};
 use crate::clients::Origin;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;

@@ -82,16 +82,18 @@ pub(crate) fn document() -> Value {
 
 /// What is the same for every operation.
 fn complete(method: &str, path: &str, operation: &mut Value) {
+    let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap_or_default();
+    let access = access::of(&method, path);
     let needs_no_key = operation["security"].as_array().is_some_and(|ways| ways.contains(&json!({})));
     if !needs_no_key {
-        secure(method, path, operation);
+        secure(access, operation);
     }
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         refuse_empty(parameter);
     }
-    positions::add(method, operation);
-    let problems = problems::responses(method, operation);
+    positions::add(&method, access, operation);
+    let problems = problems::responses(&method, operation);
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, problem) in problems {
         responses.entry(status).or_insert(problem);
@@ -108,9 +110,7 @@ fn refuse_empty(parameter: &mut Value) {
 }
 
 /// Says whose keys are accepted, and what they must be allowed to do.
-fn secure(method: &str, path: &str, operation: &mut Value) {
-    let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap_or_default();
-    let Access { scope, role, .. } = access::of(&method, path);
+fn secure(Access { scope, role, .. }: Access, operation: &mut Value) {
     let (mut security, mut needs) = (Vec::new(), Vec::new());
     if let Some(scope) = scope {
         security.push(json!({"api_key": [scope.word()]}));

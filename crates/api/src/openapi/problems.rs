@@ -1,6 +1,7 @@
 //! Which problems an operation may answer with, derived from its description: who may call it, what it takes, whether
 //! it writes. So every possible status is in the document, and no other.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use crate::problem::Code;
 
 /// What an operation takes and does, as far as its problems depend on it.
 struct Traits<'o> {
-    method: &'o str,
+    method: &'o Method,
     operation: &'o Value,
 }
 
@@ -56,12 +57,12 @@ impl Traits<'_> {
 
     /// Into the log.
     fn writes(&self) -> bool {
-        self.method != "get" && !self.is("preview_sending")
+        *self.method != Method::GET && !self.is("preview_sending")
     }
 }
 
 /// The answers for the problems of an operation, by status.
-pub(super) fn responses(method: &str, operation: &Value) -> BTreeMap<String, Value> {
+pub(super) fn responses(method: &Method, operation: &Value) -> BTreeMap<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
     for code in codes(&Traits { method, operation }) {
         by_status.entry(code.kind().status).or_default().push(code.kind().code);
@@ -86,7 +87,7 @@ fn codes(traits: &Traits<'_>) -> Vec<Code> {
     };
     add(true, &[Code::TooManyAtOnce]);
     let is_dynamic = traits.needs_key() || traits.has_parameter("path");
-    let reads = traits.needs_key() && traits.method == "get";
+    let reads = traits.needs_key() && *traits.method == Method::GET;
     let is_sending = traits.is("create_sending");
     add(
         traits.needs_key(),

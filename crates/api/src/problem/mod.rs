@@ -4,7 +4,6 @@
 //! the words of what does not exist.
 
 mod convert;
-pub mod pages;
 mod registry;
 
 pub use registry::{Code, ProblemKind};

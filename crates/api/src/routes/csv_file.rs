@@ -24,7 +24,7 @@ pub(crate) fn read_rows<C>(
     mut take: impl FnMut(u32, &C, Result<&StringRecord, FieldError>),
 ) -> Result<(), Problem> {
     let text = decode(bytes)?;
-    csv_quotes::are_in_pairs(&text)?;
+    csv_quotes::are_in_pairs(&text).map_err(invalid)?;
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(unreadable)?.clone();

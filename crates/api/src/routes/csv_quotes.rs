@@ -4,9 +4,6 @@
 //! silently. A file of refusals that loses rows sends advertisements to people who refused them: such a file is
 //! refused as a whole, with the row where the quote was opened.
 
-use super::csv_file::invalid;
-use crate::problem::Problem;
-
 /// Where in a row the next byte stands.
 #[derive(Clone, Copy)]
 enum Place {
@@ -21,9 +18,9 @@ enum Place {
     AfterCell,
 }
 
-/// Refuses a file with a quote that is not closed, or after whose closing more text is in the same cell. Rows are
-/// counted as by the reader: the header is row 1, and empty lines do not count.
-pub(super) fn are_in_pairs(text: &str) -> Result<(), Problem> {
+/// Says what is wrong with a file with a quote that is not closed, or after whose closing more text stands in the same cell. Rows are
+/// counted like those of the reader: the header is row 1, and empty lines are none.
+pub(super) fn are_in_pairs(text: &str) -> Result<(), String> {
     let mut place = Place::RowBegin;
     let (mut row, mut opened_in) = (0_u32, 0_u32);
     for byte in text.bytes() {
@@ -42,16 +39,16 @@ pub(super) fn are_in_pairs(text: &str) -> Result<(), Problem> {
             }
             (Place::AfterQuote | Place::AfterCell, b' ' | b'\t') => Place::AfterCell,
             (Place::AfterQuote | Place::AfterCell, _) => {
-                return Err(invalid(format!(
+                return Err(format!(
                     "In row {opened_in} a quote is opened, and text follows its end in the same cell. A quote within a \
                      cell is written twice."
-                )));
+                ));
             }
             (Place::RowBegin | Place::CellBegin | Place::Plain, _) => Place::Plain,
         };
     }
     match place {
-        Place::Quoted => Err(invalid(format!("In row {opened_in} a quote is opened that is never closed."))),
+        Place::Quoted => Err(format!("In row {opened_in} a quote is opened that is never closed.")),
         _ => Ok(()),
     }
 }
@@ -61,7 +58,7 @@ mod tests {
     use super::*;
 
     fn detail(text: &str) -> Option<String> {
-        are_in_pairs(text).err().map(|problem| problem.detail().to_owned())
+        are_in_pairs(text).err()
     }
 
     #[test]

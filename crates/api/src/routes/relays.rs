@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::auth::TenantAuth;
 use crate::state::ApiState;
-use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord};
+use crate::vocabulary::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord};
 
 /// What a relay offers on one channel.
 #[derive(Debug, Serialize, ToSchema)]

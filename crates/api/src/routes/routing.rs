@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::directory::DirectoryState;
 use kite_domain::advice::{Advice, AdviceEntry, Percentiles, RelayFigures, advise};
@@ -20,7 +19,7 @@ use crate::auth::TenantAuth;
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
-use crate::words::{
+use crate::vocabulary::{
     BillingWord, BreakerWord, ChannelWord, IneligibleWord, RoleWord, StandingWord, VerdictWord,
 };
 
@@ -187,7 +186,6 @@ pub async fn recommendation(
     state: State<ApiState>,
     auth: TenantAuth,
     ApiQuery(query): ApiQuery<RecommendationQuery>,
-    headers: HeaderMap,
 ) -> Answer<Json<RecommendationView>> {
     let channel: Channel = query.channel.into();
     let journal = &state.write_side.journal;
@@ -198,7 +196,6 @@ pub async fn recommendation(
         Ok::<_, Problem>((registered, objective, directory.clone()))
     };
     let (registered, objective, directory) = state.write_side.directory.judge(journal, look).await??;
-    state.fresh_routing(&headers).await?;
     let (window, now) =
         (Duration::minutes(state.config.figures_window_minutes.into()), state.write_side.journal.now());
     let figures = state.query(move |models| models.routing.figures(&[channel].into(), window, now)).await?;

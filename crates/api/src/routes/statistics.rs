@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::routing::PercentilesView;
+use crate::answer::Page;
 use crate::auth::Caller;
 use crate::counters::{AllCounters, cell};
-use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, optional, time, word};
+use crate::export::{Column, FileFormat, FormatWord, Listed, export, optional, time};
 use crate::extract::ApiQuery;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
-use crate::words::{ChannelWord, ClassWord, FailureWord};
+use crate::vocabulary::{ChannelWord, ClassWord, FailureWord};
 
 /// What is counted, and how it is grouped.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -126,14 +127,13 @@ pub async fn handler(
 ) -> Answer<Response> {
     let format = FileFormat::of(parameters.format, &headers);
     let query = parameters.into_query(&caller)?;
-    state.fresh_delivery(&headers).await?;
     let Some(format) = format else {
         return Ok(Json(Statistics { rows: rows(&state, query).await? }).into_response());
     };
     let source = state.0.clone();
     let pages = Box::new(move |_: Option<String>| {
         let (state, query) = (source.clone(), query.clone());
-        async move { Ok(Batch { items: rows(&state, query).await?, next: None }) }.boxed()
+        async move { Ok(Page { items: rows(&state, query).await?, next: None }) }.boxed()
     });
     export::<StatisticsView>(&state, caller.tenant(), format, None, pages).await
 }
@@ -158,7 +158,8 @@ impl StatisticsParameters {
         self.check_window()?;
         let relay = self.relay.as_deref().map(RelayId::parse).transpose();
         let words = self.group_by.as_deref().unwrap_or_default().split(',').map(str::trim);
-        let group_by: Option<Vec<Dimension>> = words.filter(|word| !word.is_empty()).map(dimension).collect();
+        let group_by: Option<Vec<Dimension>> =
+            words.filter(|word| !word.is_empty()).map(|word| word.parse().ok()).collect();
         Ok(StatisticsQuery {
             tenant,
             from: self.from,
@@ -200,19 +201,6 @@ impl StatisticsParameters {
     }
 }
 
-fn dimension(word: &str) -> Option<Dimension> {
-    Some(match word {
-        "relay" => Dimension::Relay,
-        "channel" => Dimension::Channel,
-        "type" => Dimension::Type,
-        "class" => Dimension::Class,
-        "hour" => Dimension::Hour,
-        "day" => Dimension::Day,
-        "tenant" => Dimension::Tenant,
-        _ => return None,
-    })
-}
-
 impl From<StatisticsRow> for StatisticsView {
     fn from(row: StatisticsRow) -> Self {
         Self {
@@ -247,9 +235,9 @@ impl Listed for StatisticsView {
             .map(|counter| Column::new(counter.word(), |row: &Self| cell(row.counters.as_ref(), *counter)));
         let mut columns: Vec<Column<Self>> = vec![
             Column::new("relay", |row: &Self| optional(row.relay.as_ref())),
-            Column::new("channel", |row: &Self| word(row.channel)),
-            Column::new("type", |row: &Self| word(row.message_type)),
-            Column::new("class", |row: &Self| word(row.class)),
+            Column::new("channel", |row: &Self| optional(row.channel)),
+            Column::new("type", |row: &Self| optional(row.message_type)),
+            Column::new("class", |row: &Self| optional(row.class)),
             Column::new("hour", |row: &Self| time(row.hour)),
             Column::new("day", |row: &Self| optional(row.day)),
             Column::new("tenant", |row: &Self| optional(row.tenant.as_ref())),
@@ -267,7 +255,7 @@ impl Listed for StatisticsView {
             Column::new("delivery_p95_ms", |row: &Self| at(&row.hand_over_to_delivery_ms, |ms| ms.p95_ms)),
             Column::new("delivery_p99_ms", |row: &Self| at(&row.hand_over_to_delivery_ms, |ms| ms.p99_ms)),
             Column::new("failures", |row: &Self| {
-                let classes = row.failures.iter().map(|(class, count)| format!("{}={count}", word(class)));
+                let classes = row.failures.iter().map(|(class, count)| format!("{class}={count}"));
                 classes.collect::<Vec<_>>().join(";")
             }),
         ]);

@@ -91,6 +91,9 @@ async fn a_value_that_cannot_be_used_costs_its_row_and_no_other() {
         (row["row"].as_u64().unwrap(), row["field"].as_str().unwrap(), row["code"].as_str().unwrap())
     });
     assert_eq!(told.collect::<Vec<_>>(), expected);
+    let told_to: Vec<_> = answer["refused"].as_array().unwrap().iter().map(|row| &row["to"]).collect();
+    let number = "01012345679";
+    assert_eq!(json!(told_to), json!(["", "", "", number, number, number, number, ""]), "what stood there");
     assert_eq!(answer["refused"][3]["detail"], "the value of name is a number, not a text");
     assert!(answer["refused"][7]["detail"].as_str().unwrap().contains("in `to`"), "{answer}");
     let reply = refused(&api, post(&api, &with(body, "strict", json!(true)))).await;
@@ -309,6 +312,7 @@ async fn a_recipient_is_an_address_or_a_contact_and_one_of_them() {
     assert_eq!(answer["accepted"], 1, "{answer}");
     let codes: Vec<_> = answer["refused"].as_array().unwrap().iter().map(|row| row["code"].clone()).collect();
     assert_eq!(codes, ["recipient_missing", "to_and_contact", "contact_not_found"]);
+    assert_eq!(answer["refused"][1]["to"], "01012345679");
 }
 
 #[tokio::test]

@@ -559,6 +559,7 @@ async fn a_process_that_is_too_old_for_its_log_says_that_another_one_answers() {
         tenant: None,
         correlation: Uuid::nil(),
         causation: None,
+        traceparent: None,
         actor: "admin".into(),
     };
     let data = b"{}".to_vec().into();

@@ -14,6 +14,7 @@ mod freshness;
 mod idempotency;
 mod isolation;
 mod keys;
+mod lists;
 mod opt_outs;
 mod pushed_receipts;
 mod relay_credentials;

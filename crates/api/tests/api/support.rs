@@ -414,3 +414,14 @@ pub(crate) fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
 }
+
+/// A path of the document with its variable parts filled in; the sending's, and those that every house of these tests has.
+pub(crate) fn filled(path: &str, sending: &str) -> String {
+    path.replace("{sending}", sending)
+        .replace("{message}", &format!("{sending}-0"))
+        .replace("{channel}", "sms")
+        .replace("{tenant}", "acme")
+        .replace("{relay}", "alpha")
+        .replace("{address}", "01012345678")
+        .replace(['{', '}'], "0")
+}

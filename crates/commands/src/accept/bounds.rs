@@ -20,6 +20,10 @@ const LOT_FRAME_BYTES_MAX: usize = 64 * 1_024;
 /// The recipients of one lot. One that is larger by itself is refused.
 pub(super) const LOT_RECIPIENTS_BYTES_MAX: usize = ACCEPTANCE_EVENT_BYTES_MAX - LOT_FRAME_BYTES_MAX;
 
+/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
+/// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
+pub(super) const FILLING_BYTES_MAX: usize = 128 << 20;
+
 /// Subject, text and shared variables, which are stored once with the sending. The text alone may have 100,000 bytes.
 const CONTENT_BYTES_MAX: usize = 256 * 1_024;
 
@@ -55,9 +59,9 @@ fn size_of_text(text: &str) -> usize {
 /// What the caller adds for itself is short.
 pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Result<(), RequestRefusal> {
     if let Some(reference) = &request.client_reference
-        && let Err(error) = check_reference(reference, limits)
+        && let Err(too_long) = check_reference(reference, limits)
     {
-        let detail = error.to_string();
+        let detail = too_long.to_string();
         return Err(RequestRefusal { field: "client_reference", code: "too_long", detail });
     }
     let custom_bytes = request.custom.as_ref().map_or(0, size_of_json);
@@ -69,16 +73,18 @@ pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Re
     Ok(())
 }
 
-/// A name of the caller's is longer than they may be.
+/// A name that the caller gave is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{characters} characters; at most {characters_max} are allowed")]
-pub(super) struct ReferenceTooLong {
-    characters: usize,
-    characters_max: usize,
+pub struct TooLong {
+    /// What it has.
+    pub characters: usize,
+    /// What it may have.
+    pub characters_max: usize,
 }
 
 /// A name that the caller gave to a sending or a message.
-pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), ReferenceTooLong> {
+pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), TooLong> {
     let characters_max = limits.reference_characters_max;
     // No character has less than a byte.
     if reference.len() <= characters_max {
@@ -86,7 +92,7 @@ pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<
     }
     match reference.chars().count() {
         fits if fits <= characters_max => Ok(()),
-        characters => Err(ReferenceTooLong { characters, characters_max }),
+        characters => Err(TooLong { characters, characters_max }),
     }
 }
 

@@ -57,8 +57,9 @@ impl Acceptance {
     /// Cancels a sending of this tenant. First the cancellation itself is made durable. If the process dies before
     /// every lot has it, the timekeeper continues.
     ///
-    /// In a copy that is not settled, the lots that come from the original are left alone, because what the original
-    /// may have handed over is not cancelled. The settler puts it in doubt, and the timekeeper cancels the rest.
+    /// In a copy that is not settled, the lots that it has from its original are left alone: what the original may have
+    /// handed over is not cancelled. The settler puts that in doubt, and the timekeeper cancels the rest.
+    #[tracing::instrument(level = "debug", skip_all, fields(%tenant, sending = %id))]
     pub async fn cancel(
         &self,
         cause: &Cause,

@@ -1,30 +1,24 @@
-//! From rows to lots: each row is parsed, typed and put into a lot, or refused with its reason.
+//! From rows to lots: each row that is good so far is typed and put into a lot, or refused with its reason.
 
-use kite_domain::address::{Address, EmailAddress, PhoneKind};
+use kite_domain::address::{PhoneKind, identity};
 use kite_domain::ids::{SEQS_PER_LOT, SendingId};
 use kite_domain::lot::{LotAccepted, LotPersonal, Recipient, TypeGroup};
 use kite_domain::mutation;
-use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
+use kite_domain::opt_out::{AdBrands, Refusals};
 use kite_domain::relay::Ineligible;
 use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
-use kite_domain::text::{MessageType, Resolved, TextPart, TextRefusal, TypeRequest, VARIABLES_MAX, resolve};
+use kite_domain::text::{MessageType, Resolved, TypeRequest, resolve};
 use smol_str::SmolStr;
 use std::collections::HashSet;
 
-use super::bounds::{LOT_RECIPIENTS_BYTES_MAX, check_reference, size_of_recipient};
-use super::request::{AcceptLimits, DuplicateRow, RecipientInput, RefusedRow, SendRequest};
+use super::bounds::{FILLING_BYTES_MAX, LOT_RECIPIENTS_BYTES_MAX, size_of_recipient};
+use super::request::{AcceptLimits, DuplicateRow, SendRequest};
+use super::row::{GoodRecipient, NoCarrier, RecipientRow, RefusedRow, RowField, RowRefusal};
 use super::terms::{CheckedTerms, needed_variables};
 use crate::directory::DirectoryState;
 use crate::policy::policy_in_force;
-
-/// The word for a row that no relay can carry.
-pub(super) const NO_RELAY: &str = "no_relay";
-
-/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body.
-/// Otherwise a request that repeats a long value in a text, for many recipients, would take gigabytes of work.
-const FILLING_BYTES_MAX: usize = 128 << 20;
 
 /// A lot before it has a sending.
 #[derive(Debug)]
@@ -65,7 +59,7 @@ impl ComposedLot {
         self.recipients.len() >= SEQS_PER_LOT as usize || self.bytes + bytes > LOT_RECIPIENTS_BYTES_MAX
     }
 
-    fn push(&mut self, good: GoodRow) {
+    fn push(&mut self, good: ComposedRow) {
         let seq = self.seq(self.recipients.len());
         let parts = u16::try_from(good.resolved.parts).unwrap_or(u16::MAX);
         let same = |group: &&mut TypeGroup| {
@@ -96,7 +90,8 @@ pub(super) struct Composed {
     pub(super) duplicates: Vec<DuplicateRow>,
 }
 
-struct GoodRow {
+/// A row that becomes a message.
+struct ComposedRow {
     recipient: Recipient,
     resolved: Resolved,
     reach: Option<PhoneKind>,
@@ -125,26 +120,26 @@ pub(super) async fn compose(
         directory,
         refusals,
         ad_brands: AdBrands::of(terms.ad.as_ref().map_or(&[][..], |ad| &ad.brands)),
-        limits,
         carriers: Vec::new(),
         filling_bytes_left: FILLING_BYTES_MAX,
     };
     let mut composed =
         Composed { lots: Vec::new(), messages: 0, refused: Vec::new(), duplicates: Vec::new() };
+    // By what refusals bind: the spellings of an address are one person's.
     let mut seen: HashSet<SmolStr> = HashSet::with_capacity(request.recipients.len());
     for (place, row) in request.recipients.iter().enumerate() {
         if place > 0 && place % 500 == 0 {
             tokio::task::yield_now().await;
         }
-        let good = match composer.row(row) {
+        let (row, good) = match composer.row(row) {
             Ok(good) => good,
             Err(refused) => {
                 composed.refused.push(refused);
                 continue;
             }
         };
-        if !request.allow_duplicates && !seen.insert(good.recipient.to.clone()) {
-            composed.duplicates.push(DuplicateRow { row: row.row, to: row.to.clone() });
+        if !request.allow_duplicates && !seen.insert(identity(row.to.as_str()).into()) {
+            composed.duplicates.push(DuplicateRow { row: row.row, to: row.given.clone() });
             continue;
         }
         let bytes = good.bytes;
@@ -160,14 +155,16 @@ pub(super) async fn compose(
     composed
 }
 
-/// The addresses of all rows that have a valid one, in the form in which refusals are looked up.
-pub(super) fn addresses(request: &SendRequest) -> Vec<SmolStr> {
-    let of_row = |row: &RecipientInput| {
-        let to = Address::parse(&row.to).ok().map(|to| SmolStr::new(to.as_str()));
-        let email = row.email.as_deref().and_then(|email| EmailAddress::parse(email).ok());
-        to.into_iter().chain(email.map(|email| email.as_str().into()))
-    };
-    request.recipients.iter().flat_map(of_row).collect()
+/// The addresses of all rows that are good so far: in the form in which refusals are looked up.
+pub(super) fn addresses(request: &SendRequest) -> impl Iterator<Item = &str> {
+    let good = request.recipients.iter().filter_map(|row| match row {
+        RecipientRow::Good(good) => Some(good),
+        RecipientRow::Refused(_) => None,
+    });
+    good.flat_map(|good| {
+        let email = good.email.as_ref().map(|email| email.as_str());
+        std::iter::once(good.to.as_str()).chain(email)
+    })
 }
 
 struct Composer<'c> {
@@ -180,127 +177,95 @@ struct Composer<'c> {
     refusals: &'c Refusals,
     /// Whose advertisement it is, if it is one.
     ad_brands: AdBrands,
-    limits: &'c AcceptLimits,
     /// Whether any relay could ever carry a type to a kind of number for this sender.
     carriers: Vec<(Carriage, Result<(), NoCarrier>)>,
     /// How much may still be filled in for this request.
     filling_bytes_left: usize,
 }
 
-/// Why no relay could ever carry a message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum NoCarrier {
-    #[error("the policy gives no share to a relay that can carry this {0}")]
-    NoShare(MessageType),
-    #[error("no relay offers {0}")]
-    NotOffered(MessageType),
-    #[error("no relay can carry this {channel} ({})", .of.iter().map(in_words).collect::<Vec<_>>().join("; "))]
-    NoneCan {
-        channel: MessageType,
-        /// Of each relay that offers it.
-        of: Vec<(RelayId, Ineligible)>,
-    },
-}
-
-fn in_words((relay, why): &(RelayId, Ineligible)) -> String {
-    format!("{relay}: {why}")
-}
-
 /// What has to be carried: a type to a kind of number.
 type Carriage = (MessageType, Option<PhoneKind>);
 
 impl Composer<'_> {
-    fn row(&mut self, row: &RecipientInput) -> Result<GoodRow, RefusedRow> {
-        let refused = |field: &'static str, code: &'static str, detail: String| RefusedRow {
-            row: row.row,
-            field,
-            code,
-            detail,
-            to: row.to.clone(),
+    fn row<'r>(&mut self, row: &'r RecipientRow) -> Result<(&'r GoodRecipient, ComposedRow), RefusedRow> {
+        let good = match row {
+            RecipientRow::Good(good) => good,
+            RecipientRow::Refused(refused) => return Err(refused.clone()),
         };
-        let address =
-            Address::parse(&row.to).map_err(|error| refused("to", error.code(), error.to_string()))?;
-        let email = row
-            .email
-            .as_deref()
-            .map(EmailAddress::parse)
-            .transpose()
-            .map_err(|error| refused("email", error.code(), error.to_string()))?;
-        if let Some(reference) = &row.reference {
-            check_reference(reference, self.limits)
-                .map_err(|error| refused("reference", "too_long", error.to_string()))?;
-        }
-        if row.contact.is_none() && row.variables.len() > VARIABLES_MAX {
-            let count = row.variables.len();
-            let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
-            return Err(refused("variables", "too_many_variables", detail));
-        }
+        let composed = self.message_to(good).map_err(|reason| RefusedRow {
+            row: good.row,
+            reason,
+            to: good.given.clone(),
+        })?;
+        Ok((good, composed))
+    }
+
+    fn message_to(&mut self, row: &GoodRecipient) -> Result<ComposedRow, RowRefusal> {
         let lookup = |name: &str| {
             let own = row.variables.get(name).map(String::as_str);
             own.or_else(|| self.terms.content.variables.get(name).map(String::as_str))
         };
         let texts = self.terms.subject.iter().chain([&self.terms.text]);
         let filling_bytes: usize = texts.map(|text| text.filling_bytes(lookup)).sum();
-        self.filling_bytes_left = match self.filling_bytes_left.checked_sub(filling_bytes) {
-            Some(left) => left,
-            None => {
-                let detail = format!(
-                    "the values of one request may come to {FILLING_BYTES_MAX} bytes, each counted wherever it stands \
-                     in a text"
-                );
-                return Err(refused("variables", "values_too_large", detail));
-            }
-        };
-        let resolved =
-            resolve(&self.request, &address, self.terms.subject.as_ref(), &self.terms.text, lookup)
-                .map_err(|error| refused(refused_field(&error), error.code(), error.to_string()))?;
-        let reach = address.as_phone().map(|phone| phone.kind());
-        let sender = match resolved.message_type {
-            MessageType::Email => self.terms.from_email.as_ref().ok_or("from_email"),
-            _ => self.terms.from_phone.as_ref().ok_or("from"),
-        };
-        if let Err(field) = sender {
-            let detail = format!("an {} needs a sender (`{field}`)", resolved.message_type);
-            return Err(refused("to", "sender_missing", detail));
-        }
-        if let Err(why) = self.carrier(resolved.message_type, reach) {
-            return Err(refused("to", NO_RELAY, why.to_string()));
-        }
-        if resolved.message_type != MessageType::Email
-            && let Some(opens) = self.terms.held_until.filter(|opens| self.terms.expires_at <= *opens)
-        {
-            let detail = format!("the advertisement would be held until {opens} and have expired by then");
-            return Err(refused("lifetime_seconds", "lifetime_ends_in_window", detail));
-        }
-        if self.class == MessageClass::Ad {
-            let email = email.as_ref().map(|email| ("email", email.as_str()));
-            let mut addresses = std::iter::once(("to", address.as_str())).chain(email);
-            let refusal = addresses.find_map(|(field, text)| {
-                let by = self.refusals.refused_by(text, &self.ad_brands)?;
-                Some((field, by))
-            });
-            if let Some((field, by)) = refusal {
-                let detail = match by {
-                    RefusedBy::Itself => "the recipient refuses advertisements",
-                    RefusedBy::SamePerson => "the recipient refuses advertisements, by another address",
-                };
-                return Err(refused(field, "opted_out", detail.to_owned()));
-            }
-        }
+        let left = self.filling_bytes_left.checked_sub(filling_bytes);
+        self.filling_bytes_left = left.ok_or(RowRefusal::ValuesTooLarge)?;
+        let resolved = resolve(&self.request, &row.to, self.terms.subject.as_ref(), &self.terms.text, lookup)
+            .map_err(RowRefusal::Text)?;
+        let reach = row.to.as_phone().map(|phone| phone.kind());
+        self.check_sender(resolved.message_type)?;
+        self.carrier(resolved.message_type, reach).map_err(RowRefusal::NoRelay)?;
+        self.check_window(resolved.message_type)?;
+        self.check_refusals(row)?;
         let recipient = Recipient {
-            to: address.as_str().into(),
-            email: email.map(|email| email.as_str().into()),
+            to: row.to.as_str().into(),
+            email: row.email.as_ref().map(|email| email.as_str().into()),
             contact: row.contact,
             reference: row.reference.clone(),
             variables: needed_variables(&self.terms.text, self.terms.subject.as_ref(), &row.variables),
         };
         let bytes = size_of_recipient(&recipient);
         if bytes > LOT_RECIPIENTS_BYTES_MAX {
-            let detail =
-                format!("the row would take {bytes} bytes; at most {LOT_RECIPIENTS_BYTES_MAX} are stored");
-            return Err(refused("variables", "row_too_large", detail));
+            return Err(RowRefusal::RowTooLarge { bytes });
         }
-        Ok(GoodRow { recipient, resolved, reach, bytes })
+        Ok(ComposedRow { recipient, resolved, reach, bytes })
+    }
+
+    fn check_sender(&self, message_type: MessageType) -> Result<(), RowRefusal> {
+        let sender = match message_type {
+            MessageType::Email => &self.terms.from_email,
+            MessageType::Sms | MessageType::Lms | MessageType::Mms | MessageType::Alimtalk => {
+                &self.terms.from_phone
+            }
+        };
+        match sender {
+            Some(_) => Ok(()),
+            None => Err(RowRefusal::SenderMissing { message_type }),
+        }
+    }
+
+    /// What is held for the night must be worth something after it.
+    fn check_window(&self, message_type: MessageType) -> Result<(), RowRefusal> {
+        let held_until = self.terms.held_until.filter(|opens| self.terms.expires_at <= *opens);
+        match held_until {
+            Some(opens) if message_type != MessageType::Email => {
+                Err(RowRefusal::LifetimeEndsInWindow { opens })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Who refused, by whichever address of theirs, gets no advertisement.
+    fn check_refusals(&self, row: &GoodRecipient) -> Result<(), RowRefusal> {
+        if self.class != MessageClass::Ad {
+            return Ok(());
+        }
+        let email = row.email.as_ref().map(|email| (RowField::Email, email.as_str()));
+        let mut addresses = std::iter::once((RowField::To, row.to.as_str())).chain(email);
+        let refusal = addresses.find_map(|(field, text)| {
+            let by = self.refusals.refused_by(text, &self.ad_brands)?;
+            Some(RowRefusal::OptedOut { field, by })
+        });
+        refusal.map_or(Ok(()), Err)
     }
 
     fn carrier(&mut self, channel: MessageType, reach: Option<PhoneKind>) -> Result<(), NoCarrier> {
@@ -347,24 +312,5 @@ fn possible_carriers(
         (false, _) => Ok(possible),
         (true, true) => Err(NoCarrier::NotOffered(channel)),
         (true, false) => Err(NoCarrier::NoneCan { channel, of }),
-    }
-}
-
-fn refused_field(refusal: &TextRefusal) -> &'static str {
-    match refusal {
-        TextRefusal::MissingVariable { .. }
-        | TextRefusal::PlaceholderInResult { .. }
-        | TextRefusal::FilledInTooLong { .. } => "variables",
-        TextRefusal::SubjectTooLong { .. }
-        | TextRefusal::SubjectLineBreak
-        | TextRefusal::SubjectNotForType { .. }
-        | TextRefusal::ControlCharacter { part: TextPart::Subject, .. } => "subject",
-        TextRefusal::AddressNotForType { .. } => "to",
-        TextRefusal::TypeNotSupported { .. } | TextRefusal::PromotionRefused { .. } => "type",
-        TextRefusal::UnmappableCharacters { .. }
-        | TextRefusal::TextEmpty
-        | TextRefusal::ControlCharacter { part: TextPart::Text, .. }
-        | TextRefusal::TextTooLong { .. }
-        | TextRefusal::TooManyParts { .. } => "text",
     }
 }

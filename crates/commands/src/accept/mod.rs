@@ -1,55 +1,56 @@
 //! Accepting a sending: everything that can be refused is refused now, and a request is answered only after it is
 //! durable.
 //!
+//! Under an idempotency key it is asked first whether the request was accepted before ([`Acceptance::earlier`]); only then
+//! are its recipients looked up, and the request accepted.
+//!
 //! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
 //! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
 
 mod bounds;
 mod cancel;
 mod compose;
+mod earlier;
 mod load_watch;
 mod pause;
 mod preview;
 mod rates;
 mod request;
 mod room;
+mod row;
 mod said;
 mod terms;
 
-pub use bounds::ACCEPTANCE_EVENT_BYTES_MAX;
+pub use bounds::{ACCEPTANCE_EVENT_BYTES_MAX, TooLong};
 pub use cancel::{CancelError, CancelOutcome};
+pub use earlier::{Earlier, OpenKey};
 pub use load_watch::LoadWatch;
 pub use pause::{PauseError, PauseOutcome};
 pub use preview::{Preview, PreviewGroup, PreviewRelay, PreviewRow};
 pub use rates::{Pace, TooFast};
 pub use request::{
-    AcceptError, AcceptLimits, Accepted, AdInput, DuplicateRow, Idempotency, RecipientInput, RefusedRow,
-    RequestRefusal, SendRequest,
+    AcceptError, AcceptLimits, Accepted, AdInput, DuplicateRow, Idempotency, RequestRefusal, SendRequest,
 };
 pub use room::Room;
+pub use row::{GoodRecipient, NoCarrier, RecipientInput, RecipientRow, RefusedRow, RowField, RowRefusal};
 
 use chrono::{DateTime, Utc};
-use kite_domain::event::Event;
 use kite_domain::ids::SendingId;
 use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
 use kite_domain::mutation;
 use kite_domain::opt_out::Refusals;
-use kite_domain::sending::{
-    MessageClass, SendingAbandoned, SendingAccepted, SendingClaimed, idempotency_stream,
-};
+use kite_domain::sending::{MessageClass, SendingAccepted, SendingClaimed};
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::LimitsInForce;
 use kite_event_store::{AppendError, BatchMode, Expected, Position};
-use parking_lot::Mutex;
-use smol_str::SmolStr;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
 use crate::lots::{LoggedLot, Lots};
 use compose::Composed;
+use earlier::{Claim, KeysInProgress};
 use rates::{Lane, Rates};
 use room::{NoPlace, Place, Wanted};
 
@@ -72,8 +73,7 @@ pub struct Acceptance {
     backlog: BacklogGauge,
     room: Room,
     rates: Rates,
-    /// Idempotency keys that this process is working on.
-    in_progress: Arc<Mutex<HashSet<String>>>,
+    keys: KeysInProgress,
 }
 
 impl Acceptance {
@@ -87,7 +87,7 @@ impl Acceptance {
             backlog,
             room: Room::default(),
             rates,
-            in_progress: Arc::default(),
+            keys: KeysInProgress::default(),
         }
     }
 
@@ -133,99 +133,27 @@ impl Acceptance {
     }
 
     /// Accepts a request, all of it or the rows that are good. Durable when it answers.
+    #[tracing::instrument(
+        level = "debug", skip_all,
+        fields(%tenant, class = request.class.word(), recipients = request.recipients.len())
+    )]
     pub async fn accept(
         &self,
         cause: &Cause,
         tenant: &TenantId,
         request: SendRequest,
-        idempotency: Option<Idempotency>,
+        key: Option<OpenKey>,
     ) -> Result<Accepted, AcceptError> {
         self.directory.stay_current(self.journal()).await?;
-        let limits = self.limits_of(tenant);
-        self.rates
-            .request(tenant, &limits, lane_of(request.class))
-            .inspect_err(note_too_fast)
-            .map_err(AcceptError::TooFast)?;
-        let Some(idempotency) = idempotency else {
-            return self.accept_new(cause, tenant, request, None).await;
-        };
-        let key = format!("{tenant}/{}", idempotency.key);
-        if !self.in_progress.lock().insert(key.clone()) {
-            return Err(AcceptError::InProgress);
+        if key.is_none() {
+            let limits = self.limits_of(tenant);
+            self.rates
+                .request(tenant, &limits, lane_of(request.class))
+                .inspect_err(note_too_fast)
+                .map_err(AcceptError::TooFast)?;
         }
-        let _working = InProgress { keys: &self.in_progress, key };
-        self.accept_once(cause, tenant, request, idempotency).await
-    }
-
-    /// Under an idempotency key: the same key is the same sending, for ever.
-    async fn accept_once(
-        &self,
-        cause: &Cause,
-        tenant: &TenantId,
-        request: SendRequest,
-        idempotency: Idempotency,
-    ) -> Result<Accepted, AcceptError> {
-        let stream = idempotency_stream(tenant, &idempotency.key);
-        let claims = self.journal().read_stream(&stream, 0).await?;
-        let newest = claims.last().and_then(|told| match &told.event {
-            Event::SendingClaimed(claimed) => Some((claimed.clone(), told.recorded.version)),
-            _ => None,
-        });
-        let mut version = 0;
-        if let Some((claimed, claim_version)) = newest {
-            version = claim_version;
-            if let Some(accepted) = self.settle_claim(cause, tenant, &claimed, &idempotency).await? {
-                return Ok(accepted);
-            }
-        }
-        let claim = Claim { stream, version, body_hash: idempotency.body_hash };
-        self.accept_new(cause, tenant, request, Some(claim)).await
-    }
-
-    /// The result of an earlier claim: its sending, or none because it was never sealed and now never will be.
-    async fn settle_claim(
-        &self,
-        cause: &Cause,
-        tenant: &TenantId,
-        claimed: &SendingClaimed,
-        idempotency: &Idempotency,
-    ) -> Result<Option<Accepted>, AcceptError> {
-        mutation::bug!(KeyForgottenAfterRestart if !self.lots.keeps_sending(claimed.sending), return Ok(None));
-        if self.lots.sending(claimed.sending).await?.is_none() {
-            // Whoever writes first into the sending's stream decides: the seal of a slow request, or this.
-            let abandon = Entry {
-                stream: claimed.sending.stream(),
-                expected: Expected::Version(0),
-                tenant: Some(tenant.clone()),
-                cause: cause.clone(),
-                events: vec![SendingAbandoned { sending: claimed.sending }.into()],
-            };
-            match self.journal().append_one(abandon).await {
-                Ok(_) => return Ok(None),
-                Err(AppendError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let Some(sealed) = self.lots.sending(claimed.sending).await? else { return Ok(None) };
-        if claimed.body_hash != idempotency.body_hash {
-            return Err(AcceptError::KeyReused);
-        }
-        // Who asks again may have lost the first answer: he too must find his sending when he reads on.
-        let of_sending = self.journal().read_stream(&claimed.sending.stream(), 0).await?;
-        let is_seal = |event: &Event| matches!(event, Event::SendingAccepted(_));
-        let seal = of_sending.iter().find(|told| is_seal(&told.event));
-        let terms = &sealed.terms;
-        Ok(Some(Accepted {
-            sending: claimed.sending,
-            messages: terms.messages,
-            lots: terms.lots,
-            refused: Vec::new(),
-            refused_count: terms.refused,
-            duplicates: Vec::new(),
-            scheduled_at: terms.scheduled_at,
-            position: seal.map_or(0, |told| told.recorded.position),
-            repeated: true,
-        }))
+        // The key is held until there is an answer.
+        self.accept_new(cause, tenant, request, key.as_ref().map(|key| &key.claim)).await
     }
 
     async fn accept_new(
@@ -233,7 +161,7 @@ impl Acceptance {
         cause: &Cause,
         tenant: &TenantId,
         request: SendRequest,
-        claim: Option<Claim>,
+        claim: Option<&Claim>,
     ) -> Result<Accepted, AcceptError> {
         let directory = self.directory.snapshot();
         let now = self.journal().now();
@@ -245,7 +173,7 @@ impl Acceptance {
         let reads = self.directory.reads();
         let (mut terms, directory) = self.check(tenant, &request, now).await?;
         let mut composed = self.compose(tenant, &request, &terms, &directory).await?;
-        let rests_on_relays = composed.refused.iter().any(|row| row.code == compose::NO_RELAY);
+        let rests_on_relays = composed.refused.iter().any(|row| matches!(row.reason, RowRefusal::NoRelay(_)));
         if rests_on_relays && self.directory.read_on_since(self.journal(), reads).await? {
             // As a request is: no row is refused before the log was read on.
             let (terms_now, directory) = self.check(tenant, &request, now).await?;
@@ -259,13 +187,14 @@ impl Acceptance {
         place.shrink(composed.messages.into());
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
-        let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim.as_ref());
+        let traceparent = cause.traceparent;
+        let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim);
         mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
         let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
         let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
         lots.into_iter().for_each(|logged| self.lots.remember(logged));
-        self.lots.remember_sending(Arc::new(sealed.clone()));
+        self.lots.remember_sending(Arc::new(sealed.clone()), traceparent);
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
         let appended = self.seal(&seal_cause, &sealed).await;
@@ -325,7 +254,6 @@ impl Acceptance {
         let refusals = match request.class {
             MessageClass::Ad => {
                 let addresses = compose::addresses(request);
-                let addresses = addresses.iter().map(SmolStr::as_str);
                 self.directory.look_at_refusals(self.journal(), tenant, addresses, Refusals::clone).await?
             }
             MessageClass::Otp | MessageClass::Notice => Refusals::default(),
@@ -429,17 +357,17 @@ impl Acceptance {
         cause: &Cause,
         tenant: &TenantId,
         sending: SendingId,
-        claim: Option<Claim>,
+        claim: Option<&Claim>,
         lots: Vec<compose::ComposedLot>,
     ) -> Result<Vec<LoggedLot>, AcceptError> {
         let mut entries = Vec::with_capacity(lots.len() + 1);
         if let Some(claim) = claim {
             entries.push(Entry {
-                stream: claim.stream,
+                stream: claim.stream.clone(),
                 expected: Expected::Version(claim.version),
                 tenant: Some(tenant.clone()),
                 cause: cause.clone(),
-                events: vec![SendingClaimed { sending, body_hash: claim.body_hash }.into()],
+                events: vec![SendingClaimed { sending, body_hash: claim.body_hash.clone() }.into()],
             });
         }
         let mut folded = Vec::with_capacity(lots.len());
@@ -511,14 +439,8 @@ pub fn note_limited(reason: &'static str) {
     metrics::counter!("kite_limited_total", "reason" => reason).increment(1);
 }
 
-struct Claim {
-    stream: kite_event_store::StreamName,
-    version: u64,
-    body_hash: String,
-}
-
-/// A sending that is kept and not certain to be sealed. It is forgotten when the seal fails, and when the caller goes
-/// away before the answer, so that nobody takes it for accepted.
+/// A sending that is kept and not certain to be sealed: forgotten when the seal fails, and when the caller goes away
+/// before the answer, so that nobody takes it for accepted.
 struct Unsealed<'a> {
     lots: &'a Lots,
     sending: Option<SendingId>,
@@ -535,18 +457,6 @@ impl Drop for Unsealed<'_> {
         if let Some(sending) = self.sending {
             self.lots.forget_sending(sending);
         }
-    }
-}
-
-struct InProgress<'a> {
-    keys: &'a Mutex<HashSet<String>>,
-    key: String,
-}
-
-impl Drop for InProgress<'_> {
-    fn drop(&mut self) {
-        mutation::bug!(KeyStaysInProgress, return);
-        self.keys.lock().remove(&self.key);
     }
 }
 

@@ -45,6 +45,7 @@ impl Acceptance {
     ///
     /// # Errors
     /// See [`PauseError`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%tenant, sending = %id))]
     pub async fn pause(
         &self,
         cause: &Cause,
@@ -61,6 +62,7 @@ impl Acceptance {
     ///
     /// # Errors
     /// See [`PauseError`].
+    #[tracing::instrument(level = "debug", skip_all, fields(%tenant, sending = %id))]
     pub async fn resume(
         &self,
         cause: &Cause,

@@ -6,13 +6,13 @@ use kite_domain::lot::{LedgerAhead, Lot, Recipient, RouteSet, SplitLedger};
 use kite_domain::relay::cost_milliwon;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::MessageType;
-use serde::Serialize;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::compose::{Composed, ComposedLot};
-use super::request::{DuplicateRow, RefusedRow};
+use super::request::DuplicateRow;
+use super::row::RefusedRow;
 use super::terms::CheckedTerms;
 use crate::directory::DirectoryState;
 use crate::policy::policy_in_force;
@@ -21,7 +21,7 @@ use crate::policy::policy_in_force;
 const ROWS_MAX: usize = 100;
 
 /// What would become of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
     /// How many messages.
     pub messages: u32,
@@ -48,7 +48,7 @@ pub struct Preview {
 }
 
 /// Messages of one type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewGroup {
     /// sms, lms or email.
     pub message_type: MessageType,
@@ -59,7 +59,7 @@ pub struct PreviewGroup {
 }
 
 /// The share of one relay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewRelay {
     /// Which relay.
     pub relay: RelayId,
@@ -76,7 +76,7 @@ pub struct PreviewRelay {
 }
 
 /// One recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewRow {
     /// The canonical address.
     pub to: SmolStr,

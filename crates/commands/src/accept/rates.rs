@@ -1,7 +1,8 @@
 //! How many requests and recipients per second a tenant may send. One-time passwords have separate buckets of the
 //! same size, so that a tenant's campaign does not lock out its passwords.
 //!
-//! A bucket holds one second's worth; that of recipients holds at least the largest request, or none would ever fit.
+//! A bucket holds one second's worth; that of recipients at least the largest request, or none would ever fit. Repeats have
+//! one for when that of requests is empty: who comes too fast is told all the same what became of what he sent before.
 
 use governor::clock::Clock as _;
 use governor::middleware::NoOpMiddleware;
@@ -21,7 +22,8 @@ use crate::governed::{GovernedClock, Moment};
 type Limiter = RateLimiter<NotKeyed, InMemoryState, GovernedClock, NoOpMiddleware<Moment>>;
 
 /// What comes too fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", suffix = "_per_second")]
 pub enum Pace {
     /// Requests.
     Requests,
@@ -32,10 +34,7 @@ pub enum Pace {
 impl Pace {
     /// The word for it in metrics and answers.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Requests => "requests_per_second",
-            Self::Recipients => "recipients_per_second",
-        }
+        self.into()
     }
 }
 
@@ -67,6 +66,7 @@ struct Buckets {
     requests_per_second: u32,
     recipients_per_second: u32,
     requests: [Limiter; 2],
+    repeats: [Limiter; 2],
     recipients: [Limiter; 2],
 }
 
@@ -94,6 +94,17 @@ impl Rates {
     ) -> Result<(), TooFast> {
         let buckets = self.buckets(tenant, limits);
         self.charge(&buckets.requests[lane as usize], 1, Pace::Requests)
+    }
+
+    /// Counts a look for what a repeat may be of, where there is no room for another request.
+    pub(super) fn repeat(
+        &self,
+        tenant: &TenantId,
+        limits: &LimitsInForce,
+        lane: Lane,
+    ) -> Result<(), TooFast> {
+        let buckets = self.buckets(tenant, limits);
+        self.charge(&buckets.repeats[lane as usize], 1, Pace::Requests)
     }
 
     /// Counts the recipients of a request.
@@ -146,7 +157,21 @@ impl Rates {
             requests_per_second: requests,
             recipients_per_second: recipients,
             requests: [limiter(requests, 1), limiter(requests, 1)],
+            repeats: [limiter(requests, 1), limiter(requests, 1)],
             recipients: [limiter(recipients, self.recipients_max), limiter(recipients, self.recipients_max)],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_metrics_and_answers_stay() {
+        assert_eq!(
+            [Pace::Requests, Pace::Recipients].map(Pace::word),
+            ["requests_per_second", "recipients_per_second"]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The request, the answer, and every reason to refuse it.
 
 use chrono::{DateTime, Utc};
-use kite_domain::ids::{ContactId, SendingId, TemplateId};
+use kite_domain::ids::{SendingId, TemplateId};
 use kite_domain::load::{Full, HouseBounds};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{MessageClass, WindowAction};
@@ -9,15 +9,15 @@ use kite_domain::tenant::LimitsInForce;
 use kite_domain::text::{MaxType, RequestedType, TypeLimits};
 use kite_domain::time_window::NightWindow;
 use kite_event_store::Position;
-use serde::Serialize;
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::rates::TooFast;
+use super::row::{RecipientRow, RefusedRow};
 use crate::journal::JournalError;
 
-/// A request to send, as it came in: nothing in it has been checked.
+/// A request to send. Its rows were read; nothing else in it is checked.
 #[derive(Debug, Clone)]
 pub struct SendRequest {
     /// How urgent.
@@ -39,7 +39,7 @@ pub struct SendRequest {
     /// Values for variables that a recipient does not bring.
     pub variables: BTreeMap<SmolStr, String>,
     /// To whom.
-    pub recipients: Vec<RecipientInput>,
+    pub recipients: Vec<RecipientRow>,
     /// Not before.
     pub scheduled_at: Option<DateTime<Utc>>,
     /// How long it is useful to hand the messages over, in seconds.
@@ -50,7 +50,7 @@ pub struct SendRequest {
     pub ad: Option<AdInput>,
     /// One bad row refuses all.
     pub strict: bool,
-    /// The same address may come twice.
+    /// The same address may come twice, in whatever spelling.
     pub allow_duplicates: bool,
     /// The caller's own name for it.
     pub client_reference: Option<String>,
@@ -67,23 +67,6 @@ pub struct AdInput {
     pub night_consent: bool,
     /// Add what is missing of the marking; without this, an unmarked text is refused.
     pub mark_automatically: bool,
-}
-
-/// One row of recipients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecipientInput {
-    /// The row that the caller knows it by, from 0.
-    pub row: u32,
-    /// Number or e-mail address, as it came.
-    pub to: SmolStr,
-    /// The e-mail address to fail over to, as it came.
-    pub email: Option<SmolStr>,
-    /// The contact that it came from.
-    pub contact: Option<ContactId>,
-    /// The caller's own name for the message.
-    pub reference: Option<SmolStr>,
-    /// Values for variables.
-    pub variables: BTreeMap<SmolStr, String>,
 }
 
 /// The caller's key for this request.
@@ -155,23 +138,8 @@ impl Default for AcceptLimits {
     }
 }
 
-/// A row that became no message, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefusedRow {
-    /// The caller's row, from 0.
-    pub row: u32,
-    /// Which of its fields.
-    pub field: &'static str,
-    /// Stable word for the reason.
-    pub code: &'static str,
-    /// The reason, in words.
-    pub detail: String,
-    /// What stood there.
-    pub to: SmolStr,
-}
-
-/// A row that was dropped because its address came before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A row that was dropped because its address came before, in whatever spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuplicateRow {
     /// The caller's row, from 0.
     pub row: u32,

@@ -11,17 +11,19 @@ use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{Sending, SendingAccepted};
-use kite_event_store::{AppendError, BatchMode, Expected, Tail};
+use kite_event_store::{AppendError, BatchMode, Expected, Tail, TraceParent};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::journal::{Cause, Entry, Journal, JournalError, Kept, Told};
 use crate::recent::{Recent, Weighed, recent};
+use crate::trace;
 use crate::tries::Tries;
 
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
@@ -76,6 +78,9 @@ impl LoggedLot {
 
 type Opened = OwnedMutexGuard<Option<LoggedLot>>;
 
+/// A lot whose events are on their way into the log: its place among those asked for, the lot, the answer, and the span of it.
+type Changing<T> = (usize, Opened, LoggedLot, T, Span);
+
 /// A lot in the cache; none while it changes.
 type LotCell = Arc<tokio::sync::Mutex<Option<LoggedLot>>>;
 
@@ -88,7 +93,9 @@ fn lot_cell(logged: LoggedLot) -> Weighed<LotCell> {
 /// A sending that is kept.
 struct KeptSending {
     sending: Sending,
-    /// No event of its stream up to this one is missing; it may know later ones.
+    /// The trace that it was accepted in.
+    traceparent: Option<TraceParent>,
+    /// Up to which event of its stream nothing can be missing; it may know of later ones.
     version: u64,
     /// Whether nothing can have been missed between reading and caching. Until then nobody else sees it.
     is_certain: bool,
@@ -109,6 +116,8 @@ pub struct SealedSending {
     pub is_cancelled: bool,
     /// Whether it is paused: nothing of it is routed or handed over.
     pub is_paused: bool,
+    /// The trace that it was accepted in, and that what follows goes on with.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A condition of a change: the stream has this many events.
@@ -167,10 +176,11 @@ impl Lots {
     }
 
     /// Caches a sending that is about to be sealed. Call it before the seal is written.
-    pub fn remember_sending(&self, terms: Arc<SendingAccepted>) {
+    pub fn remember_sending(&self, terms: Arc<SendingAccepted>, traceparent: Option<TraceParent>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
-        self.inner.sendings.insert(id, sending_cell(KeptSending { sending, version: 0, is_certain: true }));
+        let kept = KeptSending { sending, traceparent, version: 0, is_certain: true };
+        self.inner.sendings.insert(id, sending_cell(kept));
     }
 
     /// Drops a cached sending, because the log may say something else.
@@ -214,7 +224,8 @@ impl Lots {
             return Ok(None);
         }
         let version = told.last().map_or(0, |last| last.recorded.version);
-        let cell = sending_cell(KeptSending { sending, version, is_certain: false });
+        let traceparent = trace_of(&told);
+        let cell = sending_cell(KeptSending { sending, traceparent, version, is_certain: false });
         let kept = cell.value.clone();
         self.inner.sendings.insert(id, cell);
         // Whoever wrote between the reading and the keeping found nothing to tell.
@@ -222,7 +233,7 @@ impl Lots {
         let mut kept = kept.lock();
         missed.iter().for_each(|told| kept.sending.evolve(&told.event, told.recorded.metadata.time));
         kept.is_certain = true;
-        Ok(sealed(&kept.sending))
+        Ok(sealed(&kept))
     }
 
     /// Looks at a lot and its sending.
@@ -299,7 +310,7 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut changing: Vec<(usize, OwnedMutexGuard<Option<LoggedLot>>, LoggedLot, T)> = Vec::new();
+        let mut changing: Vec<Changing<T>> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
         let mut opened = self.open_all(ids, places).await;
         self.read_on(ids, &mut opened).await;
@@ -324,18 +335,21 @@ impl Lots {
                 *guard = Some(logged);
                 continue;
             }
+            let span = span_of_change(id, &sending, actor, &events);
             entries.push(Entry {
                 stream: id.stream(),
                 expected: Expected::Version(logged.version),
                 tenant: Some(logged.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0).of(logged.last_event),
+                cause: Cause::new(actor.clone(), id.sending.0)
+                    .of(logged.last_event)
+                    .in_trace(sending.traceparent),
                 events,
             });
-            changing.push((place, guard, logged, answer));
+            changing.push((place, guard, logged, answer, span));
         }
         let (results, is_fenced) = self.append(together, entries).await;
         let mut again = Vec::new();
-        for ((place, mut guard, mut logged, answer), kept) in changing.into_iter().zip(results) {
+        for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
             match kept.answer {
                 Ok(appended) => {
                     kept.events.iter().for_each(|event| logged.lot.evolve(event));
@@ -491,7 +505,7 @@ impl Lots {
     fn kept(&self, id: SendingId) -> Option<SealedSending> {
         let kept = self.inner.sendings.get(&id)?;
         let kept = kept.value.lock();
-        if kept.is_certain { sealed(&kept.sending) } else { None }
+        if kept.is_certain { sealed(&kept) } else { None }
     }
 
     /// Locks a lot, reading it from the log if it is not kept.
@@ -527,13 +541,32 @@ impl Lots {
     }
 }
 
-fn sealed(sending: &Sending) -> Option<SealedSending> {
+/// The trace that a stream began in: of a sending, the one that it was accepted in.
+pub(crate) fn trace_of(stream: &[Told]) -> Option<TraceParent> {
+    stream.first().and_then(|first| first.recorded.metadata.traceparent)
+}
+
+fn sealed(kept: &KeptSending) -> Option<SealedSending> {
+    let sending = &kept.sending;
     let terms = sending.accepted.clone()?;
     Some(SealedSending {
         terms,
         is_cancelled: sending.cancelled_at.is_some(),
         is_paused: sending.paused.is_some(),
+        traceparent: kept.traceparent,
     })
+}
+
+/// From the decision until it is in the log, in the trace of the lot's sending: a change of many lots belongs to as many traces.
+fn span_of_change(id: LotId, sending: &SealedSending, actor: &SmolStr, events: &[Event]) -> Span {
+    let first = events.first().map_or("", Event::kind);
+    let span = tracing::debug_span!(
+        parent: None, "lot", otel.name = first, lot = %id, tenant = %sending.terms.tenant, %actor, events = events.len()
+    );
+    if let Some(traceparent) = sending.traceparent {
+        trace::adopt(&span, traceparent, "");
+    }
+    span
 }
 
 fn answered<T>(ids: &[LotId], answers: Vec<Option<Result<T, LotsError>>>) -> Vec<Result<T, LotsError>> {

@@ -1,11 +1,12 @@
 //! What becomes of a good request.
 
 use chrono::Duration;
-use kite_commands::accept::{AcceptError, AdInput};
+use kite_commands::accept::{AcceptError, AdInput, RowField, RowRefusal, SendRequest};
 use kite_commands::manage::NewOptOut;
 use kite_domain::event::Event;
 use kite_domain::ids::TemplateId;
 use kite_domain::lot::LotAccepted;
+use kite_domain::opt_out::RefusedBy;
 use kite_domain::policy::{FailoverTerms, PolicyObjective};
 use kite_domain::sending::{MessageClass, SendingAccepted, WindowAction};
 use kite_domain::template::TemplateSaved;
@@ -47,13 +48,14 @@ async fn a_large_request_is_cut_into_lots_and_sealed_last() {
 #[tokio::test]
 async fn a_lot_is_bounded_in_bytes_too() {
     let house = House::furnished().await;
-    let mut request = notice(recipients(300));
-    request.text = Some("#{story}".to_owned());
-    request.message_type = RequestedType::Lms;
-    for row in &mut request.recipients {
+    let mut rows = recipients(300);
+    for row in &mut rows {
         row.variables.insert("story".into(), "x".repeat(1_900));
         row.variables.insert("unused".into(), "x".repeat(1_900));
     }
+    let mut request = notice(rows);
+    request.text = Some("#{story}".to_owned());
+    request.message_type = RequestedType::Lms;
     let accepted = house.accept(request).await.unwrap();
     assert_eq!((accepted.messages, accepted.lots), (300, 2));
     for lot in lots(&house).await {
@@ -82,9 +84,9 @@ async fn bad_rows_do_not_cost_good_ones() {
     rows.push(bad_email);
     let accepted = house.accept(notice(rows)).await.unwrap();
     assert_eq!(accepted.messages, 3);
-    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.field)).collect();
-    assert_eq!(refused, [(3, "to"), (4, "to"), (6, "email")]);
-    assert_eq!(accepted.refused[1].code, "no_relay");
+    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.reason.field())).collect();
+    assert_eq!(refused, [(3, RowField::To), (4, RowField::To), (6, RowField::Email)]);
+    assert_eq!(accepted.refused[1].reason.code(), "no_relay");
     assert_eq!(accepted.duplicates.iter().map(|one| one.row).collect::<Vec<_>>(), [5]);
     assert_eq!(seal(&house).await.refused, 3);
 }
@@ -92,9 +94,9 @@ async fn bad_rows_do_not_cost_good_ones() {
 #[tokio::test]
 async fn strict_refuses_all_for_one() {
     let house = House::furnished().await;
-    let mut request = notice(recipients(3));
-    request.recipients.push(row(3, "bad"));
-    request.strict = true;
+    let mut rows = recipients(3);
+    rows.push(row(3, "bad"));
+    let request = SendRequest { strict: true, ..notice(rows) };
     let before = house.log().await.len();
     let Err(AcceptError::RowsRefused(rows)) = house.accept(request).await else { panic!("accepted") };
     assert_eq!(rows.len(), 1);
@@ -131,11 +133,11 @@ async fn an_email_address_is_one_however_its_domain_is_written() {
 #[tokio::test]
 async fn each_recipient_gets_the_type_that_fits() {
     let house = House::furnished().await;
-    let mut request =
-        notice(vec![row(0, "010-2000-0001"), row(1, "010-2000-0002"), row(2, "kim@example.com")]);
+    let mut rows = vec![row(0, "010-2000-0001"), row(1, "010-2000-0002"), row(2, "kim@example.com")];
+    rows[1].variables.insert("name".into(), "가".repeat(50));
+    let mut request = notice(rows);
     request.text = Some("Dear #{name}, welcome.".to_owned());
     request.variables.insert("name".into(), "customer".to_owned());
-    request.recipients[1].variables.insert("name".into(), "가".repeat(50));
     assert_eq!(house.accept(request).await.unwrap().messages, 3);
     let types: Vec<_> = lots(&house).await[0]
         .groups
@@ -151,12 +153,13 @@ async fn each_recipient_gets_the_type_that_fits() {
 #[tokio::test]
 async fn a_missing_variable_refuses_that_row() {
     let house = House::furnished().await;
-    let mut request = notice(recipients(2));
+    let mut rows = recipients(2);
+    rows[0].variables.insert("name".into(), "Kim".to_owned());
+    let mut request = notice(rows);
     request.text = Some("Dear #{name}".to_owned());
-    request.recipients[0].variables.insert("name".into(), "Kim".to_owned());
     let accepted = house.accept(request).await.unwrap();
     assert_eq!(accepted.messages, 1);
-    assert_eq!((accepted.refused[0].row, accepted.refused[0].field), (1, "variables"));
+    assert_eq!((accepted.refused[0].row, accepted.refused[0].reason.field()), (1, RowField::Variables));
 }
 
 #[tokio::test]
@@ -205,8 +208,9 @@ async fn those_who_refused_are_left_out_of_advertisements_only() {
     let mut rows = recipients(3);
     rows[1].email = Some("p1@example.com".into());
     let accepted = house.accept(ad(rows.clone())).await.unwrap();
-    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, one.field, one.code)).collect();
-    assert_eq!(refused, [(0, "to", "opted_out"), (1, "email", "opted_out")]);
+    let refused: Vec<_> = accepted.refused.iter().map(|one| (one.row, &one.reason)).collect();
+    let opted_out = |field| RowRefusal::OptedOut { field, by: RefusedBy::Itself };
+    assert_eq!(refused, [(0, &opted_out(RowField::To)), (1, &opted_out(RowField::Email))]);
     assert_eq!(house.accept(notice(rows)).await.unwrap().messages, 3);
     house.manage.withdraw_opt_out(&cause(), &acme(), "01020000000", None).await.unwrap();
     assert_eq!(house.accept(ad(recipients(1))).await.unwrap().messages, 1);
@@ -258,7 +262,7 @@ async fn the_night_is_nothing_to_an_advertisement_by_email() {
     request.text = Some("Spring sale\nUnsubscribe: https://example.com/u".to_owned());
     request.ad =
         Some(AdInput { window: WindowAction::Refuse, mark_automatically: true, night_consent: false });
-    request.recipients = vec![row(0, "a@example.com")];
+    request.recipients = read_rows(vec![row(0, "a@example.com")]);
     // A sender for text messages is named as well, and no row is one.
     assert!(request.from_phone.is_some());
     assert_eq!(house.accept(request).await.unwrap().messages, 1);
@@ -299,8 +303,9 @@ async fn the_failover_terms_are_the_requests_or_the_policys() {
 #[tokio::test]
 async fn a_preview_shows_what_acceptance_and_routing_then_do_and_writes_nothing() {
     let house = House::furnished().await;
-    let mut request = notice(recipients(100));
-    request.recipients.push(row(100, "bad"));
+    let mut rows = recipients(100);
+    rows.push(row(100, "bad"));
+    let request = notice(rows);
     let before = house.log().await.len();
     let preview = house.preview(&request).await.unwrap();
     assert_eq!(house.log().await.len(), before);

@@ -7,7 +7,7 @@ use kite_event_store::{
     Position, ReadError, RecordedEvent, SharedError,
 };
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::watch;
 
 /// What goes wrong with one append of a batch. Those before it are written, unless the batch is atomic.
@@ -48,6 +48,8 @@ struct Plan {
     is_broken: bool,
     /// Events of streams that were read where they are kept.
     kept_read: usize,
+    /// How often each stream was read from its beginning.
+    reads: BTreeMap<String, usize>,
     /// Where an event of the stream of seals is said to stand in it.
     numbered: Option<(Position, u64)>,
 }
@@ -113,6 +115,11 @@ impl FaultyStore {
     /// How many events of streams were read where they are kept.
     pub(crate) fn kept_read(&self) -> usize {
         self.plan.lock().kept_read
+    }
+
+    /// How often this stream was read from its beginning.
+    pub(crate) fn reads_of(&self, stream: &str) -> usize {
+        self.plan.lock().reads.get(stream).copied().unwrap_or_default()
     }
 
     /// Whoever changed this event gave it another place in its stream: the last one, far from the one before.
@@ -224,6 +231,9 @@ impl EventStore for FaultyStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
+        if after_version == 0 {
+            *self.plan.lock().reads.entry(stream.to_owned()).or_default() += 1;
+        }
         self.inner.read_stream(stream, after_version, limit).await
     }
 

@@ -35,13 +35,7 @@ async fn a_key_belongs_to_its_tenant() {
     let house = House::furnished().await;
     house.move_in("other").await;
     let first = house.accept_once("key", "body", notice(recipients(1))).await.unwrap();
-    let idempotency =
-        kite_commands::accept::Idempotency { key: "key".to_owned(), body_hash: "different".to_owned() };
-    let other = house
-        .acceptance
-        .accept(&cause(), &tenant("other"), notice(recipients(1)), Some(idempotency))
-        .await
-        .unwrap();
+    let other = house.accept_once_of("other", "key", "different", notice(recipients(1))).await.unwrap();
     assert_ne!(other.sending, first.sending);
 }
 

@@ -123,7 +123,7 @@ async fn a_refusal_of_a_brand_binds_its_senders_and_those_without_a_brand() {
     request.subject = Some("Sale".to_owned());
     request.text = Some("Sale\nUnsubscribe: https://example.com/u".to_owned());
     let accepted = house.accept(request).await.unwrap();
-    assert_eq!(accepted.refused[0].code, "opted_out", "one of the senders has no brand");
+    assert_eq!(accepted.refused[0].reason.code(), "opted_out", "one of the senders has no brand");
 }
 
 #[tokio::test]

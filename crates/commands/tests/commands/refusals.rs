@@ -1,7 +1,7 @@
 //! Every way in which a request as a whole is refused: a clear word, and nothing written.
 
 use chrono::Duration;
-use kite_commands::accept::{AcceptError, AdInput, BacklogLevel, SendRequest};
+use kite_commands::accept::{AcceptError, AdInput, BacklogLevel, RowRefusal, SendRequest};
 use kite_domain::ids::TemplateId;
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sender::SenderKind;
@@ -28,7 +28,10 @@ async fn what_is_wrong_with_the_request_is_named() {
     let house = House::furnished().await;
     let of = async |change: fn(&mut SendRequest)| refusal_of(&house, change).await;
     assert_eq!(of(|one| one.recipients.clear()).await, ("recipients", "recipients_missing"));
-    assert_eq!(of(|one| one.recipients = recipients(3_001)).await, ("recipients", "too_many_recipients"));
+    assert_eq!(
+        of(|one| one.recipients = read_rows(recipients(3_001))).await,
+        ("recipients", "too_many_recipients")
+    );
     assert_eq!(of(|one| (one.from_phone, one.from_email) = (None, None)).await, ("from", "sender_missing"));
     assert_eq!(
         of(|one| one.from_phone = Some("02-555-0101".to_owned())).await,
@@ -95,7 +98,10 @@ async fn an_unmarked_advertisement_is_refused_and_one_without_a_brand_too() {
 async fn rows_that_no_relay_could_ever_carry_are_refused() {
     let house = House::furnished().await;
     let reason = async |request: SendRequest| match house.accept(request).await {
-        Err(AcceptError::RowsRefused(rows)) => (rows[0].field, rows[0].code, rows[0].detail.clone()),
+        Err(AcceptError::RowsRefused(rows)) => {
+            let reason = &rows[0].reason;
+            (reason.field().word(), reason.code(), reason.to_string())
+        }
         other => panic!("{other:?}"),
     };
     let mut without_email = notice(vec![row(0, "kim@example.com")]);
@@ -141,8 +147,8 @@ async fn an_advertisement_that_would_expire_while_it_is_held_is_refused() {
     assert_eq!(house.preview(&request).await.unwrap().held_until, Some(opens));
     let short = SendRequest { lifetime_s: Some(10 * 3_600), ..request.clone() };
     let Err(AcceptError::RowsRefused(rows)) = house.accept(short.clone()).await else { panic!("accepted") };
-    assert_eq!((rows[0].field, rows[0].code), ("lifetime_seconds", "lifetime_ends_in_window"));
-    let by_email = vec![row(0, "kim@example.org"), row(1, "010-2000-0001")];
+    assert_eq!(rows[0].reason, RowRefusal::LifetimeEndsInWindow { opens });
+    let by_email = read_rows(vec![row(0, "kim@example.org"), row(1, "010-2000-0001")]);
     let subject = Some("Spring sale".to_owned());
     let mixed = SendRequest { from_email: Some(EMAIL.to_owned()), subject, recipients: by_email, ..short };
     assert_eq!(house.accept(mixed).await.unwrap().messages, 1, "no window binds an e-mail");

@@ -31,6 +31,7 @@ async fn put_as(house: &House, stream: &str, (kind, schema_version): (&str, u16)
         correlation: Uuid::nil(),
         causation: None,
         actor: "test".into(),
+        traceparent: None,
     };
     let event = NewEvent {
         id: house.journal.next_id(),

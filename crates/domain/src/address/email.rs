@@ -27,8 +27,9 @@ const OPTIONS: Options =
 pub struct EmailAddress(SmolStr);
 
 /// Why a text is not an e-mail address. Serialises with its stable code and its details.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EmailError {
     /// Nothing is left after spaces.
     #[error("the e-mail address is empty")]
@@ -76,18 +77,7 @@ impl EmailError {
     /// Stable code for problem documents and stored reasons.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::EmailTooLong { .. } => "email_too_long",
-            Self::AtSignMissing => "at_sign_missing",
-            Self::LocalPartEmpty => "local_part_empty",
-            Self::LocalPartTooLong => "local_part_too_long",
-            Self::DomainEmpty => "domain_empty",
-            Self::DomainTooLong => "domain_too_long",
-            Self::DomainIncomplete => "domain_incomplete",
-            Self::CharacterNotAllowed { .. } => "character_not_allowed",
-            Self::FormNotSupported => "form_not_supported",
-        }
+        self.into()
     }
 }
 

@@ -8,6 +8,7 @@ use super::phone::{PhoneError, PhoneKind, PhoneNumber};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 
 /// A number that may be registered as a sender, in the canonical form of [`PhoneNumber`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,8 +34,9 @@ pub enum SenderNumberError {
 }
 
 /// The rule by which a telephone number may not be a sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SenderRefusal {
     /// 010-0 and 010-1 are not handed out to anyone.
     #[error("numbers beginning with 010-0 and 010-1 are not handed out, so they cannot send")]
@@ -54,12 +56,7 @@ impl SenderRefusal {
     /// Stable code for problem documents.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::SenderRangeReserved => "sender_range_reserved",
-            Self::SenderMobileRetired => "sender_mobile_retired",
-            Self::SenderTollFree => "sender_toll_free",
-            Self::SenderInternational => "sender_international",
-        }
+        self.into()
     }
 }
 

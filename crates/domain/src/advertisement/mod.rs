@@ -96,8 +96,9 @@ pub struct Advertiser {
 }
 
 /// How a text breaks the marking rules. Serialises with its stable code and its details.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AdRuleViolation {
     /// The text does not begin with the marking.
     #[error("an advertisement must begin with {marking}")]
@@ -168,18 +169,7 @@ impl AdRuleViolation {
     /// Stable code for problem documents and stored reasons.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::MarkingMissing { .. } => "marking_missing",
-            Self::MarkingAltered { .. } => "marking_altered",
-            Self::MarkingNotFirst { .. } => "marking_not_first",
-            Self::SenderNameMissing { .. } => "sender_name_missing",
-            Self::RefusalMissing { .. } => "refusal_missing",
-            Self::RefusalNumberMissing { .. } => "refusal_number_missing",
-            Self::RefusalNumberWrong { .. } => "refusal_number_wrong",
-            Self::RefusalNotLast { .. } => "refusal_not_last",
-            Self::SubjectMissing => "subject_missing",
-            Self::UnsubscribeMissing { .. } => "unsubscribe_missing",
-        }
+        self.into()
     }
 }
 

@@ -239,7 +239,7 @@ mod tests {
             [figures("bad").sent(1_000, 300).build(), figures("new-1").build(), figures("new-2").build()];
         let before = weights(&[("bad", 10_000), ("new-1", 0), ("new-2", 0)]);
         let advice = advise(&PolicyObjective::Recommended, &relays, &before, &settings);
-        assert_eq!(advice.verdict, Verdict::KeptPrevious);
+        assert_eq!(advice.verdict, AdviceKind::KeptPrevious);
         assert_eq!(advice.weights(), weights(&[("bad", 7_000), ("new-1", 3_000), ("new-2", 0)]));
     }
 

@@ -1,7 +1,7 @@
 //! One message within a lot: its attempts, and its outcome.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::address::PhoneKind;
 use crate::text::MessageType;
@@ -9,6 +9,8 @@ use crate::text::MessageType;
 /// How a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Cancelled before it was handed over, or before it was handed over again after a failure.
     Cancelled,
@@ -24,24 +26,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Cancelled, Self::Refused, Self::Expired, Self::Undelivered, Self::Delivered];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-            Self::Undelivered => "undelivered",
-            Self::Delivered => "delivered",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.word())
+        self.into()
     }
 }
 
@@ -49,6 +38,8 @@ impl fmt::Display for Outcome {
 /// step back is from submitted or unknown to routed, when the relay certainly did not accept the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum AttemptState {
     /// Assigned to a relay, not handed over.
     Routed,
@@ -79,16 +70,7 @@ impl AttemptState {
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Routed => "routed",
-            Self::Submitted => "submitted",
-            Self::Unknown => "unknown",
-            Self::Accepted => "accepted",
-            Self::Expired => "expired",
-            Self::Refused => "refused",
-            Self::Undelivered => "undelivered",
-            Self::Delivered => "delivered",
-        }
+        self.into()
     }
 }
 

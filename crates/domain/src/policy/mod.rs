@@ -23,8 +23,9 @@ pub struct RelayWeight {
 }
 
 /// What the split aims at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "objective", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum PolicyObjective {
     /// Exactly these shares.
     Ratio {
@@ -42,12 +43,7 @@ pub enum PolicyObjective {
 impl PolicyObjective {
     /// The word for it, as on the wire.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::Ratio { .. } => "ratio",
-            Self::Price => "price",
-            Self::Speed => "speed",
-            Self::Recommended => "recommended",
-        }
+        self.into()
     }
 }
 

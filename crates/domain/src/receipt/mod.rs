@@ -7,6 +7,7 @@ pub use reading::{REFERENCE_LENGTH_MAX, WrittenReceipt, read_receipt};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::slug::RelayId;
 
@@ -37,6 +38,8 @@ pub fn bounded_time(at: DateTime<Utc>) -> DateTime<Utc> {
 /// What a receipt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReceiptStatus {
     /// It is on the handset, or in the mailbox.
     Delivered,

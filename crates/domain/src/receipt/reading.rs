@@ -69,11 +69,8 @@ fn read(text: &str) -> Result<RawReceipt, Wrong> {
         None | Some(Value::Null) => None,
         Some(_) => Some(bounded(text_of(&fields, "relay_reference")?.into(), RELAY_REFERENCE_LENGTH_MAX)),
     };
-    let status = match text_of(&fields, "status")? {
-        "delivered" => ReceiptStatus::Delivered,
-        "undelivered" => ReceiptStatus::Undelivered,
-        _ => return Err((Some("status"), MisreadReason::UnknownWord)),
-    };
+    let status = text_of(&fields, "status")?;
+    let status = status.parse().map_err(|_| (Some("status"), MisreadReason::UnknownWord))?;
     let code = if fields.contains_key("code") { text_of(&fields, "code")? } else { "" };
     text_of(&fields, "at")?;
     let at = DateTime::<Utc>::deserialize(&fields["at"]).map_err(|_| (Some("at"), MisreadReason::NoTime))?;

@@ -116,7 +116,8 @@ pub struct RelayCredentials {
 pub const ENCRYPTED: &str = "encrypted:1:";
 
 /// One of the credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(const_into_str, serialize_all = "snake_case", prefix = "credentials.")]
 pub enum Credential {
     /// [`RelayCredentials::api_key`].
     ApiKey,
@@ -131,22 +132,12 @@ pub enum Credential {
 impl Credential {
     /// Its name, within the credentials.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::ApiKey => "api_key",
-            Self::User => "user",
-            Self::ReceiptSecret => "receipt_secret",
-            Self::ClientKey => "client_key",
-        }
+        self.field().split_at("credentials.".len()).1
     }
 
     /// Which field of a profile it is, as the API names it.
     pub const fn field(self) -> &'static str {
-        match self {
-            Self::ApiKey => "credentials.api_key",
-            Self::User => "credentials.user",
-            Self::ReceiptSecret => "credentials.receipt_secret",
-            Self::ClientKey => "credentials.client_key",
-        }
+        self.into_str()
     }
 }
 

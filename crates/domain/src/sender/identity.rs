@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{SenderExpired, SenderTerms};
 use crate::event::Event;
@@ -13,6 +13,8 @@ use crate::opt_out::brand_identity;
 /// Where a sender identity stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SenderStatus {
     /// The operator has not answered yet.
     Requested,
@@ -28,18 +30,11 @@ pub enum SenderStatus {
 
 impl SenderStatus {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Requested, Self::Approved, Self::Refused, Self::Expired, Self::Withdrawn];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Approved => "approved",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-            Self::Withdrawn => "withdrawn",
-        }
+        self.into()
     }
 
     /// The code with which a sending is refused, and a message ended, because of its sender's status.
@@ -55,12 +50,6 @@ impl SenderStatus {
 
     /// The same where nobody has asked for the sender.
     pub const UNKNOWN: &'static str = "sender_not_requested";
-}
-
-impl fmt::Display for SenderStatus {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.word())
-    }
 }
 
 /// By whom something was said, and when.

@@ -143,6 +143,8 @@ pub struct SendingReleased {
 /// Who paused or resumed a sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum PauseBy {
     /// Whose sending it is.
     Tenant,
@@ -153,10 +155,7 @@ pub enum PauseBy {
 impl PauseBy {
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Operator => "operator",
-        }
+        self.into()
     }
 }
 

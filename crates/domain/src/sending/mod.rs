@@ -16,12 +16,15 @@ pub use pause::{Pause, PauseRefusal};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::event::Event;
 
 /// How urgent a message is, and which rules apply to it. Each class has its own lane at every relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MessageClass {
     /// A one-time password or the like: late is worse than never.
     Otp,
@@ -33,15 +36,11 @@ pub enum MessageClass {
 
 impl MessageClass {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::Otp, Self::Notice, Self::Ad];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Otp => "otp",
-            Self::Notice => "notice",
-            Self::Ad => "ad",
-        }
+        self.into()
     }
 }
 

@@ -5,11 +5,12 @@ use super::message_type::{MaxType, MessageType};
 use super::template::RenderError;
 use serde::Serialize;
 use smol_str::SmolStr;
-use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 
 /// Which text a refusal is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::Display, VariantArray, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TextPart {
     /// The subject.
     Subject,
@@ -17,18 +18,10 @@ pub enum TextPart {
     Text,
 }
 
-impl fmt::Display for TextPart {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Subject => "subject",
-            Self::Text => "text",
-        })
-    }
-}
-
 /// Why a recipient's text cannot be sent. Serialises with its stable code and its details.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TextRefusal {
     /// The recipient has no value for a variable.
     #[error("the variable {name} has no value")]
@@ -141,22 +134,7 @@ impl TextRefusal {
     /// Stable code for problem documents and stored reasons.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::MissingVariable { .. } => "missing_variable",
-            Self::PlaceholderInResult { .. } => "placeholder_in_result",
-            Self::UnmappableCharacters { .. } => "unmappable_characters",
-            Self::TextEmpty => "text_empty",
-            Self::ControlCharacter { .. } => "control_character",
-            Self::TextTooLong { .. } => "text_too_long",
-            Self::FilledInTooLong { .. } => "filled_in_too_long",
-            Self::TooManyParts { .. } => "too_many_parts",
-            Self::SubjectTooLong { .. } => "subject_too_long",
-            Self::SubjectLineBreak => "subject_line_break",
-            Self::SubjectNotForType { .. } => "subject_not_for_type",
-            Self::PromotionRefused { .. } => "promotion_refused",
-            Self::AddressNotForType { .. } => "address_not_for_type",
-            Self::TypeNotSupported { .. } => "type_not_supported",
-        }
+        self.into()
     }
 
     pub(super) fn from_render(part: TextPart, error: RenderError) -> Self {

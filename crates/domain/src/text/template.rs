@@ -59,8 +59,9 @@ enum Joints {
 /// Why a text is not a template. Serialises with its stable code and its details.
 ///
 /// Positions are indexes in the text as it was given, in characters from 0.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TemplateError {
     /// `#{` without `}`.
     #[error("the variable that begins with #{{ at index {position} has no closing }}")]
@@ -114,14 +115,7 @@ impl TemplateError {
     /// Stable code for problem documents.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::VariableNotClosed { .. } => "variable_not_closed",
-            Self::VariableNameEmpty { .. } => "variable_name_empty",
-            Self::VariableNameTooLong { .. } => "variable_name_too_long",
-            Self::VariableNameCharacterNotAllowed { .. } => "variable_name_character_not_allowed",
-            Self::TooManyVariables { .. } => "too_many_variables",
-            Self::TooManyPlaceholders { .. } => "too_many_placeholders",
-        }
+        self.into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The words of closed enums. What is in the log, in a metric and in an answer is the same word, and stays it.
 
 use kite_domain::failure::FailureClass;
-use kite_domain::instance::Standing;
+use kite_domain::instance::Originality;
 use kite_domain::keys::{Role, Scope};
 use kite_domain::load::Full;
 use kite_domain::lot::{AttemptState, Outcome};
@@ -61,7 +61,7 @@ fn a_role_is_shown_by_its_word() {
 
 #[test]
 fn each_place_of_a_sender_has_a_code_of_its_own() {
-    for status in SenderStatus::ALL {
+    for status in SenderStatus::ALL.iter().copied() {
         assert_eq!(status.code(), format!("sender_{}", status.word()));
     }
 }
@@ -69,7 +69,7 @@ fn each_place_of_a_sender_has_a_code_of_its_own() {
 #[test]
 fn the_standing_of_a_log_is_told_in_a_word() {
     let at = chrono::DateTime::UNIX_EPOCH;
-    let mut standing = Standing::default();
+    let mut standing = Originality::default();
     let mut words = vec![standing.word()];
     for event in samples::all() {
         if standing.evolve(&event, at) {

@@ -37,7 +37,7 @@ fn any_name() -> impl Strategy<Value = &'static str> {
 }
 
 fn any_class() -> impl Strategy<Value = FailureClass> {
-    prop::sample::select(FailureClass::ALL.as_slice())
+    prop::sample::select(FailureClass::ALL)
 }
 
 fn any_lot_event() -> impl Strategy<Value = Event> {
@@ -121,10 +121,9 @@ fn any_lot_event() -> impl Strategy<Value = Event> {
     );
     let held = (any_set(), prop::collection::vec(any_ms(), 0..6))
         .prop_map(|(messages, until_ms)| MessagesHeld { messages, reason: String::new(), until_ms }.into());
-    let finished =
-        (any_set(), prop::sample::select(Outcome::ALL.as_slice())).prop_map(|(messages, outcome)| {
-            MessagesFinished { messages, outcome, reason: "reason".into(), class: None }.into()
-        });
+    let finished = (any_set(), prop::sample::select(Outcome::ALL)).prop_map(|(messages, outcome)| {
+        MessagesFinished { messages, outcome, reason: "reason".into(), class: None }.into()
+    });
     prop_oneof![routed, submitted, responded, received, held, finished]
 }
 

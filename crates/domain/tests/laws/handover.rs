@@ -474,13 +474,17 @@ fn where_others_call_too_a_call_has_its_time_before_it_counts_as_unanswered() {
     case.submit("alpha", 1, &[0]);
     case.world.now += Duration::seconds(10);
     case.submit("alpha", 1, &[1]);
-    let without = |is_shared, seconds| {
-        case.lot.without_answer(set([0, 1]), 1, is_shared, noon() + Duration::seconds(seconds))
+    let without = |callers, seconds| {
+        case.lot.without_answer(set([0, 1]), 1, callers, noon() + Duration::seconds(seconds))
     };
-    assert_eq!(without(false, 0), set([0, 1]), "where nobody else calls, whoever called before is gone");
-    assert_eq!(without(true, 15), set([]));
-    assert_eq!(without(true, 16), set([0]));
-    assert_eq!(without(true, 26), set([0, 1]));
+    assert_eq!(
+        without(Callers::OnlyUs, 0),
+        set([0, 1]),
+        "where nobody else calls, whoever called before is gone"
+    );
+    assert_eq!(without(Callers::OthersToo, 15), set([]));
+    assert_eq!(without(Callers::OthersToo, 16), set([0]));
+    assert_eq!(without(Callers::OthersToo, 26), set([0, 1]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What an append promises.
 
 use super::*;
+use crate::trace_parent::TraceParent;
 
 /// Every field comes back, whatever characters are in it, from each way of reading.
 pub async fn an_append_comes_back_as_it_was(store: &dyn EventStore) {
@@ -14,8 +15,15 @@ pub async fn an_append_comes_back_as_it_was(store: &dyn EventStore) {
         correlation: id(90),
         causation: Some(id(91)),
         actor: "key:담당자".into(),
+        traceparent: TraceParent::new([0xab; 16], [0xcd; 8], 1),
     };
-    let without = Metadata { tenant: None, causation: None, correlation: Uuid::nil(), ..with_all.clone() };
+    let without = Metadata {
+        tenant: None,
+        causation: None,
+        correlation: Uuid::nil(),
+        traceparent: None,
+        ..with_all.clone()
+    };
     let longest = "s".repeat(255);
     let appends = vec![
         StreamAppend {

@@ -85,6 +85,7 @@ fn metadata(number: u64) -> Metadata {
         correlation: id(1_000_000 + number),
         causation: None,
         actor: "router".into(),
+        traceparent: None,
     }
 }
 

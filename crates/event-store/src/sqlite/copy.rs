@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::checkpoint::BUSY_WAIT_MAX;
 use super::measure::Stopwatch;
-use super::schema;
+use super::schema::{self, Shape};
 use super::uri::read_only;
 use crate::port::Position;
 
@@ -124,7 +124,7 @@ fn open_copy(from: &Path, to: &Path) -> Result<Connection, CopyError> {
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;")?;
     schema::create(&connection)?;
     connection.execute("ATTACH DATABASE ?1 AS source", [read_only(from)])?;
-    if !schema::is_log(&connection, "source")? {
+    if schema::shape_of(&connection, "source")?.is_none() {
         return Err(CopyError::NotALog(from.to_owned()));
     }
     Ok(connection)
@@ -158,9 +158,14 @@ fn copy_piece(connection: &Connection, after: i64, until: i64) -> Result<Piece, 
     if end == after {
         return Err(CopyError::Vanished { after: after as Position });
     }
-    let mut copy = connection.prepare_cached(
-        "INSERT INTO main.events SELECT * FROM source.events WHERE position > ?1 AND position <= ?2",
-    )?;
+    // Whoever writes the log may bring it into the newest shape meanwhile.
+    let columns = match schema::shape_of(connection, "source")? {
+        Some(Shape::Untraced) => "*, NULL",
+        Some(Shape::Traced) | None => "*",
+    };
+    let mut copy = connection.prepare_cached(&format!(
+        "INSERT INTO main.events SELECT {columns} FROM source.events WHERE position > ?1 AND position <= ?2"
+    ))?;
     let events = copy.execute((after, end))? as u64;
     transaction.commit()?;
     Ok(Piece { end, events })

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::envelope::{RecordedEvent, StreamName};
 use crate::port::{AppendError, Appended, Expected, Position, StreamAppend};
+use crate::trace_parent::TraceParent;
 
 /// Words kept in memory; more than that are looked up.
 const WORDS_MAX: usize = 65_536;
@@ -36,7 +37,8 @@ impl<'c> Statements<'c> {
             commit: prepare("COMMIT")?,
             insert: prepare(
                 "INSERT INTO events (position, stream, version, id, kind, schema_version, time, tenant, actor,
-                 correlation, causation, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 correlation, causation, data, trace)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?,
             remove_from: prepare("DELETE FROM events WHERE position >= ?1")?,
             find_stream: prepare(
@@ -74,6 +76,7 @@ struct Envelope {
     time_milliseconds: i64,
     tenant: Option<i64>,
     actor: i64,
+    trace: Option<[u8; 25]>,
 }
 
 type AppendResult = Result<Appended, AppendError>;
@@ -205,6 +208,7 @@ impl Log {
             time_milliseconds: first.metadata.time.timestamp_millis(),
             tenant: first.metadata.tenant.as_ref().map(|tenant| self.word(sql, tenant)).transpose()?,
             actor: self.word(sql, &first.metadata.actor)?,
+            trace: first.metadata.traceparent.map(TraceParent::to_bytes),
         };
         for event in events {
             let kind = self.word(sql, &event.kind)?;
@@ -301,6 +305,7 @@ fn insert_event(
         event.metadata.causation.as_ref().map(|causation| &causation.as_bytes()[..]),
     )?;
     insert.raw_bind_parameter(12, &event.data[..])?;
+    insert.raw_bind_parameter(13, envelope.trace.as_ref().map(|trace| &trace[..]))?;
     insert.raw_execute()?;
     Ok(())
 }

@@ -15,40 +15,73 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::recent::PageBuilder;
-use super::{OpenError, PIECE_BYTES, SqliteOptions, StopReason, schema};
+use super::schema::{self, Shape};
+use super::{OpenError, PIECE_BYTES, SqliteOptions, StopReason};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
 use crate::errors::SharedError;
 use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError};
+use crate::trace_parent::TraceParent;
 
 const WORDS_MAX: usize = 65_536;
 /// Data on one page of the log as it is kept.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A query for the columns that [`Names::event`] takes apart.
-macro_rules! select_events {
-    ($rest:literal) => {
+/// The queries for the columns that [`Names::event`] takes apart. A log of an earlier shape that is only read has no trace.
+macro_rules! queries {
+    ($trace:literal) => {
+        Queries {
+            stream: queries!(
+                $trace,
+                "WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT ?3"
+            ),
+            correlation: queries!(
+                $trace,
+                "INDEXED BY events_by_correlation WHERE correlation = ?1 AND position > ?2 ORDER BY position LIMIT ?3"
+            ),
+            last: queries!(
+                $trace,
+                "WHERE stream = (SELECT id FROM streams WHERE name = ?1) ORDER BY version DESC LIMIT 1"
+            ),
+            page: queries!($trace, "WHERE position > ?1 ORDER BY position LIMIT ?2"),
+            one: queries!($trace, "WHERE position = ?1"),
+        }
+    };
+    ($trace:literal, $rest:literal) => {
         concat!(
             "SELECT position, stream, version, id, kind, schema_version, time, tenant, actor, correlation, ",
-            "causation, data FROM events ",
+            "causation, data, ",
+            $trace,
+            " FROM events ",
             $rest
         )
     };
 }
 
-const STREAM_SQL: &str = select_events!(
-    "WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT ?3"
-);
+const QUERIES: Queries = queries!("trace");
+const QUERIES_WITHOUT_TRACE: Queries = queries!("NULL");
+
+/// What is asked of one connection.
+#[derive(Clone, Copy)]
+struct Queries {
+    stream: &'static str,
+    correlation: &'static str,
+    last: &'static str,
+    page: &'static str,
+    one: &'static str,
+}
+
+impl Queries {
+    fn of(shape: Shape) -> Self {
+        match shape {
+            Shape::Untraced => QUERIES_WITHOUT_TRACE,
+            Shape::Traced => QUERIES,
+        }
+    }
+}
+
 /// The index has all that is asked for.
 const PLACE_SQL: &str = "SELECT position, version FROM events INDEXED BY events_by_stream
     WHERE stream = (SELECT id FROM streams WHERE name = ?1) AND version > ?2 ORDER BY version LIMIT 1";
-const CORRELATION_SQL: &str = select_events!(
-    "INDEXED BY events_by_correlation WHERE correlation = ?1 AND position > ?2 ORDER BY position LIMIT ?3"
-);
-const LAST_SQL: &str =
-    select_events!("WHERE stream = (SELECT id FROM streams WHERE name = ?1) ORDER BY version DESC LIMIT 1");
-const PAGE_SQL: &str = select_events!("WHERE position > ?1 ORDER BY position LIMIT ?2");
-
-const ONE_SQL: &str = select_events!("WHERE position = ?1");
 
 /// How much one read may return: at either limit it ends, though there may be more.
 #[derive(Clone, Copy)]
@@ -90,15 +123,14 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
         let connections = (0..options.readers.max(1))
-            .map(|_| Ok(Mutex::new(Some(Reader::new(schema::open_reader(path, options)?)))))
+            .map(|_| Ok(Mutex::new(Some(Reader::new(schema::open_reader(path, options)?, Shape::Traced)))))
             .collect::<Result<_, OpenError>>()?;
         Ok(Self { connections, next: AtomicUsize::new(0) })
     }
 
-    /// With these connections.
-    pub(super) fn of(connections: Vec<Connection>) -> Self {
-        let connections =
-            connections.into_iter().map(|connection| Mutex::new(Some(Reader::new(connection)))).collect();
+    /// With this connection to a log of this shape.
+    pub(super) fn of(connection: Connection, shape: Shape) -> Self {
+        let connections = vec![Mutex::new(Some(Reader::new(connection, shape)))];
         Self { connections, next: AtomicUsize::new(0) }
     }
 
@@ -126,6 +158,7 @@ impl Readers {
 /// One connection and the names it has met.
 pub(super) struct Reader {
     connection: Connection,
+    queries: Queries,
     names: Names,
 }
 
@@ -137,8 +170,8 @@ struct Names {
 }
 
 impl Reader {
-    fn new(connection: Connection) -> Self {
-        Self { connection, names: Names::default() }
+    fn new(connection: Connection, shape: Shape) -> Self {
+        Self { connection, queries: Queries::of(shape), names: Names::default() }
     }
 
     /// Events of a stream in order.
@@ -149,13 +182,13 @@ impl Reader {
         bounds: Bounds,
     ) -> Result<Piece, ReadError> {
         let parameters = (stream, signed(after_version), signed(bounds.events as u64));
-        self.collect(STREAM_SQL, parameters, bounds)
+        self.collect(self.queries.stream, parameters, bounds)
     }
 
     /// The last event of a stream.
     pub(super) fn last_of(&mut self, stream: &str) -> Result<Option<RecordedEvent>, ReadError> {
         let bounds = Bounds { events: 1, bytes: usize::MAX };
-        Ok(self.collect(LAST_SQL, [stream], bounds)?.events.pop())
+        Ok(self.collect(self.queries.last, [stream], bounds)?.events.pop())
     }
 
     /// Events of a correlation in order.
@@ -166,7 +199,7 @@ impl Reader {
         bounds: Bounds,
     ) -> Result<Piece, ReadError> {
         let parameters = (&correlation.as_bytes()[..], signed(after), signed(bounds.events as u64));
-        self.collect(CORRELATION_SQL, parameters, bounds)
+        self.collect(self.queries.correlation, parameters, bounds)
     }
 
     fn collect(
@@ -194,7 +227,7 @@ impl Reader {
     /// A page of the whole log.
     pub(super) fn page(&mut self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         let mut builder = PageBuilder::new(after, limit);
-        let mut statement = self.connection.prepare_cached(PAGE_SQL).map_err(unreadable)?;
+        let mut statement = self.connection.prepare_cached(self.queries.page).map_err(unreadable)?;
         let parameters = (signed(after), signed(builder.scan_left() as u64));
         let mut rows = statement.query(parameters).map_err(unreadable)?;
         while builder.has_room()
@@ -221,7 +254,7 @@ impl Reader {
         let mut names = Names::default();
         let mut page = KeptPage { events: Vec::new(), next: after };
         let mut bytes = 0;
-        let mut statement = self.connection.prepare_cached(PAGE_SQL).map_err(unreadable)?;
+        let mut statement = self.connection.prepare_cached(self.queries.page).map_err(unreadable)?;
         let mut rows = statement.query((signed(after), signed(limit as u64))).map_err(unreadable)?;
         while bytes < KEPT_BYTES_MAX {
             let kept = match rows.next() {
@@ -230,7 +263,7 @@ impl Reader {
                 // A part of the file is no database any more. What comes after this position may be in another part.
                 Err(error) if is_damage(&error) && page.next < head && limit > 0 => {
                     page.next += 1;
-                    page.events.extend(names.kept_at(&self.connection, page.next)?);
+                    page.events.extend(names.kept_at(&self.connection, self.queries.one, page.next)?);
                     break;
                 }
                 Err(error) => return Err(unreadable(error)),
@@ -251,7 +284,7 @@ impl Reader {
     ) -> Result<Vec<KeptEvent>, ReadError> {
         self.forget()?;
         let mut names = Names::default();
-        let mut statement = self.connection.prepare_cached(STREAM_SQL).map_err(unreadable)?;
+        let mut statement = self.connection.prepare_cached(self.queries.stream).map_err(unreadable)?;
         let (mut events, mut after) = (Vec::new(), signed(after_version));
         while events.len() < limit {
             let left = signed((limit - events.len()) as u64);
@@ -346,9 +379,10 @@ impl Names {
     fn kept_at(
         &mut self,
         connection: &Connection,
+        sql: &str,
         position: Position,
     ) -> Result<Option<KeptEvent>, ReadError> {
-        let mut statement = connection.prepare_cached(ONE_SQL).map_err(unreadable)?;
+        let mut statement = connection.prepare_cached(sql).map_err(unreadable)?;
         let mut rows = statement.query([signed(position)]).map_err(unreadable)?;
         match rows.next() {
             Ok(row) => row.map(|row| self.kept(connection, row)).transpose(),
@@ -386,6 +420,7 @@ impl Names {
             correlation: uuid(row, 9)?.ok_or(NoEvent::NoCorrelation)?,
             causation: uuid(row, 10)?,
             actor: self.word(connection, number(8)?)?,
+            traceparent: traceparent(row, 12)?,
         };
         let data = row.get_ref(11).and_then(|value| Ok(value.as_blob()?))?;
         Ok(RecordedEvent {
@@ -420,6 +455,8 @@ enum NoEvent {
     NoId,
     #[error("an id of an event is none")]
     Id(#[source] uuid::Error),
+    #[error("the trace of an event is none")]
+    Trace,
     #[error(transparent)]
     Value(rusqlite::Error),
 }
@@ -458,6 +495,14 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 fn uuid(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, RowError> {
     let bytes = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?))?;
     bytes.map(Uuid::from_slice).transpose().map_err(|error| NoEvent::Id(error).into())
+}
+
+fn traceparent(row: &Row<'_>, column: usize) -> Result<Option<TraceParent>, RowError> {
+    let Some(bytes) = row.get_ref(column).and_then(|value| Ok(value.as_blob_or_null()?))? else {
+        return Ok(None);
+    };
+    let read = TraceParent::from_bytes(bytes);
+    read.map(Some).ok_or_else(|| RowError::NoEvent(NoEvent::Trace))
 }
 
 fn look_up(connection: &Connection, sql: &str, id: i64) -> Result<SmolStr, RowError> {

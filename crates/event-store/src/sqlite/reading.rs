@@ -30,14 +30,12 @@ impl SqliteLogFile {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
         let connection = schema::open_unchanging(path, &options)?;
-        if !schema::is_log(&connection, "main")? {
-            return Err(OpenError::NotAnEventStore);
-        }
+        let shape = schema::shape_of(&connection, "main")?.ok_or(OpenError::NotAnEventStore)?;
         schema::check_positions(&connection)?;
         let last = connection
             .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))?;
         let (_, head) = watch::channel(last as Position);
-        Ok(Self { readers: Arc::new(Readers::of(vec![connection])), head })
+        Ok(Self { readers: Arc::new(Readers::of(connection, shape)), head })
     }
 
     /// The last event of a stream.

@@ -12,7 +12,26 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// "KITE", so that a file of something else is not taken for ours.
 const APPLICATION_ID: i64 = 0x4b49_5445;
 /// The shape below. A later shape comes with the way from the earlier one.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+
+/// A shape that logs have, or had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Without traces: shape 1.
+    Untraced,
+    /// The newest: shape 2.
+    Traced,
+}
+
+impl Shape {
+    fn of_version(version: i64) -> Option<Self> {
+        match version {
+            1 => Some(Self::Untraced),
+            SCHEMA_VERSION => Some(Self::Traced),
+            _ => None,
+        }
+    }
+}
 
 /// Stream names and the words of the envelope (type, tenant, actor) are stored as numbers in `events`: that and ids
 /// that sort by time save more than anything else here. Columns that a reader skips come before `data`, so that
@@ -38,19 +57,29 @@ CREATE TABLE events (
     actor          INTEGER NOT NULL REFERENCES words (id),
     correlation    BLOB NOT NULL,
     causation      BLOB,
-    data           BLOB NOT NULL
+    data           BLOB NOT NULL,
+    trace          BLOB
 ) STRICT;
 CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
 CREATE UNIQUE INDEX events_by_id ON events (id);
 CREATE INDEX events_by_correlation ON events (correlation);
+";
+
+/// For people: what a row says, in words.
+const VIEW: &str = "
 CREATE VIEW log AS
 SELECT e.position, s.name AS stream, e.version, k.word AS kind, e.schema_version,
        strftime('%Y-%m-%dT%H:%M:%fZ', e.time / 1000.0, 'unixepoch') AS time,
        t.word AS tenant, a.word AS actor, lower(hex(e.id)) AS id, lower(hex(e.correlation)) AS correlation,
-       lower(hex(e.causation)) AS causation, CAST(e.data AS TEXT) AS data
+       lower(hex(e.causation)) AS causation, CAST(e.data AS TEXT) AS data,
+       iif(e.trace IS NULL, NULL, '00-' || lower(hex(substr(e.trace, 1, 16))) || '-' ||
+           lower(hex(substr(e.trace, 17, 8))) || '-' || lower(hex(substr(e.trace, 25)))) AS traceparent
 FROM events e JOIN streams s ON s.id = e.stream JOIN words k ON k.id = e.kind JOIN words a ON a.id = e.actor
 LEFT JOIN words t ON t.id = e.tenant;
 ";
+
+/// From shape 1. No event is touched: what stood before has no trace.
+const TO_SHAPE_2: &str = "ALTER TABLE events ADD COLUMN trace BLOB; DROP VIEW log;";
 
 /// Refuses an SQLite that can lose a commit.
 pub(super) fn check_engine() -> Result<(), OpenError> {
@@ -71,7 +100,7 @@ pub(super) fn check_positions(connection: &Connection) -> Result<(), OpenError> 
     }
 }
 
-/// The only connection that writes events. Creates the file and its tables if necessary.
+/// The only connection that writes events. Creates the file and its tables if need be, and brings an earlier shape into this one.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -130,19 +159,29 @@ pub(super) fn open_unchanging(path: &Path, options: &SqliteOptions) -> Result<Co
     Ok(connection)
 }
 
-/// Whether a database that is attached under this name is a log of the shape below.
-pub(super) fn is_log(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+/// The shape of a database that is attached under this name; none: it is no log that is known here.
+pub(super) fn shape_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<Shape>> {
     let pragma = |pragma: &str| {
         connection.query_row(&format!("PRAGMA {name}.{pragma}"), [], |row| row.get::<_, i64>(0))
     };
-    Ok((pragma("application_id")?, pragma("user_version")?) == (APPLICATION_ID, SCHEMA_VERSION))
+    match pragma("application_id")? {
+        APPLICATION_ID => Ok(Shape::of_version(pragma("user_version")?)),
+        _ => Ok(None),
+    }
 }
 
 /// Makes the tables of an empty log.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {SCHEMA}
+        "BEGIN IMMEDIATE; {SCHEMA} {VIEW}
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    ))
+}
+
+/// Brings a log of shape 1 into the newest shape: all of it, or nothing.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {TO_SHAPE_2} {VIEW} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))
 }
 
@@ -159,13 +198,14 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
 fn create_or_check(connection: &Connection) -> Result<(), OpenError> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
-    if (application_id, version) == (APPLICATION_ID, SCHEMA_VERSION) {
-        return Ok(());
+    if application_id == APPLICATION_ID {
+        return match Shape::of_version(version) {
+            Some(Shape::Traced) => Ok(()),
+            Some(Shape::Untraced) => Ok(migrate(connection)?),
+            None => Err(OpenError::OtherSchema { found: version, known: SCHEMA_VERSION }),
+        };
     }
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if application_id == APPLICATION_ID {
-        return Err(OpenError::OtherSchema { found: version, known: SCHEMA_VERSION });
-    }
     if application_id != 0 || tables != 0 {
         return Err(OpenError::NotAnEventStore);
     }

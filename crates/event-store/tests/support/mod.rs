@@ -44,6 +44,7 @@ pub(crate) fn append(
             correlation: id(1_000_000_000 + first),
             causation: None,
             actor: "router".into(),
+            traceparent: None,
         },
         events: numbers.into_iter().map(event).collect(),
     }

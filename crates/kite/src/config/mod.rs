@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use crate::server::{ServerSettings, TlsSettings};
+pub use crate::spans::TracingSettings;
 pub use roles::Role;
 
 /// The default file: also the manual.
@@ -67,6 +68,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The API.
     pub api: ApiConfig,
+    /// Where spans go.
+    pub tracing: TracingSettings,
     /// The relay workers.
     pub relays: RelaySettings,
 }
@@ -124,6 +127,7 @@ impl Config {
         config.check_roles().context("roles")?;
         config.server.check(&config.api)?;
         config.tls.check()?;
+        config.tracing.check()?;
         config.check_listeners()?;
         config.check_limits().context("limits")?;
         Ok(config)
@@ -148,6 +152,7 @@ impl Config {
         config.check_roles().context("environment: roles")?;
         config.server.check(&config.api).context("environment")?;
         config.tls.check().context("environment")?;
+        config.tracing.check().context("environment")?;
         config.check_listeners().context("environment")?;
         config.check_limits().context("environment: limits")?;
         Ok(config)
@@ -274,7 +279,7 @@ impl Config {
     /// The parts to run.
     pub fn roles(&self) -> BTreeSet<Role> {
         match self.roles.is_empty() {
-            true => Role::ALL.into_iter().collect(),
+            true => Role::ALL.iter().copied().collect(),
             false => self.roles.clone(),
         }
     }
@@ -318,7 +323,7 @@ fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// The value of this key is never shown: an error would otherwise repeat a value that it does not accept.
-const SECRETS: [&str; 2] = ["admin_key", "secrets_keys"];
+const SECRETS: [&str; 3] = ["admin_key", "secrets_keys", "otlp_headers"];
 
 fn in_words(error: figment::Error) -> String {
     let is_secret = |path: &[String]| path.iter().any(|part| SECRETS.contains(&part.as_str()));
@@ -357,6 +362,8 @@ mod tests {
             "secrets_keys = s3cret",
             "secrets_keys = 531337",
             "admin_key = 531337",
+            "[tracing]\notlp_headers = 531337",
+            "[tracing]\notlp_headers = authorization=s3cret",
             "listen = \"127.0.0.1:1\"\nadmin_key = \"\"\"s3cret\n531337",
         ] {
             let told = format!("{:#}", Config::from_text(broken).err().unwrap());
@@ -386,6 +393,9 @@ mod tests {
         assert_eq!(config.tls, TlsSettings::default(), "in the clear unless it is given a certificate");
         let all = serde_json::to_value(&config.tls).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[tls]"), toml_keys::of_value(&all));
+        assert!(config.tracing == TracingSettings::default(), "default.toml and TracingSettings differ");
+        let all = serde_json::to_value(&config.tracing).unwrap();
+        assert_eq!(toml_keys::of(DEFAULT, "[tracing]"), toml_keys::of_value(&all));
     }
 
     #[test]
@@ -493,6 +503,9 @@ mod tests {
         std::fs::write(&file, "[tls]\ncertificate_file = \"chain.pem\"\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: tls.key_file: is missing"), "{error}");
+        std::fs::write(&file, "[tracing]\notlp_endpoint = \"collector\"\n").unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml: tracing.otlp_endpoint"), "{error}");
         std::fs::write(&file, "[server]\nheaders_timeout_ms = 0\n").unwrap();
         let error = Config::load(Some(&file)).err().unwrap().to_string();
         assert!(error.contains("kite.toml: server.headers_timeout_ms"), "{error}");

@@ -6,10 +6,13 @@
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use strum::{IntoStaticStr, VariantArray};
 
 /// A part of Kite that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// HTTP.
     Api,
@@ -27,19 +30,11 @@ pub enum Role {
 
 impl Role {
     /// Every part.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Api, Self::Router, Self::Publisher, Self::Worker, Self::Projector, Self::Timekeeper];
+    pub(super) const ALL: &'static [Self] = Self::VARIANTS;
 
     /// As in the configuration.
     fn word(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Router => "router",
-            Self::Publisher => "publisher",
-            Self::Worker => "worker",
-            Self::Projector => "projector",
-            Self::Timekeeper => "timekeeper",
-        }
+        self.into()
     }
 
     /// What it cannot do without, and why.
@@ -95,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_of_use_without_the_others_is_not() {
-        for roles in [&Role::ALL[..], &[Api], &[Api, Projector], &[Router], &[Worker, Publisher, Projector]] {
+        for roles in [Role::ALL, &[Api], &[Api, Projector], &[Router], &[Worker, Publisher, Projector]] {
             assert_eq!(refusal(roles), None, "{roles:?}");
         }
     }

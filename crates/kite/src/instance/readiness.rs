@@ -250,6 +250,7 @@ mod tests {
             correlation: uuid::Uuid::nil(),
             causation: None,
             actor: "admin".into(),
+            traceparent: None,
         };
         let append =
             StreamAppend { stream: "lot-x".into(), expected: Expected::Any, metadata, events: vec![new] };

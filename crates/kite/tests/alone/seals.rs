@@ -67,7 +67,7 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
     let added = "UPDATE events SET position = position + 10 WHERE position > 4;
                  UPDATE events SET position = 5 WHERE position = 4;
                  INSERT INTO events SELECT 4, stream + 100, 1, randomblob(16), kind, schema_version, time, tenant, actor,
-                     correlation, causation, data FROM events WHERE position = 3;
+                     correlation, causation, data, trace FROM events WHERE position = 3;
                  INSERT INTO streams SELECT stream, 'tenant-added' FROM events WHERE position = 4;
                  UPDATE events SET data = CAST(replace(CAST(data AS TEXT), '\"until\":4', '\"until\":5') AS BLOB)
                      WHERE position > 10";
@@ -79,7 +79,7 @@ async fn what_is_done_to_the_log_is_found_and_has_its_place() -> anyhow::Result<
     let unsealed = "DELETE FROM events WHERE position = 3; DELETE FROM events WHERE position > 4";
     ensure!(found(&data, unsealed)? == json!({"what": "missing", "after": 2}));
     let before = "INSERT INTO events SELECT 0, stream, version + 50, randomblob(16), kind, schema_version, time, tenant,
-                      actor, correlation, causation, data FROM events WHERE position = 3";
+                      actor, correlation, causation, data, trace FROM events WHERE position = 3";
     sql(&data, before)?;
     let refused = kite(&data, &["audit", "--verify"])?;
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();

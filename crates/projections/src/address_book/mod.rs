@@ -7,17 +7,17 @@
 //! Deliberately absent: keys. Whoever looks at keys reads the log, which is never behind.
 
 mod book;
+mod known;
 mod merge;
 mod people;
 mod queries;
 mod refusals;
 mod rows;
 mod schema;
-mod views;
 
+pub use known::{Bond, Contact, Group, OptOut, Template, Tenant};
 pub use queries::{AddressBookQueries, ContactFilter};
 pub use refusals::StoredRefusals;
-pub use views::{Bond, Contact, Group, OptOut, Template, Tenant};
 
 use kite_domain::contact::{ContactsSaved, GroupMembersChanged};
 use kite_domain::event::{Event, EventKind};
@@ -26,10 +26,9 @@ use kite_domain::slug::TenantId;
 use kite_event_store::{Filter, RecordedEvent};
 use smol_str::SmolStr;
 
-use crate::database::Upgrade;
 use crate::engine::Tables;
 use crate::error::ApplyError;
-use crate::projector::ReadModel;
+use crate::read_model::{ReadModel, Upgrade};
 use crate::sql::{from_json, json};
 use crate::table::Table;
 use book::{Book, BookRows, Names};

@@ -10,12 +10,12 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::AddressBookModel;
-use super::views::{Bond, Contact, Group, OptOut, Template, Tenant};
+use super::known::{Bond, Contact, Group, OptOut, Template, Tenant};
 use crate::database;
 use crate::engine::{Connection, Row, Value, values};
 use crate::error::QueryError;
+use crate::files::Files;
 use crate::listing::{Cursor, Listing, page};
-use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, one_more, time};
 

@@ -7,7 +7,7 @@
 //! `bonds` says that the refusal of `address` should apply to `other`, too; `is_told`: the log says so. No brand is
 //! the empty text.
 
-use crate::database::Upgrade;
+use crate::read_model::Upgrade;
 use crate::table::{Index, Table, bytes, integer, text};
 
 pub(super) const TABLES: &[&Table] = &[

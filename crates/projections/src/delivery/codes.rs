@@ -6,6 +6,7 @@ use kite_domain::relay::BillingMoment;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 /// An enum with a stored number for each of its values.
 pub(super) trait Coded: Copy + PartialEq + 'static {
@@ -66,9 +67,11 @@ impl Coded for AttemptState {
     ];
 }
 
-/// Where a message stands.
+/// Where a message stands. The order of declaration is that of the stored numbers: a new value comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MessageStatus {
     /// Accepted, without a route yet.
     Open,
@@ -97,25 +100,12 @@ pub enum MessageStatus {
 }
 
 impl Coded for MessageStatus {
-    const VALUES: &'static [Self] = &Self::ALL;
+    const VALUES: &'static [Self] = Self::ALL;
 }
 
 impl MessageStatus {
     /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::Open,
-        Self::Routed,
-        Self::Submitted,
-        Self::Unknown,
-        Self::Accepted,
-        Self::Failed,
-        Self::Delivered,
-        Self::Undelivered,
-        Self::Expired,
-        Self::Cancelled,
-        Self::Refused,
-        Self::Held,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// From the message's outcome, or else from its newest attempt.
     pub fn of(outcome: Option<Outcome>, newest: Option<AttemptState>) -> Self {
@@ -168,41 +158,62 @@ impl MessageStatus {
 
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Routed => "routed",
-            Self::Held => "held",
-            Self::Submitted => "submitted",
-            Self::Unknown => "unknown",
-            Self::Accepted => "accepted",
-            Self::Failed => "failed",
-            Self::Delivered => "delivered",
-            Self::Undelivered => "undelivered",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Refused => "refused",
-        }
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::{Dimension, SendingState};
+    use crate::parked::Cause;
+
+    /// Serde's words for all of them, which are the same as the others.
+    fn words<T: VariantArray + Serialize + Copy + Into<&'static str>>() -> Vec<&'static str> {
+        let each = T::VARIANTS.iter().map(|value| {
+            let word: &str = (*value).into();
+            assert_eq!(serde_json::to_value(value).unwrap(), word);
+            word
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn serde_says_the_same_words() {
+        assert_eq!(
+            words::<MessageStatus>(),
+            [
+                "open",
+                "routed",
+                "submitted",
+                "unknown",
+                "accepted",
+                "failed",
+                "delivered",
+                "undelivered",
+                "expired",
+                "cancelled",
+                "refused",
+                "held",
+            ]
+        );
+        assert_eq!(words::<SendingState>(), ["scheduled", "in_progress", "paused", "cancelled", "completed"]);
+        assert_eq!(words::<Cause>(), ["unreadable", "unwritable", "behind"]);
+        assert_eq!(words::<Dimension>(), ["relay", "channel", "type", "class", "hour", "day", "tenant"]);
+    }
 
     #[test]
     fn every_value_has_a_number() {
         assert!(MessageType::ALL.iter().all(|value| MessageType::VALUES.contains(value)));
         assert!(MessageClass::ALL.iter().all(|value| MessageClass::VALUES.contains(value)));
         assert!(FailureClass::ALL.iter().all(|value| FailureClass::VALUES.contains(value)));
-        for status in MessageStatus::ALL {
+        for &status in MessageStatus::ALL {
             assert_eq!(MessageStatus::from_code(status.code()), Some(status));
-            assert_eq!(serde_json::to_value(status).unwrap(), status.word());
         }
-        for outcome in Outcome::ALL {
+        for &outcome in Outcome::ALL {
             assert_eq!(MessageStatus::of(Some(outcome), None).outcome(), Some(outcome));
         }
-        let states = AttemptState::VALUES;
-        assert!(states.is_sorted() && states.len() == 8, "the numbers follow the rank");
+        assert_eq!(AttemptState::VALUES, AttemptState::VARIANTS, "the numbers follow the rank");
         assert_eq!(AttemptState::from_code(8), None);
         assert_eq!(AttemptState::from_code(-1), None);
     }

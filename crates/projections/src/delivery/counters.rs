@@ -21,7 +21,8 @@ use crate::table::{Column, integer};
 pub(super) const PLANNED_UNIT: u64 = 10_000;
 
 /// What a counter counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Counted {
     /// Messages: each once, at the relay and channel of its newest attempt.
     Messages,

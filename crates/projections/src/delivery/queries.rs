@@ -10,14 +10,14 @@ use std::sync::LazyLock;
 use super::DeliveryModel;
 use super::codes::{Coded, MessageStatus};
 use super::counters;
+use super::known::{KnownMessage, KnownPause, KnownSending, RelayTotals, SendingState, Totals};
 use super::row::{LotRow, read, select_messages};
 use super::sendings::PAUSERS;
-use super::views::{MessageView, PauseView, RelayTotals, SendingState, SendingView, Totals};
 use super::word_numbers::{WordList, find};
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
+use crate::files::Files;
 use crate::listing::{Cursor, Listing, page};
-use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, one_more, optional_time, time};
 
@@ -103,7 +103,7 @@ impl DeliveryQueries {
         filter: &SendingFilter,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Listing<SendingView>, QueryError> {
+    ) -> Result<Listing<KnownSending>, QueryError> {
         let before = after.map_or(Ok([0xff; 16]), Cursor::uuid)?;
         let state = filter.state.map(|state| STATES.iter().position(|one| *one == state).unwrap_or(0) as i64);
         let by_reference = match filter.client_reference {
@@ -131,19 +131,19 @@ impl DeliveryQueries {
                 filter.client_reference.as_ref(),
                 one_more(limit),
             ];
-            let items = connection.all(&sql, values, sending_view)?;
+            let items = connection.all(&sql, values, known_sending)?;
             Ok(page(items, limit, |view| Cursor::new(view.id.0.as_bytes().as_slice())))
         })
     }
 
     /// A sending, if it is the tenant's and sealed.
-    pub fn sending(&self, tenant: &TenantId, id: SendingId) -> Result<Option<SendingView>, QueryError> {
+    pub fn sending(&self, tenant: &TenantId, id: SendingId) -> Result<Option<KnownSending>, QueryError> {
         let sql = format!(
             "SELECT {} FROM sendings s JOIN contents c ON c.sending = s.id
              WHERE s.id = ?2 AND s.tenant = ?1 AND s.accepted_ms IS NOT NULL",
             *SENDING_COLUMNS
         );
-        self.readers.ask(|connection| connection.first(&sql, values![tenant.as_str(), &id], sending_view))
+        self.readers.ask(|connection| connection.first(&sql, values![tenant.as_str(), &id], known_sending))
     }
 
     /// The messages of a sending, by sequence number.
@@ -154,7 +154,7 @@ impl DeliveryQueries {
         filter: &MessageFilter,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Listing<MessageView>, QueryError> {
+    ) -> Result<Listing<KnownMessage>, QueryError> {
         let after = after.map_or(Ok(-1), Cursor::number)?;
         let from = u32::try_from(after.saturating_add(1)).map_err(|_| QueryError::Cursor)?;
         self.readers.ask(|connection| {
@@ -173,7 +173,7 @@ impl DeliveryQueries {
     }
 
     /// A message with its timeline, if it is the tenant's.
-    pub fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, QueryError> {
+    pub fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<KnownMessage>, QueryError> {
         self.readers.ask(|connection| {
             if !is_sealed(connection, tenant, id.sending)? {
                 return Ok(None);
@@ -233,7 +233,7 @@ fn message_at(
     words: &mut WordList,
     lot: &LotRow,
     id: i64,
-) -> Result<Option<MessageView>, QueryError> {
+) -> Result<Option<KnownMessage>, QueryError> {
     let sql = select_messages!("WHERE id = ?1");
     connection.first(sql, values![id], |row| read(connection, words, lot, row))
 }
@@ -246,7 +246,7 @@ fn scan(
     filter: &MessageFilter,
     relay: Option<u32>,
     limit: usize,
-) -> Result<Listing<MessageView>, QueryError> {
+) -> Result<Listing<KnownMessage>, QueryError> {
     let mut words = WordList::default();
     let mut items = Vec::new();
     let mut scanned = 0;
@@ -277,17 +277,17 @@ fn scan(
     }
 }
 
-fn sending_view(row: &Row<'_>) -> Result<SendingView, QueryError> {
+fn known_sending(row: &Row<'_>) -> Result<KnownSending, QueryError> {
     let state = usize::try_from(row.get::<i64>(19)?).ok().and_then(|place| STATES.get(place).copied());
     let pause = match optional_time(row.get(16)?)? {
         Some(since) => {
             let by = usize::try_from(row.get::<i64>(17)?).ok().and_then(|by| PAUSERS.get(by));
             let by = *by.ok_or_else(|| QueryError::corrupt("who paused a sending"))?;
-            Some(PauseView { since, by, reason: row.get(18)? })
+            Some(KnownPause { since, by, reason: row.get(18)? })
         }
         None => None,
     };
-    Ok(SendingView {
+    Ok(KnownSending {
         id: SendingId(row.uuid(0)?),
         tenant: TenantId::from_trusted(row.text(15)?),
         paused: pause,

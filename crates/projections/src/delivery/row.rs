@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::attempt::{self, Attempt};
 use super::codes::{Coded, MessageStatus};
-use super::views::{AttemptView, MessageView};
+use super::known::{KnownAttempt, KnownMessage};
 use super::word_numbers::WordList;
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
@@ -100,7 +100,7 @@ pub(super) fn read(
     words: &mut WordList,
     lot: &LotRow,
     row: &Row<'_>,
-) -> Result<MessageView, QueryError> {
+) -> Result<KnownMessage, QueryError> {
     let id = MessageId { sending: lot.id.sending, seq: lot.seq(row.get(0)?) };
     let parts = row.get(6)?;
     let status = MessageStatus::from_code(row.get(7)?);
@@ -116,7 +116,7 @@ pub(super) fn read(
     let channel = MessageType::from_code(row.get(16)?);
     let channel = channel.ok_or_else(|| QueryError::corrupt("a message's channel"))?;
     let sender = if channel == MessageType::Email { lot.from_email } else { lot.from_phone };
-    Ok(MessageView {
+    Ok(KnownMessage {
         id,
         class: lot.class,
         channel,
@@ -141,22 +141,22 @@ pub(super) fn read(
         delivered_twice: delivered > 1,
         attempts: (1..)
             .zip(attempts)
-            .map(|(number, attempt)| attempt_view(connection, words, id, number, parts, attempt))
+            .map(|(number, attempt)| known_attempt(connection, words, id, number, parts, attempt))
             .collect::<Result<_, _>>()?,
     })
 }
 
-fn attempt_view(
+fn known_attempt(
     connection: Connection<'_>,
     words: &mut WordList,
     message: MessageId,
     number: u16,
     parts: u16,
     attempt: Attempt,
-) -> Result<AttemptView, QueryError> {
+) -> Result<KnownAttempt, QueryError> {
     let relay = words.word(connection, attempt.relay)?.unwrap_or_default();
     let cost = cost_milliwon(attempt.price_milliwon, parts);
-    Ok(AttemptView {
+    Ok(KnownAttempt {
         attempt: number,
         reference: AttemptReference { message, attempt: number },
         relay: RelayId::from_trusted(relay),

@@ -17,9 +17,9 @@ use std::ops::{ControlFlow, Range};
 use super::DeliveryQueries;
 use super::codes::{Coded, MessageStatus};
 use super::facets::{BLOCK_BITS, OPEN, PIECE_BITS, PIECES, filled};
+use super::known::KnownMessage;
 use super::row::{LotRow, read, select_lots, select_messages};
 use super::schema::{SEARCH_BLOCK_BITS, search_hash};
-use super::views::MessageView;
 use super::word_numbers::{WordList, find};
 use crate::engine::{Connection, Row, StorageError, values};
 use crate::error::QueryError;
@@ -70,7 +70,7 @@ impl DeliveryQueries {
         search: &MessageSearch,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Listing<MessageView>, QueryError> {
+    ) -> Result<Listing<KnownMessage>, QueryError> {
         self.readers.ask(|connection| {
             let Some(terms) = Terms::of(connection, tenant, search)? else {
                 return Ok(Listing { items: Vec::new(), next: None });
@@ -164,7 +164,7 @@ struct Seeker<'s> {
     limit: usize,
     words: WordList,
     /// With their row numbers; one more than the page needs shows that there is more.
-    found: Vec<(i64, MessageView)>,
+    found: Vec<(i64, KnownMessage)>,
 }
 
 impl Seeker<'_> {
@@ -172,7 +172,7 @@ impl Seeker<'_> {
         self.found.len() > self.limit
     }
 
-    fn listing(mut self, end: End) -> Listing<MessageView> {
+    fn listing(mut self, end: End) -> Listing<KnownMessage> {
         self.found.truncate(self.limit);
         let next = match end {
             End::Over => None,

@@ -24,6 +24,8 @@ use crate::sql::time;
 /// What statistics can be grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Dimension {
     /// For attempts their relay, for messages that of their newest attempt.
     Relay,

@@ -15,7 +15,7 @@ use kite_event_store::{Filter, RecordedEvent};
 
 use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 use crate::table::Table;
 use rows::InForceRow;
 

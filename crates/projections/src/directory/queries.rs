@@ -7,8 +7,8 @@ use super::DirectoryModel;
 use crate::database;
 use crate::engine::{Connection, values};
 use crate::error::QueryError;
+use crate::files::Files;
 use crate::parked;
-use crate::read_models::Files;
 use crate::readers::{Readers, shared_queries};
 
 /// The events in force, as of a position.

@@ -25,11 +25,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-use crate::database::{self, Upgrade};
+use crate::database;
 use crate::engine::{self, Tables};
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
-use crate::table::Table;
+use crate::read_model::{ReadModel, StreamPiece};
 
 /// How long the driving loop collects events after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
@@ -39,69 +39,6 @@ pub const COALESCING: Duration = Duration::from_millis(60);
 const EVENTS_MAX: usize = 2_000;
 /// Past this many bytes of events no more are read for the same transaction.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What a step can process at once, and what it needs from the log for that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// How many of the events, from the first; at least one.
-    pub(crate) events: usize,
-    /// Pieces of streams that have to be read again.
-    pub(crate) streams: Vec<StreamPiece>,
-}
-
-/// A piece of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StreamPiece {
-    /// Which stream.
-    pub(crate) stream: StreamName,
-    /// From the version after this one.
-    pub(crate) after: u64,
-    /// Up to and including this version.
-    pub(crate) until: u64,
-}
-
-/// Tables and the fold that fills them.
-///
-/// A row must follow from the events and their order alone: not from a clock, not from where a page ended, not from
-/// what happened to be cached.
-pub(crate) trait ReadModel: Default + Send + 'static {
-    /// Names the file, the metrics and the log lines.
-    const NAME: &'static str;
-    /// Of the tables. A file with another one has to be rebuilt.
-    const SCHEMA_VERSION: i64;
-    /// For the pages of the writing connection.
-    const CACHE_BYTES: usize;
-    /// What it fills.
-    const TABLES: &'static [&'static Table];
-    /// From the version before, if its files need not be rebuilt.
-    const UPGRADE: Option<Upgrade> = None;
-
-    /// The events that the fold looks at.
-    fn filter() -> Filter;
-
-    /// Whether later events of a stream build on events of this kind. Then they wait behind one that is parked, so
-    /// that the rows show the stream as it was before it, and not a state that never existed.
-    fn is_built_upon(_kind: &str) -> bool {
-        true
-    }
-
-    /// Decides how many of the events the next transaction takes.
-    fn plan(&mut self, _tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<Plan, ApplyError> {
-        Ok(Plan { events: events.len(), streams: Vec::new() })
-    }
-
-    /// Takes over the events of a stream that [`ReadModel::plan`] asked for.
-    fn supply(&mut self, _stream: &str, _events: Vec<(RecordedEvent, Event)>) {}
-
-    /// Folds events into the tables: reads the rows that they are about, changes them in memory, and writes each once, at
-    /// the end.
-    fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError>;
-
-    /// Drops everything that is not in the tables: the transaction was rolled back.
-    fn forget(&mut self) {
-        *self = Self::default();
-    }
-}
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,8 +239,12 @@ impl<M: ReadModel> Projector<M> {
         Ok(Projected::Advanced { position: piece.next, events: piece.events.len(), has_more: piece.has_more })
     }
 
-    /// Writes the piece, or as much of its beginning as can be written together. A single event that cannot be
-    /// written is parked instead.
+    /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
+    /// it is alone is parked instead.
+    #[tracing::instrument(
+        name = "project", level = "debug", skip_all,
+        fields(model = M::NAME, events = piece.events.len())
+    )]
     async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
         loop {
             self.prepare(piece).await?;

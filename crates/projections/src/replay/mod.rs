@@ -16,7 +16,8 @@ use crate::database::{self, Access};
 use crate::engine;
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
-use crate::projector::{Projected, Projector, ReadModel};
+use crate::projector::{Projected, Projector};
+use crate::read_model::ReadModel;
 use crate::read_models::ReadModels;
 
 /// Where models are rebuilt, within the data directory.

@@ -3,14 +3,14 @@
 //! The live figures of the relays are folded by the delivery model, which is the only one that knows channel and
 //! times of every attempt; [`RoutingQueries::figures`] joins them with the relays' terms.
 
+mod known;
 mod queries;
 mod rows;
 mod schema;
 mod splits;
-mod views;
 
+pub use known::{KnownAdvice, KnownPolicy, KnownRelay, KnownSplit, SplitShare};
 pub use queries::{Carries, RoutingQueries};
-pub use views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
 
 use kite_domain::event::{Event, EventKind};
 use kite_domain::relay::{RelayCredentials, RelayDefined};
@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 
 use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 use crate::sql::json;
 use crate::table::Table;
 use rows::{AdviceRow, PolicyRow, RelayRow};

@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::RoutingModel;
-use super::views::{AdviceView, PolicyView, RelayView, SplitShare, SplitView};
+use super::known::{KnownAdvice, KnownPolicy, KnownRelay, KnownSplit, SplitShare};
 use crate::database;
 use crate::delivery::{DeliveryModel, Measured, measured};
 use crate::engine::{Connection, Row, values};
 use crate::error::QueryError;
-use crate::read_models::Files;
+use crate::files::Files;
 use crate::readers::{Readers, milliseconds, shared_queries};
 use crate::sql::{from_json, optional_time, time};
 
@@ -49,19 +49,19 @@ impl RoutingQueries {
     }
 
     /// All relays, by id.
-    pub fn relays(&self) -> Result<Vec<RelayView>, QueryError> {
+    pub fn relays(&self) -> Result<Vec<KnownRelay>, QueryError> {
         self.readers.ask(|connection| relays(connection, None))
     }
 
     /// One relay.
-    pub fn relay(&self, id: &RelayId) -> Result<Option<RelayView>, QueryError> {
+    pub fn relay(&self, id: &RelayId) -> Result<Option<KnownRelay>, QueryError> {
         self.readers.ask(|connection| Ok(relays(connection, Some(id))?.pop()))
     }
 
     /// The newest policy of each channel.
-    pub fn policies(&self, tenant: &TenantId) -> Result<Vec<PolicyView>, QueryError> {
+    pub fn policies(&self, tenant: &TenantId) -> Result<Vec<KnownPolicy>, QueryError> {
         self.readers.ask(|connection| {
-            let mut newest: Vec<PolicyView> = policies(connection, tenant, None, None)?;
+            let mut newest: Vec<KnownPolicy> = policies(connection, tenant, None, None)?;
             newest.dedup_by_key(|policy| policy.channel);
             newest.into_iter().map(|policy| with_advice(connection, tenant, policy)).collect()
         })
@@ -73,7 +73,7 @@ impl RoutingQueries {
         tenant: &TenantId,
         channel: Channel,
         version: Option<u32>,
-    ) -> Result<Option<PolicyView>, QueryError> {
+    ) -> Result<Option<KnownPolicy>, QueryError> {
         self.readers.ask(|connection| {
             let found = policies(connection, tenant, Some(channel), version)?.into_iter().next();
             found.map(|policy| with_advice(connection, tenant, policy)).transpose()
@@ -85,7 +85,7 @@ impl RoutingQueries {
         &self,
         tenant: &TenantId,
         channel: Channel,
-    ) -> Result<Vec<PolicyView>, QueryError> {
+    ) -> Result<Vec<KnownPolicy>, QueryError> {
         self.readers.ask(|connection| {
             let versions = policies(connection, tenant, Some(channel), None)?;
             versions.into_iter().map(|policy| with_advice(connection, tenant, policy)).collect()
@@ -98,17 +98,17 @@ impl RoutingQueries {
         tenant: &TenantId,
         channel: Channel,
         limit: usize,
-    ) -> Result<Vec<AdviceView>, QueryError> {
+    ) -> Result<Vec<KnownAdvice>, QueryError> {
         self.readers.ask(|connection| advice(connection, tenant, channel, None, limit))
     }
 
     /// Splits whose key begins with `prefix` (a policy's name), or all: planned against routed.
-    pub fn splits(&self, prefix: Option<&str>) -> Result<Vec<SplitView>, QueryError> {
+    pub fn splits(&self, prefix: Option<&str>) -> Result<Vec<KnownSplit>, QueryError> {
         self.readers.ask(|connection| {
             let sql =
                 "SELECT key, channel, version, objective, messages, carry, left_out, updated_ms FROM splits
                        WHERE ?1 IS NULL OR substr(key, 1, length(?1)) = ?1 ORDER BY key";
-            connection.all(sql, values![prefix], |row| split_view(connection, row))
+            connection.all(sql, values![prefix], |row| known_split(connection, row))
         })
     }
 
@@ -164,7 +164,7 @@ impl RoutingQueries {
 }
 
 /// A relay of which nothing was measured on a channel; none: it does not offer it.
-fn unmeasured(relay: &RelayView, channel: Channel, window: Range<DateTime<Utc>>) -> Option<RelayFigures> {
+fn unmeasured(relay: &KnownRelay, channel: Channel, window: Range<DateTime<Utc>>) -> Option<RelayFigures> {
     let terms = relay.profile.channels.get(&channel)?;
     let figures = RelayFigures::unmeasured(
         relay.profile.relay.clone(),
@@ -206,9 +206,9 @@ fn carry(row: &Row<'_>) -> Result<(SmolStr, Carry), QueryError> {
     Ok((row.text(0)?, from_json(row.str(1)?)?))
 }
 
-fn relays(connection: Connection<'_>, id: Option<&RelayId>) -> Result<Vec<RelayView>, QueryError> {
+fn relays(connection: Connection<'_>, id: Option<&RelayId>) -> Result<Vec<KnownRelay>, QueryError> {
     connection.all(RELAY_SQL, values![id.map(RelayId::as_str)], |row| {
-        Ok(RelayView {
+        Ok(KnownRelay {
             profile: from_json::<RelayProfile>(row.str(0)?)?,
             suspended: row.get(1)?,
             breaker: from_json(row.str(2)?)?,
@@ -226,10 +226,10 @@ fn policies(
     tenant: &TenantId,
     channel: Option<Channel>,
     version: Option<u32>,
-) -> Result<Vec<PolicyView>, QueryError> {
+) -> Result<Vec<KnownPolicy>, QueryError> {
     let values = values![tenant.as_str(), channel.map(Channel::as_str), version];
     connection.all(POLICY_SQL, values, |row| {
-        Ok(PolicyView {
+        Ok(KnownPolicy {
             channel: channel_of(row, 0)?,
             version: row.get(1)?,
             objective: from_json(row.str(2)?)?,
@@ -244,10 +244,10 @@ fn policies(
 fn with_advice(
     connection: Connection<'_>,
     tenant: &TenantId,
-    policy: PolicyView,
-) -> Result<PolicyView, QueryError> {
+    policy: KnownPolicy,
+) -> Result<KnownPolicy, QueryError> {
     let newest = advice(connection, tenant, policy.channel, Some(policy.version), 1)?.pop();
-    Ok(PolicyView { advice: newest, ..policy })
+    Ok(KnownPolicy { advice: newest, ..policy })
 }
 
 fn advice(
@@ -256,11 +256,11 @@ fn advice(
     channel: Channel,
     version: Option<u32>,
     limit: usize,
-) -> Result<Vec<AdviceView>, QueryError> {
+) -> Result<Vec<KnownAdvice>, QueryError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let values = values![tenant.as_str(), channel.as_str(), version, limit];
     connection.all(ADVICE_SQL, values, |row| {
-        Ok(AdviceView {
+        Ok(KnownAdvice {
             version: row.get(0)?,
             advice: row.get(1)?,
             weights: from_json(row.str(2)?)?,
@@ -271,7 +271,7 @@ fn advice(
     })
 }
 
-fn split_view(connection: Connection<'_>, row: &Row<'_>) -> Result<SplitView, QueryError> {
+fn known_split(connection: Connection<'_>, row: &Row<'_>) -> Result<KnownSplit, QueryError> {
     let key = row.text(0)?;
     let messages: i64 = row.get(4)?;
     let sql = "SELECT relay, weight, routed FROM split_relays WHERE key = ?1 ORDER BY relay";
@@ -282,7 +282,7 @@ fn split_view(connection: Connection<'_>, row: &Row<'_>) -> Result<SplitView, Qu
         0 => 0.0,
         total => messages as f64 * f64::from(weight) / total as f64,
     };
-    Ok(SplitView {
+    Ok(KnownSplit {
         key,
         channel: channel_of(row, 1)?,
         version: row.get(2)?,
@@ -305,6 +305,5 @@ fn split_view(connection: Connection<'_>, row: &Row<'_>) -> Result<SplitView, Qu
 
 fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
     let word = row.text(column)?;
-    let channel = Channel::ALL.into_iter().find(|channel| channel.as_str() == word);
-    channel.ok_or_else(|| QueryError::corrupt(format!("{word:?} is no channel")))
+    word.parse().map_err(|_| QueryError::corrupt(format!("{word:?} is no channel")))
 }

@@ -5,9 +5,11 @@
 
 mod sqlite;
 mod statement;
+mod verb;
 
 pub(crate) use sqlite::{create_indexes, create_tables, everything_of};
-pub(crate) use statement::{Pick, Statement, Verbs, verbs};
+pub(crate) use statement::{Statement, Verbs, verbs};
+pub(crate) use verb::Pick;
 
 /// What is in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //!
 //! A table whose key is one number is stored by it; every other by its key (WITHOUT ROWID). All tables are STRICT.
 
-use super::statement::Verb;
-use super::{Column, Index, Kind, Role, Statement, Table};
+use super::verb::Verb;
+use super::{Column, Index, Kind, Role, Table};
 
 /// Makes the tables, and the indexes that the fold itself looks up by.
 pub(crate) fn create_tables(tables: &[&Table]) -> String {
@@ -79,10 +79,9 @@ fn key_of(table: &Table) -> Vec<&'static str> {
 }
 
 /// The text of a statement.
-pub(super) fn text_of(statement: &Statement) -> String {
-    let Statement { table, verb, .. } = statement;
+pub(super) fn text_of(table: &Table, verb: Verb) -> String {
     let name = table.name;
-    match *verb {
+    match verb {
         Verb::Insert(columns) => insert(name, &columns.of(table)),
         Verb::InsertNew(columns) => format!("{} ON CONFLICT DO NOTHING", insert(name, &columns.of(table))),
         Verb::Upsert(columns) => upsert(table, &columns.of(table)),

@@ -2,90 +2,16 @@
 
 use std::sync::OnceLock;
 
-use super::{Role, Table};
-
-/// Some of a table's columns.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pick {
-    /// All of them, in the order of the table.
-    All,
-    /// The key and what is added to, in the order of the table.
-    Added,
-    /// These, in this order.
-    Named(&'static [&'static str]),
-}
-
-impl Pick {
-    /// Their names.
-    pub(super) fn of(self, table: &Table) -> Vec<&'static str> {
-        let all = table.columns.iter();
-        match self {
-            Self::All => all.map(|column| column.name).collect(),
-            Self::Added => {
-                let is_added = |role| matches!(role, Role::Key | Role::Add);
-                all.filter(|column| is_added(column.role)).map(|column| column.name).collect()
-            }
-            Self::Named(names) => names.iter().map(|name| table.column(name).name).collect(),
-        }
-    }
-}
-
-/// What is done.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Verb {
-    /// Adds rows, none of which is there.
-    Insert(Pick),
-    /// Adds the rows that are not there.
-    InsertNew(Pick),
-    /// Adds the rows that do not exist, and changes the others as the descriptor says.
-    Upsert(Pick),
-    /// Sets columns of existing rows; the key is among the picked columns.
-    Update(Pick),
-    /// Removes the rows in which these columns have these values; if none is named, those of the key.
-    Delete(&'static [&'static str]),
-    /// The rows in which these columns have these values, in the order of the key; if none is named, those of the
-    /// key.
-    Select(Pick, &'static [&'static str]),
-    /// The rows whose key, a number, is from one up to before another, in its order.
-    Range(Pick),
-    /// The row with the greatest key.
-    Last(Pick),
-}
-
-impl Verb {
-    /// Refuses names that the table does not have.
-    const fn check(self, table: &Table) {
-        let (columns, by): (Pick, &[&str]) = match self {
-            Self::Insert(columns)
-            | Self::InsertNew(columns)
-            | Self::Upsert(columns)
-            | Self::Update(columns)
-            | Self::Range(columns)
-            | Self::Last(columns) => (columns, &[]),
-            Self::Select(columns, by) => (columns, by),
-            Self::Delete(by) => (Pick::Named(by), &[]),
-        };
-        if let Pick::Named(names) = columns {
-            check_names(table, names);
-        }
-        check_names(table, by);
-    }
-}
-
-const fn check_names(table: &Table, names: &[&str]) {
-    let mut place = 0;
-    while place < names.len() {
-        assert!(table.has(names[place]), "a statement names a column that its table does not have");
-        place += 1;
-    }
-}
+use super::Table;
+use super::sqlite::text_of;
+use super::verb::{Pick, Verb};
 
 /// An operation on the rows of a table. Its values are those of the picked columns, in their order; for a selection
 /// and a removal, the values looked for; for a range, its beginning and its end; for the last row, none.
 #[derive(Debug)]
 pub(crate) struct Statement {
-    pub(super) table: &'static Table,
-    pub(super) verb: Verb,
+    table: &'static Table,
+    verb: Verb,
     sqlite: OnceLock<String>,
 }
 
@@ -139,7 +65,7 @@ impl Statement {
 
     /// Its text for SQLite.
     pub(crate) fn sqlite(&self) -> &str {
-        self.sqlite.get_or_init(|| super::sqlite::text_of(self))
+        self.sqlite.get_or_init(|| text_of(self.table, self.verb))
     }
 }
 

@@ -6,20 +6,20 @@ use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
 use std::collections::BTreeMap;
 
-use crate::delivery::{AttemptView, Counts, MessageView};
+use crate::delivery::{Counts, KnownAttempt, KnownMessage};
 
 /// Where something is counted.
 pub(super) type Group = (Option<RelayId>, Channel);
 
 /// What these messages come to.
-pub(super) fn counted(messages: &[MessageView]) -> Counts {
+pub(super) fn counted(messages: &[KnownMessage]) -> Counts {
     let mut all = Counts::default();
     by_relay(messages).into_values().for_each(|counts| all += counts);
     all
 }
 
 /// The same by relay and channel: messages at their newest attempt, attempts at their own.
-pub(super) fn by_relay(messages: &[MessageView]) -> BTreeMap<Group, Counts> {
+pub(super) fn by_relay(messages: &[KnownMessage]) -> BTreeMap<Group, Counts> {
     let mut groups: BTreeMap<Group, Counts> = BTreeMap::new();
     for message in messages {
         let newest = message.attempts.last();
@@ -34,11 +34,11 @@ pub(super) fn by_relay(messages: &[MessageView]) -> BTreeMap<Group, Counts> {
     groups
 }
 
-fn group(attempt: &AttemptView) -> Group {
+fn group(attempt: &KnownAttempt) -> Group {
     (Some(attempt.relay.clone()), attempt.channel)
 }
 
-fn count_message(message: &MessageView, counts: &mut Counts) {
+fn count_message(message: &KnownMessage, counts: &mut Counts) {
     counts.messages += 1;
     match message.outcome {
         None => counts.open += 1,
@@ -53,7 +53,7 @@ fn count_message(message: &MessageView, counts: &mut Counts) {
     counts.delivered_twice += i64::from(message.delivered_twice);
 }
 
-fn count_attempt(attempt: &AttemptView, counts: &mut Counts) {
+fn count_attempt(attempt: &KnownAttempt, counts: &mut Counts) {
     counts.attempts += 1;
     counts.first_routed += i64::from(attempt.attempt == 1);
     counts.attempts_handed_over += i64::from(attempt.submitted_at.is_some());
@@ -70,7 +70,7 @@ fn count_attempt(attempt: &AttemptView, counts: &mut Counts) {
 }
 
 /// The failures that relays told, by class.
-pub(super) fn failures(messages: &[MessageView]) -> BTreeMap<FailureClass, u64> {
+pub(super) fn failures(messages: &[KnownMessage]) -> BTreeMap<FailureClass, u64> {
     let mut failures = BTreeMap::new();
     for attempt in messages.iter().flat_map(|message| &message.attempts) {
         let is_told = matches!(attempt.state, AttemptState::Refused | AttemptState::Undelivered);

@@ -305,7 +305,7 @@ fn messages_of_several_lots_are_paged_and_filtered() {
 fn a_small_cache_gives_the_same_rows() {
     use crate::database::{self, Access};
     use crate::delivery::DeliveryModel;
-    use crate::projector::ReadModel;
+    use crate::read_model::ReadModel;
     let mut bench = Bench::new();
     life(&mut bench);
     for number in 2..=4 {

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::{Bench, at, relay, tenant};
 use crate::directory::DirectoryModel;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 
 fn created(name: &str) -> Event {
     TenantCreated { tenant: tenant(), name: name.to_owned() }.into()

@@ -133,6 +133,7 @@ impl Bench {
                 correlation: Uuid::from_u128(7),
                 causation: None,
                 actor: "test".into(),
+                traceparent: None,
             },
             events: events.collect(),
         };

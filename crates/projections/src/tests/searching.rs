@@ -10,7 +10,7 @@ use kite_domain::slug::TenantId;
 use super::delivery::{answered, receipts, routed, submitted};
 use super::views::all;
 use super::{Bench, at, lot_accepted, route, run, sending_accepted, sending_id, seqs, tenant};
-use crate::delivery::{MessageSearch, MessageStatus, MessageView, SendingFilter, StatisticsQuery};
+use crate::delivery::{KnownMessage, MessageSearch, MessageStatus, SendingFilter, StatisticsQuery};
 use crate::replay;
 
 const LOTS: u128 = 36;
@@ -47,7 +47,7 @@ fn many() -> Bench {
     bench
 }
 
-fn places(messages: &[MessageView]) -> Vec<(u128, u32)> {
+fn places(messages: &[KnownMessage]) -> Vec<(u128, u32)> {
     let number = |sending: SendingId| sending.0.as_u128() - sending_id(0).0.as_u128();
     messages.iter().map(|message| (number(message.id.sending), message.id.seq)).collect()
 }
@@ -137,7 +137,7 @@ fn nobody_finds_messages_of_another_tenant() {
         assert!(!ours.is_empty() && ours.iter().all(|(sending, _)| [1, 3].contains(sending)), "{search:?}");
         let theirs = all(|after| bench.models.delivery.search(&other, &search, after, 2).unwrap());
         assert_eq!(theirs.len(), ours.len());
-        let is_theirs = |message: &MessageView| [2, 4].map(sending_id).contains(&message.id.sending);
+        let is_theirs = |message: &KnownMessage| [2, 4].map(sending_id).contains(&message.id.sending);
         assert!(theirs.iter().all(is_theirs), "{search:?}");
     }
     let id = MessageId { sending: sending_id(2), seq: 0 };

@@ -13,7 +13,7 @@ use crate::address_book::AddressBookModel;
 use crate::database::{CHECKPOINT, tables};
 use crate::delivery::DeliveryModel;
 use crate::directory::DirectoryModel;
-use crate::projector::ReadModel;
+use crate::read_model::ReadModel;
 use crate::replay;
 use crate::routing::RoutingModel;
 use crate::table::{Kind, Role, Table, Verbs, integer};

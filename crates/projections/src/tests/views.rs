@@ -8,25 +8,16 @@ use kite_domain::slug::RelayId;
 use kite_domain::text::{Channel, MessageType};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use strum::VariantArray;
 
 use super::counting::{Group, by_relay, counted, failures};
 use super::histories::{Act, SENDINGS, act, play};
 use super::{Bench, relay, tenant};
 use crate::Listing;
 use crate::delivery::{
-    Counts, Dimension, MessageFilter, MessageSearch, MessageStatus, MessageView, SendingFilter,
+    Counts, Dimension, KnownMessage, MessageFilter, MessageSearch, MessageStatus, SendingFilter,
     StatisticsQuery, StatisticsRow,
 };
-
-const DIMENSIONS: [Dimension; 7] = [
-    Dimension::Relay,
-    Dimension::Channel,
-    Dimension::Type,
-    Dimension::Class,
-    Dimension::Hour,
-    Dimension::Day,
-    Dimension::Tenant,
-];
 
 /// Every page of a list.
 pub(super) fn all<T>(mut page: impl FnMut(Option<&crate::Cursor>) -> Listing<T>) -> Vec<T> {
@@ -43,7 +34,7 @@ pub(super) fn all<T>(mut page: impl FnMut(Option<&crate::Cursor>) -> Listing<T>)
 }
 
 /// The messages of all sendings that there are, and what the sendings count.
-fn shown(bench: &Bench) -> (Vec<MessageView>, Counts) {
+fn shown(bench: &Bench) -> (Vec<KnownMessage>, Counts) {
     let delivery = &bench.models.delivery;
     let of_tenant = Some(tenant());
     let sendings =
@@ -84,10 +75,10 @@ proptest! {
         let mut of_relays = Counts::default();
         bench.models.delivery.relay_totals().unwrap().iter().for_each(|one| of_relays += one.counts);
         prop_assert_eq!(of_relays, expected);
-        for choice in 0..1 << DIMENSIONS.len() {
+        for choice in 0..1 << Dimension::VARIANTS.len() {
             let chosen = |place: &usize| choice >> place & 1 == 1;
             let group_by: Vec<Dimension> =
-                (0..DIMENSIONS.len()).filter(chosen).map(|place| DIMENSIONS[place]).collect();
+                (0..Dimension::VARIANTS.len()).filter(chosen).map(|place| Dimension::VARIANTS[place]).collect();
             let rows = statistics(&bench, group_by.clone());
             prop_assert_eq!(sum(&rows), expected, "by {:?}", group_by);
         }
@@ -186,7 +177,7 @@ fn any_search() -> impl Strategy<Value = MessageSearch> {
 }
 
 /// Whether the message is one of those that are looked for: by what is shown of it, and by how histories are told.
-fn is_meant(message: &MessageView, search: &MessageSearch) -> bool {
+fn is_meant(message: &KnownMessage, search: &MessageSearch) -> bool {
     let sending = message.id.sending.0.as_u128() % 0x1_0000;
     let is =
         |wanted: &Option<String>, is: &[&str]| wanted.as_deref().is_none_or(|wanted| is.contains(&wanted));

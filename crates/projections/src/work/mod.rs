@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use crate::cache::Cache;
 use crate::engine::{Rows, Tables};
 use crate::error::ApplyError;
-use crate::projector::{Plan, ReadModel, StreamPiece};
+use crate::read_model::{Plan, ReadModel, StreamPiece};
 use crate::table::Table;
 use fold::Change;
 use receipts::Receipts;
@@ -119,7 +119,7 @@ impl ReadModel for WorkModel {
     fn is_built_upon(kind: &str) -> bool {
         let of_its_own =
             [EventKind::ReceiptsParked, EventKind::ParkedReceiptsSettled, EventKind::RelayNotUnderstood];
-        !of_its_own.iter().any(|known| *kind == *known)
+        !of_its_own.iter().any(|known| known.as_str() == kind)
     }
 
     /// Open lots that are not in memory are read again from their streams, up to the first event that is to be folded.

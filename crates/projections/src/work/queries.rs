@@ -16,7 +16,7 @@ use super::rows::urgency;
 use crate::database;
 use crate::engine::{Row, Value, values};
 use crate::error::QueryError;
-use crate::read_models::Files;
+use crate::files::Files;
 use crate::readers::{Readers, shared_queries};
 use crate::sql::{from_json, json, optional_time, time};
 

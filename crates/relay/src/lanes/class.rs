@@ -1,5 +1,6 @@
 //! One lane: jobs of one class and kind, tenants served in turn.
 
+use hashlink::LinkedHashMap;
 use kite_domain::ids::LotId;
 use kite_domain::slug::TenantId;
 use std::collections::{HashMap, VecDeque};
@@ -17,9 +18,8 @@ struct Entry {
 /// than its part of a call.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// Tenants with jobs, the next one first.
-    turns: VecDeque<TenantId>,
-    jobs: HashMap<TenantId, VecDeque<Entry>>,
+    /// Of tenants with jobs, the next one first.
+    jobs: LinkedHashMap<TenantId, VecDeque<Entry>>,
     /// Messages in all jobs.
     messages: usize,
     /// Jobs, begun ones included.
@@ -42,16 +42,13 @@ impl Lane {
 
     /// Tenants with jobs.
     pub(super) fn tenants(&self) -> usize {
-        self.turns.len()
+        self.jobs.len()
     }
 
     pub(super) fn push(&mut self, job: Job) {
         self.messages += job.messages.len();
         self.entries += 1;
-        let jobs = self.jobs.entry(job.tenant.clone()).or_default();
-        if jobs.is_empty() {
-            self.turns.push_back(job.tenant.clone());
-        }
+        let jobs = self.jobs.entry(job.tenant.clone()).or_insert_with(VecDeque::new);
         jobs.push_back(Entry { job, taken: 0 });
     }
 
@@ -59,52 +56,45 @@ impl Lane {
     pub(super) fn take(&mut self, messages_max: usize) -> Batch {
         let mut batch = Batch::default();
         let mut passed_over = 0;
-        while batch.messages < messages_max && passed_over < self.turns.len() {
-            let Some(tenant) = self.turns.pop_front() else { break };
-            let part = (messages_max / (self.turns.len() + 1)).max(1).min(messages_max - batch.messages);
+        while batch.messages < messages_max && passed_over < self.jobs.len() {
+            let Some((tenant, mut jobs)) = self.jobs.pop_front() else { break };
+            let part = (messages_max / (self.jobs.len() + 1)).max(1).min(messages_max - batch.messages);
             let had = batch.messages;
-            let is_left = self.take_from(&tenant, part, &mut batch);
+            self.entries -= take_from(&mut jobs, part, &mut batch);
             passed_over = if batch.messages == had { passed_over + 1 } else { 0 };
-            if is_left {
-                self.turns.push_back(tenant);
+            if !jobs.is_empty() {
+                self.jobs.insert(tenant, jobs);
             }
         }
         self.messages -= batch.messages;
         batch
     }
+}
 
-    /// Takes at most `part` messages of a tenant. Returns whether it has more.
-    fn take_from(&mut self, tenant: &TenantId, part: usize, batch: &mut Batch) -> bool {
-        let Some(jobs) = self.jobs.get_mut(tenant) else { return false };
-        let mut left = part;
-        while left > 0 {
-            let Some(entry) = jobs.front_mut() else { break };
-            if batch.kind.is_some_and(|kind| kind != entry.job.kind) {
-                return true;
-            }
-            let rest = &entry.job.messages.as_slice()[entry.taken..];
-            let count = rest.len().min(left);
-            if count == entry.job.messages.len() {
-                let entry = jobs.pop_front().expect("it was just looked at");
-                self.entries -= 1;
-                batch.add(entry.job);
-            } else {
-                let is_done = count == rest.len();
-                batch.add(Job { messages: rest[..count].iter().copied().collect(), ..entry.job.clone() });
-                entry.taken += count;
-                if is_done {
-                    jobs.pop_front();
-                    self.entries -= 1;
-                }
-            }
-            left -= count;
+/// Takes at most `part` messages of a tenant. Returns how many jobs are finished by that.
+fn take_from(jobs: &mut VecDeque<Entry>, part: usize, batch: &mut Batch) -> usize {
+    let (mut left, mut done) = (part, 0);
+    while left > 0 {
+        let Some(entry) = jobs.front_mut() else { break };
+        if batch.kind.is_some_and(|kind| kind != entry.job.kind) {
+            break;
         }
-        let is_left = !jobs.is_empty();
-        if !is_left {
-            self.jobs.remove(tenant);
+        let rest = &entry.job.messages.as_slice()[entry.taken..];
+        let count = rest.len().min(left);
+        let is_done = count == rest.len();
+        if count == entry.job.messages.len() {
+            batch.add(jobs.pop_front().expect("it was just looked at").job);
+        } else {
+            batch.add(Job { messages: rest[..count].iter().copied().collect(), ..entry.job.clone() });
+            entry.taken += count;
+            if is_done {
+                jobs.pop_front();
+            }
         }
-        is_left
+        done += usize::from(is_done);
+        left -= count;
     }
+    done
 }
 
 /// What was taken.

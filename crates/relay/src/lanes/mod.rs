@@ -90,7 +90,7 @@ impl InProcessQueue {
             Arc::new(Cell {
                 lanes: Mutex::new(RelayLanes::new(self.limits)),
                 arrivals: watch::Sender::new(0),
-                depths: MessageClass::ALL.map(|class| metrics::queue_depth(relay, class)),
+                depths: std::array::from_fn(|place| metrics::queue_depth(relay, MessageClass::ALL[place])),
             })
         });
         cell.clone()

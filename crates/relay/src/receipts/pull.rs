@@ -98,7 +98,11 @@ impl ReceiptPuller {
         }
     }
 
-    /// Records what came. Returns whether all of it is kept, so that it can be acknowledged.
+    /// Records what came. Answers whether all of it is kept, so that it can be acknowledged.
+    #[tracing::instrument(
+        name = "store receipts", level = "debug", skip_all,
+        fields(relay = %self.relay, receipts = pulled.receipts.len())
+    )]
     async fn store(&self, pulled: PulledReceipts) -> Result<bool, WorkerError> {
         if !pulled.receipts.is_empty() {
             self.book.record(&self.relay, pulled.receipts).await.map_err(WorkerError::from)?;

@@ -283,8 +283,14 @@ async fn behind(clock: &Arc<ManualClock>) -> Directory {
     let id = journal.next_id();
     let data = b"{}".to_vec().into();
     let events = vec![NewEvent { id, kind: "relay-defined".into(), schema_version: 900, data }];
-    let metadata =
-        Metadata { time: clock.now(), tenant: None, correlation: id, causation: None, actor: "admin".into() };
+    let metadata = Metadata {
+        time: clock.now(),
+        tenant: None,
+        correlation: id,
+        causation: None,
+        actor: "admin".into(),
+        traceparent: None,
+    };
     let append = StreamAppend { stream: "relay-alpha".into(), expected: Expected::Any, metadata, events };
     store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
     let directory = Directory::default();

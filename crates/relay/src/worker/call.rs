@@ -20,6 +20,7 @@ use super::answer::{Answered, Place};
 use super::intent::{LotWork, Planned, Room, answer_by, by_lot, class_of, plan};
 use super::refusals::CallRefusals;
 use super::{ActiveRelay, LOG_PAUSE, RelayWorker};
+use crate::call_trace::{TracedCall, Traces};
 use crate::client::{MessageAnswer, NotTaken, OutgoingMessage, SubmitAnswer};
 use crate::handover_time::HANDOVER_LEAD;
 use crate::metrics;
@@ -37,6 +38,8 @@ struct Origin {
 struct Call {
     messages: Vec<OutgoingMessage>,
     origins: Vec<Origin>,
+    /// What it is made for.
+    traces: Traces,
     /// Whether the relay may have had them before.
     are_repeats: bool,
 }
@@ -120,7 +123,8 @@ impl RelayWorker {
             })
             .await;
         let are_repeats = state == AttemptState::Unknown;
-        let mut call = Call { messages: Vec::new(), origins: Vec::new(), are_repeats };
+        let traces = Traces::default();
+        let mut call = Call { messages: Vec::new(), origins: Vec::new(), traces, are_repeats };
         for (work, planned) in works.into_iter().zip(plans) {
             match planned {
                 Ok(planned) => {
@@ -135,11 +139,13 @@ impl RelayWorker {
             && !mutation::is_active(Mutation::CallAfterItsTime);
         if is_late && !call.messages.is_empty() {
             let_be(&active, &call, &mut answered);
-        } else if !call.messages.is_empty() {
+        } else if let Some(first) = call.messages.first().map(|message| message.reference) {
             metrics::submitted(active.relay(), class, call.messages.len());
             let began = active.now();
             let phase_number = active.breaker.phase_number(began);
-            let answer = active.client.submit(&call.messages).await;
+            let (count, at_ms) = (call.messages.len(), began.timestamp_millis());
+            let traced = TracedCall::submit(active.relay(), count, &call.traces, first, at_ms);
+            let answer = traced.make(active.client.submit(&call.messages)).await;
             let ended = active.now();
             active.catch_up().await;
             metrics::call(active.relay(), "submit", began, ended);
@@ -180,6 +186,7 @@ fn prepare(
     for going in planned.going {
         let place = answered.place(lot, going.attempt, AnswerTo::Call);
         answered.note(place).answer_by = Some(answer_by(active, now));
+        call.traces.note(lot.sending, planned.traceparent);
         call.messages.reserve(going.messages.len());
         call.origins.reserve(going.messages.len());
         for (seq, channel, recipient) in going.messages {

@@ -1,6 +1,7 @@
 //! The last look before the hand-over, and the intent.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use kite_commands::TraceParent;
 use kite_commands::lots::SealedSending;
 use kite_domain::event::Event;
 use kite_domain::ids::LotId;
@@ -59,6 +60,8 @@ pub(super) struct Going {
 /// What the last look at a lot came to.
 pub(super) struct Planned {
     pub(super) terms: Arc<SendingAccepted>,
+    /// The trace that the sending was accepted in.
+    pub(super) traceparent: Option<TraceParent>,
     pub(super) recipients: Arc<[Recipient]>,
     pub(super) going: Vec<Going>,
     /// Jobs for later: the pace or the breaker has no room for them.
@@ -110,6 +113,7 @@ pub(super) fn plan(
 ) -> (Vec<Event>, Planned) {
     let mut planned = Planned {
         terms: sending.terms.clone(),
+        traceparent: sending.traceparent,
         recipients: lot.recipients.clone(),
         going: Vec::new(),
         later: Vec::new(),

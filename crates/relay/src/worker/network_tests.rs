@@ -299,3 +299,65 @@ async fn mail_goes_over_smtp() {
     assert!(sim.ledger().deliveries_by_message().values().all(|count| *count <= 1));
     sim.shutdown().await;
 }
+
+/// What stood in the headers `traceparent` of calls, by the address that was called.
+type Heard = Arc<parking_lot::Mutex<Vec<(String, Option<String>)>>>;
+
+/// A relay that takes its time to understand HTTP: what it hears before an answer is all that is of interest. It answers nothing
+/// that can be understood, so whoever calls asks again.
+async fn listening_relay() -> (std::net::SocketAddr, Heard) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Heard::default();
+    let hears = heard.clone();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let mut lines = BufReader::new(socket).lines();
+            let mut head = Vec::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.is_empty() {
+                    break;
+                }
+                head.push(line);
+            }
+            let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else { continue };
+            let header = head.iter().find_map(|line| line.strip_prefix("traceparent: "));
+            hears.lock().push((path.to_owned(), header.map(str::to_owned)));
+            let mut socket = lines.into_inner();
+            let answer = "HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn a_relay_is_told_the_trace_of_what_it_is_handed_and_asked_about() {
+    let (address, heard) = listening_relay().await;
+    let endpoint = Endpoint::Http { base_url: format!("http://{address}") };
+    let profile = RelayProfile { endpoint, deduplicates: false, calls_in_flight_max: 2, ..profile("alpha") };
+    let mut world = world(vec![profile]).await;
+    let trace = kite_commands::trace::begin(&[b"a customer's"]);
+    world.send(Sent { traceparent: Some(trace), ..Sent::default() }).await;
+    let both = async {
+        loop {
+            world.settle().await;
+            let heard = heard.lock().clone();
+            if heard.iter().any(|(path, _)| path == "/v1/messages/status") {
+                return heard;
+            }
+            world.clock.advance(TimeDelta::milliseconds(200));
+            tokio::task::yield_now().await;
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+    let mut spans = std::collections::BTreeSet::from([trace.span_id()]);
+    for path in ["/v1/messages/batch", "/v1/messages/status"] {
+        let (_, header) = heard.iter().find(|(called, _)| called == path).unwrap();
+        let told = kite_commands::TraceParent::parse(header.as_deref().unwrap()).unwrap();
+        assert_eq!(told.trace_id(), trace.trace_id(), "{path}");
+        assert!(spans.insert(told.span_id()), "every call is another place in it");
+    }
+}

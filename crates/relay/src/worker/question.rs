@@ -12,7 +12,8 @@
 //! - Any other relay is left alone: it cannot be asked, and handing over again could deliver twice.
 
 use chrono::{DateTime, Utc};
-use kite_commands::{Step, WorkerError};
+use kite_commands::lots::SealedSending;
+use kite_commands::{Step, TraceParent, WorkerError};
 use kite_domain::breaker::{Observation, Permit};
 use kite_domain::ids::{AttemptReference, LotId, MessageId};
 use kite_domain::lot::{
@@ -26,6 +27,7 @@ use super::call::defer;
 use super::hasten::{self, Looked, Round, look};
 use super::intent::{by_lot, still};
 use super::{Gate, PROBE_PAUSE, RelayWorker};
+use crate::call_trace::{TracedCall, Traces};
 use crate::client::{CallFailed, RateLimit, Standing};
 use crate::metrics;
 use crate::queue::{Job, Lease};
@@ -36,6 +38,8 @@ struct Due {
     round: Round,
     /// If it is early, and the relay says nothing.
     later: Vec<Job>,
+    /// The trace that its sending was accepted in.
+    traceparent: Option<TraceParent>,
 }
 
 impl RelayWorker {
@@ -131,13 +135,13 @@ impl RelayWorker {
     ) -> Result<Vec<Due>, WorkerError> {
         let mut unknown = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let look = |lot: &Lot, _: &_| {
+            let look = |lot: &Lot, sending: &SealedSending| {
                 let waiting = still(lot, self.active.relay(), &job, AttemptState::Unknown);
-                look(lot, waiting, &job, self.active.asking(), now)
+                (look(lot, waiting, &job, self.active.asking(), now), sending.traceparent)
             };
             let looked = self.active.parts.lots.read(job.lot, look).await;
-            let Looked { candidates: messages, round, mut later, is_stale } =
-                looked.map_err(WorkerError::from)?;
+            let (looked, traceparent) = looked.map_err(WorkerError::from)?;
+            let Looked { candidates: messages, round, mut later, is_stale } = looked;
             if is_stale {
                 answered.stale.push(job.lot);
             }
@@ -145,7 +149,7 @@ impl RelayWorker {
                 answered.rest.append(&mut later);
             }
             if !messages.is_empty() {
-                unknown.push(Due { job: Job { messages, ..job }, round, later });
+                unknown.push(Due { job: Job { messages, ..job }, round, later, traceparent });
             }
         }
         Ok(unknown)
@@ -163,7 +167,16 @@ impl RelayWorker {
         let references: Vec<AttemptReference> = jobs.iter().flat_map(of_job).collect();
         let began = active.now();
         let phase_number = active.breaker.phase_number(began);
-        let standings = active.client.status(&references, now).await;
+        let asked = active.client.status(&references, now);
+        let standings = match references.first() {
+            Some(first) => {
+                let mut traces = Traces::default();
+                jobs.iter().for_each(|due| traces.note(due.job.lot.sending, due.traceparent));
+                let at_ms = began.timestamp_millis();
+                TracedCall::status(active.relay(), references.len(), &traces, *first, at_ms).make(asked).await
+            }
+            None => asked.await,
+        };
         let now = active.now();
         active.catch_up().await;
         metrics::call(active.relay(), "status", began, now);
@@ -171,7 +184,7 @@ impl RelayWorker {
             Ok(standings) => standings,
             Err(failed) => {
                 self.note_failed_question(&failed, phase_number, now);
-                for Due { job, round, later } in jobs {
+                for Due { job, round, later, .. } in jobs {
                     let Round::InTime(round) = round else {
                         answered.rest.extend(later);
                         continue;
@@ -195,7 +208,7 @@ impl RelayWorker {
     /// Records what the relay knows about a job's messages. Returns the part of it that has to be handed over again.
     fn note_standings(
         &self,
-        Due { job, round, later }: Due,
+        Due { job, round, later, .. }: Due,
         standings: Vec<Standing>,
         answered: &mut Answered,
         now: DateTime<Utc>,

@@ -10,7 +10,7 @@ use kite_commands::journal::Entry;
 use kite_commands::lease::{InProcessLeases, LeaseHolder};
 use kite_commands::manage::Manage;
 use kite_commands::receipts::ReceiptBook;
-use kite_commands::{Awaited, Cause, Clock, Ids, Journal, Lots, Step, Worker, WorkerError};
+use kite_commands::{Awaited, Cause, Clock, Ids, Journal, Lots, Step, TraceParent, Worker, WorkerError};
 use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, SendingId};
@@ -112,6 +112,8 @@ pub(crate) struct Sent<'s> {
     pub(crate) parts: u16,
     pub(crate) failover: FailoverTerms,
     pub(crate) lifetime: TimeDelta,
+    /// The trace that it is accepted in.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 impl Default for Sent<'_> {
@@ -125,6 +127,7 @@ impl Default for Sent<'_> {
             parts: 1,
             failover: FailoverTerms::default(),
             lifetime: TimeDelta::days(1),
+            traceparent: None,
         }
     }
 }
@@ -421,7 +424,8 @@ impl World {
             bills: BillingMoment::Delivered,
             reason: "test".to_owned(),
         };
-        append(&self.journal, &sending.stream(), vec![terms.into()], Expected::Version(0)).await;
+        let cause = Cause::new("test", Uuid::from_u128(1)).in_trace(sent.traceparent);
+        append_for(&self.journal, &sending.stream(), vec![terms.into()], Expected::Version(0), cause).await;
         let routed = MessagesRouted { routes: vec![route], splits: Vec::new() };
         append(&self.journal, &lot.stream(), vec![accepted.into(), routed.into()], Expected::Version(0))
             .await;
@@ -507,13 +511,11 @@ fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApprov
 }
 
 pub(crate) async fn append(journal: &Journal, stream: &str, events: Vec<Event>, expected: Expected) {
-    let entry = Entry {
-        stream: stream.into(),
-        expected,
-        tenant: Some(tenant()),
-        cause: Cause::new("test", Uuid::from_u128(1)),
-        events,
-    };
+    append_for(journal, stream, events, expected, Cause::new("test", Uuid::from_u128(1))).await;
+}
+
+async fn append_for(journal: &Journal, stream: &str, events: Vec<Event>, expected: Expected, cause: Cause) {
+    let entry = Entry { stream: stream.into(), expected, tenant: Some(tenant()), cause, events };
     journal.append_one(entry).await.unwrap();
 }
 

@@ -7,7 +7,7 @@ use kite_domain::ids::{LotId, MessageId};
 use kite_domain::lot::{Lot, OutcomeCounts};
 use kite_domain::sending::SendingAccepted;
 use kite_event_store::EventStore;
-use kite_projections::{AttemptView, ReadModels};
+use kite_projections::{KnownAttempt, ReadModels};
 
 use super::message::AttemptState;
 use super::{Checked, Checker, MessageState, SendingState, views};
@@ -109,7 +109,7 @@ fn message_agrees(
 ) -> Checked {
     let shown = models.delivery.message(&terms.tenant, id).map_err(|error| describe(&error))?;
     let Some(shown) = shown else { return Err(format!("message {id} is not shown")) };
-    let is_same = |(theirs, ours): (&AttemptView, &AttemptState)| {
+    let is_same = |(theirs, ours): (&KnownAttempt, &AttemptState)| {
         let failed = ours.failure.as_ref();
         theirs.relay == ours.relay
             && theirs.channel == ours.channel

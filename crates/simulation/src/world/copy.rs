@@ -89,6 +89,7 @@ impl World {
                 correlation: Uuid::nil(),
                 causation: None,
                 actor: "simulation".into(),
+                traceparent: None,
             },
             data: copied.to_json().into(),
         };

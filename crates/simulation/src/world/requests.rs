@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use kite_commands::Cause;
 use kite_commands::accept::{
-    AcceptError, AdInput, CancelError, Idempotency, PauseError, RecipientInput, SendRequest,
+    AcceptError, AcceptLimits, Acceptance, Accepted, AdInput, CancelError, Earlier, Idempotency, PauseError,
+    RecipientInput, RecipientRow, RowRefusal, SendRequest,
 };
 use kite_commands::journal::Entry;
 use kite_commands::manage::{ManageError, ManageRefusal, NewOptOut};
@@ -240,7 +241,7 @@ impl World {
             let whose = tenant(send.tenant);
             answers.lock().push(Answered::Asked(send));
             let asked_at = sim.now();
-            let accepted = platform.acceptance.accept(&cause(), &whose, request, idempotency).await;
+            let accepted = accept(&platform.acceptance, &whose, request, idempotency).await;
             let accepted = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -391,6 +392,24 @@ fn told<T, E: std::fmt::Display>(sim: &Sim, result: Result<T, E>) {
     }
 }
 
+/// As the API does it: under a key it asks first what came of it earlier.
+async fn accept(
+    acceptance: &Acceptance,
+    whose: &TenantId,
+    request: SendRequest,
+    idempotency: Option<Idempotency>,
+) -> Result<Accepted, AcceptError> {
+    let cause = cause();
+    let key = match idempotency {
+        None => None,
+        Some(idempotency) => match acceptance.earlier(&cause, whose, request.class, idempotency).await? {
+            Earlier::Accepted(accepted) => return Ok(accepted),
+            Earlier::Nothing(key) => Some(key),
+        },
+    };
+    acceptance.accept(&cause, whose, request, key).await
+}
+
 /// For which limit a request was refused, if for one.
 fn limited(error: &AcceptError) -> Option<Limited> {
     match error {
@@ -410,11 +429,13 @@ fn is_refusal_due(error: &AcceptError, send: &SendOrder, is_other_body: bool) ->
         AcceptError::Backlog { .. } | AcceptError::TenantFull { .. } | AcceptError::TooFast(_) => false,
         AcceptError::KeyReused => is_other_body,
         AcceptError::Refused(refusal) => refusal.code == "night_window" && send.class == Class::AdOrNothing,
-        AcceptError::RowsRefused(rows) => rows.iter().all(|row| match row.code {
-            "opted_out" => is_ad,
-            "lifetime_ends_in_window" => send.class == Class::Ad && send.lifetime_s > 0,
-            _ => false,
-        }),
+        AcceptError::RowsRefused(rows) => {
+            let is_short = send.class == Class::Ad && send.lifetime_s > 0;
+            rows.iter().all(|row| {
+                (is_ad && matches!(row.reason, RowRefusal::OptedOut { .. }))
+                    || (is_short && matches!(row.reason, RowRefusal::LifetimeEndsInWindow { .. }))
+            })
+        }
     }
 }
 
@@ -571,17 +592,18 @@ fn text_of(send: SendOrder, is_advertised_by_email: bool) -> String {
     if is_advertised_by_email { format!("{parcel}\nUnsubscribe: https://example.com/u") } else { parcel }
 }
 
-fn row(send: SendOrder, place: u16, by_email: bool) -> RecipientInput {
+fn row(send: SendOrder, place: u16, by_email: bool) -> RecipientRow {
     let recipient = send.first.wrapping_add(place);
     let is_email = send.kind == Kind::Email || (send.kind == Kind::Mixed && place % 3 == 2);
     // In a mixed sending some have an address that their message may not fail over to.
     let has_email = by_email || send.kind == Kind::Mixed;
-    RecipientInput {
+    let input = RecipientInput {
         row: place.into(),
         to: if is_email { email_of(recipient) } else { number_of(recipient) },
         email: (has_email && !is_email && recipient % 4 != 3).then(|| email_of(recipient)),
         contact: None,
         reference: None,
         variables: BTreeMap::new(),
-    }
+    };
+    input.read(&AcceptLimits::default())
 }

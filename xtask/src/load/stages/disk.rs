@@ -86,6 +86,7 @@ async fn append(
             tenant: Some("load".into()),
             correlation: id,
             causation: None,
+            traceparent: None,
             actor: "load".into(),
         };
         let event = NewEvent { id, kind: "LoadMeasured".into(), schema_version: 1, data: data.clone() };

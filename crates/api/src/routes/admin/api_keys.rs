@@ -17,7 +17,7 @@ use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, FieldError, Problem};
 use crate::routes::lengths::{NAME_CHARACTERS_MAX, Text, check};
 use crate::state::ApiState;
-use crate::words::ScopeWord;
+use crate::vocabulary::ScopeWord;
 
 /// A key to be issued.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -1,13 +1,12 @@
 //! `GET /v1/admin/tenants/{tenant}/messages`
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::sendings::tenant_of;
 use crate::answer::Page;
 use crate::auth::AdminAuth;
-use crate::extract::{ApiPath, ApiQuery};
+use crate::extract::{ApiPath, PageOrFile};
 use crate::problem::Answer;
 use crate::routes::messages::MessageView;
 use crate::routes::messages::search::{SearchQuery, answer};
@@ -18,7 +17,7 @@ use crate::state::ApiState;
 /// The same search as the tenant's own, with the same pages and files.
 #[utoipa::path(
     get, path = "/v1/admin/tenants/{tenant}/messages", tag = "admin", operation_id = "admin_search_messages",
-    params(("tenant" = String, Path, description = "The tenant's id"), SearchQuery),
+    params(("tenant" = String, Path, description = "The tenant's id"), PageOrFile<SearchQuery>),
     responses((status = 200, description = "A page of messages.", content(
         (Page<MessageView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -27,10 +26,9 @@ pub async fn search(
     state: State<ApiState>,
     _auth: AdminAuth,
     tenant: ApiPath<String>,
-    ApiQuery(query): ApiQuery<SearchQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<SearchQuery>,
 ) -> Answer<Response> {
     let tenant = tenant_of(&tenant)?;
     state.known_tenant(&tenant).await?;
-    answer(&state, None, &tenant, query, &headers).await
+    answer(&state, None, &tenant, list).await
 }

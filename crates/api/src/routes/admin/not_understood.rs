@@ -5,17 +5,17 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use kite_domain::slug::RelayId;
 use kite_projections::{NotUnderstood, NotUnderstoodCount, QueryError, UnclassifiedCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::relays::id_of;
-use crate::answer::{Page, Paging};
+use super::relay_of;
+use crate::answer::Page;
 use crate::auth::AdminAuth;
-use crate::extract::{ApiPath, ApiQuery};
+use crate::extract::{ApiPath, List, PageOf};
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::{MisreadReasonWord, SaidHowWord};
+use crate::vocabulary::{MisreadReasonWord, SaidHowWord};
 
 /// Something that a relay said and Kite could not read. Nothing followed from it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -109,22 +109,31 @@ async fn from_models(state: &ApiState, relays: Vec<RelayId>) -> Answer<Vec<Stran
         .await
 }
 
-/// Lists answers and receipts of a relay that Kite could not read, newest first. The same words are listed once.
+/// All of it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct NotUnderstoodQuery {}
+
+impl List for NotUnderstoodQuery {
+    const NAME: &'static str = "not-understood";
+}
+
+/// Lists what a relay said and Kite did not understand, the newest first. The same words are listed once.
 #[utoipa::path(
     get, path = "/v1/admin/relays/{relay}/not-understood", tag = "admin", operation_id = "list_not_understood",
-    params(("relay" = String, Path, description = "The relay's id"), Paging),
+    params(("relay" = String, Path, description = "The relay's id"), PageOf<NotUnderstoodQuery>),
     responses((status = 200, description = "A page of what was not understood.", body = Page<NotUnderstoodView>))
 )]
 pub async fn list(
     state: State<ApiState>,
     _auth: AdminAuth,
     relay: ApiPath<String>,
-    ApiQuery(paging): ApiQuery<Paging>,
+    list: PageOf<NotUnderstoodQuery>,
 ) -> Answer<Json<Page<NotUnderstoodView>>> {
-    let relay = id_of(&relay)?;
+    let relay = relay_of(&relay)?;
     state.find("relay", |directory| directory.relays.get(&relay).map(drop)).await?;
-    let (before, limit) = (paging.after()?, paging.size()?);
-    let listing =
-        state.query(move |models| models.work.not_understood(&relay, before.as_ref(), limit)).await?;
-    Ok(Json(Page::of(listing, Into::into)))
+    let said = list
+        .page
+        .read(&state, move |models, before, limit| models.work.not_understood(&relay, before, limit));
+    Ok(Json(said.await?.map(Into::into)))
 }

@@ -16,7 +16,7 @@ use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, FieldError};
 use crate::state::ApiState;
-use crate::words::OperatorRoleWord;
+use crate::vocabulary::OperatorRoleWord;
 
 /// A key to be issued to an operator.
 #[derive(Debug, Deserialize, ToSchema)]

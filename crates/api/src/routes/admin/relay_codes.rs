@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
-use super::relays::{id_of, refused};
+use super::{relay_of, relay_problem};
 use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{Text, check};
 use crate::state::ApiState;
-use crate::words::FailureWord;
+use crate::vocabulary::FailureWord;
 
 /// One phrase.
 const TEXT_CHARACTERS_MAX: usize = 200;
@@ -118,7 +118,7 @@ fn code_of(code: &str) -> Answer<SmolStr> {
 }
 
 fn names_of((relay, code): (String, String)) -> Answer<(RelayId, SmolStr)> {
-    Ok((id_of(&relay)?, code_of(&code)?))
+    Ok((relay_of(&relay)?, code_of(&code)?))
 }
 
 /// Gives a code of this relay a class, in place of the dictionary's. It applies to answers and receipts that come
@@ -147,8 +147,12 @@ pub async fn class(
     }
     let classed =
         CodeClassed { relay, code, class: body.class.into(), billable: body.billable, text: body.text };
-    let done =
-        state.write_side.manage.class_code(&state.cause(&auth.actor), classed).await.map_err(refused)?;
+    let done = state
+        .write_side
+        .manage
+        .class_code(&state.cause(&auth.actor), classed)
+        .await
+        .map_err(relay_problem)?;
     let CodeClassed { relay, code, class, billable, text } = done.value;
     let directory = state.write_side.directory.snapshot();
     let dictionary_class = directory.relays.get(&relay).and_then(|entry| {
@@ -176,7 +180,11 @@ pub async fn unclass(
 ) -> Answer<Written<()>> {
     let (relay, code) = names_of(names)?;
     let unclassed = CodeUnclassed { relay, code };
-    let done =
-        state.write_side.manage.unclass_code(&state.cause(&auth.actor), unclassed).await.map_err(refused)?;
+    let done = state
+        .write_side
+        .manage
+        .unclass_code(&state.cause(&auth.actor), unclassed)
+        .await
+        .map_err(relay_problem)?;
     Ok(Written::done(done.position))
 }

@@ -6,7 +6,7 @@ use kite_domain::relay::RelayUnattended;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::words::{CheckVerdictWord, UnattendedWord};
+use crate::vocabulary::{CheckVerdictWord, UnattendedWord};
 
 /// Why nobody works for a relay.
 #[derive(Debug, Serialize, ToSchema)]

@@ -18,7 +18,9 @@ use super::relay_now::{RelayNowView, UnattendedView};
 use super::relay_tls::{RelayTlsBody, RelayTlsView, misfit};
 use crate::problem::FieldError;
 use crate::routes::lengths::NAME_CHARACTERS_MAX;
-use crate::words::{BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord};
+use crate::vocabulary::{
+    BillingWord, BreakerWord, ChannelWord, PhoneKindWord, ReceiptModeWord, SmtpSecurityWord,
+};
 
 /// The longest that a receipt is waited for: 30 days. The longest deadline on record is 80 hours.
 const RECEIPT_DEADLINE_SECONDS_MAX: u32 = 30 * 86_400;

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use kite_commands::WriteSide;
-use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_domain::slug::RelayId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,6 +10,7 @@ use utoipa::ToSchema;
 use super::not_understood::{Strange, strange};
 use super::relay_now::RelayCheckView;
 use super::relay_profile::{RelayBody, RelayView};
+use super::{relay_of, relay_problem};
 use crate::answer::Written;
 use crate::auth::AdminAuth;
 use crate::extract::{ApiJson, ApiPath};
@@ -45,17 +45,6 @@ async fn show_written(state: &ApiState, relay: &RelayId) -> Answer<RelayView> {
     show(state, relay, found.unwrap_or_default()).await
 }
 
-pub(super) fn id_of(text: &str) -> Answer<RelayId> {
-    text.parse().map_err(|_| Problem::not_found("relay"))
-}
-
-pub(super) fn refused(error: ManageError) -> Problem {
-    match error {
-        ManageError::Refused(ManageRefusal::NoRelay(_)) => Problem::not_found("relay"),
-        other => other.into(),
-    }
-}
-
 /// Lists all relays with their terms.
 #[utoipa::path(
     get, path = "/v1/admin/relays", tag = "admin", operation_id = "admin_list_relays",
@@ -81,7 +70,7 @@ pub async fn get(
     _auth: AdminAuth,
     relay: ApiPath<String>,
 ) -> Answer<Json<RelayView>> {
-    let relay = id_of(&relay)?;
+    let relay = relay_of(&relay)?;
     let found = strange(&state, vec![relay.clone()]).await?.pop().unwrap_or_default();
     show(&state, &relay, found).await.map(Json)
 }
@@ -136,7 +125,7 @@ pub async fn suspend(
     relay: ApiPath<String>,
     ApiJson(body): ApiJson<SuspendBody>,
 ) -> Answer<Written<RelayView>> {
-    let relay = id_of(&relay)?;
+    let relay = relay_of(&relay)?;
     let text = Text { field: "reason", text: &body.reason, characters_max: REASON_CHARACTERS_MAX };
     check("The relay cannot be suspended", &text)?;
     if body.reason.trim().is_empty() {
@@ -148,7 +137,7 @@ pub async fn suspend(
         .manage
         .suspend_relay(&state.cause(&auth.actor), &relay, body.reason)
         .await
-        .map_err(refused)?;
+        .map_err(relay_problem)?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
@@ -163,9 +152,13 @@ pub async fn resume(
     auth: AdminAuth,
     relay: ApiPath<String>,
 ) -> Answer<Written<RelayView>> {
-    let relay = id_of(&relay)?;
-    let done =
-        state.write_side.manage.resume_relay(&state.cause(&auth.actor), &relay).await.map_err(refused)?;
+    let relay = relay_of(&relay)?;
+    let done = state
+        .write_side
+        .manage
+        .resume_relay(&state.cause(&auth.actor), &relay)
+        .await
+        .map_err(relay_problem)?;
     Ok(Written::changed(done.position, show_written(&state, &relay).await?))
 }
 
@@ -181,7 +174,7 @@ pub async fn check_relay(
     _auth: AdminAuth,
     relay: ApiPath<String>,
 ) -> Answer<Json<RelayCheckView>> {
-    let relay = id_of(&relay)?;
+    let relay = relay_of(&relay)?;
     let entry = state.find("relay", |directory| directory.relays.get(&relay).cloned()).await?;
     Ok(Json(state.relay_desk.check(&entry.profile).await.into()))
 }

@@ -7,20 +7,20 @@ use kite_commands::directory::DirectoryState;
 use kite_commands::manage::{Done, ManageError, ManageRefusal};
 use kite_domain::sender::{Approval, SenderIdentity};
 use kite_domain::slug::TenantId;
-use kite_projections::Cursor;
+use kite_projections::{Cursor, QueryError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::sendings::{ReasonBody, check_reason, tenant_of};
-use crate::answer::{Page, Paging, Written};
+use crate::answer::{Page, Written};
 use crate::auth::AdminAuth;
-use crate::extract::{ApiJson, ApiPath, ApiQuery};
+use crate::extract::{ApiJson, ApiPath, List, PageOf, Wanted};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{Text, check};
 use crate::routes::senders::request::{relays_of, unknown_relay};
 use crate::routes::senders::{SenderView, canonical, problem_of};
 use crate::state::ApiState;
-use crate::words::SenderStatusWord;
+use crate::vocabulary::SenderStatusWord;
 
 /// The longest reference of a document, in characters.
 const DOCUMENT_CHARACTERS_MAX: usize = 200;
@@ -37,11 +37,6 @@ pub struct AdminSendersQuery {
     pub status: Option<SenderStatusWord>,
     /// Only those with a request that waits for an answer, even beside a valid approval.
     pub waiting: bool,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// How many at most, 1 to 200.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
 }
 
 /// A sender identity, and whose it is.
@@ -111,29 +106,34 @@ impl ApprovalBody {
     }
 }
 
-/// Where a list continues: the tenant, a blank, the address by which it is known.
+impl List for AdminSendersQuery {
+    const NAME: &'static str = "all-senders";
+}
+
+/// Where the list goes on: the tenant, a blank, the address by which it is known.
 fn place(address: &str, tenant: &TenantId) -> Cursor {
     Cursor::of_text(&format!("{tenant} {address}"))
+}
+
+/// After which address of which tenant.
+fn after(page: &Wanted<AdminSendersQuery>) -> Answer<Option<(&str, &str)>> {
+    let Some(place) = page.after_text()? else { return Ok(None) };
+    let (tenant, address) = place.split_once(' ').ok_or(QueryError::Cursor)?;
+    Ok(Some((address, tenant)))
 }
 
 /// Lists the sender identities of all tenants, or of one, by address.
 #[utoipa::path(
     get, path = "/v1/admin/senders", tag = "admin", operation_id = "admin_list_senders",
-    params(AdminSendersQuery),
+    params(PageOf<AdminSendersQuery>),
     responses((status = 200, description = "A page of senders.", body = Page<AdminSenderView>))
 )]
 pub async fn list(
     state: State<ApiState>,
     _auth: AdminAuth,
-    ApiQuery(query): ApiQuery<AdminSendersQuery>,
+    PageOf { query, page }: PageOf<AdminSendersQuery>,
 ) -> Answer<Json<Page<AdminSenderView>>> {
-    let paging = Paging::of(query.cursor, query.limit);
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let after = after.as_ref().map(|after| {
-        let place = after.text().ok().and_then(|text| text.split_once(' '));
-        place.ok_or_else(|| Problem::new(Code::InvalidCursor, "The cursor was not given out by this list."))
-    });
-    let after = after.transpose()?.map(|(tenant, address)| (address, tenant));
+    let (after, limit) = (after(&page)?, page.limit);
     let tenant = query.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
     let tenant = tenant.map_err(|error| {
         Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
@@ -149,7 +149,7 @@ pub async fn list(
     let has_more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| has_more);
-    let next = last.map(|(address, tenant, _)| place(address, tenant).to_string());
+    let next = last.map(|(address, tenant, _)| Wanted::<AdminSendersQuery>::cursor(&place(address, tenant)));
     let view = |(_, tenant, identity): (&str, &TenantId, &SenderIdentity)| AdminSenderView {
         tenant: tenant.to_string(),
         sender: SenderView::at(now, identity),

@@ -1,27 +1,24 @@
 //! `GET /v1/admin/sendings`, `POST /v1/admin/tenants/{tenant}/sendings/{sending}/pause`, `…/resume`, `…/cancel`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
+use axum::response::Response;
 use kite_domain::sending::PauseBy;
 use kite_domain::slug::TenantId;
-use kite_projections::SendingFilter;
+use kite_projections::{KnownSending, SendingFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::answer::{Page, Paging, Written};
+use crate::answer::{Page, Written};
 use crate::auth::AdminAuth;
-use crate::export::{Batch, Column, FileFormat, FormatWord, Listed, export, refuse_limit};
-use crate::extract::{ApiJson, ApiPath, ApiQuery};
+use crate::export::{Column, Listed};
+use crate::extract::{ApiJson, ApiPath, List, PageOrFile, Wanted};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::lengths::{REASON_CHARACTERS_MAX, Text, check};
 use crate::routes::sendings::SendingView;
 use crate::routes::sendings::cancel::CancelledView;
 use crate::routes::sendings::pause::{PausedView, id_of};
 use crate::state::ApiState;
-use crate::words::{ClassWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, SendingStateWord};
 
 /// Which sendings.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -35,13 +32,21 @@ pub struct AdminSendingsQuery {
     pub state: Option<SendingStateWord>,
     /// How urgent.
     pub class: Option<ClassWord>,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
+}
+
+impl List for AdminSendingsQuery {
+    const NAME: &'static str = "all-sendings";
+}
+
+impl AdminSendingsQuery {
+    fn filter(self) -> Answer<(Option<TenantId>, SendingFilter)> {
+        let tenant = self.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
+        let tenant = tenant.map_err(|error| {
+            Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
+        })?;
+        let (state, class) = (self.state.map(Into::into), self.class.map(Into::into));
+        Ok((tenant, SendingFilter { state, class, ..SendingFilter::default() }))
+    }
 }
 
 /// A sending, and whose it is.
@@ -55,8 +60,8 @@ pub struct AdminSendingView {
     pub sending: SendingView,
 }
 
-impl From<kite_projections::SendingView> for AdminSendingView {
-    fn from(sending: kite_projections::SendingView) -> Self {
+impl From<KnownSending> for AdminSendingView {
+    fn from(sending: KnownSending) -> Self {
         Self { tenant: sending.tenant.to_string(), sending: sending.into() }
     }
 }
@@ -109,7 +114,7 @@ pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {
 /// half an hour; a longer file is broken off.
 #[utoipa::path(
     get, path = "/v1/admin/sendings", tag = "admin", operation_id = "admin_list_sendings",
-    params(AdminSendingsQuery),
+    params(PageOrFile<AdminSendingsQuery>),
     responses((status = 200, description = "A page of sendings.", content(
         (Page<AdminSendingView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -117,48 +122,21 @@ pub(super) fn tenant_of(text: &str) -> Answer<TenantId> {
 pub async fn list(
     state: State<ApiState>,
     _auth: AdminAuth,
-    ApiQuery(query): ApiQuery<AdminSendingsQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<AdminSendingsQuery>,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, &headers);
-    let paging = Paging::of(query.cursor, query.limit);
-    let tenant = query.tenant.map(|tenant| tenant.parse::<TenantId>()).transpose();
-    let tenant = tenant.map_err(|error| {
-        Problem::new(Code::InvalidParameter, format!("The parameter tenant cannot be used: {error}."))
-    })?;
-    let filter = SendingFilter {
-        state: query.state.map(Into::into),
-        class: query.class.map(Into::into),
-        ..SendingFilter::default()
-    };
-    state.fresh_delivery(&headers).await?;
-    let Some(format) = format else {
-        return Ok(Json(page(&state, tenant, filter, paging).await?).into_response());
-    };
-    refuse_limit(paging.limit)?;
-    let source = state.0.clone();
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());
-        async move {
-            let page = page(&state, tenant, filter, Paging::of_file(cursor)).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<AdminSendingView>(&state, None, format, paging.cursor, pages).await
+    let which = list.query.filter()?;
+    list.form.answer(&state, None, which, page).await
 }
 
 async fn page(
-    state: &ApiState,
-    tenant: Option<TenantId>,
-    filter: SendingFilter,
-    paging: Paging,
+    state: ApiState,
+    (tenant, filter): (Option<TenantId>, SendingFilter),
+    wanted: Wanted<AdminSendingsQuery>,
 ) -> Answer<Page<AdminSendingView>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let listing = state
-        .query(move |models| models.delivery.sendings(tenant.as_ref(), &filter, after.as_ref(), limit))
-        .await?;
-    Ok(Page::of(listing, Into::into))
+    let sendings = wanted.read(&state, move |models, after, limit| {
+        models.delivery.sendings(tenant.as_ref(), &filter, after, limit)
+    });
+    Ok(sendings.await?.map(Into::into))
 }
 
 /// Pauses a sending of a tenant. The tenant sees it, with the reason, and cannot resume it.

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_commands::directory::DirectoryState;
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::{LimitsInForce, TenantLimits};
@@ -197,10 +196,8 @@ pub async fn get(
     state: State<ApiState>,
     _auth: AdminAuth,
     tenant: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<TenantDetailsView>> {
     let tenant: TenantId = tenant.parse().map_err(|_| Problem::not_found("tenant"))?;
-    state.fresh_address_book(&headers).await?;
     details(&state, &tenant).await.map(Json)
 }
 

@@ -1,16 +1,12 @@
 //! `GET /v1/audit/events`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum::response::Response;
 use chrono::{DateTime, Duration, Utc};
-use futures::FutureExt;
 use kite_commands::accept::ACCEPTANCE_EVENT_BYTES_MAX;
 use kite_commands::event_store::{EventStore, Filter, LogIndex, RecordedEvent};
 use kite_domain::ids::{MessageId, SendingId};
+use kite_projections::{Cursor, QueryError};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use utoipa::IntoParams;
@@ -19,10 +15,9 @@ use uuid::Uuid;
 use super::EventView;
 use super::message::events_of;
 use super::view::is_visible;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::Caller;
-use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOrFile, Wanted};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -46,13 +41,11 @@ pub struct AuditQuery {
     pub from: Option<DateTime<Utc>>,
     /// Before this time.
     pub until: Option<DateTime<Utc>>,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
+}
+
+impl List for AuditQuery {
+    const NAME: &'static str = "events";
+    const PIECE: usize = READ;
 }
 
 /// Bytes of events on a page, or in a piece of a file, unless the last event is larger: both are kept in memory.
@@ -75,7 +68,7 @@ const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
 /// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of it as a file of at most 1,000,000 rows and
 /// half an hour; a longer file is broken off.
 #[utoipa::path(
-    get, path = "/v1/audit/events", tag = "audit", operation_id = "list_audit_events", params(AuditQuery),
+    get, path = "/v1/audit/events", tag = "audit", operation_id = "list_audit_events", params(PageOrFile<AuditQuery>),
     responses((status = 200, description = "A page of events.", content(
         (Page<EventView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -83,32 +76,15 @@ const CLOCKS_APART_MAX: Duration = Duration::minutes(5);
 pub async fn handler(
     state: State<ApiState>,
     caller: Caller,
-    ApiQuery(query): ApiQuery<AuditQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<AuditQuery>,
 ) -> Answer<Response> {
-    let Some(format) = FileFormat::of(query.format, &headers) else {
-        let limit = Paging::of(None, query.limit).size()?;
-        return Ok(Json(page(&state, &caller, &query, limit).await?).into_response());
-    };
-    refuse_limit(query.limit)?;
-    let (source, asking, cursor) = (state.0.clone(), caller.clone(), query.cursor.clone());
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, caller) = (source.clone(), asking.clone());
-        let query = AuditQuery { cursor, ..query.clone() };
-        async move {
-            let page = page(&state, &caller, &query, READ).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<EventView>(&state, caller.tenant(), format, cursor, pages).await
+    list.form.answer(&state, caller.tenant(), (caller.clone(), list.query), page).await
 }
 
 async fn page(
-    state: &ApiState,
-    caller: &Caller,
-    query: &AuditQuery,
-    limit: usize,
+    state: ApiState,
+    (caller, query): (Caller, AuditQuery),
+    wanted: Wanted<AuditQuery>,
 ) -> Answer<Page<EventView>> {
     let named = [&query.stream, &query.message, &query.correlation].into_iter().flatten().count();
     if named > 1 {
@@ -116,14 +92,16 @@ async fn page(
     }
     if let Some(message) = &query.message {
         let id: MessageId = message.parse().map_err(|_| Problem::not_found("message"))?;
-        let events = events_of(state, caller, id).await?;
+        let events = events_of(&state, &caller, id).await?;
         let items = events.into_iter().filter(|event| query.admits(&event.kind, event.time)).collect();
         return Ok(Page { items, next: None });
     }
-    let source = Source::of(query)?;
-    let mut search = Search { caller, query, items: Vec::new(), limit, bytes_left: BYTES_MAX };
+    let source = Source::of(&query)?;
+    let after = wanted.after.as_ref().map(|cursor| source.place(cursor)).transpose()?;
+    let mut search = Search::new(&caller, &query, after, wanted.limit);
     let next = search.run(&**state.write_side.journal.store(), &*state.log_index, &source).await?;
-    Ok(Page { items: search.items, next: next.map(|place| source.cursor(place)) })
+    let next = next.map(|place| Wanted::<AuditQuery>::cursor(&source.cursor(place)));
+    Ok(Page { items: search.items, next })
 }
 
 fn invalid(detail: &str) -> Problem {
@@ -151,29 +129,25 @@ impl Source {
         }
     }
 
-    fn tag(&self) -> u8 {
+    fn word(&self) -> &'static str {
         match self {
-            Self::Stream(_) => b's',
-            Self::Correlation(_) => b'c',
-            Self::Everything => b'a',
+            Self::Stream(_) => "stream",
+            Self::Correlation(_) => "correlation",
+            Self::Everything => "everything",
         }
     }
 
-    fn cursor(&self, place: u64) -> String {
-        let mut bytes = [self.tag(); 9];
-        bytes[1..].copy_from_slice(&place.to_be_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+    fn cursor(&self, place: u64) -> Cursor {
+        Cursor::of_text(&format!("{} {place}", self.word()))
     }
 
     /// The place after which to read on.
-    fn place(&self, cursor: Option<&str>) -> Answer<Option<u64>> {
-        let Some(cursor) = cursor else { return Ok(None) };
-        let wrong = || Problem::new(Code::InvalidCursor, "The cursor was not given out by this list.");
-        let bytes: [u8; 9] =
-            URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|b| b.try_into().ok()).ok_or_else(wrong)?;
-        let (tag, place) = bytes.split_first().ok_or_else(wrong)?;
-        let place = place.try_into().map(u64::from_be_bytes).map_err(|_| wrong())?;
-        if *tag == self.tag() { Ok(Some(place)) } else { Err(wrong()) }
+    fn place(&self, cursor: &Cursor) -> Result<u64, QueryError> {
+        let (word, place) = cursor.text()?.split_once(' ').ok_or(QueryError::Cursor)?;
+        if word != self.word() {
+            return Err(QueryError::Cursor);
+        }
+        place.parse().map_err(|_| QueryError::Cursor)
     }
 }
 
@@ -194,13 +168,19 @@ impl AuditQuery {
 struct Search<'s> {
     caller: &'s Caller,
     query: &'s AuditQuery,
+    /// The place after which to begin; none: at the begin.
+    after: Option<u64>,
     items: Vec<EventView>,
     limit: usize,
     /// Bytes of events that the page has room for.
     bytes_left: usize,
 }
 
-impl Search<'_> {
+impl<'s> Search<'s> {
+    fn new(caller: &'s Caller, query: &'s AuditQuery, after: Option<u64>, limit: usize) -> Self {
+        Self { caller, query, after, items: Vec::new(), limit, bytes_left: BYTES_MAX }
+    }
+
     /// Fills a page. Returns where to read on, if there may be more.
     async fn run(
         &mut self,
@@ -208,7 +188,7 @@ impl Search<'_> {
         index: &dyn LogIndex,
         source: &Source,
     ) -> Answer<Option<u64>> {
-        let mut place = match (source.place(self.query.cursor.as_deref())?, source, self.query.from) {
+        let mut place = match (self.after, source, self.query.from) {
             (Some(place), _, _) => place,
             (None, Source::Everything | Source::Correlation(_), Some(from)) => {
                 let from = from.checked_sub_signed(CLOCKS_APART_MAX).unwrap_or(DateTime::<Utc>::MIN_UTC);
@@ -306,6 +286,7 @@ mod tests {
                 correlation: CORRELATION,
                 causation: None,
                 actor: "router".into(),
+                traceparent: None,
             },
             events: (0..EVENTS).map(event).collect(),
         };
@@ -321,23 +302,17 @@ mod tests {
         for source in
             [Source::Stream("lot-1".to_owned()), Source::Correlation(CORRELATION), Source::Everything]
         {
-            let mut query = AuditQuery::default();
-            let mut positions = Vec::new();
+            let query = AuditQuery::default();
+            let (mut positions, mut after) = (Vec::new(), None);
             loop {
-                let mut search = Search {
-                    caller: &caller,
-                    query: &query,
-                    items: Vec::new(),
-                    limit: READ,
-                    bytes_left: BYTES_MAX,
-                };
+                let mut search = Search::new(&caller, &query, after, READ);
                 let next = search.run(&store, &store, &source).await.unwrap();
                 let bytes: usize =
                     search.items.iter().map(|event| event.data["text"].as_str().unwrap().len()).sum();
                 assert!(bytes <= BYTES_MAX + ACCEPTANCE_EVENT_BYTES_MAX, "{bytes}");
                 positions.extend(search.items.iter().map(|event| event.position));
                 let Some(place) = next else { break };
-                query.cursor = Some(source.cursor(place));
+                after = Some(place);
             }
             assert_eq!(positions, (1..=EVENTS).collect::<Vec<_>>());
         }
@@ -347,12 +322,12 @@ mod tests {
     fn a_cursor_works_only_where_it_came_from() {
         let stream = Source::Stream("policy-acme-sms".to_owned());
         let cursor = stream.cursor(7);
-        assert_eq!(stream.place(Some(&cursor)), Ok(Some(7)));
-        assert_eq!(stream.place(None), Ok(None));
-        for (source, text) in
-            [(&Source::Everything, cursor.as_str()), (&stream, ""), (&stream, "%%%"), (&stream, "AAAA")]
+        assert_eq!(stream.place(&cursor).unwrap(), 7);
+        let texts = ["", "7", "stream", "stream ", "stream seven", "stream -1"].map(Cursor::of_text);
+        for (source, cursor) in
+            texts.iter().map(|text| (&stream, text)).chain([(&Source::Everything, &cursor)])
         {
-            assert_eq!(source.place(Some(text)).unwrap_err().code(), Code::InvalidCursor);
+            assert!(matches!(source.place(cursor), Err(QueryError::Cursor)), "{cursor}");
         }
     }
 }

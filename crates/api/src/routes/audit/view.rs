@@ -42,6 +42,11 @@ pub struct EventView {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub causation: Option<uuid::Uuid>,
+    /// The trace that it belongs to, as in the header `traceparent` of W3C Trace Context: the one of the request that it follows
+    /// from.
+    #[schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Who did it.
     #[schema(example = "router")]
     pub actor: String,
@@ -69,6 +74,7 @@ impl EventView {
             tenant: recorded.metadata.tenant.map(|tenant| tenant.to_string()),
             correlation: recorded.metadata.correlation,
             causation: recorded.metadata.causation,
+            traceparent: recorded.metadata.traceparent.map(|traceparent| traceparent.to_string()),
             actor: recorded.metadata.actor.to_string(),
             is_excerpt: false,
             data,
@@ -93,6 +99,7 @@ impl Listed for EventView {
             Column::new("causation", |event: &Self| optional(event.causation)),
             Column::new("actor", |event: &Self| event.actor.clone()),
             Column::new("data", |event: &Self| event.data.to_string()),
+            Column::new("traceparent", |event: &Self| optional(event.traceparent.as_ref())),
         ]
     }
 }

@@ -5,21 +5,20 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::FutureExt;
 use kite_domain::slug::TenantId;
-use kite_projections::{Contact, ContactFilter, Cursor, Listing};
+use kite_projections::{Contact, ContactFilter};
 use serde::Deserialize;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use utoipa::IntoParams;
 
 use super::ContactView;
-use crate::answer::Paging;
+use super::list::ContactsQuery;
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, Column, FileFormat, FileWord, turn, write};
-use crate::extract::ApiQuery;
+use crate::export::{Column, FileFormat, FileWord, turn, write};
+use crate::extract::{ApiQuery, Wanted};
 use crate::problem::Answer;
 use crate::state::ApiState;
-
-const PAGE: usize = 1_000;
 
 /// In which form, and from where on.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -51,10 +50,9 @@ pub async fn handler(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let format = FileFormat::of(query.format.map(Into::into), &headers).unwrap_or(FileFormat::Csv);
-    let begin = Paging::of_file(query.cursor.clone()).after()?;
+    let begin = Wanted::piece(query.cursor.as_deref())?;
     // The first reading, for the names of the columns, is work for the file as well.
     let turn = turn(&state, Some(&auth.tenant))?;
-    state.fresh_address_book(&headers).await?;
     let fields = match format {
         FileFormat::Csv => field_names(&state, &auth.tenant, begin).await?,
         FileFormat::Ndjson => BTreeSet::new(),
@@ -63,9 +61,8 @@ pub async fn handler(
     let pages = Box::new(move |cursor: Option<String>| {
         let (state, tenant) = (source.clone(), tenant.clone());
         async move {
-            let page = contacts(&state, &tenant, Paging::of_file(cursor).after()?).await?;
-            let next = page.next.map(|cursor| cursor.to_string());
-            Ok(Batch { items: page.items.into_iter().map(Into::into).collect(), next })
+            let contacts = contacts(&state, &tenant, Wanted::piece(cursor.as_deref())?).await?;
+            Ok(contacts.map(Into::into))
         }
         .boxed()
     });
@@ -76,24 +73,29 @@ pub async fn handler(
 async fn field_names(
     state: &ApiState,
     tenant: &TenantId,
-    mut after: Option<Cursor>,
+    mut piece: Wanted<ContactsQuery>,
 ) -> Answer<BTreeSet<SmolStr>> {
     let mut names = BTreeSet::new();
     loop {
-        let page = contacts(state, tenant, after).await?;
-        names.extend(page.items.into_iter().flat_map(|contact| contact.fields.into_keys()));
-        after = page.next;
-        if after.is_none() {
+        let Page { items, next } = contacts(state, tenant, piece).await?;
+        names.extend(items.into_iter().flat_map(|contact| contact.fields.into_keys()));
+        if next.is_none() {
             return Ok(names);
         }
+        piece = Wanted::piece(next.as_deref())?;
     }
 }
 
-async fn contacts(state: &ApiState, tenant: &TenantId, after: Option<Cursor>) -> Answer<Listing<Contact>> {
+async fn contacts(
+    state: &ApiState,
+    tenant: &TenantId,
+    piece: Wanted<ContactsQuery>,
+) -> Answer<Page<Contact>> {
     let tenant = tenant.clone();
-    state
-        .query(move |models| {
-            models.address_book.contacts(&tenant, &ContactFilter::default(), after.as_ref(), PAGE)
+    let everybody = ContactFilter::default();
+    piece
+        .read(state, move |models, after, limit| {
+            models.address_book.contacts(&tenant, &everybody, after, limit)
         })
         .await
 }

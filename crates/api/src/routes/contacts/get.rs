@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::ids::ContactId;
 use kite_domain::slug::TenantId;
 use kite_projections::Contact;
@@ -10,8 +9,9 @@ use kite_projections::Contact;
 use super::ContactView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
+use crate::freshness::Model;
 use crate::problem::{Answer, Problem};
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// Shows a contact.
 #[utoipa::path(
@@ -23,9 +23,7 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     contact: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<ContactView>> {
-    state.fresh_address_book(&headers).await?;
     Ok(Json(find(&state, &auth.tenant, &contact).await?.into()))
 }
 

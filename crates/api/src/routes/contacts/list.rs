@@ -2,15 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_projections::ContactFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::ContactView;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOf};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
 
@@ -26,35 +25,37 @@ pub struct ContactsQuery {
     /// The group that they are in.
     #[param(pattern = "^[0-9a-f]{32}$")]
     pub group: Option<String>,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// How many at most, 1 to 200.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
+}
+
+impl List for ContactsQuery {
+    const NAME: &'static str = "contacts";
+    /// What they are exported in.
+    const PIECE: usize = 1_000;
+}
+
+impl ContactsQuery {
+    fn filter(self) -> Answer<ContactFilter> {
+        let group = self.group.map(|id| id.parse()).transpose();
+        let group = group.map_err(|error: kite_domain::ids::IdError| {
+            Problem::new(Code::InvalidParameter, format!("The parameter group: {error}."))
+        })?;
+        Ok(ContactFilter { text: self.text, tag: self.tag.map(Into::into), group })
+    }
 }
 
 /// Lists contacts.
 #[utoipa::path(
-    get, path = "/v1/contacts", tag = "contacts", operation_id = "list_contacts", params(ContactsQuery),
+    get, path = "/v1/contacts", tag = "contacts", operation_id = "list_contacts", params(PageOf<ContactsQuery>),
     responses((status = 200, description = "A page of contacts.", body = Page<ContactView>))
 )]
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
-    ApiQuery(query): ApiQuery<ContactsQuery>,
-    headers: HeaderMap,
+    list: PageOf<ContactsQuery>,
 ) -> Answer<Json<Page<ContactView>>> {
-    let paging = Paging::of(query.cursor, query.limit);
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let group =
-        query.group.map(|id| id.parse()).transpose().map_err(|error: kite_domain::ids::IdError| {
-            Problem::new(Code::InvalidParameter, format!("The parameter group: {error}."))
-        })?;
-    let filter = ContactFilter { text: query.text, tag: query.tag.map(Into::into), group };
-    state.fresh_address_book(&headers).await?;
-    let tenant = auth.tenant;
-    let listing = state
-        .query(move |models| models.address_book.contacts(&tenant, &filter, after.as_ref(), limit))
-        .await?;
-    Ok(Json(Page::of(listing, Into::into)))
+    let filter = list.query.filter()?;
+    let contacts = list.page.read(&state, move |models, after, limit| {
+        models.address_book.contacts(&auth.tenant, &filter, after, limit)
+    });
+    Ok(Json(contacts.await?.map(Into::into)))
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 use super::GroupView;
 use crate::auth::TenantAuth;
@@ -20,9 +19,7 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     group: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<GroupView>> {
     let id = group.parse().map_err(|_| Problem::not_found("group"))?;
-    state.fresh_address_book(&headers).await?;
     Ok(Json(super::find(&state, &auth.tenant, id).await?.into()))
 }

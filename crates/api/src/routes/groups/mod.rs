@@ -14,9 +14,10 @@ use kite_projections::Group;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::freshness::Model;
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::contacts::check_length;
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// A group.
 #[derive(Debug, Serialize, ToSchema)]

@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::ids::MessageId;
 
 use super::{CodeTexts, MessageView};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
+use crate::freshness::Model;
 use crate::problem::{Answer, Problem};
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// Shows a message with its timeline: every attempt, relay, reason, code and time.
 #[utoipa::path(
@@ -21,10 +21,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     message: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<MessageView>> {
     let id: MessageId = message.parse().map_err(|_| Problem::not_found("message"))?;
-    state.fresh_delivery(&headers).await?;
     let owner = auth.tenant.clone();
     let found = state
         .find_own(Model::Delivery, &auth.tenant, move |models| models.delivery.message(&owner, id))

@@ -1,11 +1,8 @@
 //! `GET /v1/messages`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use kite_domain::address::Address;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_projections::MessageSearch;
@@ -13,14 +10,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{CodeTexts, MessageView};
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOrFile, Wanted};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::routes::senders::canonical;
 use crate::state::ApiState;
-use crate::words::{ChannelWord, ClassWord, MessageStatusWord};
+use crate::vocabulary::{ChannelWord, ClassWord, MessageStatusWord};
 
 /// Which messages: those that match every filter that is set.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -51,13 +47,6 @@ pub struct SearchQuery {
     pub from: Option<DateTime<Utc>>,
     /// Accepted before this time.
     pub until: Option<DateTime<Utc>>,
-    /// The `next` of the previous page of the same search; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
 }
 
 /// Finds messages by any combination of filters, newest first.
@@ -67,7 +56,7 @@ pub struct SearchQuery {
 /// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all matches are a file of at most 1,000,000 rows and
 /// half an hour; a longer file is broken off.
 #[utoipa::path(
-    get, path = "/v1/messages", tag = "messages", operation_id = "search_messages", params(SearchQuery),
+    get, path = "/v1/messages", tag = "messages", operation_id = "search_messages", params(PageOrFile<SearchQuery>),
     responses((status = 200, description = "A page of messages.", content(
         (Page<MessageView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -75,10 +64,9 @@ pub struct SearchQuery {
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
-    ApiQuery(query): ApiQuery<SearchQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<SearchQuery>,
 ) -> Answer<Response> {
-    answer(&state, Some(&auth.tenant), &auth.tenant, query, &headers).await
+    answer(&state, Some(&auth.tenant), &auth.tenant, list).await
 }
 
 /// The messages of a tenant, as a page or a file. `asker` is the tenant for whom the file is written; none: an
@@ -87,41 +75,26 @@ pub(crate) async fn answer(
     state: &ApiState,
     asker: Option<&TenantId>,
     tenant: &TenantId,
-    query: SearchQuery,
-    headers: &HeaderMap,
+    list: PageOrFile<SearchQuery>,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, headers);
-    let paging = Paging::of(query.cursor.clone(), query.limit);
-    let limit = query.limit;
-    let search = query.into_search()?;
-    state.fresh_delivery(headers).await?;
-    let Some(format) = format else {
-        return Ok(Json(page(state, tenant.clone(), search, paging).await?).into_response());
-    };
-    refuse_limit(limit)?;
-    let (source, tenant) = (state.clone(), tenant.clone());
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, tenant, search) = (source.clone(), tenant.clone(), search.clone());
-        async move {
-            let page = page(&state, tenant, search, Paging::of_file(cursor)).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<MessageView>(state, asker, format, paging.cursor, pages).await
+    let which = (tenant.clone(), list.query.into_search()?);
+    list.form.answer(state, asker, which, page).await
 }
 
 async fn page(
-    state: &ApiState,
-    tenant: TenantId,
-    search: MessageSearch,
-    paging: Paging,
+    state: ApiState,
+    (tenant, search): (TenantId, MessageSearch),
+    wanted: Wanted<SearchQuery>,
 ) -> Answer<Page<MessageView>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let listing =
-        state.query(move |models| models.delivery.search(&tenant, &search, after.as_ref(), limit)).await?;
+    let messages = wanted
+        .read(&state, move |models, after, limit| models.delivery.search(&tenant, &search, after, limit));
+    let messages = messages.await?;
     let texts = CodeTexts::new(state.write_side.directory.snapshot());
-    Ok(Page::of(listing, |message| MessageView::of(message, &texts)))
+    Ok(messages.map(|message| MessageView::of(message, &texts)))
+}
+
+impl List for SearchQuery {
+    const NAME: &'static str = "messages";
 }
 
 impl SearchQuery {

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{AttemptReference, ContactId, MessageId};
 use kite_domain::lot::Said;
+use kite_projections::{KnownAttempt, KnownMessage};
 use serde::Serialize;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::code_text::{CodeTextView, CodeTexts};
-use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{
+use crate::export::{Column, Listed, optional, time};
+use crate::vocabulary::{
     AttemptStateWord, BillingWord, ChannelWord, ClassWord, FailureWord, MessageStatusWord, OutcomeWord,
 };
 
@@ -161,7 +162,7 @@ pub struct AttemptView {
 
 impl MessageView {
     /// The message in the words of the API.
-    pub(crate) fn of(message: kite_projections::MessageView, texts: &CodeTexts) -> Self {
+    pub(crate) fn of(message: KnownMessage, texts: &CodeTexts) -> Self {
         let reason_text = message.reason.as_deref().and_then(|reason| {
             // A relay's code is that of the attempt it ended, which need not be the newest.
             let named = message.attempts.iter().rev().find(|one| one.code.as_deref() == Some(reason));
@@ -214,16 +215,16 @@ impl Listed for MessageView {
         vec![
             Column::new("id", |message: &Self| message.id.to_string()),
             Column::new("sending", |message: &Self| message.id.sending.to_string()),
-            Column::new("class", |message: &Self| word(message.class)),
+            Column::new("class", |message: &Self| message.class.to_string()),
             Column::new("to", |message: &Self| message.to.to_string()),
             Column::new("email", |message: &Self| optional(message.email.as_ref())),
             Column::new("contact", |message: &Self| optional(message.contact.as_ref())),
             Column::new("reference", |message: &Self| optional(message.reference.as_ref())),
             Column::new("from", |message: &Self| optional(message.from.as_ref())),
-            Column::new("type", |message: &Self| word(message.message_type)),
-            Column::new("channel", |message: &Self| word(message.channel)),
+            Column::new("type", |message: &Self| message.message_type.to_string()),
+            Column::new("channel", |message: &Self| message.channel.to_string()),
             Column::new("parts", |message: &Self| message.parts.to_string()),
-            Column::new("status", |message: &Self| word(message.status)),
+            Column::new("status", |message: &Self| message.status.to_string()),
             Column::new("reason", |message: &Self| optional(message.reason.as_ref())),
             Column::new("reason_ko", |message: &Self| {
                 optional(message.reason_text.as_ref().map(|text| text.ko.as_ref()))
@@ -231,7 +232,7 @@ impl Listed for MessageView {
             Column::new("reason_en", |message: &Self| {
                 optional(message.reason_text.as_ref().map(|text| text.en.as_ref()))
             }),
-            Column::new("failure_class", |message: &Self| word(message.failure_class)),
+            Column::new("failure_class", |message: &Self| optional(message.failure_class)),
             Column::new("relay", |message: &Self| optional(message.relay.as_ref())),
             Column::new("attempts", |message: &Self| message.attempts.len().to_string()),
             Column::new("accepted_at", |message: &Self| time(message.accepted_at)),
@@ -245,7 +246,7 @@ impl Listed for MessageView {
 }
 
 impl AttemptView {
-    fn of(attempt: kite_projections::AttemptView, texts: &CodeTexts) -> Self {
+    fn of(attempt: KnownAttempt, texts: &CodeTexts) -> Self {
         let code_text = attempt.code.as_deref().and_then(|code| texts.of(Some(&attempt.relay), code));
         Self {
             attempt: attempt.attempt,

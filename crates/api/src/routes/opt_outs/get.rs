@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{OptOutView, checked};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
+use crate::freshness::Model;
 use crate::problem::{Answer, Problem};
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// A refusal that keeps advertisements from an address, with the `address` that refused.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,10 +35,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     address: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<OptOutsOfAddress>> {
     let address = checked(&address)?;
-    state.fresh_address_book(&headers).await?;
     let owner = auth.tenant.clone();
     let found = state
         .find_own(Model::AddressBook, &auth.tenant, move |models| {

@@ -1,34 +1,25 @@
 //! `GET /v1/opt-outs`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
+use axum::response::Response;
 use kite_domain::slug::TenantId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::OptOutView;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOrFile, Wanted};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-/// Which refusals.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct OptOutsQuery {
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
+/// All of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct OptOutsQuery {}
+
+impl List for OptOutsQuery {
+    const NAME: &'static str = "opt-outs";
 }
 
 /// Lists who refuses advertisements.
@@ -37,7 +28,7 @@ pub struct OptOutsQuery {
 /// `brand`, `source`, `refused_at`. With `format=ndjson` as one JSON object per line. A file has at most 1,000,000
 /// rows and takes half an hour at most; a longer one is broken off.
 #[utoipa::path(
-    get, path = "/v1/opt-outs", tag = "opt-outs", operation_id = "list_opt_outs", params(OptOutsQuery),
+    get, path = "/v1/opt-outs", tag = "opt-outs", operation_id = "list_opt_outs", params(PageOrFile<OptOutsQuery>),
     responses((status = 200, description = "A page of refusals, or all of them.", content(
         (Page<OptOutView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -45,31 +36,13 @@ pub struct OptOutsQuery {
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
-    ApiQuery(query): ApiQuery<OptOutsQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<OptOutsQuery>,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, &headers);
-    let paging = Paging::of(query.cursor, query.limit);
-    state.fresh_address_book(&headers).await?;
-    let Some(format) = format else {
-        return Ok(Json(page(&state, auth.tenant, paging).await?).into_response());
-    };
-    refuse_limit(paging.limit)?;
-    let (source, tenant) = (state.0.clone(), auth.tenant.clone());
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, tenant) = (source.clone(), tenant.clone());
-        async move {
-            let page = page(&state, tenant, Paging::of_file(cursor)).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<OptOutView>(&state, Some(&auth.tenant), format, paging.cursor, pages).await
+    list.form.answer(&state, Some(&auth.tenant), auth.tenant.clone(), page).await
 }
 
-async fn page(state: &ApiState, tenant: TenantId, paging: Paging) -> Answer<Page<OptOutView>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let listing =
-        state.query(move |models| models.address_book.opt_outs(&tenant, after.as_ref(), limit)).await?;
-    Ok(Page::of(listing, Into::into))
+async fn page(state: ApiState, tenant: TenantId, wanted: Wanted<OptOutsQuery>) -> Answer<Page<OptOutView>> {
+    let opt_outs =
+        wanted.read(&state, move |models, after, limit| models.address_book.opt_outs(&tenant, after, limit));
+    Ok(opt_outs.await?.map(Into::into))
 }

@@ -13,7 +13,7 @@ use crate::auth::TenantAuth;
 use crate::extract::{ApiJson, ApiPath};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// More shares than this are certainly a mistake, and each is searched for among the others.
 const WEIGHTS_MAX: usize = 100;

@@ -2,14 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 use super::{PolicyVersion, channel_of};
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::{Answer, Problem};
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// Shows the policy of a channel that is in force.
 #[utoipa::path(
@@ -21,10 +20,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     channel: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<PolicyVersion>> {
     let channel = channel_of(&channel)?;
-    state.fresh_routing(&headers).await?;
     let policy = state.query(move |models| models.routing.policy(&auth.tenant, channel, None)).await?;
     policy.map(|policy| Json(policy.into())).ok_or_else(|| Problem::not_found("policy"))
 }

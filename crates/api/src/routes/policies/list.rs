@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -23,8 +22,7 @@ pub struct Policies {
     get, path = "/v1/policies", tag = "policies", operation_id = "list_policies",
     responses((status = 200, description = "The policies.", body = Policies))
 )]
-pub async fn handler(state: State<ApiState>, auth: TenantAuth, headers: HeaderMap) -> Answer<Json<Policies>> {
-    state.fresh_routing(&headers).await?;
+pub async fn handler(state: State<ApiState>, auth: TenantAuth) -> Answer<Json<Policies>> {
     let policies = state.query(move |models| models.routing.policies(&auth.tenant)).await?;
     Ok(Json(Policies { items: policies.into_iter().map(Into::into).collect() }))
 }

@@ -9,12 +9,12 @@ use chrono::{DateTime, Utc};
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
 use kite_domain::slug::RelayId;
 use kite_domain::text::Channel;
-use kite_projections::{AdviceView, PolicyView};
+use kite_projections::{KnownAdvice, KnownPolicy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::{Answer, Problem};
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// What the split aims at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -124,8 +124,8 @@ pub struct WeightsAdvisedView {
     pub advised_at: DateTime<Utc>,
 }
 
-impl From<AdviceView> for WeightsAdvisedView {
-    fn from(advice: AdviceView) -> Self {
+impl From<KnownAdvice> for WeightsAdvisedView {
+    fn from(advice: KnownAdvice) -> Self {
         Self {
             advice: advice.advice,
             weights: advice.weights.iter().map(Into::into).collect(),
@@ -161,8 +161,8 @@ pub struct PolicyVersion {
     pub advice: Option<WeightsAdvisedView>,
 }
 
-impl From<PolicyView> for PolicyVersion {
-    fn from(policy: PolicyView) -> Self {
+impl From<KnownPolicy> for PolicyVersion {
+    fn from(policy: KnownPolicy) -> Self {
         let (objective, weights) = in_words(&policy.objective);
         Self {
             channel: policy.channel.into(),

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 use super::channel_of;
 use super::list::Policies;
@@ -10,7 +9,7 @@ use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// Lists all versions of the policy of a channel, the newest first.
 #[utoipa::path(
@@ -22,10 +21,8 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     channel: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<Policies>> {
     let channel = channel_of(&channel)?;
-    state.fresh_routing(&headers).await?;
     let versions = state.query(move |models| models.routing.policy_versions(&auth.tenant, channel)).await?;
     Ok(Json(Policies { items: versions.into_iter().map(Into::into).collect() }))
 }

@@ -9,10 +9,7 @@
 //! genuine.
 
 pub(crate) mod read;
-mod seen;
 pub(crate) mod verify;
-
-pub(crate) use seen::SeenCalls;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -28,11 +25,12 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::auth::counted;
+use crate::budget::{HeldBody, RelayAt};
 use crate::clients::Origin;
-use crate::extract::{ApiPath, HeldBody, RelayAt, media_type_is, origin, read_unverified};
+use crate::extract::{ApiPath, media_type_is, origin, read_unverified};
 use crate::problem::{Answer, Code, Problem};
 use crate::state::ApiState;
-use crate::words::ReceiptStatusWord;
+use crate::vocabulary::ReceiptStatusWord;
 
 /// If there is no room for unreadable receipts: the limit is that of a day, and an operator may fix the cause
 /// earlier.

@@ -9,7 +9,7 @@ use super::SenderView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiQuery;
 use crate::state::ApiState;
-use crate::words::SenderStatusWord;
+use crate::vocabulary::SenderStatusWord;
 
 /// Which sender identities.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -18,7 +18,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
-use crate::words::{SenderKindWord, SenderStatusWord};
+use crate::vocabulary::{SenderKindWord, SenderStatusWord};
 
 /// A sender identity.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,27 +1,26 @@
 //! `POST /v1/sendings`
 //!
-//! The hot path. A short request is processed where it arrives; a campaign's request gives way to it. The body is
-//! hashed only if there is an idempotency key.
+//! The hot path. A short request is worked on where it arrives; a campaign's gives way to it. The body is hashed only
+//! where an idempotency key needs it. Whether its request was accepted before is asked before anything else of it is
+//! looked at: a group that is gone meanwhile does not stand in the way of that answer.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use kite_commands::accept::{AcceptError, Accepted, Idempotency};
+use kite_commands::accept::{Accepted, Earlier, Idempotency};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-use super::recipients::{Expanded, expand};
+use super::recipients::expand;
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::answer::Written;
 use crate::auth::TenantAuth;
-use crate::extract::{
-    HeldBody, idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros,
-};
+use crate::budget::HeldBody;
+use crate::extract::{idempotency_key, media_type_is, read_body, read_loosely, refuse_inexact, refuse_zeros};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::{ApiState, has_room};
 
@@ -83,19 +82,25 @@ async fn create(
     held: Arc<HeldBody>,
     key: Option<String>,
 ) -> Answer<Response> {
-    let idempotency = key.map(|key| Idempotency { key, body_hash: hex::encode(Sha256::digest(&held.bytes)) });
     let body: SendingBody = read_loosely(&held.bytes)?;
-    let is_kept = refuse_zeros(&held.bytes)
-        .and_then(|()| custom_is_object(&body))
-        .and_then(|()| refuse_inexact(&held.bytes, "custom", body.custom.as_ref()));
-    let expanded = match is_kept {
-        Ok(()) => expand(&state, &auth.tenant, body).await,
-        Err(problem) => Err(problem),
+    let cause = state.cause(&auth.actor);
+    let key = match key {
+        None => None,
+        Some(key) => {
+            let body_hash = hex::encode(Sha256::digest(&held.bytes));
+            let idempotency = Idempotency { key, body_hash };
+            match state.acceptance.earlier(&cause, &auth.tenant, body.class.into(), idempotency).await? {
+                Earlier::Accepted(accepted) => return Ok(respond(accepted)),
+                Earlier::Nothing(key) => Some(key),
+            }
+        }
     };
-    let accepted = match expanded {
-        Ok(expanded) => accept(&state, &auth, expanded, idempotency).await?,
-        Err(problem) => repeated(&state, &auth, &held.bytes, idempotency).await?.ok_or(problem)?,
-    };
+    refuse_zeros(&held.bytes)?;
+    custom_is_object(&body)?;
+    refuse_inexact(&held.bytes, "custom", body.custom.as_ref())?;
+    let request = expand(&state, &auth.tenant, body).await?;
+    has_room(&*state.readiness, "No new sendings are taken")?;
+    let accepted = state.acceptance.accept(&cause, &auth.tenant, request, key).await?;
     Ok(respond(accepted))
 }
 
@@ -108,50 +113,6 @@ fn custom_is_object(body: &SendingBody) -> Answer<()> {
             let error = FieldError::new("custom", "wrong_type", "it must be an object");
             Err(Problem::new(Code::InvalidBody, "`custom` must be an object.").at(error))
         }
-    }
-}
-
-async fn accept(
-    state: &ApiState,
-    auth: &TenantAuth,
-    expanded: Expanded,
-    idempotency: Option<Idempotency>,
-) -> Answer<Accepted> {
-    has_room(&*state.readiness, "No new sendings are taken")?;
-    let (request, unfilled) = expanded.into_parts();
-    match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
-        Ok(mut accepted) => {
-            unfilled.name_refused(&mut accepted.refused);
-            Ok(accepted)
-        }
-        Err(AcceptError::RowsRefused(mut rows)) => {
-            unfilled.name_refused(&mut rows);
-            Err(AcceptError::RowsRefused(rows).into())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The sending that this very request gave before. A group that was deleted meanwhile must not prevent that answer,
-/// so the request is tried without its recipients: under a key that was never used, that has no effect.
-async fn repeated(
-    state: &ApiState,
-    auth: &TenantAuth,
-    bytes: &Bytes,
-    idempotency: Option<Idempotency>,
-) -> Answer<Option<Accepted>> {
-    if idempotency.is_none() {
-        return Ok(None);
-    }
-    let mut request = read_loosely::<SendingBody>(bytes)?.into_request();
-    request.recipients.clear();
-    match state.acceptance.accept(&state.cause(&auth.actor), &auth.tenant, request, idempotency).await {
-        Ok(accepted) => Ok(Some(accepted)),
-        // Whether it is a repeat is not known yet.
-        Err(error @ (AcceptError::KeyReused | AcceptError::InProgress | AcceptError::TooFast(_))) => {
-            Err(error.into())
-        }
-        Err(_) => Ok(None),
     }
 }
 

@@ -2,15 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::ids::SendingId;
 use kite_domain::slug::TenantId;
+use kite_projections::KnownSending;
 
 use super::SendingView;
 use crate::auth::TenantAuth;
 use crate::extract::ApiPath;
+use crate::freshness::Model;
 use crate::problem::{Answer, Problem};
-use crate::state::{ApiState, Model};
+use crate::state::ApiState;
 
 /// Shows a sending with how its messages stand.
 #[utoipa::path(
@@ -22,18 +23,12 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     sending: ApiPath<String>,
-    headers: HeaderMap,
 ) -> Answer<Json<SendingView>> {
-    state.fresh_delivery(&headers).await?;
     Ok(Json(find(&state, &auth.tenant, &sending).await?.into()))
 }
 
 /// The tenant's sending of this id, or the problem that there is none.
-pub(super) async fn find(
-    state: &ApiState,
-    tenant: &TenantId,
-    id: &str,
-) -> Answer<kite_projections::SendingView> {
+pub(super) async fn find(state: &ApiState, tenant: &TenantId, id: &str) -> Answer<KnownSending> {
     let id: SendingId = id.parse().map_err(|_| Problem::not_found("sending"))?;
     let owner = tenant.clone();
     let found =

@@ -1,24 +1,20 @@
 //! `GET /v1/sendings`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use kite_domain::slug::TenantId;
 use kite_projections::SendingFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::SendingView;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOrFile, Wanted};
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::{ClassWord, SendingStateWord};
+use crate::vocabulary::{ClassWord, SendingStateWord};
 
 /// Which sendings.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -35,13 +31,22 @@ pub struct SendingsQuery {
     pub until: Option<DateTime<Utc>>,
     /// Your own name for it.
     pub client_reference: Option<String>,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
+}
+
+impl List for SendingsQuery {
+    const NAME: &'static str = "sendings";
+}
+
+impl SendingsQuery {
+    fn filter(self) -> SendingFilter {
+        SendingFilter {
+            state: self.state.map(Into::into),
+            class: self.class.map(Into::into),
+            from: self.from,
+            until: self.until,
+            client_reference: self.client_reference,
+        }
+    }
 }
 
 /// Lists sendings, newest first.
@@ -49,7 +54,7 @@ pub struct SendingsQuery {
 /// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most 1,000,000 rows and
 /// half an hour; a longer file is broken off.
 #[utoipa::path(
-    get, path = "/v1/sendings", tag = "sendings", operation_id = "list_sendings", params(SendingsQuery),
+    get, path = "/v1/sendings", tag = "sendings", operation_id = "list_sendings", params(PageOrFile<SendingsQuery>),
     responses((status = 200, description = "A page of sendings.", content(
         (Page<SendingView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -57,44 +62,19 @@ pub struct SendingsQuery {
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
-    ApiQuery(query): ApiQuery<SendingsQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<SendingsQuery>,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, &headers);
-    let filter = SendingFilter {
-        state: query.state.map(Into::into),
-        class: query.class.map(Into::into),
-        from: query.from,
-        until: query.until,
-        client_reference: query.client_reference,
-    };
-    state.fresh_delivery(&headers).await?;
-    let Some(format) = format else {
-        let page = page(&state, auth.tenant, filter, Paging::of(query.cursor, query.limit)).await?;
-        return Ok(Json(page).into_response());
-    };
-    refuse_limit(query.limit)?;
-    let (source, tenant) = (state.0.clone(), auth.tenant.clone());
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());
-        async move {
-            let page = page(&state, tenant, filter, Paging::of_file(cursor)).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<SendingView>(&state, Some(&auth.tenant), format, query.cursor, pages).await
+    let which = (auth.tenant.clone(), list.query.filter());
+    list.form.answer(&state, Some(&auth.tenant), which, page).await
 }
 
 async fn page(
-    state: &ApiState,
-    tenant: TenantId,
-    filter: SendingFilter,
-    paging: Paging,
+    state: ApiState,
+    (tenant, filter): (TenantId, SendingFilter),
+    wanted: Wanted<SendingsQuery>,
 ) -> Answer<Page<SendingView>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let listing = state
-        .query(move |models| models.delivery.sendings(Some(&tenant), &filter, after.as_ref(), limit))
-        .await?;
-    Ok(Page::of(listing, Into::into))
+    let sendings = wanted.read(&state, move |models, after, limit| {
+        models.delivery.sendings(Some(&tenant), &filter, after, limit)
+    });
+    Ok(sendings.await?.map(Into::into))
 }

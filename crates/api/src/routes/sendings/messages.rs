@@ -1,10 +1,7 @@
 //! `GET /v1/sendings/{sending}/messages`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
+use axum::response::Response;
 use kite_domain::ids::SendingId;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_projections::MessageFilter;
@@ -12,14 +9,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::get::find;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::export::{Batch, FileFormat, FormatWord, export, refuse_limit};
-use crate::extract::{ApiPath, ApiQuery};
+use crate::extract::{ApiPath, List, PageOrFile, Wanted};
 use crate::problem::{Answer, Code, Problem};
 use crate::routes::messages::{CodeTexts, MessageView};
 use crate::state::ApiState;
-use crate::words::MessageStatusWord;
+use crate::vocabulary::MessageStatusWord;
 
 /// Which messages.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -33,13 +29,20 @@ pub struct MessagesQuery {
     pub relay: Option<String>,
     /// Whether they took more than one attempt.
     pub failed_over: Option<bool>,
-    /// The `next` of the previous page; none: the first page.
-    pub cursor: Option<String>,
-    /// The most entries on a page, 1 to 200. Not with a file, which contains all of them.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<usize>,
-    /// All of them from the cursor on as a file: `csv` or `ndjson`. The header `accept` does the same.
-    pub format: Option<FormatWord>,
+}
+
+impl List for MessagesQuery {
+    const NAME: &'static str = "sending-messages";
+}
+
+impl MessagesQuery {
+    fn filter(self) -> Answer<MessageFilter> {
+        let relay = self.relay.as_deref().map(RelayId::parse).transpose();
+        let relay = relay.map_err(|error| {
+            Problem::new(Code::InvalidParameter, format!("The parameter relay: {error}."))
+        })?;
+        Ok(MessageFilter { status: self.status.map(Into::into), relay, failed_over: self.failed_over })
+    }
 }
 
 /// Lists the messages of a sending, each with its attempts.
@@ -47,7 +50,7 @@ pub struct MessagesQuery {
 /// With `format=csv` (or `Accept: text/csv`) or `format=ndjson` all of them as a file of at most half an hour.
 #[utoipa::path(
     get, path = "/v1/sendings/{sending}/messages", tag = "sendings", operation_id = "list_sending_messages",
-    params(("sending" = String, Path, description = "The sending's id"), MessagesQuery),
+    params(("sending" = String, Path, description = "The sending's id"), PageOrFile<MessagesQuery>),
     responses((status = 200, description = "A page of messages.", content(
         (Page<MessageView> = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")
     )))
@@ -56,45 +59,22 @@ pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
     sending: ApiPath<String>,
-    ApiQuery(query): ApiQuery<MessagesQuery>,
-    headers: HeaderMap,
+    list: PageOrFile<MessagesQuery>,
 ) -> Answer<Response> {
-    let format = FileFormat::of(query.format, &headers);
-    let relay = query.relay.as_deref().map(RelayId::parse).transpose();
-    let relay = relay
-        .map_err(|error| Problem::new(Code::InvalidParameter, format!("The parameter relay: {error}.")))?;
-    let filter =
-        MessageFilter { status: query.status.map(Into::into), relay, failed_over: query.failed_over };
-    state.fresh_delivery(&headers).await?;
+    let filter = list.query.filter()?;
     let id = find(&state, &auth.tenant, &sending).await?.id;
-    let Some(format) = format else {
-        let paging = Paging::of(query.cursor, query.limit);
-        return Ok(Json(page(&state, auth.tenant, id, filter, paging).await?).into_response());
-    };
-    refuse_limit(query.limit)?;
-    let (source, tenant) = (state.0.clone(), auth.tenant.clone());
-    let pages = Box::new(move |cursor: Option<String>| {
-        let (state, tenant, filter) = (source.clone(), tenant.clone(), filter.clone());
-        async move {
-            let page = page(&state, tenant, id, filter, Paging::of_file(cursor)).await?;
-            Ok(Batch { items: page.items, next: page.next })
-        }
-        .boxed()
-    });
-    export::<MessageView>(&state, Some(&auth.tenant), format, query.cursor, pages).await
+    list.form.answer(&state, Some(&auth.tenant), (auth.tenant.clone(), id, filter), page).await
 }
 
 async fn page(
-    state: &ApiState,
-    tenant: TenantId,
-    sending: SendingId,
-    filter: MessageFilter,
-    paging: Paging,
+    state: ApiState,
+    (tenant, sending, filter): (TenantId, SendingId, MessageFilter),
+    wanted: Wanted<MessagesQuery>,
 ) -> Answer<Page<MessageView>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    let listing = state
-        .query(move |models| models.delivery.messages(&tenant, sending, &filter, after.as_ref(), limit))
-        .await?;
+    let messages = wanted.read(&state, move |models, after, limit| {
+        models.delivery.messages(&tenant, sending, &filter, after, limit)
+    });
+    let messages = messages.await?;
     let texts = CodeTexts::new(state.write_side.directory.snapshot());
-    Ok(Page::of(listing, |message| MessageView::of(message, &texts)))
+    Ok(messages.map(|message| MessageView::of(message, &texts)))
 }

@@ -44,11 +44,12 @@ pub struct RefusedRowView {
 
 impl From<RefusedRow> for RefusedRowView {
     fn from(row: RefusedRow) -> Self {
-        Self { row: row.row, field: row.field, code: row.code, detail: row.detail, to: row.to }
+        let RefusedRow { row, reason, to } = row;
+        Self { row, field: reason.field().word(), code: reason.code(), detail: reason.to_string(), to }
     }
 }
 
-/// A row that was dropped because its address came before.
+/// A row that was dropped because its address came before, in whatever spelling.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DuplicateRowView {
     /// The row.
@@ -86,9 +87,9 @@ impl From<AcceptError> for Problem {
                     1 => "One row was refused; nothing was accepted.".to_owned(),
                     count => format!("{count} rows were refused; nothing was accepted."),
                 };
-                let errors = rows
-                    .into_iter()
-                    .map(|row| FieldError::new(row.field, row.code, row.detail).in_row(row.row));
+                let errors = rows.into_iter().map(|RefusedRow { row, reason, .. }| {
+                    FieldError::new(reason.field().word(), reason.code(), reason.to_string()).in_row(row)
+                });
                 Self::new(Code::RowsRefused, detail).with_errors(errors.collect())
             }
             AcceptError::KeyReused => {

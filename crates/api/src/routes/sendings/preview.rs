@@ -16,10 +16,11 @@ use super::create::sending_body;
 use super::recipients::expand;
 use super::{DuplicateRowView, RefusedRowView, SendingBody};
 use crate::auth::TenantAuth;
-use crate::extract::{HeldBody, read_json};
+use crate::budget::HeldBody;
+use crate::extract::read_json;
 use crate::problem::Answer;
 use crate::state::ApiState;
-use crate::words::ChannelWord;
+use crate::vocabulary::ChannelWord;
 
 /// What would become of a request.
 #[derive(Debug, Serialize, ToSchema)]
@@ -116,12 +117,11 @@ pub async fn handler(
 }
 
 async fn preview(state: ApiState, auth: TenantAuth, held: Arc<HeldBody>) -> Answer<PreviewView> {
-    let (request, unfilled) = expand(&state, &auth.tenant, read_json(&held.bytes)?).await?.into_parts();
+    let request = expand(&state, &auth.tenant, read_json(&held.bytes)?).await?;
     let policies = policy_names_in_force(&state.write_side.directory.snapshot(), &auth.tenant);
     let carries = state.query(move |models| models.routing.carries_of(&policies)).await?;
     let ledger = carries.into_iter().collect();
-    let mut preview = state.acceptance.preview(&auth.tenant, &request, &ledger).await?;
-    unfilled.name_refused(&mut preview.refused);
+    let preview = state.acceptance.preview(&auth.tenant, &request, &ledger).await?;
     Ok(preview.into())
 }
 

@@ -1,22 +1,25 @@
 //! The body of a sending, and how it becomes a request to the write side.
 //!
 //! Read in one pass straight into what is needed: a number fits into its `SmolStr` without an allocation, and a row
-//! without variables has no map.
+//! without variables has no map. A row is good or refused from here on, but for one that names a contact: that is known
+//! when the contact is.
 
 use chrono::{DateTime, Utc};
-use kite_commands::accept::{AdInput, RecipientInput, SendRequest};
+use kite_commands::accept::{
+    AcceptLimits, AdInput, RecipientInput, RecipientRow, RefusedRow, RowField, RowRefusal, SendRequest,
+};
 use kite_domain::ids::{ContactId, GroupId, TemplateId};
 use kite_domain::text::VARIABLES_MAX;
 use serde::Deserialize;
 use serde_json::Value;
 use smol_str::SmolStr;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use super::row_values::{RowText, RowVariables, WRONG_TYPE};
-use crate::extract::{ZERO_CODE, ZERO_DETAIL};
+use super::recipients::ContactRow;
+use super::row_values::{RowText, RowVariables};
 use crate::routes::policies::FailoverBody;
-use crate::words::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
+use crate::vocabulary::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
 
 /// A request to send.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -79,7 +82,7 @@ pub struct SendingBody {
     /// Refuse everything if one row is bad; otherwise the good rows are accepted and the bad ones reported.
     #[serde(default)]
     pub strict: bool,
-    /// Keep rows whose address came before; otherwise they are dropped and reported.
+    /// Keep rows whose address came before, in whatever spelling; otherwise they are dropped and reported.
     #[serde(default)]
     pub allow_duplicates: bool,
     /// Your own name for the sending.
@@ -143,26 +146,9 @@ fn hold() -> WindowWord {
 }
 
 impl SendingBody {
-    /// How many of the rows name a contact.
-    pub(super) fn names_contacts(&self) -> bool {
-        self.recipients.iter().any(|recipient| recipient.contact.is_some())
-    }
-
-    /// Everything except the recipients that come from the address book.
-    pub(crate) fn into_request(self) -> SendRequest {
-        self.into_rows().0
-    }
-
-    /// The same, with the rows that contain unusable values.
-    pub(super) fn into_rows(self) -> (SendRequest, HashMap<u32, WrongValue>) {
-        let mut wrong = HashMap::new();
-        let rows = (0..).zip(self.recipients).map(|(row, recipient)| {
-            let (input, value) = recipient.into_input(row);
-            wrong.extend(value.map(|value| (row, value)));
-            input
-        });
-        let recipients = rows.collect();
-        let request = SendRequest {
+    /// The request, to these recipients.
+    pub(super) fn into_request(self, recipients: Vec<RecipientRow>) -> SendRequest {
+        SendRequest {
             class: self.class.into(),
             message_type: self.message_type.into(),
             max_type: self.max_type.map(Into::into),
@@ -185,54 +171,74 @@ impl SendingBody {
             allow_duplicates: self.allow_duplicates,
             client_reference: self.client_reference,
             custom: self.custom,
-        };
-        (request, wrong)
+        }
+    }
+
+    /// The request as it is for a tenant whose address book is empty, without the groups.
+    pub(crate) fn without_book(mut self, limits: &AcceptLimits) -> SendRequest {
+        let recipients = std::mem::take(&mut self.recipients);
+        let requested = self.message_type.into();
+        let rows = (0..).zip(recipients).map(|(row, recipient)| match recipient.read(row, limits) {
+            BodyRow::Told(row) => row,
+            BodyRow::OfContact(row) => row.fill(None, requested, limits),
+        });
+        let rows = rows.collect();
+        self.into_request(rows)
     }
 }
 
-/// What cannot be used in a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WrongValue {
-    pub(super) field: &'static str,
-    pub(super) code: &'static str,
-    pub(super) detail: String,
+/// A row of the body, as far as it can be told without the address book.
+pub(super) enum BodyRow {
+    /// It needs none.
+    Told(RecipientRow),
+    /// It names a contact.
+    OfContact(ContactRow),
 }
 
 impl RecipientBody {
-    /// The row, and the first of its values that cannot be used.
-    fn into_input(self, row: u32) -> (RecipientInput, Option<WrongValue>) {
+    /// Reads the row. The first of its values that cannot be used refuses it, whatever is missing because of it.
+    pub(super) fn read(self, row: u32, limits: &AcceptLimits) -> BodyRow {
         let mut wrong = None;
-        let mut note = |field: &'static str, code: &'static str, detail: String| {
-            wrong.get_or_insert(WrongValue { field, code, detail });
+        let mut note = |reason: RowRefusal| {
+            wrong.get_or_insert(reason);
         };
-        let mut text = |field: &'static str, value: Option<RowText>| match value? {
+        let mut text = |field: RowField, value: Option<RowText>| match value? {
             RowText::Text(text) => Some(text),
-            RowText::Other(what) => {
-                note(field, WRONG_TYPE, format!("it is {what}, not a text"));
+            RowText::Other(found) => {
+                note(RowRefusal::NotAText { field, found });
                 None
             }
             RowText::Zero => {
-                note(field, ZERO_CODE, ZERO_DETAIL.to_owned());
+                note(RowRefusal::Zero { field });
                 None
             }
         };
-        let to = text("to", self.to).unwrap_or_default();
-        let email = text("email", self.email);
-        let reference = text("reference", self.reference);
-        let contact = text("contact", self.contact);
-        let contact = contact.and_then(|id| {
-            let parsed = id.parse::<ContactId>();
-            parsed.map_err(|_| note("contact", "invalid_id", "it is not the id of a contact".to_owned())).ok()
-        });
-        if let Some((code, detail)) = self.variables.wrong {
-            note("variables", code, detail);
-        }
+        let to = text(RowField::To, self.to).unwrap_or_default();
+        let email = text(RowField::Email, self.email);
+        let reference = text(RowField::Reference, self.reference);
+        let contact = text(RowField::Contact, self.contact);
+        let contact =
+            contact.and_then(|id| id.parse::<ContactId>().map_err(|_| note(RowRefusal::NotAContactId)).ok());
+        let RowVariables { values: variables, wrong: wrong_variables } = self.variables;
+        wrong_variables.into_iter().for_each(&mut note);
         // Fields of a contact come on top of it.
-        let count = self.variables.values.len();
+        let count = variables.len();
         if count > VARIABLES_MAX {
-            let detail = format!("{count} variables; at most {VARIABLES_MAX} are allowed");
-            note("variables", "too_many_variables", detail);
+            note(RowRefusal::TooManyVariables { count });
         }
-        (RecipientInput { row, to, email, contact, reference, variables: self.variables.values }, wrong)
+        let reason = match (wrong, to.is_empty(), contact) {
+            (Some(reason), _, _) => reason,
+            (None, true, None) if email.is_some() => RowRefusal::OnlyFailoverEmail,
+            (None, true, None) => RowRefusal::RecipientMissing,
+            (None, false, Some(_)) => RowRefusal::ToAndContact,
+            (None, true, Some(contact)) => {
+                return BodyRow::OfContact(ContactRow { row, contact, email, reference, variables });
+            }
+            (None, false, None) => {
+                let input = RecipientInput { row, to, email, contact: None, reference, variables };
+                return BodyRow::Told(input.read(limits));
+            }
+        };
+        BodyRow::Told(RefusedRow { row, reason, to }.into())
     }
 }

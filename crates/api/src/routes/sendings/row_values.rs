@@ -1,17 +1,13 @@
 //! The values of a recipient's row, read whatever they are: a row with a number in place of a text costs that row,
 //! not the ten thousand beside it.
 
+use kite_commands::accept::RowRefusal;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::extract::{ZERO_CODE, ZERO_DETAIL};
-
-/// The stable word for a value that is no text.
-pub(super) const WRONG_TYPE: &str = "wrong_type";
-
-/// A text, or what is in its place.
+/// A text, or what stands in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowText {
     /// As it should be.
@@ -27,8 +23,8 @@ pub enum RowText {
 pub struct RowVariables {
     /// Those that are texts.
     pub values: BTreeMap<SmolStr, String>,
-    /// The error: the stable word, and a text for people.
-    pub wrong: Option<(&'static str, String)>,
+    /// What is wrong with them.
+    pub wrong: Option<RowRefusal>,
 }
 
 impl<'de> Deserialize<'de> for RowText {
@@ -96,8 +92,8 @@ impl<'de> Visitor<'de> for AnyText {
 
 struct AnyVariables;
 
-fn no_object(what: &str) -> RowVariables {
-    let wrong = Some((WRONG_TYPE, format!("variables are an object, not {what}")));
+fn no_object(found: &'static str) -> RowVariables {
+    let wrong = Some(RowRefusal::VariablesNotAnObject { found });
     RowVariables { values: BTreeMap::new(), wrong }
 }
 
@@ -120,13 +116,11 @@ impl<'de> Visitor<'de> for AnyVariables {
                     variables.values.insert(name, text.into());
                 }
                 RowText::Text(_) | RowText::Zero => {
-                    let name = name.replace('\0', "\u{fffd}");
-                    variables.wrong.get_or_insert_with(|| (ZERO_CODE, format!("{name}: {ZERO_DETAIL}")));
+                    let name = name.replace('\0', "\u{fffd}").into();
+                    variables.wrong.get_or_insert(RowRefusal::ZeroInVariable { name });
                 }
-                RowText::Other(what) => {
-                    variables.wrong.get_or_insert_with(|| {
-                        (WRONG_TYPE, format!("the value of {name} is {what}, not a text"))
-                    });
+                RowText::Other(found) => {
+                    variables.wrong.get_or_insert(RowRefusal::VariableNotAText { name, found });
                 }
             }
         }
@@ -139,6 +133,8 @@ impl<'de> Visitor<'de> for AnyVariables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::{ZERO_CODE, ZERO_DETAIL};
+    use kite_commands::accept::RowField;
 
     #[test]
     fn whatever_stands_there_is_read_and_named() {
@@ -156,21 +152,25 @@ mod tests {
             assert_eq!(text(json), RowText::Other(what), "{json}");
             let variables: RowVariables =
                 serde_json::from_str(&format!("{{\"a\":\"x\",\"b\":{json}}}")).unwrap();
-            assert_eq!(variables.wrong.unwrap().1, format!("the value of b is {what}, not a text"));
+            assert_eq!(variables.wrong.unwrap().to_string(), format!("the value of b is {what}, not a text"));
             assert_eq!(variables.values.len(), 1);
         }
         for json in ["7", "\"a\"", "[]", "false"] {
             let variables: RowVariables = serde_json::from_str(json).unwrap();
-            assert!(variables.wrong.unwrap().1.starts_with("variables are an object"), "{json}");
+            assert!(variables.wrong.unwrap().to_string().starts_with("variables are an object"), "{json}");
         }
     }
 
     #[test]
-    fn a_zero_costs_its_row() {
+    fn a_zero_costs_its_row_in_the_words_in_which_it_costs_a_request() {
         assert_eq!(serde_json::from_str::<RowText>(r#""a\u0000""#).unwrap(), RowText::Zero);
+        let wrong = RowRefusal::Zero { field: RowField::To };
+        assert_eq!((wrong.code(), wrong.to_string().as_str()), (ZERO_CODE, ZERO_DETAIL));
         for json in [r#"{"a":"\u0000"}"#, r#"{"a\u0000":"b"}"#] {
             let variables: RowVariables = serde_json::from_str(json).unwrap();
-            assert_eq!(variables.wrong.unwrap().0, "character_not_allowed", "{json}");
+            let wrong = variables.wrong.unwrap();
+            assert_eq!(wrong.code(), ZERO_CODE, "{json}");
+            assert!(wrong.to_string().ends_with(ZERO_DETAIL), "{wrong}");
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
-use kite_projections::Counter;
+use kite_projections::{Counter, KnownPause, KnownSending};
 use serde::Serialize;
 use serde_json::Value;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use crate::counters::{OtherCounters, OutcomeCountsView, cell};
-use crate::export::{Column, Listed, optional, time, word};
-use crate::words::{ClassWord, PauseByWord, SendingStateWord};
+use crate::export::{Column, Listed, optional, time};
+use crate::vocabulary::{ClassWord, PauseByWord, SendingStateWord};
 
 /// A sending as it stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -93,14 +93,14 @@ impl From<kite_domain::sending::Pause> for PauseView {
     }
 }
 
-impl From<kite_projections::PauseView> for PauseView {
-    fn from(pause: kite_projections::PauseView) -> Self {
+impl From<KnownPause> for PauseView {
+    fn from(pause: KnownPause) -> Self {
         Self { since: pause.since, by: pause.by.into(), reason: pause.reason }
     }
 }
 
-impl From<kite_projections::SendingView> for SendingView {
-    fn from(sending: kite_projections::SendingView) -> Self {
+impl From<KnownSending> for SendingView {
+    fn from(sending: KnownSending) -> Self {
         Self {
             id: sending.id,
             class: sending.class.into(),
@@ -132,8 +132,8 @@ impl Listed for SendingView {
     fn columns() -> Vec<Column<Self>> {
         let mut columns: Vec<Column<Self>> = vec![
             Column::new("id", |sending: &Self| sending.id.to_string()),
-            Column::new("class", |sending: &Self| word(sending.class)),
-            Column::new("state", |sending: &Self| word(sending.state)),
+            Column::new("class", |sending: &Self| sending.class.to_string()),
+            Column::new("state", |sending: &Self| sending.state.to_string()),
             Column::new("client_reference", |sending: &Self| optional(sending.client_reference.as_ref())),
             Column::new("from", |sending: &Self| optional(sending.from.as_ref())),
             Column::new("from_email", |sending: &Self| optional(sending.from_email.as_ref())),

@@ -3,4 +3,5 @@
 pub mod docs;
 pub mod health;
 pub mod metrics;
+pub mod problems;
 pub mod ready;

@@ -2,33 +2,42 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use kite_domain::template::TemplateSaved;
+use kite_projections::Template;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::TemplateView;
-use crate::answer::{Page, Paging};
+use crate::answer::Page;
 use crate::auth::TenantAuth;
-use crate::extract::ApiQuery;
+use crate::extract::{List, PageOf};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
+/// All of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct TemplatesQuery {}
+
+impl List for TemplatesQuery {
+    const NAME: &'static str = "templates";
+}
+
 /// Lists templates.
 #[utoipa::path(
-    get, path = "/v1/templates", tag = "templates", operation_id = "list_templates", params(Paging),
+    get, path = "/v1/templates", tag = "templates", operation_id = "list_templates", params(PageOf<TemplatesQuery>),
     responses((status = 200, description = "A page of templates.", body = Page<TemplateView>))
 )]
 pub async fn handler(
     state: State<ApiState>,
     auth: TenantAuth,
-    ApiQuery(paging): ApiQuery<Paging>,
-    headers: HeaderMap,
+    list: PageOf<TemplatesQuery>,
 ) -> Answer<Json<Page<TemplateView>>> {
-    let (after, limit) = (paging.after()?, paging.size()?);
-    state.fresh_address_book(&headers).await?;
     let tenant = auth.tenant.clone();
-    let listing =
-        state.query(move |models| models.address_book.templates(&tenant, after.as_ref(), limit)).await?;
-    Ok(Json(Page::of(listing, |template| {
+    let templates = list
+        .page
+        .read(&state, move |models, after, limit| models.address_book.templates(&tenant, after, limit));
+    let view = |template: Template| {
         TemplateView::from(&TemplateSaved {
             tenant: auth.tenant.clone(),
             template: template.id,
@@ -36,5 +45,6 @@ pub async fn handler(
             subject: template.subject,
             text: template.text,
         })
-    })))
+    };
+    Ok(Json(templates.await?.map(view)))
 }

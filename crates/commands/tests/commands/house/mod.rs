@@ -6,11 +6,11 @@ mod requests;
 
 pub(crate) use audit::{first_routes, split_is_exact};
 pub(crate) use log_work::LogWork;
-pub(crate) use requests::{ad, notice, recipients, row};
+pub(crate) use requests::{ad, notice, read_rows, recipients, row};
 
 use chrono::{DateTime, Duration, Utc};
 use kite_commands::accept::{
-    AcceptError, AcceptLimits, Acceptance, Accepted, BacklogLevel, Idempotency, Preview, SendRequest,
+    AcceptError, AcceptLimits, Acceptance, Accepted, BacklogLevel, Earlier, Idempotency, Preview, SendRequest,
 };
 use kite_commands::clock::ManualClock;
 use kite_commands::directory::Directory;
@@ -30,6 +30,7 @@ use kite_domain::opt_out::{AdBrands, Refusals, RefusedBy};
 use kite_domain::policy::{FailoverTerms, PolicyObjective, RelayWeight};
 use kite_domain::relay::*;
 use kite_domain::sender::{Approval, SenderKind, SenderTerms};
+use kite_domain::sending::MessageClass;
 use kite_domain::seq_set::SeqSet;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::split::SplitKey;
@@ -258,8 +259,33 @@ impl House {
         body: &str,
         request: SendRequest,
     ) -> Result<Accepted, AcceptError> {
+        self.accept_once_of("acme", key, body, request).await
+    }
+
+    pub(crate) async fn accept_once_of(
+        &self,
+        name: &str,
+        key: &str,
+        body: &str,
+        request: SendRequest,
+    ) -> Result<Accepted, AcceptError> {
+        let whose = tenant(name);
+        match self.earlier(&whose, key, body, request.class).await? {
+            Earlier::Accepted(accepted) => Ok(accepted),
+            Earlier::Nothing(key) => self.acceptance.accept(&cause(), &whose, request, Some(key)).await,
+        }
+    }
+
+    /// Asks about a key.
+    pub(crate) async fn earlier(
+        &self,
+        whose: &TenantId,
+        key: &str,
+        body: &str,
+        class: MessageClass,
+    ) -> Result<Earlier, AcceptError> {
         let idempotency = Idempotency { key: key.to_owned(), body_hash: body.to_owned() };
-        self.acceptance.accept(&cause(), &acme(), request, Some(idempotency)).await
+        self.acceptance.earlier(&cause(), whose, class, idempotency).await
     }
 
     /// The whole log.

@@ -1,6 +1,6 @@
 //! Requests to send.
 
-use kite_commands::accept::{AdInput, RecipientInput, SendRequest};
+use kite_commands::accept::{AcceptLimits, AdInput, RecipientInput, RecipientRow, SendRequest};
 use kite_domain::sending::MessageClass;
 use kite_domain::text::RequestedType;
 use std::collections::BTreeMap;
@@ -25,6 +25,12 @@ pub(crate) fn recipients(count: u32) -> Vec<RecipientInput> {
         .collect()
 }
 
+/// The rows as they are in a request.
+pub(crate) fn read_rows(rows: Vec<RecipientInput>) -> Vec<RecipientRow> {
+    let limits = AcceptLimits::default();
+    rows.into_iter().map(|row| row.read(&limits)).collect()
+}
+
 pub(crate) fn notice(recipients: Vec<RecipientInput>) -> SendRequest {
     SendRequest {
         class: MessageClass::Notice,
@@ -36,7 +42,7 @@ pub(crate) fn notice(recipients: Vec<RecipientInput>) -> SendRequest {
         text: Some("Your parcel is here.".to_owned()),
         template: None,
         variables: BTreeMap::new(),
-        recipients,
+        recipients: read_rows(recipients),
         scheduled_at: None,
         lifetime_s: None,
         failover: None,

@@ -47,8 +47,9 @@ pub enum PhoneKind {
 }
 
 /// Why a text is not a telephone number. Serialises with its stable code and its details.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum PhoneError {
     /// Nothing is left after spaces and hidden characters.
     #[error("the number is empty")]
@@ -107,16 +108,7 @@ impl PhoneError {
     /// Stable code for problem documents and stored reasons.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::NotADigit { .. } => "not_a_digit",
-            Self::TooShort { .. } => "too_short",
-            Self::TooLong { .. } => "too_long",
-            Self::UnknownPrefix { .. } => "unknown_prefix",
-            Self::LostLeadingZero { .. } => "lost_leading_zero",
-            Self::UnknownCountryCode { .. } => "unknown_country_code",
-            Self::NotANumberOfItsCountry { .. } => "not_a_number_of_its_country",
-        }
+        self.into()
     }
 }
 

@@ -16,11 +16,13 @@ use super::template::{MeasureError, Template};
 use crate::address::{Address, PhoneKind, PhoneNumber};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::fmt;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// What a message is, which is also the channel that it goes out on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", parse_err_ty = UnknownMessageType, parse_err_fn = UnknownMessageType::of)]
 pub enum MessageType {
     /// A short text message.
     Sms,
@@ -39,43 +41,26 @@ pub type Channel = MessageType;
 
 impl MessageType {
     /// Every type, in the order of declaration.
-    pub const ALL: [Self; 5] = [Self::Sms, Self::Lms, Self::Mms, Self::Email, Self::Alimtalk];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The word for it in interfaces and stored data.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sms => "sms",
-            Self::Lms => "lms",
-            Self::Mms => "mms",
-            Self::Email => "email",
-            Self::Alimtalk => "alimtalk",
-        }
-    }
-}
-
-impl fmt::Display for MessageType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// A word that names no message type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is not one of sms, lms, mms, email, alimtalk")]
+#[error("{word:?} is not one of {}", MessageType::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownMessageType {
     /// The word.
     pub word: String,
 }
 
-impl std::str::FromStr for MessageType {
-    type Err = UnknownMessageType;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|message_type| message_type.as_str() == word)
-            .ok_or_else(|| UnknownMessageType { word: word.to_owned() })
+impl UnknownMessageType {
+    fn of(word: &str) -> Self {
+        Self { word: word.to_owned() }
     }
 }
 
@@ -101,6 +86,8 @@ pub enum RequestedType {
 /// The most expensive type that a text may be promoted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MaxType {
     /// At most an sms.
     Sms,
@@ -108,16 +95,6 @@ pub enum MaxType {
     Lms,
     /// No bound.
     Mms,
-}
-
-impl fmt::Display for MaxType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Sms => "sms",
-            Self::Lms => "lms",
-            Self::Mms => "mms",
-        })
-    }
 }
 
 /// Limits of the types, as a relay or a rule set gives them.

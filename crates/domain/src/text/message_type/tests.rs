@@ -163,15 +163,6 @@ fn an_unmappable_subject_is_refused_as_the_subject() {
     assert_eq!(json["characters"][0]["suggestion"], "￦");
 }
 
-#[test]
-fn words_of_the_types() {
-    for message_type in MessageType::ALL {
-        assert_eq!(message_type.as_str().parse(), Ok(message_type));
-        assert_eq!(serde_json::to_value(message_type).unwrap(), message_type.as_str());
-    }
-    assert_eq!("fax".parse::<MessageType>().unwrap_err().word, "fax");
-}
-
 proptest! {
     #[test]
     fn a_text_goes_out_whole_within_its_limit_or_not_at_all(text in any::<String>(), abroad in any::<bool>()) {

@@ -30,7 +30,8 @@ pub(super) struct Limits {
 }
 
 /// Why a connection is closed by us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Closed {
     /// The headers of a request took too long.
     Headers,
@@ -46,18 +47,13 @@ pub(super) enum Closed {
 
 impl Closed {
     fn word(self) -> &'static str {
-        match self {
-            Self::Headers => "headers",
-            Self::Idle => "idle",
-            Self::Answer => "answer",
-            Self::MadeRoom => "made-room",
-            Self::Stopping => "stopping",
-        }
+        self.into()
     }
 }
 
 /// Why a connection is not taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Refusal {
     /// There are too many in total, and none of them gives way.
     All,
@@ -67,10 +63,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Address => "address",
-        }
+        self.into()
     }
 
     pub(super) fn words(self) -> &'static str {

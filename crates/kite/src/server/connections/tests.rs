@@ -312,3 +312,10 @@ fn a_stranger_gives_way_before_somebody_known_who_was_found_earlier() {
     assert!(fixture.open("192.0.2.9").is_ok());
     assert_eq!(why(&strangers[2]), Some(Closed::MadeRoom));
 }
+
+#[test]
+fn the_words_of_metrics_stay() {
+    let closed = [Closed::Headers, Closed::Idle, Closed::Answer, Closed::MadeRoom, Closed::Stopping];
+    assert_eq!(closed.map(Closed::word), ["headers", "idle", "answer", "made-room", "stopping"]);
+    assert_eq!([Refusal::All, Refusal::Address].map(Refusal::word), ["all", "address"]);
+}

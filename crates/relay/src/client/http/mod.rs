@@ -11,6 +11,7 @@ mod tests;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use kite_commands::trace;
 use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
 use kite_domain::not_understood::{Misread, SaidHow};
@@ -39,6 +40,8 @@ use kite_domain::receipt::{
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// A reference of the right form that no message ever has.
 const NEVER_GIVEN: &str = "00000000-0000-7000-8000-000000000000-0-1";
+/// Where in which trace the call is made.
+const TRACEPARENT: &str = "traceparent";
 /// How long a connection may take at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many unreadable answers wait to be kept; more are dropped.
@@ -186,7 +189,11 @@ impl HttpRelayClient {
     }
 
     async fn exchange(&self, url: &Url, body: Vec<u8>) -> Exchange {
-        match self.client.post(url.clone()).body(body).send().await {
+        let mut request = self.client.post(url.clone());
+        if let Some(traceparent) = trace::current_parent() {
+            request = request.header(TRACEPARENT, traceparent.to_string());
+        }
+        match request.body(body).send().await {
             Ok(response) => {
                 if let Some(time) = time_of(response.headers()) {
                     *self.time.lock() = Some(time);

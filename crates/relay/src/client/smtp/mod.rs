@@ -20,6 +20,7 @@ mod tests;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use hashlink::LinkedHashSet;
 use kite_commands::worker::describe;
 use kite_domain::ids::AttemptReference;
 use kite_domain::receipt::{RELAY_REFERENCE_LENGTH_MAX, bounded};
@@ -33,7 +34,6 @@ use lettre::transport::smtp::{Error as SmtpError, response::Response};
 use lettre::{Address, Message};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,22 +79,18 @@ struct Letter {
 struct Suspects {
     /// The number of messages in a row with such a reply, each for the first time.
     in_a_row: u32,
-    told: HashSet<AttemptReference>,
-    /// The same, the oldest first.
-    order: VecDeque<AttemptReference>,
+    /// The oldest first.
+    told: LinkedHashSet<AttemptReference>,
 }
 
 impl Suspects {
     /// One more; returns whether they are enough.
     fn are_enough_with(&mut self, message: &OutgoingMessage) -> bool {
-        if message.was_put_off || !self.told.insert(message.reference) {
+        if message.was_put_off || self.told.replace(message.reference).is_some() {
             return false;
         }
-        self.order.push_back(message.reference);
-        if self.order.len() > SUSPECTS_KEPT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.told.remove(&oldest);
+        if self.told.len() > SUSPECTS_KEPT {
+            self.told.pop_front();
         }
         self.in_a_row += 1;
         self.in_a_row >= SUSPECTS_MAX

@@ -1,4 +1,4 @@
-//! What the queries answer with.
+//! What the read model knows, as its queries answer.
 
 use chrono::{DateTime, Utc};
 use kite_domain::failure::FailureClass;
@@ -19,6 +19,8 @@ use super::counters::Counts;
 /// Where a sending stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SendingState {
     /// Accepted for later, and not yet released.
     Scheduled,
@@ -35,19 +37,13 @@ pub enum SendingState {
 impl SendingState {
     /// The word for it, as on the wire.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::InProgress => "in_progress",
-            Self::Paused => "paused",
-            Self::Cancelled => "cancelled",
-            Self::Completed => "completed",
-        }
+        self.into()
     }
 }
 
 /// Why nothing of a sending goes out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PauseView {
+pub struct KnownPause {
     /// Since when.
     pub since: DateTime<Utc>,
     /// By whom.
@@ -58,7 +54,7 @@ pub struct PauseView {
 
 /// A sending with its sums.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SendingView {
+pub struct KnownSending {
     /// Which one.
     pub id: SendingId,
     /// Whose.
@@ -86,7 +82,7 @@ pub struct SendingView {
     /// When its scheduled time had come.
     pub released_at: Option<DateTime<Utc>>,
     /// Why nothing of it goes out.
-    pub paused: Option<PauseView>,
+    pub paused: Option<KnownPause>,
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
     /// When the last message was known to be final.
@@ -101,7 +97,7 @@ pub struct SendingView {
 
 /// A message with its timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MessageView {
+pub struct KnownMessage {
     /// Which one.
     pub id: MessageId,
     /// How urgent.
@@ -145,12 +141,12 @@ pub struct MessageView {
     /// More than one relay says that it delivered it.
     pub delivered_twice: bool,
     /// Oldest first.
-    pub attempts: Vec<AttemptView>,
+    pub attempts: Vec<KnownAttempt>,
 }
 
 /// One hand-over of a message to one relay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AttemptView {
+pub struct KnownAttempt {
     /// From 1.
     pub attempt: u16,
     /// What the relay knows it by.

@@ -1,11 +1,12 @@
-//! The registry as pages, and as the file docs/problems.md.
+//! `GET /problems` and `GET /problems/{code}`: the registry of problems as pages, and as the file docs/problems.md.
 
-use crate::extract::ApiPath;
 use axum::response::{Html, IntoResponse};
+use maud::html;
 use std::fmt::Write;
 
-use super::{Answer, Code, Problem, ProblemKind};
-use crate::html::{Escaped, page};
+use crate::extract::ApiPath;
+use crate::html::page;
+use crate::problem::{Answer, Code, Problem, ProblemKind};
 
 /// All problems on one page.
 #[utoipa::path(
@@ -13,22 +14,25 @@ use crate::html::{Escaped, page};
     responses((status = 200, description = "Every problem, as a page for people.", content_type = "text/html", body = String))
 )]
 pub async fn list() -> Html<String> {
-    let mut rows = String::new();
-    for kind in Code::ALL.iter().map(|code| code.kind()) {
-        write!(
-            rows,
-            "<tr><td>{}</td><td><a href=\"/problems/{code}\"><code>{code}</code></a></td><td>{}</td></tr>",
-            kind.status,
-            Escaped(kind.title),
-            code = kind.code,
-        )
-        .expect("writing to a string cannot fail");
-    }
-    let body = format!(
-        "<h1>Problems</h1><p>Whatever goes wrong is answered as <code>application/problem+json</code> (RFC 9457). Each \
-         kind has a stable code and a page.</p><table><tr><th>Status</th><th>Code</th><th>Title</th></tr>{rows}</table>"
-    );
-    Html(page("Problems", &body))
+    let kinds = Code::ALL.iter().map(|code| code.kind());
+    let body = html! {
+        h1 { "Problems" }
+        p {
+            "Whatever goes wrong is answered as " code { "application/problem+json" } " (RFC 9457). Each kind has a stable \
+             code and a page."
+        }
+        table {
+            tr { th { "Status" } th { "Code" } th { "Title" } }
+            @for kind in kinds {
+                tr {
+                    td { (kind.status) }
+                    td { a href={ "/problems/" (kind.code) } { code { (kind.code) } } }
+                    td { (kind.title) }
+                }
+            }
+        }
+    };
+    Html(page("Problems", &body).into_string())
 }
 
 /// One problem.
@@ -39,16 +43,16 @@ pub async fn list() -> Html<String> {
 )]
 pub async fn get(ApiPath(code): ApiPath<String>) -> Answer<impl IntoResponse> {
     let kind = find(&code).ok_or_else(|| Problem::not_found("problem"))?;
-    let body = format!(
-        "<p><a href=\"/problems\">Problems</a></p><h1>{}</h1><p><code>{}</code>, HTTP status {}</p><h2>What happened</h2>\
-         <p>{}</p><h2>What to do</h2><p>{}</p>",
-        Escaped(kind.title),
-        kind.code,
-        kind.status,
-        Escaped(kind.explanation),
-        Escaped(kind.remedy)
-    );
-    Ok(Html(page(kind.title, &body)))
+    let body = html! {
+        p { a href="/problems" { "Problems" } }
+        h1 { (kind.title) }
+        p { code { (kind.code) } ", HTTP status " (kind.status) }
+        h2 { "What happened" }
+        p { (kind.explanation) }
+        h2 { "What to do" }
+        p { (kind.remedy) }
+    };
+    Ok(Html(page(kind.title, &body).into_string()))
 }
 
 fn find(code: &str) -> Option<ProblemKind> {

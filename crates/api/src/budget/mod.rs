@@ -1,14 +1,17 @@
 //! How much memory request bodies may use, and whose it is.
 //!
-//! Tenants, operators and relays each have a budget, and one tenant or relay gets at most its share of it: nobody
-//! uses up another's memory. A body is counted as it arrives, not as it is announced. Callers that have shown no key
-//! use a budget of their own ([`unverified`](super::unverified)).
+//! Tenants, operators and relays each have a budget, and one tenant or relay takes at most its share of it: nobody uses up
+//! what is another's. What a body holds is counted when it arrives, not when it is announced. Whoever has shown no key
+//! comes out of a budget of its own ([`unverified`]).
 //!
 //! The first 64 KiB of a tenant's or an operator's body are not counted: a single message must not wait behind, or be
 //! refused because of, campaigns.
 
+mod unverified;
+
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
+use hashlink::LruCache;
 use kite_domain::slug::{RelayId, TenantId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -16,10 +19,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::unverified::{Held, NoRoom, Pool};
+use unverified::{Held, NoRoom, Pool};
+
 use crate::clients::{ClientAddress, RequestPermit, Requests};
+use crate::config::ApiConfig;
 use crate::problem::{Answer, Code, Problem};
-use crate::state::ApiConfig;
 
 /// A permit stands for this many bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -60,7 +64,7 @@ struct Inner {
     operators: Budget<()>,
     relays: Budget<RelayAt>,
     unverified: Pool,
-    genuine: Mutex<HashMap<RelayAt, DateTime<Utc>>>,
+    genuine: Mutex<LruCache<RelayAt, DateTime<Utc>>>,
     /// Requests of genuine callers from an address that has reached its limit.
     crowded: Mutex<HashMap<Payer, Requests>>,
 }
@@ -74,7 +78,7 @@ impl Budgets {
             operators: Budget::new(config.admin_bytes_in_flight_max, 100),
             relays: Budget::new(config.receipts_bytes_in_flight_max, share),
             unverified: Pool::new(config.unverified_bytes_in_flight_max),
-            genuine: Mutex::default(),
+            genuine: Mutex::new(LruCache::new(PLACES_MAX)),
             crowded: Mutex::default(),
         }))
     }
@@ -97,23 +101,12 @@ impl Budgets {
 
     /// A call of the relay from there was genuine.
     pub(crate) fn note_genuine(&self, place: RelayAt, now: DateTime<Utc>) {
-        let mut genuine = self.0.genuine.lock();
-        if let Some(last) = genuine.get_mut(&place) {
-            *last = now;
-            return;
-        }
-        if genuine.len() >= PLACES_MAX
-            && let Some(oldest) =
-                genuine.iter().min_by_key(|(_, last)| **last).map(|(place, _)| place.clone())
-        {
-            genuine.remove(&oldest);
-        }
-        genuine.insert(place, now);
+        self.0.genuine.lock().insert(place, now);
     }
 
     /// Whether genuine calls of the relay came from there recently.
     pub(crate) fn is_genuine(&self, place: &RelayAt, now: DateTime<Utc>) -> bool {
-        self.0.genuine.lock().get(place).is_some_and(|last| now - *last <= PLACE_KEPT)
+        self.0.genuine.lock().peek(place).is_some_and(|last| now - *last <= PLACE_KEPT)
     }
 
     /// One more request of a genuine caller beyond the limit of its address; none if these are too many, too.
@@ -221,7 +214,7 @@ impl Account {
 }
 
 /// The room of a body was given to a caller who uses less, or there is none.
-pub(super) fn pushed_out() -> Problem {
+pub(crate) fn pushed_out() -> Problem {
     Problem::new(
         Code::Busy,
         "Too many bodies are coming in of which it is not known whether they are genuine.",

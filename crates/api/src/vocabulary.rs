@@ -1,13 +1,16 @@
-//! The closed words of the API: the domain's enums, with their names in the OpenAPI document.
+//! The vocabulary of the API: the closed enums of the domain, as the words that stand on the wire and in the OpenAPI document.
 
 use serde::{Deserialize, Serialize};
+use strum::Display;
 use utoipa::ToSchema;
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $domain:path { $($(#[$word_doc:meta])* $word:ident),* $(,)? })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, Display)]
+        #[cfg_attr(test, derive(strum::VariantArray))]
         #[serde(rename_all = "snake_case")]
+        #[strum(serialize_all = "snake_case")]
         pub enum $name { $($(#[$word_doc])* $word),* }
 
         impl From<$domain> for $name {
@@ -23,7 +26,17 @@ macro_rules! words {
                 match word { $($name::$word => Domain::$word),* }
             }
         }
-    )*};
+    )*
+
+    /// Every word, as it is displayed and as serde writes it.
+    #[cfg(test)]
+    fn all() -> Vec<(String, serde_json::Value)> {
+        let mut all = Vec::new();
+        $(all.extend(<$name as strum::VariantArray>::VARIANTS.iter().map(|word| {
+            (word.to_string(), serde_json::to_value(word).expect("a word is JSON"))
+        }));)*
+        all
+    }};
 }
 
 words! {
@@ -386,5 +399,19 @@ words! {
         Probing,
         /// The policy gives it no share.
         NoShare,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_in_a_file_is_the_word_in_json() {
+        let all = all();
+        assert!(all.contains(&("channel_unavailable".to_owned(), "channel_unavailable".into())));
+        for (displayed, written) in all {
+            assert_eq!(written, displayed);
+        }
     }
 }

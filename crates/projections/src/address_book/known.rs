@@ -1,4 +1,4 @@
-//! What the queries answer with.
+//! What the read model knows, as its queries answer.
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{ContactId, GroupId, TemplateId};

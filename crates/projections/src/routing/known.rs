@@ -1,4 +1,4 @@
-//! What the queries answer with.
+//! What the read model knows, as its queries answer.
 
 use chrono::{DateTime, Utc};
 use kite_domain::lot::LeftOut;
@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 /// A relay as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RelayView {
+pub struct KnownRelay {
     /// Its terms; the credentials are empty, because they are not kept here.
     pub profile: RelayProfile,
     /// Why an operator took it out of use, if one did.
@@ -33,7 +33,7 @@ pub struct RelayView {
 
 /// One version of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PolicyView {
+pub struct KnownPolicy {
     /// For which channel.
     pub channel: Channel,
     /// Counts up from 1.
@@ -47,12 +47,12 @@ pub struct PolicyView {
     /// Who set it.
     pub actor: SmolStr,
     /// The newest advice for this version.
-    pub advice: Option<AdviceView>,
+    pub advice: Option<KnownAdvice>,
 }
 
 /// Weights that were advised.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AdviceView {
+pub struct KnownAdvice {
     /// The policy version that it follows.
     pub version: u32,
     /// Counts up from 1 within the channel.
@@ -69,7 +69,7 @@ pub struct AdviceView {
 
 /// A split: what was planned, and what was routed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SplitView {
+pub struct KnownSplit {
     /// Policy, version, relays and weights.
     pub key: SmolStr,
     /// The channel.

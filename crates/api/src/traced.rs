@@ -1,0 +1,125 @@
+//! The trace of a request: taken in as W3C Trace Context says, or begun here, and the span of the request in it.
+//!
+//! What a caller says of its trace is never a reason to refuse anything: what cannot be read is ignored. The span names the route
+//! and never the address, which may hold a phone number, and nothing of keys.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use kite_commands::trace::{self, Current, TraceParent};
+use kite_domain::slug::TenantId;
+use std::future::Future;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+use crate::middleware::method_word;
+use crate::state::ApiState;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// More of a state than this is not looked at.
+const STATE_BYTES_MAX: usize = 2_048;
+
+/// Works on the request as a part of its trace.
+pub(crate) async fn trace(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let id = state.write_side.journal.next_id();
+    let span = span_of(&request, id);
+    let incoming = incoming(request.headers());
+    if let Some(parent) = incoming {
+        trace::adopt(&span, parent, &state_of(request.headers()));
+    }
+    let begun = || incoming.unwrap_or_else(|| trace::begin(&[id.as_bytes()]));
+    let traceparent = trace::of_span(&span).unwrap_or_else(begun);
+    let current = Current { traceparent, request: Some(id) };
+    let response = trace::within(current, next.run(request)).instrument(span.clone()).await;
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
+}
+
+fn span_of(request: &Request, id: Uuid) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    let method = method_word(request.method());
+    tracing::info_span!(
+        parent: None,
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        request.id = %id,
+        tenant = Empty,
+    )
+}
+
+/// Whose request it is, once that is known.
+pub(crate) fn note_tenant(tenant: &TenantId) {
+    Span::current().record("tenant", tenant.as_str());
+}
+
+/// The work of the request at hand, wherever it is done.
+pub(crate) fn goes_along<F: Future + Send + 'static>(
+    work: F,
+) -> impl Future<Output = F::Output> + Send + 'static {
+    let (current, span) = (trace::current(), Span::current());
+    async move {
+        match current {
+            Some(current) => trace::within(current, work.instrument(span)).await,
+            None => work.await,
+        }
+    }
+}
+
+/// The one `traceparent`. Of several nobody knows which is meant.
+fn incoming(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let only = all.next().filter(|_| all.next().is_none())?;
+    TraceParent::parse(only.to_str().ok()?)
+}
+
+/// The lists of all headers in one.
+fn state_of(headers: &HeaderMap) -> String {
+    let lists = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok());
+    let whole = lists.collect::<Vec<_>>().join(",");
+    if whole.len() > STATE_BYTES_MAX { String::new() } else { whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderName;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let header =
+            |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), value.parse().unwrap());
+        HeaderMap::from_iter(all.iter().map(header))
+    }
+
+    #[test]
+    fn one_header_counts_and_of_several_none() {
+        assert_eq!(incoming(&headers(&[(TRACEPARENT, GOOD)])), TraceParent::parse(GOOD));
+        for wrong in [&[][..], &[(TRACEPARENT, "00-no")], &[(TRACEPARENT, "é")]] {
+            assert_eq!(incoming(&headers(wrong)), None);
+        }
+        let mut twice = headers(&[(TRACEPARENT, GOOD)]);
+        twice.append(TRACEPARENT, GOOD.parse().unwrap());
+        assert_eq!(incoming(&twice), None);
+    }
+
+    #[test]
+    fn a_state_in_several_headers_is_one_list_and_one_that_is_too_long_is_none() {
+        let mut several = headers(&[(TRACESTATE, "a=1")]);
+        several.append(TRACESTATE, "b=2,c=3".parse().unwrap());
+        assert_eq!(state_of(&several), "a=1,b=2,c=3");
+        assert_eq!(state_of(&headers(&[(TRACESTATE, &"a".repeat(STATE_BYTES_MAX + 1))])), "");
+    }
+}

@@ -1,0 +1,26 @@
+//! The files of a data directory, each with its readers.
+
+use crate::read_model::ReadModel;
+use crate::readers::Readers;
+
+/// Readers of every file, in the order of the list of read models. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Files(Vec<(&'static str, Readers)>);
+
+impl Files {
+    /// These, by the names of their models.
+    pub(crate) fn new(files: Vec<(&'static str, Readers)>) -> Self {
+        Self(files)
+    }
+
+    /// Readers of this model's file.
+    pub(crate) fn of<M: ReadModel>(&self) -> Readers {
+        let found = self.each().find(|(name, _)| *name == M::NAME);
+        found.expect("every model that is asked for is in the list").1.clone()
+    }
+
+    /// All of them, by the names of their models.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &(&'static str, Readers)> {
+        self.0.iter()
+    }
+}
