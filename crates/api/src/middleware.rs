@@ -5,10 +5,12 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use kite_commands::trace::{self, Current};
 use kite_domain::slug::RelayId;
 use std::any::Any;
 use std::sync::Arc;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::answer::POSITION;
 use crate::auth::{WhoWrites, payer};
@@ -17,6 +19,27 @@ use crate::clients::{Origin, Peer};
 use crate::problem::{Code, Problem};
 use crate::routes::receipts::RECEIPTS_PATH;
 use crate::state::ApiState;
+use crate::traced::{incoming, method_word, span_of, state_of};
+
+/// Works on the request as a part of its trace.
+pub(crate) async fn traced(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let id = state.write_side.journal.next_id();
+    let span = span_of(&request, id);
+    let incoming = incoming(request.headers());
+    if let Some(parent) = incoming {
+        trace::adopt(&span, parent, &state_of(request.headers()));
+    }
+    let begun = || incoming.unwrap_or_else(|| trace::begin(&[id.as_bytes()]));
+    let traceparent = trace::of_span(&span).unwrap_or_else(begun);
+    let current = Current { traceparent, request: Some(id) };
+    let response = trace::within(current, next.run(request)).instrument(span.clone()).await;
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
+}
 
 /// Counts and times requests by route, never by address: an address may hold a phone number.
 pub(crate) async fn measure(request: Request, next: Next) -> Response {
@@ -30,18 +53,6 @@ pub(crate) async fn measure(request: Request, next: Next) -> Response {
         .increment(1);
     metrics::histogram!("kite_http_request_seconds", "method" => method, "route" => route).record(seconds);
     response
-}
-
-/// A closed set of words, because a caller may send any method.
-pub(crate) fn method_word(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    }
 }
 
 /// Attaches to the request where it comes from, and lets no address have more requests in progress than its share. A

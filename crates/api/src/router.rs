@@ -7,13 +7,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Side;
-use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect};
+use crate::middleware::{admit, measure, method_not_allowed, no_such_endpoint, panicked, protect, traced};
 use crate::routes::{
     admin, audit, contacts, groups, messages, opt_outs, policies, receipts, relays, routing, senders,
     sendings, service, statistics, templates,
 };
 use crate::state::ApiState;
-use crate::traced::trace;
 
 /// All endpoints with their descriptions.
 pub(crate) fn endpoints() -> OpenApiRouter<ApiState> {
@@ -134,6 +133,6 @@ fn surrounded(endpoints: OpenApiRouter<ApiState>, side: Option<Side>, state: Api
         .layer(from_fn_with_state(state.clone(), admit))
         .layer(from_fn(protect))
         .layer(from_fn(measure))
-        .layer(from_fn_with_state(state.clone(), trace))
+        .layer(from_fn_with_state(state.clone(), traced))
         .with_state(state)
 }

@@ -3,46 +3,22 @@
 //! What a caller says of its trace is never a reason to refuse anything: what cannot be read is ignored. The span names the route
 //! and never the address, which may hold a phone number, and nothing of keys.
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
-use kite_commands::trace::{self, Current, TraceParent};
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, Method};
+use kite_commands::trace::{self, TraceParent};
 use kite_domain::slug::TenantId;
 use std::future::Future;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use crate::middleware::method_word;
-use crate::state::ApiState;
-
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 /// More of a state than this is not looked at.
 const STATE_BYTES_MAX: usize = 2_048;
 
-/// Works on the request as a part of its trace.
-pub(crate) async fn trace(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let id = state.write_side.journal.next_id();
-    let span = span_of(&request, id);
-    let incoming = incoming(request.headers());
-    if let Some(parent) = incoming {
-        trace::adopt(&span, parent, &state_of(request.headers()));
-    }
-    let begun = || incoming.unwrap_or_else(|| trace::begin(&[id.as_bytes()]));
-    let traceparent = trace::of_span(&span).unwrap_or_else(begun);
-    let current = Current { traceparent, request: Some(id) };
-    let response = trace::within(current, next.run(request)).instrument(span.clone()).await;
-    let status = response.status();
-    span.record("http.response.status_code", status.as_u16());
-    if status.is_server_error() {
-        span.record("otel.status_code", "ERROR");
-    }
-    response
-}
-
-fn span_of(request: &Request, id: Uuid) -> Span {
+/// The span of a request.
+pub(crate) fn span_of(request: &Request, id: Uuid) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let method = method_word(request.method());
     tracing::info_span!(
@@ -77,15 +53,27 @@ pub(crate) fn goes_along<F: Future + Send + 'static>(
     }
 }
 
+/// A closed set of words, because a caller may send any method.
+pub(crate) fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
 /// The one `traceparent`. Of several nobody knows which is meant.
-fn incoming(headers: &HeaderMap) -> Option<TraceParent> {
+pub(crate) fn incoming(headers: &HeaderMap) -> Option<TraceParent> {
     let mut all = headers.get_all(TRACEPARENT).iter();
     let only = all.next().filter(|_| all.next().is_none())?;
     TraceParent::parse(only.to_str().ok()?)
 }
 
 /// The lists of all headers in one.
-fn state_of(headers: &HeaderMap) -> String {
+pub(crate) fn state_of(headers: &HeaderMap) -> String {
     let lists = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok());
     let whole = lists.collect::<Vec<_>>().join(",");
     if whole.len() > STATE_BYTES_MAX { String::new() } else { whole }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_event_store::{Position, SharedError};
 
-use crate::worker::Failure;
+use crate::failure::Failure;
 
 /// Where a backup stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub mod awaited;
 pub mod backup_desk;
 pub mod clock;
 pub mod directory;
+mod failure;
 pub mod governed;
 pub mod journal;
 pub mod key_use;

@@ -16,7 +16,7 @@ use kite_event_store::Position;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 
-use crate::worker::Failure;
+use crate::failure::Failure;
 
 /// The read model could not answer.
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use kite_domain::event::DecodeError;
 pub use kite_event_store::describe;
 use kite_event_store::{AppendError, ReadError};
-use std::error::Error;
 use std::time::Duration;
 
+pub use crate::failure::Failure;
 use crate::journal::JournalError;
 use crate::lots::LotsError;
 use crate::open_work::OpenWorkError;
@@ -20,9 +20,6 @@ pub enum Step {
     /// Nothing to do until a wake-up, or until this time if there is one.
     Idle(Option<DateTime<Utc>>),
 }
-
-/// Why a step failed, with its sources.
-pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// What the driver is to do about a failed step.
 #[derive(Debug, thiserror::Error)]

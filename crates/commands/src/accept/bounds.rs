@@ -8,21 +8,8 @@ use kite_domain::sending::SendingContent;
 use serde::Serialize;
 use std::io::{self, Write};
 
-use super::request::{AcceptLimits, RequestRefusal, SendRequest};
-
-/// No event of an acceptance is larger, in bytes.
-pub const ACCEPTANCE_EVENT_BYTES_MAX: usize = 512 * 1_024;
-
-/// What a lot's event holds beside its recipients: a number or two for each message, and a line for each type and kind
-/// of number.
-const LOT_FRAME_BYTES_MAX: usize = 64 * 1_024;
-
-/// The recipients of one lot. One that is larger by itself is refused.
-pub(super) const LOT_RECIPIENTS_BYTES_MAX: usize = ACCEPTANCE_EVENT_BYTES_MAX - LOT_FRAME_BYTES_MAX;
-
-/// How many bytes may be filled in for one request, over all recipients: some hundred times the largest body. Whoever
-/// repeats a long value in a text, and that for many recipients, would make us go through gigabytes otherwise.
-pub(super) const FILLING_BYTES_MAX: usize = 128 << 20;
+use super::limits::{AcceptLimits, check_reference};
+use super::request::{RequestRefusal, SendRequest};
 
 /// Subject, text and shared variables, which are stored once with the sending. The text alone may have 100,000 bytes.
 const CONTENT_BYTES_MAX: usize = 256 * 1_024;
@@ -71,29 +58,6 @@ pub(super) fn check_own_data(request: &SendRequest, limits: &AcceptLimits) -> Re
         return Err(RequestRefusal { field: "custom", code: "too_large", detail });
     }
     Ok(())
-}
-
-/// A name that the caller gave is too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{characters} characters; at most {characters_max} are allowed")]
-pub struct TooLong {
-    /// What it has.
-    pub characters: usize,
-    /// What it may have.
-    pub characters_max: usize,
-}
-
-/// A name that the caller gave to a sending or a message.
-pub(super) fn check_reference(reference: &str, limits: &AcceptLimits) -> Result<(), TooLong> {
-    let characters_max = limits.reference_characters_max;
-    // No character has less than a byte.
-    if reference.len() <= characters_max {
-        return Ok(());
-    }
-    match reference.chars().count() {
-        fits if fits <= characters_max => Ok(()),
-        characters => Err(TooLong { characters, characters_max }),
-    }
 }
 
 /// What is stored once for all messages of the sending.

@@ -13,8 +13,9 @@ use kite_domain::text::{MessageType, Resolved, TypeRequest, resolve};
 use smol_str::SmolStr;
 use std::collections::HashSet;
 
-use super::bounds::{FILLING_BYTES_MAX, LOT_RECIPIENTS_BYTES_MAX, size_of_recipient};
-use super::request::{AcceptLimits, DuplicateRow, SendRequest};
+use super::bounds::size_of_recipient;
+use super::limits::{AcceptLimits, FILLING_BYTES_MAX, LOT_RECIPIENTS_BYTES_MAX};
+use super::request::{DuplicateRow, SendRequest};
 use super::row::{GoodRecipient, NoCarrier, RecipientRow, RefusedRow, RowField, RowRefusal};
 use super::terms::{CheckedTerms, needed_variables};
 use crate::directory::DirectoryState;

@@ -11,6 +11,7 @@ mod bounds;
 mod cancel;
 mod compose;
 mod earlier;
+mod limits;
 mod load_watch;
 mod pause;
 mod preview;
@@ -21,16 +22,14 @@ mod row;
 mod said;
 mod terms;
 
-pub use bounds::{ACCEPTANCE_EVENT_BYTES_MAX, TooLong};
 pub use cancel::{CancelError, CancelOutcome};
 pub use earlier::{Earlier, OpenKey};
+pub use limits::{ACCEPTANCE_EVENT_BYTES_MAX, AcceptLimits, TooLong};
 pub use load_watch::LoadWatch;
 pub use pause::{PauseError, PauseOutcome};
 pub use preview::{Preview, PreviewGroup, PreviewRelay, PreviewRow};
 pub use rates::{Pace, TooFast};
-pub use request::{
-    AcceptError, AcceptLimits, Accepted, AdInput, DuplicateRow, Idempotency, RequestRefusal, SendRequest,
-};
+pub use request::{AcceptError, Accepted, AdInput, DuplicateRow, Idempotency, RequestRefusal, SendRequest};
 pub use room::Room;
 pub use row::{GoodRecipient, NoCarrier, RecipientInput, RecipientRow, RefusedRow, RowField, RowRefusal};
 

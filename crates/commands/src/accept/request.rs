@@ -2,12 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::ids::{SendingId, TemplateId};
-use kite_domain::load::{Full, HouseBounds};
+use kite_domain::load::Full;
 use kite_domain::policy::FailoverTerms;
 use kite_domain::sending::{MessageClass, WindowAction};
-use kite_domain::tenant::LimitsInForce;
-use kite_domain::text::{MaxType, RequestedType, TypeLimits};
-use kite_domain::time_window::NightWindow;
+use kite_domain::text::{MaxType, RequestedType};
 use kite_event_store::Position;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -76,66 +74,6 @@ pub struct Idempotency {
     pub key: String,
     /// SHA-256 of the body, hexadecimal.
     pub body_hash: String,
-}
-
-/// The bounds of acceptance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptLimits {
-    /// Recipients in one request.
-    pub recipients_max: usize,
-    /// Messages that are due and not final, over all tenants.
-    pub open_messages_max: u64,
-    /// Messages that are accepted for later, over all tenants.
-    pub scheduled_messages_max: u64,
-    /// The share of every limit on open messages that is only for one-time passwords, in per cent.
-    pub password_reserve_per_cent: u8,
-    /// The limits of a tenant for which the operator has set no others.
-    pub tenant: LimitsInForce,
-    /// Events that a projector may be behind.
-    pub projector_lag_events_max: u64,
-    /// How long a refused caller is told to wait, in seconds.
-    pub retry_after_s: u32,
-    /// How far ahead a sending may be scheduled, in days.
-    pub schedule_days_max: u32,
-    /// Characters of a name that the caller gives to a sending or a message.
-    pub reference_characters_max: usize,
-    /// Bytes of the caller's own data as JSON.
-    pub custom_bytes_max: usize,
-    /// Text limits.
-    pub text: TypeLimits,
-    /// When no advertisement may be sent as a text message without consent to that. The hand-over uses the same
-    /// window.
-    pub night: NightWindow,
-}
-
-impl AcceptLimits {
-    /// The bounds over all tenants.
-    pub fn house(&self) -> HouseBounds {
-        HouseBounds {
-            open_messages_max: self.open_messages_max,
-            scheduled_messages_max: self.scheduled_messages_max,
-            password_reserve_per_cent: self.password_reserve_per_cent,
-        }
-    }
-}
-
-impl Default for AcceptLimits {
-    fn default() -> Self {
-        Self {
-            recipients_max: 10_000,
-            open_messages_max: 2_000_000,
-            scheduled_messages_max: 10_000_000,
-            password_reserve_per_cent: 10,
-            tenant: LimitsInForce::default(),
-            projector_lag_events_max: 500_000,
-            retry_after_s: 5,
-            schedule_days_max: 183,
-            reference_characters_max: 200,
-            custom_bytes_max: 4_096,
-            text: TypeLimits::default(),
-            night: NightWindow::default(),
-        }
-    }
 }
 
 /// A row that was dropped because its address came before, in whatever spelling.

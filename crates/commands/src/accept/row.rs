@@ -16,8 +16,7 @@ use kite_domain::text::{MessageType, TextPart, TextRefusal, VARIABLES_MAX};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
-use super::bounds::{FILLING_BYTES_MAX, LOT_RECIPIENTS_BYTES_MAX, TooLong, check_reference};
-use super::request::AcceptLimits;
+use super::limits::{AcceptLimits, FILLING_BYTES_MAX, LOT_RECIPIENTS_BYTES_MAX, TooLong, check_reference};
 
 /// The texts of one row of recipients, as they came.
 #[derive(Debug, Clone, PartialEq, Eq)]

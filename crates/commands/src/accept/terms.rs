@@ -13,7 +13,8 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::bounds;
-use super::request::{AcceptError, AcceptLimits, AdInput, RequestRefusal, SendRequest};
+use super::limits::AcceptLimits;
+use super::request::{AcceptError, AdInput, RequestRefusal, SendRequest};
 use crate::directory::DirectoryState;
 
 /// Lifetimes of the classes, in seconds: a late one-time password is worse than none.

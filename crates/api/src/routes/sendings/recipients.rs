@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 use super::SendingBody;
-use super::request::{BodyRow, RecipientBody};
+use super::request::{BodyRow, ContactRow, RecipientBody};
 use crate::problem::{Answer, Code, FieldError, Problem};
 use crate::state::ApiState;
 
@@ -162,15 +162,6 @@ impl Book<'_> {
         })?;
         Ok(())
     }
-}
-
-/// A row that names a contact, and what it brings itself.
-pub(super) struct ContactRow {
-    pub(super) row: u32,
-    pub(super) contact: ContactId,
-    pub(super) email: Option<SmolStr>,
-    pub(super) reference: Option<SmolStr>,
-    pub(super) variables: BTreeMap<SmolStr, String>,
 }
 
 impl ContactRow {

@@ -16,7 +16,6 @@ use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use super::recipients::ContactRow;
 use super::row_values::{RowText, RowVariables};
 use crate::routes::policies::FailoverBody;
 use crate::vocabulary::{ClassWord, MaxTypeWord, RequestedTypeWord, WindowWord};
@@ -185,6 +184,15 @@ impl SendingBody {
         let rows = rows.collect();
         self.into_request(rows)
     }
+}
+
+/// A row that names a contact, and what it brings itself.
+pub(super) struct ContactRow {
+    pub(super) row: u32,
+    pub(super) contact: ContactId,
+    pub(super) email: Option<SmolStr>,
+    pub(super) reference: Option<SmolStr>,
+    pub(super) variables: BTreeMap<SmolStr, String>,
 }
 
 /// A row of the body, as far as it can be told without the address book.
