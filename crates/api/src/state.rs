@@ -276,7 +276,7 @@ impl ApiState {
         self.background
             .spawn_blocking(move || query(&state.read_models))
             .await
-            .map_err(|_| broken())?
+            .map_err(|error| broken(&error))?
             .map_err(Problem::from)
     }
 
@@ -290,10 +290,11 @@ impl ApiState {
         if body.bytes.len() <= SHORT_BYTES_MAX {
             return work.await;
         }
-        self.background.spawn(goes_along(work)).await.map_err(|_| broken())?
+        self.background.spawn(goes_along(work)).await.map_err(|error| broken(&error))?
     }
 }
 
-fn broken() -> Problem {
+fn broken(error: &tokio::task::JoinError) -> Problem {
+    tracing::error!(error = describe(error), "the work for a request ended early");
     Problem::new(Code::Internal, "The work for this request ended early.")
 }

@@ -36,10 +36,10 @@ pub mod sending;
 pub mod seq_set;
 pub mod slug;
 pub mod split;
+#[cfg(test)]
+mod stored_words_tests;
 pub mod strict_json;
 pub mod template;
 pub mod tenant;
 pub mod text;
 pub mod time_window;
-#[cfg(test)]
-mod words;

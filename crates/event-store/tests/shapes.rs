@@ -100,6 +100,63 @@ async fn a_log_of_the_first_shape_is_brought_into_the_newest_and_goes_on() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_damaged_and_a_view_that_is_gone_do_not_keep_a_log_from_being_brought_into_the_newest_shape()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, before) = log_of_shape_1(directory.path()).await;
+    {
+        // Not even SQLite would take such a row for one of this table.
+        let of_table = |from: &str, to: &str| {
+            let connection = Connection::open(&file).unwrap();
+            connection.pragma_update(None, "writable_schema", "ON").unwrap();
+            let changed = connection
+                .execute(
+                    "UPDATE sqlite_schema SET sql = replace(sql, ?1, ?2) WHERE name = 'events'",
+                    [from, to],
+                )
+                .unwrap();
+            assert_eq!(changed, 1);
+        };
+        of_table("data           BLOB NOT NULL", "data           BLOB");
+        let connection = Connection::open(&file).unwrap();
+        assert_eq!(connection.execute("UPDATE events SET data = NULL WHERE position = 2", []).unwrap(), 1);
+        connection.execute_batch("DROP VIEW IF EXISTS log").unwrap();
+        drop(connection);
+        of_table("data           BLOB", "data           BLOB NOT NULL");
+    }
+    let store = open(&file);
+    let kept = store.read_kept(0, 10).await.unwrap().events;
+    assert_eq!(kept.iter().map(|one| one.event.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+    append_one(&store, traced(append("b", Expected::Version(1), [4]))).await.unwrap();
+    assert_eq!(store.read_stream("b", 0, 10).await.unwrap()[0], before[2]);
+    store.close();
+    let connection = Connection::open(&file).unwrap();
+    let said: i64 = connection
+        .query_row("SELECT count(*) FROM log WHERE traceparent IS NOT NULL", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(said, 1);
+}
+
+#[tokio::test]
+async fn a_log_in_the_newest_shape_is_whole_to_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = log_of_shape_1(directory.path()).await;
+    open(&file).close();
+    let connection = Connection::open(&file).unwrap();
+    let said: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(said, "ok");
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_program_is_called_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = log_of_shape_1(directory.path()).await;
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 900).unwrap();
+    let refused = SqliteLogFile::open(&file).err().unwrap().to_string();
+    assert!(refused.contains("shape 900"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_trace_that_nobody_has_written_is_told_and_keeps_no_other_event_from_being_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("log.sqlite");

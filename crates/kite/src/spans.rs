@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -126,8 +127,9 @@ impl TracingSettings {
             .collect()
     }
 
-    /// Of traces that begin here, and of those that callers say they record, the same share: no caller has more recorded than
-    /// that. The same trace is exported whole, or not at all, by every process.
+    /// Of traces that begin here, and of those that callers say they record, the same share. It is told from the trace's id, so
+    /// that the same trace is exported whole, or not at all, by every process. A caller who makes up ids can have more of its own
+    /// exported: what that costs is bounded by the queue.
     fn sampler(&self) -> impl ShouldSample + 'static {
         let share = || Sampler::TraceIdRatioBased(self.sampling_ratio);
         Sampler::parent_based(share()).with_remote_parent_sampled(share())
@@ -193,7 +195,8 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        .with_filter(settings.spans()?);
+        // Lines of the log stay in the house.
+        .with_filter(settings.spans()?.and(filter_fn(|metadata| metadata.is_span())));
     Ok((layer, Exporter(provider)))
 }
 

@@ -53,7 +53,7 @@ impl Outside {
     /// The span of this name in the trace, as soon as it is exported.
     async fn span(&self, name: &str, trace: &str) -> anyhow::Result<Span> {
         let find = |heard: &mut Heard| {
-            let is_it = |span: &&Span| span.name == name && hex(&span.trace_id) == trace;
+            let is_it = |span: &&Span| span.name == name && hex::encode(&span.trace_id) == trace;
             heard.spans.iter().find(is_it).cloned()
         };
         let what = format!("the span {name:?} in the trace {trace}");
@@ -64,10 +64,6 @@ impl Outside {
             )
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn hand_over(State(outside): State<Outside>, headers: HeaderMap, body: Json<Value>) -> Json<Value> {
@@ -262,12 +258,12 @@ async fn a_trace_goes_from_the_request_through_every_event_to_the_relay_and_to_t
     ensure!(kept.starts_with(&format!("00-{TRACE}-")) && kept.ends_with("-01"), "{kept}");
 
     let request = house.outside.span("POST /v1/sendings", TRACE).await?;
-    ensure!(hex(&request.parent_span_id) == CALLER, "it follows from the caller's span");
-    ensure!(kept.contains(&hex(&request.span_id)), "what is kept names the request's span: {kept}");
+    ensure!(hex::encode(&request.parent_span_id) == CALLER, "it follows from the caller's span");
+    ensure!(kept.contains(&hex::encode(&request.span_id)), "what is kept names the request's span: {kept}");
     let call = house.outside.span("hand over", TRACE).await?;
     ensure!(call.parent_span_id == request.span_id, "the call follows from the request");
     let told = house.outside.look(|heard| heard.handed_over.clone());
-    ensure!(told == [Some(format!("00-{TRACE}-{}-01", hex(&call.span_id)))], "{told:?}");
+    ensure!(told == [Some(format!("00-{TRACE}-{}-01", hex::encode(&call.span_id)))], "{told:?}");
     for name in ["accept", "messages-routed", "receipts-recorded"] {
         house.outside.span(name, TRACE).await?;
     }

@@ -94,10 +94,24 @@ fn leads_somewhere(document: &Path, text: &str, target: &str) -> bool {
     std::fs::read_to_string(root().join(path)).is_ok_and(|text| has_anchor(&text, heading))
 }
 
-/// Whether a name in backticks is meant as a file or folder of the project, without anything left to fill in.
+/// Whether a name in backticks is meant as a file or folder of the project, without anything left to fill in: one below a
+/// folder of the project, or source code below a crate.
 fn is_path(name: &str) -> bool {
-    FOLDERS.iter().any(|folder| name.starts_with(folder))
+    let is_source = name.ends_with(".rs") || name.ends_with('/');
+    let is_of_crate = || name.split_once('/').is_some_and(|(first, _)| crate_folder(first).is_dir());
+    (FOLDERS.iter().any(|folder| name.starts_with(folder)) || is_source && is_of_crate())
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter))
+}
+
+fn crate_folder(name: &str) -> PathBuf {
+    root().join("crates").join(name)
+}
+
+/// Whether there is such a file or folder. The source code of a crate may be named without `src`.
+fn is_there(name: &str) -> bool {
+    let in_sources = |(first, rest): (&str, &str)| crate_folder(first).join("src").join(rest).exists();
+    BASES.iter().any(|base| root().join(base).join(name).exists())
+        || name.split_once('/').is_some_and(in_sources)
 }
 
 #[test]
@@ -122,14 +136,22 @@ fn every_file_that_a_document_names_is_there() {
     for (document, text) in &documents() {
         for (number, line) in prose(text) {
             for name in quoted(line).filter(|name| is_path(name)) {
-                let is_there = BASES.iter().any(|base| root().join(base).join(name).exists());
-                if !is_there {
+                if !is_there(name) {
                     missing.push(format!("{}:{number}: {name}", document.display()));
                 }
             }
         }
     }
     assert!(missing.is_empty(), "documents name files that are not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn a_file_of_a_crate_is_found_with_and_without_its_folder_of_sources() {
+    for there in ["domain/src/ids.rs", "domain/ids.rs", "relay/worker/", "docs/adr/"] {
+        assert!(is_path(there) && is_there(there), "{there}");
+    }
+    assert!(is_path("domain/src/no_such.rs") && !is_there("domain/src/no_such.rs"));
+    assert!(!is_path("api/v1"), "an address is no file");
 }
 
 #[test]

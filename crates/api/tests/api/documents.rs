@@ -104,9 +104,9 @@ async fn the_documentation_is_served_and_asks_for_nothing_from_outside() {
     let page = api.ok(Call::new("GET", "/docs")).await;
     let text = page.text();
     assert!(text.contains("/v1/sendings") && text.contains("curl -sS -X POST"));
-    assert!(text.contains("\n# optional: -H &#39;Idempotency-Key: …&#39;"));
+    assert!(text.contains("\n# optional: -H 'Idempotency-Key: …'"));
     assert!(
-        !text.contains("\\\n  -H &#39;Idempotency-Key"),
+        !text.contains("\\\n  -H 'Idempotency-Key"),
         "what may be left out is no part of the command"
     );
     assert!(!text.contains("<script") && !text.contains("<link") && !text.contains("@import"));

@@ -30,8 +30,9 @@ pub enum Earlier {
 /// A key under which nothing was accepted. As long as it is there, no other request under it is worked on in this process.
 #[derive(Debug)]
 pub struct OpenKey {
-    pub(super) claim: Claim,
-    _working: Working,
+    /// None: the request has no key.
+    pub(super) claim: Option<Claim>,
+    _working: Option<Working>,
 }
 
 /// How a key is claimed.
@@ -93,12 +94,29 @@ impl Acceptance {
             return Ok(Earlier::Accepted(accepted));
         }
         match counted {
-            Counted::AsRequest => Ok(Earlier::Nothing(OpenKey { claim, _working: working })),
+            Counted::AsRequest => {
+                Ok(Earlier::Nothing(OpenKey { claim: Some(claim), _working: Some(working) }))
+            }
             Counted::AsRepeat(too_fast) => {
                 note_too_fast(&too_fast);
                 Err(AcceptError::TooFast(too_fast))
             }
         }
+    }
+
+    /// Counts a request without a key, before anything is looked up for it.
+    ///
+    /// # Errors
+    /// It comes too fast, or the log cannot be read.
+    pub async fn without_key(&self, tenant: &TenantId, class: MessageClass) -> Result<OpenKey, AcceptError> {
+        self.directory.stay_current(self.journal()).await?;
+        self.count_sending(tenant, class)?;
+        Ok(OpenKey { claim: None, _working: None })
+    }
+
+    pub(super) fn count_sending(&self, tenant: &TenantId, class: MessageClass) -> Result<(), AcceptError> {
+        let counted = self.rates.request(tenant, &self.limits_of(tenant), lane_of(class));
+        counted.inspect_err(note_too_fast).map_err(AcceptError::TooFast)
     }
 
     fn count_under_key(&self, tenant: &TenantId, class: MessageClass) -> Result<Counted, AcceptError> {

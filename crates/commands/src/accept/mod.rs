@@ -128,7 +128,7 @@ impl Acceptance {
         self.count_recipients(tenant, &limits, Lane::Ordinary, request)?;
         let (terms, directory) = self.check(tenant, request, self.journal().now()).await?;
         let composed = self.compose(tenant, request, &terms, &directory).await?;
-        Ok(preview::describe(tenant, &terms, composed, ledger, &directory, self.journal().now()))
+        Ok(preview::preview_of(tenant, &terms, composed, ledger, &directory, self.journal().now()))
     }
 
     /// Accepts a request, all of it or the rows that are good. Durable when it answers.
@@ -145,14 +145,10 @@ impl Acceptance {
     ) -> Result<Accepted, AcceptError> {
         self.directory.stay_current(self.journal()).await?;
         if key.is_none() {
-            let limits = self.limits_of(tenant);
-            self.rates
-                .request(tenant, &limits, lane_of(request.class))
-                .inspect_err(note_too_fast)
-                .map_err(AcceptError::TooFast)?;
+            self.count_sending(tenant, request.class)?;
         }
         // The key is held until there is an answer.
-        self.accept_new(cause, tenant, request, key.as_ref().map(|key| &key.claim)).await
+        self.accept_new(cause, tenant, request, key.as_ref().and_then(|key| key.claim.as_ref())).await
     }
 
     async fn accept_new(

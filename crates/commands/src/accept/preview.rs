@@ -90,7 +90,8 @@ pub struct PreviewRow {
     pub cost_milliwon: i64,
 }
 
-pub(super) fn describe(
+/// What would become of the request.
+pub(super) fn preview_of(
     tenant: &TenantId,
     terms: &CheckedTerms,
     composed: Composed,

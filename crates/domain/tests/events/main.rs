@@ -11,5 +11,5 @@ mod samples;
 mod catalogue;
 mod golden;
 mod in_force;
+mod stored_words;
 mod streams;
-mod words;

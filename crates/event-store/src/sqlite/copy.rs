@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::checkpoint::BUSY_WAIT_MAX;
 use super::measure::Stopwatch;
-use super::schema::{self, Shape};
+use super::schema::{self, Found, Shape};
 use super::uri::read_only;
 use crate::port::Position;
 
@@ -36,6 +36,9 @@ pub enum CopyError {
     /// Something is there already.
     #[error("{} is there already", .0.display())]
     Exists(PathBuf),
+    /// A newer program has taken over the log meanwhile.
+    #[error("a newer program writes the log")]
+    OtherShape,
     /// Whoever asked for it wants it no more.
     #[error("the copy was broken off")]
     BrokenOff,
@@ -124,7 +127,7 @@ fn open_copy(from: &Path, to: &Path) -> Result<Connection, CopyError> {
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;")?;
     schema::create(&connection)?;
     connection.execute("ATTACH DATABASE ?1 AS source", [read_only(from)])?;
-    if schema::shape_of(&connection, "source")?.is_none() {
+    if !matches!(schema::shape_of(&connection, "source")?, Found::Log(_)) {
         return Err(CopyError::NotALog(from.to_owned()));
     }
     Ok(connection)
@@ -160,8 +163,9 @@ fn copy_piece(connection: &Connection, after: i64, until: i64) -> Result<Piece, 
     }
     // Whoever writes the log may bring it into the newest shape meanwhile.
     let columns = match schema::shape_of(connection, "source")? {
-        Some(Shape::Untraced) => "*, NULL",
-        Some(Shape::Traced) | None => "*",
+        Found::Log(Shape::Untraced) => "*, NULL",
+        Found::Log(Shape::Traced) => "*",
+        Found::Newer { .. } | Found::Foreign => return Err(CopyError::OtherShape),
     };
     let mut copy = connection.prepare_cached(&format!(
         "INSERT INTO main.events SELECT {columns} FROM source.events WHERE position > ?1 AND position <= ?2"

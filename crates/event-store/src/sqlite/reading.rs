@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::readers::{Readers, in_pieces};
-use super::{OpenError, SqliteOptions, StopReason, schema};
+use super::schema::{self, Found};
+use super::{OpenError, SqliteOptions, StopReason};
 use crate::envelope::RecordedEvent;
 use crate::port::{
     AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
@@ -30,7 +31,13 @@ impl SqliteLogFile {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
         let connection = schema::open_unchanging(path, &options)?;
-        let shape = schema::shape_of(&connection, "main")?.ok_or(OpenError::NotAnEventStore)?;
+        let shape = match schema::shape_of(&connection, "main")? {
+            Found::Log(shape) => shape,
+            Found::Newer { version: found } => {
+                return Err(OpenError::OtherSchema { found, known: schema::SCHEMA_VERSION });
+            }
+            Found::Foreign => return Err(OpenError::NotAnEventStore),
+        };
         schema::check_positions(&connection)?;
         let last = connection
             .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get::<_, i64>(0))?;

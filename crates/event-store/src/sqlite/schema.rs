@@ -12,7 +12,7 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// "KITE", so that a file of something else is not taken for ours.
 const APPLICATION_ID: i64 = 0x4b49_5445;
 /// The shape below. A later shape comes with the way from the earlier one.
-const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// A shape that logs have, or had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,6 @@ SELECT e.position, s.name AS stream, e.version, k.word AS kind, e.schema_version
 FROM events e JOIN streams s ON s.id = e.stream JOIN words k ON k.id = e.kind JOIN words a ON a.id = e.actor
 LEFT JOIN words t ON t.id = e.tenant;
 ";
-
-/// From shape 1. No event is touched: what stood before has no trace.
-const TO_SHAPE_2: &str = "ALTER TABLE events ADD COLUMN trace BLOB; DROP VIEW log;";
 
 /// Refuses an SQLite that can lose a commit.
 pub(super) fn check_engine() -> Result<(), OpenError> {
@@ -159,14 +156,31 @@ pub(super) fn open_unchanging(path: &Path, options: &SqliteOptions) -> Result<Co
     Ok(connection)
 }
 
-/// The shape of a database that is attached under this name; none: it is no log that is known here.
-pub(super) fn shape_of(connection: &Connection, name: &str) -> rusqlite::Result<Option<Shape>> {
+/// What a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A log of a known shape.
+    Log(Shape),
+    /// A log of a newer program.
+    Newer {
+        /// Its shape.
+        version: i64,
+    },
+    /// Something else.
+    Foreign,
+}
+
+/// What a database is that is attached under this name.
+pub(super) fn shape_of(connection: &Connection, name: &str) -> rusqlite::Result<Found> {
     let pragma = |pragma: &str| {
         connection.query_row(&format!("PRAGMA {name}.{pragma}"), [], |row| row.get::<_, i64>(0))
     };
     match pragma("application_id")? {
-        APPLICATION_ID => Ok(Shape::of_version(pragma("user_version")?)),
-        _ => Ok(None),
+        APPLICATION_ID => {
+            let version = pragma("user_version")?;
+            Ok(Shape::of_version(version).map_or(Found::Newer { version }, Found::Log))
+        }
+        _ => Ok(Found::Foreign),
     }
 }
 
@@ -178,10 +192,23 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Brings a log of shape 1 into the newest shape: all of it, or nothing.
+/// Brings a log of shape 1 into the newest shape: all of it, or nothing. No event is read or touched: a row that ends before
+/// its last column has NULL there.
+///
+/// `ALTER TABLE … ADD COLUMN` would do the same to the table's text. But it would read every row of a strict table first, which
+/// takes minutes for a large log, and refuse it because of a single damaged event.
 fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let table: String =
+        connection.query_row("SELECT sql FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0))?;
+    let Some((columns, rest)) = table.rsplit_once(')') else {
+        return Err(rusqlite::Error::InvalidQuery);
+    };
+    let table = format!("{},\n    trace          BLOB\n){rest}", columns.trim_end());
+    connection.execute_batch("PRAGMA writable_schema = ON; BEGIN IMMEDIATE;")?;
+    connection.execute("UPDATE sqlite_schema SET sql = ?1 WHERE name = 'events'", [table])?;
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TO_SHAPE_2} {VIEW} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        "DROP VIEW IF EXISTS log; {VIEW} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;
+         PRAGMA writable_schema = RESET;"
     ))
 }
 

@@ -94,7 +94,7 @@ fn a_password_goes_before_a_campaign_and_the_campaign_still_moves() {
 }
 
 #[test]
-fn the_hand_kept_for_passwords_takes_nothing_else() {
+fn the_worker_kept_for_passwords_takes_nothing_else() {
     let mut lanes = lanes();
     lanes.put(job("shop", MessageClass::Ad, 0, 0..10));
     assert_eq!(take_from(&mut lanes, 10, WantedLanes::OtpOnly, at(0)), None);

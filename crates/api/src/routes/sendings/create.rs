@@ -85,13 +85,13 @@ async fn create(
     let body: SendingBody = read_loosely(&held.bytes)?;
     let cause = state.cause(&auth.actor);
     let key = match key {
-        None => None,
+        None => state.acceptance.without_key(&auth.tenant, body.class.into()).await?,
         Some(key) => {
             let body_hash = hex::encode(Sha256::digest(&held.bytes));
             let idempotency = Idempotency { key, body_hash };
             match state.acceptance.earlier(&cause, &auth.tenant, body.class.into(), idempotency).await? {
                 Earlier::Accepted(accepted) => return Ok(respond(accepted)),
-                Earlier::Nothing(key) => Some(key),
+                Earlier::Nothing(key) => key,
             }
         }
     };
@@ -100,7 +100,7 @@ async fn create(
     refuse_inexact(&held.bytes, "custom", body.custom.as_ref())?;
     let request = expand(&state, &auth.tenant, body).await?;
     has_room(&*state.readiness, "No new sendings are taken")?;
-    let accepted = state.acceptance.accept(&cause, &auth.tenant, request, key).await?;
+    let accepted = state.acceptance.accept(&cause, &auth.tenant, request, Some(key)).await?;
     Ok(respond(accepted))
 }
 

@@ -27,7 +27,7 @@ const GROUPS_MAX: usize = 100;
 const PAGE: usize = 1_000;
 
 /// After so many rows others have their turn.
-const ROWS_AT_ONCE: u32 = 500;
+const ROWS_AT_ONCE: usize = 500;
 
 /// Reads the rows of a body, fills those that name a contact, and appends the contacts of the groups.
 pub(super) async fn expand(
@@ -86,13 +86,18 @@ struct Book<'a> {
     fields_bytes_left: usize,
 }
 
+/// Every so many rows, lets others have their turn.
+async fn give_way(rows_done: usize) {
+    if rows_done > 0 && rows_done.is_multiple_of(ROWS_AT_ONCE) {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Book<'_> {
     async fn read(&self, recipients: Vec<RecipientBody>) -> Vec<BodyRow> {
         let mut rows = Vec::with_capacity(recipients.len());
         for (row, recipient) in (0..).zip(recipients) {
-            if row > 0 && row % ROWS_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
+            give_way(row as usize).await;
             rows.push(recipient.read(row, self.limits));
         }
         rows
@@ -104,11 +109,15 @@ impl Book<'_> {
             BodyRow::Told(_) => None,
         });
         let mut contacts = self.contacts(named.collect()).await?.into_iter();
-        let filled = rows.into_iter().map(|row| match row {
-            BodyRow::Told(row) => row,
-            BodyRow::OfContact(row) => row.fill(contacts.next().flatten(), self.requested, self.limits),
-        });
-        Ok(filled.collect())
+        let mut filled = Vec::with_capacity(rows.len());
+        for row in rows {
+            give_way(filled.len()).await;
+            filled.push(match row {
+                BodyRow::Told(row) => row,
+                BodyRow::OfContact(row) => row.fill(contacts.next().flatten(), self.requested, self.limits),
+            });
+        }
+        Ok(filled)
     }
 
     /// Each of these contacts, if there is one.
@@ -146,6 +155,7 @@ impl Book<'_> {
             }
             members.iter().try_for_each(|member| self.make_room(member))?;
             for member in members {
+                give_way(rows.len()).await;
                 let row = ContactRow::of_group(rows.len() as u32, member.id);
                 rows.push(row.fill(Some(member), self.requested, self.limits));
             }

@@ -256,7 +256,7 @@ async fn an_intent_without_a_response_is_found_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hand_that_dies_in_the_middle_loses_nothing() {
+async fn a_worker_that_dies_in_the_middle_loses_nothing() {
     let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
     let lot = world.send(Sent::default()).await;
     let alpha = script.relay("alpha");
