@@ -105,10 +105,7 @@ async fn the_documentation_is_served_and_asks_for_nothing_from_outside() {
     let text = page.text();
     assert!(text.contains("/v1/sendings") && text.contains("curl -sS -X POST"));
     assert!(text.contains("\n# optional: -H 'Idempotency-Key: …'"));
-    assert!(
-        !text.contains("\\\n  -H 'Idempotency-Key"),
-        "what may be left out is no part of the command"
-    );
+    assert!(!text.contains("\\\n  -H 'Idempotency-Key"), "what may be left out is no part of the command");
     assert!(!text.contains("<script") && !text.contains("<link") && !text.contains("@import"));
     let served = api.ok(Call::new("GET", "/openapi.json")).await;
     assert_eq!(served.text(), openapi_json());
