@@ -181,6 +181,28 @@ mod tests {
         assert_eq!((access.scope, access.role), (Some(Scope::Manage), Some(Role::Administrator)));
     }
 
+    /// What is read from the log itself, or from what is in memory, is never behind; and nobody's write is ever among what was
+    /// not understood of a relay.
+    const LISTS_OF_NO_MODEL: [&str; 3] =
+        ["/v1/audit/events", "/v1/admin/senders", "/v1/admin/relays/{relay}/not-understood"];
+
+    #[test]
+    fn every_list_that_answers_from_a_read_model_says_from_which() {
+        let document = document();
+        let is_paged = |path: &str| {
+            let parameters = document["paths"][path]["get"]["parameters"].as_array();
+            parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "cursor"))
+        };
+        let mut lists = 0;
+        for (method, path, access) in ROWS {
+            if *method == "GET" && is_paged(path) {
+                assert_eq!(access.model.is_none(), LISTS_OF_NO_MODEL.contains(path), "{path}");
+                lists += 1;
+            }
+        }
+        assert!(lists > LISTS_OF_NO_MODEL.len());
+    }
+
     #[test]
     fn who_only_looks_changes_nothing() {
         for (method, path, access) in ROWS {

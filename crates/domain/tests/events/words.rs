@@ -23,12 +23,12 @@ fn stored_as_it_is_called<T: Serialize>(all: &[T], word: impl Fn(&T) -> &'static
 
 #[test]
 fn what_is_stored_is_the_word_that_is_shown() {
-    stored_as_it_is_called(&MessageType::ALL, |one| one.as_str());
-    stored_as_it_is_called(&FailureClass::ALL, |one| one.as_str());
-    stored_as_it_is_called(&MessageClass::ALL, |one| one.word());
-    stored_as_it_is_called(&Outcome::ALL, |one| one.word());
-    stored_as_it_is_called(&SenderStatus::ALL, |one| one.word());
-    stored_as_it_is_called(&Scope::ALL, |one| one.word());
+    stored_as_it_is_called(MessageType::ALL, |one| one.as_str());
+    stored_as_it_is_called(FailureClass::ALL, |one| one.as_str());
+    stored_as_it_is_called(MessageClass::ALL, |one| one.word());
+    stored_as_it_is_called(Outcome::ALL, |one| one.word());
+    stored_as_it_is_called(SenderStatus::ALL, |one| one.word());
+    stored_as_it_is_called(Scope::ALL, |one| one.word());
     stored_as_it_is_called(&[PauseBy::Tenant, PauseBy::Operator], |one| one.word());
     stored_as_it_is_called(&[Role::Auditor, Role::Operator, Role::Administrator], |one| one.word());
     use AttemptState::{Accepted, Delivered, Expired, Refused, Routed, Submitted, Undelivered, Unknown};
