@@ -363,7 +363,15 @@ fn next_attempts_at_different_relays_begin_in_doubt_each_at_its_own() {
     case.respond("alpha", 1, accepted(&[0, 1]));
     doubt(&mut case);
     let at_fault = receipt(1, 1, ReceiptStatus::Undelivered, FailureClass::RelayFault);
-    case.receive("alpha", &[undelivered(0, 1), at_fault]);
+    let (events, _) = case.receive("alpha", &[undelivered(0, 1), at_fault]);
+    let in_doubt = |event: &Event| match event {
+        Event::RelayResponded(told) => {
+            told.unknown.as_ref().map(|one| (told.relay.clone(), one.messages.clone()))
+        }
+        _ => None,
+    };
+    let in_doubt: Vec<_> = events.iter().filter_map(in_doubt).collect();
+    assert_eq!(in_doubt, [(relay("mail-b"), set([0])), (relay("beta"), set([1]))]);
     assert_eq!(case.last(0), ("mail-b".to_owned(), AttemptState::Unknown));
     assert_eq!(case.last(1), ("beta".to_owned(), AttemptState::Unknown));
 }
