@@ -68,7 +68,7 @@ fn in_words(one: &RelayCertificate, now: DateTime<Utc>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::worker::testing::profile;
-    use kite_domain::relay::{CA, CLIENT_CERTIFICATE};
+    use kite_domain::relay::CA;
     use kite_testkit::certificates::Made;
 
     #[test]
@@ -95,19 +95,5 @@ mod tests {
 
         expiry.look(&with(made(2035)));
         assert_eq!(expiry.news(end + TimeDelta::days(1)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn of_the_certificates_of_one_field_the_first_that_ends_counts() {
-        let made = |year| Made::self_signed("relay.example", year).unwrap().certificate;
-        let mut profile = profile("alpha");
-        profile.tls.ca_pem = Some([made(2035), made(2031), made(2033)].concat());
-        profile.tls.client_certificate_pem = Some(made(2030));
-        let mut expiry = Expiry::default();
-        expiry.look(&Arc::new(profile));
-        let mut ends = expiry.ends();
-        ends.sort_unstable();
-        let first_of = |year: &str| format!("{year}-01-01T00:00:00Z").parse::<DateTime<Utc>>().unwrap();
-        assert_eq!(ends, [(CA, first_of("2031")), (CLIENT_CERTIFICATE, first_of("2030"))]);
     }
 }
