@@ -47,7 +47,7 @@ pub struct Advice {
     pub objective: String,
     /// Whether these weights were computed, or are the previous ones.
     pub verdict: AdviceKind,
-    /// One per relay, by id. Their weights sum to 10,000 unless the verdict is [`Verdict::NoRelay`].
+    /// One per relay, by id. Their weights sum to 10,000 unless the verdict is [`AdviceKind::NoRelay`].
     pub entries: Vec<AdviceEntry>,
     /// Who is tried after whom; all relays, the best first.
     pub order: Vec<RelayId>,
