@@ -19,7 +19,7 @@ use crate::clients::{Origin, Peer};
 use crate::problem::{Code, Problem};
 use crate::routes::receipts::RECEIPTS_PATH;
 use crate::state::ApiState;
-use crate::traced::{incoming, method_word, span_of, state_of};
+use crate::traced::{incoming, method_word, span_of};
 
 /// Works on the request as a part of its trace.
 pub(crate) async fn traced(State(state): State<ApiState>, request: Request, next: Next) -> Response {
@@ -27,7 +27,7 @@ pub(crate) async fn traced(State(state): State<ApiState>, request: Request, next
     let span = span_of(&request, id);
     let incoming = incoming(request.headers());
     if let Some(parent) = incoming {
-        trace::adopt(&span, parent, &state_of(request.headers()));
+        trace::adopt(&span, parent);
     }
     let begun = || incoming.unwrap_or_else(|| trace::begin(&[id.as_bytes()]));
     let traceparent = trace::of_span(&span).unwrap_or_else(begun);

@@ -13,9 +13,6 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-/// More of a state than this is not looked at.
-const STATE_BYTES_MAX: usize = 2_048;
 
 /// The span of a request.
 pub(crate) fn span_of(request: &Request, id: Uuid) -> Span {
@@ -72,13 +69,6 @@ pub(crate) fn incoming(headers: &HeaderMap) -> Option<TraceParent> {
     TraceParent::parse(only.to_str().ok()?)
 }
 
-/// The lists of all headers in one.
-pub(crate) fn state_of(headers: &HeaderMap) -> String {
-    let lists = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok());
-    let whole = lists.collect::<Vec<_>>().join(",");
-    if whole.len() > STATE_BYTES_MAX { String::new() } else { whole }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,13 +91,5 @@ mod tests {
         let mut twice = headers(&[(TRACEPARENT, GOOD)]);
         twice.append(TRACEPARENT, GOOD.parse().unwrap());
         assert_eq!(incoming(&twice), None);
-    }
-
-    #[test]
-    fn a_state_in_several_headers_is_one_list_and_one_that_is_too_long_is_none() {
-        let mut several = headers(&[(TRACESTATE, "a=1")]);
-        several.append(TRACESTATE, "b=2,c=3".parse().unwrap());
-        assert_eq!(state_of(&several), "a=1,b=2,c=3");
-        assert_eq!(state_of(&headers(&[(TRACESTATE, &"a".repeat(STATE_BYTES_MAX + 1))])), "");
     }
 }

@@ -75,14 +75,13 @@ fn hash(what: &[u8], seed: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Makes a span that was just created a part of the trace. `state` is what came as `tracestate`: it goes to whoever spans are
-/// exported to, and what of it cannot be read is left out.
-pub fn adopt(span: &Span, parent: TraceParent, state: &str) {
+/// Makes a span that was just created a part of the trace. A `tracestate` is not taken over: it is free text, of callers that
+/// nobody knows yet.
+pub fn adopt(span: &Span, parent: TraceParent) {
     if span.is_disabled() {
         return;
     }
-    let state = state.parse().unwrap_or_default();
-    let context = Context::new().with_remote_span_context(span_context(parent, state));
+    let context = Context::new().with_remote_span_context(span_context(parent));
     // Where nothing is exported there is nothing to adopt it into.
     let _ = span.set_parent(context);
 }
@@ -90,7 +89,7 @@ pub fn adopt(span: &Span, parent: TraceParent, state: &str) {
 /// Notes that a span has to do with another trace, too.
 pub fn link(span: &Span, other: TraceParent) {
     if !span.is_disabled() {
-        span.add_link(span_context(other, TraceState::NONE));
+        span.add_link(span_context(other));
     }
 }
 
@@ -106,9 +105,9 @@ pub fn of_span(span: &Span) -> Option<TraceParent> {
     TraceParent::new(trace, span, context.trace_flags().to_u8())
 }
 
-fn span_context(parent: TraceParent, state: TraceState) -> SpanContext {
+fn span_context(parent: TraceParent) -> SpanContext {
     let (trace, span) = (TraceId::from_bytes(parent.trace_id()), SpanId::from_bytes(parent.span_id()));
-    SpanContext::new(trace, span, TraceFlags::new(parent.flags()), true, state)
+    SpanContext::new(trace, span, TraceFlags::new(parent.flags()), true, TraceState::NONE)
 }
 
 #[cfg(test)]
@@ -142,7 +141,7 @@ mod tests {
     #[test]
     fn without_an_exporter_a_span_is_nowhere() {
         let span = tracing::info_span!("nowhere");
-        adopt(&span, begin(&[]), "vendor=1,=broken");
+        adopt(&span, begin(&[]));
         link(&span, begin(&[]));
         assert_eq!(of_span(&span), None);
     }

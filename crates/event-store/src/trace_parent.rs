@@ -27,9 +27,8 @@ impl TraceParent {
 
     /// Reads the header as the specification says, later versions included. None: it is to be ignored.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let (known, rest) = bytes.split_at_checked(TEXT_BYTES)?;
-        let [version] = hex(&known[..2])?;
+        let (known, rest) = text.as_bytes().split_at_checked(TEXT_BYTES)?;
+        let [version] = bytes(&known[..2])?;
         let has_dashes = [2, 35, 52].into_iter().all(|place| known[place] == b'-');
         // What a later version adds comes after another dash.
         let is_fitting = match version {
@@ -40,8 +39,8 @@ impl TraceParent {
         if !has_dashes || !is_fitting {
             return None;
         }
-        let [flags] = hex(&known[53..])?;
-        Self::new(hex(&known[3..35])?, hex(&known[36..52])?, flags)
+        let [flags] = bytes(&known[53..])?;
+        Self::new(bytes(&known[3..35])?, bytes(&known[36..52])?, flags)
     }
 
     /// The same trace, following from another span of it. None: an id of zeros is none.
@@ -95,20 +94,10 @@ impl fmt::Display for TraceParent {
 }
 
 /// Bytes that are written in lower case.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
+fn bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    let is_lower = !text.iter().any(u8::is_ascii_uppercase);
+    (is_lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
 #[cfg(test)]

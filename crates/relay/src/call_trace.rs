@@ -79,7 +79,7 @@ impl TracedCall {
     /// No message is in two calls at the same time, so these tell calls apart where no span does.
     fn of(span: Span, traces: &Traces, first: AttemptReference, at_ms: i64) -> Self {
         match traces.only() {
-            Some(only) => trace::adopt(&span, only, ""),
+            Some(only) => trace::adopt(&span, only),
             None => traces.named.iter().for_each(|other| trace::link(&span, *other)),
         }
         let without_span = || {

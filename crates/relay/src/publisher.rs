@@ -224,7 +224,7 @@ impl Publisher {
         let Some(sending) = sending else { return Ok(Fit::Whole) };
         let span = tracing::debug_span!(parent: None, "publish", %lot, jobs = jobs.len());
         if let Some(traceparent) = told.recorded.metadata.traceparent {
-            trace::adopt(&span, traceparent, "");
+            trace::adopt(&span, traceparent);
         }
         let mut fit = Fit::Whole;
         for (relay, attempt, kind, messages, not_before_ms) in jobs {

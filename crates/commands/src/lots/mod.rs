@@ -564,7 +564,7 @@ fn span_of_change(id: LotId, sending: &SealedSending, actor: &SmolStr, events: &
         parent: None, "lot", otel.name = first, lot = %id, tenant = %sending.terms.tenant, %actor, events = events.len()
     );
     if let Some(traceparent) = sending.traceparent {
-        trace::adopt(&span, traceparent, "");
+        trace::adopt(&span, traceparent);
     }
     span
 }
