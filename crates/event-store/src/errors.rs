@@ -47,7 +47,7 @@ impl Error for SharedError {
 
 impl PartialEq for SharedError {
     fn eq(&self, other: &Self) -> bool {
-        describe(self) == describe(other)
+        Arc::ptr_eq(&self.0, &other.0) || describe(self) == describe(other)
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use kite_event_store::sqlite::{SqliteLogFile, SqliteOptions, copy_log};
+use kite_event_store::sqlite::{CopyError, SqliteLogFile, SqliteOptions, copy_log};
 use kite_event_store::{
     EventStore, Expected, Filter, LogIndex, RecordedEvent, SqliteEventStore, StreamAppend, TraceParent,
 };
@@ -138,6 +138,22 @@ async fn an_event_that_is_damaged_and_a_view_that_is_gone_do_not_keep_a_log_from
 }
 
 #[tokio::test]
+async fn a_log_whose_change_of_shape_is_broken_off_stays_as_it_was_and_is_changed_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, events) = log_of_shape_1(directory.path()).await;
+    // Where the view belongs is something else, which comes to light after the table was changed.
+    let in_the_way = |sql: &str| Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+    in_the_way("DROP VIEW IF EXISTS log; CREATE TABLE log (other)");
+    assert!(SqliteEventStore::open(&file, SqliteOptions::default()).is_err());
+    assert_eq!(shape(&file), 1);
+    let log = SqliteLogFile::open(&file).unwrap();
+    assert_eq!(log.read_all(0, 10, &Filter::everything()).await.unwrap().events, events);
+    in_the_way("DROP TABLE log");
+    assert_eq!(log_of(&open(&file)).await, events);
+    assert_eq!(shape(&file), 2);
+}
+
+#[tokio::test]
 async fn a_log_in_the_newest_shape_is_whole_to_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let (file, _) = log_of_shape_1(directory.path()).await;
@@ -154,6 +170,8 @@ async fn a_log_of_a_newer_program_is_called_so() {
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 900).unwrap();
     let refused = SqliteLogFile::open(&file).err().unwrap().to_string();
     assert!(refused.contains("shape 900"), "{refused}");
+    let copied = copy_log(&file, &directory.path().join("copy.sqlite"), &mut |_| true);
+    assert!(matches!(copied, Err(CopyError::OtherShape)), "{copied:?}");
 }
 
 #[tokio::test]

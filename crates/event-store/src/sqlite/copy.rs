@@ -127,8 +127,10 @@ fn open_copy(from: &Path, to: &Path) -> Result<Connection, CopyError> {
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;")?;
     schema::create(&connection)?;
     connection.execute("ATTACH DATABASE ?1 AS source", [read_only(from)])?;
-    if !matches!(schema::shape_of(&connection, "source")?, Found::Log(_)) {
-        return Err(CopyError::NotALog(from.to_owned()));
+    match schema::shape_of(&connection, "source")? {
+        Found::Log(_) => {}
+        Found::Newer { .. } => return Err(CopyError::OtherShape),
+        Found::Foreign => return Err(CopyError::NotALog(from.to_owned())),
     }
     Ok(connection)
 }

@@ -198,18 +198,21 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 /// `ALTER TABLE … ADD COLUMN` would do the same to the table's text. But it would read every row of a strict table first, which
 /// takes minutes for a large log, and refuse it because of a single damaged event.
 fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE; PRAGMA writable_schema = ON;")?;
     let table: String =
         connection.query_row("SELECT sql FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0))?;
     let Some((columns, rest)) = table.rsplit_once(')') else {
         return Err(rusqlite::Error::InvalidQuery);
     };
     let table = format!("{},\n    trace          BLOB\n){rest}", columns.trim_end());
-    connection.execute_batch("PRAGMA writable_schema = ON; BEGIN IMMEDIATE;")?;
     connection.execute("UPDATE sqlite_schema SET sql = ?1 WHERE name = 'events'", [table])?;
     connection.execute_batch(&format!(
-        "DROP VIEW IF EXISTS log; {VIEW} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;
+        "DROP VIEW IF EXISTS log; {VIEW} PRAGMA user_version = {SCHEMA_VERSION};
          PRAGMA writable_schema = RESET;"
-    ))
+    ))?;
+    // What SQLite cannot read is not committed. No row is read for that.
+    connection.prepare("SELECT traceparent FROM log")?;
+    connection.execute_batch("COMMIT")
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
