@@ -251,11 +251,14 @@ impl Journal {
         let mut after = after_version;
         loop {
             let page = self.store.read_stream(stream, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(told) };
-            after = last.version;
+            let is_whole = page.len() < PAGE;
+            after = page.last().map_or(after, |last| last.version);
             told.reserve(page.len());
             for recorded in page {
                 told.push(self.understand(recorded)?);
+            }
+            if is_whole {
+                return Ok(told);
             }
         }
     }

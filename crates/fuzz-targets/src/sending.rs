@@ -44,7 +44,10 @@ async fn preview_and_accept(desk: &Desk, request: SendRequest) {
     let preview = desk.acceptance.preview(&tenant, &request, &SplitLedger::default()).await;
     let cause = Cause::new("fuzz", desk.journal.next_id());
     let strict = request.strict;
-    let accepted = desk.acceptance.accept(&cause, &tenant, request, None).await;
+    let accepted = match desk.acceptance.without_key(&tenant, request.class).await {
+        Ok(open) => desk.acceptance.accept(&cause, &tenant, request, open).await,
+        Err(error) => Err(error),
+    };
     match (preview, accepted) {
         (Ok(preview), Ok(accepted)) => {
             assert_eq!(preview.messages, accepted.messages);

@@ -110,13 +110,9 @@ impl Acceptance {
     /// It comes too fast, or the log cannot be read.
     pub async fn without_key(&self, tenant: &TenantId, class: MessageClass) -> Result<OpenKey, AcceptError> {
         self.directory.stay_current(self.journal()).await?;
-        self.count_sending(tenant, class)?;
-        Ok(OpenKey { claim: None, _working: None })
-    }
-
-    pub(super) fn count_sending(&self, tenant: &TenantId, class: MessageClass) -> Result<(), AcceptError> {
         let counted = self.rates.request(tenant, &self.limits_of(tenant), lane_of(class));
-        counted.inspect_err(note_too_fast).map_err(AcceptError::TooFast)
+        counted.inspect_err(note_too_fast).map_err(AcceptError::TooFast)?;
+        Ok(OpenKey { claim: None, _working: None })
     }
 
     fn count_under_key(&self, tenant: &TenantId, class: MessageClass) -> Result<Counted, AcceptError> {

@@ -141,14 +141,11 @@ impl Acceptance {
         cause: &Cause,
         tenant: &TenantId,
         request: SendRequest,
-        key: Option<OpenKey>,
+        key: OpenKey,
     ) -> Result<Accepted, AcceptError> {
         self.directory.stay_current(self.journal()).await?;
-        if key.is_none() {
-            self.count_sending(tenant, request.class)?;
-        }
         // The key is held until there is an answer.
-        self.accept_new(cause, tenant, request, key.as_ref().and_then(|key| key.claim.as_ref())).await
+        self.accept_new(cause, tenant, request, key.claim.as_ref()).await
     }
 
     async fn accept_new(

@@ -63,7 +63,7 @@ async fn whatever_follows_for_a_sending_stays_in_the_trace_that_it_was_accepted_
     let (tenant, request) = (acme(), notice(recipients(3)));
     let earlier = house.acceptance.earlier(&cause, &tenant, request.class, idempotency).await.unwrap();
     let Earlier::Nothing(key) = earlier else { panic!("nothing was accepted under it") };
-    let sending = house.acceptance.accept(&cause, &tenant, request, Some(key)).await.unwrap().sending;
+    let sending = house.acceptance.accept(&cause, &tenant, request, key).await.unwrap().sending;
     let other = house.accept(notice(recipients(3))).await.unwrap().sending;
 
     // Whoever goes on with it has only the log to know it from.

@@ -114,10 +114,10 @@ async fn a_row_is_refused_for_want_of_a_relay_only_after_the_log_was_read_on() {
     let acceptance = write_side.acceptance(AcceptLimits::default(), Arc::new(BacklogLevel::default));
     write_side.directory.catch_up(&journal).await.unwrap();
     let request = notice(recipients(1));
-    let refused = acceptance.accept(&cause(), &acme(), request.clone(), None).await;
+    let refused = accept_without_key(&acceptance, &acme(), request.clone()).await;
     assert!(matches!(refused, Err(AcceptError::RowsRefused(_))), "{refused:?}");
     house.register("acme", "025550100", SenderKind::Phone, &["gamma"]).await;
-    let accepted = acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
+    let accepted = accept_without_key(&acceptance, &acme(), request).await.unwrap();
     assert_eq!((accepted.messages, accepted.refused_count), (1, 0));
 }
 
@@ -131,10 +131,10 @@ async fn a_request_is_refused_only_after_the_log_was_read_on() {
     write_side.directory.catch_up(&journal).await.unwrap();
     let mut request = notice(recipients(1));
     request.from_phone = Some("02-555-0177".to_owned());
-    let refused = acceptance.accept(&cause(), &acme(), request.clone(), None).await;
+    let refused = accept_without_key(&acceptance, &acme(), request.clone()).await;
     assert!(matches!(refused, Err(AcceptError::Refused(_))), "{refused:?}");
     house.register("acme", "025550177", SenderKind::Phone, &["alpha"]).await;
-    acceptance.accept(&cause(), &acme(), request, None).await.unwrap();
+    accept_without_key(&acceptance, &acme(), request).await.unwrap();
 }
 
 /// So it is with whatever names a relay of a moment ago.

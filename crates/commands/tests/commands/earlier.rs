@@ -87,8 +87,7 @@ async fn a_key_is_held_from_the_question_to_the_answer() {
     open_key(&house, "another key", "body").await;
     let other = house.earlier(&tenant("other"), "key", "body", MessageClass::Notice).await;
     assert!(matches!(other, Ok(Earlier::Nothing(_))), "it is the key of another tenant");
-    let accepted =
-        house.acceptance.accept(&cause(), &acme(), notice(recipients(1)), Some(key)).await.unwrap();
+    let accepted = house.acceptance.accept(&cause(), &acme(), notice(recipients(1)), key).await.unwrap();
     assert!(!accepted.repeated);
     assert_eq!(found(&house, "key", "body").await.sending, accepted.sending);
 }
@@ -107,9 +106,8 @@ async fn of_two_processes_that_were_told_of_nothing_one_accepts() {
     let house = House::furnished().await;
     let other = house.restarted().await;
     let (left, right) = (open_key(&house, "key", "body").await, open_key(&other, "key", "body").await);
-    let accepted =
-        house.acceptance.accept(&cause(), &acme(), notice(recipients(2)), Some(left)).await.unwrap();
-    let late = other.acceptance.accept(&cause(), &acme(), notice(recipients(2)), Some(right)).await;
+    let accepted = house.acceptance.accept(&cause(), &acme(), notice(recipients(2)), left).await.unwrap();
+    let late = other.acceptance.accept(&cause(), &acme(), notice(recipients(2)), right).await;
     assert!(matches!(late, Err(AcceptError::InProgress)), "{late:?}");
     assert_eq!(found(&other, "key", "body").await.sending, accepted.sending);
     assert_eq!(house.events("sending-accepted").await.len(), 1);
@@ -125,7 +123,7 @@ async fn a_claim_that_was_never_sealed_is_settled_by_the_question() {
     let house = house.restarted().await;
     let key = open_key(&house, "key", "corrected body").await;
     assert_eq!(house.events("sending-abandoned").await.len(), 1);
-    house.acceptance.accept(&cause(), &acme(), notice(recipients(1)), Some(key)).await.unwrap();
+    house.acceptance.accept(&cause(), &acme(), notice(recipients(1)), key).await.unwrap();
     assert!(matches!(ask(&house, "key", "body").await, Err(AcceptError::KeyReused)));
     assert_eq!(house.events("sending-accepted").await.len(), 1);
 }

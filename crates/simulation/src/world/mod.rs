@@ -4,6 +4,7 @@ mod copy;
 mod end;
 mod nodes;
 mod requests;
+mod sends;
 
 use futures::FutureExt;
 use kite_commands::describe;

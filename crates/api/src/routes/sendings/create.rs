@@ -95,12 +95,12 @@ async fn create(
             }
         }
     };
+    has_room(&*state.readiness, "No new sendings are taken")?;
     refuse_zeros(&held.bytes)?;
     custom_is_object(&body)?;
     refuse_inexact(&held.bytes, "custom", body.custom.as_ref())?;
     let request = expand(&state, &auth.tenant, body).await?;
-    has_room(&*state.readiness, "No new sendings are taken")?;
-    let accepted = state.acceptance.accept(&cause, &auth.tenant, request, Some(key)).await?;
+    let accepted = state.acceptance.accept(&cause, &auth.tenant, request, key).await?;
     Ok(respond(accepted))
 }
 

@@ -234,7 +234,7 @@ impl House {
     }
 
     pub(crate) async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
-        self.acceptance.accept(&cause(), &acme(), request, None).await
+        self.accept_as(&acme(), request).await
     }
 
     /// As the API asks for it: with where acme's splits stand, and no other's.
@@ -249,8 +249,12 @@ impl House {
         self.acceptance.preview(&acme(), request, &ledger).await
     }
 
+    async fn accept_as(&self, whose: &TenantId, request: SendRequest) -> Result<Accepted, AcceptError> {
+        accept_without_key(&self.acceptance, whose, request).await
+    }
+
     pub(crate) async fn accept_of(&self, name: &str, request: SendRequest) -> Accepted {
-        self.acceptance.accept(&cause(), &tenant(name), request, None).await.unwrap()
+        self.accept_as(&tenant(name), request).await.unwrap()
     }
 
     pub(crate) async fn accept_once(
@@ -272,7 +276,7 @@ impl House {
         let whose = tenant(name);
         match self.earlier(&whose, key, body, request.class).await? {
             Earlier::Accepted(accepted) => Ok(accepted),
-            Earlier::Nothing(key) => self.acceptance.accept(&cause(), &whose, request, Some(key)).await,
+            Earlier::Nothing(key) => self.acceptance.accept(&cause(), &whose, request, key).await,
         }
     }
 
@@ -422,4 +426,14 @@ pub(crate) async fn work_off(worker: &mut dyn Worker) {
         }
     }
     panic!("{} does not come to an end", worker.name());
+}
+
+/// As the API accepts a request without a key.
+pub(crate) async fn accept_without_key(
+    acceptance: &Acceptance,
+    whose: &TenantId,
+    request: SendRequest,
+) -> Result<Accepted, AcceptError> {
+    let open = acceptance.without_key(whose, request.class).await?;
+    acceptance.accept(&cause(), whose, request, open).await
 }
