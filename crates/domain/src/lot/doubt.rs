@@ -305,17 +305,7 @@ pub(super) fn asked_about(unknown: UnknownSet, question: Option<Question>) -> Un
 
 /// That it is not known of an attempt, and nothing else.
 pub(super) fn unknown_at(relay: RelayId, attempt: u16, unknown: UnknownSet) -> Event {
-    RelayResponded {
-        relay,
-        attempt,
-        call_ms: None,
-        accepted: None,
-        refused: Vec::new(),
-        unknown: Some(unknown),
-        deferred: None,
-        refused_for_now: Vec::new(),
-    }
-    .into()
+    RelayResponded { unknown: Some(unknown), ..RelayResponded::nothing(relay, attempt) }.into()
 }
 
 /// A repeated call was refused as a duplicate. If the relay can only be handed the message again, no question is

@@ -322,6 +322,22 @@ pub struct RelayResponded {
     pub refused_for_now: Vec<RefusedForNowSet>,
 }
 
+impl RelayResponded {
+    /// A response that says nothing yet.
+    pub(super) fn nothing(relay: RelayId, attempt: u16) -> Self {
+        Self {
+            relay,
+            attempt,
+            call_ms: None,
+            accepted: None,
+            refused: Vec::new(),
+            unknown: None,
+            deferred: None,
+            refused_for_now: Vec::new(),
+        }
+    }
+}
+
 /// Delivery reports that say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptSet {

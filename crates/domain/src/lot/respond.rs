@@ -306,16 +306,7 @@ impl<'r> Response<'r> {
     }
 
     fn into_events(self, call_ms: Option<u32>, accepted: Option<AcceptedSet>) -> Vec<Event> {
-        let nothing = RelayResponded {
-            relay: self.relay.clone(),
-            attempt: self.attempt,
-            call_ms,
-            accepted: None,
-            refused: Vec::new(),
-            unknown: None,
-            deferred: None,
-            refused_for_now: Vec::new(),
-        };
+        let nothing = RelayResponded { call_ms, ..RelayResponded::nothing(self.relay.clone(), self.attempt) };
         let mut back = self.back.into_iter();
         let first = RelayResponded {
             accepted,

@@ -304,6 +304,5 @@ fn known_split(connection: Connection<'_>, row: &Row<'_>) -> Result<KnownSplit, 
 }
 
 fn channel_of(row: &Row<'_>, column: usize) -> Result<Channel, QueryError> {
-    let word = row.text(column)?;
-    word.parse().map_err(|_| QueryError::corrupt(format!("{word:?} is no channel")))
+    row.text(column)?.parse().map_err(QueryError::corrupt)
 }

@@ -370,7 +370,7 @@ fn lot_id(row: &Row<'_>) -> Result<LotId, QueryError> {
 }
 
 fn class(row: &Row<'_>, column: usize) -> Result<MessageClass, QueryError> {
-    let place = usize::try_from(row.get::<i64>(column)?).ok();
-    let class = place.and_then(|place| MessageClass::ALL.get(place).copied());
+    let stored: i64 = row.get(column)?;
+    let class = MessageClass::ALL.iter().copied().find(|class| urgency(*class) == stored);
     class.ok_or_else(|| QueryError::corrupt("a class"))
 }
