@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -136,6 +137,10 @@ impl TracingSettings {
     }
 }
 
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("kite")
+}
+
 /// What exports spans until the end of the process.
 pub(crate) struct Exporter(SdkTracerProvider);
 
@@ -195,8 +200,8 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        // Lines of the log stay in the house.
-        .with_filter(settings.spans()?.and(filter_fn(|metadata| metadata.is_span())));
+        // Lines of the log stay in the house, and so do the spans of libraries: those of the export itself among them.
+        .with_filter(settings.spans()?.and(filter_fn(is_ours)));
     Ok((layer, Exporter(provider)))
 }
 

@@ -6,7 +6,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
@@ -22,13 +25,21 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error: text for a person, JSON for a machine. `KITE_LOG` sets the level (`info`).
 pub(crate) fn start_logging(default: &str) {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(lines_shown(default)).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.
-    let _ = match std::io::stderr().is_terminal() {
-        true => builder.try_init(),
-        false => builder.json().try_init(),
-    };
+    let _ = tracing_subscriber::registry().with(lines(default)).try_init();
+}
+
+/// Lines only: a span that nobody exports is not made.
+fn lines<S>(default: &str) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let shown = lines_shown(default).and(filter_fn(|metadata| metadata.is_event()));
+    match std::io::stderr().is_terminal() {
+        true => lines.with_filter(shown).boxed(),
+        false => lines.json().with_filter(shown).boxed(),
+    }
 }
 
 /// As [`start_logging`], and spans go where the settings say, if they say so. What is answered exports them until it is ended.
@@ -45,12 +56,7 @@ pub(crate) fn start(
         return Ok(None);
     }
     let (spans, exporter) = spans::layer(settings, runtime)?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(spans);
-    let _ = match std::io::stderr().is_terminal() {
-        true => registry.with(lines.with_filter(lines_shown(default))).try_init(),
-        false => registry.with(lines.json().with_filter(lines_shown(default))).try_init(),
-    };
+    let _ = tracing_subscriber::registry().with(spans).with(lines(default)).try_init();
     Ok(Some(exporter))
 }
 
