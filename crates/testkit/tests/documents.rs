@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: addresses outside the project, which would need the network.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Folders that hold no document of ours, or copies of them.
 const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "mutants.out"];
@@ -67,31 +67,17 @@ fn has_anchor(text: &str, wanted: &str) -> bool {
     prose(text).any(|(_, line)| line.starts_with('#') && anchor(line) == wanted)
 }
 
-/// A path without `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::new(), |mut plain, component| {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            other => plain.push(other),
-        }
-        plain
-    })
-}
-
 /// Whether a link leads to a file or folder of the project and, where it names one, to a heading in it.
 fn leads_somewhere(document: &Path, text: &str, target: &str) -> bool {
     let (path, heading) = target.split_once('#').unwrap_or((target, ""));
     if path.is_empty() {
         return has_anchor(text, heading);
     }
-    let path = plain(&document.parent().expect("a document is in a folder").join(path));
+    let path = root().join(document.parent().expect("a document is in a folder")).join(path);
     if heading.is_empty() {
-        return root().join(path).exists();
+        return path.exists();
     }
-    std::fs::read_to_string(root().join(path)).is_ok_and(|text| has_anchor(&text, heading))
+    std::fs::read_to_string(path).is_ok_and(|text| has_anchor(&text, heading))
 }
 
 /// Whether a name in backticks is meant as a file or folder of the project, without anything left to fill in: one below a
