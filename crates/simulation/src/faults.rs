@@ -52,6 +52,8 @@ pub enum PutFault {
 pub enum TakeFault {
     /// Somebody else gets it, too.
     Twice,
+    /// Nobody hears that it is worked on, so that it is given again soon.
+    Unheard,
 }
 
 /// What becomes of a lease that is settled.

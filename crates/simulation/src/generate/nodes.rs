@@ -37,6 +37,7 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
     // A process that is alone has its log beside it.
     case.setup.remote_log = case.setup.nodes > 1 && Dice::of(seed, 0x4EAD).per_cent(50);
     add_queue_faults(seed, &mut case);
+    add_unheard(seed, &mut case);
     add_lease_faults(seed, &mut case);
     add_rush(seed, &mut case);
     add_upgrade(seed, &mut case);
@@ -68,6 +69,23 @@ fn add_queue_faults(seed: u64, case: &mut Case) {
         let op = Operation::QueueFault { skip: dice.below(4) as u8, fault };
         let place = dice.below(1 + case.steps.len() as u64) as usize;
         case.steps.insert(place, CaseStep { salt: SALT_OF_QUEUE + number as u32, polls: 0, op });
+    }
+}
+
+/// The salts of steps in which the work queue does not hear of work.
+const SALT_OF_UNHEARD: u32 = 560_000;
+
+/// In every second case of several processes work is given again although somebody is at it: by dice of their own.
+fn add_unheard(seed: u64, case: &mut Case) {
+    let mut dice = Dice::of(seed, 0x0EA2);
+    if case.setup.nodes == 1 || dice.per_cent(50) {
+        return;
+    }
+    for number in 0..dice.between(3, 8) {
+        let op =
+            Operation::QueueFault { skip: dice.below(2) as u8, fault: QueueFault::Take(TakeFault::Unheard) };
+        let place = dice.below(1 + case.steps.len() as u64) as usize;
+        case.steps.insert(place, CaseStep { salt: SALT_OF_UNHEARD + number as u32, polls: 0, op });
     }
 }
 

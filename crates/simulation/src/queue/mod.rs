@@ -6,7 +6,8 @@
 //! - A job that was given out has an acknowledgement deadline. Its process reports "in progress" while it runs and
 //!   reaches the queue. A process that stands still, is cut off or has died reports nothing, and its jobs are given
 //!   out again: to others while it still works, if it wakes up.
-//! - By faults that are armed: a job is lost after it was accepted, comes late or twice; a put or a settlement
+//! - By faults that are armed: a job is lost after it was accepted, comes late or twice; the reports of one that is given out
+//!   are not heard, so that others get it while its process still works; a put or a settlement
 //!   happens without an answer; the rest of a lease comes back as a whole or not at all.
 //! - A job with the same cause is accepted once within a window, though the first may be lost by then.
 //! - Others learn about a job at once, or when they look.
@@ -72,6 +73,8 @@ struct Out {
     /// The lease of the lanes; none: they do not know of it.
     of_lanes: Option<u64>,
     until_ms: i64,
+    /// Whether the queue hears that it is worked on.
+    is_heard: bool,
     stands: Stands,
 }
 
@@ -183,8 +186,8 @@ impl Broker {
         }
     }
 
-    /// Gives a lease of its own number, which is to be acknowledged in time.
-    fn give(&self, relay: &RelayId, lease: Lease, of_lanes: Option<u64>) -> Lease {
+    /// Gives a lease of its own number, which is to be acknowledged in time: in none if the queue does not hear of it.
+    fn give(&self, relay: &RelayId, lease: Lease, of_lanes: Option<u64>, is_heard: bool) -> Lease {
         let mut state = self.state.lock();
         for out in state.out.values_mut().filter(|out| out.relay == *relay && out.stands == Stands::Lapsed) {
             if out.jobs.iter().any(|job| lease.jobs.iter().any(|other| are_of_one(job, other))) {
@@ -197,7 +200,8 @@ impl Broker {
             relay: relay.clone(),
             jobs: lease.jobs.clone(),
             of_lanes,
-            until_ms: self.sim.now_ms() + ACKNOWLEDGED_WITHIN_MS,
+            until_ms: self.sim.now_ms() + if is_heard { ACKNOWLEDGED_WITHIN_MS } else { 0 },
+            is_heard,
             stands: Stands::Held,
         };
         state.out.insert(id, out);
@@ -216,7 +220,7 @@ impl Broker {
     async fn take(&self, relay: &RelayId, want: Want) -> Result<Taken, QueueError> {
         self.lapse().await;
         if let Some(twin) = self.twin(relay, want.lanes) {
-            return Ok(Taken::Lease(self.give(relay, twin, None)));
+            return Ok(Taken::Lease(self.give(relay, twin, None, true)));
         }
         // Whoever asks may have another time than the queue.
         let want = Want { now: self.sim.now(), ..want };
@@ -224,12 +228,21 @@ impl Broker {
             Taken::Lease(lease) => lease,
             nothing @ Taken::Nothing(_) => return Ok(nothing),
         };
-        if let Some(TakeFault::Twice) = self.take_faults.strike() {
+        let fault = self.take_faults.strike();
+        if fault == Some(TakeFault::Twice) {
             self.sim.reach(Situation::JobTwice);
             self.state.lock().twins.entry(relay.clone()).or_default().push_back(lease.clone());
         }
         let of_lanes = Some(lease.id);
-        Ok(Taken::Lease(self.give(relay, lease, of_lanes)))
+        let is_heard = fault != Some(TakeFault::Unheard);
+        let given = self.give(relay, lease, of_lanes, is_heard);
+        if !is_heard {
+            self.lapse().await;
+            self.state.lock().arrivals.iter().filter(|((of, _), _)| of == relay).for_each(|(_, arrivals)| {
+                arrivals.send_modify(|count| *count = count.wrapping_add(1));
+            });
+        }
+        Ok(Taken::Lease(given))
     }
 
     /// Whoever has it works on it. False: it is not out any more.
@@ -240,7 +253,7 @@ impl Broker {
             return false;
         };
         // One that comes too late changes nothing.
-        if out.until_ms > now_ms {
+        if out.is_heard && out.until_ms > now_ms {
             out.until_ms = now_ms + ACKNOWLEDGED_WITHIN_MS;
         }
         true

@@ -153,6 +153,21 @@ fn a_job_that_is_there_twice_comes_to_two_at_the_same_time() {
 }
 
 #[test]
+fn work_that_the_queue_does_not_hear_of_is_given_again_although_somebody_is_at_it() {
+    let mut stage = Stage::new();
+    let (one, other) = (stage.process(1), stage.process(2));
+    block_on(one.put(job(None))).unwrap();
+    stage.broker.arm(0, QueueFault::Take(TakeFault::Unheard));
+    let held = stage.take(&one).unwrap();
+    let again = stage.take(&other).unwrap();
+    assert_eq!(held.jobs, again.jobs);
+    block_on(one.settle(&alpha(), held.id, Vec::new())).unwrap();
+    assert_eq!(stage.sim.take_reached().times(Situation::JobGivenAgain), 1);
+    stage.pass(8);
+    assert_eq!(stage.take(&one), None, "the other one is heard of");
+}
+
+#[test]
 fn what_is_left_comes_again_as_it_is_or_whole_or_not() {
     let left = |fault: Option<SettleFault>| {
         let stage = Stage::new();
