@@ -12,6 +12,8 @@ mod errors;
 mod gappy;
 mod in_memory;
 mod port;
+pub mod postgres;
+mod queue;
 pub mod sqlite;
 mod trace_parent;
 
@@ -23,5 +25,6 @@ pub use port::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, KeptEvent, KeptPage, LogIndex,
     Page, Position, ReadError, StreamAppend, Tail,
 };
+pub use postgres::PostgresEventStore;
 pub use sqlite::SqliteEventStore;
 pub use trace_parent::TraceParent;

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use kite_event_store::sqlite::SqliteOptions;
-use kite_event_store::{EventStore, GappyEventStore, Gaps, MemoryEventStore, SqliteEventStore, contract};
+use kite_event_store::{
+    EventStore, GappyEventStore, Gaps, MemoryEventStore, PostgresEventStore, SqliteEventStore, contract,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,6 +85,21 @@ mod sqlite {
     }
 
     promises!(store());
+}
+
+mod postgres {
+    use super::*;
+    use kite_event_store::postgres::{PostgresOptions, migrate};
+    use kite_testkit::postgres::Database;
+
+    async fn store() -> (Database, Arc<PostgresEventStore>) {
+        let database = Database::make().await;
+        let options = PostgresOptions { readers: 2, ..PostgresOptions::at(database.url()) };
+        migrate(&options, &[]).await.unwrap();
+        (database, Arc::new(PostgresEventStore::open(options).await.unwrap()))
+    }
+
+    promises!(store().await);
 }
 
 /// Positions with gaps, and a head that lags behind.

@@ -62,7 +62,7 @@ async fn child_that_appends_until_it_is_stopped() {
                     Expected::Version(round * 2),
                     [number, number + 1],
                 );
-                match append_one(&store, next).await {
+                match append_one(&*store, next).await {
                     Ok(done) => print_line(&format!("acknowledged {number} {}", done.position)),
                     Err(error) => return error,
                 }
@@ -71,12 +71,12 @@ async fn child_that_appends_until_it_is_stopped() {
         });
     }
     let errors = clients.join_all().await;
-    let later = append_one(&store, append("later", Expected::Any, [first + 1_000_000])).await;
+    let later = append_one(&*store, append("later", Expected::Any, [first + 1_000_000])).await;
     let has_stopped =
         errors.iter().all(|error| matches!(error, AppendError::Stopped(_) | AppendError::AnswerLost));
     assert!(has_stopped, "{errors:?}");
     let Err(AppendError::Stopped(reason)) = later else { panic!("{later:?}") };
-    let readable = log_of(&store).await.len();
+    let readable = log_of(&*store).await.len();
     assert!(readable as u64 >= *store.head().borrow());
     print_line(&format!("stopped {}", describe(&reason)));
 }

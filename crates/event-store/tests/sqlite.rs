@@ -69,7 +69,7 @@ async fn closing_writes_what_waits() {
     for number in 0..200 {
         let store = Arc::clone(&store);
         waiting.spawn(async move {
-            append_one(&store, append(&format!("s-{number}"), Expected::Any, [number])).await
+            append_one(&*store, append(&format!("s-{number}"), Expected::Any, [number])).await
         });
     }
     // The first answer: others are on their way or not even sent.
@@ -169,7 +169,7 @@ async fn a_full_queue_answers_busy() {
         for number in 0..200 {
             let store = Arc::clone(&store);
             callers.spawn(async move {
-                append_one(&store, padded(&format!("s-{number}"), number, 100_000)).await
+                append_one(&*store, padded(&format!("s-{number}"), number, 100_000)).await
             });
         }
         let results = callers.join_all().await;
@@ -177,7 +177,7 @@ async fn a_full_queue_answers_busy() {
         let busy = results.iter().filter(|result| **result == Err(AppendError::Busy)).count();
         assert_eq!(written + busy, 200, "{results:?}");
         assert!(busy > 0 && written > 0);
-        assert_eq!(log_of(&store).await.len(), written);
+        assert_eq!(log_of(&*store).await.len(), written);
     }
 }
 

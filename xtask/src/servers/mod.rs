@@ -1,34 +1,43 @@
-//! The real servers that tests talk to, and the tools that drive ours: a mail server, and Schemathesis.
+//! The real servers that tests talk to, and the tools that drive ours: a mail server, PostgreSQL, and Schemathesis.
 
 mod certificates;
+mod postgres;
 mod python;
 mod smtp;
 
 use std::process::Command;
 
+use postgres::PostgresServer;
 use python::Python;
 use smtp::SmtpServer;
 
 /// Everything that runs, or has to be there, while the tests run.
 pub(crate) struct Servers {
     smtp: SmtpServer,
+    postgres: PostgresServer,
     schemathesis: Schemathesis,
 }
 
 impl Servers {
     /// Installs what is missing and starts all.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Ok(Self { schemathesis: Schemathesis::install()?, smtp: SmtpServer::start()? })
+        Ok(Self {
+            schemathesis: Schemathesis::install()?,
+            postgres: PostgresServer::start()?,
+            smtp: SmtpServer::start()?,
+        })
     }
 
     /// Tells the tests where the servers are.
     pub(crate) fn tell(&self, tests: &mut Command) {
         self.smtp.tell(tests);
+        self.postgres.tell(tests);
         self.schemathesis.tell(tests);
     }
 
     /// Stops all. One that has ended by itself meanwhile is an error.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.postgres.stop()?;
         self.smtp.stop()
     }
 }

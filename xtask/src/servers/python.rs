@@ -119,7 +119,7 @@ fn pip(mut python: Command, requirements: &Path, more: &[&str]) -> anyhow::Resul
 }
 
 /// What a command prints; an error with everything that it said if it fails.
-fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+pub(super) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::StopReason;
-use super::queue::Queue;
 use crate::errors::{SharedError, describe};
+use crate::queue::Queue;
 
 /// A frame of the write-ahead log: a page and its header.
 const FRAME_BYTES: u64 = 4096 + 24;

@@ -12,7 +12,6 @@ mod copy;
 mod leftover;
 mod log;
 mod measure;
-mod queue;
 mod readers;
 mod reading;
 mod recent;
@@ -36,9 +35,9 @@ use crate::port::{
     AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError,
 };
+use crate::queue::{Queue, Request};
 use checkpoint::{Checkpoints, Finish};
 pub use copy::{Copied, CopyError, Progress, copy_log};
-use queue::{Queue, Request};
 use readers::{Bounds, Readers, in_pieces};
 pub use reading::SqliteLogFile;
 use recent::Recent;
@@ -210,7 +209,7 @@ impl SqliteEventStore {
         let log = log::Log::open(&connection, options.heads_max, options.append_bytes_max)?;
         let position = log.last_position();
 
-        let queue = Arc::new(Queue::new(&options));
+        let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let recent = Arc::new(Recent::new(position, options.recent_bytes_max));
         let checkpoints = Arc::new(Checkpoints::default());
         let (head_sender, head) = watch::channel(position);

@@ -5,9 +5,9 @@ use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::queue::EVENT_OVERHEAD_BYTES;
 use crate::envelope::RecordedEvent;
 use crate::port::{Filter, Page, Position};
+use crate::queue::EVENT_OVERHEAD_BYTES;
 
 /// Data on one page, unless a single event is larger.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -51,7 +51,7 @@ pub(crate) fn append(
 }
 
 pub(crate) async fn append_one(
-    store: &SqliteEventStore,
+    store: &impl EventStore,
     append: StreamAppend,
 ) -> Result<Appended, AppendError> {
     let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
@@ -59,7 +59,7 @@ pub(crate) async fn append_one(
 }
 
 /// The whole log; fails if there is a gap between positions.
-pub(crate) async fn log_of(store: &SqliteEventStore) -> Vec<RecordedEvent> {
+pub(crate) async fn log_of(store: &impl EventStore) -> Vec<RecordedEvent> {
     let mut events: Vec<RecordedEvent> = Vec::new();
     let mut position = 0;
     loop {

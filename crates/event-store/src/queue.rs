@@ -6,33 +6,38 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use tokio::sync::{oneshot, watch};
+use std::pin::pin;
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::{SqliteOptions, StopReason};
 use crate::errors::SharedError;
 use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
+
+/// A store that was closed accepts nothing any more.
+#[derive(Debug, thiserror::Error)]
+#[error("it was closed")]
+pub(crate) struct WasClosed;
 
 /// From this size on a request is a large one.
 const BULK_BYTES: usize = 64 * 1024;
 /// What an event takes beside its data, roughly: in memory and, with its indexes, on disk.
-pub(super) const EVENT_OVERHEAD_BYTES: usize = 200;
+pub(crate) const EVENT_OVERHEAD_BYTES: usize = 200;
 
-pub(super) type Answer = Vec<Result<Appended, AppendError>>;
+pub(crate) type Answer = Vec<Result<Appended, AppendError>>;
 
 /// The data of an append in bytes, and the overhead of keeping it.
-pub(super) fn weight_bytes(append: &StreamAppend) -> usize {
+pub(crate) fn weight_bytes(append: &StreamAppend) -> usize {
     append.events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum()
 }
 
 /// A batch on its way through the writer.
-pub(super) struct Request {
-    pub(super) mode: BatchMode,
+pub(crate) struct Request {
+    pub(crate) mode: BatchMode,
     /// Those not tried yet.
-    pub(super) appends: std::vec::IntoIter<StreamAppend>,
+    pub(crate) appends: std::vec::IntoIter<StreamAppend>,
     /// One result for each append that was tried.
-    pub(super) results: Answer,
+    pub(crate) results: Answer,
     /// So many of the results are durable.
-    pub(super) durable: usize,
+    pub(crate) durable: usize,
     /// How many appends there are in all.
     count: usize,
     bytes: usize,
@@ -40,7 +45,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
+    pub(crate) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
         let count = batch.appends.len();
         let (results, appends) = (Vec::with_capacity(count), batch.appends.into_iter());
@@ -48,18 +53,18 @@ impl Request {
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
-    pub(super) fn is_held_back(&self) -> bool {
+    pub(crate) fn is_held_back(&self) -> bool {
         self.mode == BatchMode::Guarded && matches!(self.results.first(), Some(Err(_)))
     }
 
     /// Tells the caller, who may have gone away.
-    pub(super) fn answer(self) {
+    pub(crate) fn answer(self) {
         let _ = self.answer.send(self.results);
     }
 
     /// Tells the caller that the store has stopped. What is durable stays so; `uncertain` is for what was written but
     /// is not known to be durable.
-    pub(super) fn give_up(mut self, stopped: &AppendError, uncertain: &AppendError) {
+    pub(crate) fn give_up(mut self, stopped: &AppendError, uncertain: &AppendError) {
         for result in &mut self.results[self.durable..] {
             if result.is_ok() {
                 *result = Err(uncertain.clone());
@@ -84,12 +89,41 @@ impl Waiting {
     fn requests(&self) -> usize {
         self.small.len() + self.bulk.len()
     }
+
+    fn take(&mut self, small: &mut Vec<Request>, bulk: &mut Option<Request>, bytes_max: usize) -> Taken {
+        if bulk.is_none() && self.requests() == 0 {
+            return if self.closing { Taken::Closed } else { Taken::Nothing };
+        }
+        let mut taken_bytes = 0;
+        while taken_bytes < bytes_max
+            && let Some(request) = self.small.pop_front()
+        {
+            taken_bytes += request.bytes;
+            small.push(request);
+        }
+        if bulk.is_none() {
+            *bulk = self.bulk.pop_front();
+            taken_bytes += bulk.as_ref().map_or(0, |request| request.bytes);
+        }
+        self.bytes -= taken_bytes;
+        Taken::Work
+    }
+}
+
+/// What a writer finds when it looks.
+enum Taken {
+    Work,
+    Nothing,
+    /// The store is closing and everything is done.
+    Closed,
 }
 
 /// The writer's queue.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
+    /// The same for a writer that is no thread of its own.
+    arrived: Notify,
     /// Why nothing is accepted any more. Changed under the lock of `waiting`.
     stopped: watch::Sender<Option<SharedError>>,
     requests_max: usize,
@@ -97,25 +131,26 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(options: &SqliteOptions) -> Self {
+    pub(crate) fn new(requests_max: usize, bytes_max: usize) -> Self {
         Self {
             waiting: Mutex::default(),
             ready: Condvar::new(),
+            arrived: Notify::new(),
             stopped: watch::Sender::new(None),
-            requests_max: options.queue_requests_max,
-            bytes_max: options.queue_bytes_max,
+            requests_max,
+            bytes_max,
         }
     }
 
     /// Accepts the request, or says at once why not. One that exceeds the limit in bytes by itself is accepted when
     /// nothing else waits.
-    pub(super) fn push(&self, request: Request) -> Result<(), AppendError> {
+    pub(crate) fn push(&self, request: Request) -> Result<(), AppendError> {
         let mut waiting = self.waiting.lock();
         if let Some(reason) = &*self.stopped.borrow() {
             return Err(AppendError::Stopped(reason.clone()));
         }
         if waiting.closing {
-            return Err(AppendError::stopped(StopReason::Closed));
+            return Err(AppendError::stopped(WasClosed));
         }
         let is_bulk = request.bytes >= BULK_BYTES;
         let (requests_max, bytes_max) = match is_bulk {
@@ -137,58 +172,67 @@ impl Queue {
         drop(waiting);
         if was_empty {
             self.ready.notify_one();
+            self.arrived.notify_one();
         }
         Ok(())
     }
 
     /// Moves small requests of up to `bytes_max` and, if the writer has none, a large one to the writer. Waits until
     /// there is something to do. False: the store is closing and everything is done.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         small: &mut Vec<Request>,
         bulk: &mut Option<Request>,
         bytes_max: usize,
     ) -> bool {
         let mut waiting = self.waiting.lock();
-        while bulk.is_none() && waiting.requests() == 0 {
-            if waiting.closing {
-                return false;
+        loop {
+            match waiting.take(small, bulk, bytes_max) {
+                Taken::Work => return true,
+                Taken::Closed => return false,
+                Taken::Nothing => self.ready.wait(&mut waiting),
             }
-            self.ready.wait(&mut waiting);
         }
-        let mut taken_bytes = 0;
-        while taken_bytes < bytes_max
-            && let Some(request) = waiting.small.pop_front()
-        {
-            taken_bytes += request.bytes;
-            small.push(request);
+    }
+
+    /// Like [`Queue::take`], for a writer that is no thread of its own.
+    pub(crate) async fn taken(
+        &self,
+        small: &mut Vec<Request>,
+        bulk: &mut Option<Request>,
+        bytes_max: usize,
+    ) -> bool {
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            arrived.as_mut().enable();
+            let taken = self.waiting.lock().take(small, bulk, bytes_max);
+            match taken {
+                Taken::Work => return true,
+                Taken::Closed => return false,
+                Taken::Nothing => arrived.await,
+            }
         }
-        if bulk.is_none() {
-            *bulk = waiting.bulk.pop_front();
-            taken_bytes += bulk.as_ref().map_or(0, |request| request.bytes);
-        }
-        waiting.bytes -= taken_bytes;
-        true
     }
 
     /// How many requests wait.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.waiting.lock().requests()
     }
 
     /// Why nothing is taken any more, once that is so.
-    pub(super) fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
+    pub(crate) fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.stopped.subscribe()
     }
 
     /// Takes nothing new from now on; the writer ends when what waits is written.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.waiting.lock().closing = true;
         self.ready.notify_all();
+        self.arrived.notify_one();
     }
 
     /// Takes nothing any more, and gives up what waits. The first reason stays.
-    pub(super) fn stop(&self, reason: &SharedError) {
+    pub(crate) fn stop(&self, reason: &SharedError) {
         let mut waiting = self.waiting.lock();
         self.stopped.send_if_modified(|stopped| {
             let is_first = stopped.is_none();

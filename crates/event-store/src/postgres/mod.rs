@@ -1,0 +1,312 @@
+//! The log in PostgreSQL (15 or newer), for several processes on several machines.
+//!
+//! Every process appends for itself: what waits in it goes to the server as one call of one SQL function, which takes the row
+//! lock of the head, checks versions, gives out positions and writes. So positions have no gaps and become visible in their
+//! order, without a leader. LISTEN wakes those who follow the log; that nothing is missed rests on a look every 200 ms.
+//!
+//! A call whose answer was lost is answered with [`AppendError::AnswerLost`]: it is not known whether it was written. While
+//! nobody can be reached, appends are answered with [`AppendError::Unavailable`] and nothing was written. A log that has gone
+//! back behind what was acknowledged stops the store: it is another log than the one that was written to.
+//!
+//! Deliberately absent: reading from a standby (it lags behind what was acknowledged), and a way to change or delete an event:
+//! the role of an instance has no right to.
+
+mod call;
+mod connect;
+mod follow;
+mod migrate;
+mod reading;
+mod trial;
+mod writer;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::envelope::RecordedEvent;
+use crate::errors::SharedError;
+use crate::port::{
+    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    ReadError, Tail,
+};
+use crate::queue::{Queue, Request, WasClosed};
+use connect::Connector;
+use follow::Head;
+
+/// How long a reader waits for a connection of the pool.
+const POOL_WAIT: Duration = Duration::from_secs(5);
+
+/// The bounds of a store, and where its server is.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port,host:port/database`. Of several hosts the one that may be written to is used.
+    pub url: String,
+    /// TLS, with the roots that the server's certificate must lead to; none: no TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Batches that may wait for the writer; more are answered with [`AppendError::Busy`].
+    pub queue_requests_max: usize,
+    /// Data that may wait for the writer.
+    pub queue_bytes_max: usize,
+    /// Data in one call of the server (a batch may be spread over several).
+    pub call_bytes_max: usize,
+    /// Data of one [`crate::StreamAppend`]; more is answered with [`AppendError::TooLarge`].
+    pub append_bytes_max: usize,
+    /// Connections for reading.
+    pub readers: usize,
+    /// A call that takes longer counts as lost.
+    pub call_timeout: Duration,
+}
+
+impl PostgresOptions {
+    /// The usual bounds, for the server at this URL.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            tls: None,
+            queue_requests_max: 8_192,
+            queue_bytes_max: 64 * 1024 * 1024,
+            call_bytes_max: 512 * 1024,
+            append_bytes_max: 4 * 1024 * 1024,
+            readers: 8,
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is none.
+    #[error("the URL of the PostgreSQL server cannot be read")]
+    Url(#[source] tokio_postgres::Error),
+    /// TLS cannot be had as it is configured.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// An older server.
+    #[error("PostgreSQL {version} is too old; 15 or newer is needed")]
+    ServerTooOld {
+        /// What it says of itself.
+        version: String,
+    },
+    /// A server that loses what it has acknowledged.
+    #[error("the PostgreSQL server has {setting} = off and may lose what it has acknowledged")]
+    NotDurable {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// A database that cannot hold every text.
+    #[error("the database has the encoding {encoding}; UTF8 is needed")]
+    Encoding {
+        /// The encoding found.
+        encoding: String,
+    },
+    /// There is no log in the database.
+    #[error("there is no log in the database: it has to be made first")]
+    NotAnEventStore,
+    /// Made by a newer version of this program, or not brought to this one's shape yet.
+    #[error("the log has shape {found}, this program knows {known}")]
+    OtherShape {
+        /// The shape found.
+        found: i64,
+        /// The shape known.
+        known: i64,
+    },
+    /// The server refused, or cannot be reached.
+    #[error("the PostgreSQL server cannot be used")]
+    Server(#[from] tokio_postgres::Error),
+    /// The pool of connections cannot be made.
+    #[error("no pool of connections")]
+    Pool(#[from] deadpool_postgres::BuildError),
+}
+
+/// Makes or updates the log in a database, as its owner, and lets `instances` (roles) use it.
+///
+/// # Errors
+/// See [`OpenError`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the connection is driven for as long as this function works with it"
+)]
+pub async fn migrate(options: &PostgresOptions, instances: &[String]) -> Result<(), OpenError> {
+    let (mut client, connection) = Connector::new(options)?.connect().await?;
+    let driving = tokio::spawn(connection);
+    let done = async {
+        connect::check_server(&client).await?;
+        migrate::migrate(&mut client, instances).await
+    }
+    .await;
+    driving.abort();
+    done
+}
+
+/// See [the module](self).
+pub struct PostgresEventStore {
+    queue: Arc<Queue>,
+    pool: Pool,
+    head: watch::Receiver<Position>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for PostgresEventStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("PostgresEventStore")
+            .field("head", &*self.head.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresEventStore {
+    /// Opens the log, which [`migrate`] has made, and starts to write and to follow it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tasks are the store's own, as the threads of the other one are"
+    )]
+    pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        let connector = Connector::new(&options)?;
+        let (client, connection) = connector.connect().await?;
+        let driving = tokio::spawn(connection);
+        let first = async {
+            connect::check_server(&client).await?;
+            migrate::check_shape(&client).await?;
+            Ok::<_, OpenError>(follow::look(&client).await?)
+        }
+        .await;
+        driving.abort();
+        let (log_id, position) = first?;
+
+        let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
+        let head = Arc::new(Head::new(log_id, position));
+        let pool = pool(&connector, &options)?;
+        let told = head.subscribe();
+        let writer = writer::Writer::new(connector.clone(), Arc::clone(&queue), Arc::clone(&head), &options);
+        let follower = follow::Follower { connector, queue: Arc::clone(&queue), head };
+        let running = Mutex::new(vec![tokio::spawn(writer.run()), tokio::spawn(follower.run())]);
+        Ok(Self { queue, pool, head: told, running })
+    }
+
+    /// Why the store takes no appends any more, once that is so.
+    pub fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
+        self.queue.stopped()
+    }
+
+    /// Writes what waits and ends. Appends from now on are answered with `Stopped`.
+    pub async fn close(&self) {
+        self.queue.close();
+        let running = std::mem::take(&mut *self.running.lock());
+        for (number, task) in running.into_iter().enumerate() {
+            // The writer ends by itself when what waits is written; who follows does not.
+            if number > 0 {
+                task.abort();
+            }
+            let _ = task.await;
+        }
+        self.pool.close();
+    }
+
+    async fn reader(&self) -> Result<deadpool_postgres::Client, ReadError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Closed => ReadError::stopped(WasClosed),
+            error => ReadError::unavailable(error),
+        })
+    }
+}
+
+impl Drop for PostgresEventStore {
+    fn drop(&mut self) {
+        self.queue.close();
+        for task in self.running.lock().iter().skip(1) {
+            task.abort();
+        }
+    }
+}
+
+fn pool(connector: &Connector, options: &PostgresOptions) -> Result<Pool, OpenError> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(connector.config.clone(), connector.tls.clone(), recycling);
+    let pool = Pool::builder(manager).max_size(options.readers).runtime(Runtime::Tokio1);
+    Ok(pool.wait_timeout(Some(POOL_WAIT)).create_timeout(Some(POOL_WAIT)).build()?)
+}
+
+#[async_trait]
+impl EventStore for PostgresEventStore {
+    async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let count = batch.appends.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (answer, answered) = oneshot::channel();
+        if let Err(error) = self.queue.push(Request::new(batch, answer)) {
+            return vec![Err(error); count];
+        }
+        answered.await.unwrap_or_else(|_| vec![Err(AppendError::AnswerLost); count])
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        reading::stream(&self.reader().await?, stream, after_version, limit).await
+    }
+
+    async fn read_many(
+        &self,
+        tails: &[Tail<'_>],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
+        reading::tails(&self.reader().await?, tails, limit).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        reading::page(&self.reader().await?, after, limit, filter).await
+    }
+
+    async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
+        reading::kept_page(&self.reader().await?, after, limit, &Filter::everything()).await
+    }
+
+    async fn read_kept_stream(
+        &self,
+        stream: &str,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<KeptEvent>, ReadError> {
+        reading::kept_stream(&self.reader().await?, stream, after_version, limit).await
+    }
+
+    fn count_after(&self, after: Position) -> u64 {
+        // Positions have no gaps here.
+        self.head.borrow().saturating_sub(after)
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+}
+
+#[async_trait]
+impl LogIndex for PostgresEventStore {
+    async fn read_correlation(
+        &self,
+        correlation: Uuid,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        reading::correlation(&self.reader().await?, correlation, after, limit).await
+    }
+
+    async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
+        reading::position_before(&self.reader().await?, time).await
+    }
+}

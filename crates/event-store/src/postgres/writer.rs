@@ -1,0 +1,299 @@
+//! Takes what waits in this process and writes it with one call of the server, so that many callers share one commit and one
+//! round trip.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Statement};
+
+use super::call::{CALL, Call, Placed, Standing, standing, version_of};
+use super::connect::{Connector, check_server};
+use super::follow::{Head, look};
+use super::trial::{Seen, Trial};
+use super::{OpenError, PostgresOptions};
+use crate::errors::{SharedError, describe};
+use crate::port::{AppendError, BatchMode, StreamAppend};
+use crate::queue::{Queue, Request, WasClosed, weight_bytes};
+
+/// What a large request may write in a call even when small ones fill it.
+const BULK_BYTES_MIN: usize = 512 * 1024;
+
+/// See the module.
+pub(super) struct Writer {
+    connector: Connector,
+    queue: Arc<Queue>,
+    head: Arc<Head>,
+    call_bytes_max: usize,
+    append_bytes_max: usize,
+    call_timeout: Duration,
+    session: Option<Session>,
+}
+
+/// A connection that calls are made over.
+pub(super) struct Session {
+    pub(super) client: Client,
+    /// Prepared once: a call is one round trip.
+    pub(super) append: Statement,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    /// There is no connection, so nothing was written.
+    #[error("the server cannot be reached")]
+    NotReached(#[source] tokio_postgres::Error),
+    /// The server is not one to write to, and nothing was written.
+    #[error("the server cannot be used")]
+    NotFit(#[source] OpenError),
+    /// It has another log.
+    #[error("the log is not the one that was written to")]
+    WrongLog(#[source] SharedError),
+    /// The server has said that nothing is written.
+    #[error("nothing was written")]
+    NothingWritten(#[source] tokio_postgres::Error),
+    /// An id stands in its stream already, so nothing is written.
+    #[error("an event stands in the log already")]
+    IdTaken,
+    /// The connection was lost while the server was at it.
+    #[error("the connection was lost")]
+    Lost(#[source] tokio_postgres::Error),
+    /// No answer in time.
+    #[error("the server does not answer")]
+    TooLong,
+}
+
+impl From<tokio_postgres::Error> for CallError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(code) if *code == SqlState::UNIQUE_VIOLATION => Self::IdTaken,
+            // Whoever shuts the server down may do so after the commit and before the answer.
+            Some(code) if code.code().starts_with("57P") => Self::Lost(error),
+            Some(_) => Self::NothingWritten(error),
+            None => Self::Lost(error),
+        }
+    }
+}
+
+impl CallError {
+    /// What a caller is told whose append was part of the call.
+    fn into_answer(self) -> AppendError {
+        match self {
+            Self::NotReached(_) | Self::NotFit(_) | Self::NothingWritten(_) | Self::IdTaken => {
+                AppendError::unavailable(self)
+            }
+            Self::WrongLog(wrong) => AppendError::Stopped(wrong),
+            Self::Lost(_) | Self::TooLong => AppendError::AnswerLost,
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        connector: Connector,
+        queue: Arc<Queue>,
+        head: Arc<Head>,
+        options: &PostgresOptions,
+    ) -> Self {
+        Self {
+            connector,
+            queue,
+            head,
+            call_bytes_max: options.call_bytes_max,
+            append_bytes_max: options.append_bytes_max,
+            call_timeout: options.call_timeout,
+            session: None,
+        }
+    }
+
+    /// Writes until the store is closed and everything is written.
+    pub(super) async fn run(mut self) {
+        let (mut small, mut bulk) = (Vec::new(), None);
+        while self.queue.taken(&mut small, &mut bulk, self.call_bytes_max).await {
+            let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
+            let mut trials = self.trials(&mut requests);
+            self.write(&mut trials).await;
+            for (request, trial) in requests.iter_mut().zip(trials) {
+                request.results.extend(trial.answers());
+                request.durable = request.results.len();
+            }
+            let last = requests.pop_if(|last| last.appends.len() > 0);
+            requests.into_iter().for_each(Request::answer);
+            bulk = last;
+        }
+        self.queue.stop(&SharedError::new(WasClosed));
+    }
+
+    /// What is written next: all of each request, of the last (a large one) as much as there is room for.
+    fn trials(&self, requests: &mut [Request]) -> Vec<Trial> {
+        let count = requests.len();
+        let mut bytes = 0;
+        let mut trials = Vec::with_capacity(count);
+        for (number, request) in requests.iter_mut().enumerate() {
+            let is_last = number + 1 == count;
+            let room = match is_last && request.mode != BatchMode::Atomic {
+                true => self.call_bytes_max.saturating_sub(bytes).max(BULK_BYTES_MIN),
+                false => usize::MAX,
+            };
+            let (appends, taken) = take(request, room);
+            bytes += taken;
+            // What follows the first of a guarded request stands alone, once that one is written.
+            let mode = match request.mode {
+                BatchMode::Guarded if !request.results.is_empty() => BatchMode::Independent,
+                mode => mode,
+            };
+            let mut trial = Trial::new(mode, appends, self.append_bytes_max);
+            if request.is_held_back() {
+                trial.hold_back();
+            }
+            trials.push(trial);
+        }
+        trials
+    }
+
+    /// Calls until everything is answered. An error is the answer of all that is open.
+    async fn write(&mut self, trials: &mut [Trial]) {
+        let Err(error) = self.try_all(trials).await else { return };
+        tracing::warn!(error = describe(&error), "the event store in PostgreSQL could not write");
+        self.session = None;
+        let answer = error.into_answer();
+        trials.iter_mut().for_each(|trial| trial.give_up(&answer));
+    }
+
+    async fn try_all(&mut self, trials: &mut [Trial]) -> Result<(), CallError> {
+        while !trials.iter().all(Trial::is_over) {
+            let call_timeout = self.call_timeout;
+            let head = Arc::clone(&self.head);
+            let session = self.session().await?;
+            let once = async {
+                refuse_twice(&session.client, trials).await?;
+                once(session, &head, trials).await
+            };
+            timeout(call_timeout, once).await.map_err(|_| CallError::TooLong)??;
+        }
+        Ok(())
+    }
+
+    /// The connection that is there, or a new one to a server that still has this log.
+    async fn session(&mut self) -> Result<&Session, CallError> {
+        if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
+            let known = self.head.known();
+            let session = Session::open(&self.connector).await?;
+            let found = look(&session.client).await.map_err(CallError::NotReached)?;
+            if let Err(wrong) = self.head.check(known, found) {
+                let wrong = SharedError::new(wrong);
+                self.queue.stop(&wrong);
+                return Err(CallError::WrongLog(wrong));
+            }
+            self.session = Some(session);
+        }
+        Ok(self.session.as_ref().expect("it was just made"))
+    }
+}
+
+impl Session {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection is driven for as long as its client is there"
+    )]
+    async fn open(connector: &Connector) -> Result<Self, CallError> {
+        let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
+        tokio::spawn(connection);
+        check_server(&client).await.map_err(CallError::NotFit)?;
+        let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
+        Ok(Self { client, append })
+    }
+}
+
+/// The next appends of a request, until they weigh `room`, at least one; and what they weigh.
+fn take(request: &mut Request, room: usize) -> (Vec<StreamAppend>, usize) {
+    let mut taken = 0;
+    let mut appends = Vec::new();
+    while taken < room
+        && let Some(append) = request.appends.next()
+    {
+        taken += weight_bytes(&append);
+        appends.push(append);
+    }
+    (appends, taken)
+}
+
+/// What brings an event twice is refused without a try.
+async fn refuse_twice(client: &Client, trials: &mut [Trial]) -> Result<(), CallError> {
+    for trial in trials {
+        while let Some(place) = trial.twice() {
+            let actual = version_of(client, &trial.appends[place].stream).await? + trial.events_before(place);
+            trial.refuse(place, AppendError::Conflict { actual });
+        }
+    }
+    Ok(())
+}
+
+/// One call, and what its answers mean.
+async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<(), CallError> {
+    let (mut call, mut seen, mut places) = (Call::default(), Seen::new(), Vec::new());
+    for (number, trial) in trials.iter().enumerate() {
+        for place in trial.next(&mut seen) {
+            call.push(number, trial.mode, &trial.appends[place]);
+            places.push((number, place));
+        }
+    }
+    let placed = call.make(session).await.map_err(CallError::from);
+    let placed = match placed {
+        Ok(placed) => placed,
+        Err(CallError::IdTaken) => return settle_taken(&session.client, trials, &places).await,
+        Err(error) => return Err(error),
+    };
+    let mut refused = Vec::new();
+    for (&(number, place), placed) in places.iter().zip(placed) {
+        match placed {
+            Placed::Written(appended) => {
+                head.tell(appended.position);
+                trials[number].answer(place, appended);
+            }
+            Placed::Checked(appended) => trials[number].answer(place, appended),
+            Placed::Refused { actual } => refused.push(((number, place), actual)),
+            // It waits for what becomes of the one that was refused.
+            Placed::NotTried => {}
+        }
+    }
+    settle_refused(&session.client, trials, &refused).await
+}
+
+/// Some appends were refused, each with its stream elsewhere: those that are no repeats are in conflict.
+async fn settle_refused(
+    client: &Client,
+    trials: &mut [Trial],
+    refused: &[((usize, usize), u64)],
+) -> Result<(), CallError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let appends: Vec<&StreamAppend> =
+        refused.iter().map(|((number, place), _)| &trials[*number].appends[*place]).collect();
+    let found = standing(client, &appends).await?;
+    for (((number, place), actual), standing) in refused.iter().zip(found) {
+        trials[*number].settle(*place, standing, *actual);
+    }
+    Ok(())
+}
+
+/// Some events of a call stand in the log already, so nothing of it was written: whose they are is answered.
+async fn settle_taken(
+    client: &Client,
+    trials: &mut [Trial],
+    places: &[(usize, usize)],
+) -> Result<(), CallError> {
+    let appends: Vec<&StreamAppend> =
+        places.iter().map(|(number, place)| &trials[*number].appends[*place]).collect();
+    let found = standing(client, &appends).await?;
+    for ((number, place), standing) in places.iter().zip(found) {
+        let actual = match standing {
+            Standing::Not => continue,
+            Standing::All(_) => 0,
+            Standing::Otherwise => version_of(client, &trials[*number].appends[*place].stream).await?,
+        };
+        trials[*number].settle(*place, standing, actual);
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Rows that somebody, or the disk, has changed.
+
+use kite_event_store::{EventStore, Expected, Filter, ReadError};
+
+use crate::support::{append, append_one};
+use crate::{database, open};
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_told_in_its_place() {
+    let database = database().await;
+    let store = open(&database.url()).await;
+    append_one(&store, append("a", Expected::Any, [1, 2, 3])).await.unwrap();
+    append_one(&store, append("b", Expected::Any, [4])).await.unwrap();
+    for damage in [
+        // After the last moment that there is.
+        "UPDATE kite_log.events SET time = 9000000000000000 WHERE position = 2",
+        "UPDATE kite_log.events SET trace = decode(repeat('00', 25), 'hex') WHERE position = 3",
+        "DELETE FROM kite_log.streams WHERE name = 'b'",
+    ] {
+        database.execute(damage).await;
+    }
+    let page = store.read_kept(0, 10).await.unwrap();
+    let readable: Vec<bool> = page.events.iter().map(|kept| kept.event.is_ok()).collect();
+    assert_eq!(readable, [true, false, false, false]);
+    let places: Vec<_> = page.events.iter().map(|kept| (kept.position, kept.version)).collect();
+    assert_eq!(places, [(1, 1), (2, 2), (3, 3), (4, 1)]);
+    let stream = store.read_kept_stream("a", 0, 10).await.unwrap();
+    assert_eq!(stream.iter().map(|kept| kept.event.is_ok()).collect::<Vec<_>>(), [true, false, false]);
+    // Whoever goes on from what it reads does not get past it.
+    let read = store.read_all(0, 10, &Filter::everything()).await;
+    assert!(matches!(read, Err(ReadError::Unreadable(_))), "{read:?}");
+    assert_eq!(store.read_all(0, 1, &Filter::everything()).await.unwrap().events.len(), 1);
+}

@@ -1,0 +1,146 @@
+//! The primary dies and a standby takes its place.
+
+use kite_event_store::postgres::migrate;
+use kite_event_store::{AppendError, Expected, PostgresEventStore, describe};
+use kite_testkit::postgres::{Database, Installation, Server};
+use kite_testkit::proxy::Proxy;
+use kite_testkit::wait::wait_until;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::task::JoinSet;
+
+use crate::support::{append, append_one, id, log_of};
+use crate::{PATIENCE, append_until_answered, open, options};
+
+const WRITERS: u64 = 4;
+
+/// The database at either of two servers, whichever may be written to.
+fn at_either(database: &Database, one: &Server, other: &Server) -> String {
+    let [one, other] = [one, other].map(|server| server.address().port());
+    database.url_at(&format!("localhost:{one},localhost:{other}"))
+}
+
+/// Waits until something is so of a server.
+async fn until(server: &Server, condition: &str) {
+    let sql = format!("DO $$ BEGIN ASSERT ({condition}); END $$");
+    wait_until(condition, PATIENCE, async || Database::attempt(&server.url("postgres"), &sql).await.is_ok())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_over() {
+    let installation = Installation::from_environment().unwrap();
+    let mut primary = Server::start(&installation, &[]).unwrap();
+    let database = Database::on(&primary).await;
+    migrate(&options(&database.url()), &[]).await.unwrap();
+    let standby = primary.standby(primary.address()).unwrap();
+    // Outside of a transaction, so each by itself.
+    database.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
+    database.execute("SELECT pg_reload_conf()").await;
+    until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await;
+
+    let store: Arc<PostgresEventStore> = Arc::new(open(&at_either(&database, &primary, &standby)).await);
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let (going_on, goes_on) = tokio::sync::watch::channel(true);
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, acknowledged, goes_on) = (Arc::clone(&store), Arc::clone(&acknowledged), goes_on.clone());
+        writers.spawn(async move {
+            let (mut written, mut lost) = (Vec::new(), 0);
+            for round in 0.. {
+                if !*goes_on.borrow() {
+                    break;
+                }
+                let number = round * WRITERS + writer;
+                let next = append(&format!("s-{writer}"), Expected::Version(round), [number]);
+                let (appended, was_lost) = append_until_answered(&store, next).await;
+                written.push((number, appended.position));
+                lost += u64::from(was_lost);
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            (written, lost)
+        });
+    }
+    let count = || acknowledged.load(Ordering::Relaxed);
+    wait_until("writing", PATIENCE, async || count() > 200).await.unwrap();
+    primary.kill().unwrap();
+    standby.promote().unwrap();
+    let before = count();
+    wait_until("writing at the other one", PATIENCE, async || count() > before + 200).await.unwrap();
+    going_on.send_replace(false);
+    let mut written = Vec::new();
+    let mut lost = 0;
+    while let Some(ended) = writers.join_next().await {
+        let (of_one, lost_of_one) = ended.unwrap();
+        written.extend(of_one);
+        lost += lost_of_one;
+    }
+    assert!(store.stopped().borrow().is_none());
+    let log = log_of(&*store).await;
+    assert_eq!(log.len(), written.len(), "each event once; {lost} answers were lost");
+    for (number, position) in written {
+        assert_eq!(log[position as usize - 1].id, id(number), "where it was acknowledged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_has_lost_what_was_acknowledged_is_not_gone_on_with() {
+    let installation = Installation::from_environment().unwrap();
+    let mut primary = Server::start(&installation, &[]).unwrap();
+    let database = Database::on(&primary).await;
+    migrate(&options(&database.url()), &[]).await.unwrap();
+    let between = Proxy::start(primary.address()).unwrap();
+    let standby = primary.standby(between.address()).unwrap();
+    let store = open(&at_either(&database, &primary, &standby)).await;
+    append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
+    until(&primary, "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication").await;
+    between.close();
+    append_one(&store, append("a", Expected::Version(1), [2])).await.unwrap();
+    primary.kill().unwrap();
+    standby.promote().unwrap();
+    let stopped = wait_until("stopped", PATIENCE, async || {
+        let answer = append_one(&store, append("a", Expected::Version(2), [3])).await;
+        match answer {
+            Err(AppendError::Stopped(reason)) => {
+                let said = describe(&reason);
+                assert!(said.contains("position 1") && said.contains("up to 2"), "{said}");
+                true
+            }
+            Err(AppendError::AnswerLost | AppendError::Unavailable(_)) => false,
+            answer => panic!("{answer:?}"),
+        }
+    });
+    stopped.await.unwrap();
+    assert!(store.stopped().borrow().is_some());
+    // Whoever starts anew goes on with what there is.
+    let anew = open(&at_either(&database, &primary, &standby)).await;
+    assert_eq!(log_of(&anew).await.len(), 1);
+    append_one(&anew, append("a", Expected::Version(1), [4])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_alone_takes_no_appends_until_it_is_promoted() {
+    let installation = Installation::from_environment().unwrap();
+    let mut primary = Server::start(&installation, &[]).unwrap();
+    let database = Database::on(&primary).await;
+    migrate(&options(&database.url()), &[]).await.unwrap();
+    let standby = primary.standby(primary.address()).unwrap();
+    let store = open(&at_either(&database, &primary, &standby)).await;
+    append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
+    until(&primary, "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication").await;
+    primary.kill().unwrap();
+    let is_away = |answer: &Result<_, AppendError>| matches!(answer, Err(AppendError::Unavailable(_)));
+    wait_until("away", PATIENCE, async || {
+        is_away(&append_one(&store, append("a", Expected::Version(1), [2])).await)
+    })
+    .await
+    .unwrap();
+    for _ in 0..3 {
+        let answer = append_one(&store, append("a", Expected::Version(1), [2])).await;
+        assert!(is_away(&answer), "{answer:?}");
+    }
+    standby.promote().unwrap();
+    let (appended, _) = append_until_answered(&store, append("a", Expected::Version(1), [2])).await;
+    assert_eq!((appended.version, appended.position), (2, 2));
+}

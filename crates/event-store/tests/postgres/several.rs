@@ -1,0 +1,103 @@
+//! Several processes on one log.
+
+use kite_event_store::{AppendError, EventStore, Expected, Filter, PostgresEventStore};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+use crate::support::{append, append_one, log_of};
+use crate::{database, open, until_head};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_have_no_gaps_and_nothing_appears_behind_a_reader_however_many_write() {
+    const STORES: u64 = 3;
+    const WRITERS: u64 = 4;
+    const ROUNDS: u64 = 25;
+    let database = database().await;
+    let total = STORES * WRITERS * ROUNDS * 2;
+    let follower = open(&database.url()).await;
+    let mut following = JoinSet::new();
+    following.spawn(async move {
+        let (mut seen, mut position, mut head) = (Vec::new(), 0, follower.head());
+        while (seen.len() as u64) < total {
+            let page = follower.read_all(position, 100, &Filter::everything()).await.unwrap();
+            if page.next == position {
+                head.wait_for(|head| *head > position).await.unwrap();
+            }
+            position = page.next;
+            seen.extend(page.events);
+        }
+        seen
+    });
+    let mut writers = JoinSet::new();
+    for store in 0..STORES {
+        let opened = Arc::new(open(&database.url()).await);
+        for writer in 0..WRITERS {
+            let opened = Arc::clone(&opened);
+            writers.spawn(async move {
+                for round in 0..ROUNDS {
+                    let number = ((store * WRITERS + writer) * ROUNDS + round) * 2;
+                    // All write to a stream of their own and to one for all.
+                    let stream = if round % 2 == 0 { "all".to_owned() } else { format!("{store}-{writer}") };
+                    append_one(&*opened, append(&stream, Expected::Any, [number, number + 1])).await.unwrap();
+                }
+            });
+        }
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    let seen = following.join_next().await.unwrap().unwrap();
+    assert_eq!(seen, log_of(&open(&database.url()).await).await);
+    let mut ids: Vec<_> = seen.iter().map(|event| event.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len() as u64, total);
+}
+
+#[tokio::test]
+async fn of_two_that_expect_the_same_version_one_is_refused_and_told_where_the_stream_is() {
+    let database = database().await;
+    let (first, second) = (open(&database.url()).await, open(&database.url()).await);
+    for version in 0..20 {
+        let one = append("a", Expected::Version(version), [version * 2]);
+        let other = append("a", Expected::Version(version), [version * 2 + 1]);
+        let (one, other) = tokio::join!(append_one(&first, one), append_one(&second, other));
+        let refused = if one.is_ok() { &other } else { &one };
+        assert_eq!(refused, &Err(AppendError::Conflict { actual: version + 1 }));
+        assert!(one.is_ok() != other.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_one_has_written_is_told_to_the_others() {
+    let database = database().await;
+    let (first, second) = (open(&database.url()).await, open(&database.url()).await);
+    let appended = append_one(&first, append("a", Expected::Any, [1, 2, 3])).await.unwrap();
+    until_head(&second, appended.position).await;
+    assert_eq!(second.count_after(1), 2);
+    assert_eq!(log_of(&second).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_has_written_what_waited() {
+    let database = database().await;
+    let store: Arc<PostgresEventStore> = Arc::new(open(&database.url()).await);
+    let mut waiting = JoinSet::new();
+    for number in 0..50 {
+        let store = Arc::clone(&store);
+        waiting.spawn(async move { append_one(&*store, append("a", Expected::Any, [number])).await });
+    }
+    tokio::task::yield_now().await;
+    store.close().await;
+    let mut written = 0;
+    while let Some(answer) = waiting.join_next().await {
+        match answer.unwrap() {
+            Ok(_) => written += 1,
+            Err(error) => assert!(matches!(error, AppendError::Stopped(_)), "{error:?}"),
+        }
+    }
+    assert!(written > 0);
+    assert_eq!(log_of(&open(&database.url()).await).await.len(), written);
+    let late = append_one(&*store, append("a", Expected::Any, [99])).await;
+    assert!(matches!(late, Err(AppendError::Stopped(_))), "{late:?}");
+}

@@ -1,0 +1,112 @@
+//! A database of its own for one test, on the server that `cargo xtask test` starts.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio_postgres::NoTls;
+
+use super::server::Server;
+
+/// The URL of the server without a database.
+const SERVER: &str = "TEST_POSTGRES";
+
+/// A database. It goes with its server.
+#[derive(Debug)]
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Server {
+    /// What tests read to find this server, the shared one.
+    pub fn environment(&self) -> (&'static str, String) {
+        (SERVER, self.url(""))
+    }
+}
+
+impl Database {
+    /// An empty database on the shared server.
+    ///
+    /// # Panics
+    /// If there is no server: run the tests with `cargo xtask test`.
+    pub async fn make() -> Self {
+        let server = std::env::var(SERVER)
+            .expect("TEST_POSTGRES says where the server is: run the tests with `cargo xtask test`");
+        Self::make_at(server).await
+    }
+
+    /// An empty database on a server of one's own.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn on(server: &Server) -> Self {
+        Self::make_at(server.url("")).await
+    }
+
+    async fn make_at(server: String) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Nobody may be connected to the database that a new one is a copy of; this one is never used otherwise.
+        execute(
+            &format!("{server}postgres"),
+            &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"),
+        )
+        .await;
+        Self { server, name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is, for its owner.
+    pub fn url(&self) -> String {
+        format!("{}{}", self.server, self.name)
+    }
+
+    /// Where it is, for somebody else.
+    ///
+    /// # Panics
+    /// If the server's URL is none.
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        let (_, address) = self.server.rsplit_once('@').expect("the server's URL has a user");
+        format!("postgres://{user}:{password}@{address}{}", self.name)
+    }
+
+    /// Where it is, for its owner, over something between (or on another server).
+    ///
+    /// # Panics
+    /// If the server's URL is none.
+    pub fn url_at(&self, address: &str) -> String {
+        let (user, _) = self.server.rsplit_once('@').expect("the server's URL has a user");
+        format!("{user}@{address}/{}", self.name)
+    }
+
+    /// Does something in it, as its owner.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn execute(&self, sql: &str) {
+        execute(&self.url(), sql).await;
+    }
+
+    /// Tries something in it at a URL of it: what the server says if it refuses.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn attempt(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let (done, _) = tokio::join!(
+            async move {
+                // The connection ends with its client.
+                let client = client;
+                client.batch_execute(sql).await
+            },
+            connection
+        );
+        done
+    }
+}
+
+async fn execute(url: &str, sql: &str) {
+    Database::attempt(url, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}

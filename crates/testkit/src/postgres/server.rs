@@ -1,0 +1,199 @@
+//! A server of one's own: started, killed, copied to a standby, promoted.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use super::installation::Installation;
+use crate::process::Process;
+use crate::wait::free_address;
+
+/// How long a server may take to start, to stop or to be copied.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Who owns its databases. Nobody else reaches the server, and it holds nothing.
+const USER: &str = "kite";
+const PASSWORD: &str = "of-a-test";
+
+/// What all servers of tests are like. They keep what they have acknowledged, as a real one does.
+const SETTINGS: [&str; 9] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=300",
+    "shared_buffers=64MB",
+    "max_wal_size=512MB",
+    "wal_keep_size=64MB",
+    "hot_standby_feedback=on",
+    "log_checkpoints=off",
+    "lc_messages=C",
+];
+
+/// The certificate of a server and its key, PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// A running server. Its data goes with it.
+pub struct Server {
+    installation: Installation,
+    process: Process,
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+impl Server {
+    /// Makes and starts one on a free port, with more settings (`name=value`).
+    ///
+    /// # Errors
+    /// When it does not start; shows what it printed.
+    pub fn start(installation: &Installation, settings: &[&str]) -> anyhow::Result<Self> {
+        Self::make(installation, None, settings)
+    }
+
+    /// Makes and starts one that can be talked to with TLS.
+    ///
+    /// # Errors
+    /// See [`Server::start`].
+    pub fn start_with_tls(installation: &Installation, tls: &Tls) -> anyhow::Result<Self> {
+        Self::make(
+            installation,
+            Some(tls),
+            &["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"],
+        )
+    }
+
+    fn make(installation: &Installation, tls: Option<&Tls>, settings: &[&str]) -> anyhow::Result<Self> {
+        let directory = installation.directory()?;
+        let password = directory.path().join("password");
+        fs::write(&password, PASSWORD)?;
+        installation.give(&password)?;
+        let mut init = installation.program("initdb");
+        init.args(["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", "--no-instructions"]);
+        init.arg(format!("--username={USER}")).arg(format!("--pwfile={}", password.display()));
+        init.arg("--pgdata").arg(data(&directory));
+        done(&mut init)?;
+        if let Some(tls) = tls {
+            for (name, content) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {
+                let file = data(&directory).join(name);
+                fs::write(&file, content)?;
+                fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+                installation.give(&file)?;
+            }
+        }
+        Self::run(installation.clone(), directory, free_address()?, settings)
+    }
+
+    /// Copies this server to another one, which follows it at this address (its own, or something between) until it is
+    /// promoted.
+    ///
+    /// # Errors
+    /// See [`Server::start`].
+    pub fn standby(&self, at: SocketAddr) -> anyhow::Result<Self> {
+        let directory = self.installation.directory()?;
+        let mut copy = self.installation.program("pg_basebackup");
+        copy.arg("--pgdata").arg(data(&directory)).arg("--dbname").arg(url(&at.to_string(), "postgres"));
+        copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
+        done(&mut copy)?;
+        Self::run(self.installation.clone(), directory, free_address()?, &[])
+    }
+
+    fn run(
+        installation: Installation,
+        directory: TempDir,
+        address: SocketAddr,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
+        let mut server = installation.program("postgres");
+        server.arg("-D").arg(data(&directory)).arg("-p").arg(address.port().to_string());
+        for setting in SETTINGS.iter().chain(settings) {
+            server.args(["-c", setting]);
+        }
+        let process = Process::start("PostgreSQL server", &mut server)?;
+        process.wait_for_line("that it is ready", PATIENCE, |line| {
+            line.contains("ready to accept").then_some(())
+        })?;
+        Ok(Self { installation, process, address, directory })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a database, for the owner of all. (By name: so a certificate for `localhost` is right.)
+    pub fn url(&self, database: &str) -> String {
+        url(&format!("localhost:{}", self.address.port()), database)
+    }
+
+    /// Lets it follow nobody any more, and take writes.
+    ///
+    /// # Errors
+    /// When it does not within a minute or two.
+    pub fn promote(&self) -> anyhow::Result<()> {
+        done(self.installation.program("pg_ctl").args(["promote", "--wait", "-D"]).arg(data(&self.directory)))
+    }
+
+    /// Kills it at once, as a machine that loses its power.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()?;
+        Ok(())
+    }
+
+    /// Stops it from running until [`Server::resume`], and with it nothing of what already works for a connection.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.process.pause()
+    }
+
+    /// Lets it run on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.process.resume()
+    }
+
+    /// Stops it: connections are ended, what was written is kept.
+    ///
+    /// # Errors
+    /// When it does not end in time, or has ended by itself before; shows what it printed.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let status = self.process.interrupt(PATIENCE)?;
+        if !status.success() {
+            bail!("the PostgreSQL server ended with {status}:\n{}", self.process.log());
+        }
+        Ok(())
+    }
+}
+
+/// The URL of a database behind an address, for the owner of all.
+pub(super) fn url(address: &str, database: &str) -> String {
+    format!("postgres://{USER}:{PASSWORD}@{address}/{database}")
+}
+
+fn data(directory: &TempDir) -> PathBuf {
+    directory.path().join("data")
+}
+
+fn done(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said).trim());
+    }
+    Ok(())
+}
