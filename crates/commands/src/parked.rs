@@ -189,7 +189,7 @@ mod tests {
         let settled_at = DateTime::UNIX_EPOCH + Duration::days(20_000);
         let parked_at = settled_at - Duration::days(4);
         let relay = RelayId::parse("alpha").unwrap();
-        for age in [Duration::zero(), Duration::seconds(31), Duration::hours(70)] {
+        for age in [Duration::zero(), LOOK_INTERVAL, Duration::seconds(31), Duration::hours(70)] {
             let ages = Ages::new(settled_at + age, Some(settled_at));
             let all = Round::all(ages);
             let tries = |round: &&Round| {

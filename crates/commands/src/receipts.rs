@@ -235,11 +235,15 @@ mod tests {
     fn receipts_that_found_their_message_are_counted_by_what_they_say() {
         use FailureClass::{Content, Unclassified};
         use ReceiptStatus::{Delivered, Undelivered};
+        // No two of the numbers are the same, so that none can stand for another.
         let said = [
-            (Delivered, Unclassified),
+            (Undelivered, Unclassified),
+            (Undelivered, Unclassified),
             (Undelivered, Content),
-            (Undelivered, Unclassified),
-            (Undelivered, Unclassified),
+            (Undelivered, Content),
+            (Delivered, Unclassified),
+            (Delivered, Unclassified),
+            (Delivered, Unclassified),
             (Delivered, Content),
         ];
         let note = |(seq, (status, class)): (u32, (ReceiptStatus, FailureClass))| Note {
@@ -252,17 +256,24 @@ mod tests {
             at_ms: 0,
         };
         let notes: Vec<Note> = (0..).zip(said).map(note).collect();
-        let strangers = [3];
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let relay = RelayId::from_trusted("alpha");
-        metrics::with_local_recorder(&recorder, || count(&relay, MessageClass::Notice, &notes, &strangers));
-        let text = recorder.handle().render();
+        let counted = |notes: &[Note], strangers: &[usize]| {
+            let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+            let relay = RelayId::from_trusted("alpha");
+            metrics::with_local_recorder(&recorder, || count(&relay, MessageClass::Notice, notes, strangers));
+            recorder.handle().render()
+        };
+        let text = counted(&notes, &[1]);
         for line in [
-            r#"kite_receipts_total{relay="alpha",class="notice",status="delivered"} 2"#,
-            r#"kite_receipts_total{relay="alpha",class="notice",status="undelivered"} 2"#,
+            r#"kite_receipts_total{relay="alpha",class="notice",status="delivered"} 4"#,
+            r#"kite_receipts_total{relay="alpha",class="notice",status="undelivered"} 3"#,
             r#"kite_relay_unclassified_codes_total{relay="alpha"} 1"#,
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         }
+        assert_eq!(
+            counted(&notes, &[0, 1, 2, 3, 4, 5, 6, 7]),
+            "",
+            "where there is nothing to count there is no counter"
+        );
     }
 }

@@ -148,6 +148,14 @@ fn ahead_of(said: DateTime<Utc>, began: DateTime<Utc>, ended: DateTime<Utc>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::{InProcessQueue, QueueLimits};
+    use crate::metrics::tests::{recorder, shows};
+    use crate::worker::testing::{profile, relay};
+    use kite_commands::Awaited;
+    use kite_commands::directory::Directory;
+    use kite_domain::breaker::BreakerSettings;
+    use kite_domain::relay::{CA, CLIENT_CERTIFICATE};
+    use kite_testkit::certificates::Made;
 
     #[test]
     fn a_clock_is_ahead_only_as_far_as_no_moment_of_the_call_explains() {
@@ -164,5 +172,32 @@ mod tests {
         let calls = Calls { clock_ahead: Some((TimeDelta::hours(1), now)), ..Calls::default() };
         assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(10)), Some(TimeDelta::hours(1)));
         assert_eq!(calls.clock_ahead(now + TimeDelta::minutes(11)), None);
+    }
+
+    #[test]
+    fn only_the_gauge_of_a_field_that_has_no_certificate_any_more_ends() {
+        let now: DateTime<Utc> = "2030-12-31T00:00:00Z".parse().unwrap();
+        let attendance = Arc::new(Attendance::of_workers(relay("alpha"), 1));
+        let queue = Arc::new(InProcessQueue::new(QueueLimits::default()));
+        let (settings, directory) = (BreakerSettings::default(), Directory::default());
+        let breaker = BreakerGuard::new(relay("alpha"), settings, Awaited::default(), directory, now);
+        let board = Board::new(relay("alpha"), Arc::new(breaker), queue, attendance);
+        let recorder = recorder();
+        let show = |profile: &RelayProfile| {
+            let profile = Arc::new(profile.clone());
+            ::metrics::with_local_recorder(&recorder, || board.show_certificates(&profile, now));
+        };
+        let made = |year| Some(Made::self_signed("relay.example", year).unwrap().certificate);
+        let mut profile = profile("alpha");
+        (profile.tls.ca_pem, profile.tls.client_certificate_pem) = (made(2031), made(2031));
+        show(&profile);
+        let of = |field: &str, left: &str| {
+            let name = "kite_relay_certificate_ends_in_seconds";
+            format!(r#"{name}{{relay="alpha",field="{field}"}} {left}"#)
+        };
+        shows(&recorder, &[&of(CA, "86400"), &of(CLIENT_CERTIFICATE, "86400")]);
+        profile.tls.client_certificate_pem = None;
+        show(&profile);
+        shows(&recorder, &[&of(CA, "86400"), &of(CLIENT_CERTIFICATE, "inf")]);
     }
 }

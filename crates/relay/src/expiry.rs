@@ -96,4 +96,18 @@ mod tests {
         expiry.look(&with(made(2035)));
         assert_eq!(expiry.news(end + TimeDelta::days(1)), Vec::<String>::new());
     }
+
+    #[test]
+    fn of_several_certificates_of_a_field_the_first_that_ends_is_shown() {
+        let made = |year| Made::self_signed("relay.example", year).unwrap().certificate;
+        let (sooner, later) = (made(2031), made(2035));
+        for ca in [format!("{sooner}{later}"), format!("{later}{sooner}")] {
+            let mut profile = profile("alpha");
+            profile.tls.ca_pem = Some(ca);
+            let mut expiry = Expiry::default();
+            expiry.look(&Arc::new(profile));
+            assert_eq!(expiry.certificates.len(), 2);
+            assert_eq!(expiry.ends(), [(CA, "2031-01-01T00:00:00Z".parse().unwrap())]);
+        }
+    }
 }

@@ -99,3 +99,73 @@ pub(crate) fn unattended(relay: &RelayId) {
 pub(crate) fn panicked(worker: &str) {
     counter!("kite_worker_panics_total", "worker" => worker.to_owned()).increment(1);
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+    pub(crate) fn recorder() -> PrometheusRecorder {
+        PrometheusBuilder::new().build_recorder()
+    }
+
+    /// These are shown, with these numbers.
+    pub(crate) fn shows(recorder: &PrometheusRecorder, lines: &[&str]) {
+        let text = recorder.handle().render();
+        for line in lines {
+            assert!(text.lines().any(|shown| shown == *line), "{line}\n{text}");
+        }
+    }
+
+    fn at(ms: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap()
+    }
+
+    fn alpha() -> RelayId {
+        RelayId::from_trusted("alpha")
+    }
+
+    #[test]
+    fn a_call_is_measured_in_seconds_and_never_below_zero() {
+        let recorder = recorder();
+        metrics::with_local_recorder(&recorder, || {
+            call(&alpha(), "submit", at(1_000), at(3_500));
+            call(&alpha(), "pull", at(1_000), at(500));
+        });
+        let lines = [
+            r#"kite_relay_call_seconds_sum{relay="alpha",call="submit"} 2.5"#,
+            r#"kite_relay_call_seconds_sum{relay="alpha",call="pull"} 0"#,
+        ];
+        shows(&recorder, &lines);
+    }
+
+    #[test]
+    fn the_phase_of_a_breaker_is_the_one_that_is_one() {
+        let recorder = recorder();
+        metrics::with_local_recorder(&recorder, || {
+            breaker(&alpha(), BreakerPhase::Tripped);
+            relay_state(&alpha(), true, BreakerPhase::Tripped);
+            relay_state(&RelayId::from_trusted("beta"), false, BreakerPhase::Passing);
+        });
+        let lines = [
+            r#"kite_breaker_changes_total{relay="alpha",to="tripped"} 1"#,
+            r#"kite_relay_attended{relay="alpha"} 1"#,
+            r#"kite_relay_attended{relay="beta"} 0"#,
+            r#"kite_relay_breaker{relay="alpha",phase="passing"} 0"#,
+            r#"kite_relay_breaker{relay="alpha",phase="tripped"} 1"#,
+            r#"kite_relay_breaker{relay="alpha",phase="probing"} 0"#,
+            r#"kite_relay_breaker{relay="beta",phase="passing"} 1"#,
+        ];
+        shows(&recorder, &lines);
+    }
+
+    #[test]
+    fn the_last_calls_are_told_in_seconds_since_1970_and_only_those_that_were_made() {
+        let recorder = recorder();
+        metrics::with_local_recorder(&recorder, || last_calls(&alpha(), Some(at(500)), None));
+        let answered =
+            r#"kite_relay_last_call_timestamp_seconds{relay="alpha",result="answered"} 1800000000.5"#;
+        shows(&recorder, &[answered]);
+        assert!(!recorder.handle().render().contains("failed"));
+    }
+}

@@ -131,6 +131,16 @@ impl Worker for Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::testing::{Sent, World, profile, relay, start};
+    use kite_commands::open_work::{OpenWorkError, RouterMemory, Workload};
+    use kite_domain::advice::RelayFigures;
+    use kite_domain::ids::SendingId;
+    use kite_domain::receipt::{ParkedReceipt, ParkedStretch};
+    use kite_domain::slug::RelayId;
+    use kite_domain::text::Channel;
+    use smol_str::SmolStr;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn it_rests_shortly_after_a_short_round_that_did_not_fit() {
@@ -141,5 +151,102 @@ mod tests {
         assert_eq!([0, 60_000].map(|length_ms| rest(Fit::Whole, length_ms)), [30_000, 30_000]);
         let after = [0, 400, 5_000, 60_000, -5_000].map(|length_ms| rest(Fit::Left, length_ms));
         assert_eq!(after, [1_000, 1_200, 15_000, 30_000, 1_000], "the last: a clock that was set back");
+    }
+
+    /// A read model that says which lots are open, and counts how often it was asked.
+    struct Open {
+        lots: Vec<LotId>,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl OpenWork for Open {
+        async fn router_memory(&self, _: Vec<SmolStr>) -> Result<RouterMemory, OpenWorkError> {
+            Ok(RouterMemory::default())
+        }
+
+        async fn workload(&self) -> Result<Workload, OpenWorkError> {
+            Ok(Workload::default())
+        }
+
+        async fn due_sendings(&self, _: DateTime<Utc>, _: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn due_lots(&self, _: DateTime<Utc>, _: usize) -> Result<Vec<LotId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn lots_to_sweep(
+            &self,
+            after: Option<LotId>,
+            limit: usize,
+        ) -> Result<Vec<LotId>, OpenWorkError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let rest = self.lots.iter().copied().filter(|lot| Some(*lot) > after);
+            Ok(rest.take(limit).collect())
+        }
+
+        async fn cancelled_lots(&self, _: usize) -> Result<Vec<LotId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn finished_sendings(&self, _: usize) -> Result<Vec<SendingId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn parked_sendings(
+            &self,
+            _: Option<SendingId>,
+            _: usize,
+        ) -> Result<Vec<SendingId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn parked_relays(&self) -> Result<Vec<RelayId>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn parked_receipts(
+            &self,
+            _: ParkedStretch,
+            _: usize,
+        ) -> Result<Vec<ParkedReceipt>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+
+        async fn figures(
+            &self,
+            _: BTreeSet<Channel>,
+            _: DateTime<Utc>,
+        ) -> Result<Vec<RelayFigures>, OpenWorkError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn it_goes_through_all_open_lots_and_rests_until_the_moment_that_it_names() {
+        let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
+        let mut lots = Vec::new();
+        for _ in 0..3 {
+            lots.push(world.send(Sent::default()).await);
+        }
+        let open = Arc::new(Open { lots, asked: AtomicUsize::new(0) });
+        let mut sweeper = Sweeper::new(world.feeder.clone(), open.clone(), world.clock.clone());
+        let asked = || open.asked.load(Ordering::Relaxed);
+        assert_eq!(sweeper.step().await.unwrap(), Step::Worked);
+        assert_eq!(world.queue.waiting(&relay("alpha")), [0, 3, 0]);
+        let until = start() + REST;
+        assert_eq!(sweeper.step().await.unwrap(), Step::Idle(Some(until)));
+        assert_eq!(asked(), 2, "the second time there were no more");
+        world.clock.set(until - Duration::milliseconds(1));
+        assert_eq!(sweeper.step().await.unwrap(), Step::Idle(Some(until)));
+        assert_eq!(asked(), 2, "it rests");
+        world.clock.set(until);
+        assert_eq!(sweeper.step().await.unwrap(), Step::Worked);
+        assert_eq!(asked(), 3);
+        sweeper.step().await.unwrap();
+        sweeper.stands_by();
+        assert_eq!(sweeper.step().await.unwrap(), Step::Worked, "another process may have worked meanwhile");
     }
 }

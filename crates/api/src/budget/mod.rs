@@ -399,4 +399,30 @@ mod tests {
         assert_eq!(budgets.0.genuine.lock().len(), PLACES_MAX);
         assert!(!budgets.is_genuine(&place(1), at(1)), "the oldest is forgotten");
     }
+
+    #[test]
+    fn who_has_no_request_in_progress_is_not_remembered_without_bound() {
+        let budgets = budgets(1);
+        let crowded = |name: String| budgets.begin_crowded(tenant(&name), 1);
+        let first = crowded("first".to_owned());
+        let at_once: Vec<_> = (0..SHARES_KEPT).map(|number| crowded(format!("tenant-{number}"))).collect();
+        assert!(at_once.iter().all(Option::is_some));
+        drop(at_once);
+        assert!(crowded("one more".to_owned()).is_some());
+        assert_eq!(budgets.0.crowded.lock().len(), 2);
+        assert!(first.is_some() && crowded("first".to_owned()).is_none(), "its request is still in progress");
+    }
+
+    #[test]
+    fn who_holds_nothing_has_no_share_that_is_kept_without_bound() {
+        let budgets = budgets(400);
+        let held = body(&budgets, tenant("first"), 200).unwrap();
+        let share = |name: &str| budgets.0.tenants.share(&TenantId::from_trusted(name));
+        let at_once: Vec<_> = (0..SHARES_KEPT).map(|number| share(&format!("tenant-{number}"))).collect();
+        drop(at_once);
+        share("one-more");
+        assert_eq!(budgets.0.tenants.shares.lock().len(), 2);
+        assert_eq!(body(&budgets, tenant("first"), 100).unwrap_err(), Code::TooManyAtOnce);
+        drop(held);
+    }
 }

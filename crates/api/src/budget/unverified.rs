@@ -270,4 +270,21 @@ mod tests {
                 && ledger.bytes == 0
         );
     }
+
+    #[test]
+    fn of_who_holds_most_one_body_after_the_other_is_pushed_out() {
+        let pool = Pool::new(1_000);
+        let many: Vec<Held> = (0..10)
+            .map(|_| {
+                let body = pool.begin(address(1));
+                body.take(60).unwrap();
+                body
+            })
+            .collect();
+        let other = pool.begin(address(2));
+        other.take(250).unwrap();
+        assert_eq!(pool.begin(address(3)).take(250), Ok(()));
+        assert_eq!(many.iter().filter(|body| is_pushed_out(body)).count(), 2);
+        assert!(!is_pushed_out(&other));
+    }
 }

@@ -267,4 +267,34 @@ mod tests {
         assert_eq!(FileFormat::of(None, &accepting("application/json, text/csv")), None);
         assert_eq!(FileFormat::of(None, &accepting("*/*")), None);
     }
+
+    /// A file of numbers that has so many rows already.
+    fn file(rows: usize, until: Instant, next: Option<&str>) -> File<u32> {
+        File {
+            turn: crate::files_under_way::Exports::default().begin(None).unwrap(),
+            pages: Box::new(|_| Box::pin(async { panic!("nobody asks for another page") })),
+            columns: vec![Column::new("number", u32::to_string)],
+            format: FileFormat::Csv,
+            rows,
+            until,
+            place: Place::Begin(Page { items: vec![1, 2], next: next.map(ToOwned::to_owned) }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_broken_off_where_it_would_have_more_rows_than_it_may() {
+        let later = Instant::now() + TIME_MAX;
+        let (bytes, _) = file(ROWS_MAX - 2, later, None).next().await.unwrap().unwrap();
+        assert_eq!(bytes, "\u{feff}number\n1\n2\n");
+        assert!(file(ROWS_MAX - 1, later, None).next().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_broken_off_when_its_time_is_over_and_more_would_come() {
+        let over = Instant::now();
+        assert!(file(0, over, Some("cursor")).next().await.is_ok());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(file(0, over, Some("cursor")).next().await.is_err());
+        assert!(file(0, over, None).next().await.is_ok(), "it is whole");
+    }
 }

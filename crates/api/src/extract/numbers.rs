@@ -136,4 +136,16 @@ mod tests {
         }
         assert_eq!(refused("{\"text\": \"123456789012345678901234567890\", \"rate\": 0.5}"), None);
     }
+
+    #[test]
+    fn a_number_is_said_again_as_far_as_a_line_takes_it() {
+        let told = |length: usize| {
+            let number = "9".repeat(length);
+            let body = format!("{{\"custom\": {number}}}");
+            let value: Value = serde_json::from_str(&number).unwrap();
+            refuse_inexact(body.as_bytes(), "custom", Some(&value)).unwrap_err().errors()[0].detail.clone()
+        };
+        assert!(told(TOLD_MAX).contains(&format!("the number {} cannot", "9".repeat(TOLD_MAX))));
+        assert!(told(TOLD_MAX + 1).contains(&format!("the number {}… cannot", "9".repeat(TOLD_MAX))));
+    }
 }

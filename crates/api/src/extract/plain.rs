@@ -110,6 +110,26 @@ mod tests {
                 "A whole number from 0 is expected, not the number 300",
             ),
             ("invalid type: boolean `true`, expected a map", "An object is expected, not true"),
+            (
+                "invalid type: string \"x\", expected a map with a single key",
+                "An object is expected, not the text \"x\"",
+            ),
+            (
+                "invalid type: integer `7`, expected enum Unit",
+                "One of the documented values is expected, not the number 7",
+            ),
+            (
+                "invalid type: null, expected tuple of 2 elements",
+                "One of the documented values is expected, not null",
+            ),
+            (
+                "invalid type: map, expected a number or a text",
+                "A number or a text is expected, not an object",
+            ),
+            ("invalid type: sequence, expected f64", "A number is expected, not a list"),
+            ("invalid type: sequence, expected i64", "A whole number is expected, not a list"),
+            ("invalid type: sequence, expected a boolean", "True or false is expected, not a list"),
+            ("invalid type: string \"x\", expected a sequence", "A list is expected, not the text \"x\""),
             ("missing field `class`", "The field `class` is missing"),
             (
                 "unknown variant `urgent`, expected one of `otp`, `ad`",

@@ -1,5 +1,7 @@
 //! Contacts, groups, import, export, and sending to them.
 
+use kite_api::ApiConfig;
+use kite_commands::accept::AcceptLimits;
 use serde_json::json;
 use tower::ServiceExt;
 
@@ -221,4 +223,29 @@ async fn members_join_and_leave_and_names_are_one_of_a_kind() {
     assert_eq!(api.ok(rename).await.status, 200);
     api.project().await;
     assert_eq!(api.get("/v1/groups").await.json()["items"][0]["name"], "둘");
+}
+
+#[tokio::test]
+async fn rows_and_members_of_groups_together_are_no_more_than_a_request_may_name() {
+    let config = ApiConfig { read_wait_ms: 50, recipients_max: 5, ..ApiConfig::default() };
+    let api = Api::with(config, AcceptLimits::default()).await;
+    let mut groups = Vec::new();
+    for (name, members) in [("셋", 3), ("넷", 4)] {
+        let id = group(&api, name).await;
+        let mut contacts = Vec::new();
+        for number in 0..members {
+            let contact = json!({"phone": format!("0103333{members}{number:03}")});
+            contacts.push(api.post("/v1/contacts", &contact).await.json()["id"].clone());
+        }
+        api.project().await;
+        api.post(&format!("/v1/groups/{id}/members"), &json!({"add": contacts})).await;
+        api.project().await;
+        groups.push(id);
+    }
+    let two = sending(&["01011112222", "01011113333"]);
+    let five = with(two.clone(), "groups", json!([groups[0]]));
+    let taken = api.post("/v1/sendings", &five).await;
+    assert_eq!(taken.json()["accepted"], 5, "{}", taken.text());
+    let six = api.post("/v1/sendings", &with(two, "groups", json!([groups[1]]))).await;
+    assert_eq!(six.problem(), (422, "too-many-recipients".to_owned()));
 }

@@ -119,4 +119,22 @@ mod tests {
         })
         .await;
     }
+
+    #[tokio::test]
+    async fn it_is_free_from_the_moment_its_time_is_over() {
+        let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
+        let leases = InProcessLeases::new(clock.clone(), TERM);
+        for (after, free_after) in [(TimeDelta::zero(), TERM), (TERM, TERM * 2)] {
+            let lease = format!("after {after}");
+            leases.acquire(&lease, "a", TimeDelta::zero()).await.unwrap();
+            let begun = clock.now();
+            clock.set(begun + free_after - TimeDelta::milliseconds(1));
+            let ends_in = TimeDelta::milliseconds(1);
+            let taken = leases.acquire(&lease, "b", after).await.unwrap();
+            assert_eq!(taken, Acquired::Taken { by: "a".into(), ends_in });
+            clock.set(begun + free_after);
+            let granted = leases.acquire(&lease, "b", after).await.unwrap();
+            assert_eq!(granted, Acquired::Granted(Granted { epoch: 2, lasts: TERM }));
+        }
+    }
 }

@@ -381,3 +381,60 @@ async fn a_preview_says_why_nothing_can_be_routed_now() {
     assert_eq!(preview.relays, []);
     assert!(preview.blocked[0].contains("suspended by an operator"), "{:?}", preview.blocked);
 }
+
+#[tokio::test]
+async fn a_preview_counts_by_type_and_parts_and_by_relay_and_type_over_all_lots() {
+    let house = House::furnished().await;
+    house.define_policy("acme", shares(&[("alpha", 10_000)])).await;
+    let objective = shares(&[("alpha", 10_000)]);
+    let failover = FailoverTerms::default();
+    house.manage.define_policy(&cause(), &acme(), MessageType::Lms, objective, failover).await.unwrap();
+    let mut rows = recipients(1_500);
+    for row in rows.iter_mut().step_by(3) {
+        row.variables.insert("name".into(), "가".repeat(50));
+    }
+    rows.push(row(1_500, "kim@example.com"));
+    let mut request = notice(rows);
+    request.text = Some("Dear #{name}, welcome.".to_owned());
+    request.variables.insert("name".into(), "customer".to_owned());
+    let preview = house.preview(&request).await.unwrap();
+    let mut groups: Vec<_> =
+        preview.groups.iter().map(|group| (group.message_type, group.parts, group.messages)).collect();
+    groups.sort();
+    let expected = [(MessageType::Sms, 1, 1_000), (MessageType::Lms, 1, 500), (MessageType::Email, 1, 1)];
+    assert_eq!(groups, expected);
+    let of = |relay: &str, channel| {
+        let mut found =
+            preview.relays.iter().filter(|one| (one.relay.as_str(), one.channel) == (relay, channel));
+        (found.next().map(|one| (one.messages, one.cost_milliwon)), found.count())
+    };
+    assert_eq!(of("alpha", MessageType::Sms), (Some((1_000, 1_000 * 9_000)), 0));
+    assert_eq!(of("alpha", MessageType::Lms), (Some((500, 500 * 27_000)), 0));
+    assert_eq!(of("mail", MessageType::Email), (Some((1, 1_000)), 0));
+    assert_eq!(preview.relays.len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_but_an_advertisement_as_a_text_message_waits_for_the_morning() {
+    let house = House::furnished().await;
+    house.advance(Duration::hours(10));
+    let held = async |request: &SendRequest| house.preview(request).await.unwrap().held_until.is_some();
+    let one = || ad(recipients(1));
+    assert!(held(&one()).await);
+    assert!(!held(&notice(recipients(1))).await, "a notice");
+    let consent = AdInput { night_consent: true, ..one().ad.unwrap() };
+    assert!(!held(&SendRequest { ad: Some(consent), ..one() }).await, "whoever agreed to the night");
+    let by_email = SendRequest {
+        message_type: RequestedType::Email,
+        from_email: Some(EMAIL.to_owned()),
+        subject: Some("Spring sale".to_owned()),
+        text: Some("Spring sale\nUnsubscribe: https://example.com/u".to_owned()),
+        recipients: read_rows(vec![row(0, "a@example.com")]),
+        ..one()
+    };
+    assert!(!held(&by_email).await, "an e-mail");
+    let by_day = SendRequest { scheduled_at: Some(noon() + Duration::hours(24)), ..one() };
+    assert!(!held(&by_day).await, "what is for the day");
+    let refuse = AdInput { window: WindowAction::Refuse, ..one().ad.unwrap() };
+    assert!(!held(&SendRequest { ad: Some(refuse), ..by_day }).await);
+}

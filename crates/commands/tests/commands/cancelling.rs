@@ -3,7 +3,8 @@
 use kite_commands::accept::CancelError;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::SendingId;
-use kite_domain::lot::Outcome;
+use kite_domain::lot::{Outcome, ResponseNote};
+use kite_domain::sending::PauseBy;
 use uuid::Uuid;
 
 use crate::house::*;
@@ -74,4 +75,36 @@ async fn a_sending_whose_messages_are_all_final_is_over_before_that_is_recorded(
     assert_eq!(house.events("sending-cancelled").await, []);
     work_off(&mut house.timekeeper()).await;
     assert_eq!(house.events("sending-completed").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cancellation_counts_what_is_over_beside_what_it_stops_and_what_goes_on() {
+    let house = House::furnished().await;
+    let (sending, sets) = house.handed_over(10).await;
+    for (carrier, messages) in &sets {
+        let note = match carrier.as_str() {
+            "alpha" => ResponseNote { accepted_is_final: true, ..accepted(messages) },
+            "beta" => refused(messages, FailureClass::RelayFault),
+            _ => continue,
+        };
+        house.respond(sending, 0, carrier.as_str(), 1, note).await;
+    }
+    let outcome = house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+    assert_eq!((outcome.cancelled, outcome.in_flight, outcome.finished), (3, 2, 5));
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_a_sending_belongs_to_it_in_the_log() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(1))).await.unwrap().sending;
+    let by = PauseBy::Tenant;
+    house.acceptance.pause(&cause(), &acme(), sending, by, None).await.unwrap();
+    house.acceptance.resume(&cause(), &acme(), sending, by, None).await.unwrap();
+    house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
+    let log = house.log().await;
+    for kind in ["lot-accepted", "sending-accepted", "sending-paused", "sending-resumed", "sending-cancelled"]
+    {
+        let told = &log.iter().find(|told| told.recorded.kind == kind).unwrap().recorded;
+        assert_eq!(told.metadata.correlation, sending.0, "{kind}");
+    }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Filter, KeptEvent, KeptPage, MemoryEventStore, Page,
-    Position, ReadError, RecordedEvent, SharedError,
+    Position, ReadError, RecordedEvent, SharedError, StreamAppend,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,6 +37,8 @@ pub(crate) struct FaultyStore {
 struct Plan {
     appends: usize,
     fault: Option<(usize, Fault)>,
+    /// So many of the next appends find that somebody else was faster.
+    conflicts: usize,
     /// From here on nothing is taken any more: the process is dead.
     dead: bool,
     page_max: Option<usize>,
@@ -70,6 +72,11 @@ impl FaultyStore {
         let mut plan = self.plan.lock();
         plan.fault = Some((plan.appends + skip, fault));
         plan.dead = false;
+    }
+
+    /// At so many of the next appends somebody else is faster.
+    pub(crate) fn overtake(&self, appends: usize) {
+        self.plan.lock().conflicts = appends;
     }
 
     /// Whether the planned fault is still to come.
@@ -143,6 +150,14 @@ impl FaultyStore {
         self.plan.lock().appends
     }
 
+    /// Nobody can be faster than one who writes nothing.
+    fn is_overtaken(&self, append: &StreamAppend) -> bool {
+        let mut plan = self.plan.lock();
+        let is_overtaken = plan.conflicts > 0 && !append.events.is_empty();
+        plan.conflicts -= usize::from(is_overtaken);
+        is_overtaken
+    }
+
     fn next_fault(&self) -> Option<Fault> {
         let mut plan = self.plan.lock();
         let number = plan.appends;
@@ -211,7 +226,7 @@ impl EventStore for FaultyStore {
                 answers.push(Err(AppendError::NotTried));
                 continue;
             }
-            let fault = self.next_fault();
+            let fault = if self.is_overtaken(&append) { Some(Fault::Conflict) } else { self.next_fault() };
             let answer = match fault.and_then(refusal) {
                 Some(error) => Err(error),
                 None => {

@@ -3,7 +3,7 @@
 use chrono::Duration;
 use kite_commands::directory::Directory;
 use kite_commands::key_use::KeyUseRecorder;
-use kite_commands::manage::{ApiKeyTerms, OperatorKeyTerms};
+use kite_commands::manage::{ApiKeyTerms, ManageError, ManageRefusal, OperatorKeyTerms};
 use kite_commands::{Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::keys::{KeyBounds, KeyUse, Role};
@@ -99,4 +99,20 @@ async fn expired_keys_take_no_room_and_no_name() {
         assert!(house.manage.issue_operator_key(&cause(), terms).await.is_ok(), "day {day}");
         house.clock.advance(Duration::days(1));
     }
+}
+
+#[tokio::test]
+async fn no_two_operators_have_one_name() {
+    let house = House::furnished().await;
+    let issue = async |name: &str| {
+        let name = OperatorName::parse(name).unwrap();
+        let terms = OperatorKeyTerms { name, role: Role::Auditor, bounds: KeyBounds::default() };
+        house.manage.issue_operator_key(&cause(), terms).await
+    };
+    let kim = issue("kim").await.unwrap().value.key_id;
+    issue("lee").await.unwrap();
+    let again = issue("kim").await;
+    assert!(matches!(again, Err(ManageError::Refused(ManageRefusal::NameTaken(_)))), "{again:?}");
+    house.manage.revoke_operator_key(&cause(), &kim).await.unwrap();
+    issue("kim").await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use chrono::Duration;
 use kite_commands::accept::{AcceptError, LoadWatch, Pace, SendRequest};
+use kite_commands::{Step, Worker};
 use kite_domain::load::Full;
 use kite_domain::sending::MessageClass;
 use kite_domain::tenant::TenantLimits;
@@ -165,4 +166,20 @@ async fn limits_are_set_as_a_whole_and_the_same_again_is_no_news() {
     assert_eq!(house.acceptance.limits_of(&acme()), house.acceptance.limits().tenant);
     let nobody = house.manage.set_tenant_limits(&cause(), &tenant("nobody"), open(1)).await;
     assert!(nobody.is_err());
+}
+
+#[tokio::test]
+async fn whoever_counts_what_is_open_looks_again_at_the_moment_that_it_has_named() {
+    let house = House::furnished().await;
+    let mut watch = watch(&house);
+    for _ in 0..3 {
+        let Step::Idle(Some(again)) = watch.step().await.unwrap() else { panic!("it waits") };
+        assert_eq!(watch.step().await.unwrap(), Step::Idle(Some(again)), "not before");
+        assert!(again > house.journal.now());
+        house.clock.set(again);
+    }
+    // Nor does a clock that was set back keep it from looking.
+    house.clock.set(noon());
+    let Step::Idle(Some(again)) = watch.step().await.unwrap() else { panic!("it waits") };
+    assert!(again - noon() < Duration::seconds(1));
 }

@@ -8,6 +8,7 @@ use kite_domain::ids::TemplateId;
 use kite_domain::policy::{FailoverTerms, PolicyObjective, WeightsAdvised, WeightsError};
 use kite_domain::relay::{BreakerPhase, RelayBreakerChanged, RelayCredentials, RelayProfile};
 use kite_domain::sender::{Approval, SenderKind, SenderRefusal};
+use kite_domain::sending::PauseBy;
 use kite_domain::template::TemplateSaved;
 use kite_domain::text::MessageType;
 use std::fmt::Debug;
@@ -285,4 +286,37 @@ async fn a_conflict_is_decided_anew_and_a_failure_is_told() {
     house.store.fail(0, Fault::Busy);
     let answer = house.manage.create_tenant(&cause(), tenant("third"), "third".to_owned()).await;
     assert!(matches!(answer, Err(ManageError::Journal(_))));
+}
+
+/// The eleventh try would be the last, the twelfth would succeed.
+#[tokio::test]
+async fn whoever_is_overtaken_again_and_again_gives_up_in_the_end() {
+    let house = House::furnished().await;
+    let sending = house.accept(notice(recipients(1))).await.unwrap().sending;
+    for overtaken in [10, 11] {
+        let is_done = overtaken == 10;
+        house.store.overtake(overtaken);
+        let name = format!("{overtaken}").repeat(2);
+        let new = house.manage.create_tenant(&cause(), tenant(&format!("t{name}")), name.clone()).await;
+        assert_eq!(new.is_ok(), is_done, "{new:?}");
+        house.store.overtake(overtaken);
+        let refusal = NewOptOut::of(format!("0102222{name}"), "080");
+        let refused = house.manage.record_opt_out(&cause(), &acme(), refusal).await;
+        assert_eq!(refused.is_ok(), is_done, "{refused:?}");
+        house.store.overtake(overtaken);
+        let address = format!("02555{name}");
+        let terms = sender_terms(&address, SenderKind::Phone, &["alpha"]);
+        let requested = house.manage.request_sender(&cause(), &acme(), terms).await;
+        assert_eq!(requested.is_ok(), is_done, "{requested:?}");
+    }
+    let by = PauseBy::Tenant;
+    house.store.overtake(11);
+    assert!(house.acceptance.pause(&cause(), &acme(), sending, by, None).await.is_err());
+    house.store.overtake(11);
+    assert!(house.acceptance.cancel(&cause(), &acme(), sending, None).await.is_err());
+    assert_eq!(house.events("sending-paused").await.len() + house.events("sending-cancelled").await.len(), 0);
+    house.store.overtake(10);
+    house.acceptance.pause(&cause(), &acme(), sending, by, None).await.unwrap();
+    house.store.overtake(10);
+    house.acceptance.cancel(&cause(), &acme(), sending, None).await.unwrap();
 }

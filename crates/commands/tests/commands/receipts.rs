@@ -7,7 +7,7 @@ use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::{AttemptReference, LotId, MessageId, SendingId};
 use kite_domain::lot::{AttemptState, Outcome};
-use kite_domain::receipt::{RawReceipt, ReceiptStatus};
+use kite_domain::receipt::{ParkedReceipt, RawReceipt, ReceiptStatus};
 use kite_domain::sender::SenderKind;
 use kite_domain::text::MessageType;
 use kite_event_store::Filter;
@@ -264,4 +264,16 @@ async fn a_conflict_with_another_process_is_decided_anew() {
         process.receipts.record(carrier, said(seq)).await.unwrap();
     }
     assert_eq!(house.lot(sending, 0).await.counts().delivered as usize, messages.len());
+}
+
+#[tokio::test]
+async fn a_parked_receipt_is_given_up_only_when_it_came_before_the_moment_that_is_named() {
+    let house = House::furnished().await;
+    let nobodys = receipt(SendingId(Uuid::from_u128(9)), 0, 1, ReceiptStatus::Delivered, "4000");
+    let parked = [ParkedReceipt { parked_at: noon(), receipt: nobodys }];
+    let given_up =
+        async |before| house.receipts.retry_parked(&relay("alpha"), &parked, before).await.unwrap();
+    assert_eq!(given_up(noon()).await, 0, "it came at that moment");
+    assert_eq!(house.events("parked-receipts-settled").await, []);
+    assert_eq!(given_up(noon() + Duration::milliseconds(1)).await, 1);
 }

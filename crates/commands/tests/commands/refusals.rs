@@ -69,6 +69,27 @@ async fn what_is_wrong_with_the_request_is_named() {
 }
 
 #[tokio::test]
+async fn what_is_just_within_a_bound_is_taken_and_what_is_just_beyond_it_is_not() {
+    let house = House::furnished().await;
+    let limits = house.acceptance.limits();
+    let days = Duration::days(limits.schedule_days_max.into());
+    let week_s = 7 * 24 * 3_600;
+    let at = |scheduled_at| SendRequest { scheduled_at: Some(scheduled_at), ..notice(recipients(1)) };
+    let lasting = |lifetime_s| SendRequest { lifetime_s: Some(lifetime_s), ..notice(recipients(1)) };
+    for (taken, refused, code) in [
+        (lasting(1), lasting(0), "lifetime_out_of_range"),
+        (lasting(week_s), lasting(week_s + 1), "lifetime_out_of_range"),
+        (at(noon()), at(noon() - Duration::milliseconds(1)), "scheduled_in_the_past"),
+        (at(noon() + days), at(noon() + days + Duration::milliseconds(1)), "scheduled_too_far"),
+        (notice(recipients(3_000)), notice(recipients(3_001)), "too_many_recipients"),
+    ] {
+        assert!(house.accept(taken).await.is_ok(), "{code}");
+        let answer = house.accept(refused).await;
+        assert!(matches!(&answer, Err(AcceptError::Refused(refusal)) if refusal.code == code), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_unmarked_advertisement_is_refused_and_one_without_a_brand_too() {
     let house = House::furnished().await;
     let unmarked = refusal_of(&house, |one| {

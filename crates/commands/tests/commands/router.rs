@@ -247,3 +247,18 @@ async fn empty_pages_of_the_log_are_not_its_end() {
     work_off(&mut router).await;
     assert_eq!(first_routes(&house.log().await).len(), 5);
 }
+
+#[tokio::test]
+async fn an_append_of_the_router_ends_with_the_lot_that_makes_it_a_thousand_messages() {
+    let house = House::furnished().await;
+    for _ in 0..3 {
+        house.accept(notice(recipients(500))).await.unwrap();
+    }
+    let mut router = house.router();
+    let mut routed = Vec::new();
+    while router.step().await.unwrap() == Step::Worked {
+        routed.push(first_routes(&house.log().await).len());
+    }
+    routed.dedup();
+    assert_eq!(routed, [0, 1_000, 1_500]);
+}

@@ -201,3 +201,15 @@ async fn what_else_happens_to_a_relay_keeps_no_change_from_the_log() {
     one.trips().await;
     assert_eq!(log.phases().await, [Tripped]);
 }
+
+#[tokio::test]
+async fn of_a_relay_that_is_not_in_the_log_nothing_is_left_to_be_written() {
+    let log = Log::new().await;
+    let one = log.process().await;
+    let (settings, awaited) = (BreakerSettings::default(), Awaited::default());
+    let breaker = BreakerGuard::new(relay("gone"), settings, awaited, one.directory.clone(), log.now());
+    (0..5).for_each(|_| breaker.observe(LOST, breaker.phase_number(log.now()), log.now()));
+    assert!(breaker.has_unwritten());
+    breaker.write(&one.manage, &cause()).await.unwrap();
+    assert!(!breaker.has_unwritten());
+}

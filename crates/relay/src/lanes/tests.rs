@@ -372,3 +372,77 @@ proptest! {
         prop_assert!(most - least <= messages_max as usize, "{:?}", served);
     }
 }
+
+#[test]
+fn what_comes_before_its_time_depends_on_who_is_back_and_on_what_it_waits_for() {
+    use JobKind::{Inquire, Submit, Unanswered};
+    use Waits::{ForItsTime, ForTheRelay};
+    let all = [Submit, Inquire, Unanswered].map(|kind| [(kind, ForItsTime), (kind, ForTheRelay)]).concat();
+    for (what, expected) in [
+        (Hasten::PutOff, vec![(Submit, ForTheRelay), (Inquire, ForTheRelay), (Unanswered, ForTheRelay)]),
+        (Hasten::Questions, vec![(Inquire, ForItsTime), (Inquire, ForTheRelay)]),
+        (
+            Hasten::Everything,
+            vec![
+                (Submit, ForTheRelay),
+                (Inquire, ForItsTime),
+                (Inquire, ForTheRelay),
+                (Unanswered, ForTheRelay),
+            ],
+        ),
+    ] {
+        let mut lanes = lanes();
+        for ((kind, waits), lot) in all.iter().copied().zip(0..) {
+            let not_before_ms = at(60_000).timestamp_millis();
+            lanes.put(Job { kind, waits, not_before_ms, ..job("shop", MessageClass::Notice, lot, 0..1) });
+        }
+        assert!(lanes.hasten(what));
+        assert!(!lanes.hasten(what), "{what:?}: once");
+        let mut hastened = Vec::new();
+        while let Some(lease) = take(&mut lanes, 100) {
+            hastened.extend(lease.jobs.iter().map(|job| all[job.lot.number as usize]));
+        }
+        hastened.sort_by_key(|one| all.iter().position(|known| known == one));
+        assert_eq!(hastened, expected, "{what:?}");
+    }
+}
+
+#[test]
+fn of_a_job_that_comes_back_only_what_another_has_leased_goes_on_waiting() {
+    let mut lanes = lanes();
+    lanes.put(job("shop", MessageClass::Notice, 0, 0..10));
+    let (first, second) = (take(&mut lanes, 4).unwrap(), take(&mut lanes, 6).unwrap());
+    lanes.put(Job { kind: JobKind::Unanswered, ..job("shop", MessageClass::Notice, 0, 0..10) });
+    lanes.settle(first.id, Vec::new());
+    assert_eq!(lanes.depths(), [0, 4, 0], "the rest is with the second");
+    let third = take(&mut lanes, 100).unwrap();
+    assert_eq!((third.kind, third.len()), (JobKind::Unanswered, 4));
+    lanes.settle(third.id, Vec::new());
+    assert_eq!(take(&mut lanes, 100), None);
+    lanes.settle(second.id, Vec::new());
+    let rest = take(&mut lanes, 100).unwrap();
+    assert_eq!((rest.kind, rest.len()), (JobKind::Unanswered, 6));
+    lanes.settle(rest.id, Vec::new());
+    assert!(lanes.is_forgotten());
+}
+
+#[test]
+fn who_has_nothing_of_the_kind_that_is_taken_keeps_its_turn() {
+    let mut lanes = lanes();
+    let kinds = [("a", JobKind::Inquire), ("b", JobKind::Unanswered), ("c", JobKind::Unanswered)];
+    for ((tenant, kind), lot) in kinds.into_iter().zip(0..) {
+        lanes.put(Job { kind, ..job(tenant, MessageClass::Notice, lot, 0..5) });
+    }
+    let turns: Vec<_> = (0..3)
+        .map(|turn| {
+            let lease = take(&mut lanes, if turn == 0 { 100 } else { 1 }).unwrap();
+            (lease.kind, lease.jobs[0].tenant.to_string(), lease.len())
+        })
+        .collect();
+    let expected = [
+        (JobKind::Inquire, "a".to_owned(), 5),
+        (JobKind::Unanswered, "b".to_owned(), 1),
+        (JobKind::Unanswered, "c".to_owned(), 1),
+    ];
+    assert_eq!(turns, expected);
+}

@@ -1,5 +1,6 @@
 //! Several processes at one relay.
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use kite_commands::clock::ManualClock;
@@ -7,12 +8,16 @@ use kite_commands::directory::Directory;
 use kite_commands::event_store::{
     Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
 };
-use kite_commands::lease::{InProcessLeases, LeaseHolder, Leases, TERM};
+use kite_commands::lease::{
+    Acquired, HeldBy, InProcessLeases, LeaseError, LeaseHolder, Leases, Renewed, TERM,
+};
 use kite_commands::{Clock, Journal, Worker};
 use kite_domain::relay::RelayProfile;
 use kite_domain::sending::MessageClass;
 use proptest::prelude::*;
+use smol_str::SmolStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::attendance::Attendance;
@@ -371,4 +376,67 @@ fn what_was_taken_without_hearing_of_it_is_had_all_the_same() {
     town.join();
     town.tick();
     assert_eq!(town.held(), [8]);
+}
+
+/// Counts how often somebody asks what all have.
+struct Asked {
+    leases: Arc<dyn Leases>,
+    times: AtomicUsize,
+}
+
+#[async_trait]
+impl Leases for Asked {
+    async fn acquire(&self, lease: &str, holder: &str, after: TimeDelta) -> Result<Acquired, LeaseError> {
+        self.leases.acquire(lease, holder, after).await
+    }
+
+    async fn renew(&self, lease: &str, holder: &str, epoch: u64) -> Result<Renewed, LeaseError> {
+        self.leases.renew(lease, holder, epoch).await
+    }
+
+    async fn release(&self, lease: &str, holder: &str, epoch: u64) -> Result<(), LeaseError> {
+        self.leases.release(lease, holder, epoch).await
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<HeldBy>, LeaseError> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.leases.held(prefix).await
+    }
+}
+
+#[test]
+fn who_has_its_part_asks_every_two_seconds_what_others_have_and_who_lacks_some_asks_each_time() {
+    let mut town = Town::new();
+    let asked = Arc::new(Asked { leases: town.leases.clone(), times: AtomicUsize::new(0) });
+    town.leases = asked.clone();
+    let times_in = |town: &mut Town, ticks| {
+        let before = asked.times.load(Ordering::Relaxed);
+        town.ticks(ticks);
+        asked.times.load(Ordering::Relaxed) - before
+    };
+    town.join();
+    assert_eq!(times_in(&mut town, 1), 1);
+    assert_eq!(times_in(&mut town, 16), 2, "in four seconds");
+    town.leave(0, false);
+    town.join();
+    assert_eq!(times_in(&mut town, 16), 16, "the other one may still be calling");
+    assert_eq!(town.held(), [0]);
+}
+
+#[test]
+fn the_first_share_is_given_back_when_no_pull_is_in_progress_and_the_others_do_not_wait_for_that() {
+    let mut town = Town::new();
+    town.join();
+    town.tick();
+    let shares = town.processes[0].shares.clone();
+    let pull = shares.begin_pull(town.clock.now()).unwrap();
+    town.leave(0, true);
+    let held = |town: &Town| -> Vec<SmolStr> {
+        let rows = town.leases.held("relay/alpha/").now_or_never().unwrap().unwrap();
+        rows.into_iter().map(|row| row.lease).collect()
+    };
+    assert_eq!(held(&town), ["relay/alpha/0"]);
+    drop(pull);
+    shares.leave().now_or_never().unwrap();
+    assert_eq!(held(&town), [""; 0]);
 }

@@ -498,7 +498,7 @@ pub(crate) fn alone(clock: &Arc<ManualClock>) -> LeaseHolder {
 pub(crate) const APPROVED_DAYS: i64 = 3_000;
 
 /// A sender that may send for years.
-fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApproved {
+pub(crate) fn approved(address: &str, kind: SenderKind, relays: &[RelayId]) -> SenderApproved {
     let terms = SenderTerms {
         address: address.into(),
         kind,

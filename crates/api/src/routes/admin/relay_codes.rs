@@ -188,3 +188,26 @@ pub async fn unclass(
         .map_err(relay_problem)?;
     Ok(Written::done(done.position))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_what_a_relay_can_give() {
+        let longest = "가".repeat(CODE_LENGTH_MAX);
+        assert_eq!(code_of(&longest), Ok(longest.as_str().into()));
+        assert_eq!(code_of("no such code"), Ok("no such code".into()));
+        let too_long = format!("{longest}x");
+        for (code, word) in [
+            (too_long.as_str(), "too_long"),
+            ("", "blank"),
+            (" ", "blank"),
+            (" 1", "blank"),
+            ("1 ", "blank"),
+            ("1\u{7}2", "control_character"),
+        ] {
+            assert_eq!(code_of(code).unwrap_err().errors()[0].code, word, "{code:?}");
+        }
+    }
+}

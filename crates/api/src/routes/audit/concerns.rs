@@ -145,4 +145,12 @@ mod tests {
         assert_eq!(lot.personal.recipients.iter().map(|one| one.to.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(lot.groups[0].messages.as_slice(), [1_001]);
     }
+
+    #[test]
+    fn what_holds_nobody_else_is_shown_as_it_is() {
+        let Event::LotAccepted(mut whole) = lot() else { unreachable!() };
+        whole.personal.recipients.truncate(1);
+        let whole = Event::from(whole);
+        assert_eq!(excerpt(whole.clone(), message(1_000)), (whole, false));
+    }
 }

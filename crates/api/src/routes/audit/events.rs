@@ -330,4 +330,63 @@ mod tests {
             assert!(matches!(source.place(cursor), Err(QueryError::Cursor)), "{cursor}");
         }
     }
+
+    async fn store_of_small_events(count: usize) -> MemoryEventStore {
+        let store = MemoryEventStore::new();
+        let event = |number: usize| NewEvent {
+            id: Uuid::from_u128(number as u128 + 1),
+            kind: "policy-defined".into(),
+            schema_version: 1,
+            data: b"{}".to_vec().into(),
+        };
+        let metadata = Metadata {
+            time: DateTime::UNIX_EPOCH,
+            tenant: None,
+            correlation: CORRELATION,
+            causation: None,
+            actor: "test".into(),
+            traceparent: None,
+        };
+        let append = StreamAppend {
+            stream: "policy-rival-sms".into(),
+            expected: Expected::Any,
+            metadata,
+            events: (0..count).map(event).collect(),
+        };
+        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Independent }).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        store
+    }
+
+    #[tokio::test]
+    async fn small_events_come_in_one_page_wherever_they_are_looked_for() {
+        let count = 2 * READ_OF_ONE;
+        let store = store_of_small_events(count).await;
+        let caller = Caller::Admin(AdminAuth { actor: "admin".into() });
+        let query = AuditQuery::default();
+        for source in [
+            Source::Stream("policy-rival-sms".to_owned()),
+            Source::Correlation(CORRELATION),
+            Source::Everything,
+        ] {
+            let mut search = Search::new(&caller, &query, None, READ);
+            assert_eq!(search.run(&store, &store, &source).await.unwrap(), None);
+            let positions: Vec<u64> = search.items.iter().map(|event| event.position).collect();
+            assert_eq!(positions, (1..=count as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_looks_at_so_many_events_at_most_and_says_where_it_goes_on() {
+        let store = store_of_small_events(LOOKED_AT_MAX + 10).await;
+        // Nothing of it is this caller's.
+        let tenant = kite_domain::slug::TenantId::from_trusted("acme");
+        let caller = Caller::Tenant(crate::auth::TenantAuth { tenant, actor: "key:1".into() });
+        let query = AuditQuery::default();
+        let mut search = Search::new(&caller, &query, None, READ);
+        let next = search.run(&store, &store, &Source::Everything).await.unwrap();
+        assert_eq!((search.items.len(), next), (0, Some(LOOKED_AT_MAX as u64)));
+        let mut search = Search::new(&caller, &query, next, READ);
+        assert_eq!(search.run(&store, &store, &Source::Everything).await.unwrap(), None);
+    }
 }

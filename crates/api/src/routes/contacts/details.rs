@@ -152,4 +152,48 @@ mod tests {
         );
         assert_eq!(check(ContactBody::default()).unwrap_err(), ["phone:address_missing"]);
     }
+
+    /// Makes something as large as it may be, and so much larger.
+    type Change<'c> = &'c dyn Fn(&mut ContactBody, usize);
+
+    #[test]
+    fn what_is_just_within_a_bound_is_taken_and_what_is_just_beyond_it_is_not() {
+        let texts = |count: usize, characters: usize| -> Vec<SmolStr> {
+            (0..count).map(|number| format!("{number:0>characters$}").into()).collect()
+        };
+        let fields = |count: usize, characters: usize| -> BTreeMap<SmolStr, String> {
+            texts(count, 3).into_iter().map(|name| (name, "가".repeat(characters))).collect()
+        };
+        let one = |change: Change<'_>, beyond: usize| {
+            let mut body = ContactBody { phone: Some("01012345678".into()), ..ContactBody::default() };
+            change(&mut body, beyond);
+            check(body).err().unwrap_or_default()
+        };
+        let cases: [(Change<'_>, &str); 7] = [
+            (&|body, beyond| body.name = "이".repeat(NAME_CHARACTERS_MAX + beyond), "name:too_long"),
+            (&|body, beyond| body.tags = texts(TAGS_MAX + beyond, 3), "tags:too_many"),
+            (&|body, beyond| body.tags = texts(1, WORD_CHARACTERS_MAX + beyond), "tags:too_long"),
+            (&|body, beyond| body.fields = fields(FIELDS_MAX + beyond, 1), "fields:too_many"),
+            (&|body, beyond| body.fields = fields(1, VALUE_CHARACTERS_MAX + beyond), "fields.000:too_long"),
+            (
+                &|body, beyond| {
+                    body.fields = fields(10, VALUE_CHARACTERS_MAX);
+                    body.fields.extend((0..beyond).map(|_| ("more".into(), "x".to_owned())));
+                },
+                "fields:too_long",
+            ),
+            (
+                &|body, beyond| {
+                    let name = "이".repeat(WORD_CHARACTERS_MAX + beyond);
+                    body.fields = [(name.into(), "x".to_owned())].into();
+                },
+                "too_long",
+            ),
+        ];
+        for (change, error) in cases {
+            assert_eq!(one(change, 0), [""; 0], "{error}");
+            let errors = one(change, 1);
+            assert!(errors.len() == 1 && errors[0].ends_with(error), "{error}: {errors:?}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Answers that did not come: what is asked, what is believed, what goes out again.
 
 use super::*;
+use crate::queue::{Job, JobKind, Waits};
+use crate::worker::hasten::{Looked, look};
+use kite_domain::lot::{Asking, Lot};
 
 #[tokio::test]
 async fn a_lost_answer_is_asked_about_and_not_sent_again_when_the_relay_has_it() {
@@ -243,4 +246,62 @@ async fn a_status_query_may_bring_the_result_itself() {
     let lot = world.send(Sent::default()).await;
     world.run_until("delivered", |message| message.outcome == Some(Outcome::Delivered), lot).await;
     assert_eq!(alpha.called(), 1);
+}
+
+/// Of a lot of two, the first message is asked about after six seconds, and the second after two.
+#[tokio::test]
+async fn what_is_asked_about_early_is_what_waits_for_a_relay_that_is_back_and_is_not_yet_due() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    alpha.reply(|_| SubmitAnswer {
+        messages: vec![lost(), not_taken(NotTaken::NoConnection)],
+        retry_after: None,
+    });
+    alpha.status_all(Standing::Unclear);
+    alpha.reply_all(lost());
+    let lot = world.send(Sent { to: numbers(2), ..Sent::default() }).await;
+    world.settle().await;
+    world.clock.advance(TimeDelta::seconds(1));
+    world.settle().await;
+    assert_eq!((alpha.called(), alpha.questions.lock().len()), (2, 1));
+    let due_ms = |lot: &Lot| [0, 1].map(|seq| lot.waits_until_ms(seq) - START_MS);
+    assert_eq!(world.lots.read(lot, |lot, _| due_ms(lot)).await.unwrap(), [6_000, 2_000]);
+
+    let look_at = async |ms: i64, kind, waits| {
+        let now = start() + TimeDelta::milliseconds(ms);
+        let job = Job {
+            waits,
+            lot,
+            tenant: tenant(),
+            class: MessageClass::Notice,
+            relay: relay("alpha"),
+            attempt: 1,
+            kind,
+            messages: (0..2).collect(),
+            not_before_ms: 0,
+            cause: None,
+        };
+        let asking = Asking::of(&profile("alpha"));
+        let looked = world.lots.read(lot, |lot, _| look(lot, (0..2).collect(), &job, asking, now)).await;
+        let Looked { candidates, round, later, is_stale } = looked.unwrap();
+        let later: Vec<_> = later
+            .into_iter()
+            .map(|job| (job.messages.as_slice().to_vec(), job.not_before_ms - START_MS, job.waits))
+            .collect();
+        (candidates.as_slice().to_vec(), round.is_in_time(), later, is_stale)
+    };
+    use JobKind::{Inquire, Submit};
+    use Waits::{ForItsTime, NoLonger};
+    // Neither is due.
+    let at_their_times = vec![(vec![1], 2_000, ForItsTime), (vec![0], 6_000, ForItsTime)];
+    assert_eq!(look_at(1_500, Inquire, NoLonger).await, (vec![0, 1], false, at_their_times, false));
+    assert_eq!(look_at(1_500, Inquire, ForItsTime).await, (vec![], true, vec![], true));
+    assert_eq!(look_at(1_500, Submit, NoLonger).await, (vec![], true, vec![], true));
+    // One is due: the other one is next.
+    let next = vec![(vec![0], 3_250, NoLonger)];
+    assert_eq!(look_at(3_000, Inquire, NoLonger).await, (vec![1], true, next, false));
+    assert_eq!(look_at(3_000, Inquire, ForItsTime).await, (vec![1], true, vec![], true));
+    // Both are due, and in different rounds.
+    let next = vec![(vec![0], 6_250, ForItsTime)];
+    assert_eq!(look_at(6_000, Inquire, ForItsTime).await, (vec![1], true, next, false));
 }

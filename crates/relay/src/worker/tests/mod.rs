@@ -18,6 +18,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 mod broker;
+mod counters;
 mod doubt;
 mod refusals;
 mod sharing;

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::lanes::{InProcessQueue, QueueLimits};
+use crate::publisher::Publisher;
+use crate::queue::{JobKind, Taken, Want, WantedLanes};
 use crate::worker::testing::Script;
 
 struct Ground {
@@ -185,4 +187,31 @@ async fn a_steward_says_that_somebody_works_for_a_relay_of_which_another_process
     let stream = kite_domain::relay::stream(&relay("alpha"));
     let told = world.journal.read_stream(&stream, 0).await.unwrap();
     assert!(matches!(told.last().unwrap().event, Event::RelayAttended(_)), "{:?}", told.last());
+}
+
+#[tokio::test]
+async fn a_process_looks_at_the_intents_from_before_it_and_leaves_later_ones_to_their_writers() {
+    let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
+    let (before, after) = (world.send(Sent::default()).await, world.send(Sent::default()).await);
+    let intend = async |lot: LotId| {
+        let intent = MessagesSubmitted {
+            relay: relay("alpha"),
+            attempt: 1,
+            messages: [0].into_iter().collect(),
+            receipt_by: start() + TimeDelta::hours(1),
+            answer_by: None,
+            holder: None,
+        };
+        append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+    };
+    intend(before).await;
+    let mut publisher = Publisher::new(world.feeder.clone(), 0);
+    intend(after).await;
+    while publisher.step().await.unwrap() == Step::Worked {}
+    let want = |now| Want { messages_max: 100, lanes: WantedLanes::All, now };
+    let mut unanswered = Vec::new();
+    while let Taken::Lease(lease) = world.queue.take(&relay("alpha"), want(start())).await.unwrap() {
+        unanswered.extend(lease.jobs.into_iter().filter(|job| job.kind == JobKind::Unanswered));
+    }
+    assert_eq!(unanswered.iter().map(|job| job.lot).collect::<Vec<_>>(), [before]);
 }

@@ -1,5 +1,11 @@
 //! Relays that are slow, silent, suspended or cannot be called.
 
+use kite_commands::event_store::{Batch, BatchMode, EventStore, Metadata, NewEvent, StreamAppend};
+use kite_domain::lot::{CONNECTION_LOST, MessagesFinished};
+use kite_domain::policy::FailoverTerms;
+use kite_domain::sender::SenderKind;
+use kite_domain::text::MessageType;
+
 use super::*;
 
 #[tokio::test]
@@ -374,4 +380,127 @@ async fn a_relay_is_not_called_once_the_time_of_the_intent_is_over() {
             alpha.calls.lock().clear();
         }
     }
+}
+
+#[tokio::test]
+async fn a_probe_that_is_put_off_has_worked_and_one_whose_connection_ended_says_nothing() {
+    for (code, is_back) in [("3053", true), (CONNECTION_LOST, false)] {
+        let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+        let alpha = script.relay("alpha");
+        (0..5).for_each(|_| alpha.reply_all(not_taken(NotTaken::NoConnection)));
+        let put_off = MessageAnswer::RefusedForNow {
+            code: code.into(),
+            general_code: None,
+            text: None,
+            retry_after: None,
+        };
+        (0..500).for_each(|_| alpha.reply_all(put_off.clone()));
+        world.send(Sent { to: numbers(50), ..Sent::default() }).await;
+        for _ in 0..300 {
+            world.settle().await;
+            world.clock.advance(TimeDelta::seconds(1));
+        }
+        let phases: Vec<_> = changes(&world).await.into_iter().map(|(to, _)| to).collect();
+        assert!(phases.starts_with(&[BreakerPhase::Tripped, BreakerPhase::Probing]), "{code}: {phases:?}");
+        assert_eq!(phases.contains(&BreakerPhase::Passing), is_back, "{code}: {phases:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_probe_is_one_message_of_however_many_lots() {
+    let (mut world, script) = World::scripted(vec![profile("alpha")]).await;
+    let alpha = script.relay("alpha");
+    let mut lots = Vec::new();
+    for _ in 0..4 {
+        lots.push(world.send(Sent::default()).await);
+    }
+    while changes(&world).await.is_empty() {
+        alpha.reply_all(not_taken(NotTaken::NoConnection));
+        let due = world.settle().await.unwrap();
+        world.clock.set(due);
+    }
+    let before = alpha.called();
+    for lot in lots {
+        world.run_until("accepted", |message| state(message) == AttemptState::Accepted, lot).await;
+    }
+    let sizes: Vec<usize> = alpha.calls.lock().iter().skip(before).map(Vec::len).collect();
+    assert_eq!(sizes[0], 1, "{sizes:?}");
+}
+
+/// Somebody else writes to the lot between the look at it and the intent.
+#[tokio::test]
+async fn what_is_decided_again_is_not_charged_again() {
+    let mut terms = profile("alpha");
+    // Eight of them go at once.
+    terms.rate_parts_per_second = Some(40);
+    let (mut world, script) = World::scripted(vec![terms]).await;
+    let lot = world.send(Sent { to: numbers(8), ..Sent::default() }).await;
+    assert_eq!(world.messages(lot).await.len(), 8, "it is known as it was");
+    let finished = MessagesFinished {
+        messages: [0].into_iter().collect(),
+        outcome: Outcome::Cancelled,
+        reason: "test".into(),
+        class: None,
+    };
+    append(&world.journal, &lot.stream(), vec![finished.into()], Expected::Version(2)).await;
+    world.settle().await;
+    let sizes: Vec<usize> = script.relay("alpha").calls.lock().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [7]);
+}
+
+#[tokio::test]
+async fn a_receipt_is_waited_for_as_long_as_the_sending_says_or_else_its_channel() {
+    for (wait_s, offers, expected_s) in [(None, true, 3_600), (Some(60), true, 60), (None, false, 259_200)] {
+        let mut terms = profile("alpha");
+        if !offers {
+            terms.channels.remove(&MessageType::Sms);
+        }
+        let (mut world, _) = World::scripted(vec![terms]).await;
+        let failover = FailoverTerms { wait_s, ..FailoverTerms::default() };
+        let lot = world.send(Sent { failover, ..Sent::default() }).await;
+        world.settle().await;
+        let events = world.events(lot).await;
+        let Some(Event::MessagesSubmitted(intent)) = events.first() else { panic!("{events:?}") };
+        assert_eq!(intent.receipt_by, start() + TimeDelta::seconds(expected_s));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_moved_away_from_a_relay_is_tried_again_after_a_second() {
+    let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
+    let cause = Cause::new("test", Uuid::from_u128(1));
+    world.manage.suspend_relay(&cause, &relay("alpha"), "maintenance".to_owned()).await.unwrap();
+    let lot = world.send(Sent::default()).await;
+    // A newer program has written something to it that this one does not understand.
+    let id = world.journal.next_id();
+    let data = b"{}".to_vec().into();
+    let events = vec![NewEvent { id, kind: "of-tomorrow".into(), schema_version: 1, data }];
+    let metadata = Metadata {
+        time: start(),
+        tenant: None,
+        correlation: id,
+        causation: None,
+        actor: "test".into(),
+        traceparent: None,
+    };
+    let append = StreamAppend { stream: lot.stream(), expected: Expected::Any, metadata, events };
+    world.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+    assert_eq!(world.settle().await, Some(start() + TimeDelta::seconds(1)));
+}
+
+#[tokio::test]
+async fn what_may_go_to_another_relay_only_waits_until_that_one_takes_it() {
+    let (mut world, script) = World::scripted(vec![profile("alpha"), profile("beta")]).await;
+    let lot = world.send(Sent { fallbacks: &["beta"], ..Sent::default() }).await;
+    // Since then its sender is registered with beta alone, and beta takes nothing.
+    let at_beta = approved("0212345678", SenderKind::Phone, &[relay("beta")]);
+    let stream = kite_domain::sender::stream("0212345678");
+    append(&world.journal, stream.as_str(), vec![at_beta.into()], Expected::Any).await;
+    let cause = Cause::new("test", Uuid::from_u128(1));
+    world.manage.suspend_relay(&cause, &relay("beta"), "maintenance".to_owned()).await.unwrap();
+    assert_eq!(world.settle().await, Some(start() + TimeDelta::seconds(5)), "it is looked at again");
+    assert_eq!(state(&world.messages(lot).await[0]), AttemptState::Routed);
+    world.manage.resume_relay(&cause, &relay("beta")).await.unwrap();
+    world.run_until("beta takes it", |message| state(message) == AttemptState::Accepted, lot).await;
+    assert_eq!((script.relay("alpha").called(), script.relay("beta").called()), (0, 1));
 }
