@@ -1,17 +1,22 @@
-//! How many events a second the SQLite adapter makes durable, beside what the disk itself gives: a plain file to
-//! which the same bytes are appended, with an fdatasync after each group of as many events as the store put in a
-//! commit.
+//! How many events a second an adapter makes durable, beside what the disk itself gives: a plain file to which the same bytes are
+//! appended, with an fdatasync after each group of as many events as the store put in a commit.
 //!
 //! `cargo run --release -p kite-event-store --example append_rate -- --clients 256 --bytes 300 --seconds 5`
 //!
 //! Each client waits for its append before it sends the next. `--streams new` gives each append a stream of its
 //! own (as sendings and their lots do); `--streams one` (the default) lets each client go on with its own.
+//!
+//! The log is a file of SQLite, or in a database of PostgreSQL: `--postgres postgres://user:password@host/database`, which gets a
+//! log if it has none.
 
 use chrono::DateTime;
+use kite_event_store::postgres::{PostgresOptions, SCHEMA};
 use kite_event_store::sqlite::SqliteOptions;
 use kite_event_store::{
-    Batch, BatchMode, EventStore, Expected, Metadata, NewEvent, SqliteEventStore, StreamAppend,
+    Batch, BatchMode, EventStore, Expected, Metadata, NewEvent, PostgresEventStore, SqliteEventStore,
+    StreamAppend,
 };
+use kite_postgres::Server;
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,6 +35,7 @@ struct Settings {
     seconds: u64,
     streams: String,
     directory: PathBuf,
+    postgres: Option<String>,
 }
 
 fn settings() -> Result<Settings, Failure> {
@@ -40,6 +46,7 @@ fn settings() -> Result<Settings, Failure> {
         seconds: 5,
         streams: "one".to_owned(),
         directory: std::env::temp_dir(),
+        postgres: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -51,6 +58,7 @@ fn settings() -> Result<Settings, Failure> {
             "--seconds" => settings.seconds = value.parse()?,
             "--streams" => settings.streams = value,
             "--directory" => settings.directory = value.into(),
+            "--postgres" => settings.postgres = Some(value),
             _ => return Err(format!("unknown option {name}").into()),
         }
     }
@@ -71,8 +79,39 @@ fn id(started: Instant, client: usize, number: u64) -> Uuid {
         .into_uuid()
 }
 
+enum Log {
+    Sqlite(Arc<SqliteEventStore>),
+    Postgres(Arc<PostgresEventStore>),
+}
+
+impl Log {
+    async fn open(settings: &Settings, file: &Path) -> Result<Self, Failure> {
+        let Some(url) = &settings.postgres else {
+            return Ok(Self::Sqlite(Arc::new(SqliteEventStore::open(file, SqliteOptions::default())?)));
+        };
+        let server = Server { url: url.clone(), tls: None };
+        SCHEMA.migrate(&server, &[]).await?;
+        let options = PostgresOptions::at(server);
+        Ok(Self::Postgres(Arc::new(PostgresEventStore::open(options).await?)))
+    }
+
+    fn store(&self) -> Arc<dyn EventStore> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close(),
+            Self::Postgres(store) => store.close().await,
+        }
+    }
+}
+
 async fn client(
-    store: Arc<SqliteEventStore>,
+    store: Arc<dyn EventStore>,
     settings: Settings,
     client: usize,
     started: Instant,
@@ -132,7 +171,9 @@ async fn main() -> Result<(), Failure> {
     let settings = settings()?;
     let directory = tempfile::tempdir_in(&settings.directory)?;
     let file = directory.path().join("events.sqlite");
-    let store = Arc::new(SqliteEventStore::open(&file, SqliteOptions::default())?);
+    let log = Log::open(&settings, &file).await?;
+    let store = log.store();
+    let before = *store.head().borrow();
 
     let mut commits = store.head();
     let started = now();
@@ -152,9 +193,9 @@ async fn main() -> Result<(), Failure> {
         latencies.extend(finished??);
     }
     let elapsed = started.elapsed();
-    let head = *store.head().borrow();
+    let head = *store.head().borrow() - before;
     let closing = now();
-    store.close();
+    log.close().await;
     let closing = closing.elapsed();
     // Changes of the head that fall together are seen as one, so this is a lower bound.
     let commits = commit_count.join_all().await.into_iter().sum::<u64>().max(1);
@@ -172,7 +213,10 @@ async fn main() -> Result<(), Failure> {
         rank(0.999),
         rank(1.0)
     );
-    println!("close: {closing:.2?}, {} bytes an event", std::fs::metadata(&file)?.len() / head.max(1));
+    println!("close: {closing:.2?}");
+    if let Ok(kept) = std::fs::metadata(&file) {
+        println!("{} bytes an event", kept.len() / head.max(1));
+    }
     for group in [1, group, 256, 1024] {
         let plain = plain_file(directory.path(), settings.bytes, group)?;
         println!(

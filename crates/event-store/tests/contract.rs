@@ -89,13 +89,15 @@ mod sqlite {
 
 mod postgres {
     use super::*;
-    use kite_event_store::postgres::{PostgresOptions, migrate};
+    use kite_event_store::postgres::{PostgresOptions, SCHEMA};
+    use kite_postgres::Server;
     use kite_testkit::postgres::Database;
 
     async fn store() -> (Database, Arc<PostgresEventStore>) {
         let database = Database::make().await;
-        let options = PostgresOptions { readers: 2, ..PostgresOptions::at(database.url()) };
-        migrate(&options, &[]).await.unwrap();
+        let server = Server { url: database.url(), tls: None };
+        SCHEMA.migrate(&server, &[]).await.unwrap();
+        let options = PostgresOptions { readers: 2, ..PostgresOptions::at(server) };
         (database, Arc::new(PostgresEventStore::open(options).await.unwrap()))
     }
 

@@ -9,8 +9,13 @@ use kite_testkit::workspace::{Edges, Workspace};
 /// Who may depend on whom. Simulation, testkit and xtask are for development: no crate's own code may depend on them.
 const EDGES: &[Edges] = &[
     Edges { from: "kite-domain", to: &[], to_in_tests: TEST_TOOLS },
-    Edges { from: "kite-event-store", to: &[], to_in_tests: WITH_FAULTY_DISK },
-    Edges { from: "kite-commands", to: &["kite-domain", "kite-event-store"], to_in_tests: TEST_TOOLS },
+    Edges { from: "kite-postgres", to: &[], to_in_tests: &[] },
+    Edges { from: "kite-event-store", to: &["kite-postgres"], to_in_tests: WITH_FAULTY_DISK },
+    Edges {
+        from: "kite-commands",
+        to: &["kite-domain", "kite-event-store", "kite-postgres"],
+        to_in_tests: TEST_TOOLS,
+    },
     Edges {
         from: "kite-projections",
         to: &["kite-domain", "kite-event-store"],

@@ -9,6 +9,7 @@
 pub mod contract;
 mod holder;
 mod in_process;
+mod postgres;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -18,6 +19,7 @@ use smol_str::SmolStr;
 use crate::worker::Failure;
 pub use holder::{Claim, LeaseHolder, Tenure};
 pub use in_process::InProcessLeases;
+pub use postgres::{PostgresLeases, SCHEMA as POSTGRES_SCHEMA};
 
 /// How long a lease lasts without being renewed, if several processes share the work.
 pub const TERM: TimeDelta = TimeDelta::seconds(6);

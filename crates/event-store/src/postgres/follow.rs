@@ -1,5 +1,6 @@
 //! Following the head of the log: woken by NOTIFY, and looking by itself all the same.
 
+use kite_postgres::{Connector, Driven};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::connect::{Connector, Driven};
 use crate::errors::{SharedError, describe};
 use crate::port::Position;
 use crate::queue::Queue;

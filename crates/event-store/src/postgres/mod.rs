@@ -12,16 +12,16 @@
 //! the role of an instance has no right to.
 
 mod call;
-mod connect;
 mod follow;
-mod migrate;
 mod reading;
 mod trial;
 mod writer;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Pool, PoolError};
+pub use kite_postgres::OpenError;
+use kite_postgres::{Connector, Rights, Schema, Server, check_server};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,19 +36,13 @@ use crate::port::{
     ReadError, Tail,
 };
 use crate::queue::{Queue, Request, WasClosed};
-use connect::Connector;
 use follow::Head;
-
-/// How long a reader waits for a connection of the pool.
-const POOL_WAIT: Duration = Duration::from_secs(5);
 
 /// The bounds of a store, and where its server is.
 #[derive(Clone)]
 pub struct PostgresOptions {
-    /// `postgres://user:password@host:port,host:port/database`. Of several hosts the one that may be written to is used.
-    pub url: String,
-    /// TLS, with the roots that the server's certificate must lead to; none: no TLS.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The server.
+    pub server: Server,
     /// Batches that may wait for the writer; more are answered with [`AppendError::Busy`].
     pub queue_requests_max: usize,
     /// Data that may wait for the writer.
@@ -64,11 +58,10 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// The usual bounds, for the server at this URL.
-    pub fn at(url: impl Into<String>) -> Self {
+    /// The usual bounds, for this server.
+    pub fn at(server: Server) -> Self {
         Self {
-            url: url.into(),
-            tls: None,
+            server,
             queue_requests_max: 8_192,
             queue_bytes_max: 64 * 1024 * 1024,
             call_bytes_max: 512 * 1024,
@@ -79,71 +72,12 @@ impl PostgresOptions {
     }
 }
 
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL is none.
-    #[error("the URL of the PostgreSQL server cannot be read")]
-    Url(#[source] tokio_postgres::Error),
-    /// TLS cannot be had as it is configured.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-    /// An older server.
-    #[error("PostgreSQL {version} is too old; 15 or newer is needed")]
-    ServerTooOld {
-        /// What it says of itself.
-        version: String,
-    },
-    /// A server that loses what it has acknowledged.
-    #[error("the PostgreSQL server has {setting} = off and may lose what it has acknowledged")]
-    NotDurable {
-        /// The setting.
-        setting: &'static str,
-    },
-    /// A database that cannot hold every text.
-    #[error("the database has the encoding {encoding}; UTF8 is needed")]
-    Encoding {
-        /// The encoding found.
-        encoding: String,
-    },
-    /// There is no log in the database.
-    #[error("there is no log in the database: it has to be made first")]
-    NotAnEventStore,
-    /// Made by a newer version of this program, or not brought to this one's shape yet.
-    #[error("the log has shape {found}, this program knows {known}")]
-    OtherShape {
-        /// The shape found.
-        found: i64,
-        /// The shape known.
-        known: i64,
-    },
-    /// The server refused, or cannot be reached.
-    #[error("the PostgreSQL server cannot be used")]
-    Server(#[from] tokio_postgres::Error),
-    /// The pool of connections cannot be made.
-    #[error("no pool of connections")]
-    Pool(#[from] deadpool_postgres::BuildError),
-}
-
-/// Makes or updates the log in a database, as its owner, and lets `instances` (roles) use it.
-///
-/// # Errors
-/// See [`OpenError`].
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the connection is driven for as long as this function works with it"
-)]
-pub async fn migrate(options: &PostgresOptions, instances: &[String]) -> Result<(), OpenError> {
-    let (mut client, connection) = Connector::new(options)?.connect().await?;
-    let driving = tokio::spawn(connection);
-    let done = async {
-        connect::check_server(&client).await?;
-        migrate::migrate(&mut client, instances).await
-    }
-    .await;
-    driving.abort();
-    done
-}
+/// The log: tables, the function that appends, and a view for people.
+pub const SCHEMA: Schema = Schema {
+    name: "kite_log",
+    steps: &[include_str!("log.sql")],
+    rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "" },
+};
 
 /// See [the module](self).
 pub struct PostgresEventStore {
@@ -163,7 +97,7 @@ impl std::fmt::Debug for PostgresEventStore {
 }
 
 impl PostgresEventStore {
-    /// Opens the log, which [`migrate`] has made, and starts to write and to follow it.
+    /// Opens the log, which was made by [`SCHEMA`], and starts to write and to follow it.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -172,12 +106,12 @@ impl PostgresEventStore {
         reason = "the tasks are the store's own, as the threads of the other one are"
     )]
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
-        let connector = Connector::new(&options)?;
+        let connector = Connector::new(&options.server, "kite log")?;
         let (client, connection) = connector.connect().await?;
         let driving = tokio::spawn(connection);
         let first = async {
-            connect::check_server(&client).await?;
-            migrate::check_shape(&client).await?;
+            check_server(&client).await?;
+            SCHEMA.check(&client).await?;
             Ok::<_, OpenError>(follow::look(&client).await?)
         }
         .await;
@@ -186,7 +120,7 @@ impl PostgresEventStore {
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let head = Arc::new(Head::new(log_id, position));
-        let pool = pool(&connector, &options)?;
+        let pool = connector.pool(options.readers)?;
         let told = head.subscribe();
         let writer = writer::Writer::new(connector.clone(), Arc::clone(&queue), Arc::clone(&head), &options);
         let follower = follow::Follower { connector, queue: Arc::clone(&queue), head };
@@ -228,13 +162,6 @@ impl Drop for PostgresEventStore {
             task.abort();
         }
     }
-}
-
-fn pool(connector: &Connector, options: &PostgresOptions) -> Result<Pool, OpenError> {
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(connector.config.clone(), connector.tls.clone(), recycling);
-    let pool = Pool::builder(manager).max_size(options.readers).runtime(Runtime::Tokio1);
-    Ok(pool.wait_timeout(Some(POOL_WAIT)).create_timeout(Some(POOL_WAIT)).build()?)
 }
 
 #[async_trait]

@@ -1,17 +1,17 @@
 //! Takes what waits in this process and writes it with one call of the server, so that many callers share one commit and one
 //! round trip.
 
+use kite_postgres::{Connector, OpenError, check_server};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
+use super::PostgresOptions;
 use super::call::{CALL, Call, Placed, Standing, standing, version_of};
-use super::connect::{Connector, check_server};
 use super::follow::{Head, look};
 use super::trial::{Seen, Trial};
-use super::{OpenError, PostgresOptions};
 use crate::errors::{SharedError, describe};
 use crate::port::{AppendError, BatchMode, StreamAppend};
 use crate::queue::{Queue, Request, WasClosed, weight_bytes};

@@ -1,6 +1,6 @@
 //! The primary dies and a standby takes its place.
 
-use kite_event_store::postgres::migrate;
+use kite_event_store::postgres::SCHEMA;
 use kite_event_store::{AppendError, Expected, PostgresEventStore, describe};
 use kite_testkit::postgres::{Database, Installation, Server};
 use kite_testkit::proxy::Proxy;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::JoinSet;
 
 use crate::support::{append, append_one, id, log_of};
-use crate::{PATIENCE, append_until_answered, open, options};
+use crate::{PATIENCE, append_until_answered, open, server};
 
 const WRITERS: u64 = 4;
 
@@ -33,7 +33,7 @@ async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_
     let installation = Installation::from_environment().unwrap();
     let mut primary = Server::start(&installation, &[]).unwrap();
     let database = Database::on(&primary).await;
-    migrate(&options(&database.url()), &[]).await.unwrap();
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
     let standby = primary.standby(primary.address()).unwrap();
     // Outside of a transaction, so each by itself.
     database.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
@@ -89,7 +89,7 @@ async fn a_log_that_has_lost_what_was_acknowledged_is_not_gone_on_with() {
     let installation = Installation::from_environment().unwrap();
     let mut primary = Server::start(&installation, &[]).unwrap();
     let database = Database::on(&primary).await;
-    migrate(&options(&database.url()), &[]).await.unwrap();
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
     let between = Proxy::start(primary.address()).unwrap();
     let standby = primary.standby(between.address()).unwrap();
     let store = open(&at_either(&database, &primary, &standby)).await;
@@ -124,7 +124,7 @@ async fn a_standby_alone_takes_no_appends_until_it_is_promoted() {
     let installation = Installation::from_environment().unwrap();
     let mut primary = Server::start(&installation, &[]).unwrap();
     let database = Database::on(&primary).await;
-    migrate(&options(&database.url()), &[]).await.unwrap();
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
     let standby = primary.standby(primary.address()).unwrap();
     let store = open(&at_either(&database, &primary, &standby)).await;
     append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();

@@ -13,8 +13,9 @@ mod several;
 mod support;
 mod tls;
 
-use kite_event_store::postgres::{PostgresOptions, migrate};
+use kite_event_store::postgres::{PostgresOptions, SCHEMA};
 use kite_event_store::{AppendError, Appended, EventStore, PostgresEventStore, StreamAppend};
+use kite_postgres::Server;
 use kite_testkit::postgres::Database;
 use std::time::Duration;
 
@@ -26,14 +27,18 @@ async fn open(url: &str) -> PostgresEventStore {
     PostgresEventStore::open(options(url)).await.unwrap()
 }
 
+fn server(url: &str) -> Server {
+    Server { url: url.to_owned(), tls: None }
+}
+
 fn options(url: &str) -> PostgresOptions {
-    PostgresOptions { readers: 2, ..PostgresOptions::at(url) }
+    PostgresOptions { readers: 2, ..PostgresOptions::at(server(url)) }
 }
 
 /// A database with an empty log.
 async fn database() -> Database {
     let database = Database::make().await;
-    migrate(&options(&database.url()), &[]).await.unwrap();
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
     database
 }
 

@@ -1,11 +1,11 @@
 //! Which server, and which log, a store takes.
 
-use kite_event_store::postgres::{OpenError, PostgresOptions, migrate};
+use kite_event_store::postgres::{OpenError, PostgresOptions, SCHEMA};
 use kite_event_store::{Expected, PostgresEventStore, describe};
 use kite_testkit::postgres::{Database, Installation, Server};
 
 use crate::support::{append, append_one, log_of};
-use crate::{database, open, options};
+use crate::{database, open, options, server};
 
 async fn refused(options: PostgresOptions) -> OpenError {
     PostgresEventStore::open(options).await.expect_err("it is not to be taken")
@@ -15,8 +15,8 @@ async fn refused(options: PostgresOptions) -> OpenError {
 async fn a_database_without_a_log_is_refused_until_one_is_made() {
     let database = Database::make().await;
     let options = options(&database.url());
-    assert!(matches!(refused(options.clone()).await, OpenError::NotAnEventStore));
-    migrate(&options, &[]).await.unwrap();
+    assert!(matches!(refused(options.clone()).await, OpenError::NotMade { .. }));
+    SCHEMA.migrate(&options.server, &[]).await.unwrap();
     open(&database.url()).await;
 }
 
@@ -26,8 +26,8 @@ async fn making_a_log_that_is_there_leaves_it_alone() {
     let store = open(&database.url()).await;
     append_one(&store, append("a", Expected::Any, [1, 2])).await.unwrap();
     let before = log_of(&store).await;
-    let options = options(&database.url());
-    let (first, second) = tokio::join!(migrate(&options, &[]), migrate(&options, &[]));
+    let server = server(&database.url());
+    let (first, second) = tokio::join!(SCHEMA.migrate(&server, &[]), SCHEMA.migrate(&server, &[]));
     first.unwrap();
     second.unwrap();
     assert_eq!(log_of(&store).await, before);
@@ -37,9 +37,12 @@ async fn making_a_log_that_is_there_leaves_it_alone() {
 #[tokio::test]
 async fn several_may_make_a_log_at_once() {
     let database = Database::make().await;
-    let options = options(&database.url());
-    let (first, second, third) =
-        tokio::join!(migrate(&options, &[]), migrate(&options, &[]), migrate(&options, &[]));
+    let server = server(&database.url());
+    let (first, second, third) = tokio::join!(
+        SCHEMA.migrate(&server, &[]),
+        SCHEMA.migrate(&server, &[]),
+        SCHEMA.migrate(&server, &[])
+    );
     for made in [first, second, third] {
         made.unwrap();
     }
@@ -51,19 +54,20 @@ async fn a_log_of_a_newer_program_is_neither_opened_nor_changed() {
     let database = database().await;
     database.execute("UPDATE kite_log.shape SET number = 900").await;
     let options = options(&database.url());
-    for error in [refused(options.clone()).await, migrate(&options, &[]).await.unwrap_err()] {
-        assert!(matches!(error, OpenError::OtherShape { found: 900, known: 1 }), "{error:?}");
+    for error in [refused(options.clone()).await, SCHEMA.migrate(&options.server, &[]).await.unwrap_err()] {
+        assert!(matches!(error, OpenError::OtherShape { found: 900, known: 1, .. }), "{error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
     let installation = Installation::from_environment().unwrap();
-    let server = Server::start(&installation, &["fsync=off"]).unwrap();
-    let database = Database::on(&server).await;
-    for error in
-        [refused(options(&database.url())).await, migrate(&options(&database.url()), &[]).await.unwrap_err()]
-    {
+    let careless = Server::start(&installation, &["fsync=off"]).unwrap();
+    let database = Database::on(&careless).await;
+    for error in [
+        refused(options(&database.url())).await,
+        SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap_err(),
+    ] {
         assert!(matches!(error, OpenError::NotDurable { setting: "fsync" }), "{error:?}");
     }
 }
@@ -104,7 +108,7 @@ async fn a_database_of_another_encoding_is_refused() {
         ))
         .await;
     let url = database.url().replace(database.name(), &name);
-    let error = migrate(&options(&url), &[]).await.unwrap_err();
+    let error = SCHEMA.migrate(&server(&url), &[]).await.unwrap_err();
     assert!(matches!(&error, OpenError::Encoding { encoding } if encoding == "LATIN1"), "{error:?}");
 }
 

@@ -1,18 +1,18 @@
 //! What an instance may do, and what nobody may.
 
-use kite_event_store::postgres::migrate;
+use kite_event_store::postgres::SCHEMA;
 use kite_event_store::{Expected, LogIndex};
 use kite_testkit::postgres::Database;
 
 use crate::support::{append, append_one, log_of};
-use crate::{open, options};
+use crate::{open, server};
 
 /// A database whose log may be used by a role that owns nothing, and the name of that role.
 async fn with_instance() -> (Database, String) {
     let database = Database::make().await;
     let role = format!("instance_{}", database.name());
     database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
-    migrate(&options(&database.url()), std::slice::from_ref(&role)).await.unwrap();
+    SCHEMA.migrate(&server(&database.url()), std::slice::from_ref(&role)).await.unwrap();
     (database, role)
 }
 

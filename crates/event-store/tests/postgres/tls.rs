@@ -1,9 +1,10 @@
 //! TLS to the server.
 
-use kite_event_store::postgres::{OpenError, PostgresOptions, migrate};
+use kite_event_store::postgres::{OpenError, PostgresOptions, SCHEMA};
 use kite_event_store::{Expected, PostgresEventStore};
+use kite_postgres::Server;
 use kite_testkit::certificates::Authority;
-use kite_testkit::postgres::{Database, Installation, Server, Tls};
+use kite_testkit::postgres::{Database, Installation, Server as RealServer, Tls};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -21,30 +22,33 @@ fn trusting(authority: &Authority) -> Arc<ClientConfig> {
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+fn over_tls(url: String, trusted: &Authority) -> Server {
+    Server { url, tls: Some(trusting(trusted)) }
+}
+
 #[tokio::test]
 async fn the_server_is_talked_to_only_if_its_certificate_is_right() {
     let authority = Authority::new("of the server").unwrap();
     let made = authority.sign("localhost").unwrap();
     let tls = Tls { certificate: made.certificate, key: made.key };
-    let server = Server::start_with_tls(&Installation::from_environment().unwrap(), &tls).unwrap();
+    let server = RealServer::start_with_tls(&Installation::from_environment().unwrap(), &tls).unwrap();
     let database = Database::on(&server).await;
-    let options = PostgresOptions { tls: Some(trusting(&authority)), ..PostgresOptions::at(database.url()) };
-    migrate(&options, &[]).await.unwrap();
-    let store = PostgresEventStore::open(options.clone()).await.unwrap();
+    let options = PostgresOptions::at(over_tls(database.url(), &authority));
+    SCHEMA.migrate(&options.server, &[]).await.unwrap();
+    let store = PostgresEventStore::open(options).await.unwrap();
     append_one(&store, append("a", Expected::Any, [1])).await.unwrap();
     assert_eq!(log_of(&store).await.len(), 1);
     database
         .execute(
             "DO $$ BEGIN ASSERT (SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-                                      WHERE application_name = 'kite'); END $$",
+                                      WHERE application_name LIKE 'kite%'); END $$",
         )
         .await;
 
-    let others =
-        PostgresOptions { tls: Some(trusting(&Authority::new("another").unwrap())), ..options.clone() };
-    let by_number = PostgresOptions { url: options.url.replace("localhost", "127.0.0.1"), ..options };
+    let others = over_tls(database.url(), &Authority::new("another").unwrap());
+    let by_number = over_tls(database.url().replace("localhost", "127.0.0.1"), &authority);
     for wrong in [others, by_number] {
-        let refused = PostgresEventStore::open(wrong).await.unwrap_err();
+        let refused = PostgresEventStore::open(PostgresOptions::at(wrong)).await.unwrap_err();
         assert!(matches!(refused, OpenError::Server(_)), "{refused:?}");
     }
 }
@@ -53,7 +57,7 @@ async fn the_server_is_talked_to_only_if_its_certificate_is_right() {
 async fn a_server_without_tls_is_not_talked_to_when_tls_is_asked_for() {
     let authority = Authority::new("of nobody").unwrap();
     let database = crate::database().await;
-    let options = PostgresOptions { tls: Some(trusting(&authority)), ..PostgresOptions::at(database.url()) };
+    let options = PostgresOptions::at(over_tls(database.url(), &authority));
     let refused = PostgresEventStore::open(options).await.unwrap_err();
     assert!(matches!(refused, OpenError::Server(_)), "{refused:?}");
 }

@@ -1,13 +1,15 @@
 //! Connections: how they are made, and what a server must be like.
 
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{OpenError, PostgresOptions};
+use crate::error::OpenError;
 
 /// PostgreSQL 15, as the server counts.
 const SERVER_VERSION_MIN: i32 = 150_000;
@@ -17,21 +19,35 @@ const SESSION: &str = r"-c default_transaction_isolation=read\ committed";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After so long without an answer of the other machine a connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long somebody waits for a connection of a pool.
+const POOL_WAIT: Duration = Duration::from_secs(5);
 
-/// A connection that nobody drives yet.
-pub(super) type Driven =
-    Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
+/// Where a server is.
+#[derive(Clone)]
+pub struct Server {
+    /// `postgres://user:password@host:port,host:port/database`. Of several hosts the one that may be written to is used.
+    pub url: String,
+    /// TLS, with the roots that the server's certificate must lead to; none: no TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection that nobody drives yet: whoever gets it has to poll it.
+pub type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Makes connections to the server that may be written to.
 #[derive(Clone)]
-pub(super) struct Connector {
-    pub(super) config: Config,
-    pub(super) tls: MakeRustlsConnect,
+pub struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
 }
 
 impl Connector {
-    pub(super) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
-        let mut config: Config = options.url.parse().map_err(OpenError::Url)?;
+    /// Of this server, under this name (`application_name`).
+    ///
+    /// # Errors
+    /// The URL is none, or TLS cannot be set up.
+    pub fn new(server: &Server, name: &str) -> Result<Self, OpenError> {
+        let mut config: Config = server.url.parse().map_err(OpenError::Url)?;
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(CONNECT_TIMEOUT);
         config.keepalives_idle(SILENCE_MAX / 2);
@@ -41,9 +57,9 @@ impl Connector {
         let own = config.get_options().map(|own| format!("{own} {SESSION}"));
         config.options(own.unwrap_or_else(|| SESSION.to_owned()));
         if config.get_application_name().is_none() {
-            config.application_name("kite");
+            config.application_name(name);
         }
-        let tls = match &options.tls {
+        let tls = match &server.tls {
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
                 Arc::clone(tls)
@@ -56,9 +72,23 @@ impl Connector {
         Ok(Self { config, tls: MakeRustlsConnect::new((*tls).clone()) })
     }
 
-    /// Connects. Whoever gets the connection has to poll it.
-    pub(super) async fn connect(&self) -> Result<(Client, Driven), tokio_postgres::Error> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn connect(&self) -> Result<(Client, Driven), tokio_postgres::Error> {
         self.config.connect(self.tls.clone()).await
+    }
+
+    /// At most so many connections, made as they are needed.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn pool(&self, max: usize) -> Result<Pool, OpenError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
+        let pool = Pool::builder(manager).max_size(max).runtime(Runtime::Tokio1);
+        Ok(pool.wait_timeout(Some(POOL_WAIT)).create_timeout(Some(POOL_WAIT)).build()?)
     }
 }
 
@@ -74,7 +104,7 @@ fn without_roots() -> Result<ClientConfig, OpenError> {
 ///
 /// # Errors
 /// It is too old, or may lose what it has acknowledged.
-pub(super) async fn check_server(client: &Client) -> Result<(), OpenError> {
+pub async fn check_server(client: &Client) -> Result<(), OpenError> {
     let setting = async |name: &str| -> Result<String, OpenError> {
         Ok(client.query_one("SELECT current_setting($1)", &[&name]).await?.get(0))
     };
@@ -82,8 +112,8 @@ pub(super) async fn check_server(client: &Client) -> Result<(), OpenError> {
     if version.parse::<i32>().unwrap_or(0) < SERVER_VERSION_MIN {
         return Err(OpenError::ServerTooOld { version: setting("server_version").await? });
     }
-    for (name, wrong) in [("fsync", "off"), ("full_page_writes", "off"), ("synchronous_commit", "off")] {
-        if setting(name).await? == wrong {
+    for name in ["fsync", "full_page_writes", "synchronous_commit"] {
+        if setting(name).await? == "off" {
             return Err(OpenError::NotDurable { setting: name });
         }
     }

@@ -1,0 +1,52 @@
+//! Why something that is kept in PostgreSQL cannot be used.
+
+/// Why a server, or what should be on it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is none.
+    #[error("the URL of the PostgreSQL server cannot be read")]
+    Url(#[source] tokio_postgres::Error),
+    /// TLS cannot be had as it is configured.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// An older server.
+    #[error("PostgreSQL {version} is too old; 15 or newer is needed")]
+    ServerTooOld {
+        /// What it says of itself.
+        version: String,
+    },
+    /// A server that loses what it has acknowledged.
+    #[error("the PostgreSQL server has {setting} = off and may lose what it has acknowledged")]
+    NotDurable {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// A database that cannot hold every text.
+    #[error("the database has the encoding {encoding}; UTF8 is needed")]
+    Encoding {
+        /// The encoding found.
+        encoding: String,
+    },
+    /// The schema is not in the database.
+    #[error("the schema {schema} is not in the database: it has to be made first (kite postgres migrate)")]
+    NotMade {
+        /// Its name.
+        schema: &'static str,
+    },
+    /// Made by a newer version of this program, or not brought to this one's shape yet.
+    #[error("the schema {schema} has shape {found}, this program knows {known} (kite postgres migrate)")]
+    OtherShape {
+        /// Its name.
+        schema: &'static str,
+        /// The shape found.
+        found: i32,
+        /// The shape known.
+        known: i32,
+    },
+    /// The server refused, or cannot be reached.
+    #[error("the PostgreSQL server cannot be used")]
+    Server(#[from] tokio_postgres::Error),
+    /// The pool of connections cannot be made.
+    #[error("no pool of connections")]
+    Pool(#[from] deadpool_postgres::BuildError),
+}

@@ -1,0 +1,119 @@
+//! The shape of a schema, brought about by whoever owns the database. Instances run with fewer rights.
+
+use tokio_postgres::{Client, IsolationLevel};
+
+use crate::connect::{Connector, Server, check_server};
+use crate::error::OpenError;
+
+/// Whoever migrates holds this lock ("KITE"), so that two do not do it at once.
+const LOCK: i64 = 0x4b49_5445;
+
+/// A schema and the steps that bring it about.
+pub struct Schema {
+    /// Its name.
+    pub name: &'static str,
+    /// In their order; the number of those done is the shape. A step that was released is never changed.
+    pub steps: &'static [&'static str],
+    /// What an instance may do.
+    pub rights: Rights,
+}
+
+/// What the role of an instance may do with a schema, beside reading all of it.
+pub struct Rights {
+    /// The functions that it may call, separated by commas.
+    pub functions: &'static str,
+    /// The tables that it may change row by row.
+    pub tables: &'static str,
+}
+
+impl Schema {
+    /// The shape that this program knows.
+    fn shape(&self) -> i32 {
+        self.steps.len() as i32
+    }
+
+    /// Makes or updates the schema as the owner of the database, and lets `instances` (roles) use it. What was done before is
+    /// left alone.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection is driven for as long as this function works with it"
+    )]
+    pub async fn migrate(&self, server: &Server, instances: &[String]) -> Result<(), OpenError> {
+        let (mut client, connection) = Connector::new(server, "kite")?.connect().await?;
+        let driving = tokio::spawn(connection);
+        let done = async {
+            check_server(&client).await?;
+            self.bring_about(&mut client, instances).await
+        }
+        .await;
+        driving.abort();
+        done
+    }
+
+    async fn bring_about(&self, client: &mut Client, instances: &[String]) -> Result<(), OpenError> {
+        let schema = self.name;
+        let transaction =
+            client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+        transaction
+            .batch_execute(&format!(
+                "CREATE SCHEMA IF NOT EXISTS {schema};
+                 CREATE TABLE IF NOT EXISTS {schema}.shape
+                     (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL);
+                 INSERT INTO {schema}.shape (number) VALUES (0) ON CONFLICT (only_row) DO NOTHING;"
+            ))
+            .await?;
+        let found: i32 =
+            transaction.query_one(&format!("SELECT number FROM {schema}.shape"), &[]).await?.get(0);
+        let Some(steps) = usize::try_from(found).ok().and_then(|found| self.steps.get(found..)) else {
+            return Err(self.other_shape(found));
+        };
+        for step in steps {
+            transaction.batch_execute(step).await?;
+        }
+        transaction.execute(&format!("UPDATE {schema}.shape SET number = $1"), &[&self.shape()]).await?;
+        for role in instances {
+            transaction.batch_execute(&self.grants(role)).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    fn grants(&self, role: &str) -> String {
+        let (schema, role) = (self.name, role.replace('"', "\"\""));
+        let mut grants = format!(
+            "GRANT USAGE ON SCHEMA {schema} TO \"{role}\"; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO \"{role}\";"
+        );
+        if !self.rights.functions.is_empty() {
+            grants += &format!("GRANT EXECUTE ON FUNCTION {} TO \"{role}\";", self.rights.functions);
+        }
+        if !self.rights.tables.is_empty() {
+            grants += &format!("GRANT INSERT, UPDATE, DELETE ON {} TO \"{role}\";", self.rights.tables);
+        }
+        grants
+    }
+
+    /// Whether the schema has the shape that this program knows.
+    ///
+    /// # Errors
+    /// It has another one, or is not there.
+    pub async fn check(&self, client: &Client) -> Result<(), OpenError> {
+        let shape = format!("{}.shape", self.name);
+        let is_there: bool = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&shape]).await?.get(0);
+        if !is_there {
+            return Err(OpenError::NotMade { schema: self.name });
+        }
+        let found: i32 = client.query_one(&format!("SELECT number FROM {shape}"), &[]).await?.get(0);
+        if found != self.shape() {
+            return Err(self.other_shape(found));
+        }
+        Ok(())
+    }
+
+    fn other_shape(&self, found: i32) -> OpenError {
+        OpenError::OtherShape { schema: self.name, found, known: self.shape() }
+    }
+}
