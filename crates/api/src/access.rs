@@ -21,7 +21,7 @@ pub(crate) struct Access {
     pub(crate) scope: Option<Scope>,
     /// For an operator's key; none: not for operators.
     pub(crate) role: Option<Role>,
-    /// The read model of a read; none: it reads from something that is never behind, or it is not a read.
+    /// The read model of a read; none: it reads from the log or from the directory, or it is not a read.
     pub(crate) model: Option<Model>,
 }
 

@@ -311,8 +311,10 @@ async fn admit(parts: &mut Parts, state: &ApiState) -> Answer<Caller> {
         // A second extractor of the same request finds the same caller.
         let _ = who.set(caller.writer());
     }
-    if let Some(model) = access.model {
-        state.freshness().wait_for(model, &caller.writer(), &parts.headers).await?;
+    match access.model {
+        Some(model) => state.freshness().wait_for(model, &caller.writer(), &parts.headers).await?,
+        None if parts.method == Method::GET => state.know_what_is_asked_for(&parts.headers).await?,
+        None => {}
     }
     Ok(caller)
 }

@@ -56,7 +56,7 @@ impl Freshness {
     }
 
     /// What the header `kite-min-position` asks for. What nothing was ever written at is waited for in vain.
-    async fn asked(&self, headers: &HeaderMap) -> Answer<u64> {
+    pub(crate) async fn asked(&self, headers: &HeaderMap) -> Answer<u64> {
         let Some(position) = min_position(headers)? else { return Ok(0) };
         let head = *self.store.head().borrow();
         // The head is told a moment after an event can be read.

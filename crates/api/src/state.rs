@@ -1,6 +1,7 @@
 //! What handlers work with. Built once by the owner of the API; nothing here starts a task or opens a file.
 
 use async_trait::async_trait;
+use axum::http::HeaderMap;
 use kite_commands::accept::Acceptance;
 use kite_commands::backup_desk::BackupDesk;
 use kite_commands::directory::DirectoryState;
@@ -158,6 +159,16 @@ impl ApiState {
     /// What reads wait for.
     pub(crate) fn freshness(&self) -> &Freshness {
         &self.0.freshness
+    }
+
+    /// What is read from the directory holds what the header asks for. What this process itself wrote it always holds.
+    pub(crate) async fn know_what_is_asked_for(&self, headers: &HeaderMap) -> Answer<()> {
+        let asked = self.0.freshness.asked(headers).await?;
+        let journal = &self.write_side.journal;
+        if asked > 0 && journal.is_shared() {
+            self.write_side.directory.catch_up(journal).await?;
+        }
+        Ok(())
     }
 
     /// What an event written for this actor names as its cause.

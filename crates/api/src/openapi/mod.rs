@@ -92,7 +92,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
     for parameter in parameters.into_iter().flatten() {
         refuse_empty(parameter);
     }
-    positions::add(&method, access, operation);
+    positions::add(&method, access, !needs_no_key, operation);
     let problems = problems::responses(&method, operation);
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, problem) in problems {

@@ -10,10 +10,10 @@ use crate::freshness::MIN_POSITION;
 /// Writes through these have no position for the caller: nothing is written, or not by a tenant.
 const WITHOUT_POSITION: [&str; 2] = ["preview_sending", "push_receipts"];
 
-/// Adds the headers to an operation. What answers from a read model may be a moment behind the log, and takes a position.
-pub(super) fn add(method: &Method, access: Access, operation: &mut Value) {
+/// Adds the headers to an operation. What is read may be a moment behind the log, and takes a position.
+pub(super) fn add(method: &Method, access: Access, needs_key: bool, operation: &mut Value) {
     let id = operation["operationId"].as_str().unwrap_or_default();
-    if access.model.is_some() {
+    if access.model.is_some() || (needs_key && *method == Method::GET) {
         let parameter = json!({
             "name": MIN_POSITION,
             "in": "header",
