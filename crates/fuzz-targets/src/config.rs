@@ -12,7 +12,7 @@ pub fn config(bytes: &[u8]) {
             assert!(!config.roles().is_empty());
             let limits = config.accept_limits();
             assert_eq!(limits.recipients_max, config.api.recipients_max);
-            let options = config.store_options();
+            let options = config.sqlite_options();
             assert_eq!(options.queue_requests_max, config.store.queue_requests_max);
             let written = serde_json::to_value(&config).expect("what was read can be written");
             let again: Config =

@@ -36,6 +36,9 @@ pub enum Command {
     /// Make keys that encrypt the credentials of relays, or start to use a new one.
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Make or update what Kite keeps in PostgreSQL.
+    #[command(subcommand)]
+    Postgres(PostgresCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -81,6 +84,19 @@ pub struct ServeOptions {
     pub listen: Option<SocketAddr>,
 }
 
+/// Which log is meant, and whose read models.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct LogOptions {
+    /// The data directory of a stopped instance.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The configuration of an instance: its log, wherever that is kept, and its data directory. The instance has to be stopped,
+    /// but for `audit` of a log in PostgreSQL.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Options of `kite replay`.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
@@ -106,9 +122,9 @@ pub struct ReplayOptions {
     /// What to do with the rebuilt read models.
     #[command(flatten)]
     pub mode: ReplayMode,
-    /// The data directory of a stopped instance.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    /// Which log.
+    #[command(flatten)]
+    pub log: LogOptions,
     /// With --rebuild and --retry-parked: even from a log that differs from its seals (`kite audit --verify`).
     #[arg(long, conflicts_with_all = ["verify", "parked"])]
     pub unverified: bool,
@@ -120,9 +136,9 @@ pub struct ReplayOptions {
 /// Options of `kite audit`.
 #[derive(Debug, Clone, Args)]
 pub struct AuditOptions {
-    /// The data directory of a stopped instance.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    /// Which log.
+    #[command(flatten)]
+    pub log: LogOptions,
     /// Only this stream, such as `sending-<id>` or `lot-<id>-0`.
     #[arg(long)]
     pub stream: Option<String>,
@@ -203,6 +219,21 @@ pub enum ConfigCommand {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+}
+
+/// Commands of `kite postgres`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum PostgresCommand {
+    /// Make the schemas of the log and of the leases, or bring them into the newest shape. For the owner of the database; once,
+    /// and after an upgrade. What is there stays as it is.
+    Migrate {
+        /// The configuration: where the server is, with a user who may make schemas.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// A role of PostgreSQL as which instances run: it may append and read, and nothing else. Once for each role.
+        #[arg(long = "instance", value_name = "ROLE")]
+        instances: Vec<String>,
     },
 }
 

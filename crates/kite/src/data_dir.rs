@@ -5,6 +5,9 @@ use std::path::{Component, Path, PathBuf};
 /// The log, in a data directory and in a backup.
 pub(crate) const LOG: &str = "events.db";
 
+/// Which log the read models in a data directory are made from, if the log itself is elsewhere.
+pub(crate) const LOG_ID: &str = "log-id";
+
 /// A backup must not be in the data directory: a disaster would destroy both, and a copy of the directory would
 /// contain both. Nor may a restored copy be in its backup, which must not change.
 pub(crate) fn refuse_inside(target: &Path, of: &Path) -> anyhow::Result<()> {

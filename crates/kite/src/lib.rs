@@ -8,8 +8,10 @@ pub mod config;
 mod data_dir;
 mod demo;
 mod instance;
+mod log;
 mod operator;
 mod own_client;
+mod postgres;
 mod private;
 mod random;
 mod relays;
@@ -42,6 +44,7 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Restore(options) => backup::restore(options),
         cli::Command::Relays(command) => relays::run(command),
         cli::Command::Secrets(command) => secrets::run(command),
+        cli::Command::Postgres(command) => postgres::run(command),
         cli::Command::Config(command) => operator::config(command),
     }
 }

@@ -1,71 +1,71 @@
 //! What an operator does on the command line: replay, audit, configuration.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use kite_commands::seals::{self, SealReport};
-use kite_event_store::sqlite::{SqliteEventStore, SqliteLogFile, SqliteOptions};
+use kite_event_store::sqlite::SqliteLogFile;
 use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent, describe};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use crate::backup::{is_backup, refuse_backup};
-use crate::cli::{AuditOptions, ConfigCommand, ReplayOptions};
+use crate::backup::is_backup;
+use crate::cli::{AuditOptions, ConfigCommand, LogOptions, ReplayOptions};
 use crate::config::{self, Config};
+use crate::data_dir::LOG;
+use crate::log::{Directory, Log};
 use crate::seal_file;
 use crate::serve::runtime;
 
 /// Events that are read at once.
 const PAGE: usize = 500;
 
-pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
-    refuse_backup(data)?;
-    let path = data.join("events.db");
-    if !path.exists() {
-        bail!("there is no log in {}", data.display());
+impl LogOptions {
+    fn config(&self) -> anyhow::Result<Config> {
+        match &self.data {
+            Some(data) => Ok(Config { data_dir: data.clone(), ..Config::compiled_in()? }),
+            None => Config::load(self.config.as_deref()),
+        }
     }
-    let store = SqliteEventStore::open(&path, SqliteOptions::default()).with_context(|| {
-        format!("cannot open the log in {}; is an instance running on it?", data.display())
-    })?;
-    Ok(Arc::new(store))
 }
 
 /// `kite replay`.
 pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
-    let store = open_log(&options.data)?;
-    if options.mode.parked {
-        // With the log's lock held, so that no instance uses the files.
-        let parked = replay::parked(&options.data)?;
-        store.close();
-        return Ok(show_parked(&parked, options.json));
+    let config = options.log.config()?;
+    runtime()?.block_on(async {
+        // For as long as it is open, no instance uses the read models.
+        let log = Log::of_operator(&config, Directory::Used).await?;
+        let shown = replay_log(&log, &config.data_dir, &options).await;
+        log.close().await;
+        shown
+    })
+}
+
+async fn replay_log(log: &Log, data: &Path, options: &ReplayOptions) -> anyhow::Result<ExitCode> {
+    let mode = &options.mode;
+    if mode.parked {
+        return Ok(show_parked(&replay::parked(data)?, options.json));
     }
-    let log: Arc<dyn EventStore> = store.clone();
-    if (options.mode.rebuild || options.mode.retry_parked) && !options.unverified {
-        let report = runtime()?.block_on(seals::verify(&*log))?;
+    let store = log.store();
+    if (mode.rebuild || mode.retry_parked) && !options.unverified {
+        let report = seals::verify(&*store).await?;
         if !report.is_clean() {
-            store.close();
             print_seals(&report, &[]);
             bail!(
                 "the log is not as it was sealed: what is made from it would show that as true (--unverified does so)"
             );
         }
     }
-    if options.mode.retry_parked {
-        let retried = runtime()?.block_on(replay::retry_parked(log, &options.data))?;
-        store.close();
-        return Ok(show_retried(&retried, options.json));
+    if mode.retry_parked {
+        return Ok(show_retried(&replay::retry_parked(store, data).await?, options.json));
     }
-    let report = runtime()?.block_on(async {
-        match options.mode.rebuild {
-            true => replay::rebuild(log, &options.data).await,
-            false => replay::verify(log, &options.data).await,
-        }
-    })?;
-    store.close();
+    let report = match mode.rebuild {
+        true => replay::rebuild(store, data).await?,
+        false => replay::verify(store, data).await?,
+    };
     match options.json {
         true => println!("{}", report_json(&report)),
-        false => print_report(&report, options.mode.rebuild),
+        false => print_report(&report, mode.rebuild),
     }
     Ok(success_if(report.is_clean()))
 }
@@ -161,28 +161,28 @@ fn print_report(report: &Report, is_rebuild: bool) {
     }
 }
 
-fn hold_against_seals(
+async fn hold_against_seals(
     log: &dyn EventStore,
     options: &AuditOptions,
 ) -> anyhow::Result<(SealReport, Vec<Position>)> {
-    let report = runtime()?.block_on(seals::verify(log))?;
+    let report = seals::verify(log).await?;
     let elsewhere = match &options.seals {
         None => Vec::new(),
-        Some(path) => runtime()?.block_on(seals::differ_from(log, &seal_file::read(path)?))?,
+        Some(path) => seals::differ_from(log, &seal_file::read(path)?).await?,
     };
     Ok((report, elsewhere))
 }
 
 /// `kite audit --verify`.
-fn verify_seals(options: &AuditOptions) -> anyhow::Result<ExitCode> {
+async fn verify_seals(config: &Config, options: &AuditOptions) -> anyhow::Result<ExitCode> {
     // A backup is to stay as it is.
-    let (report, elsewhere) = if is_backup(&options.data) {
-        hold_against_seals(&SqliteLogFile::open(&options.data.join("events.db"))?, options)?
+    let (report, elsewhere) = if is_backup(&config.data_dir) {
+        hold_against_seals(&SqliteLogFile::open(&config.data_dir.join(LOG))?, options).await?
     } else {
-        let store = open_log(&options.data)?;
-        let held = hold_against_seals(&*store, options)?;
-        store.close();
-        held
+        let log = Log::of_operator(config, Directory::Unused).await?;
+        let held = hold_against_seals(&*log.store(), options).await;
+        log.close().await;
+        held?
     };
     match options.json {
         true => {
@@ -215,13 +215,16 @@ pub(crate) fn print_seals(report: &SealReport, elsewhere: &[Position]) {
 
 /// `kite audit`.
 pub(crate) fn audit(options: AuditOptions) -> anyhow::Result<ExitCode> {
-    if options.verify {
-        return verify_seals(&options);
-    }
-    let store = open_log(&options.data)?;
-    let printed = runtime()?.block_on(print_events(&*store, &options));
-    store.close();
-    printed.map(|()| ExitCode::SUCCESS)
+    let config = options.log.config()?;
+    runtime()?.block_on(async {
+        if options.verify {
+            return verify_seals(&config, &options).await;
+        }
+        let log = Log::of_operator(&config, Directory::Unused).await?;
+        let printed = print_events(&*log.store(), &options).await;
+        log.close().await;
+        printed.map(|()| ExitCode::SUCCESS)
+    })
 }
 
 /// Asking for something that does not exist gives an error, not an empty output.
@@ -313,6 +316,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             config.check_descriptors()?;
             config.check_admin_key()?;
             config.check_backup_dir()?;
+            config.check_store()?;
             config.vault()?;
             config.check_certificate()?;
             println!("the configuration is good");

@@ -7,8 +7,6 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::data_dir::LOG;
-
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
 /// What the event store makes before the log itself: a first start that was killed in between leaves only this.
@@ -40,13 +38,13 @@ pub(crate) fn private_directory(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A directory with files but without a log belongs to somebody else, or has lost its log. Kite must not put a log
+/// A directory with files but without a log, or the name of the one that it belongs to (`sign`), belongs to somebody else, or has lost its log. Kite must not put a log
 /// beside somebody's files, or hide them from others. A write-ahead log without its log is a log that was lost.
 ///
 /// # Errors
 /// If the directory is such a one.
-pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
-    if directory.join(LOG).exists() {
+pub(crate) fn refuse_foreign(directory: &Path, sign: &str) -> anyhow::Result<()> {
+    if directory.join(sign).exists() {
         return Ok(());
     }
     let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
@@ -64,7 +62,7 @@ pub(crate) fn refuse_foreign(directory: &Path) -> anyhow::Result<()> {
     names.truncate(NAMES_MAX);
     ensure!(
         names.is_empty(),
-        "{} is no data directory of Kite: there is no {LOG} in it, but {}{more}. A new one has to be empty, but \
+        "{} is no data directory of Kite: there is no {sign} in it, but {}{more}. A new one has to be empty, but \
          for a {CONFIGURATION}; if it had a log, restore that first",
         directory.display(),
         names.join(", ")
@@ -84,32 +82,33 @@ fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data_dir::LOG;
 
     #[test]
     fn what_is_somebody_elses_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
-        refuse_foreign(&data.join("new")).unwrap();
+        refuse_foreign(&data.join("new"), LOG).unwrap();
         std::fs::create_dir(data.join("lost+found")).unwrap();
         std::fs::write(data.join(".keep"), "").unwrap();
-        refuse_foreign(data).unwrap();
+        refuse_foreign(data, LOG).unwrap();
         for name in ["events.db.lock", "kite.toml"] {
             std::fs::write(data.join(name), "").unwrap();
-            refuse_foreign(data).unwrap();
+            refuse_foreign(data, LOG).unwrap();
         }
         for name in ["events.db-wal", "events.db-shm", "key.pem"] {
             std::fs::write(data.join(name), "").unwrap();
-            let refusal = refuse_foreign(data).unwrap_err().to_string();
+            let refusal = refuse_foreign(data, LOG).unwrap_err().to_string();
             assert!(refusal.contains(&format!("but {name}. ")), "{refusal}");
             std::fs::remove_file(data.join(name)).unwrap();
         }
         for name in ["d", "b", "a", "c"] {
             std::fs::write(data.join(name), "").unwrap();
         }
-        let refusal = refuse_foreign(data).unwrap_err().to_string();
+        let refusal = refuse_foreign(data, LOG).unwrap_err().to_string();
         assert!(refusal.contains("no events.db in it, but a, b, c, …"), "{refusal}");
         std::fs::write(data.join(LOG), "").unwrap();
-        refuse_foreign(data).unwrap();
+        refuse_foreign(data, LOG).unwrap();
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::cli::{RelaysCommand, RelaysOptions};
 use crate::config::Config;
-use crate::operator::open_log;
+use crate::log::open_log;
 use crate::running::Running;
 use crate::serve::runtime;
 

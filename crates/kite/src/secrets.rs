@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::cli::{SecretsCommand, SecretsRotateOptions};
 use crate::config::Config;
-use crate::operator::open_log;
+use crate::log::open_log;
 use crate::random::unpredictable;
 use crate::running::Running;
 use crate::serve::runtime;

@@ -28,6 +28,7 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     }
     config.check_admin_key()?;
     config.check_backup_dir()?;
+    config.check_store()?;
     let runtime = runtime()?;
     let spans = telemetry::start("info", &config.tracing, runtime.handle())?;
     let served = runtime.block_on(serve(config));

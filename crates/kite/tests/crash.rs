@@ -6,12 +6,13 @@
 //! the relays do and after how many messages the process is killed; where it is then in its work, no seed can tell.
 
 mod hostile;
+mod postgres;
 mod support;
 
 use anyhow::{Context, ensure};
 use kite_testkit::customer::FROM_PHONE;
 use kite_testkit::dice::{Dice, test_seed};
-use kite_testkit::operator;
+use kite_testkit::operator::{self, Place};
 use kite_testkit::oracle::Oracle;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -158,7 +159,7 @@ async fn a_damaged_read_model_is_named_and_can_be_rebuilt() -> anyhow::Result<()
         "{log}"
     );
 
-    operator::rebuild(support::kite(), &house.data_dir())?;
+    operator::rebuild(support::kite(), &Place::Data(house.data_dir()))?;
     house.restart().await?;
     house.wait_until_final(&accepted).await?;
     assert_eq!(house.ends(&accepted).await?, before);

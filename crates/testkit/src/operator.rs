@@ -1,7 +1,7 @@
-//! An operator's commands on the data of a stopped Kite.
+//! An operator's commands on the log of a stopped Kite.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -11,9 +11,22 @@ use crate::oracle::Oracle;
 /// More events than any run writes.
 const EVENTS_MAX: &str = "1000000000000";
 
-fn command(kite: &Path, data: &Path, arguments: &[&str]) -> Command {
+/// Which log, and whose read models.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A data directory.
+    Data(PathBuf),
+    /// A configuration.
+    Config(PathBuf),
+}
+
+fn command(kite: &Path, place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(kite);
-    command.args(arguments).arg("--data").arg(data);
+    command.args(arguments);
+    match place {
+        Place::Data(directory) => command.arg("--data").arg(directory),
+        Place::Config(file) => command.arg("--config").arg(file),
+    };
     command
 }
 
@@ -21,8 +34,8 @@ fn command(kite: &Path, data: &Path, arguments: &[&str]) -> Command {
 ///
 /// # Errors
 /// When it cannot be read, or is not as documented.
-pub fn read_log(oracle: &mut Oracle, kite: &Path, data: &Path) -> anyhow::Result<()> {
-    let mut audit = command(kite, data, &["audit", "--limit", EVENTS_MAX]).stdout(Stdio::piped()).spawn()?;
+pub fn read_log(oracle: &mut Oracle, kite: &Path, place: &Place) -> anyhow::Result<()> {
+    let mut audit = command(kite, place, &["audit", "--limit", EVENTS_MAX]).stdout(Stdio::piped()).spawn()?;
     let printed = audit.stdout.take().context("standard output was piped")?;
     for line in BufReader::new(printed).lines() {
         let line = line?;
@@ -37,8 +50,8 @@ pub fn read_log(oracle: &mut Oracle, kite: &Path, data: &Path) -> anyhow::Result
 ///
 /// # Errors
 /// When they cannot be read.
-pub fn read_stream(kite: &Path, data: &Path, stream: &str) -> anyhow::Result<String> {
-    let output = command(kite, data, &["audit", "--stream", stream]).output()?;
+pub fn read_stream(kite: &Path, place: &Place, stream: &str) -> anyhow::Result<String> {
+    let output = command(kite, place, &["audit", "--stream", stream]).output()?;
     ensure!(output.status.success(), "kite audit: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }
@@ -47,8 +60,8 @@ pub fn read_stream(kite: &Path, data: &Path, stream: &str) -> anyhow::Result<Str
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn replay_differs(kite: &Path, data: &Path) -> anyhow::Result<Option<String>> {
-    let output = command(kite, data, &["replay", "--verify"]).output()?;
+pub fn replay_differs(kite: &Path, place: &Place) -> anyhow::Result<Option<String>> {
+    let output = command(kite, place, &["replay", "--verify"]).output()?;
     let printed =
         [&output.stdout, &output.stderr].map(|printed| String::from_utf8_lossy(printed).into_owned());
     Ok((!output.status.success()).then(|| printed.concat()))
@@ -58,8 +71,8 @@ pub fn replay_differs(kite: &Path, data: &Path) -> anyhow::Result<Option<String>
 ///
 /// # Errors
 /// When it does not.
-pub fn rebuild(kite: &Path, data: &Path) -> anyhow::Result<()> {
-    let output = command(kite, data, &["replay", "--rebuild"]).output()?;
+pub fn rebuild(kite: &Path, place: &Place) -> anyhow::Result<()> {
+    let output = command(kite, place, &["replay", "--rebuild"]).output()?;
     ensure!(output.status.success(), "replay --rebuild: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

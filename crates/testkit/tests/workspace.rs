@@ -37,6 +37,7 @@ const EDGES: &[Edges] = &[
         from: "kite",
         to: &[
             "kite-domain",
+            "kite-postgres",
             "kite-event-store",
             "kite-commands",
             "kite-projections",

@@ -8,7 +8,6 @@ use kite_commands::lease::{Acquired, LeaseError, Leases, POSTGRES_SCHEMA, Postgr
 use kite_postgres::{OpenError, Server};
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Proxy, Way};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 /// Places in a question at which it is cut, each way.
@@ -86,13 +85,6 @@ async fn an_instance_needs_no_more_than_to_change_rows() {
     assert!(Database::attempt(&url, "UPDATE kite_leases.shape SET number = 0").await.is_err());
 }
 
-fn server_of(database: &Database) -> SocketAddr {
-    let url = database.url();
-    let (_, rest) = url.rsplit_once('@').unwrap();
-    let (host, _) = rest.split_once('/').unwrap();
-    host.to_socket_addrs().unwrap().find(SocketAddr::is_ipv4).unwrap()
-}
-
 /// Asks until there is an answer.
 async fn until_answered<T>(mut ask: impl AsyncFnMut() -> Result<T, LeaseError>) -> T {
     for _ in 0..1_000 {
@@ -106,7 +98,7 @@ async fn until_answered<T>(mut ask: impl AsyncFnMut() -> Result<T, LeaseError>) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_a_question_is_cut_it_is_asked_again_and_nobody_else_has_got_it() {
     let database = database().await;
-    let proxy = Proxy::start(server_of(&database)).unwrap();
+    let proxy = Proxy::start(database.address()).unwrap();
     let cut = leases(database.url_at(&proxy.address().to_string())).await;
     let other = leases(database.url()).await;
     let mut unavailable = 0;
@@ -152,7 +144,7 @@ async fn wherever_a_question_is_cut_it_is_asked_again_and_nobody_else_has_got_it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_is_not_waited_for_longer_than_is_of_use() {
     let database = database().await;
-    let proxy = Proxy::start(server_of(&database)).unwrap();
+    let proxy = Proxy::start(database.address()).unwrap();
     let held_back = leases(database.url_at(&proxy.address().to_string())).await;
     held_back.acquire("router", "a", TimeDelta::zero()).await.unwrap();
     proxy.hold();

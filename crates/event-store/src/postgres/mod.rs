@@ -81,6 +81,7 @@ pub const SCHEMA: Schema = Schema {
 
 /// See [the module](self).
 pub struct PostgresEventStore {
+    log_id: Uuid,
     queue: Arc<Queue>,
     pool: Pool,
     head: watch::Receiver<Position>,
@@ -125,7 +126,12 @@ impl PostgresEventStore {
         let writer = writer::Writer::new(connector.clone(), Arc::clone(&queue), Arc::clone(&head), &options);
         let follower = follow::Follower { connector, queue: Arc::clone(&queue), head };
         let running = Mutex::new(vec![tokio::spawn(writer.run()), tokio::spawn(follower.run())]);
-        Ok(Self { queue, pool, head: told, running })
+        Ok(Self { log_id, queue, pool, head: told, running })
+    }
+
+    /// Which log this is: no other one has the same.
+    pub fn log_id(&self) -> Uuid {
+        self.log_id
     }
 
     /// Why the store takes no appends any more, once that is so.

@@ -7,7 +7,6 @@ use kite_event_store::{
 };
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Proxy, Way};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::support::{append, append_one, log_of};
@@ -16,17 +15,10 @@ use crate::{append_until_answered, database, open, options};
 /// Places in an append where it is cut, each way.
 const PLACES: usize = 15;
 
-fn server_of(database: &Database) -> SocketAddr {
-    let url = database.url();
-    let (_, rest) = url.rsplit_once('@').unwrap();
-    let (host, _) = rest.split_once('/').unwrap();
-    host.to_socket_addrs().unwrap().find(SocketAddr::is_ipv4).unwrap()
-}
-
 /// A database, something between that can be cut, and a store over it.
 async fn over_proxy() -> (Database, Proxy, PostgresEventStore) {
     let database = database().await;
-    let proxy = Proxy::start(server_of(&database)).unwrap();
+    let proxy = Proxy::start(database.address()).unwrap();
     let store = open(&database.url_at(&proxy.address().to_string())).await;
     (database, proxy, store)
 }
@@ -144,7 +136,7 @@ async fn a_server_that_is_away_for_a_while_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_does_not_come_is_lost_and_a_repeat_finds_out() {
     let database = database().await;
-    let proxy = Proxy::start(server_of(&database)).unwrap();
+    let proxy = Proxy::start(database.address()).unwrap();
     let url = database.url_at(&proxy.address().to_string());
     let patience = Duration::from_millis(300);
     let store =

@@ -16,7 +16,7 @@ use super::take::{newest_seal, take};
 use crate::cli::{BackupOptions, RestoreOptions};
 use crate::config::Config;
 use crate::data_dir::LOG;
-use crate::operator::open_log;
+use crate::log::open_log;
 use crate::serve::runtime;
 
 /// `kite backup`.

@@ -1,5 +1,6 @@
 //! Configuration: the commented default file compiled in, then a file, then `KITE_…` variables, then flags.
 
+mod postgres;
 mod roles;
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use kite_commands::accept::AcceptLimits;
 use kite_commands::clock::SystemClock;
 use kite_commands::{Clock, Vault};
 use kite_domain::tenant::LimitsInForce;
+use kite_event_store::postgres::PostgresOptions;
 use kite_event_store::sqlite::SqliteOptions;
 use kite_relay::RelaySettings;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::server::{ServerSettings, TlsSettings};
 pub use crate::spans::TracingSettings;
+pub use postgres::{PostgresSettings, SslMode};
 pub use roles::Role;
 
 /// The default file: also the manual.
@@ -62,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// The event store.
     pub store: StoreSettings,
+    /// The server, if the event store is in PostgreSQL.
+    pub postgres: PostgresSettings,
     /// The certificate of the listener.
     pub tls: TlsSettings,
     /// The listener.
@@ -94,10 +99,22 @@ pub struct Limits {
     pub tenant: LimitsInForce,
 }
 
+/// What keeps the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// A file in the data directory, for one process.
+    Sqlite,
+    /// A database, for several processes.
+    Postgres,
+}
+
 /// The event store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
+    /// Where the log is kept.
+    pub engine: Engine,
     /// Batches that may wait for the writer.
     pub queue_requests_max: usize,
     /// Bytes that may wait for the writer.
@@ -164,6 +181,23 @@ impl Config {
     /// Says which part lacks which other, and why it needs it.
     pub fn check_roles(&self) -> anyhow::Result<()> {
         roles::check(&self.roles())
+    }
+
+    /// Whether the event store can be what it is set to.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn check_store(&self) -> anyhow::Result<()> {
+        if self.store.engine == Engine::Sqlite {
+            return Ok(());
+        }
+        self.postgres.server()?;
+        roles::check_shared(&self.roles()).context("roles")?;
+        anyhow::ensure!(
+            self.backup_dir.as_os_str().is_empty(),
+            "backup_dir: the log is in PostgreSQL, which has backups of its own"
+        );
+        Ok(())
     }
 
     /// Whether the two listeners are compatible.
@@ -300,8 +334,21 @@ impl Config {
         }
     }
 
-    /// The options of the event store.
-    pub fn store_options(&self) -> SqliteOptions {
+    /// The options of an event store in PostgreSQL.
+    ///
+    /// # Errors
+    /// See [`PostgresSettings::server`].
+    pub fn postgres_options(&self) -> anyhow::Result<PostgresOptions> {
+        Ok(PostgresOptions {
+            queue_requests_max: self.store.queue_requests_max,
+            queue_bytes_max: self.store.queue_bytes_max,
+            readers: self.postgres.connections_max,
+            ..PostgresOptions::at(self.postgres.server()?)
+        })
+    }
+
+    /// The options of an event store in a file.
+    pub fn sqlite_options(&self) -> SqliteOptions {
         SqliteOptions {
             queue_requests_max: self.store.queue_requests_max,
             queue_bytes_max: self.store.queue_bytes_max,
@@ -323,7 +370,7 @@ fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// The value of this key is never shown: an error would otherwise repeat a value that it does not accept.
-const SECRETS: [&str; 3] = ["admin_key", "secrets_keys", "otlp_headers"];
+const SECRETS: [&str; 4] = ["admin_key", "secrets_keys", "otlp_headers", "url"];
 
 fn in_words(error: figment::Error) -> String {
     let is_secret = |path: &[String]| path.iter().any(|part| SECRETS.contains(&part.as_str()));
@@ -364,6 +411,8 @@ mod tests {
             "admin_key = 531337",
             "[tracing]\notlp_headers = 531337",
             "[tracing]\notlp_headers = authorization=s3cret",
+            "[postgres]\nurl = 531337",
+            "[postgres]\nurl = postgres://kite:s3cret@localhost",
             "listen = \"127.0.0.1:1\"\nadmin_key = \"\"\"s3cret\n531337",
         ] {
             let told = format!("{:#}", Config::from_text(broken).err().unwrap());
@@ -393,9 +442,39 @@ mod tests {
         assert_eq!(config.tls, TlsSettings::default(), "in the clear unless it is given a certificate");
         let all = serde_json::to_value(&config.tls).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[tls]"), toml_keys::of_value(&all));
+        assert_eq!(config.store.engine, Engine::Sqlite);
+        let all = serde_json::to_value(&config.store).unwrap();
+        assert_eq!(toml_keys::of(DEFAULT, "[store]"), toml_keys::of_value(&all));
+        let all = serde_json::to_value(&config.postgres).unwrap();
+        assert_eq!(toml_keys::of(DEFAULT, "[postgres]"), toml_keys::of_value(&all));
         assert!(config.tracing == TracingSettings::default(), "default.toml and TracingSettings differ");
         let all = serde_json::to_value(&config.tracing).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[tracing]"), toml_keys::of_value(&all));
+    }
+
+    #[test]
+    fn a_log_in_postgresql_has_what_it_needs_or_the_key_is_named() {
+        let with = |text: &str| Config::from_text(&format!("[store]\nengine = \"postgres\"\n{text}"));
+        let told = |text: &str| {
+            with(text).and_then(|config| config.check_store()).map_err(|error| format!("{error:#}"))
+        };
+        let server = "[postgres]\nurl = \"postgres://kite@localhost/kite\"\n";
+        assert_eq!(told(server), Ok(()), "with TLS, by the system's authorities");
+        assert!(told("").unwrap_err().starts_with("postgres.url: is empty"));
+        let missing = told(&format!("{server}authorities_file = \"/nowhere.pem\"")).unwrap_err();
+        assert!(missing.starts_with("postgres.authorities_file: cannot read /nowhere.pem"), "{missing}");
+        let none = told(&format!("{server}connections_max = 0")).unwrap_err();
+        assert!(none.starts_with("postgres.connections_max: 0"), "{none}");
+        let prefer = told(&format!("{server}sslmode = \"prefer\"")).unwrap_err();
+        assert!(prefer.contains("sslmode") && prefer.contains("verify-full"), "{prefer}");
+        let mut config = with(server).unwrap();
+        config.backup_dir = "backups".into();
+        let backups = format!("{:#}", config.check_store().unwrap_err());
+        assert!(backups.starts_with("backup_dir: the log is in PostgreSQL"), "{backups}");
+        let mut config = with(server).unwrap();
+        config.roles = [Role::Api].into();
+        let roles = format!("{:#}", config.check_store().unwrap_err());
+        assert!(roles.starts_with("roles: api needs projector"), "{roles}");
     }
 
     #[test]

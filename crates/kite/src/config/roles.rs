@@ -66,6 +66,22 @@ pub(super) fn check(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether each of these has what it needs where several processes share a log: each has read models of its own.
+///
+/// # Errors
+/// Names the first role that has not.
+pub(super) fn check_shared(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+    let reads = |role: &&Role| matches!(role, Role::Api | Role::Router);
+    if let Some(role) = roles.iter().find(reads) {
+        ensure!(
+            roles.contains(&Role::Projector),
+            "{} needs projector beside it: with a log in PostgreSQL each process has read models of its own",
+            role.word()
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,14 +8,14 @@ mod readiness;
 use anyhow::Context;
 use chrono::TimeDelta;
 use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
-use kite_commands::clock::SystemIds;
+use kite_commands::clock::{Ids, SystemIds};
 use kite_commands::key_use::KeyUseRecorder;
+use kite_commands::lease::LeaseHolder;
 use kite_commands::relay_desk::RelayDesk;
 use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::sqlite::SqliteEventStore;
 use kite_event_store::{AppendError, EventStore, SharedError, describe};
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use crate::backup;
 use crate::config::{Config, Role};
-use crate::private::{private_directory, refuse_foreign};
+use crate::log::Log;
 use crate::random::unpredictable;
 use crate::runtime::{Background, Supervisor, Threads};
 use crate::seal_file::SealFile;
@@ -49,7 +49,8 @@ const SEAL_AT_END_MAX: Duration = Duration::from_secs(5);
 /// A running Kite.
 pub(crate) struct Instance {
     config: Config,
-    store: Arc<SqliteEventStore>,
+    log: Log,
+    store: Arc<dyn EventStore>,
     /// Everything except the projectors, which stop last: they have to see what the others wrote.
     workers: Supervisor,
     projectors: Supervisor,
@@ -91,23 +92,18 @@ impl Instance {
         let projectors = Supervisor::new();
         let background = Background::start().context("no threads for the background")?;
         let metrics = telemetry::start_metrics(&workers, &background.handle())?;
-        backup::refuse_backup(&config.data_dir)?;
-        refuse_foreign(&config.data_dir)?;
-        private_directory(&config.data_dir)?;
-        let store = Arc::new(
-            SqliteEventStore::open(&config.data_dir.join("events.db"), config.store_options())
-                .with_context(|| format!("cannot open the log in {}", config.data_dir.display()))?,
-        );
+        let log = Log::open(&config).await?;
         let threads = Threads {
             workers: workers.clone(),
             projectors: projectors.clone(),
             background: background.handle(),
         };
-        let (parts, staff) = furnish(&config, store.clone(), threads).await?;
+        let (parts, staff) = furnish(&config, &log, threads).await?;
         let models = parts.models.clone();
         let mut instance = Self {
             config,
-            store,
+            store: log.store(),
+            log,
             workers,
             projectors,
             projector_watch: ProjectorWatch::default(),
@@ -176,7 +172,7 @@ impl Instance {
         tokio::select! {
             reason = self.workers.failed() => reason,
             reason = self.projectors.failed() => reason,
-            reason = log_stopped(self.store.stopped()) => reason,
+            reason = log_stopped(self.log.stopped()) => reason,
         }
     }
 
@@ -187,9 +183,8 @@ impl Instance {
         let has_stopped = self.workers.shut_down(timeout).await;
         let has_projected = self.projectors.shut_down(timeout).await;
         seal_the_rest(self.last_sealer, timeout.min(SEAL_AT_END_MAX)).await;
-        let store = self.store;
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        has_stopped && has_projected && closed.is_ok()
+        let has_closed = self.log.close().await;
+        has_stopped && has_projected && has_closed
     }
 
     /// Returns what is seen of the relays.
@@ -311,12 +306,12 @@ impl Instance {
                 self.store.head(),
             )),
             read_models: parts.models.clone(),
-            log_index: self.store.clone(),
+            log_index: self.log.index(),
             metrics_text: Arc::new(move || metrics.render()),
             readiness: Arc::new(ProcessReadiness {
                 workers: self.workers.clone(),
                 projectors: self.projectors.clone(),
-                log_stopped: self.store.stopped(),
+                log_stopped: self.log.stopped(),
                 watch: self.projector_watch.clone(),
                 head: self.store.head(),
                 trust: parts.trust.clone(),
@@ -358,19 +353,23 @@ async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
     }
 }
 
-/// Opens the log and the read models, with nobody at work yet.
-async fn furnish(
-    config: &Config,
-    store: Arc<SqliteEventStore>,
-    threads: Threads,
-) -> anyhow::Result<(Parts, Staff<Threads>)> {
+/// Opens the read models over the log, with nobody at work yet.
+async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result<(Parts, Staff<Threads>)> {
     let clock = threads.clock();
     let pauses = Arc::new(HostPauses(threads.clone()));
-    let journal = Journal::new(store, clock.clone(), Arc::new(SystemIds)).with_pauses(pauses);
+    let (leases, ids) = (log.leases(), Arc::new(SystemIds));
+    let journal = Journal::new(log.store(), clock.clone(), ids).with_pauses(pauses);
+    // One life of this process, as the others know it.
+    let node = SystemIds.next().to_string();
+    let journal = match &leases {
+        Some(_) => journal.of_node(&*node).shared(),
+        None => journal,
+    };
     let vault = Arc::new(config.vault()?);
     let lots_max = config.lots_in_memory_messages_max;
     let write_side = WriteSide::new(journal, lots_max, Arc::new(unpredictable)).with_vault(vault.clone());
     let models = ReadModels::open(&config.data_dir)?;
+    log.refuse_to_go_back(&models)?;
     let figures_window = TimeDelta::minutes(config.api.figures_window_minutes.into());
     let reading = Reading { figures_window, unrouted_page: UNROUTED_PAGE };
     let shared = kite_runtime::Parts::open(&threads, write_side.clone(), models.clone(), reading).await;
@@ -379,6 +378,10 @@ async fn furnish(
         tracing::warn!("{warning}");
     }
     let staff = Staff::new(threads, shared, QueueLimits::default());
+    let staff = match leases {
+        Some(leases) => staff.sharing(LeaseHolder::new(leases, &*node, clock.clone())),
+        None => staff,
+    };
     let (trust, vitals) = (SealTrust::default(), Vitals::default());
     Ok((Parts { write_side, models, trust, vitals, clock }, staff))
 }

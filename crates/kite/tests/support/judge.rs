@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use kite_domain::ids::SEQS_PER_LOT;
 use kite_relay_sim::LedgerView;
-use kite_testkit::operator;
+use kite_testkit::operator::{self, Place};
 use kite_testkit::oracle::{Oracle, Verdict};
 use kite_testkit::relays::{MAIL_CALLS, MAIL_RELAY, PHONE_RELAYS};
 
@@ -41,13 +41,13 @@ pub(crate) fn judge(
 
 /// What the log says of the lots of messages that expired at a relay which could have told: where it happened cannot be
 /// looked at later.
-pub(crate) fn stories(verdict: &Verdict, kite: &Path, data: &Path) -> anyhow::Result<String> {
+pub(crate) fn stories(verdict: &Verdict, kite: &Path, place: &Place) -> anyhow::Result<String> {
     let mut stories = String::new();
     let names = |relay: &str| verdict.expired_messages.get(relay).into_iter().flatten();
     for message in tellers().flat_map(names) {
         let (sending, seq) = message.rsplit_once('-').context("the id of a message")?;
         let lot = seq.parse::<u32>()? / SEQS_PER_LOT;
-        let told = operator::read_stream(kite, data, &format!("lot-{sending}-{lot}"))?;
+        let told = operator::read_stream(kite, place, &format!("lot-{sending}-{lot}"))?;
         writeln!(stories, "the lot of {message}:\n{told}")?;
     }
     Ok(stories)

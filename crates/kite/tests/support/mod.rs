@@ -6,16 +6,16 @@ mod load;
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_relay_sim::{RelaySim, Scenario};
-use kite_testkit::customer::{Customer, Sent};
+use kite_testkit::customer::{Customer, FROM_PHONE, Sent};
 use kite_testkit::metrics::{metric_max, metric_sum};
 use kite_testkit::night::Night;
-use kite_testkit::operator;
+use kite_testkit::operator::{self, Place};
 use kite_testkit::oracle::{Cancel, End, Oracle, Verdict};
 use kite_testkit::process::Process;
 use kite_testkit::relays;
 use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
 use reqwest::{Client, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use load::{Accepted, Load};
 
+/// The configuration, beside the data directory.
+const CONFIG: &str = "kite.toml";
 const ADMIN_KEY: &str = "the admin key of the crash test";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long everything that was accepted may take to become final. Where a relay is tripped that drops repeats, what is in doubt
@@ -42,7 +44,7 @@ pub(crate) struct House {
     /// The hours in which no advertisement may go out, if they are not those of the law.
     night: Option<Night>,
     /// What its configuration says beside that.
-    settings: &'static str,
+    settings: String,
     started: Instant,
 }
 
@@ -56,7 +58,7 @@ impl House {
     }
 
     /// [`House::build`] with more in the configuration, in TOML.
-    pub(crate) async fn build_as(seed: u64, settings: &'static str) -> anyhow::Result<Self> {
+    pub(crate) async fn build_as(seed: u64, settings: &str) -> anyhow::Result<Self> {
         Self::build_in(seed, Room::Ample, settings).await
     }
 
@@ -66,7 +68,7 @@ impl House {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
-    async fn build_in(seed: u64, room: Room, settings: &'static str) -> anyhow::Result<Self> {
+    async fn build_in(seed: u64, room: Room, settings: &str) -> anyhow::Result<Self> {
         let started = Instant::now();
         let scenario = Scenario::from_json(&relays::scenario(seed).to_string())?;
         let simulators = RelaySim::start(scenario).await?;
@@ -81,7 +83,16 @@ impl House {
             key: String::new(),
             turned_away: Default::default(),
         };
-        let mut house = Self { simulators, process, data, address, customer, night: None, settings, started };
+        let mut house = Self {
+            simulators,
+            process,
+            data,
+            address,
+            customer,
+            night: None,
+            settings: settings.to_owned(),
+            started,
+        };
         house.wait_until_ready().await?;
         house.customer = house.set_up(http).await?;
         Ok(house)
@@ -157,6 +168,34 @@ impl House {
         .await
     }
 
+    /// Waits until a sending is refused for now, with a status that says so.
+    pub(crate) async fn refuses_for_a_while(&self) -> anyhow::Result<()> {
+        let body = json!({ "class": "otp", "from": FROM_PHONE, "text": "1", "recipients": [{ "to": "01099990000" }] });
+        wait_for("a refusal", self.at_most(FINAL_WITHIN)?, async || {
+            let request = self.customer.http.post(self.url("/v1/sendings")).bearer_auth(&self.customer.key);
+            let status = request.json(&body).send().await.ok()?.status();
+            (status == 503).then_some(())
+        })
+        .await
+    }
+
+    /// Writes a template here, and reads it at another process from the position at which it was written.
+    pub(crate) async fn write_here_and_read_there(&self, number: u32, other: &str) -> anyhow::Result<()> {
+        let text = format!("number {number}");
+        let write = self.customer.http.post(self.url("/v1/templates")).bearer_auth(&self.customer.key);
+        let written = write.json(&json!({ "name": format!("t{number}"), "text": text })).send().await?;
+        ensure!(written.status().is_success(), "{}", written.text().await?);
+        let header = |name: &str| written.headers().get(name).cloned().with_context(|| name.to_owned());
+        let (position, place) = (header("kite-position")?, header("location")?);
+        let url = format!("{other}{}", place.to_str()?);
+        let read = self.customer.http.get(url).bearer_auth(&self.customer.key);
+        let read = read.header("kite-min-position", position).send().await?;
+        ensure!(read.status().is_success(), "{number}: {}", read.text().await?);
+        let found: Value = read.json().await?;
+        ensure!(found["text"] == text, "{found}");
+        Ok(())
+    }
+
     /// Where the API listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -200,13 +239,17 @@ impl House {
 
     /// Starts the process, without waiting for it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        self.process = start(self.data.path(), self.address, Room::Ample, self.night, self.settings)?;
+        self.process = start(self.data.path(), self.address, Room::Ample, self.night, &self.settings)?;
         Ok(())
     }
 
     /// Where the log and the read models are.
     pub(crate) fn data_dir(&self) -> PathBuf {
         data_dir(&self.data)
+    }
+
+    fn place(&self) -> Place {
+        Place::Config(self.data.path().join(CONFIG))
     }
 
     /// Judges everything that was accepted, by the log and the relays' ledgers, against what the API tells. `stops` is
@@ -234,14 +277,14 @@ impl House {
         .await?;
         self.stop()?;
         accepted.sendings().for_each(|sent| oracle.claim(&sent.id, sent.messages, sent.cancel));
-        operator::read_log(&mut oracle, kite(), &self.data_dir())?;
+        operator::read_log(&mut oracle, kite(), &self.place())?;
         judge::read_ledgers(&mut oracle, &self.simulators.ledger())?;
         self.restart().await?;
         let compared = self.compare(&oracle, accepted).await;
         let verdict = oracle.judge();
         if let Err(error) = judge::judge(&verdict, &self.simulators.ledger(), accepted, stops) {
             self.stop()?;
-            return Err(error.context(judge::stories(&verdict, kite(), &self.data_dir())?));
+            return Err(error.context(judge::stories(&verdict, kite(), &self.place())?));
         }
         eprintln!("{verdict}");
         compared?;
@@ -314,7 +357,7 @@ impl House {
         ensure!(status.success(), "Ctrl-C ended with {status}; its log:\n{}", self.process.log());
         self.simulators.shutdown().await;
         let mut oracle = Oracle::default();
-        operator::read_log(&mut oracle, kite(), &data_dir(&self.data))?;
+        operator::read_log(&mut oracle, kite(), &Place::Data(data_dir(&self.data)))?;
         Ok(oracle)
     }
 }
@@ -354,7 +397,7 @@ fn start(
     night: Option<Night>,
     settings: &str,
 ) -> anyhow::Result<Process> {
-    let config = data.join("kite.toml");
+    let config = data.join(CONFIG);
     let mut text = format!("data_dir = {:?}\nlisten = \"{address}\"\n", data.join("data"));
     if let Some(night) = night {
         text += &format!("[relays]\nnight = \"{}\"\nnight_spread_s = 2\n", night.setting());
@@ -375,7 +418,7 @@ fn start(
 
 /// Law 8 over the whole data directory, by the operator's command.
 pub(crate) fn assert_replay_verifies(data: &tempfile::TempDir) -> anyhow::Result<()> {
-    match operator::replay_differs(kite(), &data_dir(data))? {
+    match operator::replay_differs(kite(), &Place::Config(data.path().join(CONFIG)))? {
         None => Ok(()),
         Some(printed) => bail!("replay --verify found differences:\n{printed}"),
     }

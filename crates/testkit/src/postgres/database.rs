@@ -1,5 +1,6 @@
 //! A database of its own for one test, on the server that `cargo xtask test` starts.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::NoTls;
 
@@ -79,6 +80,22 @@ impl Database {
     pub fn url_at(&self, address: &str) -> String {
         let (user, _) = self.server.rsplit_once('@').expect("the server's URL has a user");
         format!("{user}@{address}/{}", self.name)
+    }
+
+    /// Where it is, for somebody else, over something between.
+    pub fn url_for_at(&self, user: &str, password: &str, address: &str) -> String {
+        format!("postgres://{user}:{password}@{address}/{}", self.name)
+    }
+
+    /// The address of its server.
+    ///
+    /// # Panics
+    /// If the server's URL is none.
+    pub fn address(&self) -> SocketAddr {
+        let (_, rest) = self.server.rsplit_once('@').expect("the server's URL has a user");
+        let host = rest.trim_end_matches('/');
+        let mut found = host.to_socket_addrs().expect("the server has an address");
+        found.find(SocketAddr::is_ipv4).expect("the server listens on IPv4")
     }
 
     /// Does something in it, as its owner.

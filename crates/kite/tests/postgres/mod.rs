@@ -1,0 +1,236 @@
+//! The log in a real PostgreSQL: several processes that share it, each of them killed with -9, over connections that are cut.
+
+use anyhow::ensure;
+use kite_testkit::dice::Dice;
+use kite_testkit::operator::{self, Place};
+use kite_testkit::postgres::Database;
+use kite_testkit::process::Process;
+use kite_testkit::proxy::Proxy;
+use kite_testkit::wait::{free_address, wait_until_ready};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::support::{House, Load, kite};
+use super::with_seed;
+
+/// Messages to be accepted before the load stops.
+const MESSAGES: u64 = 3_000;
+/// How often something happens to one of the processes, or to its connections, while messages come in.
+const BLOWS: u64 = 9;
+const SOON: Duration = Duration::from_secs(60);
+
+/// A database with what Kite keeps in it, and the URL of a role that may run instances, over a proxy.
+struct Ground {
+    database: Database,
+    role: String,
+    proxy: Proxy,
+}
+
+impl Ground {
+    async fn make() -> anyhow::Result<Self> {
+        let database = Database::make().await;
+        let role = format!("instance_{}", database.name());
+        database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
+        let ground = Self { proxy: Proxy::start(database.address())?, database, role };
+        let migrated = ground.migrate()?;
+        ensure!(migrated.contains("kite_log is as this program needs it"), "{migrated}");
+        Ok(ground)
+    }
+
+    /// As the owner of the database does it.
+    fn migrate(&self) -> anyhow::Result<String> {
+        let mut command = Command::new(kite());
+        command.args(["postgres", "migrate", "--instance", &self.role]);
+        command.env("KITE_POSTGRES__URL", self.database.url()).env("KITE_POSTGRES__SSLMODE", "disable");
+        let output = command.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        Ok(String::from_utf8(said)?)
+    }
+
+    /// What a configuration says, after the keys of its beginning.
+    fn settings(&self, roles: &str) -> String {
+        let url = self.database.url_for_at(&self.role, "secret", &self.proxy.address().to_string());
+        format!(
+            "roles = [{roles}]\n[store]\nengine = \"postgres\"\n[postgres]\nurl = \"{url}\"\nsslmode = \"disable\"\n"
+        )
+    }
+}
+
+/// Another process on the same log.
+struct Other {
+    directory: tempfile::TempDir,
+    process: Process,
+}
+
+impl Other {
+    fn start(settings: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let text = format!("data_dir = {:?}\n{settings}", directory.path().join("data"));
+        std::fs::write(directory.path().join("kite.toml"), text)?;
+        let process = Self::run(&directory)?;
+        Ok(Self { directory, process })
+    }
+
+    fn run(directory: &tempfile::TempDir) -> anyhow::Result<Process> {
+        let mut command = Command::new(kite());
+        command.args(["serve", "--config"]).arg(directory.path().join("kite.toml"));
+        Process::start("another kite", &mut command)
+    }
+
+    fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill()?;
+        self.process = Self::run(&self.directory)?;
+        Ok(())
+    }
+
+    /// Starts it again if it could not start while its connection was cut, as whoever supervises it does.
+    fn revive(&mut self) -> anyhow::Result<()> {
+        if !self.process.is_running()? {
+            self.process = Self::run(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("kite.toml")
+    }
+
+    /// SIGTERM, and its read models are as the log says.
+    fn end(mut self) -> anyhow::Result<()> {
+        let status = self.process.terminate(SOON)?;
+        ensure!(status.success(), "SIGTERM ended with {status}; its log:\n{}", self.process.log());
+        let differs = operator::replay_differs(kite(), &Place::Config(self.config()))?;
+        ensure!(differs.is_none(), "{}", differs.unwrap_or_default());
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_on_one_log_lose_nothing_and_send_nothing_twice_over_kills_and_cuts()
+-> anyhow::Result<()> {
+    with_seed(async |seed| {
+        let ground = Ground::make().await?;
+        // One that takes requests, one that routes if the first does not, and one that hands over.
+        let settings = ground.settings("\"api\", \"router\", \"timekeeper\", \"projector\"");
+        let mut house = House::build_as(seed, &settings).await?;
+        let standby = ground.settings("\"router\", \"timekeeper\", \"projector\"");
+        let working = ground.settings("\"publisher\", \"worker\", \"projector\"");
+        let mut others = [Other::start(&standby)?, Other::start(&working)?];
+        let mut load = Load::start(&house, MESSAGES, seed)?;
+        let mut dice = Dice::new(!seed);
+        let mut moments: Vec<u64> = (0..BLOWS).map(|_| dice.between(1, MESSAGES - 1)).collect();
+        moments.sort_unstable();
+        let mut stops = 0;
+        for (blow, moment) in moments.into_iter().enumerate() {
+            load = load.wait_for_accepted(&house, moment).await?;
+            others.iter_mut().try_for_each(Other::revive)?;
+            match blow % 4 {
+                0 => house.kill_and_restart().await?,
+                1 => others[0].kill_and_restart()?,
+                2 => {
+                    others[1].kill_and_restart()?;
+                    stops += 1;
+                }
+                _ => ground.proxy.cut(),
+            }
+        }
+        others.iter_mut().try_for_each(Other::revive)?;
+        let accepted = load.finish(&house).await?;
+        // Calls in progress when the connection to the log is cut have their answers, only later.
+        house.judge(&accepted, stops).await?;
+        others.into_iter().try_for_each(Other::end)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_on_a_log_in_postgresql_goes_on_after_the_server_was_away() -> anyhow::Result<()> {
+    with_seed(async |seed| {
+        let ground = Ground::make().await?;
+        let mut house = House::build_as(seed, &ground.settings("")).await?;
+        let load = Load::start(&house, MESSAGES / 3, seed)?;
+        let load = load.wait_for_accepted(&house, MESSAGES / 10).await?;
+        ground.proxy.close();
+        house.refuses_for_a_while().await?;
+        ground.proxy.open();
+        let accepted = load.finish(&house).await?;
+        house.kill_and_restart().await?;
+        house.judge(&accepted, 1).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// What a process that cannot work says at its end.
+fn refusal(settings: &str, make: impl FnOnce(&PathBuf) -> anyhow::Result<()>) -> anyhow::Result<String> {
+    let directory = tempfile::tempdir()?;
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data)?;
+    make(&data)?;
+    let config = directory.path().join("kite.toml");
+    std::fs::write(&config, format!("data_dir = {data:?}\nlisten = \"{}\"\n{settings}", free_address()?))?;
+    let output = Command::new(kite()).args(["serve", "--config"]).arg(&config).output()?;
+    let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(!output.status.success(), "{said}");
+    let last = said.lines().last().unwrap_or_default().to_owned();
+    ensure!(!said.contains("secret"), "a password is shown: {said}");
+    Ok(last)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_way_of_a_log_in_postgresql_is_told() -> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let settings = ground.settings("");
+    let own_log = refusal(&settings, |data| Ok(std::fs::write(data.join("events.db"), "")?))?;
+    assert!(own_log.contains("has a log of its own"), "{own_log}");
+    let another = refusal(&settings, |data| Ok(std::fs::write(data.join("log-id"), "another\n")?))?;
+    assert!(another.contains("are of another log"), "{another}");
+    let foreign = refusal(&settings, |data| Ok(std::fs::write(data.join("thesis.odt"), "")?))?;
+    assert!(foreign.contains("is no data directory of Kite"), "{foreign}");
+
+    ground.database.execute("UPDATE kite_log.shape SET number = 0").await;
+    let older = refusal(&settings, |_| Ok(()))?;
+    assert!(older.contains("kite_log has shape 0") && older.contains("kite postgres migrate"), "{older}");
+    ground.database.execute("DROP SCHEMA kite_log CASCADE").await;
+    let none = refusal(&settings, |_| Ok(()))?;
+    assert!(none.contains("kite_log is not in the database"), "{none}");
+    ground.proxy.close();
+    let away = refusal(&settings, |_| Ok(()))?;
+    assert!(away.contains("cannot open the log in PostgreSQL"), "{away}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn read_models_that_know_more_than_the_log_are_not_used() -> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let house = House::build_as(1, &ground.settings("")).await?;
+    // What was set up is in its read models.
+    let directory = house.terminate().await?;
+    ground.database.execute("TRUNCATE kite_log.events; UPDATE kite_log.head SET position = 1").await;
+    let mut again = Other::run(&directory)?;
+    let status = again.wait(SOON)?;
+    let log = again.log();
+    assert!(!status.success() && log.contains("and the log ends at 1"), "{status}: {log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_at_one_process_is_read_at_another() -> anyhow::Result<()> {
+    with_seed(async |seed| {
+        let ground = Ground::make().await?;
+        let house = House::build_as(seed, &ground.settings("\"api\", \"projector\"")).await?;
+        let address = free_address()?;
+        let settings = ground.settings("\"api\", \"projector\"");
+        let other = Other::start(&format!("listen = \"{address}\"\n{settings}"))?;
+        wait_until_ready(&format!("http://{address}/readyz"), SOON).await?;
+        for number in 0..20 {
+            house.write_here_and_read_there(number, &format!("http://{address}")).await?;
+        }
+        other.end()?;
+        house.terminate().await?;
+        Ok(())
+    })
+    .await
+}
