@@ -11,9 +11,11 @@ mod envelope;
 mod errors;
 mod gappy;
 mod in_memory;
+mod measure;
 mod port;
 pub mod postgres;
 mod queue;
+mod recent;
 pub mod sqlite;
 mod trace_parent;
 

@@ -13,8 +13,10 @@ use crate::error::OpenError;
 
 /// PostgreSQL 15, as the server counts.
 const SERVER_VERSION_MIN: i32 = 150_000;
-/// What a session is like whatever the server's default is: each statement sees what was committed before it.
-const SESSION: &str = r"-c default_transaction_isolation=read\ committed";
+/// What a session is like whatever the server's default is: each statement sees what was committed before it, and one that waits for
+/// a lock ends when its client is gone, so that such sessions do not pile up.
+const SESSION: &str =
+    r"-c default_transaction_isolation=read\ committed -c client_connection_check_interval=5s";
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After so long without an answer of the other machine a connection counts as lost.
@@ -114,8 +116,13 @@ pub async fn check_server(client: &Client) -> Result<(), OpenError> {
     }
     for name in ["fsync", "full_page_writes", "synchronous_commit"] {
         if setting(name).await? == "off" {
-            return Err(OpenError::NotDurable { setting: name });
+            return Err(OpenError::NotDurable { setting: name, value: "off".to_owned() });
         }
+    }
+    let (commit, standbys) =
+        (setting("synchronous_commit").await?, setting("synchronous_standby_names").await?);
+    if !standbys.is_empty() && ["local", "remote_write"].contains(&&*commit) {
+        return Err(OpenError::NotDurable { setting: "synchronous_commit", value: commit });
     }
     let encoding = setting("server_encoding").await?;
     if encoding != "UTF8" {

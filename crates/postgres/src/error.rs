@@ -16,10 +16,12 @@ pub enum OpenError {
         version: String,
     },
     /// A server that loses what it has acknowledged.
-    #[error("the PostgreSQL server has {setting} = off and may lose what it has acknowledged")]
+    #[error("the PostgreSQL server has {setting} = {value} and may lose what it has acknowledged")]
     NotDurable {
         /// The setting.
         setting: &'static str,
+        /// What it is set to.
+        value: String,
     },
     /// A database that cannot hold every text.
     #[error("the database has the encoding {encoding}; UTF8 is needed")]

@@ -13,6 +13,10 @@ use rustix::process::{Pid, Signal};
 
 use crate::wait::block_for;
 
+/// Standard output and standard error.
+const OUTPUTS: usize = 2;
+/// How long the last lines of a process that has ended may take to come.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(5);
 /// Lines kept of what a process prints; older ones are dropped.
 const LINES_MAX: usize = 20_000;
 /// Lines shown when something goes wrong.
@@ -58,6 +62,13 @@ impl Output {
     fn end(&self) {
         self.lines().ended += 1;
         self.more.notify_all();
+    }
+
+    /// Waits until all that was printed by a process that has ended is here. What it has started may keep its outputs open.
+    fn wait_for_end(&self) {
+        let is_open = |lines: &mut Lines| lines.ended < OUTPUTS;
+        let waited = self.more.wait_timeout_while(self.lines(), LAST_LINES_WITHIN, is_open);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -108,7 +119,7 @@ impl Process {
             }
             seen = lines.dropped + lines.kept.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || lines.ended == 2 {
+            if left.is_zero() || lines.ended == OUTPUTS {
                 drop(lines);
                 bail!("{} did not print {what} within {timeout:?}\n{}", self.name, self.log());
             }
@@ -185,7 +196,10 @@ impl Process {
         let child = &mut self.child;
         let status = block_for(&what, timeout, || child.try_wait().transpose());
         match status {
-            Ok(status) => Ok(status?),
+            Ok(status) => {
+                self.output.wait_for_end();
+                Ok(status?)
+            }
             Err(error) => Err(error.context(self.log())),
         }
     }

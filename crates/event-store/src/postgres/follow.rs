@@ -1,29 +1,48 @@
 //! Following the head of the log: woken by NOTIFY, and looking by itself all the same.
 
+use deadpool_postgres::{Pool, PoolError};
 use kite_postgres::{Connector, Driven};
+use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
+use super::reading;
+use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
-use crate::port::Position;
+use crate::port::{Filter, Page, Position, ReadError};
 use crate::queue::Queue;
+use crate::recent::Recent;
 
 /// How often the head is looked at although nobody has told of anything.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Before the server is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Events that are read at once.
+const PAGE_EVENTS: usize = 1_000;
 /// A look that takes longer counts as lost.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far the log has come, as this process knows it.
+/// What this process knows of the end of the log.
 pub(super) struct Head {
     log_id: Uuid,
-    position: watch::Sender<Position>,
+    /// The newest events: what this process has written, and what it has read of the others.
+    recent: Recent,
+    /// The last event that was seen, or acknowledged.
+    newest: Mutex<Place>,
+    told: watch::Sender<Position>,
+}
+
+/// An event, by where it stands and which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) position: Position,
+    /// Of the first event's predecessor there is none.
+    pub(super) id: Option<Uuid>,
 }
 
 /// Why the log cannot be gone on with.
@@ -38,44 +57,82 @@ pub(super) enum WrongLog {
          promoted that had not got everything"
     )]
     GoneBack { known: Position, found: Position },
+    /// Others have gone on where it had gone back.
+    #[error(
+        "at position {known} of the log stands another event than the one that was acknowledged: it was restored, or a \
+         standby was promoted that had not got everything, and others have gone on with it"
+    )]
+    Changed { known: Position },
 }
 
 impl Head {
-    pub(super) fn new(log_id: Uuid, position: Position) -> Self {
-        Self { log_id, position: watch::Sender::new(position) }
+    pub(super) fn new(log_id: Uuid, newest: Place, recent_bytes_max: usize) -> Self {
+        let position = newest.position;
+        Self {
+            log_id,
+            recent: Recent::new(position, recent_bytes_max),
+            newest: Mutex::new(newest),
+            told: watch::Sender::new(position),
+        }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
-        self.position.subscribe()
+        self.told.subscribe()
     }
 
-    /// Everything up to here can be read.
-    pub(super) fn tell(&self, position: Position) {
-        self.position.send_if_modified(|known| {
+    /// The page after a position if all of it is in memory.
+    pub(super) fn page(&self, after: Position, limit: usize, filter: &Filter) -> Option<Page> {
+        // What comes after the last one that is known may be there, and not known yet.
+        if after >= self.recent.head() {
+            return None;
+        }
+        self.recent.page(after, limit, filter)
+    }
+
+    /// Adjacent events that are durable, in their order. What is between them and what is known is for whoever follows.
+    pub(super) fn push(&self, events: Vec<RecordedEvent>) {
+        let Some(last) = events.last() else { return };
+        self.note(Place { position: last.position, id: Some(last.id) });
+        if self.recent.push_next(events) {
+            self.tell(self.recent.head());
+        }
+    }
+
+    /// What cannot be read is passed over.
+    fn pass_over(&self, place: Place) {
+        self.note(place);
+        self.recent.begin_after(place.position);
+        self.tell(place.position);
+    }
+
+    fn note(&self, place: Place) {
+        let mut newest = self.newest.lock();
+        if newest.position < place.position {
+            *newest = place;
+        }
+    }
+
+    fn tell(&self, position: Position) {
+        self.told.send_if_modified(|known| {
             let is_news = *known < position;
             *known = position.max(*known);
             is_news
         });
     }
 
-    /// Holds what the server says against what is known of the log. To be asked of a new connection with what it said before
-    /// anything else was told meanwhile.
-    pub(super) fn check(
-        &self,
-        known: Position,
-        (log_id, position): (Uuid, Position),
-    ) -> Result<(), WrongLog> {
+    /// Holds what a server has against what is known of the log.
+    pub(super) async fn check(&self, client: &Client) -> Result<Result<(), WrongLog>, tokio_postgres::Error> {
+        let known = *self.newest.lock();
+        let (log_id, newest) = look(client).await?;
         if log_id != self.log_id {
-            return Err(WrongLog::Another { known: self.log_id, found: log_id });
+            return Ok(Err(WrongLog::Another { known: self.log_id, found: log_id }));
         }
-        if position < known {
-            return Err(WrongLog::GoneBack { known, found: position });
+        if newest.position < known.position {
+            return Ok(Err(WrongLog::GoneBack { known: known.position, found: newest.position }));
         }
-        Ok(())
-    }
-
-    pub(super) fn known(&self) -> Position {
-        *self.position.borrow()
+        let found = id_at(client, known.position).await?;
+        let is_it = known.id.is_none() || found == known.id;
+        Ok(is_it.then_some(()).ok_or(WrongLog::Changed { known: known.position }))
     }
 }
 
@@ -86,17 +143,35 @@ enum LostLook {
     Server(#[from] tokio_postgres::Error),
     #[error("the server does not answer")]
     TooLong,
+    #[error("there is no connection to read with")]
+    NoReader(#[source] PoolError),
+    #[error("what is new cannot be read")]
+    Read(#[source] ReadError),
 }
 
 /// Which log it is, and where it ends.
-pub(super) async fn look(client: &Client) -> Result<(Uuid, Position), tokio_postgres::Error> {
-    let row = client.query_one("SELECT log_id, position FROM kite_log.head", &[]).await?;
-    Ok((row.get(0), row.get::<_, i64>(1) as Position))
+pub(super) async fn look(client: &Client) -> Result<(Uuid, Place), tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "SELECT head.log_id, head.position, events.id
+             FROM kite_log.head LEFT JOIN kite_log.events ON events.position = head.position",
+            &[],
+        )
+        .await?;
+    Ok((row.get(0), Place { position: row.get::<_, i64>(1) as Position, id: row.get(2) }))
+}
+
+async fn id_at(client: &Client, position: Position) -> Result<Option<Uuid>, tokio_postgres::Error> {
+    let row =
+        client.query_opt("SELECT id FROM kite_log.events WHERE position = $1", &[&(position as i64)]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// See the module.
 pub(super) struct Follower {
     pub(super) connector: Connector,
+    /// To read with.
+    pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) head: Arc<Head>,
 }
@@ -115,13 +190,15 @@ impl Follower {
     }
 
     async fn follow(&self, client: Client, mut connection: Driven) {
-        let told = &self.head;
-        let listening = async move {
+        let woken = Notify::new();
+        let listening = async {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(news))) => {
-                        if let Ok(position) = news.payload().parse() {
-                            told.tell(position);
+                        // What this process has written itself is no news.
+                        let is_known = |position: Position| position <= self.head.recent.head();
+                        if !news.payload().parse().is_ok_and(is_known) {
+                            woken.notify_one();
                         }
                     }
                     Some(Ok(_)) => {}
@@ -131,31 +208,55 @@ impl Follower {
         };
         tokio::select! {
             () = listening => {}
-            error = self.look_again_and_again(&client) => {
+            error = self.read_on_and_on(&client, &woken) => {
                 tracing::warn!(error = describe(&error), "the log is not followed any more");
             }
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "waits for the network; nothing is decided here")]
-    async fn look_again_and_again(&self, client: &Client) -> LostLook {
-        if let Err(error) = client.batch_execute("LISTEN kite_log").await {
-            return error.into();
+    async fn read_on_and_on(&self, client: &Client, woken: &Notify) -> LostLook {
+        let begin = async {
+            client.batch_execute("LISTEN kite_log").await?;
+            self.head.check(client).await
+        };
+        match timeout(LOOK_TIMEOUT, begin).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(wrong))) => self.queue.stop(&SharedError::new(wrong)),
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return LostLook::TooLong,
         }
         loop {
-            let known = self.head.known();
-            match timeout(LOOK_TIMEOUT, look(client)).await {
-                Ok(Ok(found)) => {
-                    if let Err(wrong) = self.head.check(known, found) {
-                        self.queue.stop(&SharedError::new(wrong));
-                    } else {
-                        self.head.tell(found.1);
-                    }
-                }
-                Ok(Err(error)) => return error.into(),
+            match timeout(LOOK_TIMEOUT, self.read_on(client)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
                 Err(_) => return LostLook::TooLong,
             }
-            sleep(LOOK_EVERY).await;
+            // Whether somebody has told of news or not.
+            let _ = timeout(LOOK_EVERY, woken.notified()).await;
         }
+    }
+
+    /// Reads what is new into memory, and tells of it.
+    async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
+        let (_, newest) = look(client).await?;
+        while self.head.recent.head() < newest.position {
+            let after = self.head.recent.head();
+            let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
+            match reading::page(&reader, after, PAGE_EVENTS, &Filter::everything()).await {
+                Ok(page) => self.head.push(page.events),
+                Err(ReadError::Unreadable(reason)) => {
+                    let reason = describe(&reason);
+                    tracing::error!(
+                        after,
+                        until = newest.position,
+                        reason,
+                        "there are events that cannot be read"
+                    );
+                    self.head.pass_over(newest);
+                }
+                Err(error) => return Err(LostLook::Read(error)),
+            }
+        }
+        Ok(())
     }
 }

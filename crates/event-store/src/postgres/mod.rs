@@ -2,7 +2,8 @@
 //!
 //! Every process appends for itself: what waits in it goes to the server as one call of one SQL function, which takes the row
 //! lock of the head, checks versions, gives out positions and writes. So positions have no gaps and become visible in their
-//! order, without a leader. LISTEN wakes those who follow the log; that nothing is missed rests on a look every 200 ms.
+//! order, without a leader. Each process follows the log once, into memory, for all its readers: it knows what it has written
+//! itself, LISTEN tells of what others write, and that nothing is missed rests on a look every 200 ms.
 //!
 //! A call whose answer was lost is answered with [`AppendError::AnswerLost`]: it is not known whether it was written. While
 //! nobody can be reached, appends are answered with [`AppendError::Unavailable`] and nothing was written. A log that has gone
@@ -51,6 +52,8 @@ pub struct PostgresOptions {
     pub call_bytes_max: usize,
     /// Data of one [`crate::StreamAppend`]; more is answered with [`AppendError::TooLarge`].
     pub append_bytes_max: usize,
+    /// The newest events kept in memory for readers at the end of the log, in bytes.
+    pub recent_bytes_max: usize,
     /// Connections for reading.
     pub readers: usize,
     /// A call that takes longer counts as lost.
@@ -66,6 +69,7 @@ impl PostgresOptions {
             queue_bytes_max: 64 * 1024 * 1024,
             call_bytes_max: 512 * 1024,
             append_bytes_max: 4 * 1024 * 1024,
+            recent_bytes_max: 32 * 1024 * 1024,
             readers: 8,
             call_timeout: Duration::from_secs(30),
         }
@@ -84,7 +88,8 @@ pub struct PostgresEventStore {
     log_id: Uuid,
     queue: Arc<Queue>,
     pool: Pool,
-    head: watch::Receiver<Position>,
+    head: Arc<Head>,
+    told: watch::Receiver<Position>,
     running: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -92,7 +97,7 @@ impl std::fmt::Debug for PostgresEventStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("PostgresEventStore")
-            .field("head", &*self.head.borrow())
+            .field("head", &*self.told.borrow())
             .finish_non_exhaustive()
     }
 }
@@ -117,16 +122,21 @@ impl PostgresEventStore {
         }
         .await;
         driving.abort();
-        let (log_id, position) = first?;
+        let (log_id, newest) = first?;
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
-        let head = Arc::new(Head::new(log_id, position));
+        let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
         let pool = connector.pool(options.readers)?;
         let told = head.subscribe();
         let writer = writer::Writer::new(connector.clone(), Arc::clone(&queue), Arc::clone(&head), &options);
-        let follower = follow::Follower { connector, queue: Arc::clone(&queue), head };
+        let follower = follow::Follower {
+            connector,
+            pool: pool.clone(),
+            queue: Arc::clone(&queue),
+            head: Arc::clone(&head),
+        };
         let running = Mutex::new(vec![tokio::spawn(writer.run()), tokio::spawn(follower.run())]);
-        Ok(Self { log_id, queue, pool, head: told, running })
+        Ok(Self { log_id, queue, pool, head, told, running })
     }
 
     /// Which log this is: no other one has the same.
@@ -202,6 +212,9 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        if let Some(page) = self.head.page(after, limit, filter) {
+            return Ok(page);
+        }
         reading::page(&self.reader().await?, after, limit, filter).await
     }
 
@@ -220,11 +233,11 @@ impl EventStore for PostgresEventStore {
 
     fn count_after(&self, after: Position) -> u64 {
         // Positions have no gaps here.
-        self.head.borrow().saturating_sub(after)
+        self.told.borrow().saturating_sub(after)
     }
 
     fn head(&self) -> watch::Receiver<Position> {
-        self.head.clone()
+        self.told.clone()
     }
 }
 

@@ -10,10 +10,12 @@ use tokio_postgres::{Client, Statement};
 
 use super::PostgresOptions;
 use super::call::{CALL, Call, Placed, Standing, standing, version_of};
-use super::follow::{Head, look};
+use super::follow::Head;
 use super::trial::{Seen, Trial};
+use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
-use crate::port::{AppendError, BatchMode, StreamAppend};
+use crate::measure::{Measures, Stopwatch};
+use crate::port::{AppendError, Appended, BatchMode, StreamAppend};
 use crate::queue::{Queue, Request, WasClosed, weight_bytes};
 
 /// What a large request may write in a call even when small ones fill it.
@@ -27,6 +29,7 @@ pub(super) struct Writer {
     call_bytes_max: usize,
     append_bytes_max: usize,
     call_timeout: Duration,
+    measures: Measures,
     session: Option<Session>,
 }
 
@@ -102,6 +105,7 @@ impl Writer {
             call_bytes_max: options.call_bytes_max,
             append_bytes_max: options.append_bytes_max,
             call_timeout: options.call_timeout,
+            measures: Measures::new(),
             session: None,
         }
     }
@@ -111,6 +115,7 @@ impl Writer {
         let (mut small, mut bulk) = (Vec::new(), None);
         while self.queue.taken(&mut small, &mut bulk, self.call_bytes_max).await {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
+            self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
             self.write(&mut trials).await;
             for (request, trial) in requests.iter_mut().zip(trials) {
@@ -164,12 +169,16 @@ impl Writer {
         while !trials.iter().all(Trial::is_over) {
             let call_timeout = self.call_timeout;
             let head = Arc::clone(&self.head);
+            let stopwatch = Stopwatch::start();
             let session = self.session().await?;
             let once = async {
                 refuse_twice(&session.client, trials).await?;
                 once(session, &head, trials).await
             };
-            timeout(call_timeout, once).await.map_err(|_| CallError::TooLong)??;
+            let written = timeout(call_timeout, once).await.map_err(|_| CallError::TooLong)??;
+            if written > 0 {
+                self.measures.committed(&stopwatch, written);
+            }
         }
         Ok(())
     }
@@ -177,10 +186,8 @@ impl Writer {
     /// The connection that is there, or a new one to a server that still has this log.
     async fn session(&mut self) -> Result<&Session, CallError> {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
-            let known = self.head.known();
-            let session = Session::open(&self.connector).await?;
-            let found = look(&session.client).await.map_err(CallError::NotReached)?;
-            if let Err(wrong) = self.head.check(known, found) {
+            let session = Session::open(&self.connector, self.call_timeout).await?;
+            if let Err(wrong) = self.head.check(&session.client).await.map_err(CallError::NotReached)? {
                 let wrong = SharedError::new(wrong);
                 self.queue.stop(&wrong);
                 return Err(CallError::WrongLog(wrong));
@@ -196,10 +203,13 @@ impl Session {
         clippy::disallowed_methods,
         reason = "the connection is driven for as long as its client is there"
     )]
-    async fn open(connector: &Connector) -> Result<Self, CallError> {
+    async fn open(connector: &Connector, call_timeout: Duration) -> Result<Self, CallError> {
         let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
         tokio::spawn(connection);
         check_server(&client).await.map_err(CallError::NotFit)?;
+        // Who gives up waiting for the others knows that nothing was written.
+        let patience = format!("SET lock_timeout = {}", call_timeout.as_millis() * 2 / 3);
+        client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
         let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
         Ok(Self { client, append })
     }
@@ -229,8 +239,8 @@ async fn refuse_twice(client: &Client, trials: &mut [Trial]) -> Result<(), CallE
     Ok(())
 }
 
-/// One call, and what its answers mean.
-async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<(), CallError> {
+/// One call, and what its answers mean. Gives back how many events it has written.
+async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<usize, CallError> {
     let (mut call, mut seen, mut places) = (Call::default(), Seen::new(), Vec::new());
     for (number, trial) in trials.iter().enumerate() {
         for place in trial.next(&mut seen) {
@@ -241,14 +251,17 @@ async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<()
     let placed = call.make(session).await.map_err(CallError::from);
     let placed = match placed {
         Ok(placed) => placed,
-        Err(CallError::IdTaken) => return settle_taken(&session.client, trials, &places).await,
+        Err(CallError::IdTaken) => {
+            settle_taken(&session.client, trials, &places).await?;
+            return Ok(0);
+        }
         Err(error) => return Err(error),
     };
-    let mut refused = Vec::new();
+    let (mut refused, mut fresh) = (Vec::new(), Vec::new());
     for (&(number, place), placed) in places.iter().zip(placed) {
         match placed {
             Placed::Written(appended) => {
-                head.tell(appended.position);
+                fresh.extend(recorded(&trials[number].appends[place], appended));
                 trials[number].answer(place, appended);
             }
             Placed::Checked(appended) => trials[number].answer(place, appended),
@@ -257,7 +270,27 @@ async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<()
             Placed::NotTried => {}
         }
     }
-    settle_refused(&session.client, trials, &refused).await
+    let written = fresh.len();
+    head.push(fresh);
+    settle_refused(&session.client, trials, &refused).await?;
+    Ok(written)
+}
+
+/// The events of an append, as the log gives them back.
+fn recorded(append: &StreamAppend, appended: Appended) -> impl Iterator<Item = RecordedEvent> {
+    let metadata = append.metadata.clone().at_log_precision();
+    let before = append.events.len() as u64;
+    let (version, position) = (appended.version - before, appended.position - before);
+    (1..).zip(&append.events).map(move |(number, event)| RecordedEvent {
+        position: position + number,
+        stream: append.stream.clone(),
+        version: version + number,
+        id: event.id,
+        kind: event.kind.clone(),
+        schema_version: event.schema_version,
+        metadata: metadata.clone(),
+        data: event.data.clone(),
+    })
 }
 
 /// Some appends were refused, each with its stream elsewhere: those that are no repeats are in conflict.

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checkpoint::BUSY_WAIT_MAX;
-use super::measure::Stopwatch;
 use super::schema::{self, Found, Shape};
 use super::uri::read_only;
+use crate::measure::Stopwatch;
 use crate::port::Position;
 
 /// How much is copied at once.

@@ -11,10 +11,8 @@ mod checkpoint;
 mod copy;
 mod leftover;
 mod log;
-mod measure;
 mod readers;
 mod reading;
-mod recent;
 mod schema;
 mod uri;
 mod writer;
@@ -36,11 +34,11 @@ use crate::port::{
     ReadError,
 };
 use crate::queue::{Queue, Request};
+use crate::recent::Recent;
 use checkpoint::{Checkpoints, Finish};
 pub use copy::{Copied, CopyError, Progress, copy_log};
 use readers::{Bounds, Readers, in_pieces};
 pub use reading::SqliteLogFile;
-use recent::Recent;
 
 /// How much a point read may return before it counts as a long one.
 const POINT_BOUNDS: Bounds = Bounds { events: 64, bytes: 256 * 1024 };

@@ -14,12 +14,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
-use super::recent::PageBuilder;
 use super::schema::{self, Shape};
 use super::{OpenError, PIECE_BYTES, SqliteOptions, StopReason};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
 use crate::errors::SharedError;
 use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError};
+use crate::recent::PageBuilder;
 use crate::trace_parent::TraceParent;
 
 const WORDS_MAX: usize = 65_536;

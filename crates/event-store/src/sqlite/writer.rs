@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use super::StopReason;
 use super::checkpoint::{Checkpoints, WalKeeper};
 use super::log::{Log, Statements};
-use super::measure::{Measures, Stopwatch};
-use super::recent::Recent;
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
+use crate::measure::{Measures, Stopwatch};
 use crate::port::{AppendError, BatchMode, Position};
 use crate::queue::{Queue, Request, weight_bytes};
+use crate::recent::Recent;
 
 /// How much a large request may write in a commit even if small ones fill it.
 const BULK_BYTES_MIN: usize = 512 * 1024;

@@ -7,10 +7,11 @@ use kite_event_store::{
 };
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Proxy, Way};
+use kite_testkit::wait::wait_until;
 use std::time::Duration;
 
 use crate::support::{append, append_one, log_of};
-use crate::{append_until_answered, database, open, options};
+use crate::{PATIENCE, append_until_answered, database, open, options};
 
 /// Places in an append where it is cut, each way.
 const PLACES: usize = 15;
@@ -131,6 +132,35 @@ async fn a_server_that_is_away_for_a_while_loses_nothing() {
     assert_eq!(appended.version, 2);
     crate::until_head(&store, appended.position).await;
     assert_eq!(store.read_stream("a", 0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_too_long_for_others_has_written_nothing_and_leaves_no_session_behind() {
+    let database = database().await;
+    let patience = Duration::from_millis(600);
+    let options = PostgresOptions { call_timeout: patience, ..options(&database.url()) };
+    let store = PostgresEventStore::open(options).await.unwrap();
+    // Somebody holds the head for a while.
+    let url = database.url();
+    let held = tokio::task::JoinSet::from_iter([async move {
+        let hold = "BEGIN; SELECT * FROM kite_log.head FOR UPDATE; SELECT pg_sleep(2); ROLLBACK";
+        Database::attempt(&url, hold).await
+    }]);
+    let mut refused = 0;
+    wait_until("a refusal", PATIENCE, async || {
+        refused += 1;
+        let answer = append_one(&store, append("a", Expected::Any, [1_000 + refused])).await;
+        matches!(answer, Err(AppendError::Unavailable(_)))
+    })
+    .await
+    .unwrap();
+    held.join_all().await.into_iter().for_each(|held| held.unwrap());
+    append_until_answered(&store, append("b", Expected::Version(0), [2])).await;
+    let waiting = "DO $$ BEGIN ASSERT (SELECT count(*) = 0 FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'); END $$";
+    database.execute(waiting).await;
+    // The last of the first ones was refused, and is not in the log.
+    assert_eq!(store.read_stream("a", 0, 10_000).await.unwrap().len() as u64, refused - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,26 @@ use crate::support::{append, append_one};
 use crate::{database, open};
 
 #[tokio::test]
+async fn what_another_process_wrote_and_nobody_can_read_is_told_of_and_stops_only_whoever_reads_it() {
+    let database = database().await;
+    let (writer, reader) = (open(&database.url()).await, open(&database.url()).await);
+    database
+        .execute(
+            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF NEW.version = 2 THEN NEW.time := 9000000000000000; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER spoil BEFORE INSERT ON kite_log.events FOR EACH ROW EXECUTE FUNCTION spoil()",
+        )
+        .await;
+    append_one(&writer, append("a", Expected::Any, [1, 2, 3])).await.unwrap();
+    crate::until_head(&reader, 3).await;
+    let read = reader.read_all(0, 10, &Filter::everything()).await;
+    assert!(matches!(read, Err(ReadError::Unreadable(_))), "{read:?}");
+    let appended = append_one(&writer, append("b", Expected::Any, [4])).await.unwrap();
+    crate::until_head(&reader, appended.position).await;
+    assert_eq!(reader.read_all(3, 10, &Filter::everything()).await.unwrap().events.len(), 1);
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_read_is_told_in_its_place() {
     let database = database().await;
     let store = open(&database.url()).await;
@@ -26,7 +46,8 @@ async fn an_event_that_cannot_be_read_is_told_in_its_place() {
     assert_eq!(places, [(1, 1), (2, 2), (3, 3), (4, 1)]);
     let stream = store.read_kept_stream("a", 0, 10).await.unwrap();
     assert_eq!(stream.iter().map(|kept| kept.event.is_ok()).collect::<Vec<_>>(), [true, false, false]);
-    // Whoever goes on from what it reads does not get past it.
+    // Whoever goes on from what it reads does not get past it, unless it was in memory before.
+    let store = open(&database.url()).await;
     let read = store.read_all(0, 10, &Filter::everything()).await;
     assert!(matches!(read, Err(ReadError::Unreadable(_))), "{read:?}");
     assert_eq!(store.read_all(0, 1, &Filter::everything()).await.unwrap().events.len(), 1);

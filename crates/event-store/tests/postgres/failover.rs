@@ -120,6 +120,32 @@ async fn a_log_that_has_lost_what_was_acknowledged_is_not_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_others_have_gone_on_with_after_it_had_gone_back_is_not_gone_on_with() {
+    let database = crate::database().await;
+    let between = Proxy::start(database.address()).unwrap();
+    let store = open(&database.url_at(&between.address().to_string())).await;
+    append_one(&store, append("a", Expected::Version(0), [1, 2])).await.unwrap();
+    between.close();
+    // As long as it was, but with something else at its end.
+    database
+        .execute(
+            "DELETE FROM kite_log.events WHERE position = 2; UPDATE kite_log.streams SET version = 1;
+             UPDATE kite_log.head SET position = 1",
+        )
+        .await;
+    let other = open(&database.url()).await;
+    append_one(&other, append("a", Expected::Version(1), [3])).await.unwrap();
+    append_one(&other, append("a", Expected::Version(2), [4])).await.unwrap();
+    between.open();
+    let mut stopped = store.stopped();
+    let reason = stopped.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    let said = describe(&reason);
+    assert!(said.contains("at position 2 of the log stands another event"), "{said}");
+    let answer = append_one(&store, append("a", Expected::Any, [5])).await;
+    assert!(matches!(answer, Err(AppendError::Stopped(_))), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_alone_takes_no_appends_until_it_is_promoted() {
     let installation = Installation::from_environment().unwrap();
     let mut primary = Server::start(&installation, &[]).unwrap();

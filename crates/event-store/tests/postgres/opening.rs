@@ -68,7 +68,7 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
         refused(options(&database.url())).await,
         SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap_err(),
     ] {
-        assert!(matches!(error, OpenError::NotDurable { setting: "fsync" }), "{error:?}");
+        assert!(matches!(error, OpenError::NotDurable { setting: "fsync", .. }), "{error:?}");
     }
 }
 
@@ -78,7 +78,25 @@ async fn a_database_that_answers_before_what_it_wrote_is_durable_is_refused() {
     let sql = format!("ALTER DATABASE {} SET synchronous_commit = off", database.name());
     database.execute(&sql).await;
     let error = refused(options(&database.url())).await;
-    assert!(matches!(error, OpenError::NotDurable { setting: "synchronous_commit" }), "{error:?}");
+    assert!(matches!(error, OpenError::NotDurable { setting: "synchronous_commit", .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_the_disk_of_its_standby_is_refused() {
+    let installation = Installation::from_environment().unwrap();
+    let server = Server::start(&installation, &["synchronous_standby_names=other"]).unwrap();
+    for commit in ["local", "remote_write"] {
+        let sql = format!("ALTER ROLE kite SET synchronous_commit = {commit}");
+        // By itself: nothing is to wait for a standby that is not there.
+        Database::attempt(&server.url("postgres"), &format!("SET synchronous_commit = local; {sql}"))
+            .await
+            .unwrap();
+        let error = refused(options(&server.url("postgres"))).await;
+        assert!(
+            matches!(&error, OpenError::NotDurable { setting: "synchronous_commit", value } if value == commit),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]

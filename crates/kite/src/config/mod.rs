@@ -342,6 +342,7 @@ impl Config {
         Ok(PostgresOptions {
             queue_requests_max: self.store.queue_requests_max,
             queue_bytes_max: self.store.queue_bytes_max,
+            recent_bytes_max: self.store.recent_bytes_max,
             readers: self.postgres.connections_max,
             ..PostgresOptions::at(self.postgres.server()?)
         })

@@ -4,7 +4,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use std::time::Instant;
 
 /// The writer's metrics, looked up once. A recorder has to be installed before the store is opened.
-pub(super) struct Measures {
+pub(crate) struct Measures {
     commit_seconds: Histogram,
     commit_events: Histogram,
     appended_events: Counter,
@@ -13,7 +13,7 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             commit_seconds: histogram!("kite_event_store_commit_seconds"),
             commit_events: histogram!("kite_event_store_commit_events"),
@@ -23,34 +23,34 @@ impl Measures {
         }
     }
 
-    pub(super) fn committed(&self, stopwatch: &Stopwatch, events: usize) {
+    pub(crate) fn committed(&self, stopwatch: &Stopwatch, events: usize) {
         self.commit_seconds.record(stopwatch.0.elapsed());
         self.commit_events.record(events as f64);
         self.appended_events.increment(events as u64);
     }
 
-    pub(super) fn queue(&self, requests: usize) {
+    pub(crate) fn queue(&self, requests: usize) {
         self.queue_requests.set(requests as f64);
     }
 
-    pub(super) fn wal(&self, bytes: u64) {
+    pub(crate) fn wal(&self, bytes: u64) {
         self.wal_bytes.set(bytes as f64);
     }
 }
 
 /// Real time, for metrics only.
-pub(super) struct Stopwatch(Instant);
+pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
     #[expect(
         clippy::disallowed_methods,
         reason = "measures how long the disk takes; not part of any decision"
     )]
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    pub(super) fn elapsed(&self) -> std::time::Duration {
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
         self.0.elapsed()
     }
 }
