@@ -101,7 +101,7 @@ pub enum AppendError {
         /// The most that is taken.
         limit: usize,
     },
-    /// It may or may not be in the log: read the stream to find out, or append again with the same ids.
+    /// It may or may not be in the log, now or in a moment: append again with the same ids to find out.
     #[error("the answer of the event store was lost")]
     AnswerLost,
     /// The store has stopped after a failed write and accepts nothing any more. Restart the process.

@@ -231,6 +231,17 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Answers all that wait with this; what comes later is taken as before.
+    pub(crate) fn give_up_waiting(&self, error: &AppendError) {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes = 0;
+        let (small, bulk) = (std::mem::take(&mut waiting.small), std::mem::take(&mut waiting.bulk));
+        drop(waiting);
+        for request in small.into_iter().chain(bulk) {
+            request.give_up(error, error);
+        }
+    }
+
     /// Takes nothing any more, and gives up what waits. The first reason stays.
     pub(crate) fn stop(&self, reason: &SharedError) {
         let mut waiting = self.waiting.lock();

@@ -26,7 +26,7 @@ pub(crate) enum Log {
         /// None for a command that only looks.
         leases: Option<Arc<PostgresLeases>>,
         /// The data directory is this process's for as long as this is there. None for a command that does not use it.
-        _directory: Option<File>,
+        directory: Option<File>,
     },
 }
 
@@ -60,30 +60,27 @@ impl Log {
         if config.store.engine == Engine::Sqlite {
             return Ok(Self::Sqlite(open_log(&config.data_dir)?));
         }
+        if directory == Directory::Used {
+            refuse_other(&config.data_dir)?;
+        }
         let options = config.postgres_options()?;
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let own = match directory {
             Directory::Used => Some(own_directory(&config.data_dir, &store.log_id().to_string())?),
             Directory::Unused => None,
         };
-        Ok(Self::Postgres { store: Arc::new(store), leases: None, _directory: own })
+        Ok(Self::Postgres { store: Arc::new(store), leases: None, directory: own })
     }
 
     async fn in_postgres(config: &Config) -> anyhow::Result<Self> {
         let directory = &config.data_dir;
-        ensure!(
-            !directory.join(LOG).exists(),
-            "{} has a log of its own: with store.engine = \"postgres\" it has to be another directory",
-            directory.display()
-        );
-        refuse_foreign(directory, LOG_ID)?;
-        private_directory(directory)?;
+        refuse_other(directory)?;
         let options = config.postgres_options()?;
         let server = options.server.clone();
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let leases = PostgresLeases::open(&server, TERM).await.context("cannot use the leases")?;
         let own = own_directory(directory, &store.log_id().to_string())?;
-        Ok(Self::Postgres { store: Arc::new(store), leases: Some(Arc::new(leases)), _directory: Some(own) })
+        Ok(Self::Postgres { store: Arc::new(store), leases: Some(Arc::new(leases)), directory: Some(own) })
     }
 
     /// To append and to read.
@@ -140,13 +137,20 @@ impl Log {
     pub(crate) async fn close(self) -> bool {
         match self {
             Self::Sqlite(store) => tokio::task::spawn_blocking(move || store.close()).await.is_ok(),
-            Self::Postgres { store, .. } => {
+            Self::Postgres { store, directory, .. } => {
                 store.close().await;
-                true
+                // What its read models show is not in the log any more: no later start is to use them.
+                match directory.filter(|_| store.has_lost_something()) {
+                    Some(mut own) => write_id(&mut own, &format!("{LOST} {}", store.log_id())).is_ok(),
+                    None => true,
+                }
             }
         }
     }
 }
+
+/// In place of the id of a log that has lost what the read models show.
+const LOST: &str = "something was lost of";
 
 /// Whether a command works on the read models, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,10 +174,28 @@ pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
     Ok(Arc::new(store))
 }
 
+/// A directory for the read models of a log that is elsewhere has to be one, or nothing yet.
+fn refuse_other(directory: &Path) -> anyhow::Result<()> {
+    backup::refuse_backup(directory)?;
+    ensure!(
+        !directory.join(LOG).exists(),
+        "{} has a log of its own: with store.engine = \"postgres\" it has to be another directory",
+        directory.display()
+    );
+    refuse_foreign(directory, LOG_ID)?;
+    private_directory(directory)
+}
+
 /// Takes a data directory whose read models are made from this log, or will be.
 fn own_directory(directory: &Path, log_id: &str) -> anyhow::Result<File> {
     let path = directory.join(LOG_ID);
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => bail!("another process uses {}", directory.display()),
@@ -191,10 +213,15 @@ fn own_directory(directory: &Path, log_id: &str) -> anyhow::Result<File> {
         directory.display(),
         known.trim()
     );
-    file.rewind()?;
-    writeln!(file, "{log_id}")?;
-    file.sync_all()?;
+    write_id(&mut file, log_id)?;
     Ok(file)
+}
+
+fn write_id(file: &mut File, id: &str) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{id}")?;
+    file.sync_all()
 }
 
 #[cfg(test)]

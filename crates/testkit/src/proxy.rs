@@ -183,12 +183,17 @@ impl Shared {
         let passing = move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(bytes @ 1..) = from.read(&mut buffer) {
-                let (passing, is_cut) = shared.unheld().may_pass(way, bytes);
-                if to.write_all(&buffer[..passing]).is_err() {
+                let mut state = shared.unheld();
+                let (passing, is_cut) = state.may_pass(way, bytes);
+                if is_cut {
+                    // Under the lock, so that no connection is cut that is made after this one.
+                    let _ = to.write_all(&buffer[..passing]);
+                    state.end_all();
                     break;
                 }
-                if is_cut {
-                    shared.state().end_all();
+                drop(state);
+                if to.write_all(&buffer[..passing]).is_err() {
+                    break;
                 }
             }
             let _ = from.shutdown(Shutdown::Both);

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use kite_postgres::{Connector, OpenError, Rights, Schema, Server, check_server};
 use smol_str::SmolStr;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::{Acquired, Granted, HeldBy, LeaseError, Leases, Renewed};
 
 /// Connections: renewals are short and few.
 const CONNECTIONS: usize = 2;
-/// After this long an answer is of no use any more: the lease would be over before the next try.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long each may take, a connection and an answer: later it is of no use, for the lease would be over before the next try.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a lease that changed hands in the very moment is asked for again.
 const TRIES: usize = 5;
 
@@ -56,12 +56,20 @@ impl PostgresLeases {
     }
 
     async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, LeaseError> {
+        let client = timeout(PATIENCE, self.pool.get()).await.map_err(LeaseError::unavailable)?;
+        let client = client.map_err(LeaseError::unavailable)?;
         let asking = async {
-            let client = self.pool.get().await.map_err(LeaseError::unavailable)?;
-            let statement = client.prepare_cached(sql).await.map_err(LeaseError::unavailable)?;
-            client.query(&statement, parameters).await.map_err(LeaseError::unavailable)
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, parameters).await
         };
-        timeout(PATIENCE, asking).await.map_err(LeaseError::unavailable)?
+        match timeout(PATIENCE, asking).await {
+            Ok(answer) => answer.map_err(LeaseError::unavailable),
+            Err(too_long) => {
+                // The next question is not to wait behind this one.
+                drop(Object::take(client));
+                Err(LeaseError::unavailable(too_long))
+            }
+        }
     }
 
     fn term_ms(&self) -> i64 {

@@ -82,6 +82,7 @@ async fn an_instance_needs_no_more_than_to_change_rows() {
     assert!(matches!(leases.renew("router", "a", held.epoch).await, Ok(Renewed::Granted(_))));
     leases.release("router", "a", held.epoch).await.unwrap();
     assert!(Database::attempt(&url, "DROP TABLE kite_leases.leases").await.is_err());
+    assert!(Database::attempt(&url, "DELETE FROM kite_leases.leases").await.is_err());
     assert!(Database::attempt(&url, "UPDATE kite_leases.shape SET number = 0").await.is_err());
 }
 

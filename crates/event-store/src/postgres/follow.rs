@@ -5,13 +5,14 @@ use kite_postgres::{Connector, Driven};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::reading;
+use super::{Panicked, reading};
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::port::{Filter, Page, Position, ReadError};
@@ -34,6 +35,8 @@ pub(super) struct Head {
     recent: Recent,
     /// The last event that was seen, or acknowledged.
     newest: Mutex<Place>,
+    /// A server had another log, or had lost something of this one.
+    is_wrong: AtomicBool,
     told: watch::Sender<Position>,
 }
 
@@ -43,6 +46,12 @@ pub(super) struct Place {
     pub(super) position: Position,
     /// Of the first event's predecessor there is none.
     pub(super) id: Option<Uuid>,
+}
+
+impl From<&RecordedEvent> for Place {
+    fn from(event: &RecordedEvent) -> Self {
+        Self { position: event.position, id: Some(event.id) }
+    }
 }
 
 /// Why the log cannot be gone on with.
@@ -72,6 +81,7 @@ impl Head {
             log_id,
             recent: Recent::new(position, recent_bytes_max),
             newest: Mutex::new(newest),
+            is_wrong: AtomicBool::new(false),
             told: watch::Sender::new(position),
         }
     }
@@ -92,7 +102,7 @@ impl Head {
     /// Adjacent events that are durable, in their order. What is between them and what is known is for whoever follows.
     pub(super) fn push(&self, events: Vec<RecordedEvent>) {
         let Some(last) = events.last() else { return };
-        self.note(Place { position: last.position, id: Some(last.id) });
+        self.note(last.into());
         if self.recent.push_next(events) {
             self.tell(self.recent.head());
         }
@@ -105,7 +115,8 @@ impl Head {
         self.tell(place.position);
     }
 
-    fn note(&self, place: Place) {
+    /// It was seen, or acknowledged.
+    pub(super) fn note(&self, place: Place) {
         let mut newest = self.newest.lock();
         if newest.position < place.position {
             *newest = place;
@@ -120,8 +131,19 @@ impl Head {
         });
     }
 
+    /// Whether some server had not what is known of the log.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.is_wrong.load(Ordering::Relaxed)
+    }
+
     /// Holds what a server has against what is known of the log.
     pub(super) async fn check(&self, client: &Client) -> Result<Result<(), WrongLog>, tokio_postgres::Error> {
+        let checked = self.compare(client).await?;
+        self.is_wrong.fetch_or(checked.is_err(), Ordering::Relaxed);
+        Ok(checked)
+    }
+
+    async fn compare(&self, client: &Client) -> Result<Result<(), WrongLog>, tokio_postgres::Error> {
         let known = *self.newest.lock();
         let (log_id, newest) = look(client).await?;
         if log_id != self.log_id {
@@ -167,10 +189,21 @@ async fn id_at(client: &Client, position: Position) -> Result<Option<Uuid>, toki
     Ok(row.map(|row| row.get(0)))
 }
 
+/// Nobody would hear of anything any more.
+struct StopAtPanic(Arc<Queue>);
+
+impl Drop for StopAtPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(&SharedError::new(Panicked));
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Follower {
     pub(super) connector: Connector,
-    /// To read with.
+    /// To read with: its own connection, so that it waits for no other reader.
     pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) head: Arc<Head>,
@@ -180,10 +213,16 @@ impl Follower {
     /// Follows for ever, over as many connections as it takes.
     #[expect(clippy::disallowed_methods, reason = "waits for the network; nothing is decided here")]
     pub(super) async fn run(self) {
+        let _stop = StopAtPanic(Arc::clone(&self.queue));
         loop {
-            match self.connector.connect().await {
-                Ok((client, connection)) => self.follow(client, connection).await,
-                Err(error) => tracing::warn!(error = describe(&error), "nobody can be followed"),
+            match timeout(LOOK_TIMEOUT, self.connector.connect()).await {
+                Ok(Ok((client, connection))) => {
+                    // What is read comes from the same server.
+                    self.pool.retain(|_, _| false);
+                    self.follow(client, connection).await;
+                }
+                Ok(Err(error)) => tracing::warn!(error = describe(&error), "nobody can be followed"),
+                Err(_) => tracing::warn!("nobody can be followed: the server does not say anything"),
             }
             sleep(PAUSE).await;
         }
@@ -221,15 +260,17 @@ impl Follower {
         };
         match timeout(LOOK_TIMEOUT, begin).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(wrong))) => self.queue.stop(&SharedError::new(wrong)),
+            Ok(Ok(Err(wrong))) => {
+                self.queue.stop(&SharedError::new(wrong));
+                // Nobody is to see what stands there.
+                std::future::pending::<()>().await;
+            }
             Ok(Err(error)) => return error.into(),
             Err(_) => return LostLook::TooLong,
         }
         loop {
-            match timeout(LOOK_TIMEOUT, self.read_on(client)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error,
-                Err(_) => return LostLook::TooLong,
+            if let Err(error) = self.read_on(client).await {
+                return error;
             }
             // Whether somebody has told of news or not.
             let _ = timeout(LOOK_EVERY, woken.notified()).await;
@@ -238,12 +279,18 @@ impl Follower {
 
     /// Reads what is new into memory, and tells of it.
     async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
-        let (_, newest) = look(client).await?;
+        let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
         while self.head.recent.head() < newest.position {
             let after = self.head.recent.head();
             let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
             match reading::page(&reader, after, PAGE_EVENTS, &Filter::everything()).await {
-                Ok(page) => self.head.push(page.events),
+                Ok(page) => {
+                    self.head.push(page.events);
+                    if self.head.recent.head() == after {
+                        tracing::error!(after, until = newest.position, "events of the log are missing");
+                        self.head.pass_over(newest);
+                    }
+                }
                 Err(ReadError::Unreadable(reason)) => {
                     let reason = describe(&reason);
                     tracing::error!(

@@ -83,6 +83,22 @@ pub const SCHEMA: Schema = Schema {
     rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "" },
 };
 
+/// However the writer ends: nobody waits for ever.
+struct StopAtEnd(Arc<Queue>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        let reason =
+            if std::thread::panicking() { SharedError::new(Panicked) } else { SharedError::new(WasClosed) };
+        self.0.stop(&reason);
+    }
+}
+
+/// Why a store takes nothing any more.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of it has panicked")]
+struct Panicked;
+
 /// See [the module](self).
 pub struct PostgresEventStore {
     log_id: Uuid,
@@ -128,10 +144,16 @@ impl PostgresEventStore {
         let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
         let pool = connector.pool(options.readers)?;
         let told = head.subscribe();
-        let writer = writer::Writer::new(connector.clone(), Arc::clone(&queue), Arc::clone(&head), &options);
+        let writer = writer::Writer::new(
+            connector.clone(),
+            pool.clone(),
+            Arc::clone(&queue),
+            Arc::clone(&head),
+            &options,
+        );
         let follower = follow::Follower {
+            pool: connector.pool(1)?,
             connector,
-            pool: pool.clone(),
             queue: Arc::clone(&queue),
             head: Arc::clone(&head),
         };
@@ -142,6 +164,11 @@ impl PostgresEventStore {
     /// Which log this is: no other one has the same.
     pub fn log_id(&self) -> Uuid {
         self.log_id
+    }
+
+    /// Whether the log has lost what it had acknowledged, or is another one. Then the store has stopped.
+    pub fn has_lost_something(&self) -> bool {
+        self.head.is_wrong()
     }
 
     /// Why the store takes no appends any more, once that is so.
@@ -164,6 +191,9 @@ impl PostgresEventStore {
     }
 
     async fn reader(&self) -> Result<deadpool_postgres::Client, ReadError> {
+        if let Some(reason) = &*self.queue.stopped().borrow() {
+            return Err(ReadError::Stopped(reason.clone()));
+        }
         self.pool.get().await.map_err(|error| match error {
             PoolError::Closed => ReadError::stopped(WasClosed),
             error => ReadError::unavailable(error),
@@ -215,7 +245,11 @@ impl EventStore for PostgresEventStore {
         if let Some(page) = self.head.page(after, limit, filter) {
             return Ok(page);
         }
-        reading::page(&self.reader().await?, after, limit, filter).await
+        let page = reading::page(&self.reader().await?, after, limit, filter).await?;
+        if let Some(last) = page.events.last() {
+            self.head.note(last.into());
+        }
+        Ok(page)
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {

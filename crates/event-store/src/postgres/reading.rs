@@ -4,6 +4,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Client;
 use smol_str::SmolStr;
+use std::time::Duration;
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -19,6 +21,8 @@ const _: () = assert!(EVENT_OVERHEAD_BYTES == 200);
 
 /// What one answer brings; a call that wants more asks again.
 const ANSWER_BYTES: i64 = 8 * 1024 * 1024;
+/// An answer that takes longer counts as lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Events that one answer brings at most.
 const ANSWER_EVENTS: usize = 4_096;
 /// Positions that one page with a filter looks over at most.
@@ -93,7 +97,7 @@ async fn rows(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) ->
         let statement = client.prepare_cached(sql).await?;
         client.query(&statement, parameters).await
     };
-    answer.await.map_err(read_error)
+    timeout(ANSWER_WITHIN, answer).await.map_err(ReadError::unavailable)?.map_err(read_error)
 }
 
 /// A server that is away, starts, ends or is no primary any more is asked again later.

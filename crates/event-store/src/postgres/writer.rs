@@ -1,29 +1,35 @@
 //! Takes what waits in this process and writes it with one call of the server, so that many callers share one commit and one
 //! round trip.
 
+use deadpool_postgres::Pool;
 use kite_postgres::{Connector, OpenError, check_server};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Statement};
 
-use super::PostgresOptions;
 use super::call::{CALL, Call, Placed, Standing, standing, version_of};
 use super::follow::Head;
 use super::trial::{Seen, Trial};
+use super::{PostgresOptions, StopAtEnd};
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::measure::{Measures, Stopwatch};
 use crate::port::{AppendError, Appended, BatchMode, StreamAppend};
-use crate::queue::{Queue, Request, WasClosed, weight_bytes};
+use crate::queue::{Queue, Request, weight_bytes};
 
+/// How long it may take to have a connection that can be written over.
+const SESSION_WITHIN: Duration = Duration::from_secs(15);
 /// What a large request may write in a call even when small ones fill it.
 const BULK_BYTES_MIN: usize = 512 * 1024;
 
 /// See the module.
 pub(super) struct Writer {
     connector: Connector,
+    /// What reads are made over.
+    pool: Pool,
     queue: Arc<Queue>,
     head: Arc<Head>,
     call_bytes_max: usize,
@@ -38,6 +44,16 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// Prepared once: a call is one round trip.
     pub(super) append: Statement,
+    _driving: Driving,
+}
+
+/// Ends a connection with whoever has it, although an answer is on its way: the server is to see that nobody waits for it.
+struct Driving(AbortHandle);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Why a call has no answer.
@@ -46,6 +62,9 @@ enum CallError {
     /// There is no connection, so nothing was written.
     #[error("the server cannot be reached")]
     NotReached(#[source] tokio_postgres::Error),
+    /// It does not say anything, so nothing was written.
+    #[error("the server does not say anything")]
+    NotConnected,
     /// The server is not one to write to, and nothing was written.
     #[error("the server cannot be used")]
     NotFit(#[source] OpenError),
@@ -57,7 +76,7 @@ enum CallError {
     NothingWritten(#[source] tokio_postgres::Error),
     /// An id stands in its stream already, so nothing is written.
     #[error("an event stands in the log already")]
-    IdTaken,
+    IdTaken(#[source] tokio_postgres::Error),
     /// The connection was lost while the server was at it.
     #[error("the connection was lost")]
     Lost(#[source] tokio_postgres::Error),
@@ -68,23 +87,34 @@ enum CallError {
 
 impl From<tokio_postgres::Error> for CallError {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.code() {
-            Some(code) if *code == SqlState::UNIQUE_VIOLATION => Self::IdTaken,
-            // Whoever shuts the server down may do so after the commit and before the answer.
-            Some(code) if code.code().starts_with("57P") => Self::Lost(error),
-            Some(_) => Self::NothingWritten(error),
-            None => Self::Lost(error),
+        let said = error.as_db_error().map(|said| (said.parsed_severity(), said.code().code()));
+        match said {
+            Some((Some(Severity::Error), code)) if is_certain(code) => {
+                if code == SqlState::UNIQUE_VIOLATION.code() {
+                    return Self::IdTaken(error);
+                }
+                Self::NothingWritten(error)
+            }
+            Some(_) | None => Self::Lost(error),
         }
     }
+}
+
+/// Whether an error of this code says that the statement was rolled back. Anything graver than an error (a server that shuts
+/// down, or one that panics over its disk) may come after the commit, and so may what a proxy says of a lost server.
+fn is_certain(code: &str) -> bool {
+    !code.starts_with("08") && !code.starts_with("57P") && code != "40003"
 }
 
 impl CallError {
     /// What a caller is told whose append was part of the call.
     fn into_answer(self) -> AppendError {
         match self {
-            Self::NotReached(_) | Self::NotFit(_) | Self::NothingWritten(_) | Self::IdTaken => {
-                AppendError::unavailable(self)
-            }
+            Self::NotReached(_)
+            | Self::NotFit(_)
+            | Self::NothingWritten(_)
+            | Self::IdTaken(_)
+            | Self::NotConnected => AppendError::unavailable(self),
             Self::WrongLog(wrong) => AppendError::Stopped(wrong),
             Self::Lost(_) | Self::TooLong => AppendError::AnswerLost,
         }
@@ -94,12 +124,14 @@ impl CallError {
 impl Writer {
     pub(super) fn new(
         connector: Connector,
+        pool: Pool,
         queue: Arc<Queue>,
         head: Arc<Head>,
         options: &PostgresOptions,
     ) -> Self {
         Self {
             connector,
+            pool,
             queue,
             head,
             call_bytes_max: options.call_bytes_max,
@@ -112,12 +144,13 @@ impl Writer {
 
     /// Writes until the store is closed and everything is written.
     pub(super) async fn run(mut self) {
+        let _stop = StopAtEnd(Arc::clone(&self.queue));
         let (mut small, mut bulk) = (Vec::new(), None);
         while self.queue.taken(&mut small, &mut bulk, self.call_bytes_max).await {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
             self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
-            self.write(&mut trials).await;
+            let away = self.write(&mut trials).await;
             for (request, trial) in requests.iter_mut().zip(trials) {
                 request.results.extend(trial.answers());
                 request.durable = request.results.len();
@@ -125,8 +158,14 @@ impl Writer {
             let last = requests.pop_if(|last| last.appends.len() > 0);
             requests.into_iter().for_each(Request::answer);
             bulk = last;
+            // Nobody waits for one try after the other.
+            if let Some(away) = away {
+                self.queue.give_up_waiting(&away);
+                if let Some(rest) = bulk.take() {
+                    rest.give_up(&away, &away);
+                }
+            }
         }
-        self.queue.stop(&SharedError::new(WasClosed));
     }
 
     /// What is written next: all of each request, of the last (a large one) as much as there is room for.
@@ -156,13 +195,17 @@ impl Writer {
         trials
     }
 
-    /// Calls until everything is answered. An error is the answer of all that is open.
-    async fn write(&mut self, trials: &mut [Trial]) {
-        let Err(error) = self.try_all(trials).await else { return };
+    /// Calls until everything is answered. An error is the answer of all that is open; it is given back if there is no server to
+    /// write to.
+    async fn write(&mut self, trials: &mut [Trial]) -> Option<AppendError> {
+        let Err(error) = self.try_all(trials).await else { return None };
         tracing::warn!(error = describe(&error), "the event store in PostgreSQL could not write");
         self.session = None;
+        let is_away =
+            matches!(error, CallError::NotReached(_) | CallError::NotFit(_) | CallError::NotConnected);
         let answer = error.into_answer();
         trials.iter_mut().for_each(|trial| trial.give_up(&answer));
+        is_away.then_some(answer)
     }
 
     async fn try_all(&mut self, trials: &mut [Trial]) -> Result<(), CallError> {
@@ -170,7 +213,9 @@ impl Writer {
             let call_timeout = self.call_timeout;
             let head = Arc::clone(&self.head);
             let stopwatch = Stopwatch::start();
-            let session = self.session().await?;
+            let session = timeout(SESSION_WITHIN.min(call_timeout), self.session())
+                .await
+                .map_err(|_| CallError::NotConnected)??;
             let once = async {
                 refuse_twice(&session.client, trials).await?;
                 once(session, &head, trials).await
@@ -186,6 +231,8 @@ impl Writer {
     /// The connection that is there, or a new one to a server that still has this log.
     async fn session(&mut self) -> Result<&Session, CallError> {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
+            // What is read comes from the same server.
+            self.pool.retain(|_, _| false);
             let session = Session::open(&self.connector, self.call_timeout).await?;
             if let Err(wrong) = self.head.check(&session.client).await.map_err(CallError::NotReached)? {
                 let wrong = SharedError::new(wrong);
@@ -205,13 +252,13 @@ impl Session {
     )]
     async fn open(connector: &Connector, call_timeout: Duration) -> Result<Self, CallError> {
         let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
-        tokio::spawn(connection);
+        let driving = Driving(tokio::spawn(connection).abort_handle());
         check_server(&client).await.map_err(CallError::NotFit)?;
         // Who gives up waiting for the others knows that nothing was written.
         let patience = format!("SET lock_timeout = {}", call_timeout.as_millis() * 2 / 3);
         client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
         let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
-        Ok(Self { client, append })
+        Ok(Self { client, append, _driving: driving })
     }
 }
 
@@ -251,9 +298,10 @@ async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<us
     let placed = call.make(session).await.map_err(CallError::from);
     let placed = match placed {
         Ok(placed) => placed,
-        Err(CallError::IdTaken) => {
-            settle_taken(&session.client, trials, &places).await?;
-            return Ok(0);
+        Err(CallError::IdTaken(error)) => {
+            // A number that is taken, and no event of ours: the log is damaged, and trying again would not help.
+            let is_settled = settle_taken(&session.client, trials, &places).await?;
+            return is_settled.then_some(0).ok_or(CallError::NothingWritten(error));
         }
         Err(error) => return Err(error),
     };
@@ -311,15 +359,16 @@ async fn settle_refused(
     Ok(())
 }
 
-/// Some events of a call stand in the log already, so nothing of it was written: whose they are is answered.
+/// Some events of a call stand in the log already, so nothing of it was written: whose they are is answered. False: nobody's.
 async fn settle_taken(
     client: &Client,
     trials: &mut [Trial],
     places: &[(usize, usize)],
-) -> Result<(), CallError> {
+) -> Result<bool, CallError> {
     let appends: Vec<&StreamAppend> =
         places.iter().map(|(number, place)| &trials[*number].appends[*place]).collect();
     let found = standing(client, &appends).await?;
+    let is_any = found.iter().any(|standing| *standing != Standing::Not);
     for ((number, place), standing) in places.iter().zip(found) {
         let actual = match standing {
             Standing::Not => continue,
@@ -328,5 +377,20 @@ async fn settle_taken(
         };
         trials[*number].settle(*place, standing, actual);
     }
-    Ok(())
+    Ok(is_any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_server_certainly_rolled_back_was_not_written() {
+        for certain in ["23505", "55P03", "40001", "40P01", "22021", "25006", "42501", "53100", "57014"] {
+            assert!(is_certain(certain), "{certain}");
+        }
+        for uncertain in ["08006", "08P01", "08007", "40003", "57P01", "57P02", "57P03"] {
+            assert!(!is_certain(uncertain), "{uncertain}");
+        }
+    }
 }

@@ -8,7 +8,9 @@ use kite_event_store::{
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Proxy, Way};
 use kite_testkit::wait::wait_until;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 use crate::support::{append, append_one, log_of};
 use crate::{PATIENCE, append_until_answered, database, open, options};
@@ -135,6 +137,29 @@ async fn a_server_that_is_away_for_a_while_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_reached_and_says_nothing_keeps_nobody_waiting() {
+    let database = database().await;
+    let proxy = Proxy::start(database.address()).unwrap();
+    let url = database.url_at(&proxy.address().to_string());
+    let patience = Duration::from_secs(2);
+    let store =
+        PostgresEventStore::open(PostgresOptions { call_timeout: patience, ..options(&url) }).await.unwrap();
+    let store = Arc::new(store);
+    unconnected(&store, &proxy).await;
+    proxy.hold();
+    let mut waiting = JoinSet::new();
+    for number in 0..200 {
+        let store = Arc::clone(&store);
+        waiting.spawn(async move { append_one(&*store, append("a", Expected::Any, [number])).await });
+    }
+    // Each by itself would take two seconds.
+    let answers = tokio::time::timeout(Duration::from_secs(60), waiting.join_all()).await.unwrap();
+    assert!(answers.iter().all(|answer| matches!(answer, Err(AppendError::Unavailable(_)))), "{answers:?}");
+    proxy.release();
+    append_until_answered(&store, append("a", Expected::Version(0), [1_000])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_too_long_for_others_has_written_nothing_and_leaves_no_session_behind() {
     let database = database().await;
     let patience = Duration::from_millis(600);
@@ -142,7 +167,7 @@ async fn who_waits_too_long_for_others_has_written_nothing_and_leaves_no_session
     let store = PostgresEventStore::open(options).await.unwrap();
     // Somebody holds the head for a while.
     let url = database.url();
-    let held = tokio::task::JoinSet::from_iter([async move {
+    let held = JoinSet::from_iter([async move {
         let hold = "BEGIN; SELECT * FROM kite_log.head FOR UPDATE; SELECT pg_sleep(2); ROLLBACK";
         Database::attempt(&url, hold).await
     }]);

@@ -1,6 +1,6 @@
 //! Rows that somebody, or the disk, has changed.
 
-use kite_event_store::{EventStore, Expected, Filter, ReadError};
+use kite_event_store::{AppendError, EventStore, Expected, Filter, ReadError};
 
 use crate::support::{append, append_one};
 use crate::{database, open};
@@ -23,6 +23,34 @@ async fn what_another_process_wrote_and_nobody_can_read_is_told_of_and_stops_onl
     let appended = append_one(&writer, append("b", Expected::Any, [4])).await.unwrap();
     crate::until_head(&reader, appended.position).await;
     assert_eq!(reader.read_all(3, 10, &Filter::everything()).await.unwrap().events.len(), 1);
+}
+
+#[tokio::test]
+async fn where_an_event_is_missing_others_are_followed_all_the_same() {
+    let database = database().await;
+    let (writer, reader) = (open(&database.url()).await, open(&database.url()).await);
+    database
+        .execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF NEW.version = 2 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER lose BEFORE INSERT ON kite_log.events FOR EACH ROW EXECUTE FUNCTION lose()",
+        )
+        .await;
+    append_one(&writer, append("a", Expected::Any, [1, 2, 3])).await.unwrap();
+    crate::until_head(&reader, 3).await;
+    let page = reader.read_all(0, 10, &Filter::everything()).await.unwrap();
+    assert_eq!(page.events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[tokio::test]
+async fn a_head_that_is_behind_its_events_is_an_error_and_not_tried_for_ever() {
+    let database = database().await;
+    let store = open(&database.url()).await;
+    append_one(&store, append("a", Expected::Any, [1, 2])).await.unwrap();
+    database.execute("UPDATE kite_log.head SET position = 1").await;
+    let answer = append_one(&store, append("b", Expected::Any, [3])).await;
+    assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
+    assert_eq!(store.read_stream("b", 0, 10).await.unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The primary dies and a standby takes its place.
 
 use kite_event_store::postgres::SCHEMA;
-use kite_event_store::{AppendError, Expected, PostgresEventStore, describe};
+use kite_event_store::{AppendError, EventStore, Expected, PostgresEventStore, ReadError, describe};
 use kite_testkit::postgres::{Database, Installation, Server};
 use kite_testkit::proxy::Proxy;
 use kite_testkit::wait::wait_until;
@@ -113,6 +113,9 @@ async fn a_log_that_has_lost_what_was_acknowledged_is_not_gone_on_with() {
     });
     stopped.await.unwrap();
     assert!(store.stopped().borrow().is_some());
+    assert!(store.has_lost_something());
+    let read = store.read_stream("a", 0, 10).await;
+    assert!(matches!(read, Err(ReadError::Stopped(_))), "{read:?}");
     // Whoever starts anew goes on with what there is.
     let anew = open(&at_either(&database, &primary, &standby)).await;
     assert_eq!(log_of(&anew).await.len(), 1);

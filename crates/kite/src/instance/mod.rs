@@ -183,7 +183,7 @@ impl Instance {
         let has_stopped = self.workers.shut_down(timeout).await;
         let has_projected = self.projectors.shut_down(timeout).await;
         seal_the_rest(self.last_sealer, timeout.min(SEAL_AT_END_MAX)).await;
-        let has_closed = self.log.close().await;
+        let has_closed = tokio::time::timeout(timeout, self.log.close()).await.unwrap_or(false);
         has_stopped && has_projected && has_closed
     }
 

@@ -217,6 +217,24 @@ async fn read_models_that_know_more_than_the_log_are_not_used() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_log_has_lost_something_ends_and_its_read_models_are_not_used_again()
+-> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let mut house = House::build_as(1, &ground.settings("")).await?;
+    ground.proxy.close();
+    // Others have gone on, so that the log is as long as it was.
+    let other = "UPDATE kite_log.events SET id = gen_random_uuid() WHERE position = (SELECT position FROM kite_log.head)";
+    ground.database.execute(other).await;
+    ground.proxy.open();
+    let log = house.wait_for_failure(SOON)?;
+    ensure!(log.contains("stands another event than the one that was acknowledged"), "{log}");
+    house.start()?;
+    let log = house.wait_for_failure(SOON)?;
+    ensure!(log.contains("are of another log (something was lost of "), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_at_one_process_is_read_at_another() -> anyhow::Result<()> {
     with_seed(async |seed| {
         let ground = Ground::make().await?;
