@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::writer::Session;
+use super::session::Session;
 use crate::port::{Appended, BatchMode, Expected, StreamAppend};
 use crate::trace_parent::TraceParent;
 
@@ -23,9 +23,6 @@ pub(super) enum Placed {
     /// Another one of its group was refused.
     NotTried,
 }
-
-/// The statement of a call, to be prepared.
-pub(super) const CALL: &str = "SELECT * FROM kite_log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 /// Where the events with these ids stand in these streams, in the order in which they were asked for.
 const STANDING: &str = "SELECT a.number, e.version, e.position

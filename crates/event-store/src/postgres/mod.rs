@@ -15,6 +15,7 @@
 mod call;
 mod follow;
 mod reading;
+mod session;
 mod trial;
 mod writer;
 

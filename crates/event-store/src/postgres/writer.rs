@@ -2,16 +2,15 @@
 //! round trip.
 
 use deadpool_postgres::Pool;
-use kite_postgres::{Connector, OpenError, check_server};
+use kite_postgres::Connector;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::error::{Severity, SqlState};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 
-use super::call::{CALL, Call, Placed, Standing, standing, version_of};
+use super::call::{Call, Placed, Standing, standing, version_of};
 use super::follow::Head;
+use super::session::{CallError, Session};
 use super::trial::{Seen, Trial};
 use super::{PostgresOptions, StopAtEnd};
 use crate::envelope::RecordedEvent;
@@ -37,88 +36,6 @@ pub(super) struct Writer {
     call_timeout: Duration,
     measures: Measures,
     session: Option<Session>,
-}
-
-/// A connection that calls are made over.
-pub(super) struct Session {
-    pub(super) client: Client,
-    /// Prepared once: a call is one round trip.
-    pub(super) append: Statement,
-    _driving: Driving,
-}
-
-/// Ends a connection with whoever has it, although an answer is on its way: the server is to see that nobody waits for it.
-struct Driving(AbortHandle);
-
-impl Drop for Driving {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Why a call has no answer.
-#[derive(Debug, thiserror::Error)]
-enum CallError {
-    /// There is no connection, so nothing was written.
-    #[error("the server cannot be reached")]
-    NotReached(#[source] tokio_postgres::Error),
-    /// It does not say anything, so nothing was written.
-    #[error("the server does not say anything")]
-    NotConnected,
-    /// The server is not one to write to, and nothing was written.
-    #[error("the server cannot be used")]
-    NotFit(#[source] OpenError),
-    /// It has another log.
-    #[error("the log is not the one that was written to")]
-    WrongLog(#[source] SharedError),
-    /// The server has said that nothing is written.
-    #[error("nothing was written")]
-    NothingWritten(#[source] tokio_postgres::Error),
-    /// An id stands in its stream already, so nothing is written.
-    #[error("an event stands in the log already")]
-    IdTaken(#[source] tokio_postgres::Error),
-    /// The connection was lost while the server was at it.
-    #[error("the connection was lost")]
-    Lost(#[source] tokio_postgres::Error),
-    /// No answer in time.
-    #[error("the server does not answer")]
-    TooLong,
-}
-
-impl From<tokio_postgres::Error> for CallError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let said = error.as_db_error().map(|said| (said.parsed_severity(), said.code().code()));
-        match said {
-            Some((Some(Severity::Error), code)) if is_certain(code) => {
-                if code == SqlState::UNIQUE_VIOLATION.code() {
-                    return Self::IdTaken(error);
-                }
-                Self::NothingWritten(error)
-            }
-            Some(_) | None => Self::Lost(error),
-        }
-    }
-}
-
-/// Whether an error of this code says that the statement was rolled back. Anything graver than an error (a server that shuts
-/// down, or one that panics over its disk) may come after the commit, and so may what a proxy says of a lost server.
-fn is_certain(code: &str) -> bool {
-    !code.starts_with("08") && !code.starts_with("57P") && code != "40003"
-}
-
-impl CallError {
-    /// What a caller is told whose append was part of the call.
-    fn into_answer(self) -> AppendError {
-        match self {
-            Self::NotReached(_)
-            | Self::NotFit(_)
-            | Self::NothingWritten(_)
-            | Self::IdTaken(_)
-            | Self::NotConnected => AppendError::unavailable(self),
-            Self::WrongLog(wrong) => AppendError::Stopped(wrong),
-            Self::Lost(_) | Self::TooLong => AppendError::AnswerLost,
-        }
-    }
 }
 
 impl Writer {
@@ -245,23 +162,6 @@ impl Writer {
     }
 }
 
-impl Session {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the connection is driven for as long as its client is there"
-    )]
-    async fn open(connector: &Connector, call_timeout: Duration) -> Result<Self, CallError> {
-        let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
-        let driving = Driving(tokio::spawn(connection).abort_handle());
-        check_server(&client).await.map_err(CallError::NotFit)?;
-        // Who gives up waiting for the others knows that nothing was written.
-        let patience = format!("SET lock_timeout = {}", call_timeout.as_millis() * 2 / 3);
-        client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
-        let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
-        Ok(Self { client, append, _driving: driving })
-    }
-}
-
 /// The next appends of a request, until they weigh `room`, at least one; and what they weigh.
 fn take(request: &mut Request, room: usize) -> (Vec<StreamAppend>, usize) {
     let mut taken = 0;
@@ -378,19 +278,4 @@ async fn settle_taken(
         trials[*number].settle(*place, standing, actual);
     }
     Ok(is_any)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_the_server_certainly_rolled_back_was_not_written() {
-        for certain in ["23505", "55P03", "40001", "40P01", "22021", "25006", "42501", "53100", "57014"] {
-            assert!(is_certain(certain), "{certain}");
-        }
-        for uncertain in ["08006", "08P01", "08007", "40003", "57P01", "57P02", "57P03"] {
-            assert!(!is_certain(uncertain), "{uncertain}");
-        }
-    }
 }
