@@ -1,6 +1,7 @@
 //! The log of an instance, wherever it is kept.
 
 use anyhow::{Context, bail, ensure};
+use kite_commands::clock::{Ids, SystemIds};
 use kite_commands::lease::{Leases, PostgresLeases, TERM};
 use kite_event_store::sqlite::SqliteOptions;
 use kite_event_store::{EventStore, LogIndex, PostgresEventStore, SharedError, SqliteEventStore};
@@ -11,9 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::backup;
 use crate::config::{Config, Engine};
-use crate::data_dir::{LOG, LOG_ID};
+use crate::data_dir::{LOG, LOG_ID, refuse_backup};
 use crate::private::{private_directory, refuse_foreign};
 
 /// A log that is open.
@@ -27,6 +27,8 @@ pub(crate) enum Log {
         leases: Option<Arc<PostgresLeases>>,
         /// The data directory is this process's for as long as this is there. None for a command that does not use it.
         directory: Option<File>,
+        /// This life of the process, as the others know it.
+        life: String,
     },
 }
 
@@ -36,7 +38,7 @@ impl Log {
     /// # Errors
     /// Says what is in the way.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        backup::refuse_backup(&config.data_dir)?;
+        refuse_backup(&config.data_dir)?;
         match config.store.engine {
             Engine::Sqlite => Self::in_file(config),
             Engine::Postgres => Self::in_postgres(config).await,
@@ -66,10 +68,10 @@ impl Log {
         let options = config.postgres_options()?;
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let own = match directory {
-            Directory::Used => Some(own_directory(&config.data_dir, &store.log_id().to_string())?),
+            Directory::Used => Some(own_directory(&config.data_dir, &store.log_id().to_string(), "")?.0),
             Directory::Unused => None,
         };
-        Ok(Self::Postgres { store: Arc::new(store), leases: None, directory: own })
+        Ok(Self::Postgres { store: Arc::new(store), leases: None, directory: own, life: String::new() })
     }
 
     async fn in_postgres(config: &Config) -> anyhow::Result<Self> {
@@ -79,8 +81,14 @@ impl Log {
         let server = options.server.clone();
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let leases = PostgresLeases::open(&server, TERM).await.context("cannot use the leases")?;
-        let own = own_directory(directory, &store.log_id().to_string())?;
-        Ok(Self::Postgres { store: Arc::new(store), leases: Some(Arc::new(leases)), directory: Some(own) })
+        let life = SystemIds.next().to_string();
+        let (own, former) = own_directory(directory, &store.log_id().to_string(), &life)?;
+        if let Some(former) = former {
+            // Whose directory this was is dead: what it held need not wait for the time of its leases.
+            leases.end_life(&former).await.context("cannot use the leases")?;
+        }
+        let (store, leases) = (Arc::new(store), Some(Arc::new(leases)));
+        Ok(Self::Postgres { store, leases, directory: Some(own), life })
     }
 
     /// To append and to read.
@@ -99,11 +107,11 @@ impl Log {
         }
     }
 
-    /// By what the work is shared, if there are other processes.
-    pub(crate) fn leases(&self) -> Option<Arc<dyn Leases>> {
+    /// By what the work is shared, if there are other processes, and the name of this one.
+    pub(crate) fn leases(&self) -> Option<(Arc<dyn Leases>, &str)> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Postgres { leases, .. } => leases.clone().map(|leases| leases as _),
+            Self::Postgres { leases, life, .. } => Some((leases.clone()?, life)),
         }
     }
 
@@ -141,7 +149,7 @@ impl Log {
                 store.close().await;
                 // What its read models show is not in the log any more: no later start is to use them.
                 match directory.filter(|_| store.has_lost_something()) {
-                    Some(mut own) => write_id(&mut own, &format!("{LOST} {}", store.log_id())).is_ok(),
+                    Some(mut own) => write(&mut own, &format!("{LOST} {}", store.log_id()), "").is_ok(),
                     None => true,
                 }
             }
@@ -163,7 +171,7 @@ pub(crate) enum Directory {
 
 /// The log in the data directory of a stopped instance.
 pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
-    backup::refuse_backup(data)?;
+    refuse_backup(data)?;
     let path = data.join(LOG);
     if !path.exists() {
         bail!("there is no log in {}", data.display());
@@ -176,7 +184,7 @@ pub(crate) fn open_log(data: &Path) -> anyhow::Result<Arc<SqliteEventStore>> {
 
 /// A directory for the read models of a log that is elsewhere has to be one, or nothing yet.
 fn refuse_other(directory: &Path) -> anyhow::Result<()> {
-    backup::refuse_backup(directory)?;
+    refuse_backup(directory)?;
     ensure!(
         !directory.join(LOG).exists(),
         "{} has a log of its own: with store.engine = \"postgres\" it has to be another directory",
@@ -186,8 +194,9 @@ fn refuse_other(directory: &Path) -> anyhow::Result<()> {
     private_directory(directory)
 }
 
-/// Takes a data directory whose read models are made from this log, or will be.
-fn own_directory(directory: &Path, log_id: &str) -> anyhow::Result<File> {
+/// Takes a data directory whose read models are made from this log, or will be, for this life of the process. Gives back its former
+/// life too, which has ended.
+fn own_directory(directory: &Path, log_id: &str, life: &str) -> anyhow::Result<(File, Option<String>)> {
     let path = directory.join(LOG_ID);
     let mut file = File::options()
         .create(true)
@@ -201,26 +210,25 @@ fn own_directory(directory: &Path, log_id: &str) -> anyhow::Result<File> {
         Err(TryLockError::WouldBlock) => bail!("another process uses {}", directory.display()),
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
-    let mut known = String::new();
-    file.read_to_string(&mut known)?;
-    if known.trim() == log_id {
-        return Ok(file);
-    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let mut lines = text.lines().map(str::trim);
+    let (known, former) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     ensure!(
-        known.trim().is_empty(),
-        "the read models in {} are of another log ({}, and this one is {log_id}): take another directory, or delete this \
-         one",
+        known.is_empty() || known == log_id,
+        "the read models in {} are of another log ({known}, and this one is {log_id}): take another directory, or delete \
+         this one",
         directory.display(),
-        known.trim()
     );
-    write_id(&mut file, log_id)?;
-    Ok(file)
+    write(&mut file, log_id, life)?;
+    Ok((file, (!former.is_empty()).then(|| former.to_owned())))
 }
 
-fn write_id(file: &mut File, id: &str) -> std::io::Result<()> {
+/// A line for the log, and one for the life.
+fn write(file: &mut File, log_id: &str, life: &str) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{id}")?;
+    writeln!(file, "{log_id}\n{life}")?;
     file.sync_all()
 }
 
@@ -231,12 +239,16 @@ mod tests {
     #[test]
     fn a_directory_belongs_to_one_process_and_to_one_log() {
         let directory = tempfile::tempdir().unwrap();
-        let told = |id: &str| own_directory(directory.path(), id).map_err(|error| error.to_string());
-        let own = told("one").unwrap();
-        assert!(told("one").unwrap_err().starts_with("another process uses "));
+        let told = |id: &str, life: &str| {
+            own_directory(directory.path(), id, life).map_err(|error| error.to_string())
+        };
+        let (own, former) = told("one", "first").unwrap();
+        assert_eq!(former, None);
+        assert!(told("one", "second").unwrap_err().starts_with("another process uses "));
         drop(own);
-        let other = told("other").unwrap_err();
+        let other = told("other", "third").unwrap_err();
         assert!(other.contains("are of another log (one, and this one is other)"), "{other}");
-        told("one").unwrap();
+        assert_eq!(told("one", "fourth").unwrap().1.as_deref(), Some("first"));
+        assert_eq!(told("one", "fifth").unwrap().1.as_deref(), Some("fourth"));
     }
 }

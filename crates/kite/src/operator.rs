@@ -9,10 +9,9 @@ use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryRep
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::backup::is_backup;
 use crate::cli::{AuditOptions, ConfigCommand, LogOptions, ReplayOptions};
 use crate::config::{self, Config};
-use crate::data_dir::LOG;
+use crate::data_dir::{LOG, is_backup};
 use crate::log::{Directory, Log};
 use crate::seal_file;
 use crate::serve::runtime;

@@ -22,7 +22,7 @@ pub struct Schema {
 pub struct Rights {
     /// The functions that it may call, separated by commas.
     pub functions: &'static str,
-    /// The tables whose rows it may add and change.
+    /// The tables that it may change row by row.
     pub tables: &'static str,
 }
 
@@ -91,7 +91,7 @@ impl Schema {
             grants += &format!("GRANT EXECUTE ON FUNCTION {} TO \"{role}\";", self.rights.functions);
         }
         if !self.rights.tables.is_empty() {
-            grants += &format!("GRANT INSERT, UPDATE ON {} TO \"{role}\";", self.rights.tables);
+            grants += &format!("GRANT INSERT, UPDATE, DELETE ON {} TO \"{role}\";", self.rights.tables);
         }
         grants
     }

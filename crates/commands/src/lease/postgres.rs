@@ -45,7 +45,12 @@ impl PostgresLeases {
         let (client, connection) = connector.connect().await?;
         let looked = async {
             check_server(&client).await?;
-            SCHEMA.check(&client).await
+            SCHEMA.check(&client).await?;
+            // Each life of a process has some of its own, and nobody takes those.
+            client
+                .execute("DELETE FROM kite_leases.leases WHERE ends_at < now() - interval '1 day'", &[])
+                .await?;
+            Ok::<_, OpenError>(())
         };
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -53,6 +58,15 @@ impl PostgresLeases {
             ended = &mut connection => ended?,
         }
         Ok(Self { pool: connector.pool(CONNECTIONS)?, term })
+    }
+
+    /// Gives back all that this holder has: it is known to have ended.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn end_life(&self, holder: &str) -> Result<(), LeaseError> {
+        let sql = "UPDATE kite_leases.leases SET holder = NULL WHERE holder = $1";
+        self.ask(sql, &[&holder]).await.map(drop)
     }
 
     async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, LeaseError> {

@@ -1,6 +1,6 @@
 //! What a backup says of itself.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use aws_lc_rs::digest::{self, SHA256};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Written last: a directory without it is not a backup.
-pub(crate) const MANIFEST: &str = "backup.json";
+use crate::data_dir::MANIFEST;
+
 /// The shape below.
 const FORMAT: u32 = 1;
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -155,19 +155,4 @@ impl FileDigest {
         }
         Ok(Self { name: name.to_owned(), bytes, sha256: hex::encode(sum.finish()) })
     }
-}
-
-/// Whether a directory is a backup.
-pub(crate) fn is_backup(directory: &Path) -> bool {
-    directory.join(MANIFEST).exists()
-}
-
-/// A backup is not a data directory: a process that ran on it would not know that it is a copy, and would send again
-/// what the original has sent.
-pub(crate) fn refuse_backup(directory: &Path) -> anyhow::Result<()> {
-    if is_backup(directory) {
-        let shown = directory.display();
-        bail!("{shown} is a backup: make a data directory of it (kite restore --from {shown} --data DIR)");
-    }
-    Ok(())
 }

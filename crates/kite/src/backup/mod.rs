@@ -12,14 +12,13 @@ mod take;
 
 pub(crate) use command::{backup, restore};
 pub(crate) use desk::Desk;
-pub(crate) use manifest::{is_backup, refuse_backup};
 
 use anyhow::{Context, bail};
 use std::fs::{DirEntry, File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::data_dir::LOG;
+use crate::data_dir::{LOG, MANIFEST};
 
 /// How the name ends of what is not whole.
 const PARTIAL: &str = ".partial";
@@ -148,7 +147,7 @@ fn is_left_over(path: &Path) -> bool {
         entry.is_ok_and(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            name == LOCK || name == manifest::MANIFEST || name.starts_with(LOG)
+            name == LOCK || name == MANIFEST || name.starts_with(LOG)
         })
     };
     path.join(LOCK).exists() && std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_ours))

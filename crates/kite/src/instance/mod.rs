@@ -8,7 +8,7 @@ mod readiness;
 use anyhow::Context;
 use chrono::TimeDelta;
 use kite_api::{ApiParts, ApiState, Clients, hash_admin_key};
-use kite_commands::clock::{Ids, SystemIds};
+use kite_commands::clock::SystemIds;
 use kite_commands::key_use::KeyUseRecorder;
 use kite_commands::lease::LeaseHolder;
 use kite_commands::relay_desk::RelayDesk;
@@ -357,12 +357,9 @@ async fn seal_the_rest(sealer: Option<Sealer>, timeout: Duration) {
 async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result<(Parts, Staff<Threads>)> {
     let clock = threads.clock();
     let pauses = Arc::new(HostPauses(threads.clone()));
-    let (leases, ids) = (log.leases(), Arc::new(SystemIds));
-    let journal = Journal::new(log.store(), clock.clone(), ids).with_pauses(pauses);
-    // One life of this process, as the others know it.
-    let node = SystemIds.next().to_string();
-    let journal = match &leases {
-        Some(_) => journal.of_node(&*node).shared(),
+    let journal = Journal::new(log.store(), clock.clone(), Arc::new(SystemIds)).with_pauses(pauses);
+    let journal = match log.leases() {
+        Some((_, life)) => journal.of_node(life).shared(),
         None => journal,
     };
     let vault = Arc::new(config.vault()?);
@@ -378,8 +375,8 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
         tracing::warn!("{warning}");
     }
     let staff = Staff::new(threads, shared, QueueLimits::default());
-    let staff = match leases {
-        Some(leases) => staff.sharing(LeaseHolder::new(leases, &*node, clock.clone())),
+    let staff = match log.leases() {
+        Some((leases, life)) => staff.sharing(LeaseHolder::new(leases, life, clock.clone())),
         None => staff,
     };
     let (trust, vitals) = (SealTrust::default(), Vitals::default());

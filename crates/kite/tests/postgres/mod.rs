@@ -1,6 +1,6 @@
 //! The log in a real PostgreSQL: several processes that share it, each of them killed with -9, over connections that are cut.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use kite_testkit::dice::Dice;
 use kite_testkit::operator::{self, Place};
 use kite_testkit::postgres::Database;
@@ -213,6 +213,24 @@ async fn read_models_that_know_more_than_the_log_are_not_used() -> anyhow::Resul
     let status = again.wait(SOON)?;
     let log = again.log();
     assert!(!status.success() && log.contains("and the log ends at 1"), "{status}: {log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_started_again_does_not_wait_for_the_leases_of_its_former_life()
+-> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let mut house = House::build_as(1, &ground.settings("")).await?;
+    let file = house.data_dir().join("log-id");
+    let life = || anyhow::Ok(std::fs::read_to_string(&file)?.lines().nth(1).context("a life")?.to_owned());
+    let former = life()?;
+    let held = |holder: &str| format!("(SELECT count(*) FROM kite_leases.leases WHERE holder = '{holder}')");
+    let is_so = |condition: String| format!("DO $$ BEGIN ASSERT {condition}; END $$");
+    ground.database.execute(&is_so(format!("{} > 0", held(&former)))).await;
+    house.kill_and_restart().await?;
+    ensure!(life()? != former, "each life has a name of its own");
+    ground.database.execute(&is_so(format!("{} = 0", held(&former)))).await;
+    house.terminate().await?;
     Ok(())
 }
 
