@@ -73,14 +73,14 @@ impl Writer {
                 request.durable = request.results.len();
             }
             let last = requests.pop_if(|last| last.appends.len() > 0);
+            // Nobody waits for one try after the other. Who is answered may come again at once, and is to be tried anew.
+            if let Some(away) = &away {
+                self.queue.give_up_waiting(away);
+            }
             requests.into_iter().for_each(Request::answer);
-            bulk = last;
-            // Nobody waits for one try after the other.
-            if let Some(away) = away {
-                self.queue.give_up_waiting(&away);
-                if let Some(rest) = bulk.take() {
-                    rest.give_up(&away, &away);
-                }
+            match (last, away) {
+                (Some(rest), Some(away)) => rest.give_up(&away, &away),
+                (rest, _) => bulk = rest,
             }
         }
     }
