@@ -25,6 +25,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::paths::{cargo, target};
+use crate::servers::PostgresServer;
 use profile::Profiler;
 use report::Report;
 use stages::Plan;
@@ -54,12 +55,25 @@ pub(crate) struct LoadOptions {
     /// Only these stages.
     #[arg(long, value_delimiter = ',', value_name = "STAGE,…")]
     only: Vec<StageName>,
+    /// Where the log is, one profile after the other in one run.
+    #[arg(long, value_delimiter = ',', value_name = "PROFILE,…", default_value = "embedded")]
+    profile: Vec<Profile>,
     /// Where data is written; the disk that is measured. Default: below cargo's target directory.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     /// End with one line that is a JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Where the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// In a file: the default of Kite.
+    Embedded,
+    /// In a PostgreSQL server of its own on this machine. The stages of the store and of a single process with few roles are left
+    /// out: they are about the file.
+    Postgres,
 }
 
 /// A part of the run.
@@ -89,19 +103,28 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     let directory = options.directory.clone().unwrap_or_else(|| target().join("load"));
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let plan = plan(options, directory);
-    let report = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            report = measure_all(&plan, options) => report,
-            // What was started ends with this future.
-            _ = terminated.recv() => bail!("asked to end"),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+    for profile in &options.profile {
+        let server = match profile {
+            Profile::Embedded => None,
+            Profile::Postgres => Some(PostgresServer::start()?),
+        };
+        let plan = plan(options, directory.clone(), server.as_ref().map(PostgresServer::url));
+        let report = runtime.block_on(async {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                report = measure_all(&plan, options) => report,
+                // What was started ends with this future.
+                _ = terminated.recv() => bail!("asked to end"),
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted.map_err(Into::into).and_then(|()| bail!("interrupted"))
+                }
+            }
+        })?;
+        server.map_or(Ok(()), PostgresServer::stop)?;
+        println!("profile: {profile:?}\n{}", report.table());
+        if options.json {
+            println!("{}", serde_json::to_string(&report)?);
         }
-    })?;
-    println!("{}", report.table());
-    if options.json {
-        println!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
 }
@@ -127,9 +150,10 @@ pub(crate) fn run_optimised() -> anyhow::Result<()> {
     Err(error).context("the optimised program cannot be started")
 }
 
-fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
+fn plan(options: &LoadOptions, directory: PathBuf, postgres: Option<String>) -> Plan {
     let quick = Plan {
         directory,
+        postgres,
         store_seconds: 1,
         accept_seconds: 2,
         whole_seconds: options.seconds.min(3),
@@ -166,7 +190,11 @@ fn plan(options: &LoadOptions, directory: PathBuf) -> Plan {
 }
 
 async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Report> {
+    let is_left_out = |stage| {
+        plan.postgres.is_some() && matches!(stage, StageName::Store | StageName::Accept | StageName::Growth)
+    };
     let is_wanted = |stage: StageName| match options.only.is_empty() {
+        _ if is_left_out(stage) => false,
         true => stage != StageName::Search || !options.quick,
         false => options.only.contains(&stage),
     };
@@ -184,7 +212,7 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         stages::acceptance::measure(plan, &mut report).await.context("stage accept")?;
     }
     if [StageName::Whole, StageName::Search, StageName::Otp].into_iter().any(is_wanted) {
-        let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
+        let platform = platform::Platform::start(plan, platform::Roles::All).await?;
         if wanted(StageName::Whole) {
             let profiler =
                 options.flame_graph.as_deref().map(|svg| Profiler::start(platform.kite_process(), svg));
@@ -203,7 +231,7 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         platform.stop()?;
     }
     if wanted(StageName::Growth) {
-        let platform = platform::Platform::start(&plan.directory, platform::Roles::All).await?;
+        let platform = platform::Platform::start(plan, platform::Roles::All).await?;
         stages::growth::measure(plan, &platform, &mut report).await.context("stage growth")?;
         platform.stop()?;
     }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use kite_testkit::metrics::metric_max;
+use kite_testkit::postgres::Database;
 use kite_testkit::process::Process;
 use kite_testkit::senders::{approval, approval_path};
 use kite_testkit::wait::{free_address, wait_for, wait_until_ready};
@@ -23,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::generator::Target;
+use super::stages::Plan;
 use crate::paths::target;
 
 /// The tenant's sending number.
@@ -66,20 +68,24 @@ struct RelayAddresses {
 
 impl Platform {
     /// Starts both processes on free ports and sets everything up.
-    pub(crate) async fn start(directory: &Path, roles: Roles) -> anyhow::Result<Self> {
-        Self::start_with(directory, roles, &[]).await
+    pub(crate) async fn start(plan: &Plan, roles: Roles) -> anyhow::Result<Self> {
+        Self::start_with(plan, roles, &[]).await
     }
 
     /// [`Platform::start`] with these variables in Kite's environment.
     pub(crate) async fn start_with(
-        directory: &Path,
+        plan: &Plan,
         roles: Roles,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir_in(directory)?;
+        let data = tempfile::tempdir_in(&plan.directory)?;
+        let mut settings = settings.to_vec();
+        if let Some(server) = &plan.postgres {
+            settings.extend(make_log(server.clone()).await?);
+        }
         let address = free_address()?;
         let (relays, addresses) = start_relays(data.path(), address)?;
-        let kite = start_kite(data.path(), address, roles, settings)?;
+        let kite = start_kite(data.path(), address, roles, &settings)?;
         let ready = wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await;
         ready.with_context(|| kite.log())?;
         let admin = Client { address, key: ADMIN_KEY.to_owned() };
@@ -184,6 +190,20 @@ fn start_relays(directory: &Path, kite: SocketAddr) -> anyhow::Result<(Process, 
     let addresses =
         process.wait_for_line("its addresses", PATIENCE, |line| serde_json::from_str(line).ok())?;
     Ok((process, addresses))
+}
+
+/// Makes a log in a new database; what Kite has to be told to use it.
+async fn make_log(server: String) -> anyhow::Result<[(&'static str, String); 3]> {
+    let database = Database::at(server).await;
+    let told = [
+        ("KITE_STORE__ENGINE", "postgres".to_owned()),
+        ("KITE_POSTGRES__URL", database.url()),
+        ("KITE_POSTGRES__SSLMODE", "disable".to_owned()),
+    ];
+    let mut migrate = Command::new(target().join("release/kite"));
+    let made = migrate.args(["postgres", "migrate"]).envs(told.clone()).output()?;
+    ensure!(made.status.success(), "kite postgres migrate: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(told)
 }
 
 fn start_kite(

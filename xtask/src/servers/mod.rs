@@ -7,7 +7,7 @@ mod smtp;
 
 use std::process::Command;
 
-use postgres::PostgresServer;
+pub(crate) use postgres::PostgresServer;
 use python::Python;
 use smtp::SmtpServer;
 

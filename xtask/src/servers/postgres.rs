@@ -29,6 +29,11 @@ impl PostgresServer {
         Ok(Self { installation, server })
     }
 
+    /// Where it is, without a database.
+    pub(crate) fn url(&self) -> String {
+        self.server.url("")
+    }
+
     /// Sets the variables that `kite_testkit::postgres` reads.
     pub(crate) fn tell(&self, tests: &mut Command) {
         let (name, url) = self.server.environment();

@@ -31,7 +31,7 @@ impl Database {
     pub async fn make() -> Self {
         let server = std::env::var(SERVER)
             .expect("TEST_POSTGRES says where the server is: run the tests with `cargo xtask test`");
-        Self::make_at(server).await
+        Self::at(server).await
     }
 
     /// An empty database on a server of one's own.
@@ -39,10 +39,14 @@ impl Database {
     /// # Panics
     /// If the server refuses.
     pub async fn on(server: &Server) -> Self {
-        Self::make_at(server.url("")).await
+        Self::at(server.url("")).await
     }
 
-    async fn make_at(server: String) -> Self {
+    /// An empty database on the server at this URL, which ends with a slash.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn at(server: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         // Nobody may be connected to the database that a new one is a copy of; this one is never used otherwise.

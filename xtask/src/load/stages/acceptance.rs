@@ -24,7 +24,7 @@ const SINGLE_CONNECTIONS: usize = 64;
 const BODIES: u32 = 64;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let platform = Platform::start(&plan.directory, Roles::Api).await?;
+    let platform = Platform::start(plan, Roles::Api).await?;
     let target = platform.target();
 
     let bulk = (0..BODIES).map(|number| bodies::bulk(Bulk::Notice, number, RECIPIENTS)).collect();

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let room = plan.hostile_callers * ROOM_PER_CENT / 100;
     let settings = [("KITE_SERVER__CONNECTIONS_MAX", room.to_string())];
-    let platform = Platform::start_with(&plan.directory, Roles::All, &settings).await?;
+    let platform = Platform::start_with(plan, Roles::All, &settings).await?;
     let target = platform.target();
     let before = accepted_so_far(&platform).await?;
     let (relay, _) = RELAYS[0];

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(crate) struct Plan {
     /// Where data is written.
     pub(crate) directory: PathBuf,
+    /// The server in which the log is, if it is in PostgreSQL: a new database for each start.
+    pub(crate) postgres: Option<String>,
     /// Each of the two disk measurements.
     pub(crate) store_seconds: u64,
     /// Each of the two acceptance measurements.
