@@ -9,7 +9,6 @@ pub(crate) struct Measures {
     commit_events: Histogram,
     appended_events: Counter,
     queue_requests: Gauge,
-    wal_bytes: Gauge,
 }
 
 impl Measures {
@@ -19,7 +18,6 @@ impl Measures {
             commit_events: histogram!("kite_event_store_commit_events"),
             appended_events: counter!("kite_event_store_appended_events_total"),
             queue_requests: gauge!("kite_event_store_queue_requests"),
-            wal_bytes: gauge!("kite_event_store_wal_bytes"),
         }
     }
 
@@ -31,10 +29,6 @@ impl Measures {
 
     pub(crate) fn queue(&self, requests: usize) {
         self.queue_requests.set(requests as f64);
-    }
-
-    pub(crate) fn wal(&self, bytes: u64) {
-        self.wal_bytes.set(bytes as f64);
     }
 }
 

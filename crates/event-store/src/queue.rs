@@ -7,6 +7,7 @@
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Arc;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::errors::SharedError;
@@ -17,8 +18,28 @@ use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
 #[error("it was closed")]
 pub(crate) struct WasClosed;
 
+/// Nor does one without its writer.
+#[derive(Debug, thiserror::Error)]
+#[error("its writer panicked")]
+struct WriterPanicked;
+
+/// However a writer ends: nobody waits for it for ever.
+pub(crate) struct StopAtEnd(pub(crate) Arc<Queue>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        let reason = match std::thread::panicking() {
+            true => SharedError::new(WriterPanicked),
+            false => SharedError::new(WasClosed),
+        };
+        self.0.stop(&reason);
+    }
+}
+
 /// From this size on a request is a large one.
 const BULK_BYTES: usize = 64 * 1024;
+/// How much of a large request goes into a commit even if small ones fill it.
+pub(crate) const BULK_BYTES_MIN: usize = 512 * 1024;
 /// What an event takes beside its data, roughly: in memory and, with its indexes, on disk.
 pub(crate) const EVENT_OVERHEAD_BYTES: usize = 200;
 
@@ -88,6 +109,12 @@ struct Waiting {
 impl Waiting {
     fn requests(&self) -> usize {
         self.small.len() + self.bulk.len()
+    }
+
+    /// All of them, to be given up without the lock.
+    fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
+        self.bytes = 0;
+        std::mem::take(&mut self.small).into_iter().chain(std::mem::take(&mut self.bulk))
     }
 
     fn take(&mut self, small: &mut Vec<Request>, bulk: &mut Option<Request>, bytes_max: usize) -> Taken {
@@ -233,13 +260,8 @@ impl Queue {
 
     /// Answers all that wait with this; what comes later is taken as before.
     pub(crate) fn give_up_waiting(&self, error: &AppendError) {
-        let mut waiting = self.waiting.lock();
-        waiting.bytes = 0;
-        let (small, bulk) = (std::mem::take(&mut waiting.small), std::mem::take(&mut waiting.bulk));
-        drop(waiting);
-        for request in small.into_iter().chain(bulk) {
-            request.give_up(error, error);
-        }
+        let waiting = self.waiting.lock().drain();
+        waiting.for_each(|request| request.give_up(error, error));
     }
 
     /// Takes nothing any more, and gives up what waits. The first reason stays.
@@ -252,12 +274,8 @@ impl Queue {
         });
         let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.clone());
         let error = AppendError::Stopped(reason);
-        waiting.bytes = 0;
-        let small = std::mem::take(&mut waiting.small);
-        let bulk = std::mem::take(&mut waiting.bulk);
+        let given_up = waiting.drain();
         drop(waiting);
-        for request in small.into_iter().chain(bulk) {
-            request.give_up(&error, &error);
-        }
+        given_up.for_each(|request| request.give_up(&error, &error));
     }
 }

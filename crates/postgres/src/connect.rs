@@ -2,8 +2,10 @@
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::ClientConfig;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
@@ -21,6 +23,8 @@ const SESSION: &str =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After so long without an answer of the other machine a connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a server that was reached may take until it can be asked.
+const ONCE_CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// How long somebody waits for a connection of a pool.
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
@@ -80,6 +84,28 @@ impl Connector {
     /// The server cannot be reached, or refuses.
     pub async fn connect(&self) -> Result<(Client, Driven), tokio_postgres::Error> {
         self.config.connect(self.tls.clone()).await
+    }
+
+    /// Does something over a connection that is made for it.
+    ///
+    /// # Errors
+    /// Those of the work; the server cannot be reached, or its connection ends meanwhile.
+    pub async fn once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let (mut client, connection) =
+            timeout(ONCE_CONNECT_WITHIN, self.connect()).await.map_err(|_| OpenError::Silent)??;
+        let mut connection = pin!(connection);
+        let mut work = pin!(work(&mut client));
+        tokio::select! {
+            done = &mut work => done,
+            ended = &mut connection => match ended {
+                Err(error) => Err(error.into()),
+                // It says in its own words what has become of it.
+                Ok(()) => work.await,
+            },
+        }
     }
 
     /// At most so many connections, made as they are needed.

@@ -48,6 +48,9 @@ pub enum OpenError {
     /// The server refused, or cannot be reached.
     #[error("the PostgreSQL server cannot be used")]
     Server(#[from] tokio_postgres::Error),
+    /// It can be reached, and says nothing.
+    #[error("the PostgreSQL server can be reached, and says nothing")]
+    Silent,
     /// The pool of connections cannot be made.
     #[error("no pool of connections")]
     Pool(#[from] deadpool_postgres::BuildError),

@@ -37,20 +37,12 @@ impl Schema {
     ///
     /// # Errors
     /// See [`OpenError`].
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the connection is driven for as long as this function works with it"
-    )]
     pub async fn migrate(&self, server: &Server, instances: &[String]) -> Result<(), OpenError> {
-        let (mut client, connection) = Connector::new(server, "kite")?.connect().await?;
-        let driving = tokio::spawn(connection);
-        let done = async {
-            check_server(&client).await?;
-            self.bring_about(&mut client, instances).await
-        }
-        .await;
-        driving.abort();
-        done
+        let migrating = async |client: &mut Client| {
+            check_server(client).await?;
+            self.bring_about(client, instances).await
+        };
+        Connector::new(server, "kite")?.once(migrating).await
     }
 
     async fn bring_about(&self, client: &mut Client, instances: &[String]) -> Result<(), OpenError> {

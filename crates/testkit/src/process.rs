@@ -72,6 +72,19 @@ impl Output {
     }
 }
 
+/// What a program prints on its standard output.
+///
+/// # Errors
+/// When it cannot be started or fails; shows everything that it printed.
+pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said).trim());
+    }
+    Ok(output.stdout)
+}
+
 impl Process {
     /// Starts a program; what it prints on standard output and standard error is captured.
     ///

@@ -7,9 +7,24 @@ mod smtp;
 
 use std::process::Command;
 
+use kite_testkit::process::output;
+
 pub(crate) use postgres::PostgresServer;
 use python::Python;
 use smtp::SmtpServer;
+
+/// Installs a package of Debian. It needs root.
+fn apt_install(package: &str) -> anyhow::Result<()> {
+    let apt = |arguments: &[&str]| {
+        output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = ["install", "--yes", "--no-install-recommends", package];
+    if apt(&install).is_err() {
+        apt(&["update"])?;
+        apt(&install)?;
+    }
+    Ok(())
+}
 
 /// Everything that runs, or has to be there, while the tests run.
 pub(crate) struct Servers {

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use kite_testkit::postgres::{Installation, Server};
 
-use super::python::output;
+use super::apt_install;
 use crate::paths::target;
 
 /// A running server.
@@ -21,7 +21,11 @@ impl PostgresServer {
         let installation = match Installation::find(&data)? {
             Some(found) => found,
             None => {
-                install()?;
+                eprintln!("installing postgresql");
+                apt_install("postgresql").context(
+                    "tests need PostgreSQL 15 or newer, and it cannot be installed. Debian: apt-get install postgresql. \
+                     Elsewhere: put the directory of its programs on PATH.",
+                )?;
                 Installation::find(&data)?.context("installed, but PostgreSQL 15 or newer is not found")?
             }
         };
@@ -44,23 +48,4 @@ impl PostgresServer {
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.server.stop()
     }
-}
-
-/// Debian's package. It needs root; whoever is not root is told what to do.
-fn install() -> anyhow::Result<()> {
-    eprintln!("installing postgresql");
-    let apt = |arguments: &[&str]| {
-        output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
-    let install = ["install", "--yes", "--no-install-recommends", "postgresql"];
-    if apt(&install).is_ok() {
-        return Ok(());
-    }
-    if let Err(error) = apt(&["update"]).and_then(|_| apt(&install)) {
-        bail!(
-            "tests need PostgreSQL 15 or newer, and it cannot be installed: {error:#}\n\
-             Debian: apt-get install postgresql. Elsewhere: put the directory of its programs on PATH."
-        );
-    }
-    Ok(())
 }

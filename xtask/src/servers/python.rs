@@ -6,11 +6,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, bail};
+use kite_testkit::process::output;
 use sha2::{Digest, Sha256};
 
+use super::apt_install;
 use crate::paths::{root, target};
 
 /// Python with the packages of a file of requirements.
@@ -100,14 +102,7 @@ fn beside_system_pip(directory: &Path, requirements: &Path) -> anyhow::Result<()
 }
 
 fn in_environment_after_apt(directory: &Path, requirements: &Path) -> anyhow::Result<()> {
-    let install = ["install", "--yes", "--no-install-recommends", "python3-venv"];
-    let apt = |arguments: &[&str]| {
-        output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
-    if apt(&install).is_err() {
-        apt(&["update"])?;
-        apt(&install)?;
-    }
+    apt_install("python3-venv")?;
     in_environment(directory, requirements)
 }
 
@@ -116,14 +111,4 @@ fn pip(mut python: Command, requirements: &Path, more: &[&str]) -> anyhow::Resul
     python.args(["--require-hashes", "--only-binary", ":all:", "--requirement"]).arg(requirements).args(more);
     output(&mut python)?;
     Ok(())
-}
-
-/// What a command prints; an error with everything that it said if it fails.
-pub(super) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said).trim());
-    }
-    Ok(output.stdout)
 }

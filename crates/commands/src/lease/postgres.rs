@@ -7,8 +7,8 @@ use kite_postgres::{Connector, OpenError, Rights, Schema, Server, check_server};
 use smol_str::SmolStr;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
 
 use super::{Acquired, Granted, HeldBy, LeaseError, Leases, Renewed};
 
@@ -42,21 +42,16 @@ impl PostgresLeases {
     /// See [`OpenError`].
     pub async fn open(server: &Server, term: TimeDelta) -> Result<Self, OpenError> {
         let connector = Connector::new(server, "kite leases")?;
-        let (client, connection) = connector.connect().await?;
-        let looked = async {
-            check_server(&client).await?;
-            SCHEMA.check(&client).await?;
+        let forgetting = async |client: &mut Client| {
+            check_server(client).await?;
+            SCHEMA.check(client).await?;
             // Each life of a process has some of its own, and nobody takes those.
             client
                 .execute("DELETE FROM kite_leases.leases WHERE ends_at < now() - interval '1 day'", &[])
                 .await?;
-            Ok::<_, OpenError>(())
+            Ok(())
         };
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            looked = looked => looked?,
-            ended = &mut connection => ended?,
-        }
+        connector.once(forgetting).await?;
         Ok(Self { pool: connector.pool(CONNECTIONS)?, term })
     }
 

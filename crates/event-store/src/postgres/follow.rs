@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::{Panicked, reading};
+use super::reading;
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::port::{Filter, Page, Position, ReadError};
@@ -189,13 +189,17 @@ async fn id_at(client: &Client, position: Position) -> Result<Option<Uuid>, toki
     Ok(row.map(|row| row.get(0)))
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("what follows the log panicked")]
+struct FollowerPanicked;
+
 /// Nobody would hear of anything any more.
 struct StopAtPanic(Arc<Queue>);
 
 impl Drop for StopAtPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stop(&SharedError::new(Panicked));
+            self.0.stop(&SharedError::new(FollowerPanicked));
         }
     }
 }
@@ -246,7 +250,7 @@ impl Follower {
             }
         };
         tokio::select! {
-            () = listening => {}
+            () = listening => tracing::warn!("the log is not followed any more: the connection has ended"),
             error = self.read_on_and_on(&client, &woken) => {
                 tracing::warn!(error = describe(&error), "the log is not followed any more");
             }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
@@ -84,22 +85,6 @@ pub const SCHEMA: Schema = Schema {
     rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "" },
 };
 
-/// However the writer ends: nobody waits for ever.
-struct StopAtEnd(Arc<Queue>);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        let reason =
-            if std::thread::panicking() { SharedError::new(Panicked) } else { SharedError::new(WasClosed) };
-        self.0.stop(&reason);
-    }
-}
-
-/// Why a store takes nothing any more.
-#[derive(Debug, thiserror::Error)]
-#[error("a part of it has panicked")]
-struct Panicked;
-
 /// See [the module](self).
 pub struct PostgresEventStore {
     log_id: Uuid,
@@ -107,7 +92,15 @@ pub struct PostgresEventStore {
     pool: Pool,
     head: Arc<Head>,
     told: watch::Receiver<Position>,
-    running: Mutex<Vec<JoinHandle<()>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// The tasks of a store.
+struct Running {
+    /// Ends by itself when the queue is closed and what waits is written.
+    writer: JoinHandle<()>,
+    /// Never ends by itself.
+    follower: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for PostgresEventStore {
@@ -130,16 +123,12 @@ impl PostgresEventStore {
     )]
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(&options.server, "kite log")?;
-        let (client, connection) = connector.connect().await?;
-        let driving = tokio::spawn(connection);
-        let first = async {
-            check_server(&client).await?;
-            SCHEMA.check(&client).await?;
-            Ok::<_, OpenError>(follow::look(&client).await?)
-        }
-        .await;
-        driving.abort();
-        let (log_id, newest) = first?;
+        let looking = async |client: &mut Client| {
+            check_server(client).await?;
+            SCHEMA.check(client).await?;
+            Ok(follow::look(client).await?)
+        };
+        let (log_id, newest) = connector.once(looking).await?;
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
@@ -158,8 +147,8 @@ impl PostgresEventStore {
             queue: Arc::clone(&queue),
             head: Arc::clone(&head),
         };
-        let running = Mutex::new(vec![tokio::spawn(writer.run()), tokio::spawn(follower.run())]);
-        Ok(Self { log_id, queue, pool, head, told, running })
+        let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
+        Ok(Self { log_id, queue, pool, head, told, running: Mutex::new(Some(running)) })
     }
 
     /// Which log this is: no other one has the same.
@@ -180,13 +169,12 @@ impl PostgresEventStore {
     /// Writes what waits and ends. Appends from now on are answered with `Stopped`.
     pub async fn close(&self) {
         self.queue.close();
-        let running = std::mem::take(&mut *self.running.lock());
-        for (number, task) in running.into_iter().enumerate() {
-            // The writer ends by itself when what waits is written; who follows does not.
-            if number > 0 {
-                task.abort();
-            }
-            let _ = task.await;
+        let running = self.running.lock().take();
+        if let Some(Running { writer, follower }) = running {
+            // One that has panicked has said so, and has stopped the queue.
+            let _ = writer.await;
+            follower.abort();
+            let _ = follower.await;
         }
         self.pool.close();
     }
@@ -205,8 +193,8 @@ impl PostgresEventStore {
 impl Drop for PostgresEventStore {
     fn drop(&mut self) {
         self.queue.close();
-        for task in self.running.lock().iter().skip(1) {
-            task.abort();
+        if let Some(running) = &*self.running.lock() {
+            running.follower.abort();
         }
     }
 }

@@ -31,7 +31,7 @@ impl Session {
         let driving = Driving(tokio::spawn(connection).abort_handle());
         check_server(&client).await.map_err(CallError::NotFit)?;
         // Who gives up waiting for the others knows that nothing was written.
-        let patience = format!("SET lock_timeout = {}", call_timeout.as_millis() * 2 / 3);
+        let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3).max(1));
         client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
         let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
         Ok(Self { client, append, _driving: driving })
@@ -98,6 +98,11 @@ fn is_certain(code: &str) -> bool {
 }
 
 impl CallError {
+    /// Whether there is no server to write to.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::NotReached(_) | Self::NotFit(_) | Self::NotConnected)
+    }
+
     /// What a caller is told whose append was part of the call.
     pub(super) fn into_answer(self) -> AppendError {
         match self {

@@ -57,27 +57,28 @@ impl Trial {
     /// Those that may go into the call beside what is in it. An event can be in it once: whoever brings it again waits for the
     /// next call, which finds it in the log.
     pub(super) fn next<'a>(&'a self, seen: &mut Seen<'a>) -> Vec<usize> {
+        let events = |place: usize| {
+            let append = &self.appends[place];
+            append.events.iter().map(|event| (&*append.stream, event.id))
+        };
         let open = self.open();
-        let mut own = Seen::new();
+        if self.mode == BatchMode::Atomic {
+            // All of it together, or nothing.
+            let is_new = open.iter().all(|place| events(*place).all(|event| !seen.contains(&event)));
+            seen.extend(open.iter().copied().flat_map(events));
+            return if is_new { open } else { Vec::new() };
+        }
         let mut going = Vec::with_capacity(open.len());
         for place in open {
-            let append = &self.appends[place];
-            let events = || append.events.iter().map(|event| (&*append.stream, event.id));
-            let is_first = events().all(|event| !seen.contains(&event) && own.insert(event));
-            if is_first {
+            let is_new = events(place).all(|event| !seen.contains(&event));
+            seen.extend(events(place));
+            if is_new {
                 going.push(place);
-            } else if self.mode == BatchMode::Atomic {
-                // All of it together, or nothing.
-                going.clear();
+            } else if self.mode == BatchMode::Guarded && going.is_empty() {
+                // The others depend on it.
                 break;
-            } else {
-                own.extend(events());
-                if self.mode == BatchMode::Guarded && going.is_empty() {
-                    break;
-                }
             }
         }
-        seen.extend(own);
         going
     }
 
@@ -85,10 +86,13 @@ impl Trial {
     pub(super) fn twice(&self) -> Option<usize> {
         let mut seen = Seen::new();
         self.open().into_iter().find(|place| {
+            let append = &self.appends[*place];
             if self.mode != BatchMode::Atomic {
+                if append.events.len() < 2 {
+                    return false;
+                }
                 seen.clear();
             }
-            let append = &self.appends[*place];
             !append.events.iter().all(|event| seen.insert((&append.stream, event.id)))
         })
     }

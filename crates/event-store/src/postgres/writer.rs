@@ -8,21 +8,19 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use super::PostgresOptions;
 use super::call::{Call, Placed, Standing, standing, version_of};
 use super::follow::Head;
 use super::session::{CallError, Session};
 use super::trial::{Seen, Trial};
-use super::{PostgresOptions, StopAtEnd};
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::measure::{Measures, Stopwatch};
 use crate::port::{AppendError, Appended, BatchMode, StreamAppend};
-use crate::queue::{Queue, Request, weight_bytes};
+use crate::queue::{BULK_BYTES_MIN, Queue, Request, StopAtEnd, weight_bytes};
 
 /// How long it may take to have a connection that can be written over.
 const SESSION_WITHIN: Duration = Duration::from_secs(15);
-/// What a large request may write in a call even when small ones fill it.
-const BULK_BYTES_MIN: usize = 512 * 1024;
 
 /// See the module.
 pub(super) struct Writer {
@@ -118,8 +116,7 @@ impl Writer {
         let Err(error) = self.try_all(trials).await else { return None };
         tracing::warn!(error = describe(&error), "the event store in PostgreSQL could not write");
         self.session = None;
-        let is_away =
-            matches!(error, CallError::NotReached(_) | CallError::NotFit(_) | CallError::NotConnected);
+        let is_away = error.is_away();
         let answer = error.into_answer();
         trials.iter_mut().for_each(|trial| trial.give_up(&answer));
         is_away.then_some(answer)

@@ -145,12 +145,8 @@ pub enum OpenError {
 /// Why a store takes nothing any more.
 #[derive(Debug, thiserror::Error)]
 enum StopReason {
-    #[error("it was closed")]
-    Closed,
     #[error("it is only read")]
     OnlyRead,
-    #[error("its writer panicked")]
-    Panicked,
     #[error("a write failed")]
     Write(#[source] rusqlite::Error),
     /// What the commit held may be found in the log after a restart.

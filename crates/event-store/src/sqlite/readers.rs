@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::schema::{self, Shape};
-use super::{OpenError, PIECE_BYTES, SqliteOptions, StopReason};
+use super::{OpenError, PIECE_BYTES, SqliteOptions};
 use crate::envelope::{Metadata, RecordedEvent, StreamName};
 use crate::errors::SharedError;
 use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError};
+use crate::queue::WasClosed;
 use crate::recent::PageBuilder;
 use crate::trace_parent::TraceParent;
 
@@ -143,7 +144,7 @@ impl Readers {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let free = (0..count).find_map(|offset| self.connections[(start + offset) % count].try_lock());
         let mut slot = free.unwrap_or_else(|| self.connections[start % count].lock());
-        let reader = slot.as_mut().ok_or_else(|| ReadError::stopped(StopReason::Closed))?;
+        let reader = slot.as_mut().ok_or_else(|| ReadError::stopped(WasClosed))?;
         read(reader)
     }
 

@@ -15,11 +15,8 @@ use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::measure::{Measures, Stopwatch};
 use crate::port::{AppendError, BatchMode, Position};
-use crate::queue::{Queue, Request, weight_bytes};
+use crate::queue::{BULK_BYTES_MIN, Queue, Request, StopAtEnd, weight_bytes};
 use crate::recent::Recent;
-
-/// How much a large request may write in a commit even if small ones fill it.
-const BULK_BYTES_MIN: usize = 512 * 1024;
 
 /// What the writer's thread works with.
 pub(super) struct Writer {
@@ -38,17 +35,6 @@ pub(super) struct Writer {
 struct Work {
     small: Vec<Request>,
     bulk: Option<Request>,
-}
-
-/// However the thread ends: nobody waits for ever.
-struct StopAtEnd(Arc<Queue>);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        let is_panicking = std::thread::panicking();
-        let reason = if is_panicking { StopReason::Panicked } else { StopReason::Closed };
-        self.0.stop(&SharedError::new(reason));
-    }
 }
 
 impl Writer {
@@ -72,6 +58,7 @@ impl Writer {
 
     fn write_until_closed(&mut self, work: &mut Work) -> Result<(), StopReason> {
         let measures = Measures::new();
+        let wal_gauge = metrics::gauge!("kite_event_store_wal_bytes");
         let mut sql = Statements::new(&self.connection).map_err(StopReason::Write)?;
         let mut keeper =
             WalKeeper::new(&self.connection, Arc::clone(&self.checkpoints), self.checkpoint_pages)
@@ -88,7 +75,7 @@ impl Writer {
             }
             work.answer_durable();
             let wal_bytes = keeper.tend().map_err(StopReason::Write)?;
-            measures.wal(wal_bytes);
+            wal_gauge.set(wal_bytes as f64);
         }
         Ok(())
     }

@@ -28,19 +28,10 @@ async fn until(server: &Server, condition: &str) {
         .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_over() {
-    let installation = Installation::from_environment().unwrap();
-    let mut primary = Server::start(&installation, &[]).unwrap();
-    let database = Database::on(&primary).await;
-    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
-    let standby = primary.standby(primary.address()).unwrap();
-    // Outside of a transaction, so each by itself.
-    database.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
-    database.execute("SELECT pg_reload_conf()").await;
-    until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await;
-
-    let store: Arc<PostgresEventStore> = Arc::new(open(&at_either(&database, &primary, &standby)).await);
+/// Several write while something happens to the server. What was acknowledged before and after it is in the log, each once and where it
+/// was said to be.
+async fn loses_nothing(store: PostgresEventStore, blow: impl FnOnce()) {
+    let store = Arc::new(store);
     let acknowledged = Arc::new(AtomicU64::new(0));
     let (going_on, goes_on) = tokio::sync::watch::channel(true);
     let mut writers = JoinSet::new();
@@ -64,10 +55,9 @@ async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_
     }
     let count = || acknowledged.load(Ordering::Relaxed);
     wait_until("writing", PATIENCE, async || count() > 200).await.unwrap();
-    primary.kill().unwrap();
-    standby.promote().unwrap();
+    blow();
     let before = count();
-    wait_until("writing at the other one", PATIENCE, async || count() > before + 200).await.unwrap();
+    wait_until("writing again", PATIENCE, async || count() > before + 200).await.unwrap();
     going_on.send_replace(false);
     let mut written = Vec::new();
     let mut lost = 0;
@@ -82,6 +72,39 @@ async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_
     for (number, position) in written {
         assert_eq!(log[position as usize - 1].id, id(number), "where it was acknowledged");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_over() {
+    let installation = Installation::from_environment().unwrap();
+    let mut primary = Server::start(&installation, &[]).unwrap();
+    let database = Database::on(&primary).await;
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
+    let standby = primary.standby(primary.address()).unwrap();
+    // Outside of a transaction, so each by itself.
+    database.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
+    database.execute("SELECT pg_reload_conf()").await;
+    until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await;
+
+    let store = open(&at_either(&database, &primary, &standby)).await;
+    loses_nothing(store, || {
+        primary.kill().unwrap();
+        standby.promote().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_acknowledged_is_lost_when_a_server_is_killed_and_started_again() {
+    let mut server = Server::start(&Installation::from_environment().unwrap(), &[]).unwrap();
+    let database = Database::on(&server).await;
+    SCHEMA.migrate(&crate::server(&database.url()), &[]).await.unwrap();
+    let store = open(&database.url()).await;
+    loses_nothing(store, || {
+        server.kill().unwrap();
+        server.start_again().unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

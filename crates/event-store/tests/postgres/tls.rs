@@ -4,7 +4,7 @@ use kite_event_store::postgres::{OpenError, PostgresOptions, SCHEMA};
 use kite_event_store::{Expected, PostgresEventStore};
 use kite_postgres::Server;
 use kite_testkit::certificates::Authority;
-use kite_testkit::postgres::{Database, Installation, Server as RealServer, Tls};
+use kite_testkit::postgres::{Database, Installation, Server as RealServer};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -29,8 +29,7 @@ fn over_tls(url: String, trusted: &Authority) -> Server {
 #[tokio::test]
 async fn the_server_is_talked_to_only_if_its_certificate_is_right() {
     let authority = Authority::new("of the server").unwrap();
-    let made = authority.sign("localhost").unwrap();
-    let tls = Tls { certificate: made.certificate, key: made.key };
+    let tls = authority.sign("localhost").unwrap();
     let server = RealServer::start_with_tls(&Installation::from_environment().unwrap(), &tls).unwrap();
     let database = Database::on(&server).await;
     let options = PostgresOptions::at(over_tls(database.url(), &authority));

@@ -74,7 +74,7 @@ impl Database {
     /// If the server's URL is none.
     pub fn url_for(&self, user: &str, password: &str) -> String {
         let (_, address) = self.server.rsplit_once('@').expect("the server's URL has a user");
-        format!("postgres://{user}:{password}@{address}{}", self.name)
+        self.url_for_at(user, password, address.trim_end_matches('/'))
     }
 
     /// Where it is, for its owner, over something between (or on another server).

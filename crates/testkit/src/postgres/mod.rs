@@ -9,4 +9,4 @@ mod server;
 
 pub use database::Database;
 pub use installation::Installation;
-pub use server::{Server, Tls};
+pub use server::Server;

@@ -4,14 +4,14 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tempfile::TempDir;
 
 use super::installation::Installation;
-use crate::process::Process;
+use crate::certificates::Made;
+use crate::process::{Process, output};
 use crate::wait::free_address;
 
 /// How long a server may take to start, to stop or to be copied.
@@ -32,15 +32,6 @@ const SETTINGS: [&str; 9] = [
     "log_checkpoints=off",
     "lc_messages=C",
 ];
-
-/// The certificate of a server and its key, PEM.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// The certificate.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-}
 
 /// A running server. Its data goes with it.
 pub struct Server {
@@ -63,7 +54,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`Server::start`].
-    pub fn start_with_tls(installation: &Installation, tls: &Tls) -> anyhow::Result<Self> {
+    pub fn start_with_tls(installation: &Installation, tls: &Made) -> anyhow::Result<Self> {
         Self::make(
             installation,
             Some(tls),
@@ -71,7 +62,7 @@ impl Server {
         )
     }
 
-    fn make(installation: &Installation, tls: Option<&Tls>, settings: &[&str]) -> anyhow::Result<Self> {
+    fn make(installation: &Installation, tls: Option<&Made>, settings: &[&str]) -> anyhow::Result<Self> {
         let directory = installation.directory()?;
         let password = directory.path().join("password");
         fs::write(&password, PASSWORD)?;
@@ -80,7 +71,7 @@ impl Server {
         init.args(["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", "--no-instructions"]);
         init.arg(format!("--username={USER}")).arg(format!("--pwfile={}", password.display()));
         init.arg("--pgdata").arg(data(&directory));
-        done(&mut init)?;
+        output(&mut init)?;
         if let Some(tls) = tls {
             for (name, content) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {
                 let file = data(&directory).join(name);
@@ -102,7 +93,7 @@ impl Server {
         let mut copy = self.installation.program("pg_basebackup");
         copy.arg("--pgdata").arg(data(&directory)).arg("--dbname").arg(url(&at.to_string(), "postgres"));
         copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
-        done(&mut copy)?;
+        output(&mut copy)?;
         Self::run(self.installation.clone(), directory, free_address()?, &[])
     }
 
@@ -112,16 +103,17 @@ impl Server {
         address: SocketAddr,
         settings: &[&str],
     ) -> anyhow::Result<Self> {
-        let mut server = installation.program("postgres");
-        server.arg("-D").arg(data(&directory)).arg("-p").arg(address.port().to_string());
-        for setting in SETTINGS.iter().chain(settings) {
-            server.args(["-c", setting]);
-        }
-        let process = Process::start("PostgreSQL server", &mut server)?;
-        process.wait_for_line("that it is ready", PATIENCE, |line| {
-            line.contains("ready to accept").then_some(())
-        })?;
+        let process = process(&installation, &directory, address, settings)?;
         Ok(Self { installation, process, address, directory })
+    }
+
+    /// Starts it again after it was killed, on the same port and data.
+    ///
+    /// # Errors
+    /// See [`Server::start`].
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        self.process = process(&self.installation, &self.directory, self.address, &[])?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -139,7 +131,8 @@ impl Server {
     /// # Errors
     /// When it does not within a minute or two.
     pub fn promote(&self) -> anyhow::Result<()> {
-        done(self.installation.program("pg_ctl").args(["promote", "--wait", "-D"]).arg(data(&self.directory)))
+        let mut promote = self.installation.program("pg_ctl");
+        output(promote.args(["promote", "--wait", "-D"]).arg(data(&self.directory))).map(drop)
     }
 
     /// Kills it at once, as a machine that loses its power.
@@ -149,22 +142,6 @@ impl Server {
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill()?;
         Ok(())
-    }
-
-    /// Stops it from running until [`Server::resume`], and with it nothing of what already works for a connection.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn pause(&mut self) -> anyhow::Result<()> {
-        self.process.pause()
-    }
-
-    /// Lets it run on.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn resume(&mut self) -> anyhow::Result<()> {
-        self.process.resume()
     }
 
     /// Stops it: connections are ended, what was written is kept.
@@ -189,11 +166,20 @@ fn data(directory: &TempDir) -> PathBuf {
     directory.path().join("data")
 }
 
-fn done(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said).trim());
+/// The server's process, once it takes connections.
+fn process(
+    installation: &Installation,
+    directory: &TempDir,
+    address: SocketAddr,
+    settings: &[&str],
+) -> anyhow::Result<Process> {
+    let mut server = installation.program("postgres");
+    server.arg("-D").arg(data(directory)).arg("-p").arg(address.port().to_string());
+    for setting in SETTINGS.iter().chain(settings) {
+        server.args(["-c", setting]);
     }
-    Ok(())
+    let process = Process::start("PostgreSQL server", &mut server)?;
+    process
+        .wait_for_line("that it is ready", PATIENCE, |line| line.contains("ready to accept").then_some(()))?;
+    Ok(process)
 }
