@@ -144,53 +144,16 @@ fn min_position(headers: &HeaderMap) -> Answer<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_trait::async_trait;
     use axum::http::HeaderValue;
     use kite_commands::event_store::{
-        AppendError, Appended, Batch, BatchMode, Expected, MemoryEventStore, Metadata, NewEvent, Page,
-        Position, ReadError, RecordedEvent, StreamAppend,
+        Batch, BatchMode, Expected, GappyEventStore, Gaps, MemoryEventStore, Metadata, NewEvent, StreamAppend,
     };
-    use tokio::sync::watch;
     use uuid::Uuid;
-
-    /// A log that tells its end late.
-    struct Late {
-        inner: MemoryEventStore,
-        head: watch::Receiver<Position>,
-    }
-
-    #[async_trait]
-    impl EventStore for Late {
-        async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
-            self.inner.append(batch).await
-        }
-
-        async fn read_stream(
-            &self,
-            stream: &str,
-            after_version: u64,
-            limit: usize,
-        ) -> Result<Vec<RecordedEvent>, ReadError> {
-            self.inner.read_stream(stream, after_version, limit).await
-        }
-
-        async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
-            self.inner.read_all(after, limit, filter).await
-        }
-
-        fn count_after(&self, after: Position) -> u64 {
-            self.inner.count_after(after)
-        }
-
-        fn head(&self) -> watch::Receiver<Position> {
-            self.head.clone()
-        }
-    }
 
     #[tokio::test]
     async fn a_position_that_can_be_read_is_not_beyond_a_log_that_tells_its_end_late() {
-        let (_sender, head) = watch::channel(0);
-        let store = Late { inner: MemoryEventStore::new(), head };
+        // It tells its end when it is asked to, and it is not.
+        let store = GappyEventStore::new(Arc::new(MemoryEventStore::new()), Gaps::Absent);
         let id = Uuid::from_u128(1);
         let events =
             vec![NewEvent { id, kind: "test".into(), schema_version: 1, data: b"{}".to_vec().into() }];

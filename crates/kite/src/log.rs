@@ -23,12 +23,10 @@ pub(crate) enum Log {
     /// In a database, shared with other processes.
     Postgres {
         store: Arc<PostgresEventStore>,
-        /// None for a command that only looks.
-        leases: Option<Arc<PostgresLeases>>,
-        /// The data directory is this process's for as long as this is there. None for a command that does not use it.
-        directory: Option<File>,
-        /// This life of the process, as the others know it.
-        life: String,
+        /// By what the work is shared with the others, and this life of the process, as they know it. None for a command.
+        shared: Option<(Arc<dyn Leases>, String)>,
+        /// None for a command that does not use the data directory.
+        directory: Option<OwnDirectory>,
     },
 }
 
@@ -38,7 +36,6 @@ impl Log {
     /// # Errors
     /// Says what is in the way.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        refuse_backup(&config.data_dir)?;
         match config.store.engine {
             Engine::Sqlite => Self::in_file(config),
             Engine::Postgres => Self::in_postgres(config).await,
@@ -47,6 +44,7 @@ impl Log {
 
     fn in_file(config: &Config) -> anyhow::Result<Self> {
         let directory = &config.data_dir;
+        refuse_backup(directory)?;
         refuse_foreign(directory, LOG)?;
         private_directory(directory)?;
         let store = SqliteEventStore::open(&directory.join(LOG), config.sqlite_options())
@@ -68,10 +66,10 @@ impl Log {
         let options = config.postgres_options()?;
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let own = match directory {
-            Directory::Used => Some(own_directory(&config.data_dir, &store.log_id().to_string(), "")?.0),
+            Directory::Used => Some(OwnDirectory::take(&config.data_dir, &store.log_id().to_string())?),
             Directory::Unused => None,
         };
-        Ok(Self::Postgres { store: Arc::new(store), leases: None, directory: own, life: String::new() })
+        Ok(Self::Postgres { store: Arc::new(store), shared: None, directory: own })
     }
 
     async fn in_postgres(config: &Config) -> anyhow::Result<Self> {
@@ -81,14 +79,16 @@ impl Log {
         let server = options.server.clone();
         let store = PostgresEventStore::open(options).await.context("cannot open the log in PostgreSQL")?;
         let leases = PostgresLeases::open(&server, TERM).await.context("cannot use the leases")?;
-        let life = SystemIds.next().to_string();
-        let (own, former) = own_directory(directory, &store.log_id().to_string(), &life)?;
-        if let Some(former) = former {
+        let mut own = OwnDirectory::take(directory, &store.log_id().to_string())?;
+        if !own.life.is_empty() {
             // Whose directory this was is dead: what it held need not wait for the time of its leases.
-            leases.end_life(&former).await.context("cannot use the leases")?;
+            leases.end_life(&own.life).await.context("cannot use the leases")?;
         }
-        let (store, leases) = (Arc::new(store), Some(Arc::new(leases)));
-        Ok(Self::Postgres { store, leases, directory: Some(own), life })
+        // Only now: what cannot be given back yet is given back at the next start.
+        let life = SystemIds.next().to_string();
+        own.begin(&life)?;
+        let shared = Some((Arc::new(leases) as _, life));
+        Ok(Self::Postgres { store: Arc::new(store), shared, directory: Some(own) })
     }
 
     /// To append and to read.
@@ -108,10 +108,10 @@ impl Log {
     }
 
     /// By what the work is shared, if there are other processes, and the name of this one.
-    pub(crate) fn leases(&self) -> Option<(Arc<dyn Leases>, &str)> {
+    pub(crate) fn shared(&self) -> Option<(Arc<dyn Leases>, &str)> {
         match self {
-            Self::Sqlite(_) => None,
-            Self::Postgres { leases, life, .. } => Some((leases.clone()?, life)),
+            Self::Postgres { shared: Some((leases, life)), .. } => Some((leases.clone(), life)),
+            Self::Postgres { shared: None, .. } | Self::Sqlite(_) => None,
         }
     }
 
@@ -149,7 +149,7 @@ impl Log {
                 store.close().await;
                 // What its read models show is not in the log any more: no later start is to use them.
                 match directory.filter(|_| store.has_lost_something()) {
-                    Some(mut own) => write(&mut own, &format!("{LOST} {}", store.log_id()), "").is_ok(),
+                    Some(mut own) => own.give_up().is_ok(),
                     None => true,
                 }
             }
@@ -194,42 +194,66 @@ fn refuse_other(directory: &Path) -> anyhow::Result<()> {
     private_directory(directory)
 }
 
-/// Takes a data directory whose read models are made from this log, or will be, for this life of the process. Gives back its former
-/// life too, which has ended.
-fn own_directory(directory: &Path, log_id: &str, life: &str) -> anyhow::Result<(File, Option<String>)> {
-    let path = directory.join(LOG_ID);
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => bail!("another process uses {}", directory.display()),
-        Err(TryLockError::Error(error)) => return Err(error.into()),
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    let mut lines = text.lines().map(str::trim);
-    let (known, former) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    ensure!(
-        known.is_empty() || known == log_id,
-        "the read models in {} are of another log ({known}, and this one is {log_id}): take another directory, or delete \
-         this one",
-        directory.display(),
-    );
-    write(&mut file, log_id, life)?;
-    Ok((file, (!former.is_empty()).then(|| former.to_owned())))
+/// A data directory that is this process's for as long as this is there. Its file says which log its read models are made from,
+/// and which life of a process had it last.
+pub(crate) struct OwnDirectory {
+    file: File,
+    log_id: String,
+    /// Empty: none has had it.
+    life: String,
 }
 
-/// A line for the log, and one for the life.
-fn write(file: &mut File, log_id: &str, life: &str) -> std::io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{log_id}\n{life}")?;
-    file.sync_all()
+impl OwnDirectory {
+    /// Takes a directory whose read models are made from this log, or will be.
+    fn take(directory: &Path, log_id: &str) -> anyhow::Result<Self> {
+        let path = directory.join(LOG_ID);
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!("another process uses {}", directory.display()),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let mut lines = text.lines().map(str::trim);
+        let (known, life) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        ensure!(
+            known.is_empty() || known == log_id,
+            "the read models in {} are of another log ({known}, and this one is {log_id}): take another directory, or \
+             delete this one",
+            directory.display(),
+        );
+        let mut own = Self { file, log_id: log_id.to_owned(), life: life.to_owned() };
+        own.write()?;
+        Ok(own)
+    }
+
+    /// Another life has it.
+    fn begin(&mut self, life: &str) -> std::io::Result<()> {
+        life.clone_into(&mut self.life);
+        self.write()
+    }
+
+    /// Its read models show what the log has lost: no later start is to use them.
+    fn give_up(&mut self) -> std::io::Result<()> {
+        self.log_id = format!("{LOST} {}", self.log_id);
+        self.write()
+    }
+
+    /// In place, so that a crash leaves the old text or the new one: an empty file would fit any log.
+    fn write(&mut self) -> std::io::Result<()> {
+        let text = format!("{}\n{}\n", self.log_id, self.life);
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
+        self.file.sync_all()
+    }
 }
 
 #[cfg(test)]
@@ -239,16 +263,25 @@ mod tests {
     #[test]
     fn a_directory_belongs_to_one_process_and_to_one_log() {
         let directory = tempfile::tempdir().unwrap();
-        let told = |id: &str, life: &str| {
-            own_directory(directory.path(), id, life).map_err(|error| error.to_string())
-        };
-        let (own, former) = told("one", "first").unwrap();
-        assert_eq!(former, None);
-        assert!(told("one", "second").unwrap_err().starts_with("another process uses "));
+        let take = |id: &str| OwnDirectory::take(directory.path(), id);
+        let told = |id: &str| take(id).err().unwrap().to_string();
+        let mut own = take("one").unwrap();
+        assert_eq!(own.life, "");
+        assert!(told("one").starts_with("another process uses "));
+        own.begin("a long life").unwrap();
         drop(own);
-        let other = told("other", "third").unwrap_err();
+        let other = told("other");
         assert!(other.contains("are of another log (one, and this one is other)"), "{other}");
-        assert_eq!(told("one", "fourth").unwrap().1.as_deref(), Some("first"));
-        assert_eq!(told("one", "fifth").unwrap().1.as_deref(), Some("fourth"));
+        // Whoever takes it without a life of its own, such as a command, leaves the name of the last.
+        drop(take("one").unwrap());
+        let mut own = take("one").unwrap();
+        assert_eq!(own.life, "a long life");
+        own.begin("a life").unwrap();
+        drop(own);
+        let mut own = take("one").unwrap();
+        assert_eq!(own.life, "a life");
+        own.give_up().unwrap();
+        drop(own);
+        assert!(told("one").contains("(something was lost of one, and"));
     }
 }

@@ -16,7 +16,7 @@ use kite_commands::sealer::{Sealer, Witness};
 use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
-use kite_event_store::{AppendError, EventStore, SharedError, describe};
+use kite_event_store::{AppendError, SharedError, describe};
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
 use kite_runtime::{Host, HostPauses, Place, Post, ProjectorWatch, Reading, Staff};
@@ -50,7 +50,6 @@ const SEAL_AT_END_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Instance {
     config: Config,
     log: Log,
-    store: Arc<dyn EventStore>,
     /// Everything except the projectors, which stop last: they have to see what the others wrote.
     workers: Supervisor,
     projectors: Supervisor,
@@ -102,7 +101,6 @@ impl Instance {
         let models = parts.models.clone();
         let mut instance = Self {
             config,
-            store: log.store(),
             log,
             workers,
             projectors,
@@ -163,7 +161,7 @@ impl Instance {
 
     /// Waits until the read models show everything that is in the log now, at most this long.
     pub(crate) async fn catch_up(&self, timeout: Duration) {
-        let head = *self.store.head().borrow();
+        let head = *self.log.store().head().borrow();
         self.models.delivery.wait_for(head, timeout).await;
     }
 
@@ -227,8 +225,8 @@ impl Instance {
 
     /// Checks the disk and the clock, once before anything works, and then again and again.
     async fn start_vitals(&self, parts: &Parts, staff: &Staff<Threads>) -> anyhow::Result<()> {
-        let head = *self.store.head().borrow();
-        let newest = self.store.read_kept(head.saturating_sub(1), 1).await?;
+        let head = *self.log.store().head().borrow();
+        let newest = self.log.store().read_kept(head.saturating_sub(1), 1).await?;
         let newest_event = newest.events.last().and_then(|kept| kept.event.as_ref().ok());
         let newest_event = newest_event.map(|event| event.metadata.time);
         let api = &self.config.api;
@@ -283,7 +281,7 @@ impl Instance {
         metrics: PrometheusHandle,
         listeners: Listeners,
     ) -> anyhow::Result<()> {
-        let gauge = backlog::gauge(parts.models.clone(), self.store.clone());
+        let gauge = backlog::gauge(parts.models.clone(), self.log.store());
         let write_side = parts.write_side.clone();
         let acceptance = write_side.acceptance(self.config.accept_limits(), gauge);
         staff.start_load_watch(&acceptance).await;
@@ -303,7 +301,7 @@ impl Instance {
                 &self.config.backup_dir,
                 self.workers.clone(),
                 parts.clock.clone(),
-                self.store.head(),
+                self.log.store().head(),
             )),
             read_models: parts.models.clone(),
             log_index: self.log.index(),
@@ -313,7 +311,7 @@ impl Instance {
                 projectors: self.projectors.clone(),
                 log_stopped: self.log.stopped(),
                 watch: self.projector_watch.clone(),
-                head: self.store.head(),
+                head: self.log.store().head(),
                 trust: parts.trust.clone(),
                 vault: write_side.manage.vault().clone(),
                 directory,
@@ -358,7 +356,7 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
     let clock = threads.clock();
     let pauses = Arc::new(HostPauses(threads.clone()));
     let journal = Journal::new(log.store(), clock.clone(), Arc::new(SystemIds)).with_pauses(pauses);
-    let journal = match log.leases() {
+    let journal = match log.shared() {
         Some((_, life)) => journal.of_node(life).shared(),
         None => journal,
     };
@@ -375,7 +373,7 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
         tracing::warn!("{warning}");
     }
     let staff = Staff::new(threads, shared, QueueLimits::default());
-    let staff = match log.leases() {
+    let staff = match log.shared() {
         Some((leases, life)) => staff.sharing(LeaseHolder::new(leases, life, clock.clone())),
         None => staff,
     };

@@ -14,7 +14,9 @@ use kite_commands::{Awaited, Cause, Clock, Ids, Journal, Lots, Step, TraceParent
 use kite_domain::address::PhoneKind;
 use kite_domain::event::Event;
 use kite_domain::ids::{AttemptReference, LotId, SendingId};
-use kite_domain::lot::{LotAccepted, LotPersonal, Message, MessagesRouted, Recipient, RouteSet, TypeGroup};
+use kite_domain::lot::{
+    LotAccepted, LotPersonal, Message, MessagesRouted, MessagesSubmitted, Recipient, RouteSet, TypeGroup,
+};
 use kite_domain::not_understood::{Misread, SaidHow};
 use kite_domain::policy::FailoverTerms;
 use kite_domain::relay::{
@@ -167,6 +169,18 @@ impl Scripted {
 
     pub(crate) fn called(&self) -> usize {
         self.calls.lock().len()
+    }
+}
+
+/// That alpha is called with the first message of a lot.
+pub(crate) fn intent() -> MessagesSubmitted {
+    MessagesSubmitted {
+        relay: relay("alpha"),
+        attempt: 1,
+        messages: [0].into_iter().collect(),
+        receipt_by: start() + TimeDelta::hours(1),
+        answer_by: None,
+        holder: None,
     }
 }
 

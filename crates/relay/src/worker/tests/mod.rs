@@ -228,15 +228,7 @@ async fn an_advertisement_that_was_accepted_does_not_go_to_whom_a_refusal_has_bo
 async fn an_intent_without_a_response_is_found_after_a_restart() {
     let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
     let lot = world.send(Sent { to: numbers(2), ..Sent::default() }).await;
-    let intent = MessagesSubmitted {
-        relay: relay("alpha"),
-        attempt: 1,
-        messages: [0].into_iter().collect(),
-        receipt_by: start() + TimeDelta::hours(1),
-        answer_by: None,
-        holder: None,
-    };
-    append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+    append(&world.journal, &lot.stream(), vec![intent().into()], Expected::Version(2)).await;
     // Another process comes up and finds one message without an answer and one that was never handed over.
     let script = Arc::new(Script::default());
     let settings = RelaySettings::default();

@@ -116,14 +116,7 @@ async fn an_intent_of_another_process_is_unanswered_only_after_its_time() {
     let (mut world, _) = ground.process("one", &profile("alpha")).await;
     let lot = world.send(Sent { to: numbers(1), ..Sent::default() }).await;
     let answer_by = start() + TimeDelta::seconds(20);
-    let intent = MessagesSubmitted {
-        relay: relay("alpha"),
-        attempt: 1,
-        messages: [0].into_iter().collect(),
-        receipt_by: start() + TimeDelta::hours(1),
-        answer_by: Some(answer_by),
-        holder: Some("other".into()),
-    };
+    let intent = MessagesSubmitted { answer_by: Some(answer_by), holder: Some("other".into()), ..intent() };
     append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
     for (at, is_believed_alive) in [
         (start(), true),
@@ -194,15 +187,7 @@ async fn a_process_looks_at_the_intents_from_before_it_and_leaves_later_ones_to_
     let (mut world, _) = World::scripted(vec![profile("alpha")]).await;
     let (before, after) = (world.send(Sent::default()).await, world.send(Sent::default()).await);
     let intend = async |lot: LotId| {
-        let intent = MessagesSubmitted {
-            relay: relay("alpha"),
-            attempt: 1,
-            messages: [0].into_iter().collect(),
-            receipt_by: start() + TimeDelta::hours(1),
-            answer_by: None,
-            holder: None,
-        };
-        append(&world.journal, &lot.stream(), vec![intent.into()], Expected::Version(2)).await;
+        append(&world.journal, &lot.stream(), vec![intent().into()], Expected::Version(2)).await;
     };
     intend(before).await;
     let mut publisher = Publisher::new(world.feeder.clone(), 0);
