@@ -71,8 +71,7 @@ pub(crate) struct LoadOptions {
 enum Profile {
     /// In a file: the default of Kite.
     Embedded,
-    /// In a PostgreSQL server of its own on this machine. The stages of the store and of a single process with few roles are left
-    /// out: they are about the file.
+    /// In a PostgreSQL server of its own on this machine. The stages store, accept and growth are left out: they are about the file.
     Postgres,
 }
 
@@ -193,6 +192,9 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
     let is_left_out = |stage| {
         plan.postgres.is_some() && matches!(stage, StageName::Store | StageName::Accept | StageName::Growth)
     };
+    if let Some(stage) = options.only.iter().find(|stage| is_left_out(**stage)) {
+        bail!("--profile postgres: there is no stage {stage:?} of a log in PostgreSQL");
+    }
     let is_wanted = |stage: StageName| match options.only.is_empty() {
         _ if is_left_out(stage) => false,
         true => stage != StageName::Search || !options.quick,
