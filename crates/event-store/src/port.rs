@@ -302,7 +302,7 @@ pub trait EventStore: Send + Sync + 'static {
     fn count_after(&self, after: Position) -> u64;
 
     /// The position of the last durable event, as it moves: wait for it, then read. It may lag: an appended event can
-    /// be read before it is reported here.
+    /// be read before it is reported here. It ends with the store that is closed.
     fn head(&self) -> watch::Receiver<Position>;
 }
 

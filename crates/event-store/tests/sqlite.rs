@@ -56,6 +56,9 @@ async fn a_closed_store_refuses_and_lets_another_in() {
     assert_eq!(refused, Err(AppendError::stopped("it was closed")));
     let unread = store.read_stream("a", 0, 10).await;
     assert_eq!(unread, Err(ReadError::stopped("it was closed")));
+    let mut head = store.head();
+    head.mark_unchanged();
+    assert!(head.changed().await.is_err(), "who waits for the head hears that there will be nothing more");
     assert!(!directory.path().join("log.sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
     assert_eq!(log_of(&open(&file)).await.len(), 1);
 }

@@ -37,7 +37,13 @@ pub(super) struct Head {
     newest: Mutex<Place>,
     /// A server had another log, or had lost something of this one.
     is_wrong: AtomicBool,
-    told: watch::Sender<Position>,
+}
+
+/// What adds to it and tells of it: whoever waits for the head hears of the end when the last of these is gone.
+#[derive(Clone)]
+pub(super) struct Teller {
+    pub(super) head: Arc<Head>,
+    told: Arc<watch::Sender<Position>>,
 }
 
 /// An event, by where it stands and which it is.
@@ -76,18 +82,12 @@ pub(super) enum WrongLog {
 
 impl Head {
     pub(super) fn new(log_id: Uuid, newest: Place, recent_bytes_max: usize) -> Self {
-        let position = newest.position;
         Self {
             log_id,
-            recent: Recent::new(position, recent_bytes_max),
+            recent: Recent::new(newest.position, recent_bytes_max),
             newest: Mutex::new(newest),
             is_wrong: AtomicBool::new(false),
-            told: watch::Sender::new(position),
         }
-    }
-
-    pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
-        self.told.subscribe()
     }
 
     /// The page after a position if all of it is in memory.
@@ -99,36 +99,12 @@ impl Head {
         self.recent.page(after, limit, filter)
     }
 
-    /// Adjacent events that are durable, in their order. What is between them and what is known is for whoever follows.
-    pub(super) fn push(&self, events: Vec<RecordedEvent>) {
-        let Some(last) = events.last() else { return };
-        self.note(last.into());
-        if self.recent.push_next(events) {
-            self.tell(self.recent.head());
-        }
-    }
-
-    /// What cannot be read is passed over.
-    fn pass_over(&self, place: Place) {
-        self.note(place);
-        self.recent.begin_after(place.position);
-        self.tell(place.position);
-    }
-
     /// It was seen, or acknowledged.
     pub(super) fn note(&self, place: Place) {
         let mut newest = self.newest.lock();
         if newest.position < place.position {
             *newest = place;
         }
-    }
-
-    fn tell(&self, position: Position) {
-        self.told.send_if_modified(|known| {
-            let is_news = *known < position;
-            *known = position.max(*known);
-            is_news
-        });
     }
 
     /// Whether some server had not what is known of the log.
@@ -155,6 +131,41 @@ impl Head {
         let found = id_at(client, known.position).await?;
         let is_it = known.id.is_none() || found == known.id;
         Ok(is_it.then_some(()).ok_or(WrongLog::Changed { known: known.position }))
+    }
+}
+
+impl Teller {
+    pub(super) fn new(head: Arc<Head>) -> Self {
+        let told = Arc::new(watch::Sender::new(head.recent.head()));
+        Self { head, told }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
+        self.told.subscribe()
+    }
+
+    /// Adjacent events that are durable, in their order. What is between them and what is known is for whoever follows.
+    pub(super) fn push(&self, events: Vec<RecordedEvent>) {
+        let Some(last) = events.last() else { return };
+        self.head.note(last.into());
+        if self.head.recent.push_next(events) {
+            self.tell(self.head.recent.head());
+        }
+    }
+
+    /// What cannot be read is passed over.
+    fn pass_over(&self, place: Place) {
+        self.head.note(place);
+        self.head.recent.begin_after(place.position);
+        self.tell(place.position);
+    }
+
+    fn tell(&self, position: Position) {
+        self.told.send_if_modified(|known| {
+            let is_news = *known < position;
+            *known = position.max(*known);
+            is_news
+        });
     }
 }
 
@@ -210,7 +221,7 @@ pub(super) struct Follower {
     /// To read with: its own connection, so that it waits for no other reader.
     pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
-    pub(super) head: Arc<Head>,
+    pub(super) teller: Teller,
 }
 
 impl Follower {
@@ -239,7 +250,7 @@ impl Follower {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(news))) => {
                         // What this process has written itself is no news.
-                        let is_known = |position: Position| position <= self.head.recent.head();
+                        let is_known = |position: Position| position <= self.teller.head.recent.head();
                         if !news.payload().parse().is_ok_and(is_known) {
                             woken.notify_one();
                         }
@@ -260,7 +271,7 @@ impl Follower {
     async fn read_on_and_on(&self, client: &Client, woken: &Notify) -> LostLook {
         let begin = async {
             client.batch_execute("LISTEN kite_log").await?;
-            self.head.check(client).await
+            self.teller.head.check(client).await
         };
         match timeout(LOOK_TIMEOUT, begin).await {
             Ok(Ok(Ok(()))) => {}
@@ -284,15 +295,15 @@ impl Follower {
     /// Reads what is new into memory, and tells of it.
     async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
-        while self.head.recent.head() < newest.position {
-            let after = self.head.recent.head();
+        while self.teller.head.recent.head() < newest.position {
+            let after = self.teller.head.recent.head();
             let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
             match reading::page(&reader, after, PAGE_EVENTS, &Filter::everything()).await {
                 Ok(page) => {
-                    self.head.push(page.events);
-                    if self.head.recent.head() == after {
+                    self.teller.push(page.events);
+                    if self.teller.head.recent.head() == after {
                         tracing::error!(after, until = newest.position, "events of the log are missing");
-                        self.head.pass_over(newest);
+                        self.teller.pass_over(newest);
                     }
                 }
                 Err(ReadError::Unreadable(reason)) => {
@@ -303,7 +314,7 @@ impl Follower {
                         reason,
                         "there are events that cannot be read"
                     );
-                    self.head.pass_over(newest);
+                    self.teller.pass_over(newest);
                 }
                 Err(error) => return Err(LostLook::Read(error)),
             }

@@ -39,7 +39,7 @@ use crate::port::{
     ReadError, Tail,
 };
 use crate::queue::{Queue, Request, WasClosed};
-use follow::Head;
+use follow::{Head, Teller};
 
 /// The bounds of a store, and where its server is.
 #[derive(Clone)]
@@ -133,20 +133,17 @@ impl PostgresEventStore {
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
         let pool = connector.pool(options.readers)?;
-        let told = head.subscribe();
+        let teller = Teller::new(Arc::clone(&head));
+        let told = teller.subscribe();
         let writer = writer::Writer::new(
             connector.clone(),
             pool.clone(),
             Arc::clone(&queue),
-            Arc::clone(&head),
+            teller.clone(),
             &options,
         );
-        let follower = follow::Follower {
-            pool: connector.pool(1)?,
-            connector,
-            queue: Arc::clone(&queue),
-            head: Arc::clone(&head),
-        };
+        let follower =
+            follow::Follower { pool: connector.pool(1)?, connector, queue: Arc::clone(&queue), teller };
         let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
         Ok(Self { log_id, queue, pool, head, told, running: Mutex::new(Some(running)) })
     }

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::PostgresOptions;
 use super::call::{Call, Placed, Standing, standing, version_of};
-use super::follow::Head;
+use super::follow::Teller;
 use super::session::{CallError, Session};
 use super::trial::{Seen, Trial};
 use crate::envelope::RecordedEvent;
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     /// What reads are made over.
     pool: Pool,
     queue: Arc<Queue>,
-    head: Arc<Head>,
+    teller: Teller,
     call_bytes_max: usize,
     append_bytes_max: usize,
     call_timeout: Duration,
@@ -41,14 +41,14 @@ impl Writer {
         connector: Connector,
         pool: Pool,
         queue: Arc<Queue>,
-        head: Arc<Head>,
+        teller: Teller,
         options: &PostgresOptions,
     ) -> Self {
         Self {
             connector,
             pool,
             queue,
-            head,
+            teller,
             call_bytes_max: options.call_bytes_max,
             append_bytes_max: options.append_bytes_max,
             call_timeout: options.call_timeout,
@@ -125,14 +125,14 @@ impl Writer {
     async fn try_all(&mut self, trials: &mut [Trial]) -> Result<(), CallError> {
         while !trials.iter().all(Trial::is_over) {
             let call_timeout = self.call_timeout;
-            let head = Arc::clone(&self.head);
+            let teller = self.teller.clone();
             let stopwatch = Stopwatch::start();
             let session = timeout(SESSION_WITHIN.min(call_timeout), self.session())
                 .await
                 .map_err(|_| CallError::NotConnected)??;
             let once = async {
                 refuse_twice(&session.client, trials).await?;
-                once(session, &head, trials).await
+                once(session, &teller, trials).await
             };
             let written = timeout(call_timeout, once).await.map_err(|_| CallError::TooLong)??;
             if written > 0 {
@@ -148,7 +148,9 @@ impl Writer {
             // What is read comes from the same server.
             self.pool.retain(|_, _| false);
             let session = Session::open(&self.connector, self.call_timeout).await?;
-            if let Err(wrong) = self.head.check(&session.client).await.map_err(CallError::NotReached)? {
+            if let Err(wrong) =
+                self.teller.head.check(&session.client).await.map_err(CallError::NotReached)?
+            {
                 let wrong = SharedError::new(wrong);
                 self.queue.stop(&wrong);
                 return Err(CallError::WrongLog(wrong));
@@ -184,7 +186,7 @@ async fn refuse_twice(client: &Client, trials: &mut [Trial]) -> Result<(), CallE
 }
 
 /// One call, and what its answers mean. Gives back how many events it has written.
-async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<usize, CallError> {
+async fn once(session: &Session, teller: &Teller, trials: &mut [Trial]) -> Result<usize, CallError> {
     let (mut call, mut seen, mut places) = (Call::default(), Seen::new(), Vec::new());
     for (number, trial) in trials.iter().enumerate() {
         for place in trial.next(&mut seen) {
@@ -216,7 +218,7 @@ async fn once(session: &Session, head: &Head, trials: &mut [Trial]) -> Result<us
         }
     }
     let written = fresh.len();
-    head.push(fresh);
+    teller.push(fresh);
     settle_refused(&session.client, trials, &refused).await?;
     Ok(written)
 }

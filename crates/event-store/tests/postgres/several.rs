@@ -88,7 +88,10 @@ async fn a_store_that_is_closed_has_written_what_waited() {
         waiting.spawn(async move { append_one(&*store, append("a", Expected::Any, [number])).await });
     }
     tokio::task::yield_now().await;
+    let mut head = store.head();
     store.close().await;
+    // Who waits for the head hears that there will be nothing more.
+    while tokio::time::timeout(crate::PATIENCE, head.changed()).await.unwrap().is_ok() {}
     let mut written = 0;
     while let Some(answer) = waiting.join_next().await {
         match answer.unwrap() {
