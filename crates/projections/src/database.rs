@@ -10,7 +10,7 @@ use crate::engine::{self, StorageError};
 use crate::error::OpenError;
 use crate::read_model::{ReadModel, Upgrade};
 use crate::sql::signed;
-use crate::table::{self, Index, Table, integer, text};
+use crate::table::{Index, Table, integer, sqlite, text};
 
 /// In every file: up to where the rows follow the log.
 pub(crate) static CHECKPOINT: Table =
@@ -114,14 +114,14 @@ fn create_or_check<M: ReadModel>(connection: &Connection, access: Access) -> Res
         return Err(OpenError::OtherSchema { model: M::NAME, found, known: M::SCHEMA_VERSION });
     }
     let indexes = match access {
-        Access::Shared => table::create_indexes(M::TABLES),
+        Access::Shared => sqlite::create_indexes(M::TABLES),
         Access::Sole => String::new(),
     };
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE; {} {} {indexes} PRAGMA user_version = {}; COMMIT;",
-            table::create_tables(&[&CHECKPOINT, &PARKED]),
-            table::create_tables(M::TABLES),
+            sqlite::create_tables(&[&CHECKPOINT, &PARKED]),
+            sqlite::create_tables(M::TABLES),
             M::SCHEMA_VERSION
         ))
         .map_err(storage)
@@ -148,7 +148,7 @@ pub(crate) fn upgrade<M: ReadModel>(connection: &Connection) -> rusqlite::Result
 
 /// Makes the indexes that [`Access::Sole`] left out.
 pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&table::create_indexes(M::TABLES))
+    connection.execute_batch(&sqlite::create_indexes(M::TABLES))
 }
 
 /// Up to where the tables follow the log.

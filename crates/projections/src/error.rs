@@ -1,33 +1,54 @@
 //! One error type for each boundary: opening, projecting, querying.
 
-use kite_event_store::{Position, ReadError, describe};
-use rusqlite::ErrorCode;
+use kite_event_store::{Position, ReadError, SharedError, describe};
 use std::error::Error;
+use uuid::Uuid;
+
+use crate::engine::StorageError;
 
 /// What is wrong with a row.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// A read model's file cannot be used.
+/// A read model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made.
     #[error("the directory of the read models cannot be made")]
     Directory(#[from] std::io::Error),
-    /// SQLite refuses.
-    #[error("the file of the read model {model} cannot be opened")]
+    /// The server, or what should be on it, cannot be used.
+    #[error(transparent)]
+    Server(SharedError),
+    /// The server does not have it.
+    #[error("the read model {model} is not in the database: it has to be made first (kite postgres migrate)")]
+    NotMade {
+        /// Which model.
+        model: &'static str,
+    },
+    /// The server has the read models of another log.
+    #[error(
+        "the read models in the database are of another log ({known}, and this one is {log}): use another database"
+    )]
+    OtherLog {
+        /// Theirs.
+        known: Uuid,
+        /// This one.
+        log: Uuid,
+    },
+    /// The engine refuses.
+    #[error("the read model {model} cannot be opened")]
     Storage {
         /// Which model.
         model: &'static str,
         /// Why.
-        source: rusqlite::Error,
+        source: StorageError,
     },
     /// What is in the file is no database, or a broken one.
-    #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
+    #[error("the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
         /// Which model.
         model: &'static str,
-        /// What SQLite says.
-        source: rusqlite::Error,
+        /// What the engine says.
+        source: StorageError,
     },
     /// The file knows more than the log.
     #[error(
@@ -43,9 +64,7 @@ pub enum OpenError {
         end: Position,
     },
     /// The file has tables of another version of the program.
-    #[error(
-        "the file of the read model {model} has schema version {found}, this program uses {known}: rebuild it"
-    )]
+    #[error("the read model {model} has schema version {found}, this program uses {known}: rebuild it")]
     OtherSchema {
         /// Which model.
         model: &'static str,
@@ -57,22 +76,22 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(crate) fn storage(model: &'static str, source: rusqlite::Error) -> Self {
-        if is_damage(&source) { Self::Damaged { model, source } } else { Self::Storage { model, source } }
+    pub(crate) fn server(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Server(SharedError::new(error))
     }
-}
 
-/// Whether SQLite cannot read the file, so that trying again does not help.
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    pub(crate) fn storage(model: &'static str, source: impl Into<StorageError>) -> Self {
+        let source = source.into();
+        if source.is_damage() { Self::Damaged { model, source } } else { Self::Storage { model, source } }
+    }
 }
 
 /// Why events could not be written into the tables. The transaction is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// SQLite refuses.
+    /// The engine refuses.
     #[error("the tables cannot be written")]
-    Storage(#[from] rusqlite::Error),
+    Storage(#[from] StorageError),
     /// A row of ours does not read back.
     #[error("a stored row cannot be read")]
     Corrupt(#[source] Failure),
@@ -97,7 +116,7 @@ pub enum ProjectError {
     },
     /// The file is damaged, or contains a row that is not ours. Trying again does not help: this projector must end,
     /// and the model has to be rebuilt.
-    #[error("the file of the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
+    #[error("the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
         /// Which model.
         model: &'static str,
@@ -115,7 +134,7 @@ pub enum ProjectError {
 impl ProjectError {
     pub(crate) fn apply(model: &'static str, after: Position, source: ApplyError) -> Self {
         let is_damaged = match &source {
-            ApplyError::Storage(error) => is_damage(error),
+            ApplyError::Storage(error) => error.is_damage(),
             ApplyError::Corrupt(_) => true,
             ApplyError::Panicked(_) => false,
         };
@@ -135,9 +154,9 @@ pub enum QueryError {
     /// The answer would have more groups than this.
     #[error("the answer would have more than {0} groups")]
     TooManyGroups(usize),
-    /// SQLite refuses.
+    /// The engine refuses.
     #[error("the read model cannot be read")]
-    Storage(#[from] rusqlite::Error),
+    Storage(#[from] StorageError),
     /// A row of ours does not read back.
     #[error("a stored row cannot be read")]
     Corrupt(#[source] Failure),
@@ -154,19 +173,9 @@ impl ApplyError {
     /// help. All other errors (no space, no file, a damaged file, a missing table) concern all events alike.
     pub(crate) fn of_an_event(&self) -> Option<String> {
         let is_of_an_event = match self {
-            Self::Storage(rusqlite::Error::SqliteFailure(failure, words)) => match failure.code {
-                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig => true,
-                // The only word for it that SQLite has.
-                _ => words.as_deref() == Some("integer overflow"),
-            },
-            Self::Storage(
-                rusqlite::Error::ToSqlConversionFailure(_)
-                | rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::InvalidColumnType(..),
-            )
-            | Self::Panicked(_) => true,
-            Self::Storage(_) | Self::Corrupt(_) => false,
+            Self::Storage(error) => error.is_of_a_row(),
+            Self::Panicked(_) => true,
+            Self::Corrupt(_) => false,
         };
         is_of_an_event.then(|| describe(self))
     }

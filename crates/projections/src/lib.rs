@@ -1,7 +1,7 @@
 //! The read side: the content of the log, in tables for queries.
 //!
-//! Every read model is one SQLite file with one projector ([`Runner`]) that folds events into it. Rows and checkpoint
-//! are written in one transaction, so a crash at any moment leaves a model that simply continues. A table is
+//! Every read model is one SQLite file, or one schema in PostgreSQL ([`postgres`]), with one projector ([`Runner`]) that
+//! folds events into it. Rows and checkpoint are written in one transaction, so a crash at any moment leaves a model that simply continues. A table is
 //! described once (`table`); folds and queries know no engine (`engine`). A fold takes its time from the events,
 //! never from a clock, and no row depends on where a page of the log ended. So a model that is rebuilt from position
 //! 0 has the same rows as the live one, and [`replay::verify`] compares them. An event that cannot be applied is
@@ -14,7 +14,7 @@
 //! - [`DeliveryQueries`]: sendings, messages with their timelines, search, statistics;
 //! - [`WorkQueries`]: what the write side looks through for forgotten work.
 //!
-//! Queries block for as long as a short read of a local file takes. A caller that must not block calls them on a
+//! Queries block for as long as a short read of a local file, or of a server, takes. A caller that must not block calls them on a
 //! blocking thread.
 //!
 //! Deliberately absent: decisions, calls to relays (replaying must never cause any), a clock, and threads: the owner
@@ -31,6 +31,8 @@ mod files;
 mod histogram;
 mod listing;
 mod parked;
+mod pool;
+pub mod postgres;
 mod projector;
 mod read_model;
 mod read_models;
@@ -39,6 +41,7 @@ mod register;
 pub mod replay;
 mod routing;
 mod sql;
+mod storage;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -53,12 +56,14 @@ pub use delivery::{
     StatisticsQuery, StatisticsRow, Totals,
 };
 pub use directory::{DirectoryQueries, InForce};
+pub use engine::StorageError;
 pub use error::{ApplyError, OpenError, ProjectError, QueryError};
 pub use listing::{Cursor, Listing};
 pub use parked::{Cause, ParkedEvent};
 pub use projector::{COALESCING, Projected, Runner, catch_up};
 pub use read_models::{ReadModels, RouterPlace};
 pub use routing::{Carries, KnownAdvice, KnownPolicy, KnownRelay, KnownSplit, RoutingQueries, SplitShare};
+pub use storage::Storage;
 pub use work::{
     Backlog, NotUnderstood, NotUnderstoodCount, OpenLot, OpenSending, UnclassifiedCode, WorkQueries, Workload,
 };

@@ -53,6 +53,12 @@ pub(crate) trait ReadModel: Default + Send + 'static {
     /// From the version before, if its files need not be rebuilt.
     const UPGRADE: Option<Upgrade> = None;
 
+    /// What makes, or makes again, the views for people on the tables of this schema in PostgreSQL. A view that was released keeps its
+    /// columns: more of them come at its end.
+    fn views(_schema: &str) -> String {
+        String::new()
+    }
+
     /// The events that the fold looks at.
     fn filter() -> Filter;
 

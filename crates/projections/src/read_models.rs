@@ -1,11 +1,10 @@
-//! All read models of a data directory, and the list of them: the one place that a new one is added to.
+//! All read models of an instance, and the list of them: the one place that a new one is added to.
 
 use kite_domain::ids::SendingId;
 use kite_domain::mutation;
 use kite_domain::split::Carry;
 use kite_event_store::{EventStore, Position};
 use smol_str::SmolStr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address_book::{AddressBookModel, AddressBookQueries};
@@ -18,6 +17,7 @@ use crate::projector::Runner;
 use crate::readers::Readers;
 use crate::register::{Of, Registered};
 use crate::routing::{RoutingModel, RoutingQueries};
+use crate::storage::Storage;
 use crate::work::{WorkModel, WorkQueries};
 
 /// What a router needs to continue after a restart.
@@ -43,7 +43,7 @@ macro_rules! read_models {
         pub struct ReadModels {
             $($(#[doc = $what])+ pub $field: $queries,)*
             files: Files,
-            data_dir: PathBuf,
+            storage: Storage,
         }
 
         impl ReadModels {
@@ -52,15 +52,18 @@ macro_rules! read_models {
                 &[$(&Of::<$model>::NEW),*]
             }
 
-            /// Opens the files in `data_dir`, and creates what is missing.
+            /// Opens them, and creates files that are missing.
             ///
             /// # Errors
-            /// See [`OpenError`]; a file of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
-            pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
-                std::fs::create_dir_all(data_dir)?;
-                let open = |model: &&dyn Registered| Ok((model.name(), model.readers(data_dir)?));
+            /// See [`OpenError`]; a model of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
+            pub fn open(storage: impl Into<Storage>) -> Result<Self, OpenError> {
+                let storage = storage.into();
+                if let Storage::Files(directory) = &storage {
+                    std::fs::create_dir_all(directory)?;
+                }
+                let open = |model: &&dyn Registered| Ok((model.name(), model.readers(&storage)?));
                 let files = Files::new(Self::each().iter().map(open).collect::<Result<_, OpenError>>()?);
-                Ok(Self { $($field: <$queries>::new(&files),)* files, data_dir: data_dir.to_owned() })
+                Ok(Self { $($field: <$queries>::new(&files),)* files, storage })
             }
         }
     };
@@ -149,12 +152,17 @@ impl ReadModels {
         self.files.each().map(list).collect()
     }
 
-    /// One projector for each model. Only one set of them may work on a data directory.
+    /// Whether other processes share them: then each model has one projector among all.
+    pub fn are_shared(&self) -> bool {
+        matches!(self.storage, Storage::Postgres(_))
+    }
+
+    /// One projector for each model. Only one set of them may work on files.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn projectors(&self, store: Arc<dyn EventStore>) -> Result<Vec<Box<dyn Runner>>, OpenError> {
         let files = Self::each().iter().zip(self.files.each());
-        files.map(|(model, (_, readers))| model.projector(store.clone(), &self.data_dir, readers)).collect()
+        files.map(|(model, (_, readers))| model.projector(store.clone(), &self.storage, readers)).collect()
     }
 }

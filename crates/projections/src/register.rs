@@ -3,15 +3,17 @@
 use async_trait::async_trait;
 use kite_event_store::EventStore;
 use std::marker::PhantomData;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::database::{self, Access};
+use crate::database::{self, Access, CHECKPOINT};
 use crate::error::OpenError;
+use crate::postgres::{self, Showing};
 use crate::projector::{Projector, Runner};
 use crate::read_model::ReadModel;
 use crate::readers::Readers;
 use crate::replay::{self, ModelReport, ParkedReport, ReplayError, RetryReport};
+use crate::storage::{Storage, Writer};
+use crate::table::{self, Table};
 
 /// A read model in the list ([`crate::ReadModels::each`]).
 #[async_trait]
@@ -19,32 +21,58 @@ pub(crate) trait Registered: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Opens its file, and creates it if need be.
-    fn readers(&self, data_dir: &Path) -> Result<Readers, OpenError>;
+    /// Of its tables.
+    fn schema_version(&self) -> i64;
 
-    /// What folds the log into its file.
+    /// All its tables.
+    fn tables(&self) -> Vec<&'static Table>;
+
+    /// Makes its tables in PostgreSQL, without the indexes that are for queries only.
+    fn create_tables(&self) -> String {
+        table::postgres::create_tables(self.tables().into_iter())
+    }
+
+    /// Makes the indexes that were left out.
+    fn create_late_indexes(&self) -> String {
+        table::postgres::create_indexes(self.tables().into_iter())
+    }
+
+    /// Shows the tables of this schema in the views for people.
+    fn views(&self, schema: &str) -> String;
+
+    /// Opens it. A file is created if need be.
+    fn readers(&self, storage: &Storage) -> Result<Readers, OpenError>;
+
+    /// What folds the log into it.
     fn projector(
         &self,
         store: Arc<dyn EventStore>,
-        data_dir: &Path,
+        storage: &Storage,
         readers: &Readers,
     ) -> Result<Box<dyn Runner>, OpenError>;
 
     /// See [`replay::verify`].
-    async fn verify(&self, store: &Arc<dyn EventStore>, data_dir: &Path) -> Result<ModelReport, ReplayError>;
+    async fn verify(
+        &self,
+        store: &Arc<dyn EventStore>,
+        storage: &Storage,
+    ) -> Result<ModelReport, ReplayError>;
 
     /// See [`replay::rebuild`].
-    async fn rebuild(&self, store: &Arc<dyn EventStore>, data_dir: &Path)
-    -> Result<ModelReport, ReplayError>;
+    async fn rebuild(
+        &self,
+        store: &Arc<dyn EventStore>,
+        storage: &Storage,
+    ) -> Result<ModelReport, ReplayError>;
 
     /// See [`replay::parked`].
-    fn parked(&self, data_dir: &Path) -> Result<ParkedReport, ReplayError>;
+    fn parked(&self, storage: &Storage) -> Result<ParkedReport, ReplayError>;
 
     /// See [`replay::retry_parked`]; none: nothing was parked.
     async fn retry_parked(
         &self,
         store: &Arc<dyn EventStore>,
-        data_dir: &Path,
+        storage: &Storage,
     ) -> Result<Option<RetryReport>, ReplayError>;
 }
 
@@ -61,22 +89,48 @@ impl<M: ReadModel> Registered for Of<M> {
         M::NAME
     }
 
-    fn readers(&self, data_dir: &Path) -> Result<Readers, OpenError> {
-        let path = database::file::<M>(data_dir);
-        drop(database::open_writer::<M>(&path, Access::Shared)?);
-        Readers::new::<M>(path)
+    fn schema_version(&self) -> i64 {
+        M::SCHEMA_VERSION
+    }
+
+    fn tables(&self) -> Vec<&'static Table> {
+        [&CHECKPOINT].into_iter().chain(database::tables::<M>()).collect()
+    }
+
+    fn views(&self, schema: &str) -> String {
+        M::views(schema)
+    }
+
+    fn readers(&self, storage: &Storage) -> Result<Readers, OpenError> {
+        match storage {
+            Storage::Files(directory) => {
+                let path = database::file::<M>(directory);
+                drop(database::open_writer::<M>(&path, Access::Shared)?);
+                Readers::of_file::<M>(path)
+            }
+            Storage::Postgres(postgres) => Ok(Readers::of_server::<M>(postgres)),
+        }
     }
 
     fn projector(
         &self,
         store: Arc<dyn EventStore>,
-        data_dir: &Path,
+        storage: &Storage,
         readers: &Readers,
     ) -> Result<Box<dyn Runner>, OpenError> {
-        let connection = database::open_writer::<M>(&database::file::<M>(data_dir), Access::Shared)?;
-        database::upgrade::<M>(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
+        let writer = match storage {
+            Storage::Files(directory) => {
+                let path = database::file::<M>(directory);
+                let connection = database::open_writer::<M>(&path, Access::Shared)?;
+                database::upgrade::<M>(&connection).map_err(|source| OpenError::storage(M::NAME, source))?;
+                Writer::Sqlite(connection)
+            }
+            Storage::Postgres(postgres) => {
+                Writer::Postgres(postgres::Writer::new(postgres, M::NAME, Showing::Shown))
+            }
+        };
         let end = *store.head().borrow();
-        let projector = Projector::<M>::new(store, connection, readers.position_sender())
+        let projector = Projector::<M>::new(store, writer, readers.position_sender())
             .map_err(|source| OpenError::storage(M::NAME, source))?;
         // It would wait for the log to come to where it stands, and show rows of another history until then.
         let live = projector.position();
@@ -93,27 +147,31 @@ impl<M: ReadModel> Registered for Of<M> {
         Ok(Box::new(projector))
     }
 
-    async fn verify(&self, store: &Arc<dyn EventStore>, data_dir: &Path) -> Result<ModelReport, ReplayError> {
-        replay::verify_model::<M>(store, data_dir).await
+    async fn verify(
+        &self,
+        store: &Arc<dyn EventStore>,
+        storage: &Storage,
+    ) -> Result<ModelReport, ReplayError> {
+        replay::verify_model::<M>(store, storage).await
     }
 
     async fn rebuild(
         &self,
         store: &Arc<dyn EventStore>,
-        data_dir: &Path,
+        storage: &Storage,
     ) -> Result<ModelReport, ReplayError> {
-        replay::rebuild_model::<M>(store, data_dir).await
+        replay::rebuild_model::<M>(store, storage).await
     }
 
-    fn parked(&self, data_dir: &Path) -> Result<ParkedReport, ReplayError> {
-        replay::parked_of::<M>(data_dir)
+    fn parked(&self, storage: &Storage) -> Result<ParkedReport, ReplayError> {
+        replay::parked_of::<M>(storage)
     }
 
     async fn retry_parked(
         &self,
         store: &Arc<dyn EventStore>,
-        data_dir: &Path,
+        storage: &Storage,
     ) -> Result<Option<RetryReport>, ReplayError> {
-        replay::retry_model::<M>(store, data_dir).await
+        replay::retry_model::<M>(store, storage).await
     }
 }

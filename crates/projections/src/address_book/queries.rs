@@ -7,7 +7,7 @@ use kite_domain::sender::SenderIdentity;
 use kite_domain::slug::TenantId;
 use kite_event_store::Position;
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::AddressBookModel;
 use super::known::{Bond, Contact, Group, OptOut, Template, Tenant};
@@ -43,19 +43,22 @@ macro_rules! select_contacts {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.name, c.phone, c.email, c.tags, c.fields, c.created_ms, c.updated_ms, ",
-            // The brands that the person refuses, null for all of them. `CROSS JOIN`: from the contact's addresses to their bonds,
-            // and not through all bonds of the tenant.
+            // The brands that the person refuses, one after the other; the empty one for all of them. `CROSS JOIN`: SQLite goes from
+            // the contact's addresses to their bonds, and not through all bonds of the tenant.
             "CASE WHEN EXISTS (SELECT 1 FROM opt_outs o WHERE o.tenant = c.tenant) THEN (
-                SELECT json_group_array(DISTINCT o.brand) FROM opt_outs o
+                SELECT string_agg(coalesce(o.brand, ''), '\u{1f}') FROM opt_outs o
                 WHERE o.tenant = c.tenant AND o.identity IN (
                     SELECT p.address FROM people p WHERE p.tenant = c.tenant AND p.contact = c.id
-                    UNION SELECT b.address FROM people p CROSS JOIN bonds b ON b.tenant = p.tenant AND b.other = p.address
-                    WHERE p.tenant = c.tenant AND p.contact = c.id)) END ",
+                    UNION SELECT b.address FROM people p CROSS JOIN bonds b
+                    WHERE p.tenant = c.tenant AND p.contact = c.id AND b.tenant = p.tenant AND b.other = p.address)) END ",
             "FROM contacts c ",
             $rest
         )
     };
 }
+
+/// A character that no brand has.
+const BETWEEN_BRANDS: char = '\u{1f}';
 
 /// Before every id.
 const FIRST: [u8; 0] = [];
@@ -351,9 +354,9 @@ impl AddressBookQueries {
         &self,
         sql: &str,
         values: &[Value<'_>],
-        read: impl FnMut(&Row<'_>) -> Result<T, QueryError>,
+        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.readers.ask(|connection| connection.all(sql, values, read))
+        self.readers.ask(|connection| connection.all(sql, values, &read))
     }
 }
 
@@ -397,10 +400,8 @@ fn search_text(wanted: &str) -> String {
 }
 
 fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
-    let refused: Vec<Option<String>> = match row.optional_str(8)? {
-        None | Some("[]") => Vec::new(),
-        Some(brands) => from_json(brands)?,
-    };
+    let refused: BTreeSet<&str> =
+        row.optional_str(8)?.into_iter().flat_map(|brands| brands.split(BETWEEN_BRANDS)).collect();
     Ok(Contact {
         id: ContactId(row.uuid(0)?),
         name: row.get(1)?,
@@ -412,15 +413,13 @@ fn contact(row: &Row<'_>) -> Result<Contact, QueryError> {
         updated_at: time(row.get(7)?)?,
         groups: Vec::new(),
         opted_out: !refused.is_empty(),
-        refused_brands: named(refused),
+        refused_brands: named(&refused),
     })
 }
 
 /// The brands, if it is only brands.
-fn named(refused: Vec<Option<String>>) -> Vec<String> {
-    let mut brands = refused.into_iter().collect::<Option<Vec<String>>>().unwrap_or_default();
-    brands.sort_unstable();
-    brands
+fn named(refused: &BTreeSet<&str>) -> Vec<String> {
+    if refused.contains("") { Vec::new() } else { refused.iter().map(|brand| (*brand).to_owned()).collect() }
 }
 
 fn group(row: &Row<'_>) -> Result<Group, QueryError> {
@@ -461,7 +460,7 @@ mod tests {
     /// stops the address book for everybody.
     #[test]
     fn nothing_is_scanned_for_a_contact_or_a_refusal() {
-        let bench = Bench::new();
+        let bench = Bench::on_files();
         let connection = rusqlite::Connection::open(bench.path().join("address_book.db")).unwrap();
         let plan = |sql: &str| -> Vec<String> {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -191,7 +191,7 @@ impl DeliveryQueries {
     /// Sums over everything.
     pub fn totals(&self) -> Result<Totals, QueryError> {
         self.readers.ask(|connection| {
-            let sums = counters::joined(|counter| format!("sum({})", counter.word()));
+            let sums = counters::joined(|counter| format!("CAST(sum({}) AS BIGINT)", counter.word()));
             let sql = format!("SELECT {sums} FROM totals");
             let counts = connection.one(&sql, &[], |row| counters::read(row, 0))?;
             let sql = "SELECT count(*) FROM sendings WHERE accepted_ms IS NOT NULL";
@@ -259,7 +259,7 @@ fn scan(
         let end = lot.first + lot.messages;
         let sql = select_messages!(
             "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR relay = ?4)
-               AND (?5 IS NULL OR (attempts_made > 1) = ?5)
+               AND (?5 IS NULL OR CASE WHEN attempts_made > 1 THEN 1 ELSE 0 END = ?5)
              ORDER BY id LIMIT ?6"
         );
         let room = one_more(limit - items.len());

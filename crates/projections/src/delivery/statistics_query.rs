@@ -190,7 +190,7 @@ impl Selection {
     fn check_groups(&self, connection: Connection<'_>, groups_max: usize) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(
-            "SELECT count(*) FROM (SELECT DISTINCT {group} FROM statistics WHERE {condition} LIMIT {})",
+            "SELECT count(*) FROM (SELECT DISTINCT {group} FROM statistics WHERE {condition} LIMIT {}) AS found",
             groups_max + 1
         );
         let groups: u32 = connection.one(&sql, &[], |row| Ok::<_, QueryError>(row.get(0)?))?;
@@ -202,7 +202,7 @@ impl Selection {
         connection: Connection<'_>,
         groups: &mut BTreeMap<Group, Sums>,
     ) -> Result<(), QueryError> {
-        let sums = counters::joined(|counter| format!("sum({})", counter.word()));
+        let sums = counters::joined(|counter| format!("CAST(sum({}) AS BIGINT)", counter.word()));
         let Self { group, condition } = self;
         let sql =
             format!("SELECT {group}, {sums} FROM statistics WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6");
@@ -219,7 +219,7 @@ impl Selection {
     ) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(
-            "SELECT {group}, failure, sum(count) FROM statistic_failures WHERE {condition}
+            "SELECT {group}, failure, CAST(sum(count) AS BIGINT) FROM statistic_failures WHERE {condition}
              GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(count) > 0"
         );
         connection.each(&sql, &[], |row| {
@@ -238,7 +238,7 @@ impl Selection {
     ) -> Result<(), QueryError> {
         let Self { group, condition } = self;
         let sql = format!(
-            "SELECT {group}, metric, bucket, sum(count) FROM statistic_times WHERE {condition}
+            "SELECT {group}, metric, bucket, CAST(sum(count) AS BIGINT) FROM statistic_times WHERE {condition}
              GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(count) > 0"
         );
         connection.each(&sql, &[], |row| {

@@ -1,17 +1,20 @@
 //! What a query asks, and what it gets.
 
-use rusqlite::types::FromSql;
-use smol_str::SmolStr;
 use std::ops::ControlFlow;
-use uuid::Uuid;
 
-use super::{StorageError, Value};
+use super::{Row, StorageError, Value};
+use crate::postgres::Snapshot;
 
+/// SQL has to be what every engine understands, with its values numbered (`?1`); where they differ in a word, the schema in PostgreSQL
+/// has a function of that name.
+///
 /// Lent for as long as a query reads: all its reads see the same moment.
 #[derive(Clone, Copy)]
 pub(crate) enum Connection<'c> {
     /// A file.
     Sqlite(&'c rusqlite::Connection),
+    /// A server.
+    Postgres(&'c Snapshot<'c>),
 }
 
 impl Connection<'_> {
@@ -23,12 +26,24 @@ impl Connection<'_> {
         values: &[Value<'_>],
         mut read: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        let Self::Sqlite(connection) = self;
-        let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-        while let Some(row) = rows.next()? {
-            if read(&Row(row))?.is_break() {
-                break;
+        match self {
+            Self::Sqlite(connection) => {
+                let sqlite = StorageError::Sqlite;
+                let mut statement = connection.prepare_cached(sql).map_err(sqlite)?;
+                let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(sqlite)?;
+                while let Some(row) = rows.next().map_err(sqlite)? {
+                    if read(&Row::Sqlite(row))?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Self::Postgres(snapshot) => {
+                // All of them come at once: while one is read, others may be asked for.
+                for row in snapshot.ask(sql, values)? {
+                    if read(&Row::Postgres(&row))?.is_break() {
+                        break;
+                    }
+                }
             }
         }
         Ok(())
@@ -72,62 +87,11 @@ impl Connection<'_> {
         values: &[Value<'_>],
         read: impl FnMut(&Row<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.first(sql, values, read)?.ok_or_else(|| StorageError::QueryReturnedNoRows.into())
+        self.first(sql, values, read)?.ok_or_else(|| StorageError::NoRow.into())
     }
 
     /// Whether the SQL finds anything.
     pub(crate) fn exists(self, sql: &str, values: &[Value<'_>]) -> Result<bool, StorageError> {
         Ok(self.first(sql, values, |_| Ok::<_, StorageError>(()))?.is_some())
-    }
-}
-
-/// A row that was found.
-pub(crate) struct Row<'r>(pub(super) &'r rusqlite::Row<'r>);
-
-/// What a column can be read as.
-pub(crate) trait Cell: FromSql {}
-
-impl Cell for i64 {}
-impl Cell for u32 {}
-impl Cell for u16 {}
-impl Cell for bool {}
-impl Cell for String {}
-impl Cell for [u8; 16] {}
-impl<T: Cell> Cell for Option<T> {}
-
-impl Row<'_> {
-    /// The value of a column, counted from 0.
-    pub(crate) fn get<T: Cell>(&self, column: usize) -> Result<T, StorageError> {
-        self.0.get(column)
-    }
-
-    /// A text, where it stands.
-    pub(crate) fn str(&self, column: usize) -> Result<&str, StorageError> {
-        Ok(self.0.get_ref(column)?.as_str()?)
-    }
-
-    /// A text, where it stands, or none.
-    pub(crate) fn optional_str(&self, column: usize) -> Result<Option<&str>, StorageError> {
-        Ok(self.0.get_ref(column)?.as_str_or_null()?)
-    }
-
-    /// Bytes, where they stand.
-    pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], StorageError> {
-        Ok(self.0.get_ref(column)?.as_blob()?)
-    }
-
-    /// A short text.
-    pub(crate) fn text(&self, column: usize) -> Result<SmolStr, StorageError> {
-        self.str(column).map(SmolStr::new)
-    }
-
-    /// A short text, or none.
-    pub(crate) fn optional_text(&self, column: usize) -> Result<Option<SmolStr>, StorageError> {
-        Ok(self.optional_str(column)?.map(SmolStr::new))
-    }
-
-    /// An id.
-    pub(crate) fn uuid(&self, column: usize) -> Result<Uuid, StorageError> {
-        Ok(Uuid::from_bytes(self.get(column)?))
     }
 }

@@ -5,14 +5,15 @@
 //! [`Connection`]: SQL that every engine understands, and typed values. Both only borrow a transaction.
 
 mod connection;
+mod error;
+mod row;
 mod rows;
 mod tables;
 mod value;
 
-pub(crate) use connection::{Connection, Row};
+pub(crate) use connection::Connection;
+pub use error::StorageError;
+pub(crate) use row::Row;
 pub(crate) use rows::{Record, Rows};
 pub(crate) use tables::{Cells, Tables};
 pub(crate) use value::{Value, values};
-
-/// An error of the engine.
-pub(crate) type StorageError = rusqlite::Error;

@@ -353,7 +353,8 @@ fn write<R: Record>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Pick, Table, create_tables, integer};
+    use crate::table::sqlite::create_tables;
+    use crate::table::{Pick, Table, integer};
 
     static PAIRS: Table = Table::new("pairs", &[integer("id").key(), integer("other")]);
     static BY_OTHER: Statement = Statement::select(&PAIRS, Pick::All, &["other"]);
@@ -432,7 +433,7 @@ mod tests {
 
     /// What is in the table.
     fn stored(tables: Tables<'_>) -> Vec<(i64, Pair)> {
-        let Tables::Sqlite(file) = tables;
+        let Tables::Sqlite(file) = tables else { unreachable!("it is a file") };
         let mut select = file.prepare("SELECT id, other FROM pairs ORDER BY id").unwrap();
         let found = select.query_map([], |row| Ok((row.get(0)?, Pair(row.get(1)?)))).unwrap();
         found.map(Result::unwrap).collect()
@@ -441,7 +442,7 @@ mod tests {
     #[test]
     fn what_came_and_went_is_refused_where_it_could_not_have_stood() {
         keeping_four(|tables, mut rows| {
-            let Tables::Sqlite(file) = tables;
+            let Tables::Sqlite(file) = tables else { unreachable!("it is a file") };
             file.execute_batch("CREATE UNIQUE INDEX pairs_by_other ON pairs (other)").unwrap();
             rows.put(tables, 1, Pair(7)).unwrap();
             rows.flush(tables).unwrap();

@@ -18,7 +18,6 @@ use kite_domain::event::Event;
 use kite_domain::mutation::{self, Mutation};
 use kite_event_store::{EventStore, Filter, Position, RecordedEvent, StreamName, describe};
 use metrics::{Gauge, Histogram, gauge, histogram};
-use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,10 +25,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::database;
-use crate::engine::{self, Tables};
+use crate::engine::{StorageError, Tables};
 use crate::error::{ApplyError, ProjectError};
 use crate::parked::{self, Cause, Parking};
+use crate::postgres::Written;
 use crate::read_model::{ReadModel, StreamPiece};
+use crate::storage::Writer;
 
 /// How long the driving loop collects events after a step that reached the end of the log, before the next one. A
 /// message that passes through several states in that time is written once.
@@ -101,7 +102,7 @@ pub async fn catch_up(
 /// Folds the log into the tables of one read model.
 pub(crate) struct Projector<M> {
     store: Arc<dyn EventStore>,
-    connection: Connection,
+    writer: Writer,
     model: M,
     filter: Filter,
     position: Position,
@@ -157,6 +158,8 @@ impl Piece {
 
 /// Why a piece was not written.
 enum WriteError {
+    /// Another process has written it, or more.
+    Overtaken,
     /// One of the events cannot be applied, however often it is tried.
     Event(String),
     /// None of them could be, at the moment.
@@ -166,28 +169,39 @@ enum WriteError {
 impl<M: ReadModel> Projector<M> {
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
-        connection: Connection,
+        writer: Writer,
         told: watch::Sender<Position>,
-    ) -> rusqlite::Result<Self> {
-        let position = database::position(engine::Connection::Sqlite(&connection))?;
-        let waiting = parked::waiting_streams::<M>(engine::Connection::Sqlite(&connection))?;
-        let parked = parked::count(engine::Connection::Sqlite(&connection))?;
-        let measures = Measures::new(M::NAME);
-        measures.parked.set(parked as f64);
-        Ok(Self {
+    ) -> Result<Self, StorageError> {
+        let mut projector = Self {
             store,
-            connection,
+            writer,
             model: M::default(),
             filter: M::filter(),
-            position,
+            position: 0,
             until: Position::MAX,
             told,
-            measures,
+            measures: Measures::new(M::NAME),
             current_at: None,
-            parked,
-            waiting,
+            parked: 0,
+            waiting: HashSet::new(),
             pace: EVENTS_MAX,
-        })
+        };
+        projector.writer.is_new()?;
+        projector.learn()?;
+        Ok(projector)
+    }
+
+    /// Learns how the tables stand.
+    fn learn(&mut self) -> Result<(), StorageError> {
+        (self.position, self.waiting, self.parked) = self.writer.ask(|connection| {
+            Ok((
+                database::position(connection)?,
+                parked::waiting_streams::<M>(connection)?,
+                parked::count(connection)?,
+            ))
+        })?;
+        self.measures.parked.set(self.parked as f64);
+        Ok(())
     }
 
     /// Never applies anything after this position.
@@ -196,8 +210,8 @@ impl<M: ReadModel> Projector<M> {
         self
     }
 
-    pub(crate) fn into_connection(self) -> Connection {
-        self.connection
+    pub(crate) fn into_writer(self) -> Writer {
+        self.writer
     }
 
     /// The checkpoint.
@@ -207,7 +221,13 @@ impl<M: ReadModel> Projector<M> {
 
     /// See [`Runner::step`].
     pub(crate) async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
-        let step = self.advance(now).await;
+        let step = match self.learn_if_new() {
+            Ok(()) => self.advance(now).await,
+            Err(source) => Err(ProjectError::apply(M::NAME, self.position, source.into())),
+        };
+        if step.is_err() {
+            self.writer.give_up();
+        }
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
             Ok(Projected::Idle { .. }) => 0,
@@ -215,6 +235,15 @@ impl<M: ReadModel> Projector<M> {
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step
+    }
+
+    /// Over a new connection nothing that is remembered is certain: another process may have worked meanwhile.
+    fn learn_if_new(&mut self) -> Result<(), StorageError> {
+        if self.writer.is_new()? {
+            self.model.forget();
+            self.learn()?;
+        }
+        Ok(())
     }
 
     async fn advance(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
@@ -227,7 +256,9 @@ impl<M: ReadModel> Projector<M> {
             self.current_at.get_or_insert(first.metadata.time);
         }
         let stopwatch = Stopwatch::start();
-        self.write_apart(&mut piece).await?;
+        if !self.write_apart(&mut piece).await? {
+            return Ok(Projected::Advanced { position: self.position, events: 0, has_more: true });
+        }
         self.position = piece.next;
         self.told.send_replace(piece.next);
         match piece.events.last() {
@@ -240,24 +271,25 @@ impl<M: ReadModel> Projector<M> {
     }
 
     /// Writes the piece, or as much of its beginning as can be written together. An event that cannot be written although
-    /// it is alone is parked instead.
+    /// it is alone is parked instead. False: another process was faster.
     #[tracing::instrument(
         name = "project", level = "debug", skip_all,
         fields(model = M::NAME, events = piece.events.len())
     )]
-    async fn write_apart(&mut self, piece: &mut Piece) -> Result<(), ProjectError> {
+    async fn write_apart(&mut self, piece: &mut Piece) -> Result<bool, ProjectError> {
         loop {
             self.prepare(piece).await?;
             mutation::bug!(CheckpointBeforeRows, self.move_checkpoint_alone(piece.next).await?);
             let Err(error) = self.write(piece) else {
                 self.raise_alarm(piece);
                 self.pace = (self.pace * 2).min(EVENTS_MAX);
-                return Ok(());
+                return Ok(true);
             };
             self.model.forget();
             mutation::bug!(ParkedRowStopsOthers, let error = mutations::of_the_whole_piece(error, self.position));
             match error {
                 WriteError::Piece(error) => return Err(error),
+                WriteError::Overtaken => return Ok(false),
                 WriteError::Event(_) if piece.events.len() > 1 => {
                     self.pace = piece.events.len() / 2;
                     piece.keep(self.pace);
@@ -316,9 +348,10 @@ impl<M: ReadModel> Projector<M> {
             return Ok(());
         }
         let after = self.position;
+        let model = &mut self.model;
         let plan = self
-            .model
-            .plan(Tables::Sqlite(&self.connection), &piece.events)
+            .writer
+            .look(|tables| model.plan(tables, &piece.events))
             .map_err(|source| ProjectError::apply(M::NAME, after, source))?;
         piece.keep(plan.events);
         for piece in plan.streams {
@@ -351,23 +384,22 @@ impl<M: ReadModel> Projector<M> {
 
     fn write(&mut self, piece: &Piece) -> Result<(), WriteError> {
         let after = self.position;
-        let storage =
-            |error: rusqlite::Error| WriteError::Piece(ProjectError::apply(M::NAME, after, error.into()));
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(storage)?;
-        let is_moved = mutation::is_active(Mutation::CheckpointBeforeRows)
-            || database::move_checkpoint(&transaction, after, piece.next).map_err(storage)?;
-        if !is_moved {
-            return Err(WriteError::Piece(ProjectError::TakenOver { expected: after }));
+        let from = if mutation::is_active(Mutation::CheckpointBeforeRows) { piece.next } else { after };
+        let model = &mut self.model;
+        let written = self.writer.write(from, piece.next, |tables| {
+            parked::insert(tables, &piece.parked)?;
+            apply_caught(model, tables, &piece.events)
+        });
+        let piece = |error| WriteError::Piece(ProjectError::apply(M::NAME, after, error));
+        match written.map_err(|error| piece(error.into()))? {
+            Ok(Written::Done) => Ok(()),
+            Ok(Written::Overtaken) if self.writer.is_shared() => Err(WriteError::Overtaken),
+            Ok(Written::Overtaken) => Err(WriteError::Piece(ProjectError::TakenOver { expected: after })),
+            Err(error) => Err(match error.of_an_event() {
+                Some(reason) => WriteError::Event(reason),
+                None => piece(error),
+            }),
         }
-        let tables = Tables::Sqlite(&transaction);
-        parked::insert(tables, &piece.parked).map_err(storage)?;
-        let applied = apply_caught(&mut self.model, tables, &piece.events);
-        applied.map_err(|error| match error.of_an_event() {
-            Some(reason) => WriteError::Event(reason),
-            None => WriteError::Piece(ProjectError::apply(M::NAME, after, error)),
-        })?;
-        transaction.commit().map_err(storage)
     }
 
     /// Raises the alarm for what was parked with this piece: once for each event that is the first of its stream.

@@ -1,11 +1,12 @@
-//! Comparing two files of the same tables, row by row in the order of their keys.
+//! Comparing the same tables twice, in whatever engine, row by row in the order of their keys.
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, Row, Rows};
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::table::{self, Role, Table};
+use super::walk::Question;
+use crate::engine::{Connection, StorageError};
+use crate::table::{Role, Table};
 
 /// At most this many differences are described; all are counted.
 const DESCRIBED_MAX: usize = 100;
@@ -41,10 +42,10 @@ pub(super) struct Compared {
 
 /// Compares these tables.
 pub(super) fn compare(
-    live: &Connection,
-    rebuilt: &Connection,
+    live: Connection<'_>,
+    rebuilt: Connection<'_>,
     tables: impl Iterator<Item = &'static Table>,
-) -> rusqlite::Result<Compared> {
+) -> Result<Compared, StorageError> {
     let mut compared = Compared::default();
     for table in in_order(tables) {
         compare_table(live, rebuilt, table, &mut compared)?;
@@ -54,13 +55,13 @@ pub(super) fn compare(
 
 /// The rows of these tables.
 pub(super) fn count_rows(
-    connection: &Connection,
+    connection: Connection<'_>,
     tables: impl Iterator<Item = &'static Table>,
-) -> rusqlite::Result<u64> {
+) -> Result<u64, StorageError> {
     let mut rows = 0;
     for table in tables {
         let sql = format!("SELECT count(*) FROM {}", table.name);
-        rows += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64;
+        rows += connection.one(&sql, &[], |row| row.get::<i64>(0))? as u64;
     }
     Ok(rows)
 }
@@ -73,15 +74,14 @@ fn in_order(tables: impl Iterator<Item = &'static Table>) -> Vec<&'static Table>
 }
 
 fn compare_table(
-    live: &Connection,
-    rebuilt: &Connection,
+    live: Connection<'_>,
+    rebuilt: Connection<'_>,
     table: &Table,
     compared: &mut Compared,
-) -> rusqlite::Result<()> {
-    let sql = table::everything_of(table);
-    let (mut live, mut rebuilt) = (live.prepare(&sql)?, rebuilt.prepare(&sql)?);
-    let (mut live, mut rebuilt) = (live.query([])?, rebuilt.query([])?);
-    let (mut left, mut right) = (next(&mut live, table)?, next(&mut rebuilt, table)?);
+) -> Result<(), StorageError> {
+    let (mut live, mut rebuilt) = (Question::of(live, table)?, Question::of(rebuilt, table)?);
+    let (mut live, mut rebuilt) = (live.walk(), rebuilt.walk());
+    let (mut left, mut right) = (live.next()?, rebuilt.next()?);
     loop {
         let order = match (&left, &right) {
             (None, None) => return Ok(()),
@@ -93,31 +93,24 @@ fn compare_table(
         match order {
             Ordering::Less => {
                 note(compared, table, left.as_deref(), None);
-                left = next(&mut live, table)?;
+                left = live.next()?;
             }
             Ordering::Greater => {
                 note(compared, table, None, right.as_deref());
-                right = next(&mut rebuilt, table)?;
+                right = rebuilt.next()?;
             }
             Ordering::Equal => {
                 if left != right {
                     note(compared, table, left.as_deref(), right.as_deref());
                 }
-                left = next(&mut live, table)?;
-                right = next(&mut rebuilt, table)?;
+                left = live.next()?;
+                right = rebuilt.next()?;
             }
         }
     }
 }
 
-fn next(rows: &mut Rows<'_>, table: &Table) -> rusqlite::Result<Option<Vec<Value>>> {
-    let values = |row: &Row<'_>| {
-        (0..table.columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()
-    };
-    rows.next()?.map(values).transpose()
-}
-
-/// In the order in which SQLite gives them: numbers, texts, bytes.
+/// In the order in which every engine gives them: numbers, texts, bytes.
 fn compare_keys(left: &[Value], right: &[Value], table: &Table) -> Ordering {
     let compare = |left: &Value, right: &Value| match (left, right) {
         (Value::Integer(left), Value::Integer(right)) => left.cmp(right),

@@ -1,6 +1,7 @@
 //! Rebuilding the read models from position 0, to compare them with the live ones or to replace them.
 
 mod compare;
+mod walk;
 
 pub use compare::Difference;
 
@@ -13,12 +14,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::database::{self, Access};
-use crate::engine;
+use crate::engine::{self, StorageError};
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
+use crate::postgres::{Postgres, Rebuild, Snapshot};
 use crate::projector::{Projected, Projector};
 use crate::read_model::ReadModel;
 use crate::read_models::ReadModels;
+use crate::register::Of;
+use crate::storage::{Storage, Writer};
 
 /// Where models are rebuilt, within the data directory.
 const DIRECTORY: &str = "replay";
@@ -52,13 +56,13 @@ pub enum ReplayError {
         /// Where the log ends.
         end: Position,
     },
-    /// SQLite refuses.
+    /// The engine refuses.
     #[error("the read model {model} cannot be compared or finished")]
     Storage {
         /// Which model.
         model: &'static str,
         /// Why.
-        source: rusqlite::Error,
+        source: StorageError,
     },
     /// What is parked cannot be read.
     #[error("what the read model {model} has parked cannot be read")]
@@ -175,23 +179,24 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// See [`ReplayError`]; differences are not an error but part of the report.
-pub async fn verify(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
-    let mut models = Vec::new();
+pub async fn verify(store: Arc<dyn EventStore>, storage: impl Into<Storage>) -> Result<Report, ReplayError> {
+    let (storage, mut models) = (storage.into(), Vec::new());
     for model in ReadModels::each() {
-        models.push(model.verify(&store, data_dir).await?);
+        models.push(model.verify(&store, &storage).await?);
     }
     Ok(Report { models })
 }
 
-/// Rebuilds every model and replaces the live one, whose file is kept as `<name>.db.previous`. Nothing else may have
-/// the directory open.
+/// Rebuilds every model and replaces the live one. In files, whose old ones are kept as `<name>.db.previous`, nothing else
+/// may have the directory open. In PostgreSQL everything goes on meanwhile: the model is rebuilt beside the live one,
+/// by the owner of the database, and is shown once it has caught up.
 ///
 /// # Errors
 /// See [`ReplayError`]; models that were not replaced yet are as before.
-pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Report, ReplayError> {
-    let mut models = Vec::new();
+pub async fn rebuild(store: Arc<dyn EventStore>, storage: impl Into<Storage>) -> Result<Report, ReplayError> {
+    let (storage, mut models) = (storage.into(), Vec::new());
     for model in ReadModels::each() {
-        models.push(model.rebuild(&store, data_dir).await?);
+        models.push(model.rebuild(&store, &storage).await?);
     }
     Ok(Report { models })
 }
@@ -200,8 +205,9 @@ pub async fn rebuild(store: Arc<dyn EventStore>, data_dir: &Path) -> Result<Repo
 ///
 /// # Errors
 /// See [`ReplayError`].
-pub fn parked(data_dir: &Path) -> Result<Vec<ParkedReport>, ReplayError> {
-    ReadModels::each().iter().map(|model| model.parked(data_dir)).collect()
+pub fn parked(storage: impl Into<Storage>) -> Result<Vec<ParkedReport>, ReplayError> {
+    let storage = storage.into();
+    ReadModels::each().iter().map(|model| model.parked(&storage)).collect()
 }
 
 /// Applies parked events again: every model that has some is rebuilt and replaces the live one, as by [`rebuild`];
@@ -214,59 +220,103 @@ pub fn parked(data_dir: &Path) -> Result<Vec<ParkedReport>, ReplayError> {
 /// See [`ReplayError`]; models that were not replaced yet are as before.
 pub async fn retry_parked(
     store: Arc<dyn EventStore>,
-    data_dir: &Path,
+    storage: impl Into<Storage>,
 ) -> Result<Vec<RetryReport>, ReplayError> {
-    let mut retried = Vec::new();
+    let (storage, mut retried) = (storage.into(), Vec::new());
     for model in ReadModels::each() {
-        retried.extend(model.retry_parked(&store, data_dir).await?);
+        retried.extend(model.retry_parked(&store, &storage).await?);
     }
     Ok(retried)
 }
 
-pub(crate) fn parked_of<M: ReadModel>(data_dir: &Path) -> Result<ParkedReport, ReplayError> {
-    let path = database::file::<M>(data_dir);
-    if !path.exists() {
-        return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
-    }
-    let connection = database::open_writer::<M>(&path, Access::Shared)?;
-    let events = parked::list(engine::Connection::Sqlite(&connection), 0, usize::MAX)
-        .map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
+pub(crate) fn parked_of<M: ReadModel>(storage: &Storage) -> Result<ParkedReport, ReplayError> {
+    let list = |connection: engine::Connection<'_>| parked::list(connection, 0, usize::MAX);
+    let listed = match storage {
+        Storage::Files(directory) => {
+            let path = database::file::<M>(directory);
+            if !path.exists() {
+                return Ok(ParkedReport { name: M::NAME, events: Vec::new() });
+            }
+            let connection = database::open_writer::<M>(&path, Access::Shared)?;
+            list(engine::Connection::Sqlite(&connection))
+        }
+        Storage::Postgres(postgres) => {
+            postgres.ask(M::NAME, |snapshot| list(engine::Connection::Postgres(snapshot)))
+        }
+    };
+    let events = listed.map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
     Ok(ParkedReport { name: M::NAME, events })
 }
 
 pub(crate) async fn retry_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
-    data_dir: &Path,
+    storage: &Storage,
 ) -> Result<Option<RetryReport>, ReplayError> {
-    let parked_before = parked_of::<M>(data_dir)?.events.len() as u64;
+    let parked_before = parked_of::<M>(storage)?.events.len() as u64;
     if parked_before == 0 {
         return Ok(None);
     }
-    let model = rebuild_model::<M>(store, data_dir).await?;
+    let model = rebuild_model::<M>(store, storage).await?;
     Ok(Some(RetryReport { parked_before, model }))
 }
 
 pub(crate) async fn verify_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
-    data_dir: &Path,
+    storage: &Storage,
+) -> Result<ModelReport, ReplayError> {
+    let model_error = |source| ReplayError::Storage { model: M::NAME, source };
+    match storage {
+        Storage::Files(directory) => {
+            let path = database::file::<M>(directory);
+            if !path.exists() {
+                return Ok(ModelReport::of_none(M::NAME));
+            }
+            let live = database::open_reader::<M>(&path)?;
+            // What is read from here on is what stands at this checkpoint, whatever is written meanwhile.
+            live.execute_batch("BEGIN").map_err(StorageError::from).map_err(model_error)?;
+            verify_against::<M>(store, directory, Live::Sqlite(live)).await
+        }
+        Storage::Postgres(postgres) => {
+            // A long look, at one moment.
+            let session = postgres.session("SET statement_timeout = 0").map_err(model_error)?;
+            let live = Live::Postgres(session.snapshot(&postgres.schema(M::NAME)));
+            verify_against::<M>(store, postgres.scratch_dir(), live).await
+        }
+    }
+}
+
+/// A model at the moment at which it is compared.
+enum Live<'s> {
+    Sqlite(Connection),
+    Postgres(Snapshot<'s>),
+}
+
+impl Live<'_> {
+    fn connection(&self) -> engine::Connection<'_> {
+        match self {
+            Self::Sqlite(connection) => engine::Connection::Sqlite(connection),
+            Self::Postgres(snapshot) => engine::Connection::Postgres(snapshot),
+        }
+    }
+}
+
+/// Makes the model again in a file of this directory, whatever engine the live one is in, and compares the two.
+async fn verify_against<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    directory: &Path,
+    live: Live<'_>,
 ) -> Result<ModelReport, ReplayError> {
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
-    let path = database::file::<M>(data_dir);
-    if !path.exists() {
-        return Ok(ModelReport::of_none(M::NAME));
-    }
-    let live = database::open_reader::<M>(&path)?;
-    // What is read from here on is what stands at this checkpoint, whatever is written meanwhile.
-    live.execute_batch("BEGIN").map_err(storage)?;
-    let position = database::position(engine::Connection::Sqlite(&live)).map_err(storage)?;
-    let made = make_again::<M>(store, data_dir, position).await?;
+    let position = database::position(live.connection()).map_err(storage)?;
+    let made = make_again::<M>(store, directory, position).await?;
     if made.position < position {
         return Err(ReplayError::AheadOfLog { model: M::NAME, live: position, end: made.position });
     }
-    let compared = compare::compare(&live, &made.connection, database::tables::<M>()).map_err(storage)?;
-    let parked = parked::count(engine::Connection::Sqlite(&made.connection)).map_err(storage)?;
+    let rebuilt = engine::Connection::Sqlite(&made.connection);
+    let compared = compare::compare(live.connection(), rebuilt, database::tables::<M>()).map_err(storage)?;
+    let parked = parked::count(rebuilt).map_err(storage)?;
     drop(made.connection);
-    remove(data_dir)?;
+    remove(directory)?;
     Ok(ModelReport {
         name: M::NAME,
         is_there: true,
@@ -282,22 +332,92 @@ pub(crate) async fn verify_model<M: ReadModel>(
 
 pub(crate) async fn rebuild_model<M: ReadModel>(
     store: &Arc<dyn EventStore>,
+    storage: &Storage,
+) -> Result<ModelReport, ReplayError> {
+    match storage {
+        Storage::Files(directory) => rebuild_file::<M>(store, directory).await,
+        Storage::Postgres(postgres) => rebuild_beside::<M>(store, postgres).await,
+    }
+}
+
+/// Makes the next generation beside the one that is shown, which goes on meanwhile, and then shows it.
+async fn rebuild_beside<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
+    postgres: &Postgres,
+) -> Result<ModelReport, ReplayError> {
+    let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    let rebuild = Rebuild::begin(postgres, &Of::<M>::NEW).map_err(storage)?;
+    let writer = Writer::Postgres(rebuild.writer());
+    let mut projector = Projector::<M>::new(store.clone(), writer, watch::Sender::new(0)).map_err(storage)?;
+    let mut events = to_the_end(&mut projector, Position::MAX).await?;
+    rebuild.complete().map_err(storage)?;
+    events += to_the_end(&mut projector, Position::MAX).await?;
+    // From here on nobody projects the other one. Whoever has seen something there sees it here, too.
+    let live = rebuild.hold().map_err(storage)?;
+    events += to_the_end(&mut projector, live).await?;
+    let position = projector.position();
+    if position < live {
+        return Err(ReplayError::AheadOfLog { model: M::NAME, live, end: position });
+    }
+    let mut writer = projector.into_writer();
+    let counted = writer.ask(|connection| {
+        Ok((compare::count_rows(connection, database::tables::<M>())?, parked::count(connection)?))
+    });
+    let (rows, parked) = counted.map_err(storage)?;
+    rebuild.show(position).map_err(storage)?;
+    drop(writer);
+    if let Err(error) = rebuild.drop_previous() {
+        tracing::warn!(
+            model = M::NAME,
+            error = kite_event_store::describe(&error),
+            "the tables that were shown before are still there; the next rebuild takes them away"
+        );
+    }
+    Ok(ModelReport {
+        name: M::NAME,
+        is_there: true,
+        position,
+        has_read_nothing: false,
+        events,
+        rows,
+        differences_total: 0,
+        differences: Vec::new(),
+        parked,
+    })
+}
+
+/// Steps the projector up to a position, or until there is nothing left. Returns how many events it has applied.
+async fn to_the_end<M: ReadModel>(projector: &mut Projector<M>, until: Position) -> Result<u64, ReplayError> {
+    let mut events = 0;
+    while projector.position() < until {
+        // The time is for the metric of the lag, which means nothing here.
+        let step = projector.step(DateTime::UNIX_EPOCH).await;
+        match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
+            Projected::Idle { .. } => break,
+            Projected::Advanced { events: applied, .. } => events += applied as u64,
+        }
+    }
+    Ok(events)
+}
+
+async fn rebuild_file<M: ReadModel>(
+    store: &Arc<dyn EventStore>,
     data_dir: &Path,
 ) -> Result<ModelReport, ReplayError> {
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    let sqlite = |source| storage(StorageError::Sqlite(source));
     let head = *store.head().borrow();
     let made = make_again::<M>(store, data_dir, head).await?;
-    database::create_indexes::<M>(&made.connection).map_err(storage)?;
-    let rows = compare::count_rows(&made.connection, database::tables::<M>()).map_err(storage)?;
-    let parked = parked::count(engine::Connection::Sqlite(&made.connection)).map_err(storage)?;
+    database::create_indexes::<M>(&made.connection).map_err(sqlite)?;
+    let connection = engine::Connection::Sqlite(&made.connection);
+    let rows = compare::count_rows(connection, database::tables::<M>()).map_err(storage)?;
+    let parked = parked::count(connection).map_err(storage)?;
     // Everything into the one file that is moved, and onto the disk: from then on it is not thrown away.
-    made.connection.execute_batch("PRAGMA synchronous = FULL;").map_err(storage)?;
-    let _: i64 = made
-        .connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .map_err(storage)?;
+    made.connection.execute_batch("PRAGMA synchronous = FULL;").map_err(sqlite)?;
+    let _: i64 =
+        made.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(sqlite)?;
     let Made { connection, position, events } = made;
-    connection.close().map_err(|(_, source)| storage(source))?;
+    connection.close().map_err(|(_, source)| sqlite(source))?;
     swap_in::<M>(data_dir)?;
     let differences = Vec::new();
     Ok(ModelReport {
@@ -332,23 +452,16 @@ async fn make_again<M: ReadModel>(
     let connection = database::open_writer::<M>(&database::file::<M>(&directory), Access::Sole)?;
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
     // If this process dies, the half-made files are thrown away.
-    connection.execute_batch("PRAGMA synchronous = OFF;").map_err(storage)?;
-    let told = watch::Sender::new(0);
-    let mut projector = Projector::<M>::new(store.clone(), connection, told).map_err(storage)?.until(until);
-    let mut events = 0;
-    loop {
-        // The time is for the metric of the lag, which means nothing here.
-        let step = projector.step(DateTime::UNIX_EPOCH).await;
-        match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
-            Projected::Idle { .. } => break,
-            Projected::Advanced { events: applied, .. } => events += applied as u64,
-        }
-        if projector.position() >= until {
-            break;
-        }
-    }
+    let off = connection.execute_batch("PRAGMA synchronous = OFF;");
+    off.map_err(|source| storage(source.into()))?;
+    let (told, writer) = (watch::Sender::new(0), Writer::Sqlite(connection));
+    let mut projector = Projector::<M>::new(store.clone(), writer, told).map_err(storage)?.until(until);
+    let events = to_the_end(&mut projector, until).await?;
     let position = projector.position();
-    Ok(Made { connection: projector.into_connection(), position, events })
+    let Writer::Sqlite(connection) = projector.into_writer() else {
+        unreachable!("it is the one from above")
+    };
+    Ok(Made { connection, position, events })
 }
 
 fn swap_in<M: ReadModel>(data_dir: &Path) -> Result<(), ReplayError> {
@@ -375,10 +488,10 @@ fn fold_in<M: ReadModel>(path: &Path) -> Result<(), ReplayError> {
     if let Ok(1) = folded {
         return Err(ReplayError::Storage {
             model: M::NAME,
-            source: rusqlite::Error::SqliteFailure(
+            source: StorageError::Sqlite(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
                 Some("somebody else has the file open".to_owned()),
-            ),
+            )),
         });
     }
     Ok(())

@@ -1,18 +1,18 @@
 //! What a table is, described once: its columns, its key, and what an upsert does to each column.
 //!
 //! The statement that makes the table, those that read and write its rows ([`Statement`]), and the comparison of two
-//! files are derived from the descriptor. None of it depends on an engine, except for the texts in `sqlite`.
+//! files are derived from the descriptor. None of it depends on an engine, except for the texts in `sqlite` and `postgres`.
 
-mod sqlite;
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
 mod statement;
 mod verb;
 
-pub(crate) use sqlite::{create_indexes, create_tables, everything_of};
 pub(crate) use statement::{Statement, Verbs, verbs};
 pub(crate) use verb::Pick;
 
 /// What is in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// A whole number; also a time, a truth, a place in a list.
     Integer,

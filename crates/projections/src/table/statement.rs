@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::Table;
-use super::sqlite::text_of;
+use super::postgres::{self, BulkText};
+use super::sqlite;
 use super::verb::{Pick, Verb};
 
 /// An operation on the rows of a table. Its values are those of the picked columns, in their order; for a selection
@@ -13,13 +14,14 @@ pub(crate) struct Statement {
     table: &'static Table,
     verb: Verb,
     sqlite: OnceLock<String>,
+    postgres: OnceLock<BulkText>,
 }
 
 impl Statement {
     /// A name that the table does not have does not compile.
     const fn new(table: &'static Table, verb: Verb) -> Self {
         verb.check(table);
-        Self { table, verb, sqlite: OnceLock::new() }
+        Self { table, verb, sqlite: OnceLock::new(), postgres: OnceLock::new() }
     }
 
     /// Adds rows, none of which is there.
@@ -65,7 +67,17 @@ impl Statement {
 
     /// Its text for SQLite.
     pub(crate) fn sqlite(&self) -> &str {
-        self.sqlite.get_or_init(|| text_of(self.table, self.verb))
+        self.sqlite.get_or_init(|| sqlite::text_of(self.table, self.verb))
+    }
+
+    /// Its text for PostgreSQL, and what it takes.
+    pub(crate) fn postgres(&self) -> &BulkText {
+        self.postgres.get_or_init(|| postgres::text_of(self.table, self.verb))
+    }
+
+    /// The table that it is about.
+    pub(crate) fn table(&self) -> &'static Table {
+        self.table
     }
 }
 

@@ -507,7 +507,7 @@ proptest! {
             }
         }
         bench.project();
-        let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+        let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
         prop_assert!(report.is_clean(), "{report}");
         let book = &bench.models.address_book;
         for number in 0..2 {

@@ -303,8 +303,8 @@ fn messages_of_several_lots_are_paged_and_filtered() {
 
 #[test]
 fn a_small_cache_gives_the_same_rows() {
-    use crate::database::{self, Access};
     use crate::delivery::DeliveryModel;
+    use crate::postgres::Written;
     use crate::read_model::ReadModel;
     let mut bench = Bench::new();
     life(&mut bench);
@@ -312,8 +312,7 @@ fn a_small_cache_gives_the_same_rows() {
         bench.accept(number, 5, MessageClass::Ad);
     }
     // Everything is let go of after every event, in the middle of the transaction.
-    let path = database::file::<DeliveryModel>(bench.path());
-    let mut connection = database::open_writer::<DeliveryModel>(&path, Access::Shared).unwrap();
+    let mut writer = bench.writer::<DeliveryModel>();
     let mut model = DeliveryModel::with_capacity(0);
     let page = run(kite_event_store::EventStore::read_all(
         &*bench.store,
@@ -330,11 +329,9 @@ fn a_small_cache_gives_the_same_rows() {
             (recorded, event)
         })
         .collect();
-    let transaction = connection.transaction().unwrap();
-    model.apply(crate::engine::Tables::Sqlite(&transaction), &decoded).unwrap();
-    assert!(database::move_checkpoint(&transaction, 0, page.next).unwrap());
-    transaction.commit().unwrap();
-    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let written = writer.write(0, page.next, |tables| model.apply(tables, &decoded)).unwrap().unwrap();
+    assert!(matches!(written, Written::Done));
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
     // The other models have read nothing here.
     let delivery = report.models.iter().find(|model| model.name == "delivery").unwrap();
     assert!(!delivery.has_read_nothing && delivery.differences_total == 0, "{report}");
@@ -353,7 +350,7 @@ fn a_lot_that_comes_after_a_second_seal_has_the_senders_of_the_first() {
     let late = LotId { sending: id, number: 1 };
     bench.append(&late.stream(), at(3), vec![lot_accepted(id, 1, 2, MessageClass::Notice).into()]);
     bench.project();
-    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
     assert!(report.is_clean(), "{report}");
 }
 

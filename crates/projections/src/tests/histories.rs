@@ -304,7 +304,7 @@ proptest! {
     fn a_rebuilt_model_equals_the_live_one(acts in proptest::collection::vec(act(), 1..90)) {
         let mut bench = Bench::new();
         play(&mut bench, &acts);
-        let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+        let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
         prop_assert!(report.is_clean(), "{report}");
     }
 
@@ -385,8 +385,8 @@ proptest! {
         project_at(&mut first, ends.0);
         project_at(&mut second, ends.1);
         // Both against the log of the first, so that both are compared with the same rows.
-        let of_first = run(replay::verify(first.store.clone(), first.path())).unwrap();
-        let of_second = run(replay::verify(first.store.clone(), second.path())).unwrap();
+        let of_first = run(replay::verify(first.store.clone(), first.storage())).unwrap();
+        let of_second = run(replay::verify(first.store.clone(), second.storage())).unwrap();
         prop_assert!(of_first.is_clean() && of_second.is_clean(), "{of_first}\n{of_second}");
         for (left, right) in of_first.models.iter().zip(&of_second.models) {
             let end = history.len() as u64;

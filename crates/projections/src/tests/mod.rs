@@ -1,4 +1,5 @@
-//! The read models over a log in memory and files in a temporary directory.
+//! The read models over a log in memory: in files of a temporary directory, or, with `TEST_READ_MODELS=postgres`, in a
+//! database of their own on the server that `cargo xtask test` starts.
 
 mod address_book;
 mod billing;
@@ -30,26 +31,46 @@ use kite_domain::text::MessageType;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, Position, StreamAppend,
 };
+use kite_postgres::{Connector, Server};
+use kite_testkit::postgres::Database;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::{OpenError, ProjectError, Projected, ReadModels, Runner};
+use crate::database::{self, Access};
+use crate::postgres::{self, Postgres, PostgresOptions, Showing};
+use crate::read_model::ReadModel;
+use crate::storage::Writer;
+use crate::{OpenError, ProjectError, Projected, ReadModels, Runner, Storage};
 
 /// A log, a data directory, and the projectors at work on it.
 pub(crate) struct Bench {
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) models: ReadModels,
     pub(crate) directory: TempDir,
+    /// None: they are in files.
+    database: Option<Database>,
     runners: Vec<Box<dyn Runner>>,
     appended: u128,
 }
 
+/// The read models in a database, made from the one log that there is.
+fn in_database(database: &Database, scratch_dir: &Path) -> Result<Storage, OpenError> {
+    let options = PostgresOptions {
+        server: Server { url: database.url(), tls: None },
+        connections_max: 4,
+        log_id: Uuid::from_u128(1),
+        scratch_dir: scratch_dir.to_owned(),
+    };
+    run(Postgres::open(options)).map(Storage::from)
+}
+
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// A moment, in milliseconds after a fixed one.
@@ -74,16 +95,119 @@ pub(crate) fn seqs(numbers: impl IntoIterator<Item = u32>) -> SeqSet {
 }
 
 impl Bench {
+    /// In the engine that is tested.
     pub(crate) fn new() -> Self {
+        match std::env::var("TEST_READ_MODELS").as_deref() {
+            Ok("postgres") => Self::in_postgres(run(Database::make())),
+            Ok(other) => panic!("TEST_READ_MODELS={other}: what is that?"),
+            Err(_) => Self::on_files(),
+        }
+    }
+
+    /// For what is true of files only.
+    pub(crate) fn on_files() -> Self {
         Self::on(TempDir::new().unwrap())
     }
 
     /// On the files of this directory.
     pub(crate) fn on(directory: TempDir) -> Self {
-        let store = Arc::new(MemoryEventStore::new());
         let models = ReadModels::open(directory.path()).unwrap();
+        Self::over(models, directory, None)
+    }
+
+    /// In a database of their own.
+    pub(crate) fn in_postgres(database: Database) -> Self {
+        let directory = TempDir::new().unwrap();
+        let server = Server { url: database.url(), tls: None };
+        run(async {
+            postgres::SCHEMA.migrate(&server, &[]).await.unwrap();
+            let make = async |client: &mut Client| postgres::make_first(client, &[], &[]).await;
+            Connector::new(&server, "test").unwrap().once(make).await.unwrap();
+        });
+        let models = ReadModels::open(in_database(&database, directory.path()).unwrap()).unwrap();
+        Self::over(models, directory, Some(database))
+    }
+
+    fn over(models: ReadModels, directory: TempDir, database: Option<Database>) -> Self {
+        let store = Arc::new(MemoryEventStore::new());
         let runners = models.projectors(store.clone()).unwrap();
-        Self { store, models, directory, runners, appended: 0 }
+        Self { store, models, directory, database, runners, appended: 0 }
+    }
+
+    /// Where they are kept, for somebody else.
+    pub(crate) fn storage(&self) -> Storage {
+        self.try_storage().unwrap()
+    }
+
+    fn try_storage(&self) -> Result<Storage, OpenError> {
+        match &self.database {
+            Some(database) => in_database(database, self.directory.path()),
+            None => Ok(Storage::from(self.directory.path())),
+        }
+    }
+
+    /// Whether they are in files.
+    pub(crate) fn has_files(&self) -> bool {
+        self.database.is_none()
+    }
+
+    /// What writes a model, without a projector.
+    pub(crate) fn writer<M: ReadModel>(&self) -> Writer {
+        match self.storage() {
+            Storage::Files(directory) => {
+                let path = database::file::<M>(&directory);
+                Writer::Sqlite(database::open_writer::<M>(&path, Access::Shared).unwrap())
+            }
+            Storage::Postgres(storage) => {
+                Writer::Postgres(postgres::Writer::new(&storage, M::NAME, Showing::Shown))
+            }
+        }
+    }
+
+    /// The schema of a model in PostgreSQL.
+    pub(crate) fn schema(&self, model: &str) -> String {
+        let Storage::Postgres(postgres) = self.storage() else { panic!("there is none in files") };
+        postgres.schema(model)
+    }
+
+    /// Does something with the tables of a model behind its back. They are called as in PostgreSQL's schema of the model.
+    pub(crate) fn execute(&self, model: &str, sql: &str) {
+        match &self.database {
+            Some(database) => {
+                let sql = format!("SET search_path = {}; {sql}", self.schema(model));
+                run(database.execute(&sql));
+            }
+            None => {
+                let file = self.directory.path().join(format!("{model}.db"));
+                rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+            }
+        }
+    }
+
+    /// From now on a table refuses rows, in these words, where the condition holds for the new one.
+    pub(crate) fn refuse(&self, model: &str, change: &str, table: &str, condition: &str, words: &str) {
+        let sql = match &self.database {
+            Some(_) => format!(
+                "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN RAISE EXCEPTION '{words}' USING ERRCODE = 'check_violation'; END $$;
+                 CREATE TRIGGER refused BEFORE {change} ON {table} FOR EACH ROW WHEN ({condition})
+                     EXECUTE FUNCTION refuse_{table}()"
+            ),
+            None => format!(
+                "CREATE TRIGGER refused_{table} BEFORE {change} ON {table} WHEN {condition}
+                 BEGIN SELECT raise(ABORT, '{words}'); END"
+            ),
+        };
+        self.execute(model, &sql);
+    }
+
+    /// Takes rows again.
+    pub(crate) fn refuse_no_more(&self, model: &str, table: &str) {
+        let sql = match &self.database {
+            Some(_) => format!("DROP TRIGGER refused ON {table}"),
+            None => format!("DROP TRIGGER refused_{table}"),
+        };
+        self.execute(model, &sql);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -98,7 +222,7 @@ impl Bench {
     /// [`Bench::restart`] on files that may not open. Without projectors then, until it succeeds.
     pub(crate) fn try_to_restart(&mut self) -> Result<(), OpenError> {
         self.runners.clear();
-        self.models = ReadModels::open(self.directory.path())?;
+        self.models = ReadModels::open(self.try_storage()?)?;
         self.runners = self.models.projectors(self.store.clone())?;
         Ok(())
     }

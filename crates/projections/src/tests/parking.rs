@@ -8,24 +8,16 @@ use kite_domain::receipt::{RawReceipt, ReceiptStatus, ReceiptsParked, parked_str
 use kite_domain::sending::MessageClass;
 use kite_domain::split::{Carry, WeightedRelays};
 use kite_domain::text::MessageType;
-use rusqlite::Connection;
 
 use super::delivery::{answered, routed, submitted};
 use super::{Bench, at, relay, route, run, sending_id, seqs, tenant};
 use crate::replay::{self, Report};
 use crate::{Cause, MessageStatus, ParkedEvent, ProjectError, Projected};
 
-fn file(bench: &Bench, model: &str) -> Connection {
-    Connection::open(bench.path().join(format!("{model}.db"))).unwrap()
-}
-
 /// From now on no row of this sending can be written into the table.
 fn break_rows(bench: &Bench, model: &str, table: &str, column: &str, id: SendingId) {
-    let sql = format!(
-        "CREATE TRIGGER unwritable BEFORE INSERT ON {table} WHEN lower(hex(NEW.{column})) = '{id}'
-         BEGIN SELECT raise(ABORT, 'this row cannot be written'); END"
-    );
-    file(bench, model).execute_batch(&sql).unwrap();
+    let condition = format!("lower(hex(NEW.{column})) = '{id}'");
+    bench.refuse(model, "INSERT", table, &condition, "this row cannot be written");
 }
 
 fn lot(sending: SendingId) -> LotId {
@@ -43,7 +35,7 @@ fn places(parked: &[ParkedEvent]) -> Vec<(u64, Cause)> {
 }
 
 fn verify(bench: &Bench) -> Report {
-    run(replay::verify(bench.store.clone(), bench.path())).unwrap()
+    run(replay::verify(bench.store.clone(), bench.storage())).unwrap()
 }
 
 fn total_messages(bench: &Bench) -> i64 {
@@ -65,7 +57,11 @@ fn a_row_that_cannot_be_written_is_parked_with_its_reason_and_the_others_go_on()
         (&*lot(sending_id(2)).stream(), "lot-accepted")
     );
     assert_eq!((parked[0].version, parked[0].time), (1, at(0)));
-    assert!(parked[0].reason.starts_with("the tables cannot be written: this row cannot be written"));
+    let reason = &parked[0].reason;
+    assert!(
+        reason.starts_with("the tables cannot be written: ") && reason.contains("this row cannot be written"),
+        "{reason}"
+    );
     assert_eq!(total_messages(&bench), 10);
     for number in [1, 3] {
         assert!(bench.models.delivery.sending(&tenant(), sending_id(number)).unwrap().is_some());
@@ -80,9 +76,7 @@ fn what_comes_later_in_the_stream_waits_behind_it_in_order_also_after_a_restart(
     let (bad, good) = (bench.accept(1, 1, MessageClass::Notice), bench.accept(2, 1, MessageClass::Notice));
     bench.project();
     // A message that has a route cannot be written any more, of one lot.
-    let sql = "CREATE TRIGGER unwritable BEFORE UPDATE ON messages WHEN NEW.id = 1
-               BEGIN SELECT raise(ABORT, 'never'); END";
-    file(&bench, "delivery").execute_batch(sql).unwrap();
+    bench.refuse("delivery", "UPDATE", "messages", "NEW.id = 1", "never");
     for id in [bad, good] {
         bench.append(&lot(id).stream(), at(2), vec![routed(vec![route("alpha", 1, seqs([0]))])]);
         bench.append(&lot(id).stream(), at(3), vec![submitted("alpha", 1, seqs([0]), 3)]);
@@ -139,14 +133,14 @@ fn once_it_can_be_written_it_is_taken_in_again_and_equals_a_rebuild() {
     bench.project();
     assert!(!verify(&bench).is_clean(), "where the row can be written it is missing");
     bench.runners().clear();
-    let retried = run(replay::retry_parked(bench.store.clone(), bench.path())).unwrap();
+    let retried = run(replay::retry_parked(bench.store.clone(), bench.storage())).unwrap();
     let [delivery] = &retried[..] else { panic!("only one has something parked: {retried:?}") };
     assert_eq!((delivery.model.name, delivery.parked_before, delivery.model.parked), ("delivery", 2, 0));
     bench.restart();
     bench.project();
     assert!(verify(&bench).is_clean());
     assert_eq!(total_messages(&bench), 8);
-    assert!(run(replay::retry_parked(bench.store.clone(), bench.path())).unwrap().is_empty());
+    assert!(run(replay::retry_parked(bench.store.clone(), bench.storage())).unwrap().is_empty());
 }
 
 #[test]
@@ -162,12 +156,12 @@ fn a_rebuilt_model_parks_the_same_events_and_the_comparison_says_how_many() {
     assert!(report.is_clean(), "{report}");
     let counts: Vec<_> = report.models.iter().map(|model| (model.name, model.parked)).collect();
     assert_eq!(counts, [("address_book", 0), ("routing", 1), ("delivery", 2), ("work", 2), ("directory", 0)]);
-    file(&bench, "delivery").execute("DELETE FROM parked WHERE position = 4", []).unwrap();
+    bench.execute("delivery", "DELETE FROM parked WHERE position = 4");
     assert!(!verify(&bench).is_clean());
-    let retried = run(replay::retry_parked(bench.store.clone(), bench.path())).unwrap();
+    let retried = run(replay::retry_parked(bench.store.clone(), bench.storage())).unwrap();
     assert_eq!(retried.len(), 3);
     assert!(retried.iter().all(|model| model.model.parked > 0), "it still cannot be read");
-    let shown = replay::parked(bench.path()).unwrap();
+    let shown = replay::parked(bench.storage()).unwrap();
     let events: Vec<_> = shown.iter().map(|model| model.events.len()).collect();
     assert_eq!(events, [0, 1, 2, 2, 0]);
 }
@@ -176,10 +170,10 @@ fn a_rebuilt_model_parks_the_same_events_and_the_comparison_says_how_many() {
 fn a_disk_without_room_is_no_events_fault_and_parks_nothing() {
     let mut bench = Bench::new();
     bench.accept(1, 1, MessageClass::Notice);
-    let sql = "CREATE TRIGGER full BEFORE UPDATE ON checkpoint BEGIN SELECT raise(ABORT, 'no room'); END";
-    file(&bench, "delivery").execute_batch(sql).unwrap();
+    bench.refuse("delivery", "UPDATE", "checkpoint", "NEW.id = 1", "no room");
     assert!(matches!(bench.step_at(2, at(0)), Err(ProjectError::Apply { .. })));
-    file(&bench, "delivery").execute_batch("DROP TRIGGER full; DROP TABLE search").unwrap();
+    bench.refuse_no_more("delivery", "checkpoint");
+    bench.execute("delivery", "DROP TABLE search");
     assert!(matches!(bench.step_at(2, at(0)), Err(ProjectError::Apply { .. })), "nor is a missing table");
     assert!(parked(&bench, "delivery").is_empty());
 }
@@ -238,9 +232,7 @@ fn routed_by_split(key: &str) -> Event {
 #[test]
 fn receipts_that_wait_for_their_message_do_not_wait_for_each_other() {
     let mut bench = Bench::new();
-    let sql = "CREATE TRIGGER unwritable BEFORE INSERT ON parked_receipts WHEN NEW.reference = 'bad'
-               BEGIN SELECT raise(ABORT, 'never'); END";
-    file(&bench, "work").execute_batch(sql).unwrap();
+    bench.refuse("work", "INSERT", "parked_receipts", "NEW.reference = 'bad'", "never");
     for reference in ["bad", "good"] {
         let receipt = RawReceipt {
             reference: reference.into(),
@@ -261,7 +253,7 @@ fn receipts_that_wait_for_their_message_do_not_wait_for_each_other() {
 fn a_sending_of_which_something_is_parked_is_named_to_the_write_side_and_not_called_finished() {
     let mut bench = Bench::new();
     break_rows(&bench, "work", "unsealed_lots", "sending", sending_id(1));
-    break_work_of(&bench, sending_id(3));
+    break_rows(&bench, "work", "open_sendings", "id", sending_id(3));
     for number in 1..=3 {
         bench.accept(number, 1, MessageClass::Notice);
     }
@@ -276,21 +268,11 @@ fn a_sending_of_which_something_is_parked_is_named_to_the_write_side_and_not_cal
     assert_eq!(place.unrouted, [sending_id(2)]);
 }
 
-fn break_work_of(bench: &Bench, id: SendingId) {
-    let sql = format!(
-        "CREATE TRIGGER no_seal BEFORE INSERT ON open_sendings WHEN lower(hex(NEW.id)) = '{id}'
-         BEGIN SELECT raise(ABORT, 'never'); END"
-    );
-    file(bench, "work").execute_batch(&sql).unwrap();
-}
-
 #[test]
 fn the_router_reads_carries_from_before_the_first_parked_route() {
     let mut bench = Bench::new();
     let id = bench.accept(1, 2, MessageClass::Notice);
-    let sql = "CREATE TRIGGER unwritable BEFORE INSERT ON splits WHEN NEW.key = 'bad'
-               BEGIN SELECT raise(ABORT, 'never'); END";
-    file(&bench, "routing").execute_batch(sql).unwrap();
+    bench.refuse("routing", "INSERT", "splits", "NEW.key = 'bad'", "never");
     bench.append(&lot(id).stream(), at(2), vec![routed_by_split("bad")]);
     let other = bench.accept(2, 2, MessageClass::Notice);
     bench.append(&lot(other).stream(), at(3), vec![routed_by_split("good")]);

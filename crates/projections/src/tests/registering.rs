@@ -12,7 +12,7 @@ fn every_model_of_the_list_has_a_file_a_projector_and_its_part_of_every_replay()
     let names: Vec<&str> = ReadModels::names().collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "each has a name of its own");
     for name in &names {
-        assert!(bench.path().join(format!("{name}.db")).exists(), "{name}");
+        assert_eq!(bench.path().join(format!("{name}.db")).exists(), bench.has_files(), "{name}");
     }
     let projectors: Vec<&str> = bench.runners().iter().map(|runner| runner.name()).collect();
     assert_eq!(projectors, names);
@@ -22,11 +22,11 @@ fn every_model_of_the_list_has_a_file_a_projector_and_its_part_of_every_replay()
     assert_eq!(counted, names);
     bench.runners().clear();
     let store: Arc<_> = bench.store.clone();
-    let rebuilt = run(replay::rebuild(store.clone(), bench.path())).unwrap();
-    let verified = run(replay::verify(store, bench.path())).unwrap();
+    let rebuilt = run(replay::rebuild(store.clone(), bench.storage())).unwrap();
+    let verified = run(replay::verify(store, bench.storage())).unwrap();
     for report in [rebuilt, verified] {
         assert_eq!(report.models.iter().map(|model| model.name).collect::<Vec<_>>(), names);
     }
-    let parked = replay::parked(bench.path()).unwrap();
+    let parked = replay::parked(bench.storage()).unwrap();
     assert_eq!(parked.iter().map(|model| model.name).collect::<Vec<_>>(), names);
 }

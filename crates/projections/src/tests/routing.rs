@@ -69,8 +69,10 @@ fn relays_are_shown_as_they_stand_and_never_with_credentials() {
     assert_eq!((view.breaker_since, view.breaker_until), (Some(at(5)), Some(at(60_000))));
     assert_eq!(view.unattended, Some(left));
     assert_eq!(view.profile.credentials, RelayCredentials::default());
-    let bytes = std::fs::read(bench.path().join("routing.db-wal")).unwrap();
-    assert!(!bytes.windows(10).any(|window| window == b"secret-key"), "not even in the file");
+    if bench.has_files() {
+        let bytes = std::fs::read(bench.path().join("routing.db-wal")).unwrap();
+        assert!(!bytes.windows(10).any(|window| window == b"secret-key"), "not even in the file");
+    }
     assert_eq!(bench.models.routing.relays().unwrap().len(), 1);
 }
 

@@ -84,7 +84,7 @@ fn few_among_many_are_found_newest_first_over_pieces_and_blocks() {
         []
     );
     assert_eq!(found(&bench, &any, 200).len(), 36_000);
-    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
     assert!(report.is_clean(), "{report}");
 }
 
@@ -212,7 +212,7 @@ fn the_messages_of_a_sending_were_accepted_when_it_was() {
         let message = delivery.message(&tenant(), MessageId { sending: id, seq: 0 }).unwrap().unwrap();
         assert_eq!(message.accepted_at, at(hour));
         assert_eq!(message.attempts[0].routed_at, at(hour + 5));
-        let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+        let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
         assert!(report.is_clean(), "{report}");
     }
 }

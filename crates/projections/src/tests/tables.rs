@@ -120,7 +120,7 @@ fn check<M: ReadModel>(bench: &Bench, kept: &str) {
 fn descriptors_are_those_of_the_files_that_an_earlier_version_made() {
     let of_the_list: BTreeSet<&str> = ReadModels::names().collect();
     assert_eq!(KEPT.iter().map(|kept| kept.model).collect::<BTreeSet<_>>(), of_the_list);
-    let bench = Bench::new();
+    let bench = Bench::on_files();
     for Kept { sql, check, .. } in KEPT {
         check(&bench, sql);
     }
@@ -164,7 +164,7 @@ fn contacts_are_counted_once_in_a_file_that_an_earlier_version_made() {
     bench.append("contact-book-acme-202510", at(1), vec![deleted.into()]);
     bench.project();
     assert_eq!(bench.models.address_book.contact_count(&tenant()).unwrap(), (2, 2));
-    let report = run(replay::verify(bench.store.clone(), bench.path())).unwrap();
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
     assert!(report.is_clean(), "{report}");
 }
 
@@ -195,7 +195,7 @@ fn count_by_triggers(file: &Connection) {
 
 #[test]
 fn only_the_projector_takes_over_from_the_triggers_of_an_earlier_version() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::on_files();
     save_contacts(&mut bench, 1..=3);
     bench.project();
     let file = Connection::open(bench.path().join("address_book.db")).unwrap();
@@ -204,9 +204,9 @@ fn only_the_projector_takes_over_from_the_triggers_of_an_earlier_version() {
     assert_eq!(counted(&bench), 3);
 
     // Whoever only looks leaves the triggers to the earlier version.
-    replay::parked(bench.path()).unwrap();
+    replay::parked(bench.storage()).unwrap();
     drop(ReadModels::open(bench.path()).unwrap());
-    assert!(run(replay::verify(bench.store.clone(), bench.path())).unwrap().is_clean());
+    assert!(run(replay::verify(bench.store.clone(), bench.storage())).unwrap().is_clean());
     assert_eq!(counted_by(&file), (4, 2));
 
     // What was counted wrongly or not at all is counted again.
@@ -220,7 +220,7 @@ fn only_the_projector_takes_over_from_the_triggers_of_an_earlier_version() {
     save_contacts(&mut bench, 4..=5);
     bench.project();
     assert_eq!(counted(&bench), 5);
-    assert!(run(replay::verify(bench.store.clone(), bench.path())).unwrap().is_clean());
+    assert!(run(replay::verify(bench.store.clone(), bench.storage())).unwrap().is_clean());
 
     file.pragma_update(None, "user_version", 3).unwrap();
     let refused = ReadModels::open(bench.path()).err().unwrap();

@@ -290,12 +290,15 @@ impl WorkQueries {
 
     /// How much is not final.
     pub fn backlog(&self) -> Result<Backlog, QueryError> {
-        self.backlog_where("SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings", &[])
+        self.backlog_where(
+            "SELECT CAST(coalesce(sum(open_messages), 0) AS BIGINT), count(*) FROM open_sendings",
+            &[],
+        )
     }
 
     /// How much of a tenant's is not final.
     pub fn backlog_of(&self, tenant: &TenantId) -> Result<Backlog, QueryError> {
-        let sql = "SELECT coalesce(sum(open_messages), 0), count(*) FROM open_sendings WHERE tenant = ?1";
+        let sql = "SELECT CAST(coalesce(sum(open_messages), 0) AS BIGINT), count(*) FROM open_sendings WHERE tenant = ?1";
         self.backlog_where(sql, values![tenant.as_str()])
     }
 
@@ -351,9 +354,9 @@ impl WorkQueries {
         &self,
         sql: &str,
         values: &[Value<'_>],
-        read: impl FnMut(&Row<'_>) -> Result<T, QueryError>,
+        read: impl Fn(&Row<'_>) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.readers.ask(|connection| connection.all(sql, values, read))
+        self.readers.ask(|connection| connection.all(sql, values, &read))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{OpenError, ProjectError, ReadModels, replay};
 /// A read model that is gone is made again, without being asked.
 #[test]
 fn a_lost_file_is_made_again_from_the_log() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::on_files();
     live(&mut bench, Restarts::InTheMiddle);
     bench.runners().clear();
     let found = copy_of(bench.path());
@@ -40,7 +40,7 @@ const DAMAGES: [(&str, Damage); 3] = [
 #[test]
 fn a_damaged_file_is_named_not_trusted_and_healed_by_a_rebuild() {
     for (what, damage) in DAMAGES {
-        let mut bench = Bench::new();
+        let mut bench = Bench::on_files();
         PIECES[..3].iter().for_each(|piece| piece(&mut bench));
         bench.project();
         bench.runners().clear();
@@ -86,7 +86,7 @@ fn damage_said(directory: &Path, bench: &Bench) -> String {
 
 #[test]
 fn a_model_of_another_log_is_not_projected() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::on_files();
     live(&mut bench, Restarts::InTheMiddle);
     let other = Arc::new(MemoryEventStore::new());
     let Err(error) = bench.models.projectors(other) else {

@@ -58,7 +58,7 @@ type Rows = Vec<String>;
 fn expected() -> &'static BTreeMap<(&'static str, Position), Rows> {
     static EXPECTED: OnceLock<BTreeMap<(&str, Position), Rows>> = OnceLock::new();
     EXPECTED.get_or_init(|| {
-        let mut bench = Bench::new();
+        let mut bench = Bench::on_files();
         let mut expected = BTreeMap::new();
         let keep = |bench: &Bench, expected: &mut BTreeMap<_, _>| {
             for model in ReadModels::names() {

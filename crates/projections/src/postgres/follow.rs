@@ -1,0 +1,149 @@
+//! Up to where the read models are, whoever projects them: told by NOTIFY, and looked at all the same.
+
+use kite_event_store::{Position, describe};
+use kite_postgres::Connector;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_postgres::{AsyncMessage, Client};
+
+use super::generation::schema_of;
+
+/// What is listened to.
+pub(super) const CHANNEL: &str = "kite_read_models";
+/// How often the positions are looked at although nobody has told of any.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Before the server is tried again; and what a look may take.
+const PAUSE: Duration = Duration::from_millis(200);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is known of a read model.
+pub(super) struct Followed {
+    pub(super) model: &'static str,
+    generation: AtomicI64,
+    position: watch::Sender<Position>,
+}
+
+impl Followed {
+    pub(super) fn new(model: &'static str, generation: i64, position: Position) -> Self {
+        Self { model, generation: AtomicI64::new(generation), position: watch::Sender::new(position) }
+    }
+
+    /// The schema that is shown.
+    pub(super) fn schema(&self) -> String {
+        schema_of(self.model, self.generation.load(Ordering::Acquire))
+    }
+
+    pub(super) fn positions(&self) -> watch::Sender<Position> {
+        self.position.clone()
+    }
+
+    /// A generation is shown from now on, up to this position at least.
+    pub(super) fn tell(&self, generation: i64, position: Position) {
+        // Whoever waits for the position is to find it in the tables.
+        self.generation.fetch_max(generation, Ordering::AcqRel);
+        self.position.send_if_modified(|known| {
+            let is_news = *known < position;
+            *known = position.max(*known);
+            is_news
+        });
+    }
+}
+
+/// What a projector says with its commit.
+pub(super) fn word(model: &str, generation: i64, position: Position) -> String {
+    format!("{model} {generation} {position}")
+}
+
+fn heard(followed: &[Arc<Followed>], word: &str) {
+    let mut parts = word.split(' ');
+    let (Some(model), Some(generation), Some(position)) = (parts.next(), parts.next(), parts.next()) else {
+        return;
+    };
+    let (Ok(generation), Ok(position)) = (generation.parse(), position.parse()) else { return };
+    if let Some(followed) = followed.iter().find(|followed| followed.model == model) {
+        followed.tell(generation, position);
+    }
+}
+
+/// Follows them for as long as it is let.
+#[expect(clippy::disallowed_methods, reason = "this is the loop that waits")]
+pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>) {
+    let mut was_lost = false;
+    loop {
+        let lost = follow_once(&connector, &followed, &mut was_lost).await;
+        if !std::mem::replace(&mut was_lost, true) {
+            let error =
+                lost.map_or_else(|error| describe(&error), |()| "the connection has ended".to_owned());
+            tracing::warn!(error, "where the read models are is not known at the moment");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Over one connection.
+async fn follow_once(
+    connector: &Connector,
+    followed: &[Arc<Followed>],
+    was_lost: &mut bool,
+) -> Result<(), tokio_postgres::Error> {
+    let (client, mut connection) = connector.connect().await?;
+    let (tells, mut told) = mpsc::unbounded_channel();
+    let driving = async {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message? {
+                let _ = tells.send(notification);
+            }
+        }
+        Ok(())
+    };
+    let looking = async {
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        loop {
+            let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, look(&client, followed)).await else {
+                return Ok(());
+            };
+            looked?;
+            if std::mem::take(was_lost) {
+                tracing::info!("where the read models are is known again");
+            }
+            let listening = async {
+                while let Some(notification) = told.recv().await {
+                    heard(followed, notification.payload());
+                }
+            };
+            let _ = tokio::time::timeout(LOOK_EVERY, listening).await;
+        }
+    };
+    tokio::select! {
+        ended = driving => ended,
+        ended = looking => ended,
+    }
+}
+
+/// Looks which generations are shown, and up to where they are.
+pub(super) async fn look(client: &Client, followed: &[Arc<Followed>]) -> Result<(), tokio_postgres::Error> {
+    let rows = client.query_typed("SELECT name, generation FROM kite_read_models.models", &[]).await?;
+    let mut questions = Vec::new();
+    let mut asked = Vec::new();
+    for row in &rows {
+        let (model, generation): (&str, i64) = (row.get(0), row.get(1));
+        if let Some(followed) = followed.iter().find(|followed| followed.model == model) {
+            let schema = schema_of(followed.model, generation);
+            questions.push(format!("(SELECT position FROM {schema}.checkpoint WHERE id = 1)"));
+            asked.push((followed, generation));
+        }
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let row = client.query_typed(&format!("SELECT {}", questions.join(", ")), &[]).await?;
+    let Some(row) = row.first() else { return Ok(()) };
+    for (place, (followed, generation)) in asked.into_iter().enumerate() {
+        let position: Option<i64> = row.get(place);
+        followed.tell(generation, position.unwrap_or(0).unsigned_abs());
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! The read models in PostgreSQL, where several processes share them and people can use their own SQL.
+//!
+//! One process projects a read model at a time, in transactions that move its checkpoint; all others read. Each read model has a
+//! schema of its own for each generation of its tables, so that it can be rebuilt beside the one that is shown
+//! ([`crate::replay::rebuild`]) while queries go on.
+
+mod batch;
+mod follow;
+mod generation;
+mod io;
+mod rebuild;
+mod session;
+mod writer;
+
+pub(crate) use batch::Batch;
+pub use generation::{SCHEMA, make_first};
+pub(crate) use rebuild::Rebuild;
+pub(crate) use session::{Session, Snapshot, Transaction};
+pub(crate) use writer::{Showing, Writer, Written};
+
+use kite_event_store::Position;
+use kite_postgres::{Connector, Server};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::engine::StorageError;
+use crate::error::{OpenError, QueryError};
+use crate::pool::Pool;
+use crate::read_models::ReadModels;
+use follow::Followed;
+use io::Io;
+
+/// How a session for queries is: each is planned for its values, and none may take the server for long.
+const READING: &str = "SET statement_timeout = '60s'";
+
+/// Where read models are kept in PostgreSQL.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// The server, and the database on it.
+    pub server: Server,
+    /// Connections for queries, of all read models together.
+    pub connections_max: usize,
+    /// The log that they are made from.
+    pub log_id: Uuid,
+    /// Where a model is made again for a comparison.
+    pub scratch_dir: PathBuf,
+}
+
+/// Read models on a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Postgres(Arc<Shared>);
+
+struct Shared {
+    io: Arc<Io>,
+    connector: Connector,
+    followed: Vec<Arc<Followed>>,
+    sessions: Pool<Session>,
+    scratch_dir: PathBuf,
+    following: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+impl Postgres {
+    /// Connects to read models that are there (`kite postgres migrate`), and are made from this log, or have not begun to be.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        let connector = Connector::new(&options.server, "kite").map_err(OpenError::server)?;
+        let checking = async |client: &mut Client| Ok(check(client, options.log_id).await);
+        let followed = connector.once(checking).await.map_err(OpenError::server)??;
+        let io = Arc::new(Io::start()?);
+        let following = io.spawn(follow::follow(connector.clone(), followed.clone()));
+        let sessions = Pool::new(options.connections_max.max(1), options.connections_max.max(1));
+        Ok(Self(Arc::new(Shared {
+            io,
+            connector,
+            followed,
+            sessions,
+            scratch_dir: options.scratch_dir,
+            following,
+        })))
+    }
+
+    fn followed(&self, model: &str) -> &Arc<Followed> {
+        let found = self.0.followed.iter().find(|followed| followed.model == model);
+        found.expect("every model in the list is followed")
+    }
+
+    /// A connection of one's own.
+    pub(crate) fn session(&self, setup: &str) -> Result<Session, StorageError> {
+        Session::open(&self.0.io, &self.0.connector, setup)
+    }
+
+    /// Does something on a connection of its own, on a thread that may wait.
+    pub(crate) fn once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, kite_postgres::OpenError>,
+    ) -> Result<T, StorageError> {
+        let once = async { self.0.connector.once(work).await.map_err(StorageError::unusable) };
+        self.0.io.wait_long(once)
+    }
+
+    /// Where the projector of a model tells its position.
+    pub(crate) fn positions(&self, model: &str) -> watch::Sender<Position> {
+        self.followed(model).positions()
+    }
+
+    /// The schema of the generation of a model that is shown, as far as is known.
+    pub(crate) fn schema(&self, model: &str) -> String {
+        self.followed(model).schema()
+    }
+
+    /// Where a model is made again for a comparison.
+    pub(crate) fn scratch_dir(&self) -> &Path {
+        &self.0.scratch_dir
+    }
+
+    /// Asks about one moment of a model.
+    pub(crate) fn ask<T>(
+        &self,
+        model: &str,
+        question: impl Fn(&Snapshot<'_>) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let mut turn = self.0.sessions.turn()?;
+        let mut is_again = false;
+        loop {
+            let session = match turn.take().filter(Session::is_open) {
+                Some(session) => session,
+                None => self.session(READING)?,
+            };
+            let answer = question(&session.snapshot(&self.followed(model).schema()));
+            let is_lost = matches!(&answer, Err(QueryError::Storage(error)) if error.is_of_the_connection());
+            if !is_lost {
+                turn.keep(session);
+            }
+            match answer {
+                // Another generation is shown since.
+                Err(QueryError::Storage(error)) if error.is_of_a_missing_table() && !is_again => {
+                    self.look()?
+                }
+                // The server has ended the connection while nobody used it; or it is another one now.
+                Err(QueryError::Storage(error)) if error.is_of_the_connection() && !is_again => {}
+                answer => return answer,
+            }
+            is_again = true;
+        }
+    }
+
+    /// Learns which generations are shown.
+    fn look(&self) -> Result<(), StorageError> {
+        let followed = self.0.followed.clone();
+        self.once(async move |client| Ok(follow::look(client, &followed).await?))
+    }
+}
+
+/// Whether all read models are there, and of this log.
+async fn check(client: &Client, log_id: Uuid) -> Result<Vec<Arc<Followed>>, OpenError> {
+    kite_postgres::check_server(client).await.map_err(OpenError::server)?;
+    SCHEMA.check(client).await.map_err(OpenError::server)?;
+    let asked = async {
+        let sql = "UPDATE kite_read_models.log SET log_id = $1 WHERE log_id IS NULL";
+        client.execute(sql, &[&log_id]).await?;
+        let known: Uuid = client.query_one("SELECT log_id FROM kite_read_models.log", &[]).await?.get(0);
+        let mut generations = Vec::new();
+        for model in ReadModels::each() {
+            generations.push((*model, generation::check(client, *model).await?));
+        }
+        Ok::<_, tokio_postgres::Error>((known, generations))
+    };
+    let (known, generations) = asked.await.map_err(OpenError::server)?;
+    if known != log_id {
+        return Err(OpenError::OtherLog { known, log: log_id });
+    }
+    let followed = generations
+        .into_iter()
+        .map(|(model, generation)| Ok(Arc::new(Followed::new(model.name(), generation?, 0))));
+    let followed = followed.collect::<Result<Vec<_>, OpenError>>()?;
+    follow::look(client, &followed).await.map_err(OpenError::server)?;
+    Ok(followed)
+}

@@ -1,0 +1,162 @@
+//! What a projector writes with.
+
+use kite_event_store::Position;
+use std::sync::Arc;
+
+use super::follow::{CHANNEL, Followed, word};
+use super::generation::schema_of;
+use super::{Postgres, Session, Transaction};
+use crate::engine::{self, StorageError, Tables, Value};
+use crate::error::ApplyError;
+use crate::sql::signed;
+
+/// How a session that writes is. A statement is planned for the tables as they are, and goes by their indexes, even where a table was
+/// empty when it was prepared. What is lost with the server's last moments is projected again from the log.
+const WRITING: &str =
+    "SET plan_cache_mode = force_custom_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
+    SET enable_mergejoin = off; SET synchronous_commit = off; SET jit = off; SET lock_timeout = '30s'";
+
+/// Which generation is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Showing {
+    /// The one that is shown, whichever that is.
+    Shown,
+    /// This one, which nobody sees yet.
+    Hidden(i64),
+}
+
+/// The writer of a model.
+pub(crate) struct Writer {
+    postgres: Postgres,
+    followed: Arc<Followed>,
+    showing: Showing,
+    /// None: there is no connection.
+    session: Option<Open>,
+}
+
+/// A connection, and the generation that it writes.
+struct Open {
+    session: Session,
+    generation: i64,
+    /// Where it stood when the connection was made, or when somebody else had moved it.
+    is_new: bool,
+}
+
+/// What became of a transaction.
+pub(crate) enum Written {
+    /// Everything is there.
+    Done,
+    /// Somebody else has moved the checkpoint, or another generation is shown: nothing was written.
+    Overtaken,
+}
+
+impl Writer {
+    pub(crate) fn new(postgres: &Postgres, model: &'static str, showing: Showing) -> Self {
+        let followed = postgres.followed(model).clone();
+        Self { postgres: postgres.clone(), followed, showing, session: None }
+    }
+
+    fn open(&mut self) -> Result<&mut Open, StorageError> {
+        if self.session.as_ref().is_none_or(|open| !open.session.is_open()) {
+            self.session = None;
+            let session = self.postgres.session(WRITING)?;
+            let generation = match self.showing {
+                Showing::Hidden(generation) => generation,
+                Showing::Shown => shown(&session, self.followed.model)?,
+            };
+            let schema = schema_of(self.followed.model, generation);
+            session.execute(&format!("SET search_path = {schema}, pg_temp"))?;
+            self.session = Some(Open { session, generation, is_new: true });
+        }
+        Ok(self.session.as_mut().expect("it was put there just now"))
+    }
+
+    /// Whether what was known of the tables may be wrong, because somebody else may have written them: true once after each
+    /// connection.
+    pub(crate) fn is_new(&mut self) -> Result<bool, StorageError> {
+        let open = self.open()?;
+        Ok(std::mem::take(&mut open.is_new))
+    }
+
+    /// Forgets the connection.
+    pub(crate) fn give_up(&mut self) {
+        self.session = None;
+    }
+
+    /// Asks about the tables as they are.
+    pub(crate) fn ask<T, E: From<StorageError>>(
+        &mut self,
+        question: impl FnOnce(engine::Connection<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let model = self.followed.model;
+        let open = self.open()?;
+        let schema = schema_of(model, open.generation);
+        let snapshot = open.session.snapshot(&schema);
+        question(engine::Connection::Postgres(&snapshot))
+    }
+
+    /// Reads what a fold needs to know before it writes.
+    pub(crate) fn look<T, E: From<StorageError>>(
+        &mut self,
+        look: impl FnOnce(Tables<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let open = self.open()?;
+        let transaction = Transaction::new(&open.session);
+        look(Tables::Postgres(&transaction))
+    }
+
+    /// Moves the checkpoint and does this, both or neither. Rows are refused with the inner error.
+    pub(crate) fn write(
+        &mut self,
+        from: Position,
+        to: Position,
+        apply: impl FnOnce(Tables<'_>) -> Result<(), ApplyError>,
+    ) -> Result<Result<Written, ApplyError>, StorageError> {
+        let (model, showing) = (self.followed.model, self.showing);
+        let open = self.open()?;
+        let session = &open.session;
+        if !move_checkpoint(session, model, showing, open.generation, from, to)? {
+            self.session = None;
+            return Ok(Ok(Written::Overtaken));
+        }
+        let transaction = Transaction::new(session);
+        let told = format!("SELECT pg_notify('{CHANNEL}', '{}')", word(model, open.generation, to));
+        let told = if showing == Showing::Shown { told.as_str() } else { "" };
+        let written = apply(Tables::Postgres(&transaction)).and_then(|()| Ok(transaction.commit(told)?));
+        if written.is_err() && session.execute("ROLLBACK").is_err() {
+            self.session = None;
+        }
+        Ok(written.map(|()| Written::Done))
+    }
+}
+
+/// The generation that is shown.
+fn shown(session: &Session, model: &str) -> Result<i64, StorageError> {
+    let sql = "SELECT generation FROM kite_read_models.models WHERE name = $1";
+    let found = session.query(sql, &[Value::Text(model)])?;
+    let row = found.first().ok_or(StorageError::NoRow)?;
+    Ok(row.try_get(0)?)
+}
+
+/// Begins a transaction. Whether this generation is shown, and stood where it was expected: then it does not change until the end.
+fn move_checkpoint(
+    session: &Session,
+    model: &str,
+    showing: Showing,
+    generation: i64,
+    from: Position,
+    to: Position,
+) -> Result<bool, StorageError> {
+    session.begin()?;
+    let is_shown = match showing {
+        Showing::Hidden(_) => true,
+        Showing::Shown => {
+            let sql = "SELECT generation FROM kite_read_models.models WHERE name = $1 FOR SHARE";
+            let found = session.query(sql, &[Value::Text(model)])?;
+            found.first().map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(generation)
+        }
+    };
+    let sql = "UPDATE checkpoint SET position = $2 WHERE id = 1 AND position = $1 RETURNING id";
+    let values = [Value::Integer(signed(from)), Value::Integer(signed(to))];
+    Ok(is_shown && !session.query(sql, &values)?.is_empty())
+}
