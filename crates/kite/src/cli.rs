@@ -225,15 +225,19 @@ pub enum ConfigCommand {
 /// Commands of `kite postgres`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum PostgresCommand {
-    /// Make the schemas of the log and of the leases, or bring them into the newest shape. For the owner of the database; once,
-    /// and after an upgrade. What is there stays as it is.
+    /// Make the schemas of the log, the leases and the read models, or bring them into the newest shape. For the owner of the
+    /// database; once, and after an upgrade. What is there stays as it is.
     Migrate {
         /// The configuration: where the server is, with a user who may make schemas.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// A role of PostgreSQL as which instances run: it may append and read, and nothing else. Once for each role.
+        /// A role of PostgreSQL as which instances run: it may append to the log, read, and change rows of leases
+        /// and read models. Once for each role.
         #[arg(long = "instance", value_name = "ROLE")]
         instances: Vec<String>,
+        /// A role of PostgreSQL that may read the views in the schema `kite`, and nothing else. Once for each role.
+        #[arg(long = "reader", value_name = "ROLE")]
+        readers: Vec<String>,
     },
 }
 

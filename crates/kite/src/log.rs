@@ -5,7 +5,8 @@ use kite_commands::clock::{Ids, SystemIds};
 use kite_commands::lease::{Leases, PostgresLeases, TERM};
 use kite_event_store::sqlite::SqliteOptions;
 use kite_event_store::{EventStore, LogIndex, PostgresEventStore, SharedError, SqliteEventStore};
-use kite_projections::ReadModels;
+use kite_projections::postgres::{Postgres, PostgresOptions};
+use kite_projections::{ReadModels, Storage};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -91,6 +92,28 @@ impl Log {
         Ok(Self::Postgres { store: Arc::new(store), shared, directory: Some(own) })
     }
 
+    /// Where the read models are kept that are made from it.
+    ///
+    /// # Errors
+    /// They cannot be used as they are.
+    pub(crate) async fn read_models(&self, config: &Config, use_of: ReadModelUse) -> anyhow::Result<Storage> {
+        let Self::Postgres { store, .. } = self else { return Ok(Storage::from(&config.data_dir)) };
+        if config.read_models.engine == Engine::Sqlite {
+            return Ok(Storage::from(&config.data_dir));
+        }
+        let options = PostgresOptions {
+            server: config.postgres.server()?,
+            connections_max: config.read_models.connections_max,
+            log_id: store.log_id(),
+            scratch_dir: config.data_dir.clone(),
+        };
+        let postgres = match use_of {
+            ReadModelUse::AsTheyAre => Postgres::open(options).await,
+            ReadModelUse::Rebuilt => Postgres::open_to_rebuild(options).await,
+        };
+        Ok(Storage::from(postgres.context("cannot use the read models in PostgreSQL")?))
+    }
+
     /// To append and to read.
     pub(crate) fn store(&self) -> Arc<dyn EventStore> {
         match self {
@@ -160,7 +183,16 @@ impl Log {
 /// In place of the id of a log that has lost what the read models show.
 const LOST: &str = "something was lost of";
 
-/// Whether a command works on the read models, too.
+/// What is done with read models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadModelUse {
+    /// They are read and gone on with.
+    AsTheyAre,
+    /// They are made again, in whatever version they are.
+    Rebuilt,
+}
+
+/// Whether a command works on read models in the data directory, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Directory {
     /// It does.

@@ -6,13 +6,12 @@ use kite_event_store::sqlite::SqliteLogFile;
 use kite_event_store::{EventStore, KeptEvent, Position, RecordedEvent, describe};
 use kite_projections::ParkedEvent;
 use kite_projections::replay::{self, ModelReport, ParkedReport, Report, RetryReport};
-use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{AuditOptions, ConfigCommand, LogOptions, ReplayOptions};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Engine};
 use crate::data_dir::{LOG, is_backup};
-use crate::log::{Directory, Log};
+use crate::log::{Directory, Log, ReadModelUse};
 use crate::seal_file;
 use crate::serve::runtime;
 
@@ -32,18 +31,27 @@ impl LogOptions {
 pub(crate) fn replay(options: ReplayOptions) -> anyhow::Result<ExitCode> {
     let config = options.log.config()?;
     runtime()?.block_on(async {
-        // For as long as it is open, no instance uses the read models.
-        let log = Log::of_operator(&config, Directory::Used).await?;
-        let shown = replay_log(&log, &config.data_dir, &options).await;
+        // For as long as it is open, no instance uses the read models of the directory. Those that are shared go on.
+        let directory = match config.read_models.engine {
+            Engine::Sqlite => Directory::Used,
+            Engine::Postgres => Directory::Unused,
+        };
+        let log = Log::of_operator(&config, directory).await?;
+        let shown = replay_log(&log, &config, &options).await;
         log.close().await;
         shown
     })
 }
 
-async fn replay_log(log: &Log, data: &Path, options: &ReplayOptions) -> anyhow::Result<ExitCode> {
+async fn replay_log(log: &Log, config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCode> {
     let mode = &options.mode;
+    let use_of = match mode.rebuild {
+        true => ReadModelUse::Rebuilt,
+        false => ReadModelUse::AsTheyAre,
+    };
+    let models = log.read_models(config, use_of).await?;
     if mode.parked {
-        return Ok(show_parked(&replay::parked(data)?, options.json));
+        return Ok(show_parked(&replay::parked(models)?, options.json));
     }
     let store = log.store();
     if (mode.rebuild || mode.retry_parked) && !options.unverified {
@@ -56,11 +64,11 @@ async fn replay_log(log: &Log, data: &Path, options: &ReplayOptions) -> anyhow::
         }
     }
     if mode.retry_parked {
-        return Ok(show_retried(&replay::retry_parked(store, data).await?, options.json));
+        return Ok(show_retried(&replay::retry_parked(store, models).await?, options.json));
     }
     let report = match mode.rebuild {
-        true => replay::rebuild(store, data).await?,
-        false => replay::verify(store, data).await?,
+        true => replay::rebuild(store, models).await?,
+        false => replay::verify(store, models).await?,
     };
     match options.json {
         true => println!("{}", report_json(&report)),

@@ -126,7 +126,7 @@ impl<M: ReadModel> Registered for Of<M> {
                 Writer::Sqlite(connection)
             }
             Storage::Postgres(postgres) => {
-                Writer::Postgres(postgres::Writer::new(postgres, M::NAME, Showing::Shown))
+                Writer::Postgres(postgres::Writer::new(postgres, &Self::NEW, Showing::Shown))
             }
         };
         let end = *store.head().borrow();

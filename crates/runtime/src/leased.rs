@@ -7,13 +7,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
 use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
+use std::borrow::Cow;
 use std::time::Duration;
-use strum::IntoStaticStr;
 
 /// What one process does for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
-#[cfg_attr(test, derive(strum::VariantArray))]
-#[strum(serialize_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Post {
     /// Gives first routes.
     Router,
@@ -27,12 +25,22 @@ pub enum Post {
     Settler,
     /// Seals the log.
     Sealer,
+    /// Projects this read model, if all processes share it.
+    Projector(&'static str),
 }
 
 impl Post {
     /// The name of its lease.
-    pub fn lease(self) -> &'static str {
-        self.into()
+    pub fn lease(self) -> Cow<'static, str> {
+        match self {
+            Self::Router => "router".into(),
+            Self::Adviser => "adviser".into(),
+            Self::Timekeeper => "timekeeper".into(),
+            Self::Publisher => "publisher".into(),
+            Self::Settler => "settler".into(),
+            Self::Sealer => "sealer".into(),
+            Self::Projector(model) => format!("projector/{model}").into(),
+        }
     }
 }
 
@@ -77,7 +85,7 @@ impl Leased {
 
     async fn give_back(&mut self) {
         if let LeaseState::Holds(tenure) = &self.state
-            && let Err(error) = self.holder.release(self.post.lease(), tenure).await
+            && let Err(error) = self.holder.release(&self.post.lease(), tenure).await
         {
             tracing::debug!(
                 worker = self.worker.name(),
@@ -95,7 +103,7 @@ impl Leased {
         }
         match &self.state {
             LeaseState::Holds(tenure) if !tenure.is_to_be_renewed(now) => return Ok(None),
-            LeaseState::Holds(tenure) => match self.holder.renew(self.post.lease(), tenure).await {
+            LeaseState::Holds(tenure) => match self.holder.renew(&self.post.lease(), tenure).await {
                 Ok(Some(renewed)) => {
                     self.state = LeaseState::Holds(renewed);
                     return Ok(None);
@@ -118,7 +126,7 @@ impl Leased {
             LeaseState::StandsBy(until) if now < *until && *until <= now + TERM => return Ok(Some(*until)),
             LeaseState::StandsBy(_) | LeaseState::New => {}
         }
-        let claim = self.holder.acquire(self.post.lease(), TimeDelta::zero()).await;
+        let claim = self.holder.acquire(&self.post.lease(), TimeDelta::zero()).await;
         match claim.map_err(WorkerError::retry)? {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
@@ -180,13 +188,22 @@ mod tests {
     use parking_lot::Mutex;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use strum::VariantArray;
 
     /// Processes of other versions hold them under these names.
     #[test]
     fn the_names_of_leases_stay() {
-        let names: Vec<&str> = Post::VARIANTS.iter().map(|post| post.lease()).collect();
-        assert_eq!(names, ["router", "adviser", "timekeeper", "publisher", "settler", "sealer"]);
+        let posts = [
+            (Post::Router, "router"),
+            (Post::Adviser, "adviser"),
+            (Post::Timekeeper, "timekeeper"),
+            (Post::Publisher, "publisher"),
+            (Post::Settler, "settler"),
+            (Post::Sealer, "sealer"),
+            (Post::Projector("work"), "projector/work"),
+        ];
+        for (post, name) in posts {
+            assert_eq!(post.lease(), name);
+        }
     }
 
     /// Leases that cannot be reached at times.

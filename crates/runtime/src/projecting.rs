@@ -43,7 +43,12 @@ impl ProjectorWatch {
         standing.failure = failure;
     }
 
-    /// Each of them by its name.
+    /// Another process does it.
+    fn stands_by(&self, projector: &dyn Runner) {
+        self.standings.lock().remove(projector.name());
+    }
+
+    /// Each of them by its name, without those that another process steps.
     pub fn standings(&self) -> BTreeMap<&'static str, ProjectorStanding> {
         self.standings.lock().clone()
     }
@@ -78,6 +83,10 @@ impl Worker for Projecting {
     /// A little later there is more to write at once.
     fn gathers(&self) -> Duration {
         COALESCING
+    }
+
+    fn stands_by(&mut self) {
+        self.watch.stands_by(&*self.projector);
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {

@@ -107,15 +107,21 @@ impl<H: Host> Staff<H> {
         self.parts.write_side.journal.store().head()
     }
 
-    /// The read models follow the log. Each process has its own, in its data directory, so there is no standby for
-    /// them.
+    /// The read models follow the log. In files each process has its own, and follows by itself; those that processes share
+    /// are projected by one of them, each model for itself, while others stand by.
     ///
     /// # Errors
     /// If one of them cannot be opened.
     pub fn start_projectors(&self, watch: &ProjectorWatch) -> Result<(), OpenError> {
         let store = self.parts.write_side.journal.store().clone();
+        let are_shared = self.parts.models.are_shared();
         for projector in self.parts.models.projectors(store)? {
-            self.follow(Place::Reading, Projecting::new(projector, self.host.clock(), watch.clone()));
+            let post = Post::Projector(projector.name());
+            let projecting = Projecting::new(projector, self.host.clock(), watch.clone());
+            match are_shared {
+                true => self.follow_as(post, Place::Reading, projecting),
+                false => self.follow(Place::Reading, projecting),
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 mod postgres;
 mod roles;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use kite_api::ApiConfig;
@@ -65,7 +65,9 @@ pub struct Config {
     pub limits: Limits,
     /// The event store.
     pub store: StoreSettings,
-    /// The server, if the event store is in PostgreSQL.
+    /// The read models.
+    pub read_models: ReadModelSettings,
+    /// The server, if something is kept in PostgreSQL.
     pub postgres: PostgresSettings,
     /// The certificate of the listener.
     pub tls: TlsSettings,
@@ -99,7 +101,7 @@ pub struct Limits {
     pub tenant: LimitsInForce,
 }
 
-/// What keeps the log.
+/// What keeps the log, or the read models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
@@ -125,6 +127,16 @@ pub struct StoreSettings {
     pub streams_in_memory_max: usize,
 }
 
+/// The read models.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadModelSettings {
+    /// Where they are kept.
+    pub engine: Engine,
+    /// Connections to a server for queries.
+    pub connections_max: usize,
+}
+
 impl Config {
     /// The default.
     ///
@@ -147,6 +159,7 @@ impl Config {
         config.tracing.check()?;
         config.check_listeners()?;
         config.check_limits().context("limits")?;
+        config.check_engines()?;
         Ok(config)
     }
 
@@ -172,7 +185,19 @@ impl Config {
         config.tracing.check().context("environment")?;
         config.check_listeners().context("environment")?;
         config.check_limits().context("environment: limits")?;
+        config.check_engines().context("environment")?;
         Ok(config)
+    }
+
+    /// Whether what is kept fits together.
+    fn check_engines(&self) -> anyhow::Result<()> {
+        let is_apart = self.read_models.engine == Engine::Postgres && self.store.engine != Engine::Postgres;
+        ensure!(!is_apart, "read_models.engine: \"postgres\" needs store.engine = \"postgres\"");
+        ensure!(
+            self.read_models.connections_max > 0,
+            "read_models.connections_max: 0 would let nothing be read"
+        );
+        Ok(())
     }
 
     /// Whether these parts can work together in one process.

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use crate::backup;
 use crate::config::{Config, Role};
-use crate::log::Log;
+use crate::log::{Log, ReadModelUse};
 use crate::random::unpredictable;
 use crate::runtime::{Background, Supervisor, Threads};
 use crate::seal_file::SealFile;
@@ -37,7 +37,7 @@ use crate::server::{self, CertificateWatch, Tls};
 use crate::telemetry;
 use crate::vitals::{Floors, ThisMachine, Vitals, VitalsWatch};
 use listening::Listeners;
-use readiness::ProcessReadiness;
+use readiness::{ProcessReadiness, SharedModels};
 
 /// How many unrouted sendings are read at once.
 const UNROUTED_PAGE: usize = 10_000;
@@ -311,6 +311,7 @@ impl Instance {
                 projectors: self.projectors.clone(),
                 log_stopped: self.log.stopped(),
                 watch: self.projector_watch.clone(),
+                shared_models: parts.models.are_shared().then(|| SharedModels::new(parts.models.clone())),
                 head: self.log.store().head(),
                 trust: parts.trust.clone(),
                 vault: write_side.manage.vault().clone(),
@@ -363,7 +364,7 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
     let vault = Arc::new(config.vault()?);
     let lots_max = config.lots_in_memory_messages_max;
     let write_side = WriteSide::new(journal, lots_max, Arc::new(unpredictable)).with_vault(vault.clone());
-    let models = ReadModels::open(&config.data_dir)?;
+    let models = ReadModels::open(log.read_models(config, ReadModelUse::AsTheyAre).await?)?;
     log.refuse_to_go_back(&models)?;
     let figures_window = TimeDelta::minutes(config.api.figures_window_minutes.into());
     let reading = Reading { figures_window, unrouted_page: UNROUTED_PAGE };

@@ -8,6 +8,9 @@ use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Journal, Vault};
 use kite_domain::instance::Originality;
 use kite_event_store::{Position, SharedError, describe};
+use kite_projections::ReadModels;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -24,6 +27,8 @@ pub(super) struct ProcessReadiness {
     pub(super) log_stopped: watch::Receiver<Option<SharedError>>,
     /// How the projectors get on.
     pub(super) watch: ProjectorWatch,
+    /// The read models, if they are projected wherever there is a process for it.
+    pub(super) shared_models: Option<SharedModels>,
     /// Where the log ends.
     pub(super) head: watch::Receiver<Position>,
     /// How long a projector may stand still while there is something to read.
@@ -41,6 +46,36 @@ pub(super) struct ProcessReadiness {
     /// How the disk and the clock are.
     pub(super) vitals: Vitals,
     pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Read models that some process projects.
+pub(super) struct SharedModels {
+    models: ReadModels,
+    /// Where each was seen last, and since when.
+    seen: Mutex<BTreeMap<&'static str, (Position, DateTime<Utc>)>>,
+}
+
+impl SharedModels {
+    pub(super) fn new(models: ReadModels) -> Self {
+        Self { models, seen: Mutex::default() }
+    }
+
+    fn checks(&self, head: Position, now: DateTime<Utc>, most: TimeDelta) -> Vec<ReadinessCheck> {
+        let mut seen = self.seen.lock();
+        let checks = self.models.positions().map(|(name, position)| {
+            let (_, since) = *seen.entry(name).and_modify(|(last, since)| {
+                if *last != position || position >= head {
+                    (*last, *since) = (position, now);
+                }
+            }).or_insert((position, now));
+            let stands_still = position < head && now - since > most;
+            let failure = stands_still.then(|| {
+                format!("stands still at position {position} of {head}: does a process with the role projector run?")
+            });
+            check(&format!("read-model:{name}"), failure, &format!("at position {position}"))
+        });
+        checks.collect()
+    }
 }
 
 #[async_trait]
@@ -65,6 +100,9 @@ impl Readiness for ProcessReadiness {
             let failure = standstill(standing, head, now, self.standstill_max);
             check(&format!("projector:{name}"), failure, &format!("at position {}", standing.position))
         }));
+        checks.extend(
+            self.shared_models.iter().flat_map(|models| models.checks(head, now, self.standstill_max)),
+        );
         // Alarms, and no reason to send requests elsewhere: everything else is as it should be.
         let secrets = credentials::in_words(&self.vault, &self.directory.snapshot().relays);
         checks.push(check("secrets", None, secrets.as_deref().unwrap_or("credentials are encrypted")));
@@ -197,6 +235,7 @@ mod tests {
             let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
             let journal = Journal::new(store.clone(), clock.clone(), clock.clone()).shared();
             let readiness = ProcessReadiness {
+                shared_models: None,
                 workers: Supervisor::new(),
                 projectors: Supervisor::new(),
                 log_stopped: log_stopped.subscribe(),

@@ -28,6 +28,7 @@ mod sendings;
 mod statistics;
 mod statistics_query;
 mod tally;
+mod views;
 mod word_numbers;
 
 pub use codes::MessageStatus;
@@ -105,6 +106,10 @@ impl ReadModel for DeliveryModel {
     const SCHEMA_VERSION: i64 = 4;
     const CACHE_BYTES: usize = 32 * 1024 * 1024;
     const TABLES: &'static [&'static Table] = schema::TABLES;
+
+    fn views(schema: &str) -> String {
+        views::views(schema)
+    }
 
     fn filter() -> Filter {
         Filter::kinds([

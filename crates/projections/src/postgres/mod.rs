@@ -75,8 +75,20 @@ impl Postgres {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, false).await
+    }
+
+    /// Connects to read models that are to be rebuilt, so that it does not matter in which version they are.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_to_rebuild(options: PostgresOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, true).await
+    }
+
+    async fn open_with(options: PostgresOptions, in_any_version: bool) -> Result<Self, OpenError> {
         let connector = Connector::new(&options.server, "kite").map_err(OpenError::server)?;
-        let checking = async |client: &mut Client| Ok(check(client, options.log_id).await);
+        let checking = async |client: &mut Client| Ok(check(client, options.log_id, in_any_version).await);
         let followed = connector.once(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
         let following = io.spawn(follow::follow(connector.clone(), followed.clone()));
@@ -164,7 +176,7 @@ impl Postgres {
 }
 
 /// Whether all read models are there, and of this log.
-async fn check(client: &Client, log_id: Uuid) -> Result<Vec<Arc<Followed>>, OpenError> {
+async fn check(client: &Client, log_id: Uuid, in_any_version: bool) -> Result<Vec<Arc<Followed>>, OpenError> {
     kite_postgres::check_server(client).await.map_err(OpenError::server)?;
     SCHEMA.check(client).await.map_err(OpenError::server)?;
     let asked = async {
@@ -181,9 +193,14 @@ async fn check(client: &Client, log_id: Uuid) -> Result<Vec<Arc<Followed>>, Open
     if known != log_id {
         return Err(OpenError::OtherLog { known, log: log_id });
     }
-    let followed = generations
-        .into_iter()
-        .map(|(model, generation)| Ok(Arc::new(Followed::new(model.name(), generation?, 0))));
+    let followed = generations.into_iter().map(|(model, generation)| {
+        let generation = match generation {
+            // What is shown of it is learned when it is shown.
+            Err(OpenError::OtherSchema { .. }) if in_any_version => 0,
+            checked => checked?,
+        };
+        Ok(Arc::new(Followed::new(model.name(), generation, 0)))
+    });
     let followed = followed.collect::<Result<Vec<_>, OpenError>>()?;
     follow::look(client, &followed).await.map_err(OpenError::server)?;
     Ok(followed)

@@ -45,7 +45,7 @@ impl Rebuild {
 
     /// What writes into it.
     pub(crate) fn writer(&self) -> Writer {
-        Writer::new(&self.postgres, self.model.name(), Showing::Hidden(self.generation))
+        Writer::new(&self.postgres, self.model, Showing::Hidden(self.generation))
     }
 
     /// Makes the indexes that were left out, once the rows are in.

@@ -77,9 +77,20 @@ impl Session {
         Snapshot { session: self, begin: Cell::new(Some(begin)) }
     }
 
-    /// Begins to write if nobody else has moved the checkpoint, and the generation is the one that is shown.
-    pub(super) fn begin(&self) -> Result<(), StorageError> {
-        self.execute("BEGIN")
+    /// Begins a transaction with these two questions, in one round trip.
+    pub(super) fn begin(
+        &self,
+        one: (&str, &[Value<'_>]),
+        other: (&str, &[Value<'_>]),
+    ) -> Result<(Vec<Row>, Vec<Row>), StorageError> {
+        let (first, second) = (typed(one.1), typed(other.1));
+        self.io.wait(async {
+            let client = &self.client;
+            let questions = join(client.query_typed(one.0, &first), client.query_typed(other.0, &second));
+            let (begun, (found, changed)) = join(client.batch_execute("BEGIN"), questions).await;
+            begun?;
+            Ok::<_, tokio_postgres::Error>((found?, changed?))
+        })
     }
 
     /// Sends several things at once, in this order, and waits for all.

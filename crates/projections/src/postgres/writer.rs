@@ -4,10 +4,11 @@ use kite_event_store::Position;
 use std::sync::Arc;
 
 use super::follow::{CHANNEL, Followed, word};
-use super::generation::schema_of;
+use super::generation::{self, schema_of};
 use super::{Postgres, Session, Transaction};
 use crate::engine::{self, StorageError, Tables, Value};
 use crate::error::ApplyError;
+use crate::register::Registered;
 use crate::sql::signed;
 
 /// How a session that writes is. A statement is planned for the tables as they are, and goes by their indexes, even where a table was
@@ -28,6 +29,7 @@ pub(crate) enum Showing {
 /// The writer of a model.
 pub(crate) struct Writer {
     postgres: Postgres,
+    model: &'static dyn Registered,
     followed: Arc<Followed>,
     showing: Showing,
     /// None: there is no connection.
@@ -51,9 +53,9 @@ pub(crate) enum Written {
 }
 
 impl Writer {
-    pub(crate) fn new(postgres: &Postgres, model: &'static str, showing: Showing) -> Self {
-        let followed = postgres.followed(model).clone();
-        Self { postgres: postgres.clone(), followed, showing, session: None }
+    pub(crate) fn new(postgres: &Postgres, model: &'static dyn Registered, showing: Showing) -> Self {
+        let followed = postgres.followed(model.name()).clone();
+        Self { postgres: postgres.clone(), model, followed, showing, session: None }
     }
 
     fn open(&mut self) -> Result<&mut Open, StorageError> {
@@ -62,7 +64,7 @@ impl Writer {
             let session = self.postgres.session(WRITING)?;
             let generation = match self.showing {
                 Showing::Hidden(generation) => generation,
-                Showing::Shown => shown(&session, self.followed.model)?,
+                Showing::Shown => shown(&session, self.model)?,
             };
             let schema = schema_of(self.followed.model, generation);
             session.execute(&format!("SET search_path = {schema}, pg_temp"))?;
@@ -130,12 +132,9 @@ impl Writer {
     }
 }
 
-/// The generation that is shown.
-fn shown(session: &Session, model: &str) -> Result<i64, StorageError> {
-    let sql = "SELECT generation FROM kite_read_models.models WHERE name = $1";
-    let found = session.query(sql, &[Value::Text(model)])?;
-    let row = found.first().ok_or(StorageError::NoRow)?;
-    Ok(row.try_get(0)?)
+/// The generation that is shown, if its tables are the ones that this program writes.
+fn shown(session: &Session, model: &'static dyn Registered) -> Result<i64, StorageError> {
+    session.run(async |client| generation::check(client, model).await)?.map_err(StorageError::unusable)
 }
 
 /// Begins a transaction. Whether this generation is shown, and stood where it was expected: then it does not change until the end.
@@ -147,16 +146,11 @@ fn move_checkpoint(
     from: Position,
     to: Position,
 ) -> Result<bool, StorageError> {
-    session.begin()?;
-    let is_shown = match showing {
-        Showing::Hidden(_) => true,
-        Showing::Shown => {
-            let sql = "SELECT generation FROM kite_read_models.models WHERE name = $1 FOR SHARE";
-            let found = session.query(sql, &[Value::Text(model)])?;
-            found.first().map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(generation)
-        }
-    };
-    let sql = "UPDATE checkpoint SET position = $2 WHERE id = 1 AND position = $1 RETURNING id";
-    let values = [Value::Integer(signed(from)), Value::Integer(signed(to))];
-    Ok(is_shown && !session.query(sql, &values)?.is_empty())
+    let hold = "SELECT generation FROM kite_read_models.models WHERE name = $1 FOR SHARE";
+    let advance = "UPDATE checkpoint SET position = $2 WHERE id = 1 AND position = $1 RETURNING id";
+    let positions = [Value::Integer(signed(from)), Value::Integer(signed(to))];
+    let (held, advanced) = session.begin((hold, &[Value::Text(model)]), (advance, &positions))?;
+    let shown = held.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+    let is_the_one = matches!(showing, Showing::Hidden(_)) || shown == Some(generation);
+    Ok(is_the_one && !advanced.is_empty())
 }

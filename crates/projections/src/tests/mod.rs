@@ -44,6 +44,7 @@ use uuid::Uuid;
 use crate::database::{self, Access};
 use crate::postgres::{self, Postgres, PostgresOptions, Showing};
 use crate::read_model::ReadModel;
+use crate::register::Of;
 use crate::storage::Writer;
 use crate::{OpenError, ProjectError, Projected, ReadModels, Runner, Storage};
 
@@ -159,7 +160,7 @@ impl Bench {
                 Writer::Sqlite(database::open_writer::<M>(&path, Access::Shared).unwrap())
             }
             Storage::Postgres(storage) => {
-                Writer::Postgres(postgres::Writer::new(&storage, M::NAME, Showing::Shown))
+                Writer::Postgres(postgres::Writer::new(&storage, &Of::<M>::NEW, Showing::Shown))
             }
         }
     }
