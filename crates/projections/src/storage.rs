@@ -58,6 +58,14 @@ impl Writer {
         }
     }
 
+    /// Whether tables are missing because others have taken their place.
+    pub(crate) fn is_outdated(&self, error: &StorageError) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(writer) => error.is_of_a_missing_table() && writer.is_outdated(),
+        }
+    }
+
     /// A step has failed: whatever the connection stands in is left.
     pub(crate) fn give_up(&mut self) {
         match self {

@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// Does something that has no answer.
-    pub(super) fn execute(&self, sql: &str) -> Result<(), StorageError> {
+    pub(crate) fn execute(&self, sql: &str) -> Result<(), StorageError> {
         self.io.wait(self.client.batch_execute(sql))
     }
 
@@ -196,7 +196,7 @@ pub(crate) struct Transaction<'s> {
 }
 
 impl<'s> Transaction<'s> {
-    pub(super) fn new(session: &'s Session) -> Self {
+    pub(crate) fn new(session: &'s Session) -> Self {
         Self { session, pending: RefCell::default(), pending_bytes: Cell::new(0) }
     }
 
@@ -279,7 +279,7 @@ impl<'s> Transaction<'s> {
     }
 
     /// Writes everything, and makes it last, with a word to whoever listens.
-    pub(super) fn commit(self, word: &str) -> Result<(), StorageError> {
+    pub(crate) fn commit(self, word: &str) -> Result<(), StorageError> {
         self.write(vec![word, "COMMIT"])
     }
 }

@@ -80,6 +80,16 @@ impl Writer {
         Ok(std::mem::take(&mut open.is_new))
     }
 
+    /// Whether the generation that it writes may be gone, because another one is shown.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let Some(open) = self.session.as_ref().filter(|_| self.showing == Showing::Shown) else {
+            return false;
+        };
+        // What failed may have been within a transaction.
+        let is_clear = open.session.execute("ROLLBACK").is_ok();
+        is_clear && shown(&open.session, self.model).is_ok_and(|shown| shown != open.generation)
+    }
+
     /// Forgets the connection.
     pub(crate) fn give_up(&mut self) {
         self.session = None;

@@ -225,9 +225,19 @@ impl<M: ReadModel> Projector<M> {
             Ok(()) => self.advance(now).await,
             Err(source) => Err(ProjectError::apply(M::NAME, self.position, source.into())),
         };
-        if step.is_err() {
-            self.writer.give_up();
-        }
+        let step = match step {
+            Err(ProjectError::Apply { source: ApplyError::Storage(error), .. })
+                if self.writer.is_outdated(&error) =>
+            {
+                self.writer.give_up();
+                Ok(self.overtaken())
+            }
+            Err(error) => {
+                self.writer.give_up();
+                Err(error)
+            }
+            step => step,
+        };
         // Also after a failure: whoever stands still falls behind.
         let lag_events = match &step {
             Ok(Projected::Idle { .. }) => 0,
@@ -235,6 +245,11 @@ impl<M: ReadModel> Projector<M> {
         };
         self.measures.lag(lag_events, self.current_at.map(|at| now - at));
         step
+    }
+
+    /// Another process has done something meanwhile: what, is learned by the next step.
+    fn overtaken(&self) -> Projected {
+        Projected::Advanced { position: self.position, events: 0, has_more: true }
     }
 
     /// Over a new connection nothing that is remembered is certain: another process may have worked meanwhile.
@@ -257,7 +272,7 @@ impl<M: ReadModel> Projector<M> {
         }
         let stopwatch = Stopwatch::start();
         if !self.write_apart(&mut piece).await? {
-            return Ok(Projected::Advanced { position: self.position, events: 0, has_more: true });
+            return Ok(self.overtaken());
         }
         self.position = piece.next;
         self.told.send_replace(piece.next);

@@ -9,6 +9,7 @@ mod directory;
 mod faults;
 mod histories;
 mod parking;
+mod postgres;
 mod projecting;
 mod registering;
 mod replaying;
@@ -42,7 +43,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::database::{self, Access};
-use crate::postgres::{self, Postgres, PostgresOptions, Showing};
+use crate::postgres::{Postgres, PostgresOptions, Showing};
 use crate::read_model::ReadModel;
 use crate::register::Of;
 use crate::storage::Writer;
@@ -53,16 +54,16 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<MemoryEventStore>,
     pub(crate) models: ReadModels,
     pub(crate) directory: TempDir,
-    /// None: they are in files.
-    database: Option<Database>,
+    /// With the URL at which it is reached. None: they are in files.
+    database: Option<(Database, String)>,
     runners: Vec<Box<dyn Runner>>,
     appended: u128,
 }
 
 /// The read models in a database, made from the one log that there is.
-fn in_database(database: &Database, scratch_dir: &Path) -> Result<Storage, OpenError> {
+fn in_database(url: &str, scratch_dir: &Path) -> Result<Storage, OpenError> {
     let options = PostgresOptions {
-        server: Server { url: database.url(), tls: None },
+        server: Server { url: url.to_owned(), tls: None },
         connections_max: 4,
         log_id: Uuid::from_u128(1),
         scratch_dir: scratch_dir.to_owned(),
@@ -118,18 +119,24 @@ impl Bench {
 
     /// In a database of their own.
     pub(crate) fn in_postgres(database: Database) -> Self {
+        let url = database.url();
+        Self::in_postgres_at(database, url)
+    }
+
+    /// The same, reached at another URL.
+    pub(crate) fn in_postgres_at(database: Database, url: String) -> Self {
         let directory = TempDir::new().unwrap();
         let server = Server { url: database.url(), tls: None };
         run(async {
-            postgres::SCHEMA.migrate(&server, &[]).await.unwrap();
-            let make = async |client: &mut Client| postgres::make_first(client, &[], &[]).await;
+            crate::postgres::SCHEMA.migrate(&server, &[]).await.unwrap();
+            let make = async |client: &mut Client| crate::postgres::make_first(client, &[], &[]).await;
             Connector::new(&server, "test").unwrap().once(make).await.unwrap();
         });
-        let models = ReadModels::open(in_database(&database, directory.path()).unwrap()).unwrap();
-        Self::over(models, directory, Some(database))
+        let models = ReadModels::open(in_database(&url, directory.path()).unwrap()).unwrap();
+        Self::over(models, directory, Some((database, url)))
     }
 
-    fn over(models: ReadModels, directory: TempDir, database: Option<Database>) -> Self {
+    fn over(models: ReadModels, directory: TempDir, database: Option<(Database, String)>) -> Self {
         let store = Arc::new(MemoryEventStore::new());
         let runners = models.projectors(store.clone()).unwrap();
         Self { store, models, directory, database, runners, appended: 0 }
@@ -142,9 +149,14 @@ impl Bench {
 
     fn try_storage(&self) -> Result<Storage, OpenError> {
         match &self.database {
-            Some(database) => in_database(database, self.directory.path()),
+            Some((_, url)) => in_database(url, self.directory.path()),
             None => Ok(Storage::from(self.directory.path())),
         }
+    }
+
+    /// The database that they are in.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database.as_ref().expect("they are in PostgreSQL").0
     }
 
     /// Whether they are in files.
@@ -160,7 +172,7 @@ impl Bench {
                 Writer::Sqlite(database::open_writer::<M>(&path, Access::Shared).unwrap())
             }
             Storage::Postgres(storage) => {
-                Writer::Postgres(postgres::Writer::new(&storage, &Of::<M>::NEW, Showing::Shown))
+                Writer::Postgres(crate::postgres::Writer::new(&storage, &Of::<M>::NEW, Showing::Shown))
             }
         }
     }
@@ -174,7 +186,7 @@ impl Bench {
     /// Does something with the tables of a model behind its back. They are called as in PostgreSQL's schema of the model.
     pub(crate) fn execute(&self, model: &str, sql: &str) {
         match &self.database {
-            Some(database) => {
+            Some((database, _)) => {
                 let sql = format!("SET search_path = {}; {sql}", self.schema(model));
                 run(database.execute(&sql));
             }

@@ -1,0 +1,111 @@
+//! The connection is lost at every place of a projector's step, and of a query.
+
+use kite_domain::ids::LotId;
+use kite_domain::sending::MessageClass;
+use kite_testkit::postgres::Database;
+use kite_testkit::proxy::{Place, Proxy, Way};
+use kite_testkit::wait::wait_until;
+use std::time::Duration;
+
+use super::super::delivery::{receipts, routed, submitted};
+use super::super::{Bench, at, route, run, seqs};
+use crate::{ProjectError, Projected, replay};
+
+/// Read models that are reached through something that can be cut.
+fn over_proxy() -> (Bench, Proxy) {
+    let database = run(Database::make());
+    let proxy = Proxy::start(database.address()).unwrap();
+    let address = proxy.address().to_string();
+    let url = database.url_at(&address);
+    let mut bench = Bench::in_postgres_at(database, url);
+    // What follows the positions is there from now on, and is not meant.
+    let follows = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                   AND query LIKE 'SELECT (SELECT position%'); END $$";
+    let is_there = async || Database::attempt(&bench.database().url(), follows).await.is_ok();
+    run(wait_until("who follows the positions", Duration::from_secs(60), is_there)).unwrap();
+    proxy.leave_alone();
+    let runners = bench.models.projectors(bench.store.clone()).unwrap();
+    *bench.runners() = runners;
+    (bench, proxy)
+}
+
+/// Something for each kind of statement of the delivery model: rows that are new, that change, and that are read again.
+fn tell(bench: &mut Bench, number: u128) {
+    let id = bench.accept(number, 3, MessageClass::Notice);
+    let stream = LotId { sending: id, number: 0 }.stream();
+    bench.append(&stream, at(10), vec![routed(vec![route("alpha", 1, seqs(0..3))])]);
+    bench.append(&stream, at(20), vec![submitted("alpha", 1, seqs(0..3), 20)]);
+    if let Some(earlier) = number.checked_sub(1).filter(|earlier| *earlier > 0) {
+        let stream = LotId { sending: super::super::sending_id(earlier), number: 0 }.stream();
+        bench.append(&stream, at(30), vec![receipts("alpha", 1, vec![0, 1], 40)]);
+    }
+}
+
+/// Steps until there is nothing left; how many steps failed.
+fn project(bench: &mut Bench, place: usize) -> u32 {
+    let mut failed = 0;
+    loop {
+        match bench.step_at(place, at(0)) {
+            Ok(Projected::Idle { .. }) => return failed,
+            Ok(Projected::Advanced { .. }) => {}
+            Err(ProjectError::Apply { .. }) => {
+                failed += 1;
+                assert!(failed < 100, "it does not recover");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn wherever_a_step_is_cut_the_next_ones_come_to_the_same_end() {
+    let (mut bench, proxy) = over_proxy();
+    let mut number = 0;
+    for model in [2, 3] {
+        for (way, is_connected) in
+            [(Way::There, true), (Way::There, false), (Way::Back, true), (Way::Back, false)]
+        {
+            let (mut places, mut failed) = (0, 0);
+            // Of the second model only between its messages.
+            let places_of = |place: &Place| model == 2 || matches!(place, Place::After(_));
+            for place in Place::all().filter(places_of) {
+                number += 1;
+                tell(&mut bench, number);
+                if !is_connected {
+                    proxy.cut_at(Way::There, Place::After(0));
+                    bench.step_at(model, at(0)).unwrap_err();
+                }
+                proxy.cut_at(way, place);
+                failed += project(&mut bench, model);
+                let was_beyond = proxy.spare();
+                places += 1;
+                if was_beyond {
+                    break;
+                }
+            }
+            assert!(
+                places > 10 && failed > places / 3,
+                "{way:?} {is_connected}: {places} places, {failed} failed"
+            );
+        }
+    }
+    bench.project();
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert!(bench.models.parked_counts().unwrap().iter().all(|(_, parked)| *parked == 0));
+}
+
+#[test]
+fn a_question_whose_connection_is_lost_is_asked_again() {
+    let (mut bench, proxy) = over_proxy();
+    bench.accept(1, 3, MessageClass::Notice);
+    bench.project();
+    for _ in 0..20 {
+        assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 3);
+        proxy.cut();
+    }
+    proxy.close();
+    bench.models.delivery.totals().unwrap_err();
+    proxy.open();
+    assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 3);
+}
