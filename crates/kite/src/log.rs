@@ -158,7 +158,8 @@ impl Log {
                 position <= head,
                 "the read model {name} shows the log up to position {position}, and the log ends at {head}: what came \
                  after was lost, by a restore or by a standby that had not got everything. What is there now is shown \
-                 again once the data directory is deleted (docs/how-to/run-on-postgresql.md)"
+                 again once the data directory is deleted, or shared read models are rebuilt (kite replay --rebuild; \
+                 docs/how-to/run-on-postgresql.md)"
             );
         }
         Ok(())

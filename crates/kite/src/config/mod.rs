@@ -205,7 +205,7 @@ impl Config {
     /// # Errors
     /// Says which part lacks which other, and why it needs it.
     pub fn check_roles(&self) -> anyhow::Result<()> {
-        roles::check(&self.roles())
+        roles::check(&self.roles(), self.read_models.engine == Engine::Postgres)
     }
 
     /// Whether the event store can be what it is set to.
@@ -217,7 +217,9 @@ impl Config {
             return Ok(());
         }
         self.postgres.server()?;
-        roles::check_shared(&self.roles()).context("roles")?;
+        if self.read_models.engine == Engine::Sqlite {
+            roles::check_shared(&self.roles()).context("roles")?;
+        }
         anyhow::ensure!(
             self.backup_dir.as_os_str().is_empty(),
             "backup_dir: the log is in PostgreSQL, which has backups of its own"

@@ -1,7 +1,7 @@
 //! The roles of a process, and which of them need each other.
 //!
 //! The log and the read models of a data directory belong to one process, and the work queue to the process that
-//! fills it. So a role whose counterpart is missing here would wait for ever, and nobody would see why.
+//! fills it; read models in PostgreSQL belong to all. So a role whose counterpart is missing here would wait for ever, and nobody would see why.
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,15 @@ impl Role {
     }
 }
 
-/// Whether each of these has what it needs.
+/// Whether each of these has what it needs. Read models that are shared may be projected elsewhere.
 ///
 /// # Errors
 /// Names the first role that has not, what it lacks, and why it needs it.
-pub(super) fn check(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+pub(super) fn check(roles: &BTreeSet<Role>, models_are_shared: bool) -> anyhow::Result<()> {
     for role in roles {
-        for (needed, reason) in role.needs() {
+        let needs =
+            role.needs().iter().filter(|(needed, _)| !models_are_shared || *needed != Role::Projector);
+        for (needed, reason) in needs {
             ensure!(roles.contains(needed), "{} needs {} beside it: {reason}", role.word(), needed.word());
         }
     }
@@ -75,7 +77,7 @@ pub(super) fn check_shared(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
     if let Some(role) = roles.iter().find(reads) {
         ensure!(
             roles.contains(&Role::Projector),
-            "{} needs projector beside it: with a log in PostgreSQL each process has read models of its own",
+            "{} needs projector beside it: its read models are in its own files (read_models.engine)",
             role.word()
         );
     }
@@ -88,7 +90,7 @@ mod tests {
     use Role::*;
 
     fn refusal(roles: &[Role]) -> Option<String> {
-        check(&roles.iter().copied().collect()).err().map(|error| error.to_string())
+        check(&roles.iter().copied().collect(), false).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -109,6 +111,14 @@ mod tests {
         for roles in [Role::ALL, &[Api], &[Api, Projector], &[Router], &[Worker, Publisher, Projector]] {
             assert_eq!(refusal(roles), None, "{roles:?}");
         }
+    }
+
+    #[test]
+    fn read_models_that_are_shared_may_be_projected_elsewhere() {
+        for roles in [&[Timekeeper][..], &[Publisher, Worker], &[Api]] {
+            check(&roles.iter().copied().collect(), true).unwrap();
+        }
+        check(&[Worker].into_iter().collect(), true).unwrap_err();
     }
 
     #[test]

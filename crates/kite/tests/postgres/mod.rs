@@ -49,6 +49,11 @@ impl Ground {
         Ok(String::from_utf8(said)?)
     }
 
+    /// The same, with read models that are shared.
+    fn shared_settings(&self, roles: &str) -> String {
+        format!("{}[read_models]\nengine = \"postgres\"\n", self.settings(roles))
+    }
+
     /// What a configuration says, after the keys of its beginning.
     fn settings(&self, roles: &str) -> String {
         let url = self.database.url_for_at(&self.role, "secret", &self.proxy.address().to_string());
@@ -56,6 +61,15 @@ impl Ground {
             "roles = [{roles}]\n[store]\nengine = \"postgres\"\n[postgres]\nurl = \"{url}\"\nsslmode = \"disable\"\n"
         )
     }
+}
+
+/// Where the read models of several processes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Models {
+    /// In the database, one projector for all.
+    Shared,
+    /// In each data directory.
+    Own,
 }
 
 /// Another process on the same log.
@@ -110,14 +124,31 @@ impl Other {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_processes_on_one_log_lose_nothing_and_send_nothing_twice_over_kills_and_cuts()
 -> anyhow::Result<()> {
+    several_processes(Models::Own).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_with_shared_read_models_lose_nothing_and_send_nothing_twice_over_kills_and_cuts()
+-> anyhow::Result<()> {
+    several_processes(Models::Shared).await
+}
+
+async fn several_processes(models: Models) -> anyhow::Result<()> {
     with_seed(async |seed| {
         let ground = Ground::make().await?;
-        // One that takes requests, one that routes if the first does not, and one that hands over.
-        let settings = ground.settings("\"api\", \"router\", \"timekeeper\", \"projector\"");
-        let mut house = House::build_as(seed, &settings).await?;
-        let standby = ground.settings("\"router\", \"timekeeper\", \"projector\"");
-        let working = ground.settings("\"publisher\", \"worker\", \"projector\"");
-        let mut others = [Other::start(&standby)?, Other::start(&working)?];
+        // One that takes requests, one that routes if the first does not, and one that hands over; two project if models are shared.
+        let settings = |roles: &str| match models {
+            Models::Own => ground.settings(&format!("{roles}, \"projector\"")),
+            Models::Shared => ground.shared_settings(roles),
+        };
+        let mut house = House::build_as(seed, &settings("\"api\", \"router\", \"timekeeper\"")).await?;
+        let (standby, working) = match models {
+            Models::Own => ("\"router\", \"timekeeper\"", "\"publisher\", \"worker\""),
+            Models::Shared => {
+                ("\"router\", \"timekeeper\", \"projector\"", "\"publisher\", \"worker\", \"projector\"")
+            }
+        };
+        let mut others = [Other::start(&settings(standby))?, Other::start(&settings(working))?];
         let mut load = Load::start(&house, MESSAGES, seed)?;
         let mut dice = Dice::new(!seed);
         let mut moments: Vec<u64> = (0..BLOWS).map(|_| dice.between(1, MESSAGES - 1)).collect();
@@ -259,6 +290,55 @@ async fn what_was_written_at_one_process_is_read_at_another() -> anyhow::Result<
         let house = House::build_as(seed, &ground.settings("\"api\", \"projector\"")).await?;
         let address = free_address()?;
         let settings = ground.settings("\"api\", \"projector\"");
+        let other = Other::start(&format!("listen = \"{address}\"\n{settings}"))?;
+        wait_until_ready(&format!("http://{address}/readyz"), SOON).await?;
+        for number in 0..20 {
+            house.write_here_and_read_there(number, &format!("http://{address}")).await?;
+        }
+        other.end()?;
+        house.terminate().await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shared_read_models_are_made_again_by_the_owner_while_everything_goes_on() -> anyhow::Result<()> {
+    with_seed(async |seed| {
+        let ground = Ground::make().await?;
+        let house = House::build_as(seed, &ground.shared_settings("")).await?;
+        let load = Load::start(&house, MESSAGES / 2, seed)?;
+        let load = load.wait_for_accepted(&house, MESSAGES / 4).await?;
+        // Nobody else may.
+        let config = house.data_dir().join("../kite.toml");
+        let rebuild = |url: Option<String>| {
+            let mut command = Command::new(kite());
+            command.args(["replay", "--rebuild", "--config"]).arg(&config);
+            command.envs(url.map(|url| ("KITE_POSTGRES__URL", url)));
+            command.output()
+        };
+        let refused = rebuild(None)?;
+        let said = String::from_utf8([refused.stdout, refused.stderr].concat())?;
+        ensure!(!refused.status.success() && said.contains("permission denied"), "{said}");
+        for _ in 0..2 {
+            let made = rebuild(Some(ground.database.url()))?;
+            let said = String::from_utf8([made.stdout, made.stderr].concat())?;
+            ensure!(made.status.success(), "{said}");
+        }
+        let accepted = load.finish(&house).await?;
+        house.judge(&accepted, 0).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_a_projector_reads_what_another_one_projects() -> anyhow::Result<()> {
+    with_seed(async |seed| {
+        let ground = Ground::make().await?;
+        let house = House::build_as(seed, &ground.shared_settings("\"api\", \"projector\"")).await?;
+        let address = free_address()?;
+        let settings = ground.shared_settings("\"api\"");
         let other = Other::start(&format!("listen = \"{address}\"\n{settings}"))?;
         wait_until_ready(&format!("http://{address}/readyz"), SOON).await?;
         for number in 0..20 {
