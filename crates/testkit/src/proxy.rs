@@ -1,4 +1,7 @@
 //! Something between a client and a server that cuts their connections where it is told to.
+//!
+//! It passes on whatever it gets. Only to cut at a message it has to know where one ends: there it understands PostgreSQL, without
+//! TLS.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +15,22 @@ pub enum Way {
     There,
     /// From the server to the client.
     Back,
+}
+
+/// Where a connection is cut, counted in the messages of PostgreSQL that go one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// After so many messages: as soon as the last of them has passed, or before the first.
+    After(usize),
+    /// After so many messages and the first byte of the one that follows.
+    Within(usize),
+}
+
+impl Place {
+    /// One after the other, as messages pass.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).flat_map(|messages| [Self::After(messages), Self::Within(messages)])
+    }
 }
 
 /// Listens on a free port and passes on to a server.
@@ -29,12 +48,14 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Both ends of each connection.
-    open: Vec<(TcpStream, TcpStream)>,
-    /// Where to cut, and how many bytes may still pass that way.
-    cut: Option<(Way, usize)>,
-    /// What has passed since somebody asked, there and back.
-    passed: [usize; 2],
+    /// The number of each connection, and both of its ends.
+    open: Vec<(usize, TcpStream, TcpStream)>,
+    /// The number of the next connection.
+    next: usize,
+    /// The first connection whose messages are counted.
+    counted_from: usize,
+    /// Where to cut, seen from what has passed that way.
+    cut: Option<(Way, Place)>,
     /// Connections are ended as soon as they are made.
     is_closed: bool,
     /// Nothing passes, and nobody is told.
@@ -61,9 +82,16 @@ impl Proxy {
         self.address
     }
 
-    /// Lets so many bytes pass that way, over all connections together, and then cuts them all. What comes later passes.
-    pub fn cut_after(&self, way: Way, bytes: usize) {
-        self.shared.state().cut = Some((way, bytes));
+    /// Lets what goes that way, over all connections together, pass as far as that place, and then cuts them all. What comes later
+    /// passes.
+    pub fn cut_at(&self, way: Way, place: Place) {
+        self.shared.state().cut = Some((way, place));
+    }
+
+    /// Connections that are there now are not meant by [`Proxy::cut_at`]: they are neither counted nor cut.
+    pub fn leave_alone(&self) {
+        let mut state = self.shared.state();
+        state.counted_from = state.next;
     }
 
     /// Takes back a cut. Whether it was still to come.
@@ -71,21 +99,16 @@ impl Proxy {
         self.shared.state().cut.take().is_some()
     }
 
-    /// How many bytes have passed that way since this was last asked for it.
-    pub fn passed(&self, way: Way) -> usize {
-        std::mem::take(&mut self.shared.state().passed[way as usize])
-    }
-
     /// Cuts all connections now.
     pub fn cut(&self) {
-        self.shared.state().end_all();
+        self.shared.state().end_from(0);
     }
 
     /// Cuts all connections, and ends new ones until [`Proxy::open`].
     pub fn close(&self) {
         let mut state = self.shared.state();
         state.is_closed = true;
-        state.end_all();
+        state.end_from(0);
     }
 
     /// Passes on again.
@@ -110,7 +133,7 @@ impl Drop for Proxy {
         let mut state = self.shared.state();
         state.has_ended = true;
         state.is_held = false;
-        state.end_all();
+        state.end_from(0);
         self.shared.released.notify_all();
         drop(state);
         // Wakes whoever waits for the next connection.
@@ -119,28 +142,76 @@ impl Drop for Proxy {
 }
 
 impl State {
-    fn end_all(&mut self) {
-        for (client, server) in self.open.drain(..) {
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = server.shutdown(Shutdown::Both);
-        }
+    /// Ends the connections with this number and those after it.
+    fn end_from(&mut self, first: usize) {
+        self.open.retain(|(number, client, server)| {
+            if *number >= first {
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+            }
+            *number < first
+        });
     }
 
     /// How many of these bytes may pass, and whether everything is cut after them.
-    fn may_pass(&mut self, way: Way, bytes: usize) -> (usize, bool) {
-        let (passing, is_cut) = match &mut self.cut {
-            Some((cut, left)) if *cut == way && bytes >= *left => (*left, true),
-            Some((cut, left)) if *cut == way => {
-                *left -= bytes;
-                (bytes, false)
+    fn may_pass(&mut self, way: Way, messages: &mut Messages, bytes: &[u8]) -> (usize, bool) {
+        let mut passing = 0;
+        loop {
+            let place = self.cut.as_ref().filter(|(cut, _)| *cut == way).map(|(_, place)| *place);
+            let rest = &bytes[passing..];
+            if place == Some(Place::After(0)) || (place == Some(Place::Within(0)) && !rest.is_empty()) {
+                self.cut = None;
+                return (passing + usize::from(place == Some(Place::Within(0))), true);
             }
-            _ => (bytes, false),
-        };
-        self.passed[way as usize] += passing;
-        if is_cut {
-            self.cut = None;
+            if rest.is_empty() {
+                return (passing, false);
+            }
+            let (length, is_whole) = messages.pass(rest);
+            passing += length;
+            if let Some((cut, Place::After(left) | Place::Within(left))) = &mut self.cut
+                && *cut == way
+            {
+                *left -= usize::from(is_whole);
+            }
         }
-        (passing, is_cut)
+    }
+}
+
+/// How far the messages of a connection have passed, one way. A message is a byte that says what it is, a length, which counts
+/// itself, and what it brings; the first one of a client has no such byte.
+struct Messages {
+    /// What has passed of the byte and the length, and how long they are.
+    begun: Vec<u8>,
+    beginning: usize,
+    /// How much of what it brings is still to pass.
+    left: usize,
+}
+
+impl Messages {
+    fn new(way: Way) -> Self {
+        Self { begun: Vec::new(), beginning: if way == Way::There { 4 } else { 5 }, left: 0 }
+    }
+
+    /// How many of these bytes belong to the message that is passing, and whether it is whole with them.
+    fn pass(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let begins = bytes.len().min(self.beginning - self.begun.len());
+        self.begun.extend(&bytes[..begins]);
+        if self.begun.len() < self.beginning {
+            return (begins, false);
+        }
+        if begins > 0 {
+            let length =
+                self.begun[self.beginning - 4..].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            self.left = length.saturating_sub(4);
+        }
+        let brought = self.left.min(bytes.len() - begins);
+        self.left -= brought;
+        let is_whole = self.left == 0;
+        if is_whole {
+            self.begun.clear();
+            self.beginning = 5;
+        }
+        (begins + brought, is_whole)
     }
 }
 
@@ -173,22 +244,39 @@ impl Shared {
         let server = TcpStream::connect(self.server)?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        self.state().open.push((client.try_clone()?, server.try_clone()?));
-        self.pass_on(Way::There, client.try_clone()?, server.try_clone()?)?;
-        self.pass_on(Way::Back, server, client)
+        let ends = (client.try_clone()?, server.try_clone()?);
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.open.push((number, ends.0, ends.1));
+        drop(state);
+        self.pass_on(number, Way::There, client.try_clone()?, server.try_clone()?)?;
+        self.pass_on(number, Way::Back, server, client)
     }
 
-    fn pass_on(self: &Arc<Self>, way: Way, mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
+    fn pass_on(
+        self: &Arc<Self>,
+        number: usize,
+        way: Way,
+        mut from: TcpStream,
+        mut to: TcpStream,
+    ) -> std::io::Result<()> {
         let shared = Arc::clone(self);
+        let mut messages = Messages::new(way);
         let passing = move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(bytes @ 1..) = from.read(&mut buffer) {
                 let mut state = shared.unheld();
-                let (passing, is_cut) = state.may_pass(way, bytes);
+                let (passing, is_cut) = if number < state.counted_from {
+                    (bytes, false)
+                } else {
+                    state.may_pass(way, &mut messages, &buffer[..bytes])
+                };
                 if is_cut {
                     // Under the lock, so that no connection is cut that is made after this one.
                     let _ = to.write_all(&buffer[..passing]);
-                    state.end_all();
+                    let counted_from = state.counted_from;
+                    state.end_from(counted_from);
                     break;
                 }
                 drop(state);
@@ -201,5 +289,48 @@ impl Shared {
         };
         thread::Builder::new().name("proxy".to_owned()).spawn(passing)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client says first, and two messages after it: one that brings something, and one that does not.
+    const SAID: [&[u8]; 3] = [b"\0\0\0\x0afirst.", b"Q\0\0\0\x07abc", b"S\0\0\0\x04"];
+
+    /// How many bytes pass before the cut, read so many at a time.
+    fn passed(place: Place, at_a_time: usize) -> Option<usize> {
+        let mut state = State { cut: Some((Way::There, place)), ..State::default() };
+        let mut messages = Messages::new(Way::There);
+        let mut passed = 0;
+        for bytes in SAID.concat().chunks(at_a_time) {
+            let (passing, is_cut) = state.may_pass(Way::There, &mut messages, bytes);
+            passed += passing;
+            if is_cut {
+                return Some(passed);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_message_is_known_however_it_is_read() {
+        let lengths = SAID.map(<[u8]>::len);
+        for at_a_time in 1..=SAID.concat().len() {
+            for messages in 0..=SAID.len() {
+                let before: usize = lengths[..messages].iter().sum();
+                assert_eq!(passed(Place::After(messages), at_a_time), Some(before), "{at_a_time}");
+                let within = (messages < SAID.len()).then_some(before + 1);
+                assert_eq!(passed(Place::Within(messages), at_a_time), within, "{at_a_time}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_the_other_way_is_not_counted() {
+        let mut state = State { cut: Some((Way::Back, Place::After(0))), ..State::default() };
+        assert_eq!(state.may_pass(Way::There, &mut Messages::new(Way::There), SAID[0]), (10, false));
+        assert_eq!(state.may_pass(Way::Back, &mut Messages::new(Way::Back), SAID[1]), (0, true));
     }
 }

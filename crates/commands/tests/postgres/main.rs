@@ -7,11 +7,15 @@ use kite_commands::lease::contract::{self, Ground};
 use kite_commands::lease::{Acquired, LeaseError, Leases, POSTGRES_SCHEMA, PostgresLeases, Renewed, TERM};
 use kite_postgres::{OpenError, Server};
 use kite_testkit::postgres::Database;
-use kite_testkit::proxy::{Proxy, Way};
+use kite_testkit::proxy::{Place, Proxy, Way};
 use std::sync::Arc;
 
-/// Places in a question at which it is cut, each way.
-const PLACES: usize = 12;
+/// Bind, Execute and Sync, each cut before it, within it and after it: a question that was asked before over the same connection.
+const PLACES_OF_A_QUESTION: usize = 7;
+/// What a client says to connect, and to prepare a question.
+const MESSAGES_TO_PREPARE: usize = 7;
+/// The epoch of a lease that was taken once.
+const FIRST: u64 = 1;
 
 async fn database() -> Database {
     let database = Database::make().await;
@@ -115,6 +119,66 @@ async fn an_instance_needs_no_more_than_to_change_rows() {
     assert!(Database::attempt(&url, "UPDATE kite_leases.shape SET number = 0").await.is_err());
 }
 
+/// What is asked of the leases, by one who is not the only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// For a lease that nobody has.
+    Acquire,
+    /// For one that another has.
+    AcquireTaken,
+    Renew,
+    Release,
+    EndLife,
+    Held,
+}
+
+impl Question {
+    const ALL: [Self; 6] =
+        [Self::Acquire, Self::AcquireTaken, Self::Renew, Self::Release, Self::EndLife, Self::Held];
+
+    /// Who has the lease before it is asked, and who has it afterwards. Every answer says the latter.
+    fn holders(self, lease: &str) -> [Option<String>; 2] {
+        let one = Some(one(lease));
+        match self {
+            Self::Acquire => [None, one],
+            Self::AcquireTaken => [Some("another".to_owned()), Some("another".to_owned())],
+            Self::Renew | Self::Held => [one.clone(), one],
+            Self::Release | Self::EndLife => [one, None],
+        }
+    }
+
+    /// Asks it, and gives back who has the lease by the answer.
+    async fn ask(self, leases: &PostgresLeases, lease: &str) -> Result<Option<String>, LeaseError> {
+        let one = one(lease);
+        match self {
+            Self::Acquire | Self::AcquireTaken => {
+                leases.acquire(lease, &one, TimeDelta::zero()).await.map(|acquired| match acquired {
+                    Acquired::Granted(_) => Some(one),
+                    Acquired::Taken { by, .. } => Some(by.to_string()),
+                })
+            }
+            Self::Renew => {
+                let renewed = leases.renew(lease, &one, FIRST).await?;
+                Ok(matches!(renewed, Renewed::Granted(granted) if granted.epoch == FIRST).then_some(one))
+            }
+            Self::Release => leases.release(lease, &one, FIRST).await.map(|()| None),
+            Self::EndLife => leases.end_life(&one).await.map(|()| None),
+            Self::Held => holder(leases, lease).await,
+        }
+    }
+}
+
+/// The one who asks for a lease.
+fn one(lease: &str) -> String {
+    format!("one for {lease}")
+}
+
+/// Who has a lease.
+async fn holder(leases: &PostgresLeases, lease: &str) -> Result<Option<String>, LeaseError> {
+    let held = leases.held(lease).await?;
+    Ok(held.into_iter().find(|held| held.lease == lease).map(|held| held.holder.to_string()))
+}
+
 /// Asks until there is an answer.
 async fn until_answered<T>(mut ask: impl AsyncFnMut() -> Result<T, LeaseError>) -> T {
     for _ in 0..1_000 {
@@ -126,49 +190,69 @@ async fn until_answered<T>(mut ask: impl AsyncFnMut() -> Result<T, LeaseError>) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wherever_a_question_is_cut_it_is_asked_again_and_nobody_else_has_got_it() {
+async fn wherever_a_question_is_cut_it_is_done_once_or_not_and_asking_again_makes_it_sure() {
     let database = database().await;
     let proxy = Proxy::start(database.address()).unwrap();
     let cut = leases(database.url_at(&proxy.address().to_string())).await;
-    let other = leases(database.url()).await;
-    let mut unavailable = 0;
-    for way in [Way::There, Way::Back] {
-        for place in 0..PLACES {
-            let lease = format!("{way:?}-{place}");
-            let mut ask = async |bytes: usize| {
-                proxy.cut_after(way, bytes);
-                let first = cut.acquire(&lease, "a", TimeDelta::zero()).await;
-                proxy.spare();
-                unavailable += usize::from(first.is_err());
-                first
-            };
-            // A first one over a connection that is there, a second one over another that is made for it.
-            let answers = [ask(place * 12).await, ask(place * 60).await];
-            let granted = until_answered(async || cut.acquire(&lease, "a", TimeDelta::zero()).await).await;
-            let Acquired::Granted(held) = granted else { panic!("{lease}: nobody else has it") };
-            for answer in answers.into_iter().flatten() {
-                assert_eq!(answer, Acquired::Granted(held), "{lease}: it was never another's");
+    let direct = leases(database.url()).await;
+    direct.acquire("warm", "another", TimeDelta::zero()).await.unwrap();
+    let ways = [(Way::There, true), (Way::There, false), (Way::Back, true), (Way::Back, false)];
+    for (question, (way, is_connected)) in Question::ALL.into_iter().flat_map(|it| ways.map(|way| (it, way)))
+    {
+        let (mut places, mut done) = (0, 0);
+        for place in Place::all() {
+            let lease = format!("{question:?} {way:?} {is_connected} {place:?}");
+            let holders = question.holders(&lease);
+            if let Some(holder) = &holders[0] {
+                direct.acquire(&lease, holder, TimeDelta::zero()).await.unwrap();
             }
-            let taken = other.acquire(&lease, "b", TimeDelta::zero()).await.unwrap();
-            assert!(matches!(taken, Acquired::Taken { by, .. } if by == "a"), "{lease}");
+            // Over a connection where it was asked before, or over one that has yet to be made.
+            if is_connected {
+                until_answered(async || question.ask(&cut, "warm").await).await;
+            } else {
+                proxy.cut_at(Way::There, Place::After(0));
+                question.ask(&cut, "warm").await.unwrap_err();
+            }
+            proxy.cut_at(way, place);
+            let answer = question.ask(&cut, &lease).await;
+            let is_cut = !proxy.spare();
+            let found = holder(&direct, &lease).await.unwrap();
+            match &answer {
+                Ok(said) => assert_eq!([said, &found], [&holders[1], &holders[1]], "{lease}"),
+                Err(_) => assert!(holders.contains(&found), "{lease}: {found:?}"),
+            }
+            done += usize::from(answer.is_err() && found == holders[1]);
 
-            proxy.cut_after(way, place * 12);
-            let renewed = cut.renew(&lease, "a", held.epoch).await;
-            proxy.spare();
-            assert!(!matches!(renewed, Ok(Renewed::Lost)), "{lease}");
-            let renewed = until_answered(async || cut.renew(&lease, "a", held.epoch).await).await;
-            assert_eq!(renewed, Renewed::Granted(held), "{lease}");
-
-            proxy.cut_after(way, place * 12);
-            let _ = cut.release(&lease, "a", held.epoch).await;
-            proxy.spare();
-            until_answered(async || cut.release(&lease, "a", held.epoch).await).await;
-            let taken = other.acquire(&lease, "b", TimeDelta::zero()).await.unwrap();
-            assert!(matches!(taken, Acquired::Granted(_)), "{lease}: it was given back");
-            assert_eq!(cut.renew(&lease, "a", held.epoch).await.unwrap(), Renewed::Lost, "{lease}");
+            let again = until_answered(async || question.ask(&cut, &lease).await).await;
+            assert_eq!(
+                [&again, &holder(&direct, &lease).await.unwrap()],
+                [&holders[1], &holders[1]],
+                "{lease}"
+            );
+            // It was never taken by anybody else.
+            let next = holders[1].as_deref().unwrap_or("the next");
+            let acquired = direct.acquire(&lease, next, TimeDelta::zero()).await.unwrap();
+            let epoch = if holders[1].is_some() { FIRST } else { FIRST + 1 };
+            assert!(
+                matches!(acquired, Acquired::Granted(granted) if granted.epoch == epoch),
+                "{lease}: {acquired:?}"
+            );
+            // What was asked late is nothing to who has it by then.
+            if holders[1].is_none() {
+                question.ask(&cut, &lease).await.unwrap();
+                assert_eq!(cut.renew(&lease, &one(&lease), FIRST).await.unwrap(), Renewed::Lost, "{lease}");
+                assert_eq!(holder(&direct, &lease).await.unwrap().as_deref(), Some("the next"), "{lease}");
+            }
+            if !is_cut && answer.is_ok() {
+                break;
+            }
+            places += usize::from(is_cut);
         }
+        let places_min = PLACES_OF_A_QUESTION + if is_connected { 0 } else { 2 * MESSAGES_TO_PREPARE };
+        assert!(places >= places_min, "{question:?} {way:?} {is_connected}: {places}");
+        // An answer is on its way only when what it tells of is done.
+        assert!(way == Way::There || done > 0, "{question:?} {is_connected}: none of {places} was done");
     }
-    assert!(unavailable > PLACES, "the cuts are where they should be: {unavailable}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

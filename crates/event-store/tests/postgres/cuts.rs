@@ -1,12 +1,12 @@
-//! The connection is lost: at every place of an append, and by silence.
+//! The connection is lost: at every message of an append and of its repeat, and by silence.
 
 use kite_event_store::postgres::PostgresOptions;
 use kite_event_store::{
-    AppendError, Batch, BatchMode, EventStore, Expected, PostgresEventStore, ReadError, RecordedEvent,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, LogIndex, PostgresEventStore, ReadError,
     StreamAppend,
 };
 use kite_testkit::postgres::Database;
-use kite_testkit::proxy::{Proxy, Way};
+use kite_testkit::proxy::{Place, Proxy, Way};
 use kite_testkit::wait::wait_until;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 use crate::support::{append, append_one, log_of};
 use crate::{PATIENCE, append_until_answered, database, open, options};
 
-/// Places in an append where it is cut, each way.
-const PLACES: usize = 15;
+/// Bind, Execute and Sync, each cut before it, within it and after it: the call, over a connection that is there.
+const PLACES_OF_A_CALL: usize = 7;
+/// What a client says to connect, to look at the server, to prepare the call and to look at the log.
+const MESSAGES_TO_CONNECT: usize = 50;
 
 /// A database, something between that can be cut, and a store over it.
 async fn over_proxy() -> (Database, Proxy, PostgresEventStore) {
@@ -36,13 +38,6 @@ fn batch(mode: BatchMode, round: u64) -> Batch {
     Batch { mode, appends }
 }
 
-/// In each mode, each way, over a connection that is there and over one that has yet to be made.
-fn every_way() -> impl Iterator<Item = (BatchMode, Way, bool)> {
-    let modes = [BatchMode::Independent, BatchMode::Guarded, BatchMode::Atomic];
-    let ways = [(Way::There, true), (Way::There, false), (Way::Back, true), (Way::Back, false)];
-    modes.into_iter().flat_map(move |mode| ways.map(|(way, is_connected)| (mode, way, is_connected)))
-}
-
 /// Leaves the store without a connection to write over.
 async fn unconnected(store: &PostgresEventStore, proxy: &Proxy) {
     proxy.close();
@@ -50,67 +45,189 @@ async fn unconnected(store: &PostgresEventStore, proxy: &Proxy) {
     proxy.open();
 }
 
-/// What is in the log of an append, seen past the proxy.
-async fn written(direct: &PostgresEventStore, append: &StreamAppend) -> usize {
-    let stream: Vec<RecordedEvent> = direct.read_stream(&append.stream, 0, usize::MAX).await.unwrap();
-    append.events.iter().filter(|event| stream.iter().any(|read| read.id == event.id)).count()
+/// In each mode, each way, over a connection that is there and over one that has yet to be made.
+fn every_way() -> impl Iterator<Item = (BatchMode, Way, bool)> {
+    let modes = [BatchMode::Independent, BatchMode::Guarded, BatchMode::Atomic];
+    let ways = [(Way::There, true), (Way::There, false), (Way::Back, true), (Way::Back, false)];
+    modes.into_iter().flat_map(move |mode| ways.map(|(way, is_connected)| (mode, way, is_connected)))
+}
+
+/// A store whose appends are cut, and one past the cuts.
+struct Ground {
+    _database: Database,
+    proxy: Proxy,
+    store: PostgresEventStore,
+    direct: PostgresEventStore,
+    round: u64,
+    seen: Seen,
+}
+
+/// What became of the appends that were cut.
+#[derive(Debug, Default)]
+struct Seen {
+    unreached: usize,
+    lost: usize,
+    lost_and_written: usize,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let (database, proxy, store) = over_proxy().await;
+        let direct = open(&database.url()).await;
+        // What follows the log is connected when it has heard of this; the rest is what is written over.
+        let (appended, _) = append_until_answered(&direct, append("first", Expected::Any, [0])).await;
+        crate::until_head(&store, appended.position).await;
+        proxy.leave_alone();
+        Self { _database: database, proxy, store, direct, round: 0, seen: Seen::default() }
+    }
+
+    /// Cuts one batch after the other, each one place further than the one before, until one is not cut any more. Of each so many
+    /// appends are in the log already. Gives back at how many places there was a cut.
+    async fn cut_at_every_place(
+        &mut self,
+        (way, is_connected): (Way, bool),
+        before: usize,
+        mut batch: impl FnMut(u64) -> Batch,
+    ) -> usize {
+        let mut places = 0;
+        for place in Place::all() {
+            self.round += 1;
+            let batch = batch(self.round);
+            let mut known = Vec::new();
+            for append in &batch.appends[..before] {
+                known.push(append_one(&self.direct, append.clone()).await.unwrap());
+            }
+            self.connect(is_connected).await;
+            self.proxy.cut_at(way, place);
+            let answers = self.store.append(batch.clone()).await;
+            let is_cut = !self.proxy.spare();
+            let known = known.into_iter().map(Some).chain(std::iter::repeat(None));
+            for ((append, answer), known) in batch.appends.into_iter().zip(answers).zip(known) {
+                assert!(is_cut || answer.is_ok(), "{place:?}: {answer:?}");
+                let case = format!(
+                    "{:?} {way:?} {is_connected} {place:?} {}: {answer:?}",
+                    batch.mode, append.stream
+                );
+                self.judge(append, answer, known, &case).await;
+            }
+            if !is_cut {
+                break;
+            }
+            places += 1;
+        }
+        places
+    }
+
+    /// Leaves the store with a connection over which nothing is on its way any more, or with none.
+    async fn connect(&self, is_connected: bool) {
+        let asking = append("a", Expected::Any, []);
+        if is_connected {
+            append_until_answered(&self.store, asking).await;
+        } else {
+            self.proxy.cut_at(Way::There, Place::After(0));
+            append_one(&self.store, asking).await.unwrap_err();
+        }
+    }
+
+    /// Whether an answer is right, by what stands in the log, now and when it is asked for again. The append may have been known to
+    /// be there before.
+    async fn judge(
+        &mut self,
+        append: StreamAppend,
+        answer: Result<Appended, AppendError>,
+        known: Option<Appended>,
+        case: &str,
+    ) {
+        let there = self.standing(&append).await;
+        match answer {
+            Ok(answered) => {
+                assert_eq!(there, Some((answered.version, answered.position)), "{case}");
+                assert_eq!(answered.repeated, known.is_some(), "{case}");
+            }
+            Err(AppendError::AnswerLost) => {
+                self.seen.lost += 1;
+                self.seen.lost_and_written += usize::from(there.is_some());
+            }
+            Err(AppendError::Unavailable(_)) => {
+                self.seen.unreached += 1;
+                assert_eq!(there.is_some(), known.is_some(), "{case}");
+            }
+            Err(_) => panic!("{case}"),
+        }
+        let was_unreached = matches!(answer, Err(AppendError::Unavailable(_)));
+        let (again, was_lost) = append_until_answered(&self.store, append.clone()).await;
+        let place = (again.version, again.position);
+        assert_eq!(self.standing(&append).await, Some(place), "{case}");
+        if let Some(known) = known {
+            assert_eq!(place, (known.version, known.position), "{case}");
+        }
+        if known.is_some() || there.is_some() {
+            assert!(again.repeated, "{case}");
+        } else if was_unreached {
+            // Nor did it come later.
+            assert!(!again.repeated || was_lost, "{case}");
+        }
+    }
+
+    /// Where an append stands in the log: its last event. It is there as a whole, or not at all.
+    async fn standing(&self, append: &StreamAppend) -> Option<(u64, u64)> {
+        let found = self.direct.read_correlation(append.metadata.correlation, 0, 10).await.unwrap();
+        let last = found.last()?;
+        let is_it = found.iter().map(|event| event.id).eq(append.events.iter().map(|event| event.id));
+        assert!(is_it, "whole, and once: {found:?}");
+        Some((last.version, last.position))
+    }
+
+    /// Each event of each round is in the log, once.
+    async fn conclude(self, per_round: u64) -> Seen {
+        assert_eq!(log_of(&self.direct).await.len() as u64, 1 + self.round * per_round);
+        assert!(self.store.stopped().borrow().is_none());
+        self.seen
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_an_append_is_cut_it_is_known_what_became_of_it_or_said_that_it_is_not() {
-    let (database, proxy, store) = over_proxy().await;
-    let direct = open(&database.url()).await;
-    let mut round = 0;
-    let (mut lost, mut unreached, mut lost_and_written) = (0, 0, 0);
+    let mut ground = Ground::new().await;
     for (mode, way, is_connected) in every_way() {
-        // How long one is that is not cut.
-        if !is_connected {
-            unconnected(&store, &proxy).await;
-        }
-        proxy.passed(way);
-        round += 1;
-        for answer in store.append(batch(mode, round)).await {
-            answer.unwrap();
-        }
-        let bytes = proxy.passed(way);
-        assert!(bytes > PLACES, "{bytes}");
-        for place in (0..bytes).step_by(bytes / PLACES) {
-            let case = (mode, way, is_connected, place);
-            round += 1;
-            let batch = batch(mode, round);
-            if !is_connected {
-                unconnected(&store, &proxy).await;
+        let places = ground.cut_at_every_place((way, is_connected), 0, |round| batch(mode, round)).await;
+        let places_min = if is_connected { PLACES_OF_A_CALL } else { 2 * MESSAGES_TO_CONNECT };
+        assert!(places >= places_min, "{mode:?} {way:?} {is_connected}: {places}");
+    }
+    let seen = ground.conclude(3).await;
+    assert!(seen.lost > 0 && seen.unreached > 0 && seen.lost_and_written > 0, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wherever_a_repeat_is_cut_nothing_is_written_again_and_where_it_stands_is_told_when_it_is_known() {
+    let mut ground = Ground::new().await;
+    // A repeat is noticed by its ids or, where a version is expected, by that; and something new may be beside it.
+    let by_versions = |mode, round: u64| {
+        let mut batch = batch(mode, round);
+        batch.appends[0] = append(&format!("c-{round}"), Expected::Version(0), [round * 10, round * 10 + 1]);
+        batch
+    };
+    // The question where it stands is prepared, and asked, after the call.
+    let places_min = 3 * PLACES_OF_A_CALL - 2;
+    for (mode, way, is_connected) in every_way() {
+        let case = format!("{mode:?} {way:?} {is_connected}");
+        let way = (way, is_connected);
+        if is_connected {
+            for places in [
+                ground.cut_at_every_place(way, 2, |round| batch(mode, round)).await,
+                ground.cut_at_every_place(way, 2, |round| by_versions(mode, round)).await,
+                ground.cut_at_every_place(way, 1, |round| batch(mode, round)).await,
+            ] {
+                assert!(places >= places_min, "{case}: {places}");
             }
-            proxy.cut_after(way, place);
-            let answers = store.append(batch.clone()).await;
-            proxy.spare();
-            for (append, answer) in batch.appends.iter().zip(&answers) {
-                let written = written(&direct, append).await;
-                let is_whole = written == append.events.len();
-                match answer {
-                    Ok(appended) => assert!(is_whole && !appended.repeated, "{case:?}"),
-                    Err(AppendError::AnswerLost) => {
-                        lost += 1;
-                        lost_and_written += usize::from(is_whole);
-                        assert!(is_whole || written == 0, "{case:?}");
-                    }
-                    Err(AppendError::Unavailable(_)) => {
-                        unreached += 1;
-                        assert_eq!(written, 0, "{case:?}");
-                    }
-                    Err(error) => panic!("{case:?}: {error:?}"),
-                }
-            }
-            for append in batch.appends {
-                append_until_answered(&store, append).await;
-            }
+        } else if mode == BatchMode::Independent {
+            // A connection is made for all of them in the same way.
+            let places = ground.cut_at_every_place(way, 2, |round| batch(mode, round)).await;
+            assert!(places >= 2 * MESSAGES_TO_CONNECT + places_min, "{case}: {places}");
         }
     }
-    // The cuts were where they should be.
-    assert!(lost > 0 && unreached > 0 && lost_and_written > 0, "{lost} {unreached} {lost_and_written}");
-    let log = log_of(&direct).await;
-    assert_eq!(log.len() as u64, round * 3, "each event once");
-    assert!(store.stopped().borrow().is_none());
+    let seen = ground.conclude(3).await;
+    assert!(seen.lost > 0 && seen.unreached > 0 && seen.lost_and_written > 0, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
