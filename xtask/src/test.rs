@@ -64,11 +64,21 @@ fn commands(options: &TestOptions) -> Vec<Command> {
     if !has_nextest() {
         // Runs the documentation tests too.
         tests.arg("--no-fail-fast");
-        return vec![tests];
+        let mut in_postgres = cargo();
+        in_postgres.args(["test", "-p", "kite-projections", "--lib"]);
+        return vec![tests, read_models_in_postgres(in_postgres)];
     }
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
-    vec![documentation, tests]
+    let mut in_postgres = cargo();
+    in_postgres.args(["nextest", "run", "-p", "kite-projections"]);
+    vec![documentation, tests, read_models_in_postgres(in_postgres)]
+}
+
+/// The tests of the read models once more, in the other engine. Histories are long there: fewer of them.
+fn read_models_in_postgres(mut command: Command) -> Command {
+    command.env("TEST_READ_MODELS", "postgres").env("PROPTEST_CASES", "8");
+    command
 }
 
 fn has_nextest() -> bool {

@@ -1,11 +1,15 @@
 //! How long a search of messages takes, by each filter and by the usual pairs.
 //!
-//! `cargo run --release -p kite-projections --example message_search -- [messages]`
+//! `cargo run --release -p kite-projections --example message_search -- [messages] [URL]`
+//!
+//! With the URL of an empty database in PostgreSQL the messages are there.
 //!
 //! Tells a history of so many messages of one tenant (1,000,000 if none is said) to the delivery model and asks it: for
 //! what most messages are, for what few are, for what none is, for the first page and for one far behind. Lots hold 1,000
 //! messages, and every tenth sending is a single message. One in fifty fails, for one of ten reasons; one in a hundred
 //! thousand is refused by a rule; the last thousandth is still open. The log is held in memory: some 200 bytes per message.
+
+mod place;
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
@@ -40,15 +44,17 @@ const RARE_LOT: u32 = 2_000;
 
 fn main() {
     let messages = std::env::args().nth(1).map_or(1_000_000, |word| word.parse().expect("a number"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
-    runtime.block_on(measure(messages));
+    let url = std::env::args().nth(2);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime of one thread").block_on(measure(messages, url.as_deref()));
 }
 
-async fn measure(messages: u64) {
+async fn measure(messages: u64, url: Option<&str>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let store = Arc::new(MemoryEventStore::new());
-    let models = ReadModels::open(directory.path()).expect("new files open");
-    let mut runners = models.projectors(store.clone()).expect("new files open");
+    let storage = place::storage(url, directory.path()).await;
+    let models = ReadModels::open(storage).expect("new ones open");
+    let mut runners = models.projectors(store.clone()).expect("new ones open");
     // Only the delivery model is asked.
     runners.retain(|runner| runner.name() == "delivery");
     let (mut told, mut lot, mut events) = (0, 0, 0);
@@ -68,8 +74,11 @@ async fn measure(messages: u64) {
     step_all(&mut runners).await;
     println!("{told} messages in {lot} lots, told in {:.0} s", begun.elapsed().as_secs_f64());
     ask_all(&models, lot);
-    let bytes = std::fs::metadata(directory.path().join("delivery.db")).map_or(0, |file| file.len());
-    println!("delivery.db: {:.0} bytes a message", bytes as f64 / told as f64);
+    let bytes = match url {
+        Some(url) => place::bytes(url, "delivery").await,
+        None => std::fs::metadata(directory.path().join("delivery.db")).map_or(0, |file| file.len()),
+    };
+    println!("delivery: {:.0} bytes a message", bytes as f64 / told as f64);
 }
 
 fn ask_all(models: &ReadModels, lots: u32) {

@@ -1,11 +1,15 @@
 //! How many messages a second the read models follow, over a message's whole life.
 //!
-//! `cargo run --release -p kite-projections --example projection_rate -- [messages] [messages a transaction]`
+//! `cargo run --release -p kite-projections --example projection_rate -- [messages] [messages a transaction] [URL]`
+//!
+//! With the URL of an empty database in PostgreSQL they are made there, and then rebuilt.
 //!
 //! Lots of 1,000 are accepted, routed over three relays, handed over and answered in batches of 100, and delivered in
 //! sets of 100. The lots overlap, as they do under load: each is a few steps of its life behind the one before.
 //! Projectors step whenever about so many messages' worth of events have been appended (2,000: 20,000 messages a second
 //! in ten transactions a second).
+
+mod place;
 
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
@@ -35,18 +39,20 @@ const BATCH: u32 = 100;
 const RELAYS: [&str; 3] = ["alpha", "beta", "gamma"];
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
-    let messages: u32 = arguments.next().unwrap_or(300_000);
-    let piece: u32 = arguments.next().unwrap_or(2_000);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
-    runtime.block_on(measure(messages / LOT, piece));
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |otherwise| arguments.next().map_or(otherwise, |word| word.parse().expect("a number"));
+    let (messages, piece): (u32, u32) = (number(300_000), number(2_000));
+    let url = arguments.next();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime of one thread").block_on(measure(messages / LOT, piece, url.as_deref()));
 }
 
-async fn measure(lots: u32, piece: u32) {
+async fn measure(lots: u32, piece: u32, url: Option<&str>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let store = Arc::new(MemoryEventStore::new());
-    let models = ReadModels::open(directory.path()).expect("new files open");
-    let mut runners = models.projectors(store.clone()).expect("new files open");
+    let storage = place::storage(url, directory.path()).await;
+    let models = ReadModels::open(storage.clone()).expect("new ones open");
+    let mut runners = models.projectors(store.clone()).expect("new ones open");
     let mut spent: BTreeMap<&'static str, Duration> = BTreeMap::new();
     let mut log_bytes = 0;
     let mut events = 0;
@@ -88,8 +94,13 @@ async fn measure(lots: u32, piece: u32) {
     let mut total = Duration::ZERO;
     for (name, time) in &spent {
         total += *time;
-        let file = directory.path().join(format!("{name}.db"));
-        let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
+        let bytes = match url {
+            Some(url) => place::bytes(url, name).await,
+            None => {
+                let file = directory.path().join(format!("{name}.db"));
+                std::fs::metadata(&file).map_or(0, |file| file.len())
+            }
+        };
         println!(
             "{name:>12}: {:>8.0} messages/s, {:>5.2} us a message, {:>5.0} bytes a message",
             messages / time.as_secs_f64(),
@@ -98,6 +109,10 @@ async fn measure(lots: u32, piece: u32) {
         );
     }
     println!("{:>12}: {:>8.0} messages/s on one core", "together", messages / total.as_secs_f64());
+    let begin = now();
+    let rebuilt = kite_projections::replay::rebuild(store, storage).await.expect("the log can be read");
+    let (rows, took) = (rebuilt.models.iter().map(|model| model.rows).sum::<u64>(), begin.elapsed());
+    println!("rebuilt: {rows} rows in {took:.1?}, {:.0} rows/s", rows as f64 / took.as_secs_f64());
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement measures real time")]

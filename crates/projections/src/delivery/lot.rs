@@ -8,6 +8,8 @@ use kite_domain::relay;
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
 
+use std::collections::BTreeSet;
+
 use super::attempt::{self, Attempt};
 use super::codes::{Coded, MessageStatus};
 use super::schema::{LOTS, MESSAGES, SEARCH_BLOCK_BITS, search_hash};
@@ -30,6 +32,8 @@ static HEAD: Statement = Statement::select(
     ]),
     &["sending", "number"],
 );
+static STORED: Statement =
+    Statement::select(&LOTS, Pick::Named(&["sending", "number"]), &["sending", "number"]);
 static HEADS: Statement = Statement::select(&LOTS, Pick::Named(&["number"]), &["sending"]);
 static LAST: Statement = Statement::last(&LOTS, Pick::Named(&["first", "messages"]));
 static ADD: Statement = Statement::insert(&LOTS, Pick::All);
@@ -214,9 +218,21 @@ impl Lot {
         }
     }
 
-    /// Whether there are rows of the lot.
-    pub(super) fn is_stored(tables: Tables<'_>, id: LotId) -> Result<bool, StorageError> {
-        Ok(tables.find(&HEAD, values![&id.sending, id.number], |_| Ok::<_, StorageError>(()))?.is_some())
+    /// Of which of these lots there are rows.
+    pub(super) fn stored_among(
+        tables: Tables<'_>,
+        ids: &BTreeSet<LotId>,
+    ) -> Result<BTreeSet<LotId>, StorageError> {
+        let mut stored = BTreeSet::new();
+        let put = |id: &&LotId, cells: &mut Cells<'_>| {
+            cells.put(&id.sending);
+            cells.put(id.number);
+        };
+        tables.fetch(&STORED, ids, put, |row| {
+            stored.insert(LotId { sending: SendingId(row.uuid(0)?), number: row.get(1)? });
+            Ok::<_, StorageError>(())
+        })?;
+        Ok(stored)
     }
 
     /// The numbers of the lots of a sending of which there are rows.

@@ -6,8 +6,8 @@
 //! Only a lot for which there is no room any more, and the seal of a lot whose rows are there already, are written
 //! before the end of the transaction.
 //!
-//! The sendings that the events name are read at once. Lots and words are read when the fold comes to them: which
-//! ones depends on what is in memory, and nearly all are.
+//! The sendings that the events name, and which of the accepted lots are there already, are read at once. Other lots and words
+//! are read when the fold comes to them: which ones depends on what is in memory, and nearly all are.
 //!
 //! The messages of a lot are there from its acceptance, but belong to nobody until the seal of their sending: queries
 //! return only sealed sendings.
@@ -73,6 +73,8 @@ pub(crate) struct DeliveryModel {
     sendings: Sendings,
     /// Lots that may have changed in this transaction, in the order of their first change.
     touched: Vec<LotId>,
+    /// Of the lots that are accepted in this transaction, those of which there are rows, or will be.
+    stored: BTreeSet<LotId>,
     /// Rows of `search` of this transaction: block, hash, message.
     search: Vec<(i64, i64, i64)>,
     /// The next free row number in `messages`.
@@ -95,6 +97,7 @@ impl DeliveryModel {
             facets: Facets::default(),
             sendings: Sendings::default(),
             touched: Vec::new(),
+            stored: BTreeSet::new(),
             search: Vec::new(),
             next_message: None,
         }
@@ -176,7 +179,16 @@ impl DeliveryModel {
                 None => SendingId::from_stream(&recorded.stream),
             })
             .collect();
-        Ok(self.sendings.prefetch(tables, sendings)?)
+        self.sendings.prefetch(tables, sendings)?;
+        let accepted = events.iter().filter_map(|(_, event)| match event {
+            Event::LotAccepted(accepted) => {
+                Some(LotId { sending: accepted.sending, number: accepted.number })
+            }
+            _ => None,
+        });
+        let unknown = accepted.filter(|id| !self.lots.contains(*id)).collect();
+        self.stored = Lot::stored_among(tables, &unknown)?;
+        Ok(())
     }
 
     fn moment(
@@ -197,9 +209,11 @@ impl DeliveryModel {
         recorded: &RecordedEvent,
     ) -> Result<(), ApplyError> {
         let id = LotId { sending: accepted.sending, number: accepted.number };
-        if self.lots.contains(id) || Lot::is_stored(tables, id)? {
+        // Some are accepted twice in the log; what is written within this transaction is in memory, or was.
+        if self.lots.contains(id) || self.stored.contains(&id) {
             return Ok(());
         }
+        self.stored.insert(id);
         let tenant = self.words.number(tables, accepted.tenant.as_str())?;
         let first = match self.next_message {
             Some(next) => next,

@@ -12,7 +12,7 @@ use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use super::DeliveryQueries;
 use super::codes::{Coded, MessageStatus};
@@ -30,6 +30,8 @@ use crate::sql::one_more;
 const SCANNED_MAX: i64 = 40_000;
 /// A page reads no more rows of `facets` than this.
 const FACETS_MAX: usize = 60_000;
+/// Blocks whose facets are read together at first.
+const BLOCKS_AT_FIRST: i64 = 4;
 /// A page examines no more messages than this one by one.
 const LOOKED_UP_MAX: usize = 2_000;
 /// A page examines no more sendings of a client reference than this.
@@ -149,6 +151,17 @@ impl<'s> Terms<'s> {
     }
 }
 
+/// How far a page has come through the blocks.
+struct Pieces {
+    /// Only messages before this one.
+    before: i64,
+    scanned: i64,
+    /// Rows of `facets`.
+    read: usize,
+    /// The pieces of the block that is being read.
+    block: Option<(i64, u64)>,
+}
+
 /// How a page ended.
 enum End {
     /// There is nothing more.
@@ -187,26 +200,50 @@ impl Seeker<'_> {
         End::After(Cursor::from_number(last.map_or(0, |(id, _)| *id)))
     }
 
-    /// Goes through the blocks that can contain a match.
+    /// Goes through the blocks that can contain a match, the newest first. Some blocks at a time, and more each time: nearly always
+    /// the first ones fill the page, and their rows come all at once.
     fn by_facets(&mut self, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
+        let (oldest, newest) = self.blocks_of_time()?;
+        let mut newest = newest.min(before.saturating_sub(1) >> BLOCK_BITS);
+        let mut blocks = BLOCKS_AT_FIRST;
+        let mut place = Pieces { before, scanned: 0, read: 0, block: None };
+        while newest >= oldest {
+            let from = oldest.max(newest.saturating_sub(blocks - 1));
+            if let Some(end) = self.pieces_of(from..=newest, &mut place)? {
+                return Ok(end);
+            }
+            (newest, blocks) = (from - 1, blocks.saturating_mul(4));
+        }
+        match place.block {
+            Some((block, bits)) => {
+                Ok(self.block(block, bits, before, &mut place.scanned)?.unwrap_or(End::Over))
+            }
+            None => Ok(End::Over),
+        }
+    }
+
+    /// Looks into the blocks of a range, up to the last one, which is kept for what comes after it.
+    fn pieces_of(
+        &mut self,
+        blocks: RangeInclusive<i64>,
+        place: &mut Pieces,
+    ) -> Result<Option<End>, QueryError> {
         let sql = "SELECT block, counts FROM facets
-             WHERE tenant = ?1 AND block <= ?2 AND block BETWEEN ?3 AND ?4 AND length(counts) > 0
-               AND (?5 IS NULL OR status = ?5) AND (?6 IS NULL OR class = ?6)
-               AND (?7 IS NULL OR from_phone = ?7 OR from_email = ?7)
-               AND (?8 IS NULL OR (status <> -1 AND reason = ?8))
-               AND (?9 IS NULL OR status = -1 OR relay = ?9) AND (?10 IS NULL OR status = -1 OR channel = ?10)
+             WHERE tenant = ?1 AND block BETWEEN ?2 AND ?3 AND length(counts) > 0
+               AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR class = ?5)
+               AND (?6 IS NULL OR from_phone = ?6 OR from_email = ?6)
+               AND (?7 IS NULL OR (status <> -1 AND reason = ?7))
+               AND (?8 IS NULL OR status = -1 OR relay = ?8) AND (?9 IS NULL OR status = -1 OR channel = ?9)
              ORDER BY block DESC";
         let status = self.terms.status.map(|status| match status.outcome() {
             Some(_) => status.code(),
             None => OPEN,
         });
-        let (oldest, newest) = self.blocks_of_time()?;
         let values = values![
             self.terms.tenant,
-            before.saturating_sub(1) >> BLOCK_BITS,
-            oldest,
-            newest,
+            *blocks.start(),
+            *blocks.end(),
             status,
             self.terms.class.map(Coded::code),
             self.terms.sender,
@@ -214,21 +251,19 @@ impl Seeker<'_> {
             self.terms.relay,
             self.terms.channel,
         ];
-        let (mut scanned, mut read, mut end) = (0, 0, None);
-        // The pieces of the block that is being read.
-        let mut pieces: Option<(i64, u64)> = None;
+        let mut end = None;
         self.connection.each(sql, values, |row| {
             let (next, more) = (row.get(0)?, filled(row.bytes(1)?));
-            pieces = match pieces {
+            place.block = match place.block {
                 Some((block, bits)) if block == next => Some((block, bits | more)),
                 Some((block, bits)) => {
-                    end = self.block(block, bits, before, &mut scanned)?;
+                    end = self.block(block, bits, place.before, &mut place.scanned)?;
                     Some((next, more))
                 }
                 None => Some((next, more)),
             };
-            read += 1;
-            if read >= FACETS_MAX && end.is_none() {
+            place.read += 1;
+            if place.read >= FACETS_MAX && end.is_none() {
                 // Up to the block that is being read, which the next page begins with.
                 end = Some(End::After(Cursor::from_number((next + 1) << BLOCK_BITS)));
             }
@@ -238,21 +273,12 @@ impl Seeker<'_> {
                 ControlFlow::Continue(())
             })
         })?;
-        match (end, pieces) {
-            (Some(end), _) => Ok(end),
-            (None, Some((block, bits))) => {
-                Ok(self.block(block, bits, before, &mut scanned)?.unwrap_or(End::Over))
-            }
-            (None, None) => Ok(End::Over),
-        }
+        Ok(end)
     }
 
     /// The first and the last block with messages of the requested time.
     fn blocks_of_time(&self) -> Result<(i64, i64), StorageError> {
         let (from_ms, until_ms) = (self.terms.from_ms, self.terms.until_ms);
-        if (from_ms, until_ms) == (i64::MIN, i64::MAX) {
-            return Ok((0, i64::MAX));
-        }
         let sql = "SELECT coalesce(min(block), 0), coalesce(max(block), -1) FROM facet_times
                    WHERE last_ms >= ?1 AND first_ms < ?2";
         self.connection.one(sql, values![from_ms, until_ms], |row| Ok((row.get(0)?, row.get(1)?)))
