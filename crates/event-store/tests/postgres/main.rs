@@ -5,6 +5,8 @@
 mod cuts;
 mod damage;
 mod failover;
+#[cfg(target_os = "linux")]
+mod full;
 mod opening;
 mod rights;
 mod several;

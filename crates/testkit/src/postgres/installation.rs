@@ -86,7 +86,8 @@ impl Installation {
         Ok(())
     }
 
-    fn run_as_owner(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    /// A program that has the rights of the server, and no others.
+    pub(super) fn run_as_owner(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         // A directory that whoever runs this is in may be closed to it.
         command.current_dir("/");

@@ -107,7 +107,7 @@ impl Server {
         Ok(Self { installation, process, address, directory })
     }
 
-    /// Starts it again after it was killed, on the same port and data.
+    /// Starts it again after it was killed or has ended, on the same port and data.
     ///
     /// # Errors
     /// See [`Server::start`].
@@ -135,6 +135,18 @@ impl Server {
         output(promote.args(["promote", "--wait", "-D"]).arg(data(&self.directory))).map(drop)
     }
 
+    /// Lets no file grow beyond this for whoever connects from now on; none: as far as there is room. A write beyond it fails, which is
+    /// to PostgreSQL like a full disk.
+    ///
+    /// # Errors
+    /// When there is no program `prlimit`, or it refuses.
+    pub fn limit_files(&self, bytes_max: Option<u64>) -> anyhow::Result<()> {
+        let bytes_max = bytes_max.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut limit = self.installation.run_as_owner("prlimit");
+        limit.args(["--pid", &self.process.id().to_string(), &format!("--fsize={bytes_max}:")]);
+        output(&mut limit).map(drop)
+    }
+
     /// Kills it at once, as a machine that loses its power.
     ///
     /// # Errors
@@ -142,6 +154,14 @@ impl Server {
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill()?;
         Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not in time; shows what it printed.
+    pub fn wait_for_end(&mut self) -> anyhow::Result<()> {
+        self.process.wait(PATIENCE).map(drop)
     }
 
     /// Stops it: connections are ended, what was written is kept.
